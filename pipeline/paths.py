@@ -1,0 +1,106 @@
+"""Where files lie, how they get their names, and how one is replaced without ever being half there."""
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from pipeline.errors import ConfigError, EnvironmentFaultError
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
+
+
+def conf_folder() -> Path:
+    """Return the folder of configuration that ships with the program.
+
+    Inside the package where it was installed from a wheel, beside it in a clone.
+    """
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def cache_folder() -> Path:
+    """Return this user's cache folder for generated data; it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "pipeline"
+
+
+def name_problem(key: str, name: str) -> str | None:
+    """Say what is wrong with a name that becomes part of a path, or `None`."""
+    if NAME_PATTERN.fullmatch(name):
+        return None
+    return (
+        f"{key}={name!r} is not a name; expected 1 to 64 letters, digits, '_', '-' or '.', "
+        "not beginning with '.'"
+    )
+
+
+def create_run_folder(output: Path, name: str) -> Path:
+    """Create `<output>/<time>-<name>-<6 hex>`, readable by its owner and group alone.
+
+    Raises:
+        ConfigError: `output` is a file.
+        EnvironmentFaultError: `output` can't be written.
+    """
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"output={str(output)!r} is a file; expected a folder. Choose another.")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = output / f"{stamp}-{name}-{secrets.token_hex(3)}"
+    try:
+        folder.mkdir(mode=0o750, parents=True)
+        replace_file(folder / ".writable", lambda file: None)
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise EnvironmentFaultError(
+            f"output={str(output)!r} can't be written ({error.strerror}); "
+            "choose another with output=FOLDER"
+        ) from error
+    return folder
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file so that, at any moment, either the old or the whole new one is there.
+
+    The new content lies beside its target until it is complete and on the disk, so the rename
+    never crosses a file system. What a kill leaves behind is named `.<name>.<pid>.tmp`.
+
+    Args:
+        path: The file to make or replace.
+        write: Writes the content to the open binary file that it is given.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a text file as `replace_file` does, in UTF-8."""
+    replace_file(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written files that a kill left in `folder`."""
+    for leftover in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
