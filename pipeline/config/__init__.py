@@ -1,0 +1,1 @@
+"""What a run is: composed by Hydra, checked against types, bounds and constructors."""

@@ -1,0 +1,162 @@
+"""Every option of ours and of Lightning's Trainer, typed and bounded, in one place.
+
+Defaults stand in `conf/` alone, so no field here has one: a key that is missing is a problem.
+Nothing here imports torch.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NaturalInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Limit = NaturalInt | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Options(BaseModel):
+    """A closed set of typed keys: an unknown one is an error, and nothing is bent to fit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataOptions(Options):
+    """What happens to the rows of any source between reading and the network."""
+
+    batch_size: PositiveInt
+    """Rows a step, over all devices together."""
+    validation: Fraction
+    """Share of the training rows held out for validation; 0 = none, the last weights are kept."""
+    test: Annotated[float, Field(gt=0, lt=1)]
+    """Share of all rows held out for the test, where the source names no test rows itself."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """Seed of the split, apart from the run's own seed."""
+    stratify: bool
+    """Keep the classes' shares equal in every part."""
+    shuffle: bool
+    """Draw the training rows in a new order each epoch; false = as they lie in the data."""
+    scale: Literal["none", "standard", "minmax"]
+    """How inputs, and the targets of a regression, are scaled; fitted on the training part."""
+    window: PositiveInt | None
+    """Steps of a series that the network sees at once; null for data that is no series."""
+    horizon: PositiveInt
+    """Steps of a series to predict at once."""
+    difference: PositiveInt | None
+    """Predict x(t) - x(t - difference) and undo it; null = the values themselves."""
+    memory_budget: Annotated[int, Field(ge=0)]
+    """MiB that a part may take as tensors on the device; more streams through a DataLoader."""
+    num_workers: NaturalInt
+    """Processes that read rows when a part is over its budget."""
+
+
+class TrainerOptions(Options):
+    """Arguments of Lightning's Trainer, under its own names, and three of ours."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: NaturalInt | list[NaturalInt] | Literal["auto"]
+    """How many devices, or which ones; `auto` is one."""
+    num_nodes: PositiveInt
+    strategy: str
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+    threads: PositiveInt | None
+    """Threads of one process on the CPU; null = chosen by the size of the network."""
+    compile: bool
+    """Compile the network with torch.compile."""
+    matmul_precision: Literal["highest", "high", "medium"]
+    """Precision of float32 matrix products on a GPU."""
+    max_epochs: PositiveInt
+    min_epochs: PositiveInt | None
+    max_steps: Annotated[int, Field(ge=-1)]
+    """Optimizer steps after which training ends; -1 = no limit."""
+    min_steps: PositiveInt | None
+    max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None
+    """Longest time for training as days:hours:minutes:seconds; null = no limit."""
+    gradient_clip_val: PositiveFloat | None
+    """Largest norm (or value) of the gradients; null leaves them alone."""
+    gradient_clip_algorithm: Literal["norm", "value"]
+    accumulate_grad_batches: PositiveInt
+    limit_train_batches: Limit | None
+    limit_val_batches: Limit | None
+    limit_test_batches: Limit | None
+    limit_predict_batches: Limit | None
+    overfit_batches: Limit
+    fast_dev_run: bool | NaturalInt
+    val_check_interval: (
+        PositiveInt | Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None
+    )
+    check_val_every_n_epoch: PositiveInt | None
+    num_sanity_val_steps: Annotated[int, Field(ge=-1)]
+    log_every_n_steps: PositiveInt
+    deterministic: bool | Literal["warn"]
+    benchmark: bool | None
+    inference_mode: bool
+    use_distributed_sampler: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    detect_anomaly: bool
+    sync_batchnorm: bool
+    reload_dataloaders_every_n_epochs: NaturalInt
+    model_registry: str | None
+
+
+class TrackingOptions(Options):
+    """Where runs are recorded."""
+
+    kind: Literal["local", "server", "none"]
+    uri: str | None
+    """MLflow tracking URI; null = MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
+    required: bool
+    """Refuse to train while the server can't be reached; false = train and send later."""
+    experiment: str
+
+
+class MetricsOptions(Options):
+    """How predictions become decisions."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    """Probability from which a row counts as the positive class; binary tasks alone."""
+
+
+class LossOptions(Options):
+    """The loss of a classification."""
+
+    class_weights: Literal["balanced"] | list[PositiveFloat] | None
+    """Weight of each class in the loss; `balanced` = inverse to its share; null = equal."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+
+
+Target = dict[str, Any]
+
+
+class RunConfig(Options):
+    """One run, whole. The groups with a `_target_` stay mappings: their constructors judge them."""
+
+    name: str | None
+    """Name of the run; null = <model>-<data>."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    output: str
+    """Folder that holds a folder for each run."""
+    monitor: str | None
+    """Metric that decides which epoch is best; null = val/f1, or val/rmse for a regression."""
+    keep: Literal["best", "last"]
+    """Which weights the run keeps, tests and records."""
+    test: bool
+    """Touch the test rows once, at the end."""
+    verbose: Literal[0, 1, 2] | None
+    """0 silent, 1 a bar an epoch, 2 a line an epoch; null = 1 in a terminal, else 2."""
+    traceback: bool
+    trust: list[str]
+    """Packages beside ours and torch's whose classes a `_target_` may name."""
+    resume: str | None
+    """Run to go on with: a folder, an MLflow run id or its prefix, `last`, or `auto`."""
+    resume_allow_change: bool
+    tags: dict[str, str] | list[str]
+    model: Target
+    optimizer: Target
+    scheduler: Target | None
+    data: Target
+    loss: LossOptions
+    metrics: MetricsOptions
+    trainer: TrainerOptions
+    callbacks: dict[str, Target]
+    tracking: TrackingOptions
