@@ -1,0 +1,53 @@
+"""Signals that ask for an orderly stop, told as one exception wherever they arrive."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipeline.errors import Interrupted
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """Whether a stop was asked for, kept beside the exception in case a library swallows that."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+
+    def __call__(self, signal_number: int, _frame: FrameType | None) -> None:
+        """Raise `Interrupted` at the first signal; end the process at the second."""
+        if self.signal_number is not None:
+            # Whatever is being written lies under a temporary name, so nothing is half there.
+            os._exit(128 + signal_number)
+        self.signal_number = signal_number
+        raise Interrupted(signal_number)
+
+    def check(self) -> None:
+        """Raise `Interrupted` again if a stop was asked for and something swallowed it."""
+        if self.signal_number is not None:
+            raise Interrupted(self.signal_number)
+
+
+stop = Stop()
+
+
+@contextmanager
+def orderly_stop() -> Iterator[Stop]:
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted` while the body runs.
+
+    Outside the main thread, where Python can't handle signals, the body runs as it is.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    stop.signal_number = None
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
