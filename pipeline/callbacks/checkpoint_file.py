@@ -1,0 +1,120 @@
+"""Reading and writing a checkpoint file: whole or not at all, and never running code."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.paths import replace_file
+
+FORMAT = 1
+"""Format of what the program adds to Lightning's checkpoint under the key `pipeline`."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
+
+    Lightning's own writer copies over the target from the temporary folder, and finishes without
+    a word where it may not write.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            EnvironmentFaultError: The disk is full or the folder can't be written.
+        """
+        del storage_options
+        target = Path(path)
+        try:
+            replace_file(target, lambda file: torch.save(checkpoint, file))
+        except (OSError, RuntimeError) as error:
+            raise EnvironmentFaultError(write_problem(target, error)) from error
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any = None,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint of ours, whatever the caller says about `weights_only`."""
+        del weights_only
+        return read_checkpoint(Path(path), map_location=map_location)
+
+
+def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
+    """Return a checkpoint's content after checking that it is whole and ours.
+
+    Raises:
+        ConfigError: It is missing, cut short, damaged, foreign, of another format, or holds
+            weights that are no numbers.
+    """
+    _require_whole(path)
+    try:
+        # Only tensors and plain values are read: nothing in the file is ever run.
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # the unpickler's errors have no common base
+        raise ConfigError(
+            f"{path} is not a checkpoint of this project: it holds something else than tensors "
+            "and plain values"
+        ) from error
+    _require_ours(path, content)
+    return dict(content)
+
+
+def _require_whole(path: Path) -> None:
+    if str(path).startswith(("http:", "https:")):
+        raise ConfigError(f"{path} is an address; expected a file on this machine")
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; expected a checkpoint")
+    if not path.is_file():
+        raise ConfigError(f"{path} is a folder; expected a checkpoint file")
+    try:
+        # torch.load accepts a flipped byte in the weights; the archive's own sums find it.
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except PermissionError as error:
+        raise EnvironmentFaultError(f"{path} can't be read: no permission") from error
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        size = path.stat().st_size
+        raise ConfigError(
+            f"{path} is no whole checkpoint ({size} bytes; empty, cut short or another kind of "
+            "file)"
+        ) from error
+    if broken is not None:
+        raise ConfigError(f"{path} is damaged: the checksum of {broken} does not agree")
+
+
+def _require_ours(path: Path, content: object) -> None:
+    ours = content.get("pipeline") if isinstance(content, Mapping) else None
+    if not isinstance(content, Mapping) or not isinstance(ours, Mapping):
+        raise ConfigError(
+            f"{path} is not a checkpoint of this project; expected one that a run here has left "
+            "(checkpoints/best.ckpt or last.ckpt)"
+        )
+    if ours.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} has format {ours.get('format')!r}, written by pipeline "
+            f"{ours.get('version', 'of an unknown version')}; this version reads format {FORMAT}"
+        )
+    for name, tensor in content["state_dict"].items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ConfigError(f"{path} holds weights that are no numbers in {name}")
+
+
+def write_problem(path: Path, error: Exception) -> str:
+    """Say in one line why a file could not be written and how much room there is."""
+    import shutil
+
+    try:
+        free = f"{shutil.disk_usage(path.parent).free} bytes free"
+    except OSError:
+        free = "its folder is gone"
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return f"{path} can't be written ({reason}; {free}); make room or choose another output=FOLDER"

@@ -1,0 +1,120 @@
+"""Keeps the weights of the best and of the last epoch, with all that going on needs."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from pipeline import __version__
+from pipeline.callbacks.checkpoint_file import FORMAT
+from pipeline.callbacks.generators import generator_states, restore_generators
+from pipeline.metrics import direction
+
+
+class Checkpoints(Checkpoint):
+    """Writes `last.ckpt` after each epoch and `best.ckpt` whenever `monitor` was never better.
+
+    Args:
+        folder: Where the two files lie.
+        monitor: Metric that decides; `None` = only the last epoch is kept.
+        facts: Plain values that travel in the checkpoint: the config, the data's schema.
+    """
+
+    def __init__(self, folder: Path, *, monitor: str | None, facts: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._folder = folder
+        self._monitor = monitor
+        self._facts = dict(facts)
+        self._states: dict[str, Any] | None = None
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+
+    @property
+    def last_path(self) -> Path:
+        """Checkpoint of the newest finished epoch."""
+        return self._folder / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        """Checkpoint of the best epoch."""
+        return self._folder / "best.ckpt"
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Make the folder."""
+        del pl_module
+        if stage == "fit" and trainer.is_global_zero:
+            self._folder.mkdir(parents=True, exist_ok=True)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put the generators back where the interrupted run left them.
+
+        Building the network and restoring its weights has drawn numbers since.
+        """
+        del trainer, pl_module
+        if self._states is not None:
+            restore_generators(self._states)
+            self._states = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch's checkpoint, after validation and all that was logged."""
+        del pl_module
+        is_best = self._is_best(trainer)
+        trainer.save_checkpoint(self.last_path)
+        if is_best and trainer.is_global_zero:
+            _link(self.last_path, self.best_path)
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        if self._monitor is None or self._monitor not in trainer.callback_metrics:
+            return False
+        value = float(trainer.callback_metrics[self._monitor])
+        better = self.best_value is None or (
+            value > self.best_value
+            if direction(self._monitor) == "max"
+            else value < self.best_value
+        )
+        if better:
+            self.best_value, self.best_epoch = value, trainer.current_epoch + 1
+        return better
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what going on needs beside Lightning's own state."""
+        return {
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "generators": generator_states(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up that state; the generators wait until training starts."""
+        self.best_value = state_dict["best_value"]
+        self.best_epoch = state_dict["best_epoch"]
+        self._states = state_dict["generators"]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say what the checkpoint is and what it was trained from."""
+        del pl_module
+        checkpoint["pipeline"] = {
+            "format": FORMAT,
+            "version": __version__,
+            "epoch": trainer.current_epoch + 1,
+            **self._facts,
+        }
+
+
+def _link(source: Path, target: Path) -> None:
+    """Let `target` be the file `source` is now; a later `source` is another file."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with suppress(FileNotFoundError):
+        beside.unlink()
+    try:
+        os.link(source, beside)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, beside)
+    beside.replace(target)

@@ -1,0 +1,1 @@
+"""LightningModules that wrap any network for a task."""

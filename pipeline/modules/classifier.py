@@ -1,0 +1,64 @@
+"""Classification, into two classes or several."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import MetricCollection
+
+from pipeline.modules.task import Optimization, Task
+
+
+class Classifier(Task):
+    """A network that tells classes apart.
+
+    Args:
+        network: Maps inputs to one logit (two classes) or a logit a class.
+        scores: Metrics of a whole part.
+        optimization: Optimizer and schedule.
+        class_weights: Weight of each class (classes,) in the loss; `None` = equal.
+        label_smoothing: Share of the target that is spread over all classes, 0 to 1.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        scores: MetricCollection,
+        optimization: Optimization,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, scores=scores, optimization=optimization)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self._label_smoothing = label_smoothing
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of logits (rows, outputs) for classes (rows,)."""
+        if outputs.shape[1] == 1:
+            return self._binary_loss(outputs.squeeze(1), targets)
+        return functional.cross_entropy(
+            outputs, targets, weight=self.class_weights, label_smoothing=self._label_smoothing
+        )
+
+    def _binary_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smoothing = self._label_smoothing
+        smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+        if self.class_weights is None:
+            return functional.binary_cross_entropy_with_logits(logits, smoothed)
+        weights = self.class_weights[targets]
+        total = functional.binary_cross_entropy_with_logits(
+            logits, smoothed, weight=weights, reduction="sum"
+        )
+        # Divided by the weights, as cross_entropy does: the loss stays a mean.
+        return total / weights.sum()
+
+    def to_scores(
+        self, outputs: Tensor, targets: Tensor, stage: str  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Return probabilities (rows,) of the positive class or (rows, classes), and classes."""
+        logits = outputs.float()
+        if logits.shape[1] == 1:
+            return torch.sigmoid(logits.squeeze(1)), targets
+        return torch.softmax(logits, dim=1), targets

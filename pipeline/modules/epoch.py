@@ -1,0 +1,64 @@
+"""Values of a whole epoch, gathered step by step without ever waiting for the device."""
+
+import torch
+from torch import Tensor
+
+FOLD = 1024  # steps after which the kept values become one, so that memory stays bounded
+
+
+class EpochMean:
+    """Mean of a value over the rows of an epoch, each step weighted by its rows."""
+
+    def __init__(self) -> None:
+        self._values: list[Tensor] = []
+        self._weights: list[int] = []
+        self._total: Tensor | None = None
+        self._weight = 0
+
+    def add(self, value: Tensor, weight: int) -> None:
+        """Keep the scalar `value` of a step with `weight` rows."""
+        self._values.append(value)
+        self._weights.append(weight)
+        if len(self._values) == FOLD:
+            self._fold()
+
+    @property
+    def last(self) -> Tensor | None:
+        """The newest value, or `None` before the first step."""
+        return self._values[-1] if self._values else None
+
+    def compute(self) -> Tensor:
+        """Return the mean so far, and begin anew."""
+        self._fold()
+        mean = torch.tensor(float("nan")) if self._total is None else self._total / self._weight
+        self._total, self._weight = None, 0
+        return mean
+
+    def _fold(self) -> None:
+        if not self._values:
+            return
+        values = torch.stack(self._values)
+        weights = torch.tensor(self._weights, dtype=values.dtype).to(values.device)
+        total = values @ weights
+        self._total = total if self._total is None else self._total + total
+        self._weight += sum(self._weights)
+        self._values, self._weights = [], []
+
+
+class EpochOutputs:
+    """Outputs and targets of all batches of an evaluation, in order."""
+
+    def __init__(self) -> None:
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Keep a batch's outputs (batch, …) and targets (batch, …)."""
+        self._outputs.append(outputs)
+        self._targets.append(targets)
+
+    def take(self) -> tuple[Tensor, Tensor]:
+        """Return all outputs and all targets, and begin anew."""
+        outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
+        self._outputs, self._targets = [], []
+        return outputs, targets

@@ -1,0 +1,84 @@
+"""Gradient clipping that leaves on record whether it acted."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
+
+Algorithm = Literal["norm", "value"]
+FOLD = 1024
+
+
+class Clipper:
+    """Clips gradients and records their norm before and after, for an epoch.
+
+    Clipping by norm rescales all gradients together so that their global L2 norm is at most the
+    threshold (Pascanu et al. 2013); clipping by value cuts each entry on its own.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[Tensor] = []
+        self._after: list[Tensor] = []
+        self._sums: Tensor | None = None
+        self._largest: Tensor | None = None
+        self._steps = 0
+
+    def clip(
+        self, gradients_of: Sequence[Tensor], *, threshold: float | None, algorithm: Algorithm
+    ) -> None:
+        """Clip the gradients of these parameters in place.
+
+        Args:
+            gradients_of: Parameters that have gradients.
+            threshold: Largest global L2 norm, or largest absolute entry, > 0; `None` records the
+                norm and leaves the gradients alone.
+            algorithm: `norm` or `value`.
+        """
+        if threshold is not None and algorithm == "norm":
+            before = clip_grad_norm_(gradients_of, threshold)
+            # The same factor as in clip_grad_norm_, so no second pass over the gradients.
+            after = before * (threshold / (before + 1e-6)).clamp(max=1.0)
+        else:
+            before = after = _norm(gradients_of)
+            if threshold is not None:
+                clip_grad_value_(gradients_of, threshold)
+                after = _norm(gradients_of)
+        self._before.append(before)
+        self._after.append(after)
+        if len(self._before) == FOLD:
+            self._fold()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the epoch's means, largest norm and share of clipped steps, and begin anew.
+
+        Keys: `grad/norm`, `grad/norm_clipped`, `grad/norm_max`, `grad/clipped` (a fraction).
+        """
+        self._fold()
+        if self._sums is None or self._largest is None:
+            return {}
+        before, after, clipped = (self._sums / self._steps).unbind()
+        largest = self._largest
+        self._sums, self._largest, self._steps = None, None, 0
+        return {
+            "grad/norm": before,
+            "grad/norm_clipped": after,
+            "grad/norm_max": largest,
+            "grad/clipped": clipped,
+        }
+
+    def _fold(self) -> None:
+        if not self._before:
+            return
+        before, after = torch.stack(self._before), torch.stack(self._after)
+        sums = torch.stack([before.sum(), after.sum(), (after < before).sum().to(before.dtype)])
+        self._sums = sums if self._sums is None else self._sums + sums
+        largest = before.max()
+        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        self._steps += len(before)
+        self._before, self._after = [], []
+
+
+def _norm(gradients_of: Sequence[Tensor]) -> Tensor:
+    return get_total_norm([p.grad for p in gradients_of if p.grad is not None])

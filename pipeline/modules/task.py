@@ -1,0 +1,210 @@
+"""What every task shares: the step, the epoch's values, clipping, optimizer and schedule."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import MetricCollection
+
+from pipeline import metrics
+from pipeline.errors import DivergedError
+from pipeline.modules.epoch import EpochMean, EpochOutputs
+from pipeline.modules.gradients import Clipper
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimization:
+    """How the weights are to be moved.
+
+    Args:
+        optimizer: Makes the optimizer of these parameters.
+        scheduler: Makes the schedule of an optimizer for a number of its steps; `None` = constant.
+        interval: Whether the schedule moves after each `epoch` or each `step`.
+        monitor: Metric that a `ReduceLROnPlateau` follows.
+    """
+
+    optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
+    scheduler: Callable[[Optimizer, int], LRScheduler] | None
+    interval: Literal["epoch", "step"] = "epoch"
+    monitor: str = "val/loss"
+
+
+class Task(pl.LightningModule):
+    """A network with its loss and its metrics, trained and evaluated by Lightning.
+
+    Args:
+        network: Maps inputs (batch, *input_shape) to outputs (batch, outputs).
+        scores: Metrics of a whole part, from `pipeline.metrics`.
+        optimization: Optimizer and schedule.
+
+    After an epoch, `trainer.callback_metrics` holds its values as `stage/metric`; after a test,
+    `test_outputs` holds the final outputs and targets of all test rows, in order.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, scores: MetricCollection, optimization: Optimization
+    ) -> None:
+        super().__init__()
+        self.network = network
+        # Kept out of the module tree: metrics hold no state between epochs, and Lightning walks
+        # the tree at each switch between training and evaluation.
+        self._scores = [scores]
+        self._optimization = optimization
+        self._plateau: ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
+        self._clipper = Clipper()
+        self._training_loss = EpochMean()
+        self._outputs = EpochOutputs()
+        self._epoch_started_at = 0.0
+        self._clipped: list[nn.Parameter] = []
+        self.test_outputs: tuple[Tensor, Tensor] | None = None
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of outputs (rows, outputs) for targets (rows, …)."""
+        raise NotImplementedError
+
+    def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
+        """Turn a part's raw outputs and targets into what its metrics and its users read."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map inputs (batch, *input_shape) to outputs (batch, outputs)."""
+        outputs: Tensor = self.network(inputs)
+        return outputs
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Leave a batch that lies on the device already as it is."""
+        if batch[0].device == device:
+            return batch
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
+
+    # ── training ────────────────────────────────────────────────────────────────────────────
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's clock."""
+        self._epoch_started_at = perf_counter()
+
+    def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
+        """Return the mean loss of a batch."""
+        inputs, targets = batch
+        loss = self.loss(self.network(inputs), targets)
+        self._training_loss.add(loss.detach(), len(targets))
+        return loss
+
+    @property
+    def latest_loss(self) -> float:
+        """Loss of the newest training batch; reading it waits for the device."""
+        newest = self._training_loss.last
+        return float("nan") if newest is None else float(newest)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as asked for, and record the gradients' norm whether or not it acts."""
+        if not self._clipped:
+            self._clipped = [p for group in optimizer.param_groups for p in group["params"]]
+        algorithm: Literal["norm", "value"] = (
+            "value" if gradient_clip_algorithm == "value" else "norm"
+        )
+        self._clipper.clip(self._clipped, threshold=gradient_clip_val, algorithm=algorithm)
+
+    def on_train_epoch_end(self) -> None:
+        """Put the epoch's own values on record; stop where the loss is no number any more.
+
+        Raises:
+            DivergedError: The training or the validation loss is NaN or infinite.
+        """
+        values = {"train/loss": self._training_loss.compute(), **self._clipper.compute()}
+        self._require_finite("train/loss", values["train/loss"])
+        values["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
+        values["time/epoch"] = torch.tensor(perf_counter() - self._epoch_started_at)
+        self.log_dict(values, logger=False)
+        self._step_plateau()
+
+    # ── evaluation ──────────────────────────────────────────────────────────────────────────
+
+    def validation_step(self, batch: Batch, _batch_index: int) -> None:
+        """Keep a batch's outputs for the end of the epoch."""
+        inputs, targets = batch
+        self._outputs.add(self.network(inputs), targets)
+
+    def test_step(self, batch: Batch, _batch_index: int) -> None:
+        """Keep a batch's outputs for the end of the test."""
+        inputs, targets = batch
+        self._outputs.add(self.network(inputs), targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation part's loss and metrics."""
+        values = self._evaluate("val")
+        self._require_finite("val/loss", values["val/loss"])
+        self.log_dict(values, logger=False)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test part's loss and metrics."""
+        self.log_dict(self._evaluate("test"), logger=False)
+
+    def _evaluate(self, stage: str) -> dict[str, Tensor]:
+        outputs, targets = self._outputs.take()
+        loss = self.loss(outputs, targets)
+        outputs, targets = self.to_scores(outputs, targets, stage)
+        if stage == "test":
+            self.test_outputs = outputs.cpu(), targets.cpu()
+        scores = metrics.compute(self._scores[0].to(self.device), outputs, targets)
+        return {f"{stage}/loss": loss, **{f"{stage}/{key}": scores[key] for key in scores}}
+
+    def _require_finite(self, key: str, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            raise DivergedError(
+                f"{key} is {float(value)} in epoch {self.current_epoch + 1}: training diverged; "
+                "try a smaller optimizer.lr, or trainer.gradient_clip_val=1.0"
+            )
+
+    # ── optimization ────────────────────────────────────────────────────────────────────────
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer, and the schedule where there is one."""
+        optimizer = self._optimization.optimizer(self.network.parameters())
+        if self._optimization.scheduler is None:
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = self._optimization.scheduler(optimizer, steps)
+        if isinstance(scheduler, ReduceLROnPlateau):
+            self._plateau = scheduler
+            return optimizer
+        schedule = {"scheduler": scheduler, "interval": self._optimization.interval}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _step_plateau(self) -> None:
+        # Lightning moves such a schedule only after the checkpoint of the epoch is written and
+        # forgets it on resume, so a resumed run would end elsewhere: it is moved here instead.
+        if self._plateau is None:
+            return
+        if self._plateau_state is not None:
+            self._plateau.load_state_dict(self._plateau_state)
+            self._plateau_state = None
+        followed = self.trainer.callback_metrics.get(self._optimization.monitor)
+        if followed is not None:
+            self._plateau.step(float(followed))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the state of a schedule that Lightning does not own."""
+        if self._plateau is not None:
+            checkpoint["plateau"] = self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Remember that state until the schedule exists."""
+        self._plateau_state = checkpoint.get("plateau")
