@@ -1,0 +1,59 @@
+"""Arrays that take long to make, made once for a user and checked whenever they are read again."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.source import Array
+from pipeline.paths import cache_folder, replace_file
+
+Arrays = dict[str, Array]
+
+DIGEST_BYTES = 32
+
+
+def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
+    """Return what `make` returns, from the user's cache where it lies there unharmed.
+
+    Any number of processes may do this at once. Where the cache can't be written, the arrays are
+    made each time.
+
+    Args:
+        name: Name of the data, part of a file name.
+        make: Makes the arrays, always the same ones for this name.
+        made_by: The distribution whose version decides the content.
+    """
+    path = cache_folder() / f"{name}-{made_by}-{metadata.version(made_by)}.npz"
+    arrays = _read(path)
+    if arrays is None:
+        arrays = make()
+        with suppress(OSError):
+            _write(path, arrays)
+    return arrays
+
+
+def _read(path: Path) -> Arrays | None:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    archive, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if hashlib.sha256(archive).digest() != digest:
+        return None
+    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
+    archive = buffer.getvalue()
+    # Behind the archive, so that the file stays an .npz: numpy reads over what follows one.
+    digest = hashlib.sha256(archive).digest()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda file: file.write(archive + digest))

@@ -1,0 +1,56 @@
+"""Rows of any source before they are parted, and the hash that names them."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.scale import rows_a_block
+from pipeline.data.schema import Schema
+from pipeline.data.source import Array, Indices
+from pipeline.data.split import Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Content:
+    """Raw rows with their split and their meaning.
+
+    Args:
+        inputs: (rows, *input_shape), raw; may be a view or lie on disk.
+        targets: int64 (rows,) for classes, float64 (rows, outputs), raw, for a regression.
+        offsets: float64 (rows, outputs), what a difference took away; None = nothing.
+        numbers: (rows,) numbers of the rows in the source; of a series, the first time predicted.
+        split: Positions in `inputs` of each part.
+        schema: The meaning of inputs and outputs, the fitted scalers among it.
+        notes: Lines worth telling.
+    """
+
+    inputs: Array
+    targets: Array
+    offsets: Array | None
+    numbers: Indices
+    split: Split
+    schema: Schema
+    notes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """Return the sha256 of the raw content, its names and what lies in which part."""
+        schema = self.schema
+        hashed = hashlib.sha256(
+            repr((schema.task, schema.classes, schema.features, schema.targets)).encode()
+        )
+        size = rows_a_block(self.inputs)
+        for start in range(0, len(self.inputs), size):
+            _update(hashed, self.inputs[start : start + size])
+        _update(hashed, self.targets)
+        if self.offsets is not None:
+            _update(hashed, self.offsets)
+        for name, rows in self.split.parts().items():
+            hashed.update(name.encode())
+            _update(hashed, self.numbers[rows])
+        return hashed.hexdigest()
+
+
+def _update(hashed: "hashlib._Hash", values: Array) -> None:
+    hashed.update(f"{values.dtype.str}{values.shape}".encode())
+    hashed.update(np.ascontiguousarray(values).data)

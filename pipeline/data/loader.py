@@ -1,0 +1,146 @@
+"""Batches of a part: slices of one order an epoch, from tensors or from rows read lazily."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from pipeline.data.part import LazyInputs, Part
+
+Batch = tuple[Tensor, Tensor]
+
+# Gathering many batches at once is faster until what is gathered outgrows the processor's cache.
+GATHERED_BYTES = 2**19
+
+
+class Order(Sampler[int]):
+    """The order of the rows, a pure function of seed and epoch.
+
+    It never touches torch's global generator. Lightning calls `set_epoch` before each epoch.
+
+    Args:
+        rows: Rows in the part.
+        shuffle: Draw a new order each epoch; False = as they lie in the data.
+        seed: Seed of the run.
+    """
+
+    def __init__(self, rows: int, *, shuffle: bool, seed: int) -> None:
+        self.rows = rows
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def indices(self) -> Tensor:
+        """Return the order of this epoch, int64 (rows,)."""
+        if not self.shuffle:
+            return torch.arange(self.rows)
+        mixed = hashlib.sha256(f"{self.seed} {self.epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(mixed[:4], "big"))
+        return torch.randperm(self.rows, generator=generator)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices().tolist())
+
+    def __len__(self) -> int:
+        return self.rows
+
+
+class Batches:
+    """Batches (inputs, targets) of a part that lies in memory, on the training device.
+
+    Args:
+        inputs: (rows, *input_shape).
+        targets: (rows,) or (rows, outputs), on the same device.
+        order: The order of the rows.
+        batch_size: Rows a batch; the last one has what is left.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, order: Order, *, batch_size: int) -> None:
+        self.inputs = inputs
+        self.targets = targets
+        self.sampler = order
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.targets) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield an epoch; its order is made at the first batch, when the epoch is known."""
+        if not self.sampler.shuffle:
+            yield from self._slices(self.inputs, self.targets)
+            return
+        order = self.sampler.indices().to(self.targets.device)
+        for rows in torch.split(order, self._rows_gathered()):
+            yield from self._slices(
+                self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+            )
+
+    def _slices(self, inputs: Tensor, targets: Tensor) -> Iterator[Batch]:
+        size = self.batch_size
+        return zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
+
+    def _rows_gathered(self) -> int:
+        row_bytes = self.inputs.element_size() * self.inputs[:1].numel()
+        batches = GATHERED_BYTES // max(1, row_bytes * self.batch_size)
+        return max(1, batches) * self.batch_size
+
+
+class _Rows(Dataset[Batch]):
+    """Lazy rows that a DataLoader fetches a whole batch at a time."""
+
+    def __init__(self, inputs: LazyInputs, targets: Tensor) -> None:
+        self.inputs = inputs
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitems__(self, rows: list[int]) -> Batch:
+        indices = torch.tensor(rows)
+        return self.inputs.take(indices), self.targets[indices]
+
+
+def loader(
+    part: Part, *, batch_size: int, shuffle: bool, seed: int, num_workers: int, device: torch.device
+) -> Batches | DataLoader[Batch]:
+    """Return the batches of a part: the same ones whether it lies in memory or is lazy.
+
+    Args:
+        part: What to go through.
+        batch_size: Rows a batch; the last one has what is left.
+        shuffle: Draw a new order each epoch.
+        seed: Seed of the run; the order is a pure function of it and the epoch.
+        num_workers: Processes that read a lazy part; 0 = the training process reads.
+        device: Where a part that lies in memory goes once; lazy batches stay on the CPU.
+    """
+    order = Order(len(part), shuffle=shuffle, seed=seed)
+    if isinstance(part.inputs, LazyInputs):
+        return _lazy(part.inputs, part.targets, order, batch_size, num_workers)
+    return Batches(part.inputs.to(device), part.targets.to(device), order, batch_size=batch_size)
+
+
+def _lazy(
+    inputs: LazyInputs, targets: Tensor, order: Order, batch_size: int, num_workers: int
+) -> DataLoader[Batch]:
+    return DataLoader(
+        _Rows(inputs, targets),
+        batch_sampler=BatchSampler(order, batch_size, drop_last=False),
+        collate_fn=_as_fetched,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        # A DataLoader draws a seed for its workers; from the global generator it would change
+        # every dropout mask that follows.
+        generator=torch.Generator(),
+    )
+
+
+def _as_fetched(batch: Any) -> Any:
+    return batch

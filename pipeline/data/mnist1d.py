@@ -1,0 +1,65 @@
+"""MNIST-1D: ten digits drawn as series of 40 steps (Greydanus and Kobak 2024)."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from pipeline.data.cached import Arrays, cached
+from pipeline.data.source import Samples, Source
+
+SHUFFLE_SEED = 0
+
+
+class MNIST1D(Source):
+    """The paper's own set: 4,000 + 1,000 series of 40 steps, made on the spot, offline.
+
+    Args:
+        shuffled_positions: Permute the steps, all series alike: what a network gains from the
+            order of the steps is lost, the rest stays.
+
+    Source: arXiv 2011.14439.
+    """
+
+    def __init__(self, *, shuffled_positions: bool) -> None:
+        self.shuffled_positions = shuffled_positions
+
+    def read(self) -> Samples:
+        """Make the series or read them from the cache."""
+        arrays = cached("mnist1d", _make, made_by="mnist1d")
+        inputs = arrays["inputs"]  # (rows, steps)
+        rows, steps = inputs.shape
+        if self.shuffled_positions:
+            inputs = inputs[:, np.random.default_rng(SHUFFLE_SEED).permutation(steps)]
+        return Samples(
+            inputs=inputs[:, :, None],
+            targets=arrays["targets"],
+            task="multiclass",
+            classes=tuple(str(digit) for digit in range(10)),
+            features=("height",),
+            test=np.arange(rows - int(arrays["test_rows"]), rows),
+        )
+
+
+def _make() -> Arrays:
+    with _global_generators_kept():
+        from mnist1d.data import get_dataset_args, make_dataset
+
+        made = make_dataset(get_dataset_args())
+    return {
+        "inputs": np.concatenate([made["x"], made["x_test"]]).astype(np.float32),
+        "targets": np.concatenate([made["y"], made["y_test"]]).astype(np.int64),
+        "test_rows": np.array(len(made["y_test"])),
+    }
+
+
+@contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    # make_dataset seeds both and leaves them there, the same for every seed of a run.
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)

@@ -1,0 +1,87 @@
+"""One part of the data as the network gets it: tensors, or rows read as they are needed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.scale import Scaler, rows_a_block
+from pipeline.data.source import Array, Indices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LazyInputs:
+    """Raw rows that are scaled when they are taken.
+
+    Args:
+        raw: Content of all parts, (rows, *input_shape); may lie on disk.
+        rows: Row numbers of this part.
+        scaler: Fitted on the training part.
+    """
+
+    raw: Array
+    rows: Indices
+    scaler: Scaler
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return the part's rows at `indices`, scaled, (indices, *input_shape)."""
+        return self.scaler.scaled(self.raw[self.rows[indices.numpy()]])
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield the rows in order, a block at a time."""
+        for indices in torch.split(torch.arange(len(self)), rows_a_block(self.raw)):
+            yield self.take(indices)
+
+    def loaded(self) -> Tensor:
+        """Return all rows as one tensor."""
+        inputs = torch.empty((len(self), *self.raw.shape[1:]))
+        start = 0
+        for block in self.blocks():
+            inputs[start : start + len(block)] = block
+            start += len(block)
+        return inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Inputs, targets and where they came from.
+
+    Args:
+        inputs: float32 (rows, *input_shape), scaled; lazy where the part is over its budget.
+        targets: int64 (rows,) for classes, float32 (rows, outputs), scaled, for a regression.
+        offsets: float32 (rows, outputs), to be added after unscaling; None = nothing to add.
+        rows: (rows,) numbers of the rows in the source; of a series, the first time predicted.
+    """
+
+    inputs: Tensor | LazyInputs
+    targets: Tensor
+    offsets: Tensor | None
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Return the inputs at `indices`, (indices, *input_shape)."""
+        if isinstance(self.inputs, LazyInputs):
+            return self.inputs.take(indices)
+        return self.inputs.index_select(0, indices)
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield the inputs in order, in as many pieces as memory asks for."""
+        if isinstance(self.inputs, LazyInputs):
+            yield from self.inputs.blocks()
+        else:
+            yield self.inputs
+
+
+def part_of(raw: Array, rows: Indices, scaler: Scaler, *, budget: int) -> Tensor | LazyInputs:
+    """Return the given raw rows scaled: one tensor up to `budget` MiB, lazy above it."""
+    lazy = LazyInputs(raw=raw, rows=rows, scaler=scaler)
+    size = 4 * len(rows) * int(np.prod(raw.shape[1:]))  # bytes as float32
+    return lazy if size > budget * 2**20 else lazy.loaded()

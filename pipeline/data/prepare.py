@@ -1,0 +1,83 @@
+"""From a source's raw content to the parts a network trains, validates and tests on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.config.options import DataOptions
+from pipeline.data.content import Content
+from pipeline.data.independent import independent
+from pipeline.data.part import Part, part_of
+from pipeline.data.schema import Schema
+from pipeline.data.source import Indices, Samples, Source
+from pipeline.data.timed import timed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """All that a run needs of its data.
+
+    Args:
+        schema: The meaning of inputs and outputs.
+        train: The part the network learns from, and all scaling is fitted on.
+        validation: The part that decides which epoch is best; None = there is none.
+        test: The part that is touched once.
+        content_hash: sha256 of the content and of what lies in which part.
+        notes: Lines worth telling.
+    """
+
+    schema: Schema
+    train: Part
+    validation: Part | None
+    test: Part
+    content_hash: str
+    notes: tuple[str, ...]
+
+
+def prepare(source: Source, options: DataOptions) -> Prepared:
+    """Read, split, scale, window and hash the data of `source`.
+
+    Raises:
+        ConfigError: An option can't apply to this data.
+        DataError: The data can't be learned from as they stand.
+    """
+    raw = source.read()
+    content = independent(raw, options) if isinstance(raw, Samples) else timed(raw, options)
+    parts = {
+        name: _part(content, rows, budget=options.memory_budget)
+        for name, rows in content.split.parts().items()
+    }
+    return Prepared(
+        schema=content.schema,
+        train=parts["train"],
+        validation=parts.get("validation"),
+        test=parts["test"],
+        content_hash=content.digest(),
+        notes=(*content.notes, *_batch_note(len(parts["train"]), options.batch_size)),
+    )
+
+
+def _part(content: Content, rows: Indices, *, budget: int) -> Part:
+    schema, offsets = content.schema, content.offsets
+    return Part(
+        inputs=part_of(content.inputs, rows, schema.input_scaler, budget=budget),
+        targets=_targets(content, rows),
+        offsets=None if offsets is None else torch.from_numpy(offsets[rows]).float(),
+        rows=content.numbers[rows],
+    )
+
+
+def _targets(content: Content, rows: Indices) -> Tensor:
+    if content.schema.task == "regression":
+        return content.schema.target_scaler.scaled(content.targets[rows])
+    return torch.from_numpy(content.targets[rows])
+
+
+def _batch_note(rows: int, batch_size: int) -> list[str]:
+    if batch_size <= rows:
+        return []
+    return [
+        f"data.batch_size={batch_size} is larger than the training part of {rows} rows: "
+        "an epoch is one step"
+    ]

@@ -1,0 +1,123 @@
+"""Scaling along features or channels, fitted on the training part alone."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.data.source import Array, Indices
+
+How = Literal["none", "standard", "minmax"]
+Vector = NDArray[np.float64]
+
+BLOCK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaler:
+    """Maps each feature or channel x to (x - shift) / spread, and back.
+
+    Args:
+        shift: One number a feature or channel, in raw units.
+        spread: Likewise; never 0.
+    """
+
+    shift: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    def scaled(self, raw: Array) -> Tensor:
+        """Scale raw rows (rows, …) to float32 of the same shape."""
+        if set(self.shift) == {0.0} and set(self.spread) == {1.0}:
+            return torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))
+        shift, spread = (_along(vector, raw.ndim) for vector in (self.shift, self.spread))
+        values = (np.asarray(raw, dtype=np.float64) - shift) / spread
+        return torch.from_numpy(values.astype(np.float32, order="C"))
+
+    def unscaled(self, values: Tensor) -> Tensor:
+        """Map scaled rows (rows, …) back to raw units."""
+        shift, spread = (_along(vector, values.ndim) for vector in (self.shift, self.spread))
+        return values * values.new_tensor(spread) + values.new_tensor(shift)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Statistics:
+    """What the training part says of each feature or channel: four vectors (features,)."""
+
+    minimum: Vector
+    maximum: Vector
+    mean: Vector
+    deviation: Vector
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Which features or channels have one value only, (features,)."""
+        same: NDArray[np.bool_] = self.minimum == self.maximum
+        return same
+
+
+def statistics(raw: Array, rows: Indices) -> Statistics:
+    """Measure the given rows of raw content (rows, …), a block of rows at a time."""
+    low, high, total, count = np.inf, -np.inf, 0.0, 0
+    for block in _blocks(raw, rows):
+        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+        total, count = total + block.sum(0), count + len(block)
+    mean = np.asarray(total / count)
+    squares = sum(((block - mean) ** 2).sum(0) for block in _blocks(raw, rows))
+    return Statistics(
+        minimum=np.asarray(low),
+        maximum=np.asarray(high),
+        mean=mean,
+        deviation=np.sqrt(np.asarray(squares) / count),
+    )
+
+
+def fit(measured: Statistics, how: How) -> Scaler:
+    """Build the scaler; a constant feature becomes 0, never NaN."""
+    features = len(measured.mean)
+    if how == "none":
+        return identity(features)
+    if how == "standard":
+        shift, spread = measured.mean, measured.deviation
+    else:
+        shift, spread = measured.minimum, measured.maximum - measured.minimum
+    # Rounding leaves a constant column a deviation like 1e-17, so the values themselves decide.
+    shift = np.where(measured.constant, measured.minimum, shift)
+    spread = np.where(measured.constant | (spread == 0), 1.0, spread)
+    return Scaler(shift=_plain(shift), spread=_plain(spread))
+
+
+def identity(features: int, *, spread: float = 1.0) -> Scaler:
+    """Build a scaler that only divides every feature or channel by `spread`."""
+    return Scaler(shift=(0.0,) * features, spread=(spread,) * features)
+
+
+def rows_a_block(raw: Array) -> int:
+    """Return how many rows of raw content make a block of float64 that memory never feels."""
+    row_bytes = 8 * int(np.prod(raw.shape[1:]))
+    return max(1, BLOCK_BYTES // max(1, row_bytes))
+
+
+def _blocks(raw: Array, rows: Indices) -> Iterator[Array]:
+    size = rows_a_block(raw)
+    for start in range(0, len(rows), size):
+        block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
+        features = np.moveaxis(block, _axis(block.ndim), -1)
+        yield features.reshape(-1, features.shape[-1])
+
+
+def _axis(dimensions: int) -> int:
+    return 1 if dimensions == 4 else dimensions - 1
+
+
+def _along(vector: Iterable[float], dimensions: int) -> Vector:
+    shape = [1] * dimensions
+    shape[_axis(dimensions)] = -1
+    return np.asarray(tuple(vector), dtype=np.float64).reshape(shape)
+
+
+def _plain(vector: Vector) -> tuple[float, ...]:
+    return tuple(float(value) for value in vector)

@@ -1,0 +1,86 @@
+"""What a checkpoint must know to read raw rows again and to name what the network says."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.data.scale import Scaler
+from pipeline.data.source import Kind, Task, kind_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """The meaning of inputs and outputs, all of it plain values.
+
+    Args:
+        task: What is to be predicted.
+        input_shape: Shape of one row as the network gets it.
+        outputs: Numbers the network gives a row: 1 for a binary task, one a class for several
+            classes, one a value for a regression.
+        classes: Names in the order of their indices; empty for a regression.
+        features: Names along the features or channels; empty = none.
+        targets: Names of the channels of a series that are predicted; empty for other data.
+        units: Unit of a regression's targets; empty = none.
+        window: Steps of a series seen at once; None for data that is no series in time.
+        horizon: Steps of it predicted at once; the outputs go step by step, channel by channel.
+        difference: The network sees and predicts x(t) - x(t - difference); None = x(t).
+        input_scaler: Scales raw inputs along features or channels.
+        target_scaler: Scales raw targets, one entry an output; changes nothing for classes.
+    """
+
+    task: Task
+    input_shape: tuple[int, ...]
+    outputs: int
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    units: str
+    window: int | None
+    horizon: int
+    difference: int | None
+    input_scaler: Scaler
+    target_scaler: Scaler
+
+    @property
+    def kind(self) -> Kind:
+        """What a row is, told by its shape."""
+        return kind_of(self.input_shape)
+
+    @property
+    def positive(self) -> str | None:
+        """The class that a binary task looks for; None for other tasks."""
+        return self.classes[1] if self.task == "binary" else None
+
+    def to_units(self, outputs: Tensor, offsets: Tensor | None) -> Tensor:
+        """Undo the scaling of a regression's outputs or targets (rows, outputs).
+
+        Args:
+            outputs: Scaled values (rows, outputs).
+            offsets: What the difference took away, in units, (rows, outputs); None = nothing.
+        """
+        values = self.target_scaler.unscaled(outputs)
+        return values if offsets is None else values + offsets.to(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the schema as dicts, lists, strings and numbers."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> "Schema":
+        """Build the schema that `to_dict` wrote."""
+        fields = {key: _tuple(value) for key, value in plain.items()}
+        for key in ("input_scaler", "target_scaler"):
+            fields[key] = Scaler(**{name: tuple(part) for name, part in plain[key].items()})
+        return cls(**fields)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,149 @@
+"""Which rows train, which validate and which test: drawn by a seed, by class, group or time."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config.options import DataOptions
+from pipeline.data.source import Array, Indices, Samples
+from pipeline.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """Row numbers of each part, in rising order; no row is in two parts."""
+
+    train: Indices
+    validation: Indices | None
+    test: Indices
+
+    def parts(self) -> dict[str, Indices]:
+        """Return the parts that exist, by their names."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: rows for name, rows in named.items() if rows is not None}
+
+
+def split_rows(samples: Samples, options: DataOptions) -> Split:
+    """Split independent rows; the test is the source's own where it has one.
+
+    Groups stay whole. Without groups, classes keep their shares where `stratify` says so.
+
+    Raises:
+        DataError: A part is empty, or a class can't be shared out.
+    """
+    generator = np.random.default_rng(options.split_seed)
+    rows = np.arange(len(samples.inputs))
+    test = samples.test
+    if test is None:
+        test = _held_out(samples, rows, "test", options, generator)
+    train = np.setdiff1d(rows, test)
+    validation = None
+    if options.validation > 0:
+        validation = _held_out(samples, train, "validation", options, generator)
+        train = np.setdiff1d(train, validation)
+    split = Split(train=train, validation=validation, test=np.sort(test))
+    check_sizes(split, options)
+    return split
+
+
+def split_times(length: int, test_from: int | None, options: DataOptions) -> Split:
+    """Split the times of a series: the test comes last, the validation before it.
+
+    Args:
+        length: Times in the series.
+        test_from: Index where the test begins; None = the last share of the times.
+        options: Their `validation` and `test` are the shares.
+
+    Raises:
+        DataError: A part is empty.
+    """
+    held = share(length, options.test) if test_from is None else length - test_from
+    before_test = length - held
+    validated = share(before_test, options.validation)
+    times = np.arange(length)
+    split = Split(
+        train=times[: before_test - validated],
+        validation=times[before_test - validated : before_test] if validated else None,
+        test=times[before_test:],
+    )
+    check_sizes(split, options)
+    return split
+
+
+def share(rows: int, fraction: float) -> int:
+    """Return how many rows a fraction is, rounded up as scikit-learn does."""
+    return math.ceil(round(rows * fraction, 9))
+
+
+def check_sizes(split: Split, options: DataOptions) -> None:
+    """Refuse a split with an empty part.
+
+    Raises:
+        DataError: Says how many rows each part would have.
+    """
+    sizes = {name: len(rows) for name, rows in split.parts().items()}
+    if all(sizes.values()):
+        return
+    listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    raise DataError(
+        f"data.test={options.test} and data.validation={options.validation} split "
+        f"{sum(sizes.values())} rows into {listed}; expected at least one row in each part"
+    )
+
+
+def _held_out(
+    samples: Samples,
+    rows: Indices,
+    part: str,
+    options: DataOptions,
+    generator: np.random.Generator,
+) -> Indices:
+    held = share(len(rows), options.test if part == "test" else options.validation)
+    if samples.groups is not None:
+        chosen = _whole_groups(samples.groups[rows], held, generator)
+    elif options.stratify and samples.task != "regression":
+        _check_shareable(samples, rows, part)
+        chosen = _by_class(samples.targets[rows], held, generator)
+    else:
+        chosen = generator.permutation(len(rows))[:held]
+    return np.sort(rows[chosen])
+
+
+def _whole_groups(groups: Array, held: int, generator: np.random.Generator) -> Indices:
+    """Choose whole groups, in a drawn order, until they hold at least `held` rows."""
+    _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    drawn = generator.permutation(len(sizes))
+    enough = int(np.searchsorted(np.cumsum(sizes[drawn]), held)) + 1
+    chosen: Indices = np.flatnonzero(np.isin(group_of_row, drawn[:enough]))
+    return chosen
+
+
+def _by_class(labels: Array, held: int, generator: np.random.Generator) -> Indices:
+    classes, counts = np.unique(labels, return_counts=True)
+    chosen: list[Indices] = [
+        generator.permutation(np.flatnonzero(labels == label))[:taken]
+        for label, taken in zip(classes, _shares(counts, held), strict=True)
+    ]
+    joined: Indices = np.concatenate(chosen)
+    return joined
+
+
+def _shares(counts: NDArray[np.int64], held: int) -> NDArray[np.int64]:
+    """Share `held` rows out among classes by largest remainders, each within 1 of its share."""
+    exact = counts * held / counts.sum()
+    taken = np.floor(exact).astype(np.int64)
+    most_missing = np.argsort(taken - exact, kind="stable")
+    taken[most_missing[: held - taken.sum()]] += 1
+    return taken
+
+
+def _check_shareable(samples: Samples, rows: Indices, part: str) -> None:
+    labels, counts = np.unique(samples.targets[rows], return_counts=True)
+    single = [samples.classes[label] for label in labels[counts == 1]]
+    if single:
+        raise DataError(
+            f"class {single[0]!r} has 1 row to share between training and {part}; expected at "
+            "least 2. Give it more rows, or split without regard to classes: data.stratify=false"
+        )

@@ -1,0 +1,95 @@
+"""Windows of a series: what the network sees, what it predicts, and when."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from pipeline.config.options import DataOptions
+from pipeline.data.source import Array, Indices, Series
+from pipeline.data.split import Split, check_sizes
+from pipeline.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Windows:
+    """Every window of a series, one a row, oldest first.
+
+    Args:
+        changes: (time - difference, channels), what the windows are cut from.
+        inputs: (rows, window, channels), a view that takes no memory.
+        targets: (rows, horizon * targets), step by step, channel by channel.
+        offsets: What to add to the targets to undo the difference, likewise; None = nothing.
+        first: (rows,) the time of the first step to predict.
+    """
+
+    changes: Array
+    inputs: Array
+    targets: Array
+    offsets: Array | None
+    first: Indices
+
+
+def cut_windows(series: Series, options: DataOptions) -> Windows:
+    """Cut all windows of `series`.
+
+    Raises:
+        ConfigError: The options can't apply to any series.
+        DataError: The series is too short for one window.
+    """
+    window, horizon, lag = options.window, options.horizon, options.difference or 0
+    if window is None:
+        raise ConfigError("data.window=null, but this data is a series; expected steps, such as 12")
+    if options.difference is not None and horizon > options.difference:
+        raise ConfigError(
+            f"data.horizon={horizon} is longer than data.difference={options.difference}; "
+            "expected at most as long, since values not yet known would be needed to undo it"
+        )
+    _check_length("the series", len(series.values), options)
+    values = np.asarray(series.values, dtype=np.float64)
+    changes = values[lag:] - values[: len(values) - lag] if lag else values
+    columns = [series.names.index(name) for name in series.targets]
+    inputs = sliding_window_view(changes[:-horizon], window, axis=0)  # (rows, channels, window)
+    before = values[window : len(values) - lag, columns]
+    return Windows(
+        changes=changes,
+        inputs=np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
+        targets=_ahead(changes[window:, columns], horizon),
+        offsets=_ahead(before, horizon) if lag else None,
+        first=np.arange(len(inputs)) + window + lag,
+    )
+
+
+def split_windows(windows: Windows, times: Split, options: DataOptions) -> Split:
+    """Put each window into the part that holds all its steps to predict.
+
+    What a window sees may reach back into the part before: it is known by then.
+
+    Raises:
+        DataError: The training part is too short for one window, or another for the horizon.
+    """
+    _check_length("the training part", len(times.train), options)
+    rows = {
+        name: np.flatnonzero(
+            (windows.first >= part[0]) & (windows.first + options.horizon - 1 <= part[-1])
+        )
+        for name, part in times.parts().items()
+    }
+    split = Split(train=rows["train"], validation=rows.get("validation"), test=rows["test"])
+    check_sizes(split, options)
+    return split
+
+
+def _ahead(values: Array, horizon: int) -> Array:
+    steps = sliding_window_view(values, horizon, axis=0)  # (rows, targets, horizon)
+    return np.moveaxis(steps, -1, 1).reshape(len(steps), -1)
+
+
+def _check_length(what: str, length: int, options: DataOptions) -> None:
+    needed = (options.window or 0) + options.horizon + (options.difference or 0)
+    if length < needed:
+        difference = f", difference {options.difference}" if options.difference else ""
+        raise DataError(
+            f"{what} has {length} steps; expected at least {needed} for data.window="
+            f"{options.window}, horizon {options.horizon}{difference}. Choose a smaller window"
+        )
