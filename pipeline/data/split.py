@@ -133,7 +133,7 @@ def _by_class(labels: Array, held: int, generator: np.random.Generator) -> Indic
 def _shares(counts: NDArray[np.int64], held: int) -> NDArray[np.int64]:
     """Share `held` rows out among classes by largest remainders, each within 1 of its share."""
     exact = counts * held / counts.sum()
-    taken = np.floor(exact).astype(np.int64)
+    taken: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     most_missing = np.argsort(taken - exact, kind="stable")
     taken[most_missing[: held - taken.sum()]] += 1
     return taken

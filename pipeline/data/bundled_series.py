@@ -1,0 +1,49 @@
+"""The series that ship with the program: a CSV file each, the first column its times."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.source import Series
+from pipeline.errors import ConfigError, did_you_mean
+
+FOLDER = Path(__file__).parent / "files"
+
+
+def read_series(file: str, *, first: str, last: str, test_from: str, units: str) -> Series:
+    """Read the second column of a shipped file, from `first` to `last`, both included.
+
+    Args:
+        file: Name of the file.
+        first: Label of the first time.
+        last: Label of the last time.
+        test_from: Label of the first time of the test.
+        units: Unit of the values.
+
+    Raises:
+        ConfigError: A label is no time of the file.
+    """
+    with (FOLDER / file).open(newline="", encoding="utf-8") as lines:
+        header, *rows = csv.reader(lines)
+    times = tuple(time for time, _ in rows)
+    start, end = _position(times, "first", first), _position(times, "last", last) + 1
+    kept = times[start:end]
+    return Series(
+        values=np.array([[float(value)] for _, value in rows[start:end]]),
+        times=kept,
+        names=(header[1],),
+        targets=(header[1],),
+        units=units,
+        test_from=_position(kept, "test_from", test_from),
+    )
+
+
+def _position(times: tuple[str, ...], key: str, label: str) -> int:
+    if label not in times:
+        between = f"one from {times[0]} to {times[-1]}" if times else "first before last"
+        raise ConfigError(
+            f"data.{key}={label} is no time of this series; expected {between}."
+            f"{did_you_mean(label, times)}"
+        )
+    return times.index(label)

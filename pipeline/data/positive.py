@@ -1,0 +1,24 @@
+"""The two classes of a binary task, in the order that makes the named one positive."""
+
+import numpy as np
+
+from pipeline.data.source import Array
+from pipeline.errors import ConfigError, did_you_mean
+
+
+def positive_second(
+    labels: Array, classes: tuple[str, str], positive: str
+) -> tuple[Array, tuple[str, str]]:
+    """Return labels (rows,) and names so that index 1 is the positive class.
+
+    Raises:
+        ConfigError: `positive` is neither class.
+    """
+    if positive not in classes:
+        raise ConfigError(
+            f"data.positive={positive!r} is no class of this data; expected {classes[0]!r} or "
+            f"{classes[1]!r}.{did_you_mean(positive, classes)}"
+        )
+    if positive == classes[1]:
+        return labels.astype(np.int64), classes
+    return 1 - labels.astype(np.int64), (classes[1], classes[0])

@@ -1,0 +1,63 @@
+"""Small colour pictures cut from the two photographs that scikit-learn ships."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.cached import Arrays, cached
+from pipeline.data.positive import positive_second
+from pipeline.data.source import Array, Samples, Source
+
+SIZE = 16  # pixels a side
+PHOTOGRAPHS = ("china", "flower")
+
+
+class RGBPatches(Source):
+    """Patches of 16×16 pixels that do not overlap; the question is which photograph they show.
+
+    A column of patches stays in one part, so the validation too is a region of its own.
+
+    Args:
+        positive: china or flower.
+        test_from: Pixel column, of 640, where the region of the test begins.
+    """
+
+    def __init__(self, *, positive: str, test_from: int) -> None:
+        self.positive = positive
+        self.test_from = test_from
+
+    def read(self) -> Samples:
+        """Cut the patches, uint8 (rows, 3, 16, 16)."""
+        arrays = cached("rgb_patches", _make, made_by="scikit-learn")
+        targets, classes = positive_second(arrays["targets"], PHOTOGRAPHS, self.positive)
+        return Samples(
+            inputs=arrays["inputs"],
+            targets=targets,
+            task="binary",
+            classes=classes,
+            features=("red", "green", "blue"),
+            test=np.flatnonzero(arrays["columns"] >= self.test_from),
+            groups=arrays["columns"],
+        )
+
+
+def _make() -> Arrays:
+    from sklearn.datasets import load_sample_images
+
+    bunch = load_sample_images()
+    names = [Path(name).stem for name in bunch.filenames]
+    patches = [_patches(bunch.images[names.index(name)]) for name in PHOTOGRAPHS]
+    return {
+        "inputs": np.concatenate([inputs for inputs, _ in patches]),
+        "columns": np.concatenate([columns for _, columns in patches]),
+        "targets": np.repeat([0, 1], [len(inputs) for inputs, _ in patches]),
+    }
+
+
+def _patches(photograph: Array) -> tuple[Array, Array]:
+    """Cut (height, width, 3) into (rows, 3, 16, 16) and the first pixel column of each."""
+    down, across = (length // SIZE for length in photograph.shape[:2])
+    whole = photograph[: down * SIZE, : across * SIZE]
+    grid = whole.reshape(down, SIZE, across, SIZE, 3)
+    inputs = grid.transpose(0, 2, 4, 1, 3).reshape(-1, 3, SIZE, SIZE)
+    return inputs, np.tile(np.arange(across) * SIZE, down)
