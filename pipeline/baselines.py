@@ -1,0 +1,156 @@
+"""What a constant, a last value and a line say about the test rows, to stand beside a network.
+
+Both are fitted on the training part alone, the rows the network learns from. Their outputs have
+the form of the network's final ones: probabilities of the positive class (rows,), of all classes
+(rows, classes), or values (rows, outputs) in the target's own units.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.data.part import Part
+from pipeline.data.prepare import Prepared
+from pipeline.data.schema import Schema
+from pipeline.data.source import Array
+
+OPERATIONS_PER_SECOND = 10**9  # of one slow core; a bound in operations gives equal results
+ITERATIONS = 200  # of the logistic regression, at most
+FEWEST_ROWS = 100  # a line through fewer, where there are more, says too little
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Baseline:
+    """Predictions for the test part.
+
+    Args:
+        name: What made them, in words.
+        outputs: (rows,), (rows, classes) or (rows, outputs).
+    """
+
+    name: str
+    outputs: Tensor
+
+
+def naive(prepared: Prepared) -> Baseline:
+    """Predict without looking: the classes' shares, the mean, or a value of the past.
+
+    For classes the outputs are their shares of the training part, so the decision is always the
+    most frequent one.
+    """
+    schema, train, test = prepared.schema, prepared.train, prepared.test
+    if schema.task != "regression":
+        counts = torch.bincount(train.targets, minlength=len(schema.classes))
+        shares = counts / counts.sum()
+        return Baseline(name="majority class", outputs=_as_outputs(shares, schema, len(test)))
+    if test.offsets is not None:
+        return Baseline(name=f"value {schema.difference} steps before", outputs=test.offsets)
+    if schema.window is not None:
+        return Baseline(name="last value", outputs=schema.to_units(_last(test, schema), None))
+    mean = train.targets.mean(0, keepdim=True)
+    return Baseline(name="training mean", outputs=schema.to_units(mean, None).expand(len(test), -1))
+
+
+def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline | None:
+    """Predict by logistic regression, by ridge or, for a series, by least squares on its lags.
+
+    Args:
+        prepared: The data in its parts.
+        max_rows: Training rows to fit on; where there are more, evenly spaced ones are taken.
+        max_seconds: Time that the fit may take, turned into operations of a slow core, so that
+            what comes out never depends on how busy the machine is.
+
+    Returns:
+        The baseline, or `None` where too few rows could be fitted in that time.
+    """
+    rows = _affordable_rows(prepared, max_rows, int(max_seconds * OPERATIONS_PER_SECOND))
+    if rows is None:
+        return None
+    schema = prepared.schema
+    chosen = torch.linspace(0, len(prepared.train) - 1, rows, dtype=torch.float64).round().long()
+    inputs, targets = _design(prepared.train.take(chosen)), prepared.train.targets[chosen].numpy()
+    if schema.task != "regression":
+        return _logistic(inputs, targets, prepared)
+    if schema.window is not None:
+        return _lagged(inputs, targets, prepared)
+    return _ridge(inputs, targets, prepared)
+
+
+def _affordable_rows(prepared: Prepared, max_rows: int, operations: int) -> int | None:
+    schema, available = prepared.schema, len(prepared.train)
+    features = int(np.prod(schema.input_shape))
+    if schema.task == "regression":
+        operations -= features**3
+        row_costs = features**2
+    else:
+        row_costs = 4 * features * schema.outputs * ITERATIONS
+    rows = min(available, max_rows, max(0, operations // row_costs))
+    return None if rows < min(available, FEWEST_ROWS) else rows
+
+
+def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | None:
+    if len(np.unique(targets)) < 2:
+        return None
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(inputs, targets)
+    probabilities = torch.zeros(len(prepared.test), len(prepared.schema.classes))
+    probabilities[:, model.classes_] = _predicted(model.predict_proba, prepared.test)
+    return Baseline(
+        name="logistic regression",
+        outputs=probabilities[:, 1] if prepared.schema.task == "binary" else probabilities,
+    )
+
+
+def _ridge(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), Ridge()).fit(inputs, targets)
+    values = _predicted(model.predict, prepared.test).reshape(len(prepared.test), -1)
+    return Baseline(name="ridge regression", outputs=prepared.schema.to_units(values, None))
+
+
+def _lagged(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
+    weights = np.linalg.lstsq(_with_one(inputs), targets, rcond=None)[0]
+    values = _predicted(lambda block: _with_one(block) @ weights, prepared.test)
+    return Baseline(
+        name=f"least squares on {prepared.schema.window} steps",
+        outputs=prepared.schema.to_units(values, prepared.test.offsets),
+    )
+
+
+def _as_outputs(shares: Tensor, schema: Schema, rows: int) -> Tensor:
+    return shares[1].expand(rows) if schema.task == "binary" else shares.expand(rows, -1)
+
+
+def _last(part: Part, schema: Schema) -> Tensor:
+    columns = [schema.features.index(name) for name in schema.targets]
+    last = torch.cat([block[:, -1, columns] for block in part.blocks()])  # (rows, targets)
+    return last.repeat(1, schema.horizon)
+
+
+def _design(inputs: Tensor) -> Array:
+    design: Array = inputs.flatten(1).double().numpy()  # (rows, features)
+    return design
+
+
+def _with_one(design: Array) -> Array:
+    return np.column_stack([design, np.ones(len(design))])
+
+
+def _predicted(predict: Callable[[Array], Array], part: Part) -> Tensor:
+    blocks = [torch.from_numpy(predict(_design(block))) for block in part.blocks()]
+    return torch.cat(blocks).float()
