@@ -1,0 +1,48 @@
+"""The kinds of input a network can read, told apart by the shape of one sample."""
+
+from typing import Literal, get_args
+
+from pipeline.errors import ConfigError
+
+Kind = Literal["table", "series", "images"]
+
+SHAPES: dict[Kind, str] = {
+    "table": "a table (features,)",
+    "series": "a series (steps, features)",
+    "images": "images (channels, height, width)",
+}
+
+
+def kind_of(input_shape: tuple[int, ...]) -> Kind:
+    """Return the kind of input that has samples of this shape.
+
+    Raises:
+        ConfigError: A sample has no dimension, or more than three.
+    """
+    kinds = get_args(Kind)
+    if not 1 <= len(input_shape) <= len(kinds):
+        expected = ", ".join(SHAPES.values())
+        raise ConfigError(f"samples of shape {input_shape} fit no network; expected {expected}")
+    kind: Kind = kinds[len(input_shape) - 1]
+    return kind
+
+
+def require_kind(model_name: str, takes: tuple[str, ...], input_shape: tuple[int, ...]) -> Kind:
+    """Return the kind of the input, or refuse one that the model can't read.
+
+    Args:
+        model_name: The word that the user types after `model=`.
+        takes: Kinds that the model reads.
+        input_shape: Shape of one sample, without the batch.
+
+    Raises:
+        ConfigError: The kind is not among `takes`.
+    """
+    kind = kind_of(input_shape)
+    if kind not in takes:
+        reads = " or ".join(text for name, text in SHAPES.items() if name in takes)
+        raise ConfigError(
+            f"model={model_name} reads {reads}, but the data are {SHAPES[kind]} "
+            f"of shape {input_shape}"
+        )
+    return kind

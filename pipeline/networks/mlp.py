@@ -1,0 +1,69 @@
+"""The multi-layer perceptron."""
+
+import math
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from pipeline.networks.activation import Activation
+from pipeline.networks.bounds import Count, Gain, Share, require_counts, require_dropout
+from pipeline.networks.dense import dense_layers, output_layer
+from pipeline.networks.initialisation import Init
+from pipeline.networks.inputs import require_kind
+from pipeline.networks.normalisation import Norm
+
+
+class MLP(nn.Module):
+    """Dense layers over all values of a sample, whatever its shape.
+
+    Args:
+        input_shape: Shape of one sample; it is flattened.
+        outputs: Values or logits per sample.
+        hidden: Width of each hidden layer, >= 1; [] is logistic or linear regression.
+        activation: Function after each hidden layer.
+        norm: What normalises a layer's values before its activation.
+        dropout: Share of a hidden layer's values that are zeroed in training, 0 <= dropout < 1.
+        skip: Whether x + layer(x) takes the place of layer(x) wherever the two widths agree.
+        init: How the first weights are drawn.
+        gain: Factor of the first weights, > 0; `None` suits the activation.
+
+    Raises:
+        ConfigError: A width below 1, or a dropout out of range.
+    """
+
+    takes: ClassVar[tuple[str, ...]] = ("table", "series", "images")
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        outputs: int,
+        *,
+        hidden: list[Count],
+        activation: Activation,
+        norm: Norm,
+        dropout: Share,
+        skip: bool,
+        init: Init,
+        gain: Gain | None,
+    ) -> None:
+        super().__init__()
+        require_kind("mlp", self.takes, input_shape)
+        require_counts("hidden", hidden)
+        require_dropout(dropout)
+        widths = [math.prod(input_shape), *hidden]
+        self.layers = dense_layers(
+            widths,
+            activation=activation,
+            norm=norm,
+            dropout=dropout,
+            skip=skip,
+            init=init,
+            gain=gain,
+        )
+        self.head = output_layer(widths[-1], outputs, init=init, gain=gain)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Map samples (batch, *input_shape) to values or logits (batch, outputs)."""
+        values = samples.flatten(start_dim=1)  # (batch, features)
+        outputs: Tensor = self.head(self.layers(values))
+        return outputs
