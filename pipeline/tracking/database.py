@@ -1,0 +1,75 @@
+"""Makes an SQLite file ready for MLflow, once, however many processes ask at the same moment."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import unquote
+
+import filelock
+
+from pipeline.tracking.faults import StoreError, fault, named
+
+LOCK_SECONDS = 60.0
+
+
+@contextmanager
+def prepare_database(uri: str, path: Path) -> Iterator[None]:
+    """Hold a lock under which MLflow may create its tables in a readable, writable file.
+
+    Raises:
+        StoreError: The file is locked for a minute, is no database, or can't be written.
+    """
+    try:
+        if _complete(path):
+            yield
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock")
+        with filelock.FileLock(lock, timeout=LOCK_SECONDS):
+            _create_private(path)
+            _check(path)
+            yield
+            _remove_shadow(uri, path)
+            lock.unlink(missing_ok=True)  # whoever locks it from now on finds all done
+    except filelock.Timeout as error:
+        raise StoreError("locked", f"{named(uri)} is being created by another process") from error
+    except (sqlite3.Error, OSError) as error:
+        text = str(error) if isinstance(error, sqlite3.Error) else "unable to open"
+        raise fault(uri, text) from error
+
+
+def _complete(path: Path) -> bool:
+    """Tell whether MLflow has done the last step of creating its tables, the experiment 0."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
+        known = "SELECT 1 FROM sqlite_master WHERE name = 'experiments'"
+        if connection.execute(known).fetchone() is None:
+            return False
+        first = "SELECT 1 FROM experiments WHERE experiment_id = 0"
+        return connection.execute(first).fetchone() is not None
+
+
+def _create_private(path: Path) -> None:
+    """Create the file for its owner alone: runs hold command lines and paths."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _check(path: Path) -> None:
+    """Read the file, waiting for a lock, and turn on the write-ahead log, which stays on.
+
+    MLflow would try a file that is no database for hours, and a locked one for five seconds.
+    """
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
+        connection.execute("PRAGMA schema_version").fetchone()
+        connection.execute("PRAGMA journal_mode=WAL").fetchone()
+
+
+def _remove_shadow(uri: str, path: Path) -> None:
+    """Remove the empty folder that MLflow creates under the escaped spelling of a path."""
+    spelled = Path(uri.removeprefix("sqlite:///")).parent
+    if str(spelled) != unquote(str(spelled)) and spelled != path.parent:
+        with suppress(OSError):
+            os.removedirs(spelled)

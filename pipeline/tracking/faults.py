@@ -1,0 +1,87 @@
+"""What can be wrong with a store, in one line each. Nothing here imports MLflow."""
+
+import os
+from typing import Literal
+
+from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
+from pipeline.tracking.redaction import redact
+from pipeline.tracking.uri import VARIABLE, sqlite_path
+
+FaultKind = Literal["down", "locked", "schema", "deleted", "refused", "broken", "unwritable"]
+
+TRANSIENT: tuple[FaultKind, ...] = ("down", "locked", "unwritable")
+"""Faults that may be gone at the next try."""
+
+
+class StoreError(Exception):
+    """A call to a store that failed.
+
+    Args:
+        kind: What a caller can do about it.
+        line: One line for people, without secrets.
+    """
+
+    def __init__(self, kind: FaultKind, line: str) -> None:
+        super().__init__(line)
+        self.kind: FaultKind = kind
+        self.line = line
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same call may work later."""
+        return self.kind in TRANSIENT
+
+
+def fault(uri: str, text: str) -> StoreError:
+    """Judge a library's message about a store."""
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        return StoreError("schema", _schema_line(uri))
+    if "database is locked" in text or "database table is locked" in text:
+        return StoreError(
+            "locked", f"{named(uri)} is locked by another program; end it, then retry"
+        )
+    if "file is not a database" in text or "database disk image is malformed" in text:
+        return StoreError("broken", f"{named(uri)} is no database; {_elsewhere(uri)}")
+    if any(word in text for word in ("disk is full", "readonly database", "unable to open")):
+        return StoreError("unwritable", f"{named(uri)} can't be written; {_elsewhere(uri)}")
+    return StoreError("down", down_line(uri, text))
+
+
+def down_line(uri: str, text: str) -> str:
+    """Say that a server or database does not answer, and what still works."""
+    return f"{named(uri)} does not answer ({_short(text)}); start it, or {_elsewhere(uri)}"
+
+
+def as_error(kind: FaultKind, line: str) -> PipelineError:
+    """Return the error that ends a command which can't do without its store."""
+    return ConfigError(line) if kind == "broken" else EnvironmentFaultError(line)
+
+
+def named(uri: str) -> str:
+    """Name a store as its user knows it, without a password."""
+    path = sqlite_path(uri)
+    return f"the tracking database {str(path)!r}" if path else f"the tracking server {redact(uri)}"
+
+
+def _schema_line(uri: str) -> str:
+    return (
+        f"{named(uri)} was made by another version of MLflow; back it up, then bring it up to date "
+        f"with: mlflow db upgrade {redact(uri)}"
+    )
+
+
+def _elsewhere(uri: str) -> str:
+    if sqlite_path(uri):
+        return "record elsewhere with tracking.uri=sqlite:///FILE"
+    unset = f" and without {VARIABLE}" if os.environ.get(VARIABLE) else ""
+    return f"record here with tracking=local{unset}"
+
+
+def _short(text: str) -> str:
+    """Return the telling end of a chain of causes, without secrets."""
+    causes = ("refused", "timed out", "Name or service not known", "unreachable", "reset by peer")
+    words = ("connection refused", "no answer in time", "unknown host", "unreachable", "cut off")
+    for cause, word in zip(causes, words, strict=True):
+        if cause in text:
+            return word
+    return redact(" ".join(text.split()))[:120]

@@ -1,0 +1,40 @@
+"""Bends names and values of a run to what MLflow takes; what had to be cut carries a mark."""
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+
+MAX_KEY = 250
+MAX_PARAM = 6000
+MAX_TAG = 8000
+
+_REFUSED = re.compile(r"[^/\w.\- :]")
+
+
+def field_name(name: str) -> str:
+    """Return a name that MLflow takes, the same for the same input and unlike that of others."""
+    kept = posixpath.normpath(_REFUSED.sub("_", name)).lstrip("./") or "_"
+    if len(kept) <= MAX_KEY:
+        return kept
+    return f"{kept[: MAX_KEY - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def param_text(value: object) -> str:
+    """Return a parameter as the text that Hydra would read back, cut at MLflow's limit."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else cut(str(value), MAX_PARAM)
+
+
+def param_texts(params: Mapping[str, object]) -> dict[str, str]:
+    """Return parameters under the names and with the texts that MLflow holds of them."""
+    return {field_name(key): param_text(value) for key, value in params.items()}
+
+
+def cut(text: str, longest: int) -> str:
+    """Return `text`, or its beginning and a mark that tells how long it was."""
+    if len(text) <= longest:
+        return text
+    mark = f" … (cut: {len(text)} characters)"
+    return text[: longest - len(mark)] + mark

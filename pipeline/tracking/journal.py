@@ -1,0 +1,193 @@
+"""The file of events that a training process appends to, and that MLflow is filled from."""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import EnvironmentFaultError
+from pipeline.tracking.lease import own_lease
+from pipeline.tracking.redaction import redact, redact_value
+
+JOURNAL = "journal.jsonl"
+
+Scalar = str | int | float | bool | None
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What is known of a run before its first epoch.
+
+    Args:
+        name: Name of the run.
+        experiment: MLflow experiment that it belongs to.
+        uri: Where it is recorded; an empty string where it is not.
+        params: Flattened configuration.
+        tags: Versions, data hash, command line, …
+        parent: MLflow id of the run that this one is a child of.
+    """
+
+    name: str
+    experiment: str
+    uri: str
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None
+
+
+class Journal:
+    """Appends a run's events to `journal.jsonl`, each as one line in one write.
+
+    An epoch keeps the time and the values of its first record, so what a resumed run repeats
+    changes nothing, and sending the file again stores nothing twice.
+
+    Args:
+        folder: The run's folder; it exists.
+        fsync: Wait for the disk at each line. Without it a kill loses nothing, a power cut may.
+    """
+
+    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
+        self.folder = folder
+        self.path = folder / JOURNAL
+        self._fsync = fsync
+        self._descriptor: int | None = None
+        self._times: dict[int, int] = {}
+        self._keys: dict[int, set[str]] = {}
+        self._last_ms = 0
+        self._clock = (time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000)
+
+    def begin(self, header: Header) -> None:
+        """Record that this process starts, or goes on with, the run. Secrets are masked here."""
+        content = asdict(header)
+        content["uri"] = redact(header.uri)
+        content["params"] = {key: _plain(key, value) for key, value in header.params.items()}
+        content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
+        self._append("begin", lease=asdict(own_lease()), **content)
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Record values of an epoch; the first record of a name in an epoch stays.
+
+        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as numbers.
+        """
+        self._open()
+        known = self._keys.get(epoch, set())
+        new = {key: float(value) for key, value in values.items() if key not in known}
+        finite = {key: value for key, value in new.items() if math.isfinite(value)}
+        if len(finite) < len(new) and "nonfinite" not in known:
+            finite["nonfinite"] = float(len(new) - len(finite))
+        if finite:
+            self._append("epoch", at=self._times.get(epoch), epoch=epoch, values=finite)
+
+    def tag(self, key: str, value: str) -> None:
+        """Record a tag of the run; a later value of the same key replaces it."""
+        self._append("tag", key=key, value=redact_value(key, value))
+
+    def end(self, status: Status, reason: str | None = None) -> None:
+        """Record how the run ended; every artifact is in place by now.
+
+        Args:
+            status: MLflow's word for it.
+            reason: The tag `end_reason`: pruned, diverged, oom, error, interrupted or lost.
+        """
+        self._append("end", status=status, reason=reason)
+
+    def events(self) -> Iterator[Event]:
+        """Read all whole lines; what a kill left of the last one is skipped."""
+        yield from read_events(self.path)
+
+    def epochs(self) -> dict[int, dict[str, float]]:
+        """Return the recorded values of each epoch, in the order of the epochs."""
+        return epochs_of(self.events())
+
+    def _append(self, kind: str, *, at: int | None = None, **content: object) -> None:
+        descriptor = self._open()
+        event = {"event": kind, "time": self._now() if at is None else at, **content}
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        size = os.fstat(descriptor).st_size
+        try:
+            written = os.write(descriptor, line)
+            if written < len(line):
+                os.write(descriptor, line[written:])
+            if self._fsync:
+                os.fsync(descriptor)
+        except OSError as error:
+            os.ftruncate(descriptor, size)
+            raise self._write_fault(error) from error
+        self._note(event)
+
+    def _write_fault(self, error: OSError) -> EnvironmentFaultError:
+        free = shutil.disk_usage(self.folder).free
+        return EnvironmentFaultError(
+            f"{str(self.path)!r} can't be written ({error.strerror}; {free} bytes are free); "
+            "make room or choose another folder with output=FOLDER, then go on with resume="
+            f"{self.folder}"
+        )
+
+    def _open(self) -> int:
+        """Open for appending, after a cut of the torn last line and a look at what is there."""
+        if self._descriptor is None:
+            for event in self.events():
+                self._note(event)
+            try:
+                self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
+            except OSError as error:
+                raise self._write_fault(error) from error
+            os.ftruncate(self._descriptor, self.path.read_bytes().rfind(b"\n") + 1)
+        return self._descriptor
+
+    def _note(self, event: Event) -> None:
+        self._last_ms = max(self._last_ms, event["time"])
+        if event["event"] == "epoch":
+            self._times.setdefault(event["epoch"], event["time"])
+            self._keys.setdefault(event["epoch"], set()).update(event["values"])
+
+    def _now(self) -> int:
+        """Return milliseconds since 1970 that never step back, whatever the clock does."""
+        wall, monotonic = self._clock
+        return max(self._last_ms, wall + time.monotonic_ns() // 1_000_000 - monotonic)
+
+
+def _plain(key: str, value: Scalar) -> object:
+    """Return what JSON can hold of a parameter: NaN and infinity become words."""
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return redact_value(key, value if finite else str(value))
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Read the whole lines of a journal; a missing file has none."""
+    if path.exists():
+        yield from parse(path.read_bytes())
+
+
+def parse(content: bytes) -> Iterator[Event]:
+    """Parse journal lines, of which only those that end in a newline are whole."""
+    for line in content[: content.rfind(b"\n") + 1].splitlines():
+        yield parse_line(line)
+
+
+def parse_line(line: bytes) -> Event:
+    """Parse one line; a damaged one becomes an event of the kind `damaged`."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if isinstance(event, dict) and "event" in event and "time" in event:
+        return event
+    return {"event": "damaged", "time": 0}
+
+
+def epochs_of(events: Iterator[Event]) -> dict[int, dict[str, float]]:
+    """Merge the values of each epoch; the first record of a name stays."""
+    merged: dict[int, dict[str, float]] = {}
+    for event in events:
+        if event["event"] == "epoch":
+            known = merged.setdefault(event["epoch"], {})
+            merged[event["epoch"]] = {**event["values"], **known}
+    return dict(sorted(merged.items()))

@@ -1,0 +1,116 @@
+"""Who trains a run, and whether that process is still there."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+PREFIX = "pipeline.lease."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The process that trains a run, and a counter that moves while it does.
+
+    Args:
+        host: Name of its machine.
+        boot_id: One start of that machine, and the space in which its process ids count.
+        pid: Process id.
+        started: Start of the process, in the machine's own terms; tells a reused id.
+        counter: Beats so far.
+    """
+
+    host: str
+    boot_id: str
+    pid: int
+    started: str
+    counter: int = 0
+
+    def tags(self) -> dict[str, str]:
+        """Return the lease as tags of an MLflow run."""
+        fields = ("host", "boot_id", "pid", "started", "counter")
+        return {f"{PREFIX}{field}": str(getattr(self, field)) for field in fields}
+
+
+def lease_of(tags: Mapping[str, str]) -> Lease | None:
+    """Read a lease from the tags of a run; `None` where they hold no whole one."""
+    try:
+        return Lease(
+            host=tags[f"{PREFIX}host"],
+            boot_id=tags[f"{PREFIX}boot_id"],
+            pid=int(tags[f"{PREFIX}pid"]),
+            started=tags[f"{PREFIX}started"],
+            counter=int(tags[f"{PREFIX}counter"]),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def own_lease() -> Lease:
+    """Return the lease of this process, with no beat yet."""
+    return Lease(
+        host=socket.gethostname(),
+        boot_id=boot_id(),
+        pid=os.getpid(),
+        started=started(os.getpid()) or "",
+    )
+
+
+def is_local(lease: Lease) -> bool:
+    """Tell whether the lease's process id means something here."""
+    return lease.host == socket.gethostname() and lease.boot_id == boot_id()
+
+
+def alive(lease: Lease) -> bool:
+    """Tell whether the process of a local lease exists; a zombie or a reused id does not count.
+
+    A lease of another machine is taken to be alive: only its counter can tell.
+    """
+    if not is_local(lease):
+        return True
+    return started(lease.pid) == lease.started and status(lease.pid) != "zombie"
+
+
+def working(lease: Lease) -> bool:
+    """Tell whether the process of a local lease exists and is not stopped by a signal."""
+    return alive(lease) and status(lease.pid) not in ("stopped", "tracing-stop")
+
+
+def status(pid: int) -> str:
+    """Return psutil's word for the state of a process: running, stopped, zombie, … or gone."""
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).status())
+    except psutil.NoSuchProcess:
+        return "gone"
+
+
+def started(pid: int) -> str | None:
+    """Return when a process started, in terms that a change of the clock can't move."""
+    if sys.platform == "linux":  # psutil adds the boot time, which moves with the clock
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        return text.rpartition(")")[2].split()[19]
+    import psutil
+
+    try:
+        return str(round(psutil.Process(pid).create_time(), 2))
+    except psutil.NoSuchProcess:
+        return None
+
+
+@lru_cache(maxsize=1)
+def boot_id() -> str:
+    """Return an id of this start of the machine and of the namespace of its process ids."""
+    if sys.platform == "linux":
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').readlink()}"
+    command = ["sysctl", "-n", "kern.bootsessionuuid"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,172 @@
+"""Keeps the MLflow runs of open run folders up to date, through outages and restarts."""
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.tracking.faults import StoreError
+from pipeline.tracking.lease import alive
+from pipeline.tracking.redaction import redact
+from pipeline.tracking.replay import InUseError, Replay
+from pipeline.tracking.state import unfinished
+from pipeline.tracking.store import Store
+from pipeline.tracking.uri import is_server
+
+BEAT_SECONDS = 10.0
+SERVER_PATIENCE = 5.0
+KNOWN_DOWN_PATIENCE = 2.0
+DATABASE_PATIENCE = 60.0
+LONGEST_PAUSE = 30.0
+
+
+@dataclass(slots=True)
+class Recording:
+    """An open run: its journal, the beats of its lease, and what the store refused for good."""
+
+    replay: Replay
+    beats: int = 0
+    next_beat: float = 0.0
+    refusal: str | None = None
+
+
+class Desk:
+    """Fills one store from the journals of several folders. `StoreError` is all that it raises."""
+
+    def __init__(self) -> None:
+        self._uri = ""
+        self._experiment = ""
+        self._store: Store | None = None
+        self._open: dict[Path, Recording] = {}
+        self._unmended: deque[Path] = deque()
+        self._failures = 0
+        self._retry_at = 0.0
+
+    def expect(self, uri: str, experiment: str) -> None:
+        """Name the store and the experiment; they are reached when they are first needed."""
+        self._uri, self._experiment, self._store = uri, experiment, None
+
+    def connect(self) -> None:
+        """Reach the store now; where that fails, later calls try again."""
+        self._connected()
+
+    def open(self, folder: Path) -> tuple[str, str | None]:
+        """Begin to follow a folder's journal; return its run id, or '' and what is in the way."""
+        try:
+            recording = self._open[folder] = Recording(Replay(folder, wait=20))
+        except InUseError as error:
+            raise StoreError(
+                "refused", f"{str(folder)!r} is recorded by another process"
+            ) from error
+        try:
+            self._advance(recording, self._connected())
+        except StoreError as error:
+            self._note(error, recording)
+            return recording.replay.state.run_id, error.line
+        return recording.replay.state.run_id, None
+
+    def close(self, folder: Path) -> tuple[int, str | None]:
+        """Send the rest and end the run; return the values that stay unsent, and why."""
+        recording = self._open.pop(folder, None)
+        if recording is None:
+            raise StoreError("refused", f"{str(folder)!r} is not open")
+        try:
+            problem = self._finish(recording, is_over=True)
+            return recording.replay.unsent(), problem
+        finally:
+            recording.replay.release()
+
+    def mend(self, output: Path) -> None:
+        """Note the folders of earlier runs that have something unsent, for quiet moments."""
+        self._unmended.extend(unfinished(output))
+
+    def tick(self) -> None:
+        """Send at most one batch of each open run, then look after one earlier run."""
+        if time.monotonic() < self._retry_at:
+            return
+        for recording in self._open.values():
+            try:
+                self._advance(recording, self._connected())
+                self._failures = 0
+            except StoreError as error:
+                self._note(error, recording)
+                return
+        if self._unmended:
+            self._mend(self._unmended.popleft())
+
+    def leave(self, *, is_over: bool = False) -> None:
+        """Close all open runs; unless they are over, wait a moment for the trainer's death."""
+        for recording in self._open.values():
+            if not is_over:
+                _await_death(recording.replay)
+            self._finish(recording, is_over=is_over)
+            recording.replay.release()
+        self._open.clear()
+
+    def _connected(self) -> Store:
+        if self._store is None:
+            store = Store(self._uri)
+            store.experiment(self._experiment)
+            self._store = store
+        return self._store
+
+    def _advance(self, recording: Recording, store: Store) -> None:
+        if recording.refusal is not None:
+            return
+        recording.replay.read()
+        if recording.replay.ready():
+            recording.replay.push(store)
+        if time.monotonic() >= recording.next_beat:
+            recording.beats += 1
+            recording.next_beat = time.monotonic() + BEAT_SECONDS
+            recording.replay.beat(store, recording.beats)
+
+    def _note(self, error: StoreError, recording: Recording) -> None:
+        """Pause after a fault that may pass; give a run up that the store refuses."""
+        if error.transient:
+            self._failures += 1
+            self._retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0**self._failures)
+        else:
+            recording.refusal = error.line
+
+    def _finish(self, recording: Recording, *, is_over: bool) -> str | None:
+        """Send all that is left and close the run; return why that failed, after a bounded wait."""
+        patience = SERVER_PATIENCE if is_server(self._uri) else DATABASE_PATIENCE
+        known_down = is_server(self._uri) and self._failures > 0
+        deadline = time.monotonic() + (KNOWN_DOWN_PATIENCE if known_down else patience)
+        while True:
+            recording.replay.read()
+            left = recording.replay.unsent()
+            try:
+                recording.replay.drain(self._connected(), is_over=is_over)
+            except StoreError as error:
+                if recording.replay.unsent() < left:
+                    deadline = time.monotonic() + patience
+                if not error.transient or time.monotonic() >= deadline:
+                    return error.line
+                time.sleep(0.25)
+            else:
+                return None
+
+    def _mend(self, folder: Path) -> None:
+        """Send what an earlier run could not, and close it if its process is gone."""
+        if folder in self._open:
+            return
+        try:
+            replay = Replay(folder)
+        except InUseError:
+            return
+        try:
+            if replay.uri == redact(self._uri):
+                replay.drain(self._connected(), is_over=False)
+        except StoreError:
+            self._failures += 1  # its values stay in its journal, for `action=sync`
+        finally:
+            replay.release()
+
+
+def _await_death(replay: Replay) -> None:
+    """Wait until a training process that has closed its pipes is gone, at most 5 seconds."""
+    deadline = time.monotonic() + 5
+    while replay.lease is not None and alive(replay.lease) and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -1,0 +1,59 @@
+"""How much of a journal its MLflow run holds: `mlflow.json` in the run folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.paths import replace_text
+from pipeline.tracking.journal import JOURNAL, read_events
+
+STATE = "mlflow.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a run is recorded, and how far.
+
+    Args:
+        uri: The store, without its password.
+        run_id: MLflow's id of the run; an empty string before it is created.
+        experiment_id: MLflow's id of its experiment.
+        sent: Lines of the journal that the store holds.
+        done: The run's end is on record.
+    """
+
+    uri: str = ""
+    run_id: str = ""
+    experiment_id: str = ""
+    sent: int = 0
+    done: bool = False
+
+
+def read_state(folder: Path) -> State:
+    """Read a folder's state; one that is missing or damaged is that of a run never sent."""
+    try:
+        return State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return State()
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Replace a folder's state."""
+    replace_text(folder / STATE, json.dumps(asdict(state)) + "\n")
+
+
+def unsent(folder: Path) -> int:
+    """Count the values of a folder's journal that its store lacks; an event without values is 1."""
+    events = list(read_events(folder / JOURNAL))[read_state(folder).sent :]
+    return sum(max(1, len(event.get("values", ()))) for event in events)
+
+
+def unfinished(output: Path) -> list[Path]:
+    """Return the run folders below `output` whose store lacks values or an end, oldest first."""
+    folders = sorted(path.parent for path in output.glob(f"*/{JOURNAL}"))
+    return [folder for folder in folders if not _is_finished(folder)]
+
+
+def _is_finished(folder: Path) -> bool:
+    state = read_state(folder)
+    return state.done and (folder / JOURNAL).read_bytes().count(b"\n") == state.sent

@@ -1,0 +1,242 @@
+"""MLflow, as this program uses it: a few calls that may be repeated, and errors in one line."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from pipeline.tracking.database import prepare_database
+from pipeline.tracking.faults import StoreError, fault, named
+from pipeline.tracking.fields import MAX_TAG, cut, field_name, param_texts
+from pipeline.tracking.journal import Status
+from pipeline.tracking.uri import sqlite_path
+
+FOLDER_TAG = "pipeline.folder"
+END_TAG = "end_reason"
+PARENT_TAG = "mlflow.parentRunId"
+MAX_METRICS = 1000
+MAX_FIELDS = 100
+LOCK_SECONDS = 60.0
+
+Point = tuple[str, float, int, int]
+"""Name, value, milliseconds since 1970, epoch."""
+
+_Item = TypeVar("_Item")
+
+
+class Store:
+    """A tracking server or database. Every call raises `StoreError` alone.
+
+    Args:
+        uri: Its address, absolute.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._client = self._patiently(self._connect)
+
+    def experiment(self, name: str) -> str:
+        """Return the id of an experiment, created where it is missing; never MLflow's own 0."""
+        found = self._patiently(
+            lambda: self._find_experiment(name) or self._create_experiment(name)
+        )
+        if found == "0":
+            raise StoreError(
+                "refused",
+                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
+                "choose another name",
+            )
+        return found
+
+    def create(
+        self, experiment_id: str, *, name: str, folder: str, tags: Mapping[str, str], start: int
+    ) -> str:
+        """Return the id of a folder's run, created where no run carries the folder's name.
+
+        Args:
+            experiment_id: Where it belongs.
+            name: What MLflow shows.
+            folder: Name of the run folder.
+            tags: Tags that it has from its first moment.
+            start: Milliseconds since 1970.
+        """
+        with self._translated():
+            found = self._find_run(experiment_id, folder)
+            if found is not None:
+                return found
+            marked = {**_tags(tags), FOLDER_TAG: folder}
+            run = self._client.create_run(
+                experiment_id, start_time=start, tags=marked, run_name=name
+            )
+            return str(run.info.run_id)
+
+    def run(self, run_id: str) -> Run | None:
+        """Return a run, or `None` where the store has never had it."""
+        try:
+            return self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise fault(self.uri, str(error)) from error
+
+    def running(self) -> list[Run]:
+        """Return all runs of all experiments that have not ended."""
+        with self._translated():
+            pages = self._client.search_experiments(view_type=ViewType.ACTIVE_ONLY)
+            ids = [experiment.experiment_id for experiment in pages]
+            return list(
+                self._client.search_runs(ids, "attributes.status = 'RUNNING'", max_results=1000)
+            )
+
+    def reopen(self, run_id: str) -> None:
+        """Make a run RUNNING again, with no reason of an earlier end."""
+        with self._translated():
+            self._client.update_run(run_id, status="RUNNING")
+        self._drop_tag(run_id, END_TAG)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        points: Sequence[Point] = (),
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log values; what the run holds already is neither stored twice nor refused."""
+        with self._translated():
+            for metrics in _parts([_metric(point) for point in points], MAX_METRICS):
+                self._client.log_batch(run_id, metrics=metrics)
+            for some in _parts(self._new_params(run_id, params or {}), MAX_FIELDS):
+                self._client.log_batch(run_id, params=some)
+            texts = [RunTag(key, value) for key, value in _tags(tags or {}).items()]
+            for part in _parts(texts, MAX_FIELDS):
+                self._client.log_batch(run_id, tags=part)
+
+    def upload(self, run_id: str, file: Path, folder: str) -> None:
+        """Store a file as an artifact, in a folder of the run's artifacts ('' = the top)."""
+        with self._translated():
+            self._client.log_artifact(run_id, str(file), folder or None)
+
+    def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
+        """Set a run's final status and its `end_reason`, at `end` milliseconds since 1970."""
+        if reason is None:
+            self._drop_tag(run_id, END_TAG)
+        else:
+            self.log(run_id, tags={END_TAG: reason})
+        with self._translated():
+            self._client.set_terminated(run_id, status=status, end_time=end)
+
+    def _connect(self) -> MlflowClient:
+        path = sqlite_path(self.uri)
+        if path is None:
+            return MlflowClient(self.uri)
+        with prepare_database(self.uri, path):
+            return MlflowClient(self.uri)
+
+    def _find_experiment(self, name: str) -> str | None:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return None
+        if found.lifecycle_stage == "deleted":
+            raise StoreError(
+                "deleted",
+                f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; restore it "
+                f"with: mlflow experiments restore -x {found.experiment_id}, or choose another name",
+            )
+        return str(found.experiment_id)
+
+    def _create_experiment(self, name: str) -> str:
+        path = sqlite_path(self.uri)
+        location = None if path is None else _artifacts(path, name)
+        try:
+            return str(self._client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return self._find_experiment(name) or ""
+
+    def _find_run(self, experiment_id: str, folder: str) -> str | None:
+        if (
+            "'" in folder or "\\" in folder
+        ):  # the name of a folder must not become a filter of its own
+            return None
+        found = self._client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{folder}'")
+        return str(found[0].info.run_id) if found else None
+
+    def _new_params(self, run_id: str, params: Mapping[str, object]) -> list[Param]:
+        """Return params that the run lacks; MLflow refuses a whole batch over one that differs."""
+        if not params:
+            return []
+        known = self._client.get_run(run_id).data.params
+        return [Param(key, text) for key, text in param_texts(params).items() if key not in known]
+
+    def _drop_tag(self, run_id: str, key: str) -> None:
+        run = self.run(run_id)
+        if run is not None and key in run.data.tags:
+            with self._translated():
+                self._client.delete_tag(run_id, key)
+
+    def _patiently(self, call: Callable[[], _Item]) -> _Item:
+        """Repeat a call for a minute while another program holds the database's lock."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                with self._translated():
+                    return call()
+            except StoreError as error:
+                if error.kind != "locked" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except MlflowException as error:
+            raise _judged(self.uri, error) from error
+        except Exception as error:
+            # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
+            raise fault(self.uri, str(error)) from error
+
+
+_REFUSALS = (
+    "RESOURCE_DOES_NOT_EXIST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "ENDPOINT_NOT_FOUND",
+)
+
+
+def _judged(uri: str, error: MlflowException) -> StoreError:
+    judged = fault(uri, str(error))
+    if judged.kind == "down" and error.error_code in _REFUSALS:
+        short = cut(" ".join(str(error.message).split()), 200)
+        return StoreError("refused", f"{named(uri)} refuses: {short}")
+    return judged
+
+
+def _tags(tags: Mapping[str, str]) -> dict[str, str]:
+    return {field_name(key): cut(str(value), MAX_TAG) for key, value in tags.items()}
+
+
+def _metric(point: Point) -> Metric:
+    key, value, at, epoch = point
+    return Metric(field_name(key), value, at, epoch)
+
+
+def _artifacts(database: Path, experiment: str) -> str:
+    return (database.parent / "mlartifacts" / field_name(experiment)).as_uri()
+
+
+def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

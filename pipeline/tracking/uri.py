@@ -1,0 +1,81 @@
+"""Where runs are recorded, as an address that MLflow takes. Nothing here imports MLflow."""
+
+import os
+import shlex
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pipeline.config.options import TrackingOptions
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.tracking.redaction import redact
+
+DATABASE = "mlflow.db"
+VARIABLE = "MLFLOW_TRACKING_URI"
+SERVERS = ("http", "https", "databricks")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def tracking_uri(options: TrackingOptions) -> str:
+    """Return the absolute address of the store: `tracking.uri`, the environment's, or `mlflow.db`.
+
+    Raises:
+        ConfigError: MLflow can't record there.
+    """
+    if options.uri:
+        return _absolute("tracking.uri", options.uri)
+    if os.environ.get(VARIABLE):
+        return _absolute(VARIABLE, os.environ[VARIABLE])
+    if options.kind == "server":
+        raise ConfigError(
+            "tracking=server needs an address; expected tracking.uri=http://HOST:PORT, "
+            f"or the environment's {VARIABLE}"
+        )
+    return sqlite_uri(Path.cwd() / DATABASE)
+
+
+def sqlite_uri(path: Path) -> str:
+    """Return the address of an SQLite file; `%` and `?` are all that its reader would bend."""
+    return "sqlite:///" + str(path.absolute()).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the file of an SQLite address, or `None` for any other store."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(unquote(uri.removeprefix("sqlite:///").partition("?")[0])).absolute()
+
+
+def is_server(uri: str) -> bool:
+    """Tell whether an address is that of a tracking server rather than a database."""
+    return urlsplit(uri).scheme in SERVERS
+
+
+def ui_command(uri: str) -> str:
+    """Return the command that shows the runs of a store, for the current folder."""
+    if is_server(uri):
+        return f"open {redact(uri)}"
+    if sqlite_path(uri) == Path.cwd() / DATABASE and not _old_store_wins():
+        return "mlflow ui"
+    return f"mlflow ui --backend-store-uri {shlex.quote(redact(uri))}"
+
+
+def _old_store_wins() -> bool:
+    """Tell whether `mlflow ui` would open an old `./mlruns` here instead of the database."""
+    return any(Path("mlruns").glob("*/meta.yaml"))
+
+
+def _absolute(key: str, uri: str) -> str:
+    scheme, colon, _ = uri.partition(":")
+    kind = scheme.partition("+")[0]
+    if not colon or kind == "file":
+        raise ConfigError(
+            f"{key}={redact(uri)!r} is a folder, and MLflow no longer records into files; "
+            f"expected http://HOST:PORT or sqlite:///{DATABASE}"
+        )
+    if kind not in SERVERS + DATABASES:
+        raise ConfigError(
+            f"{key}={redact(uri)!r} has the unknown scheme {kind!r}; expected one of "
+            f"{', '.join(SERVERS + DATABASES)}.{did_you_mean(kind, SERVERS + DATABASES)}"
+        )
+    path = sqlite_path(uri)
+    return uri if path is None else sqlite_uri(path)
