@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Text = Annotated[str, Field(min_length=1)]
 PositiveInt = Annotated[int, Field(gt=0)]
 NaturalInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -54,10 +55,10 @@ class TrainerOptions(Options):
     """Arguments of Lightning's Trainer, under its own names, and three of ours."""
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    devices: NaturalInt | list[NaturalInt] | Literal["auto"]
+    devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
     """How many devices, or which ones; `auto` is one."""
     num_nodes: PositiveInt
-    strategy: str
+    strategy: Text
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
     threads: PositiveInt | None
     """Threads of one process on the CPU; null = chosen by the size of the network."""
@@ -96,18 +97,32 @@ class TrainerOptions(Options):
     detect_anomaly: bool
     sync_batchnorm: bool
     reload_dataloaders_every_n_epochs: NaturalInt
-    model_registry: str | None
+    model_registry: Text | None
+
+
+REFUSED = {
+    "trainer.logger": "the run records itself; choose with tracking=local|server|none",
+    "trainer.callbacks": "callbacks have a group of their own; callbacks=NAME",
+    "trainer.plugins": "the program brings its own; precision has a key of its own",
+    "trainer.barebones": "it switches off what a run is for; tracking=none is the nearest",
+    "trainer.default_root_dir": "the run has a folder of its own; choose with output=FOLDER",
+    "trainer.enable_checkpointing": "a run always keeps its weights; keep=best|last says which",
+    "trainer.enable_progress_bar": "choose with verbose=0|1|2",
+    "trainer.enable_model_summary": "choose with verbose=0|1|2",
+    "trainer.enable_autolog_hparams": "the run records its own config",
+}
+"""Lightning's own words that are ours to decide, each with what takes its place."""
 
 
 class TrackingOptions(Options):
     """Where runs are recorded."""
 
     kind: Literal["local", "server", "none"]
-    uri: str | None
+    uri: Text | None
     """MLflow tracking URI; null = MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
     required: bool
     """Refuse to train while the server can't be reached; false = train and send later."""
-    experiment: str
+    experiment: Text
 
 
 class MetricsOptions(Options):
@@ -125,18 +140,27 @@ class LossOptions(Options):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
 
+class SchedulerOptions(Options):
+    """What a schedule needs beside its constructor's own arguments."""
+
+    interval: Literal["epoch", "step"]
+    """Whether the schedule moves after each epoch or after each step of the optimizer."""
+    monitor: Text | None = None
+    """Metric that a plateau is looked for in; no other schedule has one."""
+
+
 Target = dict[str, Any]
 
 
 class RunConfig(Options):
     """One run, whole. The groups with a `_target_` stay mappings: their constructors judge them."""
 
-    name: str | None
+    name: Text | None
     """Name of the run; null = <model>-<data>."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    output: str
+    output: Text
     """Folder that holds a folder for each run."""
-    monitor: str | None
+    monitor: Text | None
     """Metric that decides which epoch is best; null = val/f1, or val/rmse for a regression."""
     keep: Literal["best", "last"]
     """Which weights the run keeps, tests and records."""
@@ -147,7 +171,7 @@ class RunConfig(Options):
     traceback: bool
     trust: list[str]
     """Packages beside ours and torch's whose classes a `_target_` may name."""
-    resume: str | None
+    resume: Text | None
     """Run to go on with: a folder, an MLflow run id or its prefix, `last`, or `auto`."""
     resume_allow_change: bool
     tags: dict[str, str] | list[str]

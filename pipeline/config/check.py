@@ -1,0 +1,111 @@
+"""The check of all values of a run before anything is created: every problem, in one error."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig
+from pydantic import ValidationError
+
+from pipeline.config.options import REFUSED, RunConfig, SchedulerOptions
+from pipeline.config.references import resolved
+from pipeline.config.rules import broken_rules
+from pipeline.config.sections import SECTIONS, Section, parts
+from pipeline.config.targets import CALLBACK, PACKAGES, TARGET, judge, make_importable
+from pipeline.config.values import problems_in
+from pipeline.errors import ConfigError
+
+
+def check(
+    config: DictConfig | Mapping[str, Any], *, trust: Sequence[str] | None = None
+) -> RunConfig:
+    """Return the run that a config describes, its references resolved.
+
+    Nothing is created, and Lightning is not imported: `check_callbacks` follows where it is.
+
+    Args:
+        config: A composed tree.
+        trust: Packages whose classes it may name; `None` = those in the config, which came from
+            the command line. For a config that was read from a file or a checkpoint give what
+            the present command line says.
+
+    Raises:
+        ConfigError: All its problems, one line each.
+    """
+    values, problems = resolved(config)
+    if trust is not None:
+        values["trust"] = list(trust)
+    values["tags"] = values.get("tags") or {}
+    run, wrong = _options(values)
+    problems += wrong
+    trusted = [package for package in values.get("trust") or [] if isinstance(package, str)]
+    make_importable(trusted)
+    for section in SECTIONS:
+        problems += _section_problems(section, values.get(section.name), trusted)
+    problems += _callback_targets(values.get("callbacks"), trusted)
+    if run is not None:
+        problems += broken_rules(run)
+    if problems or run is None:
+        raise ConfigError(*dict.fromkeys(problems))
+    return run
+
+
+def check_callbacks(config: RunConfig) -> None:
+    """Judge the callbacks' targets and arguments, which needs Lightning.
+
+    Raises:
+        ConfigError: All their problems, one line each.
+    """
+    import pytorch_lightning  # noqa: F401 - the base class is looked up among what is loaded
+
+    problems = [
+        problem
+        for name, target in config.callbacks.items()
+        for problem in judge(f"callbacks.{name}", target, bases=[CALLBACK], trust=config.trust)
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _options(values: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
+    try:
+        return RunConfig.model_validate(values), []
+    except ValidationError as error:
+        return None, problems_in(error, RunConfig, values, hints=REFUSED)
+
+
+def _section_problems(section: Section, values: object, trust: Sequence[str]) -> Iterator[str]:
+    if not isinstance(values, Mapping):
+        return
+    if section.shared is not None:
+        ours, values = parts(values, section.shared)
+        try:
+            section.shared.model_validate(ours)
+        except ValidationError as error:
+            yield from problems_in(error, section.shared, ours, prefix=f"{section.name}.")
+    yield from judge(section.name, values, bases=[section.base], filled=section.filled, trust=trust)
+    if section.shared is SchedulerOptions:
+        yield from _plateau(ours, values)
+
+
+def _plateau(ours: Mapping[str, Any], target: Mapping[str, Any]) -> Iterator[str]:
+    follows = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
+    if follows and ours.get("monitor") is None:
+        yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
+    if not follows and ours.get("monitor") is not None:
+        yield "scheduler.monitor has no meaning for this schedule; leave it away."
+
+
+def _callback_targets(callbacks: object, trust: Sequence[str]) -> Iterator[str]:
+    """Yield what can be said about callbacks without Lightning."""
+    if not isinstance(callbacks, Mapping):
+        return
+    allowed = tuple(f"{package}." for package in (*PACKAGES, *trust))
+    for name, target in callbacks.items():
+        path = target.get(TARGET) if isinstance(target, Mapping) else None
+        if not isinstance(path, str):
+            yield f"callbacks.{name}.{TARGET} is missing; expected the dotted path of a callback."
+        elif not path.startswith(allowed):
+            yield (
+                f"callbacks.{name}.{TARGET}={path!r} lies outside of what may be named; if it is "
+                f"your own, add trust=[{path.partition('.')[0]}] to the command line."
+            )

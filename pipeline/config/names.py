@@ -1,0 +1,210 @@
+"""The check of all names of a command line on the composed tree alone: no torch, one error."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig
+from pydantic import BaseModel
+
+from pipeline.config.compose import Composer, composer
+from pipeline.config.options import REFUSED, RunConfig
+from pipeline.config.overrides import Given, read, text_keys
+from pipeline.config.values import shown, unknown_key
+from pipeline.config.yaml_files import problems_in_folder
+from pipeline.errors import ConfigError, did_you_mean
+
+FREE_FORM = ("tags", "callbacks")
+"""Where a key of the user's own may be added with `+`."""
+WITH_CONSTRUCTOR = ("model", "data", "optimizer", "scheduler")
+"""Where a constructor decides which keys may be added with `+`."""
+
+
+def checked_lines(
+    lines: Sequence[str],
+    *,
+    config_name: str,
+    config_dir: Path | None = None,
+    multirun: bool = False,
+    options: type[BaseModel] = RunConfig,
+) -> list[str]:
+    """Return the overrides as Hydra is to be given them, all their names known.
+
+    Args:
+        lines: As typed.
+        config_name: The root file, without `.yaml`.
+        config_dir: A folder of the user's own YAML.
+        multirun: Whether commas separate values, a run each.
+        options: Which keys the tree may have.
+
+    Raises:
+        ConfigError: All wrong names, one line each.
+    """
+    with composer(config_name, config_dir) as source:
+        if config_dir is not None:
+            _require_readable(config_dir, source, lines)
+        given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
+        problems += _name_problems(given, source, options)
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    return [one.line for one in given]
+
+
+def _require_readable(config_dir: Path, source: Composer, lines: Sequence[str]) -> None:
+    named = {line.partition("=")[0].lstrip("+~").partition("@")[0] for line in lines}
+    own = {path.name for path in conf_groups(config_dir) if path.name in named}
+    groups = sorted({*_shipped_groups(), *own})
+    problems = problems_in_folder(config_dir, groups, source.config_name)
+    if problems:
+        raise ConfigError(*problems)
+
+
+def conf_groups(folder: Path) -> Iterator[Path]:
+    """Yield the folders in a folder of configuration."""
+    if folder.is_dir():
+        yield from (path for path in folder.iterdir() if path.is_dir())
+
+
+def _shipped_groups() -> list[str]:
+    from pipeline.paths import conf_folder
+
+    return [path.name for path in conf_groups(conf_folder()) if path.name != "hydra"]
+
+
+def _name_problems(given: Sequence[Given], source: Composer, options: type[BaseModel]) -> list[str]:
+    known = source.groups()
+    ours = [one for one in given if not one.override.is_hydra_override()]
+    groups = [one for one in ours if one.override.key_or_group in known or "/" in one.key]
+    values = [one for one in ours if one not in groups]
+    problems, right = [], []
+    for one in groups:
+        wrong = list(_choice_problems(one, source, known))
+        problems += wrong
+        if not wrong:
+            right.append(one)
+    for lines in _combinations(right):
+        try:
+            tree = source.tree(lines)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        problems += _tree_problems(tree, values, known, options)
+    return problems
+
+
+def _combinations(groups: Sequence[Given]) -> Iterable[tuple[str, ...]]:
+    """Return the overrides of each distinct choice of groups in a multirun."""
+    return product(*(_single_lines(one) for one in groups))
+
+
+def _single_lines(one: Given) -> list[str]:
+    if not one.override.is_sweep_override():
+        return [one.line]
+    return [f"{one.key}={value}" for value in one.override.sweep_string_iterator()]
+
+
+def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iterator[str]:
+    group = one.override.key_or_group
+    if group.partition("/")[0] not in known:
+        yield unknown_key(group, known)
+        return
+    if one.override.is_delete():
+        return
+    for value in _chosen(one.override):
+        parent, _, leaf = str(value).rpartition("/")
+        choices = source.choices(f"{group}/{parent}" if parent else group)
+        if not isinstance(value, str) or leaf not in choices:
+            yield (
+                f"{group}={_word(value)} is unknown; expected one of {', '.join(choices)}."
+                + did_you_mean(str(value), choices)
+            )
+
+
+def _chosen(override: Override) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    value = override.value()
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _tree_problems(
+    tree: DictConfig,
+    values: Sequence[Given],
+    groups: Sequence[str],
+    options: type[BaseModel],
+) -> Iterator[str]:
+    yield from _unknown_in_files(tree, options)
+    if "trust" in tree and tree.trust:
+        yield "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
+    keys = [*_dotted_keys(tree), *groups]
+    for one in values:
+        yield from _key_problems(one, tree, keys)
+
+
+def _unknown_in_files(
+    tree: DictConfig, options: type[BaseModel], prefix: str = ""
+) -> Iterator[str]:
+    known = [prefix + name for name in options.model_fields]
+    for name in map(str, tree):
+        key = prefix + name
+        if key == "hydra":
+            continue
+        if key not in known:
+            yield unknown_key(key, known, REFUSED.get(key, ""))
+            continue
+        inner = options.model_fields[name].annotation
+        node = tree._get_node(name)
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and _has_keys(node):
+            yield from _unknown_in_files(node, inner, f"{key}.")
+
+
+def _has_keys(node: object) -> TypeGuard[DictConfig]:
+    return isinstance(node, DictConfig) and not (node._is_none() or node._is_missing())
+
+
+def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator[str]:
+    key = one.override.key_or_group
+    exists, root = _exists(tree, key), key.partition(".")[0]
+    if one.override.is_add() and exists:
+        yield f"{one.typed}: {key} is there already; leave the + away."
+    elif one.override.is_add() or one.override.is_force_add():
+        if not exists and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
+            yield unknown_key(key, keys, REFUSED.get(key, ""))
+    elif not exists and root in FREE_FORM and "." in key:
+        yield f"{key} is not there yet; add it with +{one.typed}"
+    elif not exists:
+        yield unknown_key(key, keys, REFUSED.get(key, ""))
+
+
+def _exists(tree: DictConfig, key: str) -> bool:
+    node: Any = tree
+    for part in key.replace("[", ".").replace("]", "").split("."):
+        if isinstance(node, ListConfig):
+            if not part.isdigit() or int(part) >= len(node):
+                return False
+            node = node._get_node(int(part))
+        elif isinstance(node, DictConfig) and not node._is_none() and part in node.keys():  # noqa: SIM118 - `in` is false for ???
+            node = node._get_node(part)
+        else:
+            return False
+    return True
+
+
+def _dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in tree:
+        if prefix or name != "hydra":
+            yield f"{prefix}{name!s}"
+            yield from _keys_below(tree._get_node(name), f"{prefix}{name!s}.")
+
+
+def _keys_below(node: object, prefix: str) -> Iterator[str]:
+    if _has_keys(node):
+        yield from _dotted_keys(node, prefix)

@@ -1,0 +1,161 @@
+"""Overrides of a command line, each read alone: quoted where Hydra would bend or refuse them."""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Union, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from pydantic import BaseModel
+
+from pipeline.config.secrets import has_password
+
+_KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
+_FOREIGN_WORD = re.compile(r"""[^,\[\]{}:'"]*[^\x00-\x7f][^,\[\]{}:'"]*""")
+_FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One override as it was typed and as Hydra read it.
+
+    Args:
+        typed: What stood on the command line.
+        override: What it means; its `input_line` is what Hydra is to be given.
+    """
+
+    typed: str
+    override: Override
+
+    @property
+    def key(self) -> str:
+        """The key or group, with the package where one is named."""
+        name: str = self.override.key_or_group
+        return f"{name}@{self.override.package}" if self.override.package else name
+
+    @property
+    def line(self) -> str:
+        """What Hydra is to be given."""
+        return str(self.override.input_line)
+
+
+def text_keys(options: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of all options that hold a text and nothing else."""
+    for name, field in options.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from text_keys(annotation, f"{prefix}{name}.")
+        elif _is_text(annotation):
+            yield prefix + name
+
+
+def _is_text(annotation: object) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _is_text(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return all(_is_text(part) for part in get_args(annotation) if part is not NoneType)
+    return annotation is str
+
+
+def read(
+    lines: Sequence[str], *, texts: Collection[str], multirun: bool
+) -> tuple[list[Given], list[str]]:
+    """Return the overrides that can be read, and a line for each problem with the others.
+
+    Args:
+        lines: The overrides as they were typed.
+        texts: Keys whose value is taken as it stands, `resume=12e45678` included.
+        multirun: Whether commas separate values, a run each.
+    """
+    parser = OverridesParser.create()
+    given, problems = [], []
+    for line in lines:
+        if has_password(line):
+            problems.append(_password(line))
+            continue
+        override = _parsed(parser, line, texts=texts, multirun=multirun)
+        if override is None:
+            problems.append(_unreadable(line))
+        elif override.is_sweep_override() and not multirun and not override.is_hydra_override():
+            problems.append(_several_values(line))
+        else:
+            given.append(Given(line, override))
+    return given, problems + _repeated(given)
+
+
+def _parsed(
+    parser: OverridesParser, line: str, *, texts: Collection[str], multirun: bool
+) -> Override | None:
+    for attempt in _attempts(line, texts=texts, multirun=multirun):
+        try:
+            return parser.parse_override(attempt)
+        except HydraException:
+            continue
+    return None
+
+
+def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[str]:
+    """Yield what to let Hydra read, in the order in which it is to be tried."""
+    match = _KEY_VALUE.fullmatch(line)
+    if match is None:
+        yield line
+        return
+    key, value = match["key"], match["value"]
+    swept = multirun and ("," in value or _FUNCTION.fullmatch(value) is not None)
+    is_text = key.lstrip("+") in texts
+    if is_text and not swept and _is_bare(value):
+        yield f"{key}={quoted(value)}"
+    yield line
+    if not value.isascii() and (swept or value.startswith(("[", "{"))):
+        yield f"{key}={_FOREIGN_WORD.sub(lambda word: quoted(word[0]), value)}"
+    elif not value.isascii() or key.endswith("path"):
+        yield f"{key}={quoted(value)}"
+
+
+def _is_bare(value: str) -> bool:
+    return bool(value) and value != "null" and value[0] not in "'\"" and "${" not in value
+
+
+def quoted(text: str) -> str:
+    """Return a text as Hydra reads it unchanged."""
+    line: str = QuotedString(text.strip(), Quote.single).with_quotes()
+    return line
+
+
+def _password(line: str) -> str:
+    return (
+        f"{line.partition('=')[0]} holds a URL with a password, which every user of this machine "
+        "could read; put it into an environment variable, such as MLFLOW_TRACKING_URI, instead."
+    )
+
+
+def _unreadable(line: str) -> str:
+    match = _KEY_VALUE.fullmatch(line)
+    if match is None:
+        return f"{line!r} is no override; expected KEY=VALUE, such as optimizer.lr=0.01."
+    key, value = match["key"], match["value"].replace('"', '\\"')
+    return (
+        f"{line!r} can't be read; close each bracket and quote, or quote the whole as a text: "
+        f"'{key}=\"{value}\"'."
+    )
+
+
+def _several_values(line: str) -> str:
+    key, _, value = line.partition("=")
+    return (
+        f"{line!r} gives several values; expected one, a list {key}=[{value}], a quoted text "
+        f"'{key}=\"{value}\"', or -m for a run each."
+    )
+
+
+def _repeated(given: Sequence[Given]) -> list[str]:
+    first: dict[str, Given] = {}
+    problems = []
+    for one in given:
+        before = first.setdefault(one.key, one)
+        if before is not one:
+            problems.append(f"{one.key} is given twice: {before.typed} and {one.typed}; keep one.")
+    return problems

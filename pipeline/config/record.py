@@ -1,0 +1,163 @@
+"""A config as plain values: stored, compared with another, told apart by a fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+from pydantic import BaseModel
+
+from pipeline.config.references import environment_kept, resolved
+from pipeline.config.secrets import HIDDEN, is_secret, redact
+from pipeline.config.targets import TARGET
+from pipeline.config.values import Unresolved, shown
+
+FORMAT = 1
+Scalar = str | int | float | bool | None
+
+FREE = (
+    "format",
+    "name",
+    "output",
+    "tags",
+    "verbose",
+    "traceback",
+    "trust",
+    "resume",
+    "resume_allow_change",
+    "tracking",
+    "data.memory_budget",
+    "data.num_workers",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.max_time",
+    "trainer.profiler",
+)
+"""Keys that may change on resume: no weight depends on them."""
+FIXED = ("model", "data")
+"""Groups whose change makes it another run altogether."""
+_STEPS = ("data.batch_size", "data.shuffle")
+"""Of these groups, how the rows are served, which is a change like any other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One key that two configs do not share.
+
+    Args:
+        key: Its dotted name.
+        old: The value before; `None` also where the key was missing.
+        new: The value now; `None` also where the key is missing.
+    """
+
+    key: str
+    old: Scalar
+    new: Scalar
+
+    def __str__(self) -> str:
+        return f"{self.key} was {shown(self.old)} and is {shown(self.new)} now"
+
+
+def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+    """Return the config as a plain dict that may be stored anywhere.
+
+    References are resolved, except for those to environment variables, which stay as they are;
+    secrets are hidden; `format` tells later versions how to read it. Who is trusted is no part
+    of it: that comes from a command line alone.
+    """
+    if isinstance(config, BaseModel):
+        config = config.model_dump()
+    with environment_kept():
+        values, _ = resolved(config)
+    values.pop("trust", None)
+    return {"format": FORMAT, **_without_secrets(values)}
+
+
+def _without_secrets(value: Any, key: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _without_secrets(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(inner, key) for inner in value]
+    if isinstance(value, Unresolved):
+        return "???"
+    if not isinstance(value, str):
+        return value
+    hidden = is_secret(key) and not value.startswith("${")
+    return HIDDEN if hidden else redact(value)
+
+
+def flatten(config: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return dotted keys with scalar values; a list or an empty mapping becomes its text."""
+    return dict(_flat(config, ""))
+
+
+def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{key}.")
+        elif value is None or isinstance(value, str | int | float | bool):
+            yield key, value
+        else:
+            yield key, json.dumps(value, ensure_ascii=False)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Return every key whose value differs, in the order of the newer config."""
+    before, after = flatten(old), flatten(new)
+    return [
+        Difference(key=key, old=before.get(key), new=after.get(key))
+        for key in dict.fromkeys([*after, *before])
+        if before.get(key, ...) != after.get(key, ...)
+    ]
+
+
+def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Say why a run can't be gone on with under another config.
+
+    Args:
+        old: The config of the run, as `plain` gave it.
+        new: The config of the command, as `plain` gives it.
+
+    Returns:
+        Lines for what can never change, and lines for what needs `resume_allow_change=true`.
+    """
+    never, ask = [], []
+    for change in differences(old, new):
+        if _is_free(change, new):
+            continue
+        if _lies_under(change.key, FIXED) and change.key not in _STEPS:
+            never.append(f"{change}; a run with another model or other data is a new run.")
+        else:
+            ask.append(
+                f"{change}; put it back, or go on as a new child run with resume_allow_change=true."
+            )
+    return never, ask
+
+
+def _is_free(change: Difference, new: Mapping[str, Any]) -> bool:
+    if change.key == "trainer.max_epochs":
+        longer = isinstance(change.old, int) and isinstance(change.new, int)
+        return longer and change.new > change.old and not _spans_training(new)  # type: ignore[operator] # both are numbers
+    return _lies_under(change.key, FREE)
+
+
+def _spans_training(config: Mapping[str, Any]) -> bool:
+    """Say whether the schedule is laid out over all steps, which the program fills in."""
+    scheduler = config.get("scheduler") or {}
+    return str(scheduler.get(TARGET)).endswith(".OneCycleLR")
+
+
+def _lies_under(key: str, roots: tuple[str, ...]) -> bool:
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Return a hash that is equal for two configs if and only if they train the same weights."""
+    kept = {key: value for key, value in flatten(config).items() if not _lies_under(key, FREE)}
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

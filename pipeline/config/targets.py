@@ -1,0 +1,203 @@
+"""Classes named by `_target_`: judged after they are resolved, never by their text alone."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.constructors import parameters_of, problems_with, typed
+from pipeline.config.values import shown
+from pipeline.errors import ConfigError, did_you_mean
+
+TARGET, PARTIAL = "_target_", "_partial_"
+PACKAGES = ("pipeline", "torch.nn", "torch.optim", "pytorch_lightning.callbacks")
+
+MODULE = "torch.nn.Module"
+OPTIMIZER = "torch.optim.Optimizer"
+SCHEDULER = "torch.optim.lr_scheduler.LRScheduler"
+SOURCE = "pipeline.data.source.Source"
+CALLBACK = "pytorch_lightning.Callback"
+METRIC = "torchmetrics.Metric"
+BASES = (MODULE, OPTIMIZER, SCHEDULER, SOURCE, CALLBACK, METRIC)
+
+
+def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
+    """Return the class that a dotted path names, if it may be named at all.
+
+    Args:
+        path: Such as `torch.optim.Adam`.
+        trust: Packages that count beside ours, torch's and Lightning's.
+
+    Raises:
+        ConfigError: It lies elsewhere, is missing, can't be imported, or is no class.
+    """
+    allowed = (*PACKAGES, *trust)
+    if not _lies_in(path, allowed):
+        raise ConfigError(
+            f"{path!r} lies outside of {', '.join(allowed)}; if it is your own, add "
+            f"trust=[{path.partition('.')[0]}] to the command line"
+        )
+    found = _imported(path)
+    own_module = getattr(found, "__module__", "")
+    if not inspect.isclass(found):
+        raise ConfigError(f"{path!r} is no class")
+    if not _lies_in(own_module, allowed):
+        raise ConfigError(f"{path!r} is defined in {own_module!r}, outside of {', '.join(allowed)}")
+    return found
+
+
+def find(path: str) -> type:
+    """Return the class of a target that was judged before.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    found = _imported(path)
+    if not inspect.isclass(found):
+        raise ConfigError(f"{path!r} is no class")
+    return found
+
+
+def _lies_in(path: str, packages: Sequence[str]) -> bool:
+    return any(path == package or path.startswith(f"{package}.") for package in packages)
+
+
+def _imported(path: str) -> object:
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and _lies_in(module_name, [error.name]):
+            raise ConfigError(f"{path!r} is not there: no module {error.name!r}") from error
+        raise ConfigError(f"{path!r} can't be imported: {error}") from error
+    except Exception as error:  # whatever a user's own module raises is theirs to read
+        raise ConfigError(f"{path!r} can't be imported: {type(error).__name__}: {error}") from error
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise ConfigError(f"{path!r} is not there.{did_you_mean(name, names)}") from error
+
+
+def make_importable(trust: Sequence[str]) -> None:
+    """Let the trusted packages lie in the current folder, behind everything installed."""
+    here = str(Path.cwd())
+    if trust and here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+
+
+def judge(
+    key: str,
+    target: Mapping[str, Any],
+    *,
+    bases: Sequence[str] = BASES,
+    filled: Sequence[str] = (),
+    trust: Sequence[str] = (),
+) -> Iterator[str]:
+    """Yield a line for each problem with a target, those nested in it included.
+
+    Args:
+        key: Where the target stands in the tree.
+        target: Its `_target_` and its arguments.
+        bases: Dotted paths of the classes of which it must be a subclass of one.
+        filled: Parameters that the program fills in.
+        trust: Packages that count beside ours, torch's and Lightning's.
+    """
+    path = target.get(TARGET)
+    if not isinstance(path, str):
+        yield f"{key}.{TARGET}={shown(path)} is not allowed; expected the dotted path of a class."
+        return
+    try:
+        kind = resolve(path, trust=trust)
+    except ConfigError as error:
+        yield from (f"{key}.{TARGET}={problem}." for problem in error.problems)
+        return
+    if not _is_subclass(kind, bases):
+        yield f"{key}.{TARGET}={path!r} is no {' or '.join(bases)}."
+        return
+    yield from _argument_problems(key, kind, target, filled=filled, trust=trust)
+
+
+def _argument_problems(
+    key: str,
+    kind: type,
+    target: Mapping[str, Any],
+    *,
+    filled: Sequence[str],
+    trust: Sequence[str],
+) -> Iterator[str]:
+    values = arguments(target)
+    inner = {name: value for name, value in values.items() if _has_target(value)}
+    plain = {name: value for name, value in values.items() if name not in inner}
+    without = {*filled, *(name for name in inner if name in parameters_of(kind))}
+    for name in filled:
+        if name in plain:
+            yield f"{key}.{name} is filled in by the program; leave it away."
+            del plain[name]
+    yield from problems_with(kind, plain, prefix=f"{key}.", without=without)
+    for name, value in inner.items():
+        for place, nested in _targets_in(f"{key}.{name}", value):
+            yield from judge(place, nested, trust=trust)
+
+
+def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a target hands to its constructor."""
+    return {name: value for name, value in target.items() if name not in (TARGET, PARTIAL)}
+
+
+def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
+    # A base whose library nobody has imported yet can have no subclass among what was resolved.
+    loaded = (_loaded(base) for base in bases)
+    return any(base is not None and issubclass(kind, base) for base in loaded)
+
+
+def _loaded(path: str) -> type | None:
+    module_name, _, name = path.rpartition(".")
+    base = getattr(sys.modules.get(module_name), name, None)
+    return base if inspect.isclass(base) else None
+
+
+def _has_target(value: object) -> bool:
+    return any(True for _ in _targets_in("", value))
+
+
+def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the outermost targets within a value, each with its key."""
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            yield key, value
+            return
+        for name, inner in value.items():
+            yield from _targets_in(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _targets_in(f"{key}[{index}]", inner)
+
+
+def build(target: Mapping[str, Any], /, **filled: object) -> Any:
+    """Make what a judged target describes, its nested targets first.
+
+    Args:
+        target: `_target_` and arguments; with `_partial_: true` a function that makes it.
+        **filled: What the program knows; passed on where the constructor takes it.
+    """
+    kind = find(target[TARGET])
+    values = arguments(target)
+    inner = {name: _built(value) for name, value in values.items() if _has_target(value)}
+    plain = {name: value for name, value in values.items() if name not in inner}
+    taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
+    ready = typed(kind, plain, without={*taken, *inner}) | inner | taken
+    return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return build(value)
+        return {name: _built(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_built(inner) for inner in value]
+    return value

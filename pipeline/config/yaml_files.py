@@ -1,0 +1,85 @@
+"""A user's own YAML files, looked through before anything composes them."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped] # PyYAML brings no types
+from yaml.events import AliasEvent  # type: ignore[import-untyped] # as above
+from yaml.nodes import (  # type: ignore[import-untyped] # as above
+    MappingNode,
+    Node,
+    SequenceNode,
+)
+
+LARGEST = 2**20
+"""Bytes."""
+
+
+def problems_in_folder(folder: Path, groups: Iterable[str], config_name: str) -> list[str]:
+    """Return a line for each problem with the YAML that a run may read from a folder.
+
+    Args:
+        folder: What `--config-dir` names.
+        groups: Names of its sub-folders that are looked through; anything else is not ours.
+        config_name: Name of the root file.
+    """
+    if not folder.is_dir():
+        return [f"--config-dir {str(folder)!r} is no folder."]
+    files = [folder / f"{config_name}.yaml"]
+    for group in groups:
+        files += sorted((folder / group).rglob("*.yaml"))
+    return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
+
+
+def problems_in_file(file: Path) -> Iterator[str]:
+    """Yield what is wrong with one file, with the line where it stands."""
+    if file.stat().st_size > LARGEST:
+        yield f"{file} is larger than 1 MiB; expected a file of configuration."
+        return
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        yield f"{file}:{line} is not UTF-8; save the file as UTF-8."
+        return
+    try:
+        yield from (f"{file}:{problem}" for problem in _problems_in_text(text))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        yield f"{file}:{mark.line + 1 if mark else 1} is no YAML: {_reason(error, text)}."
+
+
+def _reason(error: yaml.MarkedYAMLError, text: str) -> str:
+    mark = error.problem_mark
+    lines = text.splitlines()
+    if mark is not None and mark.line < len(lines) and "\t" in lines[mark.line]:
+        return "a tab; indent with spaces"
+    return error.problem or "it can't be read"
+
+
+def _problems_in_text(text: str) -> Iterator[str]:
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, AliasEvent):
+            yield f"{event.start_mark.line + 1} has an alias (*{event.anchor}); write it out."
+            return
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if root is None:
+        yield "1 is empty; expected keys and values, or {} for none."
+    elif not isinstance(root, MappingNode):
+        yield f"{root.start_mark.line + 1} is no mapping; expected KEY: VALUE lines."
+    else:
+        yield from _repeated_keys(root)
+
+
+def _repeated_keys(node: Node) -> Iterator[str]:
+    if isinstance(node, SequenceNode):
+        for item in node.value:
+            yield from _repeated_keys(item)
+    if not isinstance(node, MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            yield f"{key.start_mark.line + 1} has the key {key.value!r} a second time; keep one."
+        seen.add(str(key.value))
+        yield from _repeated_keys(value)

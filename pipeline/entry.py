@@ -1,0 +1,188 @@
+"""The one way into every command: names checked, Hydra called, errors told, exit codes given."""
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from pydantic import BaseModel
+
+from pipeline.config.compose import with_name
+from pipeline.config.names import checked_lines
+from pipeline.config.options import RunConfig
+from pipeline.config.overrides import quoted
+from pipeline.errors import ConfigError
+from pipeline.failures import tell
+from pipeline.paths import conf_folder
+from pipeline.signals import orderly_stop
+from pipeline.streams import make_tolerant
+
+Body = Callable[[DictConfig], int]
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def command(
+    config_name: str,
+    body: Body,
+    *,
+    options: type[BaseModel] = RunConfig,
+    rewrite: Callable[[Sequence[str]], list[str]] = list,
+) -> Callable[[Sequence[str] | None], int]:
+    """Return the `main` of a command.
+
+    Args:
+        config_name: The root file in `conf/`, without `.yaml`.
+        body: Does the work of a composed tree and returns its exit code.
+        options: Which keys the tree may have.
+        rewrite: Replaces the words of the command line before anything reads them.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        """Run the command line, of this process by default, and return its exit code."""
+        make_tolerant()
+        words = list(sys.argv[1:] if argv is None else argv)
+        traceback = _FULL_ERROR in os.environ or "traceback=true" in words
+        try:
+            with orderly_stop():
+                return _called(rewrite(words), config_name, body, options, traceback=traceback)
+        except BaseException as error:
+            return tell(error, traceback=traceback)
+        finally:
+            sys.stdout.flush()
+
+    return main
+
+
+def _called(
+    words: Sequence[str],
+    config_name: str,
+    body: Body,
+    options: type[BaseModel],
+    *,
+    traceback: bool,
+) -> int:
+    arguments = _parsed(words)
+    flags = _flags(words, arguments.overrides)
+    lines: list[str] = arguments.overrides
+    if not (arguments.hydra_help or arguments.shell_completion):
+        lines = checked_lines(
+            lines,
+            config_name=arguments.config_name or config_name,
+            config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
+            multirun=arguments.multirun,
+            options=options,
+        )
+    codes: list[int] = []
+
+    def job(config: DictConfig) -> None:
+        codes.append(_outcome(config, body, traceback=traceback))
+
+    with _as_process_arguments([*lines, *flags], multirun=arguments.multirun), _errors_raised():
+        hydra.main(version_base=None, config_path=str(conf_folder()), config_name=config_name)(
+            job
+        )()
+    return max(codes, default=0)
+
+
+def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
+    """Return the exit code of one run; a stop that was asked for ends all of them."""
+    choices = HydraConfig.get().runtime.choices
+    try:
+        with _user_environment():
+            _refuse_many_devices(config)
+            return body(with_name(config, dict(choices)))
+    except (Exception, SystemExit) as error:
+        return tell(error, traceback=traceback)
+
+
+def _refuse_many_devices(config: DictConfig) -> None:
+    several = str(HydraConfig.get().mode).endswith("MULTIRUN")
+    devices = config.get("trainer", {}).get("devices", "auto")
+    many = not isinstance(devices, int | str) and len(devices) > 1
+    if several and (many or (isinstance(devices, int) and devices > 1)):
+        raise ConfigError(
+            f"trainer.devices={devices} can't be joined with -m; start each run by itself"
+        )
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            arguments = get_args_parser().parse_intermixed_args(words)
+    except SystemExit as error:
+        if error.code == 0:
+            raise
+        problem = said.getvalue().strip().rpartition("error: ")[2]
+        raise ConfigError(f"{problem}; --help shows what there is") from error
+    if arguments.experimental_rerun is not None:
+        raise ConfigError(
+            "--experimental-rerun runs code from a file; resume=RUN goes on with a run"
+        )
+    return arguments
+
+
+def _flags(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the words that are no overrides, in their order."""
+    left = list(overrides)
+    flags = []
+    for word in words:
+        if word in left:
+            left.remove(word)
+        else:
+            flags.append(word)
+    return flags
+
+
+@contextlib.contextmanager
+def _as_process_arguments(words: list[str], *, multirun: bool) -> Iterator[None]:
+    """Let Hydra, which reads the process's own arguments, see these."""
+    before = sys.argv
+    GlobalHydra.instance().clear()
+    with contextlib.ExitStack() as stack:
+        if multirun and not any(word.startswith("hydra.sweep.dir=") for word in words):
+            # Hydra writes a file about the sweep, which says nothing that the runs don't.
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            words = [f"hydra.sweep.dir={quoted(folder)}", *words]
+        sys.argv = [before[0], *words]
+        try:
+            yield
+        finally:
+            sys.argv = before
+
+
+@contextlib.contextmanager
+def _errors_raised() -> Iterator[None]:
+    """Let Hydra raise what it would otherwise print as a traceback, ending the process."""
+    before = os.environ.get(_FULL_ERROR)
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+@contextlib.contextmanager
+def _user_environment() -> Iterator[None]:
+    """Hide that variable again from the processes that a run starts."""
+    os.environ.pop(_FULL_ERROR, None)
+    try:
+        yield
+    finally:
+        os.environ[_FULL_ERROR] = "1"
+
+
+def _restore(before: str | None) -> None:
+    if before is None:
+        os.environ.pop(_FULL_ERROR, None)
+    else:
+        os.environ[_FULL_ERROR] = before

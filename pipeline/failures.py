@@ -1,0 +1,93 @@
+"""What ended a command, told in lines for people, with the exit code that it means."""
+
+import errno
+import logging
+import sys
+import traceback as tracebacks
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config.compose import composition_problem
+from pipeline.config.secrets import redact
+from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
+
+BUG = 1
+_ENVIRONMENT = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+    errno.EPERM: "permission is denied",
+}
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of whatever ended a command."""
+    if isinstance(error, PipelineError | Interrupted):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return ConfigError.exit_code
+    if _is_environment(error) or _is_out_of_memory(error):
+        return EnvironmentFaultError.exit_code
+    return BUG
+
+
+def tell(error: BaseException, *, traceback: bool) -> int:
+    """Print an error to standard error, one line a problem, and return its exit code.
+
+    Args:
+        error: What ended the command.
+        traceback: Whether the user asked for the traceback.
+    """
+    code = exit_code(error)
+    if code == BUG and not isinstance(error, SystemExit):
+        log = logging.getLogger("pipeline")
+        log.addHandler(logging.NullHandler())  # else Python prints it where no log is open
+        log.error("an unforeseen error ended the command", exc_info=error)
+    if traceback and not isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
+        sys.stderr.write(redact("".join(tracebacks.format_exception(error))))
+    for line in _lines(error):
+        print(f"error: {redact(line)}", file=sys.stderr)
+    sys.stderr.flush()
+    return code
+
+
+def _lines(error: BaseException) -> tuple[str, ...]:
+    if isinstance(error, PipelineError):
+        return tuple(line for problem in error.problems for line in problem.splitlines())
+    if isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
+        text = getattr(error, "code", None)
+        return (text,) if isinstance(text, str) else ()
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return (composition_problem(error),)
+    if isinstance(error, OSError) and _is_environment(error):
+        where = "" if error.filename is None else f" at {str(error.filename)!r}"
+        return (f"{_ENVIRONMENT[error.errno or 0]}{where}; choose another place or make room.",)
+    if _is_out_of_memory(error):
+        return ("out of memory; try a smaller data.batch_size or a smaller network.",)
+    return (_bug(error),)
+
+
+def _is_environment(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _ENVIRONMENT
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch is not imported to look at an error that it may not have raised.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _bug(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no further word"
+    frames = tracebacks.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return (
+        f"{type(error).__name__}: {text}{where}. This is a bug of the program; "
+        "traceback=true shows where it comes from."
+    )
