@@ -7,6 +7,7 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
+from pipeline.errors import ConfigError
 from pipeline.networks.activation import Activation
 from pipeline.networks.bounds import Count, Gain, Share, require_counts, require_dropout
 from pipeline.networks.convolution_layer import LayerStyle, Mixing, convolution_layers
@@ -75,6 +76,8 @@ class _CNN(nn.Module):
         super().__init__()
         require_kind(type(self).__name__.lower(), self.takes, input_shape)
         require_counts("channels", channels)
+        if not channels:
+            raise ConfigError("model.channels=[] has no layer; expected one or more")
         require_counts("hidden", hidden)
         require_dropout(dropout)
         sizes = read_layers(
