@@ -45,8 +45,11 @@ def _read(path: Path) -> Arrays | None:
     archive, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
     if hashlib.sha256(archive).digest() != digest:
         return None
-    with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+            return dict(arrays)
+    except ValueError:  # somebody put a pickle there
+        return None
 
 
 def _write(path: Path, arrays: Arrays) -> None:

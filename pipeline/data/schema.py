@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.data.scale import Scaler
-from pipeline.data.source import Kind, Task, kind_of
+from pipeline.data.source import Task
+from pipeline.networks.inputs import Kind, kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Task = Literal["binary", "multiclass", "regression"]
-Kind = Literal["table", "series", "images"]
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
-
-
-def kind_of(input_shape: tuple[int, ...]) -> Kind:
-    """Return what inputs of this shape are: (features,), (steps, features) or images."""
-    kinds: dict[int, Kind] = {1: "table", 2: "series", 3: "images"}
-    return kinds[len(input_shape)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,11 +42,6 @@ class Samples:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one row."""
         return tuple(self.inputs.shape[1:])
-
-    @property
-    def kind(self) -> Kind:
-        """What a row is, told by its shape."""
-        return kind_of(self.input_shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,0 +1,171 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from given_data import Given, labelled, options, series, shipped, valued
+from lightning_fabric.utilities.data import _set_sampler_epoch
+
+from pipeline.data import loader as loading
+from pipeline.data.loader import Order, loader
+from pipeline.data.part import LazyInputs, Part
+from pipeline.data.prepare import prepare
+
+CPU = torch.device("cpu")
+
+
+def batches_of(part: Part, *, seed: int = 5, shuffle: bool = True, num_workers: int = 0):
+    return loader(
+        part, batch_size=7, shuffle=shuffle, seed=seed, num_workers=num_workers, device=CPU
+    )
+
+
+def epochs_of(batches, count: int = 3) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+    epochs = []
+    for epoch in range(count):
+        _set_sampler_epoch(batches, epoch)
+        epochs.append(list(batches))
+    return epochs
+
+
+def numbered(rows: int = 60) -> Part:
+    """A training part whose inputs are the numbers of their rows."""
+    content = valued(np.arange(float(rows))[:, None], np.arange(float(rows)))
+    return prepare(Given(content), options(validation=0.0)).train
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_lazy_batches_equal_those_from_memory_in_every_epoch(
+    shuffle: bool, num_workers: int
+) -> None:
+    content = Given(labelled(np.arange(50) % 3))
+    lazy, whole = (
+        prepare(content, options(scale="standard", memory_budget=budget)).train
+        for budget in (0, 2048)
+    )
+    assert isinstance(lazy.inputs, LazyInputs)
+    expected = epochs_of(batches_of(whole, shuffle=shuffle))
+    found = epochs_of(batches_of(lazy, shuffle=shuffle, num_workers=num_workers))
+    for one, other in zip(itertools.chain(*expected), itertools.chain(*found), strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
+    content = Given(series(np.random.default_rng(0).normal(size=(90, 2)).cumsum(0)))
+    lazy, whole = (
+        prepare(content, options(window=6, difference=2, scale="minmax", memory_budget=budget))
+        for budget in (0, 2048)
+    )
+    for part, other in zip((lazy.train, lazy.test), (whole.train, whole.test), strict=True):
+        assert isinstance(part.inputs, LazyInputs)
+        assert torch.equal(torch.cat(list(part.blocks())), other.inputs)
+        assert torch.equal(part.offsets, other.offsets)
+
+
+def test_an_epoch_holds_every_row_once_with_its_own_target() -> None:
+    part = numbered()
+    for batches in epochs_of(batches_of(part)):
+        inputs = torch.cat([inputs for inputs, _ in batches])
+        targets = torch.cat([targets for _, targets in batches])
+        assert torch.equal(inputs, targets)
+        assert sorted(inputs.flatten().tolist()) == sorted(part.rows.tolist())
+
+
+def test_gathering_a_few_batches_at_once_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = numbered()
+    whole = epochs_of(batches_of(part))
+    monkeypatch.setattr(loading, "GATHERED_BYTES", 4 * 7 * 2)
+    parted = epochs_of(batches_of(part))
+    for one, other in zip(itertools.chain(*whole), itertools.chain(*parted), strict=True):
+        assert torch.equal(one[0], other[0])
+
+
+def test_the_length_is_the_count_of_batches() -> None:
+    for rows in (8, 9, 10, 18, 19, 20):
+        batches = batches_of(numbered(rows))
+        assert len(batches) == len(list(batches))
+
+
+def test_rows_keep_their_order_without_shuffling() -> None:
+    part = numbered()
+    epoch = torch.cat([inputs for inputs, _ in batches_of(part, shuffle=False)])
+    assert epoch.flatten().tolist() == part.rows.tolist()
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    orders = {}
+    for seed, epoch in itertools.product((0, 1, 2**32 - 1), range(4)):
+        order = Order(50, shuffle=True, seed=seed)
+        order.set_epoch(epoch)
+        again = Order(50, shuffle=True, seed=seed)
+        again.set_epoch(epoch)
+        torch.rand(3)
+        assert torch.equal(order.indices(), again.indices())
+        orders[seed, epoch] = tuple(order.indices().tolist())
+    assert len(set(orders.values())) == 12
+
+
+def test_an_epoch_set_after_the_iterator_is_made_still_counts() -> None:
+    batches = batches_of(numbered())
+    iterator = iter(batches)
+    batches.sampler.set_epoch(2)
+    assert torch.equal(next(iterator)[0], epochs_of(batches_of(numbered()))[2][0][0])
+
+
+@pytest.mark.parametrize("budget", [0, 2048])
+def test_going_through_a_part_leaves_the_global_generator_alone(budget: int) -> None:
+    part = prepare(Given(labelled(np.arange(50) % 3)), options(memory_budget=budget)).train
+    before = torch.get_rng_state()
+    epochs_of(batches_of(part))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("budget", [0, 2048])
+def test_lightning_draws_a_new_order_each_epoch(budget: int) -> None:
+    from pytorch_lightning import LightningModule, Trainer
+
+    class Recorder(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+            self.epochs: list[list[float]] = []
+
+        def on_train_epoch_start(self) -> None:
+            self.epochs.append([])
+
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]):
+            self.epochs[-1] += batch[0].flatten().tolist()
+            return self.weight.sum()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    content = valued(np.arange(40.0)[:, None], np.arange(40.0))
+    part = prepare(Given(content), options(validation=0.0, memory_budget=budget)).train
+    module = Recorder()
+    Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    ).fit(module, batches_of(part))
+    expected = [
+        torch.cat([inputs for inputs, _ in epoch]).flatten().tolist()
+        for epoch in epochs_of(batches_of(part))
+    ]
+    assert module.epochs == expected
+
+
+def test_a_batch_larger_than_the_training_part_is_one_step_and_is_told() -> None:
+    prepared = shipped("iris", batch_size=500)
+    assert prepared.notes[-1] == (
+        "data.batch_size=500 is larger than the training part of 89 rows: an epoch is one step"
+    )
+    batches = loader(
+        prepared.train, batch_size=500, shuffle=True, seed=0, num_workers=0, device=CPU
+    )
+    assert [len(targets) for _, targets in batches] == [89]

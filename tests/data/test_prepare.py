@@ -1,0 +1,133 @@
+import numpy as np
+import pytest
+import torch
+from given_data import Given, labelled, options, series, valued
+
+from pipeline.data.prepare import prepare
+from pipeline.data.source import Samples, Series
+from pipeline.errors import ConfigError, DataError
+
+
+def rows(**changes: object) -> Samples:
+    return labelled(np.arange(40) % 2, **changes)
+
+
+def walk() -> Series:
+    return series(np.random.default_rng(0).normal(size=(60, 1)).cumsum(0))
+
+
+def content_hash(content: Samples | Series, **changes: object) -> str:
+    if isinstance(content, Series):
+        changes = {"window": 4, **changes}
+    return prepare(Given(content), options(**changes)).content_hash
+
+
+@pytest.mark.parametrize("content", [rows, walk])
+def test_the_hash_is_that_of_equal_content_whatever_the_scale_and_batch(content) -> None:
+    hashes = {
+        content_hash(content()),
+        content_hash(content(), scale="standard"),
+        content_hash(content(), batch_size=7, shuffle=False),
+        content_hash(content(), memory_budget=0),
+    }
+    assert len(hashes) == 1
+
+
+def test_one_changed_value_changes_the_hash() -> None:
+    changed = rows()
+    changed.inputs[17, 1] = np.nextafter(changed.inputs[17, 1], 1)
+    assert content_hash(changed) != content_hash(rows())
+    later = walk()
+    later.values[-1] += 1e-12
+    assert content_hash(later) != content_hash(walk())
+
+
+def test_one_changed_target_changes_the_hash() -> None:
+    changed = rows()
+    changed.targets[[3, 5, 4]] = [0, 1, 1]
+    assert content_hash(changed) != content_hash(rows())
+
+
+def test_another_split_changes_the_hash() -> None:
+    assert content_hash(rows(), split_seed=1) != content_hash(rows(), split_seed=0)
+    assert content_hash(walk(), validation=0.3) != content_hash(walk(), validation=0.2)
+
+
+def test_other_names_of_the_classes_change_the_hash() -> None:
+    assert content_hash(rows(classes=("no", "yes"))) != content_hash(rows())
+
+
+def test_test_rows_that_also_train_are_counted_in_a_note() -> None:
+    content = rows(test=np.arange(30, 40))
+    content.inputs[[31, 35]] = content.inputs[[2, 2]]
+    prepared = prepare(Given(content), options(validation=0.0, batch_size=10))
+    assert prepared.notes == (
+        "2 of 10 test rows have inputs that also stand in the training part: the test flatters "
+        "the network there",
+    )
+
+
+def test_clean_data_have_no_notes() -> None:
+    assert prepare(Given(rows()), options(batch_size=10)).notes == ()
+    assert prepare(Given(walk()), options(window=3, batch_size=10)).notes == ()
+
+
+def test_more_constant_columns_than_fit_a_line_are_counted() -> None:
+    prepared = prepare(Given(rows(inputs=np.ones((40, 8)), features=())), options())
+    assert prepared.notes[0] == (
+        "8 of 8 features are constant in the training part and say nothing: "
+        "number 0, number 1, number 2, number 3, number 4, …"
+    )
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf])
+def test_a_missing_or_infinite_value_is_refused_with_its_row(hole: float) -> None:
+    content = rows()
+    content.inputs[[17, 23], 1] = hole
+    with pytest.raises(
+        DataError,
+        match=r"the data has 2 rows with a missing or infinite value, the first is row 17",
+    ):
+        prepare(Given(content), options())
+    targets = np.arange(20.0)
+    targets[4] = hole
+    with pytest.raises(DataError, match=r"the target has 1 rows .* the first is row 4;"):
+        prepare(Given(valued(np.ones((20, 1)), targets)), options())
+    content = walk()
+    content.values[9] = hole
+    with pytest.raises(DataError, match=r"the series has 1 rows .* the first is row 9;"):
+        prepare(Given(content), options(window=3))
+
+
+def test_data_without_rows_is_refused() -> None:
+    with pytest.raises(DataError, match=r"the data has no rows; expected at least one"):
+        prepare(Given(valued(np.ones((0, 2)), np.ones(0))), options())
+
+
+def test_inputs_and_targets_of_different_lengths_are_refused() -> None:
+    with pytest.raises(DataError, match=r"the data has 5 rows of inputs and 4 of targets"):
+        prepare(Given(valued(np.ones((5, 2)), np.ones(4))), options())
+
+
+def test_options_for_series_are_refused_for_independent_rows_all_at_once() -> None:
+    with pytest.raises(ConfigError) as raised:
+        prepare(Given(rows()), options(window=9, horizon=2, difference=12))
+    assert raised.value.problems == tuple(
+        f"data.{key}={value} is for values in time, but this data has independent rows; "
+        f"expected {expected}"
+        for key, value, expected in (
+            ("window", 9, "null"),
+            ("difference", 12, "null"),
+            ("horizon", 2, "1"),
+        )
+    )
+
+
+def test_targets_have_the_type_and_shape_their_task_asks_for() -> None:
+    classes = prepare(Given(rows()), options()).train.targets
+    assert (classes.dtype, classes.ndim) == (torch.int64, 1)
+    one = prepare(Given(valued(np.ones((20, 1)), np.arange(20.0))), options()).train.targets
+    assert (one.dtype, one.shape[1:]) == (torch.float32, (1,))
+    pairs = np.arange(40.0).reshape(20, 2)
+    two = prepare(Given(valued(np.ones((20, 1)), pairs)), options())
+    assert (two.schema.outputs, two.train.targets.shape[1:]) == (2, (2,))
