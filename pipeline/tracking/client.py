@@ -99,7 +99,7 @@ class Recorder:
         return self.problem
 
     def open(self, folder: Path) -> str:
-        """Follow a folder's journal, which has begun; return the run's id, '' if it has none yet."""
+        """Follow a folder's journal, which has begun; return the run's id, '' while it has none."""
         try:
             answer = self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
         except RecorderGoneError as error:

@@ -106,6 +106,11 @@ class Journal:
         """Return the recorded values of each epoch, in the order of the epochs."""
         return epochs_of(self.events())
 
+    def latest_epoch(self) -> int:
+        """Return the highest epoch on record, 0 before the first."""
+        self._open()
+        return max(self._times, default=0)
+
     def _append(self, kind: str, *, at: int | None = None, **content: object) -> None:
         descriptor = self._open()
         event = {"event": kind, "time": self._now() if at is None else at, **content}

@@ -15,4 +15,5 @@ def quiet_mlflow(environment: MutableMapping[str, str] = os.environ) -> None:
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
     environment["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
     environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"  # leaves no half-closed database
+    environment.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # its lines are not ours to show
     environment["GIT_PYTHON_REFRESH"] = "quiet"

@@ -70,11 +70,9 @@ class Desk:
         recording = self._open.pop(folder, None)
         if recording is None:
             raise StoreError("refused", f"{str(folder)!r} is not open")
-        try:
-            problem = self._finish(recording, is_over=True)
-            return recording.replay.unsent(), problem
-        finally:
-            recording.replay.release()
+        problem = self._finish(recording, is_over=True)
+        recording.replay.release()
+        return recording.replay.unsent(), problem
 
     def mend(self, output: Path) -> None:
         """Note the folders of earlier runs that have something unsent, for quiet moments."""

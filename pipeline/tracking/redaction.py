@@ -4,24 +4,34 @@ import os
 import re
 
 MASK = "***"
+SHORTEST = 6
+"""Values of variables that are shorter would blank words out of prose."""
 
-_SECRET_NAME = r"(?:[\w.-]*[_.-])?(?:password|passwd|secret|token|api_?key|key)"
+_PLAIN = r"(?:[\w.-]*[_.-])?(?:password|passwd|secret|token|api_?key)"
+_NAME = rf"(?:{_PLAIN}|(?:[\w.-]*[_.-])?key)"
+_QUOTED = r"'[^'\n]*'|\"[^\"\n]*\""
+
 _USERINFO = re.compile(r"(?<=://)([^\s/@:]*)(:[^\s/@]*)?@")
-_ASSIGNED = re.compile(
-    rf"(?i)(?<!\w)({_SECRET_NAME}['\"]?\s*[:=]\s*)('[^']*'|\"[^\"]*\"|[^\s,&;'\"]+)"
+_ASSIGNED = re.compile(rf"(?i)(?<!\w)({_NAME}['\"]?[ \t]*[:=][ \t]*)({_QUOTED}|[^\s,&;'\"]+)")
+_OPTION = re.compile(rf"(?i)(?<!\S)(--?{_NAME}\s+)(\S+)")
+_WHOLE_NAME = re.compile(rf"(?i){_NAME}")
+_LITERAL = re.compile(rf"(?i)(?<!\w)({_PLAIN}['\"]?[ \t]*[:=][ \t]*)({_QUOTED})")
+_LINE = re.compile(
+    rf"(?im)^([-+ ]?[ \t]*(?:export )?(?:{_PLAIN}|[\w.-]*(?:secret|access|private)_?key)"
+    r"[ \t]*[:=][ \t]*)([^\s()\[\]]+)[ \t]*$"
 )
-_OPTION = re.compile(rf"(?i)(?<!\S)(--?{_SECRET_NAME}\s+)(\S+)")
-_WHOLE_NAME = re.compile(rf"(?i){_SECRET_NAME}")
 
 
 def redact(text: str) -> str:
     """Return `text` without passwords in URLs, `…_password=…` and values of secret variables."""
-    text = _USERINFO.sub(_hide_userinfo, text)
-    text = _ASSIGNED.sub(rf"\g<1>{MASK}", text)
-    text = _OPTION.sub(rf"\g<1>{MASK}", text)
-    for value in _secret_values():
-        text = text.replace(value, MASK)
-    return text
+    text = _ASSIGNED.sub(rf"\g<1>{MASK}", _without_known(text))
+    return _OPTION.sub(rf"\g<1>{MASK}", text)
+
+
+def redact_code(text: str) -> str:
+    """Return source code without secrets; names in it that only look like one stay readable."""
+    text = _LITERAL.sub(rf"\g<1>{MASK}", _without_known(text))
+    return _LINE.sub(rf"\g<1>{MASK}", text)
 
 
 def redact_value(name: str, value: object) -> object:
@@ -31,12 +41,20 @@ def redact_value(name: str, value: object) -> object:
     return redact(value) if isinstance(value, str) else value
 
 
+def _without_known(text: str) -> str:
+    text = _USERINFO.sub(_hide_userinfo, text)
+    for value in _secret_values():
+        text = text.replace(value, MASK)
+    return text
+
+
 def _hide_userinfo(match: re.Match[str]) -> str:
-    user = match[1] if match[2] is not None else ""  # a lone `token@` is the secret itself
-    return f"{user}:{MASK}@" if user else f"{MASK}@"
+    if match[2] is None:  # a lone `token@` is the secret itself
+        return f"{MASK}@"
+    return f"{match[1]}:{MASK}@"
 
 
 def _secret_values() -> list[str]:
-    """Values of environment variables whose names say secret; short ones would blank prose."""
+    """Return values of environment variables whose names say secret, the longest first."""
     values = [value for name, value in os.environ.items() if _WHOLE_NAME.fullmatch(name)]
-    return sorted((value for value in values if len(value) >= 6), key=len, reverse=True)
+    return sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)

@@ -12,7 +12,7 @@ from pipeline.tracking.fields import param_texts
 from pipeline.tracking.journal import JOURNAL, Event, Status, parse_line
 from pipeline.tracking.lease import Lease, alive, working
 from pipeline.tracking.redaction import redact
-from pipeline.tracking.state import State, read_state, write_state
+from pipeline.tracking.state import STATE, State, read_state, write_state
 from pipeline.tracking.store import MAX_METRICS, PARENT_TAG, Point, Store
 
 ARTIFACTS = "artifacts"
@@ -71,9 +71,14 @@ class Replay:
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
+            self.read()
         except filelock.Timeout as error:
             raise InUseError(str(folder)) from error
-        self.read()
+        except OSError as error:
+            raise StoreError("refused", _unreadable(folder, error)) from error
+        except StoreError:
+            self._lock.release()
+            raise
 
     def release(self) -> None:
         """Let another process send this journal."""
@@ -81,9 +86,12 @@ class Replay:
 
     def read(self) -> None:
         """Take in the lines that have been added to the journal."""
-        with (self.folder / JOURNAL).open("rb") as file:
-            file.seek(self._offset)
-            content = file.read()
+        try:
+            with (self.folder / JOURNAL).open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except OSError as error:
+            raise StoreError("refused", _unreadable(self.folder, error)) from error
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
@@ -106,9 +114,9 @@ class Replay:
         if batch.points or batch.tags:
             store.log(self.state.run_id, points=batch.points, tags=batch.tags)
         if batch.lines:
+            self._write(replace(self.state, sent=self.state.sent + batch.lines, done=False))
             for _ in range(batch.lines):
                 self._pending.popleft()
-            self._write(sent=self.state.sent + batch.lines, done=False)
 
     def drain(self, store: Store, *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
@@ -142,7 +150,7 @@ class Replay:
         status: Status = end["status"] if end else "FAILED"
         reason = end["reason"] if end else "lost"
         store.terminate(self.state.run_id, status, reason=reason, end=self.last_ms)
-        self._write(sent=self.state.sent + len(self._pending), done=True)
+        self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
         self._pending.clear()
 
     def beat(self, store: Store, counter: int) -> None:
@@ -208,8 +216,7 @@ class Replay:
             tags=tags,
             start=begin["time"],
         )
-        self.state = State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id)
-        write_state(self.folder, self.state)
+        self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
 
     def _upload(self, store: Store) -> None:
         top = self.folder / ARTIFACTS
@@ -217,12 +224,20 @@ class Replay:
             below = file.parent.relative_to(top).as_posix()
             store.upload(self.state.run_id, file, "" if below == "." else below)
 
-    def _write(self, *, sent: int, done: bool) -> None:
-        self.state = replace(self.state, sent=sent, done=done)
-        write_state(self.folder, self.state)
+    def _write(self, state: State) -> None:
+        try:
+            write_state(self.folder, state)
+        except OSError as error:
+            line = f"{str(self.folder / STATE)!r} can't be written ({error.strerror})"
+            raise StoreError("unwritable", line) from error
+        self.state = state
 
 
 def _changes(known: dict[str, str], now: dict[str, str]) -> dict[str, str]:
     """Return tags for the parameters that a resumed run changed: MLflow keeps the first value."""
     changed = {key for key, text in now.items() if key in known and known[key] != text}
     return {f"{CHANGED_PREFIX}{key}": now[key] for key in sorted(changed)}
+
+
+def _unreadable(folder: Path, error: OSError) -> str:
+    return f"{str(folder / JOURNAL)!r} can't be sent ({error.strerror})"

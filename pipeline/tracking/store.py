@@ -145,8 +145,8 @@ class Store:
         if found.lifecycle_stage == "deleted":
             raise StoreError(
                 "deleted",
-                f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; restore it "
-                f"with: mlflow experiments restore -x {found.experiment_id}, or choose another name",
+                f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; choose "
+                f"another, or type: mlflow experiments restore -x {found.experiment_id}",
             )
         return str(found.experiment_id)
 

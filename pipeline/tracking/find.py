@@ -1,0 +1,70 @@
+"""Finds the folder of a run by what a person calls it. Nothing here imports MLflow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.tracking.journal import JOURNAL, read_events
+from pipeline.tracking.state import read_state
+
+LAST = "last"
+COMMAND_TAG = "pipeline.command"
+SHOWN = 5
+
+
+def find_run(reference: str, output: Path) -> Path:
+    """Return the folder of a run.
+
+    Args:
+        reference: A run folder (its path, or its name below `output`), an MLflow run id or its
+            beginning, or `last` for the newest training run.
+        output: The folder that holds a folder for each run.
+
+    Raises:
+        ConfigError: No run is called so, or several are.
+    """
+    for folder in (Path(reference), output / reference):
+        if reference and (folder / JOURNAL).is_file():
+            return folder
+    folders = run_folders(output)
+    if reference == LAST:
+        return _newest(folders, output)
+    found = [one for one in folders if reference and read_state(one).run_id.startswith(reference)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"run {reference!r} is not the beginning of one id; it fits {_some(found)}"
+        )
+    names = [folder.name for folder in folders]
+    raise ConfigError(
+        f"run {reference!r} is unknown below output={str(output)!r}; expected a run folder, the "
+        f"beginning of an MLflow run id, or {LAST}; there are {_some(folders)}."
+        f"{did_you_mean(reference, names)}"
+    )
+
+
+def run_folders(output: Path) -> list[Path]:
+    """Return the run folders below `output`, oldest first: their names begin with the time."""
+    return sorted(path.parent for path in output.glob(f"*/{JOURNAL}"))
+
+
+def _newest(folders: list[Path], output: Path) -> Path:
+    for folder in reversed(folders):
+        if _is_training(folder):
+            return folder
+    raise ConfigError(f"there is no run below output={str(output)!r} yet; train one first")
+
+
+def _is_training(folder: Path) -> bool:
+    begins: Iterator[dict[str, str]] = (
+        event["tags"] for event in read_events(folder / JOURNAL) if event["event"] == "begin"
+    )
+    return next(begins, {}).get(COMMAND_TAG, "train") == "train"
+
+
+def _some(folders: list[Path]) -> str:
+    """Name the newest few folders, each with its run id."""
+    words = [f"{folder.name} ({read_state(folder).run_id[:8] or '-'})" for folder in folders]
+    shown = ", ".join(reversed(words[-SHOWN:]))
+    return f"{shown}, …" if len(words) > SHOWN else shown or "none"
