@@ -1,11 +1,11 @@
 """The bounds that networks share, as types for a checker and as checks for a direct caller."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, get_args
 
 from annotated_types import Ge, Gt, Lt
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 
 Count = Annotated[int, Gt(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
@@ -44,6 +44,20 @@ def require_dropout(dropout: float) -> None:
     """
     if not 0 <= dropout < 1:
         raise ConfigError(f"model.dropout={dropout} is out of range; expected 0 <= dropout < 1")
+
+
+def require_choice(key: str, value: str, literal: object) -> None:
+    """Refuse a name that is not among those of a `Literal`.
+
+    Raises:
+        ConfigError: Names the key, the value, the choices and the nearest of them.
+    """
+    choices = get_args(literal)
+    if value not in choices:
+        raise ConfigError(
+            f"model.{key}={value} is unknown; expected one of {', '.join(choices)}."
+            f"{did_you_mean(str(value), choices)}"
+        )
 
 
 def as_typed(value: object) -> str:

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.networks.activation import Activation
-from pipeline.networks.bounds import Count, Gain, Share, require_counts, require_dropout
+from pipeline.networks.bounds import (
+    Count,
+    Gain,
+    Share,
+    require_choice,
+    require_counts,
+    require_dropout,
+)
 from pipeline.networks.convolution_layer import LayerStyle, Mixing, convolution_layers
 from pipeline.networks.dense import dense_layers, output_layer
 from pipeline.networks.geometry import KernelSizes, Paddings, Sizes, read_layers
@@ -80,6 +87,11 @@ class _CNN(nn.Module):
             raise ConfigError("model.channels=[] has no layer; expected one or more")
         require_counts("hidden", hidden)
         require_dropout(dropout)
+        require_choice("pool", pool, Pool)
+        require_choice("mixing", mixing, Mixing)
+        require_choice("activation", activation, Activation)
+        require_choice("norm", norm, Norm)
+        require_choice("init", init, Init)
         sizes = read_layers(
             layers=len(channels),
             dimensions=self.dimensions,

@@ -6,7 +6,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from pipeline.networks.activation import Activation
-from pipeline.networks.bounds import Count, Gain, Share, require_counts, require_dropout
+from pipeline.networks.bounds import (
+    Count,
+    Gain,
+    Share,
+    require_choice,
+    require_counts,
+    require_dropout,
+)
 from pipeline.networks.dense import dense_layers, output_layer
 from pipeline.networks.initialisation import Init
 from pipeline.networks.inputs import require_kind
@@ -50,6 +57,9 @@ class MLP(nn.Module):
         require_kind("mlp", self.takes, input_shape)
         require_counts("hidden", hidden)
         require_dropout(dropout)
+        require_choice("activation", activation, Activation)
+        require_choice("norm", norm, Norm)
+        require_choice("init", init, Init)
         widths = [math.prod(input_shape), *hidden]
         self.layers = dense_layers(
             widths,

@@ -6,7 +6,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.bounds import Count, Gain, Share, require_count, require_dropout
+from pipeline.networks.bounds import (
+    Count,
+    Gain,
+    Share,
+    require_choice,
+    require_count,
+    require_dropout,
+)
 from pipeline.networks.dense import output_layer
 from pipeline.networks.initialisation import Init
 from pipeline.networks.inputs import require_kind
@@ -90,6 +97,10 @@ class _Recurrent(nn.Module):
         require_count("hidden", hidden)
         require_count("layers", layers)
         require_dropout(dropout)
+        require_choice("activation", activation, CellActivation)
+        require_choice("norm", norm, StateNorm)
+        require_choice("readout", readout, Readout)
+        require_choice("init", init, Init)
         steps, features = input_shape
         self.hidden = hidden
         self.bidirectional = bidirectional

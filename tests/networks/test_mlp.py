@@ -7,10 +7,6 @@ from pipeline.networks.activation import build_activation
 from pipeline.networks.mlp import MLP
 
 
-def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: weight.detach() for name, weight in network.named_parameters()}
-
-
 def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_first(build) -> None:
     network = build("mlp", (40, 1), 10, hidden=[100, 100], norm="none", skip=True)
     assert sum(weight.numel() for weight in network.parameters()) == 15_210
