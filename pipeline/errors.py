@@ -49,7 +49,7 @@ class RecordsDifferError(PipelineError):
     exit_code = 5
 
 
-class Interrupted(BaseException):  # noqa: N818 - a request to stop, no error
+class Interrupted(BaseException):
     """A signal asked for an orderly stop; no `except Exception` on the way may swallow it.
 
     Args:

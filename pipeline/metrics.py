@@ -4,7 +4,6 @@ Several classes are averaged over the classes; F1 is the mean of the classes' F1
 in neither targets nor predictions is left out, as in scikit-learn's default call, and 0/0 is 0.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,7 +67,7 @@ def multiclass(*, classes: int) -> MetricCollection:
             "precision": MulticlassPrecision(classes, average="macro", validate_args=False),
             "recall": MulticlassRecall(classes, average="macro", validate_args=False),
             "f1": MulticlassF1Score(classes, average="macro", validate_args=False),
-            "auroc": MulticlassAUROC(classes, average="macro", validate_args=False),
+            "auroc": MulticlassAUROC(classes, average=None, validate_args=False),
         },
         compute_groups=[["accuracy"], ["precision", "recall", "f1"], ["auroc"]],
     )
@@ -111,9 +110,21 @@ def compute(metrics: MetricCollection, outputs: Tensor, targets: Tensor) -> dict
             "r2": torch.tensor(0.0),
         }
     metrics.update(outputs, targets)
-    values: Mapping[str, Tensor] = metrics.compute()
+    values: dict[str, Tensor] = metrics.compute()
     metrics.reset()
-    return dict(values)
+    if "auroc" in values:
+        values["auroc"] = _mean_auroc(values["auroc"], targets)
+    return values
+
+
+def _mean_auroc(by_class: Tensor, targets: Tensor) -> Tensor:
+    """Average over the classes that have rows; of the others torchmetrics says 0, not nothing."""
+    classes = max(by_class.numel(), 2)
+    rows = torch.bincount(targets, minlength=classes)
+    defined = (rows > 0) & (rows < len(targets))
+    if by_class.ndim == 0:
+        return by_class if bool(defined.all()) else torch.tensor(float("nan"))
+    return by_class[defined].mean()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +136,16 @@ class ClassScores:
     false_positives: int
     true_negatives: int
     false_negatives: int
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """TP, FP, TN, FN."""
+        return (
+            self.true_positives,
+            self.false_positives,
+            self.true_negatives,
+            self.false_negatives,
+        )
 
     @property
     def support(self) -> int:

@@ -1,4 +1,4 @@
-"""Where files lie, how they get their names, and how one is replaced without ever being half there."""
+"""Where files lie, what they are called, and how one is replaced without ever being half there."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def create_run_folder(output: Path, name: str) -> Path:
     folder = output / f"{stamp}-{name}-{secrets.token_hex(3)}"
     try:
         folder.mkdir(mode=0o750, parents=True)
-        replace_file(folder / ".writable", lambda file: None)
+        replace_file(folder / ".writable", lambda _: None)
         (folder / ".writable").unlink()
     except OSError as error:
         raise EnvironmentFaultError(

@@ -1,51 +1,17 @@
-"""Reading and writing a checkpoint file: whole or not at all, and never running code."""
+"""Reading a checkpoint file: whole and ours, or not at all; nothing in it is ever run."""
 
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import replace_file
 
 FORMAT = 1
 """Format of what the program adds to Lightning's checkpoint under the key `pipeline`."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
-
-    Lightning's own writer copies over the target from the temporary folder, and finishes without
-    a word where it may not write.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Write `checkpoint` to `path`.
-
-        Raises:
-            EnvironmentFaultError: The disk is full or the folder can't be written.
-        """
-        del storage_options
-        target = Path(path)
-        try:
-            replace_file(target, lambda file: torch.save(checkpoint, file))
-        except (OSError, RuntimeError) as error:
-            raise EnvironmentFaultError(write_problem(target, error)) from error
-
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any = None,
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """Read a checkpoint of ours, whatever the caller says about `weights_only`."""
-        del weights_only
-        return read_checkpoint(Path(path), map_location=map_location)
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:
@@ -110,8 +76,6 @@ def _require_ours(path: Path, content: object) -> None:
 
 def write_problem(path: Path, error: Exception) -> str:
     """Say in one line why a file could not be written and how much room there is."""
-    import shutil
-
     try:
         free = f"{shutil.disk_usage(path.parent).free} bytes free"
     except OSError:

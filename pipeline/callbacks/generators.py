@@ -9,11 +9,11 @@ import torch
 
 def generator_states() -> dict[str, Any]:
     """Return the states of Python's, numpy's and torch's generators, GPUs included."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    state = np.random.get_state(legacy=False)
     version, internal, gauss_next = random.getstate()
     return {
         "python": [version, list(internal), gauss_next],
-        "numpy": [name, keys.tolist(), position, has_gauss, gauss],
+        "numpy": {**state, "state": {**state["state"], "key": state["state"]["key"].tolist()}},
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -23,8 +23,9 @@ def restore_generators(states: dict[str, Any]) -> None:
     """Put all generators back to where `generator_states` found them."""
     version, internal, gauss_next = states["python"]
     random.setstate((version, tuple(internal), gauss_next))
-    name, keys, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+    inner = states["numpy"]["state"]
+    keys = np.array(inner["key"], dtype=np.uint32)
+    np.random.set_state({**states["numpy"], "state": {**inner, "key": keys}})
     torch.set_rng_state(states["torch"].cpu())
     for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), index)

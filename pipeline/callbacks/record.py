@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 
@@ -20,5 +21,7 @@ class EpochRecord(Checkpoint):
         """Write the epoch down."""
         del pl_module
         if trainer.is_global_zero:
-            values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-            self._write(trainer.current_epoch + 1, values)
+            values = trainer.callback_metrics
+            # One copy to the host for all of them.
+            numbers = torch.stack([value.float() for value in values.values()]).tolist()
+            self._write(trainer.current_epoch + 1, dict(zip(values, numbers, strict=True)))

@@ -67,6 +67,8 @@ class Batches:
         self.inputs = inputs
         self.targets = targets
         self.sampler = order
+        # Lightning tells the epoch to the sampler and, unasked, to this one as well.
+        self.batch_sampler = None
         self.batch_size = batch_size
 
     def __len__(self) -> int:

@@ -55,7 +55,10 @@ class Classifier(Task):
         return total / weights.sum()
 
     def to_scores(
-        self, outputs: Tensor, targets: Tensor, stage: str  # noqa: ARG002
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        stage: str,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         """Return probabilities (rows,) of the positive class or (rows, classes), and classes."""
         logits = outputs.float()

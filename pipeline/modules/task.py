@@ -95,7 +95,7 @@ class Task(pl.LightningModule):
         """Start the epoch's clock."""
         self._epoch_started_at = perf_counter()
 
-    def training_step(self, batch: Batch, _batch_index: int) -> Tensor:
+    def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch."""
         inputs, targets = batch
         loss = self.loss(self.network(inputs), targets)
@@ -137,12 +137,12 @@ class Task(pl.LightningModule):
 
     # ── evaluation ──────────────────────────────────────────────────────────────────────────
 
-    def validation_step(self, batch: Batch, _batch_index: int) -> None:
+    def validation_step(self, batch: Batch) -> None:
         """Keep a batch's outputs for the end of the epoch."""
         inputs, targets = batch
         self._outputs.add(self.network(inputs), targets)
 
-    def test_step(self, batch: Batch, _batch_index: int) -> None:
+    def test_step(self, batch: Batch) -> None:
         """Keep a batch's outputs for the end of the test."""
         inputs, targets = batch
         self._outputs.add(self.network(inputs), targets)

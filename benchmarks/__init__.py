@@ -1,0 +1,1 @@
+"""Ours beside a baseline, in one run."""

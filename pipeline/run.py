@@ -1,0 +1,59 @@
+"""The one path: a configuration goes in, a trained network on record comes out."""
+
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from pipeline.config.check import check
+from pipeline.config.options import TrackingOptions
+from pipeline.config.record import plain
+from pipeline.running.continuing import Command
+from pipeline.running.overview import print_overview
+from pipeline.running.plan import make_plan
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    from pipeline.running.results import Result
+
+
+def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = None) -> "Result":
+    """Train one network once, test the weights it keeps, and put everything on record.
+
+    Args:
+        config: As `pipeline.config.compose.compose` gives it, or a mapping with the same keys.
+        command: The command line that the config came from, so that `resume=RUN` can take it up.
+
+    Raises:
+        ConfigError: Wrong names or values, all of them at once; nothing was created.
+        DataError: The data can't be learned from; nothing was created.
+        EnvironmentFaultError: No such device, no room on the disk, no tracking server.
+        DivergedError: The loss is NaN or infinite.
+        Interrupted: A signal asked to stop; the last finished epoch can be gone on with.
+    """
+    started_at = perf_counter()
+    options = check(config)
+    uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
+    plan = make_plan(options, plain(config), started_at=started_at, command=command)
+    with nullcontext() if uri is None else Recorder() as recorder:
+        print_overview(plan)
+        # Lightning takes seconds to import, so not before all is known to be right; MLflow as
+        # long, in the recorder's process and on another core.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            connecting = pool.submit(_connect, recorder, options.tracking, uri)
+            from pipeline.running.training import train
+
+            connecting.result()
+        return train(plan, recorder, uri)
+
+
+def _connect(recorder: Recorder | None, options: TrackingOptions, uri: str | None) -> None:
+    if recorder is not None and uri is not None:
+        problem = recorder.connect(uri, experiment=options.experiment, required=options.required)
+        if problem is not None:
+            print(f"warning: {problem}; the values wait in the run folder", file=sys.stderr)

@@ -1,0 +1,155 @@
+"""Builds what a run is made of: the network, the task around it, and Lightning's Trainer."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pipeline.config.options import RunConfig
+from pipeline.config.sections import scheduler_options, scheduler_target, source_target
+from pipeline.config.targets import build
+from pipeline.data.prepare import Prepared
+from pipeline.data.source import Source
+from pipeline.devices import Devices
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning.loggers import Logger
+
+    from pipeline.modules.task import Optimization, Task
+
+FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
+
+
+def seed_generators(seed: int) -> None:
+    """Seed Python's, numpy's and torch's generators."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def build_source(options: RunConfig) -> Source:
+    """Build the source of the data from the keys that are its own."""
+    source = build(source_target(options), trust=options.trust)
+    assert isinstance(source, Source)
+    return source
+
+
+def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
+    """Build the network for the shapes of the data."""
+    schema = prepared.schema
+    network = build(
+        options.model,
+        trust=options.trust,
+        input_shape=schema.input_shape,
+        outputs=schema.outputs,
+    )
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
+    """Wrap a network for the task of the data."""
+    from pipeline import metrics
+
+    schema = prepared.schema
+    scores = metrics.for_task(
+        schema.task, classes=len(schema.classes), threshold=options.metrics.threshold
+    )
+    optimization = _optimization(options)
+    if options.trainer.compile:
+        network.compile()  # in place, so that the names of the weights stay
+    if schema.task == "regression":
+        from pipeline.modules.regressor import Regressor
+
+        parts = {"val": prepared.validation, "test": prepared.test}
+        return Regressor(
+            network,
+            scores=scores,
+            optimization=optimization,
+            to_units=schema.to_units,
+            offsets={stage: part.offsets if part else None for stage, part in parts.items()},
+        )
+    from pipeline.modules.classifier import Classifier
+
+    return Classifier(
+        network,
+        scores=scores,
+        optimization=optimization,
+        class_weights=_class_weights(options, prepared),
+        label_smoothing=options.loss.label_smoothing,
+    )
+
+
+def build_trainer(
+    options: RunConfig, devices: Devices, *, callbacks: Sequence[Callback], logger: Logger
+) -> Trainer:
+    """Build Lightning's Trainer from the options under its own names."""
+    from pytorch_lightning import Trainer
+
+    from pipeline.callbacks.checkpoint_io import AtomicCheckpointIO
+
+    ours = {"threads", "compile", "matmul_precision", "accelerator", "devices"}
+    arguments = options.trainer.model_dump(exclude=ours)
+    return Trainer(
+        accelerator=devices.accelerator,
+        devices=devices.devices,
+        logger=logger,
+        callbacks=list(callbacks),
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_autolog_hparams=False,
+        **arguments,
+    )
+
+
+def _optimization(options: RunConfig) -> Optimization:
+    from pipeline.modules.task import Optimization
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        built = build(_with_fused(options), trust=options.trust, params=list(parameters))
+        assert isinstance(built, Optimizer)
+        return built
+
+    if options.scheduler is None:
+        return Optimization(optimizer=optimizer, scheduler=None)
+    target = scheduler_target(options.scheduler)
+    timing = scheduler_options(options.scheduler)
+
+    def scheduler(optimizer: Optimizer, steps: int) -> LRScheduler:
+        built = build(target, trust=options.trust, optimizer=optimizer, total_steps=steps)
+        assert isinstance(built, LRScheduler)
+        return built
+
+    return Optimization(
+        optimizer=optimizer,
+        scheduler=scheduler,
+        interval=timing.interval,
+        monitor=timing.monitor or "val/loss",
+    )
+
+
+def _with_fused(options: RunConfig) -> dict[str, Any]:
+    """Choose the fused kernel where the optimizer has one and the precision allows it."""
+    target = dict(options.optimizer)
+    if "fused" in target and target["fused"] is None:
+        target["fused"] = options.trainer.precision in FUSED_PRECISIONS
+    return target
+
+
+def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
+    weights = options.loss.class_weights
+    if weights is None:
+        return None
+    if weights != "balanced":
+        return torch.tensor(weights)
+    counts = torch.bincount(prepared.train.targets, minlength=len(prepared.schema.classes))
+    return counts.sum() / (len(counts) * counts.clamp(min=1))

@@ -1,0 +1,72 @@
+"""The command line of an interrupted run, taken up again by `resume=RUN`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+from pipeline.paths import replace_text
+from pipeline.tracking.find import find_run
+
+COMMAND = "command.json"
+NEWEST_UNFINISHED = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What a run was started with.
+
+    Args:
+        overrides: In Hydra's grammar, `resume=` left out.
+        config_dir: Folder of the user's own YAML; `None` = only what ships.
+    """
+
+    overrides: tuple[str, ...]
+    config_dir: str | None
+
+    def save(self, folder: Path) -> None:
+        """Write it into the run's folder."""
+        replace_text(folder / COMMAND, json.dumps(asdict(self), ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "Command":
+        """Read what `save` wrote.
+
+        Raises:
+            ConfigError: The folder has none, or not a whole one.
+        """
+        try:
+            saved = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
+            return cls(overrides=tuple(saved["overrides"]), config_dir=saved["config_dir"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{folder} does not say how its run was started ({COMMAND} is missing or damaged); "
+                "give the whole command again together with resume="
+            ) from error
+
+
+def with_saved_overrides(words: Sequence[str]) -> list[str]:
+    """Put the overrides that a run was started with before those of its resumption.
+
+    `python -m pipeline.train resume=RUN` need not repeat `model=lstm …`; what is given again
+    wins. Without `resume=`, and for `resume=auto`, the words stay as they are.
+    """
+    reference = _value(words, "resume")
+    if reference in (None, "", "null", NEWEST_UNFINISHED):
+        return list(words)
+    saved = Command.load(find_run(reference or "", Path(_value(words, "output") or "runs")))
+    given = {_key(word) for word in words}
+    kept = [word for word in saved.overrides if _key(word) not in given]
+    if saved.config_dir is None or any(word.startswith("--config-dir") for word in words):
+        return [*kept, *words]
+    return [f"--config-dir={saved.config_dir}", *kept, *words]
+
+
+def _value(words: Sequence[str], key: str) -> str | None:
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    return values[-1].strip("'\"") if values else None
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")

@@ -1,0 +1,107 @@
+"""A run that can begin: everything checked, nothing created."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.config.options import RunConfig
+from pipeline.config.sections import data_options
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.devices import Devices, choose, threads
+from pipeline.networks.summary import LayerRow, layer_table
+from pipeline.running.assembly import build_network, build_source, seed_generators
+from pipeline.running.continuing import Command
+from pipeline.running.resuming import Start, find_start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A run that can begin: everything checked, nothing created.
+
+    Args:
+        options: The configuration, with what `null` leaves to the program filled in.
+        config: The configuration as it was asked for, as plain values that may be stored.
+        start: Where training starts from.
+        prepared: The data in its parts.
+        network: Built for the shapes of the data, with the weights that the seed gives.
+        layers: The network's layers with shapes and numbers of parameters.
+        devices: What it trains on.
+        started_at: When the work began, by `perf_counter`.
+        command: The command line that the configuration came from.
+    """
+
+    options: RunConfig
+    config: Mapping[str, Any]
+    start: Start
+    prepared: Prepared
+    network: nn.Module
+    layers: tuple[LayerRow, ...]
+    devices: Devices
+    started_at: float
+    command: Command | None
+
+
+def make_plan(
+    options: RunConfig,
+    config: Mapping[str, Any],
+    *,
+    started_at: float,
+    command: Command | None = None,
+) -> Plan:
+    """Read the data, build the network, choose the devices."""
+    start = find_start(options, config)
+    devices = choose(
+        options.trainer.accelerator, options.trainer.devices, precision=options.trainer.precision
+    )
+    prepared = prepare(build_source(options), data_options(options))
+    seed_generators(options.seed)
+    network = build_network(options, prepared)
+    layers = tuple(layer_table(network, prepared.schema.input_shape))
+    options = _resolve(options, prepared, layers, devices)
+    torch.set_num_threads(options.trainer.threads or 1)
+    torch.set_float32_matmul_precision(options.trainer.matmul_precision)
+    return Plan(
+        options=options,
+        config=config,
+        start=start,
+        prepared=prepared,
+        network=network,
+        layers=layers,
+        devices=devices,
+        started_at=started_at,
+        command=command,
+    )
+
+
+def _resolve(
+    options: RunConfig, prepared: Prepared, layers: tuple[LayerRow, ...], devices: Devices
+) -> RunConfig:
+    """Fill in what `null` leaves to the program, so that the record says what was done."""
+    regression = prepared.schema.task == "regression"
+    trainer = options.trainer
+    chosen = trainer.threads or threads(
+        operations=_operations(layers, prepared, batch_size=options.data["batch_size"])
+    )
+    validated = prepared.validation is not None and trainer.limit_val_batches != 0
+    update = {
+        "monitor": options.monitor or ("val/rmse" if regression else "val/f1"),
+        "keep": options.keep if validated else "last",
+        "trainer": trainer.model_copy(
+            update={"threads": chosen, "accelerator": devices.accelerator}
+        ),
+    }
+    return options.model_copy(update=update)
+
+
+def _operations(layers: tuple[LayerRow, ...], prepared: Prepared, *, batch_size: int) -> int:
+    """Estimate the multiplications and additions of a training step, forward and backward."""
+    shape = prepared.schema.input_shape
+    positions = {1: shape[0], 2: shape[0], 3: prod(shape[1:])}[len(shape)]
+    weights = sum(
+        layer.parameters * (positions if len(layer.output_shape) > 1 else 1) for layer in layers
+    )
+    return 6 * weights * batch_size

@@ -1,0 +1,211 @@
+"""A run's place on record: its folder, its journal, and a true end whatever happens."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.config.record import flatten
+from pipeline.errors import DivergedError, EnvironmentFaultError, Interrupted
+from pipeline.paths import create_run_folder
+from pipeline.running.artifacts import write_config
+from pipeline.running.plan import Plan
+from pipeline.running.resuming import CHECKPOINTS
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.facts import environment_tags, write_environment
+from pipeline.tracking.journal import Header, Journal, Status
+
+LOG = "run.log"
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """What the running training may write to.
+
+    Args:
+        folder: The run's folder.
+        journal: Takes each epoch's values and the final ones.
+        uri: Where the run is tracked.
+        run_id: MLflow's id of the run; `None` where nothing is tracked.
+        unsent: Values that the tracking server has not got; known once the record is closed.
+    """
+
+    folder: Path
+    journal: Journal
+    uri: str
+    run_id: str | None
+    unsent: int = 0
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / CHECKPOINTS
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the files that go to MLflow."""
+        return self.folder / "artifacts"
+
+
+@contextmanager
+def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterator[Record]:
+    """Put a run on record while the body trains it; its end is true whatever the body does."""
+    record = _begin(plan, recorder, uri)
+    try:
+        with _log_to(record.folder / LOG):
+            try:
+                yield record
+            except BaseException as error:
+                raise _end(record, error) from error
+            record.journal.end("FINISHED")
+    finally:
+        if recorder is not None:
+            record.unsent = recorder.close(record.folder)
+
+
+def _begin(plan: Plan, recorder: Recorder | None, uri: str | None) -> Record:
+    folder = plan.start.folder or create_run_folder(Path(plan.options.output), run_name(plan))
+    try:
+        journal = Journal(folder)
+        record = Record(folder=folder, journal=journal, uri=uri or "", run_id=None)
+        record.artifacts.mkdir(mode=0o750, exist_ok=True)
+        write_config(record.artifacts, plan.config)
+        write_environment(record.artifacts)
+        if plan.command is not None:
+            plan.command.save(folder)
+        journal.begin(_header(plan, record.uri))
+        if recorder is not None:
+            record.run_id = recorder.open(folder) or None
+    except BaseException:
+        if plan.start.folder is None:  # it had not begun
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return record
+
+
+def run_name(plan: Plan) -> str:
+    """Return the run's name: the one given, or what it trains on what."""
+    return plan.options.name or "run"
+
+
+def _header(plan: Plan, uri: str) -> Header:
+    options = plan.options
+    given = options.tags
+    tags = dict.fromkeys(given, "true") if isinstance(given, list) else given
+    return Header(
+        name=run_name(plan),
+        experiment=options.tracking.experiment,
+        uri=uri,
+        params=flatten({**plan.config, **_resolved(plan)}),
+        tags={
+            **environment_tags(),
+            "data.hash": plan.prepared.content_hash,
+            "device": plan.devices.words,
+            "seed": str(options.seed),
+            **{str(key): str(value) for key, value in tags.items()},
+        },
+        parent=_parent_id(plan),
+    )
+
+
+def _resolved(plan: Plan) -> dict[str, object]:
+    """Return what the configuration left to the program, as it was decided."""
+    options = plan.options
+    trainer = {**plan.config["trainer"], "threads": options.trainer.threads}
+    trainer["accelerator"] = options.trainer.accelerator
+    return {"monitor": options.monitor, "keep": options.keep, "trainer": trainer}
+
+
+def _parent_id(plan: Plan) -> str | None:
+    if plan.start.parent is None:
+        return None
+    from pipeline.tracking.state import read_state
+
+    return read_state(plan.start.parent).run_id or None
+
+
+def _end(record: Record, error: BaseException) -> BaseException:
+    """Write down how the run ended, and return the error as a person should read it."""
+    logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
+    explained = explain(error)
+    status, reason = ending(explained, error)
+    # On a full disk even this line may not fit; the recorder then calls the run lost.
+    with suppress(EnvironmentFaultError):
+        record.journal.end(status, reason)
+    if isinstance(error, Interrupted):
+        say_how_to_go_on(record)
+    return explained
+
+
+def ending(explained: BaseException, error: BaseException) -> tuple[Status, str]:
+    """Return MLflow's status and our `end_reason` for an error."""
+    if isinstance(explained, Interrupted):
+        return "KILLED", "interrupted"
+    if isinstance(explained, DivergedError):
+        return "FAILED", "diverged"
+    return "FAILED", "oom" if _is_out_of_memory(error) else "error"
+
+
+def explain(error: BaseException) -> BaseException:
+    """Turn what torch says in its own words into a line for people; other errors stay."""
+    if _is_out_of_memory(error):
+        return EnvironmentFaultError(
+            f"out of memory ({_first_line(error)}); try a smaller data.batch_size"
+        )
+    if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
+        return EnvironmentFaultError(
+            f"a process that reads the data died ({_first_line(error)}); try data.num_workers=0, "
+            "or give it more shared memory"
+        )
+    return error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def say_how_to_go_on(record: Record) -> None:
+    """Tell a person who stopped the run how to continue it."""
+    if (record.checkpoints / "last.ckpt").exists():
+        epochs = max(record.journal.epochs(), default=0)
+        words = f"stopped after epoch {epochs}; go on with: python -m pipeline.train resume="
+        where = json.dumps(str(record.folder), ensure_ascii=False)
+        with suppress(OSError):
+            print(words + (where if " " in where else str(record.folder)), file=sys.stderr)
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Send what libraries log and warn to the run's log instead of the terminal."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    libraries = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    kept = [(library, library.handlers, library.propagate) for library in libraries]
+    for library in libraries:
+        library.handlers, library.propagate = [], True
+    root.addHandler(handler)
+    logging.captureWarnings(capture=True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.removeHandler(handler)
+        handler.close()
+        for library, handlers, propagate in kept:
+            library.handlers, library.propagate = handlers, propagate

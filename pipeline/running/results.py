@@ -1,0 +1,134 @@
+"""What a run comes to: its figures beside the naive and the linear baseline, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from torch import Tensor
+
+from pipeline import metrics
+from pipeline.baselines import Baseline
+from pipeline.data.schema import Schema
+from pipeline.metrics import ClassScores
+from pipeline.terminal import number
+
+SHOWN = {
+    "binary": ("accuracy", "precision", "recall", "f1", "auroc"),
+    "multiclass": ("accuracy", "precision", "recall", "f1", "auroc"),
+    "regression": ("rmse", "mae", "r2"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestPart:
+    """The final outputs of the network on the test rows, read once.
+
+    Args:
+        rows: Numbers of the rows in the source, (rows,).
+        outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs) in units.
+        targets: Classes (rows,), or values (rows, outputs) in units.
+        baselines: What simpler predictors say about the same rows: the naive, then the linear.
+    """
+
+    __test__ = False  # no test class, whatever its name makes pytest think
+
+    rows: Sequence[int]
+    outputs: Tensor
+    targets: Tensor
+    baselines: tuple[Baseline, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a finished run leaves.
+
+    Args:
+        folder: The run's folder.
+        run_id: MLflow's id of the run; `None` where nothing is tracked.
+        name: Name of the run.
+        metrics: Final values by name: `test/f1`, `best/epoch`, `best/val/f1`, `naive/f1`, …
+        history: Values of each epoch, counted from 1.
+        classes: Counts and scores of each class on the test rows; empty for a regression.
+        schema: The meaning of inputs and outputs.
+        baselines: Names of the naive and the linear baseline; empty where nothing was tested.
+        epochs: Epochs trained.
+        seconds: Time from the start of the command's work to its end.
+        unsent: Values that the tracking server has not got yet.
+        experiment: MLflow's experiment that the run belongs to.
+        ui_command: Command that shows the run; `None` where nothing is tracked.
+    """
+
+    folder: Path
+    run_id: str | None
+    name: str
+    metrics: Mapping[str, float]
+    history: Mapping[int, Mapping[str, float]]
+    classes: tuple[ClassScores, ...]
+    schema: Schema
+    baselines: tuple[str, ...]
+    epochs: int
+    seconds: float
+    unsent: int
+    experiment: str
+    ui_command: str | None
+
+
+def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
+    """Decide a class for each row from probabilities (rows,) or (rows, classes)."""
+    if outputs.ndim == 1:
+        return (outputs > threshold).long()
+    return outputs.argmax(dim=1)
+
+
+def baseline_metrics(test: TestPart, schema: Schema, *, threshold: float) -> dict[str, float]:
+    """Score the baselines as the network is scored: `naive/f1`, `linear/rmse`."""
+    collection = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
+    values: dict[str, float] = {}
+    for kind, baseline in zip(("naive", "linear"), test.baselines, strict=False):
+        scores = metrics.compute(collection, baseline.outputs, test.targets)
+        values |= {f"{kind}/{key}": float(value) for key, value in scores.items()}
+    return values
+
+
+def scores_by_class(test: TestPart, schema: Schema, *, threshold: float) -> tuple[ClassScores, ...]:
+    """Count TP, FP, TN and FN of each class on the test rows."""
+    if schema.task == "regression":
+        return ()
+    predicted = predicted_classes(test.outputs, threshold=threshold)
+    matrix = metrics.confusion(predicted, test.targets, classes=len(schema.classes))
+    return tuple(metrics.class_scores(matrix, schema.classes))
+
+
+def result_table(result: Result) -> Table:
+    """Lay the network's test figures beside the baselines'."""
+    table = Table(title=_title(result.schema), title_justify="left", title_style="bold")
+    table.add_column("test")
+    table.add_column("network", justify="right", style="bold")
+    kinds = ("naive", "linear")[: len(result.baselines)]
+    for kind, name in zip(kinds, result.baselines, strict=True):
+        table.add_column(f"{kind}: {name}", justify="right")
+    for key in SHOWN[result.schema.task]:
+        cells = [result.metrics.get(f"{source}/{key}") for source in ("test", *kinds)]
+        table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
+    return table
+
+
+def _title(schema: Schema) -> str:
+    if schema.task == "binary":
+        return f"positive class: {schema.positive}"
+    if schema.task == "multiclass":
+        return f"mean over {len(schema.classes)} classes"
+    return f"in {schema.units}" if schema.units else "in the target's units"
+
+
+def macro_footnote(values: Mapping[str, float]) -> str:
+    """Say what 2PR/(P+R) of the mean precision and recall comes to, which some call macro F1."""
+    precision, recall = values["test/precision"], values["test/recall"]
+    combined = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return (
+        "f1 is the mean of the classes' F1; 2PR/(P+R) of the mean precision and recall is "
+        f"{number(combined)}; 0/0 counts as 0"
+    )

@@ -1,0 +1,116 @@
+"""Going on with an interrupted run: which one, under which config, from which weights."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.config.options import RunConfig
+from pipeline.config.record import resume_problems
+from pipeline.errors import ConfigError
+from pipeline.paths import remove_leftovers
+from pipeline.tracking.find import find_run
+from pipeline.tracking.journal import read_events
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where training starts from.
+
+    Args:
+        folder: The run to go on with in place; `None` = a new run.
+        parent: The run that a new one with another config comes from; `None` = no such run.
+        checkpoint: Weights and states to begin with; `None` = fresh ones.
+        notes: Lines worth telling.
+    """
+
+    folder: Path | None = None
+    parent: Path | None = None
+    checkpoint: Path | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
+    """Say where `resume=` starts from, after comparing the configs.
+
+    Args:
+        options: The configuration that was asked for.
+        config: The same as plain values, the form in which a checkpoint holds it.
+
+    Raises:
+        ConfigError: No such run, nothing saved in it, a changed model or data, or another change
+            without `resume_allow_change=true`.
+    """
+    if options.resume is None:
+        return Start()
+    if options.resume == "auto":
+        return _newest_unfinished(options, config)
+    folder = find_run(options.resume, Path(options.output))
+    return _go_on(folder, options, config, skip_damaged=False)
+
+
+def _newest_unfinished(options: RunConfig, config: Mapping[str, Any]) -> Start:
+    for folder in sorted(Path(options.output).glob("*/"), key=lambda path: path.name, reverse=True):
+        if not (folder / CHECKPOINTS / "last.ckpt").exists() or _is_finished(folder):
+            continue
+        try:
+            return _go_on(folder, options, config, skip_damaged=True)
+        except ConfigError:
+            continue  # a run of another config
+    return Start(notes=("resume=auto: no unfinished run of this config; a new one begins",))
+
+
+def _is_finished(folder: Path) -> bool:
+    events = list(read_events(folder / "journal.jsonl"))
+    return bool(events) and events[-1].get("status") == "FINISHED"
+
+
+def _go_on(
+    folder: Path, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
+) -> Start:
+    remove_leftovers(folder / CHECKPOINTS)
+    checkpoint, content, notes = _newest_good(folder, skip_damaged=skip_damaged)
+    refused, changes = resume_problems(content["pipeline"]["config"], config)
+    if refused:
+        raise ConfigError(*refused)
+    if not changes:
+        return Start(folder=folder, checkpoint=checkpoint, notes=notes)
+    if not options.resume_allow_change:
+        raise ConfigError(*changes)
+    return Start(parent=folder, checkpoint=checkpoint, notes=notes)
+
+
+def _newest_good(
+    folder: Path, *, skip_damaged: bool
+) -> tuple[Path, Mapping[str, Any], tuple[str, ...]]:
+    """Return the newest checkpoint that is whole, or say which older one is."""
+    newest, *older = _checkpoints(folder)
+    try:
+        return newest, read_checkpoint(newest), ()
+    except ConfigError as error:
+        good = next(_readable(older), None)
+        if good is None:
+            raise
+        path, content = good
+        if skip_damaged:
+            return path, content, (f"{error}; going on from {path}",)
+        raise ConfigError(f"{error}; {path} is whole: resume=auto goes on from it") from error
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    names = [folder / CHECKPOINTS / name for name in ("last.ckpt", "best.ckpt")]
+    present = [path for path in names if path.exists()]
+    if not present:
+        raise ConfigError(f"{folder} holds no checkpoint: no epoch of that run was finished")
+    return present
+
+
+def _readable(paths: list[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    for path in paths:
+        try:
+            yield path, read_checkpoint(path)
+        except ConfigError:
+            continue

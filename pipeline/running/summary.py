@@ -1,0 +1,51 @@
+"""The last words of a run: its result table and where to look."""
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from pipeline.metrics import ClassScores
+from pipeline.running.results import Result, macro_footnote, result_table
+from pipeline.terminal import console, duration, number
+
+
+def print_result(result: Result) -> None:
+    """Print the test figures beside the baselines', the classes, and where everything lies."""
+    shown = console()
+    if result.baselines:
+        shown.print(result_table(result))
+    if result.classes:
+        shown.print(class_table(result.classes))
+    if len(result.classes) > 2:
+        shown.print(f"[dim]{macro_footnote(result.metrics)}[/dim]", soft_wrap=True)
+    shown.print("\n".join(_last_lines(result)), soft_wrap=True, markup=False)
+
+
+def class_table(classes: Sequence[ClassScores]) -> Table:
+    """List each class with its counts, precision, recall, F1 and support."""
+    table = Table(title="by class", title_justify="left", title_style="bold")
+    table.add_column("class")
+    for heading in ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "support"):
+        table.add_column(heading, justify="right")
+    for scores in classes:
+        shares = (scores.precision, scores.recall, scores.f1)
+        cells = [*map(str, scores.counts), *map(number, shares), str(scores.support)]
+        table.add_row(scores.name, *cells)
+    return table
+
+
+def _last_lines(result: Result) -> list[str]:
+    lines = []
+    if "best/epoch" in result.metrics:
+        lines.append(f"kept    epoch {result.metrics['best/epoch']:.0f} of {result.epochs}")
+    took = f"{duration(result.seconds)}, {duration(result.metrics['time/fit'])} of it training"
+    lines.append(f"took    {took}")
+    lines.append(f"run     {result.folder}")
+    if result.ui_command is not None:
+        lines.append(f"see it  {result.ui_command}   (experiment {result.experiment})")
+    if result.unsent:
+        lines.append(
+            f"unsent  {result.unsent} values wait in the run folder; "
+            "send them with: python -m pipeline.runs action=sync"
+        )
+    return lines

@@ -1,0 +1,39 @@
+"""What all tests share: an empty folder of their own, one cache of generated data, one thread."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Let a test work in an empty folder, with a cache that the tests share."""
+    cache = tmp_path_factory.getbasetemp() / "cache"
+    cache.mkdir(exist_ok=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def train() -> Callable[..., int]:
+    """Call the train command in this process: `train("model=mlp", …)` gives its exit code."""
+    from pipeline.train import main
+
+    def call(*words: str) -> int:
+        return main(list(words))
+
+    return call
+
+
+QUICK: Sequence[str] = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
+"""Overrides for a run of a second."""

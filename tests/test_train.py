@@ -1,0 +1,147 @@
+"""`python -m pipeline.train`: what a user gets from one command."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from sklearn import metrics as sklearn_metrics
+
+Train = Callable[..., int]
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+def predictions(folder: Path) -> list[dict[str, str]]:
+    with (only_run(folder) / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def final_values(folder: Path) -> dict[str, float]:
+    lines = (only_run(folder) / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    merged: dict[str, float] = {}
+    for event in map(json.loads, lines):
+        merged |= event.get("values", {})
+    return merged
+
+
+def test_a_run_is_in_mlflow_where_plain_mlflow_ui_looks(train: Train, own_folder: Path) -> None:
+    assert train("model=mlp", "trainer.max_epochs=3", "verbose=0", "tags={mood: good}") == 0
+    client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "mlp-mnist1d"
+    assert run.data.params["model.hidden"] == "[64, 128, 64]"
+    assert run.data.params["trainer.threads"] == "1"
+    assert run.data.tags["mood"] == "good"
+    history = client.get_metric_history(run.info.run_id, "val/f1")
+    assert [point.step for point in history] == [1, 2, 3]
+    assert {"train/loss", "grad/norm", "grad/clipped", "best/epoch", "test/f1", "naive/f1"} <= set(
+        run.data.metrics
+    )
+    names = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {
+        "config.yaml",
+        "requirements.txt",
+        "test_predictions.csv",
+        "classes.csv",
+        "history.csv",
+    } <= names
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model=mlp", "data=iris"),
+        ("model=cnn1d", "data=breast_cancer"),
+        ("model=cnn2d", "trainer.max_epochs=1"),
+    ],
+    ids=" ".join,
+)
+def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
+    train: Train, own_folder: Path, words: tuple[str, ...]
+) -> None:
+    assert train(*words, "tracking=none", "verbose=0") == 0
+    rows = predictions(own_folder)
+    truth = [row["target"] for row in rows]
+    guess = [row["predicted"] for row in rows]
+    binary = words[-1] == "data=breast_cancer"
+    kwargs = {"average": "binary", "pos_label": "malignant"} if binary else {"average": "macro"}
+    precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
+        truth, guess, zero_division=0, **kwargs
+    )
+    values = final_values(own_folder)
+    assert values["test/precision"] == pytest.approx(precision, abs=1e-6)
+    assert values["test/recall"] == pytest.approx(recall, abs=1e-6)
+    assert values["test/f1"] == pytest.approx(f1, abs=1e-6)
+    accuracy = sklearn_metrics.accuracy_score(truth, guess)
+    assert values["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_regression_figures_are_in_the_targets_own_units(train: Train, own_folder: Path) -> None:
+    assert train("model=lstm", "data=sunspots", "tracking=none", "verbose=0") == 0
+    rows = predictions(own_folder)
+    truth = [float(row["target"]) for row in rows]
+    guess = [float(row["predicted"]) for row in rows]
+    values = final_values(own_folder)
+    rmse = sklearn_metrics.root_mean_squared_error(truth, guess)
+    assert values["test/rmse"] == pytest.approx(rmse, rel=1e-5)
+    assert values["test/r2"] == pytest.approx(sklearn_metrics.r2_score(truth, guess), abs=1e-5)
+    assert values["naive/rmse"] == pytest.approx(30.34, abs=0.005)
+    assert values["linear/rmse"] == pytest.approx(17.47, abs=0.005)
+
+
+def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracked(
+    train: Train, own_folder: Path
+) -> None:
+    common = ("model=gru", "model.dropout=0.2", "trainer.max_epochs=2")
+    assert train(*common, "verbose=0", "tracking=none", "output=a") == 0
+    assert train(*common, "verbose=1", "tracking=local", "output=b") == 0
+    assert train(*common, "verbose=2", "tracking=none", "output=c", "seed=1") == 0
+
+    def history(output: str) -> list[str]:
+        (path,) = (own_folder / output).glob("*/artifacts/test_predictions.csv")
+        return path.read_text(encoding="utf-8").splitlines()
+
+    assert history("a") == history("b")
+    assert history("a") != history("c")
+
+
+def test_one_line_an_epoch_is_printed_in_a_pipe(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=3") == 0
+    printed = capsys.readouterr().out.splitlines()
+    epochs = [line for line in printed if line.lstrip().startswith(("1/3", "2/3", "3/3"))]
+    assert len(epochs) == 3
+    assert all("train/loss" in line and "val/f1" in line for line in epochs)
+    assert any("linear: logistic regression" in line for line in printed)
+
+
+def test_nothing_is_printed_when_silent(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=1") == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == ""
+
+
+def test_the_program_trains_from_any_folder_as_a_real_process(own_folder: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline.train", "model=mlp", "data=iris", "trainer.max_epochs=1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "see it  mlflow ui" in ended.stdout
+    assert (own_folder / "mlflow.db").exists()
