@@ -61,12 +61,13 @@ def test_differenced_windows_hold_changes_against_the_value_before() -> None:
     assert prepared.train.offsets[0].tolist() == [4]
 
 
-def test_values_after_the_training_part_change_no_training_window() -> None:
+@pytest.mark.parametrize("difference", [None, 2])
+def test_values_after_the_training_part_change_no_training_window(difference: int | None) -> None:
     changed = COUNTING.copy()
     changed[12:] = 1e6
     before, after = (
-        prepare(Given(series(values)), options(window=3, scale="standard", validation=0.2))
-        for values in (COUNTING, changed)
+        prepare(Given(series(values)), options(window=3, scale="standard", difference=difference))
+        for values in (COUNTING**2, changed**2)
     )
     assert torch.equal(before.train.inputs, after.train.inputs)
     assert torch.equal(before.train.targets, after.train.targets)
