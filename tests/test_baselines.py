@@ -72,7 +72,7 @@ def test_airline_comes_out_as_published() -> None:
 
 
 def test_the_last_value_of_the_predicted_channels_is_repeated_over_the_horizon() -> None:
-    values = np.random.default_rng(0).normal(size=(30, 2)).cumsum(0) + [0, 100]
+    values = np.random.default_rng(0).normal(size=(30, 2)).cumsum(0) + np.array([0, 100])
     content = Series(
         values=values, times=("",) * 30, names=("a", "b"), targets=("b", "a"), units=""
     )

@@ -67,6 +67,16 @@ def test_a_constant_column_is_never_nan_and_is_told_by_name(how: str, constant: 
     )
 
 
+@pytest.mark.parametrize("how", ["standard", "minmax"])
+@pytest.mark.parametrize("constant", [0.1, 0.3, 0.7, 1e8 / 3, np.pi])
+def test_a_test_value_off_a_trained_constant_keeps_its_distance(how: str, constant: float) -> None:
+    inputs, targets = np.full((80, 1), constant), np.arange(80.0)
+    inputs[70:] += 0.5
+    samples = valued(inputs, targets, test=np.arange(70, 80))
+    prepared = prepare(Given(samples), options(scale=how))
+    assert prepared.test.inputs.tolist() == pytest.approx(np.full((10, 1), 0.5))
+
+
 def test_a_series_is_scaled_by_channel_over_the_training_values() -> None:
     values = np.random.default_rng(0).normal(size=(60, 2)).cumsum(0) * [1, 50]
     prepared = prepare(
