@@ -64,7 +64,7 @@ class Checkpoints(Checkpoint):
         """Write the epoch's checkpoint, after validation and all that was logged."""
         del pl_module
         is_best = self._is_best(trainer)
-        trainer.save_checkpoint(self.last_path)
+        trainer.save_checkpoint(self.last_path, weights_only=False)
         if is_best and trainer.is_global_zero:
             _link(self.last_path, self.best_path)
 
