@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from pydantic import ValidationError
 
 from pipeline.config.options import REFUSED, RunConfig, SchedulerOptions
-from pipeline.config.references import resolved
+from pipeline.config.references import references, resolved
 from pipeline.config.rules import broken_rules
 from pipeline.config.sections import SECTIONS, Section, parts
 from pipeline.config.targets import CALLBACK, PACKAGES, TARGET, judge, make_importable
@@ -31,22 +31,33 @@ def check(
     Raises:
         ConfigError: All its problems, one line each.
     """
-    values, problems = resolved(config)
+    values, unresolved = resolved(config)
     if trust is not None:
         values["trust"] = list(trust)
     values["tags"] = values.get("tags") or {}
     run, wrong = _options(values)
-    problems += wrong
-    trusted = [package for package in values.get("trust") or [] if isinstance(package, str)]
-    make_importable(trusted)
-    for section in SECTIONS:
-        problems += _section_problems(section, values.get(section.name), trusted)
-    problems += _callback_targets(values.get("callbacks"), trusted)
-    if run is not None:
-        problems += broken_rules(run)
+    wrong += _target_problems(values)
+    wrong += broken_rules(values)
+    problems = [*unresolved, *_causes(wrong, references(config))]
     if problems or run is None:
-        raise ConfigError(*dict.fromkeys(problems))
+        raise ConfigError(*problems)
     return run
+
+
+def _causes(problems: Sequence[str], referring: Mapping[str, str]) -> list[str]:
+    """Leave out what is only wrong because it refers to another key that is."""
+    keys = {problem: problem.partition("=")[0].partition(" ")[0] for problem in problems}
+    wrong = set(keys.values())
+    return [problem for problem, key in keys.items() if referring.get(key) not in wrong]
+
+
+def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    given = values.get("trust")
+    trust = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
+    make_importable(trust)
+    for section in SECTIONS:
+        yield from _section_problems(section, values.get(section.name), trust)
+    yield from _callback_targets(values.get("callbacks"), trust)
 
 
 def check_callbacks(config: RunConfig) -> None:

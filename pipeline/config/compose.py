@@ -105,7 +105,7 @@ def compose(
 
 def with_name(tree: DictConfig, choices: dict[str, Any]) -> DictConfig:
     """Name a run that has no name after its model and its data, by their short names."""
-    if "name" in tree and OmegaConf.is_missing(tree, "name") is False and tree.name is None:
+    if "name" in tree and OmegaConf.to_container(tree, resolve=False)["name"] is None:  # type: ignore[index,call-overload] # a mapping
         words = [str(choices[group]) for group in ("model", "data") if choices.get(group)]
         tree.name = "-".join(words).replace("/", "-") or None
     return tree
@@ -115,5 +115,6 @@ def composition_problem(error: BaseException) -> str:
     """Return one line for whatever Hydra or OmegaConf raised, with its cause."""
     texts = [str(error), str(error.__cause__ or "")]
     words = [line.strip() for text in texts for line in text.splitlines()[:2] if line.strip()]
-    words = [word for word in words if not word.startswith(("full_key:", "object_type="))]
-    return "; ".join(dict.fromkeys(words)) or type(error).__name__
+    left_out = ("full_key:", "object_type=", "To append to your config")
+    words = [word.rstrip(".") for word in words if not word.startswith(left_out)]
+    return ": ".join(dict.fromkeys(words)) or type(error).__name__

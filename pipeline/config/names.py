@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from pipeline.config.compose import Composer, composer
 from pipeline.config.options import REFUSED, RunConfig
 from pipeline.config.overrides import Given, read, text_keys
-from pipeline.config.values import shown, unknown_key
+from pipeline.config.values import nearest, shown, unknown_key
 from pipeline.config.yaml_files import problems_in_folder
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError
 
 FREE_FORM = ("tags", "callbacks")
 """Where a key of the user's own may be added with `+`."""
@@ -118,7 +118,7 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
         if not isinstance(value, str) or leaf not in choices:
             yield (
                 f"{group}={_word(value)} is unknown; expected one of {', '.join(choices)}."
-                + did_you_mean(str(value), choices)
+                + nearest(str(value), choices)
             )
 
 

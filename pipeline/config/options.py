@@ -166,7 +166,7 @@ class RunConfig(Options):
     """Which weights the run keeps, tests and records."""
     test: bool
     """Touch the test rows once, at the end."""
-    verbose: Literal[0, 1, 2] | None
+    verbose: Annotated[int, Field(ge=0, le=2)] | None
     """0 silent, 1 a bar an epoch, 2 a line an epoch; null = 1 in a terminal, else 2."""
     traceback: bool
     trust: list[str]

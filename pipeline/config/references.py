@@ -1,5 +1,6 @@
 """References in a tree: resolved once, on a copy, or kept where they name the environment."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from omegaconf.resolvers import oc
 from pipeline.config.values import Unresolved
 
 _ENVIRONMENT = "oc.env"
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def as_tree(config: DictConfig | Mapping[str, Any]) -> DictConfig:
@@ -57,7 +59,23 @@ def _reason(error: Exception) -> str:
     text = str(error).splitlines()[0].rstrip(".")
     if isinstance(error, InterpolationKeyError):
         return text.replace("Interpolation key", "there is no key")[: -len(" not found")]
-    return text.partition(" raised while resolving interpolation: ")[2] or text
+    inner = text.partition(" raised while resolving interpolation: ")[2]
+    return inner.strip('"') or text
+
+
+def references(config: DictConfig | Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys whose whole value is a reference to another key, with that key."""
+    return dict(_references(OmegaConf.to_container(as_tree(config), resolve=False), ""))
+
+
+def _references(value: object, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _references(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, str):
+        match = _REFERENCE.fullmatch(value)
+        if match:
+            yield key, match[1]
 
 
 @contextmanager

@@ -2,13 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.options import RunConfig
-from pipeline.config.values import shown
-from pipeline.errors import did_you_mean
+from pipeline.config.values import nearest, shown
 from pipeline.paths import name_problem
 
 RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
@@ -17,34 +14,54 @@ MONITORED = (*RISING, *FALLING)
 
 _JOURNAL = "journal.jsonl"
 _TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
+_NOT_ON_CPU = ("16-mixed", "16-true")
 
 
-def broken_rules(config: RunConfig) -> Iterator[str]:
-    """Yield a line for each rule that a config of right values breaks."""
-    yield from _names(config)
-    yield from _output(config.output)
-    yield from _monitors(config)
-    yield from _trainer(config)
+def broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each rule that a config breaks.
+
+    A value of a wrong type is reported elsewhere: here it breaks no rule.
+
+    Args:
+        values: The config as plain values, its references resolved.
+    """
+    yield from _names(values)
+    yield from _output(values.get("output"))
+    yield from _monitors(values)
+    trainer = values.get("trainer")
+    if isinstance(trainer, Mapping):
+        yield from _precision(trainer)
+        yield from _limits(trainer)
+        yield from _devices(trainer.get("devices"))
 
 
-def _names(config: RunConfig) -> Iterator[str]:
-    for key, name in (("name", config.name), ("tracking.experiment", config.tracking.experiment)):
-        problem = None if name is None else name_problem(key, name)
+def _names(values: Mapping[str, Any]) -> Iterator[str]:
+    tracking = values.get("tracking")
+    experiment = tracking.get("experiment") if isinstance(tracking, Mapping) else None
+    for key, name in (("name", values.get("name")), ("tracking.experiment", experiment)):
+        problem = name_problem(key, name) if isinstance(name, str) and name else None
         if problem:
             yield f"{problem}."
-    for tag in config.tags:
+    for tag in _texts(values.get("tags")):
         if not _TAG.fullmatch(tag):
             yield (
                 f"tags: {shown(tag)} is no tag; expected up to 250 letters, digits, spaces "
                 "and any of _ . / : -"
             )
-    for package in config.trust:
+    for package in _texts(values.get("trust")):
         if not all(part.isidentifier() for part in package.split(".")):
             yield f"trust=[{package}] is no package; expected a name to import, such as my_net."
 
 
-def _output(output: str) -> Iterator[str]:
-    folder = Path(output).expanduser()
+def _texts(values: object) -> list[str]:
+    found = values if isinstance(values, list | tuple | Mapping) else ()
+    return [value for value in found if isinstance(value, str)]
+
+
+def _output(output: object) -> Iterator[str]:
+    if not isinstance(output, str) or not output:
+        return
+    folder = Path(output)
     if folder.exists() and not folder.is_dir():
         yield f"output={output!r} is a file; expected a folder. Choose another."
     for outer in (folder.absolute(), *folder.absolute().parents):
@@ -53,48 +70,46 @@ def _output(output: str) -> Iterator[str]:
             break
 
 
-def _monitors(config: RunConfig) -> Iterator[str]:
-    named: dict[str, Mapping[str, Any]] = {"monitor": {"monitor": config.monitor}}
-    sections = chain([("scheduler", config.scheduler)], _callbacks(config))
-    for key, section in sections:
-        if section is not None and "monitor" in section:
-            named[f"{key}.monitor"] = section
+def _monitors(values: Mapping[str, Any]) -> Iterator[str]:
+    yield from _monitor("monitor", values.get("monitor"), None)
+    callbacks = values.get("callbacks")
+    named = {"scheduler": values.get("scheduler")}
+    if isinstance(callbacks, Mapping):
+        named |= {f"callbacks.{name}": callback for name, callback in callbacks.items()}
     for key, section in named.items():
-        yield from _monitor(key, section["monitor"], section.get("mode"))
-
-
-def _callbacks(config: RunConfig) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, callback in config.callbacks.items():
-        yield f"callbacks.{name}", callback
+        if isinstance(section, Mapping):
+            yield from _monitor(f"{key}.monitor", section.get("monitor"), section.get("mode"))
 
 
 def _monitor(key: str, metric: object, mode: object) -> Iterator[str]:
-    if metric is None or not isinstance(metric, str):
+    if not isinstance(metric, str) or not metric:
         return
+    better = "max" if metric in RISING else "min"
     if metric not in MONITORED:
         yield (
             f"{key}={metric!r} is never logged; expected one of {', '.join(MONITORED)}."
-            + did_you_mean(metric, MONITORED)
+            + nearest(metric, MONITORED)
         )
-        return
-    better = "max" if metric in RISING else "min"
-    if mode in ("min", "max") and mode != better:
-        yield (
-            f"{key.replace('monitor', 'mode')}={mode} looks for the worst {metric}; "
-            f"expected {better}."
-        )
+    elif mode in ("min", "max") and mode != better:
+        mode_key = key.removesuffix("monitor") + "mode"
+        yield f"{mode_key}={mode} looks for the worst {metric}; expected {better}."
 
 
-def _trainer(config: RunConfig) -> Iterator[str]:
-    trainer = config.trainer
-    if trainer.accelerator == "cpu" and trainer.precision in ("16-mixed", "16-true"):
+def _precision(trainer: Mapping[str, Any]) -> Iterator[str]:
+    if trainer.get("accelerator") == "cpu" and trainer.get("precision") in _NOT_ON_CPU:
         yield (
-            f"trainer.precision={trainer.precision} does not exist on the CPU; expected one of "
+            f"trainer.precision={trainer['precision']} does not exist on the CPU; expected one of "
             "32-true, bf16-mixed, bf16-true, 64-true."
         )
+
+
+def _limits(trainer: Mapping[str, Any]) -> Iterator[str]:
     for low, high in (("min_epochs", "max_epochs"), ("min_steps", "max_steps")):
-        least, most = getattr(trainer, low), getattr(trainer, high)
-        if least is not None and most >= 0 and least > most:
+        least, most = trainer.get(low), trainer.get(high)
+        if isinstance(least, int) and isinstance(most, int) and least > most > 0:
             yield f"trainer.{low}={least} is more than trainer.{high}={most}."
-    if isinstance(trainer.devices, list) and len(set(trainer.devices)) < len(trainer.devices):
-        yield f"trainer.devices={trainer.devices} names a device twice."
+
+
+def _devices(devices: object) -> Iterator[str]:
+    if isinstance(devices, list) and any(devices.count(device) > 1 for device in devices):
+        yield f"trainer.devices={devices} names a device twice."

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.constructors import parameters_of, problems_with, typed
-from pipeline.config.values import shown
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.config.values import nearest, shown
+from pipeline.errors import ConfigError
 
 TARGET, PARTIAL = "_target_", "_partial_"
 PACKAGES = ("pipeline", "torch.nn", "torch.optim", "pytorch_lightning.callbacks")
@@ -79,7 +79,7 @@ def _imported(path: str) -> object:
         return getattr(module, name)
     except AttributeError as error:
         names = [name for name in vars(module) if not name.startswith("_")]
-        raise ConfigError(f"{path!r} is not there.{did_you_mean(name, names)}") from error
+        raise ConfigError(f"{path!r} is not there.{nearest(name, names)}") from error
 
 
 def make_importable(trust: Sequence[str]) -> None:
@@ -113,7 +113,7 @@ def judge(
     try:
         kind = resolve(path, trust=trust)
     except ConfigError as error:
-        yield from (f"{key}.{TARGET}={problem}." for problem in error.problems)
+        yield from (f"{key}.{TARGET}={problem.rstrip('.')}." for problem in error.problems)
         return
     if not _is_subclass(kind, bases):
         yield f"{key}.{TARGET}={path!r} is no {' or '.join(bases)}."
@@ -133,6 +133,7 @@ def _argument_problems(
     inner = {name: value for name, value in values.items() if _has_target(value)}
     plain = {name: value for name, value in values.items() if name not in inner}
     without = {*filled, *(name for name in inner if name in parameters_of(kind))}
+    without |= _left_open(kind, target)
     for name in filled:
         if name in plain:
             yield f"{key}.{name} is filled in by the program; leave it away."
@@ -146,6 +147,11 @@ def _argument_problems(
 def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a target hands to its constructor."""
     return {name: value for name, value in target.items() if name not in (TARGET, PARTIAL)}
+
+
+def _left_open(kind: type, target: Mapping[str, Any]) -> set[str]:
+    """Return the parameters that whoever calls a partial target may still give."""
+    return set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
 
 
 def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
@@ -189,7 +195,8 @@ def build(target: Mapping[str, Any], /, **filled: object) -> Any:
     inner = {name: _built(value) for name, value in values.items() if _has_target(value)}
     plain = {name: value for name, value in values.items() if name not in inner}
     taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
-    ready = typed(kind, plain, without={*taken, *inner}) | inner | taken
+    without = {*taken, *inner, *_left_open(kind, target)}
+    ready = typed(kind, plain, without=without) | inner | taken
     return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
 
 

@@ -42,7 +42,8 @@ def _alternatives(annotation: object, bounds: tuple[object, ...]) -> Iterator[st
         for argument in arguments:
             yield from _alternatives(argument, bounds)
     elif origin is Literal:
-        yield f"one of {', '.join(str(choice) for choice in arguments)}"
+        choices = ", ".join(str(choice) for choice in arguments)
+        yield f"one of {choices}" if len(arguments) > 1 else choices
     elif annotation in (None, NoneType):
         yield "null"
     else:
@@ -64,14 +65,14 @@ def _bounds_in_words(bounds: Iterable[object]) -> str:
     words = []
     for bound in _flat(bounds):
         words += [
-            f"{sign} {getattr(bound, name):g}"
+            f"{sign} {getattr(bound, name)}"
             for name, sign in _SIGNS.items()
             if getattr(bound, name, None) is not None
         ]
         if getattr(bound, "pattern", None):
             words.append(f"like {bound.pattern}")  # type: ignore[attr-defined] # just looked up
         if getattr(bound, "min_length", None) is not None:
-            words.append("not empty")
+            words.append("(not empty)")
     return f" {' and '.join(words)}" if words else ""
 
 
@@ -102,9 +103,18 @@ def wrong_value(key: str, value: object, annotation: object) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return ` Did you mean 'lstm'?` for the nearest name, the first of equals, or nothing."""
-    likeness = {known: SequenceMatcher(None, known, name).ratio() for known in names}
+    likeness = {known: _likeness(known, name) for known in names}
     best = max(likeness, key=lambda known: likeness[known], default="")
     return f" Did you mean '{best}'?" if likeness.get(best, 0) >= 0.6 else ""
+
+
+def _likeness(known: str, name: str) -> float:
+    """Return 0 … 1; where both lie under one parent, `val/` or `trainer.`, the rest counts."""
+    for separator in "./":
+        parent, _, leaf = known.rpartition(separator)
+        if parent and name.startswith(parent + separator):
+            return SequenceMatcher(None, leaf, name[len(parent) + 1 :]).ratio()
+    return SequenceMatcher(None, known, name).ratio()
 
 
 def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:

@@ -1,0 +1,145 @@
+"""Names on a command line: all wrong ones at once, before any value is looked at."""
+
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+
+from pipeline.paths import conf_folder
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one(line: CommandLine) -> None:
+    assert line.problem("trainer.epoch=3") == (
+        "trainer.epoch is unknown. Did you mean 'trainer.max_epochs'?"
+    )
+
+
+def test_a_key_without_its_group_is_found_in_the_group(line: CommandLine) -> None:
+    assert line.problem("lr=0.1") == "lr is unknown. Did you mean 'optimizer.lr'?"
+
+
+def test_an_unknown_choice_lists_the_choices_and_the_nearest(line: CommandLine) -> None:
+    assert line.problem("model=lstmm") == (
+        "model=lstmm is unknown; expected one of cnn1d, cnn2d, gru, lstm, mlp, rnn. "
+        "Did you mean 'lstm'?"
+    )
+
+
+@pytest.mark.parametrize("word", ["model=3", "debug=true", "callbacks=[ema,none_such]"])
+def test_a_choice_that_hydra_ends_in_a_traceback_for_is_one_line(
+    line: CommandLine, word: str
+) -> None:
+    assert " is unknown; expected one of " in line.problem(word)
+
+
+def test_the_same_key_given_twice_is_refused_with_both(line: CommandLine) -> None:
+    assert line.problem("model=lstm", "model=mlp") == (
+        "model is given twice: model=lstm and model=mlp; keep one."
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("lr", "'lr' is no override; expected KEY=VALUE, such as optimizer.lr=0.01."),
+        ("lr=[1", "'lr=[1' can't be read; close each bracket and quote, or quote the whole"),
+        ("x=a=b", "as a text: 'x=\"a=b\"'."),
+    ],
+)
+def test_a_malformed_override_says_what_to_quote(line: CommandLine, word: str, says: str) -> None:
+    assert says in line.problem(word)
+
+
+def test_several_values_without_multirun_say_what_each_way_is_written(line: CommandLine) -> None:
+    assert line.problem("optimizer.lr=1,2") == (
+        "'optimizer.lr=1,2' gives several values; expected one, a list optimizer.lr=[1,2], "
+        "a quoted text 'optimizer.lr=\"1,2\"', or -m for a run each."
+    )
+
+
+def test_all_wrong_names_are_told_together_and_no_value_beside_them(line: CommandLine) -> None:
+    problems = line.problems("modle=gru", "trainer.epoch=3", "model=foo", "lr", "seed=-1")
+
+    assert [problem.split(" ")[0] for problem in problems] == [
+        "'lr'",
+        "model=foo",
+        "modle",
+        "trainer.epoch",
+    ]
+
+
+@pytest.mark.parametrize("name", ["logger", "callbacks", "plugins", "barebones", "enable_x"])
+def test_an_option_of_lightning_that_is_ours_can_not_be_added(line: CommandLine, name: str) -> None:
+    assert line.problem(f"+trainer.{name}=true").startswith(f"trainer.{name} ")
+
+
+def test_a_key_is_added_only_where_the_form_is_free(line: CommandLine) -> None:
+    assert line.problem("+seeed=3") == "seeed is unknown. Did you mean 'seed'?"
+    assert line.run("+tags.fold=a").tags == {"fold": "a"}
+    assert line.run("+optimizer.foreach=true").optimizer["foreach"] is True
+
+
+def test_a_new_tag_without_plus_says_how_it_is_added(line: CommandLine) -> None:
+    assert line.problem("tags.fold=a") == "tags.fold is not there yet; add it with +tags.fold=a"
+
+
+def test_a_plus_before_a_key_that_exists_is_refused(line: CommandLine) -> None:
+    assert line.problem("+seed=3") == "+seed=3: seed is there already; leave the + away."
+
+
+@pytest.mark.parametrize("key", ["resume", "name", "tracking.experiment"])
+@pytest.mark.parametrize("text", ["12e45678", "012", "1_000", "true"])
+def test_a_text_that_looks_like_a_number_stays_the_text_it_is(
+    line: CommandLine, key: str, text: str
+) -> None:
+    value: object = line.run(f"{key}={text}")
+    for part in key.split("."):
+        value = getattr(value, part)
+
+    assert value == text
+
+
+@pytest.mark.parametrize("folder", ["结果", "a b", "a,b", "a=b", "#1", "100%", "[x]", "ü'", 'q"q'])
+def test_a_folder_with_any_characters_needs_no_quotes(line: CommandLine, folder: str) -> None:
+    assert line.run(f"output={folder}").output == folder
+
+
+def test_words_of_another_script_work_in_a_list(line: CommandLine) -> None:
+    assert line.run("tags=[数据,b]").tags == ["数据", "b"]
+
+
+def test_null_stays_null_where_a_text_may_stand(line: CommandLine) -> None:
+    assert line.run("resume=null").resume is None
+
+
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(line: CommandLine) -> None:
+    problem = line.problem("tracking.uri=http://me:canary@host:5000")
+
+    assert problem.startswith("tracking.uri holds a URL with a password")
+    assert "canary" not in line.err + line.out
+
+
+def test_a_run_is_named_after_its_model_and_its_data(line: CommandLine) -> None:
+    assert line.run("model=gru", "data=digits").name == "gru-digits"
+    assert line.run("name=mine").name == "mine"
+
+
+def test_a_model_brings_its_own_data_unless_the_user_names_some(line: CommandLine) -> None:
+    assert line.run("model=cnn2d").name == "cnn2d-digits"
+    assert line.run("model=cnn2d", "data=rgb_patches").name == "cnn2d-rgb_patches"
+
+
+def test_no_choice_is_a_word_that_yaml_reads_as_true_or_false() -> None:
+    choices = {path.stem.lower() for path in conf_folder().rglob("*.yaml")}
+
+    assert not choices & {"on", "off", "yes", "no", "true", "false", "null", "y", "n"}
+
+
+def test_every_file_of_configuration_says_what_it_is(own_folder: Path) -> None:
+    first_lines = {
+        path: path.read_text(encoding="utf-8").splitlines()[:2]
+        for path in conf_folder().rglob("*.yaml")
+    }
+
+    bare = [str(path) for path, lines in first_lines.items() if not lines[0].startswith("#")]
+    assert [name for name in bare if "/hydra/" not in name] == []

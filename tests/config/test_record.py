@@ -1,0 +1,121 @@
+"""A config as plain values: stored without secrets, compared, told apart."""
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.config.compose import compose
+from pipeline.config.record import differences, fingerprint, flatten, plain, resume_problems
+
+
+def test_what_is_stored_is_plain_json_with_its_format() -> None:
+    stored = plain(compose(["model=lstm"]))
+
+    assert json.loads(json.dumps(stored)) == stored
+    assert stored["format"] == 1
+    assert stored["scheduler"]["T_max"] == 20
+
+
+def test_an_environment_variable_is_stored_as_its_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CANARY", "c4nary")
+    config = compose(["tracking.uri=${oc.env:CANARY}", "tags={a: '${tracking.uri}'}"])
+
+    stored = plain(config)
+
+    assert "c4nary" not in json.dumps(stored)
+    assert stored["tracking"]["uri"] == stored["tags"]["a"] == "${oc.env:CANARY}"
+    assert config.tracking.uri == "c4nary"
+
+
+def test_passwords_and_values_of_telling_names_are_hidden() -> None:
+    stored = plain(
+        {
+            "url": "postgresql://me:canary@host/db",
+            "db_password": "canary",
+            "nested": [{"api_key": "canary"}],
+            "token": "canary",
+            "monkey": "banana",
+        }
+    )
+
+    assert "canary" not in json.dumps(stored)
+    assert stored["url"] == "postgresql://me:***@host/db"
+    assert stored["monkey"] == "banana"
+
+
+def test_who_is_trusted_is_never_stored() -> None:
+    assert "trust" not in plain(compose(["trust=[my_net]"]))
+
+
+def test_a_flat_config_has_dotted_keys_and_scalar_values() -> None:
+    flat = flatten({"a": {"b": [1, "数"], "c": {}}, "d": None, "e": True})
+
+    assert flat == {"a.b": '[1, "数"]', "a.c": "{}", "d": None, "e": True}
+
+
+def test_differences_name_what_was_and_what_is() -> None:
+    (one, two) = differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"d": None}})
+
+    assert (one.key, one.old, one.new) == ("b.d", None, None)
+    assert str(two) == "b.c was 2 and is null now"
+
+
+def resumed(*overrides: str, base: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
+    return resume_problems(plain(compose(base)), plain(compose([*base, *overrides])))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "verbose=0",
+        "tracking=none",
+        "output=elsewhere",
+        "data.num_workers=2",
+        "trainer.devices=2",
+        "name=other",
+        "+tags.a=b",
+        "traceback=true",
+        "trust=[my_net]",
+        "resume=last",
+        "resume_allow_change=true",
+    ],
+)
+def test_what_no_weight_depends_on_may_change_on_resume(override: str) -> None:
+    assert resumed(override) == ([], [])
+
+
+@pytest.mark.parametrize("override", ["model=gru", "data=digits", "data.split_seed=1"])
+def test_another_model_or_other_data_can_never_be_resumed(override: str) -> None:
+    never, _ = resumed(override)
+
+    assert never
+    assert "a run with another model or other data is a new run." in never[0]
+
+
+def test_a_changed_learning_rate_needs_to_be_allowed() -> None:
+    assert resumed("optimizer.lr=0.1") == (
+        [],
+        [
+            "optimizer.lr was 0.01 and is 0.1 now; put it back, or go on as a new child run with "
+            "resume_allow_change=true."
+        ],
+    )
+
+
+def test_more_epochs_are_free_only_where_the_schedule_does_not_depend_on_them() -> None:
+    longer = "trainer.max_epochs=30"
+
+    assert resumed(longer, base=("scheduler=none",)) == ([], [])
+    assert [line.split(" ")[0] for line in resumed(longer)[1]] == ["scheduler.T_max"]
+    assert resumed(longer, base=("scheduler=onecycle",))[1]
+    assert resumed("trainer.max_epochs=10", base=("scheduler=none",))[1]
+
+
+def test_configs_that_train_the_same_weights_have_one_fingerprint() -> None:
+    base: dict[str, Any] = plain(compose())
+
+    assert fingerprint(base) == fingerprint(plain(compose(["verbose=0", "name=other"])))
+    assert fingerprint(base) != fingerprint(plain(compose(["seed=1"])))

@@ -1,0 +1,225 @@
+"""Values of a command line: all wrong ones at once, each with key, value and what is allowed."""
+
+import inspect
+import os
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine
+
+from pipeline.config.options import REFUSED, TrainerOptions
+from pipeline.config.rules import MONITORED
+from pipeline.paths import conf_folder
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("optimizer.lr=", "expected a number > 0."),
+        ("optimizer.lr=0", "expected a number > 0."),
+        ("optimizer.lr=-1", "expected a number > 0."),
+        ("optimizer.lr=nan", "expected a number > 0."),
+        ("optimizer.lr=inf", "expected a number > 0."),
+        ("optimizer.lr=1e400", "expected a number > 0."),
+        ("optimizer.lr=fast", "expected a number > 0."),
+        ("optimizer.lr=true", "expected a number > 0."),
+        ("optimizer.weight_decay=-1", "expected a number >= 0."),
+        ("optimizer.betas=[0.9,1]", "expected a list [a number >= 0 and < 1, a number"),
+        ("optimizer.amsgrad=no", "expected true or false."),
+        ("trainer.max_epochs=abc", "expected a whole number > 0."),
+        ("trainer.max_epochs=1.5", "expected a whole number > 0."),
+        ("trainer.max_epochs=0", "expected a whole number > 0."),
+        ("trainer.max_epochs=-1", "expected a whole number > 0."),
+        ("trainer.max_epochs=-5", "expected a whole number > 0."),
+        ("trainer.gradient_clip_val=-1", "expected a number > 0 or null."),
+        ("trainer.gradient_clip_val=0", "expected a number > 0 or null."),
+        ("trainer.gradient_clip_val=nan", "expected a number > 0 or null."),
+        ("trainer.gradient_clip_algorithm=foo", "expected one of norm, value."),
+        ("trainer.devices=0", "expected a whole number > 0, a list [a whole number >= 0, …]"),
+        ("trainer.devices=-1", "expected a whole number > 0, a list [a whole number >= 0, …]"),
+        ("trainer.devices=x", "expected a whole number > 0, a list [a whole number >= 0, …]"),
+        ("trainer.precision=foo", "expected one of 32-true, bf16-mixed, 16-mixed,"),
+        ("seed=-1", "expected a whole number >= 0 and < 4294967296."),
+        ("seed=1099511627776", "expected a whole number >= 0 and < 4294967296."),
+        ("seed=abc", "expected a whole number >= 0 and < 4294967296."),
+        ("data.batch_size=0", "expected a whole number > 0."),
+        ("data.batch_size=-1", "expected a whole number > 0."),
+        ("data.validation=1", "expected a number >= 0 and < 1."),
+        ("data.validation=-0.1", "expected a number >= 0 and < 1."),
+        ("data.scale=robust", "expected one of none, standard, minmax."),
+        ("model.hidden=[0]", "expected a list [a whole number > 0, …]."),
+        ("model.hidden=-1", "expected a list [a whole number > 0, …]."),
+        ("model.hidden=[a]", "expected a list [a whole number > 0, …]."),
+        ("model.dropout=1.5", "expected a number >= 0 and < 1."),
+        ("model.dropout=1.0", "expected a number >= 0 and < 1."),
+        ("model.activation=rellu", "Did you mean 'relu'?"),
+        ("keep=first", "expected one of best, last."),
+        ("verbose=3", "expected a whole number >= 0 and <= 2 or null."),
+        ("verbose=true", "expected a whole number >= 0 and <= 2 or null."),
+        ("name=", "expected a text (not empty) or null."),
+        ("output=", "expected a text (not empty)."),
+        ("metrics.threshold=1", "expected a number > 0 and < 1."),
+        ("scheduler.interval=batch", "expected one of epoch, step."),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_its_key_and_what_is_allowed(
+    line: CommandLine, word: str, expected: str
+) -> None:
+    problem = line.problem(word)
+
+    assert problem.startswith(word.partition("=")[0] + "=")
+    assert expected in problem.replace("≥", ">=").replace("≤", "<=")
+
+
+def test_an_empty_list_of_hidden_layers_is_right(line: CommandLine) -> None:
+    assert line.run("model.hidden=[]").model["hidden"] == []
+
+
+def test_a_whole_number_may_stand_for_a_fraction(line: CommandLine) -> None:
+    assert line.run("model.dropout=0", "optimizer.lr=1").optimizer["lr"] == 1
+
+
+def test_all_wrong_values_of_all_groups_are_told_together(line: CommandLine) -> None:
+    problems = line.problems(
+        "seed=-1", "trainer.max_epochs=0", "model.dropout=2", "optimizer.lr=0", "monitor=val/los"
+    )
+
+    assert [problem.partition("=")[0] for problem in problems] == [
+        "seed",
+        "trainer.max_epochs",
+        "model.dropout",
+        "optimizer.lr",
+        "monitor",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("monitor=${nope}", "monitor=${nope} can't be resolved: there is no key 'nope'."),
+        (
+            "monitor=${oc.env:NOPE}",
+            "monitor=${oc.env:NOPE} can't be resolved: Environment variable 'NOPE' not found.",
+        ),
+        (
+            "monitor=${monitor}",
+            "monitor=${monitor} can't be resolved: Recursive interpolation detected.",
+        ),
+        ("output=???", "output has no value yet (???); give it one: output=VALUE."),
+        ("name=${oc.env:NOPE}", "name=${oc.env:NOPE} can't be resolved: Environment variable"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_named_with_its_key(
+    line: CommandLine, word: str, says: str
+) -> None:
+    assert line.problem(word).startswith(says)
+
+
+def test_a_ring_of_references_is_found(line: CommandLine) -> None:
+    problems = line.problems("name=${monitor}", "monitor=${name}")
+
+    assert all("Recursive interpolation detected" in problem for problem in problems)
+
+
+def test_what_refers_to_a_wrong_value_is_not_told_as_well(line: CommandLine) -> None:
+    assert line.problem("trainer.max_epochs=many").startswith("trainer.max_epochs='many'")
+
+
+def test_an_unknown_metric_to_monitor_lists_those_that_are_logged(line: CommandLine) -> None:
+    assert line.problem("monitor=val/los") == (
+        f"monitor='val/los' is never logged; expected one of {', '.join(MONITORED)}."
+        " Did you mean 'val/loss'?"
+    )
+
+
+@pytest.mark.parametrize("group", ["callbacks=early_stopping", "scheduler=plateau"])
+def test_a_followed_metric_must_be_logged_and_its_direction_right(
+    line: CommandLine, group: str
+) -> None:
+    key = "scheduler" if "scheduler" in group else "callbacks.early_stopping"
+
+    assert f"{key}.monitor='f1' is never logged" in line.problem(group, f"{key}.monitor=f1")
+    assert line.problem(group, f"{key}.monitor=val/f1") == (
+        f"{key}.mode=min looks for the worst val/f1; expected max."
+    )
+
+
+def test_half_precision_does_not_exist_on_the_cpu(line: CommandLine) -> None:
+    assert line.problem("trainer=cpu", "trainer.precision=16-mixed") == (
+        "trainer.precision=16-mixed does not exist on the CPU; expected one of 32-true, "
+        "bf16-mixed, bf16-true, 64-true."
+    )
+
+
+def test_a_device_named_twice_is_refused(line: CommandLine) -> None:
+    assert line.problem("trainer.devices=[0,0]") == "trainer.devices=[0, 0] names a device twice."
+
+
+def test_more_least_than_most_epochs_are_refused(line: CommandLine) -> None:
+    assert line.problem("trainer.min_epochs=30") == (
+        "trainer.min_epochs=30 is more than trainer.max_epochs=20."
+    )
+
+
+@pytest.mark.parametrize("key", ["name", "tracking.experiment"])
+@pytest.mark.parametrize("name", ["a/b", "../etc", "/etc", ".hidden", "x" * 65])
+def test_a_name_can_never_be_a_path(line: CommandLine, key: str, name: str) -> None:
+    assert line.problem(f"{key}={name}").startswith(f"{key}={name!r} is not a name; expected 1 to")
+
+
+def test_a_tag_of_odd_characters_is_refused(line: CommandLine) -> None:
+    assert line.problem("tags=['a;b']").startswith("tags: 'a;b' is no tag; expected up to 250")
+
+
+def test_a_tag_that_is_a_number_must_be_quoted(line: CommandLine) -> None:
+    assert line.problem("+tags.fold=3").startswith("tags=")
+
+
+def test_trust_names_packages_and_no_paths(line: CommandLine) -> None:
+    assert "trust=[../net] is no package" in line.problem("trust=['../net']")
+
+
+def test_an_output_that_is_a_file_is_refused(line: CommandLine, own_folder: Path) -> None:
+    (own_folder / "taken").touch()
+
+    assert line.problem("output=taken") == (
+        "output='taken' is a file; expected a folder. Choose another."
+    )
+
+
+def test_an_output_inside_a_run_is_refused(line: CommandLine, own_folder: Path) -> None:
+    (own_folder / "run").mkdir()
+    (own_folder / "run" / "journal.jsonl").touch()
+
+    problem = line.problem(f"output=run{os.sep}more")
+    assert problem.startswith("output='run/more' lies inside the run ")
+
+
+def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
+    from pytorch_lightning import Trainer
+
+    lightning = set(inspect.signature(Trainer).parameters)
+    refused = {key.removeprefix("trainer.") for key in REFUSED}
+
+    assert set(TrainerOptions.model_fields) - lightning == {
+        "threads",
+        "compile",
+        "matmul_precision",
+    }
+    assert lightning - set(TrainerOptions.model_fields) == refused
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        f"{path.parent.name}={path.stem}"
+        for path in sorted(conf_folder().glob("*/*.yaml"))
+        if path.parent.name not in ("hydra", "sweeps")
+    ],
+)
+def test_every_choice_that_ships_is_right_as_it_stands(line: CommandLine, choice: str) -> None:
+    from pipeline.config.check import check_callbacks
+
+    run = line.run(choice)
+    if choice.startswith("callbacks"):
+        check_callbacks(run)

@@ -1,0 +1,282 @@
+"""The way into a command: Hydra's own command line whole, exit codes, streams, cold starts."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from pipeline.entry import command
+from pipeline.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    EnvironmentFaultError,
+    Interrupted,
+    RecordsDifferError,
+)
+
+SCRIPT = """
+import sys
+from pipeline.entry import command
+
+def body(config):
+    from pipeline.config.check import check
+    check(config)
+    {body}
+    return 0
+
+code = command("train", body)(None)
+sys.stderr.write("loaded: " + " ".join(
+    name for name in ("torch", "pytorch_lightning", "mlflow") if name in sys.modules) + "\\n")
+sys.exit(code)
+"""
+
+
+def process(
+    *words: str, body: str = "pass", environment: dict[str, str] | None = None, **more: object
+) -> subprocess.CompletedProcess[str]:
+    """Run a command line as a process of its own, from an empty folder."""
+    return subprocess.run(  # type: ignore[call-overload,no-any-return] # options of the process
+        [sys.executable, "-c", SCRIPT.format(body=body), *words],
+        check=False,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **(environment or {})},
+        **({"capture_output": True} | more),
+    )
+
+
+def ending(error: BaseException | None) -> Callable[[Sequence[str] | None], int]:
+    """Return a command that ends with an error."""
+
+    def body(_config: DictConfig) -> int:
+        if error is not None:
+            raise error
+        return 0
+
+    return command("train", body)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "lines"),
+    [
+        (ConfigError("a", "b"), 2, ["error: a", "error: b"]),
+        (DataError("a"), 2, ["error: a"]),
+        (EnvironmentFaultError("a"), 3, ["error: a"]),
+        (DivergedError("a"), 4, ["error: a"]),
+        (RecordsDifferError("a"), 5, ["error: a"]),
+        (OSError(errno.ENOSPC, "x", "/f"), 3, ["error: the disk is full at '/f'; choose"]),
+        (PermissionError(errno.EACCES, "x", "/f"), 3, ["error: permission is denied at '/f'"]),
+        (MemoryError(), 3, ["error: out of memory; try a smaller data.batch_size"]),
+        (Interrupted(signal.SIGINT), 130, []),
+        (Interrupted(signal.SIGTERM), 143, []),
+        (Interrupted(signal.SIGHUP), 129, []),
+        (KeyboardInterrupt(), 130, []),
+        (SystemExit(7), 7, []),
+        (RuntimeError("odd\nthing"), 1, ["error: RuntimeError: odd thing (test_entry.py:"]),
+    ],
+)
+def test_each_end_has_its_exit_code_and_its_lines(
+    error: BaseException, code: int, lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(error)([]) == code
+
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == len(lines)
+    assert all(line.startswith(start) for line, start in zip(printed, lines, strict=True))
+
+
+def test_a_traceback_is_shown_only_where_it_was_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending(RuntimeError("odd"))([])
+    assert "Traceback" not in capsys.readouterr().err
+
+    ending(RuntimeError("odd"))(["traceback=true"])
+    assert "Traceback" in capsys.readouterr().err
+
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    ending(RuntimeError("odd"))([])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_password_in_an_error_is_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    ending(RuntimeError("no answer from http://me:canary@host"))(["traceback=true"])
+
+    said = capsys.readouterr().err
+    assert "http://me:***@host" in said
+    assert "canary" not in said.replace('"no answer from http://me:canary@host"', "")
+
+
+def test_a_run_does_not_see_the_variable_that_makes_hydra_raise() -> None:
+    seen: list[str | None] = []
+
+    def body(_config: DictConfig) -> int:
+        seen.append(os.environ.get("HYDRA_FULL_ERROR"))
+        return 0
+
+    assert command("train", body)([]) == 0
+    assert seen == [None]
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+def test_a_multirun_goes_on_after_a_failure_and_ends_with_the_highest_code(
+    capsys: pytest.CaptureFixture[str], own_folder: Path
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def body(config: DictConfig) -> int:
+        seen.append((config.name, config.seed))
+        if config.seed == 1:
+            raise DivergedError("lost")
+        return 0
+
+    code = command("train", body)(["-m", "model=lstm,gru", "seed=1,2"])
+
+    assert code == 4
+    assert seen == [
+        ("lstm-mnist1d", 1),
+        ("lstm-mnist1d", 2),
+        ("gru-mnist1d", 1),
+        ("gru-mnist1d", 2),
+    ]
+    assert capsys.readouterr().err == "error: lost\nerror: lost\n"
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_stop_ends_the_whole_multirun() -> None:
+    runs: list[int] = []
+
+    def body(config: DictConfig) -> int:
+        runs.append(config.seed)
+        raise Interrupted(signal.SIGTERM)
+
+    assert command("train", body)(["-m", "seed=1,2"]) == 143
+    assert runs == [1]
+
+
+def test_a_multirun_checks_the_names_of_all_its_runs_first(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ending(None)(["-m", "model=lstm,grru", "optimizer.lrr=1,2"]) == 2
+
+    assert capsys.readouterr().err.splitlines() == [
+        "error: model=grru is unknown; expected one of cnn1d, cnn2d, gru, lstm, mlp, rnn. "
+        "Did you mean 'gru'?",
+        "error: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
+    ]
+
+
+def test_a_multirun_over_several_devices_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(None)(["-m", "seed=1,2", "trainer.devices=2"]) == 2
+    assert "error: trainer.devices=2 can't be joined with -m" in capsys.readouterr().err
+
+
+def test_overrides_and_flags_may_stand_in_any_order(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(None)(["model=gru", "--cfg", "job", "seed=7", "--package", "model"]) == 0
+    assert "pipeline.networks.recurrent.GRU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["--cfg", "job"], ["--info"], ["--help"], ["--hydra-help"], ["--cfg", "hydra"]]
+)
+def test_hydras_own_questions_are_answered_and_nothing_is_created(
+    words: list[str], capsys: pytest.CaptureFixture[str], own_folder: Path
+) -> None:
+    assert ending(AssertionError("no run was asked for"))(words) == 0
+
+    assert capsys.readouterr().out.strip()
+    assert list(own_folder.iterdir()) == []
+
+
+def test_help_shows_groups_keys_and_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    ending(None)(["--help"])
+
+    said = capsys.readouterr().out
+    assert "python -m pipeline.train model=lstm" in said
+    assert "model: cnn1d, cnn2d, gru, lstm, mlp, rnn" in said
+    assert "trainer.max_epochs" in said
+
+
+def test_an_unknown_flag_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(None)(["--colour"]) == 2
+    assert capsys.readouterr().err == (
+        "error: unrecognized arguments: --colour; --help shows what there is\n"
+    )
+
+
+def test_a_rerun_from_a_pickle_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(None)(["--experimental-rerun", "config.pickle"]) == 2
+    assert "error: --experimental-rerun runs code from a file" in capsys.readouterr().err
+
+
+def test_shell_completion_completes_choices() -> None:
+    result = process("-sc", "query=bash", environment={"COMP_LINE": "x model=l", "COMP_POINT": "9"})
+
+    assert "model=lstm" in result.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--info"], ["modle=lstm"]])
+def test_names_and_questions_are_answered_without_torch(words: list[str]) -> None:
+    assert process(*words).stderr.splitlines()[-1] == "loaded: "
+
+
+def test_a_wrong_value_is_told_without_lightning_and_mlflow() -> None:
+    result = process("model.dropout=2", "callbacks=early_stopping")
+
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "error: model.dropout=2 is not allowed; expected a number ≥ 0 and < 1.",
+        "loaded: torch",
+    ]
+
+
+def test_a_closed_pipe_changes_nothing_about_the_run(own_folder: Path) -> None:
+    body = "print('x' * 100_000, flush=True); print('more', flush=True); open('end', 'w').close()"
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    result = process(body=body, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+
+    os.close(writer)
+    assert result.returncode == 0
+    assert result.stderr == "loaded: torch\n"
+    assert (own_folder / "end").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a full device")
+def test_a_full_disk_behind_stdout_changes_nothing_about_the_run() -> None:
+    with Path("/dev/full").open("w") as full:
+        result = process(
+            body="print('x' * 100_000)", capture_output=False, stdout=full, stderr=subprocess.PIPE
+        )
+
+    assert result.returncode == 0
+    assert result.stderr == "loaded: torch\n"
+
+
+def test_any_text_can_be_printed_where_the_encoding_is_narrow() -> None:
+    result = process(
+        body=r"print('\u6570')",
+        environment={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    )
+
+    assert result.returncode == 0
+    assert result.stdout == "\\u6570\n"
+
+
+def test_the_package_lists_its_commands_with_examples() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "pipeline"],
+        check=True,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+
+    assert "python -m pipeline.train model=lstm" in result.stdout
