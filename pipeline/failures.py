@@ -31,7 +31,7 @@ def exit_code(error: BaseException) -> int:
         return 130
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    if isinstance(error, HydraException | OmegaConfBaseException) or _is_misuse(error):
         return ConfigError.exit_code
     if _is_environment(error) or _is_out_of_memory(error):
         return EnvironmentFaultError.exit_code
@@ -71,11 +71,16 @@ def _lines(error: BaseException) -> tuple[str, ...]:
         return (f"{_ENVIRONMENT[error.errno or 0]}{where}; choose another place or make room.",)
     if _is_out_of_memory(error):
         return ("out of memory; try a smaller data.batch_size or a smaller network.",)
-    return (_bug(error),)
+    return (" ".join(str(error).split()) if _is_misuse(error) else _bug(error),)
 
 
 def _is_environment(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _ENVIRONMENT
+
+
+def _is_misuse(error: BaseException) -> bool:
+    # Lightning's own word for options that don't go together; it is not imported to look.
+    return type(error).__name__ == "MisconfigurationException"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -72,6 +72,7 @@ def ending(error: BaseException | None) -> Callable[[Sequence[str] | None], int]
         (RecordsDifferError("a"), 5, ["error: a"]),
         (OSError(errno.ENOSPC, "x", "/f"), 3, ["error: the disk is full at '/f'; choose"]),
         (PermissionError(errno.EACCES, "x", "/f"), 3, ["error: permission is denied at '/f'"]),
+        (type("MisconfigurationException", (Exception,), {})("a\n b"), 2, ["error: a b"]),
         (MemoryError(), 3, ["error: out of memory; try a smaller data.batch_size"]),
         (Interrupted(signal.SIGINT), 130, []),
         (Interrupted(signal.SIGTERM), 143, []),
