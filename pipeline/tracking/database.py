@@ -24,6 +24,7 @@ def prepare_database(uri: str, path: Path) -> Iterator[None]:
     try:
         if _complete(path):
             yield
+            _remove_shadow(uri, path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock")

@@ -11,12 +11,11 @@ from pipeline.tracking.redaction import redact
 from pipeline.tracking.replay import InUseError, Replay
 from pipeline.tracking.state import unfinished
 from pipeline.tracking.store import Store
-from pipeline.tracking.uri import is_server
 
 BEAT_SECONDS = 10.0
-SERVER_PATIENCE = 5.0
+PATIENCE = 5.0
 KNOWN_DOWN_PATIENCE = 2.0
-DATABASE_PATIENCE = 60.0
+LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
 
 
@@ -129,18 +128,17 @@ class Desk:
 
     def _finish(self, recording: Recording, *, is_over: bool) -> str | None:
         """Send all that is left and close the run; return why that failed, after a bounded wait."""
-        patience = SERVER_PATIENCE if is_server(self._uri) else DATABASE_PATIENCE
-        known_down = is_server(self._uri) and self._failures > 0
-        deadline = time.monotonic() + (KNOWN_DOWN_PATIENCE if known_down else patience)
+        known_down = self._failures > 0
+        moved_at = time.monotonic()
         while True:
-            recording.replay.read()
             left = recording.replay.unsent()
             try:
+                recording.replay.read()  # even where the store can't be reached, to count
                 recording.replay.drain(self._connected(), is_over=is_over)
             except StoreError as error:
                 if recording.replay.unsent() < left:
-                    deadline = time.monotonic() + patience
-                if not error.transient or time.monotonic() >= deadline:
+                    moved_at = time.monotonic()
+                if time.monotonic() - moved_at >= _patience(error, known_down=known_down):
                     return error.line
                 time.sleep(0.25)
             else:
@@ -161,6 +159,15 @@ class Desk:
             self._failures += 1  # its values stay in its journal, for `action=sync`
         finally:
             replay.release()
+
+
+def _patience(error: StoreError, *, known_down: bool) -> float:
+    """Return for how many seconds a fault is worth another try at the end of a run."""
+    if not error.transient:
+        return 0.0
+    if error.kind == "locked":
+        return LOCK_PATIENCE
+    return KNOWN_DOWN_PATIENCE if known_down else PATIENCE
 
 
 def _await_death(replay: Replay) -> None:

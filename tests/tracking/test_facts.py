@@ -1,0 +1,90 @@
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from pipeline.tracking.facts import (
+    code_of,
+    command_line,
+    environment_tags,
+    requirements,
+    write_environment,
+)
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    command = ["git", "-C", str(folder), *identity, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    git(tmp_path, "add", "a.py")
+    git(tmp_path, "commit", "-qm", "first")
+    return tmp_path
+
+
+def test_a_clean_repository_gives_its_commit_and_no_changes(repository: Path) -> None:
+    code = code_of(repository)
+    assert code is not None
+    assert (code.commit, code.diff) == (git(repository, "rev-parse", "HEAD"), "")
+
+
+def test_uncommitted_changes_are_kept_without_their_secrets(repository: Path) -> None:
+    (repository / "a.py").write_text("x = 2\npassword = 'canary'\n")
+    code = code_of(repository)
+    assert code is not None
+    assert "+x = 2" in code.diff
+    assert "canary" not in code.diff
+
+
+def test_a_huge_change_is_cut_with_a_mark(repository: Path) -> None:
+    (repository / "a.py").write_text("y = 12345678\n" * 200_000)
+    code = code_of(repository)
+    assert code is not None
+    assert len(code.diff) < 1.1 * 2**20
+    assert "… (cut: " in code.diff
+
+
+def test_outside_of_a_repository_and_without_git_there_is_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert code_of(tmp_path) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_of(tmp_path) is None
+
+
+def test_the_command_line_can_be_typed_again_but_holds_no_secret() -> None:
+    words = ["/usr/bin/python", "-m", "pipeline.train", "db.password=a b", "name=a b"]
+    assert command_line(words) == "python -m pipeline.train 'db.password=***' 'name=a b'"
+    assert "canary" not in command_line(["python", "tracking.uri=http://u:canary@h"])
+
+
+def test_requirements_name_every_installed_package_with_its_version() -> None:
+    lines = requirements().splitlines()
+    assert f"torch=={metadata.version('torch')}" in lines
+    assert f"pytorch-lightning=={metadata.version('pytorch-lightning')}" in lines
+    assert len(lines) == len(set(lines))
+
+
+def test_the_facts_of_a_run_take_less_than_a_tenth_of_a_second(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "a.py").write_text("x = 2\n")
+    monkeypatch.chdir(repository)
+    folder = tmp_path_factory.mktemp("artifacts")
+    seconds = []
+    for _ in range(5):
+        started_at = time.perf_counter()
+        tags = environment_tags()
+        write_environment(folder)
+        seconds.append(time.perf_counter() - started_at)
+    assert min(seconds) < 0.1
+    assert tags["git.dirty"] == "true"
+    assert {path.name for path in folder.iterdir()} == {"requirements.txt", "uncommitted.diff"}

@@ -1,0 +1,120 @@
+import json
+import re
+import time
+from collections.abc import Callable
+from math import inf, nan
+from pathlib import Path
+
+import pytest
+from real_processes import run_script
+
+from pipeline.tracking.journal import Header, Journal
+
+
+def times_of(journal: Journal) -> list[int]:
+    return [event["time"] for event in journal.events()]
+
+
+def test_each_event_is_one_whole_json_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.begin(Header(name="a\nb", experiment="e", uri=""))
+    journal.epoch(1, {"train/loss": 0.5})
+    journal.end("FINISHED")
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["begin", "epoch", "end"]
+
+
+def test_a_torn_last_line_is_skipped_and_cut_off_by_the_next_event(tmp_path: Path) -> None:
+    Journal(tmp_path).epoch(1, {"train/loss": 0.5})
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"event": "epoch", "time": 17, "epo')
+    assert Journal(tmp_path).epochs() == {1: {"train/loss": 0.5}}
+    resumed = Journal(tmp_path)
+    resumed.epoch(2, {"train/loss": 0.25})
+    assert resumed.epochs() == {1: {"train/loss": 0.5}, 2: {"train/loss": 0.25}}
+    assert (tmp_path / "journal.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_a_damaged_line_hides_no_other_line(tmp_path: Path) -> None:
+    Journal(tmp_path).epoch(1, {"train/loss": 0.5})
+    with (tmp_path / "journal.jsonl").open("ab") as file:
+        file.write(b"\x00\xff[]\n")
+    journal = Journal(tmp_path)
+    journal.epoch(2, {"train/loss": 0.25})
+    assert journal.epochs() == {1: {"train/loss": 0.5}, 2: {"train/loss": 0.25}}
+
+
+def test_a_repeated_epoch_keeps_its_first_time_and_values(tmp_path: Path) -> None:
+    first = Journal(tmp_path)
+    first.epoch(1, {"train/loss": 0.5})
+    time.sleep(0.01)
+    resumed = Journal(tmp_path)
+    resumed.epoch(1, {"train/loss": 0.75, "val/f1": 0.9})
+    assert resumed.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
+    assert len(set(times_of(resumed))) == 1
+
+
+def test_values_that_are_no_numbers_are_counted_instead_of_stored(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.epoch(1, {"train/loss": nan, "val/loss": -inf, "val/f1": 0.0})
+    assert journal.epochs() == {1: {"val/f1": 0.0, "nonfinite": 2.0}}
+
+
+def test_times_never_step_back_when_the_clock_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hour = 3600 * 10**9
+    now = time.time_ns()
+    first = Journal(tmp_path)
+    first.epoch(1, {"train/loss": 0.5})
+    monkeypatch.setattr(time, "time_ns", lambda: now - hour)
+    first.epoch(2, {"train/loss": 0.4})
+    resumed = Journal(tmp_path)
+    resumed.epoch(3, {"train/loss": 0.3})
+    resumed.end("FINISHED")
+    assert times_of(resumed) == sorted(times_of(resumed))
+
+
+def test_no_secret_reaches_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "canary-in-variable")
+    journal = Journal(tmp_path)
+    journal.begin(
+        Header(
+            name="n",
+            experiment="e",
+            uri="postgresql://me:canary1@host/db",
+            params={"data.db_password": "canary2", "data.path": "/x/canary-in-variable"},
+            tags={"command": "train api_key=canary3 tracking.uri=http://u:canary4@h"},
+        )
+    )
+    journal.tag("note", "--token canary5")
+    text = (tmp_path / "journal.jsonl").read_text()
+    assert "canary" not in text
+    assert "postgresql://me:***@host/db" in text
+
+
+def test_a_full_disk_is_one_line_and_leaves_whole_lines(tmp_path: Path) -> None:
+    script = """
+import resource, sys
+from pathlib import Path
+from pipeline.errors import EnvironmentFaultError
+from pipeline.tracking.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+journal.epoch(1, {"train/loss": 0.5})
+resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150))
+try:
+    journal.epoch(2, {f"metric/{number}": 0.5 for number in range(50)})
+except EnvironmentFaultError as error:
+    print(error)
+"""
+    said, _ = run_script(script, str(tmp_path), cwd=tmp_path).communicate(timeout=60)
+    assert re.search(r"journal.jsonl' can't be written .* bytes are free.*; make room", said)
+    assert Journal(tmp_path).epochs() == {1: {"train/loss": 0.5}}
+    assert (tmp_path / "journal.jsonl").read_bytes().endswith(b"\n")
+
+
+def test_not_a_number_as_a_parameter_becomes_a_word(
+    begun: Callable[..., Journal],
+) -> None:
+    journal = begun("", params={"a": nan, "b": inf, "c": None})
+    assert next(journal.events())["params"] == {"a": "nan", "b": "inf", "c": None}

@@ -1,0 +1,65 @@
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+from pipeline.tracking.lease import alive, lease_of, own_lease, started, status, working
+
+
+def sleeping() -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+
+
+def wait_for_status(pid: int, wanted: str) -> None:
+    deadline = time.monotonic() + 10
+    while status(pid) != wanted:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_this_process_holds_a_live_lease_that_survives_as_tags() -> None:
+    lease = own_lease()
+    assert alive(lease)
+    assert working(lease)
+    assert lease_of(lease.tags()) == lease
+
+
+def test_tags_without_a_whole_lease_hold_none() -> None:
+    tags = own_lease().tags()
+    del tags["pipeline.lease.started"]
+    assert lease_of(tags) is None
+    assert lease_of({**own_lease().tags(), "pipeline.lease.pid": "x"}) is None
+
+
+def test_a_process_that_has_ended_is_gone_even_as_a_zombie() -> None:
+    process = sleeping()
+    lease = replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    assert alive(lease)
+    process.kill()
+    wait_for_status(process.pid, "zombie")
+    assert not alive(lease)
+    process.wait()
+    assert not alive(lease)
+
+
+def test_a_reused_process_id_is_not_taken_for_the_old_process() -> None:
+    assert not alive(replace(own_lease(), started="1"))
+
+
+def test_a_lease_of_another_machine_counts_as_alive_until_its_counter_tells() -> None:
+    assert alive(replace(own_lease(), host="elsewhere", pid=2**22 + 1))
+    assert alive(replace(own_lease(), boot_id="another start", pid=2**22 + 1))
+
+
+def test_a_stopped_process_is_alive_but_does_not_work() -> None:
+    process = sleeping()
+    try:
+        lease = replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+        process.send_signal(signal.SIGSTOP)
+        wait_for_status(process.pid, "stopped")
+        assert alive(lease)
+        assert not working(lease)
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,120 @@
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipeline.tracking.lease import Lease, own_lease, started
+from pipeline.tracking.reap import reap
+from pipeline.tracking.store import Store
+
+
+@pytest.fixture
+def store(database: str) -> Store:
+    return Store(database)
+
+
+@pytest.fixture
+def gone() -> Lease:
+    """The lease of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lease = replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    process.kill()
+    process.wait()
+    return lease
+
+
+@pytest.fixture
+def stopped() -> Iterator[Lease]:
+    """The lease of a process that a signal has stopped."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    process.send_signal(19)
+    yield replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    process.kill()
+    process.wait()
+
+
+def add_run(store: Store, lease: Lease | None) -> str:
+    tags = {} if lease is None else lease.tags()
+    return store.create(
+        store.experiment("pipeline"), name="lstm", folder="f", tags=tags, start=1_000
+    )
+
+
+def ending(store: Store, run_id: str) -> tuple[str, str | None]:
+    run = MlflowClient(store.uri).get_run(run_id)
+    return run.info.status, run.data.tags.get("end_reason")
+
+
+def test_a_run_whose_process_is_gone_is_closed_as_lost_at_once(store: Store, gone: Lease) -> None:
+    run_id = add_run(store, gone)
+    started_at = time.monotonic()
+    assert [run.info.run_id for run in reap(store, grace=60)] == [run_id]
+    assert time.monotonic() - started_at < 10
+    assert ending(store, run_id) == ("FAILED", "lost")
+    assert reap(store, grace=60) == []
+
+
+def test_a_run_whose_process_works_is_never_touched(store: Store) -> None:
+    run_id = add_run(store, own_lease())
+    assert reap(store, grace=0.1) == []
+    assert ending(store, run_id) == ("RUNNING", None)
+
+
+def test_a_run_of_another_program_is_never_touched(store: Store) -> None:
+    run_id = add_run(store, None)
+    assert reap(store, grace=0.1) == []
+    assert ending(store, run_id) == ("RUNNING", None)
+
+
+def test_a_run_of_another_machine_is_lost_when_its_counter_stands_still(store: Store) -> None:
+    run_id = add_run(store, replace(own_lease(), host="elsewhere"))
+    started_at = time.monotonic()
+    assert [run.info.run_id for run in reap(store, grace=1)] == [run_id]
+    assert time.monotonic() - started_at >= 1
+    assert ending(store, run_id) == ("FAILED", "lost")
+
+
+def test_a_run_of_another_machine_lives_while_its_counter_moves(store: Store) -> None:
+    lease = replace(own_lease(), host="elsewhere")
+    run_id = add_run(store, lease)
+
+    def beat() -> None:
+        time.sleep(0.5)
+        store.log(run_id, tags=replace(lease, counter=1).tags())
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    assert reap(store, grace=2) == []
+    beating.join()
+    assert ending(store, run_id) == ("RUNNING", None)
+
+
+def test_a_run_whose_process_stays_stopped_is_lost_after_the_grace_time(
+    store: Store, stopped: Lease
+) -> None:
+    run_id = add_run(store, stopped)
+    assert [run.info.run_id for run in reap(store, grace=1)] == [run_id]
+    assert ending(store, run_id) == ("FAILED", "lost")
+
+
+def test_a_clock_that_steps_by_an_hour_makes_no_live_run_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = add_run(store, own_lease())
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    assert reap(store, grace=0.1) == []
+    assert ending(store, run_id) == ("RUNNING", None)
+
+
+def test_a_folder_name_with_a_quote_finds_no_run_of_another(store: Store) -> None:
+    experiment_id = store.experiment("pipeline")
+    first = store.create(experiment_id, name="a", folder="x", tags={}, start=0)
+    second = store.create(experiment_id, name="a", folder="x' or '1'='1", tags={}, start=0)
+    assert first != second
+    assert store.create(experiment_id, name="a", folder="x", tags={}, start=0) == first

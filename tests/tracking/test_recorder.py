@@ -1,0 +1,491 @@
+import json
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.entities import Metric, Run
+from mlflow.tracking import MlflowClient
+from real_processes import run_script, youngest_child
+
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.state import STATE, read_state, write_state
+from pipeline.tracking.sync import sync
+from pipeline.tracking.uri import sqlite_path, sqlite_uri
+
+Begun = Callable[..., Journal]
+
+TRAINING = """
+import os, sys, time
+from pathlib import Path
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.journal import Header, Journal
+
+uri, folder, last = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+folder.mkdir(parents=True, exist_ok=True)
+recorder = Recorder()
+recorder.start()
+recorder.connect(uri, experiment="pipeline")
+journal = Journal(folder)
+journal.begin(Header(name="lstm", experiment="pipeline", uri=uri))
+recorder.open(folder)
+for epoch in range(1, 4):
+    journal.epoch(epoch, {"train/loss": 1 / epoch})
+if last == "end":
+    journal.end("FINISHED")
+print(recorder._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Recorder]:
+    """A recorder that many tests use, as many trials do: its imports take seconds."""
+    with Recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def recorder(running: Recorder, database: str) -> Recorder:
+    """A recorder on a database of its own."""
+    running.connect(database, experiment="pipeline")
+    return running
+
+
+def only_run(uri: str) -> Run:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 1
+    return runs[0]
+
+
+def history(uri: str, key: str) -> list[Metric]:
+    return list(MlflowClient(uri).get_metric_history(only_run(uri).info.run_id, key))
+
+
+def record(recorder: Recorder, journal: Journal, *, epochs: range) -> int:
+    recorder.open(journal.folder)
+    for epoch in epochs:
+        journal.epoch(epoch, {"train/loss": 1 / epoch})
+    journal.end("FINISHED")
+    return recorder.close(journal.folder)
+
+
+def has_ended(pid: int, *, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def kill_training(uri: str, folder: Path, last: str) -> int:
+    """Kill a training process in its third epoch and return the pid of its recorder."""
+    process = run_script(TRAINING, uri, str(folder), last, cwd=folder.parents[1])
+    assert process.stdout is not None
+    recorder_pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    return recorder_pid
+
+
+def test_a_run_holds_its_params_metrics_tags_and_artifacts(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database, params={"optimizer.lr": 0.001}, tags={"host": "here"})
+    below = journal.folder / "artifacts" / "report"
+    below.mkdir(parents=True)
+    (below / "classes.csv").write_text("class,f1\n")
+    (journal.folder / "artifacts" / "config.yaml").write_text("seed: 0\n")
+    run_id = recorder.open(journal.folder)
+    journal.epoch(1, {"train/loss": 0.5})
+    journal.epoch(2, {"train/loss": 0.25})
+    journal.tag("data.hash", "abc")
+    journal.end("FINISHED")
+    assert recorder.close(journal.folder) == 0
+
+    run = only_run(database)
+    assert (run.info.run_id, run.info.run_name, run.info.status) == (run_id, "lstm", "FINISHED")
+    assert run.data.params == {"optimizer.lr": "0.001"}
+    assert (run.data.tags["host"], run.data.tags["data.hash"]) == ("here", "abc")
+    assert "end_reason" not in run.data.tags
+    points = [(point.step, point.value) for point in history(database, "train/loss")]
+    assert points == [(1, 0.5), (2, 0.25)]
+    artifacts = MlflowClient(database).list_artifacts
+    assert {file.path for file in artifacts(run_id)} == {"config.yaml", "report"}
+    assert [file.path for file in artifacts(run_id, "report")] == ["report/classes.csv"]
+    assert run.info.experiment_id != "0"
+
+
+def test_values_are_visible_about_a_second_after_their_epoch(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    recorder.open(journal.folder)
+    journal.epoch(1, {"train/loss": 0.5})
+    deadline = time.monotonic() + 10
+    while only_run(database).data.metrics != {"train/loss": 0.5}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert only_run(database).info.status == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("FINISHED", "pruned"),
+        ("FAILED", "diverged"),
+        ("FAILED", "oom"),
+        ("FAILED", "error"),
+        ("KILLED", "interrupted"),
+    ],
+)
+def test_each_early_end_has_its_status_and_its_reason(
+    recorder: Recorder, database: str, begun: Begun, status: str, reason: str
+) -> None:
+    journal = begun(database)
+    recorder.open(journal.folder)
+    journal.end(status, reason)  # type: ignore[arg-type] # the table of ends, as text
+    recorder.close(journal.folder)
+    run = only_run(database)
+    assert (run.info.status, run.data.tags["end_reason"]) == (status, reason)
+
+
+def test_one_recorder_serves_many_runs_one_after_another(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    for number in range(5):
+        assert record(recorder, begun(database, name=f"trial-{number}"), epochs=range(1, 3)) == 0
+    experiment = MlflowClient(database).get_experiment_by_name("pipeline")
+    assert experiment is not None
+    runs = MlflowClient(database).search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 5
+
+
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    first = begun(database, params={"seed": 0, "trainer.max_epochs": 2})
+    recorder.open(first.folder)
+    first.epoch(1, {"train/loss": 1.0})
+    first.epoch(2, {"train/loss": 0.5})
+    first.end("KILLED", "interrupted")
+    recorder.close(first.folder)
+
+    resumed = begun(database, params={"seed": 0, "trainer.max_epochs": 3})
+    assert recorder.open(first.folder) == only_run(database).info.run_id
+    assert only_run(database).info.status == "RUNNING"
+    resumed.epoch(2, {"train/loss": 0.5, "time/epoch": 1.0})
+    resumed.epoch(3, {"train/loss": 1 / 3})
+    resumed.end("FINISHED")
+    assert recorder.close(first.folder) == 0
+
+    run = only_run(database)
+    assert run.info.status == "FINISHED"
+    assert "end_reason" not in run.data.tags
+    assert [point.step for point in history(database, "train/loss")] == [1, 2, 3]
+    assert run.data.params["trainer.max_epochs"] == "2"
+    assert run.data.tags["pipeline.changed.trainer.max_epochs"] == "3"
+
+
+def test_sending_a_journal_again_stores_nothing_twice(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    assert record(recorder, journal, epochs=range(1, 6)) == 0
+    before = only_run(database)
+    (journal.folder / STATE).unlink()
+    assert [result.unsent for result in sync([journal.folder], database)] == [0]
+    after = only_run(database)
+    assert after.info.run_id == before.info.run_id
+    assert after.info.status == "FINISHED"
+    assert [point.step for point in history(database, "train/loss")] == [1, 2, 3, 4, 5]
+
+
+def test_a_store_that_has_lost_the_run_is_given_all_of_it_again(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    record(recorder, journal, epochs=range(1, 3))
+    lost = read_state(journal.folder)
+    write_state(journal.folder, type(lost)(uri=database, run_id="f" * 32, sent=lost.sent))
+    journal.tag("note", "one more line")
+    assert [result.unsent for result in sync([journal.folder], database)] == [0]
+    assert read_state(journal.folder).run_id == lost.run_id
+
+
+def test_a_killed_training_process_leaves_a_run_closed_as_lost(
+    database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "killed"
+    pid = kill_training(database, folder, "epochs")
+    assert has_ended(pid, seconds=20)
+    run = only_run(database)
+    assert (run.info.status, run.data.tags["end_reason"]) == ("FAILED", "lost")
+    assert [point.step for point in history(database, "train/loss")] == [1, 2, 3]
+
+
+def test_a_process_killed_after_its_run_has_ended_leaves_it_finished(
+    database: str, tmp_path: Path
+) -> None:
+    pid = kill_training(database, tmp_path / "runs" / "killed", "end")
+    assert has_ended(pid, seconds=20)
+    assert only_run(database).info.status == "FINISHED"
+
+
+def test_a_run_that_nobody_closed_is_lost_when_its_recorder_quits(
+    database: str, begun: Begun
+) -> None:
+    with Recorder() as recorder:
+        recorder.connect(database, experiment="pipeline")
+        recorder.open(begun(database).folder)
+    run = only_run(database)
+    assert (run.info.status, run.data.tags["end_reason"]) == ("FAILED", "lost")
+
+
+def test_signals_that_end_training_do_not_end_its_recorder(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    pid = youngest_child()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, number)
+    assert record(recorder, journal, epochs=range(1, 3)) == 0
+    assert only_run(database).info.status == "FINISHED"
+
+
+def test_a_recorder_that_dies_is_replaced_when_its_run_is_closed(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    recorder.open(journal.folder)
+    os.kill(youngest_child(), signal.SIGKILL)
+    journal.epoch(1, {"train/loss": 0.5})
+    journal.end("FINISHED")
+    assert recorder.close(journal.folder) == 0
+    assert only_run(database).info.status == "FINISHED"
+    assert only_run(database).data.metrics == {"train/loss": 0.5}
+
+
+def test_no_recorder_outlives_its_context() -> None:
+    with Recorder():
+        pid = youngest_child()
+    assert has_ended(pid, seconds=1)
+
+
+def test_long_names_and_values_are_stored_with_a_mark(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    params: dict[str, str | int] = {f"p{number}": number for number in range(500)}
+    journal = begun(database, params={**params, "long": "x" * 7000, "k" * 300: 1, "f(x)=": 2})
+    assert record(recorder, journal, epochs=range(1, 2)) == 0
+    stored = only_run(database).data.params
+    assert len(stored) == 503
+    assert stored["long"].endswith("… (cut: 7000 characters)")
+    assert stored["f_x__"] == "2"
+
+
+def test_the_default_client_in_the_same_folder_sees_the_run(
+    recorder: Recorder, database: str, begun: Begun, tmp_path: Path
+) -> None:
+    journal = begun(database)
+    record(recorder, journal, epochs=range(1, 3))
+    script = (
+        "from mlflow.tracking import MlflowClient; client = MlflowClient();"
+        "experiment = client.get_experiment_by_name('pipeline');"
+        "print(client.search_runs([experiment.experiment_id])[0].info.run_id)"
+    )
+    said, _ = run_script(script, cwd=tmp_path).communicate(timeout=60)
+    assert said.strip() == read_state(journal.folder).run_id
+
+
+def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    earlier = begun(database, name="earlier")
+    earlier.epoch(1, {"train/loss": 0.5})
+    earlier.end("FINISHED")
+    recorder.mend(earlier.folder.parent)
+    deadline = time.monotonic() + 10
+    while not read_state(earlier.folder).done:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert only_run(database).data.metrics == {"train/loss": 0.5}
+
+
+def test_a_server_that_is_down_at_the_start_is_one_line_within_ten_seconds(
+    free_port: int, begun: Begun
+) -> None:
+    uri = f"http://me:canary@127.0.0.1:{free_port}"
+    with Recorder() as recorder:
+        started_at = time.monotonic()
+        with pytest.raises(
+            EnvironmentFaultError, match=r"does not answer .*tracking=local$"
+        ) as raised:
+            recorder.connect(uri, experiment="pipeline")
+        assert time.monotonic() - started_at < 10
+        assert f"http://me:***@127.0.0.1:{free_port}" in str(raised.value)
+
+
+def test_without_a_required_server_the_values_wait_in_the_journal(
+    free_port: int, begun: Begun
+) -> None:
+    uri = f"http://127.0.0.1:{free_port}"
+    journal = begun(uri)
+    with Recorder() as recorder:
+        warning = recorder.connect(uri, experiment="pipeline", required=False)
+        assert warning is not None
+        assert uri in warning
+        assert recorder.open(journal.folder) == ""
+        journal.epoch(1, {"train/loss": 0.5, "val/f1": 0.9})
+        journal.end("FINISHED")
+        started_at = time.monotonic()
+        assert recorder.close(journal.folder) == 4  # begin, two values, end
+        assert time.monotonic() - started_at < 12
+    assert journal.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
+
+
+def test_a_database_of_another_version_names_the_upgrade_command(
+    running: Recorder, database: str
+) -> None:
+    with closing(sqlite3.connect(str(sqlite_path(database)))) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        connection.commit()
+    with pytest.raises(EnvironmentFaultError, match=r"mlflow db upgrade sqlite:///.*mlflow.db$"):
+        running.connect(database, experiment="pipeline")
+
+
+def test_a_file_that_is_no_database_is_refused_by_its_name(
+    running: Recorder, tmp_path: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database, but quite a long text\n" * 99)
+    with pytest.raises(ConfigError, match=r"mlflow.db' is no database; record elsewhere with"):
+        running.connect(sqlite_uri(tmp_path / "mlflow.db"), experiment="pipeline")
+
+
+def test_a_deleted_experiment_says_how_to_restore_it(running: Recorder, database: str) -> None:
+    client = MlflowClient(database)
+    client.delete_experiment(client.create_experiment("pipeline"))
+    with pytest.raises(
+        EnvironmentFaultError, match=r"has been deleted .* experiments restore -x 1$"
+    ):
+        running.connect(database, experiment="pipeline")
+
+
+def test_mlflows_own_experiment_is_never_used(running: Recorder, database: str) -> None:
+    with pytest.raises(
+        EnvironmentFaultError, match=r"tracking.experiment='Default' is MLflow's own"
+    ):
+        running.connect(database, experiment="Default")
+
+
+def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    run_id = recorder.open(journal.folder)
+    MlflowClient(database).delete_run(run_id)
+    journal.epoch(1, {"train/loss": 0.5})
+    journal.end("FINISHED")
+    assert recorder.close(journal.folder) == 2
+    assert recorder.problem is not None
+    assert "refuses" in recorder.problem
+
+
+def test_processes_that_start_together_share_one_new_database(tmp_path: Path) -> None:
+    assert_all_record(tmp_path, processes=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(3))
+def test_eight_processes_share_one_new_database(tmp_path: Path, attempt: int) -> None:
+    assert_all_record(tmp_path, processes=8)
+
+
+def assert_all_record(folder: Path, *, processes: int) -> None:
+    uri = sqlite_uri(folder / "new" / "mlflow.db")
+    script = TRAINING.replace("time.sleep(600)", "recorder.close(folder); recorder.quit()")
+    started = [
+        run_script(script, uri, str(folder / "runs" / str(number)), "end", cwd=folder)
+        for number in range(processes)
+    ]
+    for process in started:
+        process.communicate(timeout=300)
+    assert [process.returncode for process in started] == [0] * processes
+    assert sorted(path.name for path in (folder / "new").iterdir()) == ["mlflow.db"]
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"] * processes
+    assert (folder / "new" / "mlflow.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_no_secret_is_stored_anywhere(
+    recorder: Recorder, database: str, begun: Begun, tmp_path: Path
+) -> None:
+    journal = begun(
+        database,
+        params={"data.db_password": "canary", "data.url": "http://me:canary@host"},
+        tags={"command": "python --token canary"},
+    )
+    record(recorder, journal, epochs=range(1, 3))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if b"canary" in path.read_bytes()] == []
+    command = psutil.Process(youngest_child()).cmdline()
+    assert database not in " ".join(command)
+
+
+@pytest.mark.slow
+def test_a_locked_database_is_waited_for(database: str, begun: Begun) -> None:
+    journal = begun(database)
+    with Recorder() as recorder:
+        recorder.connect(database, experiment="pipeline")
+        recorder.open(journal.folder)
+        with closing(
+            sqlite3.connect(
+                str(sqlite_path(database)), isolation_level=None, check_same_thread=False
+            )
+        ) as blocker:
+            blocker.execute("BEGIN EXCLUSIVE")
+            journal.epoch(1, {"train/loss": 0.5})
+            journal.end("FINISHED")
+            unlocking = threading.Timer(20, blocker.execute, ["COMMIT"])
+            unlocking.start()
+            assert recorder.close(journal.folder) == 0
+            unlocking.join()
+    assert only_run(database).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("name", ["a b%20中#[é]=,?x", "100%", 'it\'s "here"'])
+def test_any_folder_name_works_and_nothing_lands_beside_it(
+    tmp_path: Path, empty_database: Path, name: str
+) -> None:
+    place = tmp_path / "place" / name
+    place.mkdir(parents=True)
+    (place / "mlflow.db").write_bytes(empty_database.read_bytes())
+    uri, folder = sqlite_uri(place / "mlflow.db"), place / "runs" / "20260101-it's"
+    script = TRAINING.replace("time.sleep(600)", "recorder.close(folder); recorder.quit()")
+    (folder / "artifacts").mkdir(parents=True)
+    (folder / "artifacts" / "a.txt").write_text("a")
+    process = run_script(script, uri, str(folder), "end", cwd=place)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert [path.name for path in (tmp_path / "place").iterdir()] == [name]
+    assert [path.name for path in place.glob("mlartifacts/pipeline/*/artifacts/*")] == ["a.txt"]
+    run = only_run(uri)
+    assert run.info.status == "FINISHED"
+    assert json.loads((folder / STATE).read_text())["run_id"] == run.info.run_id

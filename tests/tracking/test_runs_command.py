@@ -1,0 +1,155 @@
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipeline.runs import main
+from pipeline.tracking.journal import JOURNAL, Journal
+from pipeline.tracking.lease import own_lease
+from pipeline.tracking.state import read_state
+from pipeline.tracking.uri import sqlite_uri
+
+Begun = Callable[..., Journal]
+
+
+def finished(begun: Begun, uri: str, name: str = "20260101-000000-lstm-abcdef") -> Journal:
+    journal = begun(uri, name=name)
+    journal.epoch(1, {"val/f1": 0.75, "best/val/f1": 0.8125, "test/f1": 0.875})
+    journal.end("FINISHED")
+    return journal
+
+
+def pretend_lost(journal: Journal) -> None:
+    """Give the run to a process that never was."""
+    path = journal.folder / JOURNAL
+    path.write_text(path.read_text().replace(f'"{own_lease().started}"', '"1"'))
+
+
+def test_the_list_is_tab_separated_in_a_pipe(
+    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(begun, "")
+    assert main([f"output={tmp_path}/runs"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split("\t") == [
+        *("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
+    ]
+    cells = row.split("\t")
+    assert cells[:5] == ["lstm", "FINISHED", "-", "f1 0.8125", "f1 0.8750"]
+    assert Path(cells[-1]).name == "20260101-000000-lstm-abcdef"
+
+
+def test_the_list_tells_running_lost_and_stopped_runs_apart(
+    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun("", name="1-running")
+    pretend_lost(begun("", name="2-lost"))
+    begun("", name="3-stopped").end("KILLED", "interrupted")
+    assert main([f"output={tmp_path}/runs"]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row[1:3] for row in rows] == [
+        ["RUNNING", "-"],
+        ["LOST", "-"],
+        ["KILLED", "interrupted"],
+    ]
+
+
+def test_an_empty_folder_has_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"output={tmp_path}/none"]) == 0
+    assert capsys.readouterr().out == f"no runs below output='{tmp_path}/none'\n"
+
+
+def test_sync_sends_what_waits_and_then_has_nothing_to_send(
+    begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = finished(begun, database)
+    words = ["action=sync", f"output={tmp_path}/runs"]
+    assert main(words) == 0
+    assert "5 sent, 0 unsent" in capsys.readouterr().out
+    run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
+    assert (run.info.status, run.data.metrics["test/f1"]) == ("FINISHED", 0.875)
+    assert main(words) == 0
+    assert capsys.readouterr().out == "nothing to send\n"
+
+
+def test_sync_without_its_server_is_exit_code_3_and_one_line(
+    begun: Begun,
+    free_port: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    uri = f"http://me:canary@127.0.0.1:{free_port}"
+    for name in ("1", "2"):
+        finished(begun, uri, name=name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert main(["action=sync", f"output={tmp_path}/runs"]) == 3
+    captured = capsys.readouterr()
+    assert captured.err.count("error:") == 1
+    assert f"http://me:***@127.0.0.1:{free_port} does not answer" in captured.err
+    assert "canary" not in captured.out + captured.err
+
+
+def test_sync_asks_for_a_password_that_is_not_on_record(
+    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(begun, "postgresql://me:canary@127.0.0.1/db")
+    assert main(["action=sync", f"output={tmp_path}/runs"]) == 3
+    assert "postgresql://me:***@127.0.0.1/db needs its password" in capsys.readouterr().err
+
+
+def test_a_live_run_is_neither_closed_by_sync_nor_by_reap(
+    begun: Begun, database: str, tmp_path: Path
+) -> None:
+    journal = begun(database)
+    journal.epoch(1, {"val/f1": 0.75})
+    where = [f"output={tmp_path}/runs", f"tracking.uri={database}", "grace=0.1"]
+    assert main(["action=sync", *where]) == 0
+    assert main(["action=reap", *where]) == 0
+    run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
+    assert (run.info.status, run.data.metrics) == ("RUNNING", {"val/f1": 0.75})
+
+
+def test_reap_closes_a_lost_run_with_all_its_values(
+    begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = begun(database)
+    journal.epoch(1, {"val/f1": 0.75})
+    pretend_lost(journal)
+    assert main(["action=reap", f"output={tmp_path}/runs", f"tracking.uri={database}"]) == 0
+    run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
+    assert (run.info.status, run.data.tags["end_reason"]) == ("FAILED", "lost")
+    assert run.data.metrics == {"val/f1": 0.75}
+
+
+def test_a_database_of_text_is_exit_code_2_for_reap(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlflow.db").write_text("text\n" * 999)
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    assert main(["action=reap", f"output={tmp_path}/runs", f"tracking.uri={uri}"]) == 2
+    assert "mlflow.db' is no database" in capsys.readouterr().err
+
+
+def test_wrong_values_are_all_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["action=lst", "grace=-1"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: action='lst' is not allowed")
+    assert "Did you mean 'list'?" in first
+    assert second.startswith("error: grace=-1 is not allowed; expected a number > 0")
+
+
+def test_the_list_is_a_command_of_its_own_without_mlflow(begun: Begun, tmp_path: Path) -> None:
+    finished(begun, "")
+    code = (
+        "import sys; from pipeline.runs import main; code = main(None);"
+        "assert 'mlflow' not in sys.modules; sys.exit(code)"
+    )
+    command = [sys.executable, "-c", code, f"output={tmp_path}/runs"]
+    root = Path(__file__).parents[2]
+    process = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "FINISHED" in process.stdout

@@ -1,0 +1,82 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.options import TrackingOptions
+from pipeline.errors import ConfigError
+from pipeline.tracking.uri import sqlite_path, sqlite_uri, tracking_uri, ui_command
+
+
+def options(uri: str | None = None, kind: str = "local") -> TrackingOptions:
+    return TrackingOptions.model_validate(
+        {"kind": kind, "uri": uri, "required": True, "experiment": "pipeline"}
+    )
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_option_wins_over_the_environment_which_wins_over_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tracking_uri(options()) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://one:5000")
+    assert tracking_uri(options()) == "http://one:5000"
+    assert tracking_uri(options("http://two:5000")) == "http://two:5000"
+
+
+def test_a_relative_database_becomes_absolute(tmp_path: Path) -> None:
+    assert tracking_uri(options("sqlite:///a.db")) == f"sqlite:///{tmp_path}/a.db"
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "中文", "a?b#c", "%20"])
+def test_an_address_of_a_database_leads_back_to_its_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "mlflow.db"
+    assert sqlite_path(sqlite_uri(path)) == path
+
+
+@pytest.mark.parametrize("uri", ["file:./mlruns", "./mlruns"])
+def test_a_folder_is_refused_as_mlflow_would_refuse_it_later(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"tracking.uri='.*mlruns' is a folder, .* expected http"):
+        tracking_uri(options(uri))
+
+
+def test_an_unknown_scheme_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match=r"'sqlit:///x' has the unknown .* you mean 'sqlite'\?"):
+        tracking_uri(options("sqlit:///x"))
+
+
+def test_a_server_without_an_address_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"tracking=server needs an address; expected tracking"):
+        tracking_uri(options(kind="server"))
+
+
+def test_plain_mlflow_ui_is_enough_for_the_default_place() -> None:
+    assert ui_command(tracking_uri(options())) == "mlflow ui"
+
+
+def test_an_old_mlruns_folder_needs_the_full_command(tmp_path: Path) -> None:
+    (tmp_path / "mlruns" / "0").mkdir(parents=True)
+    (tmp_path / "mlruns" / "0" / "meta.yaml").touch()
+    expected = f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
+    assert ui_command(tracking_uri(options())) == expected
+
+
+def test_no_password_is_shown_in_the_command() -> None:
+    assert "canary" not in ui_command("http://me:canary@host")
+    assert "canary" not in ui_command("postgresql://me:canary@host/db")
+
+
+def test_the_training_side_of_tracking_imports_neither_mlflow_nor_torch() -> None:
+    code = (
+        "import sys, pipeline.tracking.client, pipeline.tracking.facts, pipeline.tracking.find, "
+        "pipeline.tracking.journal, pipeline.tracking.listing, pipeline.tracking.uri;"
+        "sys.exit(any(name in sys.modules for name in ('mlflow', 'torch', 'sqlalchemy')))"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
