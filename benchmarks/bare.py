@@ -2,26 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
-from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of each epoch, validation included, and the steps of one."""
-
-    epochs: list[float]
-    steps: int
-
-    @property
-    def milliseconds_per_step(self) -> float:
-        """Median over the epochs but the first."""
-        later = sorted(self.epochs[1:])
-        return 1000 * later[len(later) // 2] / self.steps
+from benchmarks.clock import Laps
 
 
 class TanhLSTM(nn.Module):
@@ -78,13 +64,13 @@ def fit(
     batch_size: int,
     epochs: int,
     lr: float = 1e-3,
-) -> Timing:
+) -> Laps:
     """Train with Adam as it comes, and validate each epoch in batches."""
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     inputs, targets = train
-    seconds = []
+    laps = Laps()
     for _ in range(epochs):
-        started_at = perf_counter()
+        laps.mark()
         model.train()
         order = torch.randperm(len(inputs))
         total = 0.0
@@ -102,5 +88,5 @@ def fit(
                 batch = validation[0][start : start + batch_size]
                 truth = validation[1][start : start + batch_size]
                 held_out += loss(model(batch), truth).item() * len(batch)
-        seconds.append(perf_counter() - started_at)
-    return Timing(seconds, -(-len(inputs) // batch_size))
+    laps.mark()
+    return laps

@@ -81,4 +81,6 @@ class Clipper:
 
 
 def _norm(gradients_of: Sequence[Tensor]) -> Tensor:
-    return get_total_norm([p.grad for p in gradients_of if p.grad is not None])
+    gradients = [p.grad for p in gradients_of if p.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    return torch.linalg.vector_norm(torch.stack(norms))

@@ -67,6 +67,14 @@ class Task(pl.LightningModule):
         self._clipped: list[nn.Parameter] = []
         self.test_outputs: tuple[Tensor, Tensor] | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning sets this name around each of its hooks, forty times a step, and torch's own
+        # method looks every time whether the value is a parameter or a module.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of outputs (rows, outputs) for targets (rows, …)."""
         raise NotImplementedError
@@ -92,8 +100,9 @@ class Task(pl.LightningModule):
     # ── training ────────────────────────────────────────────────────────────────────────────
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock."""
+        """Start the epoch's clock, and forget values that an epoch without validation would keep."""
         self._epoch_started_at = perf_counter()
+        self.trainer.callback_metrics.clear()
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch."""
@@ -132,7 +141,7 @@ class Task(pl.LightningModule):
         self._require_finite("train/loss", values["train/loss"])
         values["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
         values["time/epoch"] = torch.tensor(perf_counter() - self._epoch_started_at)
-        self.log_dict(values, logger=False)
+        self._publish(values)
         self._step_plateau()
 
     # ── evaluation ──────────────────────────────────────────────────────────────────────────
@@ -151,11 +160,16 @@ class Task(pl.LightningModule):
         """Log the validation part's loss and metrics."""
         values = self._evaluate("val")
         self._require_finite("val/loss", values["val/loss"])
-        self.log_dict(values, logger=False)
+        self._publish(values)
 
     def on_test_epoch_end(self) -> None:
         """Log the test part's loss and metrics."""
-        self.log_dict(self._evaluate("test"), logger=False)
+        self._publish(self._evaluate("test"))
+
+    def _publish(self, values: Mapping[str, Tensor]) -> None:
+        # `self.log` comes to the same end; its care for batches and devices, of no use to values
+        # of a whole epoch, costs a small network as much as several steps.
+        self.trainer.callback_metrics.update(values)
 
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
         outputs, targets = self._outputs.take()

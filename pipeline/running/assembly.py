@@ -95,8 +95,9 @@ def build_trainer(
     from pytorch_lightning import Trainer
 
     from pipeline.callbacks.checkpoint_io import AtomicCheckpointIO
+    from pipeline.callbacks.no_profiler import NoProfiler
 
-    ours = {"threads", "compile", "matmul_precision", "accelerator", "devices"}
+    ours = {"threads", "compile", "matmul_precision", "accelerator", "devices", "profiler"}
     arguments = options.trainer.model_dump(exclude=ours)
     return Trainer(
         accelerator=devices.accelerator,
@@ -104,6 +105,7 @@ def build_trainer(
         logger=logger,
         callbacks=list(callbacks),
         plugins=[AtomicCheckpointIO()],
+        profiler=options.trainer.profiler or NoProfiler(),
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_autolog_hparams=False,
