@@ -82,5 +82,4 @@ class Clipper:
 
 def _norm(gradients_of: Sequence[Tensor]) -> Tensor:
     gradients = [p.grad for p in gradients_of if p.grad is not None]
-    norms = torch._foreach_norm(gradients)
-    return torch.linalg.vector_norm(torch.stack(norms))
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

@@ -1,5 +1,6 @@
 """What every task shares: the step, the epoch's values, clipping, optimizer and schedule."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -111,6 +112,9 @@ class Task(pl.LightningModule):
         self._training_loss.add(loss.detach(), len(targets))
         return loss
 
+    # Lightning asks for the signature at each step; here it need not be worked out again.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined] # read by inspect
+
     @property
     def latest_loss(self) -> float:
         """Loss of the newest training batch; reading it waits for the device."""
@@ -130,6 +134,13 @@ class Task(pl.LightningModule):
             "value" if gradient_clip_algorithm == "value" else "norm"
         )
         self._clipper.clip(self._clipped, threshold=gradient_clip_val, algorithm=algorithm)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Drop the gradients, as `optimizer.zero_grad` does with more ceremony."""
+        del epoch, batch_idx
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def on_train_epoch_end(self) -> None:
         """Put the epoch's own values on record; stop where the loss is no number any more.
