@@ -29,7 +29,6 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     answers = claim_output()
-    os.nice(5)  # training comes first
     quiet_mlflow()
     from pipeline.tracking.recording import Desk
 
