@@ -50,9 +50,10 @@ def choose(
         precision: Lightning's name; `16-mixed` and `16-true` need a GPU.
 
     Raises:
-        EnvironmentFaultError: The accelerator, or so many devices, are not here.
+        EnvironmentFaultError: The accelerator, or the device, is not here.
         ConfigError: A precision that the accelerator lacks, or several devices.
     """
+    _require_one(devices)
     present = available()
     kind = accelerator if accelerator != "auto" else _first(present)
     if kind not in present:
@@ -64,12 +65,33 @@ def choose(
         raise ConfigError(
             f"trainer.precision={precision} needs a GPU; on the CPU use 32-true or bf16-mixed"
         )
-    chosen = _choose_devices(kind, devices, present)
-    count = chosen if isinstance(chosen, int) else len(chosen)
-    taken = f"{count} × {kind}" if count > 1 else kind
-    if kind == "gpu" and isinstance(chosen, list) and count == 1:
+    chosen = _choose_one(kind, devices, present)
+    taken = kind
+    if isinstance(chosen, list):
         taken = f"gpu {chosen[0]} ({torch.cuda.get_device_name(chosen[0])})"
     return Devices(accelerator=kind, devices=chosen, words=f"{taken}; here: {describe(present)}")
+
+
+def require_one_process(nodes: int, strategy: str) -> None:
+    """Refuse to share a training among processes.
+
+    Args:
+        nodes: Machines, `trainer.num_nodes`.
+        strategy: Lightning's name of how devices share the work, `trainer.strategy`.
+
+    Raises:
+        ConfigError: More than one machine, or a strategy for several devices.
+    """
+    if nodes != 1:
+        raise ConfigError(
+            f"trainer.num_nodes={nodes} is not supported by this version; one machine is: "
+            "trainer.num_nodes=1."
+        )
+    if strategy != "auto":
+        raise ConfigError(
+            f"trainer.strategy={strategy} is not supported by this version, which trains on one "
+            "device; expected auto."
+        )
 
 
 def available() -> dict[str, int]:
@@ -101,24 +123,27 @@ def threads(*, operations: int) -> int:
     return min(wanted, _cores())
 
 
-def _choose_devices(
+def _require_one(devices: int | list[int] | str) -> None:
+    count = len(devices) if isinstance(devices, list) else devices
+    if count not in ("auto", 1):
+        raise ConfigError(
+            f"trainer.devices={devices} names several devices, which this version does not "
+            "support; one is: trainer.devices=auto, or a list of one such as [0]."
+        )
+
+
+def _choose_one(
     kind: str, devices: int | list[int] | str, present: dict[str, int]
 ) -> int | list[int]:
-    if devices in ("auto", 1):
+    if not isinstance(devices, list):
         return [_freest_gpu()] if kind == "gpu" else 1
-    _require_devices(kind, devices, present)
-    assert not isinstance(devices, str)
-    return devices
-
-
-def _require_devices(kind: str, devices: int | list[int] | str, present: dict[str, int]) -> None:
-    # A rank on the CPU is a process: as many as asked for can run, if more than the cores slowly.
-    limit = {"cpu": max(present["cpu"], 8)}.get(kind, present[kind])
-    wanted = devices if isinstance(devices, int) else max(map(int, devices)) + 1
-    if wanted > limit:
+    # The cores of a CPU are one device.
+    if devices[0] >= (1 if kind == "cpu" else present[kind]):
         raise EnvironmentFaultError(
-            f"trainer.devices={devices} is more than is here ({describe(present)})"
+            f"trainer.devices={devices} is not here; this machine has {describe(present)}, "
+            "counted from 0"
         )
+    return devices if kind == "gpu" else 1
 
 
 def _first(present: dict[str, int]) -> str:

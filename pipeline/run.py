@@ -15,6 +15,7 @@ from pipeline.config.record import plain
 from pipeline.running.continuing import Command
 from pipeline.running.overview import print_overview
 from pipeline.running.plan import make_plan
+from pipeline.running.torch_settings import torch_settings_kept
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import tracking_uri
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pipeline.running.results import Result
 
 
+@torch_settings_kept()
 def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = None) -> "Result":
     """Train one network once, test the weights it keeps, and put everything on record.
 

@@ -6,6 +6,15 @@ from torch import Tensor
 FOLD = 1024  # steps after which the kept values become one, so that memory stays bounded
 
 
+def at_least_single(values: Tensor) -> Tensor:
+    """Return values of half precision as float32, others as they are.
+
+    A sum over the rows of a part would lose all but three digits in bfloat16.
+    """
+    half = values.is_floating_point() and values.element_size() < 4
+    return values.float() if half else values
+
+
 class EpochMean:
     """Mean of a value over the rows of an epoch, each step weighted by its rows."""
 
@@ -37,7 +46,7 @@ class EpochMean:
     def _fold(self) -> None:
         if not self._values:
             return
-        values = torch.stack(self._values)
+        values = at_least_single(torch.stack(self._values))
         weights = torch.tensor(self._weights, dtype=values.dtype).to(values.device)
         total = values @ weights
         self._total = total if self._total is None else self._total + total

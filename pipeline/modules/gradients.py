@@ -5,7 +5,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from pipeline.modules.epoch import at_least_single
 
 Algorithm = Literal["norm", "value"]
 FOLD = 1024
@@ -71,7 +73,8 @@ class Clipper:
     def _fold(self) -> None:
         if not self._before:
             return
-        before, after = torch.stack(self._before), torch.stack(self._after)
+        kept = (self._before, self._after)
+        before, after = (at_least_single(torch.stack(norms)) for norms in kept)
         sums = torch.stack([before.sum(), after.sum(), (after < before).sum().to(before.dtype)])
         self._sums = sums if self._sums is None else self._sums + sums
         largest = before.max()
@@ -82,4 +85,5 @@ class Clipper:
 
 def _norm(gradients_of: Sequence[Tensor]) -> Tensor:
     gradients = [p.grad for p in gradients_of if p.grad is not None]
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return norm

@@ -15,7 +15,7 @@ from torchmetrics import MetricCollection
 
 from pipeline import metrics
 from pipeline.errors import DivergedError
-from pipeline.modules.epoch import EpochMean, EpochOutputs
+from pipeline.modules.epoch import EpochMean, EpochOutputs, at_least_single
 from pipeline.modules.gradients import Clipper
 
 Batch = tuple[Tensor, Tensor]
@@ -101,7 +101,7 @@ class Task(pl.LightningModule):
     # ── training ────────────────────────────────────────────────────────────────────────────
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's clock, and forget values that an epoch without validation would keep."""
+        """Start the clock, and forget what an epoch without a validation would keep."""
         self._epoch_started_at = perf_counter()
         self.trainer.callback_metrics.clear()
 
@@ -183,7 +183,7 @@ class Task(pl.LightningModule):
         self.trainer.callback_metrics.update(values)
 
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
-        outputs, targets = self._outputs.take()
+        outputs, targets = map(at_least_single, self._outputs.take())
         loss = self.loss(outputs, targets)
         outputs, targets = self.to_scores(outputs, targets, stage)
         if stage == "test":

@@ -20,7 +20,7 @@ def print_overview(plan: Plan) -> None:
         shown.print(Group(config_tree(plan.config), layer_table(plan.layers)))
     if verbose:
         shown.print(summary(plan), soft_wrap=True)
-        for note in (*plan.start.notes, *plan.prepared.notes):
+        for note in (*plan.start.notes, *plan.notes, *plan.prepared.notes):
             shown.print(f"note: {note}", soft_wrap=True, markup=False)
 
 

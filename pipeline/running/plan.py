@@ -11,10 +11,12 @@ from torch import nn
 from pipeline.config.options import RunConfig
 from pipeline.config.sections import data_options
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.devices import Devices, choose, threads
+from pipeline.devices import Devices, choose, require_one_process, threads
 from pipeline.networks.summary import LayerRow, layer_table
 from pipeline.running.assembly import build_network, build_source, seed_generators
 from pipeline.running.continuing import Command
+from pipeline.running.limits import Rows, extent
+from pipeline.running.monitors import require_logged, without_validation
 from pipeline.running.resuming import Start, find_start
 
 
@@ -32,6 +34,7 @@ class Plan:
         devices: What it trains on.
         started_at: When the work began, by `perf_counter`.
         command: The command line that the configuration came from.
+        notes: Lines worth telling about what the run leaves out.
     """
 
     options: RunConfig
@@ -43,6 +46,7 @@ class Plan:
     devices: Devices
     started_at: float
     command: Command | None
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -54,10 +58,12 @@ def make_plan(
 ) -> Plan:
     """Read the data, build the network, choose the devices."""
     start = find_start(options, config)
-    devices = choose(
-        options.trainer.accelerator, options.trainer.devices, precision=options.trainer.precision
-    )
+    devices = _devices(options)
     prepared = prepare(build_source(options), data_options(options))
+    require_logged(options, prepared.schema.task)
+    options, notes = _limited(options, prepared)
+    # As many as later train could be another number, with which some initial weights differ.
+    torch.set_num_threads(1)
     seed_generators(options.seed)
     network = build_network(options, prepared)
     layers = tuple(layer_table(network, prepared.schema.input_shape))
@@ -74,7 +80,35 @@ def make_plan(
         devices=devices,
         started_at=started_at,
         command=command,
+        notes=notes,
     )
+
+
+def _devices(options: RunConfig) -> Devices:
+    trainer = options.trainer
+    devices = choose(trainer.accelerator, trainer.devices, precision=trainer.precision)
+    require_one_process(trainer.num_nodes, trainer.strategy)
+    return devices
+
+
+def _limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
+    """Leave out what the Trainer's limits make impossible, and say so."""
+    rows = Rows(
+        train=len(prepared.train),
+        validation=0 if prepared.validation is None else len(prepared.validation),
+        test=len(prepared.test),
+    )
+    planned = extent(options.trainer, rows, batch_size=options.data["batch_size"])
+    notes = []
+    if planned.unvalidated is not None:
+        options, note = without_validation(options, planned.unvalidated)
+        notes.append(note)
+    if options.test and not planned.tests:
+        options = options.model_copy(update={"test": False})
+        notes.append("trainer.limit_test_batches=0: nothing is tested, as with test=false")
+    if options.trainer.profiler is not None:
+        notes.append("the profiler's tables go to run.log in the run's folder")
+    return options, tuple(notes)
 
 
 def _resolve(
@@ -86,10 +120,8 @@ def _resolve(
     chosen = trainer.threads or threads(
         operations=_operations(layers, prepared, batch_size=options.data["batch_size"])
     )
-    validated = prepared.validation is not None and trainer.limit_val_batches != 0
     update = {
         "monitor": options.monitor or ("val/rmse" if regression else "val/f1"),
-        "keep": options.keep if validated else "last",
         "trainer": trainer.model_copy(
             update={"threads": chosen, "accelerator": devices.accelerator}
         ),

@@ -16,13 +16,12 @@ from pipeline.callbacks.checkpoints import Checkpoints
 from pipeline.callbacks.progress import EpochBars, EpochLines
 from pipeline.callbacks.record import EpochRecord
 from pipeline.config.check import check_callbacks
-from pipeline.config.targets import build
 from pipeline.data.loader import loader
 from pipeline.data.part import Part
 from pipeline.metrics import ClassScores
 from pipeline.modules.task import Task
 from pipeline.running import artifacts
-from pipeline.running.assembly import build_task, build_trainer
+from pipeline.running.assembly import build_callback, build_task, build_trainer
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, run_name
 from pipeline.running.results import Result, TestPart, baseline_metrics, scores_by_class
@@ -75,7 +74,7 @@ class Session:
     def fit(self) -> None:
         """Train until the end, from the start that was planned."""
         plan, started_at = self._plan, perf_counter()
-        training = self._loader(plan.prepared.train, shuffle=plan.options.data["shuffle"])
+        training = self._loader(plan.prepared.train, shuffle=self._shuffles())
         validation = plan.prepared.validation
         self._trainer.fit(
             self._task,
@@ -112,7 +111,7 @@ class Session:
 
     def _callbacks(self) -> list[Callback]:
         options = self._plan.options
-        own = [build(target, trust=options.trust) for target in options.callbacks.values()]
+        own = [build_callback(target, options.trust) for target in options.callbacks.values()]
         return [*own, EpochRecord(self._record.journal.epoch), self._checkpoints]
 
     def _progress(self) -> list[Callback]:
@@ -125,7 +124,7 @@ class Session:
     def _loader(self, part: Part, *, shuffle: bool | None = None) -> Iterable[Any]:
         options = self._plan.options
         batch_size = options.data["batch_size"]
-        if shuffle is None:  # an evaluation: larger batches, the same outputs
+        if shuffle is None and not self._limits_evaluations():  # larger batches, the same outputs
             numbers = prod(self._plan.prepared.schema.input_shape)
             batch_size = max(batch_size, EVALUATED_NUMBERS // numbers)
         return loader(
@@ -136,6 +135,17 @@ class Session:
             num_workers=options.data["num_workers"],
             device=self._plan.devices.torch_device,
         )
+
+    def _limits_evaluations(self) -> bool:
+        """Tell whether evaluated batches are counted, so that they are those of the config."""
+        trainer = self._plan.options.trainer
+        limits = (trainer.limit_val_batches, trainer.limit_test_batches)
+        return any((*limits, trainer.overfit_batches, trainer.fast_dev_run))
+
+    def _shuffles(self) -> bool:
+        # Overfitting means the same batches each epoch; Lightning sees to that for DataLoaders.
+        options = self._plan.options
+        return bool(options.data["shuffle"]) and not options.trainer.overfit_batches
 
     def _test(self) -> TestPart:
         best = self._checkpoints.best_path

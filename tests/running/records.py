@@ -1,0 +1,47 @@
+"""What a run has left, read as a user would read it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def runs(output: Path) -> list[Path]:
+    """The folders of all runs, oldest first; none where nothing was created."""
+    return sorted(output.iterdir()) if output.exists() else []
+
+
+def only_run(output: Path) -> Path:
+    (run,) = runs(output)
+    return run
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def epochs(run: Path) -> dict[int, dict[str, float]]:
+    """The values of each epoch that training has recorded, without the final ones."""
+    final = ("test/", "naive/", "linear/", "best/", "time/")
+    merged: dict[int, dict[str, float]] = {}
+    for event in events(run):
+        if event["event"] == "epoch":
+            values = {k: v for k, v in event["values"].items() if not k.startswith(final)}
+            merged.setdefault(event["epoch"], {}).update(values)
+    return merged
+
+
+def final_values(run: Path) -> dict[str, float]:
+    """The last value of each name."""
+    merged: dict[str, float] = {}
+    for event in events(run):
+        merged |= event.get("values", {})
+    return merged
+
+
+def checkpoint(run: Path, name: str) -> dict[str, Any]:
+    path = run / "checkpoints" / f"{name}.ckpt"
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
