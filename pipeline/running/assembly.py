@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.config.options import RunConfig
 from pipeline.config.sections import scheduler_options, scheduler_target, source_target
-from pipeline.config.targets import TARGET, build, find
+from pipeline.config.targets import build
 from pipeline.data.prepare import Prepared
 from pipeline.data.source import Source
 from pipeline.devices import Devices
@@ -86,20 +86,6 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
         class_weights=_class_weights(options, prepared),
         label_smoothing=options.loss.label_smoothing,
     )
-
-
-def build_callback(target: Mapping[str, Any], trust: Sequence[str]) -> Callback:
-    """Build one of Lightning's callbacks or of the user's own."""
-    from pytorch_lightning import Callback
-    from pytorch_lightning.callbacks import EarlyStopping
-
-    filled: dict[str, object] = {}
-    if issubclass(find(target[TARGET]), EarlyStopping):
-        # Lightning looks at the end of every epoch, also of one that had no validation.
-        filled["check_on_train_epoch_end"] = str(target.get("monitor")).startswith("train/")
-    callback = build(target, trust=trust, **filled)
-    assert isinstance(callback, Callback)
-    return callback
 
 
 def build_trainer(

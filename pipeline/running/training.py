@@ -21,7 +21,8 @@ from pipeline.data.part import Part
 from pipeline.metrics import ClassScores
 from pipeline.modules.task import Task
 from pipeline.running import artifacts
-from pipeline.running.assembly import build_callback, build_task, build_trainer
+from pipeline.running.assembly import build_task, build_trainer
+from pipeline.running.own_callbacks import build_callback, require_truthful
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, run_name
 from pipeline.running.results import Result, TestPart, baseline_metrics, scores_by_class
@@ -43,6 +44,7 @@ BASELINE_SECONDS = 20.0
 def train(plan: Plan, recorder: Recorder | None, uri: str | None) -> Result:
     """Train the planned run, on record."""
     check_callbacks(plan.options)
+    require_truthful(plan.options)
     with on_record(plan, recorder, uri) as record:
         session = Session(plan, record)
         session.fit()
@@ -111,7 +113,7 @@ class Session:
 
     def _callbacks(self) -> list[Callback]:
         options = self._plan.options
-        own = [build_callback(target, options.trust) for target in options.callbacks.values()]
+        own = [build_callback(target) for target in options.callbacks.values()]
         return [*own, EpochRecord(self._record.journal.epoch), self._checkpoints]
 
     def _progress(self) -> list[Callback]:

@@ -1,0 +1,168 @@
+"""Lightning's callbacks by name, and a user's own, with a record that stays true."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from records import checkpoint, epochs, only_run, runs
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.sections import data_options
+from pipeline.data.part import Part
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.running.assembly import build_network, build_source
+
+Train = Callable[..., int]
+IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=4")
+UNTRACKED = (*IRIS, "tracking=none")
+
+OWN = """
+from pytorch_lightning import Callback
+
+class LargestWeight(Callback):
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale = scale
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        largest = max(float(p.abs().max()) for p in pl_module.parameters())
+        pl_module.log("weight/largest", self.scale * largest)
+
+    def on_validation_epoch_end(self, trainer, pl_module):
+        pl_module.log("weight/count", float(sum(p.numel() for p in pl_module.parameters())))
+"""
+
+
+def rebuilt(words: tuple[str, ...], state: dict[str, Tensor]) -> tuple[nn.Module, Prepared]:
+    """The network of a config with the weights of a checkpoint, and the data it is for."""
+    options = check(compose([word for word in words if not word.startswith("output")]))
+    prepared = prepare(build_source(options), data_options(options))
+    network = build_network(options, prepared)
+    own = {key.removeprefix("network."): v for key, v in state.items() if "network." in key}
+    network.load_state_dict(own)
+    return network.eval(), prepared
+
+
+def outputs(network: nn.Module, part: Part | None) -> Tensor:
+    assert part is not None
+    assert isinstance(part.inputs, Tensor)
+    with torch.no_grad():
+        result: Tensor = network(part.inputs)
+    return result
+
+
+@pytest.mark.parametrize("callbacks", ["[]", "ema", "[early_stopping,ema]"])
+def test_the_weights_of_a_checkpoint_are_those_that_were_validated_and_tested(
+    train: Train, own_folder: Path, callbacks: str
+) -> None:
+    words = (*UNTRACKED, f"callbacks={callbacks}")
+    words += ("callbacks.ema.decay=0.8",) if "ema" in callbacks else ()
+    assert train(*words) == 0
+    run = only_run(own_folder / "runs")
+    network, prepared = rebuilt(words, checkpoint(run, "last")["state_dict"])
+    assert prepared.validation is not None
+    loss = functional.cross_entropy(
+        outputs(network, prepared.validation), prepared.validation.targets
+    )
+    assert epochs(run)[4]["val/loss"] == pytest.approx(float(loss), rel=1e-5)
+    network, _ = rebuilt(words, checkpoint(run, "best")["state_dict"])
+    expected = torch.softmax(outputs(network, prepared.test), dim=1)
+    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
+        rows = [[float(cell) for cell in line[3:]] for line in list(csv.reader(file))[1:]]
+    torch.testing.assert_close(torch.tensor(rows), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_averaged_weights_are_others_than_the_newest(train: Train, own_folder: Path) -> None:
+    assert train(*UNTRACKED, "callbacks=ema") == 0
+    saved = checkpoint(only_run(own_folder / "runs"), "last")
+    newest, averaged = saved["current_model_state"], saved["state_dict"]
+    assert newest.keys() == averaged.keys()
+    assert any(not torch.equal(newest[key], averaged[key]) for key in newest)
+
+
+def test_early_stopping_ends_a_run_that_becomes_no_better_as_finished(
+    train: Train, own_folder: Path
+) -> None:
+    stopping = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2")
+    still = ("optimizer.lr=1e-30", "model.norm=none", "scheduler=none", "trainer.max_epochs=50")
+    assert train(*UNTRACKED[:-2], "tracking=none", *stopping, *still) == 0
+    assert list(epochs(only_run(own_folder / "runs"))) == [1, 2, 3]
+
+
+def test_early_stopping_follows_a_metric_upwards(train: Train, own_folder: Path) -> None:
+    stopping = ("monitor=val/accuracy", "mode=max", "patience=1", "min_delta=1.0")
+    words = [f"callbacks.early_stopping.{word}" for word in stopping]
+    assert train(*UNTRACKED, "callbacks=early_stopping", *words) == 0
+    assert list(epochs(only_run(own_folder / "runs"))) == [1, 2]
+
+
+def test_a_users_own_callback_logs_a_metric_into_journal_and_mlflow(
+    train: Train, own_folder: Path
+) -> None:
+    (own_folder / "my_callbacks.py").write_text(OWN, encoding="utf-8")
+    conf = own_folder / "myconf" / "callbacks"
+    conf.mkdir(parents=True)
+    (conf / "largest.yaml").write_text(
+        "largest:\n  _target_: my_callbacks.LargestWeight\n  scale: 2.0\n", encoding="utf-8"
+    )
+    words = ("--config-dir", "myconf", "callbacks=largest", "trust=[my_callbacks]")
+    assert train(*words, *IRIS, "trainer.check_val_every_n_epoch=2") == 0
+    recorded = epochs(only_run(own_folder / "runs"))
+    parameters = checkpoint(only_run(own_folder / "runs"), "last")["state_dict"]
+    largest = max(
+        float(value.abs().max())
+        for name, value in parameters.items()
+        if "running" not in name and "batches" not in name
+    )
+    assert recorded[4]["weight/largest"] == pytest.approx(2 * largest)
+    assert [epoch for epoch, values in recorded.items() if "weight/count" in values] == [2, 4]
+    client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    points = client.get_metric_history(run.info.run_id, "weight/largest")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    assert points[-1].value == pytest.approx(2 * largest)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("ModelCheckpoint", "a run keeps its weights itself; keep=best|last says which count."),
+        ("RichProgressBar", "choose with verbose=0|1|2."),
+        ("TQDMProgressBar", "choose with verbose=0|1|2."),
+        ("LearningRateFinder", "it trains with another optimizer.lr than the config says."),
+        ("BatchSizeFinder", "it trains with another data.batch_size than the config says."),
+        ("StochasticWeightAveraging", "callbacks=ema averages them inside of the checkpoints."),
+    ],
+)
+def test_a_callback_that_would_make_the_record_untrue_is_refused(
+    train: Train,
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+    reason: str,
+) -> None:
+    words = [f"+callbacks.mine._target_=pytorch_lightning.callbacks.{target}"]
+    words += ["+callbacks.mine.swa_lrs=0.01"] if target.startswith("Stoch") else []
+    assert train(*UNTRACKED, *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: callbacks.mine is a ")
+    assert line.endswith(reason)
+    assert runs(own_folder / "runs") == []
+
+
+@pytest.mark.parametrize(
+    "target", ["LearningRateMonitor", "Timer", "ModelSummary", "DeviceStatsMonitor"]
+)
+def test_other_callbacks_of_lightning_run_by_their_name(
+    train: Train, own_folder: Path, target: str
+) -> None:
+    word = f"+callbacks.mine._target_=pytorch_lightning.callbacks.{target}"
+    assert train(*UNTRACKED, word) == 0
+    assert list(epochs(only_run(own_folder / "runs"))) == [1, 2, 3, 4]
