@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,14 @@ from pipeline.config.options import TrackingOptions
 from pipeline.config.record import plain
 from pipeline.running.continuing import Command
 from pipeline.running.overview import print_overview
+from pipeline.running.places import require_writable
 from pipeline.running.plan import make_plan
 from pipeline.running.torch_settings import torch_settings_kept
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import tracking_uri
+
+REFUSAL_SECONDS = 0.1
+"""Long enough for a closed port to show, too short to be felt."""
 
 if TYPE_CHECKING:
     from pipeline.running.results import Result
@@ -41,13 +46,18 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
     started_at = perf_counter()
     options = check(config)
     uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
+    require_writable(Path(options.output), uri)
     plan = make_plan(options, plain(config), started_at=started_at, command=command)
+    for warning in plan.start.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     with nullcontext() if uri is None else Recorder() as recorder:
         print_overview(plan)
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
         with ThreadPoolExecutor(max_workers=1) as pool:
             connecting = pool.submit(_connect, recorder, options.tracking, uri)
+            if wait([connecting], timeout=REFUSAL_SECONDS).done:
+                connecting.result()  # a server that is down is told at once
             from pipeline.running.training import train
 
             connecting.result()

@@ -17,10 +17,20 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
+        self._owner = os.getpid()
+
+    def begin(self) -> None:
+        """Forget an earlier stop; from now on this process is the one to be stopped."""
+        self.signal_number = None
+        self._owner = os.getpid()
 
     def __call__(self, signal_number: int, _frame: FrameType | None) -> None:
         """Raise `Interrupted` at the first signal; end the process at the second."""
+        if os.getpid() != self._owner:
+            return  # a forked reader of data, which ends with the process that it reads for
         if self.signal_number is not None:
+            if signal_number == signal.SIGHUP:
+                return  # a terminal that closes sends several: its own and its shell's
             # Whatever is being written lies under a temporary name, so nothing is half there.
             os._exit(128 + signal_number)
         self.signal_number = signal_number
@@ -44,7 +54,7 @@ def orderly_stop() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    stop.signal_number = None
+    stop.begin()
     before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         yield stop

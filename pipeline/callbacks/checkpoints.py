@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Checkpoint
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import FORMAT
 from pipeline.callbacks.generators import generator_states, restore_generators
+from pipeline.errors import DivergedError
 from pipeline.metrics import direction
+from pipeline.signals import stop
 
 
 class Checkpoints(Checkpoint):
@@ -61,12 +64,18 @@ class Checkpoints(Checkpoint):
             self._states = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's checkpoint, after validation and all that was logged."""
-        del pl_module
+        """Write the epoch's checkpoint, after validation and all that was logged.
+
+        Raises:
+            DivergedError: A weight is no number any more; the epochs before stay as they are.
+            Interrupted: A stop was asked for, and something on the way has swallowed it.
+        """
+        _require_finite(pl_module, epoch=trainer.current_epoch + 1)
         is_best = self._is_best(trainer)
         trainer.save_checkpoint(self.last_path, weights_only=False)
         if is_best and trainer.is_global_zero:
             _link(self.last_path, self.best_path)
+        stop.check()
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
         if self._monitor is None or self._monitor not in trainer.callback_metrics:
@@ -106,6 +115,17 @@ class Checkpoints(Checkpoint):
             "epoch": trainer.current_epoch + 1,
             **self._facts,
         }
+
+
+def _require_finite(module: pl.LightningModule, *, epoch: int) -> None:
+    # The last steps of an epoch can ruin weights whose loss nobody has computed yet.
+    values = [v for v in module.state_dict().values() if v.is_floating_point() and v.numel()]
+    largest = [value.float() for value in torch._foreach_norm(values, float("inf"))]
+    if not bool(torch.isfinite(torch.stack(largest)).all()):
+        raise DivergedError(
+            f"a weight is no number after epoch {epoch}: training diverged; try a smaller "
+            "optimizer.lr, or trainer.gradient_clip_val=1.0"
+        )
 
 
 def _link(source: Path, target: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import shlex
 import shutil
 import sys
 import traceback
@@ -18,8 +18,11 @@ from pipeline.config.record import flatten
 from pipeline.errors import DivergedError, EnvironmentFaultError, Interrupted
 from pipeline.paths import create_run_folder
 from pipeline.running.artifacts import write_config
+from pipeline.running.leftovers import remove_abandoned
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import CHECKPOINTS
+from pipeline.running.run_log import RunLog
+from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.journal import Header, Journal, Status
@@ -59,20 +62,26 @@ class Record:
 @contextmanager
 def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterator[Record]:
     """Put a run on record while the body trains it; its end is true whatever the body does."""
-    record = _begin(plan, recorder, uri)
+    record = _begin(plan, uri)
     try:
         with _log_to(record.folder / LOG):
             try:
+                if recorder is not None:
+                    record.run_id = recorder.open(record.folder) or None
+                    recorder.mend(record.folder.parent)
                 yield record
+                stop.check()
+                record.journal.end("FINISHED")
             except BaseException as error:
                 raise _end(record, error) from error
-            record.journal.end("FINISHED")
     finally:
         if recorder is not None:
             record.unsent = recorder.close(record.folder)
+            _warn_of_unsent(record, recorder.problem)
 
 
-def _begin(plan: Plan, recorder: Recorder | None, uri: str | None) -> Record:
+def _begin(plan: Plan, uri: str | None) -> Record:
+    remove_abandoned(Path(plan.options.output))
     folder = plan.start.folder or create_run_folder(Path(plan.options.output), run_name(plan))
     try:
         journal = Journal(folder)
@@ -83,8 +92,6 @@ def _begin(plan: Plan, recorder: Recorder | None, uri: str | None) -> Record:
         if plan.command is not None:
             plan.command.save(folder)
         journal.begin(_header(plan, record.uri))
-        if recorder is not None:
-            record.run_id = recorder.open(folder) or None
     except BaseException:
         if plan.start.folder is None:  # it had not begun
             shutil.rmtree(folder, ignore_errors=True)
@@ -141,7 +148,7 @@ def _end(record: Record, error: BaseException) -> BaseException:
     # On a full disk even this line may not fit; the recorder then calls the run lost.
     with suppress(EnvironmentFaultError):
         record.journal.end(status, reason)
-    if isinstance(error, Interrupted):
+    if isinstance(explained, Interrupted):
         say_how_to_go_on(record)
     return explained
 
@@ -157,6 +164,9 @@ def ending(explained: BaseException, error: BaseException) -> tuple[Status, str]
 
 def explain(error: BaseException) -> BaseException:
     """Turn what torch says in its own words into a line for people; other errors stay."""
+    if stop.signal_number is not None and not isinstance(error, Interrupted):
+        # What a stopped reader of data, or Lightning after a swallowed signal, raises instead.
+        return Interrupted(stop.signal_number)
     if _is_out_of_memory(error):
         return EnvironmentFaultError(
             f"out of memory ({_first_line(error)}); try a smaller data.batch_size"
@@ -183,17 +193,29 @@ def say_how_to_go_on(record: Record) -> None:
     """Tell a person who stopped the run how to continue it."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
-        words = f"stopped after epoch {epochs}; go on with: python -m pipeline.train resume="
-        where = json.dumps(str(record.folder), ensure_ascii=False)
-        with suppress(OSError):
-            print(words + (where if " " in where else str(record.folder)), file=sys.stderr)
+        word = shlex.quote(f"resume={record.folder}")
+        print(
+            f"stopped after epoch {epochs}; go on with: python -m pipeline.train {word}",
+            file=sys.stderr,
+        )
+
+
+def _warn_of_unsent(record: Record, problem: str | None) -> None:
+    """Tell a person that MLflow lacks values, why, and how it gets them."""
+    if record.unsent:
+        why = f"{problem}; " if problem else ""
+        where = shlex.quote(f"output={record.folder.parent}")
+        print(
+            f"warning: {why}{record.unsent} values wait in {str(record.journal.path)!r}; "
+            f"send them with: python -m pipeline.runs action=sync {where}",
+            file=sys.stderr,
+        )
 
 
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """Send what libraries log and warn to the run's log instead of the terminal."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = RunLog(path)
     root = logging.getLogger()
     libraries = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     kept = [(library, library.handlers, library.propagate) for library in libraries]

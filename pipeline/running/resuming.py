@@ -8,8 +8,9 @@ from typing import Any
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import remove_leftovers
+from pipeline.running.leftovers import live_trainer_of
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import read_events
 
@@ -25,12 +26,14 @@ class Start:
         parent: The run that a new one with another config comes from; `None` = no such run.
         checkpoint: Weights and states to begin with; `None` = fresh ones.
         notes: Lines worth telling.
+        warnings: Lines that nobody may miss.
     """
 
     folder: Path | None = None
     parent: Path | None = None
     checkpoint: Path | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
@@ -43,6 +46,7 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
     Raises:
         ConfigError: No such run, nothing saved in it, a changed model or data, or another change
             without `resume_allow_change=true`.
+        EnvironmentFaultError: The run is being trained at this moment.
     """
     if options.resume is None:
         return Start()
@@ -55,6 +59,8 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
 def _newest_unfinished(options: RunConfig, config: Mapping[str, Any]) -> Start:
     for folder in sorted(Path(options.output).glob("*/"), key=lambda path: path.name, reverse=True):
         if not (folder / CHECKPOINTS / "last.ckpt").exists() or _is_finished(folder):
+            continue
+        if live_trainer_of(folder) is not None:
             continue
         try:
             return _go_on(folder, options, config, skip_damaged=True)
@@ -71,16 +77,26 @@ def _is_finished(folder: Path) -> bool:
 def _go_on(
     folder: Path, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
 ) -> Start:
+    _refuse_live(folder)
     remove_leftovers(folder / CHECKPOINTS)
-    checkpoint, content, notes = _newest_good(folder, skip_damaged=skip_damaged)
+    checkpoint, content, warnings = _newest_good(folder, skip_damaged=skip_damaged)
     refused, changes = resume_problems(content["pipeline"]["config"], config)
     if refused:
         raise ConfigError(*refused)
     if not changes:
-        return Start(folder=folder, checkpoint=checkpoint, notes=notes)
+        return Start(folder=folder, checkpoint=checkpoint, warnings=warnings)
     if not options.resume_allow_change:
         raise ConfigError(*changes)
-    return Start(parent=folder, checkpoint=checkpoint, notes=notes)
+    return Start(parent=folder, checkpoint=checkpoint, warnings=warnings)
+
+
+def _refuse_live(folder: Path) -> None:
+    lease = live_trainer_of(folder)
+    if lease is not None:
+        raise EnvironmentFaultError(
+            f"{folder} is being trained at this moment by process {lease.pid}; wait for its end, "
+            f"or stop it with: kill {lease.pid}"
+        )
 
 
 def _newest_good(

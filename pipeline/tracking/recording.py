@@ -5,9 +5,9 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.redaction import redact
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.lease import alive
-from pipeline.tracking.redaction import redact
 from pipeline.tracking.replay import InUseError, Replay
 from pipeline.tracking.state import unfinished
 from pipeline.tracking.store import Store
@@ -17,6 +17,7 @@ PATIENCE = 5.0
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
+MENDING_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -92,13 +93,20 @@ class Desk:
             self._mend(self._unmended.popleft())
 
     def leave(self, *, is_over: bool = False) -> None:
-        """Close all open runs; unless they are over, wait a moment for the trainer's death."""
+        """Close all open runs, then look after earlier ones for a few seconds.
+
+        Args:
+            is_over: The open runs go on no more; else wait a moment for the trainer's death.
+        """
         for recording in self._open.values():
             if not is_over:
                 _await_death(recording.replay)
             self._finish(recording, is_over=is_over)
             recording.replay.release()
         self._open.clear()
+        deadline = time.monotonic() + MENDING_SECONDS
+        while self._unmended and not self._failures and time.monotonic() < deadline:
+            self._mend(self._unmended.popleft())
 
     def _connected(self) -> Store:
         if self._store is None:

@@ -1,0 +1,102 @@
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from faults.processes import Forks, Training, start_command
+from faults.stores import TrackingServer
+
+SOURCES = Path(__file__).parent / "own_code"
+Start = Callable[..., Training]
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing in them; making one takes seconds."""
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    script = "import sys; from pipeline.tracking.store import Store; Store(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", script, f"sqlite:///{path}"], check=True)
+    return path
+
+
+@pytest.fixture
+def database(own_folder: Path, empty_database: Path) -> str:
+    """The address of a ready database in the current folder, where a run looks by default."""
+    shutil.copy(empty_database, own_folder / "mlflow.db")
+    return f"sqlite:///{own_folder}/mlflow.db"
+
+
+@pytest.fixture
+def start(own_folder: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts `python -m pipeline.train` with some words; what still runs at the end is killed."""
+    started: list[Training] = []
+    numbers = itertools.count()
+
+    def call(*words: str, prefix: Sequence[str] = (), **environment: str) -> Training:
+        streams = tmp_path / f"command{next(numbers)}"
+        training = start_command(
+            words, folder=Path.cwd(), streams=streams, prefix=prefix, environment=environment
+        )
+        started.append(training)
+        return training
+
+    yield call
+    for training in started:
+        training.finish()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The process whose forks train."""
+    process = Forks()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def fork(forks: Forks, own_folder: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts a training process, one after the other, that need not load its libraries."""
+    started: list[Training] = []
+    numbers = itertools.count()
+
+    def call(*words: str) -> Training:
+        streams = tmp_path / f"fork{next(numbers)}"
+        training = forks.start(words, folder=Path.cwd(), streams=streams)
+        started.append(training)
+        return training
+
+    yield call
+    for training in started:
+        training.finish()
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_database: Path) -> Iterator[TrackingServer]:
+    """A tracking server on a database of its own, not yet started."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    tracking = TrackingServer(folder)
+    yield tracking
+    tracking.kill()
+
+
+@pytest.fixture
+def own_code(own_folder: Path) -> tuple[str, ...]:
+    """Puts a user's own module into the current folder; the words that trust it."""
+    shutil.copy(SOURCES / "slow_parts.py", own_folder)
+    return ("trust=[slow_parts]",)
+
+
+@pytest.fixture
+def unprivileged() -> Sequence[str]:
+    """Words before a command that make file permissions count for it, as for any user."""
+    if os.geteuid() != 0:
+        return ()
+    # Still root by number, so that it can read what root installed, but without its powers.
+    return ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")

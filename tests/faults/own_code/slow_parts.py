@@ -1,0 +1,56 @@
+"""What a user may bring along, made to stop at one place until a test goes on."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback
+
+from pipeline.data.iris import Iris
+from pipeline.data.source import Samples
+
+
+def pause() -> None:
+    """Tell the test that the place is reached, and stay there until it says to go on."""
+    Path("paused").touch()
+    while not Path("go on").exists():
+        time.sleep(0.01)
+
+
+class SlowIris(Iris):
+    """The irises, from a source that never comes to its end."""
+
+    def read(self) -> Samples:
+        pause()
+        return super().read()
+
+
+class Pause(Callback):
+    """Stays in one hook of Lightning's.
+
+    Args:
+        hook: Its name.
+    """
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, lambda *_: pause())
+
+
+class SlowEnd(Callback):
+    """Takes its time when training is stopped."""
+
+    def on_exception(self, *_: Any) -> None:
+        """Stay here."""
+        pause()
+
+
+class Swallow(Callback):
+    """Waits in its first epoch for whatever comes, and thinks nothing of it."""
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        """Swallow even what ends the program."""
+        if trainer.global_step == 1:
+            try:
+                pause()
+            except BaseException:
+                return

@@ -1,0 +1,208 @@
+"""Training processes that a test starts, watches, signals and ends."""
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+FORKS = Path(__file__).with_name("forks.py")
+
+
+def patience() -> float:
+    """Seconds to wait for anything: longer where more processes than cores want to run."""
+    return 90.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def wait_until(happened: Callable[[], object], *, what: str) -> None:
+    """Wait for something to become true; fail, naming it, once that takes too long."""
+    deadline = time.monotonic() + patience()
+    while not happened():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain for {what}")
+        time.sleep(0.01)
+
+
+class Training:
+    """A process that trains, seen from outside.
+
+    Args:
+        pid: Its process id.
+        folder: Its current folder.
+        streams: Folder of the files that take what it prints.
+        exit_code: Waits for its end and returns its code; negative = killed by that signal.
+    """
+
+    def __init__(
+        self, pid: int, *, folder: Path, streams: Path, exit_code: Callable[[float], int]
+    ) -> None:
+        self.pid = pid
+        self.folder = folder
+        self._streams = streams
+        self._exit_code = exit_code
+        self._ended: int | None = None
+
+    @property
+    def out(self) -> str:
+        """What it has printed so far."""
+        return (self._streams / "out").read_text(encoding="utf-8")
+
+    @property
+    def err(self) -> str:
+        """What it has printed to standard error so far."""
+        return (self._streams / "err").read_text(encoding="utf-8")
+
+    @property
+    def run(self) -> Path:
+        """The only run folder below `runs`."""
+        (run,) = (self.folder / "runs").iterdir()
+        return run
+
+    def await_epoch(self, epoch: int) -> None:
+        """Wait for the line of a finished epoch."""
+        line = re.compile(rf"^ *{epoch}/\d+  ", re.MULTILINE)
+        self.wait_until(lambda: line.search(self.out), what=f"epoch {epoch}")
+
+    def await_file(self, name: str) -> None:
+        """Wait for a file in its current folder."""
+        self.wait_until((self.folder / name).exists, what=f"the file {name}")
+
+    def wait_until(self, happened: Callable[[], object], *, what: str) -> None:
+        """Wait for something that only a living process can bring about."""
+
+        def happened_or_ended() -> bool:
+            if happened():
+                return True
+            assert psutil.pid_exists(self.pid), f"ended before {what}: {self.err}"
+            assert psutil.Process(self.pid).status() != "zombie", f"ended before {what}: {self.err}"
+            return False
+
+        wait_until(happened_or_ended, what=what)
+
+    def send(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def children(self) -> list[psutil.Process]:
+        """Return its child processes."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def recorder(self) -> psutil.Process:
+        """Return the process that fills MLflow."""
+        (found,) = (p for p in self.children() if "pipeline.tracking.recorder" in p.cmdline())
+        return found
+
+    def end(self) -> int:
+        """Wait for its end and return its exit code; negative = killed by that signal."""
+        if self._ended is None:
+            self._ended = self._exit_code(patience())
+        return self._ended
+
+    def finish(self) -> None:
+        """Kill it if it still runs."""
+        if self._ended is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self.end()
+
+
+def start_command(
+    words: Sequence[str],
+    *,
+    folder: Path,
+    streams: Path,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Training:
+    """Start `python -m pipeline.train` as a user's shell would."""
+    streams.mkdir()
+    with (streams / "out").open("wb") as out, (streams / "err").open("wb") as err:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "pipeline.train", *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env={**os.environ, **(environment or {})},
+        )
+    return Training(process.pid, folder=folder, streams=streams, exit_code=process.wait)
+
+
+class Forks:
+    """A process with all libraries loaded, whose forks train without waiting for them."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(FORKS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._answers = b""
+
+    def start(self, words: Sequence[str], *, folder: Path, streams: Path) -> Training:
+        """Start a training process; the one before has ended."""
+        streams.mkdir()
+        for name in ("out", "err"):
+            (streams / name).touch()
+        order = {"words": words, "folder": str(folder), "streams": str(streams)}
+        order["environment"] = dict(os.environ)
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        return Training(
+            self._answer(patience()), folder=folder, streams=streams, exit_code=self._answer
+        )
+
+    def stop(self) -> None:
+        """End the process and what it has forked."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def _answer(self, seconds: float) -> int:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while b"\n" not in self._answers:
+            ready, _, _ = select.select([descriptor], [], [], seconds)
+            assert ready, f"no answer within {seconds:.0f} s"
+            said = os.read(descriptor, 1 << 16)
+            assert said, "the process that forks has ended"
+            self._answers += said
+        line, _, self._answers = self._answers.partition(b"\n")
+        return int(line)
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    """Return what a run's journal says."""
+    return [json.loads(line) for line in (run / "journal.jsonl").read_bytes().splitlines()]
+
+
+def recorded_epochs(run: Path) -> list[int]:
+    """Return the epochs on record, in their order, each once."""
+    return list(dict.fromkeys(e["epoch"] for e in events(run) if e["event"] == "epoch"))
+
+
+def ending(run: Path) -> tuple[str, str | None] | None:
+    """Return the status and the reason at the end of a journal; `None` where it stays open."""
+    last = events(run)[-1]
+    return (last["status"], last["reason"]) if last["event"] == "end" else None
+
+
+def only_line(text: str) -> str:
+    """Return the only line of a text."""
+    (line,) = text.splitlines()
+    return line
+
+
+def lines_of(text: str, *, start: str) -> Iterator[str]:
+    """Yield the lines that begin with a word."""
+    return (line for line in text.splitlines() if line.startswith(start))

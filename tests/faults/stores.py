@@ -1,0 +1,100 @@
+"""What MLflow holds, and real tracking servers on loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from faults.processes import wait_until
+
+
+def only_run(uri: str) -> Run:
+    """Return the only run of the experiment `pipeline`."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def outcome(uri: str) -> tuple[str, str | None]:
+    """Return the status of the only run and its `end_reason`."""
+    run = only_run(uri)
+    return run.info.status, run.data.tags.get("end_reason")
+
+
+def recorded_steps(uri: str, key: str) -> list[int]:
+    """Return the steps of a metric of the only run, as often as they are stored."""
+    run = only_run(uri)
+    return [point.step for point in MlflowClient(uri).get_metric_history(run.info.run_id, key)]
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class TrackingServer:
+    """A real MLflow server that can be killed, silenced and started again on one address.
+
+    Args:
+        folder: Where its database lies.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *address, *store],
+            cwd=self.folder,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_until(self._answers, what="the tracking server")
+
+    def kill(self) -> None:
+        """Kill it with its workers."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def silence(self) -> None:
+        """Let it accept connections and never answer."""
+        for process in self._family():
+            process.suspend()
+
+    def wake(self) -> None:
+        """Let it answer again."""
+        for process in self._family():
+            process.resume()
+
+    def _family(self) -> list[psutil.Process]:
+        assert self._process is not None
+        first = psutil.Process(self._process.pid)
+        return [first, *first.children(recursive=True)]
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+                return True
+        except OSError:
+            return False

@@ -1,0 +1,254 @@
+"""Faults F1 to F5 and F7: a run that is stopped or killed at any moment."""
+
+import random
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from faults.conftest import Start
+from faults.processes import ending, lines_of, recorded_epochs, wait_until
+from faults.stores import only_run, outcome, recorded_steps
+from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.runs import main as runs
+
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
+SLOW_IRIS = "data._target_=slow_parts.SlowIris"
+
+
+def checkpoint_epoch(run: Path, name: str = "last") -> int:
+    return int(read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["pipeline"]["epoch"])
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), STOPS)
+def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
+    start: Start, database: str, number: int, code: int
+) -> None:
+    training = start("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
+    training.await_epoch(3)
+    training.send(number)
+    assert training.end() == code
+    assert outcome(database) == ("KILLED", "interrupted")
+    assert "Traceback" not in training.err
+    (line,) = training.err.splitlines()
+    said, _, command = line.partition("; go on with: ")
+    epoch = int(said.removeprefix("stopped after epoch "))
+    assert epoch >= 3
+    assert checkpoint_epoch(training.run) in (epoch, epoch - 1)  # the journal is written first
+    assert recorded_epochs(training.run) == list(range(1, epoch + 1))
+    python, _, module, *words = shlex.split(command)
+    assert (python, module) == ("python", "pipeline.train")
+    again = start(*words)
+    assert again.end() == 0, again.err
+    assert outcome(database) == ("FINISHED", None)
+    assert recorded_steps(database, "train/loss") == list(range(1, 13))
+    assert leftovers(training.folder) == []
+
+
+def test_a_second_signal_ends_an_orderly_stop_at_once(
+    fork: Start, own_code: tuple[str, ...]
+) -> None:
+    training = fork(
+        *ENDLESS, *own_code, "tracking=none", "+callbacks.slow._target_=slow_parts.SlowEnd"
+    )
+    training.await_epoch(2)
+    training.send(signal.SIGINT)
+    training.await_file("paused")
+    signalled_at = time.monotonic()
+    training.send(signal.SIGINT)
+    assert training.end() == 130
+    assert time.monotonic() - signalled_at < 5
+    assert checkpoint_epoch(training.run) >= 2
+    assert training.err == ""
+
+
+def test_a_terminal_that_closes_may_say_so_more_than_once(
+    fork: Start, own_code: tuple[str, ...]
+) -> None:
+    training = fork(
+        *ENDLESS, *own_code, "tracking=none", "+callbacks.slow._target_=slow_parts.SlowEnd"
+    )
+    training.await_epoch(2)
+    training.send(signal.SIGHUP)
+    training.await_file("paused")
+    training.send(signal.SIGHUP)
+    training.send(signal.SIGHUP)
+    time.sleep(0.2)  # nothing happens, which no event tells
+    assert psutil.pid_exists(training.pid)
+    training.send(signal.SIGTERM)
+    assert training.end() == 143
+
+
+@pytest.mark.slow
+def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
+    start: Start, database: str
+) -> None:
+    words = ("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
+    training = start(*words)
+    training.await_epoch(3)
+    recorder = training.recorder()
+    training.send(signal.SIGKILL)
+    assert training.end() == -9
+    wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
+    assert outcome(database) == ("FAILED", "lost")
+    again = start("resume=last")
+    assert again.end() == 0, again.err
+    assert outcome(database) == ("FINISHED", None)
+    assert recorded_steps(database, "train/loss") == list(range(1, 13))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mended_by", ["reap", "the next start"])
+def test_a_run_killed_with_its_recorder_is_closed_later(
+    start: Start, database: str, mended_by: str
+) -> None:
+    training = start(*ENDLESS)
+    training.await_epoch(2)
+    recorder = training.recorder()
+    recorder.kill()
+    training.send(signal.SIGKILL)
+    training.end()
+    assert outcome(database) == ("RUNNING", None)
+    killed = only_run(database).info.run_id
+    if mended_by == "reap":
+        assert runs(["action=reap"]) == 0
+    else:
+        other = start("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking.experiment=next")
+        assert other.end() == 0, other.err
+    assert outcome(database) == ("FAILED", "lost")
+    assert only_run(database).info.run_id == killed
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
+def test_a_stop_while_the_data_are_read_leaves_nothing(
+    fork: Start, own_code: tuple[str, ...], number: int, code: int
+) -> None:
+    training = fork("model=mlp", "data=iris", SLOW_IRIS, *own_code, "tracking=none")
+    training.await_file("paused")
+    training.send(number)
+    assert training.end() == code
+    assert (training.out, training.err) == ("", "")
+    assert not (training.folder / "runs").exists()
+
+
+@pytest.mark.parametrize("hook", ["on_validation_end", "on_test_start", "on_sanity_check_start"])
+@pytest.mark.parametrize(("number", "code"), STOPS[:2])
+def test_a_stop_in_any_phase_of_lightnings_is_on_record(
+    fork: Start, own_code: tuple[str, ...], hook: str, number: int, code: int
+) -> None:
+    words = ["+callbacks.pause._target_=slow_parts.Pause", f"+callbacks.pause.hook={hook}"]
+    training = fork(
+        "model=mlp", "data=iris", "trainer.max_epochs=2", *words, *own_code, "tracking=none"
+    )
+    training.await_file("paused")
+    training.send(number)
+    assert training.end() == code
+    assert ending(training.run) == ("KILLED", "interrupted")
+    assert "Traceback" not in training.err
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_artifacts_are_sent_leaves_the_run_finished(
+    start: Start, database: str, own_code: tuple[str, ...]
+) -> None:
+    words = ["+callbacks.pause._target_=slow_parts.Pause", "+callbacks.pause.hook=on_test_end"]
+    training = start(
+        "model=mlp", "data=iris", "trainer.max_epochs=2", *words, *own_code, "verbose=0"
+    )
+    training.await_file("paused")
+    recorder = training.recorder()
+    recorder.suspend()
+    (training.folder / "go on").touch()
+    training.wait_until(lambda: ending(training.run), what="the end of training")
+    time.sleep(0.2)
+    training.send(signal.SIGTERM)
+    recorder.resume()
+    assert training.end() == 143
+    assert outcome(database) == ("FINISHED", None)
+
+
+@pytest.mark.parametrize(("number", "code"), STOPS)
+def test_a_stop_that_a_callback_swallows_holds_at_the_end_of_the_epoch(
+    fork: Start, own_code: tuple[str, ...], number: int, code: int
+) -> None:
+    words = ["+callbacks.swallow._target_=slow_parts.Swallow", *own_code, "tracking=none"]
+    training = fork(*ENDLESS, *words)
+    training.await_file("paused")
+    training.send(number)
+    assert training.end() == code
+    assert ending(training.run) == ("KILLED", "interrupted")
+    assert recorded_epochs(training.run) in ([1], [])  # Lightning itself minds a SIGTERM
+
+
+@pytest.mark.slow
+def test_a_stop_at_any_moment_gives_its_code_and_leaves_only_whole_files(fork: Start) -> None:
+    chance = random.Random(2)
+    for _ in range(12):
+        number, code = chance.choice(STOPS)
+        training = fork(*ENDLESS, "model.hidden=[600,600]", "tracking=none", "resume=auto")
+        training.wait_until(lambda: training.out, what="its first words")  # noqa: B023
+        time.sleep(chance.uniform(0, 0.6))
+        training.send(number)
+        assert training.end() == code, training.err
+        assert "Traceback" not in training.err
+        assert leftovers(training.folder) == []
+        for path in training.folder.rglob("*.ckpt"):
+            read_checkpoint(path)
+        for run in (training.folder / "runs").glob("*"):
+            assert ending(run) == ("KILLED", "interrupted")
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork: Start) -> None:
+    chance = random.Random(4)
+    words = ("model=mlp", "data=iris", "trainer.max_epochs=400", "tracking=none", "resume=auto")
+    epochs = [0]
+    for _ in range(20):
+        training = fork(*words, "model.hidden=[300,300]")
+        training.wait_until(lambda: training.out, what="its first words")  # noqa: B023
+        time.sleep(chance.uniform(0.05, 0.6))
+        training.send(signal.SIGKILL)
+        if training.end() == 0:
+            break
+        if (training.run / "checkpoints" / "last.ckpt").exists():
+            epochs.append(recorded_epochs(training.run)[-1])
+            assert checkpoint_epoch(training.run) >= epochs[-1] - 1
+            checkpoint_epoch(training.run, "best")
+    assert epochs == sorted(epochs)
+    last = fork(*words, "model.hidden=[300,300]")
+    assert last.end() == 0, last.err
+    assert recorded_epochs(last.run) == list(range(1, 401))
+
+
+def test_a_run_that_is_being_trained_is_not_gone_on_with(fork: Start, start: Start) -> None:
+    training = fork(*ENDLESS, "tracking=none")
+    training.await_epoch(1)
+    other = start("resume=last", prefix=("nice",))
+    assert other.end() == 3
+    assert other.err == (
+        f"error: {training.run.relative_to(training.folder)} is being trained at this moment by "
+        f"process {training.pid}; wait for its end, or stop it with: kill {training.pid}\n"
+    )
+    training.send(signal.SIGTERM)
+    assert training.end() == 143
+
+
+def test_one_line_and_no_traceback_is_what_a_stopped_reader_of_data_says(fork: Start) -> None:
+    lazy = ("data.memory_budget=0", "data.num_workers=2", "tracking=none")
+    training = fork(*ENDLESS, *lazy)
+    training.await_epoch(2)
+    for process in training.children():
+        process.send_signal(signal.SIGINT)  # a terminal sends it to all of them
+    training.send(signal.SIGINT)
+    assert training.end() == 130
+    assert list(lines_of(training.err, start="stopped after epoch")) == training.err.splitlines()
+    assert len(training.err.splitlines()) == 1
