@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from pydantic import BaseModel
 
 from pipeline.config.references import environment_kept, resolved
-from pipeline.config.secrets import HIDDEN, is_secret, redact
 from pipeline.config.targets import TARGET
 from pipeline.config.values import Unresolved, shown
+from pipeline.redaction import MASK, is_secret, redact
 
 FORMAT = 1
 Scalar = str | int | float | bool | None
@@ -87,7 +87,7 @@ def _without_secrets(value: Any, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     hidden = is_secret(key) and not value.startswith("${")
-    return HIDDEN if hidden else redact(value)
+    return MASK if hidden else redact(value)
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -56,7 +56,8 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if reference in (None, "", "null", NEWEST_UNFINISHED):
         return list(words)
     saved = Command.load(find_run(reference or "", Path(_value(words, "output") or "runs")))
-    given = {_key(word) for word in words}
+    # Who is trusted is said on the present command line, never by a file.
+    given = {"trust", "resume", *(_key(word) for word in words)}
     kept = [word for word in saved.overrides if _key(word) not in given]
     if saved.config_dir is None or any(word.startswith("--config-dir") for word in words):
         return [*kept, *words]

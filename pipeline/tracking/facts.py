@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.tracking.redaction import redact, redact_code, redact_value
+from pipeline.redaction import redact, redact_code, redact_value
 
 GIT_SECONDS = 2.0
 LONGEST_DIFF = 1 << 20

@@ -4,7 +4,7 @@ import os
 from typing import Literal
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
-from pipeline.tracking.redaction import redact
+from pipeline.redaction import redact
 from pipeline.tracking.uri import VARIABLE, sqlite_path
 
 FaultKind = Literal["down", "locked", "schema", "deleted", "refused", "broken", "unwritable"]

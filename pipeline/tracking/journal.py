@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFaultError
+from pipeline.redaction import redact, redact_value
 from pipeline.tracking.lease import own_lease
-from pipeline.tracking.redaction import redact, redact_value
 
 JOURNAL = "journal.jsonl"
 

@@ -7,11 +7,11 @@ from typing import Literal
 
 import filelock
 
+from pipeline.redaction import redact
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.fields import param_texts
 from pipeline.tracking.journal import JOURNAL, Event, Status, parse_line
 from pipeline.tracking.lease import Lease, alive, working
-from pipeline.tracking.redaction import redact
 from pipeline.tracking.state import STATE, State, read_state, write_state
 from pipeline.tracking.store import MAX_METRICS, PARENT_TAG, Point, Store
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.redaction import MASK, redact
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.redaction import MASK, redact
 from pipeline.tracking.replay import InUseError, Replay
 from pipeline.tracking.store import Store
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, did_you_mean
-from pipeline.tracking.redaction import redact
+from pipeline.redaction import redact
 
 DATABASE = "mlflow.db"
 VARIABLE = "MLFLOW_TRACKING_URI"

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.tracking.redaction import redact, redact_code, redact_value
+from pipeline.redaction import redact, redact_code, redact_value
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ _PLAIN = r"(?:[\w.-]*[_.-])?(?:password|passwd|secret|token|api_?key)"
 _NAME = rf"(?:{_PLAIN}|(?:[\w.-]*[_.-])?key)"
 _QUOTED = r"'[^'\n]*'|\"[^\"\n]*\""
 
+_PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s/@:]*):([^\s/]+)@")
 _USERINFO = re.compile(r"(?<=://)([^\s/@:]*)(:[^\s/@]*)?@")
 _ASSIGNED = re.compile(rf"(?i)(?<!\w)({_NAME}['\"]?[ \t]*[:=][ \t]*)({_QUOTED}|[^\s,&;'\"]+)")
 _OPTION = re.compile(rf"(?i)(?<!\S)(--?{_NAME}\s+)(\S+)")
@@ -22,15 +23,25 @@ _LINE = re.compile(
 )
 
 
+def has_password(text: str) -> bool:
+    """Say whether a URL in the text carries a password."""
+    return _PASSWORD_IN_URL.search(text) is not None
+
+
+def is_secret(key: str) -> bool:
+    """Say whether a key's own name, without its parents', tells that its value is a secret."""
+    return _WHOLE_NAME.fullmatch(key) is not None
+
+
 def redact(text: str) -> str:
     """Return `text` without passwords in URLs, `…_password=…` and values of secret variables."""
-    text = _ASSIGNED.sub(rf"\g<1>{MASK}", _without_known(text))
+    text = _ASSIGNED.sub(rf"\g<1>{MASK}", redact_known(text))
     return _OPTION.sub(rf"\g<1>{MASK}", text)
 
 
 def redact_code(text: str) -> str:
     """Return source code without secrets; names in it that only look like one stay readable."""
-    text = _LITERAL.sub(rf"\g<1>{MASK}", _without_known(text))
+    text = _LITERAL.sub(rf"\g<1>{MASK}", redact_known(text))
     return _LINE.sub(rf"\g<1>{MASK}", text)
 
 
@@ -41,7 +52,8 @@ def redact_value(name: str, value: object) -> object:
     return redact(value) if isinstance(value, str) else value
 
 
-def _without_known(text: str) -> str:
+def redact_known(text: str) -> str:
+    """Return `text` without passwords in URLs and values of secret variables."""
     text = _USERINFO.sub(_hide_userinfo, text)
     for value in _secret_values():
         text = text.replace(value, MASK)
