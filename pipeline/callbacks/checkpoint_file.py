@@ -47,7 +47,7 @@ def _require_whole(path: Path) -> None:
             broken = archive.testzip()
     except PermissionError as error:
         raise EnvironmentFaultError(f"{path} can't be read: no permission") from error
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except Exception as error:  # a damaged archive makes its reader raise almost anything
         size = path.stat().st_size
         raise ConfigError(
             f"{path} is no whole checkpoint ({size} bytes; empty, cut short or another kind of "
@@ -80,5 +80,15 @@ def write_problem(path: Path, error: Exception) -> str:
         free = f"{shutil.disk_usage(path.parent).free} bytes free"
     except OSError:
         free = "its folder is gone"
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    reason = _reason(error)
     return f"{path} can't be written ({reason}; {free}); make room or choose another output=FOLDER"
+
+
+def _reason(error: BaseException) -> str:
+    """Return the operating system's word for a failed write; torch wraps it in its own error."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = inner.__cause__ or inner.__context__
+    return str(error).splitlines()[0]

@@ -67,10 +67,11 @@ class Training:
         (run,) = (self.folder / "runs").iterdir()
         return run
 
-    def await_epoch(self, epoch: int) -> None:
-        """Wait for the line of a finished epoch."""
-        line = re.compile(rf"^ *{epoch}/\d+  ", re.MULTILINE)
-        self.wait_until(lambda: line.search(self.out), what=f"epoch {epoch}")
+    def await_epoch(self, epoch: int | None = None) -> None:
+        """Wait for the line of a finished epoch, of any by default."""
+        number = r"\d+" if epoch is None else epoch
+        line = re.compile(rf"^ *{number}/\d+  ", re.MULTILINE)
+        self.wait_until(lambda: line.search(self.out), what=f"epoch {epoch or ''}")
 
     def await_file(self, name: str) -> None:
         """Wait for a file in its current folder."""

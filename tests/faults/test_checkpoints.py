@@ -1,0 +1,231 @@
+"""Faults F6, F27 and F32: checkpoints that a kill, a change or a disk has come between."""
+
+import random
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from faults.conftest import Start
+from faults.processes import ending, events, recorded_epochs
+from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.errors import ConfigError
+
+Train = Callable[..., int]
+WORDS = ("model=mlp", "data=iris", "scheduler=none", "tracking=none", "verbose=0")
+
+
+def damage_by_truncation(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def damage_by_emptying(content: bytes) -> bytes:
+    return b""
+
+
+def damage_by_text(content: bytes) -> bytes:
+    return b"not a checkpoint\n" * 100
+
+
+def damage_by_one_bit(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+DAMAGES = [damage_by_truncation, damage_by_emptying, damage_by_text, damage_by_one_bit]
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with a run that was stopped after three of six epochs."""
+    from pipeline.train import main
+
+    output = tmp_path_factory.mktemp("stopped") / "runs"
+    words = [*WORDS, "trainer.max_epochs=3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(output.parent)
+        assert main(words) == 0
+    (journal,) = output.glob("*/journal.jsonl")
+    journal.write_text(
+        journal.read_text(encoding="utf-8").replace('"FINISHED"', '"KILLED"'), encoding="utf-8"
+    )
+    return output
+
+
+@pytest.fixture
+def run(stopped: Path, own_folder: Path) -> Path:
+    """That run, below `runs` in the current folder."""
+    shutil.copytree(stopped, own_folder / "runs")
+    (folder,) = (own_folder / "runs").iterdir()
+    return folder
+
+
+def resume(train: Train, which: str, *words: str) -> int:
+    return train(*WORDS, "trainer.max_epochs=6", f"resume={which}", *words)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_a_damaged_checkpoint_is_refused_and_the_older_whole_one_named(
+    train: Train,
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[bytes], bytes],
+) -> None:
+    last, best = run / "checkpoints" / "last.ckpt", run / "checkpoints" / "best.ckpt"
+    content = last.read_bytes()
+    last.unlink()  # the best epoch may be the same file
+    last.write_bytes(damage(content))
+    assert resume(train, str(run)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {last} is ")
+    assert line.endswith(f"; {best} is whole: resume=auto goes on from it")
+    assert resume(train, "auto") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {last.relative_to(Path.cwd())} is ")
+    assert line.endswith(f"; going on from {best.relative_to(Path.cwd())}")
+    assert read_checkpoint(last)["pipeline"]["epoch"] == 6
+    assert recorded_epochs(run) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_without_any_whole_checkpoint_is_refused(
+    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (run / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    assert resume(train, str(run)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "last.ckpt is no whole checkpoint (0 bytes; empty, cut short or another kind" in line
+
+
+def test_no_single_damaged_byte_is_read_as_other_weights(run: Path, tmp_path: Path) -> None:
+    path = run / "checkpoints" / "last.ckpt"
+    content = path.read_bytes()
+    weights = read_checkpoint(path)["state_dict"]
+    directory = content.rfind(b"PK\x01\x02", 0, len(content) - 3000)
+    chance = random.Random(0)
+    places = [*chance.sample(range(len(content)), 60)]
+    places += [*chance.sample(range(directory, len(content)), 60), *range(60)]
+    broken = tmp_path / "broken.ckpt"
+    for place in places:
+        changed = bytearray(content)
+        changed[place] ^= 1 << chance.randrange(8)
+        broken.write_bytes(changed)
+        try:
+            found = read_checkpoint(broken)["state_dict"]
+        except ConfigError:
+            continue
+        # A bit that no reader looks at, such as a date in the archive.
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[name], weights[name]) for name in weights)
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder on another file system than the one of temporary files."""
+    shared = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(dir=shared if shared.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_while_it_writes_large_checkpoints_each_file_is_whole(
+    fork: Start, memory: Path
+) -> None:
+    chance = random.Random(6)
+    words = ("model=mlp", "data=iris", "data.batch_size=128", "model.hidden=[2100,2100]")
+    words += (f"output={memory}/runs", "trainer.max_epochs=100000", "tracking=none", "resume=auto")
+    hits = 0
+    for kill in range(20):
+        training = fork(*words)
+        training.await_epoch()
+        (checkpoints,) = memory.glob("runs/*/checkpoints")
+        if kill % 2:  # many a random moment lies between two writes
+            training.wait_until(lambda: half_written(checkpoints), what="a write")  # noqa: B023
+        time.sleep(chance.uniform(0, 0.05 if kill % 2 else 1.0))
+        training.send(signal.SIGKILL)
+        assert training.end() == -9
+        hits += len(half_written(checkpoints))
+        assert {path.name for path in checkpoints.iterdir() if path.suffix != ".tmp"} == {
+            "last.ckpt",
+            "best.ckpt",
+        }
+        newest = recorded_epochs(checkpoints.parent)[-1]
+        assert read_checkpoint(checkpoints / "last.ckpt")["pipeline"]["epoch"] in (
+            newest,
+            newest - 1,
+        )
+        read_checkpoint(checkpoints / "best.ckpt")
+        assert (checkpoints / "last.ckpt").stat().st_size >= 50 * 10**6
+    assert hits >= 3, "too few kills have hit a write"
+    last = fork(*words)
+    last.await_epoch()
+    last.send(signal.SIGTERM)
+    assert last.end() == 143
+    assert half_written(checkpoints) == []
+
+
+def half_written(folder: Path) -> list[Path]:
+    return list(folder.glob(".*.tmp"))
+
+
+def test_a_new_start_removes_what_killed_runs_have_half_written(
+    train: Train, fork: Start, own_folder: Path
+) -> None:
+    training = fork("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=100000")
+    training.await_epoch(1)
+    half = training.run / "checkpoints" / f".last.ckpt.{2**22 + 1}.tmp"
+    half.write_bytes(b"half")
+    assert train(*WORDS, "trainer.max_epochs=1") == 0
+    assert half.exists()  # its run is alive: whose file it is can't be known
+    training.send(signal.SIGKILL)
+    training.end()
+    ours = half.with_name(f".last.ckpt.{training.pid}.tmp")
+    ours.write_bytes(b"half")
+    assert train(*WORDS, "trainer.max_epochs=1") == 0
+    assert not half.exists()
+    assert not ours.exists()
+
+
+def test_a_changed_learning_rate_is_refused_or_becomes_a_child_run(
+    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert resume(train, str(run), "optimizer.lr=0.5") == 2
+    assert capsys.readouterr().err == (
+        "error: optimizer.lr was 0.01 and is 0.5 now; put it back, or go on as a new child run "
+        "with resume_allow_change=true.\n"
+    )
+    assert len(list(run.parent.iterdir())) == 1
+    allowed = ("optimizer.lr=0.5", "resume_allow_change=true")
+    assert resume(train, str(run), *allowed) == 0
+    child = next(folder for folder in run.parent.iterdir() if folder != run)
+    assert events(child)[0]["params"]["optimizer.lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("model.hidden=[8]", "model.hidden was '[64, 128, 64]' and is '[8]' now; "),
+        ("data.split_seed=3", "data.split_seed was 0 and is 3 now; "),
+    ],
+)
+def test_a_changed_model_or_other_data_can_never_be_gone_on_with(
+    train: Train, run: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    assert resume(train, str(run), word, "resume_allow_change=true") == 2
+    ending = "a run with another model or other data is a new run.\n"
+    assert capsys.readouterr().err == f"error: {said}{ending}"
+    assert len(list(run.parent.iterdir())) == 1
+
+
+def test_free_keys_and_more_epochs_go_on_in_the_same_run(train: Train, run: Path) -> None:
+    free = ("tags={mood: good}", "trainer.accelerator=cpu", "data.num_workers=0", "name=other")
+    assert resume(train, str(run), *free) == 0
+    assert [folder.name for folder in run.parent.iterdir()] == [run.name]
+    assert recorded_epochs(run) == [1, 2, 3, 4, 5, 6]
+    assert ending(run) == ("FINISHED", None)
