@@ -1,0 +1,210 @@
+"""Faults F22 to F26: disks that are full, folders that may not be written, temporary folders."""
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import Start
+from faults.processes import ending, events, recorded_epochs
+from faults.stores import outcome
+from pipeline.callbacks.checkpoint_file import read_checkpoint
+
+Mount = Callable[..., Path]
+ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
+SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=2", "verbose=0")
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Mounts a file system in memory: `mount("disk", size="1m")`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    mounted: list[Path] = []
+
+    def call(name: str, **options: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        words = ",".join(f"{key}={value}" for key, value in options.items())
+        subprocess.run(["mount", "-t", "tmpfs", "-o", words, "tmpfs", folder], check=True)
+        mounted.append(folder)
+        return folder
+
+    yield call
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def make_read_only(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_whole_checkpoint(
+    fork: Start, mount: Mount
+) -> None:
+    disk = mount("disk", size="1m")
+    (disk / "ballast").write_bytes(bytes(380_000))  # one checkpoint fits, no second beside it
+    training = fork(*ENDLESS, f"output={disk}", "tracking=none")
+    assert training.end() == 3
+    (run,) = (path for path in disk.iterdir() if path.is_dir())
+    (line,) = training.err.splitlines()
+    said = re.fullmatch(
+        rf"error: {run}/checkpoints/last.ckpt can't be written \(No space left on device; "
+        r"(\d+) bytes free\); make room or choose another output=FOLDER",
+        line,
+    )
+    assert said, line
+    assert int(said[1]) < read_size(run)
+    assert ending(run) == ("FAILED", "error")
+    last = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert last["pipeline"]["epoch"] == recorded_epochs(run)[-1] - 1
+    assert not list(run.rglob("*.tmp"))
+
+
+def read_size(run: Path) -> int:
+    return (run / "checkpoints" / "last.ckpt").stat().st_size
+
+
+def test_a_disk_that_is_full_to_the_last_byte_is_one_line_and_leaves_no_run(
+    fork: Start, mount: Mount
+) -> None:
+    disk = mount("disk", size="1m")
+    with pytest.raises(OSError, match="No space left"):
+        (disk / "ballast").write_bytes(bytes(2**20 + 1))
+    training = fork(*ENDLESS, f"output={disk}", "tracking=none")
+    assert training.end() == 3
+    (line,) = training.err.splitlines()
+    assert line.startswith("error: ")
+    assert str(disk) in line
+    assert [path.name for path in disk.iterdir()] == ["ballast"]
+
+
+def test_a_disk_that_fills_up_in_mid_run_is_told_by_the_journal_too(
+    fork: Start, mount: Mount
+) -> None:
+    disk = mount("disk", size="4m")
+    training = fork(*ENDLESS, f"output={disk}", "tracking=none", "model.hidden=[4]")
+    training.await_epoch(1)
+    with pytest.raises(OSError, match="No space left"):
+        (disk / "ballast").write_bytes(bytes(2**22 + 1))
+    assert training.end() == 3
+    (line,) = training.err.splitlines()
+    assert line.startswith(f"error: {disk}") or line.startswith(f"error: '{disk}")
+    assert "No space left on device" in line
+    (run,) = (path for path in disk.iterdir() if path.is_dir())
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt")["pipeline"]["epoch"] >= 1
+    assert events(run)  # each line that is there is whole
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_the_tracking_database_costs_no_result(
+    start: Start, mount: Mount, empty_database: Path
+) -> None:
+    disk = mount("disk", size=f"{empty_database.stat().st_size + 450_000}")
+    database = disk / "mlflow.db"
+    shutil.copy(empty_database, database)
+    training = start(
+        "model=mlp", "data=iris", "trainer.max_epochs=600", f"tracking.uri=sqlite:///{database}"
+    )
+    assert training.end() == 0, training.err
+    (line,) = training.err.splitlines()
+    journal = training.run.relative_to(training.folder) / "journal.jsonl"
+    assert re.fullmatch(
+        rf"warning: the tracking database '{database}' can't be written; .*; "
+        rf"\d+ values wait in '{journal}'; "
+        "send them with: python -m pipeline.runs action=sync output=runs",
+        line,
+    ), line
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert recorded_epochs(training.run) == list(range(1, 601))
+    assert (training.run / "artifacts" / "test_predictions.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_database_that_has_no_room_for_its_tables_is_refused_at_the_start(
+    start: Start, mount: Mount
+) -> None:
+    disk = mount("disk", size="100k")
+    training = start(*SHORT, f"tracking.uri=sqlite:///{disk}/mlflow.db")
+    assert training.end() == 3
+    assert training.err.startswith(
+        f"error: the tracking database '{disk}/mlflow.db' can't be written"
+    )
+    assert len(training.err.splitlines()) == 1
+    assert not (training.folder / "runs").exists()
+
+
+def test_an_output_folder_on_a_read_only_disk_is_refused_before_training(
+    fork: Start, mount: Mount
+) -> None:
+    disk = mount("disk", size="1m")
+    make_read_only(disk)
+    training = fork(*SHORT, f"output={disk}/runs")
+    assert training.end() == 3
+    assert training.err == (
+        f"error: output='{disk}/runs' can't be written (Read-only file system); choose another: "
+        "output=FOLDER\n"
+    )
+    assert training.out == ""
+
+
+@pytest.mark.slow
+def test_a_user_without_permission_is_refused_before_training(
+    start: Start, own_folder: Path, unprivileged: Sequence[str]
+) -> None:
+    (own_folder / "runs").mkdir(mode=0o555)
+    training = start(*SHORT, "tracking=none", prefix=unprivileged)
+    assert training.end() == 3
+    assert training.err == (
+        "error: output='runs' can't be written (Permission denied); choose another: output=FOLDER\n"
+    )
+    assert list((own_folder / "runs").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_in_a_read_only_folder_a_run_works_with_its_places_elsewhere(
+    start: Start, own_folder: Path, tmp_path: Path, unprivileged: Sequence[str]
+) -> None:
+    own_folder.chmod(0o555)
+    refused = start(*SHORT, prefix=unprivileged)
+    assert refused.end() == 3
+    assert refused.err.splitlines() == [
+        "error: output='runs' can't be written (Permission denied); choose another: output=FOLDER",
+        f"error: the tracking database '{own_folder}/mlflow.db' can't be written (Permission "
+        "denied); record elsewhere with tracking.uri=sqlite:///FILE, or nowhere with tracking=none",
+    ]
+    uri = f"sqlite:///{tmp_path}/records/mlflow.db"
+    allowed = start(
+        *SHORT,
+        f"output={tmp_path}/runs",
+        f"tracking.uri={uri}",
+        prefix=unprivileged,
+        HOME=str(own_folder),
+    )
+    assert allowed.end() == 0, allowed.err
+    assert list(own_folder.iterdir()) == []
+    assert outcome(uri) == ("FINISHED", None)
+
+
+@pytest.mark.parametrize("state", ["missing", "full", "read-only"])
+def test_checkpoints_need_no_temporary_folder(
+    fork: Start, mount: Mount, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    disk = mount("temporary", size="4k")
+    if state == "full":
+        with pytest.raises(OSError, match="No space left"):
+            (disk / "ballast").write_bytes(bytes(2**13))
+    if state == "read-only":
+        make_read_only(disk)
+    monkeypatch.setenv("TMPDIR", f"{disk}/none" if state == "missing" else str(disk))
+    training = fork(*SHORT, "tracking=none")
+    assert training.end() == 0, training.err
+    assert training.err == ""
+    assert read_checkpoint(training.run / "checkpoints" / "last.ckpt")["pipeline"]["epoch"] == 2
