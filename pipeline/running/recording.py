@@ -26,6 +26,8 @@ from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.journal import Header, Journal, Status
+from pipeline.tracking.state import read_state
+from pipeline.tracking.uri import where_to_look
 
 LOG = "run.log"
 
@@ -47,6 +49,13 @@ class Record:
     uri: str
     run_id: str | None
     unsent: int = 0
+
+    @property
+    def where_to_look(self) -> tuple[str, ...]:
+        """What shows the run: a command, an address; empty where nothing is tracked."""
+        if self.run_id is None:
+            return ()
+        return where_to_look(self.uri, read_state(self.folder).experiment_id)
 
     @property
     def checkpoints(self) -> Path:
@@ -135,8 +144,6 @@ def _resolved(plan: Plan) -> dict[str, object]:
 def _parent_id(plan: Plan) -> str | None:
     if plan.start.parent is None:
         return None
-    from pipeline.tracking.state import read_state
-
     return read_state(plan.start.parent).run_id or None
 
 

@@ -57,8 +57,7 @@ class Result:
         epochs: Epochs trained.
         seconds: Time from the start of the command's work to its end.
         unsent: Values that the tracking server has not got yet.
-        experiment: MLflow's experiment that the run belongs to.
-        ui_command: Command that shows the run; `None` where nothing is tracked.
+        where_to_look: Command and address that show the runs; empty where nothing is tracked.
     """
 
     folder: Path
@@ -72,8 +71,7 @@ class Result:
     epochs: int
     seconds: float
     unsent: int
-    experiment: str
-    ui_command: str | None
+    where_to_look: tuple[str, ...]
 
 
 def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:

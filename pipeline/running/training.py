@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import Callback
 
 from pipeline.baselines import Baseline, linear, naive
+from pipeline.callbacks.adoption import ScheduleCatchesUp
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.callbacks.checkpoints import Checkpoints
 from pipeline.callbacks.progress import EpochBars, EpochLines
@@ -29,7 +30,6 @@ from pipeline.running.results import Result, TestPart, baseline_metrics, scores_
 from pipeline.terminal import shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.logger import JournalLogger
-from pipeline.tracking.uri import ui_command
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -63,13 +63,18 @@ class Session:
         self._checkpoints = Checkpoints(
             record.checkpoints,
             monitor=options.monitor if options.keep == "best" else None,
-            facts={"config": dict(plan.config), "schema": plan.prepared.schema.to_dict()},
+            facts={
+                "config": dict(plan.config),
+                "schema": plan.prepared.schema.to_dict(),
+                "data": plan.prepared.content_hash,
+            },
         )
         self._trainer: Trainer = build_trainer(
             options,
             plan.devices,
             callbacks=[*self._callbacks(), *self._progress()],
             logger=JournalLogger(record.journal),
+            adopts=plan.start.parent is not None,
         )
         self._fit_seconds = 0.0
 
@@ -105,8 +110,7 @@ class Session:
             epochs=self._trainer.current_epoch,
             seconds=perf_counter() - plan.started_at,
             unsent=0,
-            experiment=plan.options.tracking.experiment,
-            ui_command=None if record.run_id is None else ui_command(record.uri),
+            where_to_look=record.where_to_look,
         )
         self._write_artifacts(result, test)
         return result
@@ -114,6 +118,8 @@ class Session:
     def _callbacks(self) -> list[Callback]:
         options = self._plan.options
         own = [build_callback(target) for target in options.callbacks.values()]
+        if self._plan.start.parent is not None:
+            own.append(ScheduleCatchesUp())
         return [*own, EpochRecord(self._record.journal.epoch), self._checkpoints]
 
     def _progress(self) -> list[Callback]:

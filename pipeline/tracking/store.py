@@ -19,6 +19,8 @@ from pipeline.tracking.uri import sqlite_path
 FOLDER_TAG = "pipeline.folder"
 END_TAG = "end_reason"
 PARENT_TAG = "mlflow.parentRunId"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow's pages open on what it offers for language models, not on the runs."""
 MAX_METRICS = 1000
 MAX_FIELDS = 100
 LOCK_SECONDS = 60.0
@@ -154,7 +156,7 @@ class Store:
         path = sqlite_path(self.uri)
         location = None if path is None else _artifacts(path, name)
         try:
-            return str(self._client.create_experiment(name, artifact_location=location))
+            return str(self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

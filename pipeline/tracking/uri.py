@@ -50,13 +50,26 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in SERVERS
 
 
-def ui_command(uri: str) -> str:
-    """Return the command that shows the runs of a store, for the current folder."""
+def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
+    """Return what shows an experiment's runs: a command unless a server runs, and an address."""
     if is_server(uri):
-        return f"open {redact(uri)}"
+        return (page(redact(uri).rstrip("/"), experiment_id),)
+    return (ui_command(uri), page("http://127.0.0.1:5000", experiment_id))
+
+
+def ui_command(uri: str) -> str:
+    """Return the command that serves the runs of a database, for the current folder."""
     if sqlite_path(uri) == Path.cwd() / DATABASE and not _old_store_wins():
         return "mlflow ui"
     return f"mlflow ui --backend-store-uri {shlex.quote(redact(uri))}"
+
+
+def page(server: str, experiment_id: str) -> str:
+    """Return the address of the page that lists an experiment's runs.
+
+    Without its last part MLflow opens what it offers for language models.
+    """
+    return f"{server}/#/experiments/{experiment_id}?workflowType=machine_learning"
 
 
 def _old_store_wins() -> bool:
