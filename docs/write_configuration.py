@@ -1,0 +1,109 @@
+"""Writes `configuration.md` from the comments in `conf/`: `python docs/write_configuration.py`."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CONF = HERE.parent / "conf"
+PAGE = HERE / "configuration.md"
+
+GROUPS = {
+    "model": "the network",
+    "data": "the data set; what its rows go through is said by the shared keys of `data` above",
+    "optimizer": "how the weights move",
+    "scheduler": "how the learning rate moves",
+    "trainer": "the device, and all other arguments of Lightning's Trainer",
+    "callbacks": "callbacks of Lightning: `callbacks=ema` or `callbacks=[ema,early_stopping]`",
+    "tracking": "where runs are recorded",
+    "experiment": "whole, named runs; what is given on the command line still wins",
+    "debug": "short runs that look for a mistake; they are not recorded in MLflow",
+}
+INTRODUCTION = """\
+# Configuration
+
+A run is a tree of values. `python -m pipeline.train` starts from
+[`conf/train.yaml`](../conf/train.yaml) and puts one choice of each group into it; the command line
+has the last word:
+
+```sh
+python -m pipeline.train model=gru data=mnist1d optimizer=sgd optimizer.lr=0.1
+```
+
+`model=gru` chooses `conf/model/gru.yaml`; `optimizer.lr=0.1` replaces one value. `--cfg job` prints
+the tree that would run, `--help` lists groups and keys, and `-m model=lstm,gru` starts a run for
+each. `null` means "not given". A folder of your own with the same groups joins in by
+`--config-dir FOLDER`.
+
+This page is written from the comments of these files by `python docs/write_configuration.py`; a
+test compares the two.
+"""
+
+_LINE = re.compile(
+    r"^(?P<indent> *)(?P<key>[\w/]+):(?: (?P<value>[^#\s].*?))?(?: # (?P<words>.*))?$"
+)
+
+
+def page() -> str:
+    """Return the whole page."""
+    parts = [INTRODUCTION, "## Keys of every run\n", _table(CONF / "train.yaml")]
+    for group, words in GROUPS.items():
+        parts.append(f"## `{group}`: {words}\n")
+        parts += _choices(group)
+    parts += ["## Keys of `python -m pipeline.runs`\n", _table(CONF / "runs.yaml")]
+    return "\n".join(parts)
+
+
+def _choices(group: str) -> Iterator[str]:
+    files = sorted((CONF / group).glob("*.yaml"))
+    if group in ("experiment", "debug"):
+        rows = [f"| `{group}={file.stem}` | {_first_comment(file)} |" for file in files]
+        yield "\n".join(["| choice | what it is |", "|---|---|", *rows, ""])
+        return
+    for file in files:
+        yield f"### `{group}={file.stem}`\n\n{_first_comment(file)}\n"
+        is_global = "# @package _global_" in file.read_text(encoding="utf-8")
+        if table := _table(file, prefix="" if is_global else f"{group}."):
+            yield table
+
+
+def _first_comment(file: Path) -> str:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    top: list[str] = []
+    for line in lines:
+        if line.startswith("# @package"):
+            continue
+        if not line.startswith("#"):
+            break
+        top.append(line.removeprefix("#").strip())
+    return _escaped(" ".join(top))
+
+
+def _table(file: Path, *, prefix: str = "") -> str:
+    rows = [
+        f"| `{prefix}{key}` | {f'`{value}`' if value else ''} | {_escaped(words)} |"
+        for key, value, words in _keys(file)
+    ]
+    return "\n".join(["| key | value | meaning |", "|---|---|---|", *rows, ""]) if rows else ""
+
+
+def _keys(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield each key with its dots, its value as written and its comment."""
+    path: list[str] = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        match = _LINE.match(line)
+        if match is None:
+            continue
+        path = [*path[: len(match["indent"]) // 2], match["key"]]
+        is_group = match["value"] is None and not match["words"]
+        if path[0] in ("defaults", "hydra") or is_group or path[-1] == "_target_":
+            continue
+        yield ".".join(path), match["value"] or "", match["words"] or ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,122 @@
+"""The wheel: what is in it, and that it works from an empty folder without the repository."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("pipeline", "conf", "pyproject.toml", "README.md", "LICENSE")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel from a copy, so that nothing is left in the repository."""
+    copy, dist = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("dist")
+    for name in PARTS:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copy / name)
+    options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(dist)]
+    called([sys.executable, "-m", "pip", "wheel", *options, str(copy)], cwd=copy)
+    (built,) = dist.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel in an environment that sees the dependencies, but not the repository."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=True)
+    paths = {"base": str(folder), "platbase": str(folder)}
+    site = Path(sysconfig.get_path("purelib", scheme="venv", vars=paths))
+    # A folder that a .pth file names is searched, but the .pth files in it are not read: those of
+    # an editable install would lead to the repository.
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    python = folder / "bin" / "python"
+    options = ["--no-deps", "--no-index", "--ignore-installed"]
+    called([str(python), "-m", "pip", "install", *options, str(wheel)], cwd=folder)
+    return folder / "bin"
+
+
+def called(words: list[str], *, cwd: Path) -> str:
+    """Return what a command printed; fail with its errors if it fails."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    ended = subprocess.run(
+        words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def shipped(folder: Path) -> Iterator[str]:
+    """Yield the files of a folder of the repository that must reach the user."""
+    for path in folder.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path.relative_to(folder).as_posix()
+
+
+def test_the_wheel_holds_all_code_configuration_and_data_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    code = {f"pipeline/{name}" for name in shipped(ROOT / "pipeline")}
+    configuration = {f"pipeline/conf/{name}" for name in shipped(ROOT / "conf")}
+    assert names == code | configuration
+
+
+def test_the_installed_package_is_the_wheels_and_not_the_repositorys(
+    scripts: Path, own_folder: Path
+) -> None:
+    code = "import pipeline.paths as paths; print(paths.__file__, paths.conf_folder())"
+    printed = called([str(scripts / "python"), "-c", code], cwd=own_folder)
+    assert [str(scripts.parent) in word for word in printed.split()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("python -m pipeline.train --help", "Train one network once"),
+        ("python -m pipeline.train model=lstm --cfg job", "_target_: pipeline.networks.recurrent"),
+        ("python -m pipeline.runs", "no runs below output='runs'"),
+        ("python -m pipeline", "python -m pipeline.train model=lstm"),
+        ("pipeline-train -sc install=bash", "complete -o nospace -o default -F"),
+        ("pipeline-runs --help", "Look after the runs"),
+    ],
+    ids=lambda words: words,
+)
+def test_a_question_to_the_installed_command_is_answered_and_nothing_created(
+    scripts: Path, own_folder: Path, words: str, expected: str
+) -> None:
+    program, *rest = words.split()
+    assert expected in called([str(scripts / program), *rest], cwd=own_folder)
+    assert list(own_folder.iterdir()) == []
+
+
+def test_the_installed_command_trains_and_records_in_the_current_folder(
+    scripts: Path, own_folder: Path
+) -> None:
+    words = ["model=mlp", "data=iris", "trainer.max_epochs=1"]
+    printed = called([str(scripts / "pipeline-train"), *words], cwd=own_folder)
+    assert "see it  mlflow ui" in printed
+    assert {"mlflow.db", "runs"} <= {path.name for path in own_folder.iterdir()}
+
+
+def test_the_installed_command_trains_several_models_in_one_call(
+    scripts: Path, own_folder: Path
+) -> None:
+    words = ["-m", "model=mlp,cnn1d", "data=wine", "trainer.max_epochs=1", "tracking=none"]
+    called([str(scripts / "pipeline-train"), *words], cwd=own_folder)
+    names = sorted(path.name.split("-", 2)[2] for path in (own_folder / "runs").iterdir())
+    assert [name.rpartition("-")[0] for name in names] == ["cnn1d-wine", "mlp-wine"]
+    assert {path.name for path in own_folder.iterdir()} == {"runs"}
