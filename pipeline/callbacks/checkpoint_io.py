@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from pipeline.callbacks.adoption import adopted
 from pipeline.callbacks.checkpoint_file import read_checkpoint, write_problem
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import replace_file
@@ -16,7 +17,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's own writer copies over the target from the temporary folder, and finishes without
     a word where it may not write.
+
+    Args:
+        adopts: Whether what is read is another run's, of which only weights and epochs are taken.
     """
+
+    def __init__(self, *, adopts: bool = False) -> None:
+        super().__init__()
+        self._adopts = adopts
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
@@ -41,4 +49,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint of ours, whatever the caller says about `weights_only`."""
         del weights_only
-        return read_checkpoint(Path(path), map_location=map_location)
+        content = read_checkpoint(Path(path), map_location=map_location)
+        return adopted(content) if self._adopts else content

@@ -58,10 +58,11 @@ class Checkpoints(Checkpoint):
 
         Building the network and restoring its weights has drawn numbers since.
         """
-        del trainer, pl_module
+        del pl_module
         if self._states is not None:
             restore_generators(self._states)
             self._states = None
+            self._mend_best(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoint, after validation and all that was logged.
@@ -76,6 +77,12 @@ class Checkpoints(Checkpoint):
         if is_best and trainer.is_global_zero:
             _link(self.last_path, self.best_path)
         stop.check()
+
+    def _mend_best(self, trainer: pl.Trainer) -> None:
+        """Let the best checkpoint be the newest where a kill came between writing the two."""
+        goes_on_from_last = str(trainer.ckpt_path) == str(self.last_path)
+        if goes_on_from_last and self.best_epoch == trainer.current_epoch:
+            _link(self.last_path, self.best_path)
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
         if self._monitor is None or self._monitor not in trainer.callback_metrics:

@@ -64,6 +64,7 @@ class Task(pl.LightningModule):
         self._clipper = Clipper()
         self._training_loss = EpochMean()
         self._outputs = EpochOutputs()
+        self._lr = 0.0
         self._epoch_started_at = 0.0
         self._clipped: list[nn.Parameter] = []
         self.test_outputs: tuple[Tensor, Tensor] | None = None
@@ -130,6 +131,7 @@ class Task(pl.LightningModule):
         """Clip as asked for, and record the gradients' norm whether or not it acts."""
         if not self._clipped:
             self._clipped = [p for group in optimizer.param_groups for p in group["params"]]
+        self._lr = optimizer.param_groups[0]["lr"]
         algorithm: Literal["norm", "value"] = (
             "value" if gradient_clip_algorithm == "value" else "norm"
         )
@@ -150,7 +152,7 @@ class Task(pl.LightningModule):
         """
         values = {"train/loss": self._training_loss.compute(), **self._clipper.compute()}
         self._require_finite("train/loss", values["train/loss"])
-        values["lr"] = torch.tensor(self.trainer.optimizers[0].param_groups[0]["lr"])
+        values["lr"] = torch.tensor(self._lr)  # of the last step: the schedule has moved since
         values["time/epoch"] = torch.tensor(perf_counter() - self._epoch_started_at)
         self._publish(values)
         self._step_plateau()

@@ -89,9 +89,22 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
 
 
 def build_trainer(
-    options: RunConfig, devices: Devices, *, callbacks: Sequence[Callback], logger: Logger
+    options: RunConfig,
+    devices: Devices,
+    *,
+    callbacks: Sequence[Callback],
+    logger: Logger,
+    adopts: bool,
 ) -> Trainer:
-    """Build Lightning's Trainer from the options under its own names."""
+    """Build Lightning's Trainer from the options under its own names.
+
+    Args:
+        options: The run's.
+        devices: What it trains on.
+        callbacks: In the order in which they are called.
+        logger: Takes what Lightning logs.
+        adopts: Whether the checkpoint to begin with is another run's.
+    """
     from pytorch_lightning import Trainer
 
     from pipeline.callbacks.checkpoint_io import AtomicCheckpointIO
@@ -104,7 +117,7 @@ def build_trainer(
         devices=devices.devices,
         logger=logger,
         callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(adopts=adopts)],
         profiler=options.trainer.profiler or NoProfiler(),
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -15,6 +15,7 @@ from pipeline.devices import Devices, choose, require_one_process, threads
 from pipeline.networks.summary import LayerRow, layer_table
 from pipeline.running.assembly import build_network, build_source, seed_generators
 from pipeline.running.continuing import Command
+from pipeline.running.fitting import require_fitting
 from pipeline.running.limits import Rows, extent
 from pipeline.running.monitors import require_logged, without_validation
 from pipeline.running.resuming import Start, find_start
@@ -66,6 +67,8 @@ def make_plan(
     torch.set_num_threads(1)
     seed_generators(options.seed)
     network = build_network(options, prepared)
+    if start.saved is not None:
+        require_fitting(start.saved, network, prepared)
     layers = tuple(layer_table(network, prepared.schema.input_shape))
     options = _resolve(options, prepared, layers, devices)
     torch.set_num_threads(options.trainer.threads or 1)

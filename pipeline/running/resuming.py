@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.options import RunConfig
 from pipeline.config.record import resume_problems
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import remove_leftovers
+from pipeline.running.fitting import Saved
 from pipeline.running.leftovers import live_trainer_of
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import read_events
@@ -24,16 +26,21 @@ class Start:
     Args:
         folder: The run to go on with in place; `None` = a new run.
         parent: The run that a new one with another config comes from; `None` = no such run.
-        checkpoint: Weights and states to begin with; `None` = fresh ones.
+        saved: The checkpoint to begin with; `None` = fresh weights.
         notes: Lines worth telling.
         warnings: Lines that nobody may miss.
     """
 
     folder: Path | None = None
     parent: Path | None = None
-    checkpoint: Path | None = None
+    saved: Saved | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Weights and states to begin with; `None` = fresh ones."""
+        return None if self.saved is None else self.saved.path
 
 
 def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
@@ -79,15 +86,45 @@ def _go_on(
 ) -> Start:
     _refuse_live(folder)
     remove_leftovers(folder / CHECKPOINTS)
-    checkpoint, content, warnings = _newest_good(folder, skip_damaged=skip_damaged)
-    refused, changes = resume_problems(content["pipeline"]["config"], config)
+    path, content, warnings = _newest_good(folder, skip_damaged=skip_damaged)
+    saved = Saved.of(path, content)
+    notes = _written_elsewhere(saved)
+    refused, changes = resume_problems(saved.facts["config"], config)
     if refused:
         raise ConfigError(*refused)
-    if not changes:
-        return Start(folder=folder, checkpoint=checkpoint, warnings=warnings)
-    if not options.resume_allow_change:
+    if changes and not options.resume_allow_change:
         raise ConfigError(*changes)
-    return Start(parent=folder, checkpoint=checkpoint, warnings=warnings)
+    if changes:
+        _require_more_epochs(saved, options)
+        return Start(parent=folder, saved=saved, notes=notes, warnings=warnings)
+    if _is_finished(folder):
+        _require_longer(saved, options, folder)
+    return Start(folder=folder, saved=saved, notes=notes, warnings=warnings)
+
+
+def _written_elsewhere(saved: Saved) -> tuple[str, ...]:
+    version = saved.facts.get("version")
+    if version == __version__:
+        return ()
+    return (f"{saved.path} was written by pipeline {version}; this is {__version__}",)
+
+
+def _require_more_epochs(saved: Saved, options: RunConfig) -> None:
+    epoch, epochs = saved.facts["epoch"], options.trainer.max_epochs
+    if epoch >= epochs:
+        raise ConfigError(
+            f"{saved.path} has {epoch} epochs behind it and trainer.max_epochs={epochs} leaves "
+            f"none; give more, such as trainer.max_epochs={epoch + epochs}."
+        )
+
+
+def _require_longer(saved: Saved, options: RunConfig, folder: Path) -> None:
+    epochs = saved.facts["config"]["trainer"]["max_epochs"]
+    if options.trainer.max_epochs <= epochs:
+        raise ConfigError(
+            f"{folder} has finished; go on with more epochs, such as "
+            f"trainer.max_epochs={2 * epochs}, or with another config and resume_allow_change=true."
+        )
 
 
 def _refuse_live(folder: Path) -> None:

@@ -1,0 +1,229 @@
+"""A run that was killed and gone on with ends as one that never was."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from faults.processes import Training
+from mlflow import MlflowClient
+from records import checkpoint, epochs, events, only_run
+
+Start = Callable[..., Training]
+
+KILLER = '''
+import os
+import signal
+from pytorch_lightning import Callback
+
+class Killer(Callback):
+    """Kills its own process the n-th time that a hook is called, as the environment says."""
+
+    def __init__(self):
+        self.hook, _, count = os.environ.get("KILL_AT", "").partition(":")
+        self.left = int(count or 0)
+
+    def _called(self, hook):
+        if hook == self.hook:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_train_batch_end(self, *_):
+        self._called("on_train_batch_end")
+
+    def on_validation_epoch_end(self, *_):
+        self._called("on_validation_epoch_end")
+
+    def on_train_epoch_end(self, *_):
+        self._called("on_train_epoch_end")
+
+    def on_save_checkpoint(self, *_):
+        self._called("on_save_checkpoint")
+
+    def on_train_epoch_start(self, *_):
+        self._called("on_train_epoch_start")
+'''
+
+RUN = (
+    "data=iris",
+    "data.batch_size=16",
+    "trainer.max_epochs=6",
+    "verbose=2",
+    "trust=[killer]",
+    "+callbacks.killer._target_=killer.Killer",
+)
+"""Six batches an epoch, the last of ten rows."""
+NETWORK = ("model=mlp", "model.norm=batch", "model.dropout=0.3", "model.hidden=[16,16]")
+STOPPING = (
+    "callbacks=[early_stopping,ema]",
+    "callbacks.ema.decay=0.9",
+    "callbacks.early_stopping.patience=4",
+)
+
+
+@pytest.fixture(autouse=True)
+def killer(own_folder: Path) -> None:
+    (own_folder / "killer.py").write_text(KILLER, encoding="utf-8")
+
+
+def finished(start: Start, *words: str) -> None:
+    training = start(*words)
+    assert training.end() == 0, training.err
+
+
+def killed(start: Start, monkeypatch: pytest.MonkeyPatch, moment: str, *words: str) -> Path:
+    """Start a run that kills itself, and return its folder."""
+    monkeypatch.setenv("KILL_AT", moment)
+    training = start(*words)
+    assert training.end() == -signal.SIGKILL, training.err
+    monkeypatch.delenv("KILL_AT")
+    output = next(word.partition("=")[2] for word in words if word.startswith("output="))
+    return only_run(Path(output))
+
+
+def assert_same(found: Any, expected: Any, where: str = "") -> None:
+    """Compare nested values to the last bit, and name the place of a difference."""
+    assert type(found) is type(expected), where
+    if isinstance(found, dict):
+        assert found.keys() == expected.keys(), where
+        for key in found:
+            assert_same(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(found, list | tuple):
+        assert len(found) == len(expected), where
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, f"{where}[{index}]")
+    elif isinstance(found, torch.Tensor):
+        assert torch.equal(found, expected), where
+    else:
+        assert found == expected, where
+
+
+def assert_ends_alike(resumed: Path, whole: Path) -> None:
+    """Compare all that two runs leave but times and folders."""
+    names = sorted(path.stem for path in (whole / "checkpoints").iterdir())
+    assert sorted(path.stem for path in (resumed / "checkpoints").iterdir()) == names
+    for name in names:
+        found, expected = checkpoint(resumed, name), checkpoint(whole, name)
+        for content in (found, expected):
+            for key in ("output", "resume"):
+                del content["pipeline"]["config"][key]
+            del content["loops"]  # counts of starts, which may differ
+        assert_same(found, expected, name)
+    assert epochs(resumed) == epochs(whole)
+    test = "artifacts/test_predictions.csv"
+    assert (resumed / test).read_bytes() == (whole / test).read_bytes()
+
+
+def test_a_killed_run_ends_to_the_last_bit_as_one_that_never_was(
+    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*RUN, *NETWORK, *STOPPING, "tracking=none")
+    finished(fork, *words, "output=whole")
+    run = killed(fork, monkeypatch, "on_train_batch_end:15", *words, "output=runs")
+    assert list(epochs(run)) == [1, 2]
+    finished(fork, f"resume={run}", "trust=[killer]")
+    assert_ends_alike(run, only_run(own_folder / "whole"))
+
+
+MOMENTS = (
+    "on_train_batch_end:9",
+    "on_train_epoch_start:3",
+    "on_validation_epoch_end:3",
+    "on_train_epoch_end:4",
+    "on_save_checkpoint:5",
+)
+SETTINGS = {
+    "adam cosine": (*NETWORK, *STOPPING, "optimizer=adam", "scheduler=cosine"),
+    "sgd onecycle": (*NETWORK, *STOPPING, "optimizer=sgd", "scheduler=onecycle"),
+    "adam plateau": (*NETWORK, "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.1"),
+    "sgd none": (*NETWORK, *STOPPING, "optimizer=sgd", "scheduler=none"),
+    "adamw step, by step": (
+        *NETWORK,
+        "optimizer=adamw",
+        "scheduler=step",
+        "scheduler.step_size=4",
+        "scheduler.interval=step",
+    ),
+    "accumulated": (*NETWORK, *STOPPING, "trainer.accumulate_grad_batches=2"),
+    "read lazily": (*NETWORK, *STOPPING, "data.memory_budget=0"),
+    "recurrent": ("data=synthetic_control", "data.batch_size=64", "model=gru", "model.hidden=8"),
+    "validated now and then": (*NETWORK, *STOPPING, "trainer.check_val_every_n_epoch=2"),
+    "the last weights": (*NETWORK, "callbacks=ema", "data.validation=0"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_kind_of_run_killed_at_any_moment_ends_as_one_that_never_was(
+    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    given = SETTINGS[setting]
+    keys = {word.partition("=")[0] for word in given}
+    words = (*(word for word in RUN if word.partition("=")[0] not in keys), *given)
+    words = (*words, "tracking=none")
+    finished(fork, *words, "output=whole")
+    whole = only_run(own_folder / "whole")
+    for number, moment in enumerate(MOMENTS):
+        run = killed(fork, monkeypatch, moment, *words, f"output=killed{number}")
+        finished(fork, f"resume={run}", "trust=[killer]")
+        assert_ends_alike(run, whole)
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_at_random_moments_ends_as_one_that_never_was(
+    fork: Start, own_folder: Path
+) -> None:
+    words = (*RUN, *NETWORK, *STOPPING, "tracking=none")
+    words = (*words, "trainer.max_epochs=60", "callbacks.early_stopping.patience=60")
+    words = tuple(word for word in words if word != "trainer.max_epochs=6")
+    words = tuple(word for word in words if word != "callbacks.early_stopping.patience=4")
+    finished(fork, *words, "output=whole")
+    moments = random.Random(0)
+    training = fork(*words, "output=runs")
+    for _ in range(6):
+        time.sleep(0.5 + moments.random())
+        training.send(signal.SIGKILL)
+        if training.end() == 0:
+            break
+        training = fork(*words, "output=runs", "resume=auto")
+    assert training.end() == 0, training.err
+    assert_ends_alike(only_run(own_folder / "runs"), only_run(own_folder / "whole"))
+
+
+def points(folder: Path, run: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every point of every metric that MLflow has of a run."""
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    (stored,) = (one for one in found if one.data.tags["pipeline.folder"] == run.name)
+    return {
+        key: [(p.step, p.value) for p in client.get_metric_history(stored.info.run_id, key)]
+        for key in stored.data.metrics
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["on_train_batch_end:15", "on_save_checkpoint:4"])
+def test_the_history_in_mlflow_has_every_step_of_a_resumed_run_once(
+    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    words = (*RUN, *NETWORK, *STOPPING)
+    finished(fork, *words, "output=whole")
+    run = killed(fork, monkeypatch, moment, *words, "output=runs")
+    finished(fork, f"resume={run}", "trust=[killer]")
+    found, expected = (points(own_folder, one) for one in (run, only_run(own_folder / "whole")))
+    assert found.keys() == expected.keys()
+    for key, values in expected.items():
+        if key.startswith("time/"):
+            assert [step for step, _ in found[key]] == [step for step, _ in values], key
+        else:
+            assert found[key] == values, key
+    assert [step for step, _ in found["val/loss"]] == [1, 2, 3, 4, 5, 6]
+    statuses = [event["status"] for event in events(run) if event["event"] == "end"]
+    assert statuses == ["FINISHED"]
