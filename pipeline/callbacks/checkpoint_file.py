@@ -69,7 +69,16 @@ def _require_ours(path: Path, content: object) -> None:
             f"{path} has format {ours.get('format')!r}, written by pipeline "
             f"{ours.get('version', 'of an unknown version')}; this version reads format {FORMAT}"
         )
-    for name, tensor in content["state_dict"].items():
+    missing = [key for key in ("config", "schema", "epoch") if key not in ours]
+    weights = content.get("state_dict")
+    if missing or not isinstance(weights, Mapping):
+        what = f"no {missing[0]}" if missing else "no weights"
+        raise ConfigError(f"{path} is no whole checkpoint: it holds {what}")
+    _require_numbers(path, weights)
+
+
+def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
+    for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ConfigError(f"{path} holds weights that are no numbers in {name}")
 
