@@ -1,0 +1,44 @@
+"""Who may import whom: the table of docs/architecture.md, held by import-linter."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def contracts() -> list[dict[str, list[str]]]:
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found: list[dict[str, list[str]]] = content["tool"]["importlinter"]["contracts"]
+    return found
+
+
+def test_every_file_imports_only_from_rows_above_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+def test_the_rows_of_the_architecture_are_those_that_are_held(
+    contracts: list[dict[str, list[str]]],
+) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| (.+?) \|", text, re.MULTILINE)
+    told = [set(re.findall(r"`(\w+?)(?:\.py|/)`", row)) for row in rows]
+    held = [set(layer.split(" : ")) for layer in reversed(contracts[0]["layers"])]
+    assert told == held
+
+
+def test_every_part_of_the_program_stands_in_one_row(
+    contracts: list[dict[str, list[str]]],
+) -> None:
+    package = ROOT / "pipeline"
+    there = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    there |= {path.parent.name for path in package.glob("*/__init__.py")}
+    assert {name for layer in contracts[0]["layers"] for name in layer.split(" : ")} == there
