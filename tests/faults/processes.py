@@ -18,9 +18,14 @@ import psutil
 FORKS = Path(__file__).with_name("forks.py")
 
 
+def crowding() -> float:
+    """How many processes want each core, 1 or more: what takes longer by as much."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def patience() -> float:
-    """Seconds to wait for anything: longer where more processes than cores want to run."""
-    return 90.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    """Seconds to wait for anything."""
+    return 90.0 * crowding()
 
 
 def wait_until(happened: Callable[[], object], *, what: str) -> None:

@@ -54,3 +54,21 @@ class Swallow(Callback):
                 pause()
             except BaseException:
                 return
+
+
+class ClockStep(Callback):
+    """Lets the clock of this process step in the second epoch.
+
+    Args:
+        hours: How far; negative = back.
+    """
+
+    def __init__(self, hours: int) -> None:
+        self._seconds = 3600 * hours
+
+    def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+        """Step."""
+        if trainer.current_epoch == 1:
+            seconds, wall, wall_ns = self._seconds, time.time, time.time_ns
+            time.time = lambda: wall() + seconds
+            time.time_ns = lambda: wall_ns() + seconds * 10**9

@@ -1,0 +1,216 @@
+"""Faults F14, F15, F18 to F21 and F35: a store that is down, silent, locked or new; a clock."""
+
+import re
+import shlex
+import socket
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.tracking import MlflowClient
+
+from faults.conftest import Start
+from faults.processes import crowding, ending, events, recorded_epochs, wait_until
+from faults.stores import TrackingServer, free_port, only_run, outcome, recorded_steps
+from pipeline.runs import main as runs
+
+SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=3")
+PAUSED = ("+callbacks.pause._target_=slow_parts.Pause", "+callbacks.pause.hook=on_train_end")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_at_the_start_names_itself_and_what_still_works(
+    start: Start,
+) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    began_at, seconds = time.monotonic(), 10 * crowding()
+    training = start(*SHORT, f"tracking.uri={uri}", "verbose=0")
+    assert training.end() == 3
+    assert time.monotonic() - began_at < seconds
+    assert training.err == (
+        f"error: the tracking server {uri} does not answer (connection refused); start it, or "
+        "record here with tracking=local\n"
+    )
+    assert not (training.folder / "runs").exists()
+
+
+@pytest.mark.slow
+def test_without_a_required_server_the_run_is_sent_when_it_is_there(
+    start: Start, server: TrackingServer
+) -> None:
+    training = start(*SHORT, f"tracking.uri={server.uri}", "tracking.required=false", "verbose=0")
+    assert training.end() == 0, training.err
+    first, last = training.err.splitlines()
+    assert first.startswith(f"warning: the tracking server {server.uri} does not answer")
+    assert "values wait in 'runs/" in last
+    server.start()
+    send_as_printed(last)
+    assert outcome(server.uri) == ("FINISHED", None)
+    assert recorded_steps(server.uri, "train/loss") == [1, 2, 3]
+
+
+def send_as_printed(line: str) -> None:
+    """Type the command at the end of a warning."""
+    command = line.partition("send them with: ")[2]
+    python, _, module, *words = shlex.split(command)
+    assert (python, module) == ("python", "pipeline.runs")
+    assert runs(words) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent_by", ["the command", "the next start"])
+def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
+    start: Start, server: TrackingServer, own_code: tuple[str, ...], sent_by: str
+) -> None:
+    server.start()
+    training = start(
+        *SHORT, f"tracking.uri={server.uri}", "verbose=0", "callbacks=[]", *PAUSED, *own_code
+    )
+    training.await_file("paused")
+    wait_until(lambda: recorded_steps(server.uri, "train/loss"), what="the first values")
+    server.kill()
+    (training.folder / "go on").touch()
+    assert training.end() == 0, training.err
+    (line,) = training.err.splitlines()
+    finished = training.run
+    journal = finished.relative_to(training.folder) / "journal.jsonl"
+    assert re.fullmatch(
+        rf"warning: the tracking server {server.uri} does not answer \(.*\); .*; \d+ values wait "
+        rf"in '{journal}'; send them with: python -m pipeline.runs action=sync output=runs",
+        line,
+    ), line
+    server.start()
+    assert outcome(server.uri) == ("RUNNING", None)
+    interrupted = only_run(server.uri).info.run_id
+    if sent_by == "the command":
+        send_as_printed(line)
+        assert runs(["action=sync"]) == 0
+    else:
+        words = (f"tracking.uri={server.uri}", "tracking.experiment=next", "verbose=0")
+        other = start(*SHORT, *words)
+        assert other.end() == 0, other.err
+    run = only_run(server.uri)
+    assert run.info.run_id == interrupted
+    assert outcome(server.uri) == ("FINISHED", None)
+    for key in ("train/loss", "val/f1"):
+        assert recorded_steps(server.uri, key) == [1, 2, 3]
+    assert run.data.metrics["test/f1"] == pytest.approx(final_values(finished)["test/f1"])
+    names = {item.path for item in MlflowClient(server.uri).list_artifacts(interrupted)}
+    assert "test_predictions.csv" in names
+
+
+def final_values(run: Path) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for event in events(run):
+        values |= event.get("values", {})
+    return values
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_silent_in_mid_run_holds_up_neither_training_nor_its_end(
+    start: Start, server: TrackingServer, own_code: tuple[str, ...]
+) -> None:
+    server.start()
+    training = start(*SHORT, f"tracking.uri={server.uri}", "verbose=0", *PAUSED, *own_code)
+    training.await_file("paused")
+    server.silence()
+    (training.folder / "go on").touch()
+    went_on_at, seconds = time.monotonic(), 30 * crowding()
+    assert training.end() == 0, training.err
+    assert time.monotonic() - went_on_at < seconds
+    assert ending(training.run) == ("FINISHED", None)
+    (line,) = training.err.splitlines()
+    assert line.startswith(f"warning: the tracking server {server.uri} does not answer")
+    server.wake()
+    send_as_printed(line)
+    assert outcome(server.uri) == ("FINISHED", None)
+    assert recorded_steps(server.uri, "train/loss") == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_at_the_start_is_waited_for_briefly(start: Start) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        training = start(*SHORT, f"tracking.uri={uri}", "verbose=0")
+        assert training.end() == 3
+    assert training.err.startswith(f"error: the tracking server {uri}")
+    assert len(training.err.splitlines()) == 1
+    assert not (training.folder / "runs").exists()
+
+
+@pytest.mark.slow
+def test_three_starts_share_one_new_database(start: Start, own_folder: Path) -> None:
+    for attempt in range(2):
+        experiment = f"tracking.uri=sqlite:///{own_folder}/{attempt}.db"
+        together = [start(*SHORT, experiment, "verbose=0") for _ in range(3)]
+        assert [training.end() for training in together] == [0, 0, 0], [t.err for t in together]
+        client = MlflowClient(f"sqlite:///{own_folder}/{attempt}.db")
+        found = client.get_experiment_by_name("pipeline")
+        assert found is not None
+        assert [run.info.status for run in client.search_runs([found.experiment_id])] == [
+            "FINISHED"
+        ] * 3
+
+
+@pytest.mark.slow
+def test_a_database_locked_for_twenty_seconds_is_waited_for(start: Start, database: str) -> None:
+    with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        training = start(*SHORT)
+        threading.Event().wait(20)
+        assert psutil.pid_exists(training.pid)
+        other.execute("COMMIT")
+    assert training.end() == 0, training.err
+    assert training.err == ""
+    assert outcome(database) == ("FINISHED", None)
+
+
+@pytest.mark.slow
+def test_a_database_locked_for_longer_is_named(start: Start, database: str) -> None:
+    with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        training = start(*SHORT, "verbose=0")
+        assert training.end() == 3
+    assert training.err == (
+        f"error: the tracking database '{training.folder}/mlflow.db' is locked by another program; "
+        "end it, then retry\n"
+    )
+    assert not (training.folder / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_steps_leaves_true_durations(
+    start: Start, database: str, own_code: tuple[str, ...], hours: int
+) -> None:
+    words = ["+callbacks.clock._target_=slow_parts.ClockStep", f"+callbacks.clock.hours={hours}"]
+    training = start(*SHORT, *words, *own_code)
+    assert training.end() == 0, training.err
+    run = only_run(database)
+    assert outcome(database) == ("FINISHED", None)
+    assert 0 <= run.info.end_time - run.info.start_time < 600_000
+    assert recorded_epochs(training.run) == [1, 2, 3]
+    times = [event["time"] for event in events(training.run)]
+    assert times == sorted(times)
+    values = final_values(training.run)
+    assert 0 < values["time/epoch"] < 60
+    assert 0 < values["time/fit"] < 60
+    assert re.search(r"^took    \d", training.out, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_nothing_listens_while_a_run_trains(start: Start, database: str) -> None:
+    training = start("model=mlp", "data=iris", "trainer.max_epochs=100000")
+    training.await_epoch(2)
+    family = [psutil.Process(training.pid), *training.children()]
+    assert len(family) >= 2
+    sockets = [one for process in family for one in process.net_connections("inet")]
+    assert sockets == []
+    training.send(15)
+    assert training.end() == 143
