@@ -1,0 +1,106 @@
+"""Every choice that `conf/` offers composes, runs and leaves a whole record."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from records import checkpoint, epochs, events, final_values, only_run
+
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.sections import data_options
+from pipeline.data.prepare import prepare
+from pipeline.paths import conf_folder
+from pipeline.running.assembly import build_source
+
+Train = Callable[..., int]
+SHORT = ("trainer.max_epochs=1", "tracking=none", "verbose=0")
+FEW = ("trainer.limit_train_batches=4", *SHORT)
+IRIS = ("model=mlp", "data=iris", *SHORT)
+MODEL_OF = {
+    "table": ("model=mlp",),
+    "series": ("model=rnn", "model.hidden=4"),
+    "images": ("model=cnn2d", "model.channels=[4]"),
+}
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
+
+
+def ran(train: Train, folder: Path, *words: str) -> Path:
+    """Train; return the folder of a run that is whole."""
+    assert train(*words) == 0
+    run = only_run(folder / "runs")
+    assert events(run)[-1]["status"] == "FINISHED"
+    assert "train/loss" in epochs(run)[1]
+    assert {"test/f1", "naive/f1"} <= set(final_values(run)) or {"test/rmse", "naive/rmse"} <= set(
+        final_values(run)
+    )
+    return run
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_runs(train: Train, own_folder: Path, experiment: str) -> None:
+    run = ran(train, own_folder, f"experiment={experiment}", *FEW)
+    assert experiment in run.name
+
+
+@pytest.mark.parametrize("preset", choices("debug"))
+def test_every_debug_preset_runs(train: Train, own_folder: Path, preset: str) -> None:
+    words = ("model=mlp", f"debug={preset}", "verbose=0")
+    short = ("trainer.max_epochs=2",) if preset == "overfit" else ()
+    run = ran(train, own_folder, *words, *short)
+    assert not (own_folder / "mlflow.db").exists()
+    assert checkpoint(run, "last")["global_step"] >= 1
+
+
+def test_a_debug_preset_works_with_an_experiment(train: Train, own_folder: Path) -> None:
+    words = ("experiment=notes_lstm", "debug=default", "verbose=0")
+    assert checkpoint(ran(train, own_folder, *words), "last")["global_step"] == 1
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_learns_from_its_own_default_data(
+    train: Train, own_folder: Path, model: str
+) -> None:
+    ran(train, own_folder, f"model={model}", *FEW)
+
+
+@pytest.mark.parametrize("data", choices("data"))
+def test_every_data_set_is_learned_from_by_a_model_that_takes_it(
+    train: Train, own_folder: Path, data: str
+) -> None:
+    options = check(compose([f"data={data}"]))
+    kind = prepare(build_source(options), data_options(options)).schema.kind
+    ran(train, own_folder, *MODEL_OF[kind], f"data={data}", *SHORT, "data.batch_size=256")
+
+
+@pytest.mark.parametrize("optimizer", choices("optimizer"))
+def test_every_optimizer_moves_the_weights(train: Train, own_folder: Path, optimizer: str) -> None:
+    run = ran(train, own_folder, *IRIS[:2], f"optimizer={optimizer}", *SHORT[1:], "seed=3")
+    losses = [values["train/loss"] for values in epochs(run).values()]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("scheduler", choices("scheduler"))
+def test_every_scheduler_runs_also_through_one_step_alone(
+    train: Train, own_folder: Path, scheduler: str
+) -> None:
+    words = (f"scheduler={scheduler}", "trainer.max_epochs=4", *SHORT[1:])
+    run = ran(train, own_folder, "model=mlp", "data=iris", *words)
+    rates = [values["lr"] for values in epochs(run).values()]
+    moving = {"cosine", "exponential", "onecycle"}
+    assert (len(set(rates)) == 4) == (scheduler in moving)
+    assert train("model=mlp", "data=iris", *words, "trainer.fast_dev_run=true") == 0
+
+
+@pytest.mark.parametrize("callbacks", choices("callbacks"))
+def test_every_callback_runs_by_its_name(train: Train, own_folder: Path, callbacks: str) -> None:
+    ran(train, own_folder, *IRIS, f"callbacks={callbacks}")
+
+
+@pytest.mark.parametrize("trainer", ["auto", "cpu"])
+def test_a_trainer_of_this_machine_runs(train: Train, own_folder: Path, trainer: str) -> None:
+    ran(train, own_folder, *IRIS, f"trainer={trainer}")
