@@ -44,15 +44,14 @@ class Classifier(Task):
 
     def _binary_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         smoothing = self._label_smoothing
-        smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
         if self.class_weights is None:
+            smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
             return functional.binary_cross_entropy_with_logits(logits, smoothed)
-        weights = self.class_weights[targets]
-        total = functional.binary_cross_entropy_with_logits(
-            logits, smoothed, weight=weights, reduction="sum"
+        # One logit is the second of two whose first is 0; so weights mean what they do elsewhere.
+        pair = torch.stack([torch.zeros_like(logits), logits], dim=1)
+        return functional.cross_entropy(
+            pair, targets, weight=self.class_weights, label_smoothing=smoothing
         )
-        # Divided by the weights, as cross_entropy does: the loss stays a mean.
-        return total / weights.sum()
 
     def to_scores(
         self,

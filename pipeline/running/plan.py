@@ -17,6 +17,7 @@ from pipeline.running.assembly import build_network, build_source, seed_generato
 from pipeline.running.continuing import Command
 from pipeline.running.fitting import require_fitting
 from pipeline.running.limits import Rows, extent
+from pipeline.running.losses import require_fitting_loss
 from pipeline.running.monitors import require_logged, without_validation
 from pipeline.running.resuming import Start, find_start
 
@@ -62,6 +63,7 @@ def make_plan(
     devices = _devices(options)
     prepared = prepare(build_source(options), data_options(options))
     require_logged(options, prepared.schema.task)
+    require_fitting_loss(options.loss, prepared.schema)
     options, notes = _limited(options, prepared)
     # As many as later train could be another number, with which some initial weights differ.
     torch.set_num_threads(1)

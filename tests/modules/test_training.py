@@ -1,0 +1,235 @@
+"""Numbers of a training equal those of a loop written by hand."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline import metrics
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.options import RunConfig
+from pipeline.config.sections import data_options
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.modules.classifier import Classifier
+from pipeline.modules.regressor import Regressor
+from pipeline.modules.task import Optimization
+from pipeline.running.assembly import build_network, build_source, build_task
+
+Train = Callable[..., int]
+COMMON = ("tracking=none", "verbose=0", "data.shuffle=false", "optimizer.fused=false")
+
+
+def epochs(folder: Path) -> dict[int, dict[str, float]]:
+    (journal,) = (folder / "runs").glob("*/journal.jsonl")
+    merged: dict[int, dict[str, float]] = {}
+    for event in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
+        if event["event"] == "epoch":
+            merged.setdefault(event["epoch"], {}).update(event["values"])
+    return merged
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a loop by hand sees of an epoch."""
+
+    loss: float
+    norm: float
+    validation_loss: float
+
+
+def seeded(words: tuple[str, ...]) -> tuple[RunConfig, Prepared, nn.Module]:
+    options = check(compose(words))
+    prepared = prepare(build_source(options), data_options(options))
+    torch.manual_seed(options.seed)
+    return options, prepared, build_network(options, prepared)
+
+
+def by_hand(
+    words: tuple[str, ...], loss_of: Callable[[Tensor, Tensor], Tensor], *, clip: float = 1.0
+) -> list[Epoch]:
+    """Train as people write it: Adam, a cosine by epochs, clipping by norm, no library around."""
+    options, prepared, network = seeded(words)
+    count, size = options.trainer.max_epochs, options.data["batch_size"]
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=count)
+    assert isinstance(prepared.train.inputs, Tensor)
+    found = []
+    for _ in range(count):
+        network.train()
+        losses, norms, rows = [], [], []
+        for begin in range(0, len(prepared.train), size):
+            inputs = prepared.train.inputs[begin : begin + size]
+            loss = loss_of(network(inputs), prepared.train.targets[begin : begin + size])
+            optimizer.zero_grad()
+            loss.backward()
+            norms.append(float(nn.utils.clip_grad_norm_(network.parameters(), clip)))
+            optimizer.step()
+            losses.append(loss.item())
+            rows.append(len(inputs))
+        schedule.step()
+        network.eval()
+        assert prepared.validation is not None
+        assert isinstance(prepared.validation.inputs, Tensor)
+        with torch.no_grad():
+            outputs = network(prepared.validation.inputs)
+        checked = float(loss_of(outputs, prepared.validation.targets))
+        found.append(Epoch(np.average(losses, weights=rows), np.mean(norms), checked))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "loss"),
+    [
+        (("model=mlp", "data=iris", "trainer.max_epochs=3"), functional.cross_entropy),
+        (("model=mlp", "data=diabetes", "trainer.max_epochs=2"), functional.mse_loss),
+        (
+            ("model=gru", "data=synthetic_control", "model.hidden=8", "trainer.max_epochs=2"),
+            functional.cross_entropy,
+        ),
+        (
+            ("model=mlp", "data=breast_cancer", "trainer.max_epochs=2"),
+            lambda outputs, targets: functional.binary_cross_entropy_with_logits(
+                outputs[:, 0], targets.float()
+            ),
+        ),
+    ],
+    ids=["mlp", "mlp regression", "gru", "mlp binary"],
+)
+def test_losses_and_gradient_norms_of_each_epoch_are_those_of_a_loop_by_hand(
+    train: Train,
+    own_folder: Path,
+    words: tuple[str, ...],
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    assert train(*words, *COMMON, "trainer.threads=1") == 0
+    recorded = epochs(own_folder)
+    for number, expected in enumerate(by_hand((*words, *COMMON), loss), start=1):
+        values = recorded[number]
+        assert values["train/loss"] == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
+        assert values["grad/norm"] == pytest.approx(expected.norm, rel=1e-4, abs=1e-6)
+        assert values["val/loss"] == pytest.approx(expected.validation_loss, rel=1e-5, abs=1e-6)
+
+
+def classifier(outputs: int, **options: object) -> Classifier:
+    optimization = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)
+    scores = metrics.for_task("multiclass", classes=max(outputs, 2), threshold=0.5)
+    return Classifier(
+        nn.Identity(),
+        scores=scores,
+        optimization=optimization,
+        **options,  # type: ignore[arg-type] # what the test gives
+    )
+
+
+def expected_cross_entropy(
+    logits: Tensor, targets: Tensor, weights: np.ndarray, smoothing: float
+) -> float:
+    """The formula, row by row: (1 - s) w_y (-log p_y) + s / C Σ_c w_c (-log p_c), over Σ w_y."""
+    total, weight = 0.0, 0.0
+    for row, target in zip(logits.double().numpy(), targets.tolist(), strict=True):
+        minus_log = np.log(np.exp(row - row.max()).sum()) - (row - row.max())
+        smoothed = smoothing / len(row) * (weights * minus_log).sum()
+        total += (1 - smoothing) * weights[target] * minus_log[target] + smoothed
+        weight += weights[target]
+    return float(total / weight)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
+def test_class_weights_and_label_smoothing_follow_their_formula(
+    smoothing: float, weights: list[float] | None
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = 3 * torch.randn(20, 3, generator=generator)
+    targets = torch.randint(3, (20,), generator=generator)
+    task = classifier(
+        3,
+        class_weights=None if weights is None else torch.tensor(weights),
+        label_smoothing=smoothing,
+    )
+    expected = expected_cross_entropy(logits, targets, np.array(weights or [1.0] * 3), smoothing)
+    assert float(task.loss(logits, targets)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0]])
+def test_one_logit_of_two_classes_follows_the_same_formula(
+    smoothing: float, weights: list[float] | None
+) -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = 3 * torch.randn(20, 1, generator=generator)
+    targets = torch.randint(2, (20,), generator=generator)
+    task = classifier(
+        1,
+        class_weights=None if weights is None else torch.tensor(weights),
+        label_smoothing=smoothing,
+    )
+    pair = torch.cat([torch.zeros_like(logits), logits], dim=1)
+    expected = expected_cross_entropy(pair, targets, np.array(weights or [1.0] * 2), smoothing)
+    assert float(task.loss(logits, targets)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("data", ["breast_cancer", "wine"])
+def test_balanced_class_weights_are_scikit_learns(data: str) -> None:
+    options, prepared, network = seeded(
+        ("model=mlp", f"data={data}", "loss.class_weights=balanced")
+    )
+    task = build_task(options, network, prepared)
+    truth = prepared.train.targets.numpy()
+    expected = compute_class_weight("balanced", classes=np.unique(truth), y=truth)
+    assert isinstance(task, Classifier)
+    assert task.class_weights is not None
+    assert task.class_weights.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ("data=iris", "loss.class_weights=[1.0,2.0]"),
+            "loss.class_weights=[1.0, 2.0] are 2 weights for 3 classes; expected one each of "
+            "setosa, versicolor, virginica.",
+        ),
+        (
+            ("data=diabetes", "loss.class_weights=balanced"),
+            "loss.class_weights has no meaning for a regression; expected null.",
+        ),
+        (
+            ("data=diabetes", "loss.label_smoothing=0.1"),
+            "loss.label_smoothing has no meaning for a regression; expected 0.0.",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_loss_that_the_task_does_not_have_is_refused(
+    train: Train,
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    problem: str,
+) -> None:
+    assert train("model=mlp", *words) == 2
+    assert capsys.readouterr().err == f"error: {problem}\n"
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_regression_never_broadcasts_its_targets() -> None:
+    optimization = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)
+    task = Regressor(
+        nn.Identity(),
+        scores=metrics.regression(),
+        optimization=optimization,
+        to_units=lambda values, _: values,
+        offsets={},
+    )
+    with pytest.raises(ValueError, match=r"outputs \(4, 1\) and targets \(4,\) differ in shape"):
+        task.loss(torch.zeros(4, 1), torch.zeros(4))
+    assert float(task.loss(torch.zeros(4, 1), torch.ones(4, 1))) == 1.0
