@@ -25,8 +25,21 @@ def make_tolerant() -> None:
 
     A stream that a notebook or a test has put in place is left alone.
     """
+    _fill_gaps()
     sys.stdout = _tolerant(sys.stdout, sys.__stdout__)
     sys.stderr = _tolerant(sys.stderr, sys.__stderr__)
+
+
+def _fill_gaps() -> None:
+    """Open what was closed before the process began, lest a run's file get such a number.
+
+    What a library written in C prints would end up in that file.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def _tolerant(stream: TextIO | None, own: TextIO | None) -> TextIO:

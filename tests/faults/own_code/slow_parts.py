@@ -1,9 +1,11 @@
 """What a user may bring along, made to stop at one place until a test goes on."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback
 
 from pipeline.data.iris import Iris
@@ -72,3 +74,51 @@ class ClockStep(Callback):
             seconds, wall, wall_ns = self._seconds, time.time, time.time_ns
             time.time = lambda: wall() + seconds
             time.time_ns = lambda: wall_ns() + seconds * 10**9
+
+
+class SteepFrom(Callback):
+    """Makes the learning rate a million from an epoch on, counted from 1."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+        """Set it."""
+        if trainer.current_epoch + 1 >= self._epoch:
+            trainer.optimizers[0].param_groups[0]["lr"] = 1e6
+
+
+class RuinLastStep(Callback):
+    """Makes one weight infinite after the last step of an epoch, counted from 1."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Ruin it."""
+        if trainer.current_epoch + 1 == self._epoch:
+            with torch.no_grad():
+                next(pl_module.parameters()).view(-1)[0] = float("inf")
+
+
+class PoisonInputs(Callback):
+    """Makes one input of an epoch, counted from 1, no number."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_start(self, trainer: Any, _: Any, batch: Any, *__: Any) -> None:
+        """Poison it; the batch is a view of nothing that is used again."""
+        if trainer.current_epoch + 1 == self._epoch:
+            batch[0][0, 0] = float("nan")
+
+
+class IrisWithHole(Iris):
+    """The irises with one value missing."""
+
+    def read(self) -> Samples:
+        """Read the table and make the hole."""
+        samples = super().read()
+        inputs = samples.inputs.astype("float64")
+        inputs[17, 2] = float("nan")
+        return replace(samples, inputs=inputs)

@@ -1,0 +1,85 @@
+"""Faults F38 and F40: nobody reads what is printed, a reader of data dies."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import Start
+from faults.processes import ending
+
+TRAIN = f"{shlex.quote(sys.executable)} -m pipeline.train model=mlp data=iris tracking=none"
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_changes_nothing(own_folder: Path) -> None:
+    ended = shell(f"{TRAIN} trainer.max_epochs=40 | head -n 1")
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 1
+    assert ended.stderr == ""
+    (run,) = (own_folder / "runs").iterdir()
+    assert ending(run) == ("FINISHED", None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "streams", [">/dev/full", ">/dev/full 2>/dev/full", ">&-", "2>&-", ">&- 2>&- <&-"]
+)
+def test_streams_that_take_nothing_change_no_result(own_folder: Path, streams: str) -> None:
+    ended = shell(f"{TRAIN} trainer.max_epochs=2 {streams}")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    (run,) = (own_folder / "runs").iterdir()
+    assert ending(run) == ("FINISHED", None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux tells what is open")
+def test_no_file_of_a_run_takes_the_place_of_a_closed_stream(start: Start) -> None:
+    closing = ("bash", "-c", '"$@" <&- >&- 2>&-; exit $?', "bash")
+    training = start(
+        *("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none"), prefix=closing
+    )
+    training.wait_until(lambda: list(training.folder.glob("runs/*/checkpoints/*")), what="a file")
+    (process,) = training.children()
+    opened = {Path(f"/proc/{process.pid}/fd/{number}").readlink() for number in (0, 1, 2)}
+    assert opened == {Path("/dev/null")}
+    process.terminate()
+    assert training.end() == 143
+
+
+@pytest.mark.slow
+def test_an_error_has_its_code_though_nobody_can_read_it(own_folder: Path) -> None:
+    assert shell(f"{TRAIN} optimizer.lr=-1 >/dev/full 2>/dev/full").returncode == 2
+    assert shell(f"{TRAIN} optimizer.lrr=1 2>&-").returncode == 2
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) -> None:
+    training = fork(
+        *("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none"),
+        *("data.memory_budget=0", "data.num_workers=2", "tracking=none"),
+    )
+    training.await_epoch(2)
+    readers = training.children()
+    assert len(readers) >= 2
+    os.kill(readers[0].pid, signal.SIGKILL)
+    assert training.end() == 3
+    (line,) = training.err.splitlines()
+    assert line.startswith("error: a process that reads the data died (DataLoader worker (pid")
+    assert line.endswith("; try data.num_workers=0, or give it more shared memory")
+    assert ending(training.run) == ("FAILED", "error")
