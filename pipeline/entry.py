@@ -13,7 +13,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
 from pipeline.config.compose import with_name
@@ -107,7 +107,7 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
 def _refuse_many_devices(config: DictConfig) -> None:
     several = str(HydraConfig.get().mode).endswith("MULTIRUN")
     devices = config.get("trainer", {}).get("devices", "auto")
-    many = not isinstance(devices, int | str) and len(devices) > 1
+    many = OmegaConf.is_list(devices) and len(devices) > 1
     if several and (many or (isinstance(devices, int) and devices > 1)):
         raise ConfigError(
             f"trainer.devices={devices} can't be joined with -m; start each run by itself"
