@@ -118,19 +118,6 @@ def test_every_link_within_the_project_leads_to_a_file(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_every_file_that_the_architecture_names_is_in_its_row() -> None:
-    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \d+ \| (.+?) \|", page, flags=re.M)
-    named = {name for row in rows for name in re.findall(r"`([\w.]+/?)`", row)}
-    inside = ROOT / "pipeline"
-    present = {
-        f"{path.name}/" if path.is_dir() else path.name
-        for path in inside.iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
-    assert named == present - {"__init__.py"}
-
-
 def test_every_dependency_has_its_reason_in_the_architecture() -> None:
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

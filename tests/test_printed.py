@@ -1,0 +1,53 @@
+"""The comparison of a page with what was printed sees what matters and nothing else."""
+
+import pytest
+from printed import differences
+
+PRINTED = """\
+net: 10 parameters; 3 test rows; on cpu; here: 2 CPU cores; 1 thread; seed 0
+1/2  val/f1 0.50  1.1 s  best 0.50 (1)
+2/2  val/f1 0.60  0.9 s  best 0.60 (2)
+│ f1 │ 0.60 │
+│ 0  │   11 │
+took    3:05, 12 s of it training
+run     runs/20261125-134036-net-e9d54c
+"""
+
+
+def test_time_place_device_and_small_deviations_make_no_difference() -> None:
+    shown = """\
+net: 10 parameters; 3 test rows; on cuda:0; here: 1 GPU; 1 thread; seed 0
+1/2  val/f1 0.52  12 s  best 0.52 (1)
+…
+│  f1  │  0.58 │
+│   0  │    14 │
+took    12 s, 0.5 s of it training
+run     runs/20250101-000000-net-000000
+"""
+    assert differences(shown, PRINTED, tolerance=0.05) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("10 parameters", "11 parameters"),
+        ("│ f1 │ 0.60 │", "│ f1 │ 0.70 │"),
+        ("│ f1 │", "│ recall │"),
+        ("│ 0  │   11 │", "│ 0  │   61 │"),
+        ("1/2  val", "3/2  val"),
+        ("run     runs/", "run     elsewhere/"),
+        ("val/f1 0.60  0.9 s  best", "val/loss 0.60  0.9 s  best"),
+    ],
+)
+def test_another_word_or_number_is_a_difference(old: str, new: str) -> None:
+    assert len(differences(PRINTED.replace(old, new), PRINTED, tolerance=0.05)) == 1
+
+
+def test_a_line_too_few_and_a_line_too_many_are_differences() -> None:
+    lines = PRINTED.splitlines()
+    assert differences("\n".join(lines[:-1]), PRINTED, tolerance=0.05) == [
+        "not shown: run     runs/20261125-134036-net-e9d54c"
+    ]
+    assert differences(f"{PRINTED}more", PRINTED, tolerance=0.05) == [
+        "shown:   more\nprinted: (nothing)"
+    ]
