@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from printed import blocks, differences
+
+from pipeline.config.names import checked_lines
 
 ROOT = Path(__file__).parent.parent
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,6 +27,11 @@ MODEL_ROW = re.compile(
 EXPERIMENT_ROW = re.compile(
     r"^\| `python -m pipeline\.train (experiment=\S+)` \|.*\| ([\d.]+) \|$", re.M
 )
+TOUR = [
+    line
+    for line in "\n".join(blocks(ENGLISH, "sh")).splitlines()
+    if line.startswith("python -m pipeline.train") and not re.search("lstmm|resume=", line)
+]
 
 pages = pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["english", "chinese"])
 
@@ -75,6 +83,21 @@ def test_every_promise_links_to_a_test_that_exists(page: str) -> None:
 def test_every_model_that_ships_has_a_row_of_results() -> None:
     shown = {words.removeprefix("model=") for words, *_ in MODEL_ROW.findall(ENGLISH)}
     assert shown == {path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("line", TOUR)
+def test_every_command_of_the_tour_names_what_there_is(line: str) -> None:
+    words = shlex.split(line, comments=True)[3:]
+    given = [word for word in words if "=" in word]
+    assert len(checked_lines(given, config_name="train", multirun="-m" in words)) == len(given)
+
+
+def test_the_mistakes_of_the_tour_are_told_as_shown(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = blocks(ENGLISH, "text")[1]
+    assert train("model=lstmm", "optimizer.lrr=0.1") == 2
+    assert capsys.readouterr().err == shown
 
 
 def final_values(folder: Path) -> dict[str, float]:
