@@ -1,22 +1,37 @@
 """Writing a checkpoint: the old one or the whole new one is there at any moment."""
 
+import io
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from pipeline.callbacks.adoption import adopted
 from pipeline.callbacks.checkpoint_file import read_checkpoint, write_problem
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import replace_file
 
+COPIED_BYTES = 2**25
+"""Weights up to this size are copied and written while training goes on; larger ones at once."""
+
+AS_WELL = "as_well"
+"""Storage option: a second path that is to be the same file."""
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
 
     Lightning's own writer copies over the target from the temporary folder, and finishes without
-    a word where it may not write.
+    a word where it may not write. The disk, for which a short epoch would wait as long as for
+    several steps, is waited for in a thread: a failure is told by the next call.
 
     Args:
         adopts: Whether what is read is another run's, of which only weights and epochs are taken.
@@ -25,21 +40,47 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def __init__(self, *, adopts: bool = False) -> None:
         super().__init__()
         self._adopts = adopts
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._written: Future[None] | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write `checkpoint` to `path`.
+        """Write `checkpoint` to `path`, after the one before.
+
+        Args:
+            checkpoint: Tensors and plain values.
+            path: The file to make or replace.
+            storage_options: `{AS_WELL: path}` lets that path be the same file.
 
         Raises:
             EnvironmentFaultError: The disk is full or the folder can't be written.
         """
-        del storage_options
-        target = Path(path)
-        try:
-            replace_file(target, lambda file: torch.save(checkpoint, file))
-        except (OSError, RuntimeError) as error:
-            raise EnvironmentFaultError(write_problem(target, error)) from error
+        target, as_well = Path(path), (storage_options or {}).get(AS_WELL)
+        if _weight_bytes(checkpoint) > COPIED_BYTES:
+            self.finish()
+            _write(partial(torch.save, checkpoint), target, as_well)
+            return
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        self.finish()
+        write = partial(_copy, content)
+        self._written = self._thread.submit(_write, write, target, as_well)
+
+    def finish(self) -> None:
+        """Wait until all that was saved is on the disk.
+
+        Raises:
+            EnvironmentFaultError: It could not be written.
+        """
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+
+    def teardown(self) -> None:
+        """Wait once more where an error has kept the training from doing so."""
+        with suppress(EnvironmentFaultError):
+            self.finish()
 
     def load_checkpoint(
         self,
@@ -51,3 +92,33 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         del weights_only
         content = read_checkpoint(Path(path), map_location=map_location)
         return adopted(content) if self._adopts else content
+
+
+def let_be_the_same(source: Path, target: Path) -> None:
+    """Let `target` be the file `source` is now; a later `source` is another file."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with suppress(FileNotFoundError):
+        beside.unlink()
+    try:
+        os.link(source, beside)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, beside)
+    beside.replace(target)
+
+
+def _weight_bytes(checkpoint: Mapping[str, Any]) -> int:
+    weights = checkpoint.get("state_dict", {}).values()
+    return sum(w.numel() * w.element_size() for w in weights if isinstance(w, Tensor))
+
+
+def _copy(content: io.BytesIO, file: BinaryIO) -> None:
+    file.write(content.getbuffer())
+
+
+def _write(write: Callable[[BinaryIO], object], target: Path, as_well: Path | None) -> None:
+    try:
+        replace_file(target, write)
+        if as_well is not None:
+            let_be_the_same(target, as_well)
+    except (OSError, RuntimeError) as error:
+        raise EnvironmentFaultError(write_problem(target, error)) from error

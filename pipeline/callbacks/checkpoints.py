@@ -1,9 +1,6 @@
 """Keeps the weights of the best and of the last epoch, with all that going on needs."""
 
-import os
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +10,21 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import FORMAT
+from pipeline.callbacks.checkpoint_io import AS_WELL, AtomicCheckpointIO, let_be_the_same
 from pipeline.callbacks.generators import generator_states, restore_generators
 from pipeline.errors import DivergedError
 from pipeline.metrics import direction
 from pipeline.signals import stop
 
+REPEATABLE_SECONDS = 1.0
+"""An epoch that took longer is on the disk before the next begins."""
+
 
 class Checkpoints(Checkpoint):
     """Writes `last.ckpt` after each epoch and `best.ckpt` whenever `monitor` was never better.
+
+    That of a short epoch reaches the disk while the next one runs, so that a kill in these
+    milliseconds repeats two epochs instead of one, to the same values.
 
     Args:
         folder: Where the two files lie.
@@ -72,17 +76,27 @@ class Checkpoints(Checkpoint):
             Interrupted: A stop was asked for, and something on the way has swallowed it.
         """
         _require_finite(pl_module, epoch=trainer.current_epoch + 1)
-        is_best = self._is_best(trainer)
-        trainer.save_checkpoint(self.last_path, weights_only=False)
-        if is_best and trainer.is_global_zero:
-            _link(self.last_path, self.best_path)
+        as_well = {AS_WELL: self.best_path} if self._is_best(trainer) else None
+        trainer.save_checkpoint(self.last_path, weights_only=False, storage_options=as_well)
+        if float(trainer.callback_metrics["time/epoch"]) > REPEATABLE_SECONDS:
+            self._finish(trainer)
         stop.check()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the last checkpoint to be on the disk."""
+        del pl_module
+        self._finish(trainer)
+
+    def _finish(self, trainer: pl.Trainer) -> None:
+        writer = trainer.strategy.checkpoint_io
+        assert isinstance(writer, AtomicCheckpointIO)
+        writer.finish()
 
     def _mend_best(self, trainer: pl.Trainer) -> None:
         """Let the best checkpoint be the newest where a kill came between writing the two."""
         goes_on_from_last = str(trainer.ckpt_path) == str(self.last_path)
         if goes_on_from_last and self.best_epoch == trainer.current_epoch:
-            _link(self.last_path, self.best_path)
+            let_be_the_same(self.last_path, self.best_path)
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
         if self._monitor is None or self._monitor not in trainer.callback_metrics:
@@ -133,15 +147,3 @@ def _require_finite(module: pl.LightningModule, *, epoch: int) -> None:
             f"a weight is no number after epoch {epoch}: training diverged; try a smaller "
             "optimizer.lr, or trainer.gradient_clip_val=1.0"
         )
-
-
-def _link(source: Path, target: Path) -> None:
-    """Let `target` be the file `source` is now; a later `source` is another file."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with suppress(FileNotFoundError):
-        beside.unlink()
-    try:
-        os.link(source, beside)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, beside)
-    beside.replace(target)

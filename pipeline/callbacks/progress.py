@@ -23,6 +23,8 @@ class EpochLines(Checkpoint):
         checkpoints: Knows the best epoch so far.
     """
 
+    _tells_remaining = True
+
     def __init__(self, monitor: str, checkpoints: Checkpoints) -> None:
         super().__init__()
         self._monitor = monitor
@@ -40,13 +42,22 @@ class EpochLines(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the finished epoch."""
         del pl_module
+        self._console.print(self._line(trainer), soft_wrap=True)
+
+    def _line(self, trainer: pl.Trainer) -> str:
+        """Say what the finished epoch came to, in one line of the terminal."""
         known = trainer.callback_metrics
         shown = dict.fromkeys(["train/loss", "val/loss", self._monitor])
-        words = [f"{key} {number(float(known[key]))}" for key in shown if key in known]
-        if "time/epoch" in known:
-            words.append(duration(float(known["time/epoch"])))
-        line = [self.epoch(trainer), *words, *self.best(), self.remaining(trainer, 1.0)]
-        self._console.print("  ".join(filter(None, line)), soft_wrap=True)
+        values = [f"{key} {number(float(known[key]))}" for key in shown if key in known]
+        took = [duration(float(known["time/epoch"]))] if "time/epoch" in known else []
+        remaining = [self.remaining(trainer, 1.0)] if self._tells_remaining else []
+        # What a narrow terminal has no room for goes, the least important first.
+        words = [self.epoch(trainer), *values]
+        for last in ([*took, *self.best(), *remaining], [*took, *self.best()], self.best(), []):
+            line = "  ".join(filter(None, [*words, *last]))
+            if not self._console.is_terminal or len(line) <= self._console.width:
+                break
+        return line
 
     def epoch(self, trainer: pl.Trainer) -> str:
         """Name the running epoch, counted from 1."""
@@ -73,6 +84,8 @@ class EpochBars(EpochLines):
 
     The bar is drawn ten times a second at most, whatever the number of steps.
     """
+
+    _tells_remaining = False  # the bar does
 
     def __init__(self, monitor: str, checkpoints: Checkpoints) -> None:
         super().__init__(monitor, checkpoints)
