@@ -10,8 +10,25 @@ def console() -> Console:
 
     In a pipe lines are as long as they need to be, since nothing folds them well afterwards.
     """
-    width = None if sys.stdout.isatty() else 160
-    return Console(width=width, highlight=False, emoji=False)
+    notebook = _is_notebook()
+    return Console(
+        width=None if sys.stdout.isatty() and not notebook else 160,
+        force_terminal=False if notebook else None,
+        force_jupyter=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def _is_notebook() -> bool:
+    """Tell whether a notebook shows what is printed: it calls itself a terminal and is none."""
+    streams = sys.modules.get("ipykernel.iostream")
+    return streams is not None and isinstance(sys.stdout, streams.OutStream)
+
+
+def say(shown: Console, text: str, *, style: str | None = None) -> None:
+    """Print a sentence: broken between words in a terminal, as one line elsewhere."""
+    shown.print(text, style=style, markup=False, soft_wrap=not shown.is_terminal)
 
 
 def shown_verbosity(verbose: int | None) -> int:

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
+from pipeline.config.targets import TARGET
 from pipeline.networks.summary import LayerRow
 from pipeline.running.plan import Plan
-from pipeline.terminal import console, shown_verbosity
+from pipeline.terminal import console, say, shown_verbosity
 
 
 def print_overview(plan: Plan) -> None:
@@ -19,33 +23,38 @@ def print_overview(plan: Plan) -> None:
     if verbose == 1:
         shown.print(Group(config_tree(plan.config), layer_table(plan.layers)))
     if verbose:
-        shown.print(summary(plan), soft_wrap=True)
+        say(shown, summary(plan))
         for note in (*plan.start.notes, *plan.notes, *plan.prepared.notes):
-            shown.print(f"note: {note}", soft_wrap=True, markup=False)
+            say(shown, f"note: {note}")
 
 
 def config_tree(config: Mapping[str, Any]) -> Tree:
-    """Draw the configuration: a branch a group, one line for all of its plain values."""
+    """Draw the configuration, a branch a group, as it can be typed; what is null is left out."""
     root = Tree("config")
-    single = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
-    root.add(_values(single))
+    root.add(_values({key: v for key, v in config.items() if not isinstance(v, Mapping)}))
     for name, group in config.items():
         if isinstance(group, Mapping) and group:
-            root.add(f"[bold]{name}[/bold] {_values(group)}")
+            root.add(Text.assemble((name, "bold"), "  ", _values(group)))
     return root
 
 
 def layer_table(layers: tuple[LayerRow, ...]) -> Table:
     """List the layers with the shape of their output for one row and their weights."""
     total = sum(layer.parameters for layer in layers)
-    table = Table(title=f"{total:,} parameters", title_justify="left", title_style="bold")
+    table = Table(
+        title=f"{total:,} parameters",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     for heading, justify in (("layer", "left"), ("kind", "left"), ("output", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     table.add_column("Ci→Co, kernel", justify="right")
     table.add_column("parameters", justify="right")
     for layer in layers:
-        shape = "×".join(map(str, layer.output_shape))
-        table.add_row(layer.name, layer.kind, shape, _kernel(layer), f"{layer.parameters:,}")
+        name, shape = escape(layer.name), "×".join(map(str, layer.output_shape))
+        table.add_row(name, layer.kind, shape, _kernel(layer), f"{layer.parameters:,}")
     return table
 
 
@@ -68,10 +77,26 @@ def _kernel(layer: LayerRow) -> str:
     return f"{layer.channels_in}→{layer.channels_out}, {'×'.join(map(str, layer.kernel))}"
 
 
-def _values(values: Mapping[str, Any]) -> str:
-    return "  ".join(f"[dim]{key}[/dim] {_value(value)}" for key, value in values.items())
+def _values(values: Mapping[str, Any]) -> Text:
+    """Write the values of a group as words that lines are broken between."""
+    words = [
+        _word(key, value)
+        for key, value in values.items()
+        if value is not None and key not in (TARGET, "format")
+    ]
+    target = values.get(TARGET)
+    named = [Text(target.rpartition(".")[2])] if isinstance(target, str) else []
+    return Text("  ").join([*named, *words])
 
 
-def _value(value: Any) -> str:
-    text = "null" if value is None else str(value).lower() if value in (True, False) else str(value)
-    return text.replace("[", "\\[")
+def _word(key: str, value: Any) -> Text:
+    if isinstance(value, Mapping):
+        inner = ",".join(f"{name}:{_plain(one)}" for name, one in value.items())
+        return Text.assemble((f"{key}=", "dim"), f"{{{inner}}}")
+    return Text.assemble((f"{key}=", "dim"), _plain(value))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_plain, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

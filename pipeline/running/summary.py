@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.metrics import ClassScores
 from pipeline.running.results import Result, macro_footnote, result_table
-from pipeline.terminal import console, duration, number
+from pipeline.terminal import console, duration, number, say
 
 
 def print_result(result: Result) -> None:
@@ -17,7 +18,7 @@ def print_result(result: Result) -> None:
     if result.classes:
         shown.print(class_table(result.classes))
     if len(result.classes) > 2:
-        shown.print(f"[dim]{macro_footnote(result.metrics)}[/dim]", soft_wrap=True)
+        say(shown, macro_footnote(result.metrics), style="dim")
     shown.print("\n".join(_last_lines(result)), soft_wrap=True, markup=False)
 
 
@@ -30,7 +31,7 @@ def class_table(classes: Sequence[ClassScores]) -> Table:
     for scores in classes:
         shares = (scores.precision, scores.recall, scores.f1)
         cells = [*map(str, scores.counts), *map(number, shares), str(scores.support)]
-        table.add_row(scores.name, *cells)
+        table.add_row(escape(scores.name), *cells)
     return table
 
 

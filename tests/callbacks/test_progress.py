@@ -1,0 +1,137 @@
+"""What a person sees of a training: in a terminal of 80 columns, in a pipe, or nothing."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from terminals import Terminal, terminal, width
+
+Train = Callable[..., int]
+IRIS = ("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=4")
+FREE = ("run  ", "see it  ", "unsent  ")
+"""Lines that may be longer: a path or a command is copied whole."""
+
+
+@pytest.fixture
+def in_terminal(train: Train, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Terminal]:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*words: str) -> Terminal:
+        with terminal() as shown:
+            assert train(*words) == 0
+        return shown
+
+    return call
+
+
+def epoch_lines(lines: list[str]) -> list[str]:
+    return [line for line in lines if re.match(r" *\d+/\d+  train/loss", line)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        IRIS,
+        ("model=cnn2d", "data=digits", "tracking=none", "trainer.max_epochs=2"),
+        ("model=mlp", "data=diabetes", "tracking=none", "trainer.max_epochs=2"),
+        (*IRIS, "monitor=val/precision", "trainer.max_epochs=120"),
+    ],
+    ids=["table", "images", "regression", "many epochs"],
+)
+def test_no_line_is_wider_than_a_terminal_of_eighty_columns(
+    in_terminal: Callable[..., Terminal], words: tuple[str, ...]
+) -> None:
+    last = {word.partition("=")[0]: word for word in words}
+    shown = in_terminal(*last.values())
+    for line in shown.frames():
+        assert width(line) <= 80 or line.startswith(FREE), line
+    assert len(epoch_lines(shown.screen)) == int(last["trainer.max_epochs"].partition("=")[2])
+
+
+def test_the_config_and_the_layers_are_shown_first(
+    in_terminal: Callable[..., Terminal],
+) -> None:
+    words = ("optimizer.lr=0.004", "model.hidden=[5,7]", "model.norm=none")
+    screen = in_terminal(*IRIS, *words).screen
+    text = "\n".join(screen)
+    assert screen[0] == "config"
+    assert "model  MLP  hidden=[5,7]  activation=relu" in text
+    assert "optimizer  Adam  lr=0.004" in text
+    assert text.index("config") < text.index("parameters") < text.index("train/loss")
+    layers = [line.split() for line in screen if " Linear " in line]
+    assert [(row[-2], row[-1]) for row in layers] == [("5", "25"), ("7", "42"), ("3", "24")]
+
+
+def test_a_bar_moves_while_an_epoch_runs_and_is_gone_at_the_end(
+    in_terminal: Callable[..., Terminal],
+) -> None:
+    words = ("data.batch_size=1", "trainer.max_epochs=3", "trainer.gradient_clip_val=null")
+    shown = in_terminal(*IRIS[:3], *words, "model.norm=none")
+    bars = [line for line in shown.frames() if re.search(r"\d+/89 .*loss \d", line)]
+    assert bars
+    assert all("eta " in line for line in bars)
+    assert any(re.search(r"best \d\.\d+ \(\d\)", line) for line in bars)
+    assert not any("/89" in line for line in shown.screen)
+    assert [line.split()[0] for line in epoch_lines(shown.screen)] == ["1/3", "2/3", "3/3"]
+    assert shown.text.rfind("\x1b[?25h") > shown.text.rfind("\x1b[?25l")
+
+
+def test_an_error_leaves_the_terminal_as_it_was(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with terminal() as shown:
+        assert train(*IRIS, "optimizer.lr=1e30", "optimizer=sgd", "model.norm=none") == 4
+    assert shown.text.rfind("\x1b[?25h") >= shown.text.rfind("\x1b[?25l")
+
+
+def test_in_a_pipe_there_is_a_line_an_epoch_without_colours(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*IRIS) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    lines = epoch_lines(out.splitlines())
+    assert len(lines) == 4
+    assert all("best " in line for line in lines)
+    assert ["eta " in line for line in lines] == [True, True, True, False]
+    assert "config" not in out.splitlines()[0]
+
+
+@pytest.mark.parametrize("verbose", ["1", "2"])
+def test_the_best_epoch_so_far_is_shown(
+    train: Train, capsys: pytest.CaptureFixture[str], verbose: str
+) -> None:
+    assert train(*IRIS, f"verbose={verbose}", "monitor=val/loss") == 0
+    lines = epoch_lines(capsys.readouterr().out.splitlines())
+    losses: list[float] = []
+    for line in lines:
+        found = re.search(r"val/loss (\S+) .*best (\S+) \((\d+)\)", line)
+        assert found
+        losses.append(float(found[1]))
+        assert float(found[2]) == min(losses)
+        assert losses[int(found[3]) - 1] == min(losses)
+
+
+@pytest.mark.slow
+def test_a_real_process_in_a_real_terminal_of_eighty_columns_reads_well(own_folder: Path) -> None:
+    with terminal() as shown:
+        process = subprocess.run(
+            [sys.executable, "-m", "pipeline.train", "model=lstm", "trainer.max_epochs=2"],
+            stdout=sys.stdout,
+            stderr=sys.stdout,
+            stdin=subprocess.DEVNULL,
+            timeout=300,
+            check=False,
+        )
+    assert process.returncode == 0, shown.text
+    assert all(width(line) <= 80 or line.startswith(FREE) for line in shown.frames())
+    assert [line.split()[0] for line in epoch_lines(shown.screen)] == ["1/2", "2/2"]
+    assert "Traceback" not in shown.text
+    assert "Warning" not in shown.text
