@@ -2,7 +2,7 @@
 
 import sys
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.entry import command
 from pipeline.running.continuing import Command, with_saved_overrides
@@ -24,7 +24,10 @@ def _command() -> Command:
     from hydra.core.hydra_config import HydraConfig
 
     said = HydraConfig.get()
-    overrides = [word for word in said.overrides.task if not word.startswith("resume")]
+    # Reading the words one by one would put the values of the environment in.
+    words = OmegaConf.to_container(said.overrides.task, resolve=False)
+    assert isinstance(words, list)
+    overrides = [str(word) for word in words if not str(word).startswith("resume")]
     folders = [one.path for one in said.runtime.config_sources if one.provider == "command-line"]
     return Command(overrides=tuple(overrides), config_dir=folders[0] if folders else None)
 

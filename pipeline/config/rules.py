@@ -1,5 +1,6 @@
 """Rules between options that types and bounds alone can't say."""
 
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,10 +62,21 @@ def _texts(values: object) -> list[str]:
 def _output(output: object) -> Iterator[str]:
     if not isinstance(output, str) or not output:
         return
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
+    try:
+        yield from _place_problems(output, Path(output).absolute())
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        yield f"output={output!r} is no possible path ({error.strerror}); choose a shorter one."
+
+
+def _place_problems(output: str, folder: Path) -> Iterator[str]:
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if nearest == folder and not folder.is_dir():
         yield f"output={output!r} is a file; expected a folder. Choose another."
-    for outer in (folder.absolute(), *folder.absolute().parents):
+    elif not nearest.is_dir():
+        yield f"output={output!r} lies below {str(nearest)!r}, which is a file; choose another."
+    for outer in (folder, *folder.parents):
         if (outer / _JOURNAL).is_file():
             yield f"output={output!r} lies inside the run {str(outer)!r}; choose another folder."
             break

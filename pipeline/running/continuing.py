@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
+from pipeline.redaction import MASK, redact
 from pipeline.tracking.find import find_run
 
 COMMAND = "command.json"
@@ -26,8 +27,9 @@ class Command:
     config_dir: str | None
 
     def save(self, folder: Path) -> None:
-        """Write it into the run's folder."""
-        replace_text(folder / COMMAND, json.dumps(asdict(self), ensure_ascii=False) + "\n")
+        """Write it into the run's folder, secrets masked."""
+        masked = {**asdict(self), "overrides": [redact(word) for word in self.overrides]}
+        replace_text(folder / COMMAND, json.dumps(masked, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> "Command":
@@ -51,6 +53,9 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
 
     `python -m pipeline.train resume=RUN` need not repeat `model=lstm …`; what is given again
     wins. Without `resume=`, and for `resume=auto`, the words stay as they are.
+
+    Raises:
+        ConfigError: There is no such run, or a word held a secret, which was not saved.
     """
     reference = _value(words, "resume")
     if reference in (None, "", "null", NEWEST_UNFINISHED):
@@ -59,6 +64,10 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     # Who is trusted is said on the present command line, never by a file.
     given = {"trust", "resume", *(_key(word) for word in words)}
     kept = [word for word in saved.overrides if _key(word) not in given]
+    if secret := [_key(word) for word in kept if MASK in word]:
+        raise ConfigError(
+            *(f"{key} held a secret, which is not saved; give it again: {key}=…" for key in secret)
+        )
     if saved.config_dir is None or any(word.startswith("--config-dir") for word in words):
         return [*kept, *words]
     return [f"--config-dir={saved.config_dir}", *kept, *words]

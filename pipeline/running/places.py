@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.uri import sqlite_path
 
 
@@ -17,16 +17,9 @@ def require_writable(output: Path, uri: str | None) -> None:
         uri: Where runs are tracked; `None` = nowhere.
 
     Raises:
-        ConfigError: `output` is a file, lies below one, or is no possible path.
         EnvironmentFaultError: A place can't be written; all of them are named.
     """
-    try:
-        if (file := _nearest(output)) is not None and not file.is_dir():
-            raise ConfigError(f"output={str(output)!r}: {file} is a file; expected a folder.")
-        problems = list(_problems(output, uri))
-    except OSError as error:  # a name that is too long, a parent that may not be searched
-        kind = ConfigError if error.errno == errno.ENAMETOOLONG else EnvironmentFaultError
-        raise kind(f"output={str(output)!r} can't be used ({error.strerror})") from error
+    problems = list(_problems(output, uri))
     if problems:
         raise EnvironmentFaultError(*problems)
 

@@ -1,6 +1,9 @@
 """What a user may bring along, made to stop at one place until a test goes on."""
 
+import logging
+import os
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,3 +125,30 @@ class IrisWithHole(Iris):
         inputs = samples.inputs.astype("float64")
         inputs[17, 2] = float("nan")
         return replace(samples, inputs=inputs)
+
+
+class Values(Callback):
+    """Takes a long text and many numbers, and does nothing with them."""
+
+    def __init__(self, text: str, many: dict[str, int]) -> None:
+        self.taken = text, many
+
+
+class Talkative(Callback):
+    """Says a password of the environment wherever it can.
+
+    Args:
+        fail: Raise an error that quotes it.
+    """
+
+    def __init__(self, fail: bool = False) -> None:
+        self._fail = fail
+
+    def on_train_start(self, *_: Any) -> None:
+        """Say it, and wait where the test wants to look."""
+        words = f"the password is {os.environ['DB_PASSWORD']}"
+        logging.getLogger("my.library").warning(words)
+        warnings.warn(words, stacklevel=1)
+        if self._fail:
+            raise ValueError(words)
+        pause()

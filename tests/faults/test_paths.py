@@ -1,0 +1,160 @@
+"""Faults F36 and F37, and C5 with `output=`: odd paths, long paths, long and many values."""
+
+import re
+import shlex
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+
+from faults.conftest import Start
+from faults.processes import ending, recorded_epochs
+from faults.stores import only_run, outcome
+
+Train = Callable[..., int]
+QUICK = ("model=mlp", "data=iris", "trainer.max_epochs=1", "verbose=0")
+NAMES = [
+    "with spaces",
+    "数据",
+    "🌱 ü",
+    "a=b",
+    "a,b",
+    "#hash",
+    "100%",
+    "%41",
+    "[x]",
+    "{y}",
+    "(z)",
+    "a&b;c",
+    "it's",
+    'say "hi"',
+    "back\\slash",
+    "$HOME",
+    "~",
+    "*?!",
+    "null",
+    "true",
+    "12e4",
+    "a:b@c",
+    "-dash",
+    "+plus",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_of_an_output_folder_is_that_folder(
+    train: Train, own_folder: Path, name: str
+) -> None:
+    output = own_folder / name / "runs"
+    assert train(*QUICK, f"output={output}", "tracking=none") == 0
+    (run,) = output.iterdir()
+    assert ending(run) == ("FINISHED", None)
+    assert [path.name for path in own_folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["数据", "数据 目录/ü", "a=b/ü"])
+def test_a_relative_folder_needs_no_quotes_of_hydras(
+    train: Train, own_folder: Path, name: str
+) -> None:
+    assert train(*QUICK, f"output={name}", "tracking=none") == 0
+    assert len(list((own_folder / name).iterdir())) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["it's 数据, [#1] 100% a=b {🌱}", '$HOME ~ \\ "q" & ; %41'])
+def test_a_run_in_an_odd_place_is_stopped_gone_on_with_and_recorded(
+    start: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    odd = own_folder / name
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    monkeypatch.setenv("HOME", str(odd))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(odd / "cache"))
+    training = start("model=mlp", "trainer.max_epochs=6", f"output={odd}/out")
+    training.await_epoch(2)
+    training.send(signal.SIGINT)
+    assert training.end() == 130
+    words = shlex.split(training.err.partition("go on with: python -m pipeline.train ")[2])
+    again = start(*words)
+    assert again.end() == 0, again.err
+    (run,) = (odd / "out").iterdir()
+    assert recorded_epochs(run) == list(range(1, 7))
+    assert [path.name for path in own_folder.iterdir()] == [name]
+    database = odd / "mlflow.db"
+    uri = "sqlite:///" + str(database).replace("%", "%25").replace("?", "%3F")
+    assert outcome(uri) == ("FINISHED", None)
+
+
+def test_a_path_of_240_characters_works(train: Train, own_folder: Path) -> None:
+    deep = own_folder
+    while len(str(deep)) < 240:
+        deep /= "d" * min(60, max(1, 239 - len(str(deep))))
+    assert len(str(deep)) >= 240
+    assert train(*QUICK, f"output={deep}", "tracking=none") == 0
+    assert len(list(deep.iterdir())) == 1
+
+
+def test_a_name_that_no_file_system_takes_is_refused_in_one_line(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*QUICK, f"output={'d' * 300}", "tracking=none") == 2
+    assert capsys.readouterr().err == (
+        f"error: output='{'d' * 300}' is no possible path (File name too long); choose a shorter "
+        "one.\n"
+    )
+    assert list(own_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("file", "is a file; expected a folder. Choose another."),
+        ("file/runs", "lies below '{folder}/file', which is a file; choose another."),
+    ],
+)
+def test_an_output_that_is_a_file_is_refused(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], output: str, said: str
+) -> None:
+    (own_folder / "file").write_text("mine", encoding="utf-8")
+    assert train(*QUICK, f"output={output}", "tracking=none") == 2
+    assert capsys.readouterr().err == (
+        f"error: output='{output}' {said.format(folder=own_folder)}\n"
+    )
+    assert (own_folder / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_long_and_many_values_are_whole_in_the_artifact_and_marked_where_cut(
+    train: Train, own_folder: Path, own_code: tuple[str, ...], database: str
+) -> None:
+    long_key, long_value = "k" * 300, "v" * 7000
+    many = {f"p{number}": number for number in range(500)} | {long_key: 500}
+    callback = {"_target_": "slow_parts.Values", "text": long_value, "many": many}
+    (own_folder / "own" / "callbacks").mkdir(parents=True)
+    (own_folder / "own" / "callbacks" / "values.yaml").write_text(
+        yaml.safe_dump({"values": callback}), encoding="utf-8"
+    )
+    words = (
+        "--config-dir",
+        "own",
+        "callbacks=values",
+        *own_code,
+        f"tags={{note: {long_value}}}",
+    )
+    assert train(*QUICK, *words) == 0
+    run = only_run(database)
+    assert run.data.params["callbacks.values.many.p499"] == "499"
+    text = run.data.params["callbacks.values.text"]
+    assert text.startswith("v" * 100)
+    assert len(text) <= 6000
+    assert re.search(r"… \(cut: 7000 characters\)$", text), text[-60:]
+    (key,) = (key for key in run.data.params if "kkkk" in key)
+    assert len(key) <= 250
+    assert run.data.params[key] == "500"
+    assert run.data.tags["note"] == long_value
+    folder = MlflowClient(database).download_artifacts(run.info.run_id, "config.yaml")
+    saved = yaml.safe_load(Path(folder).read_text(encoding="utf-8"))
+    assert saved["callbacks"]["values"] == callback
+    assert saved["tags"] == {"note": long_value}

@@ -1,0 +1,145 @@
+"""Promise N4: nothing secret is stored or shown."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import Start
+from faults.processes import Training, ending, events, recorded_epochs
+from faults.stores import TrackingServer, free_port, outcome
+
+IN_URL, IN_VARIABLE, ON_COMMAND_LINE = "canary-of-url", "canary-of-variable", "canary-of-words"
+CANARIES = (IN_URL, IN_VARIABLE, ON_COMMAND_LINE)
+SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=2")
+TALKATIVE = "+callbacks.talkative._target_=slow_parts.Talkative"
+
+
+def found_in(*places: Path) -> Iterator[str]:
+    """Yield each canary with the file that holds it."""
+    for place in places:
+        for path in sorted(place.rglob("*")):
+            content = path.read_bytes() if path.is_file() else b""
+            yield from (f"{one} in {path}" for one in CANARIES if one.encode() in content)
+
+
+def shown_by(training: Training) -> list[str]:
+    return [one for one in CANARIES if one in training.out + training.err]
+
+
+@pytest.fixture
+def repository(own_folder: Path, own_code: tuple[str, ...]) -> None:
+    """A repository around the current folder, with a password in an uncommitted change."""
+    settings = own_folder / "settings.py"
+    for number, content in enumerate(("password = None\n", f'password = "{ON_COMMAND_LINE}"\n')):
+        settings.write_text(content, encoding="utf-8")
+        if number == 0:
+            author = ["-c", "user.name=me", "-c", "user.email=me@localhost"]
+            for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "x"]):
+                subprocess.run(["git", *words], cwd=own_folder, check=True)
+
+
+@pytest.mark.slow
+def test_no_secret_of_the_environment_or_the_command_line_is_stored_or_shown(
+    start: Start, server: TrackingServer, own_code: tuple[str, ...], repository: None
+) -> None:
+    server.start()
+    words = (f"tags={{api_key: {ON_COMMAND_LINE}, note: '${{oc.env:DB_PASSWORD}}'}}", "verbose=2")
+    training = start(
+        *SHORT,
+        TALKATIVE,
+        *own_code,
+        *words,
+        MLFLOW_TRACKING_URI=f"http://me:{IN_URL}@127.0.0.1:{server.port}",
+        DB_PASSWORD=IN_VARIABLE,
+    )
+    training.await_file("paused")
+    arguments = " ".join(" ".join(process.cmdline()) for process in training.children())
+    assert not any(one in arguments for one in CANARIES)
+    (training.folder / "go on").touch()
+    assert training.end() == 0, training.err
+    assert outcome(server.uri) == ("FINISHED", None)
+    assert shown_by(training) == []
+    (training.folder / "settings.py").unlink()
+    assert list(found_in(training.folder, server.folder)) == []
+    log = (training.run / "run.log").read_text(encoding="utf-8")
+    assert "the password is ***" in log
+    diff = (training.run / "artifacts" / "uncommitted.diff").read_text(encoding="utf-8")
+    assert "+password = ***" in diff
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("traceback", ["false", "true"])
+def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
+    start: Start, own_code: tuple[str, ...], traceback: str
+) -> None:
+    training = start(
+        *SHORT,
+        TALKATIVE,
+        "+callbacks.talkative.fail=true",
+        *own_code,
+        f"traceback={traceback}",
+        "tracking=none",
+        DB_PASSWORD=IN_VARIABLE,
+    )
+    assert training.end() == 1
+    assert "the password is ***" in training.err
+    assert ("Traceback" in training.err) == (traceback == "true")
+    assert shown_by(training) == []
+    assert list(found_in(training.folder)) == []
+    assert ending(training.run) == ("FAILED", "error")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("traceback", ["false", "true"])
+def test_a_server_that_is_down_is_named_without_its_password(start: Start, traceback: str) -> None:
+    port = free_port()
+    training = start(
+        *SHORT,
+        f"traceback={traceback}",
+        MLFLOW_TRACKING_URI=f"http://me:{IN_URL}@127.0.0.1:{port}",
+    )
+    assert training.end() == 3
+    assert f"error: the tracking server http://me:***@127.0.0.1:{port} does not" in training.err
+    assert shown_by(training) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "word", ["tracking.uri=http://me:{}@127.0.0.1:1", "tags={{url: 'postgresql://me:{}@host/db'}}"]
+)
+def test_a_password_in_the_words_of_a_command_is_refused_without_showing_it(
+    start: Start, word: str
+) -> None:
+    training = start(*SHORT, word.format(ON_COMMAND_LINE))
+    assert training.end() == 2
+    (line,) = training.err.splitlines()
+    assert line.startswith(f"error: {word.partition('=')[0]} holds a URL with a password")
+    assert shown_by(training) == []
+    assert list(training.folder.iterdir()) == []
+
+
+def test_a_reference_to_the_environment_is_read_anew_and_a_masked_secret_asked_for(
+    fork: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DB_PASSWORD", IN_VARIABLE)
+    endless = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")
+    training = fork(*endless, "tags={note: '${oc.env:DB_PASSWORD}'}")
+    training.await_epoch(1)
+    training.send(signal.SIGTERM)
+    assert training.end() == 143
+    monkeypatch.setenv("DB_PASSWORD", "another")
+    again = fork("resume=last", "+tags.api_key=" + ON_COMMAND_LINE)
+    again.await_epoch(recorded_epochs(training.run)[-1] + 1)
+    again.send(signal.SIGTERM)
+    assert again.end() == 143
+    begins = [event for event in events(training.run) if event["event"] == "begin"]
+    assert [begin["tags"].get("api_key") for begin in begins] == [None, "***"]
+    third = fork("resume=last")
+    assert third.end() == 2
+    assert third.err == (
+        "error: tags.api_key held a secret, which is not saved; give it again: tags.api_key=…\n"
+    )
+    assert list(found_in(training.folder)) == []
