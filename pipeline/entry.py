@@ -23,7 +23,7 @@ from pipeline.config.overrides import quoted
 from pipeline.errors import ConfigError
 from pipeline.failures import tell
 from pipeline.paths import conf_folder
-from pipeline.signals import orderly_stop
+from pipeline.signals import orderly_stop, stop
 from pipeline.streams import make_tolerant
 
 Body = Callable[[DictConfig], int]
@@ -101,6 +101,7 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
             _refuse_many_devices(config)
             return body(with_name(config, dict(choices)))
     except (Exception, SystemExit) as error:
+        stop.check()  # a library that is being imported makes something else of a signal
         return tell(error, traceback=traceback)
 
 

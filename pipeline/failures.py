@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config.compose import composition_problem
 from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.redaction import redact_known
+from pipeline.signals import stop
 
 BUG = 1
 _ENVIRONMENT = {
@@ -45,6 +46,8 @@ def tell(error: BaseException, *, traceback: bool) -> int:
         error: What ended the command.
         traceback: Whether the user asked for the traceback.
     """
+    if stop.signal_number is not None:  # whatever a library has made of the signal
+        error = Interrupted(stop.signal_number)
     code = exit_code(error)
     if code == BUG and not isinstance(error, SystemExit):
         log = logging.getLogger("pipeline")

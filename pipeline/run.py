@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
@@ -11,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from pipeline.config.check import check
-from pipeline.config.options import TrackingOptions
 from pipeline.config.record import plain
+from pipeline.running.connecting import connecting
 from pipeline.running.continuing import Command
 from pipeline.running.overview import print_overview
 from pipeline.running.places import require_writable
 from pipeline.running.plan import make_plan
 from pipeline.running.torch_settings import torch_settings_kept
+from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import tracking_uri
-
-REFUSAL_SECONDS = 0.1
-"""Long enough for a closed port to show, too short to be felt."""
 
 if TYPE_CHECKING:
     from pipeline.running.results import Result
@@ -54,18 +51,7 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
         print_overview(plan)
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            connecting = pool.submit(_connect, recorder, options.tracking, uri)
-            if wait([connecting], timeout=REFUSAL_SECONDS).done:
-                connecting.result()  # a server that is down is told at once
+        with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
             from pipeline.running.training import train
-
-            connecting.result()
+        stop.check()  # an import may have swallowed it
         return train(plan, recorder, uri)
-
-
-def _connect(recorder: Recorder | None, options: TrackingOptions, uri: str | None) -> None:
-    if recorder is not None and uri is not None:
-        problem = recorder.connect(uri, experiment=options.experiment, required=options.required)
-        if problem is not None:
-            print(f"warning: {problem}; the values wait in the run folder", file=sys.stderr)

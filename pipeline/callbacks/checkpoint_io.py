@@ -1,26 +1,19 @@
 """Writing a checkpoint: the old one or the whole new one is there at any moment."""
 
-import io
 import os
 import shutil
-from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
-from torch import Tensor
 
 from pipeline.callbacks.adoption import adopted
 from pipeline.callbacks.checkpoint_file import read_checkpoint, write_problem
 from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import replace_file
-
-COPIED_BYTES = 2**25
-"""Weights up to this size are copied and written while training goes on; larger ones at once."""
+from pipeline.paths import replace_file, sync_file
 
 AS_WELL = "as_well"
 """Storage option: a second path that is to be the same file."""
@@ -30,8 +23,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
 
     Lightning's own writer copies over the target from the temporary folder, and finishes without
-    a word where it may not write. The disk, for which a short epoch would wait as long as for
-    several steps, is waited for in a thread: a failure is told by the next call.
+    a word where it may not write. Here the file is whole under its name when `save_checkpoint`
+    returns, whatever kills the process then. Only for the disk itself, which matters when the
+    power fails and for which a short epoch would wait as long as for several steps, a thread
+    waits; the second path keeps an older file until then.
 
     Args:
         adopts: Whether what is read is another run's, of which only weights and epochs are taken.
@@ -41,12 +36,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         super().__init__()
         self._adopts = adopts
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._written: Future[None] | None = None
+        self._synced: Future[None] | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write `checkpoint` to `path`, after the one before.
+        """Write `checkpoint` to `path`.
 
         Args:
             checkpoint: Tensors and plain values.
@@ -56,16 +51,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             EnvironmentFaultError: The disk is full or the folder can't be written.
         """
-        target, as_well = Path(path), (storage_options or {}).get(AS_WELL)
-        if _weight_bytes(checkpoint) > COPIED_BYTES:
-            self.finish()
-            _write(partial(torch.save, checkpoint), target, as_well)
-            return
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
         self.finish()
-        write = partial(_copy, content)
-        self._written = self._thread.submit(_write, write, target, as_well)
+        target, as_well = Path(path), (storage_options or {}).get(AS_WELL)
+        try:
+            replace_file(target, lambda file: torch.save(checkpoint, file), synced=False)
+        except (OSError, RuntimeError) as error:
+            raise EnvironmentFaultError(write_problem(target, error)) from error
+        self._synced = self._thread.submit(_sync, target, as_well)
 
     def finish(self) -> None:
         """Wait until all that was saved is on the disk.
@@ -73,9 +65,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             EnvironmentFaultError: It could not be written.
         """
-        written, self._written = self._written, None
-        if written is not None:
-            written.result()
+        synced, self._synced = self._synced, None
+        if synced is not None:
+            synced.result()
 
     def teardown(self) -> None:
         """Wait once more where an error has kept the training from doing so."""
@@ -106,19 +98,10 @@ def let_be_the_same(source: Path, target: Path) -> None:
     beside.replace(target)
 
 
-def _weight_bytes(checkpoint: Mapping[str, Any]) -> int:
-    weights = checkpoint.get("state_dict", {}).values()
-    return sum(w.numel() * w.element_size() for w in weights if isinstance(w, Tensor))
-
-
-def _copy(content: io.BytesIO, file: BinaryIO) -> None:
-    file.write(content.getbuffer())
-
-
-def _write(write: Callable[[BinaryIO], object], target: Path, as_well: Path | None) -> None:
+def _sync(target: Path, as_well: Path | None) -> None:
     try:
-        replace_file(target, write)
+        sync_file(target)
         if as_well is not None:
             let_be_the_same(target, as_well)
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
         raise EnvironmentFaultError(write_problem(target, error)) from error

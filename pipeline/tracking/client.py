@@ -133,6 +133,10 @@ class Recorder:
         except RecorderGoneError:
             return
 
+    def abandon(self) -> None:
+        """Leave the process to itself: it finishes its command and ends, for nobody sends more."""
+        self._process = None
+
     def _connect(self, uri: str, experiment: str, *, later: bool = False) -> Answer:
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
         command = "expect" if later else "connect"

@@ -88,9 +88,10 @@ def server(tmp_path: Path, empty_database: Path) -> Iterator[TrackingServer]:
 
 @pytest.fixture
 def own_code(own_folder: Path) -> tuple[str, ...]:
-    """Puts a user's own module into the current folder; the words that trust it."""
-    shutil.copy(SOURCES / "slow_parts.py", own_folder)
-    return ("trust=[slow_parts]",)
+    """Puts a user's own modules into the current folder; the words that trust them."""
+    for module in SOURCES.glob("*.py"):
+        shutil.copy(module, own_folder)
+    return ("trust=[slow_parts,stubborn_import]",)
 
 
 @pytest.fixture

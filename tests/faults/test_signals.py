@@ -140,6 +140,32 @@ def test_a_stop_while_the_data_are_read_leaves_nothing(
     assert not (training.folder / "runs").exists()
 
 
+@pytest.mark.parametrize(("number", "code"), STOPS)
+def test_a_stop_that_an_import_makes_an_error_of_stays_a_stop(
+    fork: Start, own_code: tuple[str, ...], number: int, code: int
+) -> None:
+    source = "data._target_=stubborn_import.Source"
+    training = fork("model=mlp", "data=iris", source, *own_code, "tracking=none")
+    training.await_file("paused")
+    training.send(number)
+    assert training.end() == code
+    assert (training.out, training.err) == ("", "")
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(start: Start) -> None:
+    training = start("model=mlp", "data=iris")
+    training.wait_until(lambda: training.out, what="its first words")
+    recorder = training.recorder()
+    recorder.suspend()
+    training.send(signal.SIGTERM)
+    assert training.end() == 143
+    assert training.err == ""
+    assert not (training.folder / "runs").exists()
+    recorder.resume()
+    wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
+
+
 @pytest.mark.parametrize("hook", ["on_validation_end", "on_test_start", "on_sanity_check_start"])
 @pytest.mark.parametrize(("number", "code"), STOPS[:2])
 def test_a_stop_in_any_phase_of_lightnings_is_on_record(
@@ -210,23 +236,23 @@ def test_a_stop_at_any_moment_gives_its_code_and_leaves_only_whole_files(fork: S
 @pytest.mark.slow
 def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork: Start) -> None:
     chance = random.Random(4)
-    words = ("model=mlp", "data=iris", "trainer.max_epochs=400", "tracking=none", "resume=auto")
+    words = ("model=mlp", "data=iris", "trainer.max_epochs=600", "tracking=none", "resume=auto")
     epochs = [0]
-    for _ in range(20):
+    for kill in range(20):
         training = fork(*words, "model.hidden=[300,300]")
+        if kill == 0:
+            training.await_epoch(2)  # a run without any checkpoint is begun anew
         training.wait_until(lambda: training.out, what="its first words")  # noqa: B023
         time.sleep(chance.uniform(0.05, 0.6))
         training.send(signal.SIGKILL)
-        if training.end() == 0:
-            break
-        if (training.run / "checkpoints" / "last.ckpt").exists():
-            epochs.append(recorded_epochs(training.run)[-1])
-            assert checkpoint_epoch(training.run) >= epochs[-1] - 1
-            checkpoint_epoch(training.run, "best")
+        assert training.end() == -9, "too few epochs for twenty kills"
+        epochs.append(recorded_epochs(training.run)[-1])
+        assert checkpoint_epoch(training.run) >= epochs[-1] - 1
+        checkpoint_epoch(training.run, "best")
     assert epochs == sorted(epochs)
     last = fork(*words, "model.hidden=[300,300]")
     assert last.end() == 0, last.err
-    assert recorded_epochs(last.run) == list(range(1, 401))
+    assert recorded_epochs(last.run) == list(range(1, 601))
 
 
 def test_a_run_that_is_being_trained_is_not_gone_on_with(fork: Start, start: Start) -> None:
