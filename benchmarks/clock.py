@@ -1,6 +1,7 @@
 """Wall and processor time of each epoch, whatever happens in it."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ class Laps:
 
 
 def _median_lap(moments: list[float]) -> float:
-    return median(after - before for before, after in zip(moments[1:-1], moments[2:], strict=True))
+    return median(after - before for before, after in pairwise(moments[1:]))
 
 
 class EpochClock(Callback):

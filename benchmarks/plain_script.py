@@ -53,7 +53,7 @@ class Model(pl.LightningModule):
     def validation_step(self, batch, _):
         self.step(batch, "val")
 
-    def test_step(self, batch, _):
+    def test_step(self, batch):
         self.step(batch, "test")
 
     def configure_optimizers(self):

@@ -76,9 +76,8 @@ def bare_mlp(epochs: int) -> Laps:
     inputs = torch.from_numpy(samples.inputs).float().flatten(1)
     targets = torch.from_numpy(samples.targets)
     train, held_out = (inputs[:3200], targets[:3200]), (inputs[3200:4000], targets[3200:4000])
-    return bare.fit(
-        bare.mlp(), functional.cross_entropy, train, held_out, batch_size=100, epochs=epochs, lr=0.01
-    )
+    loss = functional.cross_entropy
+    return bare.fit(bare.mlp(), loss, train, held_out, batch_size=100, epochs=epochs, lr=0.01)
 
 
 CASES = (

@@ -62,7 +62,7 @@ def create_run_folder(output: Path, name: str) -> Path:
     return folder
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: bool = True) -> None:
     """Write a file so that, at any moment, either the old or the whole new one is there.
 
     The new content lies beside its target until it is complete and on the disk, so the rename
@@ -71,13 +71,16 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Args:
         path: The file to make or replace.
         write: Writes the content to the open binary file that it is given.
+        synced: Wait for the disk. Without it no kill loses the file; a power cut may, until
+            `sync_file` has returned.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with beside.open("wb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         beside.replace(path)
     except BaseException as error:
         with suppress(OSError):
@@ -85,7 +88,14 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a write that fails does not say where
         raise
-    _sync_folder(path.parent)
+    if synced:
+        _sync(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file and its name are on the disk."""
+    _sync(path)
+    _sync(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -100,8 +110,8 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

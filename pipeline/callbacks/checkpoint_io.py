@@ -70,7 +70,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             synced.result()
 
     def teardown(self) -> None:
-        """Wait once more where an error has kept the training from doing so."""
+        """Wait for the disk, also where a signal made the training lose sight of it."""
+        self._thread.submit(int).result()  # one thread does one thing after the other
         with suppress(EnvironmentFaultError):
             self.finish()
 
@@ -88,6 +89,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def let_be_the_same(source: Path, target: Path) -> None:
     """Let `target` be the file `source` is now; a later `source` is another file."""
+    if target.exists() and target.samefile(source):
+        return  # renaming one name of a file to another of its names would leave both
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     with suppress(FileNotFoundError):
         beside.unlink()

@@ -16,15 +16,14 @@ from pipeline.errors import DivergedError
 from pipeline.metrics import direction
 from pipeline.signals import stop
 
-REPEATABLE_SECONDS = 1.0
+SHORT_SECONDS = 1.0
 """An epoch that took longer is on the disk before the next begins."""
 
 
 class Checkpoints(Checkpoint):
     """Writes `last.ckpt` after each epoch and `best.ckpt` whenever `monitor` was never better.
 
-    That of a short epoch reaches the disk while the next one runs, so that a kill in these
-    milliseconds repeats two epochs instead of one, to the same values.
+    That of a short epoch reaches the disk while the next one runs.
 
     Args:
         folder: Where the two files lie.
@@ -78,7 +77,7 @@ class Checkpoints(Checkpoint):
         _require_finite(pl_module, epoch=trainer.current_epoch + 1)
         as_well = {AS_WELL: self.best_path} if self._is_best(trainer) else None
         trainer.save_checkpoint(self.last_path, weights_only=False, storage_options=as_well)
-        if float(trainer.callback_metrics["time/epoch"]) > REPEATABLE_SECONDS:
+        if float(trainer.callback_metrics["time/epoch"]) > SHORT_SECONDS:
             self._finish(trainer)
         stop.check()
 
