@@ -125,6 +125,10 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
             raise
         problem = said.getvalue().strip().rpartition("error: ")[2]
         raise ConfigError(f"{problem}; --help shows what there is") from error
+    if arguments.multirun and (arguments.cfg or arguments.info):
+        raise ConfigError(
+            "--cfg and --info show one run; leave -m away, and give one choice a group"
+        )
     if arguments.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun runs code from a file; resume=RUN goes on with a run"

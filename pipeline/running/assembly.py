@@ -18,6 +18,7 @@ from pipeline.config.targets import build
 from pipeline.data.prepare import Prepared
 from pipeline.data.source import Source
 from pipeline.devices import Devices
+from pipeline.running.models import require_readable
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -45,6 +46,7 @@ def build_source(options: RunConfig) -> Source:
 def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
     """Build the network for the shapes of the data."""
     schema = prepared.schema
+    require_readable(options, schema)
     network = build(
         options.model,
         trust=options.trust,
