@@ -104,8 +104,9 @@ def main() -> None:
         pairs = zip(times[name], times["alive"], strict=True)
         ratios = sorted(outage / living for outage, living in pairs)
         print(
-            f"server {name}: fit {statistics.median(times[name]):.2f} s beside {alive:.2f} s; ratio "
-            f"{statistics.median(ratios):.3f} ({ratios[0]:.3f} … {ratios[-1]:.3f}), bound {BOUND}"
+            f"server {name}: fit {statistics.median(times[name]):.2f} s beside {alive:.2f} s; "
+            f"ratio {statistics.median(ratios):.3f} "
+            f"({ratios[0]:.3f} … {ratios[-1]:.3f}), bound {BOUND}"
         )
 
 
