@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from io import StringIO
 from pathlib import Path
 from threading import Thread
 
@@ -69,7 +70,7 @@ def fit_seconds(folder: Path, *, epochs: int, end: signal.Signals | None) -> flo
     """Train once against a new server, which gets a signal after a third of the epochs."""
     folder.mkdir()
     words = ["model=mlp", f"trainer.max_epochs={epochs}", "verbose=0", f"output={folder}/runs"]
-    with server(folder) as (uri, send), contextlib.redirect_stderr(None):
+    with server(folder) as (uri, send), contextlib.redirect_stderr(StringIO()):
         if end is not None:
             outage = (folder / "runs", epochs // 3, lambda: send(end))
             Thread(target=after_epoch, args=outage, daemon=True).start()
