@@ -131,7 +131,7 @@ def test_a_killed_run_ends_to_the_last_bit_as_one_that_never_was(
 
 
 MOMENTS = (
-    "on_train_batch_end:7",
+    "on_train_batch_end:9",
     "on_train_epoch_start:3",
     "on_validation_epoch_end:3",
     "on_train_epoch_end:4",
