@@ -146,3 +146,16 @@ def test_the_program_trains_from_any_folder_as_a_real_process(own_folder: Path) 
     assert ended.returncode == 0, ended.stderr
     assert "see it  mlflow ui" in ended.stdout
     assert (own_folder / "mlflow.db").exists()
+
+
+def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load() -> None:
+    script = (
+        "import sys; from pipeline.train import main; "
+        "code = main(['model=mlp', 'data=iris', 'trainer.max_epochs=1', 'verbose=0']); "
+        "sys.exit(code or sum(name.partition('.')[0] == 'mlflow' for name in sys.modules))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert Path("mlflow.db").exists()

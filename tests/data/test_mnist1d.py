@@ -1,5 +1,6 @@
 import random
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,10 @@ def test_shuffled_positions_permute_the_steps_of_all_rows_alike(plain: MNIST1D) 
     assert order != list(range(40))
 
 
-def test_preparing_from_a_warm_cache_takes_less_than_a_tenth_of_a_second() -> None:
+def test_a_warm_cache_is_read_without_the_library_that_makes_the_set() -> None:
     shipped("mnist1d")
-    fastest = np.inf
-    for _ in range(5):
-        started_at = time.perf_counter()
-        shipped("mnist1d")
-        fastest = min(fastest, time.perf_counter() - started_at)
-    assert fastest < 0.1
+    script = (
+        "import sys; from pipeline.data.mnist1d import MNIST1D; "
+        "MNIST1D(shuffled_positions=False).read(); sys.exit('mnist1d' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

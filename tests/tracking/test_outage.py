@@ -126,28 +126,6 @@ def test_an_outage_that_passes_is_caught_up_before_the_end(
 
 
 @pytest.mark.slow
-def test_an_outage_costs_training_at_most_a_twentieth_of_its_time(
-    server: Server, free_port: int, begun: Begun
-) -> None:
-    def seconds_of(epochs: range) -> float:
-        started_at = time.perf_counter()
-        train(journal, epochs, pause=0.05)
-        return time.perf_counter() - started_at
-
-    uri = f"http://127.0.0.1:{free_port}"
-    process = server(free_port)
-    journal = begun(uri)
-    with Recorder() as recorder:
-        recorder.connect(uri, experiment="pipeline")
-        recorder.open(journal.folder)
-        before = seconds_of(range(1, 101))
-        stop_server(process)
-        assert seconds_of(range(101, 201)) < 1.05 * before
-        journal.end("FINISHED")
-        recorder.close(journal.folder)
-
-
-@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up_within_ten_seconds(
     silent_port: int, begun: Begun
 ) -> None:
