@@ -88,11 +88,16 @@ class Training:
         def happened_or_ended() -> bool:
             if happened():
                 return True
-            assert psutil.pid_exists(self.pid), f"ended before {what}: {self.err}"
-            assert psutil.Process(self.pid).status() != "zombie", f"ended before {what}: {self.err}"
+            assert self._runs(), f"ended before {what}: {self.err}"
             return False
 
         wait_until(happened_or_ended, what=what)
+
+    def _runs(self) -> bool:
+        try:
+            return psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
     def send(self, number: int) -> None:
         """Send a signal."""

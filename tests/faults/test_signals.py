@@ -166,7 +166,7 @@ def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(start: Start) ->
     wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
 
 
-@pytest.mark.parametrize("hook", ["on_validation_end", "on_test_start", "on_sanity_check_start"])
+@pytest.mark.parametrize("hook", ["on_validation_end", "on_test_start", "on_fit_start"])
 @pytest.mark.parametrize(("number", "code"), STOPS[:2])
 def test_a_stop_in_any_phase_of_lightnings_is_on_record(
     fork: Start, own_code: tuple[str, ...], hook: str, number: int, code: int
