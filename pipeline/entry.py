@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import logging
 import os
 import sys
 import tempfile
@@ -86,7 +87,8 @@ def _called(
     def job(config: DictConfig) -> None:
         codes.append(_outcome(config, body, traceback=traceback))
 
-    with _as_process_arguments([*lines, *flags], multirun=arguments.multirun), _errors_raised():
+    arguments_seen = _as_process_arguments([*lines, *flags], multirun=arguments.multirun)
+    with arguments_seen, _errors_raised(), _logging_kept():
         hydra.main(version_base=None, config_path=str(conf_folder()), config_name=config_name)(
             job
         )()
@@ -174,6 +176,18 @@ def _errors_raised() -> Iterator[None]:
         yield
     finally:
         _restore(before)
+
+
+@contextlib.contextmanager
+def _logging_kept() -> Iterator[None]:
+    """Take back what Hydra does to the root logger, for `--info` say, of whoever calls `main`."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """Faults F38 and F40: nobody reads what is printed, a reader of data dies."""
 
+import logging
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,13 @@ def test_a_reader_of_data_that_is_killed_is_one_line_with_a_hint(fork: Start) ->
     assert line.startswith("error: a process that reads the data died (DataLoader worker (pid")
     assert line.endswith("; try data.num_workers=0, or give it more shared memory")
     assert ending(training.run) == ("FAILED", "error")
+
+
+def test_a_question_to_hydra_leaves_the_callers_logging_as_it_was(
+    train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    assert train("--info", "plugins") == 0
+    assert "Hydra" in capsys.readouterr().out
+    assert (list(root.handlers), root.level) == before
