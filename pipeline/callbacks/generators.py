@@ -16,7 +16,7 @@ def generator_states() -> dict[str, Any]:
     version, internal, gauss_next = random.getstate()
     key = torch.from_numpy(legacy["state"]["key"].astype(np.int64))
     return {
-        "python": [version, torch.tensor(internal), gauss_next],
+        "python": [version, torch.from_numpy(np.array(internal, dtype=np.int64)), gauss_next],
         "numpy": {**legacy, "state": {**legacy["state"], "key": key}},
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -17,6 +16,7 @@ from pipeline import metrics
 from pipeline.errors import DivergedError
 from pipeline.modules.epoch import EpochMean, EpochOutputs, at_least_single
 from pipeline.modules.gradients import Clipper
+from pipeline.modules.short_steps import ShortSteps
 
 Batch = tuple[Tensor, Tensor]
 
@@ -38,7 +38,7 @@ class Optimization:
     monitor: str = "val/loss"
 
 
-class Task(pl.LightningModule):
+class Task(ShortSteps):
     """A network with its loss and its metrics, trained and evaluated by Lightning.
 
     Args:
@@ -69,14 +69,6 @@ class Task(pl.LightningModule):
         self._clipped: list[nn.Parameter] = []
         self.test_outputs: tuple[Tensor, Tensor] | None = None
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning sets this name around each of its hooks, forty times a step, and torch's own
-        # method looks every time whether the value is a parameter or a module.
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
-
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of outputs (rows, outputs) for targets (rows, …)."""
         raise NotImplementedError
@@ -89,15 +81,6 @@ class Task(pl.LightningModule):
         """Map inputs (batch, *input_shape) to outputs (batch, outputs)."""
         outputs: Tensor = self.network(inputs)
         return outputs
-
-    def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
-        """Leave a batch that lies on the device already as it is."""
-        if batch[0].device == device:
-            return batch
-        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return moved
 
     # ── training ────────────────────────────────────────────────────────────────────────────
 
@@ -136,13 +119,6 @@ class Task(pl.LightningModule):
             "value" if gradient_clip_algorithm == "value" else "norm"
         )
         self._clipper.clip(self._clipped, threshold=gradient_clip_val, algorithm=algorithm)
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Drop the gradients, as `optimizer.zero_grad` does with more ceremony."""
-        del epoch, batch_idx
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
 
     def on_train_epoch_end(self) -> None:
         """Put the epoch's own values on record; stop where the loss is no number any more.
