@@ -217,3 +217,10 @@ def only_line(text: str) -> str:
 def lines_of(text: str, *, start: str) -> Iterator[str]:
     """Yield the lines that begin with a word."""
     return (line for line in text.splitlines() if line.startswith(start))
+
+
+def checkpoint_epoch(run: Path, name: str = "last") -> int:
+    """Return the epoch of a run's checkpoint, which is whole."""
+    from pipeline.callbacks.checkpoint_file import read_checkpoint
+
+    return int(read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["pipeline"]["epoch"])

@@ -1,4 +1,4 @@
-"""Faults F1 to F5 and F7: a run that is stopped or killed at any moment."""
+"""Faults F1 to F4 and F7: a run that is stopped at any moment."""
 
 import random
 import shlex
@@ -10,18 +10,13 @@ import psutil
 import pytest
 
 from faults.conftest import Start
-from faults.processes import ending, lines_of, recorded_epochs, wait_until
-from faults.stores import only_run, outcome, recorded_steps
+from faults.processes import checkpoint_epoch, ending, lines_of, recorded_epochs, wait_until
+from faults.stores import outcome, recorded_steps
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.runs import main as runs
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
 SLOW_IRIS = "data._target_=slow_parts.SlowIris"
-
-
-def checkpoint_epoch(run: Path, name: str = "last") -> int:
-    return int(read_checkpoint(run / "checkpoints" / f"{name}.ckpt")["pipeline"]["epoch"])
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -86,46 +81,6 @@ def test_a_terminal_that_closes_may_say_so_more_than_once(
     assert psutil.pid_exists(training.pid)
     training.send(signal.SIGTERM)
     assert training.end() == 143
-
-
-@pytest.mark.slow
-def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
-    start: Start, database: str
-) -> None:
-    words = ("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
-    training = start(*words)
-    training.await_epoch(3)
-    recorder = training.recorder()
-    training.send(signal.SIGKILL)
-    assert training.end() == -9
-    wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
-    assert outcome(database) == ("FAILED", "lost")
-    again = start("resume=last")
-    assert again.end() == 0, again.err
-    assert outcome(database) == ("FINISHED", None)
-    assert recorded_steps(database, "train/loss") == list(range(1, 13))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mended_by", ["reap", "the next start"])
-def test_a_run_killed_with_its_recorder_is_closed_later(
-    start: Start, database: str, mended_by: str
-) -> None:
-    training = start(*ENDLESS)
-    training.await_epoch(2)
-    recorder = training.recorder()
-    recorder.kill()
-    training.send(signal.SIGKILL)
-    training.end()
-    assert outcome(database) == ("RUNNING", None)
-    killed = only_run(database).info.run_id
-    if mended_by == "reap":
-        assert runs(["action=reap"]) == 0
-    else:
-        other = start("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking.experiment=next")
-        assert other.end() == 0, other.err
-    assert outcome(database) == ("FAILED", "lost")
-    assert only_run(database).info.run_id == killed
 
 
 @pytest.mark.parametrize(("number", "code"), STOPS)
@@ -231,41 +186,6 @@ def test_a_stop_at_any_moment_gives_its_code_and_leaves_only_whole_files(fork: S
             read_checkpoint(path)
         for run in (training.folder / "runs").glob("*"):
             assert ending(run) == ("KILLED", "interrupted")
-
-
-@pytest.mark.slow
-def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork: Start) -> None:
-    chance = random.Random(4)
-    words = ("model=mlp", "data=iris", "trainer.max_epochs=600", "tracking=none", "resume=auto")
-    epochs = [0]
-    for kill in range(20):
-        training = fork(*words, "model.hidden=[300,300]")
-        if kill == 0:
-            training.await_epoch(2)  # a run without any checkpoint is begun anew
-        training.wait_until(lambda: training.out, what="its first words")  # noqa: B023
-        time.sleep(chance.uniform(0.05, 0.6))
-        training.send(signal.SIGKILL)
-        assert training.end() == -9, "too few epochs for twenty kills"
-        epochs.append(recorded_epochs(training.run)[-1])
-        assert checkpoint_epoch(training.run) >= epochs[-1] - 1
-        checkpoint_epoch(training.run, "best")
-    assert epochs == sorted(epochs)
-    last = fork(*words, "model.hidden=[300,300]")
-    assert last.end() == 0, last.err
-    assert recorded_epochs(last.run) == list(range(1, 601))
-
-
-def test_a_run_that_is_being_trained_is_not_gone_on_with(fork: Start, start: Start) -> None:
-    training = fork(*ENDLESS, "tracking=none")
-    training.await_epoch(1)
-    other = start("resume=last", prefix=("nice",))
-    assert other.end() == 3
-    assert other.err == (
-        f"error: {training.run.relative_to(training.folder)} is being trained at this moment by "
-        f"process {training.pid}; wait for its end, or stop it with: kill {training.pid}\n"
-    )
-    training.send(signal.SIGTERM)
-    assert training.end() == 143
 
 
 def test_one_line_and_no_traceback_is_what_a_stopped_reader_of_data_says(fork: Start) -> None:

@@ -1,0 +1,89 @@
+"""Fault F5 and promise N1: a run whose process is killed at any moment."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from faults.conftest import Start
+from faults.processes import checkpoint_epoch, recorded_epochs, wait_until
+from faults.stores import only_run, outcome, recorded_steps
+from pipeline.runs import main as runs
+
+ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
+
+
+@pytest.mark.slow
+def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
+    start: Start, database: str
+) -> None:
+    words = ("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
+    training = start(*words)
+    training.await_epoch(3)
+    recorder = training.recorder()
+    training.send(signal.SIGKILL)
+    assert training.end() == -9
+    wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
+    assert outcome(database) == ("FAILED", "lost")
+    again = start("resume=last")
+    assert again.end() == 0, again.err
+    assert outcome(database) == ("FINISHED", None)
+    assert recorded_steps(database, "train/loss") == list(range(1, 13))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mended_by", ["reap", "the next start"])
+def test_a_run_killed_with_its_recorder_is_closed_later(
+    start: Start, database: str, mended_by: str
+) -> None:
+    training = start(*ENDLESS)
+    training.await_epoch(2)
+    recorder = training.recorder()
+    recorder.kill()
+    training.send(signal.SIGKILL)
+    training.end()
+    assert outcome(database) == ("RUNNING", None)
+    killed = only_run(database).info.run_id
+    if mended_by == "reap":
+        assert runs(["action=reap"]) == 0
+    else:
+        other = start("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking.experiment=next")
+        assert other.end() == 0, other.err
+    assert outcome(database) == ("FAILED", "lost")
+    assert only_run(database).info.run_id == killed
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork: Start) -> None:
+    chance = random.Random(4)
+    words = ("model=mlp", "data=iris", "trainer.max_epochs=600", "tracking=none", "resume=auto")
+    epochs = [0]
+    for kill in range(20):
+        training = fork(*words, "model.hidden=[300,300]")
+        if kill == 0:
+            training.await_epoch(2)  # a run without any checkpoint is begun anew
+        training.wait_until(lambda: training.out, what="its first words")  # noqa: B023
+        time.sleep(chance.uniform(0.05, 0.6))
+        training.send(signal.SIGKILL)
+        assert training.end() == -9, "too few epochs for twenty kills"
+        epochs.append(recorded_epochs(training.run)[-1])
+        assert checkpoint_epoch(training.run) >= epochs[-1] - 1
+        checkpoint_epoch(training.run, "best")
+    assert epochs == sorted(epochs)
+    last = fork(*words, "model.hidden=[300,300]")
+    assert last.end() == 0, last.err
+    assert recorded_epochs(last.run) == list(range(1, 601))
+
+
+def test_a_run_that_is_being_trained_is_not_gone_on_with(fork: Start, start: Start) -> None:
+    training = fork(*ENDLESS, "tracking=none")
+    training.await_epoch(1)
+    other = start("resume=last", prefix=("nice",))
+    assert other.end() == 3
+    assert other.err == (
+        f"error: {training.run.relative_to(training.folder)} is being trained at this moment by "
+        f"process {training.pid}; wait for its end, or stop it with: kill {training.pid}\n"
+    )
+    training.send(signal.SIGTERM)
+    assert training.end() == 143
