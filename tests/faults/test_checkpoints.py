@@ -174,6 +174,7 @@ def half_written(folder: Path) -> list[Path]:
     return list(folder.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_new_start_removes_what_killed_runs_have_half_written(
     train: Train, fork: Start, own_folder: Path
 ) -> None:

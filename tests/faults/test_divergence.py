@@ -36,6 +36,7 @@ def test_a_huge_learning_rate_ends_in_the_first_epoch_without_any_checkpoint(
     assert list((only_run(own_folder) / "checkpoints").glob("*")) == []
 
 
+@pytest.mark.slow
 def test_a_diverged_run_is_failed_in_mlflow(train: Train, database: str) -> None:
     assert train(*STEEP, UNCLIPPED, "optimizer.lr=1e6") == 4
     assert outcome(database) == ("FAILED", "diverged")

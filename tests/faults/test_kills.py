@@ -76,6 +76,7 @@ def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork
     assert recorded_epochs(last.run) == list(range(1, 601))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_being_trained_is_not_gone_on_with(fork: Start, start: Start) -> None:
     training = fork(*ENDLESS, "tracking=none")
     training.await_epoch(1)

@@ -404,6 +404,7 @@ def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
     assert "refuses" in recorder.problem
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_share_one_new_database(tmp_path: Path) -> None:
     assert_all_record(tmp_path, processes=2)
 
@@ -470,6 +471,7 @@ def test_a_locked_database_is_waited_for(database: str, begun: Begun) -> None:
     assert only_run(database).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a b%20中#[é]=,?x", "100%", 'it\'s "here"'])
 def test_any_folder_name_works_and_nothing_lands_beside_it(
     tmp_path: Path, empty_database: Path, name: str
