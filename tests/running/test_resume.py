@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def test_a_run_killed_again_and_again_at_random_moments_ends_as_one_that_never_w
     fork: Start, own_folder: Path
 ) -> None:
     words = (*RUN, *NETWORK, *STOPPING, "tracking=none")
-    words = (*words, "trainer.max_epochs=60", "callbacks.early_stopping.patience=60")
+    words = (*words, "trainer.max_epochs=150", "callbacks.early_stopping.patience=150")
     words = tuple(word for word in words if word != "trainer.max_epochs=6")
     words = tuple(word for word in words if word != "callbacks.early_stopping.patience=4")
     finished(fork, *words, "output=whole")
@@ -189,7 +190,8 @@ def test_a_run_killed_again_and_again_at_random_moments_ends_as_one_that_never_w
     training = fork(*words, "output=runs")
     for _ in range(6):
         time.sleep(0.5 + moments.random())
-        training.send(signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be over by now
+            training.send(signal.SIGKILL)
         if training.end() == 0:
             break
         training = fork(*words, "output=runs", "resume=auto")
