@@ -159,3 +159,16 @@ def test_training_never_waits_for_mlflow_which_its_process_does_not_even_load() 
     )
     assert ended.returncode == 0, ended.stderr
     assert Path("mlflow.db").exists()
+
+
+def test_a_wrong_value_is_told_before_lightning_mlflow_or_torchs_compiler_is_loaded() -> None:
+    script = (
+        "import sys; from pipeline.train import main; code = main(['optimizer.lr=-1']); "
+        "slow = {'pytorch_lightning', 'mlflow', 'torch._inductor'} & set(sys.modules); "
+        "print(code, sorted(slow))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert ended.stdout == "2 []\n"
+    assert ended.stderr == "error: optimizer.lr=-1 is not allowed; expected a number > 0.\n"

@@ -11,13 +11,20 @@ def torch_settings_kept() -> Iterator[None]:
     """Leave torch as it was for whoever called, such as the next cell of a notebook."""
     threads = torch.get_num_threads()
     matmul_precision = torch.get_float32_matmul_precision()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _determinism()
     benchmark = torch.backends.cudnn.benchmark
     try:
         yield
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(matmul_precision)
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if deterministic != _determinism():  # setting it imports the compiler, a second's work
+            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.backends.cudnn.benchmark = benchmark
+
+
+def _determinism() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
