@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -136,12 +138,24 @@ def _lazy(
         _Rows(inputs, targets),
         batch_sampler=BatchSampler(order, batch_size, drop_last=False),
         collate_fn=_as_fetched,
+        worker_init_fn=_leave_stops_to_the_trainer,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         # A DataLoader draws a seed for its workers; from the global generator it would change
         # every dropout mask that follows.
         generator=torch.Generator(),
     )
+
+
+def _leave_stops_to_the_trainer(_worker: int) -> None:
+    """Let the training process alone answer a stop: it ends its readers itself.
+
+    What a reader's threads then say about connections that are gone helps nobody; an error in
+    the data reaches the trainer by another way.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sys.excepthook = lambda *_: None
 
 
 def _as_fetched(batch: Any) -> Any:
