@@ -6,7 +6,7 @@ from pipeline.config.options import RunConfig
 from pipeline.config.targets import resolve
 from pipeline.data.schema import Schema
 from pipeline.errors import ConfigError
-from pipeline.networks.inputs import SHAPES, Kind
+from pipeline.networks.inputs import SHAPES, Kind, require_kind
 from pipeline.paths import conf_folder
 
 EVERY_KIND = tuple(SHAPES)
@@ -20,13 +20,11 @@ def require_readable(options: RunConfig, schema: Schema) -> None:
     """
     network = resolve(options.model["_target_"], trust=options.trust)
     takes = getattr(network, "takes", EVERY_KIND)
-    if schema.kind not in takes:
-        reads = " or ".join(text for kind, text in SHAPES.items() if kind in takes)
-        raise ConfigError(
-            f"model={network.__name__.lower()} reads {reads}, but the data are "
-            f"{SHAPES[schema.kind]} of shape {schema.input_shape}; models that read them: "
-            f"{', '.join(readers(schema.kind))}"
-        )
+    try:
+        require_kind(network.__name__.lower(), takes, schema.input_shape)
+    except ConfigError as error:
+        fitting = ", ".join(readers(schema.kind))
+        raise ConfigError(f"{error}; models that read them: {fitting}") from error
 
 
 def readers(kind: Kind) -> list[str]:
