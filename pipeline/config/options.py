@@ -29,6 +29,10 @@ class DataOptions(Options):
     """Rows a step, over all devices together."""
     validation: Fraction
     """Share of the training rows held out for validation; 0 = none, the last weights are kept."""
+    folds: Annotated[int, Field(ge=2)] | None
+    """Parts of which each validates once, instead of `validation`; null = no cross-validation."""
+    fold: NaturalInt
+    """Which of these parts validates, counted from 0."""
     test: Annotated[float, Field(gt=0, lt=1)]
     """Share of all rows held out for the test, where the source names no test rows itself."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]

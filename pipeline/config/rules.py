@@ -29,7 +29,9 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _names(values)
     yield from _output(values.get("output"))
     yield from _monitors(values)
-    trainer = values.get("trainer")
+    data, trainer = values.get("data"), values.get("trainer")
+    if isinstance(data, Mapping):
+        yield from _fold(data.get("folds"), data.get("fold"))
     if isinstance(trainer, Mapping):
         yield from _precision(trainer)
         yield from _limits(trainer)
@@ -105,6 +107,15 @@ def _monitor(key: str, metric: object, mode: object) -> Iterator[str]:
     elif mode in ("min", "max") and mode != better:
         mode_key = key.removesuffix("monitor") + "mode"
         yield f"{mode_key}={mode} looks for the worst {metric}; expected {better}."
+
+
+def _fold(folds: object, fold: object) -> Iterator[str]:
+    if not isinstance(fold, int) or fold < 0:
+        return
+    if folds is None and fold:
+        yield f"data.fold={fold} is one of data.folds, which is null; expected data.fold=0."
+    elif isinstance(folds, int) and 2 <= folds <= fold:
+        yield f"data.fold={fold} is none of data.folds={folds}; expected 0 to {folds - 1}."
 
 
 def _precision(trainer: Mapping[str, Any]) -> Iterator[str]:

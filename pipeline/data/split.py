@@ -7,13 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.options import DataOptions
+from pipeline.data.folds import fold_of_rows, fold_of_times
 from pipeline.data.source import Array, Indices, Samples
 from pipeline.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Split:
-    """Row numbers of each part, in rising order; no row is in two parts."""
+    """Row numbers of each part, in rising order; no row is in two parts.
+
+    A fold of a series leaves out what follows its validation, so not every row is in a part.
+    """
 
     train: Indices
     validation: Indices | None
@@ -28,7 +32,8 @@ class Split:
 def split_rows(samples: Samples, options: DataOptions) -> Split:
     """Split independent rows; the test is the source's own where it has one.
 
-    Groups stay whole. Without groups, classes keep their shares where `stratify` says so.
+    Groups stay whole. Without groups, classes keep their shares where `stratify` says so. The test
+    is the same with folds and without.
 
     Raises:
         DataError: A part is empty, or a class can't be shared out.
@@ -40,7 +45,9 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
         test = _held_out(samples, rows, "test", options, generator)
     train = np.setdiff1d(rows, test)
     validation = None
-    if options.validation > 0:
+    if options.folds is not None:
+        train, validation = fold_of_rows(samples, train, options)
+    elif options.validation > 0:
         validation = _held_out(samples, train, "validation", options, generator)
         train = np.setdiff1d(train, validation)
     split = Split(train=train, validation=validation, test=np.sort(test))
@@ -54,19 +61,21 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
     Args:
         length: Times in the series.
         test_from: Index where the test begins; None = the last share of the times.
-        options: Their `validation` and `test` are the shares.
+        options: Their `validation` and `test` are the shares; with `folds`, see `fold_of_times`.
 
     Raises:
         DataError: A part is empty.
     """
     held = share(length, options.test) if test_from is None else length - test_from
-    before_test = length - held
-    validated = share(before_test, options.validation)
-    times = np.arange(length)
+    before, test = np.split(np.arange(length), [length - held])
+    if options.folds is not None:
+        train, validation = fold_of_times(before, options)
+    else:
+        train, validation = np.split(before, [len(before) - share(len(before), options.validation)])
     split = Split(
-        train=times[: before_test - validated],
-        validation=times[before_test - validated : before_test] if validated else None,
-        test=times[before_test:],
+        train=train,
+        validation=validation if len(validation) or options.folds else None,
+        test=test,
     )
     check_sizes(split, options)
     return split
@@ -87,8 +96,13 @@ def check_sizes(split: Split, options: DataOptions) -> None:
     if all(sizes.values()):
         return
     listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    second = (
+        f"data.validation={options.validation}"
+        if options.folds is None
+        else f"data.folds={options.folds}"
+    )
     raise DataError(
-        f"data.test={options.test} and data.validation={options.validation} split "
+        f"data.test={options.test} and {second} split "
         f"{sum(sizes.values())} rows into {listed}; expected at least one row in each part"
     )
 
