@@ -50,13 +50,16 @@ def page() -> str:
     for group, words in GROUPS.items():
         parts.append(f"## `{group}`: {words}\n")
         parts += _choices(group)
+    parts += ["## Keys of `python -m pipeline.sweep` beside those of a run\n"]
+    parts += [_table(CONF / "sweep.yaml")]
+    parts += ["## `sweeps`: what a study varies, and how\n", *_choices("sweeps")]
     parts += ["## Keys of `python -m pipeline.runs`\n", _table(CONF / "runs.yaml")]
     return "\n".join(parts)
 
 
 def _choices(group: str) -> Iterator[str]:
     files = sorted((CONF / group).glob("*.yaml"))
-    if group in ("experiment", "debug"):
+    if group in ("experiment", "debug", "sweeps"):
         rows = [f"| `{group}={file.stem}` | {_first_comment(file)} |" for file in files]
         yield "\n".join(["| choice | what it is |", "|---|---|", *rows, ""])
         return

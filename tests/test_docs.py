@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from printed import blocks, differences
 
 from pipeline.config.compose import compose
+from pipeline.config.sweep_options import SweepConfig
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -22,7 +23,7 @@ HOW_TOS = [page for page in (DOCS / "how-to").glob("*.md") if page.stem != "note
 CHOICES = [
     f"{folder.name}={choice.stem}"
     for folder in sorted((ROOT / "conf").iterdir())
-    if folder.is_dir() and folder.name not in ("hydra", "trainer", "experiment", "debug")
+    if folder.is_dir() and folder.name not in ("hydra", "trainer", "experiment", "debug", "sweeps")
     for choice in sorted(folder.glob("*.yaml"))
 ]
 
@@ -100,6 +101,12 @@ def test_every_public_key_is_on_the_configuration_page(choice: str) -> None:
     page = (DOCS / "configuration.md").read_text(encoding="utf-8")
     absent = [key for key in keys(compose([choice])) if f"`{key}`" not in page]
     assert absent == []
+
+
+def test_every_key_of_a_sweep_is_on_the_configuration_page() -> None:
+    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    tree = compose(config_name="sweep", options=SweepConfig)
+    assert [key for key in keys(tree) if f"`{key}`" not in page] == []
 
 
 def keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:

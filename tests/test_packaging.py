@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("pipeline", "conf", "pyproject.toml", "README.md", "LICENSE")
+PARTS = ("pipeline", "conf", "sweeps", "pyproject.toml", "README.md", "LICENSE")
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in PARTS:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+            left_out = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, copy / name, ignore=left_out, symlinks=True)
         else:
             shutil.copy(source, copy / name)
     options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(dist)]
@@ -72,7 +73,8 @@ def test_the_wheel_holds_all_code_configuration_and_data_and_nothing_else(wheel:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     code = {f"pipeline/{name}" for name in shipped(ROOT / "pipeline")}
     configuration = {f"pipeline/conf/{name}" for name in shipped(ROOT / "conf")}
-    assert names == code | configuration
+    sweeps = {f"pipeline/conf/sweeps/{name}" for name in shipped(ROOT / "sweeps")}
+    assert names == code | configuration | sweeps
 
 
 def test_the_installed_package_is_the_wheels_and_not_the_repositorys(

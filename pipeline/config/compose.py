@@ -13,7 +13,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
 
+from pipeline.config.options import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.paths import conf_folder
 
@@ -80,7 +82,11 @@ def _search_path(folder: Path) -> str:
 
 
 def compose(
-    overrides: Sequence[str] = (), *, config_name: str = "train", config_dir: Path | None = None
+    overrides: Sequence[str] = (),
+    *,
+    config_name: str = "train",
+    config_dir: Path | None = None,
+    options: type[BaseModel] = RunConfig,
 ) -> DictConfig:
     """Return the composed tree of a run, its references not yet resolved.
 
@@ -88,13 +94,16 @@ def compose(
         overrides: As on a command line, such as `["model=lstm", "optimizer.lr=0.003"]`.
         config_name: The root file, without `.yaml`.
         config_dir: A folder of the user's own YAML, in groups as ours are.
+        options: Which keys the tree may have.
 
     Raises:
         ConfigError: All wrong names, one line each.
     """
     from pipeline.config.names import checked_lines
 
-    lines = checked_lines(overrides, config_name=config_name, config_dir=config_dir)
+    lines = checked_lines(
+        overrides, config_name=config_name, config_dir=config_dir, options=options
+    )
     with composer(config_name, config_dir) as source:
         tree = source.tree(lines)
     choices = dict(tree.hydra.runtime.choices)

@@ -1,0 +1,1 @@
+"""Studies: many runs of one space, taken, trained, judged and told together."""
