@@ -1,7 +1,5 @@
 """The files that a run leaves for people: config, test predictions, classes, history."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,7 @@ from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores
 from pipeline.paths import replace_text
 from pipeline.running.results import TestPart, predicted_classes
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+from pipeline.running.spreadsheets import cell, write_csv
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
@@ -27,7 +24,7 @@ def write_predictions(folder: Path, test: TestPart, schema: Schema, *, threshold
         header, lines = _regression_lines(test, schema)
     else:
         header, lines = _classification_lines(test, schema, threshold=threshold)
-    _write_csv(folder / "test_predictions.csv", header, lines)
+    write_csv(folder / "test_predictions.csv", header, lines)
 
 
 def write_classes(folder: Path, classes: Sequence[ClassScores]) -> None:
@@ -35,7 +32,7 @@ def write_classes(folder: Path, classes: Sequence[ClassScores]) -> None:
     header = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "f1", "support"]
     lines = [
         [
-            _cell(scores.name),
+            cell(scores.name),
             *scores.counts,
             scores.precision,
             scores.recall,
@@ -44,20 +41,20 @@ def write_classes(folder: Path, classes: Sequence[ClassScores]) -> None:
         ]
         for scores in classes
     ]
-    _write_csv(folder / "classes.csv", header, lines)
+    write_csv(folder / "classes.csv", header, lines)
 
 
 def write_history(folder: Path, history: Mapping[int, Mapping[str, float]]) -> None:
     """Write a line an epoch with all its values: the curves as a table."""
     keys = list(dict.fromkeys(key for values in history.values() for key in values))
     lines = [[epoch, *(values.get(key, "") for key in keys)] for epoch, values in history.items()]
-    _write_csv(folder / "history.csv", ["epoch", *keys], lines)
+    write_csv(folder / "history.csv", ["epoch", *keys], lines)
 
 
 def _classification_lines(
     test: TestPart, schema: Schema, *, threshold: float
 ) -> tuple[list[str], list[list[Any]]]:
-    names = [_cell(name) for name in schema.classes]
+    names = [cell(name) for name in schema.classes]
     predicted = predicted_classes(test.outputs, threshold=threshold).tolist()
     shown = [schema.positive or ""] if test.outputs.ndim == 1 else list(schema.classes)
     probabilities = test.outputs.reshape(len(test.targets), -1).tolist()
@@ -72,16 +69,3 @@ def _regression_lines(test: TestPart, schema: Schema) -> tuple[list[str], list[l
     header = ["row", *(f"target{s}" for s in suffixes), *(f"predicted{s}" for s in suffixes)]
     columns = zip(test.rows, test.targets.tolist(), test.outputs.tolist(), strict=True)
     return header, [[row, *truth, *guess] for row, truth, guess in columns]
-
-
-def _cell(text: str) -> str:
-    """Keep a spreadsheet from running a class name as a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
-
-
-def _write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    replace_text(path, text.getvalue())
