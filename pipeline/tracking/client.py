@@ -1,34 +1,45 @@
 """The training process's side of the recorder. Nothing here imports MLflow."""
 
-import json
-import os
-import select
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 from urllib.parse import urlsplit
 
-from pipeline.tracking.faults import as_error, down_line, named
-from pipeline.tracking.quiet import REQUEST_SECONDS, quiet_mlflow
+from pipeline.tracking.books import Booked
+from pipeline.tracking.channel import Answer, Channel, RecorderGoneError
+from pipeline.tracking.faults import TRANSIENT, as_error, down_line, named
+from pipeline.tracking.quiet import REQUEST_SECONDS
 from pipeline.tracking.state import read_state, unsent
 from pipeline.tracking.uri import is_server
 
-START_SECONDS = 90.0
 SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0
 DATABASE_SECONDS = 90.0
 CLOSE_SECONDS = 150.0
 QUIT_SECONDS = 5.0
+REVIVAL_SECONDS = 30.0
+"""At most so often a recorder that keeps dying is replaced, for its imports take seconds."""
 
-Answer = dict[str, Any]
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What became of a journal that was sent in one go.
 
-class RecorderGoneError(Exception):
-    """The recorder process has ended, or did not answer in time and was ended."""
+    Args:
+        done: MLflow has all of it, and the run's end.
+        unsent: Values that MLflow lacks.
+        problem: What is in the way, in one line.
+        later: Another try may help.
+    """
+
+    done: bool
+    unsent: int
+    problem: str | None = None
+    later: bool = False
 
 
 class Recorder:
@@ -40,12 +51,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.problem: str | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = os.getpid()
-        self._id = 0
-        self._rest = b""
-        self._ready = False
+        self._channel = Channel()
         self._connection = ("", "")
+        self._followed: dict[Path, None] = {}
+        self._revived_at: float | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -59,22 +68,14 @@ class Recorder:
     ) -> None:
         self.quit()
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the recorder; `None` while there is none."""
+        return self._channel.pid
+
     def start(self) -> None:
         """Start the process, whose imports take seconds; it gets ready while others work."""
-        environment = dict(os.environ)
-        quiet_mlflow(environment)
-        root = str(Path(__file__).parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-        self._rest, self._ready = b"", False
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.tracking.recorder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,
-            bufsize=0,
-        )
+        self._channel.start()
 
     def connect(self, uri: str, *, experiment: str, required: bool = True) -> str | None:
         """Reach the store at `uri` and its experiment.
@@ -100,8 +101,9 @@ class Recorder:
 
     def open(self, folder: Path) -> str:
         """Follow a folder's journal, which has begun; return the run's id, '' while it has none."""
+        self._followed[folder] = None
         try:
-            answer = self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
+            answer = self._channel.ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
         except RecorderGoneError as error:
             answer = {"problem": str(error)}
         self.problem = answer.get("problem") or self.problem
@@ -109,107 +111,102 @@ class Recorder:
 
     def close(self, folder: Path) -> int:
         """Send the rest, upload the artifacts, end the run; return how many values stay unsent."""
-        try:
-            answer = self._ask("close", CLOSE_SECONDS, folder=str(folder.absolute()))
-        except RecorderGoneError:
-            answer = self._close_anew(folder)
+        self._followed[folder] = None
+        self._revived_at = None  # the last chance for its values
+        answer = self._ask_anew("close", folder=str(folder.absolute()))
+        self._followed.pop(folder, None)
         self.problem = answer.get("problem")
         return int(answer.get("unsent", unsent(folder)))
+
+    def record(self, folder: Path, *, is_over: bool, patient: bool = False) -> Recorded:
+        """Send a folder's whole journal in one go and end the run; it need not be open.
+
+        Args:
+            folder: The run's folder.
+            is_over: The run goes on no more: without a recorded end it is lost.
+            patient: Wait some seconds for a store that does not answer; else come again later.
+        """
+        content = {"folder": str(folder.absolute()), "is_over": is_over, "patient": patient}
+        answer = self._ask_anew("record", **content)
+        self.problem = answer.get("problem")
+        done = bool(answer.get("done"))
+        if done:
+            self._followed.pop(folder, None)
+        return Recorded(
+            done=done,
+            unsent=int(answer.get("unsent", unsent(folder))),
+            problem=self.problem,
+            later=answer.get("kind", "down") in TRANSIENT,
+        )
+
+    def books(self, study: str, metrics: Sequence[str]) -> list[Booked]:
+        """Return the runs of a study's trials.
+
+        Args:
+            study: The study's uid.
+            metrics: Those that are asked for.
+
+        Raises:
+            EnvironmentFaultError: The store can't be read now.
+        """
+        answer = self._ask_anew("books", study=study, metrics=list(metrics))
+        if not answer.get("ok"):
+            raise as_error(answer.get("kind", "down"), answer["problem"])
+        return [Booked(**run) for run in answer["runs"]]
 
     def mend(self, output: Path) -> None:
         """Let the recorder send, in quiet moments, what earlier runs below `output` could not."""
         try:
-            self._ask("mend", DATABASE_SECONDS, output=str(output.absolute()))
+            self._channel.ask("mend", DATABASE_SECONDS, output=str(output.absolute()))
         except RecorderGoneError as error:
             self.problem = str(error)
 
     def quit(self) -> None:
         """End the process; a run that is still open becomes lost."""
-        if self._process is None or self._owner != os.getpid():
+        if not self._channel.is_mine:
             return
         try:
-            self._ask("quit", CLOSE_SECONDS)
-            self._stop(wait=QUIT_SECONDS)
+            self._channel.ask("quit", CLOSE_SECONDS)
+            self._channel.stop(wait=QUIT_SECONDS)
         except RecorderGoneError:
             return
 
     def abandon(self) -> None:
         """Leave the process to itself: it finishes its command and ends, for nobody sends more."""
-        self._process = None
+        self._channel.abandon()
 
     def _connect(self, uri: str, experiment: str, *, later: bool = False) -> Answer:
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
         command = "expect" if later else "connect"
         try:
-            return self._ask(command, seconds, uri=uri, experiment=experiment)
+            return self._channel.ask(command, seconds, uri=uri, experiment=experiment)
         except RecorderGoneError as error:
             return {"ok": False, "kind": "down", "problem": f"{named(uri)}: {error}"}
 
-    def _close_anew(self, folder: Path) -> Answer:
-        """Close with a new process, once, after the first has died."""
+    def _ask_anew(self, what: str, **content: object) -> Answer:
+        """Ask, and once more with a new process if the first has died."""
         try:
-            self.start()
-            self._connect(*self._connection)
-            self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
-            return self._ask("close", CLOSE_SECONDS, folder=str(folder.absolute()))
+            return self._channel.ask(what, CLOSE_SECONDS, **content)
+        except RecorderGoneError as error:
+            if not self._may_revive():
+                return {"problem": str(error)}
+        try:
+            self._revive()
+            return self._channel.ask(what, CLOSE_SECONDS, **content)
         except RecorderGoneError as error:
             return {"problem": str(error)}
 
-    def _ask(self, what: str, seconds: float, **content: str) -> Answer:
-        """Send a command and return its answer, or end a process that does not give one."""
-        self._id += 1
-        if not self._ready:
-            self._ready = bool(self._wait_for(0, START_SECONDS))
-        self._send({"id": self._id, "do": what, **content})
-        return self._wait_for(self._id, seconds)
+    def _may_revive(self) -> bool:
+        last, now = self._revived_at, time.monotonic()
+        return last is None or now - last > REVIVAL_SECONDS
 
-    def _send(self, command: dict[str, object]) -> None:
-        try:
-            os.write(self._pipe("stdin"), json.dumps(command).encode() + b"\n")
-        except OSError as error:
-            self._stop()
-            raise RecorderGoneError("the recorder process has ended") from error
-
-    def _wait_for(self, wanted: int, seconds: float) -> Answer:
-        """Return the answer to a command; one that a signal made somebody miss is skipped."""
-        deadline = time.monotonic() + seconds
-        while True:
-            line = self._line(deadline - time.monotonic())
-            answer: Answer = json.loads(line)
-            if answer["id"] == wanted:
-                return answer
-
-    def _line(self, seconds: float) -> bytes:
-        deadline = time.monotonic() + seconds
-        while b"\n" not in self._rest:
-            wait = max(0.0, deadline - time.monotonic())
-            ready, _, _ = select.select([self._pipe("stdout")], [], [], wait)
-            content = os.read(self._pipe("stdout"), 1 << 16) if ready else b""
-            if not content:
-                self._stop()
-                state = "has ended" if ready else f"did not answer within {seconds:.0f} s"
-                raise RecorderGoneError(f"the recorder process {state}")
-            self._rest += content
-        line, _, self._rest = self._rest.partition(b"\n")
-        return line
-
-    def _pipe(self, name: Literal["stdin", "stdout"]) -> int:
-        if self._process is None:
-            raise RecorderGoneError("the recorder process has ended")
-        pipe = self._process.stdin if name == "stdin" else self._process.stdout
-        assert pipe is not None  # both are asked for in `start`
-        return pipe.fileno()
-
-    def _stop(self, *, wait: float = 0.0) -> None:
-        """Close the pipes and see the process end, by force after `wait` seconds."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        try:
-            process.wait(wait)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
+    def _revive(self) -> None:
+        """Start a new process that follows what the last one did."""
+        self._revived_at = time.monotonic()
+        self.start()
+        self._connect(*self._connection)
+        for folder in self._followed:
+            self._channel.ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
 
 
 def _no_listener(uri: str) -> str | None:

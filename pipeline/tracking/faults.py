@@ -5,12 +5,25 @@ from typing import Literal
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
+from pipeline.tracking.fields import cut
 from pipeline.tracking.uri import VARIABLE, sqlite_path
 
-FaultKind = Literal["down", "locked", "schema", "deleted", "refused", "broken", "unwritable"]
+FaultKind = Literal[
+    "down", "locked", "schema", "deleted", "refused", "broken", "unwritable", "waiting"
+]
 
-TRANSIENT: tuple[FaultKind, ...] = ("down", "locked", "unwritable")
-"""Faults that may be gone at the next try."""
+TRANSIENT: tuple[FaultKind, ...] = ("down", "locked", "unwritable", "waiting")
+"""Faults that may be gone at the next try; `waiting` is for another process, not for the store."""
+
+REFUSALS = (
+    "RESOURCE_DOES_NOT_EXIST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "ENDPOINT_NOT_FOUND",
+)
+"""MLflow's codes for what no other try will change."""
 
 
 class StoreError(Exception):
@@ -45,6 +58,15 @@ def fault(uri: str, text: str) -> StoreError:
     if any(word in text for word in ("disk is full", "readonly database", "unable to open")):
         return StoreError("unwritable", f"{named(uri)} can't be written; {_elsewhere(uri)}")
     return StoreError("down", down_line(uri, text))
+
+
+def refusal(uri: str, code: str, text: str) -> StoreError:
+    """Judge a message of MLflow's own, with its code for what was wrong."""
+    judged = fault(uri, text)
+    if judged.kind == "down" and code in REFUSALS:
+        short = cut(" ".join(text.split()), 200)
+        return StoreError("refused", f"{named(uri)} refuses: {short}")
+    return judged
 
 
 def down_line(uri: str, text: str) -> str:

@@ -32,6 +32,11 @@ def param_texts(params: Mapping[str, object]) -> dict[str, str]:
     return {field_name(key): param_text(value) for key, value in params.items()}
 
 
+def tag_texts(tags: Mapping[str, object]) -> dict[str, str]:
+    """Return tags under the names and with the texts that MLflow holds of them."""
+    return {field_name(key): cut(str(value), MAX_TAG) for key, value in tags.items()}
+
+
 def cut(text: str, longest: int) -> str:
     """Return `text`, or its beginning and a mark that tells how long it was."""
     if len(text) <= longest:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.tracking.journal import JOURNAL, read_events
-from pipeline.tracking.state import read_state
+from pipeline.tracking.state import TRIALS, read_state
 
 LAST = "last"
 COMMAND_TAG = "pipeline.command"
@@ -23,12 +23,13 @@ def find_run(reference: str, output: Path) -> Path:
     Raises:
         ConfigError: No run is called so, or several are.
     """
-    for folder in (Path(reference), output / reference):
+    for folder in (Path(reference), output / reference, *_trials_named(reference, output)):
         if reference and (folder / JOURNAL).is_file():
             return folder
     folders = run_folders(output)
     if reference == LAST:
         return _newest(folders, output)
+    folders += trial_folders(output)
     found = [one for one in folders if reference and read_state(one).run_id.startswith(reference)]
     if len(found) == 1:
         return found[0]
@@ -47,6 +48,15 @@ def find_run(reference: str, output: Path) -> Path:
 def run_folders(output: Path) -> list[Path]:
     """Return the run folders below `output`, oldest first: their names begin with the time."""
     return sorted(path.parent for path in output.glob(f"*/{JOURNAL}"))
+
+
+def trial_folders(output: Path) -> list[Path]:
+    """Return the folders of the trials below `output` that are still there."""
+    return sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
+
+
+def _trials_named(reference: str, output: Path) -> list[Path]:
+    return [folder for folder in trial_folders(output) if folder.name == reference]
 
 
 def _newest(folders: list[Path], output: Path) -> Path:

@@ -32,6 +32,8 @@ class Header:
         params: Flattened configuration.
         tags: Versions, data hash, command line, …
         parent: MLflow id of the run that this one is a child of.
+        parent_folder: Folder of that run, where its id is not known yet.
+        key: Name by which MLflow's run is found again, unlike any other's; `None` = the folder's.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Header:
     params: Mapping[str, Scalar] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
+    parent_folder: str | None = None
+    key: str | None = None
 
 
 class Journal:
@@ -63,13 +67,18 @@ class Journal:
         self._last_ms = 0
         self._clock = (time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000)
 
-    def begin(self, header: Header) -> None:
-        """Record that this process starts, or goes on with, the run. Secrets are masked here."""
+    def begin(self, header: Header, *, at: int | None = None) -> None:
+        """Record that this process starts, or goes on with, the run. Secrets are masked here.
+
+        Args:
+            header: What is known of it.
+            at: When that was, in milliseconds since 1970; `None` = now.
+        """
         content = asdict(header)
         content["uri"] = redact(header.uri)
         content["params"] = {key: _plain(key, value) for key, value in header.params.items()}
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
-        self._append("begin", lease=asdict(own_lease()), **content)
+        self._append("begin", at=at, lease=asdict(own_lease()), **content)
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
         """Record values of an epoch; the first record of a name in an epoch stays.
@@ -89,14 +98,15 @@ class Journal:
         """Record a tag of the run; a later value of the same key replaces it."""
         self._append("tag", key=key, value=redact_value(key, value))
 
-    def end(self, status: Status, reason: str | None = None) -> None:
+    def end(self, status: Status, reason: str | None = None, *, at: int | None = None) -> None:
         """Record how the run ended; every artifact is in place by now.
 
         Args:
             status: MLflow's word for it.
             reason: The tag `end_reason`: pruned, diverged, oom, error, interrupted or lost.
+            at: When that was, in milliseconds since 1970; `None` = now.
         """
-        self._append("end", status=status, reason=reason)
+        self._append("end", at=at, status=status, reason=reason)
 
     def events(self) -> Iterator[Event]:
         """Read all whole lines; what a kill left of the last one is skipped."""

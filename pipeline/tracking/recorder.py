@@ -67,6 +67,13 @@ def carry_out(desk: "Desk", command: Command) -> Answer:
             case "close":
                 unsent, problem = desk.close(Path(command["folder"]))
                 return {"ok": True, "unsent": unsent, "problem": problem}
+            case "record":
+                done, unsent = desk.record(
+                    Path(command["folder"]), is_over=command["is_over"], patient=command["patient"]
+                )
+                return {"ok": True, "done": done, "unsent": unsent}
+            case "books":
+                return {"ok": True, "runs": desk.books(command["study"], command["metrics"])}
             case "mend":
                 desk.mend(Path(command["output"]))
             case "quit":

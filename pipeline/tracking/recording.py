@@ -2,10 +2,12 @@
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.redaction import redact
+from pipeline.tracking.books import booked
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.lease import alive
 from pipeline.tracking.replay import InUseError, Replay
@@ -41,6 +43,7 @@ class Desk:
         self._unmended: deque[Path] = deque()
         self._failures = 0
         self._retry_at = 0.0
+        self._problem = ""
 
     def expect(self, uri: str, experiment: str) -> None:
         """Name the store and the experiment; they are reached when they are first needed."""
@@ -52,12 +55,7 @@ class Desk:
 
     def open(self, folder: Path) -> tuple[str, str | None]:
         """Begin to follow a folder's journal; return its run id, or '' and what is in the way."""
-        try:
-            recording = self._open[folder] = Recording(Replay(folder, wait=20))
-        except InUseError as error:
-            raise StoreError(
-                "refused", f"{str(folder)!r} is recorded by another process"
-            ) from error
+        recording = self._open[folder] = _taken(folder, wait=20)
         try:
             self._advance(recording, self._connected())
         except StoreError as error:
@@ -70,9 +68,37 @@ class Desk:
         recording = self._open.pop(folder, None)
         if recording is None:
             raise StoreError("refused", f"{str(folder)!r} is not open")
-        problem = self._finish(recording, is_over=True)
+        error = self._finish(recording, is_over=True)
         recording.replay.release()
-        return recording.replay.unsent(), problem
+        return recording.replay.backlog.unsent(), None if error is None else error.line
+
+    def record(self, folder: Path, *, is_over: bool, patient: bool) -> tuple[bool, int]:
+        """Send a folder's whole journal in one go, and let go of it once its run has ended.
+
+        Args:
+            folder: The run's folder; it need not be open.
+            is_over: The run goes on no more: without a recorded end it is lost.
+            patient: Wait some seconds for a fault to pass.
+
+        Returns:
+            Whether the store has all of it, and how many values it lacks.
+        """
+        if not patient and time.monotonic() < self._retry_at:
+            raise StoreError("down", self._problem)
+        recording = self._open.get(folder) or _taken(folder)
+        try:
+            self._send(recording, is_over=is_over, patient=patient)
+        finally:
+            done = recording.replay.is_done()
+            if done or folder not in self._open:
+                recording.replay.release()
+                self._open.pop(folder, None)
+        return done, recording.replay.backlog.unsent()
+
+    def books(self, study: str, metrics: list[str]) -> list[dict[str, Any]]:
+        """Return what the store has of a study's trials."""
+        runs = booked(self._connected().of_study(study), metrics)
+        return [asdict(run) for run in runs]
 
     def mend(self, output: Path) -> None:
         """Note the folders of earlier runs that have something unsent, for quiet moments."""
@@ -88,7 +114,8 @@ class Desk:
                 self._failures = 0
             except StoreError as error:
                 self._note(error, recording)
-                return
+                if time.monotonic() < self._retry_at:
+                    return
         if self._unmended:
             self._mend(self._unmended.popleft())
 
@@ -118,8 +145,8 @@ class Desk:
     def _advance(self, recording: Recording, store: Store) -> None:
         if recording.refusal is not None:
             return
-        recording.replay.read()
-        if recording.replay.ready():
+        recording.replay.backlog.read()
+        if recording.replay.backlog.ready():
             recording.replay.push(store)
         if time.monotonic() >= recording.next_beat:
             recording.beats += 1
@@ -128,26 +155,42 @@ class Desk:
 
     def _note(self, error: StoreError, recording: Recording) -> None:
         """Pause after a fault that may pass; give a run up that the store refuses."""
+        if error.kind == "waiting":
+            return
         if error.transient:
+            self._problem = error.line
             self._failures += 1
             self._retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0**self._failures)
         else:
             recording.refusal = error.line
 
-    def _finish(self, recording: Recording, *, is_over: bool) -> str | None:
+    def _send(self, recording: Recording, *, is_over: bool, patient: bool) -> None:
+        """Send all that is left, once or for some seconds; raise what is in the way."""
+        error = self._finish(recording, is_over=is_over, patient=patient)
+        if error is not None:
+            self._note(error, recording)
+            raise error
+        self._failures = 0
+
+    def _finish(
+        self, recording: Recording, *, is_over: bool, patient: bool = True
+    ) -> StoreError | None:
         """Send all that is left and close the run; return why that failed, after a bounded wait."""
         known_down = self._failures > 0
         moved_at = time.monotonic()
         while True:
-            left = recording.replay.unsent()
+            left = recording.replay.backlog.unsent()
             try:
-                recording.replay.read()  # even where the store can't be reached, to count
+                recording.replay.backlog.read()  # even where the store can't be reached, to count
                 recording.replay.drain(self._connected(), is_over=is_over)
             except StoreError as error:
-                if recording.replay.unsent() < left:
+                if recording.replay.backlog.unsent() < left:
                     moved_at = time.monotonic()
-                if time.monotonic() - moved_at >= _patience(error, known_down=known_down):
-                    return error.line
+                patience = _patience(error, known_down=known_down) if patient else 0.0
+                if time.monotonic() - moved_at >= patience:
+                    return error
+                if error.kind == "waiting":
+                    self.tick()  # perhaps for one that is open here
                 time.sleep(0.25)
             else:
                 return None
@@ -161,7 +204,7 @@ class Desk:
         except InUseError:
             return
         try:
-            if replay.uri == redact(self._uri):
+            if replay.backlog.uri == redact(self._uri):
                 replay.drain(self._connected(), is_over=False)
         except StoreError:
             self._failures += 1  # its values stay in its journal, for `action=sync`
@@ -181,5 +224,15 @@ def _patience(error: StoreError, *, known_down: bool) -> float:
 def _await_death(replay: Replay) -> None:
     """Wait until a training process that has closed its pipes is gone, at most 5 seconds."""
     deadline = time.monotonic() + 5
-    while replay.lease is not None and alive(replay.lease) and time.monotonic() < deadline:
+    lease = replay.backlog.lease
+    while lease is not None and alive(lease) and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def _taken(folder: Path, *, wait: float = 0.0) -> Recording:
+    """Take a folder's journal in hand, for which another process may have to be waited for."""
+    try:
+        return Recording(Replay(folder, wait=wait))
+    except InUseError as error:
+        line = f"{str(folder)!r} is recorded by another process"
+        raise StoreError("refused" if wait else "waiting", line) from error

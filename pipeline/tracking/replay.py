@@ -1,19 +1,21 @@
 """Fills one MLflow run from a journal, however often and from wherever it is called."""
 
-from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import filelock
 
 from pipeline.redaction import redact
+from pipeline.tracking.backlog import Backlog, unreadable
+from pipeline.tracking.batch import next_batch
+from pipeline.tracking.books import END_TAG
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.fields import param_texts
-from pipeline.tracking.journal import JOURNAL, Event, Status, parse_line
+from pipeline.tracking.journal import JOURNAL, Event, Status
 from pipeline.tracking.lease import Lease, alive, working
 from pipeline.tracking.state import STATE, State, read_state, write_state
-from pipeline.tracking.store import MAX_METRICS, PARENT_TAG, Point, Store
+from pipeline.tracking.store import PARENT_TAG, UNKNOWN, Store
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
@@ -24,27 +26,6 @@ Ending = Literal["recorded", "lost", "open"]
 
 class InUseError(Exception):
     """Another process is sending this folder's journal."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """What some lines of a journal say together."""
-
-    lines: int = 0
-    begin: Event | None = None
-    points: list[Point] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-
-    def add(self, event: Event) -> None:
-        """Take one more line in."""
-        self.lines += 1
-        if event["event"] == "begin":
-            self.begin = event
-        elif event["event"] == "epoch":
-            at, epoch = event["time"], event["epoch"]
-            self.points += [(key, value, at, epoch) for key, value in event["values"].items()]
-        elif event["event"] == "tag":
-            self.tags[event["key"]] = event["value"]
 
 
 class Replay:
@@ -60,22 +41,18 @@ class Replay:
 
     def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
         self.folder = folder
-        self.state = read_state(folder)
-        self.lease: Lease | None = None
-        self.uri = ""
-        self.last_ms = 0
-        self._pending: deque[Event] = deque()
-        self._skip = self.state.sent
-        self._offset = 0
         self._attached = False
+        self._reason: str | None = UNKNOWN
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
-            self.read()
+            self.state = read_state(folder)
+            self.backlog = Backlog(folder, skip=self.state.sent)
+            self.backlog.read()
         except filelock.Timeout as error:
             raise InUseError(str(folder)) from error
         except OSError as error:
-            raise StoreError("refused", _unreadable(folder, error)) from error
+            raise StoreError("refused", unreadable(folder / JOURNAL, error)) from error
         except StoreError:
             self._lock.release()
             raise
@@ -84,39 +61,18 @@ class Replay:
         """Let another process send this journal."""
         self._lock.release()
 
-    def read(self) -> None:
-        """Take in the lines that have been added to the journal."""
-        try:
-            with (self.folder / JOURNAL).open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
-        except OSError as error:
-            raise StoreError("refused", _unreadable(self.folder, error)) from error
-        whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            self._take(parse_line(line))
-
-    def unsent(self) -> int:
-        """Count the values that the store lacks; an event without values is 1."""
-        return sum(max(1, len(event.get("values", ()))) for event in self._pending)
-
-    def ready(self) -> bool:
-        """Tell whether there is something to send before the run ends."""
-        return bool(self._pending) and not self._only_end_left()
-
     def push(self, store: Store) -> None:
         """Send one batch, of about a thousand values at most; the final `end` is left for later."""
         self._attach(store)
-        batch = self._batch()
-        if batch.begin is not None:
-            self._begin(store, batch.begin)
-        if batch.points or batch.tags:
-            store.log(self.state.run_id, points=batch.points, tags=batch.tags)
+        batch = next_batch(self.backlog.pending)
+        is_new = batch.begin is not None and self._begin(store, batch.begin, batch.tags)
+        params = batch.begin["params"] if batch.begin is not None else {}
+        store.log(
+            self.state.run_id, points=batch.points, params=params, tags=batch.tags, is_new=is_new
+        )
         if batch.lines:
             self._write(replace(self.state, sent=self.state.sent + batch.lines, done=False))
-            for _ in range(batch.lines):
-                self._pending.popleft()
+            self.backlog.drop(batch.lines)
 
     def drain(self, store: Store, *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
@@ -125,8 +81,8 @@ class Replay:
             store: Where to.
             is_over: The run goes on no more: without a recorded end it is lost.
         """
-        self.read()
-        while self.ready():
+        self.backlog.read()
+        while self.backlog.ready():
             self.push(store)
         ending = self.ending()
         if ending == "open" and is_over:
@@ -136,27 +92,36 @@ class Replay:
 
     def ending(self) -> Ending:
         """Tell how the run stands: its end is recorded, its process is gone, or it goes on."""
-        if self._only_end_left():
+        if self.backlog.only_end_left():
             return "recorded"
-        return "lost" if self.lease is not None and not alive(self.lease) else "open"
+        lease = self.backlog.lease
+        return "lost" if lease is not None and not alive(lease) else "open"
 
     def terminate(self, store: Store, ending: Ending) -> None:
         """Upload the artifacts and close the run, once everything else has been sent."""
         self._attach(store)
-        if self.state.done and not self._pending:
+        pending = self.backlog.pending
+        if self.state.done and not pending:
             return
         self._upload(store)
-        end = self._pending[0] if ending == "recorded" else None
+        end = pending[0] if ending == "recorded" else None
         status: Status = end["status"] if end else "FAILED"
         reason = end["reason"] if end else "lost"
-        store.terminate(self.state.run_id, status, reason=reason, end=self.last_ms)
-        self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
-        self._pending.clear()
+        last_ms = self.backlog.last_ms
+        store.terminate(self.state.run_id, status, reason=reason, end=last_ms, known=self._reason)
+        self._reason = reason
+        self._write(replace(self.state, sent=self.state.sent + len(pending), done=True))
+        pending.clear()
+
+    def is_done(self) -> bool:
+        """Tell whether the store has all of the journal, and the run's end."""
+        return self.state.done and not self.backlog.pending
 
     def beat(self, store: Store, counter: int) -> None:
         """Move the lease's counter, unless the training process is gone or stopped."""
-        if self.state.run_id and self.lease is not None and working(self.lease):
-            store.log(self.state.run_id, tags=replace(self.lease, counter=counter).tags())
+        lease = self.backlog.lease
+        if self.state.run_id and lease is not None and working(lease):
+            store.log(self.state.run_id, tags=replace(lease, counter=counter).tags())
 
     def _attach(self, store: Store) -> None:
         """Begin anew where the store is another one, or has lost the run; once."""
@@ -164,59 +129,45 @@ class Replay:
             return
         elsewhere = self.state.uri != redact(store.uri)
         if self.state.run_id and (elsewhere or store.run(self.state.run_id) is None):
-            self.state, self._skip, self._offset = State(), 0, 0
-            self._pending.clear()
-            self.read()
-        if not self.state.run_id and (not self._pending or self._pending[0]["event"] != "begin"):
+            self.state, self.backlog = State(), Backlog(self.folder, skip=0)
+            self.backlog.read()
+        if not self.state.run_id and not self.backlog.begins():
             path = str(self.folder / JOURNAL)
             raise StoreError("refused", f"{path!r} does not begin with a run; it can't be sent")
         self._attached = True
 
-    def _take(self, event: Event) -> None:
-        self.last_ms = max(self.last_ms, event["time"])
-        if event["event"] == "begin":
-            self.lease = Lease(**event["lease"])
-            self.uri = event["uri"]
-        if self._skip > 0:
-            self._skip -= 1
-        else:
-            self._pending.append(event)
+    def _begin(self, store: Store, begin: Event, more: dict[str, str]) -> bool:
+        """Have a run that goes on; tell whether it is a new one, which has its tags by now.
 
-    def _only_end_left(self) -> bool:
-        return len(self._pending) == 1 and self._pending[0]["event"] == "end"
+        Args:
+            store: Where it is.
+            begin: How it begins, or begins again.
+            more: Takes the tags that are left to log; those in it are later ones.
+        """
+        tags = {**begin["tags"], **Lease(**begin["lease"]).tags(), **_parent(store, begin)}
+        if not self.state.run_id and self._create(store, begin, tags):
+            return True
+        known = store.run(self.state.run_id)
+        store.reopen(self.state.run_id)
+        self._reason = None
+        held = {} if known is None else known.data.params
+        later = dict(more)
+        more |= tags | _changes(held, param_texts(begin["params"])) | later
+        return False
 
-    def _batch(self) -> Batch:
-        batch = Batch()
-        last = len(self._pending) - 1
-        for index, event in enumerate(self._pending):
-            again = event["event"] == "begin" and batch.lines > 0
-            final = event["event"] == "end" and index == last
-            if len(batch.points) >= MAX_METRICS or again or final:
-                break
-            batch.add(event)
-        return batch
-
-    def _begin(self, store: Store, begin: Event) -> None:
-        tags = {**begin["tags"], **Lease(**begin["lease"]).tags()}
-        if begin["parent"]:
-            tags[PARENT_TAG] = begin["parent"]
-        if not self.state.run_id:
-            self._create(store, begin, tags)
-        elif (known := store.run(self.state.run_id)) is not None:
-            store.reopen(self.state.run_id)
-            tags |= _changes(known.data.params, param_texts(begin["params"]))
-        store.log(self.state.run_id, params=begin["params"], tags=tags)
-
-    def _create(self, store: Store, begin: Event, tags: dict[str, str]) -> None:
+    def _create(self, store: Store, begin: Event, tags: dict[str, str]) -> bool:
         experiment_id = store.experiment(begin["experiment"])
-        run_id = store.create(
+        reason = self.backlog.reason()
+        run_id, is_new = store.create(
             experiment_id,
             name=begin["name"],
-            folder=self.folder.name,
-            tags=tags,
+            key=begin.get("key") or self.folder.name,
+            tags={**tags, END_TAG: reason} if reason else tags,
             start=begin["time"],
         )
+        self._reason = reason if is_new else UNKNOWN
         self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
+        return is_new
 
     def _upload(self, store: Store) -> None:
         top = self.folder / ARTIFACTS
@@ -233,11 +184,37 @@ class Replay:
         self.state = state
 
 
+def run_id_of(folder: Path, store: Store) -> str:
+    """Return the id of a folder's run in a store, created where it has none there.
+
+    Raises:
+        StoreError: It has none yet, and it is for another process to create it.
+    """
+    state = read_state(folder)
+    if state.run_id and state.uri == redact(store.uri):
+        return state.run_id
+    awaited = StoreError("waiting", f"the run of {str(folder)!r} is being created")
+    if not (folder / JOURNAL).is_file():
+        raise awaited
+    try:
+        replay = Replay(folder)
+    except InUseError as error:
+        raise awaited from error
+    try:
+        replay.push(store)
+    finally:
+        replay.release()
+    return replay.state.run_id
+
+
+def _parent(store: Store, begin: Event) -> dict[str, str]:
+    known, folder = begin["parent"], begin.get("parent_folder")
+    if folder:
+        known = run_id_of(Path(folder), store)
+    return {PARENT_TAG: known} if known else {}
+
+
 def _changes(known: dict[str, str], now: dict[str, str]) -> dict[str, str]:
     """Return tags for the parameters that a resumed run changed: MLflow keeps the first value."""
     changed = {key for key, text in now.items() if key in known and known[key] != text}
     return {f"{CHANGED_PREFIX}{key}": now[key] for key in sorted(changed)}
-
-
-def _unreadable(folder: Path, error: OSError) -> str:
-    return f"{str(folder / JOURNAL)!r} can't be sent ({error.strerror})"

@@ -4,10 +4,12 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipeline.paths import replace_text
+from pipeline.paths import replace_file
 from pipeline.tracking.journal import JOURNAL, read_events
 
 STATE = "mlflow.json"
+TRIALS = "trials"
+"""Folder of a study's trials within the study's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,9 @@ def read_state(folder: Path) -> State:
 
 
 def write_state(folder: Path, state: State) -> None:
-    """Replace a folder's state."""
-    replace_text(folder / STATE, json.dumps(asdict(state)) + "\n")
+    """Replace a folder's state, without waiting for the disk: one that is lost is found again."""
+    text = json.dumps(asdict(state)) + "\n"
+    replace_file(folder / STATE, lambda file: file.write(text.encode()), synced=False)
 
 
 def unsent(folder: Path) -> int:
@@ -49,11 +52,16 @@ def unsent(folder: Path) -> int:
 
 
 def unfinished(output: Path) -> list[Path]:
-    """Return the run folders below `output` whose store lacks values or an end, oldest first."""
-    folders = sorted(path.parent for path in output.glob(f"*/{JOURNAL}"))
-    return [folder for folder in folders if not _is_finished(folder)]
+    """Return the folders below `output` whose store lacks values or an end, oldest first.
+
+    Those of trials are among them, each after that of its study.
+    """
+    places = (f"*/{JOURNAL}", f"*/{TRIALS}/*/{JOURNAL}")
+    folders = [path.parent for place in places for path in sorted(output.glob(place))]
+    return [folder for folder in folders if not is_finished(folder)]
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Tell whether the store holds all of a folder's journal and the run's end."""
     state = read_state(folder)
     return state.done and (folder / JOURNAL).read_bytes().count(b"\n") == state.sent

@@ -10,23 +10,21 @@ from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline.tracking.batch import Point
+from pipeline.tracking.books import END_TAG, STUDY_TAG
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.faults import StoreError, fault, named
-from pipeline.tracking.fields import MAX_TAG, cut, field_name, param_texts
+from pipeline.tracking.faults import StoreError, fault, named, refusal
+from pipeline.tracking.fields import field_name, param_texts, tag_texts
 from pipeline.tracking.journal import Status
 from pipeline.tracking.uri import sqlite_path
 
 FOLDER_TAG = "pipeline.folder"
-END_TAG = "end_reason"
 PARENT_TAG = "mlflow.parentRunId"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 """Without it MLflow's pages open on what it offers for language models, not on the runs."""
-MAX_METRICS = 1000
-MAX_FIELDS = 100
+UNKNOWN = "?"
+"""Stands for the reason of an end that may be on record."""
 LOCK_SECONDS = 60.0
-
-Point = tuple[str, float, int, int]
-"""Name, value, milliseconds since 1970, epoch."""
 
 _Item = TypeVar("_Item")
 
@@ -56,26 +54,26 @@ class Store:
         return found
 
     def create(
-        self, experiment_id: str, *, name: str, folder: str, tags: Mapping[str, str], start: int
-    ) -> str:
-        """Return the id of a folder's run, created where no run carries the folder's name.
+        self, experiment_id: str, *, name: str, key: str, tags: Mapping[str, str], start: int
+    ) -> tuple[str, bool]:
+        """Return the id of the run with a key, created where there is none, and whether it was.
 
         Args:
             experiment_id: Where it belongs.
             name: What MLflow shows.
-            folder: Name of the run folder.
+            key: Name that no other run has; of its folder, say.
             tags: Tags that it has from its first moment.
             start: Milliseconds since 1970.
         """
         with self._translated():
-            found = self._find_run(experiment_id, folder)
+            found = self._find_run(experiment_id, key)
             if found is not None:
-                return found
-            marked = {**_tags(tags), FOLDER_TAG: folder}
+                return found, False
+            marked = {**tag_texts(tags), FOLDER_TAG: key}
             run = self._client.create_run(
                 experiment_id, start_time=start, tags=marked, run_name=name
             )
-            return str(run.info.run_id)
+            return str(run.info.run_id), True
 
     def run(self, run_id: str) -> Run | None:
         """Return a run, or `None` where the store has never had it."""
@@ -88,12 +86,31 @@ class Store:
 
     def running(self) -> list[Run]:
         """Return all runs of all experiments that have not ended."""
+        return self._found("attributes.status = 'RUNNING'")
+
+    def of_study(self, uid: str) -> list[Run]:
+        """Return a study's own run and those of its trials, in whatever experiment."""
+        if not uid.isalnum():  # a name must not become a filter of its own
+            return []
+        return self._found(f"tags.`{STUDY_TAG}` = '{uid}'")
+
+    def _found(self, condition: str) -> list[Run]:
         with self._translated():
             pages = self._client.search_experiments(view_type=ViewType.ACTIVE_ONLY)
             ids = [experiment.experiment_id for experiment in pages]
-            return list(
-                self._client.search_runs(ids, "attributes.status = 'RUNNING'", max_results=1000)
-            )
+            found: list[Run] = []
+            token = None
+            while True:
+                page = self._client.search_runs(ids, condition, max_results=1000, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    return found
+
+    def delete(self, run_id: str) -> None:
+        """Mark a run as deleted, as MLflow's pages do; `mlflow gc` removes it for good."""
+        with self._translated():
+            self._client.delete_run(run_id)
 
     def reopen(self, run_id: str) -> None:
         """Make a run RUNNING again, with no reason of an earlier end."""
@@ -108,28 +125,56 @@ class Store:
         points: Sequence[Point] = (),
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, str] | None = None,
+        is_new: bool = False,
     ) -> None:
-        """Log values; what the run holds already is neither stored twice nor refused."""
+        """Log values in one call; what the run holds already is neither stored twice nor refused.
+
+        Args:
+            run_id: The run.
+            points: Values of metrics.
+            params: Parameters, of which those that it has stay as they are.
+            tags: Tags.
+            is_new: It has been created just now, so it has no parameters yet.
+        """
+        if not (points or params or tags):
+            return
         with self._translated():
-            for metrics in _parts([_metric(point) for point in points], MAX_METRICS):
-                self._client.log_batch(run_id, metrics=metrics)
-            for some in _parts(self._new_params(run_id, params or {}), MAX_FIELDS):
-                self._client.log_batch(run_id, params=some)
-            texts = [RunTag(key, value) for key, value in _tags(tags or {}).items()]
-            for part in _parts(texts, MAX_FIELDS):
-                self._client.log_batch(run_id, tags=part)
+            self._client.log_batch(
+                run_id,
+                metrics=[
+                    Metric(field_name(key), value, at, epoch) for key, value, at, epoch in points
+                ],
+                params=self._new_params(run_id, params or {}, is_new=is_new),
+                tags=[RunTag(key, value) for key, value in tag_texts(tags or {}).items()],
+            )
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
         """Store a file as an artifact, in a folder of the run's artifacts ('' = the top)."""
         with self._translated():
             self._client.log_artifact(run_id, str(file), folder or None)
 
-    def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
-        """Set a run's final status and its `end_reason`, at `end` milliseconds since 1970."""
-        if reason is None:
-            self._drop_tag(run_id, END_TAG)
-        else:
+    def terminate(
+        self,
+        run_id: str,
+        status: Status,
+        *,
+        reason: str | None,
+        end: int,
+        known: str | None = UNKNOWN,
+    ) -> None:
+        """Set a run's final status and its `end_reason`, at `end` milliseconds since 1970.
+
+        Args:
+            run_id: The run.
+            status: MLflow's word for how it ended.
+            reason: Why it ended early; `None` where it did not.
+            end: When it ended.
+            known: The reason that it carries by now, as far as that is known.
+        """
+        if reason is not None and reason != known:
             self.log(run_id, tags={END_TAG: reason})
+        elif reason != known:
+            self._drop_tag(run_id, END_TAG)
         with self._translated():
             self._client.set_terminated(run_id, status=status, end_time=end)
 
@@ -162,19 +207,18 @@ class Store:
                 raise
             return self._find_experiment(name) or ""
 
-    def _find_run(self, experiment_id: str, folder: str) -> str | None:
-        if (
-            "'" in folder or "\\" in folder
-        ):  # the name of a folder must not become a filter of its own
+    def _find_run(self, experiment_id: str, key: str) -> str | None:
+        if "'" in key or "\\" in key:  # a name must not become a filter of its own
             return None
-        found = self._client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{folder}'")
+        found = self._client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
         return str(found[0].info.run_id) if found else None
 
-    def _new_params(self, run_id: str, params: Mapping[str, object]) -> list[Param]:
+    def _new_params(
+        self, run_id: str, params: Mapping[str, object], *, is_new: bool
+    ) -> list[Param]:
         """Return params that the run lacks; MLflow refuses a whole batch over one that differs."""
-        if not params:
-            return []
-        known = self._client.get_run(run_id).data.params
+        needs_look = bool(params) and not is_new
+        known = self._client.get_run(run_id).data.params if needs_look else {}
         return [Param(key, text) for key, text in param_texts(params).items() if key not in known]
 
     def _drop_tag(self, run_id: str, key: str) -> None:
@@ -202,43 +246,11 @@ class Store:
         except StoreError:
             raise
         except MlflowException as error:
-            raise _judged(self.uri, error) from error
+            raise refusal(self.uri, str(error.error_code), str(error.message)) from error
         except Exception as error:
             # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
             raise fault(self.uri, str(error)) from error
 
 
-_REFUSALS = (
-    "RESOURCE_DOES_NOT_EXIST",
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "PERMISSION_DENIED",
-    "UNAUTHENTICATED",
-    "ENDPOINT_NOT_FOUND",
-)
-
-
-def _judged(uri: str, error: MlflowException) -> StoreError:
-    judged = fault(uri, str(error))
-    if judged.kind == "down" and error.error_code in _REFUSALS:
-        short = cut(" ".join(str(error.message).split()), 200)
-        return StoreError("refused", f"{named(uri)} refuses: {short}")
-    return judged
-
-
-def _tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {field_name(key): cut(str(value), MAX_TAG) for key, value in tags.items()}
-
-
-def _metric(point: Point) -> Metric:
-    key, value, at, epoch = point
-    return Metric(field_name(key), value, at, epoch)
-
-
 def _artifacts(database: Path, experiment: str) -> str:
     return (database.parent / "mlartifacts" / field_name(experiment)).as_uri()
-
-
-def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]

@@ -80,17 +80,17 @@ def _sync(folder: Path, stores: Stores) -> Synced | None:
         return None
     except StoreError as error:
         return Synced(folder=folder, run_id="", sent=0, unsent=0, problem=error.line)
-    before, problem = replay.unsent(), None
+    before, problem = replay.backlog.unsent(), None
     try:
-        if not replay.uri:
+        if not replay.backlog.uri:
             return None
-        replay.drain(stores.at(replay.uri), is_over=False)
+        replay.drain(stores.at(replay.backlog.uri), is_over=False)
     except StoreError as error:
         problem = error.line
-        stores.give_up(replay.uri, error)
+        stores.give_up(replay.backlog.uri, error)
     finally:
         replay.release()
-    left = replay.unsent()
+    left = replay.backlog.unsent()
     return Synced(
         folder=folder,
         run_id=replay.state.run_id,

@@ -40,9 +40,10 @@ def stopped() -> Iterator[Lease]:
 
 def add_run(store: Store, lease: Lease | None) -> str:
     tags = {} if lease is None else lease.tags()
-    return store.create(
-        store.experiment("pipeline"), name="lstm", folder="f", tags=tags, start=1_000
+    run_id, _ = store.create(
+        store.experiment("pipeline"), name="lstm", key="f", tags=tags, start=1_000
     )
+    return run_id
 
 
 def ending(store: Store, run_id: str) -> tuple[str, str | None]:
@@ -114,7 +115,8 @@ def test_a_clock_that_steps_by_an_hour_makes_no_live_run_lost(
 
 def test_a_folder_name_with_a_quote_finds_no_run_of_another(store: Store) -> None:
     experiment_id = store.experiment("pipeline")
-    first = store.create(experiment_id, name="a", folder="x", tags={}, start=0)
-    second = store.create(experiment_id, name="a", folder="x' or '1'='1", tags={}, start=0)
+    first = store.create(experiment_id, name="a", key="x", tags={}, start=0)
+    second = store.create(experiment_id, name="a", key="x' or '1'='1", tags={}, start=0)
     assert first != second
-    assert store.create(experiment_id, name="a", folder="x", tags={}, start=0) == first
+    again = store.create(experiment_id, name="a", key="x", tags={}, start=0)
+    assert again == (first[0], False)

@@ -41,7 +41,7 @@ for epoch in range(1, 4):
     journal.epoch(epoch, {"train/loss": 1 / epoch})
 if last == "end":
     journal.end("FINISHED")
-print(recorder._process.pid, flush=True)
+print(recorder.pid, flush=True)
 time.sleep(600)
 """
 
