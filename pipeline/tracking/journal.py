@@ -80,10 +80,15 @@ class Journal:
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
         self._append("begin", at=at, lease=asdict(own_lease()), **content)
 
-    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+    def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
         """Record values of an epoch; the first record of a name in an epoch stays.
 
         NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as numbers.
+
+        Args:
+            epoch: Counted from 1.
+            values: By the names of their metrics.
+            at: When that was, in milliseconds since 1970; `None` = at the epoch's first, or now.
         """
         self._open()
         known = self._keys.get(epoch, set())
@@ -92,7 +97,7 @@ class Journal:
         if len(finite) < len(new) and "nonfinite" not in known:
             finite["nonfinite"] = float(len(new) - len(finite))
         if finite:
-            self._append("epoch", at=self._times.get(epoch), epoch=epoch, values=finite)
+            self._append("epoch", at=self._times.get(epoch, at), epoch=epoch, values=finite)
 
     def tag(self, key: str, value: str) -> None:
         """Record a tag of the run; a later value of the same key replaces it."""
@@ -107,6 +112,12 @@ class Journal:
             at: When that was, in milliseconds since 1970; `None` = now.
         """
         self._append("end", at=at, status=status, reason=reason)
+
+    def close(self) -> None:
+        """Let go of the file; a later event opens it again."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def events(self) -> Iterator[Event]:
         """Read all whole lines; what a kill left of the last one is skipped."""
