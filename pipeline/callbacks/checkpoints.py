@@ -5,22 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Checkpoint
 
-from pipeline import __version__
-from pipeline.callbacks.checkpoint_file import FORMAT
+from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.callbacks.checkpoint_io import AS_WELL, AtomicCheckpointIO, let_be_the_same
 from pipeline.callbacks.generators import generator_states, restore_generators
-from pipeline.errors import DivergedError
-from pipeline.metrics import direction
+from pipeline.callbacks.keeper import Keeper
 from pipeline.signals import stop
 
 SHORT_SECONDS = 1.0
 """An epoch that took longer is on the disk before the next begins."""
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(Keeper):
     """Writes `last.ckpt` after each epoch and `best.ckpt` whenever `monitor` was never better.
 
     That of a short epoch reaches the disk while the next one runs.
@@ -29,16 +25,21 @@ class Checkpoints(Checkpoint):
         folder: Where the two files lie.
         monitor: Metric that decides; `None` = only the last epoch is kept.
         facts: Plain values that travel in the checkpoint: the config, the data's schema.
+        adopts: Whether the checkpoint to begin with is another run's.
     """
 
-    def __init__(self, folder: Path, *, monitor: str | None, facts: Mapping[str, Any]) -> None:
-        super().__init__()
+    def __init__(
+        self, folder: Path, *, monitor: str | None, facts: Mapping[str, Any], adopts: bool = False
+    ) -> None:
+        super().__init__(monitor=monitor, facts=facts)
         self._folder = folder
-        self._monitor = monitor
-        self._facts = dict(facts)
+        self._writer = AtomicCheckpointIO(adopts=adopts)
         self._states: dict[str, Any] | None = None
-        self.best_value: float | None = None
-        self.best_epoch: int | None = None
+
+    @property
+    def writer(self) -> AtomicCheckpointIO:
+        """What writes the files."""
+        return self._writer
 
     @property
     def last_path(self) -> Path:
@@ -49,6 +50,13 @@ class Checkpoints(Checkpoint):
     def best_path(self) -> Path:
         """Checkpoint of the best epoch."""
         return self._folder / "best.ckpt"
+
+    def best_weights(self) -> Mapping[str, Any] | None:
+        """Read the weights of the best epoch; `None` where the last ones count."""
+        if self._monitor is None or not self.best_path.exists():
+            return None
+        weights: Mapping[str, Any] = read_checkpoint(self.best_path)["state_dict"]
+        return weights
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the folder."""
@@ -74,41 +82,23 @@ class Checkpoints(Checkpoint):
             DivergedError: A weight is no number any more; the epochs before stay as they are.
             Interrupted: A stop was asked for, and something on the way has swallowed it.
         """
-        _require_finite(pl_module, epoch=trainer.current_epoch + 1)
-        as_well = {AS_WELL: self.best_path} if self._is_best(trainer) else None
+        super().on_train_epoch_end(trainer, pl_module)
+        as_well = {AS_WELL: self.best_path} if self.is_best(trainer) else None
         trainer.save_checkpoint(self.last_path, weights_only=False, storage_options=as_well)
         if float(trainer.callback_metrics["time/epoch"]) > SHORT_SECONDS:
-            self._finish(trainer)
+            self._writer.finish()
         stop.check()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the last checkpoint to be on the disk."""
-        del pl_module
-        self._finish(trainer)
-
-    def _finish(self, trainer: pl.Trainer) -> None:
-        writer = trainer.strategy.checkpoint_io
-        assert isinstance(writer, AtomicCheckpointIO)
-        writer.finish()
+        del trainer, pl_module
+        self._writer.finish()
 
     def _mend_best(self, trainer: pl.Trainer) -> None:
         """Let the best checkpoint be the newest where a kill came between writing the two."""
         goes_on_from_last = str(trainer.ckpt_path) == str(self.last_path)
         if goes_on_from_last and self.best_epoch == trainer.current_epoch:
             let_be_the_same(self.last_path, self.best_path)
-
-    def _is_best(self, trainer: pl.Trainer) -> bool:
-        if self._monitor is None or self._monitor not in trainer.callback_metrics:
-            return False
-        value = float(trainer.callback_metrics[self._monitor])
-        better = self.best_value is None or (
-            value > self.best_value
-            if direction(self._monitor) == "max"
-            else value < self.best_value
-        )
-        if better:
-            self.best_value, self.best_epoch = value, trainer.current_epoch + 1
-        return better
 
     def state_dict(self) -> dict[str, Any]:
         """Return what going on needs beside Lightning's own state."""
@@ -123,26 +113,3 @@ class Checkpoints(Checkpoint):
         self.best_value = state_dict["best_value"]
         self.best_epoch = state_dict["best_epoch"]
         self._states = state_dict["generators"]
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Say what the checkpoint is and what it was trained from."""
-        del pl_module
-        checkpoint["pipeline"] = {
-            "format": FORMAT,
-            "version": __version__,
-            "epoch": trainer.current_epoch + 1,
-            **self._facts,
-        }
-
-
-def _require_finite(module: pl.LightningModule, *, epoch: int) -> None:
-    # The last steps of an epoch can ruin weights whose loss nobody has computed yet.
-    values = [v for v in module.state_dict().values() if v.is_floating_point() and v.numel()]
-    largest = [value.float() for value in torch._foreach_norm(values, float("inf"))]
-    if not bool(torch.isfinite(torch.stack(largest)).all()):
-        raise DivergedError(
-            f"a weight is no number after epoch {epoch}: training diverged; try a smaller "
-            "optimizer.lr, or trainer.gradient_clip_val=1.0"
-        )

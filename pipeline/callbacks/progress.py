@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pipeline.callbacks.checkpoints import Checkpoints
+from pipeline.callbacks.keeper import Keeper
 from pipeline.terminal import console, duration, number
 
 REFRESH_SECONDS = 0.1
@@ -20,15 +20,15 @@ class EpochLines(Checkpoint):
 
     Args:
         monitor: Metric that decides which epoch is best.
-        checkpoints: Knows the best epoch so far.
+        keeper: Knows the best epoch so far.
     """
 
     _tells_remaining = True
 
-    def __init__(self, monitor: str, checkpoints: Checkpoints) -> None:
+    def __init__(self, monitor: str, keeper: Keeper) -> None:
         super().__init__()
         self._monitor = monitor
-        self._checkpoints = checkpoints
+        self._keeper = keeper
         self._console = console()
         self._started_at = 0.0
         self._first_epoch = 0
@@ -66,9 +66,9 @@ class EpochLines(Checkpoint):
 
     def best(self) -> list[str]:
         """Say which epoch is the best so far."""
-        if self._checkpoints.best_value is None:
+        if self._keeper.best_value is None:
             return []
-        return [f"best {number(self._checkpoints.best_value)} ({self._checkpoints.best_epoch})"]
+        return [f"best {number(self._keeper.best_value)} ({self._keeper.best_epoch})"]
 
     def remaining(self, trainer: pl.Trainer, share_of_epoch: float) -> str:
         """Say how long the remaining epochs take at the speed so far."""
@@ -87,8 +87,8 @@ class EpochBars(EpochLines):
 
     _tells_remaining = False  # the bar does
 
-    def __init__(self, monitor: str, checkpoints: Checkpoints) -> None:
-        super().__init__(monitor, checkpoints)
+    def __init__(self, monitor: str, keeper: Keeper) -> None:
+        super().__init__(monitor, keeper)
         self._progress: Progress | None = None
         self._drawn_at = 0.0
 

@@ -11,17 +11,24 @@ class EpochRecord(Checkpoint):
     """Hands all values of a finished epoch to `write(epoch, values)`, epochs counted from 1.
 
     A Checkpoint by its base class alone: Lightning calls those last, after whatever was logged.
+    `history` holds what it has handed on.
+
+    Args:
+        write: Takes an epoch and its values.
     """
 
     def __init__(self, write: Callable[[int, Mapping[str, float]], None]) -> None:
         super().__init__()
         self._write = write
+        self.history: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch down."""
         del pl_module
         if trainer.is_global_zero:
-            values = trainer.callback_metrics
+            known = trainer.callback_metrics
             # One copy to the host for all of them.
-            numbers = torch.stack([value.float() for value in values.values()]).tolist()
-            self._write(trainer.current_epoch + 1, dict(zip(values, numbers, strict=True)))
+            numbers = torch.stack([value.float() for value in known.values()]).tolist()
+            values = dict(zip(known, numbers, strict=True))
+            self.history[trainer.current_epoch + 1] = values
+            self._write(trainer.current_epoch + 1, values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from pipeline.devices import Devices
 from pipeline.running.models import require_readable
 
 if TYPE_CHECKING:
+    from lightning_fabric.plugins import CheckpointIO
     from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.loggers import Logger
 
@@ -95,8 +96,8 @@ def build_trainer(
     devices: Devices,
     *,
     callbacks: Sequence[Callback],
-    logger: Logger,
-    adopts: bool,
+    logger: Logger | Literal[False],
+    writer: CheckpointIO,
 ) -> Trainer:
     """Build Lightning's Trainer from the options under its own names.
 
@@ -104,12 +105,11 @@ def build_trainer(
         options: The run's.
         devices: What it trains on.
         callbacks: In the order in which they are called.
-        logger: Takes what Lightning logs.
-        adopts: Whether the checkpoint to begin with is another run's.
+        logger: Takes what Lightning logs; False = nothing does.
+        writer: Takes the checkpoints.
     """
     from pytorch_lightning import Trainer
 
-    from pipeline.callbacks.checkpoint_io import AtomicCheckpointIO
     from pipeline.callbacks.no_profiler import NoProfiler
 
     ours = {"threads", "compile", "matmul_precision", "accelerator", "devices", "profiler"}
@@ -119,7 +119,7 @@ def build_trainer(
         devices=devices.devices,
         logger=logger,
         callbacks=list(callbacks),
-        plugins=[AtomicCheckpointIO(adopts=adopts)],
+        plugins=[writer],
         profiler=options.trainer.profiler or NoProfiler(),
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from pipeline.config.options import RunConfig
-from pipeline.config.sections import data_options
-from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.prepare import Prepared
 from pipeline.devices import Devices, choose, require_one_process, threads
 from pipeline.networks.summary import LayerRow, layer_table
-from pipeline.running.assembly import build_network, build_source, seed_generators
+from pipeline.running.assembly import build_network, seed_generators
 from pipeline.running.continuing import Command
 from pipeline.running.fitting import require_fitting
 from pipeline.running.limits import Rows, extent
 from pipeline.running.losses import require_fitting_loss
 from pipeline.running.monitors import require_logged, without_validation
+from pipeline.running.occasion import ALONE, Occasion
 from pipeline.running.resuming import Start, find_start
 
 
@@ -37,6 +37,7 @@ class Plan:
         started_at: When the work began, by `perf_counter`.
         command: The command line that the configuration came from.
         notes: Lines worth telling about what the run leaves out.
+        occasion: What it is done for.
     """
 
     options: RunConfig
@@ -49,6 +50,7 @@ class Plan:
     started_at: float
     command: Command | None
     notes: tuple[str, ...] = ()
+    occasion: Occasion = ALONE
 
 
 def make_plan(
@@ -57,11 +59,12 @@ def make_plan(
     *,
     started_at: float,
     command: Command | None = None,
+    occasion: Occasion = ALONE,
 ) -> Plan:
     """Read the data, build the network, choose the devices."""
     start = find_start(options, config)
     devices = _devices(options)
-    prepared = prepare(build_source(options), data_options(options))
+    prepared = occasion.datasets.prepared(options)
     require_logged(options, prepared.schema.task)
     require_fitting_loss(options.loss, prepared.schema)
     options, notes = _limited(options, prepared)
@@ -86,6 +89,7 @@ def make_plan(
         started_at=started_at,
         command=command,
         notes=notes,
+        occasion=occasion,
     )
 
 

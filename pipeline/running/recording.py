@@ -19,9 +19,11 @@ from pipeline.errors import DivergedError, EnvironmentFaultError, Interrupted
 from pipeline.paths import create_run_folder
 from pipeline.running.artifacts import write_config
 from pipeline.running.leftovers import remove_abandoned
+from pipeline.running.occasion import Occasion
 from pipeline.running.plan import Plan
+from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.running.run_log import RunLog
+from pipeline.running.run_log import log_to
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
@@ -42,6 +44,7 @@ class Record:
         uri: Where the run is tracked.
         run_id: MLflow's id of the run; `None` where nothing is tracked.
         unsent: Values that the tracking server has not got; known once the record is closed.
+        reason: Why it ended, beside its status.
     """
 
     folder: Path
@@ -49,6 +52,7 @@ class Record:
     uri: str
     run_id: str | None
     unsent: int = 0
+    reason: str | None = None
 
     @property
     def where_to_look(self) -> tuple[str, ...]:
@@ -67,45 +71,62 @@ class Record:
         """Folder of the files that go to MLflow."""
         return self.folder / "artifacts"
 
+    def conclude(self, occasion: Occasion, result: Result) -> None:
+        """Put down the last that there is to say before the end."""
+        self.reason = "pruned" if result.pruned else None
+        if occasion.concludes is not None:
+            for key, value in occasion.concludes(result).items():
+                self.journal.tag(key, value)
+
 
 @contextmanager
 def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterator[Record]:
     """Put a run on record while the body trains it; its end is true whatever the body does."""
     record = _begin(plan, uri)
     try:
-        with _log_to(record.folder / LOG):
+        with log_to(record.folder / LOG, lean=plan.occasion.lean):
             try:
                 if recorder is not None:
                     record.run_id = recorder.open(record.folder) or None
                     recorder.mend(record.folder.parent)
                 yield record
                 stop.check()
-                record.journal.end("FINISHED")
+                record.journal.end("FINISHED", record.reason)
             except BaseException as error:
                 raise _end(record, error) from error
     finally:
+        record.journal.close()
         if recorder is not None:
             record.unsent = recorder.close(record.folder)
             _warn_of_unsent(record, recorder.problem)
 
 
 def _begin(plan: Plan, uri: str | None) -> Record:
-    remove_abandoned(Path(plan.options.output))
-    folder = plan.start.folder or create_run_folder(Path(plan.options.output), run_name(plan))
+    if not plan.occasion.lean:
+        remove_abandoned(Path(plan.options.output))
+    folder = plan.occasion.folder or plan.start.folder or _new_folder(plan)
     try:
-        journal = Journal(folder)
-        record = Record(folder=folder, journal=journal, uri=uri or "", run_id=None)
-        record.artifacts.mkdir(mode=0o750, exist_ok=True)
-        write_config(record.artifacts, plan.config)
-        write_environment(record.artifacts)
-        if plan.command is not None:
-            plan.command.save(folder)
-        journal.begin(_header(plan, record.uri))
+        record = Record(folder=folder, journal=Journal(folder), uri=uri or "", run_id=None)
+        if not plan.occasion.lean:
+            _write_files(record, plan)
+        record.journal.begin(_header(plan, record.uri))
     except BaseException:
-        if plan.start.folder is None:  # it had not begun
+        if folder not in (plan.occasion.folder, plan.start.folder):  # it had not begun
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return record
+
+
+def _new_folder(plan: Plan) -> Path:
+    return create_run_folder(Path(plan.options.output), run_name(plan))
+
+
+def _write_files(record: Record, plan: Plan) -> None:
+    record.artifacts.mkdir(mode=0o750, exist_ok=True)
+    write_config(record.artifacts, plan.config)
+    write_environment(record.artifacts)
+    if plan.command is not None:
+        plan.command.save(record.folder)
 
 
 def run_name(plan: Plan) -> str:
@@ -114,7 +135,7 @@ def run_name(plan: Plan) -> str:
 
 
 def _header(plan: Plan, uri: str) -> Header:
-    options = plan.options
+    options, occasion = plan.options, plan.occasion
     given = options.tags
     tags = dict.fromkeys(given, "true") if isinstance(given, list) else given
     return Header(
@@ -123,13 +144,16 @@ def _header(plan: Plan, uri: str) -> Header:
         uri=uri,
         params=flatten({**plan.config, **_resolved(plan)}),
         tags={
-            **environment_tags(),
+            **(environment_tags() if occasion.made_with is None else occasion.made_with),
             "data.hash": plan.prepared.content_hash,
             "device": plan.devices.words,
             "seed": str(options.seed),
             **{str(key): str(value) for key, value in tags.items()},
+            **occasion.tags,
         },
         parent=_parent_id(plan),
+        parent_folder=occasion.parent_folder,
+        key=occasion.key,
     )
 
 
@@ -217,24 +241,3 @@ def _warn_of_unsent(record: Record, problem: str | None) -> None:
             f"send them with: python -m pipeline.runs action=sync {where}",
             file=sys.stderr,
         )
-
-
-@contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """Send what libraries log and warn to the run's log instead of the terminal."""
-    handler = RunLog(path)
-    root = logging.getLogger()
-    libraries = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    kept = [(library, library.handlers, library.propagate) for library in libraries]
-    for library in libraries:
-        library.handlers, library.propagate = [], True
-    root.addHandler(handler)
-    logging.captureWarnings(capture=True)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(capture=False)
-        root.removeHandler(handler)
-        handler.close()
-        for library, handlers, propagate in kept:
-            library.handlers, library.propagate = handlers, propagate

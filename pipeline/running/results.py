@@ -50,11 +50,14 @@ class Result:
         run_id: MLflow's id of the run; `None` where nothing is tracked.
         name: Name of the run.
         metrics: Final values by name: `test/f1`, `best/epoch`, `best/val/f1`, `naive/f1`, …
+        kept: Values of training and validation that belong to the weights the run keeps.
         history: Values of each epoch, counted from 1.
         classes: Counts and scores of each class on the test rows; empty for a regression.
         schema: The meaning of inputs and outputs.
         baselines: Names of the naive and the linear baseline; empty where nothing was tested.
         epochs: Epochs trained.
+        parameters: Weights of the network.
+        pruned: Training was ended because others did better.
         seconds: Time from the start of the command's work to its end.
         unsent: Values that the tracking server has not got yet.
         where_to_look: Command and address that show the runs; empty where nothing is tracked.
@@ -64,11 +67,14 @@ class Result:
     run_id: str | None
     name: str
     metrics: Mapping[str, float]
+    kept: Mapping[str, float]
     history: Mapping[int, Mapping[str, float]]
     classes: tuple[ClassScores, ...]
     schema: Schema
     baselines: tuple[str, ...]
     epochs: int
+    parameters: int
+    pruned: bool
     seconds: float
     unsent: int
     where_to_look: tuple[str, ...]

@@ -1,7 +1,8 @@
 """The file that takes what libraries say during a run."""
 
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.redaction import redact
@@ -34,3 +35,30 @@ class RunLog(logging.FileHandler):
         """Close the file."""
         with suppress(OSError):  # what could not be written can't be flushed
             super().close()
+
+
+@contextmanager
+def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
+    """Send what libraries log and warn to the run's log instead of the terminal.
+
+    Args:
+        path: The run's log.
+        lean: Leave out what is no warning.
+    """
+    handler = RunLog(path)
+    handler.setLevel(logging.WARNING if lean else logging.NOTSET)
+    root = logging.getLogger()
+    libraries = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    kept = [(library, library.handlers, library.propagate) for library in libraries]
+    for library in libraries:
+        library.handlers, library.propagate = [], True
+    root.addHandler(handler)
+    logging.captureWarnings(capture=True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.removeHandler(handler)
+        handler.close()
+        for library, handlers, propagate in kept:
+            library.handlers, library.propagate = handlers, propagate

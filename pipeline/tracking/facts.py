@@ -38,11 +38,19 @@ class Code:
 
 def environment_tags() -> dict[str, str]:
     """Return tags that say what a run of this process is made with, secrets masked."""
+    return {**command_tags(), **process_tags()}
+
+
+def command_tags() -> dict[str, str]:
+    """Return tags that say which command this process was started with, secrets masked."""
+    return {"command": command_line(), "mlflow.source.name": redact(Path(sys.argv[0]).name)}
+
+
+def process_tags() -> dict[str, str]:
+    """Return tags that say what runs here: code, machine and versions."""
     tags = {
-        "command": command_line(),
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "mlflow.source.name": redact(Path(sys.argv[0]).name),
         "mlflow.source.type": "LOCAL",
         "mlflow.user": _user(),
     }

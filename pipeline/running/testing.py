@@ -1,0 +1,71 @@
+"""The test of the weights that a run keeps, beside the baselines, and the tables of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.baselines import Baseline
+from pipeline.metrics import ClassScores
+from pipeline.running import artifacts
+from pipeline.running.batches import evaluated_batches
+from pipeline.running.plan import Plan
+from pipeline.running.results import TestPart, baseline_metrics, scores_by_class
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+    from pipeline.modules.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """What a test came to.
+
+    Args:
+        part: Outputs on the test rows, and the baselines'.
+        metrics: `test/f1`, `naive/f1`, `linear/f1`, …
+        classes: Counts and scores of each class; empty for a regression.
+    """
+
+    part: TestPart
+    metrics: Mapping[str, float]
+    classes: tuple[ClassScores, ...]
+
+    def write(self, folder: Path, plan: Plan) -> None:
+        """Write the predictions and the classes as tables."""
+        schema, threshold = plan.prepared.schema, plan.options.metrics.threshold
+        artifacts.write_predictions(folder, self.part, schema, threshold=threshold)
+        if self.classes:
+            artifacts.write_classes(folder, self.classes)
+
+
+def tested(plan: Plan, task: Task, trainer: Trainer) -> Tested:
+    """Test the weights that the task holds now on the test rows, once."""
+    trainer.test(task, evaluated_batches(plan, plan.prepared.test), verbose=False)
+    assert task.test_outputs is not None
+    outputs, targets = task.test_outputs
+    part = TestPart(
+        rows=plan.prepared.test.rows[: len(targets)].tolist(),
+        outputs=outputs,
+        targets=targets,
+        baselines=_baselines(plan, len(targets)),
+    )
+    schema, threshold = plan.prepared.schema, plan.options.metrics.threshold
+    logged = trainer.callback_metrics.items()
+    values = {key: float(value) for key, value in logged if key.startswith("test/")}
+    return Tested(
+        part=part,
+        metrics=values | baseline_metrics(part, schema, threshold=threshold),
+        classes=scores_by_class(part, schema, threshold=threshold),
+    )
+
+
+def _baselines(plan: Plan, rows: int) -> tuple[Baseline, ...]:
+    # Where trainer.limit_test_batches cuts the test short, all are scored on the same rows.
+    return tuple(
+        Baseline(name=one.name, outputs=one.outputs[:rows])
+        for one in plan.occasion.datasets.baselines(plan.prepared)
+    )
