@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from pipeline.study.ending import Ending
+from pipeline.study.ending import FEWEST_FOR_IMPORTANCES, Ending
 from pipeline.study.rows import Row
 from pipeline.study.tables import MISSING, Sheet, show
 from pipeline.study.verdict import verdict
@@ -30,7 +30,8 @@ def print_ending(ending: Ending, *, verbose: int | None = None) -> None:
     say(shown, counts_line(ending.rows), style="bold")
     if ending.best_row is not None:
         show(shown, top_table(ending) if len(ending.objectives) == 1 else front_table(ending))
-    if ending.importances:
+    complete = sum(row.state == "complete" for row in ending.rows)
+    if ending.importances and complete >= FEWEST_FOR_IMPORTANCES:
         show(shown, importance_table(ending, bars=shown.is_terminal))
     if ending.tested:
         show(shown, test_table(ending))

@@ -1,5 +1,6 @@
 """One table for every reader: a terminal, a pipe, Markdown, LaTeX."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ _LATEX = {
     "²": r"\textsuperscript{2}",
     "\n": " ",
 }
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 _MARKDOWN = {"\\": "\\\\", "|": "\\|", "*": "\\*", "`": "\\`", "<": "&lt;", "\n": " "}
 
 
@@ -143,7 +145,7 @@ def _aligned(line: Sequence[str], widths: Sequence[int], words: frozenset[int]) 
 
 
 def _row(line: Iterable[str], *, bold: bool = False) -> str:
-    cells = (_replaced(text, _LATEX) for text in line)
+    cells = (_MINUS.sub("$-$", _replaced(text, _LATEX)) for text in line)
     return " & ".join(rf"\textbf{{{cell}}}" if bold and cell else cell for cell in cells) + r" \\"
 
 

@@ -21,7 +21,7 @@ def counts_line(rows: Iterable[Row]) -> str:
 
     Trials that were interrupted or lost do not count as such, and are told behind them.
     """
-    ends = Counter(map(_end, rows))
+    ends = Counter(map(end_word, rows))
     told = [word for word in ("complete", "pruned", *_ENDS.values(), "running") if ends[word]]
     counted = sum(ends[word] for word in told)
     line = f"{counted} trial{'' if counted == 1 else 's'}"
@@ -66,7 +66,8 @@ def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in pairs)
 
 
-def _end(row: Row) -> str:
+def end_word(row: Row) -> str:
+    """Say in a word how a trial ended, or how far it is."""
     if row.state != "failed":
         return row.state
     if row.reason in ("interrupted", "lost"):
