@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.redaction import redact
 from pipeline.tracking.books import booked
 from pipeline.tracking.faults import StoreError
+from pipeline.tracking.forgetting import is_marked, remove
 from pipeline.tracking.lease import alive
 from pipeline.tracking.replay import InUseError, Replay
 from pipeline.tracking.state import unfinished
@@ -210,6 +211,8 @@ class Desk:
             self._failures += 1  # its values stay in its journal, for `action=sync`
         finally:
             replay.release()
+        if replay.is_done() and is_marked(folder):
+            remove(folder)
 
 
 def _patience(error: StoreError, *, known_down: bool) -> float:

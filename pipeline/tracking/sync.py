@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.redaction import MASK, redact
 from pipeline.tracking.faults import StoreError
+from pipeline.tracking.forgetting import is_marked, remove
 from pipeline.tracking.replay import InUseError, Replay
 from pipeline.tracking.store import Store
 
@@ -90,6 +91,8 @@ def _sync(folder: Path, stores: Stores) -> Synced | None:
         stores.give_up(replay.backlog.uri, error)
     finally:
         replay.release()
+    if replay.is_done() and is_marked(folder):
+        remove(folder)
     left = replay.backlog.unsent()
     return Synced(
         folder=folder,
