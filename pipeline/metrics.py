@@ -27,12 +27,15 @@ from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
 Direction = Literal["max", "min"]
 
-SMALLER_IS_BETTER = frozenset({"loss", "rmse", "mae", "time"})
+SMALLER_IS_BETTER = frozenset({"loss", "rmse", "mae", "time", "parameters"})
+COSTS = frozenset({"time"})
+"""Stages of whose values less is better, whatever they are called: `time/fit`."""
 
 
 def direction(key: str) -> Direction:
     """Say whether a larger or a smaller value of a metric such as `val/f1` is better."""
-    return "min" if key.rsplit("/", 1)[-1] in SMALLER_IS_BETTER else "max"
+    stage, _, name = key.rpartition("/")
+    return "min" if name in SMALLER_IS_BETTER or stage in COSTS else "max"
 
 
 def binary(*, threshold: float) -> MetricCollection:

@@ -1,0 +1,96 @@
+"""What can be wrong with the database of a study, in one line each."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+
+from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
+from pipeline.redaction import redact
+from pipeline.tracking.uri import sqlite_path
+
+
+@contextmanager
+def storage_faults(url: str) -> Iterator[None]:
+    """Turn what Optuna, SQLAlchemy and SQLite raise into one line for people.
+
+    Raises:
+        ConfigError: The file is no database.
+        EnvironmentFaultError: The same call may work later.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error, filelock.Timeout) as error:
+        raise _judged(url, _text(error)) from error
+    except OSError as error:
+        raise _judged(url, f"unable to open: {error.strerror}") from error
+    except RuntimeError as error:
+        if "table schema" not in str(error):
+            raise
+        raise EnvironmentFaultError(
+            f"{named(url)} was made by another version of Optuna; back it up, then bring it up to "
+            f"date with: optuna storage upgrade --storage {redact(url)!r}"
+        ) from error
+
+
+def named(url: str) -> str:
+    """Name a database as its user knows it, without a password."""
+    path = sqlite_path(url)
+    return f"the study database {str(path) if path else redact(url)!r}"
+
+
+def file_gone(path: Path) -> EnvironmentFaultError:
+    """Return the error for a file or folder that is not there."""
+    if not path.parent.is_dir():
+        return EnvironmentFaultError(
+            f"the folder of the study database {str(path)!r} is not there; create it, or choose "
+            "another with sweep.storage=sqlite:///FILE"
+        )
+    return EnvironmentFaultError(
+        f"the study database {str(path)!r} was removed while the study ran; put it back and go on "
+        "with the same command, which else begins a new study"
+    )
+
+
+def file_replaced(path: Path) -> EnvironmentFaultError:
+    """Return the error for a file that is not the one that was opened."""
+    return EnvironmentFaultError(
+        f"the study database {str(path)!r} was replaced by another file while the study ran; put "
+        "the right one there and go on with the same command"
+    )
+
+
+def _text(error: BaseException) -> str:
+    """Return the words of an error and of all that caused it."""
+    words = "a lock is held" if isinstance(error, filelock.Timeout) else str(error)
+    return f"{words} {_text(error.__cause__)}" if error.__cause__ is not None else words
+
+
+def _judged(url: str, text: str) -> PipelineError:
+    name = named(url)
+    if "is locked" in text or "a lock is held" in text or "lock timeout" in text:
+        return EnvironmentFaultError(
+            f"{name} is locked by another program, and waiting did not help; end that, then go on "
+            "with the same command"
+        )
+    if "not a database" in text or "malformed" in text:
+        return ConfigError(
+            f"{name} is no database; choose another file with sweep.storage=sqlite:///FILE"
+        )
+    if "no such table" in text or ("relation" in text and "does not exist" in text):
+        return EnvironmentFaultError(
+            f"{name} has lost its tables; put the right one there and go on with the same command"
+        )
+    if any(word in text for word in ("disk is full", "readonly", "unable to open", "disk I/O")):
+        return EnvironmentFaultError(
+            f"{name} can't be written; make room, or choose another with sweep.storage="
+        )
+    return EnvironmentFaultError(
+        f"{name} does not answer ({redact(' '.join(text.split()))[:160]}); see that it runs, then "
+        "go on with the same command"
+    )

@@ -1,0 +1,73 @@
+"""Small studies in real databases, without a network: what the tests of the ledger share."""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from pipeline.config.sweep_options import SweepOptions
+from pipeline.paths import conf_folder
+from pipeline.study.entries import as_parameters, read_entries, read_ranges
+from pipeline.study.ledger import Ledger
+from pipeline.study.objectives import Objective
+from pipeline.study.space import Space
+from pipeline.tracking.lease import Lease, own_lease
+from pipeline.tracking.uri import sqlite_uri
+
+LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
+F1 = (Objective(name="val/f1", direction="max"),)
+BASE = {"format": 1, "seed": 0, "optimizer": {"lr": 0.01}, "trainer": {"max_epochs": 5}}
+
+
+def options(**changed: Any) -> SweepOptions:
+    """The options of a study as conf/sweep.yaml has them, apart from what is given."""
+    tree = OmegaConf.load(conf_folder() / "sweep.yaml")
+    values = OmegaConf.to_container(tree.sweep)
+    assert isinstance(values, dict)
+    return SweepOptions(**{**values, "base_trial": False, **changed})
+
+
+def space_of(
+    space: Mapping[str, Any] = LR, when: Mapping[str, Any] | None = None, **base: str
+) -> Space:
+    """A space as it is read from YAML, over a run in which conditions find `base`."""
+    entries, problems = read_entries(space, when or {}, preferred=())
+    ranges, unreadable = read_ranges(entries)
+    assert not problems
+    assert not unreadable
+    return Space(as_parameters(ranges), base)
+
+
+def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:
+    """Open a study in a file; what is not given is that of `LR`, 20 trials, over `BASE`."""
+    own = {key: given.pop(key) for key in ("base", "base_point", "wait") if key in given}
+    space = given.pop("space", None) or space_of()
+    objectives = given.pop("objectives", F1)
+    return Ledger.open(
+        url=sqlite_uri(path),
+        name=name,
+        options=options(**given),
+        space=space,
+        objectives=objectives,
+        seed=seed,
+        **{"base": BASE, **own},
+    )
+
+
+def far_lease(counter: int = 0) -> Lease:
+    """The lease of a process on another machine, which nobody here can look at."""
+    return Lease(
+        host="elsewhere", boot_id=secrets.token_hex(4), pid=1, started="1", counter=counter
+    )
+
+
+def dead_lease() -> Lease:
+    """The lease of a process of this machine that has ended."""
+    words = [sys.executable, "-c", "import os; print(os.getpid())"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    own = own_lease()
+    return Lease(host=own.host, boot_id=own.boot_id, pid=int(said), started="1")
