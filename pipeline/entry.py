@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
 from pipeline.config.compose import with_name
-from pipeline.config.names import checked_lines
+from pipeline.config.names import MoreNames, checked_lines
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import quoted
 from pipeline.errors import ConfigError
@@ -37,6 +38,7 @@ def command(
     *,
     options: type[BaseModel] = RunConfig,
     rewrite: Callable[[Sequence[str]], list[str]] = list,
+    more_names: MoreNames | None = None,
 ) -> Callable[[Sequence[str] | None], int]:
     """Return the `main` of a command.
 
@@ -45,6 +47,7 @@ def command(
         body: Does the work of a composed tree and returns its exit code.
         options: Which keys the tree may have.
         rewrite: Replaces the words of the command line before anything reads them.
+        more_names: Looks at the names that this command alone has.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -52,9 +55,10 @@ def command(
         make_tolerant()
         words = list(sys.argv[1:] if argv is None else argv)
         traceback = _FULL_ERROR in os.environ or "traceback=true" in words
+        checked = partial(checked_lines, options=options, more=more_names)
         try:
             with orderly_stop():
-                return _called(rewrite(words), config_name, body, options, traceback=traceback)
+                return _called(rewrite(words), config_name, body, checked, traceback=traceback)
         except BaseException as error:
             return tell(error, traceback=traceback)
         finally:
@@ -67,7 +71,7 @@ def _called(
     words: Sequence[str],
     config_name: str,
     body: Body,
-    options: type[BaseModel],
+    checked: Callable[..., list[str]],
     *,
     traceback: bool,
 ) -> int:
@@ -75,12 +79,13 @@ def _called(
     flags = _flags(words, arguments.overrides)
     lines: list[str] = arguments.overrides
     if not (arguments.hydra_help or arguments.shell_completion):
-        lines = checked_lines(
+        asks = arguments.help or arguments.cfg or arguments.info
+        lines = checked(
             lines,
             config_name=arguments.config_name or config_name,
             config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
             multirun=arguments.multirun,
-            options=options,
+            **({"more": None} if asks else {}),
         )
     codes: list[int] = []
 
@@ -97,11 +102,10 @@ def _called(
 
 def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
     """Return the exit code of one run; a stop that was asked for ends all of them."""
-    choices = HydraConfig.get().runtime.choices
     try:
         with _user_environment():
             _refuse_many_devices(config)
-            return body(with_name(config, dict(choices)))
+            return body(with_name(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
         stop.check()  # a library that is being imported makes something else of a signal
         return tell(error, traceback=traceback)

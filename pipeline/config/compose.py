@@ -1,11 +1,12 @@
 """The tree of a run, composed by Hydra: for notebooks, tests and the check of names."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra import initialize_config_dir
+from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -18,6 +19,9 @@ from pydantic import BaseModel
 from pipeline.config.options import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.paths import conf_folder
+
+LONGEST_NAME = 56
+"""Letters of a name that the program makes up; that of a trial has its number behind it."""
 
 
 class Composer:
@@ -106,18 +110,50 @@ def compose(
     )
     with composer(config_name, config_dir) as source:
         tree = source.tree(lines)
-    choices = dict(tree.hydra.runtime.choices)
+    hydra = tree.hydra
     with open_dict(tree):
         del tree["hydra"]
-    return with_name(tree, choices)
+    return with_name(tree, hydra)
 
 
-def with_name(tree: DictConfig, choices: dict[str, Any]) -> DictConfig:
-    """Name a run that has no name after its model and its data, by their short names."""
-    if "name" in tree and OmegaConf.to_container(tree, resolve=False)["name"] is None:  # type: ignore[index,call-overload] # a mapping
-        words = [str(choices[group]) for group in ("model", "data") if choices.get(group)]
-        tree.name = "-".join(words).replace("/", "-") or None
+def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
+    """Name a run, and a study, that has no name, by the short names of what it is made of.
+
+    A run is `<model>-<data>`; a study `<sweeps>-<model>-<data>`, without what it varies.
+
+    Args:
+        tree: A composed tree.
+        hydra: What Hydra says of it.
+    """
+    choices = dict(hydra.runtime.choices)
+    if _has_no_name(tree):
+        tree.name = _joined([choices.get("model"), choices.get("data")])
+    if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
+        kept = [choices.get(group) for group in _fixed_groups(tree.sweep)]
+        tree.sweep.name = _joined([_sweeps(hydra) or "sweep", *kept])
     return tree
+
+
+def _has_no_name(tree: DictConfig) -> bool:
+    return "name" in tree and OmegaConf.to_container(tree, resolve=False)["name"] is None  # type: ignore[index,call-overload] # a mapping
+
+
+def _joined(words: Sequence[object]) -> str | None:
+    name = "-".join(str(word).replace("/", "-") for word in words if word)
+    return name[:LONGEST_NAME].rstrip("-.") or None
+
+
+def _fixed_groups(sweep: DictConfig) -> list[str]:
+    space = sweep.get("space")
+    varied = set(space) if isinstance(space, DictConfig) else set()
+    return [group for group in ("model", "data") if not varied & {group, "experiment"}]
+
+
+def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
+    """Return the chosen files of `sweeps/`; Hydra counts a list of them among no choices."""
+    given = [str(word) for word in hydra.overrides.task if str(word).startswith("sweeps=[")]
+    words = given[0].partition("=")[2] if given else hydra.runtime.choices.get("sweeps")
+    return "-".join(re.findall(r"[\w.-]+", str(words))) if words else None
 
 
 def composition_problem(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """The check of all names of a command line on the composed tree alone: no torch, one error."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -20,6 +20,8 @@ FREE_FORM = ("tags", "callbacks")
 """Where a key of the user's own may be added with `+`."""
 WITH_CONSTRUCTOR = ("model", "data", "optimizer", "scheduler")
 """Where a constructor decides which keys may be added with `+`."""
+MoreNames = Callable[[Composer, Sequence[str]], Iterable[str]]
+"""Looks at the names that a command alone has: from the overrides that are right, its problems."""
 
 
 def checked_lines(
@@ -29,6 +31,7 @@ def checked_lines(
     config_dir: Path | None = None,
     multirun: bool = False,
     options: type[BaseModel] = RunConfig,
+    more: MoreNames | None = None,
 ) -> list[str]:
     """Return the overrides as Hydra is to be given them, all their names known.
 
@@ -38,6 +41,7 @@ def checked_lines(
         config_dir: A folder of the user's own YAML.
         multirun: Whether commas separate values, a run each.
         options: Which keys the tree may have.
+        more: Names problems of the command's own.
 
     Raises:
         ConfigError: All wrong names, one line each.
@@ -46,7 +50,10 @@ def checked_lines(
         if config_dir is not None:
             _require_readable(config_dir, source, lines)
         given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
-        problems += _name_problems(given, source, options)
+        wrong, right = _name_problems(given, source, options)
+        problems += wrong
+        if more is not None:
+            problems += more(source, [one.line for one in right])
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
     return [one.line for one in given]
@@ -73,25 +80,33 @@ def _shipped_groups() -> list[str]:
     return [path.name for path in conf_groups(conf_folder()) if path.name != "hydra"]
 
 
-def _name_problems(given: Sequence[Given], source: Composer, options: type[BaseModel]) -> list[str]:
+def _name_problems(
+    given: Sequence[Given], source: Composer, options: type[BaseModel]
+) -> tuple[list[str], list[Given]]:
+    """Return what is wrong, and the overrides of ours about which there is nothing to say."""
     known = source.groups()
     ours = [one for one in given if not one.override.is_hydra_override()]
     groups = [one for one in ours if one.override.key_or_group in known or "/" in one.key]
     values = [one for one in ours if one not in groups]
-    problems, right = [], []
+    problems: list[str] = []
+    wrong: list[Given] = []
     for one in groups:
-        wrong = list(_choice_problems(one, source, known))
-        problems += wrong
-        if not wrong:
-            right.append(one)
-    for lines in _combinations(right):
+        found = list(_choice_problems(one, source, known))
+        problems += found
+        wrong += [one] * bool(found)
+    for lines in _combinations([one for one in groups if one not in wrong]):
         try:
             tree = source.tree(lines)
         except ConfigError as error:
             problems += error.problems
             continue
-        problems += _tree_problems(tree, values, known, options)
-    return problems
+        problems += _tree_problems(tree, options)
+        keys = [*dotted_keys(tree), *known]
+        for one in values:
+            found = list(_key_problems(one, tree, keys))
+            problems += found
+            wrong += [one] * bool(found)
+    return problems, [one for one in ours if one not in wrong]
 
 
 def _combinations(groups: Sequence[Given]) -> Iterable[tuple[str, ...]]:
@@ -135,18 +150,10 @@ def _word(value: object) -> str:
     return value if isinstance(value, str) else shown(value)
 
 
-def _tree_problems(
-    tree: DictConfig,
-    values: Sequence[Given],
-    groups: Sequence[str],
-    options: type[BaseModel],
-) -> Iterator[str]:
+def _tree_problems(tree: DictConfig, options: type[BaseModel]) -> Iterator[str]:
     yield from _unknown_in_files(tree, options)
     if "trust" in tree and tree.trust:
         yield "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
-    keys = [*_dotted_keys(tree), *groups]
-    for one in values:
-        yield from _key_problems(one, tree, keys)
 
 
 def _unknown_in_files(
@@ -172,19 +179,20 @@ def _has_keys(node: object) -> TypeGuard[DictConfig]:
 
 def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator[str]:
     key = one.override.key_or_group
-    exists, root = _exists(tree, key), key.partition(".")[0]
-    if one.override.is_add() and exists:
+    there, root = exists(tree, key), key.partition(".")[0]
+    if one.override.is_add() and there:
         yield f"{one.typed}: {key} is there already; leave the + away."
     elif one.override.is_add() or one.override.is_force_add():
-        if not exists and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
+        if not there and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
             yield unknown_key(key, keys, REFUSED.get(key, ""))
-    elif not exists and root in FREE_FORM and "." in key:
+    elif not there and root in FREE_FORM and "." in key:
         yield f"{key} is not there yet; add it with +{one.typed}"
-    elif not exists:
+    elif not there:
         yield unknown_key(key, keys, REFUSED.get(key, ""))
 
 
-def _exists(tree: DictConfig, key: str) -> bool:
+def exists(tree: DictConfig, key: str) -> bool:
+    """Say whether a tree has a key, `layers[0].units` included."""
     node: Any = tree
     for part in key.replace("[", ".").replace("]", "").split("."):
         if isinstance(node, ListConfig):
@@ -198,7 +206,8 @@ def _exists(tree: DictConfig, key: str) -> bool:
     return True
 
 
-def _dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
+def dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield every key of a tree but Hydra's own, mappings before what is in them."""
     for name in tree:
         if prefix or name != "hydra":
             yield f"{prefix}{name!s}"
@@ -207,4 +216,4 @@ def _dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def _keys_below(node: object, prefix: str) -> Iterator[str]:
     if _has_keys(node):
-        yield from _dotted_keys(node, prefix)
+        yield from dotted_keys(node, prefix)
