@@ -52,6 +52,10 @@ class Space:
     def _holds(self, parameter: Parameter, chosen: Mapping[str, str]) -> bool:
         return holds(parameter.when, chosen, swept=self.keys, base=self._base)
 
+    def is_idle(self, parameter: Parameter) -> bool:
+        """Say whether a range never holds: its condition is on what is fixed to another value."""
+        return not self._depends(parameter) and not self._holds(parameter, {})
+
     def params(
         self, point: Mapping[str, object], *, place: str = "sweep.enqueue"
     ) -> dict[str, object]:
@@ -117,8 +121,8 @@ class Space:
 
     def size(self) -> int | None:
         """Return how many points there are; `None` = a range is continuous."""
-        roots = [one for one in self.parameters if one.when is None or not self._depends(one)]
-        sizes = [self._size_from(one) for one in roots if self._holds(one, {})]
+        roots = [one for one in self.parameters if not self._depends(one)]
+        sizes = [self._size_from(one) for one in roots if not self.is_idle(one)]
         return None if None in sizes else prod(size for size in sizes if size is not None)
 
     def _depends(self, parameter: Parameter) -> bool:
