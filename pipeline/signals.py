@@ -18,11 +18,13 @@ class Stop:
     def __init__(self) -> None:
         self.signal_number: int | None = None
         self._owner = os.getpid()
+        self._defers = False
 
     def begin(self) -> None:
         """Forget an earlier stop; from now on this process is the one to be stopped."""
         self.signal_number = None
         self._owner = os.getpid()
+        self._defers = False
 
     def __call__(self, signal_number: int, _frame: FrameType | None) -> None:
         """Raise `Interrupted` at the first signal; end the process at the second."""
@@ -34,7 +36,21 @@ class Stop:
             # Whatever is being written lies under a temporary name, so nothing is half there.
             os._exit(128 + signal_number)
         self.signal_number = signal_number
-        raise Interrupted(signal_number)
+        if not self._defers:
+            raise Interrupted(signal_number)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the body look at `signal_number` itself, so that no signal cuts a step of it short.
+
+        The body may still be ended by a second signal. After it, the first is raised.
+        """
+        self._defers = True
+        try:
+            yield
+        finally:
+            self._defers = False
+        self.check()
 
     def check(self) -> None:
         """Raise `Interrupted` again if a stop was asked for and something swallowed it."""

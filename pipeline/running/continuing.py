@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact
@@ -25,6 +27,19 @@ class Command:
 
     overrides: tuple[str, ...]
     config_dir: str | None
+
+    @classmethod
+    def of_this_process(cls) -> "Command":
+        """Return the command that Hydra is carrying out."""
+        from hydra.core.hydra_config import HydraConfig
+
+        said = HydraConfig.get()
+        # Reading the words one by one would put the values of the environment in.
+        words = OmegaConf.to_container(said.overrides.task, resolve=False)
+        assert isinstance(words, list)
+        overrides = [str(word) for word in words if not str(word).startswith("resume")]
+        files = [one.path for one in said.runtime.config_sources if one.provider == "command-line"]
+        return cls(overrides=tuple(overrides), config_dir=files[0] if files else None)
 
     def save(self, folder: Path) -> None:
         """Write it into the run's folder, secrets masked."""

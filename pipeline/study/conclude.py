@@ -1,0 +1,157 @@
+"""What a study came to: the winner tested once, tables and pictures, the last words."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.record import plain
+from pipeline.errors import EnvironmentFaultError
+from pipeline.study.assignment import trial_config
+from pipeline.study.comparison import REPEATED, compare
+from pipeline.study.comparison_picture import write_comparison_picture
+from pipeline.study.comparison_table import print_comparison, write_comparison
+from pipeline.study.conduct import Conducted
+from pipeline.study.ending import Ending
+from pipeline.study.job import TestJob
+from pipeline.study.messages import Tested
+from pipeline.study.plan import StudyPlan
+from pipeline.study.rows import Row
+from pipeline.study.summary import print_ending
+from pipeline.study.trials_csv import write_trials
+from pipeline.study.winner import Winner, winner, write_winner
+from pipeline.study.wording import counts_line
+from pipeline.study.workshop import Workshop
+from pipeline.terminal import console, say
+from pipeline.tracking.state import read_state
+from pipeline.tracking.uri import where_to_look
+
+TESTED = "tested"
+
+
+def conclude(done: Conducted, workshop: Workshop) -> None:
+    """Write down and print what a study came to; only the process that leads does."""
+    if not done.leads:
+        if done.plan.run.verbose != 0:
+            say(console(), counts_line(done.ledger.trials()))
+            say(console(), "another process works on this study and tells what it comes to")
+        return
+    artifacts = done.plan.folder / "artifacts"
+    artifacts.mkdir(mode=0o750, parents=True, exist_ok=True)
+    rows = done.ledger.trials()
+    names = [objective.name for objective in done.plan.objectives]
+    write_trials(artifacts / "trials.csv", rows, names)
+    if is_comparison(done.plan):
+        _conclude_comparison(done, rows, artifacts)
+    else:
+        _conclude_search(done, rows, artifacts, workshop)
+
+
+def is_comparison(plan: StudyPlan) -> bool:
+    """Tell whether a study repeats its cells over seeds or folds, rather than search for a best."""
+    keys = {parameter.key for parameter in plan.space.parameters}
+    return plan.options.sampler == "grid" and bool(keys & set(REPEATED))
+
+
+def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> None:
+    objective = done.plan.objectives[0]
+    comparison = compare(rows, objective=objective.name, direction=objective.direction)
+    write_comparison(comparison, artifacts)
+    write_comparison_picture(comparison, artifacts / "comparison.png")
+    verbose = done.plan.run.verbose
+    if verbose != 0:
+        say(console(), counts_line(rows), style="bold")
+        print_comparison(comparison, verbose=verbose)
+        say(console(), f"tables  {artifacts} (comparison.md, .tex, .csv, .png)")
+        for heading, line in zip(("see it", ""), _where_to_look(done.plan), strict=False):
+            say(console(), f"{heading:8}{line}")
+
+
+def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop: Workshop) -> None:
+    plan = done.plan
+    directions = [objective.direction for objective in plan.objectives]
+    best = winner(rows, directions)
+    written = None if best is None else _write_winner(plan, best)
+    tested = None if best is None else _tested(done, best, workshop, artifacts / "winner")
+    base = next((row for row in rows if row.number == 0 and plan.base_point is not None), None)
+    base_tested = None
+    if base is not None and best is not None and base.values and base.number != best.number:
+        base_tested = _tested(done, base, workshop, artifacts / "default")
+    ending = Ending(
+        rows=rows,
+        objectives=[objective.name for objective in plan.objectives],
+        directions=directions,
+        folder=plan.folder,
+        seconds=done.seconds,
+        importances=done.ledger.importances() if len(directions) == 1 else {},
+        base=None if base is None else base.number,
+        winner=written,
+        tested=_metrics(tested),
+        base_tested=_metrics(base_tested),
+        baselines=() if tested is None else tested.baselines,
+        where_to_look=_where_to_look(plan),
+        notes=_draw(done, rows, artifacts),
+    )
+    print_ending(ending, verbose=plan.run.verbose)
+
+
+def _write_winner(plan: StudyPlan, row: Row) -> Winner:
+    return write_winner(
+        winner_config(plan, row),
+        plan.trees,
+        number=row.number,
+        study=plan.name,
+        folder=plan.folder,
+    )
+
+
+def winner_config(plan: StudyPlan, row: Row) -> dict[str, Any]:
+    """Return the run of a trial as plain values, with what was decided in its process."""
+    config = plain(plan.trees.config(plan.with_tuned(row.overrides)))
+    if "threads" in row.attributes:
+        config["trainer"]["threads"] = row.attributes["threads"]
+    return config
+
+
+def _tested(done: Conducted, row: Row, workshop: Workshop, into: Path) -> Tested | None:
+    """Test the weights of a trial, or return what they came to when that was done before."""
+    plan = done.plan
+    if not plan.run.test:
+        return None
+    known = done.ledger.facts.get(TESTED, {})
+    if str(row.number) in known:
+        before = known[str(row.number)]
+        return Tested(metrics=before["metrics"], baselines=tuple(before["baselines"]))
+    into.mkdir(mode=0o750, parents=True, exist_ok=True)
+    job = TestJob(
+        folder=str(plan.trial_folder(row.number)),
+        into=str(into),
+        config=trial_config(plan, row.overrides, number=row.number),
+        trust=list(plan.run.trust),
+    )
+    tested = workshop.test(job)
+    if tested.problem is not None:
+        raise EnvironmentFaultError(f"trial {row.number} can't be tested: {tested.problem}")
+    noted = {"metrics": dict(tested.metrics), "baselines": list(tested.baselines)}
+    done.ledger.set_fact(TESTED, {**known, str(row.number): noted})
+    return tested
+
+
+def _metrics(tested: Tested | None) -> Mapping[str, float]:
+    return {} if tested is None else tested.metrics
+
+
+def _draw(done: Conducted, rows: list[Row], artifacts: Path) -> list[str]:
+    from pipeline.study.pictures import write_pictures
+
+    return write_pictures(
+        done.ledger.study,
+        rows,
+        artifacts,
+        objectives=[objective.name for objective in done.plan.objectives],
+        clip_algorithm=done.plan.run.trainer.gradient_clip_algorithm,
+    )
+
+
+def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
+    experiment_id = read_state(plan.folder).experiment_id
+    return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)

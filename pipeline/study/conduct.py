@@ -1,0 +1,114 @@
+"""A study from its plan to its last words, on workers and on record."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipeline.errors import DivergedError, Interrupted, PipelineError
+from pipeline.study.driver import Driver, StudyFailedError
+from pipeline.study.floor import Floor
+from pipeline.study.leading import Leading
+from pipeline.study.ledger import Ledger, Progress
+from pipeline.study.live import Live
+from pipeline.study.mending import mend
+from pipeline.study.plan import StudyPlan
+from pipeline.tracking.journal import Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conducted:
+    """A study whose trials have ended.
+
+    Args:
+        plan: The study.
+        ledger: What is on record of it.
+        leads: Whether this process tells what it came to; else another one does.
+        seconds: Time that it took here.
+    """
+
+    plan: StudyPlan
+    ledger: Ledger
+    leads: bool
+    seconds: float
+
+
+@contextmanager
+def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
+    """Work on a study until it has its trials; the body tells what it came to.
+
+    Its own run in MLflow ends with the body, truly whatever happens.
+
+    Raises:
+        ConfigError: The study on record is another one.
+        EnvironmentFaultError: A store can't be read or written.
+        Interrupted: A signal asked for a stop.
+        StudyFailedError: Failure after failure, or no trial completed.
+    """
+    started_at = time.monotonic()
+    ledger = open_ledger(plan)
+    plan = plan.opened(ledger.uid)
+    leading = Leading(plan, ledger, floor.scribe)
+    try:
+        with Live(plan) as live:
+            for line in mend(plan, ledger, floor.scribe):
+                live.warn(line)
+            driver = Driver(plan, ledger, floor, leading, live)
+            progress = driver.run()
+        leading.tend(progress)
+        _require_result(progress)
+        yield Conducted(
+            plan=plan,
+            ledger=ledger,
+            leads=leading.leads,
+            seconds=time.monotonic() - started_at,
+        )
+        leading.end("FINISHED")
+    except BaseException as error:
+        leading.end(*_ending(error))
+        if isinstance(error, Interrupted):
+            _say_how_to_go_on(ledger.progress())
+        raise
+    finally:
+        ledger.close()
+
+
+def open_ledger(plan: StudyPlan) -> Ledger:
+    """Begin the study of a plan, or find it."""
+    return Ledger.open(
+        url=plan.url,
+        name=plan.name,
+        options=plan.options,
+        space=plan.space,
+        base=plan.base,
+        objectives=plan.objectives,
+        seed=plan.run.seed,
+        base_point=plan.base_point,
+    )
+
+
+def _require_result(progress: Progress) -> None:
+    """Refuse a study that came to nothing.
+
+    Raises:
+        StudyFailedError: Trials have ended, and none of them completed.
+    """
+    if progress.counts.get("complete") or not progress.counted:
+        return
+    code = DivergedError.exit_code if progress.counts.get("diverged") else 1
+    raise StudyFailedError(f"no trial completed: {progress.words}", code)
+
+
+def _ending(error: BaseException) -> tuple[Status, str]:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "KILLED", "interrupted"
+    diverged = isinstance(error, PipelineError) and error.exit_code == DivergedError.exit_code
+    return "FAILED", "diverged" if diverged else "error"
+
+
+def _say_how_to_go_on(progress: Progress) -> None:
+    print(
+        f"stopped after {progress.counted} trials ({progress.words}); the same command goes on",
+        file=sys.stderr,
+    )

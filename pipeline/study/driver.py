@@ -1,0 +1,263 @@
+"""Keeps the workers busy until a study has its trials, or until it must stop."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import EnvironmentFaultError, PipelineError
+from pipeline.signals import stop
+from pipeline.study.assignment import Assignment, assign
+from pipeline.study.floor import Floor
+from pipeline.study.leading import Leading
+from pipeline.study.ledger import End, Ledger, Lost, Progress
+from pipeline.study.live import Live
+from pipeline.study.messages import Beat, Ended, Gone, Message, Ready, Rung
+from pipeline.study.plan import StudyPlan
+from pipeline.study.workshop import Post
+from pipeline.tracking.journal import Journal
+
+TICK_SECONDS = 0.25
+LOOK_SECONDS = 2.0
+BEAT_SECONDS = 10.0
+STOP_SECONDS = 15.0
+
+
+class StudyFailedError(PipelineError):
+    """Trials failed one after another, so the study was stopped.
+
+    Args:
+        problem: One line for people.
+        exit_code: That of the failure they share.
+    """
+
+    def __init__(self, problem: str, exit_code: int) -> None:
+        super().__init__(problem)
+        self.exit_code = exit_code  # type: ignore[misc] # each failure has its own
+
+
+@dataclass(slots=True)
+class Clock:
+    """When something is to be done again, by the monotonic clock."""
+
+    seconds: float
+    due_at: float = field(default_factory=time.monotonic)
+
+    def is_due(self) -> bool:
+        """Tell whether it is time, and wait anew."""
+        now = time.monotonic()
+        if now < self.due_at:
+            return False
+        self.due_at = now + self.seconds
+        return True
+
+
+class Driver:
+    """One study on the workers of this process, beside those of any other.
+
+    Args:
+        plan: The study, opened.
+        ledger: What is on record of it.
+        floor: The workers, and who puts their trials on record in MLflow.
+        leading: Records how far the study is.
+        live: Shows it.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, ledger: Ledger, floor: Floor, leading: Leading, live: Live
+    ) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._workshop = floor.workshop
+        self._scribe = floor.scribe
+        self._leading = leading
+        self._live = live
+        self._progress = ledger.progress()
+        self._started_at = time.monotonic()
+        self._look = Clock(LOOK_SECONDS)
+        self._beat = Clock(BEAT_SECONDS)
+        self._failure: Ended | None = None
+        self._kept = plan.keepers(self._progress)
+
+    def run(self) -> Progress:
+        """Work until the study is settled, its time is over, or nobody wants more.
+
+        Raises:
+            Interrupted: A signal asked for a stop; what was running is queued again.
+            StudyFailedError: Too many failures in a row.
+            EnvironmentFaultError: The disk is full, or no worker can live here.
+        """
+        try:
+            with stop.deferred():
+                while not self._is_over():
+                    self._advance()
+        finally:
+            self._leave()
+        return self._ledger.progress()
+
+    def _advance(self) -> None:
+        self._workshop.staff(self._wanted())
+        self._fill()
+        for post, message in self._workshop.listen(TICK_SECONDS):
+            self._hear(post, message)
+        if self._look.is_due():
+            self._tell_lost(self._ledger.sweep_lost(self._plan.trial_folder))
+            self._leading.tend(self._progress)
+        if self._beat.is_due():
+            self._ledger.beat(post.number for post in self._workshop.busy() if post.is_alive())
+        self._end_slow_trials()
+        self._progress = self._ledger.progress()
+        self._live.show(self._progress, [post.number for post in self._workshop.busy()])
+
+    def _is_over(self) -> bool:
+        if stop.signal_number is not None:
+            return True
+        self._require_hope()
+        if self._is_late():
+            return not self._workshop.busy()
+        return self._progress.settled
+
+    def _is_late(self) -> bool:
+        timeout = self._plan.options.timeout
+        return timeout is not None and time.monotonic() - self._started_at > timeout
+
+    def _wanted(self) -> int:
+        """Return how many workers there is work for."""
+        busy = len(self._workshop.busy())
+        return min(self._plan.workers, busy + self._progress.left)
+
+    def _fill(self) -> None:
+        """Give each idle worker a trial, as long as the study has one."""
+        if self._is_late():
+            return
+        for post in self._workshop.idle():
+            taken = self._ledger.take(post.lease)
+            if taken is None:
+                return
+            folder = self._plan.trial_folder(taken.number)
+            post.give(assign(self._plan, taken, folder))
+            self._scribe.begin(folder)
+
+    # ── what workers say ────────────────────────────────────────────────────────────────────
+
+    def _hear(self, post: Post, message: Message) -> None:
+        match message:
+            case Ready() | Beat():
+                return
+            case Rung(step=step, value=value) if post.assignment is not None:
+                prune = self._ledger.report(post.assignment.taken, step=step, value=value)
+                post.worker.verdict(prune=prune)
+            case Ended() if post.assignment is not None:
+                self._end(post.finish(), message)
+            case Gone():
+                self._bury(post, message)
+            case _:
+                return
+
+    def _end(self, assignment: Assignment, ended: Ended) -> None:
+        """Put the end of a trial on record in both stores."""
+        if assignment.overdue and ended.reason == "interrupted":
+            ended = _too_slow(ended, self._plan.options.trial_timeout)
+            Journal(assignment.folder).end("FAILED", "error")
+        end = End(
+            state=ended.state,
+            values=ended.values,
+            reason=ended.reason,
+            message=ended.message,
+            attributes=ended.attributes,
+        )
+        counted = self._ledger.finish(assignment.taken, end)
+        if not counted:
+            self._drop(assignment)
+        else:
+            self._note(assignment, ended)
+        self._record(assignment.number, assignment.folder)
+
+    def _drop(self, assignment: Assignment) -> None:
+        self._live.warn(
+            f"trial {assignment.number} was given up while its process stood still and is being "
+            "tried again; its late result is dropped"
+        )
+        if assignment.folder.exists():
+            Journal(assignment.folder).end("FAILED", "lost")
+
+    def _note(self, assignment: Assignment, ended: Ended) -> None:
+        self._live.ended(assignment, ended)
+        if ended.state == "failed" and ended.reason not in ("interrupted", "lost"):
+            self._failure = ended
+        if ended.exit_code == EnvironmentFaultError.exit_code and ended.reason == "error":
+            raise EnvironmentFaultError(ended.message or "the environment ended a trial")
+
+    def _record(self, number: int, folder: Path) -> None:
+        """Let MLflow have a trial; the files of all but the best go then."""
+        keepers = self._plan.keepers(self._ledger.progress())
+        self._scribe.end(folder, lost=False, forget=number not in keepers)
+        for other in self._kept - keepers - {number}:
+            self._scribe.forget(self._plan.trial_folder(other))
+        self._kept = keepers
+
+    def _bury(self, post: Post, gone: Gone) -> None:
+        """Go on without a worker that has died; its trial is found by its lease."""
+        was_ready = post.was_ready
+        self._workshop.dismiss(post)
+        self._tell_lost(self._ledger.sweep_lost(self._plan.trial_folder))
+        if not was_ready:
+            self._workshop.count_stillborn(gone.message)
+
+    def _tell_lost(self, lost: Iterable[Lost]) -> None:
+        for one in lost:
+            folder = self._plan.trial_folder(one.number)
+            self._live.warn(one.line)
+            if folder.exists():
+                self._scribe.end(folder, lost=not one.adopted, forget=not one.adopted)
+
+    # ── what must not go on ─────────────────────────────────────────────────────────────────
+
+    def _end_slow_trials(self) -> None:
+        seconds = self._plan.options.trial_timeout
+        for post in self._workshop.busy():
+            if seconds is not None and post.assignment is not None:
+                post.end_if_slower_than(seconds)
+
+    def _require_hope(self) -> None:
+        """Stop where one failure follows another.
+
+        Raises:
+            StudyFailedError: `sweep.max_consecutive_failures` trials failed in a row.
+        """
+        most = self._plan.options.max_consecutive_failures
+        if self._progress.consecutive_failures < most or self._failure is None:
+            return
+        failure = self._failure
+        raise StudyFailedError(
+            f"{most} trials failed one after another, the last one: {failure.message}; mend that, "
+            "or allow more with sweep.max_consecutive_failures=",
+            failure.exit_code,
+        )
+
+    def _leave(self) -> None:
+        """Stop what still runs here; the study can be gone on with from anywhere."""
+        self._workshop.interrupt()
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._workshop.busy() and time.monotonic() < deadline:
+            for post, message in self._workshop.listen(TICK_SECONDS):
+                if isinstance(message, Ended) and post.assignment is not None:
+                    self._end(post.finish(), message)
+                elif isinstance(message, Gone):
+                    self._workshop.dismiss(post)
+                elif isinstance(message, Rung):
+                    post.worker.verdict(prune=False)
+        if self._workshop.busy():
+            self._workshop.kill()
+        self._tell_lost(self._ledger.sweep_lost(self._plan.trial_folder))
+
+
+def _too_slow(ended: Ended, seconds: float | None) -> Ended:
+    return Ended(
+        state="failed",
+        reason="error",
+        message=f"took longer than sweep.trial_timeout={seconds:g}",
+        values=(),
+        attributes=ended.attributes,
+        exit_code=1,
+    )

@@ -1,0 +1,44 @@
+"""What studies are worked on with: workers and a scribe, shared by one study after another."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from pipeline.study.plan import StudyPlan
+from pipeline.study.scribe import Scribe
+from pipeline.study.workshop import Workshop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """What studies are worked on with: they share it, one after another.
+
+    Args:
+        workshop: The workers.
+        scribe: Puts trials on record in MLflow.
+    """
+
+    workshop: Workshop
+    scribe: Scribe
+
+
+@contextmanager
+def open_floor(plan: StudyPlan) -> Iterator[Floor]:
+    """Hire the first worker and reach MLflow, side by side; nothing outlives the body.
+
+    Raises:
+        EnvironmentFaultError: The tracking server is down, and the run requires it.
+    """
+    tracking = plan.run.tracking
+    with ExitStack() as stack:
+        workshop = stack.enter_context(Workshop())
+        scribe = stack.enter_context(Scribe(plan.uri, experiment=tracking.experiment))
+        workshop.staff(1)
+        problem = scribe.connect(required=tracking.required)
+        if problem is not None:
+            print(
+                f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
+                file=sys.stderr,
+            )
+        yield Floor(workshop=workshop, scribe=scribe)

@@ -1,0 +1,64 @@
+"""The study's own run in MLflow, kept by whichever process leads at the moment."""
+
+from pipeline.study.ledger import Ledger
+from pipeline.study.plan import StudyPlan
+from pipeline.study.progress import Progress
+from pipeline.study.scribe import Scribe
+from pipeline.study.study_run import Leadership, StudyRun, study_params
+from pipeline.tracking.journal import Status
+
+
+class Leading:
+    """Leads a study if nobody else does, and records how far it is.
+
+    Args:
+        plan: The study, opened.
+        ledger: What is on record of it.
+        scribe: Brings the record into MLflow.
+    """
+
+    def __init__(self, plan: StudyPlan, ledger: Ledger, scribe: Scribe) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._scribe = scribe
+        self._leadership = Leadership(plan.folder)
+        self._run: StudyRun | None = None
+        self._told: int | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process leads now; it does if nobody else does."""
+        if self._run is None and self._leadership.try_acquire():
+            self._run = self._begun()
+        return self._run is not None
+
+    def tend(self, progress: Progress) -> None:
+        """Record how far the study is, if this process leads."""
+        if not self.leads or self._run is None:
+            return
+        self._run.counts({key: n for key, n in progress.counts.items() if key not in _OPEN})
+        if progress.best and progress.best[0] != self._told:
+            best = self._ledger.trials()[progress.best[0]]
+            names = [objective.name for objective in self._plan.objectives]
+            self._run.best(dict(zip(names, best.values, strict=True)), best.number, best.overrides)
+            self._told = best.number
+
+    def end(self, status: Status, reason: str | None = None) -> None:
+        """End the run, if this process leads, and let another process lead."""
+        if self._run is not None:
+            self._run.end(status, reason)
+        self._run = None
+        self._leadership.release()
+
+    def _begun(self) -> StudyRun:
+        plan = self._plan
+        run = StudyRun(plan.folder, self._scribe, name=plan.name, uid=plan.uid)
+        run.begin(
+            uri=plan.uri,
+            experiment=plan.run.tracking.experiment,
+            params=study_params(plan.options, plan.base),
+        )
+        return run
+
+
+_OPEN = ("running", "waiting")

@@ -1,0 +1,108 @@
+"""How far a study is: a table that stays in its place, or a line a trial."""
+
+import sys
+from collections.abc import Sequence
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from rich.console import Group
+from rich.live import Live as Screen
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.study.assignment import Assignment
+from pipeline.study.ledger import Progress
+from pipeline.study.messages import Ended
+from pipeline.study.plan import StudyPlan
+from pipeline.study.wording import point_words, short_names, value_words
+from pipeline.terminal import console, duration, say, shown_verbosity
+
+REFRESH_SECONDS = 0.5
+LATEST = 8
+
+
+class Live:
+    """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial.
+
+    Args:
+        plan: The study.
+    """
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self._plan = plan
+        self._verbose = shown_verbosity(plan.run.verbose)
+        self._console = console()
+        self._started_at = monotonic()
+        self._shown_at = 0.0
+        self._ended = 0
+        self._screen: Screen | None = None
+        self._latest: list[Text] = []
+
+    def __enter__(self) -> Self:
+        if self._verbose == 1 and self._console.is_terminal:
+            self._screen = Screen(console=self._console, auto_refresh=False, transient=True)
+            self._screen.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._screen is not None:
+            self._screen.stop()
+
+    def warn(self, line: str) -> None:
+        """Tell what nobody may miss."""
+        if self._screen is not None:
+            self._screen.console.print(f"warning: {line}", markup=False, soft_wrap=True)
+        else:
+            print(f"warning: {line}", file=sys.stderr)
+
+    def ended(self, assignment: Assignment, ended: Ended) -> None:
+        """Tell of a trial that has ended."""
+        self._ended += 1
+        line = _line(assignment, ended)
+        if self._verbose == 2:
+            say(self._console, line.plain)
+        self._latest = [*self._latest[1 - LATEST :], line]
+
+    def show(self, progress: Progress, running: Sequence[int]) -> None:
+        """Draw the table anew, twice a second at most."""
+        if self._screen is None or monotonic() - self._shown_at < REFRESH_SECONDS:
+            return
+        self._shown_at = monotonic()
+        self._screen.update(self._table(progress, running), refresh=True)
+
+    def _table(self, progress: Progress, running: Sequence[int]) -> Group:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_row("study", f"{self._plan.name}   {self._counts(progress, running)}")
+        if progress.best_words:
+            table.add_row("best", progress.best_words)
+        table.add_row("time", self._time(progress))
+        return Group(table, *self._latest)
+
+    def _counts(self, progress: Progress, running: Sequence[int]) -> str:
+        total = progress.total
+        return f"{progress.counted}/{total} trials: {progress.words}; {len(running)} running here"
+
+    def _time(self, progress: Progress) -> str:
+        passed = monotonic() - self._started_at
+        if not self._ended:
+            return duration(passed)
+        left = passed / self._ended * progress.left
+        return f"{duration(passed)}, eta {duration(left)}"
+
+
+def _line(assignment: Assignment, ended: Ended) -> Text:
+    """Say what a trial came to, in one line."""
+    came_to = ended.reason or ended.state
+    if ended.state == "complete":
+        came_to = value_words(ended.values, assignment.job.objectives)
+    style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
+    overrides = assignment.taken.overrides
+    words = point_words(overrides, short_names(overrides))
+    reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
+    return Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)

@@ -1,0 +1,209 @@
+"""A study that can begin: everything checked, nothing created."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
+
+from pipeline.config.check import check
+from pipeline.config.options import RunConfig
+from pipeline.config.record import plain
+from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.values import problems_in
+from pipeline.errors import ConfigError
+from pipeline.running.places import require_writable
+from pipeline.running.plan import Plan, make_plan
+from pipeline.study.books import Place
+from pipeline.study.comparison import REPEATED
+from pipeline.study.judging import judge_problems
+from pipeline.study.objectives import Objective, read_objectives
+from pipeline.study.progress import Progress
+from pipeline.study.pruners import compares
+from pipeline.study.space import Space
+from pipeline.study.space_reading import plain_sweep, read_space
+from pipeline.study.storage import storage_url
+from pipeline.study.trees import Trees
+from pipeline.study.workers_that_fit import workers_that_fit
+from pipeline.tracking.uri import tracking_uri
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyPlan:
+    """A study that can begin.
+
+    Args:
+        name: Its name, also that of its folder.
+        options: What it is.
+        run: The run that it varies, checked, with what `null` leaves to the program filled in.
+        base: The same as plain values that may be stored.
+        space: What is varied.
+        trees: Composes the run of each trial.
+        objectives: What it is about, one or two.
+        url: Optuna's address of the database.
+        uri: Where runs are tracked; `None` = nowhere.
+        workers: Processes that train side by side.
+        base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
+        uid: Tells this study from an earlier one of its name; '' before it is opened.
+        tuned: Further overrides for each cell of a comparison, from its own tuning.
+        notes: Lines worth telling.
+    """
+
+    name: str
+    options: SweepOptions
+    run: RunConfig
+    base: Mapping[str, Any]
+    space: Space
+    trees: Trees
+    objectives: tuple[Objective, ...]
+    url: str
+    uri: str | None
+    workers: int
+    base_point: Mapping[str, object] | None
+    uid: str = ""
+    tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the study."""
+        return Path(self.run.output) / self.name
+
+    @property
+    def prunes(self) -> bool:
+        """Whether trials are compared before they end."""
+        return compares(self.options.pruner, len(self.objectives))
+
+    @property
+    def place(self) -> Place:
+        """Where its runs belong; it is tracked."""
+        return Place(
+            name=self.name,
+            uid=self.uid,
+            folder=self.folder,
+            uri=str(self.uri),
+            experiment=self.run.tracking.experiment,
+            objectives=[objective.name for objective in self.objectives],
+        )
+
+    def trial_folder(self, number: int) -> Path:
+        """Return the folder of a trial's run."""
+        return self.place.trial_folder(number)
+
+    def keepers(self, progress: Progress) -> set[int]:
+        """Return the trials whose weights stay: the best, and that of the config as it stands."""
+        return {*progress.best, *([] if self.base_point is None else [0])}
+
+    def with_tuned(self, overrides: Mapping[str, str]) -> Mapping[str, str]:
+        """Return what a trial varies, and what tuning has found for its cell."""
+        return {**self.tuned.get(cell_of(overrides), {}), **overrides}
+
+    def opened(self, uid: str) -> "StudyPlan":
+        """Return the plan of the study that was found or made under this id."""
+        return replace(self, uid=uid)
+
+
+def cell_of(overrides: Mapping[str, str]) -> str:
+    """Name the cell of a comparison that a point lies in: all that is no repetition."""
+    return " ".join(f"{key}={text}" for key, text in overrides.items() if key not in REPEATED)
+
+
+def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | None) -> StudyPlan:
+    """Check a sweep's config whole, read its data, and choose what `null` leaves open.
+
+    Args:
+        config: The composed tree, `sweep` included.
+        words: The overrides that it came from.
+        config_dir: Folder of the user's own YAML.
+
+    Raises:
+        ConfigError: All wrong values, one line each.
+        DataError: The data can't be learned from.
+        EnvironmentFaultError: No such device, or a folder that can't be written.
+    """
+    trees = Trees(words, config_dir)
+    options, problems = _options(config)
+    run, wrong = _checked(trees.base())
+    problems += wrong
+    if options is not None:
+        problems += judge_problems(options, objectives=_objective_count(options))
+    if problems or options is None or run is None:
+        raise ConfigError(*dict.fromkeys(problems))
+    space = read_space(plain_sweep(config), trees.source, words)
+    base_point = _base_point(options, space, trees)
+    uri = None if run.tracking.kind == "none" else tracking_uri(run.tracking)
+    require_writable(Path(run.output), uri)
+    base = plain(trees.base())
+    planned = make_plan(run, base, started_at=perf_counter())
+    return StudyPlan(
+        name=str(options.name),
+        options=options,
+        run=planned.options,
+        base=base,
+        space=space,
+        trees=trees,
+        objectives=_objectives(options, planned),
+        url=storage_url(options.storage),
+        uri=uri,
+        workers=options.workers or _workers(planned),
+        base_point=base_point,
+        notes=(*planned.notes, *planned.prepared.notes),
+    )
+
+
+def _base_point(options: SweepOptions, space: Space, trees: Trees) -> Mapping[str, object] | None:
+    """Return the run as it stands, where that is to be tried and lies within the space.
+
+    Raises:
+        ConfigError: It is asked for and lies outside.
+    """
+    if options.base_trial is False or options.sampler == "grid":
+        return None
+    point = space.point_of(trees.base(), trees.choices)
+    if point is None and options.base_trial:
+        raise ConfigError(
+            "sweep.base_trial=true, but the config as it stands lies outside of the space; widen "
+            "the space, or leave that trial out with sweep.base_trial=false"
+        )
+    return point
+
+
+def _objective_count(options: SweepOptions) -> int:
+    return len(options.objective) if isinstance(options.objective, list) else 1
+
+
+def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
+    return read_objectives(
+        options.objective,
+        str(planned.options.monitor),
+        task=planned.prepared.schema.task,
+        validated=planned.prepared.validation is not None,
+    )
+
+
+def _workers(planned: Plan) -> int:
+    return workers_that_fit(
+        planned.devices,
+        threads=planned.options.trainer.threads or 1,
+        parameters=sum(layer.parameters for layer in planned.layers),
+    )
+
+
+def _options(config: DictConfig) -> tuple[SweepOptions | None, list[str]]:
+    values = OmegaConf.to_container(config.sweep, resolve=True)
+    assert isinstance(values, dict)
+    found = {str(key): value for key, value in values.items()}
+    try:
+        return SweepOptions.model_validate(found), []
+    except ValidationError as error:
+        return None, list(problems_in(error, SweepOptions, found, prefix="sweep."))
+
+
+def _checked(tree: DictConfig) -> tuple[RunConfig | None, list[str]]:
+    try:
+        return check(tree), []
+    except ConfigError as error:
+        return None, list(error.problems)

@@ -1,0 +1,33 @@
+"""`python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip`: a study of many runs."""
+
+import sys
+
+from omegaconf import DictConfig
+
+from pipeline.config.sweep_options import SweepConfig
+from pipeline.entry import command
+from pipeline.running.continuing import Command
+from pipeline.study.arguments import with_space
+from pipeline.study.space_reading import names_of_study
+
+
+def body(config: DictConfig) -> int:
+    """Start the study that the config describes, go on with it, or join it."""
+    from pipeline.study.plan import make_study_plan
+    from pipeline.study.sweeping import sweep
+
+    said = Command.of_this_process()
+    sweep(make_study_plan(config, said.overrides, said.config_dir))
+    return 0
+
+
+main = command("sweep", body, options=SweepConfig, rewrite=with_space, more_names=names_of_study)
+
+
+def cli() -> None:
+    """Run as a console script."""
+    sys.exit(main(None))
+
+
+if __name__ == "__main__":
+    cli()
