@@ -16,6 +16,9 @@ DOTS_PER_INCH = 110
 LIKELY = ("CJK", "Han Sans", "WenQuanYi", "YaHei", "PingFang", "Hei", "Gothic", "Noto Sans")
 """Parts of the names of fonts that have the letters of most scripts; these are looked at first."""
 
+BOXES = "Last Resort"
+"""Matplotlib's own font that has every letter, as a box."""
+
 
 @contextmanager
 def drawing(texts: Iterable[str] = ()) -> Iterator[list[str]]:
@@ -72,7 +75,7 @@ def _fonts_for(text: str) -> tuple[list[str], list[str]]:
     if not lacking:
         return usual, []
     for entry in sorted(font_manager.fontManager.ttflist, key=_unlikely):
-        if not _lacking(entry.fname, lacking):
+        if BOXES not in entry.name and not _lacking(entry.fname, lacking):
             return [*usual, entry.name], []
     letters = "".join(sorted(lacking))[:12]
     return usual, [f"no font here has the letters {letters}; the pictures show boxes instead"]
@@ -89,4 +92,4 @@ def _lacking(font_file: str, letters: set[str]) -> set[str]:
         known = FT2Font(font_file).get_charmap()
     except (OSError, RuntimeError):
         return letters  # a font that has gone or can't be read helps nobody
-    return {letter for letter in letters if letter.isprintable() and ord(letter) not in known}
+    return {letter for letter in letters if letter > " " and ord(letter) not in known}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.study.ends import RETRIED
 from pipeline.study.rows import Row
 from pipeline.study.wording import OFF
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 LR = "optimizer.lr"
 CLIP = "trainer.gradient_clip_val"
 ALGORITHM = "trainer.gradient_clip_algorithm"
-REQUEUED = ("interrupted", "lost")
 GOLDEN = 0.618034
 """Multiples of it fill a band evenly, so that trials do not lie on each other."""
 
@@ -81,7 +81,7 @@ def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: 
 def _point(row: Row, algorithm: str) -> _Point | None:
     lr, clip = row.overrides.get(LR), row.overrides.get(CLIP)
     end = "diverged" if row.reason == "diverged" else str(row.state)
-    if lr is None or clip is None or end not in ("complete", *ENDS) or row.reason in REQUEUED:
+    if lr is None or clip is None or end not in ("complete", *ENDS) or row.reason in RETRIED:
         return None
     return _Point(
         number=row.number,

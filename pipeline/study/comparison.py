@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.study.ends import RETRIED
 from pipeline.study.rows import Row
 from pipeline.study.statistics import Spread, paired, spread
 from pipeline.study.winner import best
@@ -163,7 +164,7 @@ def _cell(settings: Mapping[str, str], rows: Sequence[Row], question: _Question)
             for metric, value in _measured_in(row, question.objective).items():
                 values.setdefault(metric, {})[repeat] = value
     # A trial that was interrupted or lost is queued again, and counts as what that comes to.
-    ends = (end_word(row) for row in rows if row.reason not in ("interrupted", "lost"))
+    ends = (end_word(row) for row in rows if row.reason not in RETRIED)
     missing = Counter(end for end in ends if end != "complete")
     return Cell(settings=settings, values=values, missing=missing)
 

@@ -11,9 +11,6 @@ from pipeline.study.winner import Winner
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
 
-FEWEST_FOR_IMPORTANCES = 4
-"""Complete trials; of fewer PED-ANOVA can tell nothing, and calls all parameters equal."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.study.canvas import drawing, own_style, save
 from pipeline.study.clip_map import clip_map, has_map
-from pipeline.study.ending import FEWEST_FOR_IMPORTANCES
 from pipeline.study.rows import Row
 
 if TYPE_CHECKING:
@@ -94,9 +93,11 @@ def _importances(study: "Study", index: int, name: str) -> "Figure":
     """Draw PED-ANOVA's importances, which take the low values of a target for the good ones."""
     from optuna.visualization import matplotlib as plots
 
+    from pipeline.study.importances import FEWEST_TRIALS
+
     complete = len(_complete(study))
-    if complete < FEWEST_FOR_IMPORTANCES:
-        raise ValueError(f"{FEWEST_FOR_IMPORTANCES} complete trials tell something, not {complete}")
+    if complete < FEWEST_TRIALS:
+        raise ValueError(f"it needs {FEWEST_TRIALS} complete trials, this study has {complete}")
     sign = 1 if _minimises(study, index) else -1
     axes = plots.plot_param_importances(
         study,

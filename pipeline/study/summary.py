@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from pipeline.study.ending import FEWEST_FOR_IMPORTANCES, Ending
+from pipeline.study.ending import Ending
 from pipeline.study.rows import Row
 from pipeline.study.tables import MISSING, Sheet, show
 from pipeline.study.verdict import verdict
@@ -30,11 +30,10 @@ def print_ending(ending: Ending, *, verbose: int | None = None) -> None:
     say(shown, counts_line(ending.rows), style="bold")
     if ending.best_row is not None:
         show(shown, top_table(ending) if len(ending.objectives) == 1 else front_table(ending))
-    complete = sum(row.state == "complete" for row in ending.rows)
-    if ending.importances and complete >= FEWEST_FOR_IMPORTANCES:
+    if ending.importances:
         show(shown, importance_table(ending, bars=shown.is_terminal))
     if ending.tested:
-        show(shown, test_table(ending))
+        show(shown, figures_table(ending))
     for line in verdict(ending):
         say(shown, line)
     _print_last_lines(shown, ending)
@@ -76,7 +75,7 @@ def importance_table(ending: Ending, *, bars: bool) -> Sheet:
     )
 
 
-def test_table(ending: Ending) -> Sheet:
+def figures_table(ending: Ending) -> Sheet:
     """Lay the winner's test figures beside the default's and the baselines'."""
     sources = {"winner": ("test", ending.tested)}
     if ending.base_tested and ending.winner and ending.winner.number != ending.base:

@@ -63,12 +63,12 @@ def _why_not(ending: Ending) -> str:
     name = ending.objectives[0]
     ahead = ""
     if best is not None and base is not None:
-        ahead = f" by {number(abs(best.values[0] - base.values[0]))}"
+        ahead = f"being {number(abs(best.values[0] - base.values[0]))} better in "
     few = ""
     if complete < FEW_TRIALS:
         few = f"; {complete} complete trials are few, sweep.n_trials={complete * 3} would be more"
     return (
-        f"why: the winner was chosen{ahead} in {name}, and the best of many is partly the "
+        f"why: the winner was chosen for {ahead}{name}, and the best of many is partly the "
         "luckiest on those rows; sweep.confirm_seeds=5 shows what the seed alone changes" + few
     )
 

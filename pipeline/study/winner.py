@@ -102,8 +102,13 @@ def write_winner(
         number=number,
         command=command(trees.train_words(config)),
         yaml=path,
-        yaml_command=command([f"--config-dir={folder / 'conf'}", f"experiment={_word(name)}"]),
+        yaml_command=experiment_command(folder, name),
     )
+
+
+def experiment_command(folder: Path, name: str) -> str:
+    """Return the training command of an experiment in a study's folder."""
+    return command([f"--config-dir={folder / 'conf'}", f"experiment={_word(name)}"])
 
 
 def command(words: Sequence[str]) -> str:

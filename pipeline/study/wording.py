@@ -4,30 +4,31 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipeline.study.ends import COUNTED_FAILURES, RETRIED
+from pipeline.study.progress import ENDS, count_ends
 from pipeline.study.rows import Row
 from pipeline.study.tables import MISSING
 from pipeline.terminal import number
 
 OFF = "off"
-
-_ENDS = {"diverged": "diverged", "oom": "out of memory", "error": "failed"}
-"""How a failed trial that counts is called, by its reason, in the order of being told."""
+COUNTED = ("complete", "pruned", *COUNTED_FAILURES, "running")
+UNCOUNTED = (*RETRIED, "waiting")
 
 _NUMBER = re.compile(r"-?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
 
 
-def counts_line(rows: Iterable[Row]) -> str:
+def counts_line(rows: Sequence[Row]) -> str:
     """Count the trials: `100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed`.
 
     Trials that were interrupted or lost do not count as such, and are told behind them.
     """
-    ends = Counter(map(end_word, rows))
-    told = [word for word in ("complete", "pruned", *_ENDS.values(), "running") if ends[word]]
-    counted = sum(ends[word] for word in told)
-    line = f"{counted} trial{'' if counted == 1 else 's'}"
+    counts = count_ends(rows)
+    told = [end for end in COUNTED if counts[end]]
+    total = sum(counts[end] for end in told)
+    line = f"{total} trial{'' if total == 1 else 's'}"
     if told:
-        line += f": {', '.join(f'{ends[word]} {word}' for word in told)}"
-    beside = [f"{ends[word]} {word}" for word in ("interrupted", "lost", "waiting") if ends[word]]
+        line += f": {', '.join(f'{counts[end]} {ENDS.get(end, end)}' for end in told)}"
+    beside = [f"{counts[end]} {end}" for end in UNCOUNTED if counts[end]]
     return f"{line}; beside these {' and '.join(beside)}" if beside else line
 
 
@@ -67,9 +68,6 @@ def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
 
 
 def end_word(row: Row) -> str:
-    """Say in a word how a trial ended, or how far it is."""
-    if row.state != "failed":
-        return row.state
-    if row.reason in ("interrupted", "lost"):
-        return row.reason
-    return _ENDS.get(row.reason or "", "failed")
+    """Say in a word or two how a trial ended, or how far it is."""
+    (end,) = count_ends([row])
+    return ENDS.get(end, end)

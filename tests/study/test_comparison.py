@@ -1,0 +1,248 @@
+"""Cells of a grid over seeds and folds: grouped, compared, written."""
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_studies import models_by_data
+from scipy import stats
+
+from pipeline.study.comparison import Cell, Comparison, compare
+from pipeline.study.comparison_picture import write_comparison_picture
+from pipeline.study.comparison_table import (
+    comparison_table,
+    confirm_table,
+    print_comparison,
+    write_comparison,
+)
+from pipeline.study.rows import Row
+from pipeline.study.tables import Sheet, aligned, latex, markdown
+
+MODELS = ["mlp", "cnn1d", "gru", "rnn"]
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return models_by_data(MODELS, ["mnist1d", "digits"], 5)
+
+
+@pytest.fixture(scope="module")
+def compared(rows: list[Row]) -> Comparison:
+    return compare(rows, objective="val/f1", direction="max")
+
+
+def column(rows: list[Row], data: str, model: str, metric: str) -> list[float]:
+    """What the trials of one cell came to, read without the code under test."""
+    return [
+        float(row.attributes[metric])
+        for row in rows
+        if (row.overrides["data"], row.overrides["model"]) == (data, model)
+        and row.state == "complete"
+    ]
+
+
+def cell_of(compared: Comparison, data: str, model: str) -> Cell:
+    cells = [cell for block in compared.blocks for cell in block.cells]
+    return next(cell for cell in cells if dict(cell.settings) == {"data": data, "model": model})
+
+
+def grid(values: Mapping[tuple[str, str], float], key: str = "optimizer.lr") -> list[Row]:
+    """Trials of a grid over one key and the seed, without test figures."""
+    return [
+        Row(number=n, state="complete", values=(value,), overrides={key: text, "seed": seed})
+        for n, ((text, seed), value) in enumerate(values.items())
+    ]
+
+
+@pytest.mark.parametrize("data", ["mnist1d", "digits"])
+@pytest.mark.parametrize("model", ["mlp", "gru"])
+def test_a_cell_sums_up_its_seeds_and_is_paired_with_the_best_by_them(
+    rows: list[Row], compared: Comparison, data: str, model: str
+) -> None:
+    cell = cell_of(compared, data, model)
+    own, best = (column(rows, data, name, "test/f1") for name in (model, "cnn1d"))
+    summed = cell.spread("test/f1")
+    assert summed is not None
+    assert (summed.mean, summed.sd) == pytest.approx((np.mean(own), np.std(own, ddof=1)))
+    interval = stats.ttest_rel(own, best).confidence_interval(0.95)
+    assert cell.difference is not None
+    assert cell.difference.interval == pytest.approx((interval.low, interval.high))
+
+
+def test_the_best_cell_of_each_data_set_is_marked_and_has_no_difference(
+    compared: Comparison,
+) -> None:
+    best = [cell for block in compared.blocks for cell in block.cells if cell.is_best]
+    assert [dict(cell.settings) for cell in best] == [
+        {"data": "mnist1d", "model": "cnn1d"},
+        {"data": "digits", "model": "cnn1d"},
+    ]
+    assert [cell.difference for cell in best] == [None, None]
+
+
+def test_cells_are_compared_by_the_test_metric_where_all_trials_were_tested(
+    rows: list[Row], compared: Comparison
+) -> None:
+    assert compared.by == "test/f1"
+    untested = [replace(rows[0], attributes={}), *rows[1:]]
+    assert compare(untested, objective="val/f1", direction="max").by == "val/f1"
+
+
+def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(
+    rows: list[Row], compared: Comparison
+) -> None:
+    cell = cell_of(compared, "mnist1d", "rnn")
+    assert dict(cell.missing) == {"diverged": 1}
+    assert cell.difference is not None
+    assert cell.difference.n == 4
+    line = next(line for line in comparison_table(compared).lines if line[:2] == ["mnist1d", "rnn"])
+    assert (line[2], line[-1]) == ("4", "1 diverged")
+
+
+def test_one_lucky_seed_does_not_make_a_cell_the_best() -> None:
+    rows = grid({("0.1", "0"): 0.99, ("0.2", "0"): 0.8, ("0.2", "1"): 0.7})
+    (block,) = compare(rows, objective="val/f1", direction="max").blocks
+    assert [cell.is_best for cell in block.cells] == [False, True]
+
+
+def test_less_is_better_where_the_objective_says_so() -> None:
+    rows = grid({("0.1", "0"): 3.0, ("0.1", "1"): 3.5, ("0.2", "0"): 2.0, ("0.2", "1"): 2.5})
+    (block,) = compare(rows, objective="val/rmse", direction="min").blocks
+    assert [cell.is_best for cell in block.cells] == [False, True]
+    assert block.cells[0].difference is not None
+    assert block.cells[0].difference.mean == 1.0
+
+
+def test_of_several_trials_of_a_cell_the_best_on_validation_counts() -> None:
+    rows = [
+        Row(number=n, state="complete", values=(value,), attributes={"test/f1": test})
+        for n, (value, test) in enumerate([(0.7, 0.9), (0.8, 0.5), (0.75, 0.99)])
+    ]
+    (block,) = compare(rows, objective="val/f1", direction="max").blocks
+    assert [list(values.values()) for values in block.cells[0].values.values()] == [[0.8], [0.5]]
+
+
+def test_a_trial_that_was_lost_and_tried_again_is_not_missing() -> None:
+    lost = Row(number=9, state="failed", reason="lost", overrides={"seed": "0"})
+    done = Row(number=10, state="complete", values=(0.5,), overrides={"seed": "0"})
+    (block,) = compare([lost, done], objective="val/f1", direction="max").blocks
+    assert (dict(block.cells[0].missing), block.cells[0].is_best) == ({}, False)
+
+
+def test_a_study_of_seeds_alone_shows_the_interval_of_its_mean(rows: list[Row]) -> None:
+    seeds = [
+        replace(row, overrides={"seed": row.overrides["seed"]})
+        for row in rows
+        if row.overrides["model"] == "mlp" and row.overrides["data"] == "digits"
+    ]
+    table = comparison_table(compare(seeds, objective="val/f1", direction="max"))
+    tested = column(rows, "digits", "mlp", "test/f1")
+    interval = stats.ttest_1samp(tested, 0.0).confidence_interval(0.95)
+    assert table.title == "mean ± sd over 5 seeds"
+    assert table.headings == ["predictor", "n", "test/f1", "test/accuracy", "95 % interval"]
+    assert table.lines[0][-1] == f"[{interval.low:.4f}, {interval.high:.4f}]"
+    assert [line[0] for line in table.lines] == ["network", "naive", "linear"]
+
+
+def test_a_baseline_is_counted_once_a_seed_however_many_networks_met_it(
+    rows: list[Row], compared: Comparison
+) -> None:
+    linear = compared.blocks[0].baselines["linear"]["test/f1"]
+    assert list(linear.values()) == column(rows, "mnist1d", "mlp", "linear/f1")
+
+
+def test_a_study_without_a_complete_trial_still_has_a_table(tmp_path: Path) -> None:
+    rows = [
+        Row(number=n, state="failed", reason="error", overrides={"seed": str(n)}) for n in (0, 1)
+    ]
+    compared = compare(rows, objective="val/f1", direction="max")
+    assert comparison_table(compared).lines == [["network", "0", "–", "–", "2 failed"]]
+    notes = write_comparison_picture(compared, tmp_path / "none.png")
+    assert notes == ["no picture of the comparison: no trial has completed"]
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_the_csv_holds_every_figure_unrounded(
+    rows: list[Row], compared: Comparison, tmp_path: Path
+) -> None:
+    write_comparison(compared, tmp_path)
+    with (tmp_path / "comparison.csv").open(encoding="utf-8", newline="") as file:
+        lines = {(line["data"], line["model"]): line for line in csv.DictReader(file)}
+    gru = lines["digits", "gru"]
+    accuracy = column(rows, "digits", "gru", "test/accuracy")
+    assert float(gru["test/accuracy sd"]) == pytest.approx(np.std(accuracy, ddof=1), rel=1e-12)
+    assert lines["digits", "cnn1d"]["difference in test/f1 mean"] == ""
+    assert int(gru["difference in test/f1 n"]) == 5
+    assert ("digits", "naive") in lines
+
+
+def test_the_latex_table_is_whole_and_needs_booktabs_alone(
+    compared: Comparison, tmp_path: Path
+) -> None:
+    write_comparison(compared, tmp_path)
+    text = (tmp_path / "comparison.tex").read_text(encoding="utf-8")
+    assert text.count(r"\begin") == text.count(r"\end") == 2
+    assert text.count("{") == text.count("}")
+    columns = re.search(r"\\begin{tabular}{(\w+)}", text)
+    assert columns is not None
+    rows = re.findall(r"^(.*) \\\\$", text, re.MULTILINE)
+    assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns[1])}
+    assert len(rows) == 1 + 2 * (len(MODELS) + 2)
+    assert text.count(r"\midrule") == 2
+    assert text.isascii()
+
+
+def test_no_sign_of_a_text_means_anything_to_latex() -> None:
+    sheet = Sheet(title="50% & more", headings=["a_b", "c#"], lines=[["{x}~^\\", "$5 [−1, -2]"]])
+    text = latex(sheet)
+    assert r"\caption{50\% \& more}" in text
+    assert r"a\_b & c\# \\" in text
+    written = r"\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{} & \$5 {[}$-$1, $-$2{]} \\"
+    assert written in text
+
+
+def test_a_markdown_table_has_the_same_columns_in_every_line(compared: Comparison) -> None:
+    lines = [line for line in markdown(comparison_table(compared)).splitlines() if "|" in line]
+    assert {line.count("|") for line in lines} == {8}
+    assert "| **mnist1d** | **cnn1d** |" in markdown(comparison_table(compared))
+
+
+def test_no_sign_of_a_text_means_anything_to_markdown() -> None:
+    text = markdown(Sheet(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
+    assert r"| x\|y\*z\`&lt;b> 2 |" in text
+
+
+def test_columns_stand_below_each_other_whatever_the_script() -> None:
+    lines = aligned(Sheet(title="t", headings=["name", "n"], lines=[["数据", "1"], ["ab", "12"]]))
+    assert lines[1:] == ["name   n", "数据   1", "ab    12"]
+
+
+def test_a_comparison_prints_plain_lines_in_a_pipe_and_nothing_where_silent(
+    compared: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_comparison(compared, verbose=0)
+    assert capsys.readouterr().out == ""
+    print_comparison(compared)
+    shown = capsys.readouterr().out
+    assert not set(shown) & set("│┃━┏")
+    assert shown.splitlines()[0] == "mean ± sd over 5 seeds"
+    assert "paired by seed, with its 95 % interval" in shown
+
+
+def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() -> None:
+    runs = [
+        {"val/f1": 0.8, "test/f1": 0.7, "naive/f1": 0.1},
+        {"val/f1": 0.9, "test/f1": 0.8, "naive/f1": 0.1},
+    ]
+    table = confirm_table(runs, objective="val/f1")
+    assert table.title == "the winner again, over 2 seeds"
+    reach = stats.t.ppf(0.975, 1) * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)
+    interval = f"[{0.75 - reach:.4f}, {0.75 + reach:.4f}]"
+    assert table.lines == [
+        ["val/f1", "2", "0.8500 ± 0.0707", f"[{0.85 - reach:.4f}, {0.85 + reach:.4f}]", "–", "–"],
+        ["test/f1", "2", "0.7500 ± 0.0707", interval, "0.1000 ± 0.0000", "–"],
+    ]

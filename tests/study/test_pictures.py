@@ -1,0 +1,186 @@
+"""Pictures of real studies: there, not blank, and left out where there is nothing to see."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import optuna
+import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from made_studies import CLIP, lr_epochs_clip, models_by_data, rows_of
+from matplotlib import font_manager, pyplot
+from PIL import Image
+
+from pipeline.study.canvas import drawing
+from pipeline.study.clip_map import clip_map
+from pipeline.study.comparison import compare
+from pipeline.study.comparison_picture import write_comparison_picture
+from pipeline.study.pictures import write_pictures
+from pipeline.study.rows import Row
+
+ONE = ["history", "importances", "lr_clip_map", "parallel_coordinates", "slices"]
+OBJECTIVES = ["val/f1", "time/fit"]
+
+
+@pytest.fixture(scope="module")
+def study() -> optuna.Study:
+    return lr_epochs_clip(40)
+
+
+def drawn(folder: Path) -> list[str]:
+    """Names of the pictures in a folder, each of which must show something."""
+    paths = sorted(folder.glob("*.png"))
+    for path in paths:
+        pixels = np.asarray(Image.open(path).convert("L"), dtype=float)
+        assert pixels.std() > 5, f"{path.name} is blank"
+        assert min(pixels.shape) > 200
+    assert list(folder.glob(".*")) == []
+    return [path.stem for path in paths]
+
+
+def pictures(study: optuna.Study, folder: Path, objectives: Sequence[str]) -> list[str]:
+    return write_pictures(study, rows_of(study), folder, objectives=objectives)
+
+
+def test_a_study_leaves_every_picture_and_no_trace_in_matplotlib(
+    study: optuna.Study, tmp_path: Path
+) -> None:
+    before = dict(mpl.rcParams)
+    assert pictures(study, tmp_path / "new", ["val/f1"]) == []
+    assert drawn(tmp_path / "new") == ONE
+    assert dict(mpl.rcParams) == before
+    assert pyplot.get_fignums() == []
+
+
+def test_two_objectives_get_a_front_and_a_picture_each(tmp_path: Path) -> None:
+    assert pictures(lr_epochs_clip(12, objectives=2), tmp_path, OBJECTIVES) == []
+    both = ["history_2", "importances_2", "pareto_front", "slices_2"]
+    assert drawn(tmp_path) == sorted([*ONE, *both])
+
+
+def test_a_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:
+    (note,) = pictures(lr_epochs_clip(2), tmp_path, ["val/f1"])
+    assert note == "no picture importances: it needs 4 complete trials, this study has 2"
+    assert drawn(tmp_path) == [name for name in ONE if name != "importances"]
+
+
+def test_a_study_in_which_all_trials_failed_has_no_pictures(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    for _ in range(3):
+        study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    assert pictures(study, tmp_path / "none", ["val/f1"]) == ["no pictures: no trial has completed"]
+    assert not (tmp_path / "none").exists()
+
+
+def test_parameters_and_values_that_never_change_can_be_drawn(tmp_path: Path) -> None:
+    study = optuna.create_study(direction="maximize")
+    for _ in range(5):
+        trial = study.ask()
+        trial.suggest_categorical("model.hidden", ["[64]"])
+        trial.suggest_float("optimizer.lr", 0.01, 0.01, log=True)
+        study.tell(trial, 0.5)
+    assert pictures(study, tmp_path, ["val/f1"]) == []
+    assert drawn(tmp_path) == [name for name in ONE if name != "lr_clip_map"]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_other(tmp_path: Path) -> None:
+    (tmp_path / "history.png").mkdir()
+    notes = pictures(lr_epochs_clip(1), tmp_path, ["val/f1"])
+    assert [note.partition(":")[0] for note in notes] == [
+        "no picture history",
+        "no picture importances",
+    ]
+    (tmp_path / "history.png").rmdir()
+    assert drawn(tmp_path) == ["lr_clip_map", "parallel_coordinates", "slices"]
+
+
+def test_the_map_has_a_panel_an_algorithm_each_with_a_band_for_off(study: optuna.Study) -> None:
+    rows = rows_of(study)
+    with drawing():
+        axes = _map_axes(rows)
+        assert [one.get_title() for one in axes[::2]] == ["clipping by norm", "clipping by value"]
+        for band, field in zip(axes[::2], axes[1::2], strict=True):
+            assert [label.get_text() for label in band.get_yticklabels()] == ["off"]
+            assert (field.get_xscale(), field.get_yscale()) == ("log", "log")
+        points = [len(_places(one)) for one in axes]
+    off = [row for row in rows if row.overrides[CLIP] == "null"]
+    assert sum(points[::2]) == len(off)
+    assert sum(points[1::2]) == len(rows) - len(off) + 1  # the star of the best lies on its point
+
+
+def test_the_map_shows_each_trial_at_its_learning_rate_and_threshold(study: optuna.Study) -> None:
+    rows = [
+        replace(row, overrides={**row.overrides, "trainer.gradient_clip_algorithm": "norm"})
+        for row in rows_of(study)
+    ]
+    expected = {
+        (float(row.overrides["optimizer.lr"]), float(row.overrides[CLIP]))
+        for row in rows
+        if row.overrides[CLIP] != "null"
+    }
+    with drawing():
+        (_, field) = _map_axes(rows)
+        assert set(_places(field)) == expected
+
+
+def test_a_comparison_is_drawn_with_a_panel_a_data_set(tmp_path: Path) -> None:
+    rows = models_by_data(["mlp", "cnn1d", "rnn"], ["mnist1d", "digits"], 3)
+    compared = compare(rows, objective="val/f1", direction="max")
+    assert write_comparison_picture(compared, tmp_path / "comparison.png") == []
+    assert drawn(tmp_path) == ["comparison"]
+
+
+def test_a_font_with_the_letters_is_found_where_ours_lacks_them(tmp_path: Path) -> None:
+    font_manager.fontManager.addfont(_font(tmp_path / "four.ttf", "\U000f1234"))
+    with drawing(["\U000f1234 lr"]) as notes:
+        assert notes == []
+        assert "Four Letters" in mpl.rcParams["font.family"]
+
+
+def test_letters_that_no_font_has_are_named_and_drawn_as_boxes(tmp_path: Path) -> None:
+    study = optuna.create_study()
+    for value in (0.1, 0.2, 0.3, 0.4):
+        trial = study.ask()
+        trial.suggest_categorical("data.target", ["\U000f4321", "other"])
+        study.tell(trial, value)
+    (note,) = pictures(study, tmp_path, ["val/loss"])
+    assert note == "no font here has the letters \U000f4321; the pictures show boxes instead"
+    assert "slices" in drawn(tmp_path)
+
+
+def _map_axes(rows: list[Row]) -> list[pyplot.Axes]:
+    figure = clip_map(rows, objective="val/f1", minimise=False, algorithm="norm")
+    return figure.axes[:-1]  # the last is the colour bar
+
+
+def _places(axes: pyplot.Axes) -> list[tuple[float, float]]:
+    return [
+        (float(x), float(y))
+        for points in axes.collections
+        for x, y in np.array(points.get_offsets())
+    ]
+
+
+def _font(path: Path, letters: str) -> Path:
+    """Write a font that has these letters and the ASCII ones, all as one square."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 500), (500, 500), (500, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "square"])
+    codes = [*range(32, 127), *map(ord, letters)]
+    builder.setupCharacterMap(dict.fromkeys(codes, "square"))
+    square = pen.glyph()
+    builder.setupGlyf({".notdef": square, "square": square})
+    builder.setupHorizontalMetrics({".notdef": (600, 0), "square": (600, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Four Letters", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return path

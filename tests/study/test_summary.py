@@ -1,0 +1,213 @@
+"""The last words of a study."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from pipeline.study.ending import Ending
+from pipeline.study.rows import Row, RowState
+from pipeline.study.summary import figures_table, front_table, print_ending, top_table
+from pipeline.study.verdict import verdict
+from pipeline.study.winner import Winner
+from pipeline.study.wording import counts_line, short_names, shown_text
+
+SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
+TESTED = {"test/f1": 0.84, "test/accuracy": 0.85, "naive/f1": 0.02, "linear/f1": 0.3}
+
+
+def row(number: int, value: float, lr: str = "0.00512345", clip: str = "null") -> Row:
+    return Row(
+        number=number,
+        state="complete",
+        values=(value,),
+        overrides=dict(zip(SPACE, (lr, "20", clip), strict=True)),
+    )
+
+
+def ended(state: RowState, reason: str | None, times: int) -> list[Row]:
+    return [Row(number=number, state=state, reason=reason) for number in range(times)]
+
+
+def ending(
+    values: Sequence[float],
+    *,
+    winner: int | None,
+    base: int | None = 0,
+    tested: Mapping[str, float] | None = None,
+    base_tested: Mapping[str, float] | None = None,
+    direction: Literal["max", "min"] = "max",
+) -> Ending:
+    command = "python -m pipeline.train model=mlp 'model.hidden=[64]'"
+    again = "python -m pipeline.train --config-dir=runs/s/conf experiment=s"
+    yaml = Path("runs/s/conf/experiment/s.yaml")
+    found = (
+        None
+        if winner is None
+        else Winner(number=winner, command=command, yaml=yaml, yaml_command=again)
+    )
+    return Ending(
+        rows=[row(number, value) for number, value in enumerate(values)],
+        objectives=["val/f1" if direction == "max" else "val/rmse"],
+        directions=[direction],
+        folder=Path("runs/s"),
+        seconds=75.0,
+        base=base,
+        winner=found,
+        tested=tested or {},
+        base_tested=base_tested or {},
+        importances={"optimizer.lr": 0.625, "trainer.max_epochs": 0.375},
+        where_to_look=["mlflow ui"],
+    )
+
+
+def test_the_first_line_counts_the_ends_of_all_trials() -> None:
+    rows = [
+        *ended("complete", None, 92),
+        *ended("pruned", "pruned", 5),
+        *ended("failed", "diverged", 2),
+        *ended("failed", "error", 1),
+    ]
+    assert counts_line(rows) == "100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed"
+
+
+def test_trials_that_were_stopped_or_lost_are_told_beside_the_total() -> None:
+    rows = [
+        *ended("complete", None, 1),
+        *ended("failed", "interrupted", 1),
+        *ended("failed", "lost", 2),
+    ]
+    assert counts_line(rows) == "1 trial: 1 complete; beside these 1 interrupted and 2 lost"
+    assert counts_line([]) == "0 trials"
+
+
+def test_values_are_shown_short_and_null_as_off() -> None:
+    texts = ("null", "0.0051234567", "1e-05", "20", "[64,128]", "2024", "relu", None)
+    shown = ["off", "0.005123", "1e-05", "20", "[64,128]", "2024", "relu", "–"]
+    assert list(map(shown_text, texts)) == shown
+
+
+def test_a_key_is_called_by_its_last_part_unless_two_end_alike() -> None:
+    keys = ["optimizer.lr", "model.dropout", "head.dropout", "model"]
+    assert short_names(keys) == {
+        "optimizer.lr": "lr",
+        "model.dropout": "model.dropout",
+        "head.dropout": "head.dropout",
+        "model": "model",
+    }
+
+
+def test_the_five_best_trials_are_listed_with_their_parameters() -> None:
+    table = top_table(ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], winner=1))
+    assert table.headings == [
+        "rank", "trial", "val/f1", "lr", "max_epochs", "gradient_clip_val",
+    ]  # fmt: skip
+    assert table.lines[0] == ["1", "1", "0.9000", "0.005123", "20", "off"]
+    assert [line[1] for line in table.lines] == ["1", "2", "3", "4", "0 (default)"]
+    assert table.marked == {0}
+
+
+def test_a_wide_space_is_told_as_words_in_one_column() -> None:
+    study = ending([0.5], winner=0)
+    wide = replace(study.rows[0], overrides={f"model.p{n}": "1" for n in range(7)})
+    table = top_table(replace(study, rows=[wide]))
+    assert table.headings == ["rank", "trial", "val/f1", "parameters"]
+    assert table.lines[0][-1] == "p0=1 p1=1 p2=1 p3=1 p4=1 p5=1 p6=1"
+
+
+def test_two_objectives_end_in_their_pareto_front() -> None:
+    study = ending([0.9, 0.8, 0.7], winner=0)
+    rows = [
+        replace(one, values=(*one.values, cost))
+        for one, cost in zip(study.rows, (30, 20, 25), strict=True)
+    ]
+    both = replace(study, rows=rows, objectives=["val/f1", "time/fit"], directions=["max", "min"])
+    assert [line[:4] for line in front_table(both).lines] == [
+        ["1", "0 (default)", "0.9000", "30.00"],
+        ["2", "1", "0.8000", "20.00"],
+    ]
+
+
+def test_the_test_figures_stand_beside_the_defaults_and_the_baselines() -> None:
+    base = {"test/f1": 0.8, "test/accuracy": 0.81}
+    table = figures_table(ending([0.5, 0.9], winner=1, tested=TESTED, base_tested=base))
+    assert table.headings == ["test", "winner", "default", "naive", "linear"]
+    assert table.lines == [
+        ["accuracy", "0.8500", "0.8100", "–", "–"],
+        ["f1", "0.8400", "0.8000", "0.0200", "0.3000"],
+    ]
+
+
+def test_a_winner_above_the_default_is_said_to_be_with_the_distance() -> None:
+    base = {"test/f1": 0.8}
+    assert verdict(ending([0.5, 0.9], winner=1, tested=TESTED, base_tested=base)) == [
+        "the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default "
+        "(0.5000, trial 0)",
+        "on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000",
+    ]
+
+
+def test_a_winner_that_is_no_better_on_the_test_rows_comes_with_the_reason() -> None:
+    lines = verdict(ending([0.5, 0.9], winner=1, tested=TESTED, base_tested={"test/f1": 0.85}))
+    assert lines[1:] == [
+        "on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500",
+        "why: the winner was chosen for being 0.4000 better in val/f1, and the best of many is "
+        "partly the luckiest on those rows; sweep.confirm_seeds=5 shows what the seed alone "
+        "changes; 2 complete trials are few, sweep.n_trials=6 would be more",
+    ]
+
+
+def test_less_is_better_for_an_error() -> None:
+    tested, base = {"test/rmse": 3.0, "naive/rmse": 9.0}, {"test/rmse": 4.0}
+    lines = verdict(ending([5.0, 2.0], winner=1, tested=tested, base_tested=base, direction="min"))
+    assert lines == [
+        "the winner is trial 1: val/rmse 2.0000; in val/rmse it is 3.0000 better than the "
+        "default (5.0000, trial 0)",
+        "on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000",
+    ]
+
+
+def test_a_default_that_nothing_beats_is_said_to_be_the_winner() -> None:
+    assert verdict(ending([0.9, 0.5, 0.6], winner=0)) == [
+        "the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 complete "
+        "trials has a better val/f1"
+    ]
+
+
+def test_a_network_no_better_than_naive_is_told_so() -> None:
+    lines = verdict(ending([0.5], winner=0, base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}))
+    assert lines == [
+        "the winner is trial 0: val/f1 0.5000",
+        "no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has "
+        "learned nothing that helps on these rows",
+    ]
+
+
+def test_a_study_in_which_all_failed_tells_the_last_reason() -> None:
+    failed = Row(number=3, state="failed", reason="oom", attributes={"message": "no memory left"})
+    study = replace(ending([], winner=None), rows=[failed], importances={})
+    assert verdict(study) == [
+        "no trial completed, so there is no winner",
+        "trial 3: oom: no memory left",
+    ]
+
+
+def test_a_pipe_gets_plain_lines_with_the_commands_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_ending(ending([0.5, 0.9], winner=1, tested=TESTED))
+    shown = capsys.readouterr().out
+    assert not set(shown) & set("│┃━┏\x1b")
+    lines = shown.splitlines()
+    assert lines[0] == "2 trials: 2 complete"
+    assert "again   python -m pipeline.train model=mlp 'model.hidden=[64]'" in lines
+    assert "or      python -m pipeline.train --config-dir=runs/s/conf experiment=s" in lines
+    assert ["optimizer.lr", "62%"] in [line.split() for line in lines]
+    assert lines[-3:] == ["took    1:15", "study   runs/s", "see it  mlflow ui"]
+
+
+def test_a_silent_study_says_nothing_at_its_end(capsys: pytest.CaptureFixture[str]) -> None:
+    print_ending(ending([0.5], winner=0), verbose=0)
+    assert capsys.readouterr().out == ""
