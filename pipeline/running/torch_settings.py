@@ -1,9 +1,13 @@
 """Settings of torch that hold for the whole process, put back after a run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+"""Variable that Lightning sets where training is to be deterministic."""
 
 
 @contextmanager
@@ -13,6 +17,7 @@ def torch_settings_kept() -> Iterator[None]:
     matmul_precision = torch.get_float32_matmul_precision()
     deterministic = _determinism()
     benchmark = torch.backends.cudnn.benchmark
+    workspace = os.environ.get(CUBLAS)
     try:
         yield
     finally:
@@ -21,6 +26,14 @@ def torch_settings_kept() -> Iterator[None]:
         if deterministic != _determinism():  # setting it imports the compiler, a second's work
             torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
         torch.backends.cudnn.benchmark = benchmark
+        _restore(workspace)
+
+
+def _restore(workspace: str | None) -> None:
+    if workspace is None:
+        os.environ.pop(CUBLAS, None)
+    else:
+        os.environ[CUBLAS] = workspace
 
 
 def _determinism() -> tuple[bool, bool]:

@@ -43,6 +43,7 @@ def train(plan: Plan, recorder: Recorder | None, uri: str | None) -> Result:
         session.fit()
         result = session.finish()
         record.conclude(plan.occasion, result)
+        session.keep_weights()
     return replace(result, unsent=record.unsent, seconds=perf_counter() - plan.started_at)
 
 
@@ -86,8 +87,10 @@ class Session:
         plan, record = self._plan, self._record
         test = self._test() if plan.options.test and not self._pruned else None
         final = {} if test is None else test.metrics
+        # What ends a pruned training comes before its last epoch is counted.
+        epochs = self._trainer.current_epoch + int(self._pruned)
         values = {**self._best(), "time/fit": self._fit_seconds, **final}
-        record.journal.epoch(max(self._trainer.current_epoch, 1), values)
+        record.journal.epoch(max(epochs, 1), values)
         result = Result(
             folder=record.folder,
             run_id=record.run_id,
@@ -98,7 +101,7 @@ class Session:
             classes=() if test is None else test.classes,
             schema=plan.prepared.schema,
             baselines=tuple(baseline.name for baseline in test.part.baselines) if test else (),
-            epochs=self._trainer.current_epoch,
+            epochs=epochs,
             parameters=sum(layer.parameters for layer in plan.layers),
             pruned=self._pruned,
             seconds=perf_counter() - plan.started_at,
@@ -107,6 +110,12 @@ class Session:
         )
         self._write(result, test)
         return result
+
+    def keep_weights(self) -> None:
+        """Write the weights that were kept in memory, where they are wanted."""
+        file = self._plan.occasion.weights
+        if file is not None and not self._pruned and isinstance(self._keeper, KeptWeights):
+            self._keeper.write(file)
 
     def _callbacks(self) -> list[Callback]:
         own = [build_callback(target) for target in self._plan.options.callbacks.values()]
@@ -143,14 +152,11 @@ class Session:
         return {key: value for values in epochs for key, value in values.items()}
 
     def _write(self, result: Result, test: Tested | None) -> None:
-        occasion, folder = self._plan.occasion, self._record.artifacts
-        if not occasion.lean:
-            write_history(folder, result.history)
-            if test is not None:
-                test.write(folder, self._plan)
-        elif occasion.weights is not None and not result.pruned:
-            assert isinstance(self._keeper, KeptWeights)
-            self._keeper.write(occasion.weights)
+        if self._plan.occasion.lean:
+            return
+        write_history(self._record.artifacts, result.history)
+        if test is not None:
+            test.write(self._record.artifacts, self._plan)
 
 
 def _keeper(plan: Plan, record: Record) -> Keeper:

@@ -105,8 +105,10 @@ class Worker:
     def quit(self) -> None:
         """Let the process end, whatever it does, and see it gone."""
         process = self._running()
-        self._send({"do": "quit"})
         assert process.stdin is not None
+        if process.stdin.closed:
+            return
+        self._send({"do": "quit"})
         process.stdin.close()
         try:
             process.wait(QUIT_SECONDS)

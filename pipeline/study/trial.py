@@ -14,6 +14,7 @@ import torch
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig
 from pipeline.config.record import plain
+from pipeline.config.references import as_tree
 from pipeline.errors import ConfigError, DivergedError, Interrupted
 from pipeline.failures import exit_code
 from pipeline.running.datasets import KeptDatasets
@@ -43,6 +44,7 @@ class Bench:
     def __init__(self) -> None:
         self._datasets = KeptDatasets()
         self._made_with = process_tags()
+        self._compiled = False
 
     def train(self, job: Job, prunes: Prunes) -> Ended:
         """Train a trial, on record; whatever ends it is told, not raised.
@@ -55,7 +57,8 @@ class Bench:
         occasion = _occasion(job, prunes, self._datasets, self._made_with)
         try:
             with torch_settings_kept():
-                plan = _plan(job, occasion, started_at)
+                plan = _plan(job, occasion, started_at, name=job.name, test=job.test)
+                self._compiled = plan.options.trainer.compile
                 result = train(plan, None, _uri(plan.options))
             return _ended(job, plan, result)
         except BaseException as error:
@@ -66,10 +69,8 @@ class Bench:
         """Test the kept weights of an ended trial once, and write the tables of it."""
         try:
             with torch_settings_kept():
-                options, occasion = _options(job), Occasion(datasets=self._datasets, lean=True)
-                plan = make_plan(
-                    options, plain(job.config), started_at=perf_counter(), occasion=occasion
-                )
+                occasion = Occasion(datasets=self._datasets, lean=True)
+                plan = _plan(job, occasion, perf_counter())
                 kept = Path(job.folder) / CHECKPOINTS / KEPT
                 test = tested_again(plan, kept, into=Path(job.into))
         except BaseException as error:
@@ -84,6 +85,9 @@ class Bench:
     def tidy(self) -> None:
         """Let go of what the last trial has left, so that the next one finds things as it did."""
         self._datasets.forget_changed()
+        if self._compiled:  # the compiler gives up on a class that it has compiled several times
+            torch.compiler.reset()
+            self._compiled = False
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -145,15 +149,12 @@ def _occasion(
     )
 
 
-def _plan(job: Job, occasion: Occasion, started_at: float) -> Plan:
-    options = _options(job).model_copy(update={"name": job.name, "test": job.test})
-    return make_plan(options, plain(job.config), started_at=started_at, occasion=occasion)
-
-
-def _options(job: Job | TestJob) -> RunConfig:
-    """Return the checked options; nothing is printed, and nothing gone on with."""
-    options = check(job.config, trust=job.trust)
-    return options.model_copy(update={"verbose": 0, "resume": None})
+def _plan(job: Job | TestJob, occasion: Occasion, started_at: float, **changes: Any) -> Plan:
+    """Plan a run as its command would; nothing is printed, and nothing gone on with."""
+    tree = as_tree(job.config)
+    options = check(tree, trust=job.trust)
+    options = options.model_copy(update={"verbose": 0, "resume": None, **changes})
+    return make_plan(options, plain(tree), started_at=started_at, occasion=occasion)
 
 
 def _uri(options: RunConfig) -> str | None:
@@ -175,7 +176,8 @@ def _ended(job: Job, plan: Plan, result: Result) -> Ended:
 
 def _failed(job: Job, error: BaseException, seconds: float) -> Ended:
     explained = explain(error)
-    if isinstance(explained, Interrupted) and (end := end_in_journal(Path(job.folder))):
+    end = end_in_journal(Path(job.folder))
+    if isinstance(explained, Interrupted) and end is not None and end.state != "failed":
         return Ended(  # the stop came when all was on record
             state=end.state, reason=end.reason, values=end.values, attributes=end.attributes
         )

@@ -1,0 +1,119 @@
+"""What a user may bring along to a study, made to go wrong in one way each."""
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback
+from torch import Tensor, nn
+
+from pipeline.data.iris import Iris
+from pipeline.data.source import Samples
+
+
+class CountedIris(Iris):
+    """The irises, with a line in a file each time they are read."""
+
+    def read(self) -> Samples:
+        with Path("reads").open("a", encoding="utf-8") as file:
+            file.write("read\n")
+        return super().read()
+
+
+class Chatty(nn.Module):
+    """A linear network that says something wherever it can, and wants to hear an answer.
+
+    Args:
+        input_shape: Shape of a row.
+        outputs: Values a row.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_shape[0], outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        print('{"say": "beat"}')
+        sys.stdout.flush()
+        os.write(1, b'{"say": "gone", "message": "nonsense"}\n\xff')
+        os.write(2, b"something else\n")
+        assert sys.stdin.read() == ""
+        outputs: Tensor = self.linear(inputs)
+        return outputs
+
+
+class Pause(Callback):
+    """Stays in the first step of an epoch, counted from 1, until a file says to go on."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Any, _: Any) -> None:
+        if trainer.current_epoch + 1 == self._epoch:
+            Path("paused").touch()
+            while not Path("go on").exists():
+                time.sleep(0.01)
+
+
+class Fail(Callback):
+    """Raises something in the second epoch.
+
+    Args:
+        how: `oom`, `memory`, `allocate` or `error`.
+    """
+
+    def __init__(self, how: str) -> None:
+        self._how = how
+
+    def on_train_epoch_start(self, trainer: Any, _: Any) -> None:
+        if trainer.current_epoch != 1:
+            return
+        if self._how == "oom":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        if self._how == "memory":
+            raise MemoryError
+        if self._how == "allocate":
+            _allocate_beyond_the_limit()
+        raise RuntimeError("the reader\nhas lost its place")
+
+
+def _allocate_beyond_the_limit() -> None:
+    size = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size * resource.getpagesize() + 2**29, hard))
+    torch.empty(2**32)
+
+
+class NoMoreBytes(Callback):
+    """Lets files grow no further, as on a full disk, from the second epoch on."""
+
+    def on_train_epoch_start(self, trainer: Any, _: Any) -> None:
+        if trainer.current_epoch == 1:
+            self._limit(0)
+
+    def on_exception(self, *_: Any) -> None:
+        self._limit(resource.RLIM_INFINITY)
+
+    def _limit(self, size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+class Poison(Callback):
+    """Writes into the validation rows, which are views of the data."""
+
+    def on_validation_batch_start(self, _: Any, __: Any, batch: Any, *___: Any) -> None:
+        batch[0].mul_(-1)
+
+
+class NotANumber(Callback):
+    """Makes a value of each epoch no number."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def on_train_epoch_end(self, trainer: Any, _: Any) -> None:
+        trainer.callback_metrics[self._key] = torch.tensor(float("inf"))

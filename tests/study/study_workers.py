@@ -1,0 +1,119 @@
+"""Real workers for the tests of studies: told what to train, and listened to with patience."""
+
+import json
+import os
+import select
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+
+from pipeline.config.compose import compose
+from pipeline.study.crew import Worker
+from pipeline.study.job import Job
+from pipeline.study.messages import Beat, Ended, Message, Ready, Rung
+
+Kind = TypeVar("Kind", bound=Message)
+
+BASE = ("model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none")
+TRUST = ("trial_parts",)
+
+
+def config_of(*words: str) -> dict[str, Any]:
+    """The plain config of a command line, references unresolved."""
+    plain = OmegaConf.to_container(compose(list(words)), resolve=False)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def beside_base(words: Sequence[str]) -> list[str]:
+    """The words of a short run, without those that are given otherwise."""
+    given = {word.partition("=")[0] for word in words}
+    return [*(word for word in BASE if word.partition("=")[0] not in given), *words]
+
+
+def callback(name: str, **arguments: object) -> list[str]:
+    """The words that add a callback of the tests' own."""
+    words = [f"+callbacks.own._target_=trial_parts.{name}"]
+    return [*words, *(f"+callbacks.own.{key}={value}" for key, value in arguments.items())]
+
+
+def job_of(*words: str, number: int = 0, folder: Path | None = None, **changes: Any) -> Job:
+    """A trial of a command line in a folder of its own, `trials/<number>` by default."""
+    folder = folder or Path("trials") / str(number)
+    folder.mkdir(parents=True)
+    fields: dict[str, Any] = {
+        "number": number,
+        "folder": str(folder.absolute()),
+        "name": f"study-{number}",
+        "config": config_of(*beside_base(words)),
+        "trust": list(TRUST),
+        "parent_folder": str(Path.cwd()),
+        "key": f"study-abcdef-{number}",
+        "tags": {"pipeline.trial": str(number)},
+        "objectives": ["val/f1"],
+    }
+    return Job(**{**fields, **changes})
+
+
+class Conversation:
+    """A worker that a test talks to; what it says is kept in `said`.
+
+    Args:
+        worker: It has been started.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.said: list[Message] = []
+
+    def hear(self, kind: type[Kind]) -> Kind:
+        """Wait for a message of a kind, and fail where another one comes that is no beat."""
+        deadline = time.monotonic() + 90 * max(1.0, os.getloadavg()[0])
+        while time.monotonic() < deadline:
+            if not self.said:
+                select.select([self.worker], [], [], 0.5)
+                self.said += self.worker.messages()
+            while self.said:
+                message = self.said.pop(0)
+                if isinstance(message, kind):
+                    return message
+                assert isinstance(message, Beat), message
+        raise AssertionError(f"waited in vain for {kind.__name__}")
+
+    def train(self, job: Job, *, verdicts: Sequence[bool] = ()) -> Ended:
+        """Let it train a trial to its end, with these answers at the rungs."""
+        self.worker.train(job)
+        for prune in verdicts:
+            self.hear(Rung)
+            self.worker.verdict(prune)
+        return self.hear(Ended)
+
+
+def started(environment: dict[str, str] | None = None) -> Conversation:
+    """Start a worker in the current folder."""
+    worker = Worker(environment)
+    worker.start()
+    conversation = Conversation(worker)
+    conversation.hear(Ready)
+    return conversation
+
+
+def journal(job: Job) -> list[dict[str, Any]]:
+    """What a trial's journal says."""
+    lines = (Path(job.folder) / "journal.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def ending(job: Job) -> tuple[str, str | None]:
+    """Status and reason at the end of a trial's journal, which has one end."""
+    (end,) = (event for event in journal(job) if event["event"] == "end")
+    return end["status"], end["reason"]
+
+
+def tags(job: Job) -> dict[str, str]:
+    """The tags of a trial, those of its end included."""
+    begin, *later = journal(job)
+    return {**begin["tags"], **{e["key"]: e["value"] for e in later if e["event"] == "tag"}}

@@ -1,0 +1,313 @@
+"""A worker: trials as single runs would train them, and failures without a trace in the next."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from records import checkpoint, epochs, final_values, only_run
+from study_workers import (
+    BASE,
+    Conversation,
+    callback,
+    ending,
+    job_of,
+    journal,
+    started,
+    tags,
+)
+
+from pipeline.study.job import Job, TestJob
+from pipeline.study.messages import Ended, Rung, Tested
+
+Train = Callable[..., int]
+OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
+pytestmark = pytest.mark.xdist_group("worker")
+
+DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
+OTHER_WAYS = (
+    ("model.dropout=0.1", "trainer.threads=2", "trainer.precision=64-true", "seed=7"),
+    ("trainer.deterministic=true", "trainer.matmul_precision=medium", "trainer.benchmark=true"),
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
+    """A worker that all tests of this file share, in a folder with the tests' own code."""
+    folder = tmp_path_factory.mktemp("worker")
+    shutil.copy(OWN_PARTS, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        conversation = started()
+    yield conversation
+    conversation.worker.quit()
+
+
+@pytest.fixture
+def worker(shared: Conversation) -> Conversation:
+    """The shared worker, idle and alive before each test."""
+    assert shared.worker.state == "idle"
+    return shared
+
+
+def untimed(folder: Path) -> dict[int, dict[str, float]]:
+    return {
+        epoch: {key: value for key, value in values.items() if not key.startswith("time/")}
+        for epoch, values in epochs(folder).items()
+    }
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
+    worker: Conversation, train: Train, own_folder: Path
+) -> None:
+    first = job_of(*DROPOUT, number=0)
+    assert worker.train(first).state == "complete"
+    for number, words in enumerate(OTHER_WAYS, start=1):
+        assert worker.train(job_of(*words, number=number)).state == "complete"
+    again = job_of(*DROPOUT, number=3)
+    assert worker.train(again).state == "complete"
+    assert train(*BASE, *DROPOUT, "verbose=0") == 0
+    single = only_run(own_folder / "runs")
+    assert untimed(Path(first.folder)) == untimed(Path(again.folder)) == untimed(single)
+    best, kept = checkpoint(single, "best"), checkpoint(Path(again.folder), "kept")
+    weights = best["state_dict"]
+    assert weights.keys() == kept["state_dict"].keys()
+    assert all(torch.equal(weights[name], kept["state_dict"][name]) for name in weights)
+    facts = ("schema", "data", "epoch", "format", "version")
+    assert all(best["pipeline"][fact] == kept["pipeline"][fact] for fact in facts)
+
+
+def test_the_kept_weights_of_a_moving_average_are_tested_as_a_single_run_tests_them(
+    worker: Conversation, train: Train, own_folder: Path
+) -> None:
+    words = ("callbacks=ema", "callbacks.ema.decay=0.9")
+    job = job_of(*words)
+    assert worker.train(job).state == "complete"
+    worker.worker.test(
+        TestJob(folder=job.folder, into="tables", config=job.config, trust=job.trust)
+    )
+    tested = worker.hear(Tested)
+    assert tested.problem is None
+    assert train(*BASE, *words, "verbose=0") == 0
+    single = final_values(only_run(own_folder / "runs"))
+    kinds = ("test/", "naive/", "linear/")
+    assert tested.metrics == {k: value for k, value in single.items() if k.startswith(kinds)}
+
+
+def test_a_tested_trial_leaves_the_tables_of_a_single_run(
+    worker: Conversation, train: Train, own_folder: Path
+) -> None:
+    job = job_of("keep=last")
+    worker.train(job)
+    tables = own_folder / "tables"
+    worker.worker.test(
+        TestJob(folder=job.folder, into=str(tables), config=job.config, trust=job.trust)
+    )
+    tested = worker.hear(Tested)
+    assert tested.baselines == ("majority class", "logistic regression")
+    assert [scores["name"] for scores in tested.classes] == ["setosa", "versicolor", "virginica"]
+    assert train(*BASE, "keep=last", "verbose=0") == 0
+    artifacts = only_run(own_folder / "runs") / "artifacts"
+    for name in ("test_predictions.csv", "classes.csv"):
+        assert (tables / name).read_bytes() == (artifacts / name).read_bytes()
+    assert files(tables) == {"test_predictions.csv", "classes.csv", "history.csv", "config.yaml"}
+
+
+def test_weights_that_were_not_kept_cannot_be_tested(worker: Conversation) -> None:
+    job = job_of(keep=False)
+    assert worker.train(job).state == "complete"
+    worker.worker.test(
+        TestJob(folder=job.folder, into="tables", config=job.config, trust=job.trust)
+    )
+    tested = worker.hear(Tested)
+    kept = f"{job.folder}/checkpoints/kept.ckpt"
+    assert tested.problem == f"{kept} does not exist; expected a checkpoint"
+    assert tested.exit_code == 2
+    assert not Path("tables").exists()
+
+
+def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
+    worker: Conversation,
+) -> None:
+    job = job_of("trainer.log_every_n_steps=1")
+    ended = worker.train(job)
+    assert files(Path(job.folder)) == {"journal.jsonl", "checkpoints/kept.ckpt"}
+    begin = journal(job)[0]
+    assert (begin["key"], begin["parent_folder"]) == (job.key, job.parent_folder)
+    assert begin["name"] == "study-0"
+    assert begin["lease"]["pid"] == worker.worker.pid
+    assert begin["lease"]["started"] == worker.worker.lease.started
+    assert tags(job)["pipeline.values"] == f"[{ended.values[0]}]"
+    assert tags(job)["pipeline.trial"] == "0"
+    assert "pytest" in tags(job)["command"]
+    assert ending(job) == ("FINISHED", None)
+
+
+def test_the_values_are_those_of_the_weights_that_a_trial_keeps(worker: Conversation) -> None:
+    objectives = ["val/f1", "train/loss", "model/parameters", "time/fit"]
+    for number, keep in enumerate(("best", "last")):
+        job = job_of(f"keep={keep}", "monitor=val/loss", number=number, objectives=objectives)
+        ended = worker.train(job)
+        history = epochs(Path(job.folder))
+        best = min(history, key=lambda epoch: history[epoch]["val/loss"])
+        kept = history[best if keep == "best" else 3]
+        assert ended.values[:2] == (kept["val/f1"], kept["train/loss"])
+        assert ended.values[2] == sum(
+            weights.numel()
+            for name, weights in checkpoint(Path(job.folder), "kept")["state_dict"].items()
+            if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        )
+        assert ended.values[3] == ended.attributes["time/fit"]
+        assert (ended.attributes["epochs"], ended.attributes["threads"]) == (3, 1)
+
+
+def test_a_trial_that_is_to_be_tested_tells_its_test_beside_the_baselines(
+    worker: Conversation,
+) -> None:
+    ended = worker.train(job_of(test=True))
+    assert {"test/f1", "naive/f1", "linear/f1"} <= ended.attributes.keys()
+
+
+def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
+    worker: Conversation,
+) -> None:
+    job = job_of("trainer.max_epochs=30", "trainer.min_epochs=20", rungs={2: 1, 4: 2})
+    worker.worker.train(job)
+    first = worker.hear(Rung)
+    worker.worker.verdict(prune=False)
+    second = worker.hear(Rung)
+    worker.worker.verdict(prune=True)
+    ended = worker.hear(Ended)
+    assert [(rung.step, rung.epoch) for rung in (first, second)] == [(1, 2), (2, 4)]
+    values = [epoch["val/f1"] for epoch in epochs(Path(job.folder)).values()]
+    assert (first.value, second.value) == (max(values[:2]), max(values))
+    assert len(values) == ended.attributes["epochs"] == 4
+    assert (ended.state, ended.reason, ended.values) == ("pruned", "pruned", ())
+    assert ending(job) == ("FINISHED", "pruned")
+    assert files(Path(job.folder)) == {"journal.jsonl"}
+
+
+FAILURES = {
+    "diverged": (
+        ("optimizer=sgd", "optimizer.lr=1e30", "scheduler=none", "trainer.gradient_clip_val=null"),
+        "diverged",
+        4,
+        "training diverged; try a smaller optimizer.lr, or trainer.gradient_clip_val=1.0",
+    ),
+    "infinite": (
+        callback("NotANumber", key="val/f1"),
+        "diverged",
+        4,
+        "val/f1 is inf at the end of the trial: it diverged",
+    ),
+    "oom": (callback("Fail", how="oom"), "oom", 3, "out of memory (CUDA out of memory. Tried"),
+    "memory": (callback("Fail", how="memory"), "oom", 3, "out of memory (MemoryError)"),
+    "error": (
+        callback("Fail", how="error"),
+        "error",
+        1,
+        "RuntimeError: the reader has lost its place (trial_parts.py:",
+    ),
+    "value": (("model.dropout=1.5",), "error", 2, "model.dropout=1.5"),
+    "network": (("model=cnn1d", "model.kernel_size=99"), "error", 2, "99"),
+    "objective": (("monitor=val/rmse",), "error", 2, "monitor='val/rmse' is not logged"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failed_trial_says_why_in_one_line_and_the_next_one_is_as_ever(
+    worker: Conversation, failure: str
+) -> None:
+    words, reason, exit_code, line = FAILURES[failure]
+    job = job_of(*words)
+    ended = worker.train(job)
+    assert (ended.state, ended.reason, ended.exit_code) == ("failed", reason, exit_code)
+    assert ended.message is not None
+    assert line in ended.message
+    assert len(ended.message.splitlines()) == 1
+    assert ended.values == ()
+    assert ending(job) == ("FAILED", reason)
+    assert journal(job)[0]["key"] == job.key
+    assert "Traceback" in (Path(job.folder) / "run.log").read_text(encoding="utf-8")
+    assert not (Path(job.folder) / "checkpoints").exists()
+    assert worker.train(job_of(number=1)).state == "complete"
+
+
+@pytest.mark.slow
+def test_memory_that_cannot_be_had_fails_the_trial_and_not_the_worker() -> None:
+    shutil.copy(OWN_PARTS, Path.cwd())
+    conversation = started()
+    job = job_of(*callback("Fail", how="allocate"))
+    ended = conversation.train(job)
+    assert (ended.state, ended.reason) == ("failed", "oom")
+    assert "try a smaller data.batch_size" in (ended.message or "")
+    assert conversation.train(job_of(number=1)).state == "complete"
+    conversation.worker.quit()
+
+
+def test_a_disk_without_room_is_told_as_a_fault_of_the_environment(worker: Conversation) -> None:
+    ended = worker.train(job_of(*callback("NoMoreBytes")))
+    assert (ended.state, ended.reason, ended.exit_code) == ("failed", "error", 3)
+    assert "journal.jsonl' can't be written" in (ended.message or "")
+    assert worker.train(job_of(number=1)).state == "complete"
+
+
+def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Conversation) -> None:
+    own = ("data._target_=trial_parts.CountedIris",)
+    for number in range(3):
+        assert worker.train(job_of(*own, f"data.batch_size={8 + number}", number=number)).values
+    reads = next(iter(_worker_folder(worker).glob("reads")))
+    assert reads.read_text(encoding="utf-8") == "read\n"
+    assert worker.train(job_of(*own, "data.split_seed=5", number=3)).values
+    assert reads.read_text(encoding="utf-8") == "read\nread\n"
+
+
+def _worker_folder(worker: Conversation) -> Path:
+    return Path(f"/proc/{worker.worker.pid}/cwd").readlink()
+
+
+def test_data_that_a_trial_has_written_into_are_read_anew_for_the_next(
+    worker: Conversation,
+) -> None:
+    before = job_of(number=0)
+    worker.train(before)
+    poisoned = job_of(*callback("Poison"), number=1)
+    worker.train(poisoned)
+    after = job_of(number=2)
+    worker.train(after)
+    assert untimed(Path(before.folder)) == untimed(Path(after.folder))
+    assert untimed(Path(before.folder)) != untimed(Path(poisoned.folder))
+
+
+def test_code_that_prints_and_reads_never_disturbs_what_the_worker_says(
+    worker: Conversation,
+) -> None:
+    job = job_of(rungs={1: 1})
+    config = {**job.config, "model": {"_target_": "trial_parts.Chatty"}}
+    ended = worker.train(replace(job, config=config), verdicts=[False])
+    assert ended.state == "complete", ended.message
+
+
+def test_a_verdict_that_comes_too_late_decides_nothing(worker: Conversation) -> None:
+    worker.worker.verdict(prune=True)
+    ended = worker.train(job_of(rungs={1: 1}), verdicts=[False])
+    assert ended.state == "complete"
+
+
+def test_a_trial_names_the_command_that_its_driver_says(worker: Conversation) -> None:
+    job = job_of(tags={"command": "python -m pipeline.sweep sweeps=quick"})
+    worker.train(job)
+    assert tags(job)["command"] == "python -m pipeline.sweep sweeps=quick"
+
+
+def test_jobs_survive_the_way_through_the_pipe() -> None:
+    import json
+
+    job = job_of(rungs={3: 1, 6: 2})
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job

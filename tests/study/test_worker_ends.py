@@ -1,0 +1,214 @@
+"""How a worker is stopped, and how it dies: real processes, real signals."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from records import epochs
+from study_workers import BASE, Conversation, callback, ending, job_of, journal, started
+
+from pipeline.study.messages import Ended, Gone, Rung
+
+OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("worker ends")
+
+ENDLESS = ("trainer.max_epochs=100000", "scheduler=none")
+
+DRIVER = """
+import json, sys, time
+sys.path.insert(0, sys.argv[1])
+from study_workers import job_of, started
+conversation = started()
+conversation.worker.train(job_of("trainer.max_epochs=100000", "scheduler=none"))
+print(conversation.worker.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
+    """A worker that outlives what this file's tests do to its trials."""
+    folder = tmp_path_factory.mktemp("worker")
+    shutil.copy(OWN_PARTS, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        conversation = started()
+    yield conversation
+    conversation.worker.quit()
+
+
+@pytest.fixture
+def mortal() -> Iterator[Conversation]:
+    """A worker of a test's own."""
+    conversation = started()
+    yield conversation
+    if conversation.worker.state != "gone":
+        conversation.worker.kill()
+    conversation.worker.quit()
+
+
+def await_that(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 90 * max(1.0, os.getloadavg()[0])
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def has_epochs(folder: str) -> bool:
+    path = Path(folder) / "journal.jsonl"
+    return path.exists() and b'"epoch"' in path.read_bytes()
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_trial_in_hand_and_the_worker_stays(
+    shared: Conversation, number: signal.Signals
+) -> None:
+    job = job_of(*ENDLESS)
+    shared.worker.train(job)
+    await_that(lambda: has_epochs(job.folder))
+    os.kill(shared.worker.pid, number)
+    ended = shared.hear(Ended)
+    assert (ended.state, ended.reason, ended.message) == ("failed", "interrupted", "interrupted")
+    assert ended.exit_code == 128 + number
+    assert ending(job) == ("KILLED", "interrupted")
+    assert shared.train(job_of(number=1)).state == "complete"
+
+
+def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(shared: Conversation) -> None:
+    job = job_of(rungs={1: 1})
+    shared.worker.train(job)
+    shared.hear(Rung)
+    shared.worker.interrupt()
+    assert shared.hear(Ended).reason == "interrupted"
+    assert ending(job) == ("KILLED", "interrupted")
+    assert len([event for event in journal(job) if event["event"] == "epoch"]) == 1
+    assert shared.train(job_of(number=1)).state == "complete"
+
+
+def test_a_second_interrupt_hurries_nobody(shared: Conversation) -> None:
+    shared.worker.train(job_of(*callback("Pause", epoch=1)))
+    folder = Path(f"/proc/{shared.worker.pid}/cwd").readlink()
+    await_that((folder / "paused").exists)
+    shared.worker.interrupt()
+    shared.worker.interrupt()
+    assert shared.hear(Ended).reason == "interrupted"
+    assert shared.train(job_of(number=1)).state == "complete"
+
+
+def test_signals_between_trials_stop_nothing(shared: Conversation) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(shared.worker.pid, number)
+    assert shared.train(job_of()).state == "complete"
+
+
+def test_a_worker_that_is_killed_is_gone_and_says_by_what(mortal: Conversation) -> None:
+    mortal.worker.train(job_of(*ENDLESS))
+    mortal.worker.kill()
+    assert mortal.hear(Gone).message == "ended by SIGKILL"
+    assert mortal.worker.state == "gone"
+    assert mortal.worker.messages() == []
+    mortal.worker.interrupt()
+    mortal.worker.verdict(prune=True)
+
+
+@pytest.mark.slow
+def test_a_worker_ends_at_once_when_its_driver_lets_go_of_it(mortal: Conversation) -> None:
+    job = job_of(*ENDLESS)
+    mortal.worker.train(job)
+    await_that(lambda: has_epochs(job.folder))
+    pid = mortal.worker.pid
+    mortal.worker.quit()
+    assert is_gone(pid)
+    assert "end" not in {event["event"] for event in journal(job)}
+
+
+def test_a_worker_dies_with_a_driver_that_is_killed() -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(Path(__file__).parent)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert driver.stdout is not None
+    worker = int(driver.stdout.readline())
+    await_that(lambda: has_epochs("trials/0"))
+    driver.kill()
+    driver.wait()
+    driver.stdout.close()
+    await_that(lambda: is_gone(worker))
+
+
+def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
+    broken = Path("broken")
+    broken.mkdir()
+    (broken / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
+    from pipeline.study.crew import Worker
+
+    worker = Worker({"PYTHONPATH": f"{broken.absolute()}{os.pathsep}{ROOT}"})
+    worker.start()
+    gone = Conversation(worker).hear(Gone)
+    assert gone.message == "ImportError: libtorch.so: no such file"
+    worker.quit()
+
+
+def loaded_by(module: str) -> set[str]:
+    script = f"import json, sys, {module}; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    return {name.partition(".")[0] for name in json.loads(done.stdout)}
+
+
+def test_a_worker_loads_neither_optuna_nor_mlflow() -> None:
+    loaded = loaded_by("pipeline.study.trial, pipeline.study.worker")
+    assert "pytorch_lightning" in loaded
+    assert not loaded & {"optuna", "mlflow"}
+
+
+def test_the_drivers_side_of_a_worker_loads_no_heavy_library() -> None:
+    loaded = loaded_by("pipeline.study.crew")
+    assert not loaded & {"torch", "pytorch_lightning", "optuna", "mlflow", "hydra"}
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_worker_does_not_grow_with_its_trials(mortal: Conversation) -> None:
+    process = psutil.Process(mortal.worker.pid)
+    sizes, files = [], []
+    for number in range(45):
+        assert mortal.train(job_of("trainer.max_epochs=1", number=number)).state == "complete"
+        sizes.append(process.memory_info().rss)
+        files.append(process.num_fds())
+    assert max(sizes[-15:]) - max(sizes[:15]) < 8 * 2**20
+    assert len(set(files[5:])) == 1
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    """Training and validation losses of each epoch."""
+    keys = ("train/loss", "val/loss")
+    return [{key: epoch[key] for key in keys} for epoch in epochs(folder).values()]
+
+
+@pytest.mark.slow
+def test_a_fresh_command_trains_what_a_busy_worker_trained(shared: Conversation) -> None:
+    words = ("model.dropout=0.3", "seed=5")
+    for number, between in enumerate((words, ("model=lstm", "data=sunspots"), words)):
+        objective = ["val/loss"]
+        job = job_of(*between, number=number, objectives=objective)
+        assert shared.train(job).state == "complete"
+    command = [sys.executable, "-m", "pipeline.train", *BASE, *words, "verbose=0"]
+    subprocess.run(command, check=True)
+    (run,) = Path("runs").iterdir()
+    assert losses(run) == losses(Path(job.folder))
