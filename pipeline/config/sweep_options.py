@@ -67,6 +67,8 @@ class SweepOptions(Options):
     """Train the winner again with so many seeds; 0 = not."""
     tune: NaturalInt
     """Trials of tuning on validation for each cell of a comparison; 0 = none."""
+    tune_space: dict[str, Any]
+    """What that tuning varies."""
 
 
 class SweepConfig(RunConfig):

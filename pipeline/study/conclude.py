@@ -6,10 +6,11 @@ from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import EnvironmentFaultError
+from pipeline.paths import replace_text
 from pipeline.study.assignment import trial_config
 from pipeline.study.comparison import REPEATED, compare
 from pipeline.study.comparison_picture import write_comparison_picture
-from pipeline.study.comparison_table import print_comparison, write_comparison
+from pipeline.study.comparison_table import confirm_table, print_comparison, write_comparison
 from pipeline.study.conduct import Conducted
 from pipeline.study.ending import Ending
 from pipeline.study.job import TestJob
@@ -17,6 +18,7 @@ from pipeline.study.messages import Tested
 from pipeline.study.plan import StudyPlan
 from pipeline.study.rows import Row
 from pipeline.study.summary import print_ending
+from pipeline.study.tables import markdown, show
 from pipeline.study.trials_csv import write_trials
 from pipeline.study.winner import Winner, winner, write_winner
 from pipeline.study.wording import counts_line
@@ -155,3 +157,23 @@ def _draw(done: Conducted, rows: list[Row], artifacts: Path) -> list[str]:
 def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
     experiment_id = read_state(plan.folder).experiment_id
     return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)
+
+
+def conclude_confirmation(again: Conducted, artifacts: Path) -> None:
+    """Print the winner over several seeds, and write the table beside the study's others.
+
+    Args:
+        again: The study over the seeds.
+        artifacts: Folder of the tables.
+    """
+    objective = again.plan.objectives[0].name
+    rows = [row for row in again.ledger.trials() if row.state == "complete"]
+    runs = [{**_numbers(row.attributes), objective: row.values[0]} for row in rows]
+    table = confirm_table(runs, objective=objective)
+    replace_text(artifacts / "confirmation.md", markdown(table))
+    if again.plan.run.verbose != 0:
+        show(console(), table)
+
+
+def _numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in attributes.items() if isinstance(value, float)}

@@ -132,7 +132,26 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         problems += judge_problems(options, objectives=_objective_count(options))
     if problems or options is None or run is None:
         raise ConfigError(*dict.fromkeys(problems))
-    space = read_space(plain_sweep(config), trees.source, words)
+    return plan_study(options, plain_sweep(config), trees, run)
+
+
+def plan_study(
+    options: SweepOptions, sweep: Mapping[str, Any], trees: Trees, run: RunConfig
+) -> StudyPlan:
+    """Read the space and the data of a study, and choose what `null` leaves open.
+
+    Args:
+        options: What the study is.
+        sweep: The same as plain values, references unresolved.
+        trees: Composes its runs.
+        run: The run that it varies, checked.
+
+    Raises:
+        ConfigError: All wrong values, one line each.
+        DataError: The data can't be learned from.
+        EnvironmentFaultError: No such device, or a folder that can't be written.
+    """
+    space = read_space(sweep, trees.source, trees.words)
     base_point = _base_point(options, space, trees)
     uri = None if run.tracking.kind == "none" else tracking_uri(run.tracking)
     require_writable(Path(run.output), uri)

@@ -1,12 +1,38 @@
 """A whole sweep: the study, and the studies that belong to it."""
 
-from pipeline.study.conclude import conclude
-from pipeline.study.conduct import conducted
-from pipeline.study.floor import open_floor
+from dataclasses import replace
+
+from pipeline.study.conclude import conclude, conclude_confirmation, winner_config
+from pipeline.study.conduct import Conducted, conducted
+from pipeline.study.floor import Floor, open_floor
 from pipeline.study.plan import StudyPlan
+from pipeline.study.substudies import confirmation, tunings
+from pipeline.study.winner import winner
 
 
 def sweep(plan: StudyPlan) -> None:
     """Start a study, go on with it, or join it, until it has its trials; then tell its end."""
-    with open_floor(plan) as floor, conducted(plan, floor) as done:
-        conclude(done, floor.workshop)
+    cells = tunings(plan)
+    with open_floor(plan) as floor:
+        tuned = {cell: _tuned(one, floor) for cell, one in cells.items()}
+        with conducted(replace(plan, tuned=tuned), floor) as done:
+            conclude(done, floor.workshop)
+            if plan.options.confirm_seeds and done.leads:
+                _confirm(done, floor)
+
+
+def _tuned(plan: StudyPlan, floor: Floor) -> dict[str, str]:
+    """Tune one cell, and return what is best for it."""
+    with conducted(plan, floor) as done:
+        best = winner(done.ledger.trials(), [one.direction for one in plan.objectives])
+        return {} if best is None else dict(best.overrides)
+
+
+def _confirm(done: Conducted, floor: Floor) -> None:
+    """Train the winner again with several seeds."""
+    directions = [one.direction for one in done.plan.objectives]
+    best = winner(done.ledger.trials(), directions)
+    if best is not None:
+        plan = confirmation(done.plan, winner_config(done.plan, best), best.number)
+        with conducted(plan, floor) as again:
+            conclude_confirmation(again, done.plan.folder / "artifacts")
