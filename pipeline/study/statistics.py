@@ -43,7 +43,8 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """Sum up finite measurements; `None` where there are none."""
+    """Sum up the measurements that are finite; `None` where there are none."""
+    values = [value for value in values if math.isfinite(value)]
     n = len(values)
     if n == 0:
         return None

@@ -53,6 +53,10 @@ def test_no_measurement_has_no_mean() -> None:
     assert spread([]) is None
 
 
+def test_a_metric_that_is_undefined_in_a_repeat_is_no_measurement() -> None:
+    assert spread([0.5, float("nan"), 0.7]) == spread([0.5, 0.7])
+
+
 def test_a_spread_is_written_with_the_decimals_of_its_mean() -> None:
     found = spread([15.0, 16.0, 17.0])
     assert found is not None
