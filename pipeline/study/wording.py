@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.study.ends import COUNTED_FAILURES, RETRIED
-from pipeline.study.progress import ENDS, count_ends
+from pipeline.study.progress import ENDS
 from pipeline.study.rows import Row
 from pipeline.study.tables import MISSING
 from pipeline.terminal import number
@@ -22,7 +22,7 @@ def counts_line(rows: Sequence[Row]) -> str:
 
     Trials that were interrupted or lost do not count as such, and are told behind them.
     """
-    counts = count_ends(rows)
+    counts = Counter(map(_end, rows))
     told = [end for end in COUNTED if counts[end]]
     total = sum(counts[end] for end in told)
     line = f"{total} trial{'' if total == 1 else 's'}"
@@ -69,5 +69,8 @@ def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
 
 def end_word(row: Row) -> str:
     """Say in a word or two how a trial ended, or how far it is."""
-    (end,) = count_ends([row])
-    return ENDS.get(end, end)
+    return ENDS.get(_end(row), _end(row))
+
+
+def _end(row: Row) -> str:
+    return (row.reason or "error") if row.state == "failed" else row.state
