@@ -64,8 +64,7 @@ class Comparing:
 
     def _beside(self, trial: FrozenTrial) -> Study:
         """Return the study as the pruner is to see it; what it notes stays in memory at first."""
-        others = [other for other in self._read() if other.number not in self._own]
-        others += [own for own in self._own.values() if own is not trial]
+        others = [*self._read(), *(own for own in self._own.values() if own is not trial)]
         draft = Draft(
             self._storage,
             study_id=self._study._study_id,
@@ -77,5 +76,7 @@ class Comparing:
 
     def _read(self) -> Sequence[FrozenTrial]:
         if monotonic() - self._read_at >= FRESH_SECONDS:
-            self._others, self._read_at = self._rows.trials(), monotonic()
+            trials = self._rows.trials()
+            self._others = [trial for trial in trials if trial.number not in self._own]
+            self._read_at = monotonic()
         return self._others

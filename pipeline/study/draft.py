@@ -47,15 +47,14 @@ class Draft:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
+    def study(self, sampler: BaseSampler, pruner: BasePruner) -> Study:
+        """Return the study that has these trials."""
+        storage = cast(BaseStorage, self)
+        return Study(study_name=self._name, storage=storage, sampler=sampler, pruner=pruner)
+
     def ask(self, sampler: BaseSampler, pruner: BasePruner) -> Trial:
         """Return the trial as Optuna hands it to an objective function."""
-        study = Study(
-            study_name=self._name,
-            storage=cast(BaseStorage, self),
-            sampler=sampler,
-            pruner=pruner,
-        )
-        return Trial(study, self.trial._trial_id)
+        return Trial(self.study(sampler, pruner), self.trial._trial_id)
 
     def get_study_id_from_name(self, name: str) -> int:
         """Answer without the database."""
@@ -106,10 +105,10 @@ def new_trial(number: int) -> FrozenTrial:
     return trial
 
 
-def write_new(storage: BaseStorage, study_id: int, trial: FrozenTrial) -> int:
-    """Write a trial that was drafted, in one transaction, and return its number."""
+def write_new(storage: BaseStorage, study_id: int, trial: FrozenTrial) -> None:
+    """Write a trial that was drafted, in one transaction, and note its id and number."""
     trial._trial_id = storage.create_new_trial(study_id, template_trial=trial)
-    return storage.get_trial(trial._trial_id).number
+    trial.number = storage.get_trial_number_from_id(trial._trial_id)
 
 
 def write_waiting(storage: BaseStorage, before: FrozenTrial, after: FrozenTrial) -> None:

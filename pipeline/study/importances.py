@@ -3,7 +3,6 @@
 import warnings
 
 from optuna import Study
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 FEWEST_TRIALS = 4
@@ -16,6 +15,8 @@ def importances(study: Study) -> dict[str, float]:
     PED-ANOVA also judges parameters that only some trials have, which others leave out.
     Under two objectives the best trials are those on and near the Pareto front.
     """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # seconds
+
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < FEWEST_TRIALS:
         return {}
     with warnings.catch_warnings():

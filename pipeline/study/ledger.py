@@ -11,7 +11,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config.sweep_options import SweepOptions
-from pipeline.study.adopting import end_in_journal
 from pipeline.study.draft import write_new, write_waiting
 from pipeline.study.ends import End
 from pipeline.study.founding import found
@@ -23,7 +22,7 @@ from pipeline.study.objectives import Objective
 from pipeline.study.parts import Parts
 from pipeline.study.progress import Progress
 from pipeline.study.rows import Row
-from pipeline.study.settling import Settling, judged
+from pipeline.study.settling import Settling
 from pipeline.study.space_protocol import Points
 from pipeline.study.start_points import start_points
 from pipeline.study.storage import WAIT_SECONDS, Store, open_storage
@@ -53,9 +52,7 @@ class Ledger:
         self._lock = study_lock(store, study.study_name)
         self._parts = parts
         self._rows = parts.rows
-        self._settling = Settling(
-            parts.rows, store.storage, study._study_id, max_retry=parts.budget.max_retry
-        )
+        self._settling = Settling(study, parts.rows, max_retry=parts.budget.max_retry)
         self.uid = str(study.user_attrs["uid"])
 
     @classmethod
@@ -129,7 +126,9 @@ class Ledger:
             if before.state == TrialState.WAITING:
                 write_waiting(self._storage, before, trial)
             else:
-                trial.number = write_new(self._storage, self._study._study_id, trial)
+                write_new(self._storage, self._study._study_id, trial)
+            if self._parts.comparing is not None:
+                self._parts.comparing.begin(trial)
         return Taken(
             number=trial.number,
             overrides=overrides,
@@ -145,16 +144,14 @@ class Ledger:
             step: The rung.
             value: The objective there.
         """
-        pruner = self._parts.pruner
-        if pruner is None or not math.isfinite(value):
+        comparing = self._parts.comparing
+        if comparing is None or not math.isfinite(value):
             return False
         with self._store.work():
-            trial_id = self._id(taken.number)
             try:
-                self._storage.set_trial_intermediate_value(trial_id, step, value)
+                return comparing.report(taken.number, step=step, value=value)
             except UpdateFinishedTrialError:
                 return True  # somebody has given it up
-            return pruner.prune(self._study, self._storage.get_trial(trial_id))
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Move the leases of trials that are still being trained."""
@@ -181,10 +178,11 @@ class Ledger:
             the result is dropped.
         """
         with self._store.work(), self._lock:
+            self._forget(taken.number)
             trial = self._storage.get_trial(self._id(taken.number))
             if trial.state != TrialState.RUNNING:
                 return False
-            self._settling.settle(trial, judged(end, len(self._study.directions)))
+            self._settling.settle(trial, end)
             return True
 
     def sweep_lost(self, folder_of: Callable[[int], Path]) -> list[Lost]:
@@ -201,16 +199,13 @@ class Ledger:
                 return []
             with self._lock:
                 still = {trial.number for trial in self._running()}
-                return [
-                    self._give_up(trial, end_in_journal(folder_of(trial.number)))
-                    for trial in lost
-                    if trial.number in still
-                ]
+                found = [trial for trial in lost if trial.number in still]
+                self._forget(*(trial.number for trial in found))
+                return [self._settling.give_up(trial, folder_of(trial.number)) for trial in found]
 
-    def _give_up(self, trial: FrozenTrial, told: End | None) -> Lost:
-        end = judged(told or End(state="failed", reason="lost"), len(self._study.directions))
-        queued = self._settling.settle(trial, end)
-        return Lost(number=trial.number, end=end, adopted=told is not None, queued_again=queued)
+    def _forget(self, *numbers: int) -> None:
+        if self._parts.comparing is not None:
+            self._parts.comparing.end(*numbers)
 
     def _running(self) -> list[FrozenTrial]:
         return [trial for trial in self._rows.trials() if trial.state == TrialState.RUNNING]
@@ -229,6 +224,11 @@ class Ledger:
         """Return all trials by number."""
         with self._store.work():
             return self._rows.rows()
+
+    @property
+    def study(self) -> Study:
+        """The study as Optuna has it, for its pictures."""
+        return self._study
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from optuna import Study
-from optuna.pruners import BasePruner
 
 from pipeline.config.sweep_options import SweepOptions
+from pipeline.study.comparing import Comparing
 from pipeline.study.lost import Watch
 from pipeline.study.objectives import Objective
 from pipeline.study.pruners import build_pruner, compares
@@ -26,14 +26,14 @@ class Parts:
         budget: How many trials it is to have.
         rows: Reads them.
         sampling: Chooses their points.
-        pruner: Decides whether they go on; `None` where nothing is compared.
+        comparing: Decides whether they go on; `None` where nothing is compared.
         watch: Finds those that are lost.
     """
 
     budget: Budget
     rows: TrialRows
     sampling: Sampling
-    pruner: BasePruner | None
+    comparing: Comparing | None
     watch: Watch
 
     @classmethod
@@ -62,10 +62,12 @@ class Parts:
             conditional=any(one.off or one.when is not None for one in space.parameters),
             objectives=len(objectives),
         )
+        rows = TrialRows(study, space, objectives, budget=budget, keep=options.keep_best)
+        compared = compares(options.pruner, len(objectives))
         return cls(
             budget=budget,
-            rows=TrialRows(study, space, objectives, budget=budget, keep=options.keep_best),
+            rows=rows,
             sampling=Sampling(study, space, choosing),
-            pruner=pruner if compares(options.pruner, len(objectives)) else None,
+            comparing=Comparing(study, rows, pruner) if compared else None,
             watch=Watch(options.grace),
         )

@@ -1,7 +1,7 @@
 """How far a study is."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.study.ends import COUNTED_FAILURES
@@ -70,20 +70,20 @@ ENDS = {
 }
 
 
-def count_ends(rows: Sequence[Row]) -> Counter[str]:
+def count_ends(rows: Iterable[Row]) -> Counter[str]:
     """Count trials by how they ended, or by whether they run or wait."""
     return Counter(
         (row.reason or "error") if row.state == "failed" else str(row.state) for row in rows
     )
 
 
-def failures_in_a_row(rows: Sequence[Row]) -> int:
-    """Return how many trials ended badly since the last that did not, by the time they ended.
+def failures_in_a_row(ended: Sequence[Row]) -> int:
+    """Return how many trials failed since the last that did not, by the time they ended.
 
     An interruption says nothing about a trial and is passed over.
     """
-    ended = [row for row in rows if row.ended is not None and row.reason != "interrupted"]
     failures = 0
     for row in sorted(ended, key=lambda row: row.ended or 0.0):
-        failures = failures + 1 if row.state == "failed" else 0
+        if row.reason != "interrupted":
+            failures = failures + 1 if row.state == "failed" else 0
     return failures

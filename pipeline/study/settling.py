@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
-from optuna.storages import BaseStorage
+from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.study.adopting import end_in_journal
 from pipeline.study.ends import RETRIED, End
+from pipeline.study.lost import Lost
 from pipeline.study.marks import ATTRIBUTES, END_REASON, RETRY_OF, retries_of
 from pipeline.study.taking import again
 from pipeline.study.trial_rows import TrialRows
@@ -18,33 +21,28 @@ _STATES = {
 }
 
 
-def judged(end: End, objectives: int) -> End:
-    """Return the end as it may be stored: Optuna would take an infinite value for the best."""
-    if end.state != "complete":
-        return end
-    if len(end.values) == objectives and all(map(math.isfinite, end.values)):
-        return end
-    message = end.message or f"came to {list(end.values)}, which is no result"
-    return replace(end, state="failed", values=(), reason="diverged", message=message)
-
-
 class Settling:
     """Writes how trials end; whoever calls holds the study's lock.
 
     Args:
+        study: Optuna's study.
         rows: The trials there are.
-        storage: Optuna's storage.
-        study_id: Optuna's id of the study.
         max_retry: How often a point is tried again.
     """
 
-    def __init__(
-        self, rows: TrialRows, storage: BaseStorage, study_id: int, *, max_retry: int
-    ) -> None:
+    def __init__(self, study: Study, rows: TrialRows, *, max_retry: int) -> None:
+        self._study_id = study._study_id
+        self._storage = study._storage
+        self._objectives = len(study.directions)
         self._rows = rows
-        self._storage = storage
-        self._study_id = study_id
         self._max_retry = max_retry
+
+    def give_up(self, trial: FrozenTrial, folder: Path) -> Lost:
+        """Write the end of a trial whose process is lost: that in its journal, if it tells one."""
+        told = end_in_journal(folder)
+        end = _judged(told or End(state="failed", reason="lost"), self._objectives)
+        queued = self.settle(trial, end)
+        return Lost(number=trial.number, end=end, adopted=told is not None, queued_again=queued)
 
     def settle(self, trial: FrozenTrial, end: End) -> bool:
         """Write how a running trial ended, and tell whether its point is queued again.
@@ -52,6 +50,7 @@ class Settling:
         What comes first can be repeated: a kill in between leaves a running trial, and whoever
         settles that finds its point queued.
         """
+        end = _judged(end, self._objectives)
         queued = self._queue_again(trial, end)
         trial_id = trial._trial_id
         attributes = dict(end.attributes)
@@ -79,3 +78,13 @@ def _last_report(trial: FrozenTrial) -> tuple[float, ...] | None:
     """Return what a pruned trial had come to, which Optuna keeps as its value."""
     step = trial.last_step
     return None if step is None else (trial.intermediate_values[step],)
+
+
+def _judged(end: End, objectives: int) -> End:
+    """Return the end as it may be stored: Optuna would take an infinite value for the best."""
+    if end.state != "complete":
+        return end
+    if len(end.values) == objectives and all(map(math.isfinite, end.values)):
+        return end
+    message = end.message or f"came to {list(end.values)}, which is no result"
+    return replace(end, state="failed", values=(), reason="diverged", message=message)

@@ -1,5 +1,6 @@
 """What is on record of a study, read again and again: what has ended is read once."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -50,9 +51,13 @@ class TrialRows:
         self._objectives = objectives
         self._keep = keep
         self._ended: dict[int, Row] = {}
+        self._unjudged: list[Row] = []
         self._best: list[Row] = []
-        self._judged = 0
-        self._before = {row.number for row in self.rows() if row.ended is not None}
+        self._ends: Counter[str] = Counter()
+        self._since: list[Row] = []
+        self.rows()
+        self._judge()
+        self._since.clear()  # how others fared before says nothing about now
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials by number, as Optuna keeps them; they are not to be changed."""
@@ -65,25 +70,28 @@ class TrialRows:
     def progress(self) -> Progress:
         """Return how far the study is."""
         trials = self.trials()
-        rows = [self._row(trial) for trial in trials]
+        open_rows = [self._row(trial) for trial in trials if trial.number not in self._ended]
+        if self._unjudged:
+            self._judge()
         left = self._budget.left(trials)
-        best_rows = self._best_rows(rows)
         return Progress(
             total=self._budget.total,
-            counts=count_ends(rows),
+            counts=self._ends + count_ends(row for row in open_rows if row.ended is None),
             left=ENDLESS if left is None else left,
-            best=tuple(row.number for row in best_rows),
-            best_words=self._words(best_rows[0]) if best_rows else "",
-            consecutive_failures=failures_in_a_row(
-                [row for row in rows if row.number not in self._before]
-            ),
+            best=tuple(row.number for row in self._best),
+            best_words=self._words(self._best[0]) if self._best else "",
+            consecutive_failures=failures_in_a_row(self._since),
         )
 
-    def _best_rows(self, rows: Sequence[Row]) -> list[Row]:
-        if self._judged != len(self._ended):
-            directions = [objective.direction for objective in self._objectives]
-            self._best, self._judged = best(rows, directions, self._keep), len(self._ended)
-        return self._best
+    def _judge(self) -> None:
+        """Take in the trials that have ended since the last time."""
+        directions = [objective.direction for objective in self._objectives]
+        # One that was beaten before may stand on the Pareto front's rest, so all are compared.
+        compared = [*self._best, *self._unjudged] if len(directions) == 1 else self._ended.values()
+        self._best = best(list(compared), directions, self._keep)
+        self._ends += count_ends(self._unjudged)
+        self._since += self._unjudged
+        self._unjudged = []
 
     def _words(self, row: Row) -> str:
         names = [objective.name for objective in self._objectives]
@@ -96,6 +104,7 @@ class TrialRows:
             row = self._read(trial)
             if trial.state.is_finished():
                 self._ended[trial.number] = row
+                self._unjudged.append(row)
         return row
 
     def _read(self, trial: FrozenTrial) -> Row:
