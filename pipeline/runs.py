@@ -1,31 +1,38 @@
-"""`python -m pipeline.runs action=list|sync|reap`: looks after the runs that are on record."""
+"""`python -m pipeline.runs action=list|sync|reap|check|clean`: looks after what is on record."""
 
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from pipeline.config.options import Options, PositiveFloat, TrackingOptions
+from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
 from pipeline.entry import command
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, RecordsDifferError
 
 if TYPE_CHECKING:
-    from pipeline.tracking.listing import Listed
-
-HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
+    from pipeline.study.reading import Studies
+    from pipeline.tracking.old_runs import Old
 
 
 class RunsOptions(Options):
     """What to do with which runs."""
 
-    action: Literal["list", "sync", "reap"]
+    action: Literal["list", "sync", "reap", "check", "clean"]
     output: str
-    """Folder that holds a folder for each run."""
+    """Folder that holds a folder for each run and each study."""
+    study: Text | None
+    """Name of a study."""
+    storage: Text | None
+    """Optuna's URL of the studies' database; null = optuna.db in the current folder."""
     grace: PositiveFloat
     """Seconds without a sign of life after which a run of another machine is lost."""
+    older_than: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Days since its end after which `clean` removes a run."""
+    apply: bool
+    """Let `clean` remove what it otherwise only lists."""
     traceback: bool
     tracking: TrackingOptions
 
@@ -37,19 +44,23 @@ def body(config: DictConfig) -> int:
         "list": list_runs,
         "sync": sync_runs,
         "reap": reap_runs,
+        "check": check_study,
+        "clean": clean_study if options.study else clean_runs,
     }
     return actions[options.action](options)
 
 
 def list_runs(options: RunsOptions) -> int:
-    """Print a line for each run, from the run folders alone."""
-    from pipeline.tracking.listing import listed
+    """Print a line for each study and each run; MLflow is not asked."""
+    from pipeline.tracking.listing import HEADINGS, listed
+    from pipeline.tracking.table import print_table
 
-    runs = listed(Path(options.output))
-    if not runs:
+    has_studies = _list_studies(options)
+    runs = [run for run in listed(Path(options.output)) if not run.is_study]
+    if runs:
+        print_table(HEADINGS, [run.cells() for run in runs])
+    elif not has_studies:
         print(f"no runs below output={options.output!r}")
-        return 0
-    _print_table([_cells(run) for run in runs])
     waiting = sum(run.unsent > 0 and run.status != "RUNNING" for run in runs)
     if waiting:
         print(f"{waiting} of them hold values that MLflow lacks; send them with action=sync")
@@ -77,25 +88,127 @@ def sync_runs(options: RunsOptions) -> int:
 
 
 def reap_runs(options: RunsOptions) -> int:
-    """Send what is unsent, then close the runs in MLflow that are lost."""
-    from pipeline.tracking.faults import StoreError, as_error
-    from pipeline.tracking.quiet import quiet_mlflow
-    from pipeline.tracking.uri import tracking_uri
+    """Close lost trials, send what is unsent, then close the runs in MLflow that are lost."""
+    from pipeline.tracking.opened import opened_store
 
-    code, uri = sync_runs(options), tracking_uri(options.tracking)
-    quiet_mlflow()
-    from pipeline.tracking.reap import reap
-    from pipeline.tracking.store import Store
+    for line in _reaped_trials(options):
+        print(line)
+    code = sync_runs(options)
+    with opened_store(options.tracking) as store:
+        from pipeline.tracking.reap import reap
 
-    try:
-        closed = reap(Store(uri), grace=options.grace)
-    except StoreError as error:
-        raise as_error(error.kind, error.line) from error
+        closed = reap(store, grace=options.grace)
     for run in closed:
         print(f"{run.info.run_id}: closed as lost ({run.info.run_name})")
     if not closed:
         print("no lost run is open")
     return code
+
+
+def check_study(options: RunsOptions) -> int:
+    """Compare a study with MLflow; 5 where they differ."""
+    if options.study is None:
+        raise ConfigError("action=check needs the name of a study: study=NAME")
+    from pipeline.study.books import differences, metric_names
+    from pipeline.study.reading import Studies
+    from pipeline.tracking.books import booked
+    from pipeline.tracking.opened import opened_store
+
+    study = Studies(options.storage).open(options.study)
+    rows = [row for row in study.ledger.trials() if row.state != "waiting"]
+    with opened_store(options.tracking) as store:
+        runs = booked(store.of_study(study.ledger.uid), metric_names(study.names))
+    if lines := differences(rows, runs, study.names):
+        raise RecordsDifferError(*lines)
+    print(f"{len(rows)} trials, {len(runs)} runs: they agree")
+    return 0
+
+
+def clean_runs(options: RunsOptions) -> int:
+    """Remove runs that ended long ago, or say which those are."""
+    from pipeline.tracking.old_runs import MIB, old_runs
+
+    runs = old_runs(Path(options.output), days=options.older_than)
+    size = f"{sum(run.size for run in runs) / MIB:.1f} MiB"
+    if not runs:
+        print(f"no run below output={options.output!r} ended {options.older_than:g} days ago")
+    elif options.apply:
+        _remove(runs, options)
+        print(f"{len(runs)} runs, {size}: removed; {_collect(options)}")
+    else:
+        print(*runs, sep="\n")
+        print(f"{len(runs)} runs, {size}: remove them with apply=true")
+    return 0
+
+
+def clean_study(options: RunsOptions) -> int:
+    """Remove a study whole, or say what that would be."""
+    from pipeline.study.reading import Studies
+    from pipeline.tracking.opened import opened_store
+
+    studies, name = Studies(options.storage), str(options.study)
+    with opened_store(options.tracking) as store:
+        from pipeline.study.removal import doomed_study, remove_study
+
+        doomed = doomed_study(studies, store, name, Path(options.output) / name)
+        if options.apply:
+            remove_study(studies, store, doomed)
+    after = f"removed; {_collect(options)}" if options.apply else "remove it with apply=true"
+    print(f"{doomed}: {after}")
+    return 0
+
+
+def _remove(runs: "list[Old]", options: RunsOptions) -> None:
+    from pipeline.tracking.old_runs import remove_runs
+    from pipeline.tracking.opened import opened_stores
+
+    with opened_stores(options.tracking) as stores:
+        for run in remove_runs(runs, stores):
+            print(run)
+
+
+def _collect(options: RunsOptions) -> str:
+    from pipeline.redaction import redact
+    from pipeline.tracking.uri import tracking_uri
+
+    uri = redact(tracking_uri(options.tracking))
+    return f"MLflow forgets them for good with: mlflow gc --backend-store-uri {uri}"
+
+
+def _studies(options: RunsOptions) -> "Studies | None":
+    """Open the studies' database, if there is one."""
+    from pipeline.tracking.uri import sqlite_path
+
+    path = Path("optuna.db") if options.storage is None else sqlite_path(options.storage)
+    if path is not None and not path.is_file():
+        return None
+    from pipeline.study.reading import Studies
+
+    return Studies(options.storage)
+
+
+def _list_studies(options: RunsOptions) -> bool:
+    """Print a line for each study and an empty one after them; tell whether there is any."""
+    studies = _studies(options)
+    if studies is None or not studies.names():
+        return False
+    from pipeline.study.known import HEADINGS, known_studies
+    from pipeline.tracking.table import print_table
+
+    known = known_studies(studies, Path(options.output))
+    print_table(HEADINGS, [study.cells() for study in known])
+    print()
+    return True
+
+
+def _reaped_trials(options: RunsOptions) -> Iterator[str]:
+    studies = _studies(options)
+    if studies is None:
+        return
+    from pipeline.study.reaping import reap_trials
+
+    for name, lost in reap_trials(studies, Path(options.output), grace=options.grace):
+        yield f"study {name}: {lost.line}"
 
 
 def _checked(config: DictConfig) -> RunsOptions:
@@ -108,48 +221,6 @@ def _checked(config: DictConfig) -> RunsOptions:
     except ValidationError as error:
         found = {str(key): value for key, value in values.items()}
         raise ConfigError(*problems_in(error, RunsOptions, found)) from error
-
-
-def _cells(run: "Listed") -> list[str]:
-    from pipeline.terminal import duration
-
-    return [
-        run.name,
-        run.status,
-        run.end_reason or "-",
-        _metric(run, "best/val", "val"),
-        _metric(run, "test"),
-        duration(run.age),
-        run.run_id[:8] or "-",
-        str(run.folder),
-    ]
-
-
-def _metric(run: "Listed", *stages: str) -> str:
-    from pipeline.terminal import number
-
-    found = next(filter(None, map(run.telling, stages)), None)
-    return "-" if found is None else f"{found[0]} {number(found[1])}"
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    """Print rows as a table in a terminal, and as tab-separated lines in a pipe."""
-    if not sys.stdout.isatty():
-        print("\n".join(map("\t".join, _with_headings(rows))))
-        return
-    from rich.table import Table
-
-    from pipeline.terminal import console
-
-    table = Table(*HEADINGS, box=None)
-    for row in rows:
-        table.add_row(*row)
-    console().print(table)
-
-
-def _with_headings(rows: list[list[str]]) -> Iterator[list[str]]:
-    yield list(HEADINGS)
-    yield from rows
 
 
 main = command("runs", body, options=RunsOptions)

@@ -16,6 +16,7 @@ from pipeline.tracking.find import COMMAND_TAG
 from pipeline.tracking.journal import Header, Journal, Scalar, Status
 
 LOCK = ".study.lock"
+UNDECIDED = ("running", "waiting")
 
 
 class Leadership:
@@ -125,11 +126,16 @@ class StudyRun:
         self._tag({**gone, **tags, "best.trial": str(number)})
 
     def counts(self, counts: Mapping[str, int]) -> None:
-        """Record how many trials have ended, by how they did, as `trials/complete` and others."""
-        ended = sum(counts.values())
-        if ended > self._count_step:
-            self._count_step = ended
-            self._journal.epoch(ended, {f"trials/{key}": n for key, n in counts.items()})
+        """Record how many trials have ended, by how they did, as `trials/complete` and others.
+
+        Args:
+            counts: Those that run or wait are left out.
+        """
+        ends = {key: n for key, n in counts.items() if key not in UNDECIDED}
+        if sum(ends.values()) > self._count_step:
+            self._count_step = sum(ends.values())
+            values = {f"trials/{key}": float(n) for key, n in ends.items()}
+            self._journal.epoch(self._count_step, values)
 
     def end(self, status: Status, reason: str | None = None) -> None:
         """End the run: FINISHED, KILLED interrupted or FAILED; waits until that has been sent.

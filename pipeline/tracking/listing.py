@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.tracking.find import run_folders
+from pipeline.terminal import duration, number
+from pipeline.tracking.find import COMMAND_TAG, run_folders
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
 from pipeline.tracking.lease import Lease, alive
 from pipeline.tracking.state import State, read_state, unsent
 
+HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
 TELLING = ("f1", "rmse", "accuracy", "loss")
 """Metrics that stand for a run, the most telling first."""
 
@@ -27,6 +29,7 @@ class Listed:
         run_id: MLflow's id; '' where it has none.
         folder: Where it lies.
         unsent: Values that MLflow lacks.
+        is_study: It is a study's own run.
     """
 
     name: str
@@ -37,6 +40,20 @@ class Listed:
     run_id: str
     folder: Path
     unsent: int
+    is_study: bool
+
+    def cells(self) -> list[str]:
+        """Return what a person is told, as `HEADINGS` names it."""
+        return [
+            self.name,
+            self.status,
+            self.end_reason or "-",
+            _words(self.telling("best/val") or self.telling("val")),
+            _words(self.telling("test")),
+            duration(self.age),
+            self.run_id[:8] or "-",
+            str(self.folder),
+        ]
 
     def telling(self, stage: str) -> tuple[str, float] | None:
         """Return the metric that stands for a stage (`best/val`, `val`, `test`), with its name."""
@@ -68,7 +85,12 @@ def _listed(folder: Path) -> Listed | None:
         run_id=state.run_id,
         folder=folder,
         unsent=unsent(folder) if begins[-1]["uri"] else 0,
+        is_study=begins[-1]["tags"].get(COMMAND_TAG) == "sweep",
     )
+
+
+def _words(metric: tuple[str, float] | None) -> str:
+    return "-" if metric is None else f"{metric[0]} {number(metric[1])}"
 
 
 def _standing(events: Iterable[Event], state: State) -> tuple[str, str]:

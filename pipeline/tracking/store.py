@@ -13,15 +13,14 @@ from mlflow.tracking import MlflowClient
 from pipeline.tracking.batch import Point
 from pipeline.tracking.books import END_TAG, STUDY_TAG
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.faults import StoreError, fault, named, refusal
+from pipeline.tracking.experiments import experiment_id, local_files
+from pipeline.tracking.faults import StoreError, fault, refusal
 from pipeline.tracking.fields import field_name, param_texts, tag_texts
 from pipeline.tracking.journal import Status
 from pipeline.tracking.uri import sqlite_path
 
 FOLDER_TAG = "pipeline.folder"
 PARENT_TAG = "mlflow.parentRunId"
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow's pages open on what it offers for language models, not on the runs."""
 UNKNOWN = "?"
 """Stands for the reason of an end that may be on record."""
 LOCK_SECONDS = 60.0
@@ -42,16 +41,7 @@ class Store:
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, created where it is missing; never MLflow's own 0."""
-        found = self._patiently(
-            lambda: self._find_experiment(name) or self._create_experiment(name)
-        )
-        if found == "0":
-            raise StoreError(
-                "refused",
-                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
-                "choose another name",
-            )
-        return found
+        return self._patiently(lambda: experiment_id(self._client, self.uri, name))
 
     def create(
         self, experiment_id: str, *, name: str, key: str, tags: Mapping[str, str], start: int
@@ -109,8 +99,15 @@ class Store:
 
     def delete(self, run_id: str) -> None:
         """Mark a run as deleted, as MLflow's pages do; `mlflow gc` removes it for good."""
-        with self._translated():
-            self._client.delete_run(run_id)
+        run = self.run(run_id)
+        if run is not None and run.info.lifecycle_stage == "active":
+            with self._translated():
+                self._client.delete_run(run_id)
+
+    def files_of(self, run_id: str) -> Path | None:
+        """Return the folder of a run's artifacts where they lie beside this database."""
+        run = self.run(run_id)
+        return None if run is None else local_files(self.uri, run_id, run.info.artifact_uri)
 
     def reopen(self, run_id: str) -> None:
         """Make a run RUNNING again, with no reason of an earlier end."""
@@ -185,28 +182,6 @@ class Store:
         with prepare_database(self.uri, path):
             return MlflowClient(self.uri)
 
-    def _find_experiment(self, name: str) -> str | None:
-        found = self._client.get_experiment_by_name(name)
-        if found is None:
-            return None
-        if found.lifecycle_stage == "deleted":
-            raise StoreError(
-                "deleted",
-                f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; choose "
-                f"another, or type: mlflow experiments restore -x {found.experiment_id}",
-            )
-        return str(found.experiment_id)
-
-    def _create_experiment(self, name: str) -> str:
-        path = sqlite_path(self.uri)
-        location = None if path is None else _artifacts(path, name)
-        try:
-            return str(self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            return self._find_experiment(name) or ""
-
     def _find_run(self, experiment_id: str, key: str) -> str | None:
         if "'" in key or "\\" in key:  # a name must not become a filter of its own
             return None
@@ -250,7 +225,3 @@ class Store:
         except Exception as error:
             # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
             raise fault(self.uri, str(error)) from error
-
-
-def _artifacts(database: Path, experiment: str) -> str:
-    return (database.parent / "mlartifacts" / field_name(experiment)).as_uri()

@@ -1,0 +1,49 @@
+"""A store as a command opens it: what is wrong with it ends the command with one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pipeline.config.options import TrackingOptions
+from pipeline.tracking.faults import StoreError, as_error
+from pipeline.tracking.quiet import quiet_mlflow
+from pipeline.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    from pipeline.tracking.store import Store
+    from pipeline.tracking.sync import Stores
+
+
+@contextmanager
+def opened_store(options: TrackingOptions) -> "Iterator[Store]":
+    """Open the store that the options name; MLflow is imported now.
+
+    Raises:
+        EnvironmentFaultError: A call to it fails.
+        ConfigError: It is no database.
+    """
+    uri = tracking_uri(options)
+    quiet_mlflow()
+    from pipeline.tracking.store import Store
+
+    with _told_faults():
+        yield Store(uri)
+
+
+@contextmanager
+def opened_stores(options: TrackingOptions) -> "Iterator[Stores]":
+    """Let journals name the stores, for one of which the options may know the password."""
+    uri = tracking_uri(options)
+    quiet_mlflow()
+    from pipeline.tracking.sync import Stores
+
+    with _told_faults():
+        yield Stores(uri)
+
+
+@contextmanager
+def _told_faults() -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise as_error(error.kind, error.line) from error

@@ -1,0 +1,188 @@
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ledgers import BASE, options
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from recorded_trials import (
+    STUDY,
+    UID,
+    begin_trial,
+    database_in,
+    finish_trial,
+    runs,
+    trials,
+    wait_until,
+)
+
+from pipeline.study.scribe import Scribe
+from pipeline.study.study_run import Leadership, StudyRun, study_params
+
+LEADER = """
+import sys, time
+from pathlib import Path
+from pipeline.study.study_run import Leadership
+leadership = Leadership(Path(sys.argv[1]))
+print("leads" if leadership.try_acquire() else "follows", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def uri(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return database_in(tmp_path, tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / STUDY
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def scribe(uri: str) -> Iterator[Scribe]:
+    with Scribe(uri, experiment="pipeline") as scribe:
+        scribe.connect()
+        yield scribe
+
+
+def begun(folder: Path, scribe: Scribe, uri: str, **changed: object) -> StudyRun:
+    run = StudyRun(folder, scribe, name=STUDY, uid=UID)
+    params = study_params(options(name=STUDY, **changed), BASE)
+    run.begin(uri=uri, experiment="pipeline", params=params)
+    return run
+
+
+def study_run(uri: str) -> Run:
+    (found,) = [run for run in runs(uri) if "pipeline.trial" not in run.data.tags]
+    return found
+
+
+def test_a_study_is_a_run_with_its_options_its_counts_and_its_winner(
+    folder: Path, scribe: Scribe, uri: str
+) -> None:
+    run = begun(folder, scribe, uri)
+    run.counts({"complete": 1, "diverged": 0, "running": 1})
+    run.best({"val/f1": 0.5}, 0, {"optimizer.lr": "0.1", "model.layers": "2"})
+    run.counts({"complete": 2, "diverged": 1, "waiting": 1})
+    run.best({"val/f1": 0.75}, 2, {"optimizer.lr": "0.01"})
+    (folder / "artifacts").mkdir()
+    (folder / "artifacts" / "trials.csv").write_text("number\n")
+    run.end("FINISHED")
+    found = study_run(uri)
+    assert (found.info.run_name, found.info.status) == (STUDY, "FINISHED")
+    assert found.data.metrics == {"best/val/f1": 0.75, "trials/complete": 2, "trials/diverged": 1}
+    assert (found.data.params["sweep.n_trials"], found.data.params["optimizer.lr"]) == (
+        "20",
+        "0.01",
+    )
+    tags = found.data.tags
+    assert (tags["pipeline.command"], tags["pipeline.study"]) == ("sweep", UID)
+    assert (tags["best.trial"], tags["best.optimizer.lr"]) == ("2", "0.01")
+    assert tags["best.model.layers"] == ""
+    assert "host" in tags
+    files = MlflowClient(uri).list_artifacts(found.info.run_id)
+    assert [file.path for file in files] == ["trials.csv"]
+
+
+def test_the_latest_best_value_is_the_best_in_whatever_order_trials_end(
+    folder: Path, scribe: Scribe, uri: str
+) -> None:
+    run = begun(folder, scribe, uri)
+    for number, value in ((0, 0.25), (6, 0.5), (5, 0.75)):
+        run.best({"val/f1": value}, number, {})
+    run.end("FINISHED")
+    found = study_run(uri)
+    assert found.data.metrics["best/val/f1"] == 0.75
+    history = MlflowClient(uri).get_metric_history(found.info.run_id, "best/val/f1")
+    assert [(point.step, point.value) for point in history] == [(0, 0.25), (6, 0.5), (7, 0.75)]
+
+
+def test_a_study_that_goes_on_keeps_its_run_and_repeats_nothing(
+    folder: Path, scribe: Scribe, uri: str
+) -> None:
+    first = begun(folder, scribe, uri)
+    first.best({"val/f1": 0.5}, 3, {"optimizer.lr": "0.1"})
+    first.counts({"complete": 4})
+    first.end("KILLED", "interrupted")
+    stopped = study_run(uri)
+    assert (stopped.info.status, stopped.data.tags["end_reason"]) == ("KILLED", "interrupted")
+    second = begun(folder, scribe, uri, n_trials=40)
+    wait_until(lambda: study_run(uri).info.status == "RUNNING")
+    second.best({"val/f1": 0.5}, 3, {"optimizer.lr": "0.1"})
+    second.counts({"complete": 4})
+    second.end("FINISHED")
+    found = study_run(uri)
+    assert found.info.run_id == stopped.info.run_id
+    assert (found.info.status, "end_reason" in found.data.tags) == ("FINISHED", False)
+    assert found.data.tags["pipeline.changed.sweep.n_trials"] == "40"
+    history = MlflowClient(uri).get_metric_history(found.info.run_id, "best/val/f1")
+    assert len(history) == 1
+
+
+def test_trials_fold_under_their_study(folder: Path, scribe: Scribe, uri: str) -> None:
+    run = begun(folder, scribe, uri)
+    for number in range(2):
+        trial = finish_trial(begin_trial(folder, number, uri))
+        scribe.end(trial, lost=False, forget=True)
+    run.end("FINISHED")
+    assert scribe.close() == 0
+    parents = {trial.data.tags["mlflow.parentRunId"] for trial in trials(uri).values()}
+    assert parents == {study_run(uri).info.run_id}
+
+
+def test_the_parent_is_created_with_the_first_trial_where_its_driver_is_gone(
+    folder: Path, scribe: Scribe, uri: str
+) -> None:
+    with Scribe(None, experiment="pipeline") as nobody:
+        begun(folder, nobody, uri)
+        scribe.end(finish_trial(begin_trial(folder, 0, uri)), lost=False, forget=True)
+        assert scribe.close() == 0
+    parent = study_run(uri)
+    assert trials(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert parent.data.params["sweep.n_trials"] == "20"
+
+
+@pytest.fixture
+def lead(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts processes that try to lead a study and live on."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", LEADER, str(tmp_path / "runs" / STUDY)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def says(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_one_driver_leads_until_it_dies(
+    lead: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    leader = lead()
+    assert says(leader) == "leads"
+    mine = Leadership(tmp_path / "runs" / STUDY)
+    assert not mine.try_acquire()
+    leader.kill()
+    leader.wait()
+    assert mine.try_acquire()
+    assert mine.is_held
+
+
+def test_of_those_that_begin_together_one_leads(
+    lead: Callable[[], subprocess.Popen[str]],
+) -> None:
+    drivers = [lead() for _ in range(3)]
+    assert sorted(says(driver) for driver in drivers) == ["follows", "follows", "leads"]
