@@ -58,12 +58,14 @@ def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> N
     objective = done.plan.objectives[0]
     comparison = compare(rows, objective=objective.name, direction=objective.direction)
     write_comparison(comparison, artifacts)
-    write_comparison_picture(comparison, artifacts / "comparison.png")
+    notes = write_comparison_picture(comparison, artifacts / "comparison.png")
     verbose = done.plan.run.verbose
     if verbose != 0:
         say(console(), counts_line(rows), style="bold")
         print_comparison(comparison, verbose=verbose)
         say(console(), f"tables  {artifacts} (comparison.md, .tex, .csv, .png)")
+        for note in notes:
+            say(console(), f"note    {note}")
         for heading, line in zip(("see it", ""), _where_to_look(done.plan), strict=False):
             say(console(), f"{heading:8}{line}")
 
@@ -74,7 +76,7 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop
     best = winner(rows, directions)
     written = None if best is None else _write_winner(plan, best)
     tested = None if best is None else _tested(done, best, workshop, artifacts / "winner")
-    base = next((row for row in rows if row.number == 0 and plan.base_point is not None), None)
+    base = _base_row(plan, rows)
     base_tested = None
     if base is not None and best is not None and base.values and base.number != best.number:
         base_tested = _tested(done, base, workshop, artifacts / "default")
@@ -94,6 +96,15 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop
         notes=_draw(done, rows, artifacts),
     )
     print_ending(ending, verbose=plan.run.verbose)
+
+
+def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
+    """Return the trial of the config as it stands, which may have been tried again."""
+    if plan.base_point is None:
+        return None
+    point = plan.space.overrides(plan.base_point)
+    tried = [row for row in rows if row.overrides == point]
+    return next((row for row in tried if row.values), tried[0] if tried else None)
 
 
 def _write_winner(plan: StudyPlan, row: Row) -> Winner:
