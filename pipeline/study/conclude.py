@@ -7,13 +7,14 @@ from typing import Any
 from pipeline.config.record import plain
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import replace_text
+from pipeline.running.resuming import CHECKPOINTS
 from pipeline.study.assignment import trial_config
 from pipeline.study.comparison import REPEATED, compare
 from pipeline.study.comparison_picture import write_comparison_picture
 from pipeline.study.comparison_table import confirm_table, print_comparison, write_comparison
 from pipeline.study.conduct import Conducted
 from pipeline.study.ending import Ending
-from pipeline.study.job import TestJob
+from pipeline.study.job import KEPT, TestJob
 from pipeline.study.messages import Tested
 from pipeline.study.plan import StudyPlan
 from pipeline.study.rows import Row
@@ -134,9 +135,12 @@ def _tested(done: Conducted, row: Row, workshop: Workshop, into: Path) -> Tested
     if str(row.number) in known:
         before = known[str(row.number)]
         return Tested(metrics=before["metrics"], baselines=tuple(before["baselines"]))
+    folder = plan.trial_folder(row.number)
+    if not (folder / CHECKPOINTS / KEPT).exists():  # it was trained on another machine
+        return None
     into.mkdir(mode=0o750, parents=True, exist_ok=True)
     job = TestJob(
-        folder=str(plan.trial_folder(row.number)),
+        folder=str(folder),
         into=str(into),
         config=trial_config(plan, row.overrides, number=row.number),
         trust=list(plan.run.trust),

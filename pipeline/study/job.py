@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+KEPT = "kept.ckpt"
+"""File of the weights that a trial keeps, among its checkpoints."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

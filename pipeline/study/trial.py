@@ -27,13 +27,11 @@ from pipeline.running.retesting import tested_again
 from pipeline.running.torch_settings import torch_settings_kept
 from pipeline.running.training import train
 from pipeline.study.adopting import VALUES, end_in_journal
-from pipeline.study.job import Job, TestJob
+from pipeline.study.job import KEPT, Job, TestJob
 from pipeline.study.messages import Ended, Rung, Tested
 from pipeline.study.unplanned import one_line, put_on_record
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.uri import tracking_uri
-
-KEPT = "kept.ckpt"
 
 Prunes = Callable[[Rung], bool]
 
