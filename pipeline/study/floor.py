@@ -25,7 +25,7 @@ class Floor:
 
 @contextmanager
 def open_floor(plan: StudyPlan) -> Iterator[Floor]:
-    """Hire the first worker and reach MLflow, side by side; nothing outlives the body.
+    """Hire workers and reach MLflow, side by side; nothing outlives the body.
 
     Raises:
         EnvironmentFaultError: The tracking server is down, and the run requires it.
@@ -34,7 +34,7 @@ def open_floor(plan: StudyPlan) -> Iterator[Floor]:
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop())
         scribe = stack.enter_context(Scribe(plan.uri, experiment=tracking.experiment))
-        workshop.staff(1)
+        workshop.staff(min(plan.workers, plan.total or plan.workers))
         problem = scribe.connect(required=tracking.required)
         if problem is not None:
             print(

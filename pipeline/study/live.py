@@ -22,6 +22,22 @@ REFRESH_SECONDS = 0.5
 LATEST = 8
 
 
+def print_opening(plan: StudyPlan) -> None:
+    """Say what a study is about to do."""
+    shown = console()
+    if shown_verbosity(plan.run.verbose) == 0:
+        return
+    many = "" if plan.workers == 1 else "s"
+    about = " and ".join(f"{one.name} ({one.direction})" for one in plan.objectives)
+    total = "trials" if plan.total is None else f"{plan.total} trials"
+    say(shown, f"{plan.name}: {total} about {about} on {plan.workers} worker{many}")
+    for one in plan.space.parameters:
+        where = f" where {one.when}" if one.when else ""
+        say(shown, f"  {one.key}={one}{where}")
+    for note in plan.notes:
+        say(shown, f"note: {note}")
+
+
 class Live:
     """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial.
 

@@ -78,6 +78,13 @@ class StudyPlan:
         return compares(self.options.pruner, len(self.objectives))
 
     @property
+    def total(self) -> int | None:
+        """Trials that the study is to have; `None` where nothing limits them."""
+        points = self.space.size() if self.options.sampler == "grid" else None
+        limits = [limit for limit in (self.options.n_trials, points) if limit is not None]
+        return min(limits, default=None)
+
+    @property
     def place(self) -> Place:
         """Where its runs belong; it is tracked."""
         return Place(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pipeline.study.conclude import conclude, conclude_confirmation, winner_config
 from pipeline.study.conduct import Conducted, conducted
 from pipeline.study.floor import Floor, open_floor
+from pipeline.study.live import print_opening
 from pipeline.study.plan import StudyPlan
 from pipeline.study.substudies import confirmation, tunings
 from pipeline.study.winner import winner
@@ -12,6 +13,7 @@ from pipeline.study.winner import winner
 
 def sweep(plan: StudyPlan) -> None:
     """Start a study, go on with it, or join it, until it has its trials; then tell its end."""
+    print_opening(plan)
     cells = tunings(plan)
     with open_floor(plan) as floor:
         tuned = {cell: _tuned(one, floor) for cell, one in cells.items()}
