@@ -66,7 +66,6 @@ class Task(ShortSteps):
         self._outputs = EpochOutputs()
         self._lr = 0.0
         self._epoch_started_at = 0.0
-        self._clipped: list[nn.Parameter] = []
         self.test_outputs: tuple[Tensor, Tensor] | None = None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -90,11 +89,11 @@ class Task(ShortSteps):
         self.trainer.callback_metrics.clear()
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return the mean loss of a batch."""
+        """Return the mean loss of a batch, after a step down where Lightning leaves it to us."""
         inputs, targets = batch
         loss = self.loss(self.network(inputs), targets)
         self._training_loss.add(loss.detach(), len(targets))
-        return loss
+        return loss if self.automatic_optimization else self.descend(loss)
 
     # Lightning asks for the signature at each step; here it need not be worked out again.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined] # read by inspect
@@ -112,13 +111,12 @@ class Task(ShortSteps):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip as asked for, and record the gradients' norm whether or not it acts."""
-        if not self._clipped:
-            self._clipped = [p for group in optimizer.param_groups for p in group["params"]]
+        clipped = [p for group in optimizer.param_groups for p in group["params"]]
         self._lr = optimizer.param_groups[0]["lr"]
         algorithm: Literal["norm", "value"] = (
             "value" if gradient_clip_algorithm == "value" else "norm"
         )
-        self._clipper.clip(self._clipped, threshold=gradient_clip_val, algorithm=algorithm)
+        self._clipper.clip(clipped, threshold=gradient_clip_val, algorithm=algorithm)
 
     def on_train_epoch_end(self) -> None:
         """Put the epoch's own values on record; stop where the loss is no number any more.
@@ -208,6 +206,7 @@ class Task(ShortSteps):
         if self._plateau is not None:
             checkpoint["plateau"] = self._plateau.state_dict()
 
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember that state until the schedule exists."""
+        super().on_load_checkpoint(checkpoint)
         self._plateau_state = checkpoint.get("plateau")

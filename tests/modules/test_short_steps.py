@@ -1,0 +1,125 @@
+"""The shorter way of a step leaves what Lightning's own way leaves, to the last bit.
+
+Under a profiler Lightning's own way is taken, so that its table says where the time goes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hook_watcher import LOG
+from records import checkpoint, epochs, only_run
+
+Train = Callable[..., int]
+IRIS = ("model=mlp", "data=iris", "tracking=none", "verbose=0", "test=false")
+MLP = (*IRIS, "trainer.max_epochs=3")
+WATCHED = ("trust=[hook_watcher]", "+callbacks.watch._target_=hook_watcher.HookWatcher")
+LIGHTNINGS_WAY = "trainer.profiler=simple"
+
+SETTINGS = {
+    "clipped by norm": ("model.dropout=0.2", "trainer.gradient_clip_val=0.1"),
+    "clipped by value": (
+        "trainer.gradient_clip_val=0.01",
+        "trainer.gradient_clip_algorithm=value",
+    ),
+    "not clipped": ("trainer.gradient_clip_val=null",),
+    "a schedule by step": ("scheduler=onecycle", "optimizer=sgd"),
+    "a schedule by epoch": ("scheduler=step", "scheduler.step_size=1"),
+    "a plateau": ("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.1"),
+    "averaged weights": ("callbacks=ema", "callbacks.ema.decay=0.9"),
+    "steps that end within an epoch": ("trainer.max_steps=8",),
+    "limited batches": ("trainer.limit_train_batches=2",),
+    "overfitted": ("trainer.overfit_batches=1",),
+    "validated within an epoch": ("trainer.val_check_interval=1",),
+    "anomalies looked for": ("trainer.detect_anomaly=true",),
+    "read lazily": ("data.memory_budget=0",),
+}
+
+
+def ends(output: Path) -> dict[str, Any]:
+    """All that a run leaves but times, folders and the loops' own counters."""
+    run = only_run(output)
+    content = checkpoint(run, "last")
+    return {
+        "epochs": epochs(run),
+        "step": content["global_step"],
+        "weights": content["state_dict"],
+        "optimizer": content["optimizer_states"],
+        "schedules": content["lr_schedulers"],
+        "plateau": content.get("plateau"),
+    }
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("words", SETTINGS.values(), ids=SETTINGS)
+def test_a_run_ends_to_the_last_bit_as_by_lightnings_own_way(
+    train: Train, own_folder: Path, words: tuple[str, ...]
+) -> None:
+    assert train(*MLP, *words, "output=short") == 0
+    assert train(*MLP, *words, LIGHTNINGS_WAY, "output=whole") == 0
+    short, whole = ends(own_folder / "short"), ends(own_folder / "whole")
+    assert short.pop("epochs") == whole.pop("epochs")
+    assert repr(short.pop("schedules")) == repr(whole.pop("schedules"))
+    assert short.pop("plateau") == whole.pop("plateau")
+    assert_same(short, whole)
+
+
+def test_hooks_of_callbacks_come_in_lightnings_order_and_see_the_same(
+    train: Train, own_folder: Path
+) -> None:
+    seen = []
+    for way in ((), (LIGHTNINGS_WAY,)):
+        assert train(*MLP, *WATCHED, "scheduler=onecycle", *way) == 0
+        seen.append((own_folder / LOG).read_text(encoding="utf-8").splitlines())
+        (own_folder / LOG).unlink()
+    short, whole = seen
+    assert short == whole
+    assert [line.split()[:2] for line in short[:6]] == [
+        ["on_train_batch_start", "0"],
+        ["on_before_zero_grad", "0"],
+        ["on_before_backward", "0"],
+        ["on_after_backward", "0"],
+        ["on_before_optimizer_step", "0"],
+        ["on_train_batch_end", "1"],
+    ]
+
+
+@pytest.mark.parametrize("first", ["short", "lightnings"])
+def test_a_run_may_go_on_by_the_other_way_from_the_step_it_was_at(
+    train: Train, own_folder: Path, first: str
+) -> None:
+    words = (*IRIS, "scheduler=step", "scheduler.step_size=2", "callbacks=ema")
+    ways = ["trainer.profiler=null", LIGHTNINGS_WAY]
+    begin, end = ways if first == "short" else reversed(ways)
+    assert train(*words, "trainer.max_epochs=2", begin, "output=parts") == 0
+    parts = only_run(own_folder / "parts")
+    assert train(f"resume={parts}", "trainer.max_epochs=4", end) == 0
+    assert train(*words, "trainer.max_epochs=4", "output=whole") == 0
+    found, expected = ends(own_folder / "parts"), ends(own_folder / "whole")
+    assert found["step"] == 12
+    assert found.pop("epochs") == expected.pop("epochs")
+    for key in ("step", "weights", "optimizer"):
+        assert_same(found[key], expected[key])
+
+
+def test_an_optimizer_that_asks_twice_for_the_loss_gets_it_twice(
+    train: Train, own_folder: Path
+) -> None:
+    optimizer = ("optimizer=sgd", "optimizer._target_=hook_watcher.Ascent")
+    assert train(*IRIS, *WATCHED, *optimizer, "trainer.max_epochs=1") == 0
+    lines = (own_folder / LOG).read_text(encoding="utf-8").splitlines()
+    asked = [line for line in lines if line.startswith("on_before_backward")]
+    assert len(asked) == 2 * 3
+
+
+def test_batches_accumulated_from_some_epoch_on_make_one_step(
+    train: Train, own_folder: Path
+) -> None:
+    later = ("trust=[hook_watcher]", "+callbacks.later._target_=hook_watcher.MoreLater")
+    assert train(*MLP, *later) == 0
+    assert checkpoint(only_run(own_folder / "runs"), "last")["global_step"] == 3 + 3 + 1
