@@ -1,0 +1,276 @@
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from ledgers import open_ledger
+from mlflow.tracking import MlflowClient
+from recorded_trials import database_in, ends, runs, trials
+
+from pipeline.runs import main
+from pipeline.study.books import Place, differences, repair
+from pipeline.study.ends import End
+from pipeline.study.ledger import Ledger
+from pipeline.study.rows import Row
+from pipeline.study.scribe import Scribe
+from pipeline.tracking.books import Booked
+from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.lease import own_lease
+from pipeline.tracking.uri import sqlite_uri
+
+NAME = "lr"
+ENDS = (
+    End(state="complete", values=(0.75,), attributes={"epochs": 5, "test/f1": 0.5}),
+    End(state="pruned", reason="pruned"),
+    End(state="failed", reason="diverged"),
+    End(state="failed", reason="oom"),
+    End(state="failed", reason="error"),
+    End(state="failed", reason="interrupted"),
+    End(state="failed", reason="lost"),
+)
+RECORDED = {
+    0: ("FINISHED", None),
+    1: ("FINISHED", "pruned"),
+    2: ("FAILED", "diverged"),
+    3: ("FAILED", "oom"),
+    4: ("FAILED", "error"),
+    5: ("KILLED", "interrupted"),
+    6: ("FAILED", "lost"),
+}
+
+
+def place_of(ledger: Ledger, folder: Path, uri: str) -> Place:
+    return Place(
+        name=NAME,
+        uid=ledger.uid,
+        folder=folder,
+        uri=uri,
+        experiment="pipeline",
+        objectives=("val/f1",),
+    )
+
+
+def train_all(ledger: Ledger) -> None:
+    """Take and end a trial for each kind of end; the points of the last two are queued again."""
+    for end in ENDS:
+        taken = ledger.take(own_lease())
+        assert taken is not None
+        assert ledger.finish(taken, end)
+
+
+def record_all(ledger: Ledger, folder: Path, uri: str) -> int:
+    """Give a run to each trial that has none, under the study's own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder)
+    tags = {"pipeline.study": ledger.uid, "pipeline.command": "sweep"}
+    journal.begin(Header(name=NAME, experiment="pipeline", uri=uri, tags=tags))
+    place = place_of(ledger, folder, uri)
+    with Scribe(uri, experiment="pipeline") as scribe:
+        scribe.connect()
+        scribe.follow(folder)
+        count = repair(ledger.trials(), place, scribe, lambda row: dict(row.overrides))
+        journal.end("FINISHED")
+    return count
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study of each kind of end, and its runs in MLflow."""
+    folder = tmp_path_factory.mktemp("recorded")
+    uri = database_in(folder, tmp_path_factory.getbasetemp())
+    ledger = open_ledger(folder / "optuna.db", name=NAME, n_trials=10, max_retry=1)
+    train_all(ledger)
+    assert record_all(ledger, folder / "runs" / NAME, uri) == len(ENDS)
+    ledger.close()
+    return folder
+
+
+@pytest.fixture
+def own(recorded: Path, own_folder: Path) -> Path:
+    """The current folder, with databases of its own."""
+    for name in ("optuna.db", "mlflow.db"):
+        source, target = sqlite3.connect(recorded / name), sqlite3.connect(own_folder / name)
+        with closing(source), closing(target):
+            source.backup(target)
+    return own_folder
+
+
+def alter(database: Path, statement: str, *values: object) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute(statement, values).rowcount == 1
+        connection.commit()
+
+
+def checked(capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
+    code = main(["action=check", f"study={NAME}"])
+    said = capsys.readouterr()
+    lines = [*said.out.splitlines(), *said.err.splitlines()]
+    return code, [line for line in lines if "INFO mlflow" not in line]  # of this very process
+
+
+def run_id(folder: Path, number: int) -> str:
+    return str(trials(sqlite_uri(folder / "mlflow.db"))[number].info.run_id)
+
+
+def test_each_end_of_a_trial_has_its_status_and_reason_in_mlflow(recorded: Path) -> None:
+    assert ends(sqlite_uri(recorded / "mlflow.db")) == RECORDED
+
+
+def test_a_repaired_run_tells_what_the_study_knows_of_its_trial(recorded: Path) -> None:
+    uri = sqlite_uri(recorded / "mlflow.db")
+    run = trials(uri)[0]
+    (row, *_) = open_ledger(recorded / "optuna.db", name=NAME, n_trials=10).trials()
+    assert run.data.metrics == {"best/val/f1": 0.75, "test/f1": 0.5}
+    assert run.data.params == dict(row.overrides)
+    assert row.started is not None
+    assert row.ended is not None
+    times = (run.info.start_time, run.info.end_time)
+    assert times == (round(1000 * row.started), round(1000 * row.ended))
+    (parent,) = [one for one in runs(uri) if "pipeline.trial" not in one.data.tags]
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert not list((recorded / "runs" / NAME / "trials").iterdir())
+
+
+def test_a_study_without_missing_runs_is_left_as_it_is(own: Path) -> None:
+    uri = sqlite_uri(own / "mlflow.db")
+    ledger = open_ledger(own / "optuna.db", name=NAME, n_trials=10)
+    assert record_all(ledger, own / "runs" / NAME, uri) == 0
+    assert ends(uri) == RECORDED
+
+
+def test_books_that_balance_are_one_line(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert checked(capsys) == (0, ["7 trials, 7 runs: they agree"])
+
+
+def test_a_state_that_was_altered_in_the_study_is_found(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alter(own / "optuna.db", "UPDATE trials SET state = 'PRUNED' WHERE number = 2")
+    code, (line,) = checked(capsys)
+    assert code == 5
+    assert line == (
+        "error: trial 2 (pruned) should have a run that is FINISHED, pruned; "
+        f"run {run_id(own, 2)} is FAILED, diverged"
+    )
+
+
+def test_a_value_that_was_altered_in_the_study_is_found(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alter(own / "optuna.db", "UPDATE trial_values SET value = 0.5 WHERE value = 0.75")
+    assert checked(capsys) == (
+        5,
+        [f"error: trial 0 has val/f1=0.5; run {run_id(own, 0)} has 0.75"],
+    )
+
+
+def test_a_status_and_a_reason_that_were_altered_in_mlflow_are_both_found(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = run_id(own, 0), run_id(own, 3)
+    alter(own / "mlflow.db", "UPDATE runs SET status = 'RUNNING' WHERE run_uuid = ?", ids[0])
+    alter(
+        own / "mlflow.db",
+        "UPDATE tags SET value = 'lost' WHERE key = 'end_reason' AND run_uuid = ?",
+        ids[1],
+    )
+    assert checked(capsys) == (
+        5,
+        [
+            "error: trial 0 (complete) should have a run that is FINISHED; "
+            f"run {ids[0]} is RUNNING",
+            "error: trial 3 (failed, oom) should have a run that is FAILED, oom; "
+            f"run {ids[1]} is FAILED, lost",
+        ],
+    )
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_missing_and_comes_back_with_the_next_start(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uri = sqlite_uri(own / "mlflow.db")
+    MlflowClient(uri).delete_run(run_id(own, 1))
+    assert checked(capsys) == (5, ["error: trial 1 (pruned) has no run"])
+    ledger = open_ledger(own / "optuna.db", name=NAME, n_trials=10)
+    assert record_all(ledger, own / "runs" / NAME, uri) == 1
+    assert checked(capsys) == (0, ["7 trials, 7 runs: they agree"])
+
+
+def test_a_trial_that_was_deleted_in_the_study_leaves_a_stranger(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alter(own / "optuna.db", "DELETE FROM trials WHERE number = 6")
+    assert checked(capsys) == (
+        5,
+        [f"error: run {run_id(own, 6)} is of trial 6, of which the study knows nothing"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "booked", "line"),
+    [
+        pytest.param(
+            [Row(number=0, state="complete", values=(0.5,))],
+            [Booked(trial=0, run_id=name, status="FINISHED") for name in ("a", "b")],
+            "trial 0 (complete) has 2 runs: a, b",
+            id="two runs",
+        ),
+        pytest.param(
+            [Row(number=0, state="complete", values=(0.5,))],
+            [Booked(trial=0, run_id="a", status="FINISHED")],
+            "trial 0 has val/f1=0.5; run a has no such value",
+            id="no value",
+        ),
+        pytest.param(
+            [Row(number=0, state="running")],
+            [Booked(trial=0, run_id="a", status="FINISHED")],
+            "trial 0 (running) should have a run that is RUNNING; run a is FINISHED",
+            id="ended early",
+        ),
+    ],
+)
+def test_what_differs_is_one_line_a_trial(rows: list[Row], booked: list[Booked], line: str) -> None:
+    assert differences(rows, booked, ("val/f1",)) == [line]
+
+
+@pytest.mark.parametrize("held", [{"best/val/f1": 0.5, "val/f1": 0.25}, {"val/f1": 0.5}])
+def test_the_value_of_the_kept_weights_may_be_the_best_or_the_last(held: dict[str, float]) -> None:
+    rows = [Row(number=0, state="complete", values=(0.5,))]
+    booked = [Booked(trial=0, run_id="a", status="FINISHED", metrics=held)]
+    assert differences(rows, booked, ("val/f1",)) == []
+
+
+def test_trials_that_wait_or_have_just_begun_need_no_run() -> None:
+    rows = [Row(number=0, state="running"), Row(number=1, state="waiting")]
+    assert differences(rows, []) == []
+
+
+def test_check_names_the_nearest_study(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["action=check", "study=lrr"]) == 2
+    said = capsys.readouterr().err
+    assert "study='lrr' is unknown in the study database" in said
+    assert "there are lr. Did you mean 'lr'?" in said
+
+
+def test_check_without_a_study_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["action=check"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: action=check needs the name of a study: study=NAME\n"
+
+
+def test_a_study_database_that_is_gone_is_exit_code_3_and_is_not_created(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["action=check", f"study={NAME}"]) == 3
+    assert f"the study database {str(own_folder / 'optuna.db')!r} is not there" in (
+        capsys.readouterr().err
+    )
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_study_database_of_text_is_exit_code_2(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_folder / "optuna.db").write_text("text\n" * 999)
+    assert main(["action=check", f"study={NAME}"]) == 2
+    assert f"{str(own_folder / 'optuna.db')!r} is no database" in capsys.readouterr().err
