@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 
-from pipeline.metrics import class_scores, compute, confusion, direction, for_task
+from pipeline.metrics import class_scores, confusion, direction, for_task
 
 
 def random_multiclass(
@@ -27,7 +27,7 @@ def test_several_classes_are_averaged_as_scikit_learn_averages_them(
 ) -> None:
     probabilities, targets = random_multiclass(seed, 40, 5, absent=absent)
     predicted = probabilities.argmax(dim=1)
-    values = compute(for_task("multiclass", classes=5, threshold=0.5), probabilities, targets)
+    values = for_task("multiclass", classes=5, threshold=0.5)(probabilities, targets)
     kwargs = {"average": "macro", "zero_division": 0}
     for name, oracle in (
         ("precision", sklearn_metrics.precision_score),
@@ -41,14 +41,23 @@ def test_several_classes_are_averaged_as_scikit_learn_averages_them(
 
 def test_auroc_of_several_classes_is_the_mean_of_one_against_the_rest() -> None:
     probabilities, targets = random_multiclass(0, 200, 4)
-    values = compute(for_task("multiclass", classes=4, threshold=0.5), probabilities, targets)
+    values = for_task("multiclass", classes=4, threshold=0.5)(probabilities, targets)
     oracle = sklearn_metrics.roc_auc_score(targets, probabilities, multi_class="ovr")
     assert float(values["auroc"]) == pytest.approx(oracle, abs=1e-5)
 
 
+@pytest.mark.parametrize("levels", [2, 7])
+def test_auroc_of_tied_probabilities_counts_half_of_each_tie(levels: int) -> None:
+    probabilities, targets = random_multiclass(3, 300, 4)
+    tied = (probabilities * levels).round() / levels
+    values = for_task("multiclass", classes=4, threshold=0.5)(tied, targets)
+    oracle = [sklearn_metrics.roc_auc_score(targets == index, tied[:, index]) for index in range(4)]
+    assert float(values["auroc"]) == pytest.approx(np.mean(oracle), rel=1e-6)
+
+
 def test_auroc_leaves_out_a_class_without_rows() -> None:
     probabilities, targets = random_multiclass(0, 200, 4, absent=3)
-    values = compute(for_task("multiclass", classes=4, threshold=0.5), probabilities, targets)
+    values = for_task("multiclass", classes=4, threshold=0.5)(probabilities, targets)
     oracle = [
         sklearn_metrics.roc_auc_score(targets == index, probabilities[:, index])
         for index in range(3)
@@ -57,8 +66,8 @@ def test_auroc_leaves_out_a_class_without_rows() -> None:
 
 
 def test_auroc_of_one_class_alone_is_undefined() -> None:
-    values = compute(
-        for_task("binary", classes=2, threshold=0.5), torch.tensor([0.2, 0.8]), torch.ones(2).long()
+    values = for_task("binary", classes=2, threshold=0.5)(
+        torch.tensor([0.2, 0.8]), torch.ones(2).long()
     )
     assert np.isnan(float(values["auroc"]))
 
@@ -68,7 +77,7 @@ def test_two_classes_are_scored_for_the_positive_one_at_the_threshold(threshold:
     generator = torch.Generator().manual_seed(1)
     probabilities = torch.rand(300, generator=generator)
     targets = (torch.rand(300, generator=generator) < probabilities).long()
-    values = compute(for_task("binary", classes=2, threshold=threshold), probabilities, targets)
+    values = for_task("binary", classes=2, threshold=threshold)(probabilities, targets)
     predicted = (probabilities > threshold).long()
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(targets, predicted),
@@ -85,8 +94,7 @@ def test_regression_scores_equal_scikit_learns_for_one_and_several_outputs(outpu
     generator = np.random.default_rng(0)
     targets = generator.normal(size=(50, outputs)) * 7 + 100
     predicted = targets + generator.normal(size=targets.shape)
-    values = compute(
-        for_task("regression", classes=0, threshold=0.5),
+    values = for_task("regression", classes=0, threshold=0.5)(
         torch.from_numpy(predicted),
         torch.from_numpy(targets),
     )
@@ -98,17 +106,9 @@ def test_regression_scores_equal_scikit_learns_for_one_and_several_outputs(outpu
     assert float(values["r2"]) == pytest.approx(r2, abs=1e-5)
 
 
-def test_a_second_part_is_scored_without_a_trace_of_the_first() -> None:
-    collection = for_task("multiclass", classes=3, threshold=0.5)
-    compute(collection, *random_multiclass(0, 50, 3))
-    second = random_multiclass(1, 50, 3)
-    fresh = compute(for_task("multiclass", classes=3, threshold=0.5), *second)
-    assert compute(collection, *second) == fresh
-
-
 def test_a_regression_of_one_row_has_an_error_but_no_r2() -> None:
-    values = compute(
-        for_task("regression", classes=0, threshold=0.5), torch.tensor([[3.0]]), torch.ones(1, 1)
+    values = for_task("regression", classes=0, threshold=0.5)(
+        torch.tensor([[3.0]]), torch.ones(1, 1)
     )
     assert float(values["rmse"]) == 2.0
     assert float(values["r2"]) == 0.0

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MetricCollection
 
+from pipeline.metrics import Scores
 from pipeline.modules.task import Optimization, Task
 
 
@@ -25,7 +25,7 @@ class Classifier(Task):
         self,
         network: nn.Module,
         *,
-        scores: MetricCollection,
+        scores: Scores,
         optimization: Optimization,
         class_weights: Tensor | None = None,
         label_smoothing: float = 0.0,

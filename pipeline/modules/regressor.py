@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torchmetrics import MetricCollection
 
+from pipeline.metrics import Scores
 from pipeline.modules.task import Optimization, Task
 
 
@@ -25,7 +25,7 @@ class Regressor(Task):
         self,
         network: nn.Module,
         *,
-        scores: MetricCollection,
+        scores: Scores,
         optimization: Optimization,
         to_units: Callable[[Tensor, Tensor | None], Tensor],
         offsets: Mapping[str, Tensor | None],

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MetricCollection
 
-from pipeline import metrics
 from pipeline.errors import DivergedError
+from pipeline.metrics import Scores
 from pipeline.modules.epoch import EpochMean, EpochOutputs, at_least_single
 from pipeline.modules.gradients import Clipper
 from pipeline.modules.short_steps import ShortSteps
@@ -50,14 +49,10 @@ class Task(ShortSteps):
     `test_outputs` holds the final outputs and targets of all test rows, in order.
     """
 
-    def __init__(
-        self, network: nn.Module, *, scores: MetricCollection, optimization: Optimization
-    ) -> None:
+    def __init__(self, network: nn.Module, *, scores: Scores, optimization: Optimization) -> None:
         super().__init__()
         self.network = network
-        # Kept out of the module tree: metrics hold no state between epochs, and Lightning walks
-        # the tree at each switch between training and evaluation.
-        self._scores = [scores]
+        self._scores = scores
         self._optimization = optimization
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
@@ -164,7 +159,7 @@ class Task(ShortSteps):
         outputs, targets = self.to_scores(outputs, targets, stage)
         if stage == "test":
             self.test_outputs = outputs.cpu(), targets.cpu()
-        scores = metrics.compute(self._scores[0].to(self.device), outputs, targets)
+        scores = self._scores(outputs, targets)
         return {f"{stage}/loss": loss, **{f"{stage}/{key}": scores[key] for key in scores}}
 
     def _require_finite(self, key: str, value: Tensor) -> None:

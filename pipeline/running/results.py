@@ -89,10 +89,10 @@ def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
 
 def baseline_metrics(test: TestPart, schema: Schema, *, threshold: float) -> dict[str, float]:
     """Score the baselines as the network is scored: `naive/f1`, `linear/rmse`."""
-    collection = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
+    score = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
     values: dict[str, float] = {}
     for kind, baseline in zip(("naive", "linear"), test.baselines, strict=False):
-        scores = metrics.compute(collection, baseline.outputs, test.targets)
+        scores = score(baseline.outputs, test.targets)
         values |= {f"{kind}/{key}": float(value) for key, value in scores.items()}
     return values
 
