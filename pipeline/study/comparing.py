@@ -45,14 +45,14 @@ class Comparing:
     def report(self, number: int, *, step: int, value: float) -> bool:
         """Note what a trial came to at a rung, and tell whether it is to be ended.
 
-        A trial that this process has not taken is left to whoever has.
+        A trial that this process has not taken, or has given up, is ended if it has ended.
 
         Raises:
             UpdateFinishedTrialError: Somebody has given the trial up.
         """
         trial = self._own.get(number)
         if trial is None:
-            return False
+            return self._has_ended(number)
         self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
         trial.intermediate_values[step] = value
         noted = dict(trial.system_attrs)
@@ -61,6 +61,11 @@ class Comparing:
             if noted.get(key) != note:
                 self._storage.set_trial_system_attr(trial._trial_id, key, note)
         return bool(decision)  # numpy has a bool of its own
+
+    def _has_ended(self, number: int) -> bool:
+        study_id = self._study._study_id
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return self._storage.get_trial(trial_id).state.is_finished()
 
     def _beside(self, trial: FrozenTrial) -> Study:
         """Return the study as the pruner is to see it; what it notes stays in memory at first."""

@@ -102,12 +102,13 @@ class Ledger:
             parts = Parts.of(study, space, options, objectives, seed=seed)
             return cls(store, study, parts)
 
-    # ── the life of a trial ─────────────────────────────────────────────────────────────────
+    @property
+    def prunes(self) -> bool:
+        """Whether trials are compared before they end."""
+        return self._parts.comparing is not None
 
     def take(self, holder: Lease) -> Taken | None:
-        """Take the next trial; `None` = there is none to take now.
-
-        Points that wait come first: those to be tried again, and start points.
+        """Take the next trial, points that wait first; `None` = there is none to take now.
 
         Args:
             holder: The process that is going to train it.
@@ -212,8 +213,6 @@ class Ledger:
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
-
-    # ── what is on record ───────────────────────────────────────────────────────────────────
 
     def progress(self) -> Progress:
         """Return how far the study is."""

@@ -1,6 +1,6 @@
 """Trials whose process is gone, or has shown no sign of life for too long."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 
@@ -62,10 +62,12 @@ class Watch:
 
     Args:
         grace: Seconds without a sign of life after which a trial counts as lost.
+        clock: Seconds that nobody can set.
     """
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, clock: Callable[[], float] = monotonic) -> None:
         self._grace = grace
+        self._clock = clock
         self._longest_step = min(2 * TICK_SECONDS, grace / LOOKS)
         self._still: dict[int, Still] = {}
 
@@ -91,7 +93,7 @@ class Watch:
         Of the time since the last look only as much counts as passes between two looks of a
         watcher that runs: if it was stopped itself, others may have beaten all the while.
         """
-        now = monotonic()
+        now = self._clock()
         still = self._still.get(number)
         if still is None or still.counter != counter:
             self._still[number] = Still(counter, 0.0, now)

@@ -1,10 +1,10 @@
 """How hopeless trials are found: compared with others at equal shares of their own epochs."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.targets import build
-from pipeline.study.optuna_targets import class_of, judge_target
+from pipeline.study.optuna_targets import build_quietly, class_of, judge_target
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -31,14 +31,14 @@ def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
     rungs: dict[int, int] = {}
     for epoch in range(1, max_epochs):
         rung = RUNGS * epoch // max_epochs
-        if rung > max(rungs.values(), default=0) and epoch >= warmup * max_epochs:
+        if rung > max(rungs.values(), default=0) and rung / RUNGS >= warmup:
             rungs[epoch] = rung
     return rungs
 
 
 def first_rung(warmup: float) -> int:
-    """Return the first rung that a long trial is compared at."""
-    return min(rung_epochs(100 * RUNGS, warmup).values(), default=RUNGS)
+    """Return the first rung after the warmup."""
+    return max(1, math.ceil(RUNGS * warmup))
 
 
 def compares(pruner: str | Mapping[str, Any], objectives: int) -> bool:
@@ -61,7 +61,7 @@ def build_pruner(
     if not compares(pruner, objectives):
         return pruners.NopPruner()
     if isinstance(pruner, Mapping):
-        built = build(pruner)
+        built = build_quietly(pruner)
         assert isinstance(built, pruners.BasePruner)
         return built
     first = first_rung(warmup)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.targets import build
-from pipeline.study.optuna_targets import class_of, judge_target
+from pipeline.study.optuna_targets import build_quietly, class_of, judge_target
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -82,9 +81,11 @@ class Choosing:
 
         if class_of(target) == "QMCSampler":
             # One sequence for the whole study, of which each trial takes the next point.
-            sampler = build(target, seed=self.seed, independent_sampler=RandomSampler(seed=seed))
+            sampler = build_quietly(
+                target, seed=self.seed, independent_sampler=RandomSampler(seed=seed)
+            )
         else:
-            sampler = build(target, seed=seed)
+            sampler = build_quietly(target, seed=seed)
         assert isinstance(sampler, BaseSampler)
         return sampler
 

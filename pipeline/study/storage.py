@@ -15,7 +15,7 @@ import filelock
 from pipeline.config.values import nearest
 from pipeline.errors import ConfigError
 from pipeline.redaction import redact
-from pipeline.study.storage_faults import file_gone, file_replaced, storage_faults
+from pipeline.study.storage_faults import file_gone, file_replaced, no_database, storage_faults
 from pipeline.tracking.uri import sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ DRIVERS = {
 }
 """Python package that SQLAlchemy uses by itself for a kind of database, and how to get it."""
 KINDS = ("sqlite", *DRIVERS)
+_SMALLEST_PAGE = 512
+"""Bytes; the size of an SQLite file is a multiple of its page size, which is one of this."""
 
 
 def storage_url(given: str | None) -> str:
@@ -127,6 +129,7 @@ class Store:
             raise file_gone(self.path) from error
         if (found.st_dev, found.st_ino) != self.identity:
             raise file_replaced(self.path)
+        _require_pages(self.path, found.st_size)
 
 
 def open_storage(url: str, *, wait: float = WAIT_SECONDS) -> Store:
@@ -157,10 +160,17 @@ def open_storage(url: str, *, wait: float = WAIT_SECONDS) -> Store:
         return store
 
 
+def _require_pages(path: Path, size: int) -> None:
+    """Refuse a file that was written over; SQLite goes on from its log and does not see it."""
+    if size < _SMALLEST_PAGE or size % _SMALLEST_PAGE:
+        raise no_database(sqlite_uri(path))
+
+
 def _is_whole(path: Path, wait: float) -> bool:
     """Tell whether Optuna has done the last step of creating its tables, noting their version."""
     if not path.exists() or path.stat().st_size == 0:
         return False
+    _require_pages(path, path.stat().st_size)
     with closing(_connect(path, wait)) as connection:
         rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         tables = {name for (name,) in rows}

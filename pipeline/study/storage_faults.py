@@ -65,6 +65,13 @@ def file_replaced(path: Path) -> EnvironmentFaultError:
     )
 
 
+def no_database(url: str) -> ConfigError:
+    """Return the error for a file of another kind."""
+    return ConfigError(
+        f"{named(url)} is no database; choose another file with sweep.storage=sqlite:///FILE"
+    )
+
+
 def _text(error: BaseException) -> str:
     """Return the words of an error and of all that caused it."""
     words = "a lock is held" if isinstance(error, filelock.Timeout) else str(error)
@@ -79,9 +86,7 @@ def _judged(url: str, text: str) -> PipelineError:
             "with the same command"
         )
     if "not a database" in text or "malformed" in text:
-        return ConfigError(
-            f"{name} is no database; choose another file with sweep.storage=sqlite:///FILE"
-        )
+        return no_database(url)
     if "no such table" in text or ("relation" in text and "does not exist" in text):
         return EnvironmentFaultError(
             f"{name} has lost its tables; put the right one there and go on with the same command"

@@ -3,7 +3,9 @@
 import secrets
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ from omegaconf import OmegaConf
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.paths import conf_folder
 from pipeline.study.entries import as_parameters, read_entries, read_ranges
-from pipeline.study.ledger import Ledger
+from pipeline.study.ledger import End, Ledger
 from pipeline.study.objectives import Objective
 from pipeline.study.space import Space
+from pipeline.study.storage import open_storage
 from pipeline.tracking.lease import Lease, own_lease
 from pipeline.tracking.uri import sqlite_uri
 
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
+GRID = {"seed": "range(0, 4)", "optimizer.lr": "choice(0.1, 0.01, 0.001)"}
+COMPLETE = End(state="complete", values=(0.5,))
 F1 = (Objective(name="val/f1", direction="max"),)
 BASE = {"format": 1, "seed": 0, "optimizer": {"lr": 0.01}, "trainer": {"max_epochs": 5}}
 
@@ -56,6 +61,21 @@ def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) ->
         seed=seed,
         **{"base": BASE, **own},
     )
+
+
+def database(folder: Path) -> Path:
+    """An empty database in a folder, copied since making one takes half a second."""
+    path = folder / "optuna.db"
+    path.write_bytes(_whole_database())
+    return path
+
+
+@cache
+def _whole_database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optuna.db"
+        open_storage(sqlite_uri(path)).close()
+        return path.read_bytes()
 
 
 def far_lease(counter: int = 0) -> Lease:

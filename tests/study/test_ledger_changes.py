@@ -1,0 +1,146 @@
+"""A study that is gone on with is the one that was begun, or the difference is told."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from ledger_processes import complete_all
+from ledgers import BASE, COMPLETE, LR, database, open_ledger, space_of
+
+from pipeline.errors import ConfigError
+from pipeline.study.objectives import Objective
+from pipeline.tracking.lease import own_lease
+
+REMEDY = (
+    "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
+    "sweep.name=NAME"
+)
+OTHER_NAME = "choose another name for this study: sweep.name=NAME"
+
+
+def refused(path: Path, **given: Any) -> tuple[str, ...]:
+    """Open a study as another one, and return the lines that refuse it."""
+    with pytest.raises(ConfigError) as caught:
+        open_ledger(path, **given)
+    return caught.value.problems
+
+
+def test_every_change_of_space_and_run_is_told_in_a_line_of_its_own(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    open_ledger(path)
+    space = space_of({"optimizer.lr": "tag(log, interval(1e-5, 1e-1))"})
+    base = {**BASE, "seed": 1, "trainer": {"max_epochs": 9}}
+    assert refused(path, space=space, base=base) == (
+        "sweep.space.optimizer.lr was tag(log, interval(0.0001, 0.1)) and is "
+        f"tag(log, interval(1e-05, 0.1)) now; {REMEDY}",
+        f"seed was 0 and is 1 now; {REMEDY}",
+        f"trainer.max_epochs was 5 and is 9 now; {REMEDY}",
+    )
+
+
+def test_a_change_that_is_allowed_is_what_the_study_has_from_then_on(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    complete_all(open_ledger(path, n_trials=2))
+    space = space_of({"optimizer.lr": "tag(log, interval(1, 2))"})
+    base = {**BASE, "seed": 1}
+    ledger = open_ledger(path, space=space, base=base, allow_change=True, n_trials=5)
+    points = complete_all(ledger)
+    assert all(1 <= float(point["optimizer.lr"]) <= 2 for point in points)
+    open_ledger(path, space=space, base=base)
+    assert len(refused(path)) == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"verbose": 2},
+        {"output": "elsewhere"},
+        {"tracking": {"uri": "http://host"}},
+        {"trainer": {"max_epochs": 5, "devices": 2}},
+        {"optimizer": {"lr": 0.5}},
+    ],
+)
+def test_what_changes_no_trial_may_change(changed: dict[str, Any], tmp_path: Path) -> None:
+    path = database(tmp_path)
+    open_ledger(path)
+    open_ledger(path, base={**BASE, **changed}, n_trials=99, workers=3, timeout=1.0)
+
+
+@pytest.mark.parametrize("allow_change", [False, True])
+def test_another_kind_of_parameter_always_needs_another_name(
+    allow_change: bool, tmp_path: Path
+) -> None:
+    path = database(tmp_path)
+    open_ledger(path)
+    space = space_of({"optimizer.lr": "interval(1e-4, 1e-1)"})
+    assert refused(path, space=space, allow_change=allow_change) == (
+        "sweep.space.optimizer.lr was tag(log, interval(0.0001, 0.1)) and is "
+        f"interval(0.0001, 0.1) now; {OTHER_NAME}",
+    )
+
+
+@pytest.mark.parametrize("allow_change", [False, True])
+def test_another_objective_always_needs_another_name(allow_change: bool, tmp_path: Path) -> None:
+    path = database(tmp_path)
+    open_ledger(path)
+    objectives = (Objective(name="val/loss", direction="min"),)
+    assert refused(path, objectives=objectives, allow_change=allow_change) == (
+        "sweep.objective was val/f1 (max) and is val/loss (min) now; what was tried so far can't "
+        f"be judged by it; {OTHER_NAME}",
+    )
+
+
+def test_a_study_under_another_name_is_a_study_of_its_own(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    first = open_ledger(path, name="one", n_trials=1)
+    complete_all(first)
+    other = open_ledger(path, name="two", space=space_of({**LR, "seed": "range(0, 4)"}))
+    assert other.uid != first.uid
+    assert other.trials() == []
+
+
+@pytest.mark.parametrize("attributes", [{}, {"format": 99}])
+def test_a_study_of_another_program_is_not_gone_on_with(
+    attributes: dict[str, int], tmp_path: Path
+) -> None:
+    path = database(tmp_path)
+    study = optuna.create_study(storage=f"sqlite:///{path}", study_name="lr")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    for key, value in attributes.items():
+        study.set_user_attr(key, value)
+    assert refused(path) == (
+        f"the study 'lr' was made by another program, or another version of this one; {OTHER_NAME}",
+    )
+
+
+def test_a_start_point_outside_of_the_space_is_refused_before_anything_is_created(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "optuna.db"
+    lines = refused(path, enqueue=[{"optimizer.lr": 99}, {"optimizer.lrr": 0.1}])
+    assert [line.partition("=")[0].partition(" ")[0] for line in lines] == [
+        "sweep.enqueue[0].optimizer.lr",
+        "sweep.enqueue[1].optimizer.lrr",
+    ]
+    assert not path.exists()
+
+
+def test_a_base_trial_that_lies_outside_of_the_space_is_refused_where_asked_for(
+    tmp_path: Path,
+) -> None:
+    assert refused(tmp_path / "optuna.db", base_trial=True) == (
+        "sweep.base_trial=true: the config as it stands lies outside of the space; widen the "
+        "space, or leave base_trial away",
+    )
+
+
+def test_what_was_refused_has_left_the_study_as_it_was(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path)
+    before = ledger.facts
+    refused(path, base={**BASE, "seed": 1}, enqueue=[{"optimizer.lr": 0.01}])
+    assert ledger.facts == before
+    taken = ledger.take(own_lease())
+    assert taken is not None
+    assert ledger.finish(taken, COMPLETE)

@@ -1,0 +1,186 @@
+"""The database of studies: made once, found again, and every fault told in one line."""
+
+import importlib.util
+import sqlite3
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from ledgers import database, open_ledger
+
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.study.storage import open_storage, storage_url
+from pipeline.tracking.lease import own_lease
+from pipeline.tracking.uri import sqlite_uri
+
+
+def test_a_study_is_kept_in_optuna_db_in_the_current_folder(own_folder: Path) -> None:
+    assert storage_url(None) == f"sqlite:///{own_folder}/optuna.db"
+
+
+def test_a_relative_file_is_that_of_the_folder_where_the_command_began(own_folder: Path) -> None:
+    assert storage_url("sqlite:///sub/my.db") == f"sqlite:///{own_folder}/sub/my.db"
+
+
+@pytest.mark.parametrize("name", ["a b", "数据", "🙂", "a#b", "50%25", "why?", "{x}", "a=b,[c]"])
+def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name / f"{name}.db"
+    path.parent.mkdir()
+    store = open_storage(sqlite_uri(path))
+    store.close()
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    assert sqlite3.connect(path).execute("SELECT count(*) FROM studies").fetchone() == (0,)
+
+
+def test_a_new_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    store = open_storage(sqlite_uri(path))
+    found = [path, *tmp_path.glob("optuna.db-*")]
+    store.close()
+    assert {stat.S_IMODE(one.stat().st_mode) for one in found if one.exists()} == {0o600}
+
+
+def test_every_connection_writes_ahead_and_waits_for_a_lock(tmp_path: Path) -> None:
+    store = open_storage(sqlite_uri(database(tmp_path)))
+    with store.engine.connect() as connection:
+        asked = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout")
+        ]
+    assert asked == ["wal", 1, 60_000]
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("optuna.db", "'optuna.db' is no address of a database; expected sqlite:///FILE"),
+        ("redis://host", "'redis://host' is no address of a database"),
+        ("postgres://host/name", "is no address of a database; .* Did you mean 'postgresql'?"),
+        ("sqlite://", "'sqlite://' names no file; expected sqlite:///FILE"),
+        ("sqlite:///:memory:", "names no file"),
+        (
+            "postgresql+nosuch://me:secret@host/name",
+            r"postgresql\+nosuch://me:\*\*\*@host/name' needs the package 'nosuch', which is not "
+            "installed; install it with: pip install nosuch",
+        ),
+    ],
+)
+def test_an_address_that_optuna_cannot_use_is_refused(url: str, line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        storage_url(url)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("psycopg2") is not None, reason="it is installed")
+def test_postgresql_without_its_driver_names_the_extra_to_install() -> None:
+    with pytest.raises(ConfigError, match=r"with: pip install pipeline\[postgres\]"):
+        storage_url("postgresql://host/name")
+
+
+@pytest.mark.parametrize("text", ["only a text", "x" * 4096])
+def test_a_file_that_is_no_database_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"the study database '{path}' is no database; choose"):
+        open_storage(sqlite_uri(path))
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE experiments (name TEXT)")
+    with pytest.raises(ConfigError, match=f"'{path}' is the database of another program; expected"):
+        open_storage(sqlite_uri(path))
+    tables = sqlite3.connect(path).execute("SELECT name FROM sqlite_master").fetchall()
+    assert tables == [("experiments",)]
+
+
+def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "optuna.db"
+    with pytest.raises(EnvironmentFaultError, match=f"the folder of .* '{path}' is not there; cre"):
+        open_storage(sqlite_uri(path))
+    assert not path.parent.exists()
+
+
+def test_a_database_of_another_optuna_names_the_command_that_mends_it(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v1.3.0.a'")
+    connection.close()
+    with pytest.raises(
+        EnvironmentFaultError,
+        match=f"was made by another version .* optuna storage upgrade --storage 'sqlite:///{path}'",
+    ):
+        open_storage(sqlite_uri(path))
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path)
+    other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+
+    def release() -> None:
+        time.sleep(0.7)
+        other.execute("ROLLBACK")
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    taken = ledger.take(own_lease())
+    thread.join()
+    assert taken is not None
+
+
+def test_a_database_that_stays_locked_is_named(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path, wait=0.2)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    line = f"the study database '{path}' is locked by another program, and waiting did not help"
+    with pytest.raises(EnvironmentFaultError, match=line):
+        ledger.take(own_lease())
+    other.execute("ROLLBACK")
+    assert ledger.take(own_lease()) is not None
+
+
+def test_a_study_whose_lock_somebody_holds_names_its_database(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    holder, other = open_ledger(path), open_ledger(path, wait=0.2)
+    with (
+        holder._lock,
+        pytest.raises(EnvironmentFaultError, match=f"'{path}' is locked by another program"),
+    ):
+        other.take(own_lease())
+
+
+@pytest.mark.parametrize("content", [b"only a text", b""])
+def test_a_file_that_is_written_over_in_the_middle_is_noticed(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path)
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.write(content)
+    with pytest.raises(ConfigError, match=f"the study database '{path}' is no database"):
+        ledger.take(own_lease())
+
+
+def test_a_file_that_is_removed_in_the_middle_begins_no_new_study(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path)
+    path.unlink()
+    with pytest.raises(EnvironmentFaultError, match=f"'{path}' was removed while the study ran"):
+        ledger.take(own_lease())
+    assert not path.exists()
+
+
+def test_a_file_that_is_replaced_in_the_middle_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path)
+    path.rename(tmp_path / "moved.db")
+    database(tmp_path)
+    with pytest.raises(EnvironmentFaultError, match=f"'{path}' was replaced by another file while"):
+        ledger.take(own_lease())
