@@ -1,15 +1,16 @@
 """A run's config said again: as words for `pipeline.train`, or as an experiment of its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.config.compose import composer
 from pipeline.config.overrides import quoted
 from pipeline.config.record import differences, plain
+from pipeline.config.references import references
 from pipeline.config.targets import TARGET
 from pipeline.study.texts import text_of
 
@@ -46,17 +47,29 @@ class RunWords:
         target = plain(config)
         kept = [word for word in given if _root(word) not in _LEFT_OUT]
         kept, groups = self._choices(target, kept)
-        values = list(_value_words(self._composed([*kept, *groups]), target))
-        replaced = {_key(word) for word in values}
-        words = [word for word in kept if _key(word) not in replaced] + groups + values
-        _require_equal(self._composed(words), target)
         folder = [] if self._config_dir is None else [f"--config-dir={self._config_dir}"]
-        return [*folder, *words]
+
+        def say(following: Collection[str]) -> tuple[list[str], dict[str, Any]]:
+            have = self._composed([*kept, *groups])
+            values = list(_value_words(have, target, following))
+            replaced = {_key(word) for word in values}
+            words = [*(word for word in kept if _key(word) not in replaced), *groups, *values]
+            return [*folder, *words], self._composed(words)
+
+        return _shortest(say, self._following([*kept, *groups]), target)
+
+    def _tree(self, words: Sequence[str]) -> DictConfig:
+        tree = self._source.tree(words)
+        with open_dict(tree):
+            del tree["hydra"]
+        return tree
 
     def _composed(self, words: Sequence[str]) -> dict[str, Any]:
-        values = plain(self._source.tree(words))
-        del values["hydra"]
-        return values
+        return plain(self._tree(words))
+
+    def _following(self, words: Sequence[str]) -> list[str]:
+        """Return the keys whose value is that of another key."""
+        return list(references(self._tree(words)))
 
     def _choices(self, target: Mapping[str, Any], kept: list[str]) -> tuple[list[str], list[str]]:
         """Return the words to keep and a word for each group that needs another choice."""
@@ -97,12 +110,15 @@ class RunWords:
             if not _is_within(_section(have, group), _section(target, group)):
                 choices[group] = None  # nothing that ships has these keys: all of them are said
                 have[group] = {}
-        content = {"name": name, **_nested(_changes(have, target))}
         lines = ["# @package _global_", "# The best trial of a study, as a run.", "defaults:"]
         lines += [f"  - override /{group}: {text_of(choices[group])}" for group in GROUPS]
-        text = "\n".join(lines) + "\n\n" + OmegaConf.to_yaml(OmegaConf.create(content))
-        _require_equal(self._read_again(text), target)
-        return text
+
+        def say(following: Collection[str]) -> tuple[str, dict[str, Any]]:
+            content = {"name": name, **_nested(_changes(have, target, following))}
+            text = "\n".join(lines) + "\n\n" + OmegaConf.to_yaml(OmegaConf.create(content))
+            return text, self._read_again(text)
+
+        return _shortest(say, self._following(words), target)
 
     def _read_again(self, text: str) -> dict[str, Any]:
         with TemporaryDirectory() as folder:
@@ -136,15 +152,19 @@ def _target(config: Mapping[str, Any], group: str) -> object:
 
 
 def _changes(
-    have: Mapping[str, Any], want: Mapping[str, Any], path: tuple[str, ...] = ()
+    have: Mapping[str, Any],
+    want: Mapping[str, Any],
+    following: Collection[str],
+    path: tuple[str, ...] = (),
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield the path and value of each key that is missing or has another value."""
     for name, value in want.items():
         key = (*path, name)
-        if key[0] in APART or (name in have and _same(have[name], value)):
+        is_right = name in have and _same(have[name], value)
+        if key[0] in APART or is_right or ".".join(key) in following:
             continue
         if isinstance(value, Mapping) and isinstance(have.get(name), Mapping):
-            yield from _changes(have[name], value, key)
+            yield from _changes(have[name], value, following, key)
         else:
             yield key, value
 
@@ -166,10 +186,12 @@ def _gone(
             yield from _gone(value, want[name], key)
 
 
-def _value_words(have: Mapping[str, Any], want: Mapping[str, Any]) -> Iterator[str]:
+def _value_words(
+    have: Mapping[str, Any], want: Mapping[str, Any], following: Collection[str]
+) -> Iterator[str]:
     for path in _gone(have, want):
         yield f"~{'.'.join(path)}"
-    for path, value in _changes(have, want):
+    for path, value in _changes(have, want, following):
         plus = "" if _there(have, path) else "++"
         yield f"{plus}{'.'.join(path)}={text_of(value)}"
 
@@ -193,7 +215,25 @@ def _nested(changes: Iterator[tuple[tuple[str, ...], Any]]) -> dict[str, Any]:
     return tree
 
 
-def _require_equal(have: Mapping[str, Any], want: Mapping[str, Any]) -> None:
-    left = [one for one in differences(have, want) if one.key.partition(".")[0] not in APART]
-    if left:
-        raise RuntimeError(f"the run can't be said again: {'; '.join(map(str, left))}")
+Said = TypeVar("Said")
+
+
+def _shortest(
+    say: Callable[[Collection[str]], tuple[Said, Mapping[str, Any]]],
+    following: Sequence[str],
+    target: Mapping[str, Any],
+) -> Said:
+    """Say a config, first without the keys that follow others, and see that it is right.
+
+    Args:
+        say: Says it without some keys, and returns what then is composed.
+        following: The keys that follow others.
+        target: The config.
+    """
+    left = []
+    for without in (following, ()):
+        said, have = say(without)
+        left = [one for one in differences(have, target) if one.key.partition(".")[0] not in APART]
+        if not left:
+            return said
+    raise RuntimeError(f"the run can't be said again: {'; '.join(map(str, left))}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.values import nearest
+from pipeline.config.values import unknown_key
 from pipeline.errors import ConfigError
 from pipeline.study.conditions import holds
 from pipeline.study.parameters import Parameter, place_of
@@ -53,8 +53,12 @@ class Space:
         return holds(parameter.when, chosen, swept=self.keys, base=self._base)
 
     def is_idle(self, parameter: Parameter) -> bool:
-        """Say whether a range never holds: its condition is on what is fixed to another value."""
-        return not self._depends(parameter) and not self._holds(parameter, {})
+        """Say whether a range never holds: what it depends on has no such value in this study."""
+        when = parameter.when
+        if when is None or not self._depends(parameter):
+            return not self._holds(parameter, {})
+        value = value_of(when.text)
+        return not any(one.holds(value) for one in self.parameters if one.key == when.key)
 
     def params(
         self, point: Mapping[str, object], *, place: str = "sweep.enqueue"
@@ -91,7 +95,8 @@ class Space:
         return params
 
     def _unknown(self, key_there: str, key: str) -> str:
-        return f"{key_there} is not varied by this study.{nearest(str(key), self.keys)}"
+        hint = unknown_key(str(key), self.keys).partition(" is unknown.")[2]
+        return f"{key_there} is not varied by this study.{hint}"
 
     def _idle(self, key_there: str, key: str) -> str:
         conditions = [str(one.when) for one in self.parameters if one.key == key]
@@ -133,8 +138,9 @@ class Space:
         size = parameter.count()
         inner: dict[str, list[int | None]] = {}
         for other in self.parameters:
-            if other.when is not None and other.when.key == parameter.key:
-                inner.setdefault(other.when.text, []).append(self._size_from(other))
+            when = other.when
+            if when and when.key == parameter.key and parameter.holds(value_of(when.text)):
+                inner.setdefault(when.text, []).append(self._size_from(other))
         for sizes in inner.values():
             if size is None or None in sizes:
                 return None

@@ -27,10 +27,11 @@ def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
         source: Composes the study.
         lines: The overrides of its command line.
     """
+    around = Surroundings(source, lines)
     try:
-        tree = source.tree(lines)
-        if isinstance(tree.get("sweep"), DictConfig):
-            read_space(plain_sweep(tree), source, lines)
+        tree = around.tree()
+        if isinstance(tree.get("sweep"), DictConfig) and tree.sweep.get("preflight") is not True:
+            _read(plain_sweep(tree), around)
     except ConfigError as error:
         return error.problems
     return []
@@ -54,7 +55,10 @@ def read_space(sweep: Mapping[str, Any], source: Composer, lines: Sequence[str])
     Raises:
         ConfigError: All that is wrong with it, one line each.
     """
-    around = Surroundings(source, lines)
+    return _read(sweep, Surroundings(source, lines))
+
+
+def _read(sweep: Mapping[str, Any], around: Surroundings) -> Space:
     entries, problems = read_entries(
         sweep.get("space"), sweep.get("when"), preferred=around.on_the_line()
     )
@@ -104,7 +108,8 @@ def _space(around: Surroundings, ranges: Sequence[tuple[Entry, Range]]) -> Space
 def _grid_problems(sweep: Mapping[str, Any], space: Space) -> Iterator[str]:
     if sweep.get("sampler") != "grid":
         return
-    continuous = [one for one in space.parameters if one.count() is None]
+    held = [one for one in space.parameters if not space.is_idle(one)]
+    continuous = [one for one in held if one.count() is None]
     for one in continuous:
         yield (
             f"{one.place}={one}: a grid needs values that can be counted; expected "
@@ -112,7 +117,7 @@ def _grid_problems(sweep: Mapping[str, Any], space: Space) -> Iterator[str]:
         )
     size, most = space.size(), sweep.get("max_grid")
     if size is not None and isinstance(most, int) and size > most:
-        largest = max(space.parameters, key=lambda one: one.count() or 0)
+        largest = max(held, key=lambda one: one.count() or 0)
         yield (
             f"sweep.space has {size:,} points, more than sweep.max_grid={most}; raise it, or "
             f"shorten a range, such as {largest.place}={largest} with {largest.count():,} values."

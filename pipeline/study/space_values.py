@@ -71,10 +71,10 @@ def _chain(when: Condition | None, space: Space) -> dict[str, str]:
 
 
 def _condition_problems(space: Space, base: list[str], trees: Trees) -> Iterator[str]:
-    """Yield what is wrong with the values that conditions name of keys which nothing varies."""
+    """Yield what is wrong with the values of keys that conditions name."""
     conditions = {one.when for one in space.parameters if one.when is not None}
     for when in sorted(conditions, key=str):
-        if when.key not in space.keys and when.key not in trees.choices:
+        if when.key not in trees.choices:
             for line in _wrong(trees, {when.key: when.text}):
                 if line.startswith(f"{when.key}=") and line not in base:
                     yield f"sweep.when.{when}: {line}"

@@ -13,6 +13,7 @@ from pipeline.config.names import dotted_keys, exists
 from pipeline.config.record import FREE
 from pipeline.config.values import nearest, unknown_key
 from pipeline.errors import ConfigError
+from pipeline.study.conditions import Condition
 from pipeline.study.entries import Entry, read_entries
 from pipeline.study.ranges import OFF, Range
 from pipeline.study.texts import text_of, value_of
@@ -34,6 +35,7 @@ class Surroundings:
         self._source = source
         self._lines = list(lines)
         self._trees: dict[tuple[str, ...], DictConfig] = {}
+        self._choices: dict[str, list[str]] = {}
         parser = OverridesParser.create()
         overrides: list[Override] = parser.parse_overrides(self._lines)
         self._given = {override.key_or_group: override for override in overrides}
@@ -125,7 +127,9 @@ class Surroundings:
         return unknown_key(key, [*known, *self.groups])
 
     def _choice_problems(self, group: str, written: str, texts: Sequence[str]) -> Iterator[str]:
-        choices = self._source.choices(group)
+        if group not in self._choices:
+            self._choices[group] = self._source.choices(group)
+        choices = self._choices[group]
         if not texts:
             yield f"{written}: {group} is a group; expected choice({', '.join(choices)})."
         for text in texts:
@@ -154,11 +158,15 @@ class Surroundings:
         """Return the choices of groups in which a key has to exist."""
         group = entry.key.partition(".")[0]
         if entry.when is not None and entry.when.key in self.groups:
-            held = entry.when.key in swept or self.text_of_base(entry.when.key) == entry.when.text
-            return [(str(entry.when),)] if held else []
+            return [(str(entry.when),)] if self._may_hold(entry.when, swept) else []
         if group in swept:
             return [(f"{group}={text}",) for text in swept[group].choices if text != OFF]
         return [()]
+
+    def _may_hold(self, when: Condition, swept: Mapping[str, Range]) -> bool:
+        if when.key in swept:
+            return when.text in swept[when.key].choices
+        return self.text_of_base(when.key) == when.text
 
     def condition_problems(self, entry: Entry, ranges: Mapping[str, Range]) -> Iterator[str]:
         """Yield what is wrong with the condition of an entry.
@@ -175,8 +183,6 @@ class Surroundings:
         elif not exists(self.tree(), key) and key not in ranges:
             yield f"{place}: {self._unknown(self.tree(), key)}"
             return
-        if key in ranges and not ranges[key].holds(value_of(text)):
-            yield f"{place} never holds: {key} is varied by {ranges[key]}."
         group = key.partition(".")[0]
         if key not in ranges and group != key and group in ranges:
             yield f"{place}: {group} is varied, so {key} is not known; vary {key} too."

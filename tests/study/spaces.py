@@ -1,0 +1,40 @@
+"""A study's space as a command line gives it, read as the command reads it."""
+
+from collections.abc import Sequence
+
+from pipeline.config.names import checked_lines
+from pipeline.config.sweep_options import SweepConfig
+from pipeline.errors import ConfigError
+from pipeline.study.arguments import with_space
+from pipeline.study.space import Space
+from pipeline.study.space_reading import names_of_study, plain_sweep, read_space
+from pipeline.study.trees import Trees
+
+
+def checked(*words: str) -> list[str]:
+    """Return a sweep's overrides as Hydra is given them."""
+    return checked_lines(
+        with_space(words), config_name="sweep", options=SweepConfig, more=names_of_study
+    )
+
+
+def study(*words: str) -> tuple[Space, Trees]:
+    """Return the space of a command line, and the trees of its trials."""
+    lines = checked(*words)
+    trees = Trees(lines, None)
+    return read_space(plain_sweep(trees.source.tree(lines)), trees.source, lines), trees
+
+
+def problems(*words: str) -> Sequence[str]:
+    """Return the lines of a command line that is refused."""
+    try:
+        checked(*words)
+    except ConfigError as error:
+        return error.problems
+    raise AssertionError("nothing was refused")
+
+
+def problem(*words: str) -> str:
+    """Return the only line of a command line that is refused."""
+    (line,) = problems(*words)
+    return line

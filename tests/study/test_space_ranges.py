@@ -1,0 +1,203 @@
+"""The grammar of ranges: what each form holds, and what is said of one that is wrong."""
+
+import itertools
+from math import inf, nan
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from pipeline.errors import ConfigError
+from pipeline.study.grammar import FORMS, read_range
+from pipeline.study.texts import text_of, value_of
+
+RIGHT = [
+    "interval(1e-4, 1e-1)",
+    "tag(log, interval(1e-4, 1e-1))",
+    "tag(off, log, interval(0.1, 10))",
+    "int(interval(5, 40))",
+    "tag(log, int(interval(5, 40)))",
+    "range(0, 5)",
+    "range(1, 10, 3)",
+    "range(0.1, 0.7, 0.2)",
+    "tag(off, range(0, 3))",
+    "choice(relu, gelu)",
+    "choice([64], [128, 64])",
+    "choice('1', 1, true)",
+    "tag(off, choice(1, 2))",
+    "null,1",
+]
+
+
+@pytest.mark.parametrize("text", RIGHT)
+def test_a_range_that_is_written_down_is_read_as_the_same_range(text: str) -> None:
+    found = read_range(text)
+
+    assert read_range(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["range(5)", "range(0, 5)", "range(1, 10, 3)", "range(0.0, 1.0, 0.25)", "choice(a, b)", "1,2"],
+)
+def test_the_values_of_a_range_are_those_that_hydra_sweeps_over(text: str) -> None:
+    override = OverridesParser.create().parse_override(f"key={text}")
+
+    assert list(read_range(text).texts()) == list(override.sweep_string_iterator())
+
+
+def test_a_step_in_decimals_leaves_no_rest_of_the_binary_fraction() -> None:
+    found = read_range("range(0.1, 0.7, 0.1)")
+
+    assert list(found.texts()) == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]
+    assert found.text(0.1 + 0.2) == "0.3"  # binary: 0.30000000000000004
+    assert found.holds(0.3)
+
+
+def test_whole_numbers_have_both_of_their_ends() -> None:
+    found = read_range("int(interval(5, 8))")
+
+    assert list(found.texts()) == ["5", "6", "7", "8"]
+    assert found.count() == 4
+
+
+def test_off_is_a_value_beside_the_others() -> None:
+    assert list(read_range("tag(off, range(0, 2))").texts()) == ["null", "0", "1"]
+    assert list(read_range("tag(off, choice(a, b))").texts()) == ["null", "a", "b"]
+    assert read_range("tag(off, interval(0.1, 10))").holds(None)
+    assert not read_range("interval(0.1, 10)").holds(None)
+
+
+def test_a_continuous_range_has_no_count_and_no_list_of_values() -> None:
+    found = read_range("interval(0, 1)")
+
+    assert found.count() is None
+    with pytest.raises(ValueError, match="a continuous range can't be counted"):
+        list(found.texts())
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("interval(0, 1)", [0, 0.5, 1.0], [-0.1, 1.1, "0.5", True, nan, inf, None]),
+        ("int(interval(5, 40))", [5, 40], [4, 41, 5.0, "5", True]),
+        ("range(0, 10, 5)", [0, 5], [10, 1, 2.5]),
+        ("choice([64], [128, 64])", [[64], [128, 64]], [[128], 64, "[64]"]),
+        ("choice('1', 2)", ["1", 2], [1, "2"]),
+    ],
+)
+def test_a_range_holds_its_values_by_value_and_type(
+    text: str, inside: list[object], outside: list[object]
+) -> None:
+    found = read_range(text)
+
+    assert [found.holds(value) for value in inside] == [True] * len(inside)
+    assert [found.holds(value) for value in outside] == [False] * len(outside)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("interval(1, 0.1)", ["low 1 > high 0.1; expected low < high"]),
+        ("interval(1, 1)", ["low 1 = high 1; expected low < high"]),
+        ("range(5, 1)", ["start 5 > stop 1; expected start < stop"]),
+        (
+            "tag(log, interval(0, 1))",
+            ["log needs low > 0, and low is 0; raise it, or leave log away"],
+        ),
+        (
+            "tag(log, range(1, 9, 2))",
+            ["log and a step can't be joined; write interval(low, high), or leave log away"],
+        ),
+        ("tag(log, choice(1, 2))", ["log has no meaning for choices; leave it away"]),
+        ("interval(nan, 1)", ["low is nan; expected a finite number"]),
+        ("interval(0, inf)", ["high is inf; expected a finite number"]),
+        (
+            "interval(-inf, nan)",
+            ["low is -inf; expected a finite number", "high is nan; expected a finite number"],
+        ),
+        ("int(interval(0, inf))", ["high is inf; expected a finite number"]),
+        ("range(0, inf)", ["stop is inf; expected a finite number"]),
+        (
+            "interval('1e-4', 1)",
+            ["a bound is a text; expected a number without quotes, such as 1e-4"],
+        ),
+        ("int(interval(1.5, 3.7))", ["1.5 is no whole number, which int needs"]),
+        ("int(choice(1, 2.5))", ["2.5 is no whole number, which int needs"]),
+        ("range(0, 5, 0)", ["step is 0; expected a step > 0"]),
+        ("range(5, 0, -1)", ["step is -1; expected a step > 0"]),
+        (
+            "range(0, 10, 3)",
+            ["step 3 does not divide the range from 0 to 10; let it stop before 9 or 12"],
+        ),
+        (
+            "range(0, 1, 0.3)",
+            ["step 0.3 does not divide the range from 0 to 1; let it stop before 0.9 or 1.2"],
+        ),
+        ("range(0, 1)", ["it has one value, 0; expected two or more"]),
+        ("choice()", ["choice() is empty; expected two values or more"]),
+        ("choice(64)", ["it has one value, 64; expected two or more"]),
+        ("choice(a, b, a)", ["a stands in it twice; name each choice once"]),
+        ("choice({a: 1}, 2)", ["a choice is a mapping; vary the keys within it one by one"]),
+        (
+            "choice(null, 1)",
+            [
+                "null can't stand in choice(…); write null,a,b, or tag(off, …) around the choice",
+            ],
+        ),
+        (
+            "tag(lgo, interval(1, 2))",
+            ["the tag lgo is unknown; expected log or off. Did you mean 'log'?"],
+        ),
+        ("shuffle(range(1, 5))", ["shuffle has no meaning in a study; leave it away"]),
+        ("3", [f"3 is one value; expected {FORMS}"]),
+        ("", [f"nothing is one value; expected {FORMS}"]),
+        (
+            "interval(1)",
+            [f"it can't be read (missing a required argument: 'end'); expected {FORMS}"],
+        ),
+    ],
+)
+def test_a_wrong_range_says_what_is_wrong_and_what_is_expected(text: str, says: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_range(text)
+
+    assert refused.value.problems == tuple(says)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(3, "3"), (None, "null"), ([1, 2], "[1,2]")])
+def test_a_value_in_place_of_a_range_is_refused(value: object, shown: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_range(value)
+
+    assert refused.value.problems == (f"{shown} is one value; expected {FORMS}",)
+
+
+def test_a_cast_around_a_tag_keeps_the_tag() -> None:
+    assert read_range("int(tag(off, choice(1, 2)))").choices == ("null", "1", "2")
+    assert read_range("int(tag(log, interval(1, 100)))").log
+
+
+VALUES: list[object] = [
+    *(None, True, False, 0, -3, 1.0, 1e-05, 1e300, 2**60, "lstm", "", " a", "a b", "1", "1e-3"),
+    *("null", "true", "a,b", "[1]", "{x}", "it's", 'say "a"', "数据", "a\\", "x=1", "${seed}"),
+    *([], [64], [128, [64, 3]], ["a", "1", None], {"shapes": [[1, 5], 3]}, {}),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_comes_back_from_its_text_with_its_type(value: object) -> None:
+    again = value_of(text_of(value))
+
+    assert again == value
+    assert type(again) is type(value)
+
+
+def test_texts_of_values_that_differ_differ() -> None:
+    for one, other in itertools.combinations(VALUES, 2):
+        assert text_of(one) != text_of(other)
+
+
+@pytest.mark.parametrize("text", ["1,2", "choice(1, 2)", "[1", "interval(0, 1)"])
+def test_a_text_of_several_values_or_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"gives several values|can't be read"):
+        value_of(text)

@@ -1,0 +1,241 @@
+"""The run of a trial: as Hydra composes it, and said again in words and as an experiment."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from omegaconf import DictConfig, OmegaConf, open_dict
+from spaces import checked, study
+
+from pipeline.config.compose import compose
+from pipeline.config.record import differences, plain
+from pipeline.paths import conf_folder
+from pipeline.study.trees import Trees
+
+APART = ("name", "output", "tags", "verbose", "tracking")
+WORDS = ["model=lstm", "sweeps=lr_epochs_clip", "data.batch_size=64", "optimizer.betas=[0.8,0.9]"]
+
+
+def composed_by_hydra(words: list[str], folder: Path | None = None) -> dict[str, Any]:
+    """Compose a study by Hydra's public way; return the run in it."""
+    search = [] if folder is None else [f"hydra.searchpath=[file://{folder}]"]
+    with hydra.initialize_config_dir(str(conf_folder()), version_base=None):
+        tree = hydra.compose("sweep", [*search, *words])
+    with open_dict(tree):
+        del tree["sweep"]
+    return as_plain(tree)
+
+
+def as_plain(tree: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(tree, resolve=False)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items() if key != "name"}
+
+
+def apart(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the keys that differ, those left out that no result depends on."""
+    return [one.key for one in differences(old, new) if one.key.partition(".")[0] not in APART]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"optimizer.lr": "1e-05", "trainer.max_epochs": "7", "trainer.gradient_clip_val": "null"},
+        {"trainer.gradient_clip_val": "0.30000000000000004"},
+        {"model": "mlp", "model.hidden": "[128,64]", "model.norm": "none"},
+        {"optimizer": "sgd", "optimizer.lr": "0.5", "scheduler": "none"},
+        {"data": "iris", "model": "cnn1d", "seed": "3"},
+        {"experiment": "mnist1d_gru", "seed": "9"},
+        {"callbacks": "[ema,early_stopping]"},
+        {"optimizer.betas[0]": "0.7"},
+        {"model": "gru", "model.readout": "'last'", "test": "false"},
+    ],
+    ids=lambda overrides: ",".join(overrides) or "none",
+)
+def test_the_run_of_a_trial_is_what_hydra_makes_of_the_same_words(
+    overrides: dict[str, str],
+) -> None:
+    words = [word for word in WORDS if not word.startswith("model=")]
+    words = [word for word in words if "optimizer" not in word or "optimizer" not in overrides]
+    trees = Trees(words, None)
+    bent = [f"{key}={text}" for key, text in overrides.items() if "[0]" not in key]
+
+    expected = composed_by_hydra([*words, *bent])
+    if "optimizer.betas[0]" in overrides:
+        expected["optimizer"]["betas"] = [0.7, 0.9]
+
+    assert as_plain(trees.config(overrides)) == expected
+
+
+def test_a_trial_leaves_no_trace_in_the_next() -> None:
+    trees = Trees(WORDS, None)
+    before = as_plain(trees.config({"optimizer.lr": "0.1"}))
+
+    trees.config({"optimizer.lr": "0.5", "model": "mlp", "model.hidden": "[3]"})
+    changed = trees.config({"optimizer.betas": "[0.1,0.2]"})
+    changed.trainer.max_epochs = 999
+
+    assert as_plain(trees.config({"optimizer.lr": "0.1"})) == before
+
+
+def test_a_model_in_the_space_does_not_bring_data_of_its_own() -> None:
+    own = Trees(["model=cnn2d"], None)
+    other = Trees(["model=mlp"], None)
+
+    assert other.config({"model": "cnn2d"}).data == other.base().data
+    assert own.config({"model": "mlp"}).data == own.base().data
+    assert "Digits" in own.config({"model": "mlp"}).data["_target_"]
+
+
+def test_an_experiment_in_the_space_brings_its_data() -> None:
+    trees = Trees(["data.batch_size=8"], None)
+
+    run = trees.config({"experiment": "notes_lstm"})
+
+    assert run.data["_target_"] == "pipeline.data.sunspots.Sunspots"
+    assert run.data.batch_size == 8
+
+
+def test_a_study_is_no_part_of_its_runs() -> None:
+    base = Trees(["sweeps=quick"], None).base()
+
+    assert set(base) == set(compose())
+    assert base.name == "mlp-mnist1d"
+
+
+def some_runs() -> list[tuple[list[str], dict[str, str]]]:
+    """Return command lines, each with what a trial varies."""
+    draw = random.Random(0)
+    runs = []
+    for _ in range(4):
+        model = draw.choice(["mlp", "gru", "cnn1d"])
+        optimizer = draw.choice(["adam", "sgd", "adamw"])
+        varied = {
+            "model": model,
+            "optimizer": optimizer,
+            "optimizer.lr": repr(draw.uniform(1e-5, 1)),
+            "model.dropout": repr(draw.uniform(0, 0.9)),
+            "trainer.gradient_clip_val": draw.choice(["null", "0.5"]),
+            "seed": str(draw.randrange(2**32)),
+        }
+        runs.append((["sweeps=lr_epochs_clip", "data=synthetic_control"], varied))
+    return runs
+
+
+RUNS = [
+    (["model=lstm", "sweeps=quick"], {"optimizer.lr": "0.1"}),
+    (["model=lstm", "sweeps=quick", "output=a b", "verbose=0", "name=x"], {"trainer.threads": "1"}),
+    (["sweeps=quick", "model=cnn2d"], {"optimizer.lr": "0.1"}),
+    (["sweeps=quick", "experiment=notes_lstm"], {"scheduler": "step", "scheduler.gamma": "0.3"}),
+    (["sweeps=mnist1d_table"], {"experiment": "mnist1d_logistic", "seed": "4"}),
+    (["sweeps=folds"], {"data.fold": "3"}),
+    (["sweeps=quick", "callbacks=[ema]"], {"scheduler": "none", "callbacks": "[early_stopping]"}),
+    (["sweeps=quick", "+optimizer.foreach=true"], {"model.hidden": "[]", "optimizer": "adam"}),
+    *some_runs(),
+]
+
+
+@pytest.mark.parametrize(("words", "varied"), RUNS)
+def test_a_trial_is_said_again_in_words_that_compose_to_it(
+    words: list[str], varied: dict[str, str]
+) -> None:
+    trees = Trees(checked_words(words), None)
+    config = plain(trees.config(varied))
+
+    again = trees.train_words(config)
+
+    assert apart(config, plain(compose(again))) == []
+    assert not any(word.startswith(("sweep", "name=", "verbose=")) for word in again)
+
+
+@pytest.mark.parametrize(("words", "varied"), RUNS)
+def test_a_trial_is_said_again_as_an_experiment_that_needs_no_other_words(
+    words: list[str], varied: dict[str, str], own_folder: Path
+) -> None:
+    trees = Trees(checked_words(words), None)
+    config = plain(trees.config(varied))
+
+    file = own_folder / "experiment" / "best.yaml"
+    file.parent.mkdir()
+    file.write_text(trees.winner_yaml(config, "best"), encoding="utf-8")
+
+    again = compose(["experiment=best"], config_dir=own_folder)
+    assert apart(config, plain(again)) == []
+    assert again.name == "best"
+
+
+def checked_words(words: list[str]) -> list[str]:
+    """Return words as Hydra is given them; `Trees` asks nothing about names."""
+    return [f"output='{word[7:]}'" if word.startswith("output=") else word for word in words]
+
+
+def test_the_words_are_only_those_that_are_needed() -> None:
+    trees = Trees(["model=lstm", "sweeps=quick", "output=elsewhere", "tags=[a]"], None)
+
+    config = plain(trees.config({"optimizer.lr": "0.1", "model": "gru"}))
+
+    assert trees.train_words(config) == [
+        "output=elsewhere",
+        "model=gru",
+        "optimizer.lr=0.1",
+        "trainer.max_epochs=5",
+    ]
+
+
+def test_words_and_experiment_hold_a_network_of_the_users_own(own_folder: Path) -> None:
+    model = own_folder / "mine" / "model" / "net.yaml"
+    model.parent.mkdir(parents=True)
+    model.write_text(
+        "# Mine.\n_target_: pipeline.networks.mlp.MLP\nhidden: [5]\nactivation: tanh\n",
+        encoding="utf-8",
+    )
+    trees = Trees(["sweeps=quick", "model=net"], str(own_folder / "mine"))
+    config = plain(trees.config({"model.activation": "relu"}))
+
+    words = trees.train_words(config)
+    file = own_folder / "best" / "experiment" / "best.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(trees.winner_yaml(config, "best"), encoding="utf-8")
+
+    assert words[:2] == [f"--config-dir={own_folder / 'mine'}", "model=net"]
+    by_words = compose(words[1:], config_dir=own_folder / "mine")
+    by_experiment = compose(["experiment=best"], config_dir=own_folder / "best")
+    assert apart(config, plain(by_words)) == apart(config, plain(by_experiment)) == []
+    assert set(by_experiment.model) == {"_target_", "hidden", "activation"}
+
+
+def test_a_reference_to_the_environment_is_said_again_as_a_reference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LENGTH", "canary")
+    trees = Trees(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
+
+    words = trees.train_words(plain(trees.base()))
+    text = trees.winner_yaml(plain(trees.base()), "best")
+
+    assert "monitor=${oc.env:LENGTH}" in words
+    assert "canary" not in text
+    assert "monitor: ${oc.env:LENGTH}" in text
+
+
+def test_a_config_that_no_words_compose_to_is_a_fault_of_ours() -> None:
+    trees = Trees(["sweeps=quick"], None)
+
+    config = {**plain(trees.base()), "seed": float("nan")}  # equal to nothing, itself included
+
+    for say in (trees.train_words, lambda config: trees.winner_yaml(config, "best")):
+        with pytest.raises(RuntimeError, match="the run can't be said again: seed was nan and is"):
+            say(config)
+
+
+def test_a_point_of_every_shipped_study_composes() -> None:
+    space, trees = study("sweeps=architecture", "model=choice(mlp, gru)")
+
+    for model in ("mlp", "gru"):
+        tree = trees.config(space.overrides({"model": model, "optimizer.lr": 0.1}))
+        assert tree.model["_target_"].rpartition(".")[2].lower() == model
+    assert checked("sweeps=architecture", "model=gru")
