@@ -13,10 +13,15 @@ from pipeline.study.space_reading import names_of_study
 
 def body(config: DictConfig) -> int:
     """Start the study that the config describes, go on with it, or join it."""
+    said = Command.of_this_process()
+    if config.sweep.preflight is True:
+        from pipeline.study.preflight import preflight
+
+        preflight(said.overrides, said.config_dir)
+        return 0
     from pipeline.study.plan import make_study_plan
     from pipeline.study.sweeping import sweep
 
-    said = Command.of_this_process()
     sweep(make_study_plan(config, said.overrides, said.config_dir))
     return 0
 

@@ -69,6 +69,10 @@ class SweepOptions(Options):
     """Trials of tuning on validation for each cell of a comparison; 0 = none."""
     tune_space: dict[str, Any]
     """What that tuning varies."""
+    preflight: bool
+    """Try each model, data set and study for one batch, and begin no study."""
+    preflight_skip: list[Text]
+    """Pairs of a model and a data set that need not be tried: `model=cnn1d data=iris`."""
 
 
 class SweepConfig(RunConfig):

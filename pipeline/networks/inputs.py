@@ -12,6 +12,9 @@ SHAPES: dict[Kind, str] = {
     "images": "images (channels, height, width)",
 }
 
+MISFIT = ", but the data are "
+"""Stands in the line about data whose kind a model can't read, and in no other."""
+
 
 def kind_of(input_shape: tuple[int, ...]) -> Kind:
     """Return the kind of input that has samples of this shape.
@@ -42,7 +45,6 @@ def require_kind(model_name: str, takes: tuple[str, ...], input_shape: tuple[int
     if kind not in takes:
         reads = " or ".join(text for name, text in SHAPES.items() if name in takes)
         raise ConfigError(
-            f"model={model_name} reads {reads}, but the data are {SHAPES[kind]} "
-            f"of shape {input_shape}"
+            f"model={model_name} reads {reads}{MISFIT}{SHAPES[kind]} of shape {input_shape}"
         )
     return kind
