@@ -9,47 +9,58 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from pipeline.study.storage import Store
-
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
+
+    from pipeline.study.storage import Store
 
 Lock = AbstractContextManager[object]
 
 
-def study_lock(store: Store, study: str) -> Lock:
+def study_lock(store: "Store", study: str) -> Lock:
     """Return the lock of a study; the process that holds it may take it again.
-
-    Beside a file, or in PostgreSQL, it holds for all processes that can reach the database;
-    elsewhere for those of this machine.
 
     Args:
         store: Where the study is kept.
         study: Its name.
     """
-    if store.path is not None:
-        return filelock.FileLock(
-            store.path.with_name(f".{store.path.name}.{study}.lock"), timeout=store.wait, mode=0o600
-        )
-    if store.engine.dialect.name == "postgresql":
-        return AdvisoryLock(store, study)
-    digest = hashlib.sha256(f"{store.url} {study}".encode()).hexdigest()
-    folder = Path(tempfile.gettempdir())
-    return filelock.FileLock(folder / f"pipeline-{digest[:32]}.lock", timeout=store.wait)
+    if store.path is None:
+        return server_lock(store.engine, f"study {study}", wait=store.wait)
+    path = store.path.with_name(f".{store.path.name}.{study}.lock")
+    return filelock.FileLock(path, timeout=store.wait, mode=0o600)
+
+
+def server_lock(engine: "Engine", name: str, *, wait: float) -> Lock:
+    """Return a lock in a database on a server.
+
+    In PostgreSQL it holds for all that can reach the database, elsewhere for those of this
+    machine.
+
+    Args:
+        engine: SQLAlchemy's.
+        name: What is locked.
+        wait: Seconds that the lock is waited for.
+    """
+    if engine.dialect.name == "postgresql":
+        return AdvisoryLock(engine, name, wait=wait)
+    digest = hashlib.sha256(f"{engine.url} {name}".encode()).hexdigest()
+    path = Path(tempfile.gettempdir()) / f"pipeline-{digest[:32]}.lock"
+    return filelock.FileLock(path, timeout=wait)
 
 
 class AdvisoryLock:
     """PostgreSQL's own lock by number, on a connection of its own; it ends with its process.
 
     Args:
-        store: Where the study is kept.
-        study: Its name.
+        engine: SQLAlchemy's.
+        name: What is locked.
+        wait: Seconds that the lock is waited for.
     """
 
-    def __init__(self, store: Store, study: str) -> None:
-        self._engine = store.engine
-        self._wait_ms = round(store.wait * 1000)
-        digest = hashlib.sha256(f"pipeline {study}".encode()).digest()
+    def __init__(self, engine: "Engine", name: str, *, wait: float) -> None:
+        self._engine = engine
+        self._wait_ms = round(wait * 1000)
+        digest = hashlib.sha256(f"pipeline {name}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "big", signed=True)
         self._connection: Connection | None = None
         self._depth = 0

@@ -1,6 +1,5 @@
 """Where studies are kept: Optuna's database, made whole once, and never taken for another."""
 
-import importlib.util
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import filelock
 from pipeline.config.values import nearest
 from pipeline.errors import ConfigError
 from pipeline.redaction import redact
+from pipeline.study.lock import server_lock
 from pipeline.study.storage_faults import file_gone, file_replaced, no_database, storage_faults
 from pipeline.tracking.uri import sqlite_path, sqlite_uri
 
@@ -25,12 +25,9 @@ if TYPE_CHECKING:
 DATABASE = "optuna.db"
 WAIT_SECONDS = 60.0
 """How long a call waits for a database that somebody else has locked."""
-DRIVERS = {
-    "postgresql": ("psycopg2", "pip install pipeline[postgres]"),
-    "mysql": ("MySQLdb", "pip install mysqlclient"),
-}
-"""Python package that SQLAlchemy uses by itself for a kind of database, and how to get it."""
-KINDS = ("sqlite", *DRIVERS)
+KINDS = ("sqlite", "postgresql", "mysql")
+REMEDIES = {"psycopg": "pipeline[postgres]", "MySQLdb": "mysqlclient"}
+"""What to install for a package that talks to a database, where that is not its own name."""
 _SMALLEST_PAGE = 512
 """Bytes; the size of an SQLite file is a multiple of its page size, which is one of this."""
 
@@ -43,36 +40,36 @@ def storage_url(given: str | None) -> str:
     """
     if given is None:
         return sqlite_uri(Path.cwd() / DATABASE)
-    kind, driver = _kind_and_driver(given)
-    if kind == "sqlite":
-        path = sqlite_path(given)
-        if path is None or path.name in ("", ":memory:") or path.is_dir():
-            raise ConfigError(f"sweep.storage={given!r} names no file; expected sqlite:///FILE")
-        return sqlite_uri(path)
-    _require_driver(given, kind, driver)
-    return given
-
-
-def _kind_and_driver(url: str) -> tuple[str, str]:
-    scheme, colon, _ = url.partition("://")
-    kind, _, driver = scheme.partition("+")
-    if not colon or kind not in KINDS:
+    kind = given.partition("://")[0].partition("+")[0]
+    if "://" not in given or kind not in KINDS:
         raise ConfigError(
-            f"sweep.storage={redact(url)!r} is no address of a database; expected "
+            f"sweep.storage={redact(given)!r} is no address of a database; expected "
             f"sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME.{nearest(kind, KINDS)}"
         )
-    return kind, driver
+    if kind != "sqlite":
+        _require_driver(given)
+        return given
+    path = sqlite_path(given)
+    if path is None or path.name in ("", ":memory:") or path.is_dir():
+        raise ConfigError(f"sweep.storage={given!r} names no file; expected sqlite:///FILE")
+    return sqlite_uri(path)
 
 
-def _require_driver(url: str, kind: str, driver: str) -> None:
-    usual, command = DRIVERS[kind]
-    package = driver or usual
-    if importlib.util.find_spec(package) is None:
-        remedy = command if package == usual else f"pip install {package}"
+def _require_driver(url: str) -> None:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        make_url(url).get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        package = str(error.name)
         raise ConfigError(
             f"sweep.storage={redact(url)!r} needs the package {package!r}, which is not "
-            f"installed; install it with: {remedy}"
-        )
+            f"installed; install it with: pip install {REMEDIES.get(package, package)}"
+        ) from error
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        text = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"sweep.storage={redact(url)!r} can't be read: {redact(text)}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +143,7 @@ def open_storage(url: str, *, wait: float = WAIT_SECONDS) -> Store:
     path = sqlite_path(url)
     with storage_faults(url):
         if path is None:
-            return _store(url, None, wait, pool_pre_ping=True)
+            return _open_server(url, wait)
         if not path.parent.is_dir():
             raise file_gone(path)
         if _is_whole(path, wait):
@@ -158,6 +155,16 @@ def open_storage(url: str, *, wait: float = WAIT_SECONDS) -> Store:
             store = _open_file(url, path, wait)
             lock.unlink(missing_ok=True)  # whoever locks it from now on finds all done
         return store
+
+
+def _open_server(url: str, wait: float) -> Store:
+    from sqlalchemy import create_engine
+
+    engine = create_engine(url)
+    with server_lock(engine, "tables", wait=wait):
+        store = _store(url, None, wait, pool_pre_ping=True)
+    engine.dispose()
+    return store
 
 
 def _require_pages(path: Path, size: int) -> None:
