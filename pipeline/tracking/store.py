@@ -37,11 +37,15 @@ class Store:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
+        self._experiments: dict[str, str] = {}
         self._client = self._patiently(self._connect)
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, created where it is missing; never MLflow's own 0."""
-        return self._patiently(lambda: experiment_id(self._client, self.uri, name))
+        if name not in self._experiments:
+            found = self._patiently(lambda: experiment_id(self._client, self.uri, name))
+            self._experiments[name] = found
+        return self._experiments[name]
 
     def create(
         self, experiment_id: str, *, name: str, key: str, tags: Mapping[str, str], start: int

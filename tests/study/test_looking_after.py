@@ -158,6 +158,7 @@ def test_a_trial_of_another_machine_is_reaped_when_it_stays_silent(
     assert [row.reason for row in ledger.trials()] == ["lost", None]
 
 
+@pytest.mark.slow
 def test_a_driver_killed_in_the_middle_leaves_nothing_running(uri: str, tmp_path: Path) -> None:
     study = tmp_path / "runs" / STUDY
     long = begin_trial(study, 0, uri, parent=False).folder
