@@ -13,6 +13,9 @@ from pipeline.study.plan import StudyPlan
 from pipeline.study.pruners import rung_epochs
 from pipeline.study.study_run import trial_key, trial_tags
 
+LONGEST_STEM = 56
+"""Of a study's name of at most 64 letters, what leaves room for a trial's number."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Assignment:
@@ -61,7 +64,7 @@ def trial_config(plan: StudyPlan, overrides: Mapping[str, str], *, number: int) 
     """Compose the run of a trial; references to the environment stay as they are."""
     tree = plan.trees.config(plan.with_tuned(overrides))
     with open_dict(tree):
-        tree.name = f"{plan.name}-{number}"
+        tree.name = f"{plan.name[:LONGEST_STEM]}-{number}"
     config = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}

@@ -32,6 +32,8 @@ def print_opening(plan: StudyPlan) -> None:
     total = "trials" if plan.total is None else f"{plan.total} trials"
     say(shown, f"{plan.name}: {total} about {about} on {plan.workers} worker{many}")
     for one in plan.space.parameters:
+        if plan.space.is_idle(one):
+            continue
         where = f" where {one.when}" if one.when else ""
         say(shown, f"  {one.key}={one}{where}")
     for note in plan.notes:

@@ -25,6 +25,7 @@ from pipeline.study.progress import Progress
 from pipeline.study.pruners import compares
 from pipeline.study.space import Space
 from pipeline.study.space_reading import plain_sweep, read_space
+from pipeline.study.space_values import value_problems
 from pipeline.study.storage import storage_url
 from pipeline.study.trees import Trees
 from pipeline.study.workers_that_fit import workers_that_fit
@@ -137,19 +138,19 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
     problems += wrong
     if options is not None:
         problems += judge_problems(options, objectives=_objective_count(options))
+    space = read_space(plain_sweep(config), trees.source, words)
+    problems += value_problems(space, trees)
     if problems or options is None or run is None:
         raise ConfigError(*dict.fromkeys(problems))
-    return plan_study(options, plain_sweep(config), trees, run)
+    return plan_study(options, space, trees, run)
 
 
-def plan_study(
-    options: SweepOptions, sweep: Mapping[str, Any], trees: Trees, run: RunConfig
-) -> StudyPlan:
-    """Read the space and the data of a study, and choose what `null` leaves open.
+def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig) -> StudyPlan:
+    """Read the data of a study, and choose what `null` leaves open.
 
     Args:
         options: What the study is.
-        sweep: The same as plain values, references unresolved.
+        space: What it varies.
         trees: Composes its runs.
         run: The run that it varies, checked.
 
@@ -158,7 +159,6 @@ def plan_study(
         DataError: The data can't be learned from.
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
-    space = read_space(sweep, trees.source, trees.words)
     base_point = _base_point(options, space, trees)
     uri = None if run.tracking.kind == "none" else tracking_uri(run.tracking)
     require_writable(Path(run.output), uri)

@@ -6,7 +6,10 @@ from typing import Any
 from pipeline.config.check import check
 from pipeline.config.record import plain
 from pipeline.config.sweep_options import SweepOptions
+from pipeline.errors import ConfigError
 from pipeline.study.plan import StudyPlan, cell_of, plan_study
+from pipeline.study.space_reading import read_space
+from pipeline.study.space_values import value_problems
 from pipeline.study.trees import Trees
 
 LONGEST_STEM = 48
@@ -75,4 +78,7 @@ def _substudy(
         if not word.startswith(CONFIG_DIR) and word.partition("=")[0].lstrip("+") not in varied
     ]
     trees = Trees(words, plan.trees.config_dir)
-    return plan_study(SweepOptions(**sweep), sweep, trees, check(trees.base()))
+    space = read_space(sweep, trees.source, words)
+    if problems := value_problems(space, trees):
+        raise ConfigError(*problems)
+    return plan_study(SweepOptions(**sweep), space, trees, check(trees.base()))

@@ -95,20 +95,22 @@ def write_winner(
         folder: The study's; the YAML goes to `conf/experiment/` in it.
     """
     name = study.removesuffix(".yaml")
+    words = trees.train_words(config)
+    trusted = [word for word in words if word.startswith("trust=")]
     path = folder / "conf" / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, trees.winner_yaml(config, name))
     return Winner(
         number=number,
-        command=command(trees.train_words(config)),
+        command=command(words),
         yaml=path,
-        yaml_command=experiment_command(folder, name),
+        yaml_command=experiment_command(folder, name, *trusted),
     )
 
 
-def experiment_command(folder: Path, name: str) -> str:
-    """Return the training command of an experiment in a study's folder."""
-    return command([f"--config-dir={folder / 'conf'}", f"experiment={_word(name)}"])
+def experiment_command(folder: Path, name: str, *more: str) -> str:
+    """Return the training command of an experiment in a study's folder, with further words."""
+    return command([f"--config-dir={folder / 'conf'}", f"experiment={_word(name)}", *more])
 
 
 def command(words: Sequence[str]) -> str:
