@@ -1,0 +1,87 @@
+"""What a trial costs a study beside its training, as the study grows.
+
+    python -m benchmarks.study_cost [--trials 2000]
+
+Trials of an objective that trains nothing, over learning rate, epochs and clipping threshold, each
+compared at ten rungs, in sqlite: taken, reported, ended, one after another by one process. Prints
+the median wall and processor time of a trial around trial 100, 1,000 and 2,000; bound 60 ms at
+2,000.
+"""
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+
+from omegaconf import OmegaConf
+
+from pipeline.config.compose import composer
+from pipeline.config.sweep_options import SweepOptions
+from pipeline.study.ledger import End, Ledger
+from pipeline.study.objectives import Objective
+from pipeline.study.space_reading import plain_sweep, read_space
+from pipeline.study.storage import storage_url
+from pipeline.tracking.lease import own_lease
+
+WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
+SHOWN = (100, 1000, 2000)
+WINDOW = 50
+
+
+def open_ledger(folder: Path) -> Ledger:
+    """A study of nothing in a database of its own."""
+    with composer("sweep") as source:
+        tree = source.tree(WORDS)
+        space = read_space(plain_sweep(tree), source, WORDS)
+    sweep = OmegaConf.to_container(tree.sweep)
+    assert isinstance(sweep, dict)
+    return Ledger.open(
+        url=storage_url(f"sqlite:///{folder / 'optuna.db'}"),
+        name="nothing",
+        options=SweepOptions(**{str(key): value for key, value in sweep.items()}),
+        space=space,
+        base={},
+        objectives=(Objective(name="val/f1", direction="max"),),
+        seed=0,
+    )
+
+
+def one_trial(ledger: Ledger) -> None:
+    """Take a trial, report ten times, end it."""
+    taken = ledger.take(own_lease())
+    assert taken is not None
+    lr = float(taken.overrides["optimizer.lr"])
+    value = math.exp(-((math.log10(lr) + 2) ** 2))
+    for step in range(1, 10):
+        ledger.report(taken, step=step, value=value * step / 10)
+    ledger.finish(taken, End(state="complete", values=(value,)))
+    ledger.progress()
+
+
+def main() -> None:
+    """Run the trials and print a line at each of the marks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=2000)
+    trials = parser.parse_args().trials
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = open_ledger(Path(folder))
+        wall: list[float] = []
+        cpu: list[float] = []
+        for number in range(1, trials + 1):
+            started, used = perf_counter(), process_time()
+            one_trial(ledger)
+            wall.append(perf_counter() - started)
+            cpu.append(process_time() - used)
+            if number in SHOWN:
+                print(
+                    f"trial {number:>5}: {1000 * median(wall[-WINDOW:]):.0f} ms, of the processor "
+                    f"{1000 * median(cpu[-WINDOW:]):.0f} ms",
+                    flush=True,
+                )
+        ledger.close()
+
+
+if __name__ == "__main__":
+    main()
