@@ -1,0 +1,257 @@
+"""The preflight: what would fail is named, what would run is ok, and nothing stays."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from spaces import study
+
+from pipeline.study.corners import corners
+from pipeline.sweep import main
+
+OWN_NETS = Path(__file__).parent / "own_parts" / "preflight_nets.py"
+STUDY = "# @package _global_\nsweep:\n  space:\n"
+PLANTED = {
+    "model/wide.yaml": "defaults: [cnn1d, _self_]\nkernel_size: [9, 3, 3]\n",
+    "model/fixed.yaml": "_target_: preflight_nets.Fixed\n",
+    "data/missing.yaml": "_target_: pipeline.data.iriss.Iris\n",
+    "sweeps/kernels.yaml": f"{STUDY}    model.kernel_size: choice(3, 41)\n",
+    "sweeps/turned.yaml": f"{STUDY}    optimizer.lr: interval(1, 0.1)\n",
+    "sweeps/zero.yaml": f"{STUDY}    optimizer.lr: interval(0, 1)\n",
+}
+COMMAND = (
+    "--config-dir=conf",
+    "sweeps=[preflight,quick,kernels,turned,zero]",
+    "model=choice(mlp, wide, fixed)",
+    "data=choice(iris, wine, missing)",
+    "sweep.preflight_skip=['model=mlp data=wine']",
+    "trust=[preflight_nets]",
+    "sweep.workers=1",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What a preflight printed and left.
+
+    Args:
+        code: Its exit code.
+        tables: The words of each row by the title of its table and its first word.
+        problems: What it refused.
+        left: Files that were not there before, its folder for temporary files included.
+    """
+
+    code: int
+    tables: Mapping[tuple[str, str], list[str]]
+    problems: list[str]
+    left: set[Path]
+
+
+def planted(folder: Path, files: Mapping[str, str]) -> None:
+    shutil.copy(OWN_NETS, folder)
+    for name, content in files.items():
+        (folder / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "conf" / name).write_text(content)
+
+
+def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    changed = {
+        "TMPDIR": str(temporary),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder.parent / "inductor"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.sweep", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **changed},
+    )
+
+
+def tried(folder: Path, *words: str) -> Tried:
+    before = set(folder.rglob("*"))
+    process = start(folder, *words)
+    out, err = process.communicate()
+    assert all(line.startswith("error: ") for line in err.splitlines()), err
+    left = set(folder.rglob("*")) - before - {folder / "temporary"}
+    return Tried(
+        code=process.returncode,
+        tables=tables(out),
+        problems=[line.removeprefix("error: ") for line in err.splitlines()],
+        left=left,
+    )
+
+
+def tables(out: str) -> dict[tuple[str, str], list[str]]:
+    rows: dict[tuple[str, str], list[str]] = {}
+    title = ""
+    for line in out.splitlines():
+        title = line if line in ("models × data", "experiments", "sweeps × models") else title
+        name, *cells = line.split()
+        rows[title, name] = cells
+    return rows
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Tried:
+    folder = tmp_path_factory.mktemp("preflight")
+    planted(folder, PLANTED)
+    return tried(folder, *COMMAND)
+
+
+def test_a_pair_that_would_fail_is_marked_and_the_others_are_ok(broken: Tried) -> None:
+    assert broken.code == 2
+    assert broken.tables["models × data", "data"] == ["mlp", "wide", "fixed"]
+    assert broken.tables["models × data", "iris"] == ["ok", "FAILS", "FAILS"]
+    assert broken.tables["models × data", "wine"] == ["skip", "ok", "ok"]
+    assert broken.tables["models × data", "missing"] == ["FAILS", "FAILS", "FAILS"]
+
+
+def test_a_study_that_would_fail_is_marked_with_each_model_that_it_suits(broken: Tried) -> None:
+    assert broken.tables["sweeps × models", "sweeps"] == ["mlp", "wide", "fixed"]
+    assert broken.tables["sweeps × models", "quick"] == ["ok", "ok", "FAILS"]
+    assert broken.tables["sweeps × models", "kernels"] == ["–", "FAILS", "–"]
+    assert broken.tables["sweeps × models", "turned"] == ["FAILS", "FAILS", "FAILS"]
+    assert broken.tables["sweeps × models", "zero"] == ["FAILS", "FAILS", "FAILS"]
+
+
+def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Tried) -> None:
+    conf = "python -m pipeline.train --config-dir"
+    by_itself = [line.partition("; see where")[0] for line in broken.problems]
+    assert by_itself == [
+        "model=wide data=iris: model.kernel_size=9 does not fit layer 1: it reaches over 9 "
+        "values, but the length there is 4; expected a smaller kernel, stride or pooling, or "
+        "fewer layers",
+        "model=fixed data=iris: RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x4 and "
+        "13x3) (linear.py:134)",
+        "data=missing: data._target_='pipeline.data.iriss.Iris' is not there: no module "
+        "'pipeline.data.iriss'.",
+        "sweeps=quick model=fixed: RuntimeError: mat1 and mat2 shapes cannot be multiplied (40x1 "
+        "and 13x10) (linear.py:134)",
+        "sweeps=turned: sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected "
+        "low < high.",
+        "sweeps=zero: sweep.space.optimizer.lr=interval(0, 1): optimizer.lr=0.0 is not allowed; "
+        "expected a number > 0.",
+        "sweeps=kernels model=wide where kernel_size=41: model.kernel_size=41 does not fit layer "
+        "1: it reaches over 41 values, but the length there is 40; expected a smaller kernel, "
+        "stride or pooling, or fewer layers",
+    ]
+    assert conf in broken.problems[1]
+    assert broken.problems[1].endswith(
+        "'trust=[preflight_nets]' model=fixed data=iris debug=default traceback=true"
+    )
+
+
+def test_nothing_is_left_on_the_disk_by_what_fails_and_what_runs(broken: Tried) -> None:
+    assert broken.left == set()
+
+
+def test_only_what_the_command_line_names_is_tried(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("sweeps=[preflight,models]", "model=gru", "data=iris", "sweep.workers=1")
+    assert main(words) == 0
+    found = tables(capsys.readouterr().out)
+    assert found["models × data", "data"] == ["gru"]
+    assert found["models × data", "iris"] == ["–"]
+    assert found["sweeps × models", "models"] == ["–"]
+    assert not any(title == "experiments" for title, _ in found)
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_range_of_its_own_is_refused_by_a_preflight(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sweeps=preflight", "optimizer.lr=interval(0.1, 1)"]) == 2
+    assert capsys.readouterr().err == (
+        "error: optimizer.lr=interval(0.1, 1): a preflight tries the ranges of sweeps/; write a "
+        "file there with this one, or leave it away.\n"
+    )
+    assert list(own_folder.iterdir()) == []
+
+
+def test_corners_hold_each_end_each_choice_and_off_wherever_a_range_depends_on_another() -> None:
+    off = "trainer.gradient_clip_val=tag(off, interval(0.5, 2))"
+    space, _ = study("sweeps=architecture", "model=choice(mlp, gru)", off)
+    points = corners(space)
+    seen: dict[str, set[str]] = {}
+    for point in points:
+        for key, text in point.items():
+            where = f" {point['model']}" if key.startswith("model.") else ""
+            seen.setdefault(f"{key}{where}", set()).add(text)
+    assert seen == {
+        "model": {"mlp", "gru"},
+        "optimizer.lr": {"0.001", "0.1"},
+        "trainer.gradient_clip_val": {"null", "0.5", "2.0"},
+        "model.hidden mlp": {"[64]", "[64,64]", "[128,64]", "[64,128,64]", "[128,128,128]"},
+        "model.activation mlp": {"relu", "gelu", "tanh"},
+        "model.norm mlp": {"none", "batch", "layer"},
+        "model.dropout mlp": {"0.0", "0.5"},
+        "model.hidden gru": {"16", "128"},
+        "model.layers gru": {"1", "3"},
+        "model.readout gru": {"mean", "last", "flatten"},
+        "model.bidirectional gru": {"false", "true"},
+    }
+    assert len(points) == 9  # the networks take turns, and one has five widths
+
+
+@pytest.mark.slow
+def test_all_that_ships_would_run(own_folder: Path) -> None:
+    """Takes about half a minute on two quiet cores."""
+    found = tried(own_folder, "sweeps=preflight")
+    assert found.problems == []
+    assert found.code == 0
+    assert found.left == set()
+    assert found.tables["sweeps × models", "models"] == ["ok"]
+    assert len([row for title, row in found.tables if title == "models × data"]) >= 10
+
+
+@pytest.mark.slow
+def test_a_network_that_ends_its_process_is_named_and_the_rest_is_tried(own_folder: Path) -> None:
+    planted(own_folder, {"model/dies.yaml": "_target_: preflight_nets.Dies\n"})
+    found = tried(
+        own_folder,
+        "--config-dir=conf",
+        "sweeps=[preflight,seeds]",
+        "model=choice(dies, mlp)",
+        "data=iris",
+        "trust=[preflight_nets]",
+        "sweep.workers=1",
+    )
+    assert found.code == 2
+    assert found.tables["models × data", "iris"] == ["FAILS", "ok"]
+    assert found.tables["sweeps × models", "seeds"] == ["FAILS", "ok"]
+    (problem,) = found.problems
+    assert problem.startswith(
+        "model=dies data=iris, sweeps=seeds model=dies: its process died (ended by SIGKILL); "
+        "see where it comes from: python -m pipeline.train "
+    )
+    assert found.left == set()
+
+
+@pytest.mark.slow
+def test_an_interrupted_preflight_takes_its_workers_and_its_files_along(own_folder: Path) -> None:
+    process = start(own_folder, "sweeps=preflight", "sweep.workers=2")
+    temporary = own_folder / "temporary"
+    while not list(temporary.glob("preflight-*/*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert workers
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 130
+    assert not any(worker.is_running() for worker in workers)
+    assert list(temporary.iterdir()) == []
