@@ -98,7 +98,8 @@ class Scribe:
         """Close a run that was followed, whose journal has ended; waits until that is done."""
         left = threading.Event()
         self._tasks.put(partial(self._leave, folder, left))
-        left.wait(LEAVE_SECONDS)
+        if self._thread.is_alive():
+            left.wait(LEAVE_SECONDS)
 
     def begin(self, folder: Path) -> None:
         """Have an eye on a trial that begins in a folder."""

@@ -78,6 +78,8 @@ class Journal:
         content["uri"] = redact(header.uri)
         content["params"] = {key: _plain(key, value) for key, value in header.params.items()}
         content["tags"] = {key: redact_value(key, value) for key, value in header.tags.items()}
+        if header.parent_folder is not None:
+            content["parent_folder"] = str(Path(header.parent_folder).absolute())
         self._append("begin", at=at, lease=asdict(own_lease()), **content)
 
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:

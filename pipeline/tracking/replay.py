@@ -144,7 +144,7 @@ class Replay:
             begin: How it begins, or begins again.
             more: Takes the tags that are left to log; those in it are later ones.
         """
-        tags = {**begin["tags"], **Lease(**begin["lease"]).tags(), **_parent(store, begin)}
+        tags = {**begin["tags"], **Lease(**begin["lease"]).tags(), **self._parent(store, begin)}
         if not self.state.run_id and self._create(store, begin, tags):
             return True
         known = store.run(self.state.run_id)
@@ -154,6 +154,13 @@ class Replay:
         later = dict(more)
         more |= tags | _changes(held, param_texts(begin["params"])) | later
         return False
+
+    def _parent(self, store: Store, begin: Event) -> dict[str, str]:
+        known, folder = begin["parent"], begin.get("parent_folder")
+        if folder:
+            moved = self.folder.absolute().parents[1]  # where a trial's study lies in any case
+            known = run_id_of(Path(folder) if Path(folder).is_dir() else moved, store)
+        return {PARENT_TAG: known} if known else {}
 
     def _create(self, store: Store, begin: Event, tags: dict[str, str]) -> bool:
         experiment_id = store.experiment(begin["experiment"])
@@ -205,13 +212,6 @@ def run_id_of(folder: Path, store: Store) -> str:
     finally:
         replay.release()
     return replay.state.run_id
-
-
-def _parent(store: Store, begin: Event) -> dict[str, str]:
-    known, folder = begin["parent"], begin.get("parent_folder")
-    if folder:
-        known = run_id_of(Path(folder), store)
-    return {PARENT_TAG: known} if known else {}
 
 
 def _changes(known: dict[str, str], now: dict[str, str]) -> dict[str, str]:

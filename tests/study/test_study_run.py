@@ -20,6 +20,8 @@ from recorded_trials import (
 
 from pipeline.study.scribe import Scribe
 from pipeline.study.study_run import Leadership, StudyRun, study_params
+from pipeline.tracking.state import unfinished
+from pipeline.tracking.sync import sync
 
 LEADER = """
 import sys, time
@@ -145,6 +147,19 @@ def test_the_parent_is_created_with_the_first_trial_where_its_driver_is_gone(
     parent = study_run(uri)
     assert trials(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert parent.data.params["sweep.n_trials"] == "20"
+
+
+def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
+    folder: Path, uri: str, tmp_path: Path
+) -> None:
+    with Scribe(None, experiment="pipeline") as nobody:
+        begun(folder, nobody, uri).end("FINISHED")
+    finish_trial(begin_trial(folder, 0, uri))
+    moved = tmp_path / "elsewhere" / STUDY
+    moved.parent.mkdir()
+    folder.rename(moved)
+    assert [synced.unsent for synced in sync(unfinished(moved.parent), uri)] == [0, 0]
+    assert trials(uri)[0].data.tags["mlflow.parentRunId"] == study_run(uri).info.run_id
 
 
 @pytest.fixture
