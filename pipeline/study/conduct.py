@@ -12,7 +12,7 @@ from pipeline.study.floor import Floor
 from pipeline.study.leading import Leading
 from pipeline.study.ledger import Ledger, Progress
 from pipeline.study.live import Live
-from pipeline.study.mending import mend
+from pipeline.study.mending import Mender
 from pipeline.study.plan import StudyPlan
 from pipeline.tracking.journal import Status
 
@@ -50,11 +50,12 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
     ledger = open_ledger(plan)
     plan = plan.opened(ledger.uid)
     leading = Leading(plan, ledger, floor.scribe)
+    mender = Mender(plan, ledger, floor.scribe)
     try:
         with Live(plan) as live:
-            for line in mend(plan, ledger, floor.scribe):
+            for line in mender.mend():
                 live.warn(line)
-            driver = Driver(plan, ledger, floor, leading, live)
+            driver = Driver(plan, ledger, floor, leading=leading, mender=mender, live=live)
             progress = driver.run()
         leading.tend(progress)
         _require_result(progress)

@@ -1,7 +1,6 @@
 """Keeps the workers busy until a study has its trials, or until it must stop."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from pipeline.signals import stop
 from pipeline.study.assignment import Assignment, assign
 from pipeline.study.floor import Floor
 from pipeline.study.leading import Leading
-from pipeline.study.ledger import End, Ledger, Lost, Progress
+from pipeline.study.ledger import End, Ledger, Progress
 from pipeline.study.live import Live
+from pipeline.study.mending import Mender
 from pipeline.study.messages import Beat, Ended, Gone, Message, Ready, Rung
 from pipeline.study.plan import StudyPlan
 from pipeline.study.workshop import Post
@@ -60,17 +60,26 @@ class Driver:
         ledger: What is on record of it.
         floor: The workers, and who puts their trials on record in MLflow.
         leading: Records how far the study is.
+        mender: Finds the trials that are lost.
         live: Shows it.
     """
 
     def __init__(
-        self, plan: StudyPlan, ledger: Ledger, floor: Floor, leading: Leading, live: Live
+        self,
+        plan: StudyPlan,
+        ledger: Ledger,
+        floor: Floor,
+        *,
+        leading: Leading,
+        mender: Mender,
+        live: Live,
     ) -> None:
         self._plan = plan
         self._ledger = ledger
         self._workshop = floor.workshop
         self._scribe = floor.scribe
         self._leading = leading
+        self._mender = mender
         self._live = live
         self._progress = ledger.progress()
         self._started_at = time.monotonic()
@@ -101,7 +110,7 @@ class Driver:
         for post, message in self._workshop.listen(TICK_SECONDS):
             self._hear(post, message)
         if self._look.is_due():
-            self._tell_lost(self._ledger.sweep_lost(self._plan.trial_folder))
+            self._settle_lost()
             self._leading.tend(self._progress)
         if self._beat.is_due():
             self._ledger.beat(post.number for post in self._workshop.busy() if post.is_alive())
@@ -200,16 +209,13 @@ class Driver:
         """Go on without a worker that has died; its trial is found by its lease."""
         was_ready = post.was_ready
         self._workshop.dismiss(post)
-        self._tell_lost(self._ledger.sweep_lost(self._plan.trial_folder))
+        self._settle_lost()
         if not was_ready:
             self._workshop.count_stillborn(gone.message)
 
-    def _tell_lost(self, lost: Iterable[Lost]) -> None:
-        for one in lost:
-            folder = self._plan.trial_folder(one.number)
-            self._live.warn(one.line)
-            if folder.exists():
-                self._scribe.end(folder, lost=not one.adopted, forget=not one.adopted)
+    def _settle_lost(self) -> None:
+        for line in self._mender.settle_lost():
+            self._live.warn(line)
 
     # ── what must not go on ─────────────────────────────────────────────────────────────────
 
@@ -249,7 +255,7 @@ class Driver:
                     post.worker.verdict(prune=False)
         if self._workshop.busy():
             self._workshop.kill()
-        self._tell_lost(self._ledger.sweep_lost(self._plan.trial_folder))
+        self._settle_lost()
 
 
 def _too_slow(ended: Ended, seconds: float | None) -> Ended:

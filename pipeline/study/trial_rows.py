@@ -113,7 +113,7 @@ class TrialRows:
             number=trial.number,
             state=_STATES[trial.state],
             reason=reason_of(trial),
-            values=tuple(trial.values) if trial.state == TrialState.COMPLETE else (),
+            values=tuple(trial.values or ()) if trial.state == TrialState.COMPLETE else (),
             params=params,
             overrides=self._space.overrides(params),
             attributes=trial.user_attrs.get(ATTRIBUTES, {}),
