@@ -31,6 +31,20 @@ def test_clipping_by_norm_keeps_the_direction_and_bounds_the_global_norm() -> No
     torch.testing.assert_close(after / after.norm(), before / before.norm())
 
 
+@pytest.mark.parametrize("scale", [0.01, 0.3, 10.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_clipping_by_norm_leaves_what_torchs_own_function_leaves_to_the_last_bit(
+    scale: float, dtype: torch.dtype
+) -> None:
+    ours, theirs = (parameters_with_gradients(scale) for _ in range(2))
+    for parameter in (*ours, *theirs):
+        parameter.data = parameter.data.to(dtype)
+        parameter.grad = parameter.grad.to(dtype) if parameter.grad is not None else None
+    Clipper().clip(ours, threshold=1.5, algorithm="norm")
+    nn.utils.clip_grad_norm_(theirs, 1.5)
+    torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=0)
+
+
 def test_clipping_by_value_bounds_each_entry_and_leaves_small_ones_alone() -> None:
     parameters = parameters_with_gradients(1.0)
     before = flat(parameters)
