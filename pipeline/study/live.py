@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from rich.console import Group
@@ -63,12 +62,7 @@ class Live:
             self._screen.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._screen is not None:
             self._screen.stop()
 
