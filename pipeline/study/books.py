@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.study.ends import End
 from pipeline.study.rows import Row
 from pipeline.study.scribe import Scribe
 from pipeline.study.study_run import trial_key, trial_tags
@@ -47,7 +48,7 @@ class Place:
         return self.folder / "trials" / f"{self.uid}-{number:04}"
 
 
-def run_end(row: Row) -> tuple[Status, str | None] | None:
+def run_end(row: Row | End) -> tuple[Status, str | None] | None:
     """Return the status and the `end_reason` that a trial's run has; `None` before its end."""
     if row.state == "complete":
         return "FINISHED", None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline.errors import DivergedError, Interrupted, PipelineError
+from pipeline.study.closing import Closing
 from pipeline.study.driver import Driver, StudyFailedError
 from pipeline.study.floor import Floor
 from pipeline.study.leading import Leading
@@ -53,9 +54,9 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
     mender = Mender(plan, ledger, floor.scribe)
     try:
         with Live(plan) as live:
-            for line in mender.mend():
-                live.warn(line)
-            driver = Driver(plan, ledger, floor, leading=leading, mender=mender, live=live)
+            closing = Closing(plan, ledger, floor.scribe, mender=mender, live=live)
+            closing.tell_lost(mender.mend())
+            driver = Driver(plan, ledger, floor, leading=leading, closing=closing, live=live)
             progress = driver.run()
         leading.tend(progress)
         _require_result(progress)

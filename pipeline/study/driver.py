@@ -2,20 +2,18 @@
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pipeline.errors import EnvironmentFaultError, PipelineError
 from pipeline.signals import stop
-from pipeline.study.assignment import Assignment, assign
+from pipeline.study.assignment import assign
+from pipeline.study.closing import Closing
 from pipeline.study.floor import Floor
 from pipeline.study.leading import Leading
-from pipeline.study.ledger import End, Ledger, Progress
+from pipeline.study.ledger import Ledger, Progress
 from pipeline.study.live import Live
-from pipeline.study.mending import Mender
 from pipeline.study.messages import Beat, Ended, Gone, Message, Ready, Rung
 from pipeline.study.plan import StudyPlan
 from pipeline.study.workshop import Post
-from pipeline.tracking.journal import Journal
 
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
@@ -60,7 +58,7 @@ class Driver:
         ledger: What is on record of it.
         floor: The workers, and who puts their trials on record in MLflow.
         leading: Records how far the study is.
-        mender: Finds the trials that are lost.
+        closing: Puts the ends of trials on record.
         live: Shows it.
     """
 
@@ -71,7 +69,7 @@ class Driver:
         floor: Floor,
         *,
         leading: Leading,
-        mender: Mender,
+        closing: Closing,
         live: Live,
     ) -> None:
         self._plan = plan
@@ -79,14 +77,13 @@ class Driver:
         self._workshop = floor.workshop
         self._scribe = floor.scribe
         self._leading = leading
-        self._mender = mender
         self._live = live
         self._progress = ledger.progress()
+        self._mended = self._progress.consecutive_failures
         self._started_at = time.monotonic()
         self._look = Clock(LOOK_SECONDS)
         self._beat = Clock(BEAT_SECONDS)
-        self._failure: Ended | None = None
-        self._kept = plan.keepers(self._progress)
+        self._closing = closing
 
     def run(self) -> Progress:
         """Work until the study is settled, its time is over, or nobody wants more.
@@ -110,7 +107,7 @@ class Driver:
         for post, message in self._workshop.listen(TICK_SECONDS):
             self._hear(post, message)
         if self._look.is_due():
-            self._settle_lost()
+            self._closing.settle_lost()
             self._leading.tend(self._progress)
         if self._beat.is_due():
             self._ledger.beat(post.number for post in self._workshop.busy() if post.is_alive())
@@ -157,65 +154,23 @@ class Driver:
                 prune = self._ledger.report(post.assignment.taken, step=step, value=value)
                 post.worker.verdict(prune=prune)
             case Ended() if post.assignment is not None:
-                self._end(post.finish(), message)
+                self._closing.end(post.finish(), message)
+                _require_environment(message)
             case Gone():
                 self._bury(post, message)
             case _:
                 return
 
-    def _end(self, assignment: Assignment, ended: Ended) -> None:
-        """Put the end of a trial on record in both stores."""
-        if assignment.overdue and ended.reason == "interrupted":
-            ended = _too_slow(ended, self._plan.options.trial_timeout)
-            Journal(assignment.folder).end("FAILED", "error")
-        end = End(
-            state=ended.state,
-            values=ended.values,
-            reason=ended.reason,
-            message=ended.message,
-            attributes=ended.attributes,
-        )
-        counted = self._ledger.finish(assignment.taken, end)
-        if not counted:
-            self._drop(assignment)
-        else:
-            self._note(assignment, ended)
-        self._record(assignment.number, assignment.folder)
-
-    def _drop(self, assignment: Assignment) -> None:
-        self._live.warn(
-            f"trial {assignment.number} was given up while its process stood still and is being "
-            "tried again; its late result is dropped"
-        )
-        if assignment.folder.exists():
-            Journal(assignment.folder).end("FAILED", "lost")
-
-    def _note(self, assignment: Assignment, ended: Ended) -> None:
-        self._live.ended(assignment, ended)
-        if ended.state == "failed" and ended.reason not in ("interrupted", "lost"):
-            self._failure = ended
-        if ended.exit_code == EnvironmentFaultError.exit_code and ended.reason == "error":
-            raise EnvironmentFaultError(ended.message or "the environment ended a trial")
-
-    def _record(self, number: int, folder: Path) -> None:
-        """Let MLflow have a trial; the files of all but the best go then."""
-        keepers = self._plan.keepers(self._ledger.progress())
-        self._scribe.end(folder, lost=False, forget=number not in keepers)
-        for other in self._kept - keepers - {number}:
-            self._scribe.forget(self._plan.trial_folder(other))
-        self._kept = keepers
-
     def _bury(self, post: Post, gone: Gone) -> None:
         """Go on without a worker that has died; its trial is found by its lease."""
-        was_ready = post.was_ready
+        was_ready, assignment = post.was_ready, post.assignment
         self._workshop.dismiss(post)
-        self._settle_lost()
+        if assignment is not None and assignment.overdue:
+            self._closing.end(assignment, Ended(state="failed", reason="interrupted"))
+        why = f"its process died ({gone.message})"
+        self._closing.settle_lost(why=why)
         if not was_ready:
             self._workshop.count_stillborn(gone.message)
-
-    def _settle_lost(self) -> None:
-        for line in self._mender.settle_lost():
-            self._live.warn(line)
 
     # ── what must not go on ─────────────────────────────────────────────────────────────────
 
@@ -232,9 +187,11 @@ class Driver:
             StudyFailedError: `sweep.max_consecutive_failures` trials failed in a row.
         """
         most = self._plan.options.max_consecutive_failures
-        if self._progress.consecutive_failures < most or self._failure is None:
+        failure = self._closing.failure
+        in_a_row = self._progress.consecutive_failures
+        self._mended = min(self._mended, in_a_row)  # none of them, once a trial has not failed
+        if in_a_row - self._mended < most or failure is None:
             return
-        failure = self._failure
         raise StudyFailedError(
             f"{most} trials failed one after another, the last one: {failure.message}; mend that, "
             "or allow more with sweep.max_consecutive_failures=",
@@ -248,22 +205,21 @@ class Driver:
         while self._workshop.busy() and time.monotonic() < deadline:
             for post, message in self._workshop.listen(TICK_SECONDS):
                 if isinstance(message, Ended) and post.assignment is not None:
-                    self._end(post.finish(), message)
+                    self._closing.end(post.finish(), message)
                 elif isinstance(message, Gone):
                     self._workshop.dismiss(post)
                 elif isinstance(message, Rung):
                     post.worker.verdict(prune=False)
         if self._workshop.busy():
             self._workshop.kill()
-        self._settle_lost()
+        self._closing.settle_lost()
 
 
-def _too_slow(ended: Ended, seconds: float | None) -> Ended:
-    return Ended(
-        state="failed",
-        reason="error",
-        message=f"took longer than sweep.trial_timeout={seconds:g}",
-        values=(),
-        attributes=ended.attributes,
-        exit_code=1,
-    )
+def _require_environment(ended: Ended) -> None:
+    """Stop where the next trial would end as this one did.
+
+    Raises:
+        EnvironmentFaultError: The disk is full, say.
+    """
+    if ended.exit_code == EnvironmentFaultError.exit_code and ended.reason == "error":
+        raise EnvironmentFaultError(ended.message or "the environment ended a trial")

@@ -1,5 +1,6 @@
 """What studies are worked on with: workers and a scribe, shared by one study after another."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -41,4 +42,19 @@ def open_floor(plan: StudyPlan) -> Iterator[Floor]:
                 f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
                 file=sys.stderr,
             )
-        yield Floor(workshop=workshop, scribe=scribe)
+        try:
+            yield Floor(workshop=workshop, scribe=scribe)
+        finally:
+            _warn_of_unsent(plan, scribe.close(), scribe.problem)
+
+
+def _warn_of_unsent(plan: StudyPlan, unsent: int, problem: str | None) -> None:
+    """Tell a person that MLflow lacks values, why, and how it gets them."""
+    if unsent:
+        why = f"{problem}; " if problem else ""
+        where = shlex.quote(f"output={plan.run.output}")
+        print(
+            f"warning: {why}{unsent} values wait in {str(plan.folder)!r}; send them with: "
+            f"python -m pipeline.runs action=sync {where}",
+            file=sys.stderr,
+        )

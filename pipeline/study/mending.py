@@ -1,9 +1,14 @@
 """What killed processes left of a study: lost trials, folders that MLflow lacks, missing runs."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
 
 from pipeline.config.record import flatten, plain
-from pipeline.study.books import record_missing, repair
+from pipeline.errors import EnvironmentFaultError
+from pipeline.study.adopting import end_in_journal
+from pipeline.study.books import record_missing, repair, run_end
+from pipeline.study.ends import End
 from pipeline.study.ledger import Ledger
 from pipeline.study.lost import Lost
 from pipeline.study.plan import StudyPlan
@@ -27,9 +32,9 @@ class Mender:
         self._ledger = ledger
         self._scribe = scribe
 
-    def mend(self) -> list[str]:
-        """Mend all that earlier processes left; return a line for each lost trial."""
-        lines = self.settle_lost()
+    def mend(self) -> list[Lost]:
+        """Mend all that earlier processes left; return the trials that were lost with them."""
+        lost = self.settle_lost()
         rows = self._ledger.trials()
         kept = {self._plan.trial_folder(number) for number in self._keepers()}
         for folder in leftovers(self._plan.folder):
@@ -37,25 +42,32 @@ class Mender:
                 self._scribe.end(folder, lost=True, forget=folder not in kept)
         if self._plan.uri is not None:
             repair(rows, self._plan.place, self._scribe, self._params)
-        return lines
+        return lost
 
-    def settle_lost(self) -> list[str]:
-        """Give up the trials whose process is gone or silent, in both stores; a line for each."""
+    def settle_lost(self) -> list[Lost]:
+        """Give up the trials whose process is gone or silent, in both stores."""
         lost = self._ledger.sweep_lost(self._plan.trial_folder)
-        self._record(lost)
-        return [one.line for one in lost]
-
-    def _record(self, lost: Iterable[Lost]) -> None:
         keepers = self._keepers() if lost else set()
         for one in lost:
-            folder = self._plan.trial_folder(one.number)
-            if not (folder / JOURNAL).exists():  # killed before its run began
-                row = self._ledger.trials()[one.number]
-                record_missing([row], self._plan.place, self._scribe, self._params)
-                continue
-            if not one.adopted:
-                Journal(folder).end("FAILED", "lost")  # whatever it had written of its own
-            self._scribe.end(folder, lost=not one.adopted, forget=one.number not in keepers)
+            tell_journal(self._plan.trial_folder(one.number), one.end)
+            self.record(one.number, one.end, keepers=keepers)
+        return lost
+
+    def record(self, number: int, end: End | Row, *, keepers: Collection[int]) -> None:
+        """Let MLflow have a trial that has ended, also one killed before its run began.
+
+        Args:
+            number: The trial's.
+            end: How it ended, by the study.
+            keepers: The trials whose folders stay.
+        """
+        folder = self._plan.trial_folder(number)
+        if self._plan.uri is None or (folder / JOURNAL).exists():
+            self._scribe.end(folder, lost=end.reason == "lost", forget=number not in keepers)
+            return
+        row = self._ledger.trials()[number]
+        with suppress(EnvironmentFaultError):  # on a full disk, the next start does it
+            record_missing([row], self._plan.place, self._scribe, self._params)
 
     def _keepers(self) -> set[int]:
         return self._plan.keepers(self._ledger.progress())
@@ -63,3 +75,17 @@ class Mender:
     def _params(self, row: Row) -> dict[str, Scalar]:
         plan = self._plan
         return flatten(plain(plan.trees.config(plan.with_tuned(row.overrides))))
+
+
+def tell_journal(folder: Path, end: End | Row) -> bool:
+    """Let a trial's journal, where there is one, end as the study says; tell whether it does."""
+    known, wanted = end_in_journal(folder), run_end(end)
+    if not (folder / JOURNAL).exists() or wanted is None:
+        return True
+    if known is not None and run_end(known) == wanted:
+        return True
+    try:
+        Journal(folder).end(*wanted)
+    except EnvironmentFaultError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Puts the ends of trials on record, so that both stores tell the same of each."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from pipeline.study.assignment import Assignment
+from pipeline.study.ends import End
+from pipeline.study.ledger import Ledger, Lost
+from pipeline.study.live import Live
+from pipeline.study.mending import Mender, tell_journal
+from pipeline.study.messages import Ended
+from pipeline.study.plan import StudyPlan
+from pipeline.study.rows import Row
+from pipeline.study.scribe import Scribe
+from pipeline.tracking.journal import JOURNAL
+
+OOMS = 3
+"""Trials out of memory, one after another, after which a person is told what to lower."""
+
+
+class Closing:
+    """Closes trials in the study and in MLflow, and remembers what the last failure was.
+
+    Args:
+        plan: The study, opened.
+        ledger: What is on record of it.
+        scribe: Brings the record into MLflow.
+        mender: Finds the trials that are lost.
+        live: Tells of it.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, ledger: Ledger, scribe: Scribe, *, mender: Mender, live: Live
+    ) -> None:
+        self.failure: Ended | None = None
+        self._plan = plan
+        self._ledger = ledger
+        self._scribe = scribe
+        self._mender = mender
+        self._live = live
+        self._kept = plan.keepers(ledger.progress())
+        self._ooms = 0
+
+    def end(self, assignment: Assignment, ended: Ended) -> None:
+        """Close a trial whose worker has told how it ended, or was ended for being too slow."""
+        if assignment.overdue and ended.reason == "interrupted":
+            ended = _too_slow(ended, self._plan.options.trial_timeout)
+        if ended.state == "failed" and not tell_journal(assignment.folder, _as_end(ended)):
+            ended = replace(ended, reason="lost")
+        if self._ledger.finish(assignment.taken, _as_end(ended)):
+            self._note(assignment, ended)
+            self._record(assignment.number, _as_end(ended))
+        else:
+            self._drop(assignment)
+
+    def settle_lost(self, *, why: str = "its process is gone") -> None:
+        """Give up the trials whose process is gone or silent, and tell of each.
+
+        Args:
+            why: What is known of it.
+        """
+        lost = self._mender.settle_lost()
+        self.tell_lost(lost)
+        if any(not one.adopted for one in lost):
+            self.failure = Ended(state="failed", reason="lost", message=why, exit_code=3)
+
+    def tell_lost(self, lost: Iterable[Lost]) -> None:
+        """Tell of trials that were given up."""
+        for one in lost:
+            self._live.warn(one.line)
+
+    def _drop(self, assignment: Assignment) -> None:
+        """Let MLflow have a trial as somebody else has put it on record."""
+        row = self._ledger.trials()[assignment.number]
+        if row.reason == "lost":
+            self._live.warn(
+                f"trial {row.number} was given up while its process stood still; its late result "
+                "is dropped"
+            )
+        if (assignment.folder / JOURNAL).exists():
+            tell_journal(assignment.folder, row)
+            self._record(row.number, row)
+        else:
+            self._scribe.forget(assignment.folder)
+
+    def _note(self, assignment: Assignment, ended: Ended) -> None:
+        self._live.ended(assignment, ended)
+        if ended.state == "failed" and ended.reason != "interrupted":
+            self.failure = ended
+        self._ooms = self._ooms + 1 if ended.reason == "oom" else 0
+        if self._ooms == OOMS:
+            self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
+
+    def _record(self, number: int, end: End | Row) -> None:
+        """Let MLflow have a trial; the files of all but the best go then."""
+        keepers = self._plan.keepers(self._ledger.progress())
+        self._mender.record(number, end, keepers=keepers)
+        for other in self._kept - keepers - {number}:
+            self._scribe.forget(self._plan.trial_folder(other))
+        self._kept = keepers
+
+
+def _as_end(ended: Ended) -> End:
+    return End(
+        state=ended.state,
+        values=ended.values,
+        reason=ended.reason,
+        message=ended.message,
+        attributes=ended.attributes,
+    )
+
+
+def _too_slow(ended: Ended, seconds: float | None) -> Ended:
+    message = f"took longer than sweep.trial_timeout={seconds:g}"
+    return replace(ended, reason="error", message=message, exit_code=1)
