@@ -9,6 +9,8 @@ from pipeline.study.live import print_opening
 from pipeline.study.plan import StudyPlan
 from pipeline.study.substudies import confirmation, tunings
 from pipeline.study.winner import winner
+from pipeline.study.wording import point_words, short_names
+from pipeline.terminal import console, say, shown_verbosity
 
 
 def sweep(plan: StudyPlan) -> None:
@@ -16,18 +18,21 @@ def sweep(plan: StudyPlan) -> None:
     print_opening(plan)
     cells = tunings(plan)
     with open_floor(plan) as floor:
-        tuned = {cell: _tuned(one, floor) for cell, one in cells.items()}
+        tuned = {cell: _tuned(cell, one, floor) for cell, one in cells.items()}
         with conducted(replace(plan, tuned=tuned), floor) as done:
             conclude(done, floor.workshop)
             if plan.options.confirm_seeds and done.leads:
                 _confirm(done, floor)
 
 
-def _tuned(plan: StudyPlan, floor: Floor) -> dict[str, str]:
-    """Tune one cell, and return what is best for it."""
+def _tuned(cell: str, plan: StudyPlan, floor: Floor) -> dict[str, str]:
+    """Tune one cell of a comparison, and return what is best for it."""
     with conducted(plan, floor) as done:
         best = winner(done.ledger.trials(), [one.direction for one in plan.objectives])
-        return {} if best is None else dict(best.overrides)
+        found = {} if best is None else dict(best.overrides)
+        if shown_verbosity(plan.run.verbose):
+            say(console(), f"tuned  {cell}: {point_words(found, short_names(found))}")
+        return found
 
 
 def _confirm(done: Conducted, floor: Floor) -> None:
