@@ -99,6 +99,8 @@ class ShortSteps(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the run go on from its step in either way: Lightning counts each on its own."""
+        if "loops" not in checkpoint:
+            return  # weights alone
         steps, loops = checkpoint["global_step"], checkpoint["loops"]["fit_loop"]
         automatic = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
         manual = loops["epoch_loop.manual_optimization.optim_step_progress"]
