@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 from printed import blocks, differences
+from printed_studies import skeleton
 
 from pipeline.config.compose import compose
 from pipeline.config.sweep_options import SweepConfig
@@ -71,6 +72,8 @@ def test_the_steps_of_a_how_to_work_from_an_empty_folder(page: Path, own_folder:
             ended = shell(block.content)
             printed = ended.stdout
             assert ended.returncode == int(block.words.get("exit", "0")), printed
+        elif block.words.get("form") == "study":
+            assert differences(skeleton(block.content), skeleton(printed), tolerance=0) == []
         else:
             assert block.language == "text", f"nothing says what to do with {block.language}"
             assert differences(block.content, printed, tolerance=0.1) == []

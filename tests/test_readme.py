@@ -1,5 +1,6 @@
 """The README: its commands run as they stand, and every figure, link and promise is true."""
 
+import csv
 import json
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from printed import blocks, differences
+from printed_studies import skeleton
 
 from pipeline.config.names import checked_lines
 
@@ -18,6 +20,7 @@ ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 COMMANDS = (
     "pip install -e . && python -m pipeline.train model=lstm",
+    "python -m pipeline.sweep model=lstm sweeps=lr_epochs_clip",
     "pip install -e '.[test]' && pytest",
 )
 RESULT_ROW = re.compile(r"│ ([a-z]\w+) +│ +(-?[\d.]+) │ +(-?[\d.]+) │ +(-?[\d.]+) │")
@@ -27,11 +30,16 @@ MODEL_ROW = re.compile(
 EXPERIMENT_ROW = re.compile(
     r"^\| `python -m pipeline\.train (experiment=\S+)` \|.*\| ([\d.]+) \|$", re.M
 )
+STUDY = Path("runs") / "lr_epochs_clip-lstm-mnist1d"
+WHOLE_STUDY = "whole study"
+FIGURE_ROW = re.compile(r"^(accuracy|f1) +(.*)$", re.M)
+LINES = "\n".join(blocks(ENGLISH, "sh")).splitlines()
 TOUR = [
     line
-    for line in "\n".join(blocks(ENGLISH, "sh")).splitlines()
+    for line in LINES
     if line.startswith("python -m pipeline.train") and not re.search("lstmm|resume=", line)
 ]
+SWEEPS = [line for line in LINES if line.startswith("python -m pipeline.sweep")]
 
 pages = pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=["english", "chinese"])
 
@@ -41,7 +49,7 @@ def result_rows(text: str) -> dict[str, list[float]]:
 
 
 @pages
-def test_the_two_commands_stand_in_the_readme_as_they_are_run(page: str) -> None:
+def test_the_first_commands_stand_in_the_readme_as_they_are_run(page: str) -> None:
     shown = "\n".join(blocks(page, "sh")).splitlines()
     assert set(COMMANDS) <= set(shown)
 
@@ -66,8 +74,94 @@ def test_the_first_command_prints_what_the_readme_shows(tmp_path: Path) -> None:
         assert theirs[name][2] == pytest.approx(linear, abs=0.01)
 
 
-def test_both_languages_show_the_same_output_and_link_to_the_same_tests() -> None:
-    assert blocks(CHINESE, "text")[0] == blocks(ENGLISH, "text")[0]
+def ran(words: str, folder: Path) -> str:
+    """Run a command that begins with `python` in a folder, and return what it printed."""
+    ended = subprocess.run(
+        [sys.executable, *shlex.split(words)[1:]],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=900,
+        check=True,
+    )
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The study of the second command: the folder where it ran, and what it printed."""
+    folder = tmp_path_factory.mktemp("study")
+    return folder, ran(COMMANDS[1], folder)
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group(WHOLE_STUDY)
+def test_the_sweep_prints_what_the_readme_shows(study: tuple[Path, str]) -> None:
+    shown, printed = blocks(ENGLISH, "text")[1], study[1]
+    assert differences(skeleton(shown), skeleton(printed), tolerance=0) == []
+    assert base_value(printed) == pytest.approx(base_value(shown), abs=0.02)
+    theirs = dict(FIGURE_ROW.findall(printed))
+    for name, figures in FIGURE_ROW.findall(shown):
+        ours, *_, naive, linear = map(float, figures.split())
+        reached, *_, same_naive, same_linear = map(float, theirs[name].split())
+        assert reached == pytest.approx(ours, abs=0.03)
+        assert same_naive == pytest.approx(naive, abs=1e-4)
+        assert same_linear == pytest.approx(linear, abs=0.01)
+
+
+def base_value(text: str) -> float:
+    """What the config as it stands came to in a study."""
+    found = re.search(r"^trial +0 +val/f1 ([\d.]+)", text, re.M)
+    assert found is not None
+    return float(found[1])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group(WHOLE_STUDY)
+def test_a_sweep_ends_no_lower_than_its_default_and_says_what_the_test_rows_say(
+    study: tuple[Path, str],
+) -> None:
+    values = trial_values(study[0])
+    assert max(values.values()) >= values["0"]
+    said = (
+        r"is [\d.]+ better than the default: test/f1",
+        r"(the same as|worse than) the default: test/f1 .*\nwhy: ",
+        r"the winner is the default itself",
+    )
+    assert sum(bool(re.search(one, study[1])) for one in said) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group(WHOLE_STUDY)
+@pytest.mark.parametrize("heading", ["again", "or"])
+def test_the_winners_command_gives_the_value_of_its_trial_to_the_last_bit(
+    study: tuple[Path, str], heading: str
+) -> None:
+    folder, printed = study
+    command = re.search(rf"^{heading} +(python -m pipeline\.train .*)$", printed, re.M)
+    assert command is not None
+    runs = set(folder.glob("runs/*/journal.jsonl"))
+    ran(f"{command[1]} verbose=0", folder)
+    (journal,) = set(folder.glob("runs/*/journal.jsonl")) - runs
+    assert journal_values(journal)["val/f1"] == max(trial_values(folder).values())
+
+
+def trial_values(folder: Path) -> dict[str, float]:
+    """What each complete trial of the study came to, unrounded."""
+    with (folder / STUDY / "artifacts" / "trials.csv").open(encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    return {row["trial"]: float(row["val/f1"]) for row in rows if row["state"] == "complete"}
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group(WHOLE_STUDY)
+def test_every_trial_of_the_study_has_one_run_of_the_same_end(study: tuple[Path, str]) -> None:
+    words = f"python -m pipeline.runs action=check study={STUDY.name}"
+    assert ran(words, study[0]) == "20 trials, 20 runs: they agree\n"
+
+
+def test_both_languages_show_the_same_outputs_and_link_to_the_same_tests() -> None:
+    assert blocks(CHINESE, "text")[:2] == blocks(ENGLISH, "text")[:2]
     english, chinese = (re.findall(r"\((tests/[^)]+)\)", page) for page in (ENGLISH, CHINESE))
     assert chinese == english
 
@@ -92,16 +186,31 @@ def test_every_command_of_the_tour_names_what_there_is(line: str) -> None:
     assert len(checked_lines(given, config_name="train", multirun="-m" in words)) == len(given)
 
 
+@pytest.mark.parametrize("line", SWEEPS)
+def test_every_sweep_shown_names_what_there_is(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.sweep import main
+
+    assert main([*shlex.split(line, comments=True)[3:], "--cfg", "job"]) == 0, line
+    assert "space: {}" not in capsys.readouterr().out
+
+
 def test_the_mistakes_of_the_tour_are_told_as_shown(
     train: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = blocks(ENGLISH, "text")[1]
+    shown = blocks(ENGLISH, "text")[2]
     assert train("model=lstmm", "optimizer.lrr=0.1") == 2
     assert capsys.readouterr().err == shown
 
 
 def final_values(folder: Path) -> dict[str, float]:
     (journal,) = folder.glob("runs/*/journal.jsonl")
+    return journal_values(journal)
+
+
+def journal_values(journal: Path) -> dict[str, float]:
+    """The last value of each metric in a run's journal."""
     values: dict[str, float] = {}
     for event in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
         values |= event.get("values", {})
