@@ -24,11 +24,10 @@ class EpochRecord(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch down."""
-        del pl_module
         if trainer.is_global_zero:
-            known = trainer.callback_metrics
+            known, device = trainer.callback_metrics, pl_module.device
             # One copy to the host for all of them.
-            numbers = torch.stack([value.float() for value in known.values()]).tolist()
+            numbers = torch.stack([v.to(device, torch.float32) for v in known.values()]).tolist()
             values = dict(zip(known, numbers, strict=True))
             self.history[trainer.current_epoch + 1] = values
             self._write(trainer.current_epoch + 1, values)
