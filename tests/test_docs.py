@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -10,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from printed import blocks, differences
 from printed_studies import skeleton
 
 from pipeline.config.compose import compose
-from pipeline.config.sweep_options import SweepConfig
+from pipeline.config.sweep_options import SweepConfig, SweepOptions
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -27,6 +28,9 @@ CHOICES = [
     if folder.is_dir() and folder.name not in ("hydra", "trainer", "experiment", "debug", "sweeps")
     for choice in sorted(folder.glob("*.yaml"))
 ]
+SWEEP_OPTIONS = re.findall(
+    r"^\| `('?sweep\..*?)` \|", (DOCS / "how-to" / "sweep.md").read_text(encoding="utf-8"), re.M
+)
 
 _FENCE = re.compile(r"^```(?P<language>\w+)(?P<words>[^\n]*)\n(?P<content>.*?)^```$", re.M | re.S)
 
@@ -91,6 +95,12 @@ def test_the_cells_of_the_notebook_page_run_in_a_notebook(own_folder: Path) -> N
     printed = notebook.cells[1].outputs[0].text
     assert re.match(r"accuracy 0\.\d{3}, a line 0\.\d{3}\nbest epoch [1-5] of 5\nsetosa ", printed)
     assert len(list(own_folder.glob("runs/*"))) == 4
+
+
+@pytest.mark.parametrize("word", SWEEP_OPTIONS)
+def test_every_option_of_the_sweep_page_is_one_that_a_study_takes(word: str) -> None:
+    tree = compose(shlex.split(word), config_name="sweep", options=SweepConfig)
+    SweepOptions.model_validate(OmegaConf.to_container(tree.sweep, resolve=True))
 
 
 def test_the_configuration_page_is_what_the_comments_of_conf_say() -> None:
