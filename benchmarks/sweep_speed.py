@@ -10,12 +10,14 @@ Ten trials of the MLP 64-128-64 on MNIST-1D, 20 epochs each, no pruning.
 """
 
 import argparse
+import json
 import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -28,6 +30,8 @@ ROOT = Path(__file__).parents[1]
 def called(*words: str) -> str:
     """Run Python with these words in the current folder; return what it prints."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if "benchmarks.plain_sweep" in words:
+        environment.pop("OMP_NUM_THREADS", None)  # threads as they come
     done = subprocess.run(
         [sys.executable, *words], env=environment, capture_output=True, text=True, check=False
     )
@@ -36,13 +40,36 @@ def called(*words: str) -> str:
     return done.stdout
 
 
-def in_empty_folder(*words: str) -> tuple[float, list[float], list[float]]:
-    """Run a command in a folder of its own.
+@dataclass(frozen=True)
+class Timing:
+    """What a command took.
 
-    Returns:
-        Its wall seconds, and of each trial of a sweep the seconds since 1970 at which it started
-        and ended; both lists are empty for other commands.
+    Args:
+        seconds: Wall time of the whole process.
+        starts: When each trial started, in seconds since 1970.
+        ends: When each trial ended.
+        fits: Seconds of each trial's `fit`, where it is on record.
     """
+
+    seconds: float
+    starts: list[float]
+    ends: list[float]
+    fits: list[float]
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first trial's start to the last one's end."""
+        return max(self.ends) - min(self.starts)
+
+    @property
+    def overhead(self) -> float:
+        """Seconds a trial beside its `fit`, the first left out; of one worker."""
+        trials = len(self.starts) - 1
+        return (self.ends[-1] - self.ends[0] - sum(self.fits[1:])) / trials
+
+
+def in_empty_folder(*words: str) -> Timing:
+    """Run a sweep in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         before = Path.cwd()
         os.chdir(folder)
@@ -50,18 +77,23 @@ def in_empty_folder(*words: str) -> tuple[float, list[float], list[float]]:
             started_at = perf_counter()
             called(*words)
             seconds = perf_counter() - started_at
-            return seconds, *_moments(Path("optuna.db"))
+            return Timing(seconds, *_moments(Path("optuna.db")))
         finally:
             os.chdir(before)
 
 
-def _moments(database: Path) -> tuple[list[float], list[float]]:
+def _moments(database: Path) -> tuple[list[float], list[float], list[float]]:
     with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute(
             "SELECT datetime_start, datetime_complete FROM trials ORDER BY number"
         ).fetchall()
+        attributes = connection.execute(
+            "SELECT value_json FROM trial_user_attributes WHERE key = 'attributes' "
+            "ORDER BY trial_id"
+        ).fetchall()
     starts, ends = zip(*rows, strict=True)
-    return [_seconds(text) for text in starts], [_seconds(text) for text in ends]
+    fits = [json.loads(text)["time/fit"] for (text,) in attributes]
+    return [_seconds(text) for text in starts], [_seconds(text) for text in ends], fits
 
 
 def _seconds(text: str) -> float:
@@ -109,22 +141,21 @@ def main() -> None:
     for workers in (1, 2):
         ratios, rates, overheads = [], [], []
         for _ in range(rounds):
-            _, starts, ends = in_empty_folder(*ours(workers))
-            rate = TRIALS * 60 / (max(ends) - min(starts))
+            timing = in_empty_folder(*ours(workers))
+            rate = TRIALS * 60 / timing.span
             rates.append(rate)
             ratios.append(rate / bare(workers))
-            if workers == 1:
-                overheads.append(_between(starts, ends))
+            overheads.append(timing.overhead)
         print(
-            f"{workers} worker(s): {median(rates):.1f} trials a minute, {median(ratios):.2f} × bare "
-            f"loops ({min(ratios):.2f} to {max(ratios):.2f}; bound 0.85)",
+            f"{workers} worker(s): {median(rates):.1f} trials a minute, {median(ratios):.2f} × "
+            f"bare loops ({min(ratios):.2f} to {max(ratios):.2f}; bound 0.85)",
             flush=True,
         )
-        if overheads:
-            print(f"between two trials: {1000 * median(overheads):.0f} ms", flush=True)
+        if workers == 1:
+            print(f"a trial beside its fit: {1000 * median(overheads):.0f} ms; bound 150 ms")
+    plain = ("-m", "benchmarks.plain_sweep")
     pairs = [
-        (in_empty_folder(*ours(2))[0], in_empty_folder("-m", "benchmarks.plain_sweep")[0])
-        for _ in range(rounds)
+        (in_empty_folder(*ours(2)).seconds, in_empty_folder(*plain).seconds) for _ in range(rounds)
     ]
     faster = sorted(theirs / mine for mine, theirs in pairs)
     mine, theirs = (median(side) for side in zip(*pairs, strict=True))
@@ -132,11 +163,6 @@ def main() -> None:
         f"whole command: {mine:.1f} s beside {theirs:.1f} s of the plain script: "
         f"{median(faster):.1f} × its trials a minute ({faster[0]:.1f} to {faster[-1]:.1f}; bound 2)"
     )
-
-
-def _between(starts: list[float], ends: list[float]) -> float:
-    """Median seconds from a trial's end to the next one's start."""
-    return median(after - before for before, after in zip(ends[1:-1], starts[2:], strict=True))
 
 
 if __name__ == "__main__":
