@@ -11,8 +11,8 @@ from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact
 from pipeline.tracking.find import find_run
+from pipeline.tracking.journal import COMMAND
 
-COMMAND = "command.json"
 NEWEST_UNFINISHED = "auto"
 
 

@@ -12,6 +12,11 @@ VALUES = "pipeline.values"
 """The tag of a trial's journal that holds what it came to, as a JSON list."""
 
 
+def has_begun(folder: Path) -> bool:
+    """Tell whether a trial's journal tells of its begin; on a full disk it may be empty."""
+    return next(read_events(folder / JOURNAL), None) is not None
+
+
 def end_in_journal(folder: Path) -> End | None:
     """Return the end that a trial's journal tells of; `None` where it tells of none."""
     try:

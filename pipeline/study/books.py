@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.study.adopting import has_begun
 from pipeline.study.ends import End
 from pipeline.study.rows import Row
 from pipeline.study.scribe import Scribe
 from pipeline.study.study_run import trial_key, trial_tags
 from pipeline.tracking.books import Booked
-from pipeline.tracking.journal import JOURNAL, Header, Journal, Scalar, Status
+from pipeline.tracking.journal import Header, Journal, Scalar, Status
 
 REASONS: Mapping[str, Status] = {
     "diverged": "FAILED",
@@ -108,8 +109,8 @@ def repair(
 ) -> int:
     """Give a run to each trial that has ended without one, and return how many those are.
 
-    MLflow is asked only where the study has trials. One whose folder is still there is not
-    missing: it is recorded from its own journal.
+    MLflow is asked only where the study has trials. One whose journal is still there is not
+    missing: it is recorded from that.
 
     Args:
         rows: The study's trials, read before this driver took any.
@@ -120,11 +121,7 @@ def repair(
     if not any(run_end(row) for row in rows):
         return 0
     runs = scribe.books(place.uid, ())
-    lacking = [
-        row
-        for row in missing(rows, runs)
-        if not (place.trial_folder(row.number) / JOURNAL).exists()
-    ]
+    lacking = [row for row in missing(rows, runs) if not has_begun(place.trial_folder(row.number))]
     record_missing(lacking, place, scribe, params_of)
     return len(lacking)
 

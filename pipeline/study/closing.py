@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from pipeline.study.adopting import has_begun
 from pipeline.study.assignment import Assignment
 from pipeline.study.ends import End
 from pipeline.study.ledger import Ledger, Lost
@@ -12,7 +13,6 @@ from pipeline.study.messages import Ended
 from pipeline.study.plan import StudyPlan
 from pipeline.study.rows import Row
 from pipeline.study.scribe import Scribe
-from pipeline.tracking.journal import JOURNAL
 
 OOMS = 3
 """Trials out of memory, one after another, after which a person is told what to lower."""
@@ -77,7 +77,7 @@ class Closing:
                 f"trial {row.number} was given up while its process stood still; its late result "
                 "is dropped"
             )
-        if (assignment.folder / JOURNAL).exists():
+        if has_begun(assignment.folder):
             tell_journal(assignment.folder, row)
             self._record(row.number, row)
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.config.record import flatten, plain
 from pipeline.errors import EnvironmentFaultError
-from pipeline.study.adopting import end_in_journal
+from pipeline.study.adopting import end_in_journal, has_begun
 from pipeline.study.books import record_missing, repair, run_end
 from pipeline.study.ends import End
 from pipeline.study.ledger import Ledger
@@ -14,7 +14,7 @@ from pipeline.study.lost import Lost
 from pipeline.study.plan import StudyPlan
 from pipeline.study.rows import Row
 from pipeline.study.scribe import Scribe, leftovers
-from pipeline.tracking.journal import JOURNAL, Journal, Scalar
+from pipeline.tracking.journal import Journal, Scalar
 from pipeline.tracking.state import is_finished
 
 
@@ -38,7 +38,7 @@ class Mender:
         rows = self._ledger.trials()
         kept = {self._plan.trial_folder(number) for number in self._keepers()}
         for folder in leftovers(self._plan.folder):
-            if not (folder in kept and is_finished(folder)):
+            if has_begun(folder) and not (folder in kept and is_finished(folder)):
                 self._scribe.end(folder, lost=True, forget=folder not in kept)
         if self._plan.uri is not None:
             repair(rows, self._plan.place, self._scribe, self._params)
@@ -62,7 +62,7 @@ class Mender:
             keepers: The trials whose folders stay.
         """
         folder = self._plan.trial_folder(number)
-        if self._plan.uri is None or (folder / JOURNAL).exists():
+        if self._plan.uri is None or has_begun(folder):
             self._scribe.end(folder, lost=end.reason == "lost", forget=number not in keepers)
             return
         row = self._ledger.trials()[number]
@@ -78,9 +78,9 @@ class Mender:
 
 
 def tell_journal(folder: Path, end: End | Row) -> bool:
-    """Let a trial's journal, where there is one, end as the study says; tell whether it does."""
+    """Let a trial's journal, where it has begun, end as the study says; tell whether it does."""
     known, wanted = end_in_journal(folder), run_end(end)
-    if not (folder / JOURNAL).exists() or wanted is None:
+    if not has_begun(folder) or wanted is None:
         return True
     if known is not None and run_end(known) == wanted:
         return True

@@ -4,10 +4,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.study.adopting import has_begun
 from pipeline.study.lost import Lost
 from pipeline.study.reading import Recorded, Studies
 from pipeline.tracking.forgetting import mark
-from pipeline.tracking.journal import JOURNAL, Journal
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.state import TRIALS
 
 LOOKS = 10
@@ -46,7 +47,7 @@ def _swept(study: Recorded, output: Path) -> list[Lost]:
     found = ledger.sweep_lost(folder_of)
     for lost in found:
         folder = folder_of(lost.number)
-        if not lost.adopted and (folder / JOURNAL).exists():
+        if not lost.adopted and has_begun(folder):
             Journal(folder).end("FAILED", "lost")  # whatever it had written of its own
             mark(folder)
     return found

@@ -15,6 +15,8 @@ from pipeline.redaction import redact, redact_value
 from pipeline.tracking.lease import own_lease
 
 JOURNAL = "journal.jsonl"
+COMMAND = "command.json"
+"""Holds the command line that a single run is gone on with."""
 
 Scalar = str | int | float | bool | None
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -152,10 +154,11 @@ class Journal:
 
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
         free = shutil.disk_usage(self.folder).free
+        is_single = (self.folder / COMMAND).exists()  # and no trial of a study
+        again = f"resume={self.folder}" if is_single else "the same command"
         return EnvironmentFaultError(
             f"{str(self.path)!r} can't be written ({error.strerror}; {free} bytes are free); "
-            "make room or choose another folder with output=FOLDER, then go on with resume="
-            f"{self.folder}"
+            f"make room or choose another folder with output=FOLDER, then go on with {again}"
         )
 
     def _open(self) -> int:

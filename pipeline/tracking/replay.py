@@ -1,5 +1,6 @@
 """Fills one MLflow run from a journal, however often and from wherever it is called."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from pipeline.tracking.store import PARENT_TAG, UNKNOWN, Store
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
 CHANGED_PREFIX = "pipeline.changed."
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 Ending = Literal["recorded", "lost", "open"]
 
@@ -183,11 +185,13 @@ class Replay:
             store.upload(self.state.run_id, file, "" if below == "." else below)
 
     def _write(self, state: State) -> None:
+        """Note how far the store is; what finds no room is sent again, which changes nothing."""
         try:
             write_state(self.folder, state)
         except OSError as error:
-            line = f"{str(self.folder / STATE)!r} can't be written ({error.strerror})"
-            raise StoreError("unwritable", line) from error
+            if error.errno not in NO_ROOM:
+                line = f"{str(self.folder / STATE)!r} can't be written ({error.strerror})"
+                raise StoreError("unwritable", line) from error
         self.state = state
 
 
