@@ -10,9 +10,12 @@ import pytest
 
 from faults.processes import Forks, Training, start_command
 from faults.stores import TrackingServer
+from faults.sweeps import BASE, Sweeping
 
 SOURCES = Path(__file__).parent / "own_code"
 Start = Callable[..., Training]
+StartSweep = Callable[..., Sweeping]
+Mount = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +51,34 @@ def start(own_folder: Path, tmp_path: Path) -> Iterator[Start]:
     yield call
     for training in started:
         training.finish()
+
+
+@pytest.fixture
+def sweep(own_folder: Path, tmp_path: Path, own_code: tuple[str, ...]) -> Iterator[StartSweep]:
+    """Starts `python -m pipeline.sweep` in the current folder; words replace those of `BASE`."""
+    started: list[Training] = []
+    numbers = itertools.count()
+
+    def call(*words: str, **environment: str) -> Sweeping:
+        training = start_command(
+            beside(BASE, [*own_code, *words]),
+            folder=Path.cwd(),
+            streams=tmp_path / f"sweep{next(numbers)}",
+            environment=environment,
+            command="sweep",
+        )
+        started.append(training)
+        return Sweeping(training)
+
+    yield call
+    for training in started:
+        training.finish()
+
+
+def beside(base: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return the words, and those of `base` whose keys they leave alone."""
+    given = {word.partition("=")[0].lstrip("+") for word in words}
+    return [*(word for word in base if word.partition("=")[0] not in given), *words]
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +122,7 @@ def own_code(own_folder: Path) -> tuple[str, ...]:
     """Puts a user's own modules into the current folder; the words that trust them."""
     for module in SOURCES.glob("*.py"):
         shutil.copy(module, own_folder)
-    return ("trust=[slow_parts,stubborn_import]",)
+    return ("trust=[slow_parts,stubborn_import,sweep_parts]",)
 
 
 @pytest.fixture
@@ -101,3 +132,23 @@ def unprivileged() -> Sequence[str]:
         return ()
     # Still root by number, so that it can read what root installed, but without its powers.
     return ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Mount]:
+    """Mounts a file system in memory: `mount("disk", size="1m")`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a disk")
+    mounted: list[Path] = []
+
+    def call(name: str, **options: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        words = ",".join(f"{key}={value}" for key, value in options.items())
+        subprocess.run(["mount", "-t", "tmpfs", "-o", words, "tmpfs", folder], check=True)
+        mounted.append(folder)
+        return folder
+
+    yield call
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)

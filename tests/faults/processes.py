@@ -133,12 +133,13 @@ def start_command(
     streams: Path,
     prefix: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    command: str = "train",
 ) -> Training:
-    """Start `python -m pipeline.train` as a user's shell would."""
+    """Start `python -m pipeline.<command>` as a user's shell would."""
     streams.mkdir()
     with (streams / "out").open("wb") as out, (streams / "err").open("wb") as err:
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "pipeline.train", *words],
+            [*prefix, sys.executable, "-m", f"pipeline.{command}", *words],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -1,44 +1,22 @@
 """Faults F22 to F26: disks that are full, folders that may not be written, temporary folders."""
 
-import os
 import re
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from faults.conftest import Start
+from faults.conftest import Mount, Start
 from faults.processes import ending, events, recorded_epochs
 from faults.stores import outcome
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 
-Mount = Callable[..., Path]
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
 SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=2", "verbose=0")
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Mount]:
-    """Mounts a file system in memory: `mount("disk", size="1m")`."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a disk")
-    mounted: list[Path] = []
-
-    def call(name: str, **options: str) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        words = ",".join(f"{key}={value}" for key, value in options.items())
-        subprocess.run(["mount", "-t", "tmpfs", "-o", words, "tmpfs", folder], check=True)
-        mounted.append(folder)
-        return folder
-
-    yield call
-    for folder in mounted:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def make_read_only(folder: Path) -> None:

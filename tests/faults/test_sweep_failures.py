@@ -1,0 +1,76 @@
+"""Faults F29 to F31: trials that come to nothing, one of them or all."""
+
+import pytest
+
+from faults.conftest import StartSweep
+from faults.sweeps import Records, Sweeping, behaving, grid
+
+WAYS = ("poison", "infinite", "oom", "error")
+
+
+def test_a_trial_that_fails_in_any_way_is_told_apart_and_the_study_goes_on(
+    sweep: StartSweep, database: str
+) -> None:
+    rates = (0.02, 0.03, 0.04, 0.05)
+    running = sweep(*grid(0.01, *rates), *behaving(*WAYS, rates=rates))
+    assert running.end() == 0, running.err
+    assert running.err == ""
+    records = Records()
+    first, *others = records.ends()
+    assert first == ("COMPLETE", None)
+    reasons = ("diverged", "diverged", "oom", "error")
+    assert dict(zip(WAYS, others, strict=True)) == {
+        way: ("FAIL", reason) for way, reason in zip(WAYS, reasons, strict=True)
+    }
+    print(running.out)
+    assert "5 trials: 1 complete, 2 diverged, 1 out of memory, 1 failed" in running.out
+    records.require_whole(5)
+    parent = records.parent()
+    assert parent.end == ("FINISHED", None)
+    assert parent.tags["best.trial"] == "0"
+    assert parent.metrics["best/val/f1"] == records.trials()[0].values[0]
+
+
+def ended(running: Sweeping, code: int) -> str:
+    """Return the only line about the failure of a study that ends with a code."""
+    assert running.end() == code, running.err
+    (problem,) = running.problems
+    return problem.removeprefix("error: ")
+
+
+@pytest.mark.slow
+def test_a_study_of_which_nothing_converges_says_so_by_its_exit_code(
+    sweep: StartSweep, database: str
+) -> None:
+    problem = ended(sweep("sweep.n_trials=2", *behaving("poison")), 4)
+    assert problem == "no trial completed: 2 diverged"
+    records = Records()
+    assert records.parent().end == ("FAILED", "diverged")
+    records.require_whole(2)
+
+
+@pytest.mark.slow
+def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
+    sweep: StartSweep, database: str
+) -> None:
+    most = "sweep.max_consecutive_failures=2"
+    problem = ended(sweep("sweep.n_trials=9", most, *behaving("error")), 1)
+    assert problem.startswith("2 trials failed one after another, the last one: RuntimeError: the ")
+    records = Records()
+    assert records.ends() == [("FAIL", "error")] * 2
+    assert records.parent().end == ("FAILED", "error")
+    records.require_agreement()
+    assert ended(sweep("sweep.n_trials=9", most, *behaving("poison"), "sweep.allow_change=true"), 4)
+    assert records.ends()[2:] == [("FAIL", "diverged")] * 2
+
+
+@pytest.mark.slow
+def test_memory_that_never_suffices_is_told_with_what_to_lower(
+    sweep: StartSweep, database: str
+) -> None:
+    running = sweep("sweep.n_trials=9", "sweep.max_consecutive_failures=4", *behaving("oom"))
+    problem = ended(running, 3)
+    assert problem.startswith("4 trials failed one after another, the last one: out of memory (")
+    (hint,) = running.warnings
+    assert hint == "warning: 3 trials in a row ran out of memory; lower data.batch_size"
+    Records().require_agreement()

@@ -1,0 +1,161 @@
+"""Faults F16, F18 and F19: databases and servers that are gone, in mid-sweep and at the start."""
+
+import shlex
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import StartSweep
+from faults.processes import wait_until
+from faults.stores import TrackingServer, free_port
+from faults.sweeps import Records, behaving, grid
+from pipeline.runs import main as runs
+
+WAITS = (*grid(0.01, 0.02, 0.03), *behaving("wait", rates=[0.02]))
+
+
+def remove(database: Path) -> None:
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+
+
+def overwrite(database: Path) -> None:
+    database.write_text("these are my notes\n" * 1000, encoding="utf-8")
+
+
+def replace(database: Path) -> None:
+    remove(database)
+    overwrite(database)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (remove, "was removed while the study ran"),
+        (replace, "was replaced by another file while the study ran"),
+    ],
+)
+def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
+    sweep: StartSweep, database: str, spoil: Callable[[Path], None], words: str
+) -> None:
+    running = sweep(*WAITS)
+    running.await_waiting()
+    studies = running.process.folder / "optuna.db"
+    spoil(studies)
+    left = studies.read_bytes() if studies.exists() else None
+    running.go_on()
+    assert running.end() == 3
+    (problem,) = running.problems
+    assert f"'{studies}' {words}" in problem
+    assert (studies.read_bytes() if studies.exists() else None) == left
+    assert "RUNNING" not in {run.status for run in Records().runs()}
+
+
+@pytest.mark.slow
+def test_a_study_whose_database_becomes_a_text_in_mid_sweep_ends_and_names_it(
+    sweep: StartSweep, database: str
+) -> None:
+    running = sweep(*WAITS)
+    running.await_waiting()
+    studies = running.process.folder / "optuna.db"
+    overwrite(studies)
+    running.go_on()
+    assert running.end() in (2, 3)  # by what SQLite had read before
+    (problem,) = running.problems
+    assert str(studies) in problem
+    assert "RUNNING" not in {run.status for run in Records().runs()}
+
+
+@pytest.mark.slow
+def test_a_database_of_studies_that_is_none_or_has_no_folder_is_named_at_the_start(
+    sweep: StartSweep, database: str
+) -> None:
+    folder = Path.cwd()
+    (folder / "notes.db").write_text("these are my notes\n" * 1000, encoding="utf-8")
+    text = sweep("sweep.n_trials=1", "sweep.storage=sqlite:///notes.db")
+    missing = sweep("sweep.n_trials=1", "sweep.storage=sqlite:///none/studies.db")
+    assert (text.end(), missing.end()) == (2, 3)
+    assert text.problems == [
+        f"error: the study database '{folder}/notes.db' is no database; choose another file with "
+        "sweep.storage=sqlite:///FILE"
+    ]
+    assert missing.problems == [
+        f"error: the folder of the study database '{folder}/none/studies.db' is not there; create "
+        "it, or choose another with sweep.storage=sqlite:///FILE"
+    ]
+    assert not (folder / "runs").exists()
+    assert Records().runs() == []
+
+
+@pytest.mark.slow
+def test_a_server_that_is_down_at_the_start_is_named_before_anything_is_created(
+    sweep: StartSweep,
+) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    running = sweep("sweep.n_trials=1", f"tracking.uri={uri}")
+    assert running.end() == 3
+    assert running.err == (
+        f"error: the tracking server {uri} does not answer (connection refused); start it, or "
+        "record here with tracking=local\n"
+    )
+    assert not (running.process.folder / "runs").exists()
+    assert not (running.process.folder / "optuna.db").exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_mid_sweep_is_sent_everything_once_when_it_is_back(
+    sweep: StartSweep, server: TrackingServer
+) -> None:
+    server.start()
+    records = Records(mlflow=server.folder / "mlflow.db")
+    running = sweep(*WAITS, f"tracking.uri={server.uri}")
+    running.await_waiting()
+    wait_until(lambda: 1 in records.children(), what="the run of the trial that waits")
+    server.kill()
+    running.go_on()
+    assert running.end() == 0, running.err
+    (warning,) = running.err.splitlines()
+    assert warning.startswith(f"warning: the tracking server {server.uri} does not answer")
+    assert "the winner, tested once" in running.out
+    assert records.counted() == 3
+    server.start()
+    command = shlex.split(warning.partition("send them with: ")[2])
+    assert command[:3] == ["python", "-m", "pipeline.runs"]
+    assert runs(command[3:]) == 0
+    records.require_whole(3)
+    assert records.parent().end == ("FINISHED", None)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_required_gets_the_study_when_it_is_there(
+    sweep: StartSweep, server: TrackingServer
+) -> None:
+    tracking = (f"tracking.uri={server.uri}", "tracking.required=false")
+    running = sweep("sweep.n_trials=2", *tracking)
+    assert running.end() == 0, running.err
+    first, last = running.warnings
+    assert first.startswith(f"warning: the tracking server {server.uri} does not answer")
+    server.start()
+    assert runs(shlex.split(last.partition("send them with: ")[2])[3:]) == 0
+    Records(mlflow=server.folder / "mlflow.db").require_whole(2)
+
+
+@pytest.mark.slow
+def test_a_database_of_studies_that_is_locked_for_a_while_is_waited_for(
+    sweep: StartSweep, database: str
+) -> None:
+    records = Records()
+    running = sweep(*WAITS)
+    running.await_waiting()
+    with closing(sqlite3.connect("optuna.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        running.go_on()
+        running.process.await_file("go on")
+        wait_until(lambda: (Path("runs/study/trials")).exists(), what="its trials")
+        other.execute("COMMIT")
+    assert running.end() == 0, running.err
+    records.require_whole(3)
