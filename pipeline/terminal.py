@@ -41,7 +41,7 @@ def shown_verbosity(verbose: int | None) -> int:
 def number(value: float) -> str:
     """Write a metric so that it can be compared at a glance: four significant digits or more."""
     size = abs(value)
-    if size >= 1000:
+    if size >= 1000 or (size >= 100 and value == round(value)):
         return f"{value:,.0f}"
     if size >= 100:
         return f"{value:.1f}"

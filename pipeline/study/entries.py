@@ -77,8 +77,12 @@ def read_ranges(entries: Sequence[Entry]) -> tuple[list[tuple[Entry, Range]], li
         try:
             right.append((entry, read_range(entry.text)))
         except ConfigError as error:
-            problems += [f"{entry.written}: {problem}." for problem in error.problems]
+            problems += [f"{entry.written}: {_ended(problem)}" for problem in error.problems]
     return right, problems
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence}."
 
 
 def clashes(entries: Sequence[Entry]) -> Iterator[str]:

@@ -118,7 +118,7 @@ def _unfit(sampler: Mapping[str, Any], objectives: int) -> Iterator[str]:
         return
     package = PACKAGES.get(name)
     if package is not None and importlib.util.find_spec(package) is None:
-        yield f"{KEY}: {name} needs the package {package!r}; pip install pipeline[{package}]"
+        yield f"{KEY}: {name} needs the package {package!r}; pip install {package}"
         return
     if name == "CmaEsSampler" and objectives > 1:
         yield f"{KEY}: {name} knows one objective alone; choose tpe, or another sampler."

@@ -26,7 +26,7 @@ DATABASE = "optuna.db"
 WAIT_SECONDS = 60.0
 """How long a call waits for a database that somebody else has locked."""
 KINDS = ("sqlite", "postgresql", "mysql")
-REMEDIES = {"psycopg": "pipeline[postgres]", "MySQLdb": "mysqlclient"}
+REMEDIES = {"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"}
 """What to install for a package that talks to a database, where that is not its own name."""
 _SMALLEST_PAGE = 512
 """Bytes; the size of an SQLite file is a multiple of its page size, which is one of this."""

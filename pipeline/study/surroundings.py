@@ -93,9 +93,11 @@ class Surroundings:
         """Yield a line if a key that is to be varied is fixed on the command line."""
         given = self._given.get(entry.key)
         if given is not None:
+            by_group = "." not in entry.key and entry.when is None
+            hint = f": '~{_SPACE}.{entry.key}' takes the range away" if by_group else ""
             yield (
                 f"{entry.key} is fixed by {given.input_line} and varied by {entry.written}; "
-                "keep one."
+                f"keep one{hint}."
             )
 
     def choice_problems(self, entry: Entry, found: Range) -> Iterator[str]:

@@ -164,7 +164,7 @@ def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
     problems = judge_problems(options(sampler=target("CmaEsSampler")))
     missing = find_spec("cmaes") is None
     expected = [
-        "sweep.sampler: CmaEsSampler needs the package 'cmaes'; pip install pipeline[cmaes]"
+        "sweep.sampler: CmaEsSampler needs the package 'cmaes'; pip install cmaes"
     ]
     assert problems == (expected if missing else [])
 

@@ -131,7 +131,7 @@ def test_a_key_that_is_fixed_and_varied_is_told_with_both_places() -> None:
     )
     assert problem("sweeps=models", "model=gru") == (
         "model is fixed by model=gru and varied by sweep.space.model="
-        "choice(mlp, cnn1d, rnn, gru, lstm); keep one."
+        "choice(mlp, cnn1d, rnn, gru, lstm); keep one: '~sweep.space.model' takes the range away."
     )
 
 

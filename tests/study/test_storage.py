@@ -73,8 +73,8 @@ def test_an_address_that_optuna_cannot_use_is_refused(url: str, line: str) -> No
 
 
 @pytest.mark.skipif(importlib.util.find_spec("psycopg") is not None, reason="it is installed")
-def test_postgresql_without_its_driver_names_the_extra_to_install() -> None:
-    with pytest.raises(ConfigError, match=r"with: pip install pipeline\[postgres\]"):
+def test_postgresql_without_its_driver_names_what_to_install() -> None:
+    with pytest.raises(ConfigError, match=r"with: pip install 'psycopg\[binary\]'"):
         storage_url("postgresql://host/name")
 
 
