@@ -19,10 +19,10 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import composer
 from pipeline.config.sweep_options import SweepOptions
-from pipeline.study.ledger import End, Ledger
-from pipeline.study.objectives import Objective
-from pipeline.study.space_reading import plain_sweep, read_space
-from pipeline.study.storage import storage_url
+from pipeline.study.ledger.ledger import End, Ledger
+from pipeline.study.ledger.objectives import Objective
+from pipeline.study.ledger.storage import storage_url
+from pipeline.study.space.reading import plain_sweep, read_space
 from pipeline.tracking.lease import own_lease
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")

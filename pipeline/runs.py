@@ -13,7 +13,7 @@ from pipeline.entry import command
 from pipeline.errors import ConfigError, RecordsDifferError
 
 if TYPE_CHECKING:
-    from pipeline.study.reading import Studies
+    from pipeline.study.ledger.stored import Studies
     from pipeline.tracking.old_runs import Old
 
 
@@ -109,8 +109,8 @@ def check_study(options: RunsOptions) -> int:
     """Compare a study with MLflow; 5 where they differ."""
     if options.study is None:
         raise ConfigError("action=check needs the name of a study: study=NAME")
-    from pipeline.study.books import differences, metric_names
-    from pipeline.study.reading import Studies
+    from pipeline.study.ledger.stored import Studies
+    from pipeline.study.recording.books import differences, metric_names
     from pipeline.tracking.books import booked
     from pipeline.tracking.opened import opened_store
 
@@ -143,12 +143,12 @@ def clean_runs(options: RunsOptions) -> int:
 
 def clean_study(options: RunsOptions) -> int:
     """Remove a study whole, or say what that would be."""
-    from pipeline.study.reading import Studies
+    from pipeline.study.ledger.stored import Studies
     from pipeline.tracking.opened import opened_store
 
     studies, name = Studies(options.storage), str(options.study)
     with opened_store(options.tracking) as store:
-        from pipeline.study.removal import doomed_study, remove_study
+        from pipeline.study.recording.removal import doomed_study, remove_study
 
         doomed = doomed_study(studies, store, name, Path(options.output) / name)
         if options.apply:
@@ -182,7 +182,7 @@ def _studies(options: RunsOptions) -> "Studies | None":
     path = Path("optuna.db") if options.storage is None else sqlite_path(options.storage)
     if path is not None and not path.is_file():
         return None
-    from pipeline.study.reading import Studies
+    from pipeline.study.ledger.stored import Studies
 
     return Studies(options.storage)
 
@@ -192,7 +192,7 @@ def _list_studies(options: RunsOptions) -> bool:
     studies = _studies(options)
     if studies is None or not studies.names():
         return False
-    from pipeline.study.known import HEADINGS, known_studies
+    from pipeline.study.outcome.known import HEADINGS, known_studies
     from pipeline.tracking.table import print_table
 
     known = known_studies(studies, Path(options.output))
@@ -205,7 +205,7 @@ def _reaped_trials(options: RunsOptions) -> Iterator[str]:
     studies = _studies(options)
     if studies is None:
         return
-    from pipeline.study.reaping import reap_trials
+    from pipeline.study.ledger.reaping import reap_trials
 
     for name, lost in reap_trials(studies, Path(options.output), grace=options.grace):
         yield f"study {name}: {lost.line}"

@@ -7,15 +7,15 @@ from omegaconf import DictConfig
 from pipeline.config.sweep_options import SweepConfig
 from pipeline.entry import command
 from pipeline.running.continuing import Command
-from pipeline.study.arguments import with_space
-from pipeline.study.space_reading import names_of_study
+from pipeline.study.space.arguments import with_space
+from pipeline.study.space.reading import names_of_study
 
 
 def body(config: DictConfig) -> int:
     """Start the study that the config describes, go on with it, or join it."""
     said = Command.of_this_process()
     if config.sweep.preflight is True:
-        from pipeline.study.preflight import preflight
+        from pipeline.study.preflight.preflight import preflight
 
         preflight(said.overrides, said.config_dir)
         return 0

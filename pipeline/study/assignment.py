@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import OmegaConf, open_dict
 
-from pipeline.study.job import Job
-from pipeline.study.ledger import Taken
+from pipeline.study.ledger.ledger import Taken
+from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.plan import StudyPlan
-from pipeline.study.pruners import rung_epochs
-from pipeline.study.study_run import trial_key, trial_tags
+from pipeline.study.recording.study_run import trial_key, trial_tags
+from pipeline.study.workers.job import Job
 
 LONGEST_STEM = 56
 """Of a study's name of at most 64 letters, what leaves room for a trial's number."""

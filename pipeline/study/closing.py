@@ -3,16 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from pipeline.study.adopting import has_begun
 from pipeline.study.assignment import Assignment
-from pipeline.study.ends import End
-from pipeline.study.ledger import Ledger, Lost
+from pipeline.study.ledger.adopting import has_begun
+from pipeline.study.ledger.ends import End
+from pipeline.study.ledger.ledger import Ledger, Lost
+from pipeline.study.ledger.rows import Row
 from pipeline.study.live import Live
 from pipeline.study.mending import Mender, tell_journal
-from pipeline.study.messages import Ended
 from pipeline.study.plan import StudyPlan
-from pipeline.study.rows import Row
-from pipeline.study.scribe import Scribe
+from pipeline.study.recording.scribe import Scribe
+from pipeline.study.workers.messages import Ended
 
 OOMS = 3
 """Trials out of memory, one after another, after which a person is told what to lower."""

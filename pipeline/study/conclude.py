@@ -9,20 +9,25 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.study.assignment import trial_config
-from pipeline.study.comparison import REPEATED, compare
-from pipeline.study.comparison_picture import write_comparison_picture
-from pipeline.study.comparison_table import confirm_table, print_comparison, write_comparison
 from pipeline.study.conduct import Conducted
-from pipeline.study.ending import Ending
-from pipeline.study.job import KEPT, TestJob
-from pipeline.study.messages import Tested
+from pipeline.study.ledger.ranking import winner
+from pipeline.study.ledger.rows import Row
+from pipeline.study.outcome.comparison import REPEATED, compare
+from pipeline.study.outcome.comparison_picture import write_comparison_picture
+from pipeline.study.outcome.comparison_table import (
+    confirm_table,
+    print_comparison,
+    write_comparison,
+)
+from pipeline.study.outcome.ending import Ending
+from pipeline.study.outcome.summary import print_ending
+from pipeline.study.outcome.tables import markdown, show
+from pipeline.study.outcome.trials_csv import write_trials
+from pipeline.study.outcome.winner import Winner, write_winner
+from pipeline.study.outcome.wording import counts_line
 from pipeline.study.plan import StudyPlan
-from pipeline.study.rows import Row
-from pipeline.study.summary import print_ending
-from pipeline.study.tables import markdown, show
-from pipeline.study.trials_csv import write_trials
-from pipeline.study.winner import Winner, winner, write_winner
-from pipeline.study.wording import counts_line
+from pipeline.study.workers.job import KEPT, TestJob
+from pipeline.study.workers.messages import Tested
 from pipeline.study.workshop import Workshop
 from pipeline.terminal import console, say
 from pipeline.tracking.state import read_state
@@ -158,7 +163,7 @@ def _metrics(tested: Tested | None) -> Mapping[str, float]:
 
 
 def _draw(done: Conducted, rows: list[Row], artifacts: Path) -> list[str]:
-    from pipeline.study.pictures import write_pictures
+    from pipeline.study.outcome.pictures import write_pictures
 
     return write_pictures(
         done.ledger.study,

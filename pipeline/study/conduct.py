@@ -11,7 +11,7 @@ from pipeline.study.closing import Closing
 from pipeline.study.driver import Driver, StudyFailedError
 from pipeline.study.floor import Floor
 from pipeline.study.leading import Leading
-from pipeline.study.ledger import Ledger, Progress
+from pipeline.study.ledger.ledger import Ledger, Progress
 from pipeline.study.live import Live
 from pipeline.study.mending import Mender
 from pipeline.study.plan import StudyPlan

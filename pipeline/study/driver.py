@@ -9,10 +9,10 @@ from pipeline.study.assignment import assign
 from pipeline.study.closing import Closing
 from pipeline.study.floor import Floor
 from pipeline.study.leading import Leading
-from pipeline.study.ledger import Ledger, Progress
+from pipeline.study.ledger.ledger import Ledger, Progress
 from pipeline.study.live import Live
-from pipeline.study.messages import Beat, Ended, Gone, Message, Ready, Rung
 from pipeline.study.plan import StudyPlan
+from pipeline.study.workers.messages import Beat, Ended, Gone, Message, Ready, Rung
 from pipeline.study.workshop import Post
 
 TICK_SECONDS = 0.25

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pipeline.study.plan import StudyPlan
-from pipeline.study.scribe import Scribe
+from pipeline.study.recording.scribe import Scribe
 from pipeline.study.workshop import Workshop
 
 

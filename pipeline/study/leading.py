@@ -1,10 +1,10 @@
 """The study's own run in MLflow, kept by whichever process leads at the moment."""
 
-from pipeline.study.ledger import Ledger
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.progress import Progress
 from pipeline.study.plan import StudyPlan
-from pipeline.study.progress import Progress
-from pipeline.study.scribe import Scribe
-from pipeline.study.study_run import Leadership, StudyRun, study_params
+from pipeline.study.recording.scribe import Scribe
+from pipeline.study.recording.study_run import Leadership, StudyRun, study_params
 from pipeline.tracking.journal import Status
 
 

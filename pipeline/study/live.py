@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.study.assignment import Assignment
-from pipeline.study.ledger import Progress
-from pipeline.study.messages import Ended
+from pipeline.study.ledger.ledger import Progress
+from pipeline.study.ledger.rows import Row
+from pipeline.study.outcome.wording import point_words, short_names, value_words
 from pipeline.study.plan import StudyPlan
-from pipeline.study.wording import point_words, short_names, value_words
+from pipeline.study.workers.messages import Ended
 from pipeline.terminal import console, duration, say, shown_verbosity
 
 REFRESH_SECONDS = 0.5
@@ -91,14 +92,18 @@ class Live:
     def _table(self, progress: Progress, running: Sequence[int]) -> Group:
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_row("study", f"{self._plan.name}   {self._counts(progress, running)}")
-        if progress.best_words:
-            table.add_row("best", progress.best_words)
+        if progress.best_row is not None:
+            table.add_row("best", self._best_words(progress.best_row))
         table.add_row("time", self._time(progress))
         return Group(table, *self._latest)
 
     def _counts(self, progress: Progress, running: Sequence[int]) -> str:
         total = progress.total
         return f"{progress.counted}/{total} trials: {progress.words}; {len(running)} running here"
+
+    def _best_words(self, row: Row) -> str:
+        values = value_words(row.values, [one.name for one in self._plan.objectives])
+        return f"{values}  {point_words(row.overrides, short_names(row.overrides))}"
 
     def _time(self, progress: Progress) -> str:
         passed = monotonic() - self._started_at

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from pipeline.config.record import flatten, plain
 from pipeline.errors import EnvironmentFaultError
-from pipeline.study.adopting import end_in_journal, has_begun
-from pipeline.study.books import record_missing, repair, run_end
-from pipeline.study.ends import End
-from pipeline.study.ledger import Ledger
-from pipeline.study.lost import Lost
+from pipeline.study.ledger.adopting import end_in_journal, has_begun
+from pipeline.study.ledger.ends import End
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.lost import Lost
+from pipeline.study.ledger.rows import Row
 from pipeline.study.plan import StudyPlan
-from pipeline.study.rows import Row
-from pipeline.study.scribe import Scribe, leftovers
+from pipeline.study.recording.books import record_missing, repair, run_end
+from pipeline.study.recording.scribe import Scribe, leftovers
 from pipeline.tracking.journal import Journal, Scalar
 from pipeline.tracking.state import is_finished
 

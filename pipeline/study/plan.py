@@ -17,17 +17,17 @@ from pipeline.config.values import problems_in
 from pipeline.errors import ConfigError
 from pipeline.running.places import require_writable
 from pipeline.running.plan import Plan, make_plan
-from pipeline.study.books import Place
-from pipeline.study.comparison import REPEATED
-from pipeline.study.judging import judge_problems
-from pipeline.study.objectives import Objective, read_objectives
-from pipeline.study.progress import Progress
-from pipeline.study.pruners import compares
-from pipeline.study.space import Space
-from pipeline.study.space_reading import plain_sweep, read_space
-from pipeline.study.space_values import value_problems
-from pipeline.study.storage import storage_url
-from pipeline.study.trees import Trees
+from pipeline.study.ledger.judging import judge_problems
+from pipeline.study.ledger.objectives import Objective, read_objectives
+from pipeline.study.ledger.progress import Progress
+from pipeline.study.ledger.pruners import compares
+from pipeline.study.ledger.storage import storage_url
+from pipeline.study.outcome.comparison import REPEATED
+from pipeline.study.recording.books import Place
+from pipeline.study.space.reading import plain_sweep, read_space
+from pipeline.study.space.space import Space
+from pipeline.study.space.trees import Trees
+from pipeline.study.space.values import value_problems
 from pipeline.study.workers_that_fit import workers_that_fit
 from pipeline.tracking.uri import tracking_uri
 

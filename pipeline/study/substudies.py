@@ -8,9 +8,9 @@ from pipeline.config.record import plain
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.errors import ConfigError
 from pipeline.study.plan import StudyPlan, cell_of, plan_study
-from pipeline.study.space_reading import read_space
-from pipeline.study.space_values import value_problems
-from pipeline.study.trees import Trees
+from pipeline.study.space.reading import read_space
+from pipeline.study.space.trees import Trees
+from pipeline.study.space.values import value_problems
 
 LONGEST_STEM = 48
 """Of a study's name of at most 64 characters, what is left when another word is joined to it."""

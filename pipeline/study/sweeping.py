@@ -5,11 +5,11 @@ from dataclasses import replace
 from pipeline.study.conclude import conclude, conclude_confirmation, winner_config
 from pipeline.study.conduct import Conducted, conducted
 from pipeline.study.floor import Floor, open_floor
+from pipeline.study.ledger.ranking import winner
 from pipeline.study.live import print_opening
+from pipeline.study.outcome.wording import point_words, short_names
 from pipeline.study.plan import StudyPlan
 from pipeline.study.substudies import confirmation, tunings
-from pipeline.study.winner import winner
-from pipeline.study.wording import point_words, short_names
 from pipeline.terminal import console, say, shown_verbosity
 
 

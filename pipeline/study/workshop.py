@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.study.assignment import Assignment
-from pipeline.study.crew import Worker
-from pipeline.study.job import TestJob
-from pipeline.study.messages import Gone, Message, Ready, Tested
+from pipeline.study.workers.crew import Worker
+from pipeline.study.workers.job import TestJob
+from pipeline.study.workers.messages import Gone, Message, Ready, Tested
 from pipeline.tracking.lease import Lease
 
 STILLBORN = 3

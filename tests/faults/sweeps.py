@@ -25,7 +25,7 @@ BASE = (
     "sweep.workers=1",
     "optimizer.lr=tag(log, interval(1e-3, 1e-1))",
 )
-WORKER = "pipeline.study.worker"
+WORKER = "pipeline.study.workers.worker"
 RECORDER = "pipeline.tracking.recorder"
 ENDS = {
     ("COMPLETE", None): ("FINISHED", None),

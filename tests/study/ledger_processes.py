@@ -11,7 +11,7 @@ from typing import Any
 
 from ledgers import COMPLETE, GRID, open_ledger, space_of
 
-from pipeline.study.ledger import Ledger
+from pipeline.study.ledger.ledger import Ledger
 from pipeline.tracking.lease import own_lease
 
 

@@ -13,11 +13,11 @@ from omegaconf import OmegaConf
 
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.paths import conf_folder
-from pipeline.study.entries import as_parameters, read_entries, read_ranges
-from pipeline.study.ledger import End, Ledger
-from pipeline.study.objectives import Objective
-from pipeline.study.space import Space
-from pipeline.study.storage import open_storage
+from pipeline.study.ledger.ledger import End, Ledger
+from pipeline.study.ledger.objectives import Objective
+from pipeline.study.ledger.storage import open_storage
+from pipeline.study.space.entries import as_parameters, read_entries, read_ranges
+from pipeline.study.space.space import Space
 from pipeline.tracking.lease import Lease, own_lease
 from pipeline.tracking.uri import sqlite_uri
 

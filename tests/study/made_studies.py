@@ -6,7 +6,7 @@ import random
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from pipeline.study.rows import Row, RowState
+from pipeline.study.ledger.rows import Row, RowState
 
 CLIP = "trainer.gradient_clip_val"
 ALGORITHM = "trainer.gradient_clip_algorithm"

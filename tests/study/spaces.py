@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pipeline.config.names import checked_lines
 from pipeline.config.sweep_options import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.study.arguments import with_space
-from pipeline.study.space import Space
-from pipeline.study.space_reading import names_of_study, plain_sweep, read_space
-from pipeline.study.trees import Trees
+from pipeline.study.space.arguments import with_space
+from pipeline.study.space.reading import names_of_study, plain_sweep, read_space
+from pipeline.study.space.space import Space
+from pipeline.study.space.trees import Trees
 
 
 def checked(*words: str) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
-from pipeline.study.crew import Worker
-from pipeline.study.job import Job
-from pipeline.study.messages import Beat, Ended, Message, Ready, Rung
+from pipeline.study.workers.crew import Worker
+from pipeline.study.workers.job import Job
+from pipeline.study.workers.messages import Beat, Ended, Message, Ready, Rung
 
 Kind = TypeVar("Kind", bound=Message)
 

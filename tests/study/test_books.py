@@ -8,11 +8,11 @@ from mlflow.tracking import MlflowClient
 from recorded_trials import database_in, ends, runs, trials
 
 from pipeline.runs import main
-from pipeline.study.books import Place, differences, repair
-from pipeline.study.ends import End
-from pipeline.study.ledger import Ledger
-from pipeline.study.rows import Row
-from pipeline.study.scribe import Scribe
+from pipeline.study.ledger.ends import End
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.rows import Row
+from pipeline.study.recording.books import Place, differences, repair
+from pipeline.study.recording.scribe import Scribe
 from pipeline.tracking.books import Booked
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.lease import own_lease

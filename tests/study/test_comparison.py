@@ -11,16 +11,16 @@ import pytest
 from made_studies import models_by_data
 from scipy import stats
 
-from pipeline.study.comparison import Cell, Comparison, compare
-from pipeline.study.comparison_picture import write_comparison_picture
-from pipeline.study.comparison_table import (
+from pipeline.study.ledger.rows import Row
+from pipeline.study.outcome.comparison import Cell, Comparison, compare
+from pipeline.study.outcome.comparison_picture import write_comparison_picture
+from pipeline.study.outcome.comparison_table import (
     comparison_table,
     confirm_table,
     print_comparison,
     write_comparison,
 )
-from pipeline.study.rows import Row
-from pipeline.study.tables import Sheet, aligned, latex, markdown
+from pipeline.study.outcome.tables import Sheet, aligned, latex, markdown
 
 MODELS = ["mlp", "cnn1d", "gru", "rnn"]
 

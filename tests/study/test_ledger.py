@@ -6,8 +6,8 @@ import pytest
 from ledger_processes import complete_all
 from ledgers import COMPLETE, database, dead_lease, open_ledger, space_of
 
-from pipeline.study.ledger import End, Ledger
-from pipeline.study.objectives import Objective
+from pipeline.study.ledger.ledger import End, Ledger
+from pipeline.study.ledger.objectives import Objective
 from pipeline.tracking.lease import own_lease
 
 NOWHERE = Path("nowhere")
@@ -193,7 +193,8 @@ def test_progress_tells_how_trials_ended_and_the_best_point(tmp_path: Path) -> N
     progress = ledger.progress()
     assert progress.words == "2 complete, 1 pruned, 1 out of memory, 1 lost"
     assert (progress.counted, progress.running, progress.left) == (4, 1, 1)
-    assert progress.best_words == "val/f1 0.7500  lr=0.01"
+    assert progress.best_row is not None
+    assert progress.best_row.values == (0.75,)
 
 
 def test_failures_in_a_row_are_those_since_this_process_joined(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from ledger_processes import complete_all
 from ledgers import BASE, COMPLETE, LR, database, open_ledger, space_of
 
 from pipeline.errors import ConfigError
-from pipeline.study.objectives import Objective
+from pipeline.study.ledger.objectives import Objective
 from pipeline.tracking.lease import own_lease
 
 REMEDY = (

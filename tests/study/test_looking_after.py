@@ -19,9 +19,9 @@ from recorded_trials import (
 )
 
 from pipeline.runs import main
-from pipeline.study.ends import End
-from pipeline.study.ledger import Ledger
-from pipeline.study.scribe import Scribe, leftovers
+from pipeline.study.ledger.ends import End
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.recording.scribe import Scribe, leftovers
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.lease import Lease, own_lease
@@ -31,7 +31,7 @@ from pipeline.tracking.uri import sqlite_uri
 DRIVER = """
 import os, sys, time
 from pathlib import Path
-from pipeline.study.scribe import Scribe
+from pipeline.study.recording.scribe import Scribe
 
 uri, long, short = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 with Scribe(uri, experiment="pipeline") as scribe:

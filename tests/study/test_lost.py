@@ -13,9 +13,9 @@ import pytest
 from ledgers import COMPLETE, database, dead_lease, far_lease, open_ledger
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from pipeline.study.ledger import Ledger
-from pipeline.study.lost import TICK_SECONDS, Watch
-from pipeline.study.marks import LEASE, lease_mark
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.lost import TICK_SECONDS, Watch
+from pipeline.study.ledger.marks import LEASE, lease_mark
 from pipeline.tracking.journal import Header, Journal, Status
 from pipeline.tracking.lease import Lease, own_lease, started
 

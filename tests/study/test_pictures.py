@@ -14,12 +14,12 @@ from made_studies import CLIP, lr_epochs_clip, models_by_data, rows_of
 from matplotlib import font_manager, pyplot
 from PIL import Image
 
-from pipeline.study.canvas import drawing
-from pipeline.study.clip_map import clip_map
-from pipeline.study.comparison import compare
-from pipeline.study.comparison_picture import write_comparison_picture
-from pipeline.study.pictures import write_pictures
-from pipeline.study.rows import Row
+from pipeline.study.ledger.rows import Row
+from pipeline.study.outcome.canvas import drawing
+from pipeline.study.outcome.clip_map import clip_map
+from pipeline.study.outcome.comparison import compare
+from pipeline.study.outcome.comparison_picture import write_comparison_picture
+from pipeline.study.outcome.pictures import write_pictures
 
 ONE = ["history", "importances", "lr_clip_map", "parallel_coordinates", "slices"]
 OBJECTIVES = ["val/f1", "time/fit"]

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from spaces import study
 
-from pipeline.study.corners import corners
+from pipeline.study.space.corners import corners
 from pipeline.sweep import main
 
 OWN_NETS = Path(__file__).parent / "own_parts" / "preflight_nets.py"

@@ -7,10 +7,10 @@ import pytest
 from ledgers import database, open_ledger, options
 
 from pipeline.errors import ConfigError
-from pipeline.study.judging import judge_problems
-from pipeline.study.ledger import End, Ledger, Taken
-from pipeline.study.objectives import Objective
-from pipeline.study.pruners import RUNGS, rung_epochs
+from pipeline.study.ledger.judging import judge_problems
+from pipeline.study.ledger.ledger import End, Ledger, Taken
+from pipeline.study.ledger.objectives import Objective
+from pipeline.study.ledger.pruners import RUNGS, rung_epochs
 from pipeline.tracking.lease import own_lease
 
 

@@ -11,10 +11,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import ConfigError
-from pipeline.study.judging import judge_problems
-from pipeline.study.ledger import End
-from pipeline.study.samplers import trial_seed
-from pipeline.study.window import MOST, visible
+from pipeline.study.ledger.judging import judge_problems
+from pipeline.study.ledger.ledger import End
+from pipeline.study.ledger.samplers import trial_seed
+from pipeline.study.ledger.window import MOST, visible
 from pipeline.tracking.lease import own_lease
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
@@ -163,9 +163,7 @@ def test_a_sampler_that_cannot_work_is_told_before_a_study_begins(
 def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
     problems = judge_problems(options(sampler=target("CmaEsSampler")))
     missing = find_spec("cmaes") is None
-    expected = [
-        "sweep.sampler: CmaEsSampler needs the package 'cmaes'; pip install cmaes"
-    ]
+    expected = ["sweep.sampler: CmaEsSampler needs the package 'cmaes'; pip install cmaes"]
     assert problems == (expected if missing else [])
 
 

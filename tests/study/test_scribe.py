@@ -21,7 +21,7 @@ from recorded_trials import (
 )
 
 from pipeline.errors import EnvironmentFaultError
-from pipeline.study.scribe import Scribe, leftovers
+from pipeline.study.recording.scribe import Scribe, leftovers
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.sync import sync
 

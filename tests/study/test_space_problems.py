@@ -8,7 +8,7 @@ from spaces import checked, problem, problems
 from pipeline.config.names import checked_lines
 from pipeline.config.sweep_options import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.study.space_reading import names_of_study
+from pipeline.study.space.reading import names_of_study
 
 LR = "tag(log, interval(1e-4, 1e-1))"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.study.statistics import paired, spread
+from pipeline.study.outcome.statistics import paired, spread
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])

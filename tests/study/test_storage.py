@@ -11,7 +11,7 @@ import pytest
 from ledgers import database, open_ledger
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.study.storage import open_storage, storage_url
+from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.lease import own_lease
 from pipeline.tracking.uri import sqlite_uri
 

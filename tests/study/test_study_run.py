@@ -18,15 +18,15 @@ from recorded_trials import (
     wait_until,
 )
 
-from pipeline.study.scribe import Scribe
-from pipeline.study.study_run import Leadership, StudyRun, study_params
+from pipeline.study.recording.scribe import Scribe
+from pipeline.study.recording.study_run import Leadership, StudyRun, study_params
 from pipeline.tracking.state import unfinished
 from pipeline.tracking.sync import sync
 
 LEADER = """
 import sys, time
 from pathlib import Path
-from pipeline.study.study_run import Leadership
+from pipeline.study.recording.study_run import Leadership
 leadership = Leadership(Path(sys.argv[1]))
 print("leads" if leadership.try_acquire() else "follows", flush=True)
 time.sleep(60)

@@ -7,12 +7,12 @@ from typing import Literal
 
 import pytest
 
-from pipeline.study.ending import Ending
-from pipeline.study.rows import Row, RowState
-from pipeline.study.summary import figures_table, front_table, print_ending, top_table
-from pipeline.study.verdict import verdict
-from pipeline.study.winner import Winner
-from pipeline.study.wording import counts_line, short_names, shown_text
+from pipeline.study.ledger.rows import Row, RowState
+from pipeline.study.outcome.ending import Ending
+from pipeline.study.outcome.summary import figures_table, front_table, print_ending, top_table
+from pipeline.study.outcome.verdict import verdict
+from pipeline.study.outcome.winner import Winner
+from pipeline.study.outcome.wording import counts_line, short_names, shown_text
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
 TESTED = {"test/f1": 0.84, "test/accuracy": 0.85, "naive/f1": 0.02, "linear/f1": 0.3}

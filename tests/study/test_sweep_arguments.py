@@ -9,14 +9,14 @@ import pytest
 from spaces import checked, study
 
 from pipeline.errors import ConfigError
-from pipeline.study.arguments import with_space
+from pipeline.study.space.arguments import with_space
 
 SCRIPT = """
 import sys
 from pipeline.config.sweep_options import SweepConfig
 from pipeline.entry import command
-from pipeline.study.arguments import with_space
-from pipeline.study.space_reading import names_of_study
+from pipeline.study.space.arguments import with_space
+from pipeline.study.space.reading import names_of_study
 
 def body(config):
     print(config.sweep.name)

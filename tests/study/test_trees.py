@@ -13,7 +13,7 @@ from spaces import checked, study
 from pipeline.config.compose import compose
 from pipeline.config.record import differences, plain
 from pipeline.paths import conf_folder
-from pipeline.study.trees import Trees
+from pipeline.study.space.trees import Trees
 
 APART = ("name", "output", "tags", "verbose", "tracking")
 WORDS = ["model=lstm", "sweeps=lr_epochs_clip", "data.batch_size=64", "optimizer.betas=[0.8,0.9]"]

@@ -10,9 +10,19 @@ from pipeline.config.compose import compose
 from pipeline.errors import ConfigError, DivergedError, Interrupted
 from pipeline.running.datasets import Datasets
 from pipeline.running.results import Result
-from pipeline.study.messages import Beat, Ended, Gone, Message, Ready, Rung, Tested, decode, encode
-from pipeline.study.trial import objective_values
-from pipeline.study.unplanned import one_line
+from pipeline.study.workers.messages import (
+    Beat,
+    Ended,
+    Gone,
+    Message,
+    Ready,
+    Rung,
+    Tested,
+    decode,
+    encode,
+)
+from pipeline.study.workers.trial import objective_values
+from pipeline.study.workers.unplanned import one_line
 
 
 def result(**kept: float) -> Result:

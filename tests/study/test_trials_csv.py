@@ -3,8 +3,8 @@
 import csv
 from pathlib import Path
 
-from pipeline.study.rows import Row
-from pipeline.study.trials_csv import write_trials
+from pipeline.study.ledger.rows import Row
+from pipeline.study.outcome.trials_csv import write_trials
 
 ROWS = [
     Row(

@@ -13,9 +13,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.compose import composer
-from pipeline.study.rows import Row, RowState
-from pipeline.study.trees import Trees
-from pipeline.study.winner import best, experiment_command, pareto, winner, write_winner
+from pipeline.study.ledger.ranking import best, pareto, winner
+from pipeline.study.ledger.rows import Row, RowState
+from pipeline.study.outcome.winner import experiment_command, write_winner
+from pipeline.study.space.trees import Trees
 
 Direction = Literal["max", "min"]
 

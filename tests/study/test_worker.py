@@ -19,8 +19,8 @@ from study_workers import (
     tags,
 )
 
-from pipeline.study.job import Job, TestJob
-from pipeline.study.messages import Ended, Rung, Tested
+from pipeline.study.workers.job import Job, TestJob
+from pipeline.study.workers.messages import Ended, Rung, Tested
 
 Train = Callable[..., int]
 OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"

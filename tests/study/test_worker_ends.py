@@ -15,7 +15,7 @@ import pytest
 from records import epochs
 from study_workers import BASE, Conversation, callback, ending, job_of, journal, started
 
-from pipeline.study.messages import Ended, Gone, Rung
+from pipeline.study.workers.messages import Ended, Gone, Rung
 
 OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
 ROOT = Path(__file__).parents[2]
@@ -157,7 +157,7 @@ def test_a_worker_without_its_libraries_says_what_is_missing() -> None:
     broken = Path("broken")
     broken.mkdir()
     (broken / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
-    from pipeline.study.crew import Worker
+    from pipeline.study.workers.crew import Worker
 
     worker = Worker({"PYTHONPATH": f"{broken.absolute()}{os.pathsep}{ROOT}"})
     worker.start()
@@ -173,13 +173,13 @@ def loaded_by(module: str) -> set[str]:
 
 
 def test_a_worker_loads_neither_optuna_nor_mlflow() -> None:
-    loaded = loaded_by("pipeline.study.trial, pipeline.study.worker")
+    loaded = loaded_by("pipeline.study.workers.trial, pipeline.study.workers.worker")
     assert "pytorch_lightning" in loaded
     assert not loaded & {"optuna", "mlflow"}
 
 
 def test_the_drivers_side_of_a_worker_loads_no_heavy_library() -> None:
-    loaded = loaded_by("pipeline.study.crew")
+    loaded = loaded_by("pipeline.study.workers.crew")
     assert not loaded & {"torch", "pytorch_lightning", "optuna", "mlflow", "hydra"}
 
 

@@ -1,0 +1,47 @@
+"""What is wrong with how a study is set up, all of it at once, before anything is created."""
+
+from collections.abc import Iterator
+
+from pipeline.config.sweep_options import SweepOptions
+from pipeline.study.ledger.pruners import pruner_problems
+from pipeline.study.ledger.samplers import sampler_problems
+
+
+def judge_problems(
+    options: SweepOptions, *, objectives: int = 1, max_epochs: int | None = None
+) -> list[str]:
+    """Return a line for each option of a study that can't work, or not beside another.
+
+    Args:
+        options: What the study is.
+        objectives: How many it has.
+        max_epochs: Most epochs of a trial; `None` where that is not known.
+    """
+    return [
+        *sampler_problems(options.sampler, objectives=objectives),
+        *pruner_problems(
+            options.pruner,
+            warmup=options.pruner_warmup,
+            objectives=objectives,
+            max_epochs=max_epochs,
+        ),
+        *_grid_problems(options),
+        *_endless(options),
+    ]
+
+
+def _grid_problems(options: SweepOptions) -> Iterator[str]:
+    if options.sampler != "grid":
+        return
+    if options.base_trial:
+        yield "sweep.base_trial=true has no place in a grid, which tries its own points alone."
+    if options.enqueue:
+        yield "sweep.enqueue has no place in a grid, which tries its own points alone."
+
+
+def _endless(options: SweepOptions) -> Iterator[str]:
+    if options.n_trials is None and options.timeout is None and options.sampler != "grid":
+        yield (
+            "sweep.n_trials=null would never end; expected a number, sweep.timeout=SECONDS, or "
+            "sweep.sampler=grid, which ends with its points."
+        )

@@ -1,0 +1,229 @@
+"""What a study of repeats says: each cell of its grid over seeds or folds, against the best one."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.study.ledger.ends import RETRIED
+from pipeline.study.ledger.ranking import best
+from pipeline.study.ledger.rows import Row
+from pipeline.study.outcome.statistics import Spread, paired, spread
+from pipeline.study.outcome.wording import end_word, swept_keys
+
+if TYPE_CHECKING:
+    from pipeline.metrics import Direction
+
+REPEATED = ("seed", "data.fold")
+"""Keys that repeat a measurement and change nothing that is measured."""
+
+DATA = "data"
+"""Cells on different data are not compared with each other."""
+
+SHOWN_METRICS = ("accuracy", "f1", "rmse")
+BASELINES = ("naive", "linear")
+
+Repeat = tuple[str, ...]
+Values = Mapping[Repeat, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One point of the grid over all of its repeats.
+
+    Args:
+        settings: The texts of what was varied, by key.
+        values: What each repeat came to, by metric.
+        missing: How many trials did not complete, by how they ended.
+        is_best: It has the best mean of its data.
+        difference: Itself less the best cell, over the repeats that both have; `None` where it
+            is the best, stands alone, or shares no repeat with it.
+    """
+
+    settings: Mapping[str, str]
+    values: Mapping[str, Values]
+    missing: Mapping[str, int]
+    is_best: bool = False
+    difference: Spread | None = None
+
+    def spread(self, metric: str) -> Spread | None:
+        """Sum up a metric; `None` where no repeat has it."""
+        return spread(list(self.values.get(metric, {}).values()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """The cells that can be compared: those on the same data.
+
+    Args:
+        data: The choice of data; '' where the study has one only.
+        cells: In the order of the grid.
+        baselines: `naive` and `linear`, where they were measured, with values by test metric.
+    """
+
+    data: str
+    cells: tuple[Cell, ...]
+    baselines: Mapping[str, Mapping[str, Values]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A study of repeats, summed up.
+
+    Args:
+        keys: What was varied, without what repeats.
+        repeated: What repeats: `seed`, `data.fold`.
+        metrics: What was measured: the objective, then the test metrics.
+        by: The metric that cells are compared by.
+        direction: Whether more or less of it is better.
+        blocks: The cells, by their data.
+    """
+
+    keys: tuple[str, ...]
+    repeated: tuple[str, ...]
+    metrics: tuple[str, ...]
+    by: str
+    direction: "Direction"
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What is asked of the trials; `Comparison` describes each part."""
+
+    keys: Sequence[str]
+    repeated: Sequence[str]
+    objective: str
+    by: str
+    direction: "Direction"
+
+
+def compare(
+    rows: Sequence[Row],
+    *,
+    objective: str,
+    direction: "Direction",
+    keys: Sequence[str] | None = None,
+) -> Comparison:
+    """Group trials by all that was varied but the seed and the fold.
+
+    Cells are compared by the test metric of the objective (`test/f1` for `val/f1`) where every
+    complete trial was tested, else by the objective.
+
+    Args:
+        rows: The trials of a grid.
+        objective: What the study is about.
+        direction: Whether more or less of it is better.
+        keys: What tells cells apart; `None` = every swept key that repeats nothing.
+    """
+    swept = swept_keys(rows)
+    told = [key for key in swept if key not in REPEATED] if keys is None else list(keys)
+    told.sort(key=lambda key: key != DATA)  # stable: the data first, the others as they came
+    question = _Question(
+        keys=told,
+        repeated=[key for key in swept if key in REPEATED],
+        objective=objective,
+        by=_compared_by(rows, objective),
+        direction=direction,
+    )
+    groups = _grouped(rows, [key for key in told if key == DATA])
+    blocks = tuple(_block("".join(data), group, question) for data, group in groups)
+    return Comparison(
+        keys=tuple(told),
+        repeated=tuple(question.repeated),
+        metrics=_metrics(blocks, question),
+        by=question.by,
+        direction=direction,
+        blocks=blocks,
+    )
+
+
+def _metrics(blocks: Sequence[Block], question: _Question) -> tuple[str, ...]:
+    measured = {metric for block in blocks for cell in block.cells for metric in cell.values}
+    tested = (f"test/{name}" for name in SHOWN_METRICS if f"test/{name}" in measured)
+    return tuple(dict.fromkeys([question.objective, question.by, *tested]))
+
+
+def _block(data: str, rows: Sequence[Row], question: _Question) -> Block:
+    cells = [
+        _cell(dict(zip(question.keys, texts, strict=True)), group, question)
+        for texts, group in _grouped(rows, question.keys)
+    ]
+    found = ((kind, _baseline(rows, question.repeated, kind)) for kind in BASELINES)
+    return Block(
+        data=data,
+        cells=tuple(_against_best(cells, question.by, question.direction)),
+        baselines={kind: values for kind, values in found if values},
+    )
+
+
+def _cell(settings: Mapping[str, str], rows: Sequence[Row], question: _Question) -> Cell:
+    values: dict[str, dict[Repeat, float]] = {}
+    for repeat, group in _grouped(rows, question.repeated):
+        for row in best(group, [question.direction]):  # one a repeat, the best of a tuned cell
+            for metric, value in _measured_in(row, question.objective).items():
+                values.setdefault(metric, {})[repeat] = value
+    # A trial that was interrupted or lost is queued again, and counts as what that comes to.
+    ends = (end_word(row) for row in rows if row.reason not in RETRIED)
+    missing = Counter(end for end in ends if end != "complete")
+    return Cell(settings=settings, values=values, missing=missing)
+
+
+def _measured_in(row: Row, objective: str) -> dict[str, float]:
+    tested = {name: value for name, value in row.attributes.items() if name.startswith("test/")}
+    return {objective: row.values[0], **tested}
+
+
+def _against_best(cells: Sequence[Cell], by: str, direction: "Direction") -> Iterable[Cell]:
+    """Mark the best cell of those with the most repeats, and measure the others against it."""
+    most = max((len(cell.values.get(by, {})) for cell in cells), default=0)
+    whole = [cell for cell in cells if len(cell.values.get(by, {})) == most]
+    if not most or len(cells) < 2:
+        return cells
+    choose = max if direction == "max" else min
+    top = choose(whole, key=lambda cell: _mean(cell, by))
+    return [_measured(cell, top, by) for cell in cells]
+
+
+def _measured(cell: Cell, top: Cell, by: str) -> Cell:
+    difference = None if cell is top else paired(cell.values.get(by, {}), top.values[by])
+    return Cell(
+        settings=cell.settings,
+        values=cell.values,
+        missing=cell.missing,
+        is_best=cell is top,
+        difference=difference,
+    )
+
+
+def _mean(cell: Cell, metric: str) -> float:
+    found = cell.spread(metric)
+    assert found is not None
+    return found.mean
+
+
+def _baseline(rows: Sequence[Row], repeated: Sequence[str], kind: str) -> dict[str, Values]:
+    """Return what a baseline came to in each repeat; it is the same for every network."""
+    values: dict[str, dict[Repeat, float]] = {}
+    for row in rows:
+        repeat = tuple(row.overrides.get(key, "") for key in repeated)
+        for name, value in row.attributes.items():
+            if row.state == "complete" and name.startswith(f"{kind}/"):
+                values.setdefault(f"test/{name.removeprefix(f'{kind}/')}", {})[repeat] = value
+    return dict(values)
+
+
+def _compared_by(rows: Sequence[Row], objective: str) -> str:
+    stage, _, metric = objective.rpartition("/")
+    tested = f"test/{metric}"
+    complete = [row for row in rows if row.state == "complete"]
+    if stage == "val" and complete and all(tested in row.attributes for row in complete):
+        return tested
+    return objective
+
+
+def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
+    groups: dict[Repeat, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.overrides.get(key, "") for key in keys), []).append(row)
+    return list(groups.items())

@@ -1,0 +1,93 @@
+"""A comparison as a picture: means with their intervals, every repeat, the baselines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.study.outcome.canvas import drawing, save
+from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison
+from pipeline.study.outcome.statistics import spread
+from pipeline.study.outcome.wording import short_names, shown_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INCHES_A_CELL = 0.42
+LINES = {"naive": ":", "linear": "--"}
+
+
+def write_comparison_picture(comparison: Comparison, path: Path) -> list[str]:
+    """Draw a panel a data set: each cell's mean, its 95 % interval and its repeats.
+
+    Returns:
+        Notes: why there is no picture, or which letters no font has.
+    """
+    blocks = [block for block in comparison.blocks if _has_values(comparison, block)]
+    if not blocks:
+        return ["no picture of the comparison: no trial has completed"]
+    names = [[_name(comparison, cell) for cell in block.cells] for block in blocks]
+    with drawing([block.data for block in blocks] + [name for some in names for name in some]) as n:
+        from matplotlib import pyplot
+
+        most = max(len(block.cells) for block in blocks)
+        figure, axes = pyplot.subplots(
+            1,
+            len(blocks),
+            figsize=(5.2 * len(blocks), 1.8 + INCHES_A_CELL * most),
+            squeeze=False,
+            layout="constrained",
+        )
+        for panel, block, labels in zip(axes[0], blocks, names, strict=True):
+            _draw(panel, comparison, block, labels)
+        save(figure, path)
+    return n
+
+
+def _has_values(comparison: Comparison, block: Block) -> bool:
+    return any(cell.spread(comparison.by) is not None for cell in block.cells)
+
+
+def _name(comparison: Comparison, cell: Cell) -> str:
+    own = [key for key in comparison.keys if key != DATA]
+    names = short_names(own)
+    if not own:
+        return "network"
+    if len(own) == 1:
+        return shown_text(cell.settings[own[0]] or None)
+    return " ".join(f"{names[key]}={shown_text(cell.settings[key] or None)}" for key in own)
+
+
+def _draw(axes: "Axes", comparison: Comparison, block: Block, labels: Sequence[str]) -> None:
+    for height, cell in enumerate(block.cells):
+        _draw_cell(axes, comparison, cell, height)
+    for kind, values in block.baselines.items():
+        found = spread(list(values.get(comparison.by, {}).values()))
+        if found is not None:
+            axes.axvline(found.mean, color="0.4", linestyle=LINES[kind], label=kind)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel(comparison.by)
+    axes.grid(visible=True, axis="x", alpha=0.3)
+    if block.data:
+        axes.set_title(block.data)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", fontsize="small")
+
+
+def _draw_cell(axes: "Axes", comparison: Comparison, cell: Cell, height: int) -> None:
+    found = cell.spread(comparison.by)
+    if found is None:
+        axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
+        return
+    repeats = list(cell.values[comparison.by].values())
+    axes.scatter(repeats, [height] * len(repeats), s=16, color="0.7", zorder=2)
+    low, high = found.interval or (found.mean, found.mean)
+    axes.errorbar(
+        found.mean,
+        height,
+        xerr=[[found.mean - low], [high - found.mean]],
+        fmt="o",
+        color="tab:blue" if cell.is_best else "black",
+        capsize=4,
+        zorder=3,
+    )

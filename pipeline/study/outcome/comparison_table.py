@@ -1,0 +1,224 @@
+"""A comparison as a table: in the terminal, as Markdown, LaTeX and CSV."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.paths import replace_text
+from pipeline.running.spreadsheets import cell as guarded
+from pipeline.running.spreadsheets import write_csv
+from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison, Repeat, Values
+from pipeline.study.outcome.statistics import Spread, spread
+from pipeline.study.outcome.tables import MISSING, Sheet, latex, markdown, show
+from pipeline.study.outcome.wording import short_names, shown_text
+from pipeline.terminal import console
+
+BEST = "best"
+
+
+def print_comparison(comparison: Comparison, *, verbose: int | None = None) -> None:
+    """Print the table of a comparison; nothing where `verbose` is 0."""
+    if verbose != 0:
+        show(console(), comparison_table(comparison))
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> None:
+    """Write the table as `comparison.md`, `comparison.tex` and `comparison.csv`."""
+    table = comparison_table(comparison)
+    replace_text(folder / "comparison.md", markdown(table))
+    replace_text(folder / "comparison.tex", latex(table))
+    header, lines = _figures(comparison)
+    write_csv(folder / "comparison.csv", header, lines)
+
+
+def comparison_table(comparison: Comparison) -> Sheet:
+    """Lay out cells with mean ± sd, their differences to the best, and the baselines."""
+    labels, metrics = _labels(comparison), _shown_metrics(comparison)
+    lines: list[list[str]] = []
+    marked, parts = set(), set()
+    for block in comparison.blocks:
+        parts.add(len(lines))
+        marked |= {len(lines) + n for n, cell in enumerate(block.cells) if cell.is_best}
+        lines += _block_lines(comparison, block, metrics)
+    last = f"difference in {comparison.by}" if _differs(comparison) else "95 % interval"
+    lacks = ["not complete"] if _lacks(comparison) else []
+    return Sheet(
+        title=_title(comparison),
+        headings=[*labels, "n", *metrics, last, *lacks],
+        lines=lines,
+        words=frozenset(range(len(labels))),
+        marked=frozenset(marked),
+        parts=frozenset(parts),
+        notes=_notes(comparison),
+    )
+
+
+def confirm_table(runs: Sequence[Mapping[str, float]], *, objective: str) -> Sheet:
+    """Lay the winner over several seeds beside the baselines: mean ± sd and the mean's interval.
+
+    Args:
+        runs: Final metrics of each run: the objective, `test/…`, `naive/…`, `linear/…`.
+        objective: What the study is about.
+    """
+    tested = dict.fromkeys(key for run in runs for key in run if key.startswith("test/"))
+    lines = []
+    for metric in dict.fromkeys([objective, *tested]):
+        found = _over(runs, metric)
+        name = metric.removeprefix("test/") if metric in tested else None
+        others = (_over(runs, f"{kind}/{name}") for kind in ("naive", "linear"))
+        lines.append([metric, *_spread_texts(found), *map(_words, others)])
+    return Sheet(
+        title=f"the winner again, over {len(runs)} seed{'' if len(runs) == 1 else 's'}",
+        headings=["metric", "n", "mean ± sd", "95 % interval", "naive", "linear"],
+        lines=lines,
+    )
+
+
+def _over(runs: Iterable[Mapping[str, float]], metric: str) -> Spread | None:
+    return spread([run[metric] for run in runs if metric in run])
+
+
+def _spread_texts(found: Spread | None) -> list[str]:
+    if found is None:
+        return ["0", MISSING, MISSING]
+    return [str(found.n), found.words(), found.interval_words()]
+
+
+def _title(comparison: Comparison) -> str:
+    count = len({repeat for block in comparison.blocks for repeat in _repeats(block)})
+    many = "" if count == 1 else "s"
+    names = list(short_names(comparison.repeated).values())
+    if len(names) == 1:
+        return f"mean ± sd over {count} {names[0]}{many}"
+    return f"mean ± sd over {count} repeat{many}{' of ' if names else ''}{' and '.join(names)}"
+
+
+def _repeats(block: Block) -> set[Repeat]:
+    return {repeat for cell in block.cells for values in cell.values.values() for repeat in values}
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = []
+    if _differs(comparison):
+        over = " and ".join(short_names(comparison.repeated).values()) or "trial"
+        among = " on the same data" if len(comparison.blocks) > 1 else ""
+        notes.append(
+            f"difference: to the best mean{among}, paired by {over}, with its 95 % interval; where "
+            "that holds 0, these repeats do not tell the two apart"
+        )
+    if _lacks(comparison):
+        notes.append("n counts complete trials; a mean says nothing about those that failed")
+    return notes
+
+
+def _differs(comparison: Comparison) -> bool:
+    return any(cell.difference for block in comparison.blocks for cell in block.cells)
+
+
+def _lacks(comparison: Comparison) -> bool:
+    return any(cell.missing for block in comparison.blocks for cell in block.cells)
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    """Head the columns that tell cells apart; a study of seeds alone gets one of its own."""
+    names = short_names(comparison.keys)
+    labels = [names[key] for key in comparison.keys]
+    return labels if _own_keys(comparison) else [*labels, "predictor"]
+
+
+def _own_keys(comparison: Comparison) -> list[str]:
+    return [key for key in comparison.keys if key != DATA]
+
+
+def _shown_metrics(comparison: Comparison) -> list[str]:
+    """Return the test metrics, or the objective where nothing was tested."""
+    tested = [metric for metric in comparison.metrics if metric.startswith("test/")]
+    return tested if comparison.by in tested else list(comparison.metrics)
+
+
+def _label(comparison: Comparison, cell: Cell) -> list[str]:
+    texts = [shown_text(cell.settings[key] or None) for key in comparison.keys]
+    return texts if _own_keys(comparison) else [*texts, "network"]
+
+
+def _block_lines(
+    comparison: Comparison, block: Block, metrics: Sequence[str]
+) -> Iterator[list[str]]:
+    """Write a line a cell, then a line a baseline."""
+    lacks = _lacks(comparison)
+    for cell in block.cells:
+        n = len(cell.values.get(comparison.by, {}))
+        measured = [_words(cell.spread(metric)) for metric in metrics]
+        told = [_missing(cell)] if lacks else []
+        label = _label(comparison, cell)
+        yield [*label, str(n), *measured, _last(comparison, cell), *told]
+    for kind, values in block.baselines.items():
+        spreads = [_of(values, metric) for metric in metrics]
+        n = max((found.n for found in spreads if found is not None), default=0)
+        label = _baseline_label(comparison, block, kind)
+        yield [*label, str(n), *map(_words, spreads), "", *([""] if lacks else [])]
+
+
+def _of(values: Mapping[str, Values], metric: str) -> Spread | None:
+    return spread(list(values.get(metric, {}).values()))
+
+
+def _words(found: Spread | None) -> str:
+    return MISSING if found is None else found.words()
+
+
+def _last(comparison: Comparison, cell: Cell) -> str:
+    if not _differs(comparison):
+        found = cell.spread(comparison.by)
+        return MISSING if found is None else found.interval_words()
+    if cell.is_best:
+        return BEST
+    return difference_words(cell.difference)
+
+
+def difference_words(difference: Spread | None) -> str:
+    """Write a difference with its sign and interval, or `–` where nothing is shared."""
+    if difference is None:
+        return MISSING
+    places = 4 if abs(difference.mean) < 10 else 2
+    if difference.interval is None:
+        return f"{difference.mean:+.{places}f}"
+    low, high = difference.interval
+    return f"{difference.mean:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
+
+
+def _baseline_label(comparison: Comparison, block: Block, kind: str) -> list[str]:
+    data = [shown_text(block.data)] if DATA in comparison.keys else []
+    return [*data, kind, *([""] * (len(_own_keys(comparison)) - 1))]
+
+
+def _missing(cell: Cell) -> str:
+    return ", ".join(f"{count} {word}" for word, count in cell.missing.items())
+
+
+def _figures(comparison: Comparison) -> tuple[list[str], list[list[str | int | float]]]:
+    """Return all figures unrounded, a line a cell."""
+    measures = ("n", "mean", "sd", "low", "high")
+    header = [*_labels(comparison), "not complete"]
+    header += [f"{metric} {measure}" for metric in comparison.metrics for measure in measures]
+    header += [f"difference in {comparison.by} {measure}" for measure in measures]
+    lines: list[list[str | int | float]] = []
+    for block in comparison.blocks:
+        for cell in block.cells:
+            spreads = [*(cell.spread(metric) for metric in comparison.metrics), cell.difference]
+            lines.append([*_label(comparison, cell), _missing(cell), *_all_figures(spreads)])
+        for kind, values in block.baselines.items():
+            spreads = [*(_of(values, metric) for metric in comparison.metrics), None]
+            label = _baseline_label(comparison, block, kind)
+            lines.append([*label, "", *_all_figures(spreads)])
+    return header, [[guarded(x) if isinstance(x, str) else x for x in line] for line in lines]
+
+
+def _all_figures(spreads: Iterable[Spread | None]) -> list[int | float | str]:
+    return [figure for found in spreads for figure in _five(found)]
+
+
+def _five(found: Spread | None) -> list[int | float | str]:
+    if found is None:
+        return [0, "", "", "", ""]
+    low, high = found.interval or ("", "")
+    return [found.n, found.mean, "" if found.sd is None else found.sd, low, high]

@@ -1,0 +1,157 @@
+"""A study in pictures: Optuna's own, and the map of learning rate and clipping."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.study.ledger.rows import Row
+from pipeline.study.outcome.canvas import drawing, own_style, save
+from pipeline.study.outcome.clip_map import clip_map, has_map
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+INCHES_A_PARAMETER = 2.1
+SMALLEST = 7.0  # inches
+LABEL_POINTS = 8
+
+Drawn = tuple[str, "Callable[[], Figure]"]
+
+
+def write_pictures(
+    study: "Study",
+    rows: Sequence[Row],
+    folder: Path,
+    *,
+    objectives: Sequence[str],
+    clip_algorithm: str = "norm",
+) -> list[str]:
+    """Write PNGs of a study into a folder and say which could not be made, and why.
+
+    They are `history`, `importances`, `slices` (one each an objective where there are two:
+    `history_2`, …), `parallel_coordinates`, `pareto_front` for two objectives, and
+    `lr_clip_map` where both are varied.
+
+    Args:
+        study: As Optuna has it.
+        rows: The same trials as plain records.
+        folder: Where to write; it is made where it is missing.
+        objectives: Names of what the study is about.
+        clip_algorithm: `norm` or `value`: that of trials that do not vary it.
+    """
+    if not any(row.state == "complete" for row in rows):
+        return ["no pictures: no trial has completed"]
+    with drawing(_texts(rows, objectives)) as notes:
+        for name, draw in _pictures(study, rows, objectives, clip_algorithm):
+            try:
+                with own_style():
+                    save(draw(), folder / f"{name}.png")
+            except Exception as error:  # no picture is worth a study's end
+                reason = " ".join(str(error).split()) or type(error).__name__
+                notes.append(f"no picture {name}: {reason}")
+    return notes
+
+
+def _texts(rows: Sequence[Row], objectives: Sequence[str]) -> Iterator[str]:
+    yield from objectives
+    for row in rows:
+        yield from (*row.params, *row.overrides, *row.overrides.values())
+
+
+def _pictures(
+    study: "Study", rows: Sequence[Row], objectives: Sequence[str], clip_algorithm: str
+) -> Iterator[Drawn]:
+    for index, name in enumerate(objectives):
+        yield from _of_objective(study, index, name)
+    yield "parallel_coordinates", lambda: _parallel(study, objectives)
+    if len(objectives) == 2:
+        yield "pareto_front", lambda: _pareto(study, objectives)
+    if has_map(rows):
+        minimise = _minimises(study, 0)
+        told: dict[str, Any] = {"objective": objectives[0], "minimise": minimise}
+        yield "lr_clip_map", lambda: clip_map(rows, **told, algorithm=clip_algorithm)
+
+
+def _of_objective(study: "Study", index: int, name: str) -> Iterator[Drawn]:
+    from optuna.visualization import matplotlib as plots
+
+    after = "" if index == 0 else f"_{index + 1}"
+
+    def value(trial: "FrozenTrial") -> float:
+        return float(trial.values[index])
+
+    target = None if len(study.directions) == 1 else value
+    told: dict[str, Any] = {"target": target, "target_name": name}
+    yield f"history{after}", lambda: _figure(plots.plot_optimization_history(study, **told))
+    yield f"importances{after}", lambda: _importances(study, index, name)
+    yield f"slices{after}", lambda: _slices(plots.plot_slice(study, **told))
+
+
+def _importances(study: "Study", index: int, name: str) -> "Figure":
+    """Draw PED-ANOVA's importances, which take the low values of a target for the good ones."""
+    from optuna.visualization import matplotlib as plots
+
+    from pipeline.study.ledger.importances import FEWEST_TRIALS
+
+    complete = len(_complete(study))
+    if complete < FEWEST_TRIALS:
+        raise ValueError(f"it needs {FEWEST_TRIALS} complete trials, this study has {complete}")
+    sign = 1 if _minimises(study, index) else -1
+    axes = plots.plot_param_importances(
+        study,
+        target=None if len(study.directions) == 1 else lambda trial: sign * trial.values[index],
+        target_name=name,
+    )
+    return _figure(axes)
+
+
+def _slices(axes: Any) -> "Figure":
+    """Give each parameter the room for its name."""
+    several = list(getattr(axes, "flat", [axes]))
+    for one in several:
+        one.set_xlabel(_in_lines(one.get_xlabel()), fontsize=LABEL_POINTS)
+    return _widened(_figure(axes), len(several))
+
+
+def _parallel(study: "Study", objectives: Sequence[str]) -> "Figure":
+    """Draw the trials as lines; Optuna cuts the names of the axes, which are in sorted order."""
+    from optuna.visualization import matplotlib as plots
+
+    axes = plots.plot_parallel_coordinate(study, target_name=objectives[0])
+    names = [*objectives, *sorted({name for trial in _complete(study) for name in trial.params})]
+    if len(names) == len(axes.get_xticks()):
+        labels = list(map(_in_lines, names))
+        axes.set_xticks(range(len(names)), labels, rotation=0, ha="center", fontsize=LABEL_POINTS)
+    return _widened(_figure(axes), len(names))
+
+
+def _pareto(study: "Study", objectives: Sequence[str]) -> "Figure":
+    from optuna.visualization import matplotlib as plots
+
+    return _figure(plots.plot_pareto_front(study, target_names=list(objectives)))
+
+
+def _complete(study: "Study") -> "list[FrozenTrial]":
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+
+
+def _minimises(study: "Study", index: int) -> bool:
+    return bool(study.directions[index].name == "MINIMIZE")
+
+
+def _figure(axes: Any) -> "Figure":
+    """Return the figure of one of Optuna's plots: of its axes, or of the first of several."""
+    figure: Figure = next(iter(getattr(axes, "flat", [axes]))).figure
+    return figure
+
+
+def _widened(figure: "Figure", axes: int) -> "Figure":
+    figure.set_size_inches(max(SMALLEST, INCHES_A_PARAMETER * axes), 5.0)
+    return figure
+
+
+def _in_lines(name: str) -> str:
+    """Break `trainer.gradient_clip_val (norm) on` where it may be broken."""
+    return name.replace(".", ".\n").replace(" (", "\n(")

@@ -1,0 +1,103 @@
+"""Whether a study was worth it: its winner against the config as it stood, in words."""
+
+from pipeline.study.outcome.ending import Ending
+from pipeline.study.outcome.wording import value_words
+from pipeline.terminal import number
+
+FEW_TRIALS = 10
+
+
+def verdict(ending: Ending) -> list[str]:
+    """Say whether the winner beats the default and a naive prediction, and why not."""
+    if ending.best_row is None:
+        return _no_winner(ending)
+    return [*_on_validation(ending), *_on_test(ending), *_against_naive(ending)]
+
+
+def _no_winner(ending: Ending) -> list[str]:
+    failed = [row for row in ending.rows if row.state == "failed"]
+    told = [row for row in failed if row.attributes.get("message")]
+    lines = ["no trial completed, so there is no winner"]
+    if told:
+        last = told[-1]
+        lines.append(f"trial {last.number}: {last.reason}: {last.attributes['message']}")
+    return lines
+
+
+def _on_validation(ending: Ending) -> list[str]:
+    best, base = ending.best_row, ending.base_row
+    assert best is not None
+    name, reached = ending.objectives[0], value_words(best.values, ending.objectives)
+    if base is None:
+        return [f"the winner is trial {best.number}: {reached}"]
+    if best.number == base.number:
+        complete = sum(row.state == "complete" for row in ending.rows)
+        return [
+            f"the winner is the default itself (trial {base.number}: {reached}); "
+            f"none of the other {complete - 1} complete trials has a better {name}"
+        ]
+    gain = abs(best.values[0] - base.values[0])
+    return [
+        f"the winner is trial {best.number}: {reached}; in {name} it is {number(gain)} better "
+        f"than the default ({number(base.values[0])}, trial {base.number})"
+    ]
+
+
+def _on_test(ending: Ending) -> list[str]:
+    """Compare with the default on the test rows, where both were tested."""
+    key = _told_test_metric(ending)
+    if key is None or ending.winner is None or ending.winner.number == ending.base:
+        return []
+    reached, before = ending.tested[key], ending.base_tested[key]
+    gain = _gain(key, reached, before)
+    figures = f"{key} {number(reached)} against {number(before)}"
+    if gain > 0:
+        return [f"on the test rows it is {number(gain)} better than the default: {figures}"]
+    how = "the same as" if gain == 0 else f"{number(-gain)} worse than"
+    return [f"on the test rows it is {how} the default: {figures}", _why_not(ending)]
+
+
+def _why_not(ending: Ending) -> str:
+    best, base = ending.best_row, ending.base_row
+    complete = sum(row.state == "complete" for row in ending.rows)
+    name = ending.objectives[0]
+    ahead = ""
+    if best is not None and base is not None:
+        ahead = f"being {number(abs(best.values[0] - base.values[0]))} better in "
+    few = ""
+    if complete < FEW_TRIALS:
+        few = f"; {complete} complete trials are few, sweep.n_trials={complete * 3} would be more"
+    return (
+        f"why: the winner was chosen for {ahead}{name}, and the best of many is partly the "
+        "luckiest on those rows; sweep.confirm_seeds=5 shows what the seed alone changes" + few
+    )
+
+
+def _against_naive(ending: Ending) -> list[str]:
+    """Warn where a prediction without looking does as well."""
+    for metric in ("f1", "rmse", "accuracy"):
+        test, naive = ending.tested.get(f"test/{metric}"), ending.tested.get(f"naive/{metric}")
+        if test is None or naive is None:
+            continue
+        if _gain(f"test/{metric}", test, naive) <= 0:
+            return [
+                f"no better than the naive prediction: test/{metric} {number(test)} against "
+                f"{number(naive)}; the network has learned nothing that helps on these rows"
+            ]
+        return []
+    return []
+
+
+def _told_test_metric(ending: Ending) -> str | None:
+    """Return the test metric of the objective, or the most telling one that both have."""
+    own = f"test/{ending.objectives[0].rpartition('/')[2]}"
+    for key in (own, "test/f1", "test/rmse", "test/accuracy"):
+        if key in ending.tested and key in ending.base_tested:
+            return key
+    return None
+
+
+def _gain(key: str, value: float, before: float) -> float:
+    from pipeline.metrics import direction
+
+    return value - before if direction(key) == "max" else before - value

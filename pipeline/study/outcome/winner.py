@@ -1,0 +1,84 @@
+"""How the best trial is trained again: its command, and an experiment of its own."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.config.overrides import quoted
+from pipeline.paths import replace_text
+
+TRAIN = "python -m pipeline.train"
+
+
+class WritesRuns(Protocol):
+    """Says a run's config in words and as YAML; `Trees` does."""
+
+    def train_words(self, config: Mapping[str, Any]) -> list[str]:
+        """Return the words that compose to this config."""
+
+    def winner_yaml(self, config: Mapping[str, Any], name: str) -> str:
+        """Return the experiment that composes to this config."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """How the best trial is trained again.
+
+    Args:
+        number: The trial's.
+        command: The whole command, its words quoted for a shell.
+        yaml: An experiment that says the same.
+        yaml_command: The command that finds this experiment.
+    """
+
+    number: int
+    command: str
+    yaml: Path
+    yaml_command: str
+
+
+def write_winner(
+    config: Mapping[str, Any], trees: WritesRuns, *, number: int, study: str, folder: Path
+) -> Winner:
+    """Write the winner's experiment below the study's folder and say both of its commands.
+
+    Args:
+        config: The winner's run as plain values, references unresolved.
+        trees: Says it in words and as YAML.
+        number: The winner's.
+        study: Name of the study; the experiment gets it too.
+        folder: The study's; the YAML goes to `conf/experiment/` in it.
+    """
+    name = study.removesuffix(".yaml")
+    words = trees.train_words(config)
+    trusted = [word for word in words if word.startswith("trust=")]
+    path = folder / "conf" / "experiment" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, trees.winner_yaml(config, name))
+    return Winner(
+        number=number,
+        command=command(words),
+        yaml=path,
+        yaml_command=experiment_command(folder, name, *trusted),
+    )
+
+
+def experiment_command(folder: Path, name: str, *more: str) -> str:
+    """Return the training command of an experiment in a study's folder, with further words."""
+    return command([f"--config-dir={folder / 'conf'}", f"experiment={_word(name)}", *more])
+
+
+def command(words: Sequence[str]) -> str:
+    """Return the training command with these words, ready for a shell."""
+    return f"{TRAIN} {shlex.join(words)}".rstrip()
+
+
+def _word(name: str) -> str:
+    """Quote a name that Hydra would take for a number or a truth value."""
+    return name if name[0].isalpha() and not _bends(name) else quoted(name)
+
+
+def _bends(name: str) -> bool:
+    return name.lower() in ("true", "false", "null", "inf", "nan")

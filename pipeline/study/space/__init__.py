@@ -1,0 +1,1 @@
+"""What a study varies: ranges in Hydra's grammar, and the run of each point."""

@@ -1,0 +1,104 @@
+"""What a worker says, a line of JSON each."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipeline.study.ledger.ends import State
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All libraries are loaded; it waits for work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Its process runs: said once a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """A trial waits for the verdict whether it goes on.
+
+    Args:
+        step: Number of the rung.
+        epoch: Epochs trained.
+        value: The first objective of the weights kept so far.
+    """
+
+    step: int
+    epoch: int
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A trial has ended, and its journal says how.
+
+    Args:
+        state: What became of it.
+        reason: pruned, diverged, oom, error or interrupted; `None` where it completed.
+        message: One line for people; `None` where there is nothing to say.
+        values: A value an objective; empty where it did not complete.
+        attributes: `seconds`, `epochs`, `threads`, and final values such as `test/f1`.
+        exit_code: What a single run would have ended with: 3 for a fault of the environment.
+    """
+
+    state: State
+    reason: str | None = None
+    message: str | None = None
+    values: tuple[float, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """The kept weights of a trial were tested, or could not be.
+
+    Args:
+        metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty where it failed.
+        classes: Name and counts of each class, as `pipeline.metrics.ClassScores` takes them.
+        baselines: Names of the naive and the linear baseline.
+        problem: Why it failed, in one line.
+        exit_code: What a single run would have ended with.
+    """
+
+    __test__ = False  # no test class, whatever its name makes pytest think
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    classes: tuple[Mapping[str, Any], ...] = ()
+    baselines: tuple[str, ...] = ()
+    problem: str | None = None
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """Its process has died; nothing more will come.
+
+    Args:
+        message: How, in a few words.
+    """
+
+    message: str
+
+
+Message = Ready | Beat | Rung | Ended | Tested | Gone
+_KINDS = {kind.__name__.lower(): kind for kind in (Ready, Beat, Rung, Ended, Tested, Gone)}
+_TUPLES = ("values", "classes", "baselines")
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as one line."""
+    said = {"say": type(message).__name__.lower(), **asdict(message)}
+    return json.dumps(said, ensure_ascii=False).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Read what `encode` gave."""
+    said: dict[str, Any] = json.loads(line)
+    kind: Callable[..., Message] = _KINDS[said.pop("say")]
+    return kind(**{key: tuple(v) if key in _TUPLES else v for key, v in said.items()})
