@@ -17,6 +17,9 @@ from pipeline.study.mending import Mender
 from pipeline.study.plan import StudyPlan
 from pipeline.tracking.journal import Status
 
+TOLD = "a person knows how to go on"
+"""Noted with a stop, which ends one study within another but is told once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conducted:
@@ -69,8 +72,9 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
         leading.end("FINISHED")
     except BaseException as error:
         leading.end(*_ending(error))
-        if isinstance(error, Interrupted):
+        if isinstance(error, Interrupted) and TOLD not in getattr(error, "__notes__", ()):
             _say_how_to_go_on(ledger.progress())
+            error.add_note(TOLD)
         raise
     finally:
         ledger.close()
