@@ -168,13 +168,13 @@ class Records:
                 known = children[number].metrics
                 assert known.get("best/val/f1", known.get("val/f1")) == trial.values[0]
 
-    def require_whole(self, n_trials: int) -> None:
+    def require_whole(self, n_trials: int, *, max_retry: int = 2) -> None:
         """Fail unless the study has its trials, nothing is open, and no point was lost."""
         trials = self.trials()
         assert self.counted() == n_trials, self.ends()
         assert {trial.state for trial in trials} <= {"COMPLETE", "PRUNED", "FAIL"}, self.ends()
         self.require_agreement()
-        self.require_retries()
+        self.require_retries(max_retry)
 
     def require_retries(self, max_retry: int = 2) -> None:
         """Fail unless what was interrupted or lost was tried again once, at its own point."""

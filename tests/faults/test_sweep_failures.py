@@ -60,8 +60,6 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     assert records.ends() == [("FAIL", "error")] * 2
     assert records.parent().end == ("FAILED", "error")
     records.require_agreement()
-    assert ended(sweep("sweep.n_trials=9", most, *behaving("poison"), "sweep.allow_change=true"), 4)
-    assert records.ends()[2:] == [("FAIL", "diverged")] * 2
 
 
 @pytest.mark.slow

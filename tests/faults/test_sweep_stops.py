@@ -43,15 +43,12 @@ def test_a_stopped_sweep_queues_its_trial_again_and_goes_on_by_the_same_command(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_no_trial_starts_once_a_sweep_was_asked_to_end(
-    sweep: StartSweep, database: str, number: int, code: int
-) -> None:
+def test_no_trial_starts_once_a_sweep_was_asked_to_end(sweep: StartSweep, database: str) -> None:
     stopped = sweep(*FOUR, "sweep.workers=2", *behaving("wait"))
     other = stopped.await_waiting()
     stopped.await_waiting(other_than=other)
-    stopped.process.send(number)
-    assert stopped.end() == code
+    stopped.process.send(signal.SIGTERM)
+    assert stopped.end() == 143
     records = Records()
     assert records.ends() == [INTERRUPTED] * 2 + [("WAITING", None)] * 2
     assert records.parent().end == ("KILLED", "interrupted")
@@ -101,7 +98,7 @@ def test_a_stop_while_a_sweep_starts_leaves_nothing_that_is_open(
     chance = random.Random(5)
     words = ("sweep.n_trials=3", *behaving(delay=0.1))
     records = Records()
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
         stopped = sweep(*words)
         stopped.process.wait_until(stopped.workers, what=WORKER)
         time.sleep(chance.uniform(0, 4))
@@ -135,3 +132,25 @@ def test_a_stop_while_the_end_is_told_leaves_that_to_the_next_start(
     assert records.ends() == [COMPLETE] * 2
     assert records.parent().end == ("FINISHED", None)
     records.require_whole(2)
+
+
+@pytest.mark.slow
+def test_a_stop_while_the_winner_is_confirmed_ends_both_studies_and_is_told_once(
+    sweep: StartSweep, database: str
+) -> None:
+    words = ("sweep.n_trials=1", "sweep.confirm_seeds=2", *behaving(delay=0.5))
+    studies = {"study": 1, "study-confirm-0": 2}
+    inner = Records("study-confirm-0")
+    stopped = sweep(*words)
+    stopped.process.wait_until(lambda: ("RUNNING", None) in inner.ends(), what="a seed's trial")
+    stopped.process.send(signal.SIGINT)
+    assert stopped.end() == 130
+    (line,) = stopped.err.splitlines()
+    assert line.startswith("stopped after 0 trials (")
+    for name in studies:
+        assert Records(name).parent().end == ("KILLED", "interrupted")
+    again = sweep(*words)
+    assert again.end() == 0, again.err
+    for name, trials in studies.items():
+        assert Records(name).parent().end == ("FINISHED", None)
+        Records(name).require_whole(trials)
