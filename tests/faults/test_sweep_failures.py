@@ -8,6 +8,7 @@ from faults.sweeps import Records, Sweeping, behaving, grid
 WAYS = ("poison", "infinite", "oom", "error")
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_in_any_way_is_told_apart_and_the_study_goes_on(
     sweep: StartSweep, database: str
 ) -> None:

@@ -15,6 +15,7 @@ COMPLETE = ("COMPLETE", None)
 INTERRUPTED = ("FAIL", "interrupted")
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_queues_its_trial_again_and_goes_on_by_the_same_command(
     sweep: StartSweep, database: str
 ) -> None:

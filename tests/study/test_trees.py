@@ -137,9 +137,14 @@ RUNS = [
     (["sweeps=quick", "+optimizer.foreach=true"], {"model.hidden": "[]", "optimizer": "adam"}),
     *some_runs(),
 ]
+SAID_AGAIN = [
+    pytest.param(*run, marks=[] if number in (0, 3, 8) else pytest.mark.slow)
+    for number, run in enumerate(RUNS)
+]
+"""All of them take a minute."""
 
 
-@pytest.mark.parametrize(("words", "varied"), RUNS)
+@pytest.mark.parametrize(("words", "varied"), SAID_AGAIN)
 def test_a_trial_is_said_again_in_words_that_compose_to_it(
     words: list[str], varied: dict[str, str]
 ) -> None:
@@ -152,7 +157,7 @@ def test_a_trial_is_said_again_in_words_that_compose_to_it(
     assert not any(word.startswith(("sweep", "name=", "verbose=")) for word in again)
 
 
-@pytest.mark.parametrize(("words", "varied"), RUNS)
+@pytest.mark.parametrize(("words", "varied"), SAID_AGAIN)
 def test_a_trial_is_said_again_as_an_experiment_that_needs_no_other_words(
     words: list[str], varied: dict[str, str], own_folder: Path
 ) -> None:

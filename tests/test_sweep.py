@@ -1,0 +1,149 @@
+"""A small study through its command: what it leaves in both stores, and what it says."""
+
+import re
+import shlex
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.runs import main as runs
+from pipeline.sweep import main as sweep
+from pipeline.train import main as train
+
+pytestmark = pytest.mark.xdist_group("sweep")
+
+WORDS = (
+    "model=mlp",
+    "data=iris",
+    "optimizer.lr=tag(log, interval(1e-3, 1e-1))",
+    "trainer.gradient_clip_val=tag(off, log, interval(0.1, 10))",
+    "trainer.max_epochs=3",
+    "sweep.name=small",
+    "sweep.n_trials=6",
+    "sweep.workers=2",
+    "verbose=2",
+)
+Rows = list[tuple[object, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """A study that has ended.
+
+    Args:
+        folder: Where its command was given.
+        code: The exit code.
+        printed: What stood on standard output.
+    """
+
+    folder: Path
+    code: int
+    printed: str
+
+    def optuna(self, query: str) -> Rows:
+        """Ask Optuna's database."""
+        return _rows(self.folder / "optuna.db", query)
+
+    def mlflow(self, query: str) -> Rows:
+        """Ask MLflow's database."""
+        return _rows(self.folder / "mlflow.db", query)
+
+
+def _rows(database: Path, query: str) -> Rows:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    folder = tmp_path_factory.mktemp("sweep")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        printed = folder / "printed"
+        with printed.open("w", encoding="utf-8") as file:
+            patch.setattr("sys.stdout", file)
+            code = sweep(WORDS)
+    return Swept(folder=folder, code=code, printed=printed.read_text(encoding="utf-8"))
+
+
+def test_a_study_has_exactly_the_trials_that_it_was_asked_for(swept: Swept) -> None:
+    assert swept.code == 0
+    ended = swept.optuna("SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED')")
+    assert ended == swept.optuna("SELECT count(*) FROM trials") == [(6,)]
+
+
+def test_each_trial_is_a_run_under_that_of_the_study_with_its_number(swept: Swept) -> None:
+    tags = "SELECT value FROM tags WHERE run_uuid = runs.run_uuid AND key ="
+    children = swept.mlflow(
+        f"SELECT ({tags} 'pipeline.trial'), ({tags} 'mlflow.parentRunId') FROM runs "
+        f"WHERE ({tags} 'pipeline.command') = 'trial'"
+    )
+    ((study,),) = swept.mlflow(
+        f"SELECT run_uuid FROM runs WHERE ({tags} 'pipeline.command') = 'sweep'"
+    )
+    assert sorted(children) == [(str(number), study) for number in range(6)]
+    assert {status for (status,) in swept.mlflow("SELECT status FROM runs")} == {"FINISHED"}
+
+
+def test_the_study_itself_shows_what_is_best_and_the_parameters_of_the_winner(
+    swept: Swept,
+) -> None:
+    ((best,),) = swept.optuna("SELECT max(value) FROM trial_values")
+    shown = dict(
+        swept.mlflow(
+            "SELECT m.key, m.value FROM latest_metrics m JOIN runs r USING (run_uuid) "
+            "WHERE r.name = 'small'"
+        )
+    )
+    assert shown["best/val/f1"] == pytest.approx(best, abs=1e-12)
+    tags = dict(
+        swept.mlflow(
+            "SELECT t.key, t.value FROM tags t JOIN runs r USING (run_uuid) WHERE r.name = 'small'"
+        )
+    )
+    assert {"best.trial", "best.optimizer.lr", "best.trainer.gradient_clip_val"} <= tags.keys()
+
+
+def test_the_printed_command_trains_the_winner_again_to_the_last_bit(
+    swept: Swept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(swept.folder)
+    ((best,),) = swept.optuna("SELECT max(value) FROM trial_values")
+    for line in re.findall(r"^(?:again|or) +python -m pipeline\.train (.*)$", swept.printed, re.M):
+        assert train([*shlex.split(line), "verbose=0", "name=again"]) == 0
+    again = swept.mlflow(
+        "SELECT m.value FROM latest_metrics m JOIN runs r USING (run_uuid) "
+        "WHERE r.name = 'again' AND m.key = 'best/val/f1'"
+    )
+    assert again == [(best,), (best,)]
+
+
+def test_only_the_best_trial_and_the_default_keep_files(swept: Swept) -> None:
+    ((best,),) = swept.optuna(
+        "SELECT t.number FROM trials t JOIN trial_values v USING (trial_id) "
+        "ORDER BY v.value DESC, t.number LIMIT 1"
+    )
+    kept = {
+        int(path.name.rpartition("-")[2]) for path in (swept.folder / "runs/small/trials").iterdir()
+    }
+    assert kept == {best, 0}
+
+
+def test_off_is_a_value_that_trials_had(swept: Swept) -> None:
+    lines = re.findall(r"^trial .*gradient_clip_val=(\S+)$", swept.printed, re.M)
+    assert len(lines) == 6
+    assert "off" in lines
+    assert any(word != "off" for word in lines)
+
+
+def test_the_books_of_the_study_balance(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(swept.folder)
+    assert runs(["action=check", "study=small"]) == 0
+
+
+def test_tables_and_pictures_lie_on_the_run_of_the_study(swept: Swept) -> None:
+    stored = {path.name for path in (swept.folder / "mlartifacts").rglob("*") if path.is_file()}
+    assert {"trials.csv", "history.png", "lr_clip_map.png", "parallel_coordinates.png"} <= stored
