@@ -23,7 +23,6 @@ def test_a_trial_that_fails_in_any_way_is_told_apart_and_the_study_goes_on(
     assert dict(zip(WAYS, others, strict=True)) == {
         way: ("FAIL", reason) for way, reason in zip(WAYS, reasons, strict=True)
     }
-    print(running.out)
     assert "5 trials: 1 complete, 2 diverged, 1 out of memory, 1 failed" in running.out
     records.require_whole(5)
     parent = records.parent()
