@@ -3,7 +3,8 @@
 import pytest
 
 from faults.conftest import Mount, StartSweep
-from faults.sweeps import Records, behaving
+from faults.study_records import Records
+from faults.sweeps import behaving
 from pipeline.runs import main as runs
 
 

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from faults.conftest import StartSweep
-from faults.sweeps import WORKER, Records, Sweeping, behaving, grid
+from faults.study_records import Records
+from faults.sweeps import WORKER, Sweeping, behaving, grid
 from pipeline.runs import main as runs
 
 LOST = ("FAIL", "lost")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import StartSweep
-from faults.sweeps import Records
+from faults.study_records import Records
 from pipeline.config.overrides import quoted
 
 ODD = "a b=c,d#e%f[g]{h}'i 数据 🎲"

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from faults.conftest import StartSweep
-from faults.sweeps import WORKER, Records, behaving, grid
+from faults.study_records import Records
+from faults.sweeps import WORKER, behaving, grid
 from pipeline.runs import main as runs
 
 FOUR = grid(0.01, 0.02, 0.03, 0.04)

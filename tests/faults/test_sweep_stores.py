@@ -10,7 +10,8 @@ import pytest
 from faults.conftest import StartSweep
 from faults.processes import wait_until
 from faults.stores import TrackingServer, free_port
-from faults.sweeps import Records, behaving, grid
+from faults.study_records import Records
+from faults.sweeps import behaving, grid
 from pipeline.runs import main as runs
 
 WAITS = (*grid(0.01, 0.02, 0.03), *behaving("wait", rates=[0.02]))

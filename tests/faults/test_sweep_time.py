@@ -3,7 +3,8 @@
 import pytest
 
 from faults.conftest import StartSweep
-from faults.sweeps import Records, behaving, grid
+from faults.study_records import Records
+from faults.sweeps import behaving, grid
 
 
 @pytest.mark.slow

@@ -3,7 +3,8 @@
 import pytest
 
 from faults.conftest import StartSweep
-from faults.sweeps import Records, behaving
+from faults.study_records import Records
+from faults.sweeps import behaving
 
 
 @pytest.mark.slow
