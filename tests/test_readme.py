@@ -31,7 +31,6 @@ EXPERIMENT_ROW = re.compile(
     r"^\| `python -m pipeline\.train (experiment=\S+)` \|.*\| ([\d.]+) \|$", re.M
 )
 STUDY = Path("runs") / "lr_epochs_clip-lstm-mnist1d"
-WHOLE_STUDY = "whole study"
 FIGURE_ROW = re.compile(r"^(accuracy|f1) +(.*)$", re.M)
 LINES = "\n".join(blocks(ENGLISH, "sh")).splitlines()
 TOUR = [
@@ -95,7 +94,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group(WHOLE_STUDY)
 def test_the_sweep_prints_what_the_readme_shows(study: tuple[Path, str]) -> None:
     shown, printed = blocks(ENGLISH, "text")[1], study[1]
     assert differences(skeleton(shown), skeleton(printed), tolerance=0) == []
@@ -117,7 +115,6 @@ def base_value(text: str) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group(WHOLE_STUDY)
 def test_a_sweep_ends_no_lower_than_its_default_and_says_what_the_test_rows_say(
     study: tuple[Path, str],
 ) -> None:
@@ -132,7 +129,6 @@ def test_a_sweep_ends_no_lower_than_its_default_and_says_what_the_test_rows_say(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group(WHOLE_STUDY)
 @pytest.mark.parametrize("heading", ["again", "or"])
 def test_the_winners_command_gives_the_value_of_its_trial_to_the_last_bit(
     study: tuple[Path, str], heading: str
@@ -154,7 +150,6 @@ def trial_values(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group(WHOLE_STUDY)
 def test_every_trial_of_the_study_has_one_run_of_the_same_end(study: tuple[Path, str]) -> None:
     words = f"python -m pipeline.runs action=check study={STUDY.name}"
     assert ran(words, study[0]) == "20 trials, 20 runs: they agree\n"

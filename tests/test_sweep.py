@@ -13,8 +13,6 @@ from pipeline.runs import main as runs
 from pipeline.sweep import main as sweep
 from pipeline.train import main as train
 
-pytestmark = pytest.mark.xdist_group("sweep")
-
 WORDS = (
     "model=mlp",
     "data=iris",

@@ -111,7 +111,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Tried:
     return tried(folder, *COMMAND)
 
 
-@pytest.mark.xdist_group("preflight")
 def test_a_pair_that_would_fail_is_marked_and_the_others_are_ok(broken: Tried) -> None:
     assert broken.code == 2
     assert broken.tables["models × data", "data"] == ["mlp", "wide", "fixed"]
@@ -120,7 +119,6 @@ def test_a_pair_that_would_fail_is_marked_and_the_others_are_ok(broken: Tried) -
     assert broken.tables["models × data", "missing"] == ["FAILS", "FAILS", "FAILS"]
 
 
-@pytest.mark.xdist_group("preflight")
 def test_a_study_that_would_fail_is_marked_with_each_model_that_it_suits(broken: Tried) -> None:
     assert broken.tables["sweeps × models", "sweeps"] == ["mlp", "wide", "fixed"]
     assert broken.tables["sweeps × models", "quick"] == ["ok", "ok", "FAILS"]
@@ -129,7 +127,6 @@ def test_a_study_that_would_fail_is_marked_with_each_model_that_it_suits(broken:
     assert broken.tables["sweeps × models", "zero"] == ["FAILS", "FAILS", "FAILS"]
 
 
-@pytest.mark.xdist_group("preflight")
 def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Tried) -> None:
     conf = "python -m pipeline.train --config-dir"
     by_itself = [line.partition("; see where")[0] for line in broken.problems]
@@ -157,7 +154,6 @@ def test_each_reason_is_one_line_with_what_fails_and_how_to_mend_it(broken: Trie
     )
 
 
-@pytest.mark.xdist_group("preflight")
 def test_nothing_is_left_on_the_disk_by_what_fails_and_what_runs(broken: Tried) -> None:
     assert broken.left == set()
 

@@ -1,6 +1,7 @@
 """A worker: trials as single runs would train them, and failures without a trace in the next."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,10 @@ from study_workers import (
 
 from pipeline.study.workers.job import Job, TestJob
 from pipeline.study.workers.messages import Ended, Rung, Tested
+from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
 OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
-pytestmark = pytest.mark.xdist_group("worker")
-
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
 OTHER_WAYS = (
     ("model.dropout=0.1", "trainer.threads=2", "trainer.precision=64-true", "seed=7"),
@@ -145,7 +145,7 @@ def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
     assert begin["lease"]["started"] == worker.worker.lease.started
     assert tags(job)["pipeline.values"] == f"[{ended.values[0]}]"
     assert tags(job)["pipeline.trial"] == "0"
-    assert "pytest" in tags(job)["command"]
+    assert tags(job)["command"] == command_line(sys.orig_argv)  # the driver's own
     assert ending(job) == ("FINISHED", None)
 
 

@@ -19,8 +19,6 @@ from pipeline.study.workers.messages import Ended, Gone, Rung
 
 OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("worker ends")
-
 ENDLESS = ("trainer.max_epochs=100000", "scheduler=none")
 
 DRIVER = """
