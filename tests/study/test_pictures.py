@@ -142,9 +142,11 @@ def test_a_font_with_the_letters_is_found_where_ours_lacks_them(tmp_path: Path) 
 
 def test_letters_that_no_font_has_are_named_and_drawn_as_boxes(tmp_path: Path) -> None:
     study = optuna.create_study()
+    targets = ["\U000f4321", "other"]
     for value in (0.1, 0.2, 0.3, 0.4):
+        study.enqueue_trial({"data.target": targets[value > 0.2]})
         trial = study.ask()
-        trial.suggest_categorical("data.target", ["\U000f4321", "other"])
+        trial.suggest_categorical("data.target", targets)
         study.tell(trial, value)
     (note,) = pictures(study, tmp_path, ["val/loss"])
     assert note == "no font here has the letters \U000f4321; the pictures show boxes instead"
