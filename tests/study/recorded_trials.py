@@ -1,7 +1,6 @@
 """Trials as workers leave them, a real MLflow database, and what that holds afterwards."""
 
 import json
-import os
 import shutil
 import socket
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import psutil
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from mlflow_databases import make_database
 
 from pipeline.study.recording.study_run import trial_key, trial_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
@@ -24,23 +24,9 @@ def database_in(folder: Path, base: Path) -> str:
     """Put a ready database into a folder and return its address; making one takes seconds."""
     ready = base / "ready" / "mlflow.db"
     if not ready.exists():
-        _make(ready)
+        make_database(ready)
     shutil.copy(ready, folder / "mlflow.db")
     return sqlite_uri(folder / "mlflow.db")
-
-
-def _make(path: Path) -> None:
-    from pipeline.tracking.quiet import quiet_mlflow
-
-    before = dict(os.environ)
-    try:
-        quiet_mlflow()
-        from pipeline.tracking.store import Store
-
-        Store(sqlite_uri(path))
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def trial_folder(study: Path, number: int) -> Path:

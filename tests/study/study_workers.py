@@ -3,11 +3,14 @@
 import json
 import os
 import select
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
@@ -19,6 +22,18 @@ Kind = TypeVar("Kind", bound=Message)
 
 BASE = ("model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none")
 TRUST = ("trial_parts",)
+OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
+
+
+@contextmanager
+def worker_in(folder: Path) -> Iterator["Conversation"]:
+    """A worker in a folder with the tests' own code."""
+    shutil.copy(OWN_PARTS, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        conversation = started()
+    yield conversation
+    conversation.worker.quit()
 
 
 def config_of(*words: str) -> dict[str, Any]:

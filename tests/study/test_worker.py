@@ -11,6 +11,7 @@ import torch
 from records import checkpoint, epochs, final_values, only_run
 from study_workers import (
     BASE,
+    OWN_PARTS,
     Conversation,
     callback,
     ending,
@@ -18,6 +19,7 @@ from study_workers import (
     journal,
     started,
     tags,
+    worker_in,
 )
 
 from pipeline.study.workers.job import Job, TestJob
@@ -25,7 +27,6 @@ from pipeline.study.workers.messages import Ended, Rung, Tested
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
-OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
 OTHER_WAYS = (
     ("model.dropout=0.1", "trainer.threads=2", "trainer.precision=64-true", "seed=7"),
@@ -36,13 +37,8 @@ OTHER_WAYS = (
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
     """A worker that all tests of this file share, in a folder with the tests' own code."""
-    folder = tmp_path_factory.mktemp("worker")
-    shutil.copy(OWN_PARTS, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        conversation = started()
-    yield conversation
-    conversation.worker.quit()
+    with worker_in(tmp_path_factory.mktemp("worker")) as conversation:
+        yield conversation
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from records import epochs
-from study_workers import BASE, Conversation, callback, ending, job_of, journal, started
+from study_workers import BASE, Conversation, callback, ending, job_of, journal, started, worker_in
 
 from pipeline.study.workers.messages import Ended, Gone, Rung
 
-OWN_PARTS = Path(__file__).parent / "own_parts" / "trial_parts.py"
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("trainer.max_epochs=100000", "scheduler=none")
 
@@ -35,13 +33,8 @@ time.sleep(600)
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
     """A worker that outlives what this file's tests do to its trials."""
-    folder = tmp_path_factory.mktemp("worker")
-    shutil.copy(OWN_PARTS, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        conversation = started()
-    yield conversation
-    conversation.worker.quit()
+    with worker_in(tmp_path_factory.mktemp("worker")) as conversation:
+        yield conversation
 
 
 @pytest.fixture

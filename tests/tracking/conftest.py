@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from mlflow_databases import make_database
 from real_processes import stop_server, wait_for_health
 
 from pipeline.tracking.journal import Header, Journal
@@ -16,18 +17,8 @@ from pipeline.tracking.uri import sqlite_uri
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and nothing in them; making one takes seconds."""
-    from pipeline.tracking.quiet import quiet_mlflow
-
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    before = dict(os.environ)
-    try:
-        quiet_mlflow()
-        from pipeline.tracking.store import Store
-
-        Store(sqlite_uri(path))
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    make_database(path)
     return path
 
 
