@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
 from pipeline.entry import command
@@ -212,15 +212,11 @@ def _reaped_trials(options: RunsOptions) -> Iterator[str]:
 
 
 def _checked(config: DictConfig) -> RunsOptions:
-    from pipeline.config.values import problems_in
+    from pipeline.config.values import validated
 
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
-    try:
-        return RunsOptions.model_validate(values)
-    except ValidationError as error:
-        found = {str(key): value for key, value in values.items()}
-        raise ConfigError(*problems_in(error, RunsOptions, found)) from error
+    return validated(RunsOptions, {str(key): value for key, value in values.items()})
 
 
 main = command("runs", body, options=RunsOptions)

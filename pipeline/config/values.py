@@ -3,10 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+
+from pipeline.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _LONGEST = 80
 _PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
@@ -134,6 +138,23 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
     if same_leaf:
         return f"{key} is unknown. Did you mean '{same_leaf[0]}'?"
     return f"{key} is unknown.{nearest(key, siblings) or nearest(key, names)}"
+
+
+def validated(model: type[Model], values: Mapping[str, Any], *, prefix: str = "") -> Model:
+    """Return options of a kind, read from plain values.
+
+    Args:
+        model: The kind.
+        values: What they are to hold.
+        prefix: Key of the section, with its dot.
+
+    Raises:
+        ConfigError: All wrong values, one line each.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(*problems_in(error, model, values, prefix=prefix)) from error
 
 
 def problems_in(

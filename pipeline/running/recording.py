@@ -98,7 +98,12 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
         record.journal.close()
         if recorder is not None:
             record.unsent = recorder.close(record.folder)
-            _warn_of_unsent(record, recorder.problem)
+            warn_of_unsent(
+                record.unsent,
+                recorder.problem,
+                place=record.journal.path,
+                output=record.folder.parent,
+            )
 
 
 def _begin(plan: Plan, uri: str | None) -> Record:
@@ -231,13 +236,20 @@ def say_how_to_go_on(record: Record) -> None:
         )
 
 
-def _warn_of_unsent(record: Record, problem: str | None) -> None:
-    """Tell a person that MLflow lacks values, why, and how it gets them."""
-    if record.unsent:
+def warn_of_unsent(unsent: int, problem: str | None, *, place: Path, output: Path) -> None:
+    """Tell a person that MLflow lacks values, why, and how it gets them.
+
+    Args:
+        unsent: How many; 0 needs no word.
+        problem: What was in the way, in one line.
+        place: Where the values wait.
+        output: The folder that holds a folder for each run.
+    """
+    if unsent:
         why = f"{problem}; " if problem else ""
-        where = shlex.quote(f"output={record.folder.parent}")
+        where = shlex.quote(f"output={output}")
         print(
-            f"warning: {why}{record.unsent} values wait in {str(record.journal.path)!r}; "
-            f"send them with: python -m pipeline.runs action=sync {where}",
+            f"warning: {why}{unsent} values wait in {str(place)!r}; send them with: "
+            f"python -m pipeline.runs action=sync {where}",
             file=sys.stderr,
         )

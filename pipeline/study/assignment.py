@@ -10,11 +10,8 @@ from omegaconf import OmegaConf, open_dict
 from pipeline.study.ledger.ledger import Taken
 from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.plan import StudyPlan
-from pipeline.study.recording.study_run import trial_key, trial_tags
+from pipeline.study.recording.study_run import trial_key, trial_name, trial_tags
 from pipeline.study.workers.job import Job
-
-LONGEST_STEM = 56
-"""Of a study's name of at most 64 letters, what leaves room for a trial's number."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +49,7 @@ def assign(plan: StudyPlan, taken: Taken, folder: Path) -> Assignment:
         parent_folder=str(plan.folder),
         key=trial_key(plan.name, plan.uid, taken.number),
         tags=_tags(plan, taken),
-        objectives=[objective.name for objective in plan.objectives],
+        objectives=plan.names,
         rungs=_rungs(plan, config),
         test=plan.run.test and plan.options.test_trials,
         keep=True,
@@ -64,7 +61,7 @@ def trial_config(plan: StudyPlan, overrides: Mapping[str, str], *, number: int) 
     """Compose the run of a trial; references to the environment stay as they are."""
     tree = plan.trees.config(plan.with_tuned(overrides))
     with open_dict(tree):
-        tree.name = f"{plan.name[:LONGEST_STEM]}-{number}"
+        tree.name = trial_name(plan.name, number)
     config = OmegaConf.to_container(tree, resolve=False)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}

@@ -46,8 +46,7 @@ def conclude(done: Conducted, workshop: Workshop) -> None:
     artifacts = done.plan.folder / "artifacts"
     artifacts.mkdir(mode=0o750, parents=True, exist_ok=True)
     rows = done.ledger.trials()
-    names = [objective.name for objective in done.plan.objectives]
-    write_trials(artifacts / "trials.csv", rows, names)
+    write_trials(artifacts / "trials.csv", rows, done.plan.names)
     if is_comparison(done.plan):
         _conclude_comparison(done, rows, artifacts)
     else:
@@ -56,8 +55,7 @@ def conclude(done: Conducted, workshop: Workshop) -> None:
 
 def is_comparison(plan: StudyPlan) -> bool:
     """Tell whether a study repeats its cells over seeds or folds, rather than search for a best."""
-    keys = {parameter.key for parameter in plan.space.parameters}
-    return plan.options.sampler == "grid" and bool(keys & set(REPEATED))
+    return plan.options.sampler == "grid" and not set(REPEATED).isdisjoint(plan.space.keys)
 
 
 def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> None:
@@ -78,8 +76,7 @@ def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> N
 
 def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop: Workshop) -> None:
     plan = done.plan
-    directions = [objective.direction for objective in plan.objectives]
-    best = winner(rows, directions)
+    best = winner(rows, plan.directions)
     written = None if best is None else _write_winner(plan, best)
     tested = None if best is None else _tested(done, best, workshop, artifacts / "winner")
     base = _base_row(plan, rows)
@@ -88,11 +85,11 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop
         base_tested = _tested(done, base, workshop, artifacts / "default")
     ending = Ending(
         rows=rows,
-        objectives=[objective.name for objective in plan.objectives],
-        directions=directions,
+        objectives=plan.names,
+        directions=plan.directions,
         folder=plan.folder,
         seconds=done.seconds,
-        importances=done.ledger.importances() if len(directions) == 1 else {},
+        importances=done.ledger.importances() if len(plan.objectives) == 1 else {},
         base=None if base is None else base.number,
         winner=written,
         tested=_metrics(tested),
@@ -169,7 +166,7 @@ def _draw(done: Conducted, rows: list[Row], artifacts: Path) -> list[str]:
         done.ledger.study,
         rows,
         artifacts,
-        objectives=[objective.name for objective in done.plan.objectives],
+        objectives=done.plan.names,
         clip_algorithm=done.plan.run.trainer.gradient_clip_algorithm,
     )
 
@@ -186,7 +183,7 @@ def conclude_confirmation(again: Conducted, artifacts: Path) -> None:
         again: The study over the seeds.
         artifacts: Folder of the tables.
     """
-    objective = again.plan.objectives[0].name
+    objective = again.plan.names[0]
     rows = [row for row in again.ledger.trials() if row.state == "complete"]
     runs = [{**_numbers(row.attributes), objective: row.values[0]} for row in rows]
     table = confirm_table(runs, objective=objective)

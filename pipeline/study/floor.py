@@ -1,11 +1,12 @@
 """What studies are worked on with: workers and a scribe, shared by one study after another."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from pipeline.running.recording import warn_of_unsent
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.scribe import Scribe
 from pipeline.study.workshop import Workshop
@@ -45,16 +46,5 @@ def open_floor(plan: StudyPlan) -> Iterator[Floor]:
         try:
             yield Floor(workshop=workshop, scribe=scribe)
         finally:
-            _warn_of_unsent(plan, scribe.close(), scribe.problem)
-
-
-def _warn_of_unsent(plan: StudyPlan, unsent: int, problem: str | None) -> None:
-    """Tell a person that MLflow lacks values, why, and how it gets them."""
-    if unsent:
-        why = f"{problem}; " if problem else ""
-        where = shlex.quote(f"output={plan.run.output}")
-        print(
-            f"warning: {why}{unsent} values wait in {str(plan.folder)!r}; send them with: "
-            f"python -m pipeline.runs action=sync {where}",
-            file=sys.stderr,
-        )
+            unsent, output = scribe.close(), Path(plan.run.output)
+            warn_of_unsent(unsent, scribe.problem, place=plan.folder, output=output)

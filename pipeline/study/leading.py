@@ -36,11 +36,11 @@ class Leading:
         """Record how far the study is, if this process leads."""
         if not self.leads or self._run is None:
             return
-        self._run.counts({key: n for key, n in progress.counts.items() if key not in _OPEN})
+        self._run.counts(progress.counts)
         if progress.best and progress.best[0] != self._told:
             best = self._ledger.trials()[progress.best[0]]
-            names = [objective.name for objective in self._plan.objectives]
-            self._run.best(dict(zip(names, best.values, strict=True)), best.number, best.overrides)
+            values = dict(zip(self._plan.names, best.values, strict=True))
+            self._run.best(values, best.number, best.overrides)
             self._told = best.number
 
     def end(self, status: Status, reason: str | None = None) -> None:
@@ -59,6 +59,3 @@ class Leading:
             params=study_params(plan.options, plan.base),
         )
         return run
-
-
-_OPEN = ("running", "waiting")

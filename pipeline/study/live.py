@@ -6,7 +6,6 @@ from time import monotonic
 from typing import Self
 
 from rich.console import Group
-from rich.live import Live as Screen
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from pipeline.study.ledger.ledger import Progress
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.wording import point_words, short_names, value_words
 from pipeline.study.plan import StudyPlan
+from pipeline.study.screen import Screen
 from pipeline.study.workers.messages import Ended
 from pipeline.terminal import console, duration, say, shown_verbosity
 
@@ -52,25 +52,21 @@ class Live:
         self._verbose = shown_verbosity(plan.run.verbose)
         self._console = console()
         self._started_at = monotonic()
-        self._shown_at = 0.0
         self._ended = 0
-        self._screen: Screen | None = None
+        self._screen = Screen(wanted=self._verbose == 1, seconds=REFRESH_SECONDS)
         self._latest: list[Text] = []
 
     def __enter__(self) -> Self:
-        if self._verbose == 1 and self._console.is_terminal:
-            self._screen = Screen(console=self._console, auto_refresh=False, transient=True)
-            self._screen.start()
+        self._screen.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._screen is not None:
-            self._screen.stop()
+        self._screen.__exit__()
 
     def warn(self, line: str) -> None:
         """Tell what nobody may miss."""
-        if self._screen is not None:
-            self._screen.console.print(f"warning: {line}", markup=False, soft_wrap=True)
+        if self._screen.is_drawn:
+            self._screen.say(f"warning: {line}")
         else:
             print(f"warning: {line}", file=sys.stderr)
 
@@ -84,10 +80,7 @@ class Live:
 
     def show(self, progress: Progress, running: Sequence[int]) -> None:
         """Draw the table anew, twice a second at most."""
-        if self._screen is None or monotonic() - self._shown_at < REFRESH_SECONDS:
-            return
-        self._shown_at = monotonic()
-        self._screen.update(self._table(progress, running), refresh=True)
+        self._screen.draw(lambda: self._table(progress, running))
 
     def _table(self, progress: Progress, running: Sequence[int]) -> Group:
         table = Table(box=None, pad_edge=False, show_header=False)
@@ -102,7 +95,7 @@ class Live:
         return f"{progress.counted}/{total} trials: {progress.words}; {len(running)} running here"
 
     def _best_words(self, row: Row) -> str:
-        values = value_words(row.values, [one.name for one in self._plan.objectives])
+        values = value_words(row.values, self._plan.names)
         return f"{values}  {point_words(row.overrides, short_names(row.overrides))}"
 
     def _time(self, progress: Progress) -> str:

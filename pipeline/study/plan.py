@@ -1,23 +1,22 @@
 """A study that can begin: everything checked, nothing created."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
+from omegaconf import DictConfig
 
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig
 from pipeline.config.record import plain
 from pipeline.config.sweep_options import SweepOptions
-from pipeline.config.values import problems_in
 from pipeline.errors import ConfigError
+from pipeline.metrics import Direction
 from pipeline.running.places import require_writable
 from pipeline.running.plan import Plan, make_plan
-from pipeline.study.ledger.judging import judge_problems
+from pipeline.study.ledger.judging import judge_problems, read_options
 from pipeline.study.ledger.objectives import Objective, read_objectives
 from pipeline.study.ledger.progress import Progress
 from pipeline.study.ledger.pruners import compares
@@ -30,6 +29,8 @@ from pipeline.study.space.trees import Trees
 from pipeline.study.space.values import value_problems
 from pipeline.study.workers_that_fit import workers_that_fit
 from pipeline.tracking.uri import tracking_uri
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,16 @@ class StudyPlan:
         return Path(self.run.output) / self.name
 
     @property
+    def names(self) -> list[str]:
+        """Names of its objectives."""
+        return [objective.name for objective in self.objectives]
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Whether more or less of each objective is better."""
+        return [objective.direction for objective in self.objectives]
+
+    @property
     def prunes(self) -> bool:
         """Whether trials are compared before they end."""
         return compares(self.options.pruner, len(self.objectives))
@@ -87,14 +98,14 @@ class StudyPlan:
 
     @property
     def place(self) -> Place:
-        """Where its runs belong; it is tracked."""
+        """Where its runs belong."""
         return Place(
             name=self.name,
             uid=self.uid,
             folder=self.folder,
-            uri=str(self.uri),
+            uri=self.uri or "",
             experiment=self.run.tracking.experiment,
-            objectives=[objective.name for objective in self.objectives],
+            objectives=self.names,
         )
 
     def trial_folder(self, number: int) -> Path:
@@ -133,9 +144,9 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
     trees = Trees(words, config_dir)
-    options, problems = _options(config)
-    run, wrong = _checked(trees.base())
-    problems += wrong
+    problems: list[str] = []
+    options = _collected(read_options, config, problems)
+    run = _collected(check, trees.base(), problems)
     if options is not None:
         problems += judge_problems(options, objectives=_objective_count(options))
     space = read_space(plain_sweep(config), trees.source, words)
@@ -218,18 +229,12 @@ def _workers(planned: Plan) -> int:
     )
 
 
-def _options(config: DictConfig) -> tuple[SweepOptions | None, list[str]]:
-    values = OmegaConf.to_container(config.sweep, resolve=True)
-    assert isinstance(values, dict)
-    found = {str(key): value for key, value in values.items()}
+def _collected(
+    read: Callable[[DictConfig], Read], tree: DictConfig, problems: list[str]
+) -> Read | None:
+    """Return what can be read of a tree, or add what is wrong with it to the problems."""
     try:
-        return SweepOptions.model_validate(found), []
-    except ValidationError as error:
-        return None, list(problems_in(error, SweepOptions, found, prefix="sweep."))
-
-
-def _checked(tree: DictConfig) -> tuple[RunConfig | None, list[str]]:
-    try:
-        return check(tree), []
+        return read(tree)
     except ConfigError as error:
-        return None, list(error.problems)
+        problems += error.problems
+        return None

@@ -46,7 +46,7 @@ def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
         cell: _substudy(
             plan,
             f"tune-{number}",
-            plain(plan.trees.config({k: v for k, v in point.items() if k not in ("seed",)})),
+            plain(plan.trees.config({k: v for k, v in point.items() if k != "seed"})),
             space=plan.options.tune_space,
             sampler="tpe",
             pruner="median",

@@ -28,7 +28,7 @@ def sweep(plan: StudyPlan) -> None:
 def _tuned(cell: str, plan: StudyPlan, floor: Floor) -> dict[str, str]:
     """Tune one cell of a comparison, and return what is best for it."""
     with conducted(plan, floor) as done:
-        best = winner(done.ledger.trials(), [one.direction for one in plan.objectives])
+        best = winner(done.ledger.trials(), plan.directions)
         found = {} if best is None else dict(best.overrides)
         if shown_verbosity(plan.run.verbose):
             say(console(), f"tuned  {cell}: {point_words(found, short_names(found))}")
@@ -37,8 +37,7 @@ def _tuned(cell: str, plan: StudyPlan, floor: Floor) -> dict[str, str]:
 
 def _confirm(done: Conducted, floor: Floor) -> None:
     """Train the winner again with several seeds."""
-    directions = [one.direction for one in done.plan.objectives]
-    best = winner(done.ledger.trials(), directions)
+    best = winner(done.ledger.trials(), done.plan.directions)
     if best is not None:
         plan = confirmation(done.plan, winner_config(done.plan, best), best.number)
         with conducted(plan, floor) as again:

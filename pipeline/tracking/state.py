@@ -31,6 +31,17 @@ class State:
     done: bool = False
 
 
+def trial_folder(study: Path, uid: str, number: int) -> Path:
+    """Return the folder of a trial's run.
+
+    Args:
+        study: The study's folder.
+        uid: Tells the study from an earlier one of its name.
+        number: The trial's.
+    """
+    return study / TRIALS / f"{uid}-{number:04}"
+
+
 def read_state(folder: Path) -> State:
     """Read a folder's state; one that is missing or damaged is that of a run never sent."""
     try:

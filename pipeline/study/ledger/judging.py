@@ -1,10 +1,25 @@
-"""What is wrong with how a study is set up, all of it at once, before anything is created."""
+"""How a study is set up, and all that is wrong with it, before anything is created."""
 
 from collections.abc import Iterator
 
+from omegaconf import DictConfig, OmegaConf
+
 from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.values import validated
 from pipeline.study.ledger.pruners import pruner_problems
 from pipeline.study.ledger.samplers import sampler_problems
+
+
+def read_options(tree: DictConfig) -> SweepOptions:
+    """Return the options of a composed study.
+
+    Raises:
+        ConfigError: All wrong values, one line each.
+    """
+    values = OmegaConf.to_container(tree.sweep, resolve=True)
+    assert isinstance(values, dict)
+    found = {str(key): value for key, value in values.items()}
+    return validated(SweepOptions, found, prefix="sweep.")
 
 
 def judge_problems(

@@ -9,7 +9,7 @@ from pipeline.study.ledger.lost import Lost
 from pipeline.study.ledger.stored import Recorded, Studies
 from pipeline.tracking.forgetting import mark
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.state import TRIALS
+from pipeline.tracking.state import trial_folder
 
 LOOKS = 10
 """How often a silent trial is looked at within the grace time."""
@@ -39,10 +39,9 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
 
 def _swept(study: Recorded, output: Path) -> list[Lost]:
     ledger = study.ledger
-    trials = output / ledger.name / TRIALS
 
     def folder_of(number: int) -> Path:
-        return trials / f"{ledger.uid}-{number:04}"
+        return trial_folder(output / ledger.name, ledger.uid, number)
 
     found = ledger.sweep_lost(folder_of)
     for lost in found:

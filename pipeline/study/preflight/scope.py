@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
+from omegaconf import DictConfig
 
 from pipeline.config.compose import Composer, composer
 from pipeline.config.sweep_options import SweepOptions
-from pipeline.config.values import problems_in
 from pipeline.errors import ConfigError
+from pipeline.study.ledger.judging import read_options
 from pipeline.study.space.grammar import read_range
 from pipeline.study.space.surroundings import Surroundings
 from pipeline.study.space.trees import Trees
@@ -91,27 +90,12 @@ def scope_of(words: Sequence[str], config_dir: str | None) -> Scope:
         words=kept,
         config_dir=config_dir,
         trees=trees,
-        options=options_of(tree),
+        options=read_options(tree),
         choices={group: _choices(group, source, trees, ranges, fixed) for group in GROUPS},
         fixed=fixed,
         limited=fixed | frozenset(ranges),
         files=files or source.choices("sweeps"),
     )
-
-
-def options_of(tree: DictConfig) -> SweepOptions:
-    """Return the options of a composed study.
-
-    Raises:
-        ConfigError: All wrong values, one line each.
-    """
-    values = OmegaConf.to_container(tree.sweep, resolve=True)
-    assert isinstance(values, dict)
-    found = {str(key): value for key, value in values.items()}
-    try:
-        return SweepOptions.model_validate(found)
-    except ValidationError as error:
-        raise ConfigError(*problems_in(error, SweepOptions, found, prefix="sweep.")) from error
 
 
 def _key(word: str) -> str:

@@ -7,10 +7,10 @@ from omegaconf import DictConfig
 
 from pipeline.config.check import check
 from pipeline.errors import ConfigError
-from pipeline.study.ledger.judging import judge_problems
+from pipeline.study.ledger.judging import judge_problems, read_options
 from pipeline.study.ledger.objectives import read_objectives
 from pipeline.study.preflight.rehearsals import OWN, Cell, Found, Step, composed, in_one_line
-from pipeline.study.preflight.scope import GROUPS, Scope, options_of
+from pipeline.study.preflight.scope import GROUPS, Scope
 from pipeline.study.space.corners import corners
 from pipeline.study.space.entries import read_entries
 from pipeline.study.space.reading import plain_sweep, read_space
@@ -100,7 +100,7 @@ def _of_study(cell: Cell, study: Study) -> Iterator[Step]:
     if problems:
         yield Found(cell=cell, verdict="fails", message=in_one_line(problems))
         return
-    objective = options_of(study.tree).objective
+    objective = read_options(study.tree).objective
     names = [objective] if isinstance(objective, str) else objective or []
     for point in corners(study.space):
         yield composed(cell, study.trees, point, tuple(names))
@@ -109,7 +109,7 @@ def _of_study(cell: Cell, study: Study) -> Iterator[Step]:
 def _problems(study: Study) -> tuple[str, ...]:
     """Return what is wrong with a study's options, its run, and the ends of its ranges."""
     try:
-        options = options_of(study.tree)
+        options = read_options(study.tree)
         run = check(study.trees.base())
         objectives = read_objectives(options.objective, run.monitor or "train/loss")
     except ConfigError as error:

@@ -1,15 +1,13 @@
 """How far a preflight is: a line that stays in its place, or a line for all that was tried."""
 
 from collections.abc import Sequence
-from time import monotonic
-from types import TracebackType
 from typing import Self
 
-from rich.live import Live as Screen
 from rich.text import Text
 
 from pipeline.study.preflight.rehearsals import Found
 from pipeline.study.preflight.report import SHOWN, Report
+from pipeline.study.screen import Screen
 from pipeline.terminal import console, say
 
 REFRESH_SECONDS = 0.25
@@ -28,23 +26,14 @@ class Watch:
         self._verbose = verbose
         self._console = console()
         self._tried = 0
-        self._shown_at = 0.0
-        self._screen: Screen | None = None
+        self._screen = Screen(wanted=verbose in (None, 1), seconds=REFRESH_SECONDS)
 
     def __enter__(self) -> Self:
-        if self._verbose in (None, 1) and self._console.is_terminal:
-            self._screen = Screen(console=self._console, auto_refresh=False, transient=True)
-            self._screen.start()
+        self._screen.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._screen is not None:
-            self._screen.stop()
+    def __exit__(self, *_: object) -> None:
+        self._screen.__exit__()
 
     def told(self, found: Found) -> None:
         """Tell what came of a run."""
@@ -54,9 +43,9 @@ class Watch:
 
     def show(self, running: Sequence[str]) -> None:
         """Draw the line anew, four times a second at most."""
-        if self._screen is None or monotonic() - self._shown_at < REFRESH_SECONDS:
-            return
-        self._shown_at = monotonic()
+        self._screen.draw(lambda: self._line(running))
+
+    def _line(self, running: Sequence[str]) -> Text:
         words = f"preflight  {self._tried} tried, {len(self._report.failing)} would fail"
         now = f"   now {', '.join(running)}" if running else ""
-        self._screen.update(Text(words + now, overflow="ellipsis", no_wrap=True), refresh=True)
+        return Text(words + now, overflow="ellipsis", no_wrap=True)

@@ -10,9 +10,10 @@ from pipeline.study.ledger.adopting import has_begun
 from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.rows import Row
 from pipeline.study.recording.scribe import Scribe
-from pipeline.study.recording.study_run import trial_key, trial_tags
+from pipeline.study.recording.study_run import trial_key, trial_name, trial_tags
 from pipeline.tracking.books import Booked
 from pipeline.tracking.journal import Header, Journal, Scalar, Status
+from pipeline.tracking.state import trial_folder
 
 REASONS: Mapping[str, Status] = {
     "diverged": "FAILED",
@@ -32,7 +33,7 @@ class Place:
         name: Name of the study.
         uid: Tells it from an earlier one of its name.
         folder: The study's folder.
-        uri: Where its trials are tracked.
+        uri: Where its trials are tracked; '' = nowhere.
         experiment: Name of the MLflow experiment.
         objectives: Names of what it is about.
     """
@@ -46,7 +47,7 @@ class Place:
 
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial's run."""
-        return self.folder / "trials" / f"{self.uid}-{number:04}"
+        return trial_folder(self.folder, self.uid, number)
 
 
 def run_end(row: Row | End) -> tuple[Status, str | None] | None:
@@ -144,7 +145,7 @@ def _write_journal(journal: Journal, row: Row, place: Place, params: Mapping[str
     began, ended = _milliseconds(row.started), _milliseconds(row.ended)
     journal.begin(
         Header(
-            name=f"{place.name}-{row.number}",
+            name=trial_name(place.name, row.number),
             experiment=place.experiment,
             uri=place.uri,
             params=params,

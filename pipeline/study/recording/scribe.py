@@ -8,10 +8,10 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Self
 
 from pipeline.running.leftovers import trainer_of
+from pipeline.study.ledger.adopting import has_begun
 from pipeline.study.recording.outbox import Outbox
 from pipeline.tracking.books import Booked
 from pipeline.tracking.client import Recorder
@@ -56,12 +56,7 @@ class Scribe:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._thread.is_alive():
             self.close()
         elif self._recorder is not None:
@@ -179,7 +174,7 @@ class Scribe:
         """Let MLflow show what has been running for a while."""
         now = time.monotonic()
         for folder, begun_at in list(self._begun.items()):
-            if now - begun_at > LONG_SECONDS and _has_begun(folder):
+            if now - begun_at > LONG_SECONDS and has_begun(folder):
                 del self._begun[folder]
                 if self._recorder is not None:
                     self._recorder.open(folder)
@@ -209,11 +204,6 @@ def leftovers(study: Path) -> list[Path]:
     folders = sorted(path.parent for path in study.glob(f"{TRIALS}/*/{JOURNAL}"))
     leases = ((folder, trainer_of(folder)) for folder in folders)
     return [folder for folder, lease in leases if lease is None or not alive(lease)]
-
-
-def _has_begun(folder: Path) -> bool:
-    path = folder / JOURNAL
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _nothing() -> None:

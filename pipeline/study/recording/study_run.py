@@ -6,6 +6,7 @@ from typing import Any
 
 import filelock
 
+from pipeline.config.compose import LONGEST_NAME
 from pipeline.config.record import flatten
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.errors import EnvironmentFaultError
@@ -178,6 +179,11 @@ def study_key(name: str, uid: str) -> str:
 def trial_key(name: str, uid: str, number: int) -> str:
     """Return the key of a trial's run."""
     return f"{name}-{uid}-{number}"
+
+
+def trial_name(name: str, number: int) -> str:
+    """Return the name of a trial's run, within the letters that a name may have."""
+    return f"{name[:LONGEST_NAME]}-{number}"
 
 
 def trial_tags(name: str, uid: str, number: int) -> dict[str, str]:
