@@ -53,7 +53,7 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
     started_at = time.monotonic()
     ledger = open_ledger(plan)
     plan = plan.opened(ledger.uid)
-    leading = Leading(plan, ledger, floor.scribe)
+    leading = Leading(plan, floor.scribe)
     mender = Mender(plan, ledger, floor.scribe)
     try:
         with Live(plan) as live:

@@ -1,6 +1,5 @@
 """The study's own run in MLflow, kept by whichever process leads at the moment."""
 
-from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.progress import Progress
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.scribe import Scribe
@@ -13,13 +12,11 @@ class Leading:
 
     Args:
         plan: The study, opened.
-        ledger: What is on record of it.
         scribe: Brings the record into MLflow.
     """
 
-    def __init__(self, plan: StudyPlan, ledger: Ledger, scribe: Scribe) -> None:
+    def __init__(self, plan: StudyPlan, scribe: Scribe) -> None:
         self._plan = plan
-        self._ledger = ledger
         self._scribe = scribe
         self._leadership = Leadership(plan.folder)
         self._run: StudyRun | None = None
@@ -37,8 +34,8 @@ class Leading:
         if not self.leads or self._run is None:
             return
         self._run.counts(progress.counts)
-        if progress.best and progress.best[0] != self._told:
-            best = self._ledger.trials()[progress.best[0]]
+        best = progress.best_row
+        if best is not None and best.number != self._told:
             values = dict(zip(self._plan.names, best.values, strict=True))
             self._run.best(values, best.number, best.overrides)
             self._told = best.number
