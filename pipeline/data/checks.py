@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.scale import Statistics, rows_a_block
-from pipeline.data.source import Array, Indices, Samples
+from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split
 from pipeline.errors import DataError
 
@@ -25,20 +26,25 @@ def check_rows(samples: Samples) -> None:
         raise DataError(f"the data has {rows} rows of inputs and {targets} of targets")
 
 
-def check_finite(raw: Array, what: str) -> None:
+def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) -> None:
     """Refuse NaN and infinity, by row.
+
+    Args:
+        raw: (rows, …).
+        what: Its name in the message.
+        holes_too: Refuse NaN; False = infinity alone, since holes will be filled in.
 
     Raises:
         DataError: Names the first row and how many there are.
     """
-    if raw.dtype.kind != "f":
+    if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
         return
-    holes = np.concatenate(
-        [~np.isfinite(block).reshape(len(block), -1).all(1) for block in _blocks(raw)]
-    )
+    wrong = (lambda block: ~np.isfinite(block)) if holes_too else np.isinf
+    holes = np.concatenate([wrong(block).reshape(len(block), -1).any(1) for block in _blocks(raw)])
     if holes.any():
+        kind = "a missing or infinite" if holes_too else "an infinite"
         raise DataError(
-            f"{what} has {holes.sum()} rows with a missing or infinite value, the first is row "
+            f"{what} has {holes.sum()} rows with {kind} value, the first is row "
             f"{int(holes.argmax())}; expected numbers. Fill them in or leave these rows out"
         )
 
@@ -78,10 +84,9 @@ def constant_note(measured: Statistics, names: tuple[str, ...]) -> list[str]:
     ]
 
 
-def repeated_note(raw: Array, split: Split) -> list[str]:
+def repeated_note(raw: Array | OnDemand, split: Split) -> list[str]:
     """Tell how many test rows also stand in the training part."""
-    trained = set(_row_hashes(raw, split.train))
-    repeated = sum(row in trained for row in _row_hashes(raw, split.test))
+    repeated = repeated_rows(raw, split)
     if not repeated:
         return []
     return [
@@ -90,8 +95,26 @@ def repeated_note(raw: Array, split: Split) -> list[str]:
     ]
 
 
-def _row_hashes(raw: Array, rows: Indices) -> Iterator[int]:
-    return (hash(np.ascontiguousarray(raw[row]).tobytes()) for row in rows)
+def repeated_rows(raw: Array | OnDemand, split: Split) -> int:
+    """Count the test rows whose inputs stand in the training part as well."""
+    return int(np.isin(fingerprints(raw, split.test), fingerprints(raw, split.train)).sum())
+
+
+def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
+    """Return 64 bits for each of the given rows, equal for equal content, (rows,)."""
+    if isinstance(raw, OnDemand):
+        return raw.fingerprints[rows]
+    width = int(np.prod(raw.shape[1:]))
+    factors = np.random.default_rng(0).integers(1, 2**63, width, dtype=np.uint64) * 2 + 1
+    size = rows_a_block(raw)
+    found = np.empty(len(rows), dtype=np.uint64)
+    for start in range(0, len(rows), size):
+        block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
+        bits = np.ascontiguousarray(block).reshape(len(block), -1).view(np.uint64)
+        # The high bits of a float say most, and a product moves bits upwards alone.
+        mixed = (bits ^ (bits >> np.uint64(32))) * factors
+        found[start : start + len(block)] = (mixed ^ (mixed >> np.uint64(29))).sum(axis=1)
+    return found
 
 
 def _blocks(raw: Array) -> Iterator[Array]:

@@ -1,13 +1,14 @@
 """Rows of any source before they are parted, and the hash that names them."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.data.scale import rows_a_block
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices
+from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.data.split import Split
 
 
@@ -16,7 +17,7 @@ class Content:
     """Raw rows with their split and their meaning.
 
     Args:
-        inputs: (rows, *input_shape), raw; may be a view or lie on disk.
+        inputs: (rows, *raw_shape), raw; may be a view or lie on disk.
         targets: int64 (rows,) for classes, float64 (rows, outputs), raw, for a regression.
         offsets: float64 (rows, outputs), what a difference took away; None = nothing.
         numbers: (rows,) numbers of the rows in the source; of a series, the first time predicted.
@@ -25,7 +26,7 @@ class Content:
         notes: Lines worth telling.
     """
 
-    inputs: Array
+    inputs: Array | OnDemand
     targets: Array
     offsets: Array | None
     numbers: Indices
@@ -39,9 +40,12 @@ class Content:
         hashed = hashlib.sha256(
             repr((schema.task, schema.classes, schema.features, schema.targets)).encode()
         )
-        size = rows_a_block(self.inputs)
-        for start in range(0, len(self.inputs), size):
-            _update(hashed, self.inputs[start : start + size])
+        if schema.encoder is not None:
+            hashed.update(
+                repr([(code.name, code.levels) for code in schema.encoder.codes]).encode()
+            )
+        for block in self._blocks():
+            _update(hashed, block)
         _update(hashed, self.targets)
         if self.offsets is not None:
             _update(hashed, self.offsets)
@@ -49,6 +53,14 @@ class Content:
             hashed.update(name.encode())
             _update(hashed, self.numbers[rows])
         return hashed.hexdigest()
+
+    def _blocks(self) -> Iterator[Array]:
+        if isinstance(self.inputs, OnDemand):
+            yield self.inputs.fingerprints
+            return
+        size = rows_a_block(self.inputs)
+        for start in range(0, len(self.inputs), size):
+            yield self.inputs[start : start + size]
 
 
 def _update(hashed: "hashlib._Hash", values: Array) -> None:

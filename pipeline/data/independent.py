@@ -11,9 +11,10 @@ from pipeline.data.checks import (
     repeated_note,
 )
 from pipeline.data.content import Content
+from pipeline.data.encode import Encoder, fit_encoder
 from pipeline.data.scale import Scaler, Statistics, fit, identity, statistics
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices, Samples
+from pipeline.data.source import Array, Indices, Reading, Samples
 from pipeline.data.split import split_rows
 from pipeline.errors import ConfigError
 
@@ -27,15 +28,17 @@ def independent(samples: Samples, options: DataOptions) -> Content:
     """
     _refuse_series_options(options)
     check_rows(samples)
-    check_finite(samples.inputs, "the data")
+    check_finite(samples.inputs, "the data", holes_too=not samples.columns)
     split = split_rows(samples, options)
     if samples.task != "regression":
         check_classes(samples, split)
-    measured = statistics(samples.inputs, split.train)
+    encoder = _encoder(samples, split.train)
+    measured = statistics(samples.inputs, split.train, encoder)
     targets = _targets(samples)
     schema = _schema(
         samples,
-        _input_scaler(samples, measured, options),
+        encoder,
+        _input_scaler(samples, measured, encoder, options),
         _target_scaler(samples, targets, split.train, options),
     )
     return Content(
@@ -46,19 +49,28 @@ def independent(samples: Samples, options: DataOptions) -> Content:
         split=split,
         schema=schema,
         notes=(
-            *constant_note(measured, samples.features),
+            *samples.notes,
+            *constant_note(measured, schema.features),
             *repeated_note(samples.inputs, split),
         ),
     )
 
 
-def _schema(samples: Samples, input_scaler: Scaler, target_scaler: Scaler) -> Schema:
+def _encoder(samples: Samples, rows: Indices) -> Encoder | None:
+    if not samples.columns:
+        return None
+    return fit_encoder(np.asarray(samples.inputs), samples.columns, rows)
+
+
+def _schema(
+    samples: Samples, encoder: Encoder | None, input_scaler: Scaler, target_scaler: Scaler
+) -> Schema:
     return Schema(
         task=samples.task,
-        input_shape=samples.input_shape,
+        input_shape=samples.input_shape if encoder is None else (len(encoder.features),),
         outputs=len(target_scaler.shift),
         classes=samples.classes,
-        features=samples.features,
+        features=samples.features if encoder is None else encoder.features,
         targets=(),
         units=samples.units,
         window=None,
@@ -66,7 +78,16 @@ def _schema(samples: Samples, input_scaler: Scaler, target_scaler: Scaler) -> Sc
         difference=None,
         input_scaler=input_scaler,
         target_scaler=target_scaler,
+        encoder=encoder,
+        label=samples.label,
+        reading=_reading(samples),
     )
+
+
+def _reading(samples: Samples) -> Reading:
+    """Say how new rows come: by the names of their columns where they have some, else as arrays."""
+    named = len(samples.inputs.shape) == 2 and bool(samples.columns or samples.features)
+    return {"kind": "table" if named else "array", **samples.reading}
 
 
 def _targets(samples: Samples) -> Array:
@@ -77,10 +98,12 @@ def _targets(samples: Samples) -> Array:
     return values  # (rows, outputs)
 
 
-def _input_scaler(samples: Samples, measured: Statistics, options: DataOptions) -> Scaler:
+def _input_scaler(
+    samples: Samples, measured: Statistics, encoder: Encoder | None, options: DataOptions
+) -> Scaler:
     if samples.inputs.dtype == np.uint8 and options.scale == "none":
         return identity(len(measured.mean), spread=255.0)
-    return fit(measured, options.scale)
+    return fit(measured, options.scale, kept=None if encoder is None else encoder.one_hot)
 
 
 def _target_scaler(samples: Samples, targets: Array, rows: Indices, options: DataOptions) -> Scaler:

@@ -7,30 +7,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.scale import Scaler, rows_a_block
-from pipeline.data.source import Array, Indices
+from pipeline.data.scale import rows_a_block
+from pipeline.data.schema import Schema
+from pipeline.data.source import Array, Indices, OnDemand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LazyInputs:
-    """Raw rows that are scaled when they are taken.
+    """Raw rows that are encoded and scaled when they are taken.
 
     Args:
-        raw: Content of all parts, (rows, *input_shape); may lie on disk.
+        raw: Content of all parts, (rows, *raw_shape); may lie on disk.
         rows: Row numbers of this part.
-        scaler: Fitted on the training part.
+        schema: Its encoder and scaler were fitted on the training part.
     """
 
-    raw: Array
+    raw: Array | OnDemand
     rows: Indices
-    scaler: Scaler
+    schema: Schema
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Return the part's rows at `indices`, scaled, (indices, *input_shape)."""
-        return self.scaler.scaled(self.raw[self.rows[indices.numpy()]])
+        """Return the part's rows at `indices` as the network gets them, (indices, *input_shape)."""
+        return self.schema.to_inputs(self.raw[self.rows[indices.numpy()]])
 
     def blocks(self) -> Iterator[Tensor]:
         """Yield the rows in order, a block at a time."""
@@ -39,7 +40,7 @@ class LazyInputs:
 
     def loaded(self) -> Tensor:
         """Return all rows as one tensor."""
-        inputs = torch.empty((len(self), *self.raw.shape[1:]))
+        inputs = torch.empty((len(self), *self.schema.input_shape))
         start = 0
         for block in self.blocks():
             inputs[start : start + len(block)] = block
@@ -80,8 +81,10 @@ class Part:
             yield self.inputs
 
 
-def part_of(raw: Array, rows: Indices, scaler: Scaler, *, budget: int) -> Tensor | LazyInputs:
-    """Return the given raw rows scaled: one tensor up to `budget` MiB, lazy above it."""
-    lazy = LazyInputs(raw=raw, rows=rows, scaler=scaler)
-    size = 4 * len(rows) * int(np.prod(raw.shape[1:]))  # bytes as float32
+def part_of(
+    raw: Array | OnDemand, rows: Indices, schema: Schema, *, budget: int
+) -> Tensor | LazyInputs:
+    """Return the given raw rows as inputs: one tensor up to `budget` MiB, lazy above it."""
+    lazy = LazyInputs(raw=raw, rows=rows, schema=schema)
+    size = 4 * len(rows) * int(np.prod(schema.input_shape))  # bytes as float32
     return lazy if size > budget * 2**20 else lazy.loaded()

@@ -61,7 +61,7 @@ def prepare(source: Source, options: DataOptions) -> Prepared:
 def _part(content: Content, rows: Indices, *, budget: int) -> Part:
     schema, offsets = content.schema, content.offsets
     return Part(
-        inputs=part_of(content.inputs, rows, schema.input_scaler, budget=budget),
+        inputs=part_of(content.inputs, rows, schema, budget=budget),
         targets=_targets(content, rows),
         offsets=None if offsets is None else torch.from_numpy(offsets[rows]).float(),
         rows=content.numbers[rows],

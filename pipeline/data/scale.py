@@ -9,12 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.source import Array, Indices
+from pipeline.data.encode import Encoder
+from pipeline.data.source import Array, Indices, OnDemand
 
 How = Literal["none", "standard", "minmax"]
 Vector = NDArray[np.float64]
 
 BLOCK_BYTES = 32 * 2**20
+MEASURED_ON_DEMAND = 2_000
+"""Rows, evenly spaced, that stand for all where each costs much to have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +62,16 @@ class Statistics:
         return same
 
 
-def statistics(raw: Array, rows: Indices) -> Statistics:
-    """Measure the given rows of raw content (rows, …), a block of rows at a time."""
+def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = None) -> Statistics:
+    """Measure the given rows of raw content (rows, …), once encoded, a block of rows at a time."""
+    if isinstance(raw, OnDemand) and len(rows) > MEASURED_ON_DEMAND:
+        rows = rows[np.linspace(0, len(rows) - 1, MEASURED_ON_DEMAND).astype(np.int64)]
     low, high, total, count = np.inf, -np.inf, 0.0, 0
-    for block in _blocks(raw, rows):
+    for block in _blocks(raw, rows, encoder):
         low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
         total, count = total + block.sum(0), count + len(block)
     mean = np.asarray(total / count)
-    squares = sum(((block - mean) ** 2).sum(0) for block in _blocks(raw, rows))
+    squares = sum(((block - mean) ** 2).sum(0) for block in _blocks(raw, rows, encoder))
     return Statistics(
         minimum=np.asarray(low),
         maximum=np.asarray(high),
@@ -75,8 +80,14 @@ def statistics(raw: Array, rows: Indices) -> Statistics:
     )
 
 
-def fit(measured: Statistics, how: How) -> Scaler:
-    """Build the scaler; a constant feature becomes 0, never NaN."""
+def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None) -> Scaler:
+    """Build the scaler; a constant feature becomes 0, never NaN.
+
+    Args:
+        measured: What the training part says.
+        how: The rule.
+        kept: Features that stay as they are, (features,); None = all are scaled.
+    """
     features = len(measured.mean)
     if how == "none":
         return identity(features)
@@ -87,6 +98,8 @@ def fit(measured: Statistics, how: How) -> Scaler:
     # Rounding leaves a constant column a deviation like 1e-17, so the values themselves decide.
     shift = np.where(measured.constant, measured.minimum, shift)
     spread = np.where(measured.constant | (spread == 0), 1.0, spread)
+    if kept is not None:
+        shift, spread = np.where(kept, 0.0, shift), np.where(kept, 1.0, spread)
     return Scaler(shift=_plain(shift), spread=_plain(spread))
 
 
@@ -95,16 +108,17 @@ def identity(features: int, *, spread: float = 1.0) -> Scaler:
     return Scaler(shift=(0.0,) * features, spread=(spread,) * features)
 
 
-def rows_a_block(raw: Array) -> int:
+def rows_a_block(raw: Array | OnDemand) -> int:
     """Return how many rows of raw content make a block of float64 that memory never feels."""
     row_bytes = 8 * int(np.prod(raw.shape[1:]))
     return max(1, BLOCK_BYTES // max(1, row_bytes))
 
 
-def _blocks(raw: Array, rows: Indices) -> Iterator[Array]:
+def _blocks(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None) -> Iterator[Array]:
     size = rows_a_block(raw)
     for start in range(0, len(rows), size):
         block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
+        block = block if encoder is None else encoder.encoded(block)
         features = np.moveaxis(block, _axis(block.ndim), -1)
         yield features.reshape(-1, features.shape[-1])
 

@@ -1,12 +1,15 @@
 """What a checkpoint must know to read raw rows again and to name what the network says."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from pipeline.data.encode import Encoder
 from pipeline.data.scale import Scaler
-from pipeline.data.source import Task
+from pipeline.data.source import Array, Reading, Task
 from pipeline.networks.inputs import Kind, kind_of
 
 
@@ -28,6 +31,9 @@ class Schema:
         difference: The network sees and predicts x(t) - x(t - difference); None = x(t).
         input_scaler: Scales raw inputs along features or channels.
         target_scaler: Scales raw targets, one entry an output; changes nothing for classes.
+        encoder: Turns raw cells of a table into numbers first; None = rows are numbers as they are.
+        label: Name of what is predicted; empty = it has none.
+        reading: How new rows are read from a file.
     """
 
     task: Task
@@ -42,6 +48,9 @@ class Schema:
     difference: int | None
     input_scaler: Scaler
     target_scaler: Scaler
+    encoder: Encoder | None = None
+    label: str = ""
+    reading: Reading = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -52,6 +61,17 @@ class Schema:
     def positive(self) -> str | None:
         """The class that a binary task looks for; None for other tasks."""
         return self.classes[1] if self.task == "binary" else None
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Shape of one row before it is encoded."""
+        return self.input_shape if self.encoder is None else (len(self.encoder.codes),)
+
+    def to_inputs(self, raw: Array) -> Tensor:
+        """Turn raw rows (rows, *raw_shape) into what the network gets, (rows, *input_shape)."""
+        if self.encoder is None:
+            return self.input_scaler.scaled(raw)
+        return self.input_scaler.scaled(self.encoder.encoded(np.asarray(raw)))
 
     def to_units(self, outputs: Tensor, offsets: Tensor | None) -> Tensor:
         """Undo the scaling of a regression's outputs or targets (rows, outputs).
@@ -72,15 +92,18 @@ class Schema:
     def from_dict(cls, plain: dict[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote."""
         fields = {key: _tuple(value) for key, value in plain.items()}
+        fields["reading"] = dict(plain.get("reading", {}))
+        if plain.get("encoder") is not None:
+            fields["encoder"] = Encoder.from_dict(plain["encoder"])
         for key in ("input_scaler", "target_scaler"):
             fields[key] = Scaler(**{name: tuple(part) for name, part in plain[key].items()})
         return cls(**fields)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
 def _tuple(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """What a source of data gives: independent rows or values in time, raw, with their names."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +13,55 @@ Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
 
+class OnDemand(ABC):
+    """Rows that cost much to have, such as pictures to decode; each is made when it is taken.
+
+    It is indexed as an array: by a slice or by row numbers (rows,). `shape` and `dtype` are those
+    of all rows together.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fingerprints: NDArray[np.uint64]
+    """(rows,) equal for equal content, which is known without making the rows."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @abstractmethod
+    def __getitem__(self, rows: slice | Indices) -> Array:
+        """Make rows, (rows, *row_shape)."""
+
+
+Reading = Mapping[str, Any]
+"""How a file of this kind is read again, as plain values; `kind` says which kind it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table whose cells are not yet what a network gets.
+
+    Args:
+        name: As in the file.
+        levels: Its categories, in a fixed order; empty = it holds numbers.
+    """
+
+    name: str
+    levels: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Samples:
     """Independent rows, as the source holds them.
 
     Args:
         inputs: (rows, features), (rows, steps, features) or (rows, channels, height, width);
-            floats, or uint8 for pictures.
+            floats, or uint8 for pictures; may lie on disk.
         targets: Class indices, int64 (rows,), or values, float (rows, outputs).
         task: What is to be predicted.
         classes: Names of the classes in the order of their indices, the positive one at index 1
@@ -26,17 +69,31 @@ class Samples:
         features: Names along the features or channels; empty = they have none.
         units: Unit of a regression's targets; empty = none.
         test: Row numbers that the source itself keeps for the test; None = to be split off.
+        validation: Row numbers that the source itself keeps for the validation; None = likewise.
         groups: (rows,) label of what must stay in one part, such as a patient; None = no groups.
+        columns: What the columns of `inputs` (rows, columns) are where they have still to be filled
+            in and encoded: NaN = a missing cell, a category = the index of its level. Empty =
+            `inputs` are numbers as they are.
+        label: Name of what is to be predicted; empty = it has none.
+        ids: (rows,) name of each row for reports; None = its number.
+        reading: How new rows of this kind are read from a file.
+        notes: What was found and decided while reading, a line each.
     """
 
-    inputs: Array
+    inputs: Array | OnDemand
     targets: Array
     task: Task
     classes: tuple[str, ...]
     features: tuple[str, ...]
     units: str = ""
     test: Indices | None = None
+    validation: Indices | None = None
     groups: Array | None = None
+    columns: tuple[Column, ...] = ()
+    label: str = ""
+    ids: Array | None = None
+    reading: Reading = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -55,6 +112,8 @@ class Series:
         targets: The channels to predict, by name.
         units: Unit of these channels; empty = none.
         test_from: Index of the first time of the test; None = to be split off.
+        reading: How the past of a new forecast is read from a file.
+        notes: What was found and decided while reading, a line each.
     """
 
     values: Array
@@ -63,6 +122,8 @@ class Series:
     targets: tuple[str, ...]
     units: str = ""
     test_from: int | None = None
+    reading: Reading = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Source(ABC):

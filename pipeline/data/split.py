@@ -47,6 +47,9 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
     validation = None
     if options.folds is not None:
         train, validation = fold_of_rows(samples, train, options)
+    elif samples.validation is not None:
+        validation = np.sort(samples.validation)
+        train = np.setdiff1d(train, validation)
     elif options.validation > 0:
         validation = _held_out(samples, train, "validation", options, generator)
         train = np.setdiff1d(train, validation)

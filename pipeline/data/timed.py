@@ -32,7 +32,7 @@ def timed(series: Series, options: DataOptions) -> Content:
         numbers=windows.first,
         split=split,
         schema=_schema(series, fit(measured, options.scale), options),
-        notes=tuple(constant_note(measured, series.names)),
+        notes=(*series.notes, *constant_note(measured, series.names)),
     )
 
 
@@ -55,4 +55,6 @@ def _schema(series: Series, scaler: Scaler, options: DataOptions) -> Schema:
         difference=options.difference,
         input_scaler=scaler,
         target_scaler=target_scaler,
+        label=", ".join(series.targets),
+        reading={"kind": "series", **series.reading},
     )
