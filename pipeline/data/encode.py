@@ -58,7 +58,7 @@ class Code:
         ones = filled[:, None] == np.asarray(self.kept, dtype=np.float64)
         if self.other:
             ones = np.column_stack([ones, ~ones.any(1)])
-        return ones.astype(np.float64)
+        return np.asarray(ones, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

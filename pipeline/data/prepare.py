@@ -1,12 +1,14 @@
 """From a source's raw content to the parts a network trains, validates and tests on."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.config.options import DataOptions
 from pipeline.data.content import Content
+from pipeline.data.example import example_of
 from pipeline.data.independent import independent
 from pipeline.data.part import Part, part_of
 from pipeline.data.schema import Schema
@@ -25,6 +27,7 @@ class Prepared:
         test: The part that is touched once.
         content_hash: sha256 of the content and of what lies in which part.
         notes: Lines worth telling.
+        example: A few raw rows, as a model gets new ones.
     """
 
     schema: Schema
@@ -33,6 +36,7 @@ class Prepared:
     test: Part
     content_hash: str
     notes: tuple[str, ...]
+    example: Any
 
 
 def prepare(source: Source, options: DataOptions) -> Prepared:
@@ -55,6 +59,7 @@ def prepare(source: Source, options: DataOptions) -> Prepared:
         test=parts["test"],
         content_hash=content.digest(),
         notes=(*content.notes, *_batch_note(len(parts["train"]), options.batch_size)),
+        example=example_of(raw, content),
     )
 
 

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from pipeline.metrics import Scores
 from pipeline.modules.task import Optimization, Task
+from pipeline.networks.outputs import probabilities
 
 
 class Classifier(Task):
@@ -60,7 +61,4 @@ class Classifier(Task):
         stage: str,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         """Return probabilities (rows,) of the positive class or (rows, classes), and classes."""
-        logits = outputs.float()
-        if logits.shape[1] == 1:
-            return torch.sigmoid(logits.squeeze(1)), targets
-        return torch.softmax(logits, dim=1), targets
+        return probabilities(outputs), targets

@@ -21,11 +21,14 @@ from pipeline.modules.task import Task
 from pipeline.running.artifacts import write_history
 from pipeline.running.assembly import build_task, build_trainer
 from pipeline.running.batches import evaluated_batches, training_batches
+from pipeline.running.deciding import decide
+from pipeline.running.leaving import leave_model
 from pipeline.running.own_callbacks import build_callback, require_truthful
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, run_name
 from pipeline.running.results import Result
 from pipeline.running.testing import Tested, tested
+from pipeline.serving.decision import Decision
 from pipeline.terminal import shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.logger import JournalLogger
@@ -85,6 +88,7 @@ class Session:
     def finish(self) -> Result:
         """Test the kept weights where that is asked for, and write everything down."""
         plan, record = self._plan, self._record
+        decision = self._decide()
         test = self._test() if plan.options.test and not self._pruned else None
         final = {} if test is None else test.metrics
         # What ends a pruned training comes before its last epoch is counted.
@@ -109,6 +113,8 @@ class Session:
             where_to_look=record.where_to_look,
         )
         self._write(result, test)
+        if not plan.occasion.lean:
+            leave_model(plan, record, self._task.network, decision, result)
         return result
 
     def keep_weights(self) -> None:
@@ -132,10 +138,14 @@ class Session:
         kind = EpochBars if verbose == 1 else EpochLines
         return [kind(self._plan.options.monitor or "train/loss", self._keeper)]
 
-    def _test(self) -> Tested:
-        best = self._keeper.best_weights()
+    def _decide(self) -> Decision:
+        """Take the weights that are kept, and learn from the validation rows how they answer."""
+        best = None if self._pruned else self._keeper.best_weights()
         if best is not None:
             self._task.load_state_dict(best)
+        return decide(self._plan, self._task.network)
+
+    def _test(self) -> Tested:
         return tested(self._plan, self._task, self._trainer)
 
     def _best(self) -> dict[str, float]:

@@ -1,0 +1,39 @@
+"""The model that a finished run leaves beside its record."""
+
+from typing import Any
+
+from torch import nn
+
+from pipeline.running.plan import Plan
+from pipeline.running.recording import Record
+from pipeline.running.results import Result
+from pipeline.serving.decision import Decision
+from pipeline.serving.interface import interface
+from pipeline.serving.model import FOLDER
+from pipeline.serving.saving import save_model
+
+
+def leave_model(
+    plan: Plan, record: Record, network: nn.Module, decision: Decision, result: Result
+) -> None:
+    """Write the network with the weights it has now, and all that it needs to answer."""
+    save_model(
+        record.folder / FOLDER,
+        network,
+        _facts(plan, decision, result),
+        interface=interface(plan.prepared.schema, has_intervals=bool(decision.intervals)),
+        example=plan.prepared.example,
+    )
+
+
+def _facts(plan: Plan, decision: Decision, result: Result) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "config": dict(plan.config),
+        "schema": plan.prepared.schema.to_dict(),
+        "data": plan.prepared.content_hash,
+        "decision": decision.to_dict(),
+        "epoch": int(result.metrics.get("best/epoch", result.epochs)),
+        "monitor": plan.options.monitor,
+        "metrics": {**result.kept, **result.metrics},
+    }

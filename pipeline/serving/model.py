@@ -1,0 +1,152 @@
+"""A trained model, read from what a run has left, that answers for raw rows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.config.targets import MODULE, build, judge, make_importable
+from pipeline.data.schema import Schema
+from pipeline.data.source import Array, OnDemand
+from pipeline.errors import ConfigError
+from pipeline.networks.outputs import probabilities
+from pipeline.serving.decision import Decision
+
+FOLDER = "model"
+"""Folder of a run that holds its model and what describes it."""
+FILE = "model.ckpt"
+PREFIX = "network."
+BATCH = 4096
+PLACES = (
+    FILE,
+    f"{FOLDER}/{FILE}",
+    f"artifacts/{FOLDER}/{FILE}",
+    "checkpoints/kept.ckpt",
+    "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt",
+)
+"""Where a folder may have its weights, the most complete first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Model:
+    """A network with all that turns raw rows into answers.
+
+    Args:
+        file: Where it was read from.
+        schema: The meaning of inputs and outputs, encoder and scalers among it.
+        network: In evaluation mode.
+        decision: Threshold and intervals, found on validation rows.
+        config: The run's, as it was stored.
+        facts: What else the file says: `name`, `data` (hash), `epoch`, `report`, `metrics`, …
+    """
+
+    file: Path
+    schema: Schema
+    network: nn.Module
+    decision: Decision
+    config: Mapping[str, Any]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path, *, trust: Sequence[str] = ()) -> "Model":
+        """Read the model of a run, or of a folder that was made from one.
+
+        Args:
+            folder: A run's or a trial's folder, its `model/`, or an MLflow model; or the file.
+            trust: Packages whose networks it may name.
+
+        Raises:
+            ConfigError: There is none, it is damaged, foreign, or of a class that is not trusted.
+        """
+        file = model_file(folder)
+        content = read_checkpoint(file)
+        facts = content["pipeline"]
+        schema = Schema.from_dict(facts["schema"])
+        network = _network(file, facts["config"], schema, trust)
+        _take_weights(file, network, content["state_dict"])
+        return cls(
+            file=file,
+            schema=schema,
+            network=network.eval(),
+            decision=_decision(facts),
+            config=facts["config"],
+            facts=facts,
+        )
+
+    @torch.inference_mode()
+    def outputs(self, raw: Array | OnDemand) -> Tensor:
+        """Answer for raw rows.
+
+        Args:
+            raw: (rows, *schema.raw_shape), as the data held them.
+
+        Returns:
+            Probabilities (rows,) of the positive class or (rows, classes), or values
+            (rows, outputs) in the target's units. Of a difference it is the change: whoever knows
+            the past adds it.
+        """
+        empty = torch.zeros(0, self.schema.outputs)
+        raised = torch.cat([empty, *(self.network(block).float() for block in self._blocks(raw))])
+        if self.schema.task == "regression":
+            return self.schema.to_units(raised, None)
+        return probabilities(raised)
+
+    def _blocks(self, raw: Array | OnDemand) -> Iterator[Tensor]:
+        for start in range(0, len(raw), BATCH):
+            yield self.schema.to_inputs(raw[start : start + BATCH])
+
+
+def model_file(folder: Path) -> Path:
+    """Return the file that holds the weights.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not folder.is_dir():
+        return folder
+    for place in PLACES:
+        if (folder / place).is_file():
+            return folder / place
+    raise ConfigError(
+        f"{str(folder)!r} holds no model; expected the folder of a run that has finished an epoch, "
+        f"or an MLflow model of one ({FILE} is not there)"
+    )
+
+
+def _network(
+    file: Path, config: Mapping[str, Any], schema: Schema, trust: Sequence[str]
+) -> nn.Module:
+    make_importable(trust)
+    target = OmegaConf.to_container(OmegaConf.create(dict(config)).model, resolve=True)
+    assert isinstance(target, dict)
+    given = {str(key): value for key, value in target.items()}
+    filled = ("input_shape", "outputs")
+    if problems := list(judge("model", given, bases=[MODULE], filled=filled, trust=trust)):
+        raise ConfigError(*(f"{file}: {problem}" for problem in problems))
+    network = build(given, input_shape=schema.input_shape, outputs=schema.outputs)
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def _take_weights(file: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise ConfigError(f"{file} does not fit its own config: {line[:300]}") from error
+
+
+def _decision(facts: Mapping[str, Any]) -> Decision:
+    if "decision" in facts:
+        return Decision.from_dict(facts["decision"])
+    threshold = facts["config"].get("metrics", {}).get("threshold", 0.5)
+    if not isinstance(threshold, float):  # the rule's outcome is known where the run has ended
+        return Decision()
+    return Decision(threshold=threshold, rule=str(threshold))
