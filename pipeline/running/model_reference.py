@@ -1,0 +1,56 @@
+"""Finds the trained model that a person names: `model_from=RUN`."""
+
+import re
+from pathlib import Path
+
+from pipeline.config.options import TrackingOptions
+from pipeline.errors import ConfigError
+from pipeline.serving.model import model_file
+from pipeline.tracking.find import LAST, find_run
+from pipeline.tracking.uri import tracking_uri
+
+_ADDRESS = re.compile(r"(models|runs):/.+")
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def found_model(reference: str, output: Path, tracking: TrackingOptions) -> Path:
+    """Return the folder, or the file, that a trained model is read from.
+
+    Args:
+        reference: A run's or a trial's folder (its path, or its name below `output`), a folder or
+            file that holds a model, an MLflow run id or its beginning, `last` for the newest
+            training run, or MLflow's own address of a model, `models:/NAME@champion`.
+        output: The folder that holds a folder for each run.
+        tracking: Where runs and registered models are on record.
+
+    Raises:
+        ConfigError: No run or model is called so, or several are.
+        EnvironmentFaultError: MLflow is asked and does not answer.
+    """
+    if _ADDRESS.fullmatch(reference):
+        return _fetched(reference, tracking)
+    if reference != LAST and _is_model(Path(reference)):
+        return Path(reference)
+    try:
+        return find_run(reference, output)
+    except ConfigError:
+        if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
+            raise
+        return _fetched(reference, tracking)  # its folder is gone, or on another machine
+
+
+def _is_model(place: Path) -> bool:
+    """Tell whether a path is a model by itself: a file, or a folder with a model in it."""
+    if not place.is_dir():
+        return place.is_file()
+    try:
+        model_file(place)
+    except ConfigError:
+        return False
+    return True
+
+
+def _fetched(reference: str, tracking: TrackingOptions) -> Path:
+    from pipeline.tracking.fetch import fetched
+
+    return fetched(reference, tracking_uri(tracking))
