@@ -92,12 +92,19 @@ class Schema:
     def from_dict(cls, plain: dict[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote."""
         fields = {key: _tuple(value) for key, value in plain.items()}
-        fields["reading"] = dict(plain.get("reading", {}))
+        fields["reading"] = plain.get("reading") or {"kind": _kind_of_rows(plain)}
         if plain.get("encoder") is not None:
             fields["encoder"] = Encoder.from_dict(plain["encoder"])
         for key in ("input_scaler", "target_scaler"):
             fields[key] = Scaler(**{name: tuple(part) for name, part in plain[key].items()})
         return cls(**fields)
+
+
+def _kind_of_rows(plain: Mapping[str, Any]) -> str:
+    """Return the kind of rows of a schema that was written before it said so itself."""
+    if plain["window"] is not None:
+        return "series"
+    return "table" if plain["features"] and len(plain["input_shape"]) == 1 else "array"
 
 
 def _plain(value: Any) -> Any:
