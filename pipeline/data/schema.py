@@ -1,7 +1,7 @@
 """What a checkpoint must know to read raw rows again and to name what the network says."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ class Schema:
     target_scaler: Scaler
     encoder: Encoder | None = None
     label: str = ""
-    reading: Reading = field(default_factory=dict)
+    reading: Reading
 
     @property
     def kind(self) -> Kind:

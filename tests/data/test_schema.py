@@ -24,6 +24,7 @@ def windowed() -> Schema:
         difference=None,
         input_scaler=Scaler(shift=(1.0, 2.0), spread=(3.0, 4.0)),
         target_scaler=Scaler(shift=(2.0, 2.0), spread=(4.0, 4.0)),
+        reading={"kind": "series"},
     )
 
 
