@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.series_file.steps import IRREGULAR, find_step
+from pipeline.data.series_file.times import Place, read_times
 from pipeline.data.source import Series
 from pipeline.errors import ConfigError, did_you_mean
 
@@ -13,6 +15,8 @@ FOLDER = Path(__file__).parent / "files"
 
 def read_series(file: str, *, first: str, last: str, test_from: str, units: str) -> Series:
     """Read the second column of a shipped file, from `first` to `last`, both included.
+
+    An empty cell becomes NaN.
 
     Args:
         file: Name of the file.
@@ -29,13 +33,15 @@ def read_series(file: str, *, first: str, last: str, test_from: str, units: str)
     times = tuple(time for time, _ in rows)
     start, end = _position(times, "first", first), _position(times, "last", last) + 1
     kept = times[start:end]
+    step = find_step(read_times(kept, Place(file=file, column=header[0])))
     return Series(
-        values=np.array([[float(value)] for _, value in rows[start:end]]),
+        values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
         times=kept,
         names=(header[1],),
         targets=(header[1],),
         units=units,
         test_from=_position(kept, "test_from", test_from),
+        reading={"time": header[0], "step": str(step or IRREGULAR)},
     )
 
 
