@@ -17,23 +17,33 @@ class SyntheticControl(Source):
     Args:
         per_class: Series of each class in the training and in the test rows.
         process_seed: Seed of the training rows; the test rows are drawn with the next one.
+        normalise_each: Give each series mean 0 and deviation 1, as the UCR archive's are: what is
+            left to tell kinds apart is their form.
 
     Source: Alcock and Manolopoulos, Time-Series Similarity Queries Employing a Feature-Based
     Approach, 7th Hellenic Conference on Informatics, Ioannina 1999.
     """
 
     def __init__(
-        self, *, per_class: Annotated[int, Gt(0)], process_seed: Annotated[int, Ge(0)]
+        self,
+        *,
+        per_class: Annotated[int, Gt(0)],
+        process_seed: Annotated[int, Ge(0)],
+        normalise_each: bool,
     ) -> None:
         self.per_class = per_class
         self.process_seed = process_seed
+        self.normalise_each = normalise_each
 
     def read(self) -> Samples:
         """Draw the series, (rows, 60, 1)."""
         labels = np.repeat(np.arange(len(CLASSES)), self.per_class)
-        parts = [draw(labels, seed=self.process_seed + part) for part in (0, 1)]
+        series = np.concatenate([draw(labels, seed=self.process_seed + part) for part in (0, 1)])
+        if self.normalise_each:
+            series -= series.mean(1, keepdims=True)
+            series /= series.std(1, keepdims=True)
         return Samples(
-            inputs=np.concatenate(parts)[:, :, None],
+            inputs=series[:, :, None],
             targets=np.tile(labels, 2),
             task="multiclass",
             classes=CLASSES,
