@@ -10,7 +10,7 @@ from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores
 from pipeline.paths import replace_text
 from pipeline.running.results import TestPart, predicted_classes
-from pipeline.running.spreadsheets import cell, write_csv
+from pipeline.serving.spreadsheets import cell, write_csv
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

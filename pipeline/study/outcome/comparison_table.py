@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.paths import replace_text
-from pipeline.running.spreadsheets import cell as guarded
-from pipeline.running.spreadsheets import write_csv
+from pipeline.serving.spreadsheets import cell as guarded
+from pipeline.serving.spreadsheets import write_csv
 from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison, Repeat, Values
 from pipeline.study.outcome.statistics import Spread, spread
 from pipeline.study.outcome.tables import MISSING, Sheet, latex, markdown, show
@@ -43,7 +43,7 @@ def comparison_table(comparison: Comparison) -> Sheet:
     lacks = ["not complete"] if _lacks(comparison) else []
     return Sheet(
         title=_title(comparison),
-        headings=[*labels, "n", *metrics, last, *lacks],
+        headings=[*labels, "n", *metrics, *_published_headings(comparison), last, *lacks],
         lines=lines,
         words=frozenset(range(len(labels))),
         marked=frozenset(marked),
@@ -107,7 +107,26 @@ def _notes(comparison: Comparison) -> list[str]:
         )
     if _lacks(comparison):
         notes.append("n counts complete trials; a mean says nothing about those that failed")
+    notes += [f"published for {words}, which is no row here" for words in _without_row(comparison)]
     return notes
+
+
+def _published_headings(comparison: Comparison) -> list[str]:
+    return [f"published {metric}" for metric in comparison.published]
+
+
+def _published(comparison: Comparison, cell: Cell) -> list[str]:
+    """Return what others have measured of a cell, a text a metric, as it was given."""
+    return [
+        next((str(figure) for words, figure in found.items() if cell.is_named(words)), MISSING)
+        for found in comparison.published.values()
+    ]
+
+
+def _without_row(comparison: Comparison) -> list[str]:
+    cells = [cell for block in comparison.blocks for cell in block.cells]
+    words = dict.fromkeys(words for found in comparison.published.values() for words in found)
+    return [one for one in words if not any(cell.is_named(one) for cell in cells)]
 
 
 def _differs(comparison: Comparison) -> bool:
@@ -149,13 +168,15 @@ def _block_lines(
         n = len(cell.values.get(comparison.by, {}))
         measured = [_words(cell.spread(metric)) for metric in metrics]
         told = [_missing(cell)] if lacks else []
+        beside = _published(comparison, cell)
         label = _label(comparison, cell)
-        yield [*label, str(n), *measured, _last(comparison, cell), *told]
+        yield [*label, str(n), *measured, *beside, _last(comparison, cell), *told]
     for kind, values in block.baselines.items():
         spreads = [_of(values, metric) for metric in metrics]
         n = max((found.n for found in spreads if found is not None), default=0)
         label = _baseline_label(comparison, block, kind)
-        yield [*label, str(n), *map(_words, spreads), "", *([""] if lacks else [])]
+        blank = [""] * (len(comparison.published) + 1 + lacks)
+        yield [*label, str(n), *map(_words, spreads), *blank]
 
 
 def _of(values: Mapping[str, Values], metric: str) -> Spread | None:
@@ -198,18 +219,20 @@ def _missing(cell: Cell) -> str:
 def _figures(comparison: Comparison) -> tuple[list[str], list[list[str | int | float]]]:
     """Return all figures unrounded, a line a cell."""
     measures = ("n", "mean", "sd", "low", "high")
-    header = [*_labels(comparison), "not complete"]
+    header = [*_labels(comparison), "not complete", *_published_headings(comparison)]
     header += [f"{metric} {measure}" for metric in comparison.metrics for measure in measures]
     header += [f"difference in {comparison.by} {measure}" for measure in measures]
     lines: list[list[str | int | float]] = []
     for block in comparison.blocks:
         for cell in block.cells:
             spreads = [*(cell.spread(metric) for metric in comparison.metrics), cell.difference]
-            lines.append([*_label(comparison, cell), _missing(cell), *_all_figures(spreads)])
+            texts = [*_label(comparison, cell), _missing(cell), *_published(comparison, cell)]
+            lines.append([*texts, *_all_figures(spreads)])
         for kind, values in block.baselines.items():
             spreads = [*(_of(values, metric) for metric in comparison.metrics), None]
             label = _baseline_label(comparison, block, kind)
-            lines.append([*label, "", *_all_figures(spreads)])
+            blank = [""] * (1 + len(comparison.published))
+            lines.append([*label, *blank, *_all_figures(spreads)])
     return header, [[guarded(x) if isinstance(x, str) else x for x in line] for line in lines]
 
 

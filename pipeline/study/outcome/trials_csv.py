@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.running.spreadsheets import cell, write_csv
+from pipeline.serving.spreadsheets import cell, write_csv
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.wording import swept_keys
 
