@@ -33,6 +33,7 @@ def read_series(file: str, *, first: str, last: str, test_from: str, units: str)
     times = tuple(time for time, _ in rows)
     start, end = _position(times, "first", first), _position(times, "last", last) + 1
     kept = times[start:end]
+    begin = _position(kept, "test_from", test_from)
     step = find_step(read_times(kept, Place(file=file, column=header[0])))
     return Series(
         values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
@@ -40,7 +41,7 @@ def read_series(file: str, *, first: str, last: str, test_from: str, units: str)
         names=(header[1],),
         targets=(header[1],),
         units=units,
-        test_from=_position(kept, "test_from", test_from),
+        test_from=begin,
         reading={"time": header[0], "step": str(step or IRREGULAR)},
     )
 

@@ -1,5 +1,7 @@
 """Values in time: cut into windows, split by time and measured."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.config.options import DataOptions
@@ -7,8 +9,9 @@ from pipeline.data.checks import check_finite, constant_note
 from pipeline.data.content import Content
 from pipeline.data.scale import Scaler, fit, statistics
 from pipeline.data.schema import Schema
+from pipeline.data.series_file.holes import filled
 from pipeline.data.source import Series
-from pipeline.data.split import split_times
+from pipeline.data.split import Split, split_times
 from pipeline.data.windows import cut_windows, split_windows
 
 
@@ -19,9 +22,10 @@ def timed(series: Series, options: DataOptions) -> Content:
         ConfigError: An option can't apply to a series.
         DataError: The series is too short, or has holes.
     """
+    times = split_times(len(series.values), series.test_from, options)
+    series = _filled(series, times)
     check_finite(series.values, "the series")
     windows = cut_windows(series, options)
-    times = split_times(len(series.values), series.test_from, options)
     split = split_windows(windows, times, options)
     trained = np.arange(len(times.train) - (options.difference or 0))
     measured = statistics(windows.changes, trained)
@@ -32,8 +36,25 @@ def timed(series: Series, options: DataOptions) -> Content:
         numbers=windows.first,
         split=split,
         schema=_schema(series, fit(measured, options.scale), options),
-        notes=(*series.notes, *constant_note(measured, series.names)),
+        notes=(*series.notes, *constant_note(measured, series.names), *_unread(options)),
     )
+
+
+def _filled(series: Series, times: Split) -> Series:
+    """Fill what the source has left open because it does not know where the parts end."""
+    if series.reading.get("missing") != "linear":
+        return series
+    borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
+    return replace(series, values=filled(series.values, "linear", borders=borders))
+
+
+def _unread(options: DataOptions) -> list[str]:
+    if not options.split_seed:
+        return []
+    return [
+        f"data.split_seed={options.split_seed} changes nothing: a series is split in time, the "
+        "test last, since a random split would train on what comes after the test"
+    ]
 
 
 def _schema(series: Series, scaler: Scaler, options: DataOptions) -> Schema:

@@ -1,6 +1,7 @@
 """Windows of a series: what the network sees, what it predicts, and when."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -30,7 +31,23 @@ class Windows:
     first: Indices
 
 
-def cut_windows(series: Series, options: DataOptions) -> Windows:
+class Cut(Protocol):
+    """What windows look like: in the options of a run, or in the schema of a trained model."""
+
+    @property
+    def window(self) -> int | None:
+        """Steps that the network sees at once."""
+
+    @property
+    def horizon(self) -> int:
+        """Steps that it predicts at once."""
+
+    @property
+    def difference(self) -> int | None:
+        """Steps back to what is taken away from each value; None = nothing is."""
+
+
+def cut_windows(series: Series, options: Cut) -> Windows:
     """Cut all windows of `series`.
 
     Raises:
@@ -85,7 +102,7 @@ def _ahead(values: Array, horizon: int) -> Array:
     return np.moveaxis(steps, -1, 1).reshape(len(steps), -1)
 
 
-def _check_length(what: str, length: int, options: DataOptions) -> None:
+def _check_length(what: str, length: int, options: Cut) -> None:
     needed = (options.window or 0) + options.horizon + (options.difference or 0)
     if length < needed:
         difference = f", difference {options.difference}" if options.difference else ""

@@ -1,0 +1,157 @@
+"""Which columns of a series hold its times, its values and what is to be predicted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.series_file.forms import form_and_position
+from pipeline.errors import DataError, did_you_mean
+
+Cells = Sequence[str | None]
+
+TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Columns by what they are for.
+
+    Args:
+        time: Column of the times; None = each row is a step.
+        values: Columns of the values, in the order of the channels.
+        targets: Those to predict.
+    """
+
+    time: str | None
+    values: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return self.values if self.time is None else (self.time, *self.values)
+
+
+def find_layout(file: str, first: Mapping[str, Cells], wanted: Layout) -> Layout:
+    """Complete what the user says by what the first rows of a file look like.
+
+    Args:
+        file: Its name, for messages.
+        first: The first rows, by column.
+        wanted: The user's words: no time = to be found, no values = all others, no targets = all.
+
+    Raises:
+        DataError: A column is not there, is named twice, or holds no numbers.
+    """
+    names = list(first)
+    for key, given in (("columns", wanted.values), ("targets", wanted.targets)):
+        _require_there(file, key, given, names)
+    if wanted.time is not None:
+        _require_there(file, "time", (wanted.time,), names)
+    time = wanted.time or _find_time(first, (*wanted.values, *wanted.targets))
+    values = wanted.values or tuple(name for name in names if name != time)
+    if not wanted.values:
+        _require_numbers(file, {name: first[name] for name in values})
+    _require_values(file, time, values, wanted.targets)
+    return Layout(time=time, values=values, targets=wanted.targets or values)
+
+
+def require_columns(file: str, wanted: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a new file without a column that a model needs.
+
+    Raises:
+        DataError: Names all that are missing.
+    """
+    if absent := [name for name in wanted if name not in names]:
+        listed = ", ".join(map(repr, absent))
+        raise DataError(
+            f"{file} has no column {listed}; expected {', '.join(wanted)}, in any order, "
+            f"but it has {', '.join(names)}.{did_you_mean(absent[0], names)}"
+        )
+
+
+def _require_there(file: str, key: str, given: Sequence[str], names: Sequence[str]) -> None:
+    for name in given:
+        if name not in names:
+            raise DataError(
+                f"data.{key}={name} is no column of {file}; expected {', '.join(names)}."
+                f"{did_you_mean(name, names)}"
+            )
+        if given.count(name) > 1:
+            raise DataError(f"data.{key} names {name!r} twice; expected each column once")
+
+
+def _require_values(
+    file: str, time: str | None, values: Sequence[str], targets: Sequence[str]
+) -> None:
+    if not values:
+        raise DataError(f"{file} has one column, {time!r}, of times; expected one of values beside")
+    if time in values:
+        raise DataError(f"{time!r} is both data.time and one of data.columns; expected one of both")
+    for name in targets:
+        if name not in values:
+            raise DataError(
+                f"data.targets={name} is not among the values {', '.join(values)}; expected one of "
+                "them, since what is predicted is also what the network sees"
+            )
+
+
+def _require_numbers(file: str, values: Mapping[str, Cells]) -> None:
+    numeric = [name for name, cells in values.items() if _has_number(cells)]
+    for name in values:
+        filled = [(row, cell) for row, cell in enumerate(values[name], 1) if cell]
+        if name not in numeric and filled:
+            row, cell = filled[0]
+            raise DataError(
+                f"{file}: row {row}, column {name!r}: {cell!r} is no number, nor is what follows; "
+                f"name the columns of values, as data.columns=[{','.join(numeric) or '…'}], or "
+                "that of the times, as data.time=NAME"
+            )
+
+
+def _has_number(cells: Cells) -> bool:
+    return any(cell and any(sign.isdigit() for sign in cell) and _is_number(cell) for cell in cells)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _find_time(first: Mapping[str, Cells], taken: Sequence[str]) -> str | None:
+    """Return the column that looks like times: the first one that names each time once."""
+    found = [
+        name
+        for position, (name, cells) in enumerate(first.items())
+        if name not in taken
+        and _looks_like_times(name, cells, is_first=not position and len(first) > 1)
+    ]
+    unique = [name for name in found if len(set(first[name])) == len(first[name])]
+    return next(iter([*unique, *found]), None)
+
+
+def _looks_like_times(name: str, cells: Cells, *, is_first: bool) -> bool:
+    if _is_dated(cells):
+        return True
+    read = [form_and_position(cell or "") for cell in cells]
+    if not read or read[0] is None:
+        return False
+    return name.lower() in TIME_NAMES or (is_first and _counts_up([one and one[1] for one in read]))
+
+
+def _counts_up(positions: Sequence[int | None]) -> bool:
+    """Tell whether at least three numbers rise by the same step."""
+    known = [position for position in positions if position is not None]
+    steps = np.diff(known)
+    all_known = len(known) == len(positions)
+    return all_known and len(steps) > 1 and bool((steps == steps[0]).all() and steps[0] > 0)
+
+
+def _is_dated(cells: Cells) -> bool:
+    """Tell whether the first cell is a date that can't be taken for a number."""
+    read = form_and_position((cells[0] if cells else "") or "")
+    return read is not None and bool(read[0].rule)

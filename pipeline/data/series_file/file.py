@@ -1,0 +1,53 @@
+"""Reads a series from a CSV or Parquet file, a batch of rows at a time."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.series_file.columns import Cells, Layout, find_layout
+from pipeline.data.series_file.recorded import Recorded, recorded
+from pipeline.data.source import Array
+from pipeline.data.tables.cells import numbers
+from pipeline.data.tables.delimited import batches, column_names
+
+LOOKED_AT = 1000
+"""Rows from which is told what a column holds."""
+
+
+def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
+    """Find out which columns hold times and values.
+
+    Raises:
+        DataError: A column is not there, or holds no numbers.
+    """
+    first: dict[str, Cells] = {name: [] for name in column_names(path, sep=sep)}
+    for _, batch in batches(path, sep=sep):
+        first = {name: batch.column(name)[:LOOKED_AT].to_pylist() for name in first}
+        break
+    return find_layout(path.name, first, wanted)
+
+
+def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
+    """Read the columns of a layout.
+
+    Raises:
+        DataError: Names the first row and column that can't be used.
+    """
+    labels: list[str | None] = []
+    blocks: list[Array] = [np.empty((0, len(layout.values)))]
+    for row, batch in batches(path, sep=sep, columns=layout.columns):
+        if layout.time is not None:
+            labels += batch.column(layout.time).to_pylist()
+        columns = [
+            numbers(batch.column(name), column=name, file=path.name, first_row=row)
+            for name in layout.values
+        ]
+        blocks.append(np.column_stack(columns))
+    return recorded(
+        path.name,
+        labels if layout.time is not None else None,
+        np.concatenate(blocks),
+        layout.values,
+        time=layout.time,
+        sort=sort,
+    )
