@@ -64,7 +64,7 @@ class Statistics:
 
 def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = None) -> Statistics:
     """Measure the given rows of raw content (rows, …), once encoded, a block of rows at a time."""
-    if isinstance(raw, OnDemand) and len(rows) > MEASURED_ON_DEMAND:
+    if isinstance(raw, OnDemand) and raw.costly and len(rows) > MEASURED_ON_DEMAND:
         rows = rows[np.linspace(0, len(rows) - 1, MEASURED_ON_DEMAND).astype(np.int64)]
     low, high, total, count = np.inf, -np.inf, 0.0, 0
     for block in _blocks(raw, rows, encoder):

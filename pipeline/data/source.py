@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ class OnDemand(ABC):
     of all rows together.
     """
 
+    costly: ClassVar[bool] = True
+    """Whether some rows have to stand for all when they are measured."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fingerprints: NDArray[np.uint64]

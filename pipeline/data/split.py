@@ -42,7 +42,8 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
     rows = np.arange(len(samples.inputs))
     test = samples.test
     if test is None:
-        test = _held_out(samples, rows, "test", options, generator)
+        free = rows if samples.validation is None else np.setdiff1d(rows, samples.validation)
+        test = _held_out(samples, free, "test", options, generator)
     train = np.setdiff1d(rows, test)
     validation = None
     if options.folds is not None:

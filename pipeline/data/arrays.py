@@ -1,0 +1,199 @@
+"""Arrays of a user's own: `.npz`, `.npy`, or a folder of `.npy` files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.data.array_files.containers import ONLY, arrays_at
+from pipeline.data.array_files.joined import join
+from pipeline.data.array_files.labels import Asked, Target, Word, target_of
+from pipeline.data.array_files.layout import Layout, arranged, layout_of, told
+from pipeline.data.array_files.names import PartName, named_pair, pairs
+from pipeline.data.array_files.parts import part_notes, part_rows, places
+from pipeline.data.array_files.places import readable, readable_file
+from pipeline.data.array_files.stored import Stored
+from pipeline.data.array_files.values import largest, require_numbers
+from pipeline.data.source import Array, OnDemand, Reading, Samples, Source, Task
+from pipeline.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    x: Stored
+    y: Stored
+
+
+class Arrays(Source):
+    """Rows of numpy arrays; large ones that are not compressed stay on disk.
+
+    Args:
+        path: An `.npz`, a `.npy` of inputs, or a folder of `.npy` files.
+        targets: The `.npy` of targets beside a `.npy` of inputs; None = there are no such two.
+        test_path: Another file of the same kind, with the rows of the test; None = none.
+        test_targets: As `targets`, for `test_path`.
+        x: Name of the array of inputs; None = told by the names.
+        y: Likewise for the targets.
+        layout: What the axes of the inputs are; None = told by rank, type and lengths.
+        task: The task; None = told by the targets.
+        classes: Names of the classes in the order of their labels; empty = the labels.
+        positive: The positive one of two classes; None = the rarer.
+        units: Unit of a regression's targets; empty = none.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        targets: str | None,
+        test_path: str | None,
+        test_targets: str | None,
+        x: str | None,
+        y: str | None,
+        layout: Layout | None,
+        task: Task | None,
+        classes: list[Word],
+        positive: Word | None,
+        units: str,
+    ) -> None:
+        self.path = path
+        self.targets = targets
+        self.test_path = test_path
+        self.test_targets = test_targets
+        self.x = x
+        self.y = y
+        self.layout = layout
+        self.asked = Asked(task=task, classes=classes, positive=positive)
+        self.units = units
+
+    def read(self) -> Samples:
+        """Read the arrays, the training part first."""
+        parts = self._parts()
+        require_one_row_shape([part.x for part in parts.values()])
+        sizes = {name: _rows(part) for name, part in parts.items()}
+        first = parts["train"].x
+        layout = layout_of(first.shape, first.dtype, self.layout)
+        inputs = _inputs([part.x for part in parts.values()], layout)
+        target = self._target(parts)
+        rows = part_rows(sizes)
+        return Samples(
+            inputs=inputs,
+            targets=target.values,
+            task=target.task,
+            classes=target.classes,
+            features=(),
+            units=self.units,
+            test=rows.get("test"),
+            validation=rows.get("validation"),
+            reading=_reading(first, layout, inputs),
+            notes=(*told(layout, first.shape), *part_notes(sizes), *target.notes),
+        )
+
+    def _parts(self) -> Mapping[PartName, _Part]:
+        """Find the arrays of each part."""
+        parts = self._parts_at("path", self.path, self.targets)
+        if self.test_path is None:
+            if self.test_targets is not None:
+                raise ConfigError("data.test_targets needs data.test_path=FILE, the inputs to it")
+            return parts
+        if "test" in parts:
+            raise ConfigError(
+                f"data.test_path={self.test_path!r} is given, but {self.path} has test rows of its "
+                "own; leave one of them away"
+            )
+        tests = self._parts_at("test_path", self.test_path, self.test_targets)
+        return {**parts, "test": tests.get("test") or tests["train"]}
+
+    def _parts_at(self, key: str, path: str, targets: str | None) -> dict[PartName, _Part]:
+        place = readable(path, key=f"data.{key}")
+        found = arrays_at(place)
+        if ONLY in found:
+            beside = "targets" if key == "path" else "test_targets"
+            return {"train": _Part(x=found[ONLY], y=_targets_file(path, targets, f"data.{beside}"))}
+        if targets is not None:
+            raise ConfigError(
+                f"data.targets={targets!r} goes with a .npy of inputs, but {path} holds several "
+                "arrays; name the targets in it: data.y=NAME"
+            )
+        if self.x is None and self.y is None:
+            named = pairs(found, file=place.name)
+        else:
+            named = {"train": named_pair(found, x=self.x, y=self.y, file=place.name)}
+        return {part: _Part(x=found[pair.x], y=found[pair.y]) for part, pair in named.items()}
+
+    def _target(self, parts: Mapping[PartName, _Part]) -> Target:
+        values = {part.y.label: part.y.read() for part in parts.values()}
+        if len({(array.shape[1:], array.dtype.kind in "US") for array in values.values()}) > 1:
+            shapes = ", ".join(f"{label} {array.shape}" for label, array in values.items())
+            raise DataError(f"the targets differ between the parts: {shapes}; expected one kind")
+        where = places({label: len(array) for label, array in values.items()})
+        return target_of(np.concatenate(list(values.values())), self.asked, where)
+
+
+def _targets_file(path: str, targets: str | None, key: str) -> Stored:
+    if targets is None:
+        raise ConfigError(f"{path} has inputs alone; say where their targets are: {key}=FILE.npy")
+    expected = "the .npy of the targets"
+    found = arrays_at(readable_file(targets, key=key, expected=expected))
+    if ONLY not in found:
+        raise DataError(f"{key}={targets!r} holds several arrays; expected {expected}")
+    return found[ONLY]
+
+
+def _rows(part: _Part) -> int:
+    x, y = part.x, part.y
+    if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
+        raise DataError(
+            f"{x.label} has shape {x.shape} and {y.label} has shape {y.shape}; expected as many "
+            "rows in both"
+        )
+    if x.shape[0] == 0:
+        raise DataError(f"{x.label} has shape {x.shape}, 0 rows; expected at least one")
+    return x.shape[0]
+
+
+def require_one_row_shape(stored: Sequence[Stored]) -> None:
+    """Refuse inputs that a network can't take together, or at all.
+
+    Raises:
+        DataError: Their shapes or types differ, or they are no numbers.
+    """
+    first = stored[0]
+    for one in stored:
+        if one.dtype.kind not in "biuf":
+            raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
+        if one.shape[1:] != first.shape[1:]:
+            raise DataError(
+                f"{first.label} has shape {first.shape} and {one.label} has shape {one.shape}; "
+                "expected the same shape but for the number of rows"
+            )
+        if (one.dtype == np.uint8) != (first.dtype == np.uint8):
+            raise DataError(
+                f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
+                "expected one type, since uint8 means 0 to 255"
+            )
+
+
+def _inputs(stored: Sequence[Stored], layout: Layout) -> Array | OnDemand:
+    arrays = [one.read() for one in stored]
+    for one, values in zip(stored, arrays, strict=True):
+        require_numbers(values, one.label)
+    if arrays[0].dtype == np.uint8 and max(map(largest, arrays)) <= 1:
+        arrays = [values.astype(np.float32) for values in arrays]  # 0 and 1, not 0 to 255
+    return join([arranged(_numeric(values), layout) for values in arrays])
+
+
+def _numeric(values: Array) -> Array:
+    return values.astype(np.float32) if values.dtype.kind == "b" else values
+
+
+def _reading(first: Stored, layout: Layout, inputs: Array | OnDemand) -> Reading:
+    name = "" if first.member is None else first.member.removesuffix(".npy")
+    return {
+        "kind": "array",
+        "format": "npz",
+        "layout": layout,
+        "axes": len(first.shape),
+        "dtype": inputs.dtype.name,
+        "x": name,
+    }
