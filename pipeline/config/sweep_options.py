@@ -69,6 +69,8 @@ class SweepOptions(Options):
     """Trials of tuning on validation for each cell of a comparison; 0 = none."""
     tune_space: dict[str, Any]
     """What that tuning varies."""
+    published: dict[Text, dict[Text, Text | float]]
+    """Figures of others beside those of a comparison, by metric and by `key=value` of a row."""
     preflight: bool
     """Try each model, data set and study for one batch, and begin no study."""
     preflight_skip: list[Text]

@@ -60,7 +60,12 @@ def is_comparison(plan: StudyPlan) -> bool:
 
 def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> None:
     objective = done.plan.objectives[0]
-    comparison = compare(rows, objective=objective.name, direction=objective.direction)
+    comparison = compare(
+        rows,
+        objective=objective.name,
+        direction=objective.direction,
+        published=done.plan.options.published,
+    )
     write_comparison(comparison, artifacts)
     notes = write_comparison_picture(comparison, artifacts / "comparison.png")
     verbose = done.plan.run.verbose

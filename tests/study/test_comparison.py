@@ -246,3 +246,56 @@ def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() 
         ["val/f1", "2", "0.8500 ± 0.0707", f"[{0.85 - reach:.4f}, {0.85 + reach:.4f}]", "–", "–"],
         ["test/f1", "2", "0.7500 ± 0.0707", interval, "0.1000 ± 0.0000", "–"],
     ]
+
+
+PUBLISHED = {
+    "test/accuracy": {"model=cnn1d data=digits": 0.98, "model=mlp": "0.68 ± 0.02"},
+}
+
+
+def test_figures_of_others_stand_beside_the_rows_they_name(rows: list[Row], tmp_path: Path) -> None:
+    compared = compare(rows, objective="val/f1", direction="max", published=PUBLISHED)
+    table = comparison_table(compared)
+    at = table.headings.index("published test/accuracy")
+    assert {(line[0], line[1]): line[at] for line in table.lines} == {
+        ("mnist1d", "mlp"): "0.68 ± 0.02",
+        ("mnist1d", "cnn1d"): "–",
+        ("mnist1d", "gru"): "–",
+        ("mnist1d", "rnn"): "–",
+        ("mnist1d", "naive"): "",
+        ("mnist1d", "linear"): "",
+        ("digits", "mlp"): "0.68 ± 0.02",
+        ("digits", "cnn1d"): "0.98",
+        ("digits", "gru"): "–",
+        ("digits", "rnn"): "–",
+        ("digits", "naive"): "",
+        ("digits", "linear"): "",
+    }
+    assert {len(line) for line in table.lines} == {len(table.headings)}
+    write_comparison(compared, tmp_path)
+    with (tmp_path / "comparison.csv").open(encoding="utf-8", newline="") as file:
+        lines = {(line["data"], line["model"]): line for line in csv.DictReader(file)}
+    assert lines["digits", "cnn1d"]["published test/accuracy"] == "0.98"
+    assert lines["digits", "naive"]["test/f1 n"] == "5"
+
+
+def test_a_study_without_validation_is_compared_by_what_others_have_published(
+    rows: list[Row],
+) -> None:
+    losses = [
+        replace(row, values=tuple(1 - value for value in row.values))
+        for row in rows
+        if row.overrides["data"] == "digits"
+    ]
+    compared = compare(losses, objective="train/loss", direction="min", published=PUBLISHED)
+    (block,) = compared.blocks
+    assert compared.by == "test/accuracy"
+    assert [cell.settings["model"] for cell in block.cells if cell.is_best] == ["cnn1d"]
+
+
+def test_a_published_figure_of_no_row_is_told(rows: list[Row]) -> None:
+    published = {"test/f1": {"model=cnn": "0.9", "model=mlp": "0.6"}}
+    table = comparison_table(
+        compare(rows, objective="val/f1", direction="max", published=published)
+    )
+    assert table.notes[-1] == "published for model=cnn, which is no row here"

@@ -25,6 +25,7 @@ BASELINES = ("naive", "linear")
 
 Repeat = tuple[str, ...]
 Values = Mapping[Repeat, float]
+Published = Mapping[str, Mapping[str, str | float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,11 @@ class Cell:
     def spread(self, metric: str) -> Spread | None:
         """Sum up a metric; `None` where no repeat has it."""
         return spread(list(self.values.get(metric, {}).values()))
+
+    def is_named(self, words: str) -> bool:
+        """Tell whether all of the words `key=value` are settings of this cell."""
+        own = {f"{key}={text}" for key, text in self.settings.items()}
+        return set(words.split()) <= own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,7 @@ class Comparison:
         by: The metric that cells are compared by.
         direction: Whether more or less of it is better.
         blocks: The cells, by their data.
+        published: What others have measured, by metric and by words that name a cell.
     """
 
     keys: tuple[str, ...]
@@ -85,15 +92,22 @@ class Comparison:
     by: str
     direction: "Direction"
     blocks: tuple[Block, ...]
+    published: Published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
-    """What is asked of the trials; `Comparison` describes each part."""
+    """What is asked of the trials; `Comparison` describes each part.
+
+    Args:
+        better: Whether more or less of the objective is better, which may be another metric than
+            that of the comparison.
+    """
 
     keys: Sequence[str]
     repeated: Sequence[str]
     objective: str
+    better: "Direction"
     by: str
     direction: "Direction"
 
@@ -104,27 +118,33 @@ def compare(
     objective: str,
     direction: "Direction",
     keys: Sequence[str] | None = None,
+    published: Published | None = None,
 ) -> Comparison:
     """Group trials by all that was varied but the seed and the fold.
 
-    Cells are compared by the test metric of the objective (`test/f1` for `val/f1`) where every
-    complete trial was tested, else by the objective.
+    Cells are compared by what others have published, or by the test metric of the objective
+    (`test/f1` for `val/f1`), where every complete trial was tested; else by the objective.
 
     Args:
         rows: The trials of a grid.
         objective: What the study is about.
         direction: Whether more or less of it is better.
         keys: What tells cells apart; `None` = every swept key that repeats nothing.
+        published: What others have measured, by metric and by `key=value` words of a cell.
     """
     swept = swept_keys(rows)
     told = [key for key in swept if key not in REPEATED] if keys is None else list(keys)
     told.sort(key=lambda key: key != DATA)  # stable: the data first, the others as they came
+    from pipeline import metrics
+
+    by = _compared_by(rows, objective, published or {})
     question = _Question(
         keys=told,
         repeated=[key for key in swept if key in REPEATED],
         objective=objective,
-        by=_compared_by(rows, objective),
-        direction=direction,
+        better=direction,
+        by=by,
+        direction=metrics.direction(by),
     )
     groups = _grouped(rows, [key for key in told if key == DATA])
     blocks = tuple(_block("".join(data), group, question) for data, group in groups)
@@ -132,9 +152,10 @@ def compare(
         keys=tuple(told),
         repeated=tuple(question.repeated),
         metrics=_metrics(blocks, question),
-        by=question.by,
-        direction=direction,
+        by=by,
+        direction=question.direction,
         blocks=blocks,
+        published=published or {},
     )
 
 
@@ -160,7 +181,7 @@ def _block(data: str, rows: Sequence[Row], question: _Question) -> Block:
 def _cell(settings: Mapping[str, str], rows: Sequence[Row], question: _Question) -> Cell:
     values: dict[str, dict[Repeat, float]] = {}
     for repeat, group in _grouped(rows, question.repeated):
-        for row in best(group, [question.direction]):  # one a repeat, the best of a tuned cell
+        for row in best(group, [question.better]):  # one a repeat, the best of a tuned cell
             for metric, value in _measured_in(row, question.objective).items():
                 values.setdefault(metric, {})[repeat] = value
     # A trial that was interrupted or lost is queued again, and counts as what that comes to.
@@ -213,13 +234,12 @@ def _baseline(rows: Sequence[Row], repeated: Sequence[str], kind: str) -> dict[s
     return dict(values)
 
 
-def _compared_by(rows: Sequence[Row], objective: str) -> str:
+def _compared_by(rows: Sequence[Row], objective: str, published: Published) -> str:
     stage, _, metric = objective.rpartition("/")
-    tested = f"test/{metric}"
+    wanted = [*published, *([f"test/{metric}"] if stage == "val" else [])]
     complete = [row for row in rows if row.state == "complete"]
-    if stage == "val" and complete and all(tested in row.attributes for row in complete):
-        return tested
-    return objective
+    tested = (key for key in wanted if all(key in row.attributes for row in complete))
+    return next(tested, objective) if complete else objective
 
 
 def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
