@@ -7,12 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.config.record import flatten
 from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError
-
-Shape = tuple[int, ...]
-_PREFIX = "network."
+from pipeline.serving.weights import Shape, own_weights, shape_problem, shapes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +29,7 @@ class Saved:
     @classmethod
     def of(cls, path: Path, content: Mapping[str, Any]) -> "Saved":
         """Describe a checkpoint that was read."""
-        weights = content["state_dict"].items()
-        shapes = {k.removeprefix(_PREFIX): tuple(v.shape) for k, v in weights if _is_network(k)}
+        shapes = shapes_of(own_weights(content["state_dict"]))
         return cls(path=path, shapes=shapes, facts=content["pipeline"])
 
 
@@ -43,7 +39,10 @@ def require_fitting(saved: Saved, network: nn.Module, prepared: Prepared) -> Non
     Raises:
         ConfigError: It names the file, what it holds and what is there now.
     """
-    problems = _task_problems(saved, prepared) or _shape_problems(saved, network)
+    problems = _task_problems(saved, prepared)
+    if not problems:
+        misfit = shape_problem(saved.path, saved.shapes, network, saved.facts["config"])
+        problems = [] if misfit is None else [misfit]
     if not problems and saved.facts.get("data", prepared.content_hash) != prepared.content_hash:
         problems = [
             f"{saved.path} was trained on data with the hash {saved.facts['data'][:12]}, and those "
@@ -51,10 +50,6 @@ def require_fitting(saved: Saved, network: nn.Module, prepared: Prepared) -> Non
         ]
     if problems:
         raise ConfigError(*problems)
-
-
-def _is_network(name: str) -> bool:
-    return name.startswith(_PREFIX)
 
 
 def _task_problems(saved: Saved, prepared: Prepared) -> list[str]:
@@ -66,24 +61,3 @@ def _task_problems(saved: Saved, prepared: Prepared) -> list[str]:
                 f"{now[key]!r} now; a run with other data is a new run."
             ]
     return []
-
-
-def _shape_problems(saved: Saved, network: nn.Module) -> list[str]:
-    now = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
-    for name in (*now, *saved.shapes):
-        here, there = now.get(name), saved.shapes.get(name)
-        if here != there:
-            return [
-                f"{saved.path} has {_words(there)} at {name!r} where the network has "
-                f"{_words(here)}; its config says {_model(saved.facts['config'])}."
-            ]
-    return []
-
-
-def _words(shape: Shape | None) -> str:
-    return "nothing" if shape is None else f"a weight of shape {'×'.join(map(str, shape)) or '1'}"
-
-
-def _model(config: Mapping[str, Any]) -> str:
-    values = flatten({"model": config["model"]}).items()
-    return ", ".join(f"{key}={value}" for key, value in values if not key.endswith("_target_"))

@@ -13,7 +13,9 @@ _ADDRESS = re.compile(r"(models|runs):/.+")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
-def found_model(reference: str, output: Path, tracking: TrackingOptions) -> Path:
+def found_model(
+    reference: str, output: Path, tracking: TrackingOptions, *, key: str = "output"
+) -> Path:
     """Return the folder, or the file, that a trained model is read from.
 
     Args:
@@ -22,6 +24,7 @@ def found_model(reference: str, output: Path, tracking: TrackingOptions) -> Path
             training run, or MLflow's own address of a model, `models:/NAME@champion`.
         output: The folder that holds a folder for each run.
         tracking: Where runs and registered models are on record.
+        key: What the command calls the folder of runs.
 
     Raises:
         ConfigError: No run or model is called so, or several are.
@@ -32,7 +35,7 @@ def found_model(reference: str, output: Path, tracking: TrackingOptions) -> Path
     if reference != LAST and _is_model(Path(reference)):
         return Path(reference)
     try:
-        return find_run(reference, output)
+        return find_run(reference, output, key=key)
     except ConfigError:
         if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
             raise

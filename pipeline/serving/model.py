@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from pipeline.data.source import Array, OnDemand
 from pipeline.errors import ConfigError
 from pipeline.networks.outputs import probabilities
 from pipeline.serving.decision import Decision
+from pipeline.serving.weights import own_weights, shape_problem, shapes_of
 
 FOLDER = "model"
 """Folder of a run that holds its model and what describes it."""
 FILE = "model.ckpt"
-PREFIX = "network."
-BATCH = 4096
+MOST_ROWS = 4096
+BLOCK_NUMBERS = 2**22
+"""Numbers that the inputs of a block may have; what a network makes of them takes more."""
 PLACES = (
     FILE,
     f"{FOLDER}/{FILE}",
@@ -67,14 +70,14 @@ class Model:
         file = model_file(folder)
         content = read_checkpoint(file)
         facts = content["pipeline"]
-        schema = Schema.from_dict(facts["schema"])
+        schema = _schema(file, facts["schema"])
         network = _network(file, facts["config"], schema, trust)
-        _take_weights(file, network, content["state_dict"])
+        _take_weights(file, network, content["state_dict"], facts["config"])
         return cls(
             file=file,
             schema=schema,
             network=network.eval(),
-            decision=_decision(facts),
+            decision=_decision(file, facts),
             config=facts["config"],
             facts=facts,
         )
@@ -97,9 +100,17 @@ class Model:
             return self.schema.to_units(raised, None)
         return probabilities(raised)
 
+    @property
+    def block_rows(self) -> int:
+        """Rows that go through the network at once: the same wherever it is asked.
+
+        What a row comes to depends, in its last bit, on how many rows go with it.
+        """
+        return max(1, min(MOST_ROWS, BLOCK_NUMBERS // prod(self.schema.input_shape)))
+
     def _blocks(self, raw: Array | OnDemand) -> Iterator[Tensor]:
-        for start in range(0, len(raw), BATCH):
-            yield self.schema.to_inputs(raw[start : start + BATCH])
+        for start in range(0, len(raw), self.block_rows):
+            yield self.schema.to_inputs(raw[start : start + self.block_rows])
 
 
 def model_file(folder: Path) -> Path:
@@ -134,18 +145,39 @@ def _network(
     return network
 
 
-def _take_weights(file: Path, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    own = {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
+def _take_weights(
+    file: Path, network: nn.Module, weights: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> None:
+    own = own_weights(weights)
+    if problem := shape_problem(file, shapes_of(own), network, config):
+        raise ConfigError(problem)
+    network.load_state_dict(own)
+
+
+def _schema(file: Path, plain: dict[str, Any]) -> Schema:
     try:
-        network.load_state_dict(own)
-    except RuntimeError as error:
-        line = " ".join(str(error).split())
-        raise ConfigError(f"{file} does not fit its own config: {line[:300]}") from error
+        schema = Schema.from_dict(plain)
+        kind = schema.reading["kind"]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{file} does not say how to read new rows: its schema is of another version of this "
+            "program, or damaged; train the model again"
+        ) from error
+    classes = {"regression": 0, "binary": 2}.get(schema.task, schema.outputs)
+    if len(schema.classes) != classes:
+        raise ConfigError(
+            f"{file} is at odds with itself: its task is {schema.task} of {kind} rows with "
+            f"{schema.outputs} outputs, and it names {len(schema.classes)} classes"
+        )
+    return schema
 
 
-def _decision(facts: Mapping[str, Any]) -> Decision:
+def _decision(file: Path, facts: Mapping[str, Any]) -> Decision:
     if "decision" in facts:
-        return Decision.from_dict(facts["decision"])
+        try:
+            return Decision.from_dict(facts["decision"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{file} does not say how its outputs are decided") from error
     threshold = facts["config"].get("metrics", {}).get("threshold", 0.5)
     if not isinstance(threshold, float):  # the rule's outcome is known where the run has ended
         return Decision()

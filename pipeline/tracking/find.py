@@ -12,13 +12,14 @@ COMMAND_TAG = "pipeline.command"
 SHOWN = 5
 
 
-def find_run(reference: str, output: Path) -> Path:
+def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
     """Return the folder of a run.
 
     Args:
         reference: A run folder (its path, or its name below `output`), an MLflow run id or its
             beginning, or `last` for the newest training run.
         output: The folder that holds a folder for each run.
+        key: What the command calls that folder.
 
     Raises:
         ConfigError: No run is called so, or several are.
@@ -28,7 +29,7 @@ def find_run(reference: str, output: Path) -> Path:
             return folder
     folders = run_folders(output)
     if reference == LAST:
-        return _newest(folders, output)
+        return _newest(folders, f"{key}={str(output)!r}")
     folders += trial_folders(output)
     found = [one for one in folders if reference and read_state(one).run_id.startswith(reference)]
     if len(found) == 1:
@@ -39,7 +40,7 @@ def find_run(reference: str, output: Path) -> Path:
         )
     names = [folder.name for folder in folders]
     raise ConfigError(
-        f"run {reference!r} is unknown below output={str(output)!r}; expected a run folder, the "
+        f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run folder, the "
         f"beginning of an MLflow run id, or {LAST}; there are {_some(folders)}."
         f"{did_you_mean(reference, names)}"
     )
@@ -59,11 +60,11 @@ def _trials_named(reference: str, output: Path) -> list[Path]:
     return [folder for folder in trial_folders(output) if folder.name == reference]
 
 
-def _newest(folders: list[Path], output: Path) -> Path:
+def _newest(folders: list[Path], place: str) -> Path:
     for folder in reversed(folders):
         if _is_training(folder):
             return folder
-    raise ConfigError(f"there is no run below output={str(output)!r} yet; train one first")
+    raise ConfigError(f"there is no run below {place} yet; train one first")
 
 
 def _is_training(folder: Path) -> bool:

@@ -1,0 +1,116 @@
+"""Where predictions come from and go to: looked at before any work, written whole or not at all."""
+
+import errno
+import io
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+from pipeline.paths import replace_file
+from pipeline.serving.sheets import WRITERS, Sheet, write_csv_to
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.*")
+
+
+def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
+    """Look at what is to be read and where to write, before anything is loaded.
+
+    Args:
+        source: The file or folder of new rows.
+        output: The file of predictions; None = standard output.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        ConfigError: The output can never be written so.
+        DataError: There is no such input.
+        EnvironmentFaultError: A place can't be read or written by this user, or not now.
+    """
+    for key, place in (("input", source), ("output", output)):
+        if place is not None and (problem := _impossible(key, place)):
+            raise ConfigError(problem)
+    _require_input(source)
+    if output is None:
+        return
+    if problems := list(_output_problems(Path(source), Path(output), overwrite=overwrite)):
+        raise ConfigError(*problems)
+    _require_writable(Path(output))
+
+
+def write_sheet(output: str | None, sheet: Sheet) -> None:
+    """Write predictions: into a file whole or not at all, or to standard output as CSV."""
+    if output is None:
+        _print(sheet)
+        return
+    path = Path(output).resolve()  # a link stays one, and leads to the new file
+    write = WRITERS[path.suffix.lower()]
+    replace_file(path, lambda file: write(file, sheet))
+
+
+def _print(sheet: Sheet) -> None:
+    """Write to standard output in UTF-8, whatever a terminal takes, since a program may read it."""
+    if hasattr(sys.stdout, "buffer"):
+        sys.stdout.flush()
+        write_csv_to(sys.stdout.buffer, sheet)
+        sys.stdout.buffer.flush()
+        return
+    whole = io.BytesIO()  # a notebook takes texts alone
+    write_csv_to(whole, sheet)
+    sys.stdout.write(whole.getvalue().decode("utf-8"))
+
+
+def _impossible(key: str, place: str) -> str | None:
+    if "\0" in place:
+        return f"{key}={place!r} is no possible path (it holds a NUL); choose another."
+    try:
+        Path(place).exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return f"{key}={place!r} is no possible path ({error.strerror}); choose a shorter one."
+    return None
+
+
+def _require_input(source: str) -> None:
+    path = Path(source)
+    if _ADDRESS.fullmatch(source):
+        raise DataError(
+            f"input={source!r} is an address; expected a file on this machine. Download it first"
+        )
+    if not path.exists():
+        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            f"input={source!r} does not exist; expected a file of new rows."
+            f"{did_you_mean(path.name, there)}"
+        )
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise EnvironmentFaultError(f"input={source!r} can't be read: permission is denied")
+
+
+def _output_problems(source: Path, output: Path, *, overwrite: bool) -> Iterator[str]:
+    told, folder = f"output={str(output)!r}", shlex.quote(str(output.parent))
+    if output.suffix.lower() not in WRITERS:
+        yield f"{told} ends in neither .csv nor .parquet, the two kinds that are written"
+    if output.is_dir():
+        yield f"{told} is a folder; expected a file, such as {output / 'predictions.csv'}"
+    elif output.exists() and output.samefile(source):
+        yield f"{told} is the input itself; choose another file"
+    elif output.exists() and not overwrite:
+        yield f"{told} is there already; choose another, or replace it with overwrite=true"
+    elif not output.parent.exists():
+        yield f"{told} lies in no folder that is there; make it with: mkdir -p {folder}"
+    elif not output.parent.is_dir():
+        yield f"{told} lies below {str(output.parent)!r}, which is a file; choose another"
+
+
+def _require_writable(output: Path) -> None:
+    folder = output.resolve().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        why = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        raise EnvironmentFaultError(
+            f"output={str(output)!r} can't be written ({why}); choose another place"
+        )

@@ -1,0 +1,65 @@
+"""What predictions came to, in one line, and what is worth knowing of the input, in another."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pipeline import __version__
+from pipeline.serving.model import Model
+from pipeline.serving.predictions import Predictions, Tally
+from pipeline.terminal import number
+
+SHOWN = 5
+"""Names in a line before "…"."""
+
+
+def summary(model: Model, done: Predictions, *, place: str) -> list[str]:
+    """Return one or two lines.
+
+    Args:
+        model: That has answered.
+        done: Its answers, all taken.
+        place: Where they are.
+    """
+    rows = done.tally.rows
+    outcome = f": {_outcome(model, done.tally)}" if rows else ""
+    lines = [f"{rows:,} {'row' if rows == 1 else 'rows'} in {place}{outcome}"]
+    if notes := "; ".join(_notes(model, done)):
+        lines.append(f"note: {notes}")
+    return lines
+
+
+def _outcome(model: Model, tally: Tally) -> str:
+    if model.schema.task == "regression":
+        units = f" {model.schema.units}" if model.schema.units else ""
+        return f"from {number(tally.lowest)} to {number(tally.highest)}{units}"
+    counts = [f"{name} {count:,}" for name, count in tally.classes.most_common(SHOWN)]
+    more = ", …" if len(tally.classes) > SHOWN else ""
+    return ", ".join(counts) + more + _threshold(model)
+
+
+def _threshold(model: Model) -> str:
+    if model.schema.task != "binary":
+        return ""
+    decision = model.decision
+    chosen = "" if decision.rule == str(decision.threshold) else f", by {decision.rule}"
+    return f" ({model.schema.positive} above a probability of {decision.threshold:.4g}{chosen})"
+
+
+def _notes(model: Model, done: Predictions) -> Iterator[str]:
+    found = done.found
+    if found.unknown:
+        yield f"categories unknown to the training count as other: {_counted(found.unknown)}"
+    if found.missing:
+        yield f"missing cells filled in as in training: {_counted(found.missing)}"
+    if found.ignored:
+        more = ", …" if len(found.ignored) > SHOWN else ""
+        yield f"columns the model does not know: {', '.join(found.ignored[:SHOWN])}{more}"
+    yield from found.gaps
+    version = model.facts.get("version")
+    if version != __version__:
+        yield f"the model was written by pipeline {version}; this is {__version__}"
+
+
+def _counted(cells: Counter[str]) -> str:
+    more = ", …" if len(cells) > SHOWN else ""
+    return ", ".join(f"{name} {count:,}" for name, count in cells.most_common(SHOWN)) + more
