@@ -1,0 +1,131 @@
+"""Cells of a column as numbers or as indices of categories, each fault with its row and value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pipeline.data.encode import UNKNOWN
+from pipeline.data.source import Array
+from pipeline.data.tables.location import where
+from pipeline.data.tables.records import shown
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
+"""Words that mean an empty cell of a feature; a class may have such a name."""
+
+NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
+LARGEST = float(np.finfo(np.float32).max)
+
+
+class Levelled(Protocol):
+    """A column that knows its categories."""
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """All categories, in the order of their indices."""
+
+
+def present(cells: pa.Array) -> pa.Array:
+    """Return the cells with null for every word that means a missing one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(MISSING))), None, cells)
+
+
+def numbers(
+    cells: pa.Array, *, column: str, file: str, first_row: int, sep: str | None = None
+) -> Array:
+    """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
+
+    Args:
+        cells: Texts.
+        column: Its name.
+        file: Name of the file, or of whatever else the rows came in.
+        first_row: Number of the first row, counted from 1.
+        sep: What parts the cells of the file; None = found.
+
+    Raises:
+        DataError: A cell is no number, or infinite in single precision: says where and which.
+    """
+    import pyarrow as pa
+
+    texts = present(cells)
+    try:
+        values: Array = texts.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        row = int(np.argmin(are_numbers(texts)))
+        cell = shown(texts[row].as_py())
+        raise DataError(
+            f"{where(file, first_row + row, sep=sep)}, column {column!r}: {cell} is no number; "
+            f"{_mended(texts[row].as_py(), column)}"
+        ) from None
+    values = np.array(values, dtype=np.float64)
+    too_large = np.abs(values) > LARGEST
+    if too_large.any():
+        row = int(too_large.argmax())
+        raise DataError(
+            f"{where(file, first_row + row, sep=sep)}, column {column!r}: "
+            f"{shown(cells[row].as_py())} is infinite in single precision; expected a number "
+            f"between ±{LARGEST:.2g}. Leave the cell empty where it is not known"
+        )
+    return values
+
+
+def codes(cells: pa.Array, code: Levelled) -> Array:
+    """Return the index of each cell's category, float64 (rows,).
+
+    NaN is a missing cell, `UNKNOWN` a category that the column does not know.
+
+    Args:
+        cells: Texts.
+        code: Its `levels` are the categories.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = present(cells)
+    found = pc.index_in(texts, value_set=pa.array(code.levels, type=pa.string()))
+    indices = found.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    known = np.where(np.isnan(indices), UNKNOWN, indices)
+    return np.where(_nulls(texts), np.nan, known)
+
+
+def are_numbers(texts: pa.Array) -> Array:
+    """Tell which cells are numbers or missing, bool (rows,)."""
+    import pyarrow.compute as pc
+
+    matched = pc.match_substring_regex(texts, NUMBER).fill_null(fill_value=True)
+    return np.asarray(matched.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def all_numbers(texts: Sequence[str]) -> bool:
+    """Tell whether every text is a number."""
+    return all(re.match(NUMBER, text) for text in texts)
+
+
+def _nulls(texts: pa.Array) -> Array:
+    nulls: Array = texts.is_null().to_numpy(zero_copy_only=False)
+    return nulls
+
+
+def _mended(cell: str, column: str) -> str:
+    """Say what to write instead of a cell that means a number to people."""
+    bare = cell.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", bare):
+        bare = bare.replace(",", "")
+    elif re.fullmatch(r"[+-]?\d+,\d+", bare):
+        bare = bare.replace(",", ".")
+    if re.match(NUMBER, bare):
+        return f"write {bare}"
+    return (
+        "write a number or leave it empty, or take the column as categories: "
+        f"data.categorical=[{column}]"
+    )
