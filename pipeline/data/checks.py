@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.scale import Statistics, rows_a_block
+from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split
 from pipeline.errors import DataError
-
-NAMED = 5  # names in a note before "…"
 
 
 def check_rows(samples: Samples) -> None:
@@ -71,28 +70,20 @@ def check_classes(samples: Samples, split: Split) -> None:
             )
 
 
-def constant_note(measured: Statistics, names: tuple[str, ...]) -> list[str]:
-    """Tell which features or channels have one value in the whole training part."""
-    found = np.flatnonzero(measured.constant)
-    if not len(found):
-        return []
-    listed = ", ".join(names[index] if names else f"number {index}" for index in found[:NAMED])
-    more = ", …" if len(found) > NAMED else ""
-    return [
-        f"{len(found)} of {len(measured.constant)} features are constant in the training part and "
-        f"say nothing: {listed}{more}"
-    ]
+def constant_columns(measured: Statistics, schema: Schema) -> tuple[str, ...]:
+    """Return the columns or channels that have one value in the whole training part.
 
-
-def repeated_note(raw: Array | OnDemand, split: Split) -> list[str]:
-    """Tell how many test rows also stand in the training part."""
-    repeated = repeated_rows(raw, split)
-    if not repeated:
-        return []
-    return [
-        f"{repeated} of {len(split.test)} test rows have inputs that also stand in the training "
-        "part: the test flatters the network there"
-    ]
+    Args:
+        measured: What that part says of each feature, once encoded.
+        schema: Says which features a column has become.
+    """
+    if schema.encoder is None:
+        names = schema.features or tuple(f"number {n}" for n in range(len(measured.constant)))
+        return tuple(name for name, same in zip(names, measured.constant, strict=True) if same)
+    sizes = [len(code.features) for code in schema.encoder.codes]
+    flags = np.split(measured.constant, np.cumsum(sizes)[:-1])
+    pairs = zip(schema.encoder.codes, flags, strict=True)
+    return tuple(code.name for code, same in pairs if same.all())
 
 
 def repeated_rows(raw: Array | OnDemand, split: Split) -> int:

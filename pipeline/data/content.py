@@ -24,6 +24,7 @@ class Content:
         split: Positions in `inputs` of each part.
         schema: The meaning of inputs and outputs, the fitted scalers among it.
         notes: Lines worth telling.
+        constant: Columns or channels with one value in the whole training part.
     """
 
     inputs: Array | OnDemand
@@ -33,6 +34,7 @@ class Content:
     split: Split
     schema: Schema
     notes: tuple[str, ...]
+    constant: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """Return the sha256 of the raw content, its names and what lies in which part."""

@@ -7,8 +7,7 @@ from pipeline.data.checks import (
     check_classes,
     check_finite,
     check_rows,
-    constant_note,
-    repeated_note,
+    constant_columns,
 )
 from pipeline.data.content import Content
 from pipeline.data.encode import Encoder, fit_encoder
@@ -48,11 +47,8 @@ def independent(samples: Samples, options: DataOptions) -> Content:
         numbers=np.arange(len(targets)),
         split=split,
         schema=schema,
-        notes=(
-            *samples.notes,
-            *constant_note(measured, schema.features),
-            *repeated_note(samples.inputs, split),
-        ),
+        notes=samples.notes,
+        constant=constant_columns(measured, schema),
     )
 
 

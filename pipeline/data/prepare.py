@@ -11,6 +11,8 @@ from pipeline.data.content import Content
 from pipeline.data.example import example_of
 from pipeline.data.independent import independent
 from pipeline.data.part import Part, part_of
+from pipeline.data.report import DataReport, data_report
+from pipeline.data.report_text import warnings
 from pipeline.data.schema import Schema
 from pipeline.data.source import Indices, Samples, Source
 from pipeline.data.timed import timed
@@ -28,6 +30,7 @@ class Prepared:
         content_hash: sha256 of the content and of what lies in which part.
         notes: Lines worth telling.
         example: A few raw rows, as a model gets new ones.
+        report: What the data are; `None` where nobody reads it.
     """
 
     schema: Schema
@@ -37,10 +40,21 @@ class Prepared:
     content_hash: str
     notes: tuple[str, ...]
     example: Any
+    report: DataReport | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the result should know of the data, a line each."""
+        return () if self.report is None else tuple(warnings(self.report))
 
 
-def prepare(source: Source, options: DataOptions) -> Prepared:
+def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Prepared:
     """Read, split, scale, window and hash the data of `source`.
+
+    Args:
+        source: Where they come from.
+        options: What happens to them.
+        reports: Measure the data for the report, too.
 
     Raises:
         ConfigError: An option can't apply to this data.
@@ -60,6 +74,7 @@ def prepare(source: Source, options: DataOptions) -> Prepared:
         content_hash=content.digest(),
         notes=(*content.notes, *_batch_note(len(parts["train"]), options.batch_size)),
         example=example_of(raw, content),
+        report=data_report(raw, content, options) if reports else None,
     )
 
 

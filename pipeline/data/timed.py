@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.config.options import DataOptions
-from pipeline.data.checks import check_finite, constant_note
+from pipeline.data.checks import check_finite, constant_columns
 from pipeline.data.content import Content
 from pipeline.data.scale import Scaler, fit, statistics
 from pipeline.data.schema import Schema
@@ -29,14 +29,16 @@ def timed(series: Series, options: DataOptions) -> Content:
     split = split_windows(windows, times, options)
     trained = np.arange(len(times.train) - (options.difference or 0))
     measured = statistics(windows.changes, trained)
+    schema = _schema(series, fit(measured, options.scale), options)
     return Content(
         inputs=windows.inputs,
         targets=windows.targets,
         offsets=windows.offsets,
         numbers=windows.first,
         split=split,
-        schema=_schema(series, fit(measured, options.scale), options),
-        notes=(*series.notes, *constant_note(measured, series.names), *_unread(options)),
+        schema=schema,
+        notes=(*series.notes, *_unread(options)),
+        constant=constant_columns(measured, schema),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,9 +27,12 @@ SERVING = ("batch_size", "shuffle", "num_workers")
 class Datasets:
     """Reads and prepares the data of each run anew."""
 
+    reports: ClassVar[bool] = True
+    """Whether the data are measured for people to read."""
+
     def prepared(self, options: RunConfig) -> Prepared:
         """Return the data of a configuration in its parts."""
-        return prepare(build_source(options), data_options(options))
+        return prepare(build_source(options), data_options(options), reports=self.reports)
 
     def on_device(self, part: Part, device: torch.device) -> Part:
         """Return a part whose tensors lie on the device that trains."""
@@ -73,6 +77,8 @@ class _Kept:
 
 class KeptDatasets(Datasets):
     """Reads equal data once for all runs of a process; the newest stay up to a gibibyte."""
+
+    reports: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}

@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from pipeline.config.targets import TARGET
+from pipeline.data.report_text import lines
 from pipeline.networks.summary import LayerRow
 from pipeline.running.plan import Plan
 from pipeline.terminal import console, say, shown_verbosity
@@ -24,6 +25,8 @@ def print_overview(plan: Plan) -> None:
         shown.print(Group(config_tree(plan.config), layer_table(plan.layers)))
     if verbose:
         say(shown, summary(plan))
+        for line in data_lines(plan):
+            say(shown, line)
         for note in (*plan.start.notes, *plan.notes, *plan.prepared.notes):
             say(shown, f"note: {note}")
 
@@ -69,6 +72,12 @@ def summary(plan: Plan) -> str:
         f"{plan.options.name}: {parameters:,} parameters; {rows} rows; on {plan.devices.words}; "
         f"{threads} thread{'' if threads == 1 else 's'}; seed {plan.options.seed}"
     )
+
+
+def data_lines(plan: Plan) -> list[str]:
+    """Say in four lines what the data are, what they lack and what was looked for."""
+    report = plan.prepared.report
+    return [] if report is None else lines(report)
 
 
 def _kernel(layer: LayerRow) -> str:

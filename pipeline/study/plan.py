@@ -187,7 +187,7 @@ def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig
         uri=uri,
         workers=options.workers or _workers(planned),
         base_point=base_point,
-        notes=(*planned.notes, *planned.prepared.notes),
+        notes=(*planned.notes, *planned.prepared.notes, *planned.prepared.warnings),
     )
 
 
@@ -218,6 +218,7 @@ def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
         str(planned.options.monitor),
         task=planned.prepared.schema.task,
         validated=planned.prepared.validation is not None,
+        metrics=planned.options.metrics,
     )
 
 

@@ -57,25 +57,26 @@ def test_other_names_of_the_classes_change_the_hash() -> None:
     assert content_hash(rows(classes=("no", "yes"))) != content_hash(rows())
 
 
-def test_test_rows_that_also_train_are_counted_in_a_note() -> None:
+def test_test_rows_that_also_train_are_counted_in_a_warning() -> None:
     content = rows(test=np.arange(30, 40))
     content.inputs[[31, 35]] = content.inputs[[2, 2]]
     prepared = prepare(Given(content), options(validation=0.0, batch_size=10))
-    assert prepared.notes == (
+    assert prepared.warnings == (
         "2 of 10 test rows have inputs that also stand in the training part: the test flatters "
         "the network there",
     )
 
 
-def test_clean_data_have_no_notes() -> None:
-    assert prepare(Given(rows()), options(batch_size=10)).notes == ()
-    assert prepare(Given(walk()), options(window=3, batch_size=10)).notes == ()
+def test_clean_data_have_no_notes_and_no_warnings() -> None:
+    for content, changes in ((rows(), {}), (walk(), {"window": 3})):
+        prepared = prepare(Given(content), options(batch_size=10, **changes))
+        assert (prepared.notes, prepared.warnings) == ((), ())
 
 
 def test_more_constant_columns_than_fit_a_line_are_counted() -> None:
     prepared = prepare(Given(rows(inputs=np.ones((40, 8)), features=())), options())
-    assert prepared.notes[0] == (
-        "8 of 8 features are constant in the training part and say nothing: "
+    assert prepared.warnings[0] == (
+        "8 of 8 columns are constant in the training part and say nothing: "
         "number 0, number 1, number 2, number 3, number 4, …"
     )
 

@@ -62,8 +62,8 @@ def test_a_constant_column_is_never_nan_and_is_told_by_name(how: str, constant: 
     expected = constant if how == "none" else 0.0
     assert torch.all(prepared.train.inputs[:, 2] == np.float32(expected))
     assert torch.isfinite(prepared.test.inputs).all()
-    assert prepared.notes == (
-        "1 of 4 features are constant in the training part and say nothing: flat",
+    assert prepared.warnings == (
+        "1 of 4 columns are constant in the training part and say nothing: flat",
     )
 
 

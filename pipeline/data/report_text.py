@@ -1,0 +1,244 @@
+"""A data report in words: four lines for a terminal, a page of Markdown, what to beware of."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from pipeline.data.column_report import ColumnReport
+from pipeline.data.markdown import escaped, plain, table
+from pipeline.data.report import DataReport
+
+NAMED = 5
+"""Names in a line before "…"."""
+SHOWN_COLUMNS = 100
+"""Columns in a page's table."""
+PARTS = {"train": "training"}
+"""Parts that go by another word than their name."""
+
+
+def lines(report: DataReport) -> list[str]:
+    """Say in four lines what the data are, what is missing, and what was looked for."""
+    target = _classes(report) if report.classes else _values(report)
+    return [
+        f"data    {_content(report)}",
+        target,
+        f"missing {_missing(report)}",
+        f"checked {'; '.join(_checked(report))}",
+    ]
+
+
+def warnings(report: DataReport) -> list[str]:
+    """Return a sentence for each thing that a reader of the result should know of."""
+    found = []
+    if report.constant:
+        found.append(
+            f"{len(report.constant)} of {len(report.columns) + report.unlisted} "
+            f"{_unit(report)}s are constant in the training part and say nothing: "
+            f"{_named(report.constant)}"
+        )
+    if report.equal:
+        found.append(f"{_unit(report)}s that hold the same: {_named(_pairs(report))}")
+    if report.repeated:
+        found.append(_leak(report))
+    found += _absences(report)
+    return found
+
+
+def markdown(report: DataReport) -> str:
+    """Return the report as a page."""
+    parts = ["# Data", "\n".join(f"- {escaped(line)}" for line in lines(report))]
+    if report.classes:
+        parts += ["## Classes", classes_table(report)]
+    if report.targets:
+        parts += ["## Target", _columns_table(report.targets)]
+    title = "Channels" if report.are_channels else "Columns"
+    parts += [f"## {title}", _columns_words(report), _columns_table(report.columns)]
+    if report.notes:
+        parts += ["## Notes", "\n".join(f"- {escaped(note)}" for note in report.notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def classes_table(report: DataReport) -> str:
+    """Return Markdown with the rows and the share of each class in each part."""
+    totals = {part: max(1, rows) for part, rows in report.rows.items()}
+    rows = [
+        [escaped(one.name), *(f"{n} ({n / totals[p]:.1%})" for p, n in one.rows.items())]
+        for one in report.classes
+    ]
+    return table(["class", *report.rows], rows)
+
+
+def _content(report: DataReport) -> str:
+    rows = sum(report.rows.values())
+    if report.kind == "series":
+        first, last, times = report.span
+        count = len(report.columns)
+        channels = f"{count} column{'s' * (count != 1)}: {_named(_names(report.columns))}"
+        return f"{times} times from {first} to {last}, {rows} windows; {plain(channels)}"
+    return f"{rows} rows of {_row(report)}{_target_words(report)}"
+
+
+def _row(report: DataReport) -> str:
+    if not report.are_channels:
+        return _column_kinds(report)
+    shape = report.shape
+    if len(shape) == 3:
+        return f"{shape[1]}×{shape[2]} pixels, {_count(shape[0], 'channel')}"
+    if len(shape) == 2:
+        return f"{_count(shape[0], 'step')}, {_count(shape[1], 'channel')}"
+    return f"{shape[0]} numbers"
+
+
+def _column_kinds(report: DataReport) -> str:
+    count = len(report.columns) + report.unlisted
+    words = sum(column.is_category for column in report.columns)
+    if not words:
+        kinds = "numbers"
+    elif words == len(report.columns):
+        kinds = "categories"
+    else:
+        kinds = f"{len(report.columns) - words} with numbers, {words} with categories"
+    return f"{_count(count, 'column')} ({kinds})"
+
+
+def _target_words(report: DataReport) -> str:
+    named = f"; target {plain(report.label)}" if report.label else ""
+    return f"{named}, {report.task}" if named else f"; {report.task}"
+
+
+def _classes(report: DataReport) -> str:
+    counts = {one.name: sum(one.rows.values()) for one in report.classes}
+    total = max(1, sum(counts.values()))
+    ordered = sorted(counts, key=lambda name: -counts[name])
+    if len(ordered) > NAMED and len(set(counts.values())) == 1:
+        words = f"{len(ordered)}, {1 / len(ordered):.1%} each"
+    elif len(ordered) <= NAMED:
+        words = ", ".join(f"{plain(name)} {counts[name] / total:.1%}" for name in ordered)
+    else:
+        most, least = (f"{counts[n] / total:.1%} ({plain(n)})" for n in (ordered[0], ordered[-1]))
+        words = f"{len(ordered)}, from {most} down to {least}"
+    positive = f"; {plain(report.positive)} is positive" if report.positive else ""
+    return f"classes {words}{positive}{_absent(report)}"
+
+
+def _absent(report: DataReport) -> str:
+    return "".join(f"; {sentence}" for sentence in _absences(report))
+
+
+def _absences(report: DataReport) -> Iterator[str]:
+    """Say which classes a part lacks."""
+    for part in report.rows:
+        absent = [one.name for one in report.classes if not one.rows[part]]
+        if absent:
+            yield f"no {_word(part)} row is of class {_named(absent)}"
+
+
+def _values(report: DataReport) -> str:
+    """Say what a regression predicts; the targets of a series are channels of it."""
+    units = f" {plain(report.units)}" if report.units else ""
+    wanted = report.targets
+    if not wanted:
+        names = report.label.split(", ")
+        wanted = tuple(one for one in report.columns if one.name in names)
+    words = [f"{plain(one.name)} {_range(one)}{units}" for one in wanted[:NAMED]]
+    more = "; …" if len(wanted) > NAMED else ""
+    return f"target  {'; '.join(words)}{more} in the {_word(report.of)} part"
+
+
+def _range(column: ColumnReport) -> str:
+    if column.mean is None or column.minimum is None or column.maximum is None:
+        return "without a value"
+    return (
+        f"{column.minimum:.5g} … {column.maximum:.5g} (mean {column.mean:.4g}, "
+        f"sd {column.deviation:.3g})"
+    )
+
+
+def _missing(report: DataReport) -> str:
+    with_holes = [column for column in report.columns if column.missing]
+    if not with_holes:
+        return "none"
+    total = sum(column.missing for column in with_holes)
+    words = [
+        f"{plain(column.name)} {column.missing / max(1, column.rows):.1%}"
+        + (f" ({plain(column.filled)})" if column.filled else "")
+        for column in sorted(with_holes, key=lambda column: -column.missing)[:NAMED]
+    ]
+    more = ", …" if len(with_holes) > NAMED else ""
+    return (
+        f"{_count(total, 'cell')} of the {_word(report.of)} part, in "
+        f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
+        f"{', '.join(words)}{more}"
+    )
+
+
+def _checked(report: DataReport) -> Iterator[str]:
+    unit = _unit(report)
+    if report.constant:
+        becomes = "stay as they are" if report.scaled == "none" else "become 0"
+        names = _named(report.constant)
+        yield f"{_count(len(report.constant), f'constant {unit}')}, which {becomes}: {names}"
+    else:
+        yield f"no constant {unit}"
+    if report.equal:
+        yield f"the same twice, both are kept: {_named(_pairs(report))}"
+    else:
+        yield f"no {unit} twice"
+    if report.repeated is not None:
+        yield _leak(report) if report.repeated else "no test row also trains"
+
+
+def _leak(report: DataReport) -> str:
+    return (
+        f"{report.repeated} of {report.rows['test']} test rows have inputs that also stand in the "
+        "training part: the test flatters the network there"
+    )
+
+
+def _columns_words(report: DataReport) -> str:
+    rows, what = report.rows[report.of], f"rows of the {_word(report.of)} part"
+    if report.kind == "series":
+        measured = f"{report.measured} times of the {_word(report.of)} part"
+    elif report.measured < rows:
+        measured = f"{report.measured} evenly spaced ones of {rows} {what}"
+    else:
+        measured = f"all {rows} {what}"
+    unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
+    more = f" {unlisted} further columns are left out here." if unlisted else ""
+    return f"Measured on {measured}.{more}"
+
+
+def _columns_table(columns: Sequence[ColumnReport]) -> str:
+    headings = ["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"]
+    return table(headings, map(_cells, columns[:SHOWN_COLUMNS]))
+
+
+def _cells(column: ColumnReport) -> list[str]:
+    numbers = (column.mean, column.deviation, column.minimum, column.maximum)
+    shown = ["–" if value is None else f"{value:.5g}" for value in numbers]
+    levels = zip(column.levels[:NAMED], column.shares, strict=False)
+    frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
+    return [escaped(column.name), str(column.missing), *shown, frequent]
+
+
+def _word(part: str) -> str:
+    return PARTS.get(part, part)
+
+
+def _names(columns: Iterable[ColumnReport]) -> list[str]:
+    return [column.name for column in columns]
+
+
+def _pairs(report: DataReport) -> list[str]:
+    return [f"{one} = {other}" for one, other in report.equal]
+
+
+def _named(names: Sequence[str]) -> str:
+    listed = ", ".join(plain(name) for name in names[:NAMED])
+    return f"{listed}, …" if len(names) > NAMED else listed
+
+
+def _unit(report: DataReport) -> str:
+    return "channel" if report.are_channels else "column"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
