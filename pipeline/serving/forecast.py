@@ -10,14 +10,14 @@ from torch import Tensor
 
 from pipeline.data.schema import Schema
 from pipeline.data.series_file.again import as_trained
-from pipeline.data.series_file.columns import Layout, require_columns
+from pipeline.data.series_file.columns import Layout
 from pipeline.data.series_file.file import recorded_in
 from pipeline.data.series_file.frame import WHAT, recorded_in_frame, with_times
 from pipeline.data.series_file.recorded import Recorded, missing_told
 from pipeline.data.series_file.steps import IRREGULAR, Step, labels_after, step_of
 from pipeline.data.series_file.times import Place, Times, read_times
 from pipeline.data.source import Array
-from pipeline.data.tables.delimited import column_names
+from pipeline.data.tables.delimited import column_names, require_columns
 from pipeline.errors import DataError
 from pipeline.serving.interface import HIGH, LOW
 from pipeline.serving.model import Model
@@ -75,7 +75,7 @@ def past_of(path: Path, schema: Schema) -> Past:
             fewer rows than a window and its difference need.
     """
     layout, sep = _layout(schema), schema.reading.get("sep")
-    require_columns(path.name, layout.columns, column_names(path, sep=sep))
+    require_columns(path, column_names(path, sep=sep), layout.columns)
     return _past(recorded_in(path, layout, sep=sep, sort=_sorts(schema)), schema)
 
 
@@ -83,7 +83,7 @@ def past_of_frame(frame: "pd.DataFrame", schema: Schema) -> Past:
     """Read the past of a forecast from a DataFrame, as `past_of` does; times may be its index."""
     layout = _layout(schema)
     frame = with_times(frame, layout.time)
-    require_columns(WHAT, layout.columns, [str(name) for name in frame.columns])
+    require_columns(Path(WHAT), [str(name) for name in frame.columns], layout.columns)
     return _past(recorded_in_frame(frame, layout, sort=_sorts(schema)), schema)
 
 

@@ -1,15 +1,18 @@
 """A new series for a trained model: its channels, steps and windows as in training."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.data.schema import Schema
-from pipeline.data.series_file.columns import require_columns
 from pipeline.data.series_file.holes import Missing, filled, without_holes
 from pipeline.data.series_file.recorded import Recorded
 from pipeline.data.series_file.steps import IRREGULAR, find_step, fits, step_of
 from pipeline.data.series_file.times import Place, Times, read_times
 from pipeline.data.source import Array, Indices, Series
+from pipeline.data.tables.delimited import require_columns
 from pipeline.data.windows import cut_windows
 from pipeline.errors import DataError
 
@@ -32,7 +35,7 @@ def windows_for(series: Series, schema: Schema) -> Windowed:
     Raises:
         DataError: A channel is missing, the step is another one, or the series is too short.
     """
-    require_columns(WHAT, schema.features, series.names)
+    require_columns(Path(WHAT), series.names, schema.features)
     if (time := schema.reading.get("time")) is not None:
         times = read_times(series.times, Place(file=WHAT, column=time))
         _require_same_step(WHAT, times, schema)
@@ -44,11 +47,11 @@ def windows_for(series: Series, schema: Schema) -> Windowed:
         targets=schema.targets,
     )
     windows = cut_windows(chosen, schema)
-    offsets = None if windows.offsets is None else torch.from_numpy(windows.offsets).float()
+    offsets = windows.offsets
     return (
         schema.to_inputs(windows.inputs),
         schema.target_scaler.scaled(windows.targets),
-        offsets,
+        None if offsets is None else torch.from_numpy(offsets.astype(np.float32)),
         windows.first,
     )
 

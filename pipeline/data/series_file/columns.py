@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.data.series_file.forms import form_and_position
+from pipeline.data.tables.cells import MISSING, all_numbers
 from pipeline.errors import DataError, did_you_mean
 
 Cells = Sequence[str | None]
@@ -57,20 +58,6 @@ def find_layout(file: str, first: Mapping[str, Cells], wanted: Layout) -> Layout
     return Layout(time=time, values=values, targets=wanted.targets or values)
 
 
-def require_columns(file: str, wanted: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse a new file without a column that a model needs.
-
-    Raises:
-        DataError: Names all that are missing.
-    """
-    if absent := [name for name in wanted if name not in names]:
-        listed = ", ".join(map(repr, absent))
-        raise DataError(
-            f"{file} has no column {listed}; expected {', '.join(wanted)}, in any order, "
-            f"but it has {', '.join(names)}.{did_you_mean(absent[0], names)}"
-        )
-
-
 def _require_there(file: str, key: str, given: Sequence[str], names: Sequence[str]) -> None:
     for name in given:
         if name not in names:
@@ -100,26 +87,17 @@ def _require_values(
 def _require_numbers(file: str, values: Mapping[str, Cells]) -> None:
     numeric = [name for name, cells in values.items() if _has_number(cells)]
     for name in values:
-        filled = [(row, cell) for row, cell in enumerate(values[name], 1) if cell]
-        if name not in numeric and filled:
-            row, cell = filled[0]
+        words = [cell for cell in values[name] if cell and cell not in MISSING]
+        if name not in numeric and words:
             raise DataError(
-                f"{file}: row {row}, column {name!r}: {cell!r} is no number, nor is what follows; "
-                f"name the columns of values, as data.columns=[{','.join(numeric) or '…'}], or "
-                "that of the times, as data.time=NAME"
+                f"{file}: column {name!r} holds no numbers but {words[0]!r}, …; name the columns "
+                f"of values, as data.columns=[{','.join(numeric) or '…'}], or that of the times, "
+                "as data.time=NAME"
             )
 
 
 def _has_number(cells: Cells) -> bool:
-    return any(cell and any(sign.isdigit() for sign in cell) and _is_number(cell) for cell in cells)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return any(cell and cell not in MISSING and all_numbers([cell]) for cell in cells)
 
 
 def _find_time(first: Mapping[str, Cells], taken: Sequence[str]) -> str | None:

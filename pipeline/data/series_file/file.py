@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.series_file.columns import Cells, Layout, find_layout
-from pipeline.data.series_file.recorded import Recorded, recorded
+from pipeline.data.series_file.recorded import ROW, Recorded, recorded
+from pipeline.data.series_file.times import Place
 from pipeline.data.source import Array
 from pipeline.data.tables.cells import numbers
 from pipeline.data.tables.delimited import batches, column_names
@@ -24,7 +25,7 @@ def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
     for _, batch in batches(path, sep=sep):
         first = {name: batch.column(name)[:LOOKED_AT].to_pylist() for name in first}
         break
-    return find_layout(path.name, first, wanted)
+    return find_layout(str(path), first, wanted)
 
 
 def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
@@ -34,20 +35,16 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
         DataError: Names the first row and column that can't be used.
     """
     labels: list[str | None] = []
-    blocks: list[Array] = [np.empty((0, len(layout.values)))]
+    blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
     for row, batch in batches(path, sep=sep, columns=layout.columns):
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
-        columns = [
-            numbers(batch.column(name), column=name, file=path.name, first_row=row)
-            for name in layout.values
-        ]
-        blocks.append(np.column_stack(columns))
+        for name, read in blocks.items():
+            cells = batch.column(name)
+            read.append(numbers(cells, column=name, file=str(path), first_row=row, sep=sep))
     return recorded(
-        path.name,
+        Place(file=str(path), column=layout.time or ROW, sep=sep),
         labels if layout.time is not None else None,
-        np.concatenate(blocks),
-        layout.values,
-        time=layout.time,
+        {name: np.concatenate(read) for name, read in blocks.items()},
         sort=sort,
     )

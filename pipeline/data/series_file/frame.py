@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.series_file.columns import Layout
-from pipeline.data.series_file.recorded import Recorded, recorded
+from pipeline.data.series_file.recorded import ROW, Recorded, recorded
+from pipeline.data.series_file.times import Place
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -33,10 +34,8 @@ def recorded_in_frame(frame: "pd.DataFrame", layout: Layout, *, sort: bool) -> R
         DataError: Names the first row and column that can't be used.
     """
     labels = None if layout.time is None else _labels(frame[layout.time].tolist())
-    values = [_numbers(frame[name], name) for name in layout.values]
-    return recorded(
-        WHAT, labels, np.column_stack(values), layout.values, time=layout.time, sort=sort
-    )
+    values = {name: _numbers(frame[name], name) for name in layout.values}
+    return recorded(Place(file=WHAT, column=layout.time or ROW), labels, values, sort=sort)
 
 
 def _labels(cells: list[Any]) -> list[str | None]:
@@ -58,12 +57,13 @@ def _numbers(column: "pd.Series[Any]", name: str) -> NDArray[np.float64]:
     values = np.full(len(column), np.nan)
     for row, cell in enumerate(column.tolist()):
         if _label(cell):
-            values[row] = _number(cell, f"{WHAT}: row {row + 1}, column {name!r}")
+            values[row] = _number(cell, row, name)
     return values
 
 
-def _number(cell: Any, place: str) -> float:
+def _number(cell: Any, row: int, name: str) -> float:
     try:
         return float(cell)
     except (TypeError, ValueError) as error:
+        place = Place(file=WHAT, column=name).of(row)
         raise DataError(f"{place}: {cell!r} is no number; expected one, such as 1.5") from error

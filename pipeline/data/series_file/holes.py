@@ -83,10 +83,10 @@ def _refuse(series: Recorded, holes: NDArray[np.bool_]) -> None:
 def _require_a_beginning(series: Recorded, holes: NDArray[np.bool_]) -> None:
     for channel in np.flatnonzero(holes[0]):
         known = np.flatnonzero(~holes[:, channel])
-        until = f"leave out the rows before row {series.rows[known[0]]}" if len(known) else ""
+        instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
         raise DataError(
             f"{series.place(0, int(channel))} is empty and nothing comes before it to fill it; "
-            f"{until or 'leave out this column'}"
+            f"leave out {instead}"
         )
 
 
@@ -98,6 +98,6 @@ def _told(series: Recorded, holes: NDArray[np.bool_], missing: Missing) -> list[
     }[missing]
     return [
         f"{series.file}: {holes[:, channel].sum()} empty cells of column {series.names[channel]!r} "
-        f"are filled {how}; the first is row {series.rows[holes[:, channel].argmax()]}"
+        f"are filled {how}; the first at {series.times.labels[holes[:, channel].argmax()]}"
         for channel in np.flatnonzero(holes.any(0))
     ]

@@ -1,6 +1,6 @@
 """A series as it is recorded: times that rise, values beside them, all of it checked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,10 @@ from pipeline.data.series_file.times import Place, Times, in_order, read_times
 from pipeline.data.source import Array, Indices
 from pipeline.errors import DataError
 
+ROW = "row"
+"""Stands for the column of times where there is none."""
 NAMED = 3
 """Gaps in a note before "…"."""
-LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,7 +27,8 @@ class Recorded:
         times: (time,)
         values: (time, channels), NaN = missing.
         names: (channels,)
-        rows: (time,) numbers of the rows in the file, counted from 1.
+        rows: (time,) positions of the rows in the file, counted from 0.
+        sep: Sign between the cells of the file; None = found.
     """
 
     file: str
@@ -35,10 +37,12 @@ class Recorded:
     values: NDArray[np.float64]
     names: tuple[str, ...]
     rows: Indices
+    sep: str | None = None
 
     def place(self, index: int, channel: int) -> str:
         """Name a cell."""
-        return f"{self.file}: row {self.rows[index]}, column {self.names[channel]!r}"
+        place = Place(file=self.file, column=self.names[channel], sep=self.sep)
+        return place.of(int(self.rows[index]))
 
     @property
     def step(self) -> Step | None:
@@ -47,43 +51,38 @@ class Recorded:
 
 
 def recorded(
-    file: str,
+    place: Place,
     labels: Sequence[str | None] | None,
-    values: Array,
-    names: tuple[str, ...],
+    values: Mapping[str, Array],
     *,
-    time: str | None,
     sort: bool,
 ) -> Recorded:
     """Put rows in order and check them.
 
     Args:
-        file: What holds them, for messages.
+        place: Where the times stand.
         labels: (rows,) their times; None = they are numbered from 1.
-        values: (rows, channels), NaN = missing.
-        names: (channels,)
-        time: Column of the times.
+        values: The channels (rows,) by name, NaN = missing.
         sort: Whether rows may be put in order.
 
     Raises:
         DataError: Names the first row whose time or value can't be used.
     """
-    if not len(values):
-        raise DataError(f"{file} has 0 rows; expected a row a time, the oldest first")
-    numbers = [str(row) for row in range(1, len(values) + 1)]
-    place = Place(file=file, column=time or "row")
-    times = read_times(numbers if labels is None else labels, place)
+    table = np.column_stack([np.asarray(one, dtype=np.float64) for one in values.values()])
+    if not len(table):
+        raise DataError(f"{place.file} has 0 rows; expected a row a time, the oldest first")
+    numbered = [str(row) for row in range(1, len(table) + 1)]
+    times = read_times(numbered if labels is None else labels, place)
     order = in_order(times, place, sort=sort)
-    found = Recorded(
-        file=file,
-        time=time,
+    return Recorded(
+        file=place.file,
+        time=None if labels is None else place.column,
         times=times.taken(order),
-        values=np.asarray(values, dtype=np.float64)[order],
-        names=names,
-        rows=order + 1,
+        values=table[order],
+        names=tuple(values),
+        rows=order,
+        sep=place.sep,
     )
-    _require_usable_sizes(found)
-    return found
 
 
 def described(series: Recorded) -> str:
@@ -116,13 +115,3 @@ def missing_told(times: Times, step: Step) -> list[str]:
         f"{missing.sum()} steps of {step} are missing: {named}{more}; a window takes the rows on "
         "both sides for neighbours"
     ]
-
-
-def _require_usable_sizes(series: Recorded) -> None:
-    too_large = np.abs(series.values) > LARGEST
-    if too_large.any():
-        index, channel = np.argwhere(too_large)[0]
-        raise DataError(
-            f"{series.place(index, channel)}: {series.values[index, channel]} is too large; "
-            f"expected numbers up to {LARGEST:.1e}"
-        )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.series_file.forms import EXPECTED, Form, Kind, form_and_position
 from pipeline.data.source import Indices
+from pipeline.data.tables.location import where
 from pipeline.errors import DataError
 
 
@@ -18,16 +19,16 @@ class Place:
     Args:
         file: The file, or what else holds the series.
         column: Name of the column.
-        first_row: Number of its first row.
+        sep: Sign between the cells of the file; None = found.
     """
 
     file: str
     column: str
-    first_row: int = 1
+    sep: str | None = None
 
     def of(self, index: int) -> str:
-        """Name a cell."""
-        return f"{self.file}: row {index + self.first_row}, column {self.column!r}"
+        """Name a cell by its line or row, the first one at index 0."""
+        return f"{where(self.file, index + 1, sep=self.sep)}, column {self.column!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,9 +95,9 @@ def in_order(times: Times, place: Place, *, sort: bool) -> Indices:
     if len(repeated := np.flatnonzero(np.diff(sorted_positions) == 0)):
         first, second = (int(order[repeated[0] + step]) for step in (0, 1))
         raise DataError(
-            f"{place.of(second)}: {times.labels[second]!r} stands in row "
-            f"{first + place.first_row} already; expected each time once. Keep one of the two, or "
-            "give each series columns or a file of its own"
+            f"{place.of(second)}: {times.labels[second]!r} stands {second - first} rows above "
+            "already; expected each time once. Keep one of the two, or give each series columns or "
+            "a file of its own"
         )
     if not sort and len(early := np.flatnonzero(np.diff(times.positions) < 0)):
         index = int(early[0]) + 1
@@ -123,7 +124,7 @@ def _readable(labels: Sequence[str | None]) -> Iterator[tuple[Form, int]]:
 def _unreadable(index: int, label: str | None, first: str | None, place: Place) -> DataError:
     if not label:
         return DataError(f"{place.of(index)} is empty; expected a time. Fill it in or drop the row")
-    like = f", written as {first!r} in row {place.first_row}" if index else ""
+    like = f", written as {first!r} in the first row" if index else ""
     return DataError(f"{place.of(index)}: {label!r} is no time; expected {EXPECTED}{like}")
 
 
@@ -139,6 +140,6 @@ def _require_same(
     same = replace(form, decimals=0, tail="") == replace(first, decimals=0, tail="")
     if not same:
         raise DataError(
-            f"{place.of(index)}: {labels[index]!r} is written otherwise than {labels[0]!r} in row "
-            f"{place.first_row}; expected one form for all times"
+            f"{place.of(index)}: {labels[index]!r} is written otherwise than {labels[0]!r} in "
+            "the first row; expected one form for all times"
         )

@@ -1,0 +1,92 @@
+"""`data=series` as a user meets it: files, commands, what is printed, what is left."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from given_series import written
+
+from pipeline.serving.forecast import forecast, past_of
+from pipeline.serving.model import Model
+
+Train = Callable[..., int]
+
+QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=2", "model=lstm", "model.hidden=4")
+MONTHLY = "month;sales;price\r\n" + "".join(
+    f"{2000 + row // 12}-{row % 12 + 1:02d};{row % 12 + row / 10};{row % 7}\r\n"
+    for row in range(120)
+)
+LINES = MONTHLY.splitlines(keepends=True)
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_file_of_a_spreadsheet_trains_and_is_forecast_with_dates_and_intervals(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(b"\xef\xbb\xbf" + MONTHLY.encode(), "数 据.csv")
+    words = ("data=series", "data.path='数 据.csv'", "data.targets=[sales]", "data.units=pieces")
+    shape = ("data.difference=12", "data.window=12", "data.horizon=3")
+    assert train(*QUICK, *words, *shape) == 0
+    printed = capsys.readouterr().out
+    assert "120 times from 2000-01 to 2009-12, step 1 month (column 'month')" in printed
+    assert "to predict: sales; the network also sees price" in printed
+    assert "in pieces" in printed
+    assert "naive: value 12 steps before" in printed
+    (run,) = (own_folder / "runs").iterdir()
+    model = Model.load(run)
+    columns = forecast(model, *past_of(path, model.schema))
+    assert columns["month"] == ["2010-01", "2010-02", "2010-03"]
+    assert list(columns) == ["month", "sales", "sales low", "sales high"]
+    assert all(low <= high for low, high in zip(*list(columns.values())[2:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "problem"),
+    [
+        (
+            "".join([*LINES[:3], *LINES[4:6], LINES[3]]),
+            [],
+            "f.csv line 6, column 'month': '2000-03' comes after '2000-05'; expected the oldest "
+            "first. Put them in order with data.sort=true",
+        ),
+        (
+            "".join([*LINES[:5], LINES[2]]),
+            ["data.sort=true"],
+            "f.csv line 6, column 'month': '2000-02' stands 3 rows above already; expected each "
+            "time once. Keep one of the two, or give each series columns or a file of its own",
+        ),
+        (
+            MONTHLY.replace("2000-05", "May 2000"),
+            [],
+            "f.csv line 6, column 'month': 'May 2000' is no time; expected YYYY, YYYY-MM, "
+            "YYYY-MM-DD, YYYY-MM-DD HH:MM[:SS][zone] or a whole number, written as '2000-01' in "
+            "the first row",
+        ),
+        (
+            "".join(LINES[:11]),
+            [],
+            "the series has 10 steps; expected at least 13 for data.window=12, horizon 1. Choose a "
+            "smaller window",
+        ),
+        (
+            MONTHLY,
+            ["data.targets=[sale]"],
+            "data.targets=sale is no column of f.csv; expected month, sales, price. Did you mean "
+            "'sales'?",
+        ),
+    ],
+    ids=["unsorted", "repeated", "unparsable", "short", "no such target"],
+)
+def test_a_series_that_can_not_be_used_is_refused_in_one_line_and_nothing_is_left(
+    content: str,
+    words: list[str],
+    problem: str,
+    train: Train,
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = written(content)
+    assert train(*QUICK, "data=series", f"data.path={path}", *words) == 2
+    assert capsys.readouterr().err.splitlines() == [f"error: {problem}"]
+    assert list(own_folder.iterdir()) == [own_folder / path]

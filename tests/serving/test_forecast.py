@@ -1,0 +1,274 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from pipeline.config.options import DataOptions
+from pipeline.data.airline import Airline
+from pipeline.data.part import Part
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.schema import Schema
+from pipeline.data.series import SeriesFile
+from pipeline.data.sunspots import Sunspots
+from pipeline.errors import DataError
+from pipeline.paths import conf_folder
+from pipeline.serving.decision import Decision
+from pipeline.serving.forecast import forecast, gaps_told, past_of, past_of_frame
+from pipeline.serving.model import Model
+
+ROWS, HORIZON = 60, 3
+COLUMNS = ("a", "b", "c")
+
+
+def frame(rows: int = ROWS, freq: str = "MS", written: str = "%Y-%m") -> pd.DataFrame:
+    """Three random walks in time."""
+    values = np.random.default_rng(0).normal(size=(rows, 3)).cumsum(0)
+    times = pd.date_range("2000-01-01", periods=rows, freq=freq).strftime(written)
+    return pd.DataFrame({"when": times, **dict(zip(COLUMNS, values.T, strict=True))})
+
+
+def options(**changes: object) -> DataOptions:
+    defaults = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
+    shape = {"window": 4, "horizon": HORIZON, "scale": "standard"}
+    return DataOptions(**{**defaults, **shape, **changes})
+
+
+def read(content: pd.DataFrame, *, missing: str = "refuse", **changes: object) -> Prepared:
+    """Prepare a file with this content, whose columns c and a are to be predicted."""
+    content.to_csv("trained.csv", index=False)
+    source = SeriesFile(
+        path="trained.csv",
+        time=None,
+        columns=(),
+        targets=("c", "a"),
+        sort=False,
+        test_from=None,
+        units="",
+        sep=None,
+        missing=missing,  # type: ignore[arg-type] # a word of a test's own
+        strict=False,
+        allow_url=False,
+    )
+    return prepare(source, options(**changes))
+
+
+def model_of(schema: Schema, *, decision: Decision | None = None) -> Model:
+    """A model whose network is a line with weights of its own."""
+    torch.manual_seed(0)
+    inputs = int(np.prod(schema.input_shape))
+    return Model(
+        file=Path("model.ckpt"),
+        schema=schema,
+        network=nn.Sequential(nn.Flatten(), nn.Linear(inputs, schema.outputs)).eval(),
+        decision=decision or Decision(),
+        config={},
+        facts={},
+    )
+
+
+def told_in_training(model: Model, part: Part, row: int) -> Tensor:
+    """What the training says of one row of a part, in units, (horizon, targets)."""
+    with torch.inference_mode():
+        outputs = model.network(part.take(torch.tensor([row])))
+    offsets = None if part.offsets is None else part.offsets[row : row + 1]
+    return model.schema.to_units(outputs, offsets).reshape(HORIZON, -1)
+
+
+@pytest.mark.parametrize("difference", [None, 3, 12])
+@pytest.mark.parametrize("scale", ["none", "standard", "minmax"])
+def test_a_forecast_is_what_the_training_says_of_the_same_window(
+    difference: int | None, scale: str
+) -> None:
+    parts = read(frame(), difference=difference, scale=scale)
+    model = model_of(parts.schema)
+    for row in (0, len(parts.test) - 1):
+        first = int(parts.test.rows[row])
+        frame()[:first].to_csv("past.csv", index=False)
+        columns = forecast(model, *past_of(Path("past.csv"), parts.schema))
+        expected = told_in_training(model, parts.test, row)
+        assert columns["when"] == frame()["when"][first : first + HORIZON].tolist()
+        assert columns["c"] == expected[:, 0].tolist()
+        assert columns["a"] == expected[:, 1].tolist()
+
+
+def test_a_forecast_is_what_a_window_cut_by_hand_gives() -> None:
+    schema = read(frame(), difference=5).schema
+    model = model_of(schema)
+    values = frame()[list(COLUMNS)].to_numpy()
+    changes = values[5:] - values[:-5]
+    shift, spread = (
+        np.array(part) for part in (schema.input_scaler.shift, schema.input_scaler.spread)
+    )
+    window = (changes[-4:] - shift) / spread
+    line = model.network[1]  # type: ignore[index] # a Sequential
+    scaled = line.weight.detach().numpy() @ window.reshape(-1) + line.bias.detach().numpy()
+    by_step = scaled.reshape(HORIZON, 2) * spread[[2, 0]] + shift[[2, 0]]
+    before = values[[-5, -4, -3]][:, [2, 0]]
+    columns = forecast(model, values, frame()["when"].tolist())
+    np.testing.assert_allclose(
+        np.array([columns["c"], columns["a"]]).T, by_step + before, rtol=1e-5
+    )
+
+
+def test_only_the_last_window_and_its_difference_count() -> None:
+    model = model_of(read(frame(), difference=5).schema)
+    values, times = frame()[list(COLUMNS)].to_numpy(), frame()["when"].tolist()
+    whole, end = forecast(model, values, times), forecast(model, values[-9:], times[-9:])
+    assert whole == end
+    with pytest.raises(
+        DataError,
+        match=r"the past has 8 rows; expected at least 9: the forecast needs a window of 4 and a "
+        r"difference of 5",
+    ):
+        forecast(model, values[-8:], times[-8:])
+
+
+def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target() -> None:
+    pairs = tuple((-float(output), 10.0 + output) for output in range(2 * HORIZON))
+    model = model_of(read(frame()).schema, decision=Decision(intervals=pairs))
+    columns = forecast(model, frame()[list(COLUMNS)].to_numpy(), frame()["when"].tolist())
+    assert list(columns) == ["when", "c", "c low", "c high", "a", "a low", "a high"]
+    for target, outputs in (("c", [0, 2, 4]), ("a", [1, 3, 5])):
+        values = np.array(columns[target])
+        np.testing.assert_allclose(columns[f"{target} low"], values - outputs)
+        np.testing.assert_allclose(columns[f"{target} high"], values + 10 + outputs)
+
+
+def test_without_intervals_there_are_values_alone() -> None:
+    model = model_of(read(frame()).schema)
+    columns = forecast(model, frame()[list(COLUMNS)].to_numpy(), frame()["when"].tolist())
+    assert list(columns) == ["when", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("source", "following"),
+    [
+        (Airline(first="1949-01", last="1960-12", test_from="1957-01"), ["1961-01", "1961-02"]),
+        (Sunspots(first=1700, last=1987, test_from=1921), ["1988", "1989"]),
+    ],
+    ids=["airline", "sunspots"],
+)
+def test_a_series_that_ships_goes_on_in_its_own_labels(
+    source: Airline | Sunspots, following: list[str]
+) -> None:
+    schema = prepare(source, options(horizon=2)).schema
+    series = source.read()
+    time = schema.reading["time"]
+    assert forecast(model_of(schema), series.values, series.times)[time] == following
+
+
+def test_columns_are_found_in_any_order_and_others_are_ignored() -> None:
+    schema = read(frame()).schema
+    frame().to_csv("straight.csv", index=False)
+    turned = frame()[["b", "when", "c", "a"]].assign(more="word")
+    turned.to_csv("turned.csv", index=False)
+    straight, other = (past_of(Path(f"{name}.csv"), schema) for name in ("straight", "turned"))
+    np.testing.assert_array_equal(straight[0], other[0])
+    assert straight[1] == other[1]
+
+
+def test_all_missing_columns_are_named_at_once() -> None:
+    schema = read(frame()).schema
+    frame()[["when", "b"]].rename(columns={"when": "wen"}).to_csv("new.csv", index=False)
+    with pytest.raises(
+        DataError,
+        match=r"new\.csv lacks the columns 'when'.*, 'a', 'c'.* wen, b",
+    ):
+        past_of(Path("new.csv"), schema)
+    with pytest.raises(DataError, match=r"the frame lacks the columns 'when', 'a', 'c'"):
+        past_of_frame(frame()[["b"]], schema)
+
+
+def test_a_file_of_another_step_is_refused_with_both_steps() -> None:
+    schema = read(frame()).schema
+    frame(freq="D", written="%Y-%m-%d").to_csv("new.csv", index=False)
+    with pytest.raises(
+        DataError, match=r"new\.csv: the times have step 1 day, those of the training had 1 month"
+    ):
+        past_of(Path("new.csv"), schema)
+
+
+def test_a_file_that_is_too_short_is_refused_with_both_lengths() -> None:
+    schema = read(frame(), difference=12).schema
+    frame()[:10].to_csv("new.csv", index=False)
+    with pytest.raises(
+        DataError, match=r"new\.csv has 10 rows; expected at least 16: .* window of 4 and a differ"
+    ):
+        past_of(Path("new.csv"), schema)
+
+
+@pytest.mark.parametrize("missing", ["previous", "linear"])
+def test_holes_of_a_new_file_are_filled_as_in_training(missing: str) -> None:
+    schema = read(frame(), missing=missing).schema
+    holey = frame()
+    holey.loc[[20, 58, 59], "b"] = np.nan
+    holey.to_csv("new.csv", index=False)
+    values, _ = past_of(Path("new.csv"), schema)
+    filled = holey["b"].ffill() if missing == "previous" else holey["b"].interpolate()
+    np.testing.assert_allclose(values[:, 1], filled, rtol=1e-12)
+    np.testing.assert_array_equal(past_of_frame(holey, schema)[0], values)
+
+
+def test_a_hole_is_refused_by_row_and_column_where_training_had_none() -> None:
+    schema = read(frame()).schema
+    holey = frame()
+    holey.loc[20, "b"] = np.nan
+    holey.to_csv("new.csv", index=False)
+    with pytest.raises(DataError, match=r"new\.csv line 22, column 'b' is empty"):
+        past_of(Path("new.csv"), schema)
+    with pytest.raises(DataError, match=r"the frame row 21, column 'b' is empty"):
+        past_of_frame(holey, schema)
+
+
+def test_a_frame_gives_what_its_file_gives_whatever_its_types() -> None:
+    schema = read(frame()).schema
+    frame().to_csv("new.csv", index=False)
+    values, labels = past_of(Path("new.csv"), schema)
+    with_words = past_of_frame(frame().astype({"b": str}), schema)
+    np.testing.assert_array_equal(with_words[0], values)
+    assert with_words[1] == labels
+    dated = frame().assign(when=pd.to_datetime(frame()["when"]))
+    for given in (dated, dated.set_index("when"), dated.set_index("when").rename_axis(None)):
+        found, days = past_of_frame(given, schema)
+        np.testing.assert_array_equal(found, values)
+        assert days == tuple(f"{label}-01" for label in labels)
+
+
+def test_a_word_in_a_frame_is_refused_by_row_and_column() -> None:
+    schema = read(frame()).schema
+    worded = frame().astype({"b": object})
+    worded.loc[3, "b"] = "many"
+    with pytest.raises(DataError, match=r"the frame row 4, column 'b': 'many' is no number"):
+        past_of_frame(worded, schema)
+
+
+def test_rows_after_irregular_times_are_numbered() -> None:
+    irregular = frame(freq="D", written="%Y-%m-%d")
+    irregular["when"] = [
+        str(day.date())
+        for day in pd.Timestamp("2000-01-01") + pd.to_timedelta(np.arange(ROWS) ** 2, unit="D")
+    ]
+    schema = read(irregular).schema
+    columns = forecast(model_of(schema), *past_of_frame(irregular, schema))
+    assert columns["when"] == ["+1", "+2", "+3"]
+
+
+def test_a_series_without_times_is_forecast_without_labels() -> None:
+    schema = read(frame().drop(columns="when")).schema
+    columns = forecast(model_of(schema), *past_of_frame(frame(), schema))
+    assert list(columns) == ["c", "a"]
+    assert len(columns["c"]) == HORIZON
+
+
+def test_steps_that_a_new_past_lacks_are_told() -> None:
+    schema = read(frame()).schema
+    _, labels = past_of_frame(frame().drop(index=[50, 51]), schema)
+    assert gaps_told(labels, schema) == [
+        "2 steps of 1 month are missing: 2 after 2004-02; a window takes the rows on both sides "
+        "for neighbours"
+    ]
+    assert gaps_told(frame()["when"].tolist(), schema) == []
