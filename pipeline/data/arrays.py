@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.data.array_files.alike import require_alike
 from pipeline.data.array_files.containers import ONLY, arrays_at
 from pipeline.data.array_files.joined import join
 from pipeline.data.array_files.labels import Asked, Target, Word, target_of
@@ -69,7 +70,7 @@ class Arrays(Source):
     def read(self) -> Samples:
         """Read the arrays, the training part first."""
         parts = self._parts()
-        require_one_row_shape([part.x for part in parts.values()])
+        require_alike([part.x for part in parts.values()])
         sizes = {name: _rows(part) for name, part in parts.items()}
         first = parts["train"].x
         layout = layout_of(first.shape, first.dtype, self.layout)
@@ -150,28 +151,6 @@ def _rows(part: _Part) -> int:
     if x.shape[0] == 0:
         raise DataError(f"{x.label} has shape {x.shape}, 0 rows; expected at least one")
     return x.shape[0]
-
-
-def require_one_row_shape(stored: Sequence[Stored]) -> None:
-    """Refuse inputs that a network can't take together, or at all.
-
-    Raises:
-        DataError: Their shapes or types differ, or they are no numbers.
-    """
-    first = stored[0]
-    for one in stored:
-        if one.dtype.kind not in "biuf":
-            raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
-        if one.shape[1:] != first.shape[1:]:
-            raise DataError(
-                f"{first.label} has shape {first.shape} and {one.label} has shape {one.shape}; "
-                "expected the same shape but for the number of rows"
-            )
-        if (one.dtype == np.uint8) != (first.dtype == np.uint8):
-            raise DataError(
-                f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
-                "expected one type, since uint8 means 0 to 255"
-            )
 
 
 def _inputs(stored: Sequence[Stored], layout: Layout) -> Array | OnDemand:

@@ -1,0 +1,1 @@
+"""Folders of pictures: found, judged by their headers, decoded."""
