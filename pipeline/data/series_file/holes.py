@@ -73,10 +73,12 @@ def _fill(channel: Values, known: Indices, start: int, end: int, missing: Missin
 
 def _refuse(series: Recorded, holes: NDArray[np.bool_]) -> None:
     index, channel = np.argwhere(holes)[0]
+    count = int(holes.sum())
+    others = f", one of {count} such cells" if count > 1 else ""
     raise DataError(
-        f"{series.place(index, channel)} is empty, one of {holes.sum()} such cells; expected a "
-        "number. Fill them in, or let data.missing=previous (the last value before) or "
-        "data.missing=linear (a line to the next value) do so"
+        f"{series.place(index, channel)} is empty{others}; expected a number. Fill it in, or let "
+        "data.missing=previous (the last value before) or data.missing=linear (a line to the next "
+        "value) do so"
     )
 
 
@@ -97,7 +99,8 @@ def _told(series: Recorded, holes: NDArray[np.bool_], missing: Missing) -> list[
         "ahead within training, validation and test, never from one into another",
     }[missing]
     return [
-        f"{series.file}: {holes[:, channel].sum()} empty cells of column {series.names[channel]!r} "
-        f"are filled {how}; the first at {series.times.labels[holes[:, channel].argmax()]}"
+        f"{series.file}: empty cells of column {series.names[channel]!r} "
+        f"({holes[:, channel].sum()}, the first at "
+        f"{series.times.labels[holes[:, channel].argmax()]}) are filled {how}"
         for channel in np.flatnonzero(holes.any(0))
     ]

@@ -48,7 +48,7 @@ def test_an_empty_cell_is_refused_by_line_and_column_with_the_count() -> None:
     with pytest.raises(
         DataError,
         match=r"f\.csv line 3, column 'a' is empty, one of 4 such cells; expected a number\. Fill "
-        r"them in, or let data\.missing=previous .* or data\.missing=linear",
+        r"it in, or let data\.missing=previous .* or data\.missing=linear",
     ):
         read(FILE)
 
@@ -64,10 +64,10 @@ def test_filled_cells_are_told_column_by_column() -> None:
     series = read(FILE, missing="previous")
     assert series.values.tolist() == [[1, 5], [1, 6], [3, 6], [3, 6], [7, 9]]
     assert series.notes[1:] == (
-        "f.csv: 2 empty cells of column 'a' are filled with the last value before "
-        "(data.missing=previous); the first at 2020-02",
-        "f.csv: 2 empty cells of column 'b' are filled with the last value before "
-        "(data.missing=previous); the first at 2020-03",
+        "f.csv: empty cells of column 'a' (2, the first at 2020-02) are filled with the last value "
+        "before (data.missing=previous)",
+        "f.csv: empty cells of column 'b' (2, the first at 2020-03) are filled with the last value "
+        "before (data.missing=previous)",
     )
 
 
