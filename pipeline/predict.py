@@ -61,10 +61,9 @@ def body(config: DictConfig) -> int:
     write_sheet(options.output, done.sheet)
     progress.end()
     if verbose != 0:
-        place = options.output or "standard output"
         # Where the predictions themselves go to standard output, nothing may mix with them.
         stream = sys.stderr if options.output is None else sys.stdout
-        print(*summary(model, done, place=place), sep="\n", file=stream)
+        print(*summary(model, done, place=options.output), sep="\n", file=stream)
     return 0
 
 

@@ -42,11 +42,13 @@ def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
     Raises:
         DataError: Names the first such row.
     """
+    from pipeline.data.tables.location import where
+
     lost = ~torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
     if bool(lost.any()):
-        row = first_row + int(lost.int().argmax())
+        row = where(what, first_row + int(lost.int().argmax()))
         raise DataError(
-            f"{what}, row {row}: the network's answer is no number; expected inputs of about the "
+            f"{row}: the network's answer is no number; expected inputs of about the "
             "size that it was trained on. Look for a value there that is far too large"
         )
 

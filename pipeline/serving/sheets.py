@@ -1,13 +1,11 @@
 """A table of answers as a CSV or Parquet file, written a piece at a time."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from pipeline.serving.answers import Column
-from pipeline.serving.spreadsheets import cell
+from pipeline.serving.spreadsheets import cell, csv_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,17 +32,11 @@ class Sheet:
 
 def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:
     """Write a sheet as CSV, with nothing in it that a spreadsheet would run."""
-    file.write(_lines([[cell(name) for name in sheet.header]]))
+    file.write(csv_text([[cell(name) for name in sheet.header]]).encode("utf-8"))
     for columns in sheet.pieces:
         named = zip(sheet.header, columns, strict=True)
         shown = [map(cell, map(str, c)) if name in sheet.texts else c for name, c in named]
-        file.write(_lines(zip(*shown, strict=True)))
-
-
-def _lines(rows: "Iterator[tuple[object, ...]] | list[list[str]]") -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8")
+        file.write(csv_text(zip(*shown, strict=True)).encode("utf-8"))
 
 
 def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:

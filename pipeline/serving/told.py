@@ -12,17 +12,18 @@ SHOWN = 5
 """Names in a line before "…"."""
 
 
-def summary(model: Model, done: Predictions, *, place: str) -> list[str]:
+def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
     """Return one or two lines.
 
     Args:
         model: That has answered.
         done: Its answers, all taken.
-        place: Where they are.
+        place: The file that they are in; None = standard output.
     """
     rows = done.tally.rows
     outcome = f": {_outcome(model, done.tally)}" if rows else ""
-    lines = [f"{rows:,} {'row' if rows == 1 else 'rows'} in {place}{outcome}"]
+    where = "" if place is None else f" in {place}"
+    lines = [f"{rows:,} {'row' if rows == 1 else 'rows'}{where}{outcome}"]
     if notes := "; ".join(_notes(model, done)):
         lines.append(f"note: {notes}")
     return lines

@@ -1,0 +1,79 @@
+"""Models made by hand, whose answers can be worked out with a pencil."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.data.encode import Code, Encoder
+from pipeline.data.scale import identity
+from pipeline.data.schema import Schema
+from pipeline.data.source import Task
+from pipeline.serving.decision import Decision
+from pipeline.serving.model import Model
+
+
+def schema(
+    task: Task = "regression",
+    *,
+    features: Sequence[str] = ("a", "b"),
+    outputs: int = 1,
+    classes: Sequence[str] = (),
+    encoder: Encoder | None = None,
+    **more: Any,
+) -> Schema:
+    shape = (len(features),) if encoder is None else (len(encoder.features),)
+    return Schema(
+        **{  # type: ignore[arg-type] # what a test says wins
+            "task": task,
+            "input_shape": shape,
+            "outputs": outputs,
+            "classes": tuple(classes),
+            "features": tuple(features) if encoder is None else encoder.features,
+            "targets": (),
+            "units": "",
+            "window": None,
+            "horizon": 1,
+            "difference": None,
+            "input_scaler": identity(shape[-1]),
+            "target_scaler": identity(outputs),
+            "encoder": encoder,
+            "label": "target",
+            "reading": {"kind": "table", "target": "target", "id": None},
+        }
+        | more
+    )
+
+
+def model(
+    made: Schema, decision: Decision | None = None, *, network: nn.Module | None = None
+) -> Model:
+    """A model whose network adds up the inputs of a row, for each output alike."""
+    return Model(
+        file=Path("made.ckpt"),
+        schema=made,
+        network=network or Sum(made.outputs),
+        decision=decision or Decision(),
+        config={},
+        facts={"version": "0.0.1"},
+    )
+
+
+class Sum(nn.Module):
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows.flatten(1).sum(1, keepdim=True).repeat(1, self.outputs)
+
+
+def number_code(name: str, *, fill: float = 0.0, has_holes: bool = False) -> Code:
+    return Code(name=name, levels=(), kept=(), other=False, fill=fill, has_holes=has_holes)
+
+
+def category_code(name: str, levels: Sequence[str], *, other: bool = False) -> Code:
+    kept = tuple(range(len(levels)))
+    return Code(name=name, levels=tuple(levels), kept=kept, other=other, fill=0.0, has_holes=False)

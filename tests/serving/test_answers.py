@@ -1,0 +1,78 @@
+"""What outputs say to a person, worked out by hand."""
+
+import pytest
+import torch
+from serving.made_models import model, schema
+
+from pipeline.errors import DataError
+from pipeline.serving.answers import answers, require_numbers
+from pipeline.serving.decision import Decision
+from pipeline.serving.interface import interface
+
+
+def test_a_row_is_positive_only_above_the_threshold() -> None:
+    made = model(schema("binary", classes=["no", "yes"]), Decision(threshold=0.25, rule="best_f1"))
+    found = answers(made, torch.tensor([0.0, 0.25, 0.2500001, 1.0]))
+    assert found["prediction"] == ["no", "no", "yes", "yes"]
+
+
+def test_of_two_classes_the_positive_ones_probability_is_told_alone() -> None:
+    made = model(schema("binary", classes=["no", "yes"]))
+    found = answers(made, torch.tensor([0.5, 0.75]))
+    assert list(found) == ["prediction", "probability of yes"]
+    assert found["probability of yes"] == [0.5, 0.75]
+
+
+def test_of_several_classes_the_likeliest_is_named_beside_all_probabilities() -> None:
+    made = model(schema("multiclass", outputs=3, classes=["x", "y", "z"]))
+    found = answers(made, torch.tensor([[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]]))
+    assert found == {
+        "prediction": ["y", "z"],
+        "probability of x": [0.25, 0.125],
+        "probability of y": [0.5, 0.25],
+        "probability of z": [0.25, 0.625],
+    }
+
+
+def test_an_interval_lies_around_a_value_by_the_residuals_of_its_own_output() -> None:
+    made = model(schema(outputs=2), Decision(intervals=((-1.0, 2.0), (-0.5, 0.25))))
+    found = answers(made, torch.tensor([[10.0, 1.0]]))
+    assert found == {
+        "prediction 1": [10.0],
+        "prediction 1 low": [9.0],
+        "prediction 1 high": [12.0],
+        "prediction 2": [1.0],
+        "prediction 2 low": [0.5],
+        "prediction 2 high": [1.25],
+    }
+
+
+def test_a_single_value_without_an_interval_is_the_prediction_alone() -> None:
+    assert answers(model(schema()), torch.tensor([[1.5], [2.0]])) == {"prediction": [1.5, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("made", "outputs"),
+    [
+        (schema("binary", classes=["no", "yes"]), torch.zeros(0)),
+        (schema("multiclass", outputs=3, classes=["x", "y", "z"]), torch.zeros(0, 3)),
+        (schema(), torch.zeros(0, 1)),
+        (schema(outputs=2), torch.zeros(0, 2)),
+    ],
+    ids=["binary", "multiclass", "regression", "two values"],
+)
+@pytest.mark.parametrize("known", [False, True], ids=["no intervals", "intervals"])
+def test_no_row_is_answered_with_the_columns_of_the_interface(
+    made: object, outputs: torch.Tensor, known: bool
+) -> None:
+    intervals = ((-1.0, 1.0),) * (outputs.shape[-1] if known and outputs.ndim == 2 else 0)
+    asked = model(made, Decision(intervals=intervals))  # type: ignore[arg-type] # a schema
+    described = interface(asked.schema, has_intervals=bool(intervals))["outputs"]
+    assert answers(asked, outputs) == {one["name"]: [] for one in described}
+
+
+@pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
+def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
+    outputs = torch.tensor([[0.0, 1.0], [1.0, lost], [lost, 0.0]])
+    with pytest.raises(DataError, match=r"new\.csv row 12: the network's answer is no number; "):
+        require_numbers(outputs, what="new.csv", first_row=11)
