@@ -10,6 +10,7 @@ from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.callbacks.checkpoint_io import AS_WELL, AtomicCheckpointIO, let_be_the_same
 from pipeline.callbacks.generators import generator_states, restore_generators
 from pipeline.callbacks.keeper import Keeper
+from pipeline.metrics import Direction
 from pipeline.signals import stop
 
 SHORT_SECONDS = 1.0
@@ -25,13 +26,20 @@ class Checkpoints(Keeper):
         folder: Where the two files lie.
         monitor: Metric that decides; `None` = only the last epoch is kept.
         facts: Plain values that travel in the checkpoint: the config, the data's schema.
+        better: Whether a larger or a smaller value of the metric is better.
         adopts: Whether the checkpoint to begin with is another run's.
     """
 
     def __init__(
-        self, folder: Path, *, monitor: str | None, facts: Mapping[str, Any], adopts: bool = False
+        self,
+        folder: Path,
+        *,
+        monitor: str | None,
+        facts: Mapping[str, Any],
+        better: Direction,
+        adopts: bool = False,
     ) -> None:
-        super().__init__(monitor=monitor, facts=facts)
+        super().__init__(monitor=monitor, facts=facts, better=better)
         self._folder = folder
         self._writer = AtomicCheckpointIO(adopts=adopts)
         self._states: dict[str, Any] | None = None

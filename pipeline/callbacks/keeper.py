@@ -1,5 +1,6 @@
 """Which weights of a training are kept: those of the best epoch, or of the last one."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import FORMAT
 from pipeline.errors import DivergedError
-from pipeline.metrics import direction
+from pipeline.metrics import Direction
 
 
 class Keeper(Checkpoint):
@@ -20,11 +21,13 @@ class Keeper(Checkpoint):
     Args:
         monitor: Metric that decides; `None` = the last epoch is kept.
         facts: Plain values that travel with the weights: the config, the data's schema.
+        better: Whether a larger or a smaller value of it is better.
     """
 
-    def __init__(self, *, monitor: str | None, facts: Mapping[str, Any]) -> None:
+    def __init__(self, *, monitor: str | None, facts: Mapping[str, Any], better: Direction) -> None:
         super().__init__()
         self._monitor = monitor
+        self._rises = better == "max"
         self._facts = dict(facts)
         self._epoch = 0
         self.best_value: float | None = None
@@ -53,10 +56,10 @@ class Keeper(Checkpoint):
         if self._monitor is None or self._monitor not in trainer.callback_metrics:
             return False
         value = float(trainer.callback_metrics[self._monitor])
+        if math.isnan(value):  # a metric that has no value for these rows yet
+            return False
         better = self.best_value is None or (
-            value > self.best_value
-            if direction(self._monitor) == "max"
-            else value < self.best_value
+            value > self.best_value if self._rises else value < self.best_value
         )
         if better:
             self.best_value, self.best_epoch = value, self._epoch

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.callbacks.checkpoint_file import write_problem
 from pipeline.callbacks.keeper import Keeper
 from pipeline.errors import EnvironmentFaultError
+from pipeline.metrics import Direction
 from pipeline.paths import replace_file
 from pipeline.signals import stop
 
@@ -24,10 +25,11 @@ class KeptWeights(Keeper):
     Args:
         monitor: Metric that decides; `None` = the last epoch is kept.
         facts: Plain values that travel with the weights.
+        better: Whether a larger or a smaller value of the metric is better.
     """
 
-    def __init__(self, *, monitor: str | None, facts: Mapping[str, Any]) -> None:
-        super().__init__(monitor=monitor, facts=facts)
+    def __init__(self, *, monitor: str | None, facts: Mapping[str, Any], better: Direction) -> None:
+        super().__init__(monitor=monitor, facts=facts, better=better)
         self._memory = MemoryIO()
 
     @property

@@ -10,7 +10,7 @@ from pipeline.config.options import REFUSED, RunConfig, SchedulerOptions
 from pipeline.config.references import references, resolved
 from pipeline.config.rules import broken_rules
 from pipeline.config.sections import SECTIONS, Section, parts
-from pipeline.config.targets import CALLBACK, PACKAGES, TARGET, judge, make_importable
+from pipeline.config.targets import CALLBACK, METRIC, PACKAGES, TARGET, judge, make_importable
 from pipeline.config.values import problems_in
 from pipeline.errors import ConfigError
 
@@ -57,6 +57,7 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
     make_importable(trust)
     for section in SECTIONS:
         yield from _section_problems(section, values.get(section.name), trust)
+    yield from _own_metrics(values.get("metrics"), trust)
     yield from _callback_targets(values.get("callbacks"), trust)
 
 
@@ -96,6 +97,13 @@ def _section_problems(section: Section, values: object, trust: Sequence[str]) ->
     yield from judge(section.name, values, bases=[section.base], filled=section.filled, trust=trust)
     if section.shared is SchedulerOptions:
         yield from _plateau(ours, values)
+
+
+def _own_metrics(metrics: object, trust: Sequence[str]) -> Iterator[str]:
+    more = metrics.get("more") if isinstance(metrics, Mapping) else None
+    for name, target in (more if isinstance(more, Mapping) else {}).items():
+        if isinstance(target, Mapping):
+            yield from judge(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
 
 
 def _plateau(ours: Mapping[str, Any], target: Mapping[str, Any]) -> Iterator[str]:

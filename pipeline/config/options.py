@@ -130,10 +130,27 @@ class TrackingOptions(Options):
 
 
 class MetricsOptions(Options):
-    """How predictions become decisions."""
+Target = dict[str, Any]
+Rule = Annotated[str, Field(pattern=r"^recall_at_0?\.\d*[1-9]\d*$", examples=["recall_at_0.9"])]
 
-    threshold: Annotated[float, Field(gt=0, lt=1)]
-    """Probability from which a row counts as the positive class; binary tasks alone."""
+
+    """How predictions become decisions, and what they are judged by."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["best_f1"] | Rule
+    """Probability above which a row counts as the positive class, or the rule that finds it on the
+    validation rows, after training; binary tasks alone."""
+    more: dict[str, Target]
+    """Metrics of one's own by name, each a `_target_` of torchmetrics.Metric."""
+
+    @property
+    def rule(self) -> str | None:
+        """The rule that finds the threshold; `None` where it is a number."""
+        return self.threshold if isinstance(self.threshold, str) else None
+
+    @property
+    def first_threshold(self) -> float:
+        """What decides as long as no rule has been applied: in training, and for baselines."""
+        return 0.5 if isinstance(self.threshold, str) else self.threshold
 
 
 class LossOptions(Options):
@@ -156,7 +173,7 @@ class SchedulerOptions(Options):
 Target = dict[str, Any]
 
 
-class RunConfig(Options):
+class RunConfig(Registration):
     """One run, whole. The groups with a `_target_` stay mappings: their constructors judge them."""
 
     name: Text | None

@@ -2,7 +2,7 @@
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from pipeline.paths import name_problem
 RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
 FALLING = ("val/loss", "val/rmse", "val/mae", "train/loss")
 MONITORED = (*RISING, *FALLING)
+NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
+"""Names of metrics that a metric of one's own can't have."""
 
 _JOURNAL = "journal.jsonl"
+_METRIC = re.compile(r"[A-Za-z0-9_]+")
 _TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
 _NOT_ON_CPU = ("16-mixed", "16-true")
 
@@ -28,7 +31,9 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
     """
     yield from _names(values)
     yield from _output(values.get("output"))
-    yield from _monitors(values)
+    own = _own_metrics(values)
+    yield from _metric_names(own)
+    yield from _monitors(values, own)
     data, trainer = values.get("data"), values.get("trainer")
     if isinstance(data, Mapping):
         yield from _fold(data.get("folds"), data.get("fold"))
@@ -84,27 +89,47 @@ def _place_problems(output: str, folder: Path) -> Iterator[str]:
             break
 
 
-def _monitors(values: Mapping[str, Any]) -> Iterator[str]:
-    yield from _monitor("monitor", values.get("monitor"), None)
+def _own_metrics(values: Mapping[str, Any]) -> list[str]:
+    metrics = values.get("metrics")
+    more = metrics.get("more") if isinstance(metrics, Mapping) else None
+    return [str(name) for name in more] if isinstance(more, Mapping) else []
+
+
+def _metric_names(own: Sequence[str]) -> Iterator[str]:
+    for name in own:
+        if name in NAMES:
+            yield f"metrics.more.{name}: the program has a metric of this name; choose another."
+        elif not _METRIC.fullmatch(name):
+            yield (
+                f"metrics.more: {shown(name)} is no name for a metric; expected letters, digits "
+                "and _ alone."
+            )
+
+
+def _monitors(values: Mapping[str, Any], own: Sequence[str]) -> Iterator[str]:
+    known = (*MONITORED, *(f"val/{name}" for name in own))
+    yield from _monitor("monitor", values.get("monitor"), None, known)
     callbacks = values.get("callbacks")
     named = {"scheduler": values.get("scheduler")}
     if isinstance(callbacks, Mapping):
         named |= {f"callbacks.{name}": callback for name, callback in callbacks.items()}
     for key, section in named.items():
         if isinstance(section, Mapping):
-            yield from _monitor(f"{key}.monitor", section.get("monitor"), section.get("mode"))
+            yield from _monitor(
+                f"{key}.monitor", section.get("monitor"), section.get("mode"), known
+            )
 
 
-def _monitor(key: str, metric: object, mode: object) -> Iterator[str]:
+def _monitor(key: str, metric: object, mode: object, known: Sequence[str]) -> Iterator[str]:
     if not isinstance(metric, str) or not metric:
         return
     better = "max" if metric in RISING else "min"
-    if metric not in MONITORED:
+    if metric not in known:
         yield (
-            f"{key}={metric!r} is never logged; expected one of {', '.join(MONITORED)}."
-            + nearest(metric, MONITORED)
+            f"{key}={metric!r} is never logged; expected one of {', '.join(known)}."
+            + nearest(metric, known)
         )
-    elif mode in ("min", "max") and mode != better:
+    elif metric in MONITORED and mode in ("min", "max") and mode != better:
         mode_key = key.removesuffix("monitor") + "mode"
         yield f"{mode_key}={mode} looks for the worst {metric}; expected {better}."
 

@@ -73,6 +73,8 @@ def _bounds_in_words(bounds: Iterable[object]) -> str:
             for name, sign in _SIGNS.items()
             if getattr(bound, name, None) is not None
         ]
+        if getattr(bound, "examples", None):
+            words.append(f"such as {', '.join(bound.examples)}")  # type: ignore[attr-defined] # just looked up
         if getattr(bound, "pattern", None):
             words.append(f"like {bound.pattern}")  # type: ignore[attr-defined] # just looked up
         if getattr(bound, "min_length", None) is not None:
@@ -82,7 +84,7 @@ def _bounds_in_words(bounds: Iterable[object]) -> str:
 
 def _flat(bounds: Iterable[object]) -> Iterator[object]:
     for bound in bounds:
-        if isinstance(bound, FieldInfo):
+        if isinstance(bound, FieldInfo) and not bound.examples:
             yield from bound.metadata
         else:
             yield bound

@@ -42,7 +42,7 @@ class Task(ShortSteps):
 
     Args:
         network: Maps inputs (batch, *input_shape) to outputs (batch, outputs).
-        scores: Metrics of a whole part, from `pipeline.metrics`.
+        scores: Metrics of a whole part, from `pipeline.metrics`; others may take their place.
         optimization: Optimizer and schedule.
 
     After an epoch, `trainer.callback_metrics` holds its values as `stage/metric`; after a test,
@@ -52,7 +52,7 @@ class Task(ShortSteps):
     def __init__(self, network: nn.Module, *, scores: Scores, optimization: Optimization) -> None:
         super().__init__()
         self.network = network
-        self._scores = scores
+        self.scores = scores
         self._optimization = optimization
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
@@ -159,7 +159,7 @@ class Task(ShortSteps):
         outputs, targets = self.to_scores(outputs, targets, stage)
         if stage == "test":
             self.test_outputs = outputs.cpu(), targets.cpu()
-        scores = self._scores(outputs, targets)
+        scores = self.scores(outputs, targets)
         return {f"{stage}/loss": loss, **{f"{stage}/{key}": scores[key] for key in scores}}
 
     def _require_finite(self, key: str, value: Tensor) -> None:

@@ -19,6 +19,7 @@ from pipeline.data.prepare import Prepared
 from pipeline.data.source import Source
 from pipeline.devices import Devices
 from pipeline.running.models import require_readable
+from pipeline.running.scoring import scores_of
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins import CheckpointIO
@@ -60,12 +61,8 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
 
 def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
     """Wrap a network for the task of the data."""
-    from pipeline import metrics
-
     schema = prepared.schema
-    scores = metrics.for_task(
-        schema.task, classes=len(schema.classes), threshold=options.metrics.threshold
-    )
+    scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
     optimization = _optimization(options)
     if options.trainer.compile:
         network.compile()  # in place, so that the names of the weights stay

@@ -6,21 +6,33 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.data.part import Part
+from pipeline.networks.outputs import probabilities
 from pipeline.running.plan import Plan
 from pipeline.serving.decision import COVERED, Decision, Interval
+from pipeline.terminal import number
+from pipeline.thresholds import find_threshold
 
 BLOCK = 4096
 
 
 def decide(plan: Plan, network: nn.Module) -> Decision:
     """Find what turns the outputs of a network, with the weights that are kept, into answers."""
-    threshold = plan.options.metrics.threshold
-    decision = Decision(threshold=threshold, rule=str(threshold))
-    part = plan.prepared.validation
-    if plan.occasion.lean or plan.prepared.schema.task != "regression" or part is None:
-        return decision
-    intervals = _intervals(plan, network, part)
-    return Decision(threshold=decision.threshold, rule=decision.rule, intervals=intervals)
+    options, part = plan.options.metrics, plan.prepared.validation
+    if options.rule is not None and plan.occasion.lean and not plan.options.test:
+        return Decision()  # nobody asks a trial that is not tested
+    if options.rule is not None:
+        assert part is not None, "a rule without validation rows was refused"
+        return _by_rule(options.rule, network, part)
+    threshold = options.first_threshold
+    has_intervals = plan.prepared.schema.task == "regression" and not plan.occasion.lean
+    intervals = () if part is None or not has_intervals else _intervals(plan, network, part)
+    return Decision(threshold=threshold, rule=str(threshold), intervals=intervals)
+
+
+def _by_rule(rule: str, network: nn.Module, part: Part) -> Decision:
+    found = find_threshold(rule, probabilities(raised(network, part)), part.targets)
+    words = f"{rule} on {found.rows} validation rows: {found.metric} {number(found.reached)}"
+    return Decision(threshold=found.threshold, rule=rule, found=words)
 
 
 def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ...]:
@@ -36,11 +48,11 @@ def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ..
 @torch.inference_mode()
 def raised(network: nn.Module, part: Part) -> Tensor:
     """Return the network's outputs for a part, float32 (rows, outputs)."""
-    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
+    like = next(network.parameters(), torch.empty(0))  # where it lies, and in which precision
     was_training = network.training
     network.eval()
     try:
-        return torch.cat([network(rows.to(device)).float() for rows in _blocks(part)])
+        return torch.cat([network(rows.to(like)).float() for rows in _blocks(part)])
     finally:
         network.train(was_training)
 

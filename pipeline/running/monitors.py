@@ -1,12 +1,14 @@
 """Metrics that something follows: whether the task logs them, and what happens without any."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from pipeline.config.options import RunConfig
 from pipeline.config.targets import TARGET
 from pipeline.config.values import nearest, shown
 from pipeline.data.source import Task
 from pipeline.errors import ConfigError
+from pipeline.running.scoring import direction_of
 
 CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "auroc")
 REGRESSION = ("rmse", "mae", "r2")
@@ -19,26 +21,54 @@ def require_logged(options: RunConfig, task: Task) -> None:
         ConfigError: One line for each such key.
     """
     names = REGRESSION if task == "regression" else CLASSIFICATION
-    logged = ("val/loss", *(f"val/{name}" for name in names), "train/loss")
+    own = [f"val/{name}" for name in options.metrics.more]
+    logged = ("val/loss", *(f"val/{name}" for name in names), "train/loss", *own)
+    followed = list(_followed(options))
     problems = [
-        f"{key}={shown(metric)} is not logged for a {task} task; expected one of "
-        f"{', '.join(logged)}.{nearest(metric, logged)}"
-        for key, metric in _followed(options)
-        if metric not in logged
+        f"{one.key}={shown(one.metric)} is not logged for a {task} task; expected one of "
+        f"{', '.join(logged)}.{nearest(one.metric, logged)}"
+        for one in followed
+        if one.metric not in logged
+    ]
+    problems += [
+        problem
+        for one in followed
+        if one.metric in own
+        for problem in _against_its_direction(one, options)
     ]
     if problems:
         raise ConfigError(*problems)
 
 
-def _followed(options: RunConfig) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """A metric that a key names, and the way in which whoever follows it wants it to go."""
+
+    key: str
+    metric: str
+    mode: object
+
+
+def _followed(options: RunConfig) -> Iterator[Followed]:
     if options.monitor is not None:
-        yield "monitor", options.monitor
+        yield Followed(key="monitor", metric=options.monitor, mode=None)
     sections: dict[str, Mapping[str, object]] = {"scheduler": options.scheduler or {}}
     sections |= {f"callbacks.{name}": target for name, target in options.callbacks.items()}
     for key, section in sections.items():
         metric = section.get("monitor")
         if isinstance(metric, str):
-            yield f"{key}.monitor", metric
+            yield Followed(key=f"{key}.monitor", metric=metric, mode=section.get("mode"))
+
+
+def _against_its_direction(one: Followed, options: RunConfig) -> Iterator[str]:
+    try:
+        better = direction_of(one.metric, options.metrics)
+    except ConfigError as error:
+        yield from (f"{one.key}={problem}" for problem in error.problems)
+        return
+    if one.mode in ("min", "max") and one.mode != better:
+        mode_key = one.key.removesuffix("monitor") + "mode"
+        yield f"{mode_key}={one.mode} looks for the worst {one.metric}; expected {better}."
 
 
 def without_validation(options: RunConfig, reason: str) -> tuple[RunConfig, str]:

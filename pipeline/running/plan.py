@@ -14,12 +14,14 @@ from pipeline.devices import Devices, choose, require_one_process, threads
 from pipeline.networks.summary import LayerRow, layer_table
 from pipeline.running.assembly import build_network, seed_generators
 from pipeline.running.continuing import Command
+from pipeline.running.decidable import require_decidable
 from pipeline.running.fitting import require_fitting
 from pipeline.running.limits import Rows, extent
 from pipeline.running.losses import require_fitting_loss
 from pipeline.running.monitors import require_logged, without_validation
 from pipeline.running.occasion import ALONE, Occasion
 from pipeline.running.resuming import Start, find_start
+from pipeline.running.scoring import require_working
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,8 @@ def make_plan(
     devices = _devices(options)
     prepared = occasion.datasets.prepared(options)
     require_logged(options, prepared.schema.task)
+    require_working(options.metrics, prepared.schema)
+    require_decidable(options.metrics, prepared)
     require_fitting_loss(options.loss, prepared.schema)
     options, notes = _limited(options, prepared)
     # As many as later train could be another number, with which some initial weights differ.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.table import Table
@@ -12,7 +12,8 @@ from torch import Tensor
 from pipeline import metrics
 from pipeline.baselines import Baseline
 from pipeline.data.schema import Schema
-from pipeline.metrics import ClassScores
+from pipeline.metrics import ClassScores, Scores
+from pipeline.serving.decision import Decision
 from pipeline.terminal import number
 
 SHOWN = {
@@ -54,6 +55,7 @@ class Result:
         history: Values of each epoch, counted from 1.
         classes: Counts and scores of each class on the test rows; empty for a regression.
         schema: The meaning of inputs and outputs.
+        decision: What turns outputs into answers.
         baselines: Names of the naive and the linear baseline; empty where nothing was tested.
         epochs: Epochs trained.
         parameters: Weights of the network.
@@ -72,6 +74,7 @@ class Result:
     classes: tuple[ClassScores, ...]
     schema: Schema
     baselines: tuple[str, ...]
+    decision: Decision = field(default_factory=Decision)
     epochs: int
     parameters: int
     pruned: bool
@@ -87,13 +90,12 @@ def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
     return outputs.argmax(dim=1)
 
 
-def baseline_metrics(test: TestPart, schema: Schema, *, threshold: float) -> dict[str, float]:
-    """Score the baselines as the network is scored: `naive/f1`, `linear/rmse`."""
-    score = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
+def baseline_metrics(test: TestPart, scores: Scores) -> dict[str, float]:
+    """Score the baselines by the metrics of the network: `naive/f1`, `linear/rmse`."""
     values: dict[str, float] = {}
     for kind, baseline in zip(("naive", "linear"), test.baselines, strict=False):
-        scores = score(baseline.outputs, test.targets)
-        values |= {f"{kind}/{key}": float(value) for key, value in scores.items()}
+        scored = scores(baseline.outputs, test.targets)
+        values |= {f"{kind}/{key}": float(value) for key, value in scored.items()}
     return values
 
 
@@ -114,7 +116,7 @@ def result_table(result: Result) -> Table:
     kinds = ("naive", "linear")[: len(result.baselines)]
     for kind, name in zip(kinds, result.baselines, strict=True):
         table.add_column(f"{kind}: {name}", justify="right")
-    for key in SHOWN[result.schema.task]:
+    for key in _shown(result):
         cells = [result.metrics.get(f"{source}/{key}") for source in ("test", *kinds)]
         table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
     return table
@@ -122,6 +124,13 @@ def result_table(result: Result) -> Table:
 
 def _title(schema: Schema) -> str:
     if schema.task == "binary":
+def _shown(result: Result) -> list[str]:
+    """Return the metrics of the task, then those of one's own."""
+    ours = SHOWN[result.schema.task]
+    tested = [key.removeprefix("test/") for key in result.metrics if key.startswith("test/")]
+    return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
+
+
         return f"positive class: {schema.positive}"
     if schema.task == "multiclass":
         return f"mean over {len(schema.classes)} classes"

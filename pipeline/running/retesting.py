@@ -6,6 +6,7 @@ from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.callbacks.kept_weights import MemoryIO
 from pipeline.running.artifacts import write_config, write_history
 from pipeline.running.assembly import build_task, build_trainer
+from pipeline.running.deciding import decide
 from pipeline.running.fitting import Saved, require_fitting
 from pipeline.running.plan import Plan
 from pipeline.running.testing import Tested, tested
@@ -30,7 +31,7 @@ def tested_again(plan: Plan, kept: Path, *, into: Path) -> Tested:
     trainer = build_trainer(
         plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
     )
-    test = tested(plan, task, trainer)
+    test = tested(plan, task, trainer, decide(plan, task.network))
     into.mkdir(parents=True, exist_ok=True)
     write_config(into, plan.config)
     write_history(into, epochs_of(read_events(kept.parent.parent / JOURNAL)))

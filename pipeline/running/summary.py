@@ -35,10 +35,17 @@ def class_table(classes: Sequence[ClassScores]) -> Table:
     return table
 
 
+def _threshold(result: Result) -> str:
+    chosen = f"{number(result.decision.threshold)} ({result.decision.found})"
+    return f"threshold {chosen}{'; the baselines keep 0.5' if result.baselines else ''}"
+
+
 def _last_lines(result: Result) -> list[str]:
     lines = []
     if "best/epoch" in result.metrics:
         lines.append(f"kept    epoch {result.metrics['best/epoch']:.0f} of {result.epochs}")
+    if result.decision.found:
+        lines.append(_threshold(result))
     took = f"{duration(result.seconds)}, {duration(result.metrics['time/fit'])} of it training"
     lines.append(f"took    {took}")
     lines.append(f"run     {result.folder}")

@@ -13,6 +13,8 @@ from pipeline.running import artifacts
 from pipeline.running.batches import evaluated_batches
 from pipeline.running.plan import Plan
 from pipeline.running.results import TestPart, baseline_metrics, scores_by_class
+from pipeline.running.scoring import scores_of
+from pipeline.serving.decision import Decision
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -28,22 +30,34 @@ class Tested:
         part: Outputs on the test rows, and the baselines'.
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …
         classes: Counts and scores of each class; empty for a regression.
+        threshold: What decides in a binary task.
     """
 
     part: TestPart
     metrics: Mapping[str, float]
     classes: tuple[ClassScores, ...]
+    threshold: float
 
     def write(self, folder: Path, plan: Plan) -> None:
         """Write the predictions and the classes as tables."""
-        schema, threshold = plan.prepared.schema, plan.options.metrics.threshold
-        artifacts.write_predictions(folder, self.part, schema, threshold=threshold)
+        schema = plan.prepared.schema
+        artifacts.write_predictions(folder, self.part, schema, threshold=self.threshold)
         if self.classes:
             artifacts.write_classes(folder, self.classes)
 
 
-def tested(plan: Plan, task: Task, trainer: Trainer) -> Tested:
-    """Test the weights that the task holds now on the test rows, once."""
+def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Tested:
+    """Test the weights that the task holds now on the test rows, once.
+
+    Args:
+        plan: The run.
+        task: Its network.
+        trainer: Runs the test.
+        decision: What the validation rows have said; the baselines, which nobody has asked them
+            about, keep the threshold of training.
+    """
+    options, schema = plan.options.metrics, plan.prepared.schema
+    task.scores = scores_of(options, schema, threshold=decision.threshold)
     trainer.test(task, evaluated_batches(plan, plan.prepared.test), verbose=False)
     assert task.test_outputs is not None
     outputs, targets = task.test_outputs
@@ -53,13 +67,14 @@ def tested(plan: Plan, task: Task, trainer: Trainer) -> Tested:
         targets=targets,
         baselines=_baselines(plan, len(targets)),
     )
-    schema, threshold = plan.prepared.schema, plan.options.metrics.threshold
     logged = trainer.callback_metrics.items()
     values = {key: float(value) for key, value in logged if key.startswith("test/")}
+    before = scores_of(options, schema, threshold=options.first_threshold)
     return Tested(
         part=part,
-        metrics=values | baseline_metrics(part, schema, threshold=threshold),
-        classes=scores_by_class(part, schema, threshold=threshold),
+        metrics=values | baseline_metrics(part, before),
+        classes=scores_by_class(part, schema, threshold=decision.threshold),
+        threshold=decision.threshold,
     )
 
 

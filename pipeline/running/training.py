@@ -27,6 +27,7 @@ from pipeline.running.own_callbacks import build_callback, require_truthful
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, run_name
 from pipeline.running.results import Result
+from pipeline.running.scoring import direction_of
 from pipeline.running.testing import Tested, tested
 from pipeline.serving.decision import Decision
 from pipeline.terminal import shown_verbosity
@@ -89,11 +90,12 @@ class Session:
         """Test the kept weights where that is asked for, and write everything down."""
         plan, record = self._plan, self._record
         decision = self._decide()
-        test = self._test() if plan.options.test and not self._pruned else None
+        test = self._test(decision) if plan.options.test and not self._pruned else None
         final = {} if test is None else test.metrics
         # What ends a pruned training comes before its last epoch is counted.
         epochs = self._trainer.current_epoch + int(self._pruned)
-        values = {**self._best(), "time/fit": self._fit_seconds, **final}
+        found = {"decision/threshold": decision.threshold} if decision.found else {}
+        values = {**self._best(), "time/fit": self._fit_seconds, **found, **final}
         record.journal.epoch(max(epochs, 1), values)
         result = Result(
             folder=record.folder,
@@ -109,6 +111,7 @@ class Session:
             parameters=sum(layer.parameters for layer in plan.layers),
             pruned=self._pruned,
             seconds=perf_counter() - plan.started_at,
+            decision=decision,
             unsent=0,
             where_to_look=record.where_to_look,
         )
@@ -140,13 +143,15 @@ class Session:
 
     def _decide(self) -> Decision:
         """Take the weights that are kept, and learn from the validation rows how they answer."""
-        best = None if self._pruned else self._keeper.best_weights()
+        if self._pruned:
+            return Decision()
+        best = self._keeper.best_weights()
         if best is not None:
             self._task.load_state_dict(best)
         return decide(self._plan, self._task.network)
 
-    def _test(self) -> Tested:
-        return tested(self._plan, self._task, self._trainer)
+    def _test(self, decision: Decision) -> Tested:
+        return tested(self._plan, self._task, self._trainer, decision)
 
     def _best(self) -> dict[str, float]:
         history, epoch = self._record.journal.epochs(), self._keeper.best_epoch
@@ -177,6 +182,9 @@ def _keeper(plan: Plan, record: Record) -> Keeper:
         "data": plan.prepared.content_hash,
     }
     if plan.occasion.lean:
-        return KeptWeights(monitor=monitor, facts=facts)
+        return KeptWeights(monitor=monitor, facts=facts, better=better)
     adopts = plan.start.parent is not None
-    return Checkpoints(record.checkpoints, monitor=monitor, facts=facts, adopts=adopts)
+    return Checkpoints(
+        record.checkpoints, monitor=monitor, facts=facts, better=better, adopts=adopts
+    )
+    better = direction_of(plan.options.monitor or "train/loss", plan.options.metrics)

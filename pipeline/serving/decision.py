@@ -19,11 +19,13 @@ class Decision:
         rule: How the threshold was found: a number, `best_f1`, `recall_at_0.9`.
         intervals: For each output of a regression the residuals (truth - prediction, in units)
             that nine of ten lie between; empty = not known.
+        found: What the rule came to on the validation rows, in words; empty = no rule was applied.
     """
 
     threshold: float = 0.5
     rule: str = "0.5"
     intervals: tuple[Interval, ...] = ()
+    found: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -33,4 +35,9 @@ class Decision:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Decision":
         """Read what `to_dict` wrote."""
         pairs = tuple((float(low), float(high)) for low, high in plain["intervals"])
-        return cls(threshold=plain["threshold"], rule=plain["rule"], intervals=pairs)
+        return cls(
+            threshold=plain["threshold"],
+            rule=plain["rule"],
+            intervals=pairs,
+            found=plain.get("found", ""),
+        )

@@ -58,7 +58,9 @@ from pipeline.paths import conf_folder
         ("verbose=true", "expected a whole number >= 0 and <= 2 or null."),
         ("name=", "expected a text (not empty) or null."),
         ("output=", "expected a text (not empty)."),
-        ("metrics.threshold=1", "expected a number > 0 and < 1."),
+        ("metrics.threshold=1", "number > 0 and < 1, best_f1 or a text such as recall_at_0.9."),
+        ("metrics.threshold=best_f", "Did you mean 'best_f1'?"),
+        ("metrics.threshold=recall_at_1.0", "such as recall_at_0.9."),
         ("scheduler.interval=batch", "expected one of epoch, step."),
     ],
 )

@@ -8,6 +8,7 @@ from pipeline.config.values import nearest, shown
 from pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pipeline.config.options import MetricsOptions
     from pipeline.data.source import Task
     from pipeline.metrics import Direction
 
@@ -34,6 +35,7 @@ def read_objectives(
     *,
     task: "Task | None" = None,
     validated: bool = True,
+    metrics: "MetricsOptions | None" = None,
 ) -> tuple[Objective, ...]:
     """Return what a study is about, with the directions that the metrics have.
 
@@ -42,17 +44,25 @@ def read_objectives(
         monitor: What a run follows.
         task: That of the data; `None` allows the metrics of every task.
         validated: Whether a trial has validation rows.
+        metrics: Those of one's own; `None` = there are none.
 
     Raises:
-        ConfigError: A value that no trial has, or one twice: one line each.
+        ConfigError: A value that no trial has, or one twice: one line each; or it has no direction.
     """
-    from pipeline.metrics import direction
-
     names = [option] if isinstance(option, str) else list(option or [monitor])
-    problems = [*_unknown(names, logged(task, validated=validated)), *_repeated(names)]
+    own = [f"val/{name}" for name in metrics.more] if metrics and validated else []
+    known = (*logged(task, validated=validated), *own)
+    problems = [*_unknown(names, known), *_repeated(names)]
     if problems:
         raise ConfigError(*problems)
-    return tuple(Objective(name=name, direction=direction(name)) for name in names)
+    return tuple(Objective(name=name, direction=_direction(name, metrics)) for name in names)
+
+
+def _direction(name: str, metrics: "MetricsOptions | None") -> "Direction":
+    from pipeline.metrics import direction
+    from pipeline.running.scoring import direction_of
+
+    return direction(name) if metrics is None else direction_of(name, metrics)
 
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:

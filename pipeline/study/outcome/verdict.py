@@ -1,8 +1,13 @@
 """Whether a study was worth it: its winner against the config as it stood, in words."""
 
+from typing import TYPE_CHECKING
+
 from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.wording import value_words
 from pipeline.terminal import number
+
+if TYPE_CHECKING:
+    from pipeline.metrics import Direction
 
 FEW_TRIALS = 10
 
@@ -45,11 +50,14 @@ def _on_validation(ending: Ending) -> list[str]:
 
 def _on_test(ending: Ending) -> list[str]:
     """Compare with the default on the test rows, where both were tested."""
+    from pipeline.metrics import direction
+
     key = _told_test_metric(ending)
     if key is None or ending.winner is None or ending.winner.number == ending.base:
         return []
     reached, before = ending.tested[key], ending.base_tested[key]
-    gain = _gain(key, reached, before)
+    is_own = key.rpartition("/")[2] == ending.objectives[0].rpartition("/")[2]
+    gain = _gain(reached, before, ending.directions[0] if is_own else direction(key))
     figures = f"{key} {number(reached)} against {number(before)}"
     if gain > 0:
         return [f"on the test rows it is {number(gain)} better than the default: {figures}"]
@@ -75,11 +83,13 @@ def _why_not(ending: Ending) -> str:
 
 def _against_naive(ending: Ending) -> list[str]:
     """Warn where a prediction without looking does as well."""
+    from pipeline.metrics import direction
+
     for metric in ("f1", "rmse", "accuracy"):
         test, naive = ending.tested.get(f"test/{metric}"), ending.tested.get(f"naive/{metric}")
         if test is None or naive is None:
             continue
-        if _gain(f"test/{metric}", test, naive) <= 0:
+        if _gain(test, naive, direction(f"test/{metric}")) <= 0:
             return [
                 f"no better than the naive prediction: test/{metric} {number(test)} against "
                 f"{number(naive)}; the network has learned nothing that helps on these rows"
@@ -97,7 +107,5 @@ def _told_test_metric(ending: Ending) -> str | None:
     return None
 
 
-def _gain(key: str, value: float, before: float) -> float:
-    from pipeline.metrics import direction
-
-    return value - before if direction(key) == "max" else before - value
+def _gain(value: float, before: float, better: "Direction") -> float:
+    return value - before if better == "max" else before - value

@@ -111,7 +111,9 @@ def _problems(study: Study) -> tuple[str, ...]:
     try:
         options = read_options(study.tree)
         run = check(study.trees.base())
-        objectives = read_objectives(options.objective, run.monitor or "train/loss")
+        objectives = read_objectives(
+            options.objective, run.monitor or "train/loss", metrics=run.metrics
+        )
     except ConfigError as error:
         return error.problems
     wrong = judge_problems(options, objectives=len(objectives))
