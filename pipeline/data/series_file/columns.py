@@ -1,6 +1,6 @@
 """Which columns of a series hold its times, its values and what is to be predicted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,10 +46,8 @@ def find_layout(file: str, first: Mapping[str, Cells], wanted: Layout) -> Layout
         DataError: A column is not there, is named twice, or holds no numbers.
     """
     names = list(first)
-    for key, given in (("columns", wanted.values), ("targets", wanted.targets)):
-        _require_there(file, key, given, names)
-    if wanted.time is not None:
-        _require_there(file, "time", (wanted.time,), names)
+    if problems := list(_unknown(file, wanted, names)):
+        raise DataError(*problems)
     time = wanted.time or _find_time(first, (*wanted.values, *wanted.targets))
     values = wanted.values or tuple(name for name in names if name != time)
     if not wanted.values:
@@ -58,15 +56,17 @@ def find_layout(file: str, first: Mapping[str, Cells], wanted: Layout) -> Layout
     return Layout(time=time, values=values, targets=wanted.targets or values)
 
 
-def _require_there(file: str, key: str, given: Sequence[str], names: Sequence[str]) -> None:
-    for name in given:
-        if name not in names:
-            raise DataError(
-                f"data.{key}={name} is no column of {file}; expected {', '.join(names)}."
-                f"{did_you_mean(name, names)}"
-            )
-        if given.count(name) > 1:
-            raise DataError(f"data.{key} names {name!r} twice; expected each column once")
+def _unknown(file: str, wanted: Layout, names: Sequence[str]) -> Iterator[str]:
+    times = () if wanted.time is None else (wanted.time,)
+    for key, given in (("time", times), ("columns", wanted.values), ("targets", wanted.targets)):
+        for name in dict.fromkeys(given):
+            if name not in names:
+                yield (
+                    f"data.{key}={name} is no column of {file}; its columns are "
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
+                )
+            elif given.count(name) > 1:
+                yield f"data.{key} names {name!r} twice; expected each column once"
 
 
 def _require_values(

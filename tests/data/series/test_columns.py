@@ -67,8 +67,8 @@ def test_named_columns_are_channels_in_the_order_in_which_they_are_named() -> No
         ({"time": "whn"}, r"data\.time=whn is no column of f\.csv; .*Did you mean 'when'\?"),
         (
             {"values": ("sale",)},
-            r"data\.columns=sale is no column of f\.csv; expected when, sales, price, city\. "
-            r"Did you mean 'sales'\?",
+            r"data\.columns=sale is no column of f\.csv; its columns are when, sales, price, "
+            r"city\. Did you mean 'sales'\?",
         ),
         ({"targets": ("sals",)}, r"data\.targets=sals is no column .*Did you mean 'sales'\?"),
         ({"values": ("sales", "sales")}, r"data\.columns names 'sales' twice"),
@@ -93,6 +93,13 @@ def test_a_name_that_can_not_be_meant_is_refused_with_what_can(
     first = {"when": MONTHS, "sales": VALUES, "price": VALUES, "city": [None, "Oslo", "Oslo"]}
     with pytest.raises(DataError, match=message):
         layout(first, **words)
+
+
+def test_all_names_that_are_no_columns_are_told_at_once() -> None:
+    with pytest.raises(DataError) as caught:
+        layout({"when": MONTHS, "a": VALUES}, time="wen", values=("b",), targets=("c",))
+    told = [problem.split(" is no column")[0] for problem in caught.value.problems]
+    assert told == ["data.time=wen", "data.columns=b", "data.targets=c"]
 
 
 def test_times_without_values_beside_them_are_refused() -> None:

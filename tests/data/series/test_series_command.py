@@ -72,8 +72,8 @@ def test_a_file_of_a_spreadsheet_trains_and_is_forecast_with_dates_and_intervals
         (
             MONTHLY,
             ["data.targets=[sale]"],
-            "data.targets=sale is no column of f.csv; expected month, sales, price. Did you mean "
-            "'sales'?",
+            "data.targets=sale is no column of f.csv; its columns are month, sales, price. Did you "
+            "mean 'sales'?",
         ),
     ],
     ids=["unsorted", "repeated", "unparsable", "short", "no such target"],
