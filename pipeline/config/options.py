@@ -4,6 +4,7 @@ Defaults stand in `conf/` alone, so no field here has one: a key that is missing
 Nothing here imports torch.
 """
 
+import warnings
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -129,11 +130,11 @@ class TrackingOptions(Options):
     experiment: Text
 
 
-class MetricsOptions(Options):
 Target = dict[str, Any]
 Rule = Annotated[str, Field(pattern=r"^recall_at_0?\.\d*[1-9]\d*$", examples=["recall_at_0.9"])]
 
 
+class MetricsOptions(Options):
     """How predictions become decisions, and what they are judged by."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["best_f1"] | Rule
@@ -170,7 +171,15 @@ class SchedulerOptions(Options):
     """Metric that a plateau is looked for in; no other schedule has one."""
 
 
-Target = dict[str, Any]
+with warnings.catch_warnings():
+    # Pydantic takes the `register` of Python's abstract classes for an attribute of its own.
+    warnings.simplefilter("ignore", UserWarning)
+
+    class Registration(Options):
+        """Where the model goes that a run leaves."""
+
+        register: Text | None
+        """Name under which MLflow registers it; the best version of a name is its champion."""
 
 
 class RunConfig(Registration):

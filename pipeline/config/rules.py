@@ -46,10 +46,17 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
 def _names(values: Mapping[str, Any]) -> Iterator[str]:
     tracking = values.get("tracking")
     experiment = tracking.get("experiment") if isinstance(tracking, Mapping) else None
-    for key, name in (("name", values.get("name")), ("tracking.experiment", experiment)):
+    register = values.get("register")
+    named = {"name": values.get("name"), "register": register, "tracking.experiment": experiment}
+    for key, name in named.items():
         problem = name_problem(key, name) if isinstance(name, str) and name else None
         if problem:
             yield f"{problem}."
+    if register and isinstance(tracking, Mapping) and tracking.get("kind") == "none":
+        yield (
+            f"register={shown(register)} needs MLflow, and tracking=none is given; choose "
+            "tracking=local, or leave register away."
+        )
     for tag in _texts(values.get("tags")):
         if not _TAG.fullmatch(tag):
             yield (

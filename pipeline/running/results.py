@@ -73,8 +73,8 @@ class Result:
     history: Mapping[int, Mapping[str, float]]
     classes: tuple[ClassScores, ...]
     schema: Schema
-    baselines: tuple[str, ...]
     decision: Decision = field(default_factory=Decision)
+    baselines: tuple[str, ...]
     epochs: int
     parameters: int
     pruned: bool
@@ -122,8 +122,6 @@ def result_table(result: Result) -> Table:
     return table
 
 
-def _title(schema: Schema) -> str:
-    if schema.task == "binary":
 def _shown(result: Result) -> list[str]:
     """Return the metrics of the task, then those of one's own."""
     ours = SHOWN[result.schema.task]
@@ -131,6 +129,8 @@ def _shown(result: Result) -> list[str]:
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 
+def _title(schema: Schema) -> str:
+    if schema.task == "binary":
         return f"positive class: {schema.positive}"
     if schema.task == "multiclass":
         return f"mean over {len(schema.classes)} classes"

@@ -106,12 +106,12 @@ class Session:
             history=record.journal.epochs(),
             classes=() if test is None else test.classes,
             schema=plan.prepared.schema,
+            decision=decision,
             baselines=tuple(baseline.name for baseline in test.part.baselines) if test else (),
             epochs=epochs,
             parameters=sum(layer.parameters for layer in plan.layers),
             pruned=self._pruned,
             seconds=perf_counter() - plan.started_at,
-            decision=decision,
             unsent=0,
             where_to_look=record.where_to_look,
         )
@@ -181,10 +181,10 @@ def _keeper(plan: Plan, record: Record) -> Keeper:
         "schema": plan.prepared.schema.to_dict(),
         "data": plan.prepared.content_hash,
     }
+    better = direction_of(plan.options.monitor or "train/loss", plan.options.metrics)
     if plan.occasion.lean:
         return KeptWeights(monitor=monitor, facts=facts, better=better)
     adopts = plan.start.parent is not None
     return Checkpoints(
         record.checkpoints, monitor=monitor, facts=facts, better=better, adopts=adopts
     )
-    better = direction_of(plan.options.monitor or "train/loss", plan.options.metrics)
