@@ -213,11 +213,13 @@ def _objective_count(options: SweepOptions) -> int:
 
 
 def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
+    validated = planned.prepared.validation is not None
+    # A study that tests every trial chooses none, so it may do without a validation.
     return read_objectives(
         options.objective,
-        str(planned.options.monitor),
+        str(planned.options.monitor) if validated or not options.test_trials else "train/loss",
         task=planned.prepared.schema.task,
-        validated=planned.prepared.validation is not None,
+        validated=validated,
         metrics=planned.options.metrics,
     )
 

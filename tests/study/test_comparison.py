@@ -299,3 +299,30 @@ def test_a_published_figure_of_no_row_is_told(rows: list[Row]) -> None:
         compare(rows, objective="val/f1", direction="max", published=published)
     )
     assert table.notes[-1] == "published for model=cnn, which is no row here"
+
+
+def test_seeds_that_nothing_validates_are_compared_by_their_test_figures() -> None:
+    rows = [
+        Row(
+            number=n,
+            state="complete",
+            values=(loss,),
+            overrides={"model": model, "seed": "0"},
+            attributes={"test/rmse": rmse},
+        )
+        for n, (model, loss, rmse) in enumerate([("mlp", 0.1, 9.0), ("gru", 0.2, 7.0)])
+    ]
+    compared = compare(rows, objective="train/loss", direction="min")
+    assert compared.by == "test/rmse"
+    assert [cell.is_best for cell in compared.blocks[0].cells] == [False, True]
+    untested = [replace(row, attributes={}) for row in rows]
+    assert compare(untested, objective="train/loss", direction="min").by == "train/loss"
+
+
+def test_another_draw_of_the_parts_repeats_a_measurement_as_another_seed_does() -> None:
+    rows = [
+        Row(number=n, state="complete", values=(0.5,), overrides={"data.split_seed": str(n)})
+        for n in range(3)
+    ]
+    compared = compare(rows, objective="val/f1", direction="max")
+    assert comparison_table(compared).title == "mean ± sd over 3 split_seeds"

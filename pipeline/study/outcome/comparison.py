@@ -10,11 +10,12 @@ from pipeline.study.ledger.ranking import best
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.statistics import Spread, paired, spread
 from pipeline.study.outcome.wording import end_word, swept_keys
+from pipeline.study.outcome.yardstick import yardstick
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
 
-REPEATED = ("seed", "data.fold")
+REPEATED = ("seed", "data.fold", "data.split_seed")
 """Keys that repeat a measurement and change nothing that is measured."""
 
 DATA = "data"
@@ -78,7 +79,7 @@ class Comparison:
 
     Args:
         keys: What was varied, without what repeats.
-        repeated: What repeats: `seed`, `data.fold`.
+        repeated: What repeats: of `REPEATED`.
         metrics: What was measured: the objective, then the test metrics.
         by: The metric that cells are compared by.
         direction: Whether more or less of it is better.
@@ -100,16 +101,16 @@ class _Question:
     """What is asked of the trials; `Comparison` describes each part.
 
     Args:
-        better: Whether more or less of the objective is better, which may be another metric than
-            that of the comparison.
+        direction: Whether more or less of the objective is better.
+        better: Whether more or less of what is compared by is better.
     """
 
     keys: Sequence[str]
     repeated: Sequence[str]
     objective: str
-    better: "Direction"
-    by: str
     direction: "Direction"
+    by: str
+    better: "Direction"
 
 
 def compare(
@@ -122,9 +123,6 @@ def compare(
 ) -> Comparison:
     """Group trials by all that was varied but the seed and the fold.
 
-    Cells are compared by what others have published, or by the test metric of the objective
-    (`test/f1` for `val/f1`), where every complete trial was tested; else by the objective.
-
     Args:
         rows: The trials of a grid.
         objective: What the study is about.
@@ -135,16 +133,16 @@ def compare(
     swept = swept_keys(rows)
     told = [key for key in swept if key not in REPEATED] if keys is None else list(keys)
     told.sort(key=lambda key: key != DATA)  # stable: the data first, the others as they came
-    from pipeline import metrics
-
-    by = _compared_by(rows, objective, published or {})
+    by, better = yardstick(
+        rows, objective=objective, direction=direction, published=published or {}
+    )
     question = _Question(
         keys=told,
         repeated=[key for key in swept if key in REPEATED],
         objective=objective,
-        better=direction,
+        direction=direction,
         by=by,
-        direction=metrics.direction(by),
+        better=better,
     )
     groups = _grouped(rows, [key for key in told if key == DATA])
     blocks = tuple(_block("".join(data), group, question) for data, group in groups)
@@ -153,7 +151,7 @@ def compare(
         repeated=tuple(question.repeated),
         metrics=_metrics(blocks, question),
         by=by,
-        direction=question.direction,
+        direction=better,
         blocks=blocks,
         published=published or {},
     )
@@ -173,7 +171,7 @@ def _block(data: str, rows: Sequence[Row], question: _Question) -> Block:
     found = ((kind, _baseline(rows, question.repeated, kind)) for kind in BASELINES)
     return Block(
         data=data,
-        cells=tuple(_against_best(cells, question.by, question.direction)),
+        cells=tuple(_against_best(cells, question.by, question.better)),
         baselines={kind: values for kind, values in found if values},
     )
 
@@ -181,7 +179,7 @@ def _block(data: str, rows: Sequence[Row], question: _Question) -> Block:
 def _cell(settings: Mapping[str, str], rows: Sequence[Row], question: _Question) -> Cell:
     values: dict[str, dict[Repeat, float]] = {}
     for repeat, group in _grouped(rows, question.repeated):
-        for row in best(group, [question.better]):  # one a repeat, the best of a tuned cell
+        for row in best(group, [question.direction]):  # one a repeat, the best of a tuned cell
             for metric, value in _measured_in(row, question.objective).items():
                 values.setdefault(metric, {})[repeat] = value
     # A trial that was interrupted or lost is queued again, and counts as what that comes to.
@@ -232,14 +230,6 @@ def _baseline(rows: Sequence[Row], repeated: Sequence[str], kind: str) -> dict[s
             if row.state == "complete" and name.startswith(f"{kind}/"):
                 values.setdefault(f"test/{name.removeprefix(f'{kind}/')}", {})[repeat] = value
     return dict(values)
-
-
-def _compared_by(rows: Sequence[Row], objective: str, published: Published) -> str:
-    stage, _, metric = objective.rpartition("/")
-    wanted = [*published, *([f"test/{metric}"] if stage == "val" else [])]
-    complete = [row for row in rows if row.state == "complete"]
-    tested = (key for key in wanted if all(key in row.attributes for row in complete))
-    return next(tested, objective) if complete else objective
 
 
 def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
