@@ -78,6 +78,9 @@ class Samples:
             `inputs` are numbers as they are.
         label: Name of what is to be predicted; empty = it has none.
         ids: (rows,) name of each row for reports; None = its number.
+        order: Row numbers from the oldest to the newest, so that the newest test and those before
+            them validate; None = rows have no order.
+        strict: Refuse test rows that also train, instead of telling them.
         reading: How new rows of this kind are read from a file.
         notes: What was found and decided while reading, a line each.
     """
@@ -94,6 +97,8 @@ class Samples:
     columns: tuple[Column, ...] = ()
     label: str = ""
     ids: Array | None = None
+    order: Indices | None = None
+    strict: bool = False
     reading: Reading = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -32,12 +32,14 @@ class Split:
 def split_rows(samples: Samples, options: DataOptions) -> Split:
     """Split independent rows; the test is the source's own where it has one.
 
-    Groups stay whole. Without groups, classes keep their shares where `stratify` says so. The test
-    is the same with folds and without.
+    Rows with an order in time are split as a series is. Groups stay whole. Without groups, classes
+    keep their shares where `stratify` says so. The test is the same with folds and without.
 
     Raises:
         DataError: A part is empty, or a class can't be shared out.
     """
+    if samples.order is not None:
+        return _in_order(samples.order, options)
     generator = np.random.default_rng(options.split_seed)
     rows = np.arange(len(samples.inputs))
     test = samples.test
@@ -57,6 +59,13 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
     split = Split(train=train, validation=validation, test=np.sort(test))
     check_sizes(split, options)
     return split
+
+
+def _in_order(order: Indices, options: DataOptions) -> Split:
+    """Split rows that lie in time: the newest test, those before them validate."""
+    places = split_times(len(order), None, options)
+    parts = {name: np.sort(order[part]) for name, part in places.parts().items()}
+    return Split(train=parts["train"], validation=parts.get("validation"), test=parts["test"])
 
 
 def split_times(length: int, test_from: int | None, options: DataOptions) -> Split:

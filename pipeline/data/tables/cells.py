@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data.encode import UNKNOWN
 from pipeline.data.source import Array
-from pipeline.data.tables.location import where
+from pipeline.data.tables.location import Place
 from pipeline.data.tables.records import shown
 from pipeline.errors import DataError
 
@@ -55,28 +55,55 @@ def numbers(
     Raises:
         DataError: A cell is no number, or infinite in single precision: says where and which.
     """
+    place = Place(file=file, first_row=first_row, sep=sep)
+    texts = present(cells)
+    values = numbers_or_none(texts)
+    if values is None:
+        raise DataError(word_problem(texts, column, place))
+    if problem := infinite_problem(values, texts, column, place):
+        raise DataError(problem)
+    return values
+
+
+def numbers_or_none(texts: pa.Array) -> Array | None:
+    """Return the numbers of a column, float64 (rows,), NaN for null; None = it has other words."""
     import pyarrow as pa
 
-    texts = present(cells)
     try:
-        values: Array = texts.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        values = texts.cast(pa.float64())
     except pa.ArrowInvalid:
-        row = int(np.argmin(are_numbers(texts)))
-        cell = shown(texts[row].as_py())
-        raise DataError(
-            f"{where(file, first_row + row, sep=sep)}, column {column!r}: {cell} is no number; "
-            f"{_mended(texts[row].as_py(), column)}"
-        ) from None
-    values = np.array(values, dtype=np.float64)
+        return None
+    return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def word_problem(texts: pa.Array, column: str, place: Place, *, otherwise: str = "") -> str:
+    """Say which is the first cell that is no number, and how to mend it.
+
+    Args:
+        texts: Cells, one of which is no number.
+        column: Name of the column.
+        place: Where the cells come from.
+        otherwise: What else helps; empty = to take the column as categories.
+    """
+    position = int(np.argmin(are_numbers(texts)))
+    text = texts[position].as_py()
+    help_ = otherwise or f"or take the column as categories: data.categorical=[{column}]"
+    mended = _mended(text)
+    way = f"write {mended}" if mended else f"write a number or leave it empty, {help_}"
+    return f"{place.cell(position, column)}: {shown(text)} is no number; {way}"
+
+
+def infinite_problem(values: Array, texts: pa.Array, column: str, place: Place) -> str | None:
+    """Say which is the first number that a network would take for infinite."""
     too_large = np.abs(values) > LARGEST
-    if too_large.any():
-        row = int(too_large.argmax())
-        raise DataError(
-            f"{where(file, first_row + row, sep=sep)}, column {column!r}: "
-            f"{shown(cells[row].as_py())} is infinite in single precision; expected a number "
-            f"between ±{LARGEST:.2g}. Leave the cell empty where it is not known"
-        )
-    return values
+    if not too_large.any():
+        return None
+    position = int(too_large.argmax())
+    return (
+        f"{place.cell(position, column)}: {shown(texts[position].as_py())} is infinite in single "
+        f"precision; expected a number between ±{LARGEST:.2g}. Leave the cell empty where it is "
+        "not known"
+    )
 
 
 def codes(cells: pa.Array, code: Levelled) -> Array:
@@ -116,16 +143,11 @@ def _nulls(texts: pa.Array) -> Array:
     return nulls
 
 
-def _mended(cell: str, column: str) -> str:
-    """Say what to write instead of a cell that means a number to people."""
+def _mended(cell: str) -> str | None:
+    """Return the number that a cell means to people; None = it means none."""
     bare = cell.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
     if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", bare):
         bare = bare.replace(",", "")
     elif re.fullmatch(r"[+-]?\d+,\d+", bare):
         bare = bare.replace(",", ".")
-    if re.match(NUMBER, bare):
-        return f"write {bare}"
-    return (
-        "write a number or leave it empty, or take the column as categories: "
-        f"data.categorical=[{column}]"
-    )
+    return bare if re.match(NUMBER, bare) else None

@@ -62,6 +62,16 @@ def batches(
         first += batch.num_rows
 
 
+def rows_times_columns(path: Path) -> int:
+    """Return how many cells a Parquet file says it has; 0 for a text, which does not say."""
+    import pyarrow.parquet as pq
+
+    if form_of(path).kind == "text":
+        return 0
+    found = pq.read_metadata(path)
+    return int(found.num_rows * found.num_columns)
+
+
 def require_columns(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
     """Refuse a file that lacks columns.
 

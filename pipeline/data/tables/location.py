@@ -1,5 +1,6 @@
 """Where in a file a row stands, as an editor shows it; looked up only where something is wrong."""
 
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -33,3 +34,22 @@ def line_of(path: Path, row: int, *, sep: str | None = None) -> int | None:
         return None
     found = next(islice(records(path, form.sep), row, None), None)
     return None if found is None else found[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a batch of cells comes from, for messages.
+
+    Args:
+        file: Name of the file or of whatever else the rows came in.
+        first_row: Number of the first row of data, counted from 1.
+        sep: What parts the cells; None = found in the file.
+    """
+
+    file: str
+    first_row: int = 1
+    sep: str | None = None
+
+    def cell(self, position: int, column: str) -> str:
+        """Name a cell of the batch, its position counted from 0."""
+        return f"{where(self.file, self.first_row + position, sep=self.sep)}, column {column!r}"

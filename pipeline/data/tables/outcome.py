@@ -1,0 +1,239 @@
+"""What is to be predicted: the task, the classes and the positive one, found from the target."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.data.source import Array, Task
+from pipeline.data.tables.cells import (
+    MISSING,
+    all_numbers,
+    infinite_problem,
+    numbers_or_none,
+    present,
+    word_problem,
+)
+from pipeline.data.tables.labels import Labels
+from pipeline.data.tables.location import Place
+from pipeline.data.tables.records import shown
+from pipeline.data.tables.roles import Keys
+from pipeline.data.tables.suspicion import free_text
+from pipeline.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_CLASSES = 20
+"""Different whole numbers up to which they are classes and not values."""
+MOST_TEXTS = 100_000
+AS_CLASSES = "or take its words as classes: data.task=multiclass"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the target column means.
+
+    Args:
+        name: Of the column.
+        task: What is to be predicted.
+        classes: Their names, the positive one at index 1 of a binary task; empty for a regression.
+        are_words: Whether a class may be called `NA`, since the others are words as well.
+    """
+
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    are_words: bool
+
+    def targets(self, cells: pa.Array, place: Place) -> tuple[Array, Array]:
+        """Read targets (rows,) and which cells are empty, bool (rows,).
+
+        Raises:
+            DataError: A cell is no number, or names no class.
+        """
+        known = cells if self.are_words else present(cells)
+        holes: Array = known.is_null().to_numpy(zero_copy_only=False)
+        if self.classes:
+            return Labels(self.classes).indices(known, column=self.name, place=place), holes
+        values = numbers_or_none(known)
+        if values is None:
+            raise DataError(word_problem(known, self.name, place, otherwise=AS_CLASSES))
+        if problem := infinite_problem(values, known, self.name, place):
+            raise DataError(problem)
+        return values, np.isnan(values)
+
+
+@dataclass(slots=True)
+class TargetEvidence:
+    """What the cells of the target have shown so far.
+
+    Args:
+        name: Of the column.
+    """
+
+    name: str
+    texts: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+    first_word: str | None = None
+    first_fraction: str | None = None
+
+    def add(self, cells: pa.Array, place: Place) -> None:
+        """Look at the next batch of cells."""
+        import pyarrow.compute as pc
+
+        self.rows += len(cells)
+        known = present(cells)
+        values = numbers_or_none(known)
+        if values is None:
+            self.first_word = self.first_word or word_problem(
+                known, self.name, place, otherwise=AS_CLASSES
+            )
+        elif self.first_fraction is None and (values % 1 > 0).any():
+            position = int((values % 1 > 0).argmax())
+            self.first_fraction = (
+                f"{place.cell(position, self.name)}: {shown(known[position].as_py())}"
+            )
+        if len(self.texts) <= MOST_TEXTS:
+            counted = pc.value_counts(cells.drop_null())
+            names, counts = counted.field("values"), counted.field("counts")
+            self.texts.update(dict(zip(names.to_pylist(), counts.to_pylist(), strict=True)))
+
+    def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
+        """Say what the target means, with lines worth telling.
+
+        Raises:
+            ConfigError: `positive` names no class.
+            DataError: The cells can't mean what `task` says, or anything.
+        """
+        are_words = self._are_words()
+        found = self._found_task(are_words=are_words)
+        if (keys.task or found) == "regression":
+            return self._regression(keys)
+        self._require_classes(are_words=are_words)
+        counts = self._classes(are_words=are_words)
+        if len(counts) < 2 or (keys.task == "binary" and len(counts) != 2):
+            raise DataError(self._wrong_count(counts, keys))
+        task = keys.task or ("binary" if len(counts) == 2 else "multiclass")
+        classes, note = _ordered(counts, task, keys, self.name)
+        outcome = Outcome(name=self.name, task=task, classes=classes, are_words=are_words)
+        return outcome, [note, *self._words_kept(outcome)]
+
+    def _are_words(self) -> bool:
+        """Tell words from numbers that have an empty cell called `NA` among them."""
+        words = [text for text in self.texts if not all_numbers([text])]
+        numbers = len(self.texts) - len(words)
+        return not numbers or any(word not in MISSING for word in words)
+
+    def _found_task(self, *, are_words: bool) -> Task:
+        values = {float(text) for text in self.texts if all_numbers([text])}
+        words = len(self.texts) - len(values)
+        if are_words and not len(values) > max(MOST_CLASSES, words):
+            return "multiclass"
+        whole = self.first_fraction is None and all(value.is_integer() for value in values)
+        return "multiclass" if whole and len(values) <= MOST_CLASSES else "regression"
+
+    def _regression(self, keys: Keys) -> tuple[Outcome, list[str]]:
+        if self.first_word is not None:
+            raise DataError(self.first_word)
+        if keys.positive is not None:
+            raise ConfigError(
+                f"data.positive={keys.positive} has no meaning for a regression; leave it out, or "
+                "say data.task=binary"
+            )
+        outcome = Outcome(name=self.name, task="regression", classes=(), are_words=False)
+        how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
+        return outcome, [f"task: regression of {self.name!r}{how}"]
+
+    def _require_classes(self, *, are_words: bool) -> None:
+        if not are_words and self.first_fraction is not None:
+            raise DataError(
+                f"{self.first_fraction} is no class; expected words or whole numbers, or "
+                "data.task=regression"
+            )
+        if words := free_text(self.texts, most=MOST_TEXTS):
+            raise DataError(
+                f"the target {self.name!r} {words}: no classes; name another: data.target=COLUMN"
+            )
+
+    def _classes(self, *, are_words: bool) -> dict[str, int]:
+        """Return the rows of each class, in the order of their names or numbers."""
+        if are_words:
+            return {name: self.texts[name] for name in sorted(self.texts)}
+        by_value: dict[float, Counter[str]] = {}
+        for text, count in self.texts.items():
+            if text not in MISSING:
+                by_value.setdefault(float(text), Counter())[text] += count
+        return {_name(value, texts): texts.total() for value, texts in sorted(by_value.items())}
+
+    def _wrong_count(self, counts: dict[str, int], keys: Keys) -> str:
+        if len(counts) == 1:
+            (name,) = counts
+            return (
+                f"all {counts[name]} rows have {name!r} in the target {self.name!r}; expected at "
+                "least 2 classes"
+            )
+        if not counts:
+            return f"the target {self.name!r} has no cell that is not empty"
+        return (
+            f"data.task={keys.task}, but the target {self.name!r} has {len(counts)} classes: "
+            f"{_listed(counts)}; expected 2, or data.task=multiclass"
+        )
+
+    def _words_kept(self, outcome: Outcome) -> Iterator[str]:
+        for name in outcome.classes:
+            if name in MISSING:
+                yield (
+                    f"{name!r} in the target {self.name!r} is taken as a class "
+                    f"({self.texts[name]} rows); where it means that nothing is known, leave the "
+                    "cell empty"
+                )
+
+
+def _name(value: float, texts: Counter[str]) -> str:
+    """Return the one text of a number, or the number where the file writes it in several ways."""
+    return next(iter(texts)) if len(texts) == 1 else f"{value:.0f}"
+
+
+def _ordered(
+    counts: dict[str, int], task: Task, keys: Keys, name: str
+) -> tuple[tuple[str, ...], str]:
+    """Return the classes with the positive one second, and what to say of them."""
+    classes = tuple(counts)
+    if task != "binary":
+        if keys.positive is not None:
+            raise ConfigError(
+                f"data.positive={keys.positive} has no meaning for {len(classes)} classes; leave "
+                "it out"
+            )
+        how = "" if keys.task else "; data.task=regression takes numbers as values"
+        return classes, f"task: multiclass, {name!r} is one of {_listed(counts)}{how}"
+    positive = _positive(counts, keys)
+    negative = classes[1 - classes.index(positive)]
+    why = "" if keys.positive else f", the rarer one; or data.positive={negative}"
+    return (negative, positive), (
+        f"task: binary, {name!r} is {_listed(counts)}; precision, recall and F1 speak of "
+        f"{positive!r}{why}"
+    )
+
+
+def _positive(counts: dict[str, int], keys: Keys) -> str:
+    classes = tuple(counts)
+    if keys.positive is None:
+        return min(reversed(classes), key=lambda label: counts[label])
+    index = Labels(classes).index(keys.positive)
+    if index is None:
+        raise ConfigError(
+            f"data.positive={keys.positive!r} is no class of this data; expected {classes[0]!r} "
+            f"or {classes[1]!r}.{did_you_mean(keys.positive, classes)}"
+        )
+    return classes[index]
+
+
+def _listed(counts: dict[str, int]) -> str:
+    named = [f"{name!r} ({count})" for name, count in counts.items()]
+    return ", ".join(named[:MOST_CLASSES]) + (", …" if len(named) > MOST_CLASSES else "")
