@@ -86,6 +86,20 @@ def constant_columns(measured: Statistics, schema: Schema) -> tuple[str, ...]:
     return tuple(code.name for code, same in pairs if same.all())
 
 
+def check_apart(raw: Array | OnDemand, split: Split) -> None:
+    """Refuse test rows whose inputs also stand in the training part.
+
+    Raises:
+        DataError: Says how many there are.
+    """
+    if repeated := repeated_rows(raw, split):
+        raise DataError(
+            f"{repeated} of {len(split.test)} test rows have inputs that also stand in the "
+            "training part; expected none, since data.strict=true. Leave them out, or keep them "
+            "together with data.group=COLUMN"
+        )
+
+
 def repeated_rows(raw: Array | OnDemand, split: Split) -> int:
     """Count the test rows whose inputs stand in the training part as well."""
     return int(np.isin(fingerprints(raw, split.test), fingerprints(raw, split.train)).sum())

@@ -105,45 +105,50 @@ def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encod
         columns: What they are.
         rows: The training rows.
     """
-    return Encoder(
-        codes=tuple(
-            _category(_column(raw, index, rows), column)
-            if column.levels
-            else _number(_column(raw, index, rows), column)
-            for index, column in enumerate(columns)
+    tallies = [_Tally(column) for column in columns]
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = np.asarray(raw[rows[start : start + BLOCK_ROWS]], dtype=np.float64)
+        for index, tally in enumerate(tallies):
+            tally.add(block[:, index])
+    return Encoder(codes=tuple(tally.code() for tally in tallies))
+
+
+class _Tally:
+    """Counts the cells of one column, a block at a time.
+
+    Args:
+        column: What they are.
+    """
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+        self._counts = np.zeros(len(column.levels), dtype=np.int64)
+        self._total, self._known, self._holes = 0.0, 0, 0
+
+    def add(self, cells: Array) -> None:
+        """Count the next cells (rows,)."""
+        known = cells[~np.isnan(cells)]
+        self._holes += len(cells) - len(known)
+        self._known += len(known)
+        if self._column.levels:
+            self._counts += np.bincount(known.astype(np.int64), minlength=len(self._counts))
+        else:
+            self._total += float(known.sum())
+
+    def code(self) -> Code:
+        """Return how the column is encoded."""
+        counts = self._counts
+        frequent = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
+        return Code(
+            name=self._column.name,
+            levels=self._column.levels,
+            kept=tuple(frequent[:MOST_LEVELS]),
+            other=len(frequent) > MOST_LEVELS,
+            fill=self._fill(frequent),
+            has_holes=self._holes > 0,
         )
-    )
 
-
-def _column(raw: Array, index: int, rows: Indices) -> Array:
-    blocks = [
-        np.asarray(raw[rows[start : start + BLOCK_ROWS], index], dtype=np.float64)
-        for start in range(0, len(rows), BLOCK_ROWS)
-    ]
-    return np.concatenate(blocks)
-
-
-def _number(cells: Array, column: Column) -> Code:
-    holes = np.isnan(cells)
-    return Code(
-        name=column.name,
-        levels=(),
-        kept=(),
-        other=False,
-        fill=0.0 if holes.all() else float(cells[~holes].mean()),
-        has_holes=bool(holes.any()),
-    )
-
-
-def _category(cells: Array, column: Column) -> Code:
-    holes = np.isnan(cells)
-    counts = np.bincount(cells[~holes].astype(np.int64), minlength=len(column.levels))
-    frequent = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
-    return Code(
-        name=column.name,
-        levels=column.levels,
-        kept=tuple(frequent[:MOST_LEVELS]),
-        other=len(frequent) > MOST_LEVELS,
-        fill=float(frequent[0]) if frequent else UNKNOWN,
-        has_holes=bool(holes.any()),
-    )
+    def _fill(self, frequent: list[int]) -> float:
+        if self._column.levels:
+            return float(frequent[0]) if frequent else UNKNOWN
+        return self._total / self._known if self._known else 0.0

@@ -4,6 +4,7 @@ import numpy as np
 
 from pipeline.config.options import DataOptions
 from pipeline.data.checks import (
+    check_apart,
     check_classes,
     check_finite,
     check_rows,
@@ -31,6 +32,8 @@ def independent(samples: Samples, options: DataOptions) -> Content:
     split = split_rows(samples, options)
     if samples.task != "regression":
         check_classes(samples, split)
+    if samples.strict:
+        check_apart(samples.inputs, split)
     encoder = _encoder(samples, split.train)
     measured = statistics(samples.inputs, split.train, encoder)
     targets = _targets(samples)

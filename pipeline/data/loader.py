@@ -19,6 +19,10 @@ Batch = tuple[Tensor, Tensor]
 GATHERED_BYTES = 2**19
 
 
+# A Python number takes 36 bytes, so those of all rows at once are more than the rows of some data.
+LISTED_ROWS = 65_536
+
+
 class Order(Sampler[int]):
     """The order of the rows, a pure function of seed and epoch.
 
@@ -49,7 +53,8 @@ class Order(Sampler[int]):
         return torch.randperm(self.rows, generator=generator)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self.indices().tolist())
+        for rows in torch.split(self.indices(), LISTED_ROWS):
+            yield from rows.tolist()
 
     def __len__(self) -> int:
         return self.rows

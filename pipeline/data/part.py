@@ -35,7 +35,8 @@ class LazyInputs:
 
     def blocks(self) -> Iterator[Tensor]:
         """Yield the rows in order, a block at a time."""
-        for indices in torch.split(torch.arange(len(self)), rows_a_block(self.raw)):
+        size = rows_a_block(self.raw, features=int(np.prod(self.schema.input_shape)))
+        for indices in torch.split(torch.arange(len(self)), size):
             yield self.take(indices)
 
     def loaded(self) -> Tensor:

@@ -108,14 +108,19 @@ def identity(features: int, *, spread: float = 1.0) -> Scaler:
     return Scaler(shift=(0.0,) * features, spread=(spread,) * features)
 
 
-def rows_a_block(raw: Array | OnDemand) -> int:
-    """Return how many rows of raw content make a block of float64 that memory never feels."""
-    row_bytes = 8 * int(np.prod(raw.shape[1:]))
+def rows_a_block(raw: Array | OnDemand, *, features: int = 0) -> int:
+    """Return how many rows of raw content make a block of float64 that memory never feels.
+
+    Args:
+        raw: (rows, …).
+        features: Numbers that a row becomes where it is encoded; 0 = it stays as it is.
+    """
+    row_bytes = 8 * max(features, int(np.prod(raw.shape[1:])))
     return max(1, BLOCK_BYTES // max(1, row_bytes))
 
 
 def _blocks(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None) -> Iterator[Array]:
-    size = rows_a_block(raw)
+    size = rows_a_block(raw, features=0 if encoder is None else len(encoder.features))
     for start in range(0, len(rows), size):
         block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
         block = block if encoder is None else encoder.encoded(block)
