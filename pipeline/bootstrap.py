@@ -86,7 +86,7 @@ def block_of_series(rows: int, horizon: int) -> int:
     The cube root of the rows (Hall, Horowitz and Jing 1995), and no less than the steps of a
     forecast: those of neighbouring rows overlap.
     """
-    return max(horizon, round(np.cbrt(rows)), 1)
+    return max(horizon, int(np.cbrt(rows).round()), 1)
 
 
 def drawn(rows: int, draws: int, *, block: int, generator: np.random.Generator) -> Values:

@@ -14,7 +14,7 @@ from pipeline.data.part import Part, part_of
 from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings
 from pipeline.data.schema import Schema
-from pipeline.data.source import Indices, Samples, Source
+from pipeline.data.source import Indices, Samples, Series, Source
 from pipeline.data.timed import timed
 
 
@@ -61,9 +61,9 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         DataError: The data can't be learned from as they stand.
     """
     raw = source.read()
-    content = independent(raw, options) if isinstance(raw, Samples) else timed(raw, options)
+    content = content_of(raw, options)
     parts = {
-        name: _part(content, rows, budget=options.memory_budget)
+        name: part_with(content, rows, budget=options.memory_budget)
         for name, rows in content.split.parts().items()
     }
     return Prepared(
@@ -78,7 +78,24 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
     )
 
 
-def _part(content: Content, rows: Indices, *, budget: int) -> Part:
+def content_of(raw: Samples | Series, options: DataOptions) -> Content:
+    """Split and measure what a source has read.
+
+    Raises:
+        ConfigError: An option can't apply to this data.
+        DataError: The data can't be learned from as they stand.
+    """
+    return independent(raw, options) if isinstance(raw, Samples) else timed(raw, options)
+
+
+def part_with(content: Content, rows: Indices, *, budget: int) -> Part:
+    """Return some rows of content as a network gets them.
+
+    Args:
+        content: With the schema that encodes and scales them.
+        rows: Positions in its inputs.
+        budget: MiB that they may take as one tensor.
+    """
     schema, offsets = content.schema, content.offsets
     return Part(
         inputs=part_of(content.inputs, rows, schema, budget=budget),

@@ -128,6 +128,8 @@ def _report(
     like: DataReport | None = None,
 ) -> DataReport:
     schema, parts = content.schema, content.split.parts()
+    if part == "test":
+        parts = {part: parts[part]}
     cells = measured_cells(raw, content, parts[part])
     return DataReport(
         kind=str(schema.reading["kind"]),

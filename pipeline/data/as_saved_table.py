@@ -1,0 +1,72 @@
+"""A file's table in the terms of the model that was trained on another one like it."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.as_saved import content_of_test
+from pipeline.data.content import Content
+from pipeline.data.schema import Schema
+from pipeline.data.tables.delimited import batches, column_names
+from pipeline.data.tables.reading_again import rows_of
+from pipeline.errors import DataError, did_you_mean
+
+NAMED = 5
+
+
+def table_as_saved(path: Path, schema: Schema, *, sep: str | None) -> Content:
+    """Read all rows of a table, with what is to be predicted, as content that is all test part.
+
+    Categories that training never saw count as others, and empty cells are filled in as training
+    has learned; both are told.
+
+    Args:
+        path: CSV or Parquet; its columns may come in any order.
+        schema: Of the trained model.
+        sep: Sign between the cells of a CSV; `None` = found.
+
+    Raises:
+        DataError: There is no row, a column is missing, or a cell can't be used.
+    """
+    _require_target(path, schema, sep=sep)
+    unknown, missing = Counter[str](), Counter[str]()
+    ignored: tuple[str, ...] = ()
+    raw, targets = [], []
+    for first_row, batch in batches(path, sep=sep):
+        rows = rows_of(batch, schema, file=str(path), first_row=first_row, missing="impute")
+        assert rows.targets is not None  # its column is there
+        raw.append(rows.raw)
+        targets.append(rows.targets)
+        unknown.update(rows.unknown)
+        missing.update(rows.missing)
+        ignored = rows.ignored
+    if not raw:
+        raise DataError(f"{path} has a header and no rows; expected at least one")
+    notes = [*_counted(unknown, "count as other, which training never saw")]
+    notes += _counted(missing, "were empty and are filled in as in training")
+    notes += [f"columns that the model does not know are ignored: {_named(ignored)}"] * bool(
+        ignored
+    )
+    return content_of_test(np.concatenate(raw), np.concatenate(targets), schema, notes=tuple(notes))
+
+
+def _require_target(path: Path, schema: Schema, *, sep: str | None) -> None:
+    target, names = str(schema.reading["target"]), column_names(path, sep=sep)
+    if target not in names:
+        raise DataError(
+            f"{path} lacks the column {target!r}, which says what is true; it has "
+            f"{', '.join(names)}.{did_you_mean(target, names)}"
+        )
+
+
+def _counted(cells: Mapping[str, int], what: str) -> list[str]:
+    if not cells:
+        return []
+    words = [f"{count} in {name!r}" for name, count in cells.items()]
+    return [f"{sum(cells.values())} cells {what}: {_named(words)}"]
+
+
+def _named(names: "tuple[str, ...] | list[str]") -> str:
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
