@@ -1,0 +1,140 @@
+"""`python -m pipeline.export model_from=last`: a model as a file that runs without this program."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+
+from pipeline.config.options import Options, Text, TrackingOptions
+from pipeline.entry import command
+from pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipeline.serving.exporting import Exported
+    from pipeline.serving.model import Model
+
+INTERFACE = "interface.json"
+Word = Literal["program", "onnx"]
+
+
+class ExportOptions(Options):
+    """Which model, as what, and where to."""
+
+    model_from: Text
+    """A run or trial: folder, MLflow id or its beginning; `last`; `models:/NAME@ALIAS`."""
+    format: Word | Annotated[list[Word], Field(min_length=1)]
+    """What to write: a program of torch.export, ONNX, or both."""
+    output: Text
+    """Folder that takes the files."""
+    overwrite: bool
+    """Replace files that are there."""
+    runs: Text
+    """Folder that holds a folder for each run and each study."""
+    traceback: bool
+    trust: list[str]
+    """Packages beside ours and torch's whose networks a model may name."""
+    tracking: TrackingOptions
+
+    @property
+    def formats(self) -> "list[Word]":
+        """What to write, each once."""
+        return list(dict.fromkeys([self.format] if isinstance(self.format, str) else self.format))
+
+
+def body(config: DictConfig) -> int:
+    """Export, compare, keep what is equal, and say what was kept."""
+    options = _checked(config)
+    _require_free(options)
+    from pipeline.serving.exporting import exports, require_extra
+
+    require_extra(options.formats)
+    model = _model(options)
+    from pipeline.serving.example_rows import example_rows
+
+    kept: list[Exported] = []
+    problems: list[str] = []
+    for made in exports(model, example_rows(model), options.formats):
+        if isinstance(made, ConfigError):
+            problems += made.problems
+        else:
+            kept.append(made)
+    _write(Path(options.output), model, kept)
+    if problems:
+        raise ConfigError(*problems)
+    return 0
+
+
+def _write(folder: Path, model: "Model", kept: "list[Exported]") -> None:
+    if not kept:
+        return
+    from pipeline.paths import replace_file, replace_text
+    from pipeline.serving.export_interface import export_interface
+    from pipeline.serving.exporting import FILES
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in kept:
+        place, content = folder / FILES[one.format], one.content
+        replace_file(place, lambda file, content=content: file.write(content))  # type: ignore[misc] # bound now
+        print(_told(place, one))
+    text = json.dumps(export_interface(model, kept), ensure_ascii=False, indent=1)
+    replace_text(folder / INTERFACE, f"{text}\n")
+    print(f"{folder / INTERFACE}: what goes in, and what comes out")
+
+
+def _told(place: Path, one: "Exported") -> str:
+    if one.rows is None:
+        takes = "any number of rows"
+    else:
+        takes = f"exactly {one.rows} rows at once, as the network takes no other number"
+    sizes = ", ".join(map(str, one.compared))
+    return (
+        f"{place}: {takes}; largest difference to the model {one.difference:.1e}, with {sizes} rows"
+    )
+
+
+def _require_free(options: ExportOptions) -> None:
+    """Refuse to replace what is there."""
+    from pipeline.serving.exporting import FILES
+
+    folder = Path(options.output)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output={options.output!r} is a file; expected a folder")
+    names = [*(FILES[one] for one in options.formats), INTERFACE]
+    there = [name for name in names if (folder / name).exists()]
+    if there and not options.overwrite:
+        raise ConfigError(
+            f"output={options.output!r} holds {', '.join(there)} already; choose another folder, "
+            "or replace them with overwrite=true"
+        )
+
+
+def _checked(config: DictConfig) -> ExportOptions:
+    from pipeline.config.values import validated
+
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return validated(ExportOptions, {str(k): v for k, v in values.items() if v != "???"})
+
+
+def _model(options: ExportOptions) -> "Model":
+    from pipeline.running.model_reference import found_model
+    from pipeline.serving.model import Model
+
+    runs = Path(options.runs)
+    folder = found_model(options.model_from, runs, options.tracking, key="runs")
+    return Model.load(folder, trust=options.trust)
+
+
+main = command("export", body, options=ExportOptions)
+
+
+def cli() -> None:
+    """Run as a console script."""
+    sys.exit(main(None))
+
+
+if __name__ == "__main__":
+    cli()

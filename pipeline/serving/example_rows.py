@@ -1,0 +1,94 @@
+"""The few raw rows that a model was left with, read again, or made up where there are none."""
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+
+from pipeline.data.encode import UNKNOWN, Code
+from pipeline.data.schema import Schema
+from pipeline.data.source import Array
+from pipeline.serving.model import Model
+from pipeline.serving.new_rows import Rules
+from pipeline.serving.saving import EXAMPLE
+
+MADE_UP = 3
+"""Rows that take the place of an example."""
+
+
+def example_rows(model: Model) -> Array:
+    """Return raw rows (rows, *raw_shape): those beside the model, else some of like size."""
+    file = model.file.with_name(EXAMPLE)
+    if not file.is_file():
+        return _made_up(model.schema)
+    return _read(json.loads(file.read_text(encoding="utf-8")), model.schema)
+
+
+def _read(example: Any, schema: Schema) -> Array:
+    kind = schema.reading["kind"]
+    if kind == "table":
+        return _table(example, schema)
+    if kind == "series":
+        return _window(example, schema)
+    return _pictures(example, schema) if kind == "images" else np.asarray(example)
+
+
+def _table(example: list[dict[str, Any]], schema: Schema) -> Array:
+    import pandas as pd
+
+    from pipeline.serving.frame_cells import as_cells
+    from pipeline.serving.table_rows import TableReader
+
+    reader = TableReader(schema, Rules(missing="impute"), file=EXAMPLE, heading=None)
+    return reader.read(as_cells(pd.DataFrame(example), schema)).raw
+
+
+def _window(example: list[dict[str, Any]], schema: Schema) -> Array:
+    """Return the newest window (1, steps, channels), its difference taken."""
+    import pandas as pd
+
+    from pipeline.serving.forecast import past_of_frame
+
+    past, _ = past_of_frame(pd.DataFrame(example), schema)
+    lag = schema.difference or 0
+    changes = past[lag:] - past[: len(past) - lag] if lag else past
+    return changes[None, -(schema.window or 0) :]
+
+
+def _pictures(example: list[dict[str, str]], schema: Schema) -> Array:
+    from pipeline.data.reading_arrays import decode
+
+    height, width = schema.reading["size"]
+    decoded = [
+        decode(
+            base64.b64decode(row["image"]),
+            mode=schema.reading["mode"],
+            size=(height, width),
+            name=EXAMPLE,
+        )
+        for row in example
+    ]
+    return np.stack(decoded)
+
+
+def _made_up(schema: Schema) -> Array:
+    if schema.encoder is not None:
+        cells = [_cells(code) for code in schema.encoder.codes]
+        return np.column_stack(cells)
+    generator = np.random.default_rng(0)
+    scaler = schema.input_scaler
+    drawn = np.moveaxis(generator.normal(size=(MADE_UP, *schema.input_shape)), _axis(schema), -1)
+    return np.moveaxis(drawn * scaler.spread + scaler.shift, -1, _axis(schema))
+
+
+def _axis(schema: Schema) -> int:
+    return 1 if schema.kind == "images" else -1
+
+
+def _cells(code: Code) -> list[float]:
+    """Return the cells of a column: its mean and more, or its most frequent levels."""
+    if not code.is_category:
+        return [code.fill + row for row in range(MADE_UP)]
+    levels = code.kept or (UNKNOWN,)
+    return [float(levels[row % len(levels)]) for row in range(MADE_UP)]
