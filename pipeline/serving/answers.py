@@ -35,7 +35,7 @@ def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
     """Refuse outputs that are no numbers, which no cell of a usual size leads to.
 
     Args:
-        outputs: (rows, …).
+        outputs: (rows,) or (rows, outputs).
         what: Where the rows come from.
         first_row: Number of the first one, counted from 1.
 
@@ -44,7 +44,8 @@ def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
     """
     from pipeline.data.tables.location import where
 
-    lost = ~torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
+    lost = ~torch.isfinite(outputs)
+    lost = lost if lost.ndim == 1 else lost.any(1)
     if bool(lost.any()):
         row = where(what, first_row + int(lost.int().argmax()))
         raise DataError(

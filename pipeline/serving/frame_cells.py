@@ -21,7 +21,10 @@ def as_cells(frame: "pd.DataFrame", schema: Schema) -> "pa.RecordBatch":
 
     names = [str(name).strip() for name in frame.columns]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"the input has several columns called {', '.join(map(repr, repeated))}")
+        raise DataError(
+            f"the input has several columns called {', '.join(map(repr, repeated))}; "
+            "name each differently"
+        )
     levels = {} if schema.encoder is None else {c.name: c.levels for c in schema.encoder.codes}
     columns = [
         _texts(name, frame.iloc[:, place], levels.get(name, ())) for place, name in enumerate(names)

@@ -108,7 +108,7 @@ def _pictures(frame: "pd.DataFrame", schema: Schema) -> Array:
             _content(cell, row),
             mode=schema.reading["mode"],
             size=(height, width),
-            name=f"{WHAT}, row {row}",
+            name=f"{WHAT} row {row}",
         )
         for row, cell in enumerate(frame[IMAGE], start=1)
     ]
@@ -122,7 +122,7 @@ def _content(cell: object, row: int) -> bytes:
         return base64.b64decode(str(cell), validate=True)
     except (binascii.Error, ValueError) as error:
         raise DataError(
-            f"{WHAT}, row {row}, column {IMAGE!r}: neither bytes nor base64; expected the content "
+            f"{WHAT} row {row}, column {IMAGE!r}: neither bytes nor base64; expected the content "
             "of a picture's file"
         ) from error
 

@@ -1,0 +1,207 @@
+"""Rows in memory, answered by a network that adds up what it gets."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from serving.made_models import category_code, model, number_code, schema
+
+from pipeline.data.encode import Encoder
+from pipeline.serving.decision import Decision
+from pipeline.serving.frames import predict_frame
+from pipeline.serving.model import Model
+
+NUMBERS = model(schema(features=("a", "b")))
+PICTURES = model(
+    schema(
+        input_shape=(1, 2, 3),
+        features=("grey",),
+        reading={"kind": "images", "size": [2, 3], "mode": "L"},
+    )
+)
+ARRAYS = model(schema(input_shape=(2, 3), features=("a", "b", "c"), reading={"kind": "array"}))
+
+
+def table(*codes: Any) -> Model:
+    """A model of a table; each category is a feature, so that its sum counts known ones."""
+    return model(schema(encoder=Encoder(codes=codes)))
+
+
+def sums(made: Model, rows: Any) -> list[float]:
+    answered: list[float] = predict_frame(made, rows)["prediction"].tolist()
+    return answered
+
+
+def refusal(made: Model, rows: Any) -> str:
+    with pytest.raises(ValueError, match=r".+") as caught:
+        predict_frame(made, rows)
+    assert type(caught.value) is ValueError
+    (line,) = str(caught.value).splitlines()
+    return line
+
+
+def png(value: int, *, mode: str = "L") -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (3, 2), value if mode == "L" else (value,) * 3).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_columns_are_found_by_name_and_the_rows_keep_their_labels() -> None:
+    frame = pd.DataFrame({"note": ["x", "y"], "b": [10, 20], "a": [1.5, 2.5]}, index=["k", "l"])
+    answered = predict_frame(NUMBERS, frame)
+    assert answered["prediction"].to_dict() == {"k": 11.5, "l": 22.5}
+    assert list(answered) == ["prediction"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["float64", "float32", "int64", "int8", "bool", "object", "str", "Float64"]
+)
+def test_a_number_is_the_same_in_any_type_of_column(kind: str) -> None:
+    frame = pd.DataFrame({"a": [1, 0], "b": [0, 1]})
+    expected = [1.0, 1.0]
+    if kind == "bool":
+        assert "'a'" in refusal(NUMBERS, frame.astype(bool))
+    else:
+        assert sums(NUMBERS, frame.astype(kind)) == expected
+
+
+def test_a_number_reaches_the_network_to_its_last_bit() -> None:
+    values = np.random.default_rng(0).normal(size=200) * 10.0 ** np.arange(-100, 100).clip(-30, 30)
+    frame = pd.DataFrame({"a": values, "b": np.zeros(200)})
+    assert sums(NUMBERS, frame) == values.astype(np.float32).astype(float).tolist()
+    assert sums(NUMBERS, frame.astype(object)) == values.astype(np.float32).astype(float).tolist()
+
+
+@pytest.mark.parametrize(
+    ("levels", "cells", "known"),
+    [
+        (("x", "y"), ["x", "y", "z"], [1, 1, 0]),
+        (("1", "2"), [1, 2, 3], [1, 1, 0]),
+        (("1", "2"), [1.0, 2.0, 2.5], [1, 1, 0]),
+        (("1", "2"), pd.Series([1, 2.0, "2"], dtype=object), [1, 1, 1]),
+        (("True", "False"), [True, False, True], [1, 1, 1]),
+        (("false", "true"), [True, False, True], [1, 1, 1]),
+        (("x", "y"), pd.Categorical(["y", "x", "x"]), [1, 1, 1]),
+    ],
+)
+def test_a_category_is_the_text_that_a_file_would_hold(
+    levels: tuple[str, ...], cells: Any, known: list[int]
+) -> None:
+    assert sums(table(category_code("c", levels)), pd.DataFrame({"c": cells})) == known
+
+
+@pytest.mark.parametrize("hole", [None, np.nan, pd.NA, pd.NaT, "", "NA"])
+def test_a_missing_cell_is_filled_in_where_training_had_some_and_refused_elsewhere(
+    hole: object,
+) -> None:
+    frame = pd.DataFrame({"a": pd.Series([1.0, hole], dtype=object)})
+    assert sums(table(number_code("a", fill=7.0, has_holes=True)), frame) == [1.0, 7.0]
+    line = refusal(table(number_code("a", fill=7.0)), frame)
+    assert line.startswith("the input row 2, column 'a': the cell is empty")
+
+
+def test_an_unknown_category_counts_as_other() -> None:
+    made = table(category_code("c", ("x", "y"), other=True), number_code("a"))
+    frame = pd.DataFrame({"c": ["x", "nobody"], "a": [10.0, 20.0]})
+    assert sums(made, frame) == [11.0, 21.0]
+
+
+def test_missing_columns_are_named_together() -> None:
+    line = refusal(NUMBERS, pd.DataFrame({"c": [1.0]}))
+    assert line.startswith("the input lacks the columns 'a', 'b'")
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    frame = pd.DataFrame([[1, 2, 3]], columns=["a", "b", " a"])
+    assert (
+        refusal(NUMBERS, frame) == "the input has several columns called 'a'; name each differently"
+    )
+
+
+def test_a_column_of_lists_is_refused() -> None:
+    frame = pd.DataFrame({"a": [1.0], "b": [[1, 2]]})
+    assert "column 'b'" in refusal(NUMBERS, frame)
+
+
+def test_a_table_needs_the_names_of_its_columns() -> None:
+    assert refusal(NUMBERS, np.zeros((1, 2))).startswith(
+        "this model reads a table; expected a Data"
+    )
+
+
+def test_no_row_is_answered_with_the_columns_and_their_types() -> None:
+    binary = model(schema("binary", classes=["no", "yes"]))
+    answered = predict_frame(binary, pd.DataFrame({"a": [], "b": []}))
+    assert list(answered) == ["prediction", "probability of yes"]
+    assert len(answered) == 0
+    assert answered["probability of yes"].dtype == np.float64
+    assert answered["prediction"].dtype == pd.DataFrame({"x": ["a"]})["x"].dtype
+
+
+@pytest.mark.parametrize("form", [bytes, bytearray, "base64"])
+def test_pictures_are_files_as_bytes_or_base64(form: Any) -> None:
+    contents = [png(10), png(200)]
+    cells = [base64.b64encode(c).decode() if form == "base64" else form(c) for c in contents]
+    assert sums(PICTURES, pd.DataFrame({"image": cells})) == [60.0, 1200.0]
+
+
+def test_a_cell_that_is_no_picture_is_named_by_its_row() -> None:
+    assert refusal(PICTURES, pd.DataFrame({"image": [png(1), "?!"]})).startswith(
+        "the input row 2, column 'image': neither bytes nor base64; "
+    )
+    assert "the input row 2" in refusal(PICTURES, pd.DataFrame({"image": [png(1), b"no"]}))
+    assert refusal(PICTURES, pd.DataFrame({"picture": [png(1)]})).startswith(
+        "the input has no column 'image'; "
+    )
+
+
+def test_no_picture_has_no_answer() -> None:
+    assert sums(PICTURES, pd.DataFrame({"image": []})) == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.arange(12.0).reshape(2, 2, 3),
+        np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
+        np.arange(12.0).reshape(2, 6),
+        np.arange(12).reshape(2, 2, 3).tolist(),
+        pd.DataFrame(np.arange(12).reshape(2, 6)),
+    ],
+    ids=["floats", "bytes", "flat", "lists", "a frame"],
+)
+def test_numbers_are_taken_in_the_shape_of_a_row_or_flat(rows: Any) -> None:
+    assert sums(ARRAYS, rows) == [15.0, 51.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.zeros((2, 3, 2)), "the input has the shape 2×3×2; expected rows of 2×3: (rows, 2, 3)"),
+        (np.zeros(6), "the input has the shape 6; expected rows of 2×3: (rows, 2, 3)"),
+        ([[1.0], [1.0, 2.0]], "the input holds something else than numbers, or rows of several"),
+        ([["a"] * 6], "the input holds something else than numbers, or rows of several"),
+    ],
+)
+def test_numbers_of_another_shape_are_refused(rows: Any, said: str) -> None:
+    assert refusal(ARRAYS, rows).startswith(said)
+
+
+def test_a_row_whose_answer_is_no_number_is_named() -> None:
+    rows = np.zeros((3, 2, 3))
+    rows[1] = 3e38
+    assert refusal(ARRAYS, rows).startswith("the input row 2: the network's answer is no number; ")
+
+
+def test_an_answer_has_the_ends_of_its_interval() -> None:
+    made = model(schema(), Decision(intervals=((-1.0, 2.0),)))
+    answered = predict_frame(made, pd.DataFrame({"a": [1.0], "b": [2.0]}))
+    assert answered.to_dict("list") == {
+        "prediction": [3.0],
+        "prediction low": [2.0],
+        "prediction high": [5.0],
+    }
