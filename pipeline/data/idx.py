@@ -37,7 +37,7 @@ class Idx(Source):
         labels = {part: read_idx(pair.labels) for part, pair in pairs.items()}
         _check(pairs, images, labels)
         first = images["train"]
-        layout = layout_of(first.shape, first.dtype, None)
+        layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         sizes = {part: len(array) for part, array in images.items()}
         rows = part_rows(sizes)
         target = self._target(pairs, labels)

@@ -1,0 +1,364 @@
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from own_sources import prepared, read
+from PIL import Image
+
+from pipeline.data.loader import loader
+from pipeline.data.pictures.on_demand import Pictures
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
+
+RANDOM = np.random.default_rng(0)
+COLOURS = RANDOM.integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
+GREYS = RANDOM.integers(0, 256, (4, 6, 5), dtype=np.uint8)
+
+
+def saved(name: str, pixels: np.ndarray, **options: Any) -> Path:
+    """Save a picture below `set`."""
+    path = Path("set") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def pets(pixels: np.ndarray = COLOURS, prefix: str = "") -> None:
+    """Two classes of two pictures each."""
+    for number, picture in enumerate(pixels):
+        saved(f"{prefix}{'cat' if number < 2 else 'dog'}/{number}.png", picture)
+
+
+def kept(copies: int = 3, prefix: str = "") -> None:
+    """Enough pictures of two classes to be split."""
+    for copy in range(copies):
+        for number, picture in enumerate(COLOURS):
+            label = "cat" if number < 2 else "dog"
+            saved(f"{prefix}{label}/{copy}{number}.png", (picture // (copy + 1)).astype(np.uint8))
+
+
+def test_a_folder_a_class_becomes_rows_named_by_their_files() -> None:
+    pets()
+    samples = read("images", "set")
+    assert samples.inputs.dtype == np.uint8
+    assert (samples.inputs == COLOURS.transpose(0, 3, 1, 2)).all()
+    assert samples.features == ("red", "green", "blue")
+    assert samples.ids is not None
+    assert samples.ids.tolist() == ["cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png"]
+    assert [samples.classes[label] for label in samples.targets] == ["cat", "cat", "dog", "dog"]
+
+
+def test_classes_are_the_folders_in_sorted_order() -> None:
+    for name in ("b", "a", "10", "9"):
+        saved(f"{name}/x.png", COLOURS[0])
+    assert read("images", "set").classes == ("10", "9", "a", "b")
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
+def test_folders_of_parts_are_kept_as_they_are(validation: str) -> None:
+    kept(3, "train/")
+    pets(COLOURS, "test/")
+    pets(COLOURS, f"{validation}/")
+    samples = read("images", "set")
+    assert samples.test is not None
+    assert samples.validation is not None
+    assert (samples.inputs[samples.test] == COLOURS.transpose(0, 3, 1, 2)).all()
+    assert samples.validation.tolist() == [12, 13, 14, 15]
+    assert "the files give their own parts: train 12, validation 4, test 4 rows" in samples.notes
+
+
+def test_a_validation_folder_alone_leaves_the_test_to_be_split_off() -> None:
+    kept(4, "train/")
+    pets(COLOURS, "val/")
+    parts = prepared("images", "set")
+    assert parts.validation is not None
+    assert parts.validation.rows.tolist() == [16, 17, 18, 19]
+    assert not set(parts.test.rows) & set(parts.validation.rows)
+
+
+def test_a_class_may_be_called_train() -> None:
+    saved("train/1.png", COLOURS[0])
+    saved("bus/1.png", COLOURS[1])
+    assert read("images", "set").classes[::-1] in {("bus", "train"), ("train", "bus")}
+
+
+def test_a_class_that_a_part_lacks_is_told() -> None:
+    kept(3, "train/")
+    saved("val/cat/1.png", COLOURS[0])
+    assert "the validation part has no picture of class dog" in read("images", "set").notes
+
+
+def test_pixels_reach_the_network_between_0_and_1() -> None:
+    kept()
+    parts = prepared("images", "set")
+    expected = read("images", "set").inputs[parts.test.rows] / 255
+    np.testing.assert_allclose(parts.test.inputs, expected, rtol=1e-6)
+
+
+def test_sizes_that_differ_are_refused_with_two_files_and_the_key() -> None:
+    pets()
+    saved("dog/a.png", COLOURS[0][:4])
+    problem = (
+        "cat/0.png is 6×5 and dog/a.png is 4×5 (height×width); expected one size. Resize all: "
+        "data.image_size=[6,5]"
+    )
+    with pytest.raises(DataError, match=re.escape(problem)):
+        read("images", "set")
+
+
+def test_pictures_are_resized_as_asked_and_it_is_told() -> None:
+    pets()
+    saved("dog/a.png", np.full((12, 9, 3), 77, dtype=np.uint8))
+    samples = read("images", "set", image_size=[6, 5])
+    assert samples.inputs.shape == (5, 3, 6, 5)
+    assert (samples.inputs[4] == 77).all()
+    assert (samples.inputs[0] == COLOURS[0].transpose(2, 0, 1)).all()
+    assert "1 of 5 pictures are resized to 6×5 (height×width)" in samples.notes
+
+
+@pytest.mark.parametrize(
+    ("pixels", "asked", "channels", "told"),
+    [
+        (GREYS, None, 1, "all pictures are grey and read so; data.image_mode=RGB says otherwise"),
+        (COLOURS, None, 3, "the pictures are read in colour; data.image_mode=L makes them grey"),
+        (GREYS, "RGB", 3, None),
+        (COLOURS, "L", 1, None),
+    ],
+)
+def test_grey_pictures_are_read_grey_and_others_in_colour_unless_asked(
+    pixels: np.ndarray, asked: str | None, channels: int, told: str | None
+) -> None:
+    pets(pixels)
+    samples = read("images", "set", image_mode=asked)
+    assert samples.input_shape == (channels, 6, 5)
+    assert (told in samples.notes) if told else not any("grey" in note for note in samples.notes)
+
+
+def test_one_picture_in_colour_makes_all_so() -> None:
+    pets(GREYS)
+    saved("dog/a.png", COLOURS[0])
+    samples = read("images", "set")
+    assert (samples.inputs[0] == GREYS[0]).all()
+    assert (
+        "the pictures are read in colour, 4 of 5 are grey; data.image_mode=L makes them grey"
+        in samples.notes
+    )
+
+
+def test_transparent_pixels_lie_on_white_and_it_is_told() -> None:
+    pets()
+    pixels = np.zeros((6, 5, 4), dtype=np.uint8)
+    pixels[0, 0] = [200, 100, 50, 255]
+    saved("cat/a.png", pixels)
+    samples = read("images", "set")
+    drawn = samples.inputs[2]
+    assert drawn[:, 0, 0].tolist() == [200, 100, 50]
+    assert (drawn[:, 1:] == 255).all()
+    assert "1 of 5 pictures can be transparent; what is lies on white" in samples.notes
+
+
+def test_other_files_are_left_out_and_told_and_hidden_ones_are_not() -> None:
+    pets()
+    saved("loose.png", COLOURS[0])
+    Path("set/cat/notes.txt").write_text("x")
+    Path("set/.DS_Store").write_text("x")
+    Path("set/cat/more").mkdir()
+    notes = read("images", "set").notes
+    told = "3 files or folders are no pictures of a class and are left out: loose.png, …"
+    assert told in notes
+
+
+def test_decoding_on_demand_gives_the_same_rows_as_decoding_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept(6)
+    near = prepared("images", "set", scale="standard", num_workers=2)
+    monkeypatch.setattr("pipeline.data.pictures.on_demand.IN_MEMORY_BYTES", 0)
+    assert isinstance(read("images", "set").inputs, Pictures)
+    far = prepared("images", "set", scale="standard", memory_budget=0)
+    assert far.schema == near.schema
+    batches = [
+        loader(
+            parts.train,
+            batch_size=4,
+            shuffle=True,
+            seed=0,
+            num_workers=2,
+            device=torch.device("cpu"),
+        )
+        for parts in (near, far)
+    ]
+    for (inputs, targets), (same, also) in zip(*batches, strict=True):
+        assert torch.equal(inputs, same)
+        assert torch.equal(targets, also)
+
+
+def test_equal_files_are_found_in_train_and_test_without_decoding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.data.pictures.on_demand.IN_MEMORY_BYTES", 0)
+    pets(COLOURS, "train/")
+    pets(COLOURS, "test/")
+    saved("test/cat/new.png", COLOURS[0] // 2)
+    parts = prepared("images", "set", validation=0.0)
+    assert parts.report is not None
+    assert (parts.report.repeated, len(parts.test)) == (4, 5)
+
+
+def text(path: Path) -> None:
+    path.write_text("this is no picture")
+
+
+def halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["at once", "on demand"])
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (text, "set/dog/9.png is no picture: it begins with b'this is ', ".rstrip(", ")),
+        (halved, "set/dog/9.png is damaged or cut short ("),
+        (flipped, "set/dog/9.png is damaged or cut short ("),
+        (emptied, "set/dog/9.png is empty (0 bytes); copy it again or take it away"),
+    ],
+)
+def test_a_broken_picture_is_named_before_anything_is_trained(
+    spoil: Callable[[Path], None], problem: str, lazy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if lazy:
+        monkeypatch.setattr("pipeline.data.pictures.on_demand.IN_MEMORY_BYTES", 0)
+    pets()
+    spoil(saved("dog/9.png", COLOURS[0]))
+    with pytest.raises(DataError, match=re.escape(problem)):
+        read("images", "set")
+
+
+def claiming(side: int) -> bytes:
+    """A PNG of a few bytes whose header claims a square of so many pixels a side."""
+    header = struct.pack(">4s2I5B", b"IHDR", side, side, 8, 0, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header
+    return start + struct.pack(">I", zlib.crc32(header)) + struct.pack(">I4s", 0, b"IDAT")
+
+
+def test_a_picture_that_claims_a_huge_size_is_refused_undecoded(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    pets()
+    for side, told in ((10_000, "10000×10000 pixels"), (20_000, "more than Pillow opens")):
+        Path("set/dog/bomb.png").write_bytes(claiming(side))
+        with pytest.raises(
+            DataError, match=f"bomb.png has {told}; expected at most 80,000,000 pix"
+        ):
+            read("images", "set")
+    assert not recwarn
+
+
+def test_an_animation_is_refused() -> None:
+    pets()
+    frames = [Image.fromarray(picture) for picture in COLOURS[:2]]
+    frames[0].save("set/dog/a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=r"set/dog/a.gif holds several pictures \(animated or"):
+        read("images", "set")
+
+
+def test_a_picture_of_floats_is_refused() -> None:
+    pets(GREYS)
+    saved("dog/a.tif", GREYS[0].astype(np.float32))
+    with pytest.raises(DataError, match=r"set/dog/a.tif has values of 32 bits, whose range is not"):
+        read("images", "set")
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ([], "set has no class folders with pictures; expected FOLDER/<class>/<pictures>"),
+        (["a.png"], "set has no class folders with pictures"),
+        (["cat/a.png"], "set has one class only, 'cat', with 1 pictures; expected a folder for"),
+        (["cat/a.png", "dog/"], "set/dog has no picture; expected at least one for a class. Add"),
+        (
+            ["train/cat/a.png", "train/dog/a.png", "rest/"],
+            "set has the folder 'rest' beside 'train'",
+        ),
+        (
+            ["train/cat/a.png", "train/dog/a.png", "val/", "valid/"],
+            "set has both 'val' and 'valid' for its validation part; expected one of them",
+        ),
+    ],
+)
+def test_a_folder_that_is_not_laid_out_by_class_is_refused(made: list[str], problem: str) -> None:
+    Path("set").mkdir()
+    for name in made:
+        if name.endswith("/"):
+            Path("set", name).mkdir(parents=True)
+        else:
+            saved(name, COLOURS[0])
+    with pytest.raises(DataError, match=re.escape(problem)):
+        read("images", "set")
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed() -> None:
+    pets()
+    Path("set/dog/again.png").symlink_to(Path("set/cat/0.png").resolve())
+    assert len(read("images", "set").inputs) == 5
+    shutil.copy("set/cat/0.png", "secret.png")
+    Path("set/dog/out.png").symlink_to(Path("secret.png").resolve())
+    with pytest.raises(DataError, match=r"set/dog/out.png is a link out of set, to .*secret.png"):
+        read("images", "set")
+    Path("secret.png").unlink()
+    with pytest.raises(DataError, match=r"set/dog/out.png is a link to .*, which is not there"):
+        read("images", "set")
+
+
+def test_a_class_folder_that_leads_out_is_refused() -> None:
+    pets()
+    Path("elsewhere").mkdir()
+    Path("set/cow").symlink_to(Path("elsewhere").resolve())
+    with pytest.raises(DataError, match=r"set/cow is a link out of set"):
+        read("images", "set")
+
+
+def test_a_class_that_the_test_alone_has_is_refused_with_its_part() -> None:
+    kept(3, "train/")
+    saved("test/cow/1.png", COLOURS[0])
+    with pytest.raises(DataError, match=r"class 'cow' is in the test part but not in the training"):
+        prepared("images", "set")
+
+
+def test_a_file_in_place_of_the_folder_is_refused() -> None:
+    path = saved("a.png", COLOURS[0])
+    with pytest.raises(DataError, match=r"set/a.png is a file; expected a folder, FOLDER/<class>"):
+        read("images", path)
+
+
+def test_an_unknown_positive_class_is_refused_with_the_nearest() -> None:
+    pets()
+    with pytest.raises(ConfigError, match=r"data.positive='dogs' is no class .* mean 'dog'\?"):
+        read("images", "set", positive="dogs")
+    assert read("images", "set", positive="cat").classes == ("dog", "cat")
+
+
+def test_a_folder_that_must_not_be_read_is_a_fault_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pets()
+    # The superuser may read everything, so the system's answer is given here.
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(EnvironmentFaultError, match=r"data.path='set' can't be read: permission"):
+        read("images", "set")

@@ -1,0 +1,51 @@
+"""Sources of a user's own files, built as the program builds them from their YAML."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_class
+from omegaconf import OmegaConf
+
+from pipeline.config.options import DataOptions
+from pipeline.config.targets import build
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.schema import Schema
+from pipeline.data.source import Samples, Source
+from pipeline.paths import conf_folder
+
+
+def source(name: str, path: str | Path, **changes: Any) -> Source:
+    """The source of `conf/data/<name>.yaml` for a file."""
+    keys = {**_keys(name), "path": str(path), **changes}
+    own = {key: value for key, value in keys.items() if key not in DataOptions.model_fields}
+    assert issubclass(get_class(own["_target_"]), Source)
+    found = build(own)
+    assert isinstance(found, Source)
+    return found
+
+
+def read(name: str, path: str | Path, **changes: Any) -> Samples:
+    """What the source gives."""
+    samples = source(name, path, **changes).read()
+    assert isinstance(samples, Samples)
+    return samples
+
+
+def prepared(name: str, path: str | Path, **changes: Any) -> Prepared:
+    """What a run gets, with the shared options among the changes."""
+    shared = {key: value for key, value in changes.items() if key in DataOptions.model_fields}
+    own = {key: value for key, value in changes.items() if key not in shared}
+    defaults = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
+    defaults |= {key: value for key, value in _keys(name).items() if key in defaults}
+    return prepare(source(name, path, **own), DataOptions(**{**defaults, **shared}))
+
+
+def stored(schema: Schema) -> Schema:
+    """The schema as a checkpoint gives it back."""
+    return Schema.from_dict(schema.to_dict())
+
+
+def _keys(name: str) -> dict[str, Any]:
+    keys = OmegaConf.to_container(OmegaConf.load(conf_folder() / "data" / f"{name}.yaml"))
+    assert isinstance(keys, dict)
+    return {str(key): value for key, value in keys.items()}
