@@ -1,6 +1,5 @@
 """A user's values in time, from a CSV or Parquet file."""
 
-from pathlib import Path
 from typing import Any
 
 from pipeline.data.series_file.columns import Layout
@@ -11,6 +10,7 @@ from pipeline.data.series_file.recorded import Recorded, described, irregulariti
 from pipeline.data.series_file.steps import IRREGULAR
 from pipeline.data.series_file.times import Times
 from pipeline.data.source import Series, Source
+from pipeline.data.tables.address import local_file
 from pipeline.errors import DataError, did_you_mean
 
 
@@ -35,9 +35,9 @@ class SeriesFile(Source):
         self,
         *,
         path: str,
-        time: str | None,
-        columns: tuple[str, ...],
-        targets: tuple[str, ...],
+        time: str | int | None,
+        columns: tuple[str | int, ...],
+        targets: tuple[str | int, ...],
         sort: bool,
         test_from: str | int | None,
         units: str,
@@ -47,7 +47,11 @@ class SeriesFile(Source):
         allow_url: bool,
     ) -> None:
         self.path = path
-        self.wanted = Layout(time=time, values=tuple(columns), targets=tuple(targets))
+        self.wanted = Layout(
+            time=None if time is None else str(time),
+            values=tuple(map(str, columns)),
+            targets=tuple(map(str, targets)),
+        )
         self.sort = sort
         self.test_from = test_from
         self.units = units
@@ -58,7 +62,7 @@ class SeriesFile(Source):
 
     def read(self) -> Series:
         """Read the values, (times, columns of values)."""
-        path = Path(self.path)
+        path = local_file(self.path, key="data.path", allow_url=self.allow_url)
         layout = layout_of(path, self.wanted, sep=self.sep)
         found = recorded_in(path, layout, sep=self.sep, sort=self.sort)
         series, filling = without_holes(found, self.missing)

@@ -9,14 +9,20 @@ from pipeline.data.series_file.columns import Cells, Layout, find_layout
 from pipeline.data.series_file.recorded import ROW, Recorded, recorded
 from pipeline.data.series_file.times import Place
 from pipeline.data.source import Array
-from pipeline.data.tables.cells import are_numbers, numbers, present
+from pipeline.data.tables.cells import (
+    infinite_problem,
+    numbers_or_none,
+    present,
+    word_problem,
+)
 from pipeline.data.tables.delimited import batches, column_names
-from pipeline.data.tables.records import shown
+from pipeline.data.tables.location import Place as BatchPlace
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+OTHERWISE = "or name the columns of values alone: data.columns=[…]"
 LOOKED_AT = 1000
 """Rows from which is told what a column holds."""
 
@@ -43,11 +49,11 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
     for row, batch in batches(path, sep=sep, columns=layout.columns):
+        place = BatchPlace(file=str(path), first_row=row, sep=sep)
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
         for name, read in blocks.items():
-            place = Place(file=str(path), column=name, sep=sep)
-            read.append(_numbers(batch.column(name), place, first_row=row))
+            read.append(_numbers(batch.column(name), name, place))
     return recorded(
         Place(file=str(path), column=layout.time or ROW, sep=sep),
         labels if layout.time is not None else None,
@@ -56,17 +62,11 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
     )
 
 
-def _numbers(cells: "pa.Array", place: Place, *, first_row: int) -> Array:
-    file, name = place.file, place.column
-    try:
-        return numbers(cells, column=name, file=file, first_row=first_row, sep=place.sep)
-    except DataError as error:
-        texts = present(cells)
-        row = int(np.argmin(are_numbers(texts)))
-        if are_numbers(texts[row : row + 1]).all():
-            raise
-        raise DataError(
-            f"{place.of(first_row - 1 + row)}: {shown(texts[row].as_py())} is no number; expected "
-            "one, such as 1.5, or an empty cell. If the column holds no values, name those that do "
-            "with data.columns=[…]"
-        ) from error
+def _numbers(cells: "pa.Array", column: str, place: BatchPlace) -> Array:
+    texts = present(cells)
+    values = numbers_or_none(texts)
+    if values is None:
+        raise DataError(word_problem(texts, column, place, otherwise=OTHERWISE))
+    if problem := infinite_problem(values, texts, column, place):
+        raise DataError(problem)
+    return values

@@ -28,7 +28,7 @@ def written(content: str | bytes, name: str = "f.csv") -> Path:
     return path
 
 
-def source(path: Path, **changes: Any) -> SeriesFile:
+def source(path: Path | str, **changes: Any) -> SeriesFile:
     """The source as `conf/data/series.yaml` builds it."""
     keys = OmegaConf.to_container(OmegaConf.load(conf_folder() / "data" / "series.yaml"))
     assert isinstance(keys, dict)

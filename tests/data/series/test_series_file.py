@@ -6,7 +6,7 @@ import pytest
 from given_series import options, prepared, read, source, written
 
 from pipeline.data.prepare import prepare
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 MONTHLY = "month,a,b\n" + "".join(
     f"{2000 + row // 12}-{row % 12 + 1:02d},{row},{row * row}\n" for row in range(60)
@@ -145,9 +145,16 @@ def test_a_value_beyond_single_precision_is_refused_by_line_and_column(value: st
 def test_a_word_among_numbers_is_refused_by_line_and_column() -> None:
     with pytest.raises(
         DataError,
-        match=r"f\.csv line 3, column 'level': 'two' is no number; expected one, .*data\.columns=",
+        match=r"f\.csv line 3, column 'level': 'two' is no number; .* data\.columns=",
     ):
         read(PLAIN.replace("2.5", "two"))
+
+
+def test_a_url_is_refused_unless_it_is_allowed() -> None:
+    with pytest.raises(
+        ConfigError, match=r"data\.path=https://example\.org/a.csv .*data\.allow_url"
+    ):
+        source("https://example.org/a.csv").read()
 
 
 def test_a_window_longer_than_the_series_is_refused_with_both_lengths() -> None:
