@@ -27,6 +27,7 @@ FREE = (
     "trust",
     "resume",
     "resume_allow_change",
+    "register",
     "tracking",
     "data.memory_budget",
     "data.num_workers",

@@ -1,16 +1,21 @@
 """The model that a finished run leaves beside its record."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from pipeline.running.own_code import keep_own_code
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.results import Result
+from pipeline.running.scoring import direction_of
 from pipeline.serving.decision import Decision
 from pipeline.serving.interface import interface
 from pipeline.serving.model import FOLDER
 from pipeline.serving.saving import save_model
+from pipeline.tracking.figure import Figure
 
 
 def leave_model(
@@ -23,6 +28,20 @@ def leave_model(
         _facts(plan, decision, result),
         interface=interface(plan.prepared.schema, has_intervals=bool(decision.intervals)),
         example=plan.prepared.example,
+    )
+    keep_own_code(plan.options.trust, record.folder)
+    record.journal.model(_figure(plan, result.kept))
+
+
+def _figure(plan: Plan, kept: Mapping[str, float]) -> Figure:
+    """Return what the model is compared with others by."""
+    monitor = plan.options.monitor
+    value = kept.get(monitor or "", math.nan)
+    return Figure(
+        data=plan.prepared.content_hash,
+        monitor=monitor,
+        value=value if math.isfinite(value) else None,
+        better=direction_of(monitor or "train/loss", plan.options.metrics),
     )
 
 

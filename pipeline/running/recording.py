@@ -24,6 +24,7 @@ from pipeline.running.plan import Plan
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.run_log import log_to
+from pipeline.running.unsent import warn_of_unsent
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
@@ -45,6 +46,7 @@ class Record:
         run_id: MLflow's id of the run; `None` where nothing is tracked.
         unsent: Values that the tracking server has not got; known once the record is closed.
         reason: Why it ended, beside its status.
+        registered: What the registration of its model came to; known once the record is closed.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Record:
     run_id: str | None
     unsent: int = 0
     reason: str | None = None
+    registered: str | None = None
 
     @property
     def where_to_look(self) -> tuple[str, ...]:
@@ -98,6 +101,7 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
         record.journal.close()
         if recorder is not None:
             record.unsent = recorder.close(record.folder)
+            record.registered = recorder.registered
             warn_of_unsent(
                 record.unsent,
                 recorder.problem,
@@ -159,6 +163,8 @@ def _header(plan: Plan, uri: str) -> Header:
         parent=_parent_id(plan),
         parent_folder=occasion.parent_folder,
         key=occasion.key,
+        register=None if occasion.lean else options.register,
+        trust=options.trust,
     )
 
 
@@ -232,24 +238,5 @@ def say_how_to_go_on(record: Record) -> None:
         word = shlex.quote(f"resume={record.folder}")
         print(
             f"stopped after epoch {epochs}; go on with: python -m pipeline.train {word}",
-            file=sys.stderr,
-        )
-
-
-def warn_of_unsent(unsent: int, problem: str | None, *, place: Path, output: Path) -> None:
-    """Tell a person that MLflow lacks values, why, and how it gets them.
-
-    Args:
-        unsent: How many; 0 needs no word.
-        problem: What was in the way, in one line.
-        place: Where the values wait.
-        output: The folder that holds a folder for each run.
-    """
-    if unsent:
-        why = f"{problem}; " if problem else ""
-        where = shlex.quote(f"output={output}")
-        print(
-            f"warning: {why}{unsent} values wait in {str(place)!r}; send them with: "
-            f"python -m pipeline.runs action=sync {where}",
             file=sys.stderr,
         )

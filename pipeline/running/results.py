@@ -62,6 +62,7 @@ class Result:
         pruned: Training was ended because others did better.
         seconds: Time from the start of the command's work to its end.
         unsent: Values that the tracking server has not got yet.
+        registered: What the registration of its model came to; `None` where none was asked for.
         where_to_look: Command and address that show the runs; empty where nothing is tracked.
     """
 
@@ -81,6 +82,7 @@ class Result:
     seconds: float
     unsent: int
     where_to_look: tuple[str, ...]
+    registered: str | None = None
 
 
 def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:

@@ -49,6 +49,8 @@ def _last_lines(result: Result) -> list[str]:
     took = f"{duration(result.seconds)}, {duration(result.metrics['time/fit'])} of it training"
     lines.append(f"took    {took}")
     lines.append(f"run     {result.folder}")
+    if result.registered is not None:
+        lines.append(f"model   {result.registered}")
     for heading, line in zip(("see it", ""), result.where_to_look, strict=False):
         lines.append(f"{heading:8}{line}")
     if result.unsent:

@@ -48,7 +48,12 @@ def train(plan: Plan, recorder: Recorder | None, uri: str | None) -> Result:
         result = session.finish()
         record.conclude(plan.occasion, result)
         session.keep_weights()
-    return replace(result, unsent=record.unsent, seconds=perf_counter() - plan.started_at)
+    return replace(
+        result,
+        unsent=record.unsent,
+        registered=record.registered,
+        seconds=perf_counter() - plan.started_at,
+    )
 
 
 class Session:

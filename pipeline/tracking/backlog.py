@@ -19,6 +19,8 @@ class Backlog:
     def __init__(self, folder: Path, *, skip: int) -> None:
         self.lease: Lease | None = None
         self.uri = ""
+        self.begun: Event = {}
+        self.model: Event | None = None
         self.last_ms = 0
         self.pending: deque[Event] = deque()
         self._path = folder / JOURNAL
@@ -73,6 +75,9 @@ class Backlog:
         if event["event"] == "begin":
             self.lease = Lease(**event["lease"])
             self.uri = event["uri"]
+            self.begun = event
+        elif event["event"] == "model":
+            self.model = event
         if self._skip > 0:
             self._skip -= 1
         else:

@@ -45,11 +45,13 @@ class Recorder:
     """A process of its own that fills MLflow from journals; training never waits for it.
 
     A context manager: whatever happens, the process ends with it. `problem` holds the latest line
-    about what could not be recorded.
+    about what could not be recorded, `registered` what the registration of the model of the run
+    that was closed last came to.
     """
 
     def __init__(self) -> None:
         self.problem: str | None = None
+        self.registered: str | None = None
         self._channel = Channel()
         self._connection = ("", "")
         self._followed: dict[Path, None] = {}
@@ -109,7 +111,7 @@ class Recorder:
         self._revived_at = None  # the last chance for its values
         answer = self._ask_anew("close", folder=str(folder.absolute()))
         self._followed.pop(folder, None)
-        self.problem = answer.get("problem")
+        self.problem, self.registered = answer.get("problem"), answer.get("registered")
         return int(answer.get("unsent", unsent(folder)))
 
     def record(self, folder: Path, *, is_over: bool, patient: bool = False) -> Recorded:

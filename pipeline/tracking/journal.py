@@ -5,13 +5,14 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.redaction import redact, redact_value
+from pipeline.tracking.figure import Figure
 from pipeline.tracking.lease import own_lease
 
 JOURNAL = "journal.jsonl"
@@ -36,6 +37,8 @@ class Header:
         parent: MLflow id of the run that this one is a child of.
         parent_folder: Folder of that run, where its id is not known yet.
         key: Name by which MLflow's run is found again, unlike any other's; `None` = the folder's.
+        register: Name under which the model that the run leaves is registered; `None` = it is not.
+        trust: Packages whose classes that model may name.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Header:
     parent: str | None = None
     parent_folder: str | None = None
     key: str | None = None
+    register: str | None = None
+    trust: Sequence[str] = ()
 
 
 class Journal:
@@ -106,6 +111,10 @@ class Journal:
     def tag(self, key: str, value: str) -> None:
         """Record a tag of the run; a later value of the same key replaces it."""
         self._append("tag", key=key, value=redact_value(key, value))
+
+    def model(self, figure: Figure) -> None:
+        """Record that the folder holds the run's model by now, whole, and what it is judged by."""
+        self._append("model", figure=asdict(figure))
 
     def end(self, status: Status, reason: str | None = None, *, at: int | None = None) -> None:
         """Record how the run ended; every artifact is in place by now.

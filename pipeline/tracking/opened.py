@@ -22,7 +22,18 @@ def opened_store(options: TrackingOptions) -> "Iterator[Store]":
         EnvironmentFaultError: A call to it fails.
         ConfigError: It is no database.
     """
-    uri = tracking_uri(options)
+    with opened_store_at(tracking_uri(options)) as store:
+        yield store
+
+
+@contextmanager
+def opened_store_at(uri: str) -> "Iterator[Store]":
+    """Open the store at an absolute address; MLflow is imported now.
+
+    Raises:
+        EnvironmentFaultError: A call to it fails.
+        ConfigError: It is no database.
+    """
     quiet_mlflow()
     from pipeline.tracking.store import Store
 

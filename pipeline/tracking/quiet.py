@@ -16,4 +16,6 @@ def quiet_mlflow(environment: MutableMapping[str, str] = os.environ) -> None:
     environment["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
     environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"  # leaves no half-closed database
     environment.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # its lines are not ours to show
+    environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    environment["MLFLOW_UV_AUTO_DETECT"] = "false"  # a model takes no file of the current folder
     environment["GIT_PYTHON_REFRESH"] = "quiet"

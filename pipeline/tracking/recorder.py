@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +66,7 @@ def carry_out(desk: "Desk", command: Command) -> Answer:
                 run_id, problem = desk.open(Path(command["folder"]))
                 return {"ok": True, "run_id": run_id, "problem": problem}
             case "close":
-                unsent, problem = desk.close(Path(command["folder"]))
-                return {"ok": True, "unsent": unsent, "problem": problem}
+                return {"ok": True, **asdict(desk.close(Path(command["folder"])))}
             case "record":
                 done, unsent = desk.record(
                     Path(command["folder"]), is_over=command["is_over"], patient=command["patient"]

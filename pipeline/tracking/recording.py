@@ -12,6 +12,7 @@ from pipeline.tracking.faults import StoreError
 from pipeline.tracking.forgetting import is_marked, remove
 from pipeline.tracking.lease import alive
 from pipeline.tracking.replay import InUseError, Replay
+from pipeline.tracking.settling import Closed
 from pipeline.tracking.state import unfinished
 from pipeline.tracking.store import Store
 
@@ -64,14 +65,19 @@ class Desk:
             return recording.replay.state.run_id, error.line
         return recording.replay.state.run_id, None
 
-    def close(self, folder: Path) -> tuple[int, str | None]:
-        """Send the rest and end the run; return the values that stay unsent, and why."""
+    def close(self, folder: Path) -> Closed:
+        """Send the rest, end the run, and log and register the model that it has left."""
         recording = self._open.pop(folder, None)
         if recording is None:
             raise StoreError("refused", f"{str(folder)!r} is not open")
         error = self._finish(recording, is_over=True)
         recording.replay.release()
-        return recording.replay.backlog.unsent(), None if error is None else error.line
+        settled = recording.replay.settled
+        return Closed(
+            unsent=recording.replay.backlog.unsent(),
+            problem=settled.problem if error is None else error.line,
+            registered=settled.registered,
+        )
 
     def record(self, folder: Path, *, is_over: bool, patient: bool) -> tuple[bool, int]:
         """Send a folder's whole journal in one go, and let go of it once its run has ended.

@@ -15,6 +15,7 @@ from pipeline.tracking.faults import StoreError
 from pipeline.tracking.fields import param_texts
 from pipeline.tracking.journal import JOURNAL, Event, Status
 from pipeline.tracking.lease import Lease, alive, working
+from pipeline.tracking.settling import Left, Settled, settle
 from pipeline.tracking.state import STATE, State, read_state, write_state
 from pipeline.tracking.store import PARENT_TAG, UNKNOWN, Store
 
@@ -45,6 +46,7 @@ class Replay:
         self.folder = folder
         self._attached = False
         self._reason: str | None = UNKNOWN
+        self.settled = Settled()
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
@@ -108,6 +110,8 @@ class Replay:
         self._upload(store)
         end = pending[0] if ending == "recorded" else None
         status: Status = end["status"] if end else "FAILED"
+        if status == "FINISHED":
+            self._settle(store)
         reason = end["reason"] if end else "lost"
         last_ms = self.backlog.last_ms
         store.terminate(self.state.run_id, status, reason=reason, end=last_ms, known=self._reason)
@@ -183,6 +187,19 @@ class Replay:
         for file in sorted(path for path in top.rglob("*") if path.is_file()):
             below = file.parent.relative_to(top).as_posix()
             store.upload(self.state.run_id, file, "" if below == "." else below)
+
+    def _settle(self, store: Store) -> None:
+        """Let the store have the model that the run has left, where it has left one."""
+        model, begun = self.backlog.model, self.backlog.begun
+        if model is None:
+            return
+        left = Left(
+            folder=self.folder,
+            run_id=self.state.run_id,
+            experiment_id=self.state.experiment_id,
+            trust=begun.get("trust", ()),
+        )
+        self.settled = settle(store, left, model=model, register=begun.get("register"))
 
     def _write(self, state: State) -> None:
         """Note how far the store is; what finds no room is sent again, which changes nothing."""

@@ -88,6 +88,10 @@ class Store:
             return []
         return self._found(f"tags.`{STUDY_TAG}` = '{uid}'")
 
+    def beginning(self, run_id: str) -> list[Run]:
+        """Return the runs whose ids begin so."""
+        return self._found(f"attributes.run_id LIKE '{run_id}%'") if run_id.isalnum() else []
+
     def _found(self, condition: str) -> list[Run]:
         with self._translated():
             pages = self._client.search_experiments(view_type=ViewType.ACTIVE_ONLY)
@@ -178,6 +182,12 @@ class Store:
             self._drop_tag(run_id, END_TAG)
         with self._translated():
             self._client.set_terminated(run_id, status=status, end_time=end)
+
+    @contextmanager
+    def client(self) -> Iterator[MlflowClient]:
+        """Lend MLflow's own client; what it raises becomes a `StoreError`."""
+        with self._translated():
+            yield self._client
 
     def _connect(self) -> MlflowClient:
         path = sqlite_path(self.uri)

@@ -1,0 +1,117 @@
+"""Where the files of a model lie that a person names; what there is instead where it is unknown."""
+
+import hashlib
+from collections.abc import Sequence
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.tracking.faults import named
+from pipeline.tracking.models import models_of
+from pipeline.tracking.registry import MODEL_TAG
+from pipeline.tracking.store import Store
+
+SHOWN = 8
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+Source = tuple[str, str]
+"""A name that stands for a model's content, and the address of its files."""
+
+
+def by_alias(store: Store, name: str, alias: str) -> Source:
+    """Return the source of a registered model's version that has an alias.
+
+    Raises:
+        ConfigError: There is no such model or alias.
+    """
+    aliases = _aliases(store, name)
+    if alias not in aliases:
+        raise ConfigError(
+            f"{name!r} has no alias {alias!r} in {named(store.uri)}; it has {_some(aliases)}."
+            f"{did_you_mean(alias, aliases)}"
+        )
+    return by_version(store, name, aliases[alias])
+
+
+def by_version(store: Store, name: str, version: str) -> Source:
+    """Return the source of a registered model's version.
+
+    Raises:
+        ConfigError: There is no such model or version.
+    """
+    _aliases(store, name)  # a name that is unknown is told as such
+    with store.client() as client:
+        try:
+            return _of_version(client.get_model_version(name, version))
+        except MlflowException as error:
+            if error.error_code not in MISSING:
+                raise
+            found = client.search_model_versions(f"name = '{name}'")
+    numbers = sorted((str(one.version) for one in found), key=int)
+    raise ConfigError(
+        f"{name!r} has no version {version} in {named(store.uri)}; it has {_some(numbers)}"
+    )
+
+
+def by_id(store: Store, model_id: str) -> Source:
+    """Return the source of a logged model.
+
+    Raises:
+        ConfigError: There is no such model.
+    """
+    with store.client() as client:
+        try:
+            return model_id, str(client.get_logged_model(model_id).artifact_location)
+        except MlflowException as error:
+            if error.error_code not in MISSING:
+                raise
+    raise ConfigError(f"{named(store.uri)} has no model {model_id!r}")
+
+
+def by_run(store: Store, beginning: str) -> Source:
+    """Return the source of the newest model of a run.
+
+    Args:
+        store: Where it is.
+        beginning: Of the run's id; the whole of it, say.
+
+    Raises:
+        ConfigError: No run's id begins so, several do, or it has left no model.
+    """
+    runs = store.beginning(beginning)
+    if len(runs) != 1:
+        ids = [str(run.info.run_id)[:12] for run in runs]
+        what = f"is the beginning of several ids: {_some(ids)}" if ids else "is unknown"
+        raise ConfigError(f"run {beginning!r} {what} in {named(store.uri)}")
+    (run,) = runs
+    models = models_of(store, run.info.experiment_id, run.info.run_id)
+    if not models:
+        raise ConfigError(f"run {beginning!r} has left no model in {named(store.uri)}")
+    return models[0].model_id, str(models[0].artifact_location)
+
+
+def _aliases(store: Store, name: str) -> dict[str, str]:
+    """Return the version that each alias of a registered model stands for."""
+    with store.client() as client:
+        try:
+            return {key: str(one) for key, one in client.get_registered_model(name).aliases.items()}
+        except MlflowException as error:
+            if error.error_code not in MISSING:
+                raise
+            names = [model.name for model in client.search_registered_models(max_results=1000)]
+    raise ConfigError(
+        f"no model is registered as {name!r} in {named(store.uri)}; there are {_some(names)}."
+        f"{did_you_mean(name, names)}"
+    )
+
+
+def _of_version(version: ModelVersion) -> Source:
+    source = str(version.source)
+    key = version.tags.get(MODEL_TAG) or hashlib.sha256(source.encode()).hexdigest()[:32]
+    return key, source
+
+
+def _some(names: Sequence[str] | dict[str, str]) -> str:
+    shown = ", ".join(list(names)[:SHOWN])
+    return f"{shown}, …" if len(names) > SHOWN else shown or "none"
