@@ -1,0 +1,76 @@
+"""Tables that a test writes itself, and the source that reads them."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from given_data import DEFAULTS
+from omegaconf import OmegaConf
+
+from pipeline.config.options import DataOptions
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.source import Samples
+from pipeline.data.table import Table
+from pipeline.paths import conf_folder
+
+FILE = "patients.csv"
+
+
+def write(content: str | bytes, name: str = FILE) -> Path:
+    """Write a file into the current folder, a text as UTF-8 with its line ends as they are."""
+    path = Path(name)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def read(content: str | bytes | None = None, **keys: Any) -> Samples:
+    """Read a table whose content is given, or that was written before."""
+    if content is not None:
+        write(content)
+    return source(**keys)[0].read()
+
+
+def prepared(content: str | bytes | None = None, **keys: Any) -> Prepared:
+    """Read a table and split it as a run does."""
+    if content is not None:
+        write(content)
+    return prepare(*source(**keys))
+
+
+def source(**changes: Any) -> tuple[Table, DataOptions]:
+    """Return the source of `conf/data/table.yaml` and the options beside it."""
+    loaded = OmegaConf.to_container(OmegaConf.load(conf_folder() / "data" / "table.yaml"))
+    keys = {**DEFAULTS, **loaded, "path": FILE, **changes}
+    del keys["_target_"]
+    own = {key: value for key, value in keys.items() if key not in DataOptions.model_fields}
+    shared = {key: value for key, value in keys.items() if key in DataOptions.model_fields}
+    return Table(**own), DataOptions(**shared)
+
+
+def patients(rows: int = 60, *, seed: int = 0) -> list[list[str]]:
+    """Return a table by lines: a name, age, town, ward, dose and outcome; some cells are empty."""
+    draw = random.Random(seed)
+    lines = [["name", "age", "town", "ward", "dose", "outcome"]]
+    for row in range(rows):
+        age = draw.randint(20, 80)
+        lines.append(
+            [
+                f"patient {row}",
+                "" if row % 13 == 5 else str(age),
+                draw.choice(["Bonn", "Köln", "Bad Ems, Lahn", ""]),
+                str(draw.randint(1, 3)),
+                f"{draw.gauss(5, 1):.3f}",
+                "ill" if age + draw.gauss(0, 5) > 55 else "well",
+            ]
+        )
+    return lines
+
+
+def text(lines: list[list[str]], *, sep: str = ",", end: str = "\n") -> str:
+    """Write lines as CSV, with quotes where a cell needs them."""
+
+    def cell(content: str) -> str:
+        needs = any(sign in content for sign in (sep, '"', "\n", "\r"))
+        return '"' + content.replace('"', '""') + '"' if needs else content
+
+    return "".join(sep.join(map(cell, line)) + end for line in lines)

@@ -1,0 +1,240 @@
+import csv
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from given_tables import FILE, patients, text, write
+
+from pipeline.data.tables import delimited
+from pipeline.data.tables.delimited import batches, column_names
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
+
+
+def rows(path: Path, **keys: object) -> list[list[str | None]]:
+    return [list(row.values()) for _, batch in batches(path, **keys) for row in batch.to_pylist()]
+
+
+def refused(content: str | bytes, **keys: object) -> tuple[str, ...]:
+    with pytest.raises(DataError) as raised:
+        rows(write(content), **keys)
+    return raised.value.problems
+
+
+def emptied(cells: list[str]) -> list[str | None]:
+    return [cell.strip() or None for cell in cells]
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_the_cells_are_those_of_pythons_own_reader_for_any_separator_and_line_end(
+    sep: str, end: str, mark: bytes
+) -> None:
+    content = text(patients(), sep=sep, end=end) + end * 3
+    names, *expected = csv.reader(io.StringIO(content, newline=""), delimiter=sep)
+    path = write(mark + content.encode())
+    assert column_names(path) == tuple(names)
+    assert rows(path) == [emptied(cells) for cells in expected if cells]
+
+
+def test_quoted_cells_hold_separators_line_breaks_and_quotes() -> None:
+    path = write('a,b\n"x,y","one\r\ntwo"\n"say ""no""",3\n')
+    assert rows(path) == [["x,y", "one\r\ntwo"], ['say "no"', "3"]]
+
+
+def test_spaces_around_names_and_cells_are_taken_away() -> None:
+    path = write(" blood pressure , b \n 1 ,  \n")
+    assert column_names(path) == ("blood pressure", "b")
+    assert rows(path) == [["1", None]]
+
+
+def test_chosen_columns_come_in_the_order_that_is_asked_for() -> None:
+    assert rows(write("a,b,c\n1,2,3\n"), columns=["c", "a"]) == [["3", "1"]]
+
+
+def test_a_file_of_many_blocks_comes_in_order_with_the_number_of_each_first_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delimited, "BLOCK_BYTES", 200)
+    path = write("a,b\n" + "".join(f'{row},"x\n{row}"\n' for row in range(1, 101)))
+    found = [(first, batch.column("a").to_pylist()) for first, batch in batches(path)]
+    assert len(found) > 3
+    assert [str(first) for first, _ in found] == [cells[0] for _, cells in found]
+    assert [cell for _, cells in found for cell in cells] == [str(row) for row in range(1, 101)]
+
+
+def test_a_header_without_rows_gives_no_batch() -> None:
+    assert rows(write("a,b\n\r\n\n")) == []
+    assert rows(write("a,b")) == []
+
+
+def test_columns_without_a_name_are_named_by_their_position() -> None:
+    assert column_names(write(",a\n0,1\n")) == ("unnamed_1", "a")
+
+
+def test_names_as_pandas_numbers_them_are_names() -> None:
+    assert column_names(write("0,1,2\n5,6,7\n")) == ("0", "1", "2")
+
+
+def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> None:
+    table = pa.table(
+        {
+            "n": [1.5, None, 0.1],
+            "i": [1, 2, None],
+            "t": ["x", " y ", ""],
+            "c": pa.array(["u", "v", "u"]).dictionary_encode(),
+            "b": [True, False, None],
+        }
+    )
+    pq.write_table(table, "table.csv")
+    assert column_names(Path("table.csv")) == ("n", "i", "t", "c", "b")
+    assert rows(Path("table.csv")) == [
+        ["1.5", "1", "x", "u", "true"],
+        [None, "2", "y", "v", "false"],
+        ["0.1", None, None, "u", None],
+    ]
+
+
+def test_a_parquet_column_of_lists_is_refused_with_its_name_and_type() -> None:
+    pq.write_table(pa.table({"x": [[1], [2]], "y": [1, 2]}), "t.parquet")
+    with pytest.raises(
+        DataError,
+        match=r"t.parquet: the column 'x' holds list<.*>; expected .*"
+        r"data.drop=\[x\]",
+    ):
+        rows(Path("t.parquet"))
+    assert rows(Path("t.parquet"), columns=["y"]) == [["1"], ["2"]]
+
+
+def test_a_parquet_file_cut_short_is_refused() -> None:
+    pq.write_table(pa.table({"x": list(range(100))}), "t.parquet")
+    whole = Path("t.parquet").read_bytes()
+    Path("t.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"t.parquet begins as a Parquet file .* cut short"):
+        rows(Path("t.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", f"{FILE} is empty; expected a line of names and rows below it"),
+        (b"\xef\xbb\xbf\r\n\r\n", f"{FILE} is empty; expected a line of names and rows below it"),
+        (
+            b"a,b,a,b,c\n1,2,3,4,5\n",
+            f"{FILE}: several columns are named 'a', 'b'; give each a name of its own",
+        ),
+        (
+            b"5.1,3.5,1\n4.9,3,0\n",
+            f"{FILE}: its first line holds numbers ('5.1', '3.5', '1', …) where names of columns "
+            "are expected; put a line of names above it",
+        ),
+        (
+            "naïve,b\n1,2\n".encode("latin-1"),
+            f"{FILE} line 1 has the byte 0xef ('ï' in Latin-1), which is no UTF-8; save it as "
+            f"UTF-8, as with: iconv -f LATIN1 -t UTF-8 {FILE} > new.csv",
+        ),
+        (
+            'a,b\n"x\ny",2\n1,é\n'.encode("latin-1"),
+            f"{FILE} line 4 has the byte 0xe9 ('é' in Latin-1), which is no UTF-8; save it as "
+            f"UTF-8, as with: iconv -f LATIN1 -t UTF-8 {FILE} > new.csv",
+        ),
+        (
+            "a,b\n1,2\n".encode("utf-16"),
+            f"{FILE} is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 {FILE} > "
+            "new.csv",
+        ),
+        (
+            "a,b\n1,2\n".encode("utf-16-be"),
+            f"{FILE} is UTF-16; save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 {FILE} > "
+            "new.csv",
+        ),
+        (
+            b"a,b\n1,2\n3,\x004\n",
+            f"{FILE} line 3 has a NUL byte (byte 11 of the file): it is no text, or it was "
+            "damaged; write it anew",
+        ),
+        (
+            b"a,b\n" + b"1,2\n" * 20_000 + b"3,\x004\n",
+            f"{FILE} line 20002 has a NUL byte (byte 80007 of the file): it is no text, or it was "
+            "damaged; write it anew",
+        ),
+        (b"PK\x03\x04rest", f"{FILE} is an Excel or zip file; save the sheet as CSV (UTF-8)"),
+        (b"\x1f\x8brest", f"{FILE} is compressed; unpack it first, as with gunzip"),
+        (
+            b'a,b\n1,2\n\n3,"never ends\n5,6\n7,8\n',
+            f"{FILE} line 4: a quoted cell never ends; close its quote, or double a quote that "
+            "belongs to the cell",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_with_what_it_is(content: bytes, problem: str) -> None:
+    assert refused(content) == (problem,)
+
+
+def test_ragged_rows_are_told_by_the_lines_that_an_editor_shows() -> None:
+    content = 'a,b\n1,2\n"x\n\ny",2\n3\n\n4,5,6\n'
+    fix = "Put cells that contain ',' into quotes"
+    assert refused(content) == (
+        f"{FILE} line 6 has 1 cell; expected 2, as in the header. {fix}",
+        f"{FILE} line 8 has 3 cells; expected 2, as in the header. {fix}",
+    )
+
+
+def test_of_many_ragged_rows_the_first_are_told_and_the_rest_counted() -> None:
+    problems = refused("a;b\n1;2\n" + "1\n" * 9)
+    assert len(problems) == 6
+    assert problems[-1] == f"{FILE}: 4 more rows have another number of cells"
+
+
+def test_rows_that_are_all_one_cell_longer_than_the_header_are_told_once() -> None:
+    assert refused("a,b\n0,1,2\n1,3,4\n") == (
+        f"{FILE}: every row has 3 cells, one more than the header's 2; its first column may be an "
+        "index without a name. Put a name for it into line 1",
+    )
+
+
+def test_missing_columns_are_all_named_beside_those_that_are_there() -> None:
+    assert refused("age,town\n1,2\n", columns=["ages", "dose"]) == (
+        f"{FILE} lacks the columns 'ages', 'dose'; it has age, town. Did you mean 'age'?",
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("patient.csv", r"patient.csv does not exist; .* Did you mean 'patients.csv'\?"),
+        ("no/x.csv", r"no/x.csv does not exist; .* Its folder no does not exist either"),
+        ("patients.csv/x", r"patients.csv/x does not exist; a part of its path is a file"),
+        (".", r"\. is a folder; expected a CSV or Parquet file"),
+    ],
+)
+def test_a_path_that_is_no_file_is_refused(path: str, problem: str) -> None:
+    write("a,b\n1,2\n")
+    with pytest.raises(DataError, match=problem):
+        column_names(Path(path))
+
+
+@pytest.mark.parametrize("sep", ["::", "", '"'])
+def test_a_separator_is_one_sign(sep: str) -> None:
+    with pytest.raises(ConfigError, match=r"data.sep=.* is no separator; expected one character"):
+        column_names(write("a,b\n1,2\n"), sep=sep)
+
+
+def test_a_separator_that_is_given_wins_over_what_is_found() -> None:
+    path = write("a;b,c;d\n1;2,3;4\n")
+    assert column_names(path, sep=",") == ("a;b", "c;d")
+    assert column_names(write("a\tb\n"), sep="tab") == ("a", "b")
+
+
+def test_a_file_without_permission_is_a_fault_of_the_place() -> None:
+    path = write("a,b\n1,2\n")
+    path.chmod(0)
+    try:
+        path.read_bytes()
+    except PermissionError:
+        with pytest.raises(EnvironmentFaultError, match=r"patients.csv may not be read; .*chmod"):
+            column_names(path)
+    else:
+        pytest.skip("this user may read everything")
