@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["whole", "year", "month", "day", "moment"]
@@ -12,6 +13,7 @@ MICROSECONDS_A_DAY = 86_400 * 10**6
 
 _EPOCH = date(1970, 1, 1).toordinal()
 
+_SIGNS = ("rule", "between", "zone", "tail")
 _DAY = r"(?P<year>\d{4})(?P<rule>[-/.]?)(?P<month>\d\d)(?P=rule)(?P<day>\d\d)"
 _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
@@ -90,20 +92,15 @@ def form_and_position(label: str, *, only: Kind | None = None) -> tuple[Form, in
         parts = found.groupdict()
         position = _position(kind, parts)
         if position is not None:
-            return _form(kind, parts), position
+            fraction = len(parts.get("fraction") or "")
+            decimals = fraction if parts.get("second") else -1
+            return _form(kind, decimals, *(parts.get(key) or "" for key in _SIGNS)), position
     return None
 
 
-def _form(kind: Kind, parts: dict[str, str | None]) -> Form:
-    fraction = len(parts.get("fraction") or "")
-    return Form(
-        kind=kind,
-        rule=parts.get("rule") or "",
-        between=parts.get("between") or "",
-        decimals=fraction if parts.get("second") else -1,
-        zone=parts.get("zone") or "",
-        tail=parts.get("tail") or "",
-    )
+@lru_cache  # a file has one form, or few
+def _form(kind: Kind, decimals: int, *signs: str) -> Form:
+    return Form(kind=kind, decimals=decimals, **dict(zip(_SIGNS, signs, strict=True)))
 
 
 def _position(kind: Kind, parts: dict[str, str | None]) -> int | None:

@@ -1,12 +1,13 @@
 """The times of a series: read from labels of one form, in rising order, each once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.series_file.forms import EXPECTED, Form, Kind, form_and_position
+from pipeline.data.series_file.forms import EXPECTED, Form, form_and_position
 from pipeline.data.source import Indices
 from pipeline.data.tables.location import where
 from pipeline.errors import DataError
@@ -62,20 +63,20 @@ def read_times(labels: Sequence[str | None], place: Place) -> Times:
         DataError: Names the first row whose label is empty, is no time, is written in another form
             or has another zone.
     """
-    kind = _common_kind(labels)
-    forms, positions = [], np.empty(len(labels), dtype=np.int64)
-    for index, label in enumerate(labels):
-        read = form_and_position(label or "", only=kind)
-        if read is None:
-            raise _unreadable(index, label, labels[0], place)
-        forms.append(read[0])
-        positions[index] = read[1]
-    for index, form in enumerate(forms):
-        _require_same(form, forms[0], index, labels, place)
+    read = [form_and_position(label or "") for label in labels]
+    if _are_numbers({one[0] for one in read if one is not None}):
+        read = [form_and_position(label or "", only="whole") for label in labels]
+    if None in read:
+        index = read.index(None)
+        raise _unreadable(index, labels[index], labels[0], place)
+    forms, positions = zip(*filter(None, read), strict=True)
+    distinct = dict.fromkeys(forms)
+    for form in distinct:
+        _require_same(form, forms[0], forms.index(form), labels, place)
     return Times(
         labels=tuple(str(label) for label in labels),
-        positions=positions,
-        form=replace(forms[0], decimals=max(form.decimals for form in forms)),
+        positions=np.array(positions, dtype=np.int64),
+        form=replace(forms[0], decimals=max(form.decimals for form in distinct)),
     )
 
 
@@ -108,17 +109,10 @@ def in_order(times: Times, place: Place, *, sort: bool) -> Indices:
     return order
 
 
-def _common_kind(labels: Sequence[str | None]) -> Kind | None:
-    """Return `whole` where numbers only look like years or days here and there."""
-    kinds = {read[0].kind for read in _readable(labels)}
-    return "whole" if "whole" in kinds else None
-
-
-def _readable(labels: Sequence[str | None]) -> Iterator[tuple[Form, int]]:
-    for label in labels:
-        read = form_and_position(label or "")
-        if read is not None:
-            yield read
+def _are_numbers(forms: AbstractSet[Form]) -> bool:
+    """Tell whether numbers only look like years or days here and there."""
+    whole = all(form.kind in ("whole", "year", "day") and not form.rule for form in forms)
+    return whole and len({form.kind for form in forms}) > 1
 
 
 def _unreadable(index: int, label: str | None, first: str | None, place: Place) -> DataError:

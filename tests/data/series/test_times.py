@@ -54,6 +54,7 @@ def test_more_digits_after_the_second_are_no_other_form() -> None:
         ),
         (["2020-02-30"], r"row 1, column 'time': '2020-02-30' is no time; expected YYYY, YYYY-MM"),
         (["31.12.2020"], r"row 1, column 'time': '31.12.2020' is no time"),
+        (["2020-01", "2020-02", "12"], r"row 3, .*'12' is written otherwise than '2020-01'"),
         (["2020-01", None], r"row 2, column 'time' is empty; expected a time\. Fill it in"),
         (["2020-01", "2020-02-01"], r"row 2, .*'2020-02-01' is written otherwise than '2020-01'"),
         (
