@@ -1,21 +1,33 @@
 """The files that a run leaves for people: config, test predictions, classes, history."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.data.report import DataReport
+from pipeline.data.report_text import markdown
 from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores
 from pipeline.paths import replace_text
 from pipeline.running.results import TestPart, predicted_classes
 from pipeline.serving.spreadsheets import cell, write_csv
 
+REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
+
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the whole configuration, references to the environment unresolved."""
     replace_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+
+def write_report(folder: Path, report: DataReport) -> None:
+    """Write what the data are, for programs and for people."""
+    text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+    replace_text(folder / REPORT, text + "\n")
+    replace_text(folder / REPORT_PAGE, markdown(report))
 
 
 def write_predictions(folder: Path, test: TestPart, schema: Schema, *, threshold: float) -> None:

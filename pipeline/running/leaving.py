@@ -46,11 +46,14 @@ def _figure(plan: Plan, kept: Mapping[str, float]) -> Figure:
 
 
 def _facts(plan: Plan, decision: Decision, result: Result) -> dict[str, Any]:
+    report = plan.prepared.report
     return {
         "name": result.name,
+        "run_id": result.run_id,
         "config": dict(plan.config),
         "schema": plan.prepared.schema.to_dict(),
         "data": plan.prepared.content_hash,
+        "report": None if report is None else report.to_dict(),
         "decision": decision.to_dict(),
         "epoch": int(result.metrics.get("best/epoch", result.epochs)),
         "monitor": plan.options.monitor,

@@ -79,7 +79,7 @@ def make_plan(
     if start.saved is not None:
         require_fitting(start.saved, network, prepared)
     layers = tuple(layer_table(network, prepared.schema.input_shape))
-    options = _resolve(options, prepared, layers, devices)
+    options = filled_in(options, prepared, layers, devices)
     torch.set_num_threads(options.trainer.threads or 1)
     torch.set_float32_matmul_precision(options.trainer.matmul_precision)
     return Plan(
@@ -124,10 +124,10 @@ def _limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[s
     return options, tuple(notes)
 
 
-def _resolve(
+def filled_in(
     options: RunConfig, prepared: Prepared, layers: tuple[LayerRow, ...], devices: Devices
 ) -> RunConfig:
-    """Fill in what `null` leaves to the program, so that the record says what was done."""
+    """Decide what `null` leaves to the program, so that the record says what was done."""
     regression = prepared.schema.task == "regression"
     trainer = options.trainer
     chosen = trainer.threads or threads(

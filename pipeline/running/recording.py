@@ -17,7 +17,7 @@ import torch
 from pipeline.config.record import flatten
 from pipeline.errors import DivergedError, EnvironmentFaultError, Interrupted
 from pipeline.paths import create_run_folder
-from pipeline.running.artifacts import write_config
+from pipeline.running.artifacts import write_config, write_report
 from pipeline.running.leftovers import remove_abandoned
 from pipeline.running.occasion import Occasion
 from pipeline.running.plan import Plan
@@ -134,6 +134,8 @@ def _write_files(record: Record, plan: Plan) -> None:
     record.artifacts.mkdir(mode=0o750, exist_ok=True)
     write_config(record.artifacts, plan.config)
     write_environment(record.artifacts)
+    if plan.prepared.report is not None:
+        write_report(record.artifacts, plan.prepared.report)
     if plan.command is not None:
         plan.command.save(record.folder)
 

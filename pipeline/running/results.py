@@ -112,7 +112,7 @@ def scores_by_class(test: TestPart, schema: Schema, *, threshold: float) -> tupl
 
 def result_table(result: Result) -> Table:
     """Lay the network's test figures beside the baselines'."""
-    table = Table(title=_title(result.schema), title_justify="left", title_style="bold")
+    table = Table(title=title_of(result.schema), title_justify="left", title_style="bold")
     table.add_column("test")
     table.add_column("network", justify="right", style="bold")
     kinds = ("naive", "linear")[: len(result.baselines)]
@@ -131,7 +131,8 @@ def _shown(result: Result) -> list[str]:
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 
-def _title(schema: Schema) -> str:
+def title_of(schema: Schema) -> str:
+    """Say what the figures of a table speak of: the positive class, all classes, or a unit."""
     if schema.task == "binary":
         return f"positive class: {schema.positive}"
     if schema.task == "multiclass":

@@ -51,11 +51,16 @@ def _last_lines(result: Result) -> list[str]:
     lines.append(f"run     {result.folder}")
     if result.registered is not None:
         lines.append(f"model   {result.registered}")
-    for heading, line in zip(("see it", ""), result.where_to_look, strict=False):
-        lines.append(f"{heading:8}{line}")
-    if result.unsent:
+    return [*lines, *where_lines(result.where_to_look, unsent=result.unsent)]
+
+
+def where_lines(where_to_look: Sequence[str], *, unsent: int) -> list[str]:
+    """Say what shows the runs, and how many values do not show yet."""
+    headed = zip(("see it", ""), where_to_look, strict=False)
+    lines = [f"{heading:8}{line}" for heading, line in headed]
+    if unsent:
         lines.append(
-            f"unsent  {result.unsent} values wait in the run folder; "
+            f"unsent  {unsent} values wait in the run folder; "
             "send them with: python -m pipeline.runs action=sync"
         )
     return lines

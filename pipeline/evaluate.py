@@ -1,0 +1,108 @@
+"""`python -m pipeline.evaluate model_from=last`: a trained model scored again, on any data."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from pipeline.config.options import DataOptions, TrackingOptions
+from pipeline.entry import command
+from pipeline.errors import ConfigError
+from pipeline.running.evaluation_config import EvaluateOptions, run_config
+
+LONGEST_NAME = 54
+GROUP, STORED = "of_run", "stored"
+_IN_MLFLOW = re.compile(r"(models|runs):/.+|[0-9a-f]{32}")
+_SHARED = ("data", "trainer", "metrics", "tracking")
+
+
+def with_run(words: Sequence[str]) -> list[str]:
+    """Let the command start from the config of the run whose model is named.
+
+    `model_from=` is read as it stands, since Hydra takes `12e45678` for a number.
+
+    Raises:
+        ConfigError: There is no such run, or it has left no model.
+    """
+    reference = _value(words, "model_from")
+    if reference in (None, "", "???"):
+        return list(words)
+    output = Path(_value(words, "output") or "runs")
+    from pipeline.running.model_reference import found_model
+
+    place = found_model(reference or "", output, _tracking(words, reference or ""))
+    _offer(_of_run(run_config(place), words))
+    others = [word for word in words if not word.startswith("model_from=")]
+    return [f"{GROUP}={STORED}", f"model_from={place.absolute()}", *others]
+
+
+def body(config: DictConfig) -> int:
+    """Evaluate what the config says and print what came of it."""
+    if OmegaConf.is_missing(config, "model_from"):
+        raise ConfigError(
+            "model_from has no value yet (???); expected a run's folder or id, last, or "
+            "models:/NAME@ALIAS: model_from=last."
+        )
+    from pipeline.running.evaluation_config import asked_for
+
+    asked = asked_for(config)
+    from pipeline.running.evaluating import evaluate
+    from pipeline.running.evaluation_text import print_evaluation, print_rows
+
+    silent = config.verbose == 0
+    evaluation = evaluate(asked, told=None if silent else print_rows)
+    if not silent:
+        print_evaluation(evaluation)
+    return 0
+
+
+def _value(words: Sequence[str], key: str) -> str | None:
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    return values[-1].strip("'\"") if values else None
+
+
+def _tracking(words: Sequence[str], reference: str) -> TrackingOptions:
+    """Return where a model is looked for that is no folder here."""
+    from pipeline.config.compose import compose
+    from pipeline.config.values import validated
+
+    given = [word for word in words if word.startswith(("tracking=", "tracking."))]
+    if not _IN_MLFLOW.fullmatch(reference):
+        given = ["tracking=none"]
+    tree = compose(given, config_name="evaluate", options=EvaluateOptions).tracking
+    plain = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(plain, dict)
+    return validated(TrackingOptions, {str(k): v for k, v in plain.items()}, prefix="tracking.")
+
+
+def _of_run(stored: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Return what the command starts from: the run's sections, but for those that are chosen."""
+    given = {word.partition("=")[0] for word in words}
+    sections = {key: stored[key] for key in _SHARED if key not in given or key == "data"}
+    if "data" in given:
+        ours = DataOptions.model_fields
+        sections["data"] = {k: v for k, v in stored["data"].items() if k in ours}
+    name = str(stored["name"] or "run")[:LONGEST_NAME]
+    return {**sections, "name": f"{name}-evaluated"}
+
+
+def _offer(tree: dict[str, Any]) -> None:
+    """Put a tree where Hydra finds it as `of_run=stored`."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(group=GROUP, name=STORED, node=tree, package="_global_")
+
+
+main = command("evaluate", body, options=EvaluateOptions, rewrite=with_run)
+
+
+def cli() -> None:
+    """Run as a console script."""
+    sys.exit(main(None))
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,245 @@
+"""Scores a trained model on some rows, on record as a run of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+
+from pipeline.config.options import RunConfig
+from pipeline.data.drift import drifted
+from pipeline.data.report import DataReport
+from pipeline.devices import choose
+from pipeline.networks.summary import layer_table
+from pipeline.paths import cache_folder, replace_text
+from pipeline.redaction import redact
+from pipeline.running.connecting import connecting
+from pipeline.running.datasets import Datasets
+from pipeline.running.evaluated_data import Evaluated, Trained, other_rows, own_rows
+from pipeline.running.evaluation_config import Asked
+from pipeline.running.occasion import Occasion
+from pipeline.running.places import require_writable
+from pipeline.running.plan import Plan, filled_in
+from pipeline.running.resuming import Start
+from pipeline.serving.decision import Decision
+from pipeline.serving.model import Model
+from pipeline.signals import stop
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.find import COMMAND_TAG
+from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.state import read_state
+from pipeline.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    from pipeline.baselines import Baseline
+    from pipeline.data.prepare import Prepared
+    from pipeline.running.recording import Record
+    from pipeline.running.testing import Tested
+
+PARENT_TAG = "mlflow.parentRunId"
+STAGES = {"validation": "val", "train": "train", "all": "all"}
+"""What a metric's name begins with where it is not that of a test."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Evaluation:
+    """What an evaluation came to.
+
+    Args:
+        folder: The folder of its run.
+        run_id: MLflow's id of it; `None` where nothing is tracked.
+        model: Where the model was read from.
+        data: What was evaluated.
+        stage: The word for what was evaluated.
+        tested: Figures and classes; the names of its metrics begin with `test/`.
+        metrics: The figures as they are on record.
+        drift: A line for each column that is unlike the training part; `None` = not known.
+        seconds: Time from the start of the command's work to its end.
+        unsent: Values that the tracking server has not got yet.
+        where_to_look: Command and address that show the runs; empty where nothing is tracked.
+    """
+
+    folder: Path
+    run_id: str | None
+    model: Model
+    data: Evaluated
+    stage: str
+    tested: Tested
+    metrics: Mapping[str, float]
+    drift: tuple[str, ...] | None
+    seconds: float
+    unsent: int
+    where_to_look: tuple[str, ...]
+
+
+class _FittedOnOwn(Datasets):
+    """Has baselines only where there are training rows to fit them on."""
+
+    def __init__(self, *, has_training: bool) -> None:
+        self._has_training = has_training
+
+    def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
+        """Return what simpler predictors say, or nothing."""
+        return super().baselines(prepared) if self._has_training else ()
+
+
+def evaluate(asked: Asked, *, told: Callable[[Plan, Evaluated], None] | None = None) -> Evaluation:
+    """Score the model on the rows that were asked for.
+
+    Args:
+        asked: All values checked.
+        told: Is given the plan and the rows before they are evaluated.
+
+    Raises:
+        ConfigError: The model can't be read, or the rows can't be chosen so.
+        DataError: The model can't read the rows.
+        EnvironmentFaultError: No such device, no room, no tracking server.
+    """
+    started_at = perf_counter()
+    options = asked.options
+    uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
+    require_writable(Path(options.output), uri)
+    model = Model.load(asked.place, trust=options.trust)
+    trained = Trained(
+        schema=model.schema,
+        data_hash=str(model.facts.get("data", "")),
+        report=_report(model),
+    )
+    if asked.is_own:
+        data = own_rows(options, trained, asked.split)
+    else:
+        data = other_rows(options, asked.own_options, trained)
+    plan = _plan(asked, model, data, uri, started_at=started_at)
+    drift = _drift(trained, data)
+    with nullcontext() if uri is None else Recorder() as recorder:
+        if told is not None:
+            told(plan, data)
+        with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
+            from pipeline.running.recording import on_record
+        stop.check()  # an import may have swallowed it
+        with on_record(plan, recorder, uri) as record:
+            tested = _tested(plan, asked, model)
+            metrics = _named(tested.metrics, asked)
+            record.journal.epoch(1, metrics)
+            _write(record, plan, tested, drift)
+    return Evaluation(
+        folder=record.folder,
+        run_id=record.run_id,
+        model=model,
+        data=data,
+        stage=asked.split if asked.is_own else "other data",
+        tested=tested,
+        metrics=metrics,
+        drift=drift,
+        seconds=perf_counter() - started_at,
+        unsent=record.unsent,
+        where_to_look=record.where_to_look,
+    )
+
+
+def _plan(
+    asked: Asked, model: Model, data: Evaluated, uri: str | None, *, started_at: float
+) -> Plan:
+    """Put together what a test needs, with the network as it was kept."""
+    options, trainer = asked.options, asked.options.trainer
+    devices = choose(trainer.accelerator, trainer.devices, precision=trainer.precision)
+    layers = tuple(layer_table(model.network, model.schema.input_shape))
+    options = filled_in(_lossless(options, data), data.prepared, layers, devices)
+    torch.set_num_threads(options.trainer.threads or 1)
+    torch.set_float32_matmul_precision(options.trainer.matmul_precision)
+    return Plan(
+        options=options,
+        config=asked.config,
+        start=Start(),
+        prepared=data.prepared,
+        network=model.network,
+        layers=layers,
+        devices=devices,
+        started_at=started_at,
+        command=None,
+        notes=data.notes,
+        occasion=Occasion(
+            datasets=_FittedOnOwn(has_training=data.has_training),
+            tags=_tags(asked, model, uri),
+        ),
+    )
+
+
+def _lossless(options: RunConfig, data: Evaluated) -> RunConfig:
+    """Weigh all classes alike where the rows that say how are not there."""
+    if data.has_training or options.loss.class_weights != "balanced":
+        return options
+    return options.model_copy(
+        update={"loss": options.loss.model_copy(update={"class_weights": None})}
+    )
+
+
+def _tags(asked: Asked, model: Model, uri: str | None) -> dict[str, str]:
+    """Say which run the model is of; the evaluation is its child where both lie in one store."""
+    run_id, is_here = _run_of(asked.place, model, uri)
+    evaluated = asked.split if asked.is_own else "other data"
+    tags = {
+        COMMAND_TAG: "evaluate",
+        "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
+        "evaluated": evaluated,
+    }
+    return {**tags, PARENT_TAG: run_id} if run_id and is_here else tags
+
+
+def _run_of(place: Path, model: Model, uri: str | None) -> tuple[str, bool]:
+    """Return MLflow's id of the model's run, and whether this store has it."""
+    known = str(model.facts.get("run_id") or "")
+    for folder in (place, *place.parents[:3]):
+        if (folder / JOURNAL).is_file():
+            state = read_state(folder)
+            return state.run_id or known, bool(uri) and state.uri == redact(uri or "")
+    return known, place.is_relative_to(cache_folder())  # fetched from the store just now
+
+
+def _report(model: Model) -> DataReport | None:
+    plain_report = model.facts.get("report")
+    return None if plain_report is None else DataReport.from_dict(plain_report)
+
+
+def _drift(trained: Trained, data: Evaluated) -> tuple[str, ...] | None:
+    if trained.report is None or data.prepared.report is None:
+        return None
+    return tuple(drifted(trained.report, data.prepared.report))
+
+
+def _tested(plan: Plan, asked: Asked, model: Model) -> Tested:
+    """Test the network as a training tests it, so that equal rows give equal bits."""
+    from pipeline.callbacks.kept_weights import MemoryIO
+    from pipeline.running.assembly import build_task, build_trainer
+    from pipeline.running.testing import tested
+
+    task = build_task(plan.options, plan.network, plan.prepared)
+    trainer = build_trainer(
+        plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
+    )
+    decision = model.decision
+    if asked.threshold is not None:
+        decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))
+    return tested(plan, task, trainer, decision)
+
+
+def _named(metrics: Mapping[str, float], asked: Asked) -> dict[str, float]:
+    """Return the figures under the name of what was evaluated: `val/f1` of validation rows."""
+    stage = STAGES.get(asked.split, "test") if asked.is_own else "test"
+    return {
+        f"{stage}/{key.removeprefix('test/')}" if key.startswith("test/") else key: value
+        for key, value in metrics.items()
+    }
+
+
+def _write(record: Record, plan: Plan, tested: Tested, drift: tuple[str, ...] | None) -> None:
+    tested.write(record.artifacts, plan)
+    if drift is not None:
+        text = json.dumps(list(drift), ensure_ascii=False, indent=1)
+        replace_text(record.artifacts / "drift.json", text + "\n")

@@ -1,0 +1,201 @@
+"""What an evaluation is asked for: the config of a model's run, with what the command changes."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+
+from pipeline.config.check import check
+from pipeline.config.options import (
+    DataOptions,
+    MetricsOptions,
+    Options,
+    RunConfig,
+    Target,
+    Text,
+    TrackingOptions,
+    TrainerOptions,
+)
+from pipeline.config.record import plain
+from pipeline.config.references import resolved
+from pipeline.config.targets import TARGET
+from pipeline.config.values import shown, wrong_value
+from pipeline.errors import ConfigError
+from pipeline.paths import conf_folder
+from pipeline.redaction import MASK
+from pipeline.running.stored_run import stored_config
+
+Chosen = Literal["test", "validation", "train", "all"]
+SERVING = ("batch_size", "shuffle", "num_workers", "memory_budget")
+"""Options of how rows are served, which leave the rows as they are."""
+OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
+"""Sections of a run that the command says anew."""
+
+
+class EvaluateOptions(Options):
+    """Which model is scored, on which rows."""
+
+    model_from: Text
+    """A run or trial: folder, MLflow id or its beginning; `last`; `models:/NAME@ALIAS`."""
+    split: Chosen
+    """Part of the run's own data; other data are scored whole."""
+    name: Text | None
+    """Name of the evaluation; null = <name of the run>-evaluated."""
+    output: Text
+    """Folder that holds a folder for each run."""
+    verbose: Annotated[int, Field(ge=0, le=2)] | None
+    """0 silent."""
+    traceback: bool
+    trust: list[str]
+    """Packages beside ours and torch's whose classes a `_target_` may name."""
+    tags: dict[str, str] | list[str] | None
+    data: Target
+    trainer: TrainerOptions
+    metrics: MetricsOptions
+    tracking: TrackingOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An evaluation whose values are all checked.
+
+    Args:
+        place: Where the model is read from.
+        split: Part of the run's own data.
+        is_own: It is they that are scored, and no other data.
+        options: The run's, as the command has changed them.
+        config: The same as plain values that may be stored.
+        threshold: That of a binary task, in place of the model's; `None` = the model's.
+        stored: The run's own config.
+    """
+
+    place: Path
+    split: Chosen
+    is_own: bool
+    options: RunConfig
+    config: Mapping[str, Any]
+    threshold: float | None
+    stored: Mapping[str, Any]
+
+    def own_options(self) -> RunConfig:
+        """Return the same with the run's own data.
+
+        Raises:
+            ConfigError: They can't be read as they were.
+        """
+        return check(
+            {**self.config_values(), "data": self.stored["data"]}, trust=self.options.trust
+        )
+
+    def config_values(self) -> dict[str, Any]:
+        """Return the config without the words that are of no run."""
+        words = ("format", "model_from", "split")
+        return {key: value for key, value in self.config.items() if key not in words}
+
+
+def run_config(place: Path) -> dict[str, Any]:
+    """Return the config of a model's run; keys that it did not know yet have their defaults.
+
+    Raises:
+        ConfigError: There is no model, or its config can't be read.
+    """
+    stored = stored_config(place)
+    defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
+    trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
+    known = {k: v for k, v in defaults.items() if k not in ("defaults", "hydra")}
+    merged = OmegaConf.merge(known, {"trainer": trainer}, OmegaConf.create(stored))
+    values = OmegaConf.to_container(merged)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items() if key != "format"}
+
+
+def asked_for(config: DictConfig) -> Asked:
+    """Check all values of an evaluation.
+
+    Raises:
+        ConfigError: All that are wrong, one line each.
+    """
+    tree = OmegaConf.to_container(config)
+    assert isinstance(tree, dict)
+    given = {str(key): value for key, value in tree.items()}
+    place = Path(given["model_from"])
+    stored = run_config(place)
+    values = {**stored, **{key: given[key] for key in OURS}, **_left_out(given["data"], stored)}
+    problems = [*_wrong(given, stored), *_secrets(values["data"])]
+    try:
+        options = check(values, trust=list(given["trust"]))
+    except ConfigError as error:
+        raise ConfigError(*problems, *error.problems) from error
+    if problems:
+        raise ConfigError(*problems)
+    is_own = same_source(options.data, resolved(stored)[0]["data"])
+    threshold = given["metrics"]["threshold"]
+    return Asked(
+        place=place,
+        split=given["split"],
+        is_own=is_own,
+        options=options if is_own and given["split"] == "test" else _without_limits(options),
+        config={**plain(values), "model_from": str(place), "split": given["split"]},
+        threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
+        stored=stored,
+    )
+
+
+def _left_out(data: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the rows, which are the run's, and what an evaluation does without."""
+    ours = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
+    kept = {k: v for k, v in data.items() if k not in ours or k in SERVING}
+    return {
+        "data": {**ours, **kept},
+        "test": True,
+        "resume": None,
+        "register": None,
+        "callbacks": {},
+        "scheduler": None,
+    }
+
+
+def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]:
+    annotation = EvaluateOptions.model_fields["split"].annotation
+    if given["split"] not in ("test", "validation", "train", "all"):
+        yield wrong_value("split", given["split"], annotation)
+    own, data = stored["data"], given["data"]
+    if data.get(TARGET) == own.get(TARGET):
+        for key in DataOptions.model_fields:
+            if key not in SERVING and data.get(key) != own.get(key):
+                yield (
+                    f"data.{key}={shown(data.get(key))} can't be changed: the model was trained "
+                    f"with {shown(own.get(key))}; leave it away."
+                )
+    rule, before = given["metrics"]["threshold"], stored["metrics"]["threshold"]
+    if rule != before and not isinstance(rule, float):
+        yield (
+            f"metrics.threshold={shown(rule)} can't be found without a training; expected a "
+            "number between 0 and 1, or nothing: the model has its own."
+        )
+
+
+def _secrets(data: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in data.items():
+        if isinstance(value, str) and MASK in value:
+            yield f"data.{key} held a secret, which is not saved; give it again: data.{key}=…"
+
+
+def _without_limits(options: RunConfig) -> RunConfig:
+    """Take away what would cut the rows short."""
+    update = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
+    return options.model_copy(update={"trainer": options.trainer.model_copy(update=update)})
+
+
+def same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two sections `data` name the same data, whatever happens to the rows then."""
+    ours = DataOptions.model_fields
+    pair = [{k: _plain(v) for k, v in data.items() if k not in ours} for data in (one, other)]
+    return pair[0] == pair[1]
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,78 @@
+"""An evaluation in words: what is scored, the figures beside the baselines', what has drifted."""
+
+from rich.table import Table
+
+from pipeline.data.report_text import lines
+from pipeline.running.evaluated_data import Evaluated
+from pipeline.running.evaluating import Evaluation
+from pipeline.running.plan import Plan
+from pipeline.running.results import SHOWN, macro_footnote, title_of
+from pipeline.running.summary import class_table, where_lines
+from pipeline.terminal import console, duration, number, say
+
+
+def print_rows(plan: Plan, data: Evaluated) -> None:
+    """Say what is about to be scored, and what to beware of."""
+    shown, report = console(), plan.prepared.report
+    parameters = sum(layer.parameters for layer in plan.layers)
+    say(shown, f"{plan.options.name}: {parameters:,} parameters; {data.what}; {plan.devices.words}")
+    if report is not None:
+        for line in lines(report):
+            say(shown, line)
+    for note in data.notes:
+        say(shown, f"note: {note}")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the figures beside the baselines', the classes, the drift, and where it all lies."""
+    shown, tested = console(), evaluation.tested
+    shown.print(figures_table(evaluation))
+    if tested.classes:
+        shown.print(class_table(tested.classes))
+    if len(tested.classes) > 2:
+        say(shown, macro_footnote(tested.metrics), style="dim")
+    for line in _drift(evaluation):
+        say(shown, line)
+    shown.print("\n".join(_last_lines(evaluation)), soft_wrap=True, markup=False)
+
+
+def figures_table(evaluation: Evaluation) -> Table:
+    """Lay the network's figures beside the baselines'."""
+    schema, values = evaluation.model.schema, evaluation.tested.metrics
+    table = Table(title=title_of(schema), title_justify="left", title_style="bold")
+    table.add_column(evaluation.stage)
+    table.add_column("network", justify="right", style="bold")
+    kinds = dict(zip(("naive", "linear"), evaluation.tested.part.baselines, strict=False))
+    for kind, baseline in kinds.items():
+        table.add_column(f"{kind}: {baseline.name}", justify="right")
+    for key in _shown(evaluation):
+        cells = [values.get(f"{source}/{key}") for source in ("test", *kinds)]
+        table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
+    return table
+
+
+def _shown(evaluation: Evaluation) -> list[str]:
+    """Return the metrics of the task, then those of one's own."""
+    ours = SHOWN[evaluation.model.schema.task]
+    keys = [key for key in evaluation.tested.metrics if key.startswith("test/")]
+    own = [key.removeprefix("test/") for key in keys]
+    return [*ours, *(name for name in own if name not in (*ours, "loss"))]
+
+
+def _drift(evaluation: Evaluation) -> list[str]:
+    if evaluation.drift is None:
+        return ["drift   not known: the model has no report on its training data"]
+    if not evaluation.drift:
+        return ["drift   none: every column is distributed as in the training part"]
+    heading = f"drift   {len(evaluation.drift)} columns are unlike the training part:"
+    return [heading, *(f"        {line}" for line in evaluation.drift)]
+
+
+def _last_lines(evaluation: Evaluation) -> list[str]:
+    model = evaluation.model
+    return [
+        f"model   {model.file.parent} (epoch {model.facts['epoch']})",
+        f"took    {duration(evaluation.seconds)}",
+        f"run     {evaluation.folder}",
+        *where_lines(evaluation.where_to_look, unsent=evaluation.unsent),
+    ]
