@@ -1,0 +1,173 @@
+"""A large table is mapped from the cache, and says the same as one in memory."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from given_tables import FILE, patients, source, text, write
+
+from pipeline.data.source import Samples
+from pipeline.data.tables import store
+from pipeline.data.tables.reading import Files, read_samples
+from pipeline.data.tables.roles import Keys
+from pipeline.errors import DataError, EnvironmentFaultError
+from pipeline.paths import cache_folder
+
+KEYS = {"target": "outcome", "id": "name", "categorical": ["ward"]}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def keys(**changes: object) -> Keys:
+    return source(**{**KEYS, **changes})[0].keys
+
+
+def files(*names: str) -> Files:
+    return Files(paths=tuple((Path(name), part) for part, name in enumerate(names)), sep=None)
+
+
+def converted() -> list[Path]:
+    return sorted(cache_folder().glob("*"))
+
+
+def assert_same(mapped: Samples, kept: Samples) -> None:
+    for name in Samples.__dataclass_fields__:
+        first, second = getattr(mapped, name), getattr(kept, name)
+        if isinstance(second, np.ndarray):
+            assert first.dtype == second.dtype
+            np.testing.assert_array_equal(first, second)
+        else:
+            assert first == second, name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"missing": "drop"},
+        {"group": "town", "missing": "drop"},
+        {"time": "dose"},
+        {"target": "dose", "units": "mg"},
+    ],
+)
+def test_a_mapped_table_says_the_same_as_one_in_memory(changes: dict[str, object]) -> None:
+    lines = patients()
+    if "group" in changes:
+        lines = [lines[0], *(line for line in lines[1:] if line[2])]
+    write(text(lines))
+    kept = read_samples(files(FILE), keys(**changes))
+    for mapped in (store.stored(files(FILE), keys(**changes)) for _ in range(2)):
+        assert_same(mapped, kept)
+        assert isinstance(mapped.inputs, np.memmap)
+        assert not mapped.inputs.flags.writeable
+
+
+def test_test_rows_of_a_file_of_their_own_are_mapped_as_well() -> None:
+    header, *rows = patients()
+    write(text([header, *rows[:40]]))
+    write(text([header, *rows[40:]]), "test.csv")
+    both = Files(paths=((Path(FILE), 0), (Path("test.csv"), 2)), sep=None)
+    assert_same(store.stored(both, keys()), read_samples(both, keys()))
+
+
+def test_a_changed_file_is_converted_anew_and_the_older_one_forgotten() -> None:
+    lines = patients()
+    write(text(lines))
+    store.stored(files(FILE), keys())
+    (first,) = converted()
+    lines[1][4] = "99"
+    path = write(text(lines))
+    os.utime(path, ns=(1, 1))
+    assert store.stored(files(FILE), keys()).inputs[0, 3] == 99
+    (second,) = converted()
+    assert second != first
+
+
+def test_other_keys_are_converted_beside_each_other() -> None:
+    write(text(patients()))
+    store.stored(files(FILE), keys())
+    store.stored(files(FILE), keys(drop=["dose"]))
+    assert len(converted()) == 2
+
+
+def test_a_table_that_is_refused_leaves_nothing_in_the_cache() -> None:
+    write("a,y\n" + "1,0\n2,1\n" * 20 + "x,1\n")
+    with pytest.raises(DataError, match=rf"{FILE} line 42, column 'a': 'x' is no number"):
+        store.stored(files(FILE), source(target="y")[0].keys)
+    assert converted() == []
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = cache_folder() / f".table-a-b-c.{ended.pid}.tmp"
+    going_on = cache_folder() / f".table-a-b-c.{os.getpid()}.tmp"
+    left.mkdir(parents=True)
+    going_on.mkdir()
+    write(text(patients()))
+    store.stored(files(FILE), keys())
+    assert not left.exists()
+    assert going_on.exists()
+
+
+def test_a_cache_without_room_is_a_fault_of_the_place() -> None:
+    path = write(text(patients()))
+    with path.open("r+b") as file:
+        file.truncate(2 * shutil.disk_usage(".").free)
+    with pytest.raises(EnvironmentFaultError, match=r"GiB left, and this table needs about .*"):
+        store.stored(files(FILE), keys())
+    assert converted() == []
+
+
+def test_a_table_is_large_from_the_size_of_its_text_or_of_its_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write(text(patients()))
+    assert not store.is_large(files(FILE))
+    pq.write_table(pa.table({"x": pa.array(np.zeros(10**6))}), "zeros.parquet")
+    size = Path("zeros.parquet").stat().st_size
+    monkeypatch.setattr(store, "LARGE_BYTES", 8 * 10**6)
+    assert size < store.LARGE_BYTES
+    assert store.is_large(files("zeros.parquet"))
+
+
+@pytest.fixture
+def reader() -> Callable[[], subprocess.Popen[str]]:
+    code = (
+        "import sys; from pathlib import Path; from pipeline.data.tables import store, reading, "
+        "roles; keys = roles.Keys(target='y', task=None, positive=None, numeric=(), "
+        "categorical=(), drop=(), id=None, group=None, time=None, split=None, missing='mean', "
+        "units='', strict=False); sys.stdin.readline(); "
+        "print(float(store.stored(reading.Files(paths=((Path('big.csv'), 0),), sep=None), keys)"
+        ".inputs.sum()))"
+    )
+
+    def begun() -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True)
+
+    return begun
+
+
+@pytest.mark.slow
+def test_processes_that_convert_at_once_all_get_the_whole_table(
+    reader: Callable[[], subprocess.Popen[str]],
+) -> None:
+    rows = 40_000
+    write("a,b,y\n" + "".join(f"{n},{n % 7},{n % 2}\n" for n in range(rows)), "big.csv")
+    readers = [reader() for _ in range(3)]
+    answers = [one.communicate("go\n", timeout=120)[0] for one in readers]
+    expected = sum(n + n % 7 for n in range(rows))
+    assert [float(answer) for answer in answers] == [expected] * 3
+    assert len(converted()) == 1
