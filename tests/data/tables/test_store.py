@@ -119,7 +119,7 @@ def test_what_a_killed_conversion_left_is_removed_by_the_next() -> None:
 
 
 def test_a_cache_without_room_is_a_fault_of_the_place() -> None:
-    path = write(text(patients()))
+    path = write(text(patients(3000)))  # more than is read to see what the file is
     with path.open("r+b") as file:
         file.truncate(2 * shutil.disk_usage(".").free)
     with pytest.raises(EnvironmentFaultError, match=r"GiB left, and this table needs about .*"):
