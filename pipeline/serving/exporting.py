@@ -78,18 +78,16 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
     Yields:
         The file, or the reason why there is none.
     """
-    batches = [raw, raw[:1], np.concatenate([raw, raw])]
-    expected = [model.outputs(batch) for batch in batches]
-    rows = [encoded(model.schema, batch) for batch in batches]
     try:
         with _quiet():
-            program, is_free = _traced(Whole(model).eval(), rows[0])
+            program, is_free = _traced(Whole(model).eval(), encoded(model.schema, raw))
             _forget_places(program)
     except Exception as error:  # whatever a network of the user's own makes of being traced
         reason = f"can't be exported: {_line(error)}"
         yield from (ConfigError(f"format={one}: the network {reason}") for one in formats)
         return
-    pairs = list(zip(rows, expected, strict=True))[: None if is_free else 1]
+    batches = [raw, raw[:1], np.concatenate([raw, raw])] if is_free else [raw]
+    pairs = [(encoded(model.schema, batch), model.outputs(batch)) for batch in batches]
     for one in formats:
         make = _as_program if one == "program" else partial(_as_onnx, is_free=is_free)
         try:

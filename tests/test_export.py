@@ -1,0 +1,379 @@
+"""`python -m pipeline.export`: files that answer as the model does, where it is not installed."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from serving import made_models, new_data
+from torch import Tensor, nn
+
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.sections import data_options
+from pipeline.config.targets import build, find
+from pipeline.data.prepare import prepare
+from pipeline.data.scale import Scaler
+from pipeline.errors import ConfigError
+from pipeline.export import main
+from pipeline.paths import conf_folder
+from pipeline.running.assembly import build_source
+from pipeline.serving.example_rows import example_rows
+from pipeline.serving.exporting import Exported, exports
+from pipeline.serving.model import Model
+
+pytestmark = pytest.mark.slow
+
+QUICK = ("trainer.max_epochs=2", "verbose=0", "tracking=none")
+
+ONNX_ALONE = """
+import json, sys
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+answers = [
+    session.run(None, {"rows": numpy.asarray(rows, dtype="float32")})[0].tolist()
+    for rows in json.load(sys.stdin)
+]
+print(json.dumps([answers, "torch" in sys.modules or "pipeline" in sys.modules]))
+"""
+
+
+def by_onnx_alone(file: Path, batches: list[np.ndarray]) -> list[np.ndarray]:
+    """Ask a file in a process that has neither this program nor torch."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ONNX_ALONE, str(file)],
+        input=json.dumps([batch.tolist() for batch in batches]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answers, has_more = json.loads(ended.stdout.splitlines()[-1])
+    assert not has_more
+    return [np.asarray(answer) for answer in answers]
+
+
+# ── every network ───────────────────────────────────────────────────────────────────────────────
+
+SHAPES = {"table": (5,), "series": (3, 2), "images": (1, 8, 8)}
+SMALL = {
+    "mlp": {"hidden": [8]},
+    "cnn1d": {"channels": [4], "kernel_size": 3},
+    "cnn2d": {"channels": [4]},
+    "rnn": {"hidden": 4},
+    "gru": {"hidden": 4},
+    "lstm": {"hidden": 4},
+}
+LOOPS: dict[str, dict[str, Any]] = {
+    "gru": {"activation": "relu"},
+    "lstm": {"activation": "relu", "bidirectional": True, "readout": "last"},
+}
+NETWORKS = [
+    *((file.stem, {}) for file in sorted((conf_folder() / "model").glob("*.yaml"))),
+    *LOOPS.items(),
+]
+
+
+def network_of(name: str, changes: dict[str, Any]) -> tuple[nn.Module, tuple[int, ...]]:
+    """Build a network that ships, small and with weights of chance."""
+    target = OmegaConf.to_container(compose([f"model={name}"]).model, resolve=True)
+    assert isinstance(target, dict)
+    values = {**target, **SMALL.get(name, {}), **changes}
+    takes = find(values["_target_"]).takes
+    shape = SHAPES[takes[-1]] if len(takes) == 1 else SHAPES[takes[0]]
+    torch.manual_seed(0)
+    return build(values, input_shape=shape, outputs=3), shape
+
+
+def classifier(network: nn.Module, shape: tuple[int, ...]) -> Model:
+    channels = shape[0] if len(shape) == 3 else shape[-1]
+    scaler = Scaler(shift=(2.0,) * channels, spread=(0.5,) * channels)
+    schema = made_models.schema(
+        "multiclass",
+        outputs=3,
+        classes=("a", "b", "c"),
+        input_shape=shape,
+        input_scaler=scaler,
+        features=(),
+        reading={"kind": "array"},
+    )
+    return made_models.model(schema, network=network.eval())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), NETWORKS, ids=lambda value: value if isinstance(value, str) else None
+)
+def test_every_network_that_ships_answers_alike_as_a_program_and_as_onnx(
+    name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    network, shape = network_of(name, changes)
+    model = classifier(network, shape)
+    raw = np.random.default_rng(0).normal(2, 0.5, size=(3, *shape))
+    program, onnx = exports(model, raw, ["program", "onnx"])
+    assert isinstance(program, Exported), program
+    assert isinstance(onnx, Exported), onnx
+    assert (program.rows, onnx.rows) == (None, None)
+
+    others = np.random.default_rng(1).normal(2, 0.5, size=(7, *shape)).astype(np.float32)
+    inputs = torch.from_numpy((others.astype(np.float64) - 2) / 0.5).float()
+    expected = torch.softmax(network(inputs), dim=1).detach().numpy()
+    files = {one.format: tmp_path / one.format for one in (program, onnx)}
+    for one in (program, onnx):
+        files[one.format].write_bytes(one.content)
+    read = torch.export.load(files["program"]).module()
+    assert read(torch.from_numpy(others)).detach().numpy() == pytest.approx(expected, abs=1e-5)
+    one, all_seven = by_onnx_alone(files["onnx"], [others[:1], others])
+    assert one == pytest.approx(expected[:1], abs=1e-5)
+    assert all_seven == pytest.approx(expected, abs=1e-5)
+
+
+# ── what is not kept ────────────────────────────────────────────────────────────────────────────
+
+
+class Branching(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.sum(1, keepdim=True) if rows.sum() > 0 else rows[:, :1]
+
+
+class FixedRows(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.sum(1).reshape(3, 1)
+
+
+class Drawing(nn.Module):
+    def forward(self, rows: Tensor) -> Tensor:
+        return rows.sum(1, keepdim=True) + torch.rand(len(rows), 1)
+
+
+def exported(network: nn.Module) -> Exported | ConfigError:
+    model = made_models.model(made_models.schema(), network=network)
+    (outcome,) = exports(model, np.ones((3, 2)), ["program"])
+    return outcome
+
+
+def test_a_network_that_decides_by_its_values_is_refused_in_one_line() -> None:
+    problem = exported(Branching())
+    assert isinstance(problem, ConfigError)
+    assert "\n" not in str(problem)
+    assert str(problem).startswith("format=program: the network can't be exported: ")
+
+
+def test_a_network_for_one_number_of_rows_is_exported_for_that_number() -> None:
+    outcome = exported(FixedRows())
+    assert isinstance(outcome, Exported)
+    assert (outcome.rows, outcome.compared) == (3, (3,))
+
+
+def test_a_file_that_answers_otherwise_is_not_kept() -> None:
+    problem = exported(Drawing())
+    assert isinstance(problem, ConfigError)
+    assert "its answers differ from the model's by " in str(problem)
+    assert str(problem).endswith("more than 1e-04; the file is not kept")
+
+
+# ── the command ─────────────────────────────────────────────────────────────────────────────────
+
+CITIES = ("Oslo", "Rome", "Lima")
+
+
+def write_table(path: Path, rows: int) -> list[dict[str, str]]:
+    """Write a table with a category, holes and a target that depends on both; return its rows."""
+    random = np.random.default_rng(0)
+    lines = []
+    for number in range(rows):
+        age, city = round(float(random.normal(50, 10)), 2), CITIES[number % 3]
+        ill = age + 8 * (city == "Rome") + random.normal(0, 2) > 54
+        cell = "" if number % 17 == 4 else str(age)
+        lines.append({"age": cell, "city": city, "outcome": "ill" if ill else "well"})
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    return lines
+
+
+def encode(interface: dict[str, Any], rows: list[dict[str, str]]) -> np.ndarray:
+    """Encode cells by nothing but what `interface.json` says."""
+    encoded = []
+    for row in rows:
+        numbers: list[float] = []
+        for column in interface["encoder"]:
+            cell = row[column["column"]] or column["missing"]
+            if "categories" in column:
+                numbers += [float(cell == level) for level in column["categories"]]
+            else:
+                numbers.append(float(cell))
+        encoded.append(numbers)
+    return np.asarray(encoded, dtype=np.float32)
+
+
+@dataclass
+class Trained:
+    folder: Path
+    rows: list[dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Two runs, of a table with a rule for its threshold and of a regression."""
+    from pipeline.train import main as train
+
+    folder = tmp_path_factory.mktemp("trained")
+    rows = write_table(folder / "table.csv", 240)
+    words = ["model=mlp", "data=table", "data.path=table.csv", "data.scale=standard", *QUICK]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert train([*words, "data.target=outcome", "metrics.threshold=best_f1", "name=ill"]) == 0
+        assert train(["model=mlp", "data=diabetes", *QUICK, "name=disease"]) == 0
+    return Trained(folder, rows)
+
+
+@pytest.fixture
+def export(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Call the command where the runs are."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(trained.folder)
+        code = main(list(words))
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def run_of(trained: Trained, name: str) -> str:
+    (run,) = (trained.folder / "runs").glob(f"*-{name}-*")
+    return f"model_from={run.relative_to(trained.folder)}"
+
+
+def test_cells_of_a_table_reach_the_models_answers_by_the_exported_files_alone(
+    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    run, place = run_of(trained, "ill"), tmp_path / "files"
+    code, out, err = export(run, "format=[program,onnx]", f"output={place}")
+    assert (code, err) == (0, "")
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        str(place / name) for name in ("program.pt2", "model.onnx", "interface.json")
+    ]
+    interface = json.loads((place / "interface.json").read_text(encoding="utf-8"))
+    rows = encode(interface, trained.rows)
+    model = Model.load(Path(run.partition("=")[2]))
+    predictions = trained.folder / "predictions.csv"
+    from pipeline.predict import main as predict
+
+    assert predict([run, "input=table.csv", f"output={predictions}", "verbose=0"]) == 0
+    with predictions.open(encoding="utf-8") as file:
+        written = list(csv.DictReader(file))
+    positive = interface["classes"][1]
+    expected = [float(line[f"probability of {positive}"]) for line in written]
+    (by_onnx,) = by_onnx_alone(place / "model.onnx", [rows])
+    by_program = torch.export.load(place / "program.pt2").module()(torch.from_numpy(rows))
+    assert by_onnx == pytest.approx(np.asarray(expected), abs=1e-5)
+    assert by_program.tolist() == pytest.approx(expected, abs=1e-5)
+    assert interface["threshold"] == model.decision.threshold
+    called = [interface["classes"][int(value > interface["threshold"])] for value in by_onnx]
+    assert called == [line["prediction"] for line in written]
+
+
+def test_a_regressions_file_gives_values_in_the_targets_units(
+    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    run = run_of(trained, "disease")
+    assert export(run, f"output={tmp_path}")[::2] == (0, "")
+    from sklearn.datasets import load_diabetes
+
+    raw = load_diabetes().data
+    model = Model.load(Path(run.partition("=")[2]))
+    program = torch.export.load(tmp_path / "program.pt2").module()
+    values = program(torch.from_numpy(raw).float())
+    assert values.shape == (442, 1)
+    assert values.detach().numpy() == pytest.approx(model.outputs(raw).numpy(), rel=1e-4)
+
+
+def test_nothing_that_is_there_is_replaced_unless_asked_for(
+    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    run, place = run_of(trained, "disease"), tmp_path / "files"
+    assert export(run, f"output={place}")[0] == 0
+    assert export(run, f"output={place}")[::2] == (
+        2,
+        f"error: output={str(place)!r} holds program.pt2, interface.json already; choose another "
+        "folder, or replace them with overwrite=true\n",
+    )
+    assert export(run, f"output={place}", "overwrite=true")[0] == 0
+    file = tmp_path / "file"
+    file.touch()
+    code, _, err = export(run, f"output={file}")
+    assert (code, err) == (2, f"error: output={str(file)!r} is a file; expected a folder\n")
+
+
+def test_a_missing_extra_is_named_with_its_command_before_anything_is_written(
+    trained: Trained,
+    export: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Without:
+        """Finds what another finder finds, one package excepted."""
+
+        def __init__(self, finder: Any) -> None:
+            self.finder = finder
+
+        def find_spec(self, name: str, *more: Any) -> Any:
+            return None if name == "onnxruntime" else self.finder.find_spec(name, *more)
+
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Without(finder) for finder in sys.meta_path])
+    place = tmp_path / "files"
+    code, _, err = export(run_of(trained, "disease"), "format=onnx", f"output={place}")
+    assert code == 3
+    assert err == "error: format=onnx needs onnxruntime: pip install 'pipeline[onnx]'\n"
+    assert not place.exists()
+
+
+# ── the rows by which a file is compared ────────────────────────────────────────────────────────
+
+KINDS = {
+    "table": ("data=table", "data.path=table.csv", "data.target=outcome"),
+    "array": ("data=digits",),
+    "series": ("data=airline",),
+    "images": ("data=images", "data.path=pictures"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_beside_a_model_is_read_as_the_training_read_its_rows(
+    own_folder: Path, kind: str
+) -> None:
+    write_table(own_folder / "table.csv", 60)
+    new_data.write_pictures(own_folder / "pictures", 40)
+    options = check(compose([*KINDS[kind], "model=mlp"]))
+    prepared = prepare(build_source(options), data_options(options))
+    assert prepared.schema.reading["kind"] == kind
+    model = replace(made_models.model(prepared.schema), file=own_folder / "model.ckpt")
+    (own_folder / "example.json").write_text(json.dumps(prepared.example), encoding="utf-8")
+    inputs = prepared.schema.to_inputs(example_rows(model))
+    known = torch.cat([*prepared.train.blocks(), *prepared.test.blocks()])
+    if kind == "series":  # of a series it is the end, which predicts what nobody knows yet
+        known = known[:, 1:]
+        inputs = inputs[:, :-1]
+    same = (known[None] - inputs[:, None]).abs().flatten(2).amax(2) < 1e-6
+    assert same.any(1).all()
+
+
+def test_a_checkpoint_without_an_example_is_compared_by_rows_that_are_made_up(
+    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    for name in ("ill", "disease"):
+        checkpoint = f"{run_of(trained, name)}/checkpoints/last.ckpt"
+        code, out, err = export(checkpoint, f"output={tmp_path / name}")
+        assert (code, err) == (0, "")
+        assert "with 3, 1, 6 rows" in out
