@@ -16,6 +16,7 @@ def require_alike(stored: Sequence[Stored]) -> None:
     """
     first = stored[0]
     for one in stored:
+        one.refuse_objects()
         if one.dtype.kind not in "biuf":
             raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
         if one.shape[1:] != first.shape[1:]:

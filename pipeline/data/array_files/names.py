@@ -13,8 +13,8 @@ Role = Literal["x", "y"]
 EXPECTED = "x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
 
 _ROLES: Mapping[str, Role] = {
-    **dict.fromkeys(("x", "inputs", "images", "features"), "x"),
-    **dict.fromkeys(("y", "labels", "targets", "target"), "y"),
+    **dict.fromkeys(("x", "inputs", "images"), "x"),
+    **dict.fromkeys(("y", "labels", "targets"), "y"),
 }
 _PARTS: Mapping[str, PartName] = {
     "train": "train",
@@ -124,13 +124,21 @@ def _places(names: list[str], file: str) -> dict[tuple[PartName, Role], str]:
             continue
         part = _PARTS[(match["before"] or match["after"] or "train").lower()]
         place = part, _ROLES[match["role"].lower()]
-        if place in found:
+        other = found.get(place)
+        if other is not None and _is_letter(other) == _is_letter(name):
             raise DataError(
-                f"{file} has both {found[place]} and {name}; expected one of them. Say which: "
+                f"{file} has both {other} and {name}; expected one of them. Say which: "
                 "data.x=NAME data.y=NAME"
             )
-        found[place] = name
+        if other is None or _is_letter(name):
+            found[place] = name
     return found
+
+
+def _is_letter(name: str) -> bool:
+    """Tell `x` and `y_train`, which win, from `images` and `train_labels`."""
+    match = _NAME.fullmatch(name)
+    return match is not None and len(match["role"]) == 1
 
 
 def _role(name: str) -> Role | None:

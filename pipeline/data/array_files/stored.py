@@ -51,8 +51,9 @@ class Stored:
         """Return the array: in memory, or left on disk where it is large and not compressed.
 
         Raises:
-            DataError: The file is cut short, damaged, or would unpack to too much.
+            DataError: The file is cut short, damaged, would unpack to too much, or holds objects.
         """
+        self.refuse_objects()
         if self.offset is not None and self.nbytes > IN_MEMORY_BYTES:
             return self._mapped(self.offset)
         if self.member is not None:
@@ -65,6 +66,19 @@ class Stored:
             with loaded:
                 member: Array = loaded[self.member.removesuffix(".npy")]
                 return member
+
+    def refuse_objects(self) -> None:
+        """Refuse Python objects, which are never unpickled.
+
+        Raises:
+            DataError: The array has such.
+        """
+        if self.dtype.hasobject:
+            raise DataError(
+                f"{self.label} holds Python objects, which only a pickle can read and a pickle can "
+                "run code; expected numbers or words. Save it anew as x.astype(float) or "
+                "y.astype(str), with rows of one length"
+            )
 
     def _mapped(self, offset: int) -> Array:
         if self.path.stat().st_size < offset + self.nbytes:
@@ -115,7 +129,7 @@ def header_of(file: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, np.dt
     """Read the header of a `.npy`: shape, whether it is Fortran's order, type of the values.
 
     Raises:
-        DataError: It is damaged, or holds Python objects, which are never unpickled.
+        DataError: It is damaged.
     """
     with telling_damage(label):
         version = np.lib.format.read_magic(file)
@@ -126,10 +140,4 @@ def header_of(file: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, np.dt
         if reader is None:
             raise ValueError(f"format {version} of .npy is for tables of named fields")
         shape, fortran, dtype = reader(file)
-    if dtype.hasobject:
-        raise DataError(
-            f"{label} holds Python objects, which only a pickle can read and a pickle can run "
-            "code; expected numbers or words. Save it anew as x.astype(float) or y.astype(str), "
-            "with rows of one length"
-        )
     return shape, fortran, dtype

@@ -255,6 +255,12 @@ def test_python_objects_are_refused_and_never_unpickled() -> None:
     assert not Path("run").exists()
 
 
+def test_arrays_that_nothing_asks_for_may_hold_anything() -> None:
+    names = np.array(["a", None], dtype=object)
+    samples = read("arrays", npz(x=X, y=Y, labels=names, images=names, extra=names, scalar=3))
+    assert samples.targets.tolist() == Y.tolist()
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

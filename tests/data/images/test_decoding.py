@@ -99,6 +99,25 @@ def test_a_half_transparent_shade_is_mixed_with_white() -> None:
     assert seen(content).transparent
 
 
+def test_the_index_that_a_gif_calls_transparent_lies_on_white() -> None:
+    image = Image.fromarray(RAMP % 2)
+    image.putpalette([0, 0, 0, 40, 40, 40])
+    content = encoded(image, "GIF", transparency=0)
+    assert grey(content) == np.where(RAMP % 2, 40, 255).tolist()
+
+
+def test_the_first_picture_of_a_telephones_pair_is_read() -> None:
+    first, second = (Image.new("L", (16, 16), shade) for shade in (200, 20))
+    content = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert abs(np.array(grey(content, (16, 16))) - 200).max() <= 2
+
+
+def test_a_printers_jpeg_becomes_light() -> None:
+    content = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
+    pixels = decode(content, mode="RGB", size=(16, 16), name="a")
+    assert abs(pixels[:, 8, 8].astype(int) - [255, 0, 0]).max() <= 3
+
+
 TURNS = {
     1: lambda upright: upright,
     2: np.fliplr,
