@@ -22,3 +22,15 @@ def table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a table of cells that are Markdown already; all but the first column are numbers."""
     rules = [":---", *["---:"] * (len(headings) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rules, *lines))
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Return a text as a block of code, whatever it holds."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return Markdown lines as a list."""
+    return "\n".join(f"- {line}" for line in lines)

@@ -38,6 +38,7 @@ from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.baselines import Baseline
+    from pipeline.bootstrap import Intervals
     from pipeline.data.prepare import Prepared
     from pipeline.running.recording import Record
     from pipeline.running.testing import Tested
@@ -58,6 +59,7 @@ class Evaluation:
         data: What was evaluated.
         stage: The word for what was evaluated.
         tested: Figures and classes; the names of its metrics begin with `test/`.
+        intervals: Of these figures, by metric.
         metrics: The figures as they are on record.
         drift: A line for each column that is unlike the training part; `None` = not known.
         seconds: Time from the start of the command's work to its end.
@@ -71,6 +73,7 @@ class Evaluation:
     data: Evaluated
     stage: str
     tested: Tested
+    intervals: Intervals
     metrics: Mapping[str, float]
     drift: tuple[str, ...] | None
     seconds: float
@@ -126,8 +129,8 @@ def evaluate(asked: Asked, *, told: Callable[[Plan, Evaluated], None] | None = N
         with on_record(plan, recorder, uri) as record:
             tested = _tested(plan, asked, model)
             metrics = _named(tested.metrics, asked)
+            found = _written(record, plan, tested, drift)
             record.journal.epoch(1, metrics)
-            _write(record, plan, tested, drift)
     return Evaluation(
         folder=record.folder,
         run_id=record.run_id,
@@ -135,6 +138,7 @@ def evaluate(asked: Asked, *, told: Callable[[Plan, Evaluated], None] | None = N
         data=data,
         stage=asked.split if asked.is_own else "other data",
         tested=tested,
+        intervals=found,
         metrics=metrics,
         drift=drift,
         seconds=perf_counter() - started_at,
@@ -238,8 +242,16 @@ def _named(metrics: Mapping[str, float], asked: Asked) -> dict[str, float]:
     }
 
 
-def _write(record: Record, plan: Plan, tested: Tested, drift: tuple[str, ...] | None) -> None:
+def _written(
+    record: Record, plan: Plan, tested: Tested, drift: tuple[str, ...] | None
+) -> Intervals:
+    """Write the tables of an evaluation, and return the intervals of its figures."""
+    from pipeline.running.certainty import intervals_of, write_intervals
+
     tested.write(record.artifacts, plan)
+    found = intervals_of(plan, tested)
+    write_intervals(record.artifacts, found)
     if drift is not None:
         text = json.dumps(list(drift), ensure_ascii=False, indent=1)
         replace_text(record.artifacts / "drift.json", text + "\n")
+    return found

@@ -6,7 +6,7 @@ from pipeline.data.report_text import lines
 from pipeline.running.evaluated_data import Evaluated
 from pipeline.running.evaluating import Evaluation
 from pipeline.running.plan import Plan
-from pipeline.running.results import SHOWN, macro_footnote, title_of
+from pipeline.running.results import macro_footnote, metric_names, title_of
 from pipeline.running.summary import class_table, where_lines
 from pipeline.terminal import console, duration, number, say
 
@@ -31,7 +31,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         shown.print(class_table(tested.classes))
     if len(tested.classes) > 2:
         say(shown, macro_footnote(tested.metrics), style="dim")
-    for line in _drift(evaluation):
+    for line in (_certainty(evaluation), *_drift(evaluation)):
         say(shown, line)
     shown.print("\n".join(_last_lines(evaluation)), soft_wrap=True, markup=False)
 
@@ -45,18 +45,23 @@ def figures_table(evaluation: Evaluation) -> Table:
     kinds = dict(zip(("naive", "linear"), evaluation.tested.part.baselines, strict=False))
     for kind, baseline in kinds.items():
         table.add_column(f"{kind}: {baseline.name}", justify="right")
-    for key in _shown(evaluation):
+    for key in metric_names(schema, values):
         cells = [values.get(f"{source}/{key}") for source in ("test", *kinds)]
         table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
     return table
 
 
-def _shown(evaluation: Evaluation) -> list[str]:
-    """Return the metrics of the task, then those of one's own."""
-    ours = SHOWN[evaluation.model.schema.task]
-    keys = [key for key in evaluation.tested.metrics if key.startswith("test/")]
-    own = [key.removeprefix("test/") for key in keys]
-    return [*ours, *(name for name in own if name not in (*ours, "loss"))]
+def _certainty(evaluation: Evaluation) -> str:
+    """Say how far the figure that tells most could be elsewhere."""
+    key = "rmse" if evaluation.model.schema.task == "regression" else "f1"
+    ends = evaluation.intervals.ends.get(key)
+    if ends is None:
+        return "certain too many rows, or too few, for an interval"
+    own = evaluation.tested.metrics[f"test/{key}"]
+    return (
+        f"certain {key} {number(own)} lies between {number(ends[0])} and {number(ends[1])} in 95 % "
+        f"of {evaluation.intervals.draws:,} draws of the rows"
+    )
 
 
 def _drift(evaluation: Evaluation) -> list[str]:

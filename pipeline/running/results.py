@@ -118,16 +118,16 @@ def result_table(result: Result) -> Table:
     kinds = ("naive", "linear")[: len(result.baselines)]
     for kind, name in zip(kinds, result.baselines, strict=True):
         table.add_column(f"{kind}: {name}", justify="right")
-    for key in _shown(result):
+    for key in metric_names(result.schema, result.metrics):
         cells = [result.metrics.get(f"{source}/{key}") for source in ("test", *kinds)]
         table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
     return table
 
 
-def _shown(result: Result) -> list[str]:
+def metric_names(schema: Schema, values: Mapping[str, float]) -> list[str]:
     """Return the metrics of the task, then those of one's own."""
-    ours = SHOWN[result.schema.task]
-    tested = [key.removeprefix("test/") for key in result.metrics if key.startswith("test/")]
+    ours = SHOWN[schema.task]
+    tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 

@@ -21,6 +21,7 @@ from pipeline.modules.task import Task
 from pipeline.running.artifacts import write_history
 from pipeline.running.assembly import build_task, build_trainer
 from pipeline.running.batches import evaluated_batches, training_batches
+from pipeline.running.carding import leave_card
 from pipeline.running.deciding import decide
 from pipeline.running.leaving import leave_model
 from pipeline.running.own_callbacks import build_callback, require_truthful
@@ -123,6 +124,7 @@ class Session:
         self._write(result, test)
         if not plan.occasion.lean:
             leave_model(plan, record, self._task.network, decision, result)
+            leave_card(plan, record, result, test)
         return result
 
     def keep_weights(self) -> None:

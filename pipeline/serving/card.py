@@ -1,0 +1,252 @@
+"""The card of a model: what it is, what it can do, and what to beware of. Markdown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.bootstrap import Intervals
+from pipeline.data.markdown import bullets, escaped, fenced, table
+from pipeline.data.report import DataReport
+from pipeline.data.report_text import PARTS, classes_table, lines
+from pipeline.data.schema import Schema
+from pipeline.metrics import ClassScores, direction
+from pipeline.serving.decision import COVERED, Decision
+from pipeline.serving.interface import value_names
+from pipeline.serving.limits import limits
+from pipeline.terminal import number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardFacts:
+    """What a run has on record, and nothing else.
+
+    Args:
+        name: Of the run.
+        reference: What `model_from=` finds it by.
+        tags: Of the run: `command`, `seed`, `version.torch`, …
+        model: The section of the config that describes the network.
+        parameters: Weights of the network.
+        epochs: Epochs trained.
+        metrics: Final values by name: `test/f1`, `naive/f1`, `best/epoch`, …
+        shown: Names of the metrics of the task, the first ones first.
+        baselines: Names of the naive and the linear baseline.
+        classes: Counts and scores of each class on the test rows.
+        intervals: Of the test figures; `None` = nothing was tested.
+        decision: What turns outputs into answers.
+        schema: The meaning of inputs and outputs.
+        data_hash: Of the data.
+        report: On the data; `None` = there is none.
+    """
+
+    name: str
+    reference: str
+    tags: Mapping[str, str]
+    model: Mapping[str, Any]
+    parameters: int
+    epochs: int
+    metrics: Mapping[str, float]
+    shown: Sequence[str]
+    baselines: Sequence[str]
+    classes: Sequence[ClassScores]
+    intervals: Intervals | None
+    decision: Decision
+    schema: Schema
+    data_hash: str
+    report: DataReport | None
+
+
+def card(facts: CardFacts) -> str:
+    """Write the card of a model."""
+    sections = (
+        (f"Model card: {escaped(facts.name)}", _what(facts)),
+        ("Data", _data(facts)),
+        ("Figures on the test rows", _figures(facts)),
+        ("By class", _by_class(facts.classes)),
+        ("Decision", _decision(facts)),
+        ("Known limits", bullets(escaped(line) for line in _limits(facts))),
+        ("How it was made", _making(facts)),
+        ("How to use it", _use(facts)),
+    )
+    told = [(title, text) for title, text in sections if text]
+    marks = ["#", *["##"] * len(told)]
+    return (
+        "\n\n".join(f"{m} {title}\n\n{text}" for m, (title, text) in zip(marks, told, strict=False))
+        + "\n"
+    )
+
+
+def _what(facts: CardFacts) -> str:
+    target = str(facts.model.get("_target_", "")).rpartition(".")[2] or "network"
+    options = [
+        f"{escaped(key)}={escaped(str(value))}"
+        for key, value in facts.model.items()
+        if key != "_target_" and value is not None
+    ]
+    kept = facts.metrics.get("best/epoch")
+    epoch = f"of epoch {kept:.0f} of {facts.epochs}" if kept else f"after {facts.epochs} epochs"
+    return (
+        f"{escaped(target)} with {facts.parameters:,} parameters, the weights {epoch}, which "
+        f"{_answers(facts.schema)}. {', '.join(options)}"
+    )
+
+
+def _answers(schema: Schema) -> str:
+    label = f" {escaped(schema.label)}" if schema.label else ""
+    if schema.task == "regression":
+        units = f" in {escaped(schema.units)}" if schema.units else ""
+        ahead = f", {schema.horizon} steps ahead" if schema.window is not None else ""
+        return f"predicts{label or ' a value'}{units}{ahead}"
+    names = ", ".join(escaped(name) for name in schema.classes)
+    positive = f" ({escaped(schema.positive)} is positive)" if schema.positive else ""
+    return f"tells{label and f' of{label}'} {names} apart{positive}"
+
+
+def _data(facts: CardFacts) -> str:
+    known = [f"hash of content and split: `{facts.data_hash}`"]
+    if facts.report is None:
+        return bullets(known)
+    parts = ", ".join(f"{rows} {PARTS.get(p, p)}" for p, rows in facts.report.rows.items())
+    told = [*(escaped(line) for line in lines(facts.report)), f"rows: {parts}", *known]
+    notes = [escaped(note) for note in facts.report.notes]
+    classes = classes_table(facts.report) if facts.report.classes else ""
+    return "\n\n".join(part for part in (bullets([*told, *notes]), classes) if part)
+
+
+def _figures(facts: CardFacts) -> str:
+    if not facts.baselines and not any(key.startswith("test/") for key in facts.metrics):
+        return "The test rows were left alone."
+    kinds = dict(zip(("naive", "linear"), facts.baselines, strict=False))
+    headings = ["metric", "network", "95 % interval"]
+    headings += [f"{kind}: {escaped(name)}" for kind, name in kinds.items()]
+    rows = [
+        [escaped(key), _value(facts, f"test/{key}"), _interval(facts, key)]
+        + [_value(facts, f"{kind}/{key}") for kind in kinds]
+        for key in facts.shown
+    ]
+    return f"{table(headings, rows)}\n\n{_interval_words(facts)}"
+
+
+def _value(facts: CardFacts, key: str) -> str:
+    value = facts.metrics.get(key)
+    return "–" if value is None else number(value)
+
+
+def _interval(facts: CardFacts, key: str) -> str:
+    ends = None if facts.intervals is None else facts.intervals.ends.get(key)
+    return "–" if ends is None else f"{number(ends[0])} … {number(ends[1])}"
+
+
+def _interval_words(facts: CardFacts) -> str:
+    found = facts.intervals
+    if found is None or not found.draws:
+        return "Intervals are not known."
+    blocks = f" in blocks of {found.block} neighbours" if found.block > 1 else ""
+    return (
+        f"Intervals: the test rows drawn again {found.draws:,} times{blocks}, 2.5 % and 97.5 % of "
+        "the figures. They tell what other test rows would change, not what another training would."
+    )
+
+
+def _by_class(classes: Sequence[ClassScores]) -> str:
+    if not classes:
+        return ""
+    headings = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "F1", "support"]
+    rows = [
+        [escaped(one.name), *map(str, one.counts)]
+        + [number(share) for share in (one.precision, one.recall, one.f1)]
+        + [str(one.support)]
+        for one in classes
+    ]
+    return table(headings, rows)
+
+
+def _decision(facts: CardFacts) -> str:
+    schema, decision = facts.schema, facts.decision
+    if schema.task == "binary":
+        found = f": {escaped(decision.found)}" if decision.found else ""
+        return (
+            f"A row is called {escaped(str(schema.positive))} where its probability is above "
+            f"{number(decision.threshold)} (rule {escaped(decision.rule)}{found})."
+        )
+    if schema.task == "multiclass":
+        return "The class with the highest probability."
+    if not decision.intervals:
+        return "A value alone; no interval is known, since there were no validation rows."
+    low, high = (f"{end:.0%}" for end in COVERED)
+    names = _output_names(schema, len(decision.intervals))
+    words = [
+        f"{escaped(name)}: {number(below)} … {number(above)}"
+        for name, (below, above) in zip(names, decision.intervals, strict=True)
+    ]
+    return (
+        f"Truth minus prediction on the validation rows, from the {low} to the {high} quantile; an "
+        f"answer's interval is its value and these:\n\n{bullets(words)}"
+    )
+
+
+def _output_names(schema: Schema, outputs: int) -> list[str]:
+    names = value_names(schema)
+    if len(names) == outputs:
+        return names
+    return [f"{names[n % len(names)]}, step {n // len(names) + 1}" for n in range(outputs)]
+
+
+def _limits(facts: CardFacts) -> Iterator[str]:
+    found = list(limits(facts.report, facts.schema))
+    found += _no_better(facts)
+    yield from found or ["none was found by the data report; that is no promise"]
+
+
+def _no_better(facts: CardFacts) -> Iterator[str]:
+    """Say where the network is no better than what a constant or a line says."""
+    key = "rmse" if facts.schema.task == "regression" else "f1"
+    own = facts.metrics.get(f"test/{key}")
+    for kind, name in zip(("naive", "linear"), facts.baselines, strict=False):
+        theirs = facts.metrics.get(f"{kind}/{key}")
+        if own is None or theirs is None:
+            continue
+        gain = own - theirs if direction(f"test/{key}") == "max" else theirs - own
+        if gain <= 0:
+            yield (
+                f"the network is no better than {name} on the test rows: test/{key} "
+                f"{number(own)} against {number(theirs)}"
+            )
+
+
+def _making(facts: CardFacts) -> str:
+    versions = {
+        key.removeprefix("version."): value
+        for key, value in facts.tags.items()
+        if key.startswith("version.")
+    }
+    words = [f"{escaped(name)} {escaped(value)}" for name, value in versions.items()]
+    if "python" in facts.tags:
+        words.insert(0, f"Python {escaped(facts.tags['python'])}")
+    told = [", ".join(words)] if words else []
+    for key, heading in (("git.commit", "commit"), ("device", "device"), ("seed", "seed")):
+        if key in facts.tags:
+            told.append(f"{heading}: {escaped(facts.tags[key])}")
+    if facts.tags.get("git.dirty") == "true":
+        told.append("with changes that were not committed: uncommitted.diff")
+    command = fenced(facts.tags["command"], "sh") if "command" in facts.tags else ""
+    return "\n\n".join(part for part in (command, bullets(told)) if part)
+
+
+def _use(facts: CardFacts) -> str:
+    word = f"model_from={facts.reference}"
+    given = "input=new.csv output=predictions.csv"
+    commands = [f"python -m pipeline.predict {word} {given}", f"python -m pipeline.evaluate {word}"]
+    if facts.schema.reading["kind"] in ("table", "series"):
+        commands.append(f"python -m pipeline.evaluate {word} {_other_data(facts.schema)}")
+    else:
+        commands[0] = f"python -m pipeline.predict {word} input=NEW output=predictions.csv"
+    return fenced("\n".join(commands), "sh")
+
+
+def _other_data(schema: Schema) -> str:
+    """Return the words that name other data of the kind that a model was trained on."""
+    if "sep" in schema.reading:  # it was a file
+        return "data.path=other.csv"
+    kind = schema.reading["kind"]
+    target = " data.target=COLUMN" if kind == "table" else ""
+    return f"data={kind} data.path=other.csv{target}"
