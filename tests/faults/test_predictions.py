@@ -1,0 +1,212 @@
+"""Faults of `python -m pipeline.predict`: signals, full and read-only disks, odd paths, pipes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import Mount
+from faults.processes import Training, start_command
+from pipeline.predict import main
+
+pytestmark = pytest.mark.slow
+
+FEATURES = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
+HEADER, LINE = ",".join(FEATURES) + "\n", "5.1,3.5,1.4,0.2\n"
+Start = Callable[..., Training]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from pipeline.train import main as train
+
+    output = tmp_path_factory.mktemp("trained") / "runs"
+    words = ("model=mlp", "model.hidden=[8]", "data=iris", "trainer.max_epochs=1")
+    assert train([*words, "tracking=none", "verbose=0", f"output={output}"]) == 0
+    (run,) = output.iterdir()
+    return run
+
+
+@pytest.fixture
+def start(own_folder: Path, tmp_path: Path, trained: Path) -> Iterator[Start]:
+    """Starts the command with that model; what still runs at the end is killed."""
+    started: list[Training] = []
+
+    def call(*words: str, prefix: Sequence[str] = ()) -> Training:
+        words = (f"model_from={trained}", *words)
+        streams = tmp_path / f"command{len(started)}"
+        process = start_command(
+            words, folder=own_folder, streams=streams, prefix=prefix, command="predict"
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.finish()
+
+
+def write_new(rows: int, path: Path | str = "new.csv") -> None:
+    block = LINE * 1000
+    with Path(path).open("w", encoding="utf-8") as file:
+        file.write(HEADER)
+        for _ in range(rows // 1000):
+            file.write(block)
+        file.write(LINE * (rows % 1000))
+
+
+def files() -> list[str]:
+    return sorted(path.name for path in Path.cwd().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "suffix"),
+    [
+        (signal.SIGINT, 130, "csv"),
+        (signal.SIGTERM, 143, "csv"),
+        (signal.SIGTERM, 143, "parquet"),
+    ],
+)
+def test_a_signal_leaves_the_old_file_and_nothing_beside_it(
+    start: Start, number: int, code: int, suffix: str
+) -> None:
+    write_new(2_000_000)
+    Path(f"out.{suffix}").write_bytes(b"old")
+    process = start("input=new.csv", f"output=out.{suffix}", "overwrite=true")
+
+    def is_writing() -> bool:
+        return any(path.stat().st_size for path in Path.cwd().glob(".out.*.tmp"))
+
+    process.wait_until(is_writing, what="the first rows")
+    process.send(number)
+    assert process.end() == code
+    assert "Traceback" not in process.err
+    assert files() == ["new.csv", f"out.{suffix}"]
+    assert Path(f"out.{suffix}").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_full_disk_is_told_and_leaves_nothing_half_written(
+    trained: Path, mount: Mount, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    disk = mount("disk", size="100k")
+    lines = [f"{5 + number / 1e5},3.5,1.4,0.2\n" for number in range(20_000)]
+    Path("new.csv").write_text(HEADER + "".join(lines), encoding="utf-8")
+    words = [f"model_from={trained}", "input=new.csv", f"output={disk}/out.{suffix}"]
+    assert main(words) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: the disk is full at '{disk}/out.{suffix}'; choose another ")
+    assert list(disk.iterdir()) == []
+
+
+def test_a_read_only_disk_is_told_before_anything_is_read(
+    trained: Path, mount: Mount, capsys: pytest.CaptureFixture[str]
+) -> None:
+    disk = mount("disk", size="1m")
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    Path("new.csv").write_text("no table of this model", encoding="utf-8")
+    assert main([f"model_from={trained}", "input=new.csv", f"output={disk}/out.csv"]) == 3
+    assert capsys.readouterr().err == (
+        f"error: output='{disk}/out.csv' can't be written (Read-only file system); choose another "
+        "place\n"
+    )
+
+
+def test_a_user_without_permission_is_told(start: Start, unprivileged: Sequence[str]) -> None:
+    write_new(3)
+    Path("out").mkdir(mode=0o555)
+    process = start("input=new.csv", "output=out/out.csv", prefix=unprivileged)
+    assert process.end() == 3
+    assert process.err == (
+        "error: output='out/out.csv' can't be written (Permission denied); choose another place\n"
+    )
+    Path("new.csv").chmod(0o000)
+    process = start("input=new.csv", prefix=unprivileged)
+    assert process.end() == 3
+    assert process.err == "error: input='new.csv' can't be read: permission is denied\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with spaces",
+        "数据 🌱",
+        "a=b,c",
+        "#h 100% %41",
+        "[x]{y}(z)",
+        'it\'s "q" & ; \\',
+        "$HOME ~ *?!",
+        "null",
+        "12e4",
+        "-dash",
+        "d" * 200,
+    ],
+)
+def test_any_name_of_a_folder_or_a_file_is_that_folder_or_file(
+    trained: Path, own_folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = own_folder / name
+    folder.mkdir()
+    shutil.copytree(trained, folder / "run")
+    write_new(3, folder / f"{name}.csv")
+    words = [
+        f"model_from={folder}/run",
+        f"input={folder}/{name}.csv",
+        f"output={folder}/{name}.parquet",
+    ]
+    assert main(words) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [f"{name}.csv", f"{name}.parquet", "run"]
+    )
+
+
+@pytest.mark.parametrize("name", ["数据.csv", "a b.csv", "a=b.csv", "it's.csv"])
+def test_a_file_beside_the_user_needs_no_quotes_of_hydras(
+    trained: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    write_new(3, name)
+    words = [f"model_from={trained}", f"input={name}", f"output=out-{name}"]
+    assert main(words) == 0, capsys.readouterr().err
+    assert files() == sorted([name, f"out-{name}"])
+
+
+def test_an_output_that_is_a_link_stays_one(trained: Path) -> None:
+    write_new(3)
+    Path("elsewhere").mkdir()
+    Path("elsewhere/real.csv").write_text("old", encoding="utf-8")
+    Path("out.csv").symlink_to("elsewhere/real.csv")
+    words = [f"model_from={trained}", "input=new.csv", "output=out.csv", "overwrite=true"]
+    assert main(words) == 0
+    assert Path("out.csv").is_symlink()
+    assert len(Path("elsewhere/real.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_whoever_reads_standard_output_may_stop_reading(trained: Path) -> None:
+    write_new(200_000)
+    command = [sys.executable, "-m", "pipeline.predict", f"model_from={trained}", "input=new.csv"]
+    with subprocess.Popen(
+        [*command, "verbose=0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"prediction,probability of setosa,")
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert (process.wait(), said) == (0, b"")
+
+
+def test_texts_reach_standard_output_whole_whatever_a_terminal_takes(trained: Path) -> None:
+    Path("new.csv").write_text(f"id,{HEADER}名字,{LINE}", encoding="utf-8")
+    command = [sys.executable, "-X", "utf8=0", "-m", "pipeline.predict", f"model_from={trained}"]
+    ended = subprocess.run(
+        [*command, "input=new.csv", "id=id", "verbose=0"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+    )
+    assert ended.stdout.decode("utf-8").splitlines()[1].startswith("名字,")
