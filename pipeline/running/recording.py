@@ -24,7 +24,7 @@ from pipeline.running.plan import Plan
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.run_log import log_to
-from pipeline.running.unsent import warn_of_unsent
+from pipeline.running.unsent import warn_of_model, warn_of_unsent
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
@@ -102,6 +102,7 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
         if recorder is not None:
             record.unsent = recorder.close(record.folder)
             record.registered = recorder.registered
+            warn_of_model(record.unsent, recorder.problem)
             warn_of_unsent(
                 record.unsent,
                 recorder.problem,

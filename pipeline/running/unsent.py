@@ -10,12 +10,10 @@ def warn_of_unsent(unsent: int, problem: str | None, *, place: Path, output: Pat
 
     Args:
         unsent: How many; 0 needs no word.
-        problem: What was in the way of them, or of the run's model, in one line.
+        problem: What was in the way, in one line.
         place: Where the values wait.
         output: The folder that holds a folder for each run.
     """
-    if problem and not unsent:
-        print(f"warning: {problem}", file=sys.stderr)
     if unsent:
         why = f"{problem}; " if problem else ""
         where = shlex.quote(f"output={output}")
@@ -24,3 +22,14 @@ def warn_of_unsent(unsent: int, problem: str | None, *, place: Path, output: Pat
             f"python -m pipeline.runs action=sync {where}",
             file=sys.stderr,
         )
+
+
+def warn_of_model(unsent: int, problem: str | None) -> None:
+    """Tell a person why MLflow has all of a run but its model, which stays in the run's folder.
+
+    Args:
+        unsent: How many values MLflow lacks; those are told by themselves.
+        problem: What was in the way, in one line.
+    """
+    if problem and not unsent:
+        print(f"warning: {problem}", file=sys.stderr)

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from pipeline.errors import PipelineError
 from pipeline.tracking.models import TRUST
 from pipeline.tracking.settling import FOLDER
 
@@ -32,7 +34,10 @@ class RecordedModel(PythonModel):
         from pipeline.serving.frames import predict_frame
 
         del context, params
-        return predict_frame(self._model, model_input)
+        try:
+            return predict_frame(self._model, model_input)
+        except PipelineError as error:  # else a server would answer with a traceback
+            raise MlflowException.invalid_parameter_value("; ".join(error.problems)) from error
 
 
 set_model(RecordedModel())

@@ -1,0 +1,344 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from left_models import begun_with_model, figure
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.fetch import fetched
+from pipeline.tracking.figure import Figure, verdict
+from pipeline.tracking.state import STATE, read_state
+from pipeline.tracking.sync import sync
+
+Server = Callable[[int], subprocess.Popen[bytes]]
+
+OTHER_DATA = "b" * 64
+RECORDING = """
+import sys
+from pathlib import Path
+from pipeline.tracking.client import Recorder
+
+uri, folder = sys.argv[1], Path(sys.argv[2])
+with Recorder() as recorder:
+    recorder.connect(uri, experiment="pipeline")
+    recorder.open(folder)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    unsent = recorder.close(folder)
+    print(unsent, recorder.registered, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Recorder]:
+    with Recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def recorder(running: Recorder, database: str) -> Recorder:
+    running.connect(database, experiment="pipeline")
+    return running
+
+
+def finished(
+    recorder: Recorder, folder: Path, uri: str, judged: Figure, register: str | None = "ward"
+) -> str | None:
+    """Record a run that has left a model; return what its registration came to."""
+    journal = begun_with_model(folder, uri, judged, register=register)
+    recorder.open(folder)
+    journal.end("FINISHED")
+    assert recorder.close(folder) == 0
+    return recorder.registered
+
+
+def run_of(uri: str, folder: Path) -> Run:
+    return MlflowClient(uri).get_run(read_state(folder).run_id)
+
+
+def versions(uri: str, name: str = "ward") -> dict[str, ModelVersion]:
+    found = MlflowClient(uri).search_model_versions(f"name = '{name}'")
+    return {str(one.version): one for one in found}
+
+
+def champion(uri: str, name: str = "ward") -> str:
+    return str(MlflowClient(uri).get_model_version_by_alias(name, "champion").version)
+
+
+def models(uri: str) -> list[str]:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    found = client.search_logged_models([experiment.experiment_id])
+    return [str(model.model_id) for model in found]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "takes", "why"),
+    [
+        (figure(0.5), None, True, ", and its champion"),
+        (
+            figure(0.97),
+            figure(0.9625),
+            True,
+            ", and champion in place of version 3: val/f1 0.9700 against 0.9625",
+        ),
+        (
+            figure(0.954),
+            figure(0.9625),
+            False,
+            "; champion stays version 3: val/f1 0.9625 against 0.9540 here",
+        ),
+        (
+            figure(0.9625),
+            figure(0.9625),
+            False,
+            "; champion stays version 3: val/f1 0.9625 against 0.9625 here",
+        ),
+        (
+            figure(0.96251),
+            figure(0.96252),
+            False,
+            "; champion stays version 3: val/f1 0.96252 against 0.96251 here",
+        ),
+        (
+            figure(3.0, monitor="val/rmse"),
+            figure(4.0, monitor="val/rmse"),
+            True,
+            ", and champion in place of version 3: val/rmse 3.0000 against 4.0000",
+        ),
+        (
+            figure(0.99),
+            figure(0.5, data=OTHER_DATA),
+            False,
+            "; champion stays version 3: it was trained on other data: bbbbbbbbbbbb against "
+            "aaaaaaaaaaaa here",
+        ),
+        (
+            figure(0.99),
+            figure(0.5, monitor="val/loss"),
+            False,
+            "; champion stays version 3: it was judged by val/loss, not by val/f1 as here",
+        ),
+        (
+            figure(None),
+            figure(0.5),
+            False,
+            "; champion stays version 3: val/f1 is not known of both; it needs validation rows",
+        ),
+    ],
+)
+def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
+    mine: Figure, theirs: Figure | None, takes: bool, why: str
+) -> None:
+    assert verdict(mine, theirs, None if theirs is None else "3") == (takes, why)
+
+
+def test_a_figure_survives_the_tags_of_a_version_and_a_strangers_tags_are_no_figure() -> None:
+    mine = figure(0.1 + 0.2)
+    assert Figure.of(mine.tags(), better="max") == mine
+    stranger = Figure.of({"value": "high"}, better="max")
+    assert (stranger.data, stranger.monitor, stranger.value) == ("", None, None)
+    assert Figure.of({"value": "nan"}, better="max").value is None
+
+
+@pytest.mark.slow
+def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
+    recorder: Recorder, database: str, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    figures = [figure(0.9), figure(0.8), figure(0.95), figure(0.99, data=OTHER_DATA)]
+    lines = [finished(recorder, runs / f"{n}", database, one) for n, one in enumerate(figures)]
+    assert lines == [
+        "ward version 1 is registered, and its champion",
+        "ward version 2 is registered; champion stays version 1: val/f1 0.9000 against 0.8000 here",
+        "ward version 3 is registered, and champion in place of version 1: "
+        "val/f1 0.9500 against 0.9000",
+        "ward version 4 is registered; champion stays version 3: it was trained on other data: "
+        "aaaaaaaaaaaa against bbbbbbbbbbbb here",
+    ]
+    assert champion(database) == "3"
+    second = versions(database)["2"]
+    run = run_of(database, runs / "1")
+    assert second.run_id == run.info.run_id
+    told = {key: second.tags[key] for key in ("data.hash", "monitor", "value", "run")}
+    assert told == {
+        "data.hash": "a" * 64,
+        "monitor": "val/f1",
+        "value": "0.8",
+        "run": run.info.run_id,
+    }
+    assert run.data.tags["registered"] == lines[1]
+
+
+@pytest.mark.slow
+def test_sending_a_journal_again_logs_and_registers_nothing_twice(
+    recorder: Recorder, database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "first"
+    line = finished(recorder, folder, database, figure(0.9))
+    before = models(database)
+    finished(recorder, tmp_path / "runs" / "second", database, figure(0.8))
+    client = MlflowClient(database)
+    client.set_registered_model_alias("ward", "champion", "2")  # a person wants it so
+    (folder / STATE).unlink()
+    assert [one.unsent for one in sync([folder], database)] == [0]
+    assert run_of(database, folder).data.tags["registered"] == line
+    assert (len(before), len(models(database)), len(versions(database))) == (1, 2, 2)
+    assert champion(database) == "2"
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_model_is_logged_leaves_it_to_be_finished_in_its_place(
+    recorder: Recorder, database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "killed"
+    journal = begun_with_model(folder, database, figure(0.9), register="ward")
+    run_id = recorder.open(folder)
+    client = MlflowClient(database)
+    half = client.create_logged_model(
+        run_of(database, folder).info.experiment_id,
+        name="model",
+        source_run_id=run_id,
+        tags={"pipeline.model": sha256(b"the weights of killed").hexdigest()},
+    )
+    journal.end("FINISHED")
+    assert recorder.close(folder) == 0
+    assert models(database) == [half.model_id]
+    assert client.get_logged_model(half.model_id).status == "READY"
+    assert versions(database)["1"].tags["pipeline.model"] == half.model_id
+
+
+@pytest.mark.slow
+def test_a_run_that_did_not_finish_leaves_no_model_in_mlflow(
+    recorder: Recorder, database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "failed"
+    journal = begun_with_model(folder, database, figure(0.9), register="ward")
+    recorder.open(folder)
+    journal.end("FAILED", "oom")
+    assert recorder.close(folder) == 0
+    assert (recorder.registered, models(database)) == (None, [])
+
+
+@pytest.mark.slow
+def test_a_model_that_mlflow_can_not_take_ends_no_run_and_is_told_in_one_line(
+    recorder: Recorder, database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "damaged"
+    journal = begun_with_model(folder, database, figure(0.9), register="ward")
+    (folder / "model" / "interface.json").write_text("{")
+    recorder.open(folder)
+    journal.end("FINISHED")
+    assert recorder.close(folder) == 0
+    assert recorder.problem is not None
+    assert recorder.problem.startswith("MLflow can't take the model: ")
+    run = run_of(database, folder)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["model.problem"] == recorder.problem
+
+
+@pytest.mark.slow
+def test_two_runs_that_register_at_once_leave_the_better_one_champion(
+    database: str, tmp_path: Path
+) -> None:
+    processes = []
+    for name, value in (("good", 0.9), ("better", 0.95)):
+        folder = tmp_path / "runs" / name
+        begun_with_model(folder, database, figure(value), register="ward").end("FINISHED")
+        processes.append(recording(database, folder))
+    answers = [closed(process) for process in processes]
+    assert {answer.split()[0] for answer in answers} == {"0"}
+    best = {version.tags["value"]: key for key, version in versions(database).items()}
+    assert sorted(best) == ["0.9", "0.95"]
+    assert champion(database) == best["0.95"]
+
+
+def recording(uri: str, folder: Path) -> subprocess.Popen[str]:
+    """Start a process that has opened a run and waits for a line before it closes it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECORDING, uri, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def closed(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate("go\n", timeout=120)
+    return said
+
+
+@pytest.mark.slow
+def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_later(
+    server: Server, free_port: int, tmp_path: Path
+) -> None:
+    uri = f"http://127.0.0.1:{free_port}"
+    process = server(free_port)
+    with Recorder() as recorder:
+        recorder.connect(uri, experiment="pipeline")
+        first = tmp_path / "runs" / "first"
+        line = finished(recorder, first, uri, figure(0.9))
+        assert line == "ward version 1 is registered, and its champion"
+        weights = fetched("models:/ward@champion", uri) / "artifacts" / "model" / "model.ckpt"
+        assert weights.read_bytes() == b"the weights of first"
+        second = tmp_path / "runs" / "second"
+        journal = begun_with_model(second, uri, figure(0.95), register="ward")
+        recorder.open(second)
+        os.killpg(process.pid, signal.SIGSTOP)
+        journal.end("FINISHED")
+        assert recorder.close(second) > 0
+        assert recorder.registered is None
+    with pytest.raises(EnvironmentFaultError, match="does not answer"):
+        fetched("models:/ward@champion", uri)
+    os.killpg(process.pid, signal.SIGCONT)
+    assert [one.unsent for one in sync([second], uri)] == [0]
+    assert champion(uri) == "2"
+    again = fetched("models:/ward@champion", uri) / "artifacts" / "model" / "model.ckpt"
+    assert again.read_bytes() == b"the weights of second"
+
+
+@pytest.mark.slow
+def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_there_is(
+    recorder: Recorder, database: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "first"
+    finished(recorder, folder, database, figure(0.9))
+    run_id = read_state(folder).run_id
+    (model_id,) = models(database)
+    names = ("models:/ward@champion", "models:/ward/1", f"models:/{model_id}", run_id, run_id[:8])
+    places = {fetched(name, database) for name in (*names, f"runs:/{run_id}/model")}
+    (place,) = places
+    weights = place / "artifacts" / "model" / "model.ckpt"
+    assert weights.read_bytes() == b"the weights of first"
+    wrong = {
+        "models:/wart@champion": r"no model is registered as 'wart' in .*; there are ward\. "
+        "Did you mean 'ward'",
+        "models:/ward@champignon": r"'ward' has no alias 'champignon' in .*; it has champion\. Did",
+        "models:/ward/2": r"'ward' has no version 2 in .*; it has 1$",
+        "models:/m-0123": r"has no model 'm-0123'",
+        "fedcba9876543210fedcba9876543210": r"is unknown in the tracking database",
+        "models:/ward": r"expected models:/NAME@ALIAS, models:/NAME/VERSION",
+    }
+    for name, line in wrong.items():
+        with pytest.raises(ConfigError, match=line):
+            fetched(name, database)
+
+
+def test_nothing_is_created_by_a_look_for_a_model_where_no_database_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is unknown: there is no .*absent\.db' yet"):
+        fetched("models:/ward@champion", f"sqlite:///{tmp_path}/absent.db")
+    assert not (tmp_path / "absent.db").exists()
