@@ -53,9 +53,10 @@ def _cells(row: Array, schema: Schema) -> dict[str, Any]:
 def _past(series: Series, schema: Schema) -> list[dict[str, Any]]:
     steps = (schema.window or 0) + (schema.difference or 0)
     time = schema.reading.get("time")
-    rows = []
+    rows: list[dict[str, Any]] = []
     for label, values in zip(series.times[-steps:], series.values[-steps:], strict=True):
-        named = dict(zip(series.names, map(float, values), strict=True))
+        cells = [None if np.isnan(value) else float(value) for value in values]
+        named = dict(zip(series.names, cells, strict=True))
         rows.append({time: label, **named} if time else named)
     return rows
 

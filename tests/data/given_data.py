@@ -56,7 +56,9 @@ def shipped(name: str, **changes: Any) -> Prepared:
 
 
 def names() -> list[str]:
-    return sorted(Path(file).stem for file in (conf_folder() / "data").glob("*.yaml"))
+    """The data sets that ship; those of a user's own files have a path to be given."""
+    files = sorted((conf_folder() / "data").glob("*.yaml"))
+    return [file.stem for file in files if not OmegaConf.is_missing(OmegaConf.load(file), "path")]
 
 
 def options(**changes: Any) -> DataOptions:

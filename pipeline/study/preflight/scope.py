@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.compose import Composer, composer
 from pipeline.config.sweep_options import SweepOptions
@@ -137,4 +137,14 @@ def _choices(
 ) -> Sequence[str]:
     if group in ranges:
         return ranges[group]
-    return [str(trees.choices[group])] if group in fixed else source.choices(group)
+    if group in fixed:
+        return [str(trees.choices[group])]
+    return [choice for choice in source.choices(group) if _is_whole(trees, group, choice)]
+
+
+def _is_whole(trees: Trees, group: str, choice: str) -> bool:
+    """Tell whether a choice needs nothing from the user, such as the path of a file."""
+    try:
+        return not OmegaConf.missing_keys(trees.config({group: choice}))
+    except ConfigError:  # a preflight is there to tell of it
+        return True
