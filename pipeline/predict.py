@@ -58,8 +58,10 @@ def body(config: DictConfig) -> int:
     rules = Rules(id=options.id, unknown=options.unknown, missing=options.missing)
     done = predictions(model, Path(options.input), rules, told=progress)
     progress.total = done.total
-    write_sheet(options.output, done.sheet)
-    progress.end()
+    try:
+        write_sheet(options.output, done.sheet)
+    finally:
+        progress.end()
     if verbose != 0:
         # Where the predictions themselves go to standard output, nothing may mix with them.
         stream = sys.stderr if options.output is None else sys.stdout

@@ -4,95 +4,23 @@ import csv
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from serving import new_data
+from serving.asked_models import TRAINED, Predict, child, trained
 from serving.new_data import read_rows, write_rows
 
 from pipeline.predict import main
 
 pytestmark = pytest.mark.slow
 
-QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
-TRAINED = {
-    "table": ("model=mlp", "data=table", "data.target=outcome", "data.id=patient"),
-    "values": ("model=mlp", "data=table", "data.target=y", "data.scale=standard"),
-    "arrays": ("model=cnn1d", "data=arrays"),
-    "images": ("model=cnn2d", "data=images"),
-    "series": ("model=mlp", "data=series", "data.horizon=3"),
-}
-SOURCES = {"arrays": "arrays.npz", "images": "images"}
-KINDS = list(TRAINED)
-
-
-def write_sources(folder: Path) -> None:
-    write_rows(folder / "table.csv", new_data.TABLE, new_data.patients(240))
-    write_rows(folder / "values.csv", new_data.VALUES, new_data.measured(200))
-    write_rows(folder / "series.csv", ("month", "sales"), new_data.months(120))
-    inputs, classes = new_data.waves(120)
-    np.savez(folder / "arrays.npz", x=inputs, y=classes)
-    new_data.write_pictures(folder / "images", 80)
-
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data of each kind, and below `runs` a model that was trained on it."""
-    from pipeline.train import main as train
-
-    folder = tmp_path_factory.mktemp("given")
-    write_sources(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for kind, words in TRAINED.items():
-            path = f"data.path={SOURCES.get(kind, f'{kind}.csv')}"
-            assert train([*words, path, *QUICK, f"name={kind}"]) == 0, kind
-    return folder
-
-
-class Predict:
-    """Calls the command in the current folder.
-
-    Args:
-        given: Where the models are.
-        capsys: Catches what is printed.
-    """
-
-    def __init__(self, given: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.given = given
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, kind: str, *words: str) -> int:
-        """Return the exit code."""
-        self._capsys.readouterr()
-        code = main([f"model_from={self.run(kind)}", *words])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-    def run(self, kind: str) -> Path:
-        """Return the folder of a run."""
-        (found,) = (self.given / "runs").glob(f"*-{kind}-*")
-        return found
-
-    def rows(self, kind: str, source: Path | str, *words: str) -> list[dict[str, str]]:
-        """Return the predictions for a file."""
-        assert self(kind, f"input={source}", "output=out.csv", "overwrite=true", *words) == 0, (
-            self.err
-        )
-        assert self.err == ""
-        return read_rows(Path("out.csv"))
-
-    def problem(self, kind: str, *words: str) -> str:
-        """Return the only line of a refusal, which leaves nothing behind."""
-        before = sorted(Path.cwd().rglob("*"))
-        assert self(kind, *words) == 2, self.err
-        assert sorted(Path.cwd().rglob("*")) == before
-        (line,) = self.err.splitlines()
-        return line.removeprefix("error: ")
+    """A folder with data of each kind and, below `runs`, models that were trained on them."""
+    return trained(tmp_path_factory.mktemp("given"), list(TRAINED))
 
 
 @pytest.fixture
@@ -174,130 +102,6 @@ def test_whoever_holds_the_rows_in_memory_gets_the_very_same_numbers(
             assert [float(cell) for cell in told] == frame[name].tolist()
 
 
-def test_a_table_keeps_its_order_and_the_column_that_names_its_rows(predict: Predict) -> None:
-    rows = [[f"=n{number}", *row[1:]] for number, row in enumerate(new_data.patients(30, seed=9))]
-    write_rows(Path("new.csv"), new_data.TABLE, rows)
-    found = predict.rows("table", "new.csv")
-    assert [row["patient"] for row in found] == [f"'=n{number}" for number in range(30)]
-    assert list(found[0])[:2] == ["patient", "prediction"]
-    assert {row["prediction"] for row in found} <= {"well", "'=ill"}
-    named = predict.rows("table", "new.csv", "id=city")
-    assert [row["city"] for row in named] == [row[2] for row in rows]
-    assert [list(row.values())[1:] for row in named] == [list(row.values())[1:] for row in found]
-
-
-def test_columns_in_another_order_and_form_give_the_same_bits(predict: Predict) -> None:
-    rows = new_data.patients(40, seed=3)
-    write_rows(Path("new.csv"), new_data.TABLE, rows)
-    plain = predict.rows("table", "new.csv")
-    order = [3, 2, 4, 0, 1]
-    lines = [
-        [str(new_data.TABLE[n]) for n in order],
-        *([f' "{row[n]}"' for n in order] for row in rows),
-    ]
-    text = "\r\n".join(";".join(line) for line in lines)
-    Path("other.csv").write_bytes(b"\xef\xbb\xbf" + text.replace(' "', '"').encode() + b"\r\n\r\n")
-    assert predict.rows("table", "other.csv") == plain
-    import pandas as pd
-
-    pd.read_csv("new.csv", float_precision="round_trip").to_parquet("new.parquet")
-    assert predict.rows("table", "new.parquet") == plain
-
-
-def test_all_missing_columns_are_named_at_once(predict: Predict) -> None:
-    write_rows(Path("new.csv"), ("patient", "bmi2", "city"), [["a", 1, "Rome"]])
-    line = predict.problem("table", "input=new.csv", "output=out.csv")
-    assert line.startswith(
-        "new.csv lacks the columns 'age', 'bmi', which the model was trained on; "
-    )
-    header_only = write_rows(Path("empty.csv"), ("city",), [])
-    assert "'age', 'bmi'" in predict.problem("table", f"input={header_only}", "output=out.csv")
-
-
-def test_further_columns_are_ignored_and_told(predict: Predict) -> None:
-    rows = [[*row, "x", 1] for row in new_data.patients(5)]
-    write_rows(Path("new.csv"), (*new_data.TABLE, "note", "=extra"), rows)
-    predict.rows("table", "new.csv", "verbose=1")
-    assert predict.out.splitlines()[1].endswith("columns the model does not know: note, =extra")
-
-
-def test_the_answer_may_stand_in_the_input_or_be_missing_or_be_nonsense(predict: Predict) -> None:
-    rows = new_data.patients(20, seed=4)
-    write_rows(Path("new.csv"), new_data.TABLE, rows)
-    whole = predict.rows("table", "new.csv")
-    write_rows(Path("without.csv"), new_data.TABLE[:-1], [row[:-1] for row in rows])
-    assert predict.rows("table", "without.csv") == whole
-    write_rows(Path("nonsense.csv"), new_data.TABLE, [[*row[:-1], ""] for row in rows])
-    assert predict.rows("table", "nonsense.csv") == whole
-
-
-def test_an_unknown_category_counts_as_other_and_is_told_or_refused(predict: Predict) -> None:
-    rows = new_data.patients(6)
-    for row in rows[2:4]:
-        row[2] = "Oslo"
-    write_rows(Path("new.csv"), new_data.TABLE, rows)
-    assert len(predict.rows("table", "new.csv", "verbose=2")) == 6
-    assert "categories unknown to the training count as other: city 2" in predict.out
-    line = predict.problem("table", "input=new.csv", "output=other.csv", "unknown=refuse")
-    assert line.startswith("new.csv line 4, column 'city': 'Oslo' is no category of the training")
-
-
-def test_an_empty_cell_is_filled_in_where_training_had_some_and_refused_elsewhere(
-    predict: Predict,
-) -> None:
-    rows = new_data.patients(6)
-    rows[1][3] = ""
-    write_rows(Path("new.csv"), new_data.TABLE, rows)
-    predict.rows("table", "new.csv", "verbose=2")
-    assert "missing cells filled in as in training: bmi 2" in predict.out
-    rows[3][1] = "NA"
-    write_rows(Path("new.csv"), new_data.TABLE, rows)
-    line = predict.problem("table", "input=new.csv", "output=other.csv")
-    assert line.startswith("new.csv line 5, column 'age': the cell is empty, and no training row ")
-    predict.rows("table", "new.csv", "missing=impute", "verbose=2")
-    assert "bmi 2, age 1" in predict.out
-
-
-@pytest.mark.parametrize(
-    ("cell", "said"),
-    [
-        ("old", "new.csv line 4, column 'age': 'old' is no number; "),
-        ("1,5", "new.csv line 4, column 'age': '1,5' is no number; write 1.5"),
-        ("1e300", "new.csv line 4, column 'age': '1e300' is infinite in single precision; "),
-        ("inf", "new.csv line 4, column 'age': 'inf' is infinite in single precision; "),
-    ],
-)
-def test_a_cell_of_another_type_is_refused_by_line_and_column(
-    predict: Predict, cell: str, said: str
-) -> None:
-    rows = new_data.patients(6)
-    rows[2][1] = cell
-    write_rows(Path("new.csv"), new_data.TABLE, rows)
-    assert predict.problem("table", "input=new.csv", "output=out.csv").startswith(said)
-
-
-def test_a_number_too_large_for_the_network_is_refused_by_its_line(predict: Predict) -> None:
-    rows = [row[:2] for row in new_data.measured(6)]
-    rows[4][0] = 3e38
-    write_rows(Path("new.csv"), new_data.VALUES[:2], rows)
-    line = predict.problem("values", "input=new.csv", "output=out.csv")
-    assert line.startswith("new.csv line 6: the network's answer is no number; ")
-
-
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_header_without_rows_gives_a_header_without_rows(predict: Predict, suffix: str) -> None:
-    import pyarrow.parquet as pq
-
-    write_rows(Path("new.csv"), new_data.TABLE[:-1], [])
-    assert predict("table", "input=new.csv", f"output=out.{suffix}", "verbose=2") == 0
-    assert predict.out == f"0 rows in out.{suffix}\n"
-    if suffix == "csv":
-        (header,) = csv.reader(io.StringIO(Path("out.csv").read_text(encoding="utf-8")))
-    else:
-        header = pq.read_schema("out.parquet").names
-    assert header == ["patient", "prediction", header[2]]
-
-
 def test_parquet_holds_the_same_numbers_as_csv(predict: Predict) -> None:
     import pyarrow.parquet as pq
 
@@ -364,18 +168,6 @@ def test_only_the_rows_of_a_table_are_named_by_a_column(predict: Predict, kind: 
     assert line.startswith("id=month names a column of a table, but this model reads ")
 
 
-def test_a_column_that_is_not_there_names_no_row(predict: Predict) -> None:
-    write_rows(Path("new.csv"), new_data.TABLE, new_data.patients(4))
-    line = predict.problem("table", "input=new.csv", "output=out.csv", "id=pateint")
-    assert line.endswith("Did you mean 'patient'?")
-
-
-def test_a_column_that_is_called_like_an_answer_names_no_row(predict: Predict) -> None:
-    write_rows(Path("new.csv"), ("prediction", "x1", "x2"), [["a", 1, 2]])
-    line = predict.problem("values", "input=new.csv", "output=out.csv", "id=prediction")
-    assert line.startswith("the column 'prediction' of new.csv has the name of an answer; ")
-
-
 def test_a_run_is_named_by_its_folder_its_name_or_as_the_last(
     predict: Predict, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -433,43 +225,7 @@ sys.exit(code or " ".join(name for name in heavy if name in sys.modules) or 0)
 """
 
 
-def child(*words: str, code: str = CHILD) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
-    )
-
-
 def test_a_local_run_is_asked_without_loading_lightning_or_mlflow(predict: Predict) -> None:
     write_rows(Path("new.csv"), new_data.TABLE, new_data.patients(4))
-    ended = child(f"model_from={predict.run('table')}", "input=new.csv", "output=out.csv")
+    ended = child(CHILD, f"model_from={predict.run('table')}", "input=new.csv", "output=out.csv")
     assert (ended.returncode, ended.stderr) == (0, "")
-
-
-MEASURED = """
-import resource, sys
-from pipeline.predict import main
-code = main(sys.argv[1:])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-sys.exit(code)
-"""
-
-
-def test_four_times_the_rows_take_hardly_more_memory(predict: Predict) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    some = {"x1": np.arange(10_000) / 7, "x2": np.arange(10_000) / 9, "note": ["x" * 40] * 10_000}
-    peaks = []
-    for rows in (80_000, 320_000):  # the smaller one fills a batch and all that waits
-        table = pa.table(some)
-        with pq.ParquetWriter("new.parquet", table.schema) as writer:
-            for _ in range(rows // len(table)):
-                writer.write_table(table)
-        words = (f"model_from={predict.run('values')}", "input=new.parquet", "overwrite=true")
-        ended = child(*words, "output=out.csv", "id=note", "verbose=0", code=MEASURED)
-        assert ended.returncode == 0, ended.stderr
-        with Path("out.csv").open("rb") as file:
-            assert sum(1 for _ in file) == rows + 1
-        peaks.append(int(ended.stdout) / 1024)
-    # The answers alone, held as Python's numbers and texts, would take more than twice as much.
-    assert peaks[1] - peaks[0] < 32, peaks

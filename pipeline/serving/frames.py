@@ -21,6 +21,10 @@ WHAT = "the input"
 """Name of the rows in messages."""
 
 
+class RowsError(DataError, ValueError):
+    """Rows in memory can't be used; a `ValueError` for whoever knows nothing of this program."""
+
+
 def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd.DataFrame":
     """Answer as `python -m pipeline.predict` does for the same rows in a file.
 
@@ -35,12 +39,12 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
         has; of a series the steps past its end.
 
     Raises:
-        ValueError: The rows can't be used; one line a problem.
+        RowsError: The rows can't be used; one line a problem.
     """
     try:
         return _answered(model, rows)
     except (ConfigError, DataError) as error:
-        raise ValueError(str(error)) from error
+        raise RowsError(*error.problems) from error
 
 
 def _answered(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd.DataFrame":

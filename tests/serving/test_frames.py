@@ -12,7 +12,7 @@ from serving.made_models import category_code, model, number_code, schema
 
 from pipeline.data.encode import Encoder
 from pipeline.serving.decision import Decision
-from pipeline.serving.frames import predict_frame
+from pipeline.serving.frames import RowsError, predict_frame
 from pipeline.serving.model import Model
 
 NUMBERS = model(schema(features=("a", "b")))
@@ -39,7 +39,7 @@ def sums(made: Model, rows: Any) -> list[float]:
 def refusal(made: Model, rows: Any) -> str:
     with pytest.raises(ValueError, match=r".+") as caught:
         predict_frame(made, rows)
-    assert type(caught.value) is ValueError
+    assert isinstance(caught.value, RowsError)
     (line,) = str(caught.value).splitlines()
     return line
 

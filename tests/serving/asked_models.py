@@ -1,0 +1,94 @@
+"""Models of each kind of data, trained in a moment, and the command that asks them."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serving import new_data
+from serving.new_data import read_rows, write_rows
+
+from pipeline.predict import main
+
+QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
+TRAINED = {
+    "table": ("model=mlp", "data=table", "data.target=outcome", "data.id=patient"),
+    "values": ("model=mlp", "data=table", "data.target=y", "data.scale=standard"),
+    "arrays": ("model=cnn1d", "data=arrays"),
+    "images": ("model=cnn2d", "data=images"),
+    "series": ("model=mlp", "data=series", "data.horizon=3"),
+}
+SOURCES = {"arrays": "arrays.npz", "images": "images"}
+
+
+def write_sources(folder: Path) -> None:
+    write_rows(folder / "table.csv", new_data.TABLE, new_data.patients(240))
+    write_rows(folder / "values.csv", new_data.VALUES, new_data.measured(200))
+    write_rows(folder / "series.csv", ("month", "sales"), new_data.months(120))
+    inputs, classes = new_data.waves(120)
+    np.savez(folder / "arrays.npz", x=inputs, y=classes)
+    new_data.write_pictures(folder / "images", 80)
+
+
+def trained(folder: Path, kinds: Sequence[str]) -> Path:
+    """Write data of each kind, and train a model on those asked for; return the folder."""
+    from pipeline.train import main as train
+
+    write_sources(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for kind in kinds:
+            path = f"data.path={SOURCES.get(kind, f'{kind}.csv')}"
+            assert train([*TRAINED[kind], path, *QUICK, f"name={kind}"]) == 0, kind
+    return folder
+
+
+class Predict:
+    """Calls the command in the current folder.
+
+    Args:
+        given: Where the models are.
+        capsys: Catches what is printed.
+    """
+
+    def __init__(self, given: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.given = given
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, kind: str, *words: str) -> int:
+        """Return the exit code."""
+        self._capsys.readouterr()
+        code = main([f"model_from={self.run(kind)}", *words])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def run(self, kind: str) -> Path:
+        """Return the folder of a run."""
+        (found,) = (self.given / "runs").glob(f"*-{kind}-*")
+        return found
+
+    def rows(self, kind: str, source: Path | str, *words: str) -> list[dict[str, str]]:
+        """Return the predictions for a file."""
+        assert self(kind, f"input={source}", "output=out.csv", "overwrite=true", *words) == 0, (
+            self.err
+        )
+        assert self.err == ""
+        return read_rows(Path("out.csv"))
+
+    def problem(self, kind: str, *words: str) -> str:
+        """Return the only line of a refusal, which leaves nothing behind."""
+        before = sorted(Path.cwd().rglob("*"))
+        assert self(kind, *words) == 2, self.err
+        assert sorted(Path.cwd().rglob("*")) == before
+        (line,) = self.err.splitlines()
+        return line.removeprefix("error: ")
+
+
+def child(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run code with words as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
