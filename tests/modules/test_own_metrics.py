@@ -1,0 +1,208 @@
+"""Metrics of one's own: computed, followed and shown as the program's are, or refused in a line."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import CommandLine
+from modules import own_scores
+from records import epochs, final_values, only_run
+from torchmetrics.functional.classification import binary_matthews_corrcoef
+
+from pipeline.errors import ConfigError
+from pipeline.study.ledger.objectives import read_objectives
+
+Train = Callable[..., int]
+TRUST = "trust=[own_scores,torchmetrics]"
+MCC = "  mcc: {_target_: torchmetrics.classification.BinaryMatthewsCorrCoef}"
+BRIER = "  brier: {_target_: own_scores.Brier, power: 2}"
+QUICK = ("trainer.max_epochs=4", "tracking=none", "verbose=0")
+CANCER = ("model=mlp", "data=breast_cancer", *QUICK)
+
+
+@pytest.fixture
+def own(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Write `conf/metrics/own.yaml` and return the words that choose it."""
+    monkeypatch.syspath_prepend(str(Path(own_scores.__file__).parent))
+
+    def write(*lines: str) -> list[str]:
+        file = own_folder / "conf" / "metrics" / "own.yaml"
+        file.parent.mkdir(parents=True)
+        file.write_text("\n".join(["more:", *lines, ""]), encoding="utf-8")
+        return ["--config-dir", "conf", TRUST, "metrics=own"]
+
+    return write
+
+
+@pytest.fixture
+def line(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    return CommandLine(own_folder, capsys)
+
+
+def predictions(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """The probabilities (rows,) and classes (rows,) that a run has saved."""
+    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    scores = [float(row["probability of malignant"]) for row in rows]
+    return torch.tensor(scores), torch.tensor([int(row["target"] == "malignant") for row in rows])
+
+
+@pytest.mark.slow
+def test_own_metrics_are_those_of_torchmetrics_on_the_saved_predictions(
+    train: Train, own: Callable[..., list[str]], own_folder: Path
+) -> None:
+    assert train(*own(MCC, BRIER), *CANCER) == 0
+    run = only_run(own_folder / "runs")
+    scores, classes = predictions(run)
+    values = final_values(run)
+    assert values["test/mcc"] == pytest.approx(float(binary_matthews_corrcoef(scores, classes)))
+    assert values["test/brier"] == pytest.approx(float(((scores - classes) ** 2).mean()))
+    share = values["naive/brier"]  # the share p of the positive class, said of every row
+    assert np.sqrt(share).round(1) in (0.4, 0.5)
+    assert values["linear/mcc"] > 0.8
+    assert all({"val/mcc", "val/brier"} <= set(of_epoch) for of_epoch in epochs(run).values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "best"), [("mcc", max), ("brier", min)])
+def test_an_own_metric_decides_in_its_own_direction_which_epoch_is_best(
+    train: Train,
+    own: Callable[..., list[str]],
+    own_folder: Path,
+    name: str,
+    best: Callable[[list[float]], float],
+) -> None:
+    assert train(*own(MCC, BRIER), *CANCER, f"monitor=val/{name}", "optimizer.lr=0.03") == 0
+    run = only_run(own_folder / "runs")
+    by_epoch = {epoch: values[f"val/{name}"] for epoch, values in epochs(run).items()}
+    kept = final_values(run)
+    assert kept[f"best/val/{name}"] == best(list(by_epoch.values()))
+    assert by_epoch[int(kept["best/epoch"])] == kept[f"best/val/{name}"]
+
+
+@pytest.mark.slow
+def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
+    train: Train,
+    own: Callable[..., list[str]],
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = own(
+        "  error: {_target_: torchmetrics.classification.MulticlassCalibrationError,"
+        " num_classes: 3}",
+    )
+    assert train(*words, "model=mlp", "data=iris", *QUICK[:2], "verbose=2") == 0
+    assert "│ error " in capsys.readouterr().out
+    file = own_folder / "conf" / "metrics" / "own.yaml"
+    file.write_text("more: {rank: {_target_: torchmetrics.SpearmanCorrCoef}}", encoding="utf-8")
+    assert train(*words, "model=mlp", "data=diabetes", "name=ranked", *QUICK) == 0
+    from scipy.stats import spearmanr
+
+    (run,) = (own_folder / "runs").glob("*-ranked-*")
+    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as text:
+        rows = list(csv.DictReader(text))
+    truth, called = ([float(row[key]) for row in rows] for key in ("target", "predicted"))
+    rank = spearmanr(truth, called).statistic
+    assert final_values(run)["test/rank"] == pytest.approx(rank, abs=1e-4)
+
+
+def test_a_study_is_about_an_own_metric_in_its_own_direction(
+    line: CommandLine, own: Callable[..., list[str]]
+) -> None:
+    run = line.run(*own(MCC, BRIER), *CANCER)
+    names = ["val/brier", "val/mcc"]
+    about = read_objectives(names, "val/f1", task="binary", metrics=run.metrics)
+    assert [(one.name, one.direction) for one in about] == [
+        ("val/brier", "min"),
+        ("val/mcc", "max"),
+    ]
+    with pytest.raises(ConfigError, match=r"'val/brie' is not logged; .* mean 'val/brier'\?"):
+        read_objectives("val/brie", "val/f1", task="binary", metrics=run.metrics)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [
+        (
+            "f1: {_target_: own_scores.Brier, power: 2}",
+            "metrics.more.f1: the program has a metric of this name; choose another.",
+        ),
+        (
+            "a-b: {_target_: own_scores.Brier, power: 2}",
+            "metrics.more: 'a-b' is no name for a metric; expected letters, digits and _ alone.",
+        ),
+        (
+            "own: {_target_: own_scores.NoMetric}",
+            "metrics.more.own._target_='own_scores.NoMetric' is no torchmetrics.Metric.",
+        ),
+        (
+            "own: {_target_: own_scores.Brier, power: two}",
+            "metrics.more.own.power='two' is not allowed; expected a whole number.",
+        ),
+        (
+            "own: {_target_: os.system}",
+            "metrics.more.own._target_='os.system' lies outside of pipeline, torch.nn, "
+            "torch.optim, pytorch_lightning.callbacks, own_scores, torchmetrics; if it is your "
+            "own, add trust=[os] to the command line.",
+        ),
+    ],
+)
+def test_a_metric_that_can_not_be_is_refused_in_one_line(
+    line: CommandLine, own: Callable[..., list[str]], entry: str, problem: str
+) -> None:
+    assert line.problem(*own(f"  {entry}"), *CANCER) == problem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("entry", "word", "problem"),
+    [
+        (
+            "own: {_target_: own_scores.Fussy}",
+            "monitor=val/f1",
+            "metrics.more.own fails: ValueError: I don't like these rows; it is given "
+            "probabilities (rows,) and targets (rows,)",
+        ),
+        (
+            "own: {_target_: own_scores.Several}",
+            "monitor=val/f1",
+            "metrics.more.own gives (3,) values; expected one number; it is given probabilities "
+            "(rows,) and targets (rows,)",
+        ),
+        (
+            "own: {_target_: own_scores.Undecided, power: 2}",
+            "monitor=val/own",
+            "monitor=val/own can't be followed: own_scores.Undecided does not say which way it "
+            "is better; give the class higher_is_better = True, or False",
+        ),
+        (
+            "own: {_target_: own_scores.Brier, power: 2}",
+            "callbacks.early_stopping.mode=max",
+            "callbacks.early_stopping.mode=max looks for the worst val/own; expected min.",
+        ),
+        (
+            "own: {_target_: own_scores.Brier, power: 2}",
+            "monitor=val/won",
+            "monitor='val/won' is never logged; expected one of val/accuracy, val/precision, "
+            "val/recall, val/f1, val/auroc, val/r2, val/loss, val/rmse, val/mae, train/loss, "
+            "val/own. Did you mean 'val/own'?",
+        ),
+    ],
+)
+def test_a_metric_that_does_not_work_is_told_before_anything_is_created(
+    train: Train,
+    own: Callable[..., list[str]],
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    entry: str,
+    word: str,
+    problem: str,
+) -> None:
+    stopping = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/own"]
+    words = [*own(f"  {entry}"), *CANCER, word, *(stopping if "stopping" in word else [])]
+    assert train(*words) == 2
+    assert capsys.readouterr().err == f"error: {problem}\n"
+    assert [path.name for path in own_folder.iterdir()] == ["conf"]

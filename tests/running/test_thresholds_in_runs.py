@@ -1,0 +1,207 @@
+"""A threshold by a rule, from the command line to the tables, the model and the last line."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+from records import epochs, final_values, only_run
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.record import plain
+from pipeline.config.sections import data_options
+from pipeline.data.prepare import prepare
+from pipeline.running import retesting
+from pipeline.running.assembly import build_source
+from pipeline.running.occasion import Occasion
+from pipeline.running.plan import make_plan
+from pipeline.serving.model import Model
+
+Train = Callable[..., int]
+CANCER = ("model=mlp", "data=breast_cancer", "trainer.max_epochs=3", "tracking=none")
+RULES = ("best_f1", "recall_at_0.99", "0.5")
+
+
+@dataclass
+class Runs:
+    """One run for each rule, with what it printed; the seed is the same."""
+
+    folders: dict[str, Path]
+    printed: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    import contextlib
+    import io
+
+    from pipeline.train import main
+
+    found = Runs({}, {})
+    for rule in RULES:
+        folder, said = tmp_path_factory.mktemp("rule"), io.StringIO()
+        words = [*CANCER, f"metrics.threshold={rule}", f"output={folder}", "verbose=2"]
+        with contextlib.redirect_stdout(said):
+            assert main(words) == 0
+        found.folders[rule] = only_run(folder)
+        found.printed[rule] = said.getvalue()
+    return found
+
+
+def validation_rows(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Ask the model that a run has left about its validation rows; return the classes too."""
+    options = check(compose(CANCER))
+    prepared = prepare(build_source(options), data_options(options))
+    assert prepared.validation is not None
+    raw = build_source(options).read().inputs[prepared.validation.rows]
+    return Model.load(run).outputs(raw).numpy(), prepared.validation.targets.numpy()
+
+
+def predictions(run: Path) -> list[dict[str, str]]:
+    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+def test_no_other_threshold_has_a_better_f1_on_the_validation_rows(runs: Runs) -> None:
+    run = runs.folders["best_f1"]
+    scores, classes = validation_rows(run)
+    chosen = final_values(run)["decision/threshold"]
+    every = [f1_score(classes, scores > cut) for cut in np.linspace(0.005, 0.995, 199)]
+    assert f1_score(classes, scores > chosen) >= max(every)
+    assert Model.load(run).decision.threshold == chosen
+
+
+@pytest.mark.slow
+def test_a_recall_that_was_asked_for_is_reached_on_the_validation_rows(runs: Runs) -> None:
+    run = runs.folders["recall_at_0.99"]
+    scores, classes = validation_rows(run)
+    chosen = final_values(run)["decision/threshold"]
+    assert recall_score(classes, scores > chosen) >= 0.99
+    lowest = scores[classes == 1].min()  # 99 of 100 of some thirty are all of them
+    assert 0 < chosen < lowest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["best_f1", "recall_at_0.99"])
+def test_the_test_and_its_tables_are_decided_by_the_threshold_that_was_found(
+    runs: Runs, rule: str
+) -> None:
+    run = runs.folders[rule]
+    values, rows = final_values(run), predictions(run)
+    chosen = values["decision/threshold"]
+    truth = [row["target"] == "malignant" for row in rows]
+    called = [row["predicted"] == "malignant" for row in rows]
+    assert called == [float(row["probability of malignant"]) > chosen for row in rows]
+    assert values["test/f1"] == pytest.approx(f1_score(truth, called))
+    assert values["test/precision"] == pytest.approx(precision_score(truth, called))
+    assert values["test/recall"] == pytest.approx(recall_score(truth, called))
+    with (run / "artifacts" / "classes.csv").open(encoding="utf-8") as file:
+        by_class = {row["class"]: row for row in csv.DictReader(file)}
+    assert int(by_class["malignant"]["TP"]) + int(by_class["malignant"]["FP"]) == sum(called)
+
+
+@pytest.mark.slow
+def test_training_and_the_baselines_know_nothing_of_the_rule(runs: Runs) -> None:
+    plainly = runs.folders["0.5"]
+    for rule in ("best_f1", "recall_at_0.99"):
+        run = runs.folders[rule]
+        for number, values in epochs(plainly).items():
+            shared = {k: v for k, v in epochs(run)[number].items() if k in values}
+            assert shared == pytest.approx(values), rule
+        before, after = final_values(plainly), final_values(run)
+        kept = [key for key in before if key.startswith(("naive/", "linear/", "best/"))]
+        assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+    assert "decision/threshold" not in final_values(plainly)
+
+
+@pytest.mark.slow
+def test_the_last_lines_say_what_was_found_and_where(runs: Runs) -> None:
+    lines = [line for line in runs.printed["best_f1"].splitlines() if "threshold" in line]
+    scores, classes = validation_rows(runs.folders["best_f1"])
+    chosen = final_values(runs.folders["best_f1"])["decision/threshold"]
+    reached = f1_score(classes, scores > chosen)
+    assert lines == [
+        f"threshold {chosen:.4f} (best_f1 on {len(classes)} validation rows: f1 {reached:.4f}); "
+        "the baselines keep 0.5"
+    ]
+    assert "threshold" not in runs.printed["0.5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["best_f1", "recall_at_0.99"])
+def test_the_winner_of_a_study_is_tested_as_its_own_command_would(
+    runs: Runs, rule: str, tmp_path: Path
+) -> None:
+    tree = compose([*CANCER, f"metrics.threshold={rule}"])
+    plan = make_plan(
+        check(tree), plain(tree), started_at=perf_counter(), occasion=Occasion(lean=True)
+    )
+    run = runs.folders[rule]
+    again = retesting.tested_again(plan, run / "checkpoints" / "best.ckpt", into=tmp_path)
+    values = final_values(run)
+    assert again.metrics == {key: values[key] for key in again.metrics}
+    assert (tmp_path / "test_predictions.csv").read_bytes() == (
+        run / "artifacts" / "test_predictions.csv"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (
+            ("data=iris", "metrics.threshold=best_f1"),
+            "metrics.threshold=best_f1 draws a line between two classes, and this is a multiclass "
+            "task; leave it away",
+        ),
+        (
+            ("data=diabetes", "metrics.threshold=best_f1"),
+            "metrics.threshold=best_f1 draws a line between two classes, and this is a regression "
+            "task; leave it away",
+        ),
+        (
+            ("data=breast_cancer", "metrics.threshold=recall_at_0.9", "data.validation=0"),
+            "metrics.threshold=recall_at_0.9 is found on validation rows, and there are none; give "
+            "data.validation=0.2, or a number such as metrics.threshold=0.5",
+        ),
+    ],
+)
+def test_a_rule_that_can_find_nothing_is_refused_before_anything_is_created(
+    train: Train,
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    problem: str,
+) -> None:
+    assert train("model=mlp", *words, "tracking=none") == 2
+    assert capsys.readouterr().err == f"error: {problem}\n"
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_rule_needs_a_validation_row_of_the_positive_class(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{n},{'yes' if n in (3, 70) else 'no'},{part(n)}" for n in range(90)]
+    (own_folder / "rare.csv").write_text("\n".join(["x,y,part", *rows]), encoding="utf-8")
+    words = ("data=table", "data.path=rare.csv", "data.target=y", "data.split=part")
+    assert train("model=mlp", *words, "tracking=none", "metrics.threshold=best_f1") == 2
+    assert capsys.readouterr().err == (
+        "error: metrics.threshold=best_f1 is found on validation rows, and none of the 19 is of "
+        "the positive class 'yes'; give a larger data.validation\n"
+    )
+
+
+def part(number: int) -> str:
+    return "train" if number < 50 else "test" if number < 70 + 1 else "validation"
+
+
+@pytest.mark.slow
+def test_a_rule_works_with_weights_of_double_precision(train: Train, own_folder: Path) -> None:
+    words = ("metrics.threshold=best_f1", "trainer.precision=64-true", "verbose=0")
+    assert train(*CANCER, *words) == 0
+    assert 0 < final_values(only_run(own_folder / "runs"))["decision/threshold"] < 1
