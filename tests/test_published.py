@@ -1,0 +1,72 @@
+"""Published figures come out again, within what they are known to, at fewer repeats."""
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+
+from pipeline.paths import conf_folder
+
+ROOT = Path(__file__).parent.parent
+ROWS: tuple[Any, ...] = runpy.run_path(str(ROOT / "benchmarks" / "published.py"))["ROWS"]
+PAGE = ROOT / "docs" / "published.md"
+LONG = {
+    "mnist1d_gru",
+    "mnist1d_lstm_last",
+    "mnist1d_lstm_flatten",
+    "mnist1d_gru_flatten",
+    "mnist1d_rnn_flatten",
+}
+"""Half a minute and more each; measured for the page alone."""
+SHORT_ROWS = [
+    row
+    for row in ROWS
+    if row.experiment not in LONG and row.over != "nothing" and not row.words and row.told == ""
+]
+EXACT_ROWS = [row for row in ROWS if row.over == "nothing"]
+
+
+def label(row: Any) -> str:
+    return f"{row.experiment}-{row.metric.replace('/', '_')}-{row.over}"
+
+
+def repeats(row: Any) -> int:
+    return 1 if row.over == "draw" or row.experiment.startswith("mnist1d") else 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", SHORT_ROWS, ids=label)
+def test_a_network_comes_to_its_published_figure(row: Any) -> None:
+    assert row.low <= mean(row.values(repeats(row))) <= row.high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", EXACT_ROWS, ids=label)
+def test_a_baseline_of_a_series_is_its_published_figure(row: Any) -> None:
+    (value,) = replace(row, words=("trainer.max_epochs=1",)).values(1)
+    assert value == pytest.approx(float(row.published), abs=0.0051)
+
+
+@pytest.mark.slow
+def test_the_table_of_a_paper_comes_out_beside_what_it_published(own_folder: Path) -> None:
+    from pipeline.sweep import main
+
+    words = ("seed=range(0,2)", "trainer.max_epochs=1", "sweep.workers=1", "tracking=none")
+    rows = "experiment=choice(mnist1d_logistic,mnist1d_mlp)"
+    assert main(["sweeps=mnist1d_table", rows, *words, "verbose=0"]) == 0
+    table = own_folder / "runs" / "mnist1d_table" / "artifacts" / "comparison.md"
+    lines = [line.split(" | ") for line in table.read_text(encoding="utf-8").splitlines()]
+    (heading,) = (line for line in lines if line[0] == "| experiment")
+    at = heading.index("published test/accuracy")
+    found = {line[0].strip("|* "): (line[1].strip("*"), line[at].strip("*")) for line in lines[4:6]}
+    assert found == {"mnist1d_logistic": ("2", "0.32 ± 0.01"), "mnist1d_mlp": ("2", "0.68 ± 0.02")}
+
+
+def test_every_experiment_of_a_published_figure_is_on_the_page() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert [row.command for row in ROWS if f"`{row.command}`" not in page] == []
+    shipped = {path.stem for path in (conf_folder() / "experiment").glob("*.yaml")}
+    assert {name for name in shipped if f"experiment={name}" not in page} == set()
