@@ -18,7 +18,8 @@ from pipeline.tracking.settling import FOLDER, Left
 from pipeline.tracking.signature import input_example, signature
 from pipeline.tracking.store import Store
 
-FILE = "model.ckpt"
+FILE, INTERFACE, EXAMPLE = "model.ckpt", "interface.json", "example.json"
+"""What the folder of a model holds."""
 CODE = "code"
 """Folder of a run with the user's own code that its model needs."""
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
@@ -73,7 +74,7 @@ def _prepare(place: Path, left: Left, model: LoggedModel) -> None:
     """Write the model as MLflow lays it out. Nothing is pickled, and nothing is run to look."""
     source = left.folder / FOLDER
     try:
-        interface = _read(source / "interface.json")
+        interface = _read(source / INTERFACE)
         mlflow.pyfunc.save_model(
             str(place),
             python_model=str(PYFUNC),
@@ -86,7 +87,7 @@ def _prepare(place: Path, left: Left, model: LoggedModel) -> None:
                 model_id=model.model_id,
             ),
             signature=signature(interface),
-            input_example=input_example(_read(source / "example.json"), interface),
+            input_example=input_example(_read(source / EXAMPLE), interface),
             pip_requirements=requirements(interface["kind"]),
             model_config={TRUST: list(left.trust)},
             metadata={"pipeline": __version__},

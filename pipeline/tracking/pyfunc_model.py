@@ -8,7 +8,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from pipeline.errors import PipelineError
 from pipeline.tracking.models import TRUST
 from pipeline.tracking.settling import FOLDER
 
@@ -36,8 +35,8 @@ class RecordedModel(PythonModel):
         del context, params
         try:
             return predict_frame(self._model, model_input)
-        except PipelineError as error:  # else a server would answer with a traceback
-            raise MlflowException.invalid_parameter_value("; ".join(error.problems)) from error
+        except ValueError as error:  # else a server would answer with a traceback
+            raise MlflowException.invalid_parameter_value(str(error)) from error
 
 
 set_model(RecordedModel())

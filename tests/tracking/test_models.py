@@ -1,0 +1,351 @@
+import base64
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import LoggedModel
+from mlflow.pyfunc import PyFuncModel
+from mlflow.pyfunc.scoring_server import invocations
+from mlflow.tracking import MlflowClient
+from mlflow.types import DataType
+from mlflow.types.schema import AnyType, TensorSpec
+from PIL import Image
+from real_processes import stop_server
+
+from pipeline.predict import main as predict
+from pipeline.serving.model import FILE, FOLDER
+from pipeline.serving.saving import EXAMPLE, INTERFACE
+from pipeline.tracking import models, settling
+from pipeline.tracking.signature import input_example, signature
+from pipeline.tracking.uri import sqlite_uri
+from pipeline.train import main as train
+
+SERVER_SECONDS = 120
+NAMES = ["patients", "photos", "signals", "spots", "own"]
+COLUMNS = ["age", "city", "dose"]
+OWN_NETWORK = """
+from torch import Tensor, nn
+
+
+class Line(nn.Module):
+    takes = ("table",)
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(input_shape[0], outputs)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(rows)
+"""
+
+
+def write_patients(file: Path) -> None:
+    """Write a table with a hole, a category and whole numbers, as a spreadsheet would."""
+    draw = np.random.default_rng(0)
+    lines = ["age;city;dose;outcome"]
+    for number in range(160):
+        age, city = int(draw.integers(20, 80)), ("Rome", "Oslo", "Bern")[number % 3]
+        dose = ("", "1.5", "2.5")[int(draw.integers(3))]
+        lines.append(f"{age};{city};{dose};{'ill' if age > 50 else 'well'}")
+    file.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode() + b"\r\n")
+
+
+def write_pictures(folder: Path) -> None:
+    draw = np.random.default_rng(0)
+    for name, light in (("dark", 60), ("light", 190)):
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = draw.integers(light - 40, light + 40, size=(9, 8)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Path]:
+    """A folder with a run on a table, on pictures, arrays, a series, and of an own network."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    write_patients(folder / "patients.csv")
+    write_pictures(folder / "photos")
+    (folder / "my_line.py").write_text(OWN_NETWORK)
+    (folder / "conf" / "model").mkdir(parents=True)
+    (folder / "conf" / "model" / "line.yaml").write_text("_target_: my_line.Line\n")
+    own = ["--config-dir", "conf", "trust=[my_line]", "model=line"]
+    table = ["data=table", "data.path=patients.csv"]
+    runs = {
+        "patients": ["model=mlp", *table],
+        "photos": ["model=cnn2d", "data=images", "data.path=photos"],
+        "signals": ["model=mlp", "data=mnist1d", "trainer.limit_train_batches=2"],
+        "spots": ["model=mlp", "data=sunspots"],
+        "own": [*own, *table],
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, words in runs.items():
+            more = [f"register={name}", f"name={name}", "trainer.max_epochs=1", "verbose=0"]
+            assert train([*words, *more]) == 0
+        patch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(folder / "mlflow.db"))
+        yield folder
+
+
+@pytest.fixture
+def place(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder as the current one, its database the one that MLflow asks."""
+    monkeypatch.chdir(trained)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(trained / "mlflow.db"))
+    return trained
+
+
+def loaded(name: str) -> PyFuncModel:
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    return mlflow.pyfunc.load_model(f"models:/{name}@champion")
+
+
+def logged(folder: Path, name: str) -> LoggedModel:
+    client = MlflowClient(sqlite_uri(folder / "mlflow.db"))
+    version = client.get_model_version_by_alias(name, "champion")
+    return client.get_logged_model(version.tags["pipeline.model"])
+
+
+def files_of(folder: Path, name: str) -> Path:
+    return Path(str(logged(folder, name).artifact_location).removeprefix("file://"))
+
+
+def read_as_pandas_does(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, sep=";", encoding="utf-8-sig")
+
+
+def said_by_the_command(folder: Path, name: str, given: Path) -> list[dict[str, str]]:
+    (run,) = folder.glob(f"runs/*-{name}-*")
+    said = folder / f"{name}-said.csv"
+    words = [f"model_from={run}", f"input={given}", f"output={said}"]
+    assert predict([*words, "overwrite=true", "verbose=0"]) == 0
+    with said.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_the_recorder_and_the_training_name_the_files_of_a_model_alike() -> None:
+    assert (settling.FOLDER, models.FILE) == (FOLDER, FILE)
+    assert (models.INTERFACE, models.EXAMPLE) == (INTERFACE, EXAMPLE)
+
+
+def test_a_signature_names_the_columns_and_takes_whole_numbers_texts_and_holes() -> None:
+    columns = [{"name": "age", "type": "double"}, {"name": "city", "type": "string"}]
+    answers = [{"name": "prediction", "type": "string"}, {"name": "low", "type": "double"}]
+    made = signature({"kind": "table", "inputs": columns, "outputs": answers})
+    assert made.inputs.input_names() == ["age", "city"]
+    assert all(isinstance(kind, AnyType) for kind in made.inputs.input_types())
+    assert made.outputs.input_types() == [DataType.string, DataType.double]
+
+
+def test_pictures_are_a_column_of_files_and_arrays_a_tensor_of_any_number_of_rows() -> None:
+    answers = [{"name": "prediction", "type": "string"}]
+    image = [{"name": "image", "type": "binary"}]
+    pictures = {"kind": "images", "inputs": image, "outputs": answers}
+    assert signature(pictures).inputs.input_types() == [DataType.binary]
+    arrays = {"kind": "array", "inputs": {"shape": [2, 3], "dtype": "float64"}, "outputs": answers}
+    assert signature(arrays).inputs.inputs == [TensorSpec(np.dtype("float64"), (-1, 2, 3))]
+    rows = input_example([[[1, 2, 3], [4, 5, 6]]], arrays)
+    assert (rows.shape, rows.dtype) == ((1, 2, 3), np.dtype("float64"))
+
+
+def test_requirements_are_installed_versions_that_an_index_has_and_none_of_a_strangers() -> None:
+    lines = models.requirements("images")
+    assert all(re.fullmatch(r"[a-z-]+==[\w.]+", line) for line in lines), lines
+    names = {line.partition("==")[0] for line in lines}
+    assert {"torch", "numpy", "pandas", "pyarrow", "pillow"} <= names
+    assert "pipeline" not in names
+    assert "pillow" not in {line.partition("==")[0] for line in models.requirements("table")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_finished_run_has_one_whole_model_with_an_example_and_nothing_pickled(
+    place: Path, name: str
+) -> None:
+    model = logged(place, name)
+    client = MlflowClient(sqlite_uri(place / "mlflow.db"))
+    found = client.search_logged_models(
+        [model.experiment_id], filter_string=f"source_run_id = '{model.source_run_id}'"
+    )
+    assert [(one.model_id, str(one.status)) for one in found] == [(model.model_id, "READY")]
+    outputs = client.get_run(model.source_run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == [model.model_id]
+    suffixes = {file.suffix for file in files_of(place, name).rglob("*") if file.is_file()}
+    assert suffixes <= {"", ".py", ".json", ".yaml", ".txt", ".ckpt", ".md"}
+    needed = (files_of(place, name) / "requirements.txt").read_text()
+    assert "pipeline" not in needed
+    assert "://" not in needed
+    assert loaded(name).input_example is not None
+
+
+@pytest.mark.slow
+def test_the_models_answers_for_a_data_frame_are_those_of_the_predict_command(
+    place: Path,
+) -> None:
+    given = place / "patients.csv"
+    answers = loaded("patients").predict(read_as_pandas_does(given))
+    said = said_by_the_command(place, "patients", given)
+    assert list(answers.columns) == ["prediction", "probability of ill"]
+    assert answers["prediction"].tolist() == [row["prediction"] for row in said]
+    shares = [float(row["probability of ill"]) for row in said]
+    np.testing.assert_allclose(answers["probability of ill"], shares, rtol=1e-6)
+    assert len(set(shares)) > 100
+
+
+@pytest.mark.slow
+def test_a_column_of_whole_numbers_alone_and_one_of_holes_alone_are_taken(place: Path) -> None:
+    rows = pd.DataFrame({"age": [30, 70], "city": ["Rome", "Oslo"], "dose": [None, None]})
+    answers = loaded("patients").predict(rows)
+    exact = rows.assign(age=rows["age"].astype(float), dose=np.nan)
+    pd.testing.assert_frame_equal(answers, loaded("patients").predict(exact))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_example_that_comes_with_a_model_is_answered_as_a_server_would(
+    place: Path, name: str
+) -> None:
+    model = loaded(name)
+    request = (files_of(place, name) / "serving_input_example.json").read_text()
+    reply = answer(model, json.loads(request))
+    direct = model.predict(model.input_example).to_dict("records")
+    assert reply == json.loads(json.dumps(direct))
+    assert len(reply) == (1 if name == "spots" else 3)  # a series is forecast one step on
+
+
+def answer(model: PyFuncModel, request: dict[str, Any]) -> Any:
+    """Return what a scoring server answers, without its socket."""
+    schema = model.metadata.get_input_schema()
+    reply = invocations(json.dumps(request), "application/json", model, schema)
+    assert reply.status == 200, reply.response
+    return json.loads(reply.response)["predictions"]
+
+
+@pytest.mark.slow
+def test_a_picture_is_asked_for_as_base64_and_answered_as_the_command_does(place: Path) -> None:
+    pictures = [place / "photos" / "dark" / "3.png", place / "photos" / "light" / "7.png"]
+    texts = [base64.b64encode(picture.read_bytes()).decode() for picture in pictures]
+    reply = answer(loaded("photos"), {"dataframe_records": [{"image": text} for text in texts]})
+    for picture, row in zip(pictures, reply, strict=True):
+        (said,) = said_by_the_command(place, "photos", picture)
+        assert row["prediction"] == said["prediction"]
+        shares = [key for key in row if key.startswith("probability")]
+        assert [row[key] for key in shares] == pytest.approx([float(said[k]) for k in shares])
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_goes_along_with_its_model(place: Path, tmp_path: Path) -> None:
+    script = (
+        "import json, sys, mlflow\n"
+        "model = mlflow.pyfunc.load_model('models:/own@champion')\n"
+        "import my_line\n"
+        "print(json.dumps([my_line.__file__, len(model.predict(model.input_example))]))\n"
+    )
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    file, rows = json.loads(elsewhere.stdout.splitlines()[-1])
+    assert Path(file).is_relative_to(files_of(place, "own"))
+    assert rows == 3
+
+
+@pytest.fixture(scope="module")
+def served(trained: Path) -> Iterator[str]:
+    """The address of a real scoring server of the champion, on loopback."""
+    import socket
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = int(listener.getsockname()[1])
+    words = ["models", "serve", "-m", "models:/patients@champion", "--env-manager", "local"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(port)],
+        cwd=trained,
+        env={
+            **os.environ,
+            "MLFLOW_TRACKING_URI": sqlite_uri(trained / "mlflow.db"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for_ping(port, process)
+        yield f"http://127.0.0.1:{port}/invocations"
+    finally:
+        stop_server(process)
+
+
+def wait_for_ping(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + SERVER_SECONDS
+    while True:
+        assert process.poll() is None
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2):
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def posted(url: str, request: dict[str, Any]) -> Any:
+    headers = {"Content-Type": "application/json"}
+    body = json.dumps(request).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as reply:
+        return json.loads(reply.read())["predictions"]
+
+
+@pytest.mark.slow
+def test_a_server_answers_a_json_request_made_from_the_tables_own_rows(
+    place: Path, served: str
+) -> None:
+    text = (place / "patients.csv").read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text), delimiter=";"))[:20]
+    cells = [
+        [int(row["age"]), row["city"], float(row["dose"]) if row["dose"] else None] for row in rows
+    ]
+    by_column = {name: [line[n] for line in cells] for n, name in enumerate(COLUMNS)}
+    answers = [
+        posted(served, {"dataframe_split": {"columns": COLUMNS, "data": cells}}),
+        posted(served, {"dataframe_records": [dict(zip(COLUMNS, c, strict=True)) for c in cells]}),
+        posted(served, {"inputs": by_column}),
+    ]
+    said = said_by_the_command(place, "patients", place / "patients.csv")[:20]
+    for reply in answers:
+        assert [row["prediction"] for row in reply] == [row["prediction"] for row in said]
+        shares = [float(row["probability of ill"]) for row in said]
+        assert [row["probability of ill"] for row in reply] == pytest.approx(shares, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_server_says_in_one_line_what_is_wrong_with_a_cell(place: Path, served: str) -> None:
+    wrong = {"dataframe_records": [{"age": "1,5", "city": "Rome", "dose": 1.5}]}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        posted(served, wrong)
+    told = json.loads(refused.value.read())
+    assert refused.value.code == 400
+    assert "'age'" in told["message"]
+    assert "'1,5'" in told["message"]
+    assert "Traceback" not in json.dumps(told)
