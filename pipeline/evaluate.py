@@ -35,8 +35,9 @@ def with_run(words: Sequence[str]) -> list[str]:
 
     place = found_model(reference or "", output, _tracking(words, reference or ""))
     _offer(_of_run(run_config(place), words))
-    others = [word for word in words if not word.startswith("model_from=")]
-    return [f"{GROUP}={STORED}", f"model_from={place.absolute()}", *others]
+    found = f"model_from={place.absolute()}"
+    given = [found if word.startswith("model_from=") else word for word in words]
+    return [f"{GROUP}={STORED}", *given]
 
 
 def body(config: DictConfig) -> int:
@@ -60,8 +61,12 @@ def body(config: DictConfig) -> int:
 
 
 def _value(words: Sequence[str], key: str) -> str | None:
+    """Return what a key is given, as raw text, without quotes around the whole of it."""
     values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
-    return values[-1].strip("'\"") if values else None
+    if not values:
+        return None
+    is_quoted = len(values[-1]) > 1 and values[-1][0] == values[-1][-1] in "'\""
+    return values[-1][1:-1] if is_quoted else values[-1]
 
 
 def _tracking(words: Sequence[str], reference: str) -> TrackingOptions:

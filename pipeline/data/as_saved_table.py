@@ -20,7 +20,7 @@ def table_as_saved(path: Path, schema: Schema, *, sep: str | None) -> Content:
     """Read all rows of a table, with what is to be predicted, as content that is all test part.
 
     Categories that training never saw count as others, and empty cells are filled in as training
-    has learned; both are told.
+    has learned.
 
     Args:
         path: CSV or Parquet; its columns may come in any order.
@@ -31,7 +31,7 @@ def table_as_saved(path: Path, schema: Schema, *, sep: str | None) -> Content:
         DataError: There is no row, a column is missing, or a cell can't be used.
     """
     _require_target(path, schema, sep=sep)
-    unknown, missing = Counter[str](), Counter[str]()
+    unknown = Counter[str]()
     ignored: tuple[str, ...] = ()
     raw, targets = [], []
     for first_row, batch in batches(path, sep=sep):
@@ -40,12 +40,10 @@ def table_as_saved(path: Path, schema: Schema, *, sep: str | None) -> Content:
         raw.append(rows.raw)
         targets.append(rows.targets)
         unknown.update(rows.unknown)
-        missing.update(rows.missing)
         ignored = rows.ignored
     if not raw:
         raise DataError(f"{path} has a header and no rows; expected at least one")
     notes = [*_counted(unknown, "count as other, which training never saw")]
-    notes += _counted(missing, "were empty and are filled in as in training")
     notes += [f"columns that the model does not know are ignored: {_named(ignored)}"] * bool(
         ignored
     )

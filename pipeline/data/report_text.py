@@ -140,7 +140,9 @@ def _values(report: DataReport) -> str:
         wanted = tuple(one for one in report.columns if one.name in names)
     words = [f"{plain(one.name)} {_range(one)}{units}" for one in wanted[:NAMED]]
     more = "; …" if len(wanted) > NAMED else ""
-    return f"target  {'; '.join(words)}{more} in the {_word(report.of)} part"
+    return (
+        f"target  {'; '.join(words)}{more}{'' if report.of == 'test' else ' in the training part'}"
+    )
 
 
 def _range(column: ColumnReport) -> str:
@@ -164,7 +166,7 @@ def _missing(report: DataReport) -> str:
     ]
     more = ", …" if len(with_holes) > NAMED else ""
     return (
-        f"{_count(total, 'cell')} of the {_word(report.of)} part, in "
+        f"{_count(total, 'cell')} {_of(report)}, in "
         f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
         f"{', '.join(words)}{more}"
     )
@@ -183,20 +185,21 @@ def _checked(report: DataReport) -> Iterator[str]:
     else:
         yield f"no {unit} twice"
     if report.repeated is not None:
-        yield _leak(report) if report.repeated else "no test row also trains"
+        yield _leak(report) if report.repeated else f"no {_tested(report)} also trains"
 
 
 def _leak(report: DataReport) -> str:
+    count = f"{report.repeated} of {report.rows['test']} {_tested(report)}s"
     return (
-        f"{report.repeated} of {report.rows['test']} test rows have inputs that also stand in the "
+        f"{count} have inputs that also stand in the "
         "training part: the test flatters the network there"
     )
 
 
 def _columns_words(report: DataReport) -> str:
-    rows, what = report.rows[report.of], f"rows of the {_word(report.of)} part"
+    rows, what = report.rows[report.of], f"rows {_of(report)}"
     if report.kind == "series":
-        measured = f"{report.measured} times of the {_word(report.of)} part"
+        measured = f"{report.measured} times {_of(report)}"
     elif report.measured < rows:
         measured = f"{report.measured} evenly spaced ones of {rows} {what}"
     else:
@@ -217,6 +220,15 @@ def _cells(column: ColumnReport) -> list[str]:
     levels = zip(column.levels[:NAMED], column.shares, strict=False)
     frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
     return [escaped(column.name), str(column.missing), *shown, frequent]
+
+
+def _of(report: DataReport) -> str:
+    """Say which rows were measured: those that train, or those that a model is evaluated on."""
+    return "of the training part" if report.of == "train" else "of those evaluated"
+
+
+def _tested(report: DataReport) -> str:
+    return "test row" if report.of == "train" else "evaluated row"
 
 
 def _word(part: str) -> str:

@@ -69,7 +69,7 @@ def _drift(evaluation: Evaluation) -> list[str]:
         return ["drift   not known: the model has no report on its training data"]
     if not evaluation.drift:
         return ["drift   none: every column is distributed as in the training part"]
-    heading = f"drift   {len(evaluation.drift)} columns are unlike the training part:"
+    heading = "drift   unlike the training part:"
     return [heading, *(f"        {line}" for line in evaluation.drift)]
 
 

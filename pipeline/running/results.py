@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -134,10 +135,10 @@ def metric_names(schema: Schema, values: Mapping[str, float]) -> list[str]:
 def title_of(schema: Schema) -> str:
     """Say what the figures of a table speak of: the positive class, all classes, or a unit."""
     if schema.task == "binary":
-        return f"positive class: {schema.positive}"
+        return f"positive class: {escape(str(schema.positive))}"
     if schema.task == "multiclass":
         return f"mean over {len(schema.classes)} classes"
-    return f"in {schema.units}" if schema.units else "in the target's units"
+    return f"in {escape(schema.units)}" if schema.units else "in the target's units"
 
 
 def macro_footnote(values: Mapping[str, float]) -> str:

@@ -94,7 +94,8 @@ def _answers(schema: Schema) -> str:
     label = f" {escaped(schema.label)}" if schema.label else ""
     if schema.task == "regression":
         units = f" in {escaped(schema.units)}" if schema.units else ""
-        ahead = f", {schema.horizon} steps ahead" if schema.window is not None else ""
+        steps = f"{schema.horizon} step{'s' * (schema.horizon != 1)}"
+        ahead = f", {steps} ahead" if schema.window is not None else ""
         return f"predicts{label or ' a value'}{units}{ahead}"
     names = ", ".join(escaped(name) for name in schema.classes)
     positive = f" ({escaped(schema.positive)} is positive)" if schema.positive else ""
@@ -172,7 +173,7 @@ def _decision(facts: CardFacts) -> str:
         return "The class with the highest probability."
     if not decision.intervals:
         return "A value alone; no interval is known, since there were no validation rows."
-    low, high = (f"{end:.0%}" for end in COVERED)
+    low, high = (f"{100 * end:.0f} %" for end in COVERED)
     names = _output_names(schema, len(decision.intervals))
     words = [
         f"{escaped(name)}: {number(below)} … {number(above)}"

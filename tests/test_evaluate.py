@@ -1,0 +1,329 @@
+"""`python -m pipeline.evaluate`: models just trained, scored again on their own and other data."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from records import events, final_values
+from serving import new_data
+from serving.asked_models import TRAINED, trained
+from serving.new_data import write_rows
+from sklearn import metrics as sklearn_metrics
+
+from pipeline.evaluate import main
+from pipeline.train import main as train
+
+pytestmark = pytest.mark.slow
+
+SCORED = ("test/", "naive/", "linear/")
+QUIET = ("tracking=none", "verbose=0")
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data of each kind and, below `runs`, models that were trained on them."""
+    return trained(tmp_path_factory.mktemp("given"), list(TRAINED))
+
+
+class Evaluate:
+    """Calls the command, with its output in the current folder."""
+
+    def __init__(self, given: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.given, self.folder, self._capsys = given, folder, capsys
+        self.out = self.err = ""
+
+    def model(self, kind: str) -> Path:
+        (found,) = (self.given / "runs").glob(f"*-{kind}-??????")
+        return found
+
+    def __call__(self, kind: str, *words: str) -> int:
+        return self.command(f"model_from={self.model(kind)}", *QUIET[:1], *words)
+
+    def command(self, *words: str) -> int:
+        self._capsys.readouterr()
+        code = main(list(words))
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def run(self, kind: str, *words: str) -> Path:
+        """The folder of an evaluation that worked."""
+        before = set(self.folder.glob("runs/*"))
+        assert self(kind, *words) == 0, self.err
+        (made,) = set(self.folder.glob("runs/*")) - before
+        return made
+
+    def problems(self, kind: str, *words: str) -> list[str]:
+        """The lines of a refusal, which leaves nothing behind."""
+        before = sorted(self.folder.rglob("*"))
+        assert self(kind, *words) == 2, self.out
+        assert sorted(self.folder.rglob("*")) == before
+        lines = self.err.splitlines()
+        assert all(line.startswith("error: ") for line in lines)
+        return [line.removeprefix("error: ") for line in lines]
+
+
+@pytest.fixture
+def evaluate(
+    given: Path,
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Evaluate:
+    monkeypatch.chdir(given)  # the runs name their data by relative paths
+    monkeypatch.chdir(own_folder)
+    for place in given.iterdir():
+        if place.name != "runs":
+            (own_folder / place.name).symlink_to(place)
+    return Evaluate(given, own_folder, capsys)
+
+
+def scored(run: Path) -> dict[str, float]:
+    return {key: value for key, value in final_values(run).items() if key.startswith(SCORED)}
+
+
+def artifact(run: Path, name: str) -> Any:
+    return json.loads((run / "artifacts" / name).read_text(encoding="utf-8"))
+
+
+def predictions(run: Path) -> list[dict[str, str]]:
+    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("kind", list(TRAINED))
+def test_every_figure_of_the_own_test_rows_is_that_of_the_run_to_the_last_bit(
+    evaluate: Evaluate, kind: str
+) -> None:
+    run = evaluate.run(kind, "verbose=0")
+    theirs = scored(evaluate.model(kind))
+    assert len(theirs) > 8
+    assert scored(run) == theirs
+    for name in ("test_predictions.csv", "intervals.json"):
+        own, other = (place / "artifacts" / name for place in (run, evaluate.model(kind)))
+        assert own.read_bytes() == other.read_bytes()
+    drift = artifact(run, "drift.json")
+    assert [line.partition(":")[0] for line in drift] == ["sales"] * (kind == "series")  # it grows
+    assert evaluate.out == evaluate.err == ""
+
+
+def test_validation_rows_come_to_what_the_kept_epoch_has_on_record(evaluate: Evaluate) -> None:
+    found = final_values(evaluate.run("table", "split=validation", "verbose=0"))
+    kept = final_values(evaluate.model("table"))
+    for name in ("f1", "accuracy", "recall", "auroc"):
+        assert found[f"val/{name}"] == pytest.approx(kept[f"best/val/{name}"], abs=1e-6)
+    assert not any(key.startswith("test/") for key in found)
+
+
+def test_all_parts_together_have_the_rows_of_the_whole_table(evaluate: Evaluate) -> None:
+    run = evaluate.run("table", "split=all", "verbose=0")
+    assert [int(row["row"]) for row in predictions(run)] == list(range(240))
+
+
+def test_the_evaluation_is_a_run_of_its_own_that_is_no_training(evaluate: Evaluate) -> None:
+    run = evaluate.run("table", "verbose=0")
+    begin = events(run)[0]
+    assert begin["name"] == "table-evaluated"
+    assert begin["tags"]["pipeline.command"] == "evaluate"
+    assert begin["tags"]["evaluated"] == "test"
+    assert events(run)[-1]["status"] == "FINISHED"
+    assert begin["params"]["model.hidden"] == "[64, 128, 64]"
+    assert {"classes.csv", "data_report.md", "config.yaml"} <= {
+        file.name for file in (run / "artifacts").iterdir()
+    }
+
+
+def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_come_in(
+    evaluate: Evaluate,
+) -> None:
+    header = ["outcome", "comment", "bmi", "city", "age", "patient"]
+    rows = [[row[4], "x", row[3], row[2], row[1], row[0]] for row in new_data.patients(90, seed=5)]
+    write_rows(Path("other.csv"), header, rows)
+    run = evaluate.run("table", "data.path=other.csv")
+    assert "90 rows of other.csv" in evaluate.out
+    assert "columns that the model does not know are ignored: comment" in evaluate.out
+    told = predictions(run)
+    assert [row["target"].removeprefix("'") for row in told] == [row[0] for row in rows]
+    f1 = sklearn_metrics.f1_score(
+        [row["target"] for row in told], [row["predicted"] for row in told], pos_label="'=ill"
+    )
+    assert final_values(run)["test/f1"] == pytest.approx(f1, abs=1e-6)
+    assert {"naive/f1", "linear/f1"} <= set(final_values(run))
+    # One row by itself gets the same answer: nothing was fitted on the other ones.
+    write_rows(Path("one.csv"), header, rows[:1])
+    alone = predictions(evaluate.run("table", "data.path=one.csv", "verbose=0"))
+    for key, value in told[0].items():
+        if key.startswith("probability"):
+            assert float(alone[0][key]) == pytest.approx(float(value), abs=1e-6)
+
+
+def test_columns_that_have_drifted_are_named_and_a_new_city_is_counted(evaluate: Evaluate) -> None:
+    rows = new_data.patients(150, seed=7)
+    for number, row in enumerate(rows):
+        row[1] = float(str(row[1])) + 25
+        row[2] = "Oslo" if number < 6 else row[2]
+    write_rows(Path("other.csv"), new_data.TABLE, rows)
+    run = evaluate.run("table", "data.path=other.csv")
+    age, city = artifact(run, "drift.json")
+    assert age.startswith("age: mean 7")
+    assert city == "city: 6 of 150 rows have a level that training never saw"
+    for line in (age, city):
+        assert line in evaluate.out
+
+
+def test_rows_that_were_trained_on_are_counted_where_they_come_again(evaluate: Evaluate) -> None:
+    lines = Path("table.csv").read_text(encoding="utf-8").splitlines()
+    Path("again.csv").write_text("\n".join(lines[:61]) + "\n", encoding="utf-8")
+    run = evaluate.run("table", "data.path=again.csv")
+    count = artifact(run, "data_report.json")["repeated"]
+    assert 20 < count < 60
+    assert f"{count} of 60 evaluated rows have inputs that also stand in the training" in (
+        evaluate.out
+    )
+
+
+def test_a_class_that_the_model_does_not_know_is_refused_with_its_line(evaluate: Evaluate) -> None:
+    rows = new_data.patients(20, seed=1)
+    rows[7][4] = "dead"
+    write_rows(Path("other.csv"), new_data.TABLE, rows)
+    (line,) = evaluate.problems("table", "data.path=other.csv")
+    assert line.startswith("other.csv line 9, column 'outcome': 'dead' is no class; expected ")
+
+
+def test_a_class_without_a_row_is_told(evaluate: Evaluate) -> None:
+    rows = [row for row in new_data.patients(80, seed=1) if row[4] == "well"]
+    write_rows(Path("other.csv"), new_data.TABLE, rows)
+    evaluate.run("table", "data.path=other.csv")
+    assert "no test row is of class =ill" in evaluate.out
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (("patient", "age", "town", "bmi", "outcome"), "lacks the column 'city'"),
+        (("patient", "age", "city", "bmi", "result"), "lacks the column 'outcome'"),
+    ],
+)
+def test_a_table_without_a_column_is_refused(
+    evaluate: Evaluate, header: tuple[str, ...], words: str
+) -> None:
+    write_rows(Path("other.csv"), header, new_data.patients(20))
+    (line,) = evaluate.problems("table", "data.path=other.csv")
+    assert words in line
+
+
+def test_another_series_is_cut_into_the_windows_of_the_model(evaluate: Evaluate) -> None:
+    rows = [[month, float(str(value)) + 3] for month, value in new_data.months(60)]
+    write_rows(Path("other.csv"), ("month", "sales"), rows)
+    run = evaluate.run("series", "data.path=other.csv", "verbose=0")
+    told = predictions(run)
+    assert len(told) == 60 - 12 - 3 + 1
+    assert float(told[0]["target 1"]) == pytest.approx(rows[12][1], abs=1e-3)
+    assert final_values(run)["naive/rmse"] > 0
+
+
+def test_other_pictures_and_arrays_are_read_by_the_source_of_the_run(evaluate: Evaluate) -> None:
+    new_data.write_pictures(Path("others"), 30, seed=3)
+    run = evaluate.run("images", "data.path=others", "verbose=0")
+    assert len(predictions(run)) == 30
+    inputs, classes = new_data.waves(45, seed=9)
+    np.savez("others.npz", x=inputs, y=classes)
+    run = evaluate.run("arrays", "data.path=others.npz", "verbose=0")
+    assert len(predictions(run)) == 45
+    assert final_values(run)["test/accuracy"] > 0.3
+
+
+def test_data_that_have_changed_since_training_are_told(evaluate: Evaluate) -> None:
+    lines = Path("values.csv").read_text(encoding="utf-8").splitlines()
+    Path("values.csv").unlink()
+    lines[5] = "0.5,0.5,99.0"
+    Path("values.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    evaluate.run("values")
+    (note,) = [line for line in evaluate.out.splitlines() if "hash" in line]
+    assert note.startswith("note: the data are not those of the training any more: their hash is ")
+
+
+def test_without_the_training_rows_there_are_no_baselines_and_that_is_told(
+    evaluate: Evaluate,
+) -> None:
+    Path("table.csv").unlink()
+    write_rows(Path("other.csv"), new_data.TABLE, new_data.patients(40, seed=3))
+    run = evaluate.run("table", "data.path=other.csv")
+    assert not any(key.startswith(("naive/", "linear/")) for key in final_values(run))
+    assert "note: no baselines, since the model's own training rows can't be read: " in evaluate.out
+    (line,) = evaluate.problems("table")
+    assert "table.csv" in line
+
+
+def test_a_threshold_of_ones_own_replaces_that_of_the_model(evaluate: Evaluate) -> None:
+    values = [
+        final_values(evaluate.run("table", f"metrics.threshold={threshold}", "verbose=0"))
+        for threshold in (0.01, 0.99)
+    ]
+    assert values[0]["test/recall"] > values[1]["test/recall"]
+    assert values[0]["test/auroc"] == values[1]["test/auroc"]
+
+
+def test_wrong_names_are_told_together_and_then_wrong_values_together(evaluate: Evaluate) -> None:
+    names = evaluate.problems("table", "data.pth=x", "trainer.thread=1", "splt=all")
+    assert len(names) == 3
+    assert names[0] == "data.pth is unknown. Did you mean 'data.path'?"
+    values = evaluate.problems(
+        "table", "split=tests", "data.scale=minmax", "metrics.threshold=best_f1", "verbose=7"
+    )
+    assert [line.partition("=")[0] for line in values] == [
+        "split",
+        "data.scale",
+        "metrics.threshold",
+        "verbose",
+    ]
+    assert "the model was trained with 'none'" in values[1] or "'standard'" in values[1]
+
+
+def test_a_run_that_is_not_there_is_told_with_those_that_are(evaluate: Evaluate) -> None:
+    output = f"output={evaluate.given / 'runs'}"
+    for reference in ("12e45678", "nobody"):
+        assert evaluate.command(f"model_from={reference}", output) == 2
+        assert evaluate.err.startswith(f"error: run '{reference}' is unknown below output=")
+    assert evaluate.command("split=all") == 2
+    assert evaluate.err.startswith("error: model_from has no value yet")
+    assert not list(evaluate.folder.glob("runs/*"))
+
+
+def test_a_folder_of_any_name_is_taken_as_it_stands(evaluate: Evaluate) -> None:
+    place = Path("模型 a=b,c [d] #e %f 'g'")
+    shutil.copytree(evaluate.model("values"), place)
+    assert evaluate.command(f"model_from={place}", *QUIET) == 0, evaluate.err
+    shutil.copytree(evaluate.model("values") / "model", "alone")
+    assert evaluate.command("model_from=alone", *QUIET) == 0, evaluate.err
+
+
+def test_the_last_training_is_found_behind_the_evaluations_of_it(own_folder: Path) -> None:
+    assert train(["model=mlp", "data=iris", "trainer.max_epochs=1", *QUIET]) == 0
+    for _ in range(2):
+        assert main(["model_from=last", *QUIET]) == 0
+    names = sorted(folder.name[16:] for folder in (own_folder / "runs").iterdir())
+    assert [name[:-7] for name in names] == ["mlp-iris", *["mlp-iris-evaluated"] * 2]
+
+
+def test_in_mlflow_the_evaluation_is_a_child_of_the_models_run(own_folder: Path) -> None:
+    assert train(["model=mlp", "data=breast_cancer", "trainer.max_epochs=2", "verbose=0"]) == 0
+    client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
+    (experiment,) = [one for one in client.search_experiments() if one.name == "pipeline"]
+    (model,) = client.search_runs([experiment.experiment_id])
+    assert main([f"model_from={model.info.run_id[:8]}", "verbose=0"]) == 0
+    runs = client.search_runs([experiment.experiment_id])
+    (made,) = [run for run in runs if run.info.run_id != model.info.run_id]
+    assert made.data.tags["mlflow.parentRunId"] == model.info.run_id
+    assert made.data.tags["evaluates"] == model.info.run_id
+    assert made.data.tags["pipeline.command"] == "evaluate"
+    assert made.info.status == "FINISHED"
+    for key, value in model.data.metrics.items():
+        if key.startswith(SCORED):
+            assert made.data.metrics[key] == value, key
+    names = {item.path for item in client.list_artifacts(made.info.run_id)}
+    assert {"test_predictions.csv", "classes.csv", "data_report.json", "drift.json"} <= names
