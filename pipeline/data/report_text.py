@@ -175,9 +175,7 @@ def _missing(report: DataReport) -> str:
 def _checked(report: DataReport) -> Iterator[str]:
     unit = _unit(report)
     if report.constant:
-        becomes = "stay as they are" if report.scaled == "none" else "become 0"
-        names = _named(report.constant)
-        yield f"{_count(len(report.constant), f'constant {unit}')}, which {becomes}: {names}"
+        yield f"{_constant(report)}: {_named(report.constant)}"
     else:
         yield f"no constant {unit}"
     if report.equal:
@@ -186,6 +184,16 @@ def _checked(report: DataReport) -> Iterator[str]:
         yield f"no {unit} twice"
     if report.repeated is not None:
         yield _leak(report) if report.repeated else f"no {_tested(report)} also trains"
+
+
+def _constant(report: DataReport) -> str:
+    count = len(report.constant)
+    becomes = (
+        ("stays as it is", "stay as they are")
+        if report.scaled == "none"
+        else ("becomes 0", "become 0")
+    )
+    return f"{_count(count, f'constant {_unit(report)}')}, which {becomes[count != 1]}"
 
 
 def _leak(report: DataReport) -> str:

@@ -1,0 +1,278 @@
+"""What the report says of the data, held against numpy on the very training rows."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from given_data import Given, labelled, options, series, shipped, valued
+
+from pipeline.data.measured import MOST_CELLS, MOST_COLUMNS
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.report import DataReport
+from pipeline.data.report_text import lines, markdown, warnings
+from pipeline.data.source import Column, OnDemand, Samples
+from pipeline.running.datasets import KeptDatasets
+
+NAN = float("nan")
+LEVELS = ("blue", "green", "red")
+
+
+def patients(rows: int = 400) -> Samples:
+    """An age with holes, a colour with holes, a column of ones, and the age once more."""
+    generator = np.random.default_rng(0)
+    age = generator.normal(50, 10, rows)
+    age[::8] = NAN
+    color = generator.choice(3, rows, p=[0.5, 0.3, 0.2]).astype(float)
+    color[1::40] = NAN
+    names = ("age", "flat", "again")
+    return labelled(
+        (generator.random(rows) < 0.3).astype(int),
+        inputs=np.column_stack([age, np.ones(rows), age, color]),
+        columns=(*(Column(name=name) for name in names), Column(name="color", levels=LEVELS)),
+        features=(),
+        classes=("well", "ill"),
+        label="outcome",
+    )
+
+
+def prepared(samples: Samples, **changes: object) -> Prepared:
+    return prepare(Given(samples), options(**{"scale": "standard", **changes}))
+
+
+def report(samples: Samples, **changes: object) -> DataReport:
+    found = prepared(samples, **changes).report
+    assert found is not None
+    return found
+
+
+def test_a_column_of_numbers_is_measured_on_the_training_rows_alone() -> None:
+    samples = patients()
+    data = prepared(samples)
+    assert data.report is not None
+    cells = samples.inputs[data.train.rows, 0]
+    known = cells[~np.isnan(cells)]
+    column = data.report.columns[0]
+    assert (column.name, column.rows) == ("age", len(data.train))
+    assert column.missing == np.isnan(cells).sum() > 0
+    measured = (column.mean, column.deviation, column.minimum, column.maximum)
+    assert measured == pytest.approx((known.mean(), known.std(), known.min(), known.max()))
+    assert column.edges == pytest.approx(np.quantile(known, np.arange(1, 10) / 10))
+    counts = np.histogram(known, [-np.inf, *column.edges, np.inf])[0]
+    assert np.asarray(column.shares) * len(known) == pytest.approx(counts, abs=1)
+    assert sum(column.shares) == pytest.approx(1)
+    assert column.filled == f"the mean {known.mean():.4g}"
+
+
+def test_a_column_of_categories_is_counted_on_the_training_rows_alone() -> None:
+    samples = patients()
+    data = prepared(samples)
+    assert data.report is not None
+    cells = samples.inputs[data.train.rows, 3]
+    counts = {name: int((cells == index).sum()) for index, name in enumerate(LEVELS)}
+    column = data.report.columns[3]
+    assert column.levels == tuple(sorted(counts, key=lambda name: -counts[name]))
+    expected = [counts[name] / sum(counts.values()) for name in column.levels]
+    assert column.shares == pytest.approx([*expected, 0.0])
+    assert column.missing == np.isnan(cells).sum() > 0
+    assert column.filled == column.levels[0]
+
+
+def test_constant_and_equal_columns_and_what_becomes_of_them_are_told() -> None:
+    found = report(patients())
+    assert (found.constant, found.equal) == (("flat",), (("age", "again"),))
+    assert lines(found)[3].startswith(
+        "checked 1 constant column, which becomes 0: flat; the same twice, both are kept: "
+        "age = again; "
+    )
+    kept = lines(report(patients(), scale="none"))[3]
+    assert "1 constant column, which stays as it is: flat" in kept
+
+
+def test_columns_that_differ_in_one_cell_or_in_their_levels_are_not_equal() -> None:
+    generator = np.random.default_rng(0)
+    cells = generator.integers(0, 3, 200).astype(float)
+    other = cells.copy()
+    other[0] = (cells[0] + 1) % 3
+    inputs = np.column_stack([cells, other, cells, cells])
+    columns = (
+        Column(name="one", levels=LEVELS),
+        Column(name="changed", levels=LEVELS),
+        Column(name="renamed", levels=("a", "b", "c")),
+        Column(name="same", levels=LEVELS),
+    )
+    samples = labelled(
+        np.arange(200) % 2, inputs=inputs, columns=columns, features=(), test=np.arange(100, 200)
+    )
+    assert report(samples).equal == (("one", "same"),)
+
+
+def test_classes_are_counted_in_each_part_and_an_absent_one_is_named() -> None:
+    targets = np.array([0, 1] * 40 + [2] * 4)
+    samples = labelled(targets, test=np.arange(60, 80), classes=("a", "b", "[c]|x"))
+    found = report(samples, validation=0.25)
+    assert [one.rows["test"] for one in found.classes] == [10, 10, 0]
+    assert sum(found.classes[2].rows.values()) == 4
+    assert "no test row is of class [c]|x" in lines(found)[1]
+    assert "no test row is of class [c]|x" in warnings(found)
+    assert "\\[c\\]\\|x" in markdown(found)
+
+
+def test_the_four_lines_say_what_there_is_whatever_the_kind_of_data() -> None:
+    expected = {
+        "mnist1d": ("5000 rows of 40 steps, 1 channel; multiclass", "10, 10.0% each"),
+        "breast_cancer": (
+            "569 rows of 30 columns (numbers); binary",
+            "benign 62.7%, malignant 37.3%; malignant is positive",
+        ),
+        "digits": ("1797 rows of 8×8 pixels, 1 channel; multiclass", "10, from 10.2% (3) down to"),
+    }
+    for name, (data, classes) in expected.items():
+        found = shipped(name).report
+        assert found is not None
+        told = lines(found)
+        assert told[0] == f"data    {data}"
+        assert told[1].startswith(f"classes {classes}")
+        assert told[2] == "missing none"
+        assert [line[:8] for line in told] == ["data    ", "classes ", "missing ", "checked "]
+
+
+def test_missing_cells_are_told_with_their_share_and_what_is_put_in() -> None:
+    found = report(patients())
+    age, again, color = found.columns[0], found.columns[2], found.columns[3]
+    total = age.missing + again.missing + color.missing
+    assert lines(found)[2] == (
+        f"missing {total} cells of the training part, in 3 columns; share and what is put in: "
+        f"age {age.missing / age.rows:.1%} ({age.filled}), "
+        f"again {again.missing / again.rows:.1%} ({again.filled}), "
+        f"color {color.missing / color.rows:.1%} ({color.filled})"
+    )
+
+
+def test_a_series_is_measured_over_its_training_times_in_units() -> None:
+    values = np.random.default_rng(0).normal(size=(80, 2)).cumsum(0) * [1, 50]
+    content = replace(series(values), units="kWh", targets=("c1",))
+    data = prepare(Given(content), options(window=5, difference=3, test=0.25, validation=0.2))
+    assert data.report is not None
+    assert data.report.span == ("0", "79", "80")
+    trained = values[: 80 - 20 - 12]
+    assert [c.mean for c in data.report.columns] == pytest.approx(trained.mean(0))
+    told = lines(data.report)
+    assert told[0].startswith("data    80 times from 0 to 79, ")
+    assert told[1].startswith(f"target  c1 {trained[:, 1].min():.5g} … ")
+    assert told[1].endswith("kWh in the training part")
+
+
+def test_the_target_of_a_regression_is_told_with_its_range_and_unit() -> None:
+    targets = np.random.default_rng(0).normal(10, 2, 120)
+    samples = valued(np.ones((120, 1)) * targets[:, None], targets, units="°C", label="heat")
+    data = prepared(samples)
+    assert data.report is not None
+    trained = targets[data.train.rows]
+    low, high = (f"{end:.5g}" for end in (trained.min(), trained.max()))
+    assert lines(data.report)[1].startswith(f"target  heat {low} … {high} (mean ")
+    assert "°C" in lines(data.report)[1]
+
+
+def test_pictures_are_measured_by_channel_and_not_by_pixel() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, size=(60, 3, 9, 9), dtype=np.uint8)
+    pixels[:, 2] = pixels[:, 1]
+    data = prepared(labelled(np.arange(60) % 2, inputs=pixels, features=("r", "g", "b")))
+    assert data.report is not None
+    assert [column.name for column in data.report.columns] == ["r", "g", "b"]
+    trained = pixels[data.train.rows].astype(float)
+    assert data.report.columns[0].mean == pytest.approx(trained[:, 0].mean())
+    assert data.report.equal == (("g", "b"),)
+
+
+class Drawn(OnDemand):
+    """Pictures that are made when they are taken; counts how many are."""
+
+    def __init__(self, rows: int) -> None:
+        self.shape, self.dtype = (rows, 1, 4, 4), np.dtype(np.float32)
+        self.fingerprints = np.arange(rows, dtype=np.uint64)
+        self.taken = 0
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        numbers = np.arange(len(self))[rows]
+        self.taken += len(numbers)
+        return np.random.default_rng(0).normal(size=(len(numbers), *self.shape[1:]))
+
+
+def test_of_rows_that_cost_much_a_few_hundred_are_measured() -> None:
+    pictures = Drawn(3000)
+    samples = labelled(np.arange(3000) % 2, inputs=pictures, features=())
+    source, chosen = Given(samples), options(memory_budget=0)
+    prepare(source, chosen, reports=False)
+    without = pictures.taken
+    found = prepare(source, chosen).report
+    assert found is not None
+    assert found.measured == 200
+    assert pictures.taken - 2 * without == 200
+
+
+def test_of_a_wide_or_a_long_table_a_bounded_number_of_cells_is_measured() -> None:
+    names = tuple(f"x{n}" for n in range(1500))
+    wide = report(valued(np.zeros((200, 1500)), np.arange(200.0), features=names))
+    assert len(wide.columns) == MOST_COLUMNS
+    assert wide.unlisted == 500
+    assert "1500 columns" in lines(wide)[0]
+    assert "1400 further columns are left out here" in markdown(wide)
+    long = report(valued(np.zeros((240_000, 1)), np.zeros(240_000), features=("x",)))
+    assert long.measured == 100_000 <= MOST_CELLS
+    assert "Measured on 100000 evenly spaced ones of" in markdown(long)
+
+
+def test_unnamed_columns_beyond_a_hundred_are_taken_for_pixels() -> None:
+    found = report(valued(np.random.default_rng(0).normal(size=(90, 144)), np.arange(90.0)))
+    assert [column.name for column in found.columns] == ["all columns"]
+    assert "144 numbers" in lines(found)[0]
+
+
+@pytest.mark.parametrize("name", ["iris", "airline", "digits", "diabetes", "mnist1d"])
+def test_a_report_survives_json_to_the_last_bit(name: str) -> None:
+    found = shipped(name).report
+    assert found is not None
+    text = json.dumps(found.to_dict(), allow_nan=False)
+    assert DataReport.from_dict(json.loads(text)) == found
+
+
+def test_names_with_markup_line_breaks_and_escapes_stay_text() -> None:
+    nasty = "a|b*<script>\n\x1b[31m"
+    samples = replace(patients(), label=nasty, classes=(nasty, "ill"))
+    samples = replace(samples, columns=(Column(name=nasty), *samples.columns[1:]))
+    found = report(samples)
+    for line in (*lines(found), *warnings(found)):
+        assert line.isprintable(), line
+    page = markdown(found)
+    assert "<script>" not in page
+    assert "a\\|b\\*&lt;script&gt;" in page
+    assert "\x1b" not in page
+    table = page.split("## Columns")[1]
+    assert all(
+        line.replace("\\|", "").count("|") == 8 for line in table.splitlines() if "|" in line
+    )
+
+
+def test_notes_of_the_source_stand_in_the_report() -> None:
+    samples = replace(patients(), notes=("target: 'outcome', the last column",))
+    assert report(samples).notes == samples.notes
+    assert "- target: 'outcome', the last column" in markdown(report(samples))
+
+
+def test_workers_of_a_study_measure_nothing() -> None:
+    from pipeline.config.check import check
+    from pipeline.config.compose import compose
+
+    data = KeptDatasets().prepared(check(compose(["model=mlp", "data=iris"])))
+    assert (data.report, data.warnings) == (None, ())
+
+
+def test_a_constant_category_is_named_by_its_column() -> None:
+    samples = patients()
+    samples.inputs[:, 3] = 1
+    found = report(samples)
+    assert found.constant == ("flat", "color")
+    assert warnings(found)[0] == (
+        "2 of 4 columns are constant in the training part and say nothing: flat, color"
+    )

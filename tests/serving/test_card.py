@@ -1,0 +1,242 @@
+"""A card holds what the run has on record, beside the baselines, and no figure of its own."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.bootstrap import Intervals
+from pipeline.data.markdown import escaped, fenced
+from pipeline.data.report import ClassRows, DataReport
+from pipeline.data.scale import Scaler
+from pipeline.data.schema import Schema
+from pipeline.metrics import ClassScores
+from pipeline.serving.card import CardFacts, card
+from pipeline.serving.decision import Decision
+from pipeline.terminal import number
+
+ONE = Scaler(shift=(0.0,), spread=(1.0,))
+NASTY = "<b>|[x](http://e.vil)\n# heading `code`"
+
+
+def schema(**changes: Any) -> Schema:
+    fields: dict[str, Any] = {
+        "task": "binary",
+        "input_shape": (2,),
+        "outputs": 1,
+        "classes": ("well", "ill"),
+        "features": ("age", "bmi"),
+        "targets": (),
+        "units": "",
+        "window": None,
+        "horizon": 1,
+        "difference": None,
+        "input_scaler": ONE,
+        "target_scaler": ONE,
+        "label": "outcome",
+        "reading": {"kind": "table", "target": "outcome", "sep": None},
+    }
+    return Schema(**{**fields, **changes})
+
+
+def report(**changes: Any) -> DataReport:
+    fields: dict[str, Any] = {
+        "kind": "table",
+        "task": "binary",
+        "rows": {"train": 300, "validation": 75, "test": 125},
+        "shape": (2,),
+        "span": (),
+        "label": "outcome",
+        "units": "",
+        "positive": "ill",
+        "of": "train",
+        "measured": 300,
+        "are_channels": False,
+        "columns": (),
+        "unlisted": 0,
+        "targets": (),
+        "classes": (
+            ClassRows(name="well", rows={"train": 200, "validation": 50, "test": 80}),
+            ClassRows(name="ill", rows={"train": 100, "validation": 25, "test": 45}),
+        ),
+        "constant": (),
+        "scaled": "standard",
+        "equal": (),
+        "repeated": 0,
+        "notes": (),
+    }
+    return DataReport(**{**fields, **changes})
+
+
+def facts(**changes: Any) -> CardFacts:
+    fields: dict[str, Any] = {
+        "name": "mlp-patients",
+        "reference": "0123abcd",
+        "tags": {"command": "python -m pipeline.train model=mlp", "version.torch": "2.13.0"},
+        "model": {"_target_": "pipeline.networks.mlp.MLP", "hidden": [64], "dropout": 0.0},
+        "parameters": 12_345,
+        "epochs": 20,
+        "metrics": {"best/epoch": 7.0, "test/f1": 0.8125, "naive/f1": 0.0, "linear/f1": 0.75},
+        "shown": ("f1",),
+        "baselines": ("majority class", "logistic regression"),
+        "classes": (
+            ClassScores(
+                name="ill",
+                true_positives=39,
+                false_positives=12,
+                true_negatives=68,
+                false_negatives=6,
+            ),
+        ),
+        "intervals": Intervals(draws=1000, block=1, ends={"f1": (0.7, 0.9)}),
+        "decision": Decision(threshold=0.31, rule="best_f1", found="best_f1 on 75 rows"),
+        "schema": schema(),
+        "data_hash": "ab" * 32,
+        "report": report(),
+    }
+    return CardFacts(**{**fields, **changes})
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"## {title}\n")[1].split("\n## ", maxsplit=1)[0]
+
+
+def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
+    figures = section(card(facts()), "Figures on the test rows")
+    assert "| metric | network | 95 % interval | naive: majority class | linear:" in figures
+    assert "| f1 | 0.8125 | 0.7000 … 0.9000 | 0.0000 | 0.7500 |" in figures
+    assert "drawn again 1,000 times, 2.5 %" in figures
+
+
+def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:
+    text = card(facts())
+    assert "| ill | 39 | 12 | 68 | 6 | 0.7647 | 0.8667 | 0.8125 | 45 |" in section(text, "By class")
+    assert "above 0.3100 (rule best\\_f1: best\\_f1 on 75 rows)" in section(text, "Decision")
+    data = section(text, "Data")
+    assert "ab" * 32 in data
+    assert "| ill | 100 (33.3%) | 25 (33.3%) | 45 (36.0%) |" in data
+    use = section(text, "How to use it")
+    assert "pipeline.predict model_from=0123abcd input=new.csv output=predictions.csv" in use
+    assert "pipeline.evaluate model_from=0123abcd data.path=other.csv" in use
+    assert "python -m pipeline.train model=mlp" in section(text, "How it was made")
+    assert "torch 2.13.0" in section(text, "How it was made")
+
+
+def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
+    found = report(
+        constant=("flat",),
+        repeated=9,
+        rows={"train": 300, "test": 40},
+        classes=(
+            ClassRows(name="well", rows={"train": 200, "test": 36}),
+            ClassRows(name="ill", rows={"train": 100, "test": 4}),
+            ClassRows(name="gone", rows={"train": 3, "test": 0}),
+        ),
+    )
+    metrics = {"test/f1": 0.5, "naive/f1": 0.0, "linear/f1": 0.75}
+    limits = section(card(facts(report=found, metrics=metrics)), "Known limits")
+    for words in (
+        "constant in the training part and say nothing: flat",
+        "9 of 40 test rows have inputs that also stand in the training part",
+        "no test row is of class gone",
+        "40 test rows are few",
+        "no row validated",
+        "fewer than 10 test rows are of class ill",
+        "no better than logistic regression on the test rows: test/f1 0.5000 against 0.7500",
+    ):
+        assert words in limits
+    assert "majority class" not in limits
+
+
+def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
+    regression = schema(task="regression", classes=(), outputs=2, label="heat", units="°C")
+    decision = Decision(intervals=((-1.5, 2.5), (-3.0, 3.0)))
+    metrics = {"test/rmse": 2.0, "naive/rmse": 9.0, "linear/rmse": 1.5}
+    text = card(
+        facts(
+            schema=regression,
+            classes=(),
+            decision=decision,
+            metrics=metrics,
+            shown=("rmse",),
+            report=report(classes=(), task="regression"),
+        )
+    )
+    assert "predicts heat in °C" in text
+    assert "- prediction 1: -1.5000 … 2.5000" in section(text, "Decision")
+    limits = section(text, "Known limits")
+    assert "no better than logistic regression" in limits
+    assert "majority class" not in limits
+    assert "## By class" not in text
+
+
+def test_a_run_that_left_the_test_rows_alone_says_so() -> None:
+    text = card(facts(metrics={"best/epoch": 3.0}, baselines=(), classes=(), intervals=None))
+    assert section(text, "Figures on the test rows").strip() == "The test rows were left alone."
+
+
+def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
+    text = card(
+        facts(
+            name=NASTY,
+            schema=schema(classes=("well", NASTY), label=NASTY),
+            classes=[replace(facts().classes[0], name=NASTY)],
+            report=report(label=NASTY, positive=NASTY, notes=(NASTY,), constant=(NASTY,)),
+            model={"_target_": "x.Y", NASTY: NASTY},
+            tags={"command": f"train ``` {NASTY}"},
+        )
+    )
+    outside = re.sub(r"^(`{3,})[^`]*?\n.*?^\1$", "", text, flags=re.M | re.S)
+    assert "<b>" not in outside
+    assert not re.search(r"(?<!\\)\[x", outside)
+    assert not re.search(r"^# heading", outside, flags=re.M)
+    assert [line for line in outside.splitlines() if line.startswith("# ")] == [
+        f"# Model card: {escaped(NASTY)}"
+    ]
+
+
+@pytest.mark.parametrize("text", ["a", "``` b", "````` c ```"])
+def test_a_block_of_code_ends_where_it_should_whatever_it_holds(text: str) -> None:
+    first, *inner, last = fenced(text, "sh").splitlines()
+    assert "\n".join(inner) == text
+    assert first == f"{last}sh"
+    assert last not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words", [("model=mlp", "data=breast_cancer"), ("model=gru", "data=airline")]
+)
+def test_every_figure_of_a_card_is_on_record_with_its_run(
+    words: tuple[str, ...], own_folder: Path
+) -> None:
+    from pipeline.train import main
+
+    quick = ("trainer.max_epochs=2", "tracking=none", "verbose=0", "output=r")
+    assert main([*words, *quick]) == 0
+    (run,) = (own_folder / "r").iterdir()
+    text = (run / "model" / "card.md").read_text(encoding="utf-8")
+    assert (run / "artifacts" / "card.md").read_text(encoding="utf-8") == text
+    figures = section(text, "Figures on the test rows")
+    known = {number(abs(value)) for value in _logged(run)}
+    shown = re.findall(r"(?<![\w.])\d[\d,]*\.\d+(?:e-\d+)?", figures)
+    assert len(shown) > 8
+    assert [figure for figure in shown if figure not in (*known, "2.5", "97.5")] == []
+    hashes = [event["tags"]["data.hash"] for event in _events(run) if event["event"] == "begin"]
+    assert hashes[0] in section(text, "Data")
+
+
+def _events(run: Path) -> list[Mapping[str, Any]]:
+    lines = (run / "journal.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _logged(run: Path) -> np.ndarray:
+    values = [value for event in _events(run) for value in event.get("values", {}).values()]
+    ends = json.loads((run / "artifacts" / "intervals.json").read_text(encoding="utf-8"))["ends"]
+    return np.asarray([*values, *(end for pair in ends.values() for end in pair)])
