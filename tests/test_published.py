@@ -14,13 +14,16 @@ ROOT = Path(__file__).parent.parent
 ROWS: tuple[Any, ...] = runpy.run_path(str(ROOT / "benchmarks" / "published.py"))["ROWS"]
 PAGE = ROOT / "docs" / "published.md"
 LONG = {
+    "mnist1d_cnn",
     "mnist1d_gru",
     "mnist1d_lstm_last",
     "mnist1d_lstm_flatten",
     "mnist1d_gru_flatten",
     "mnist1d_rnn_flatten",
 }
-"""Half a minute and more each; measured for the page alone."""
+"""Ten seconds and more each; measured for the page alone."""
+SCATTERED = {"breast_cancer_cnn1d": 5}
+"""Seeds where one says too little: the deviation is as wide as what is accepted."""
 SHORT_ROWS = [
     row
     for row in ROWS
@@ -33,14 +36,10 @@ def label(row: Any) -> str:
     return f"{row.experiment}-{row.metric.replace('/', '_')}-{row.over}"
 
 
-def repeats(row: Any) -> int:
-    return 1 if row.over == "draw" or row.experiment.startswith("mnist1d") else 2
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("row", SHORT_ROWS, ids=label)
 def test_a_network_comes_to_its_published_figure(row: Any) -> None:
-    assert row.low <= mean(row.values(repeats(row))) <= row.high
+    assert row.low <= mean(row.values(SCATTERED.get(row.experiment, 1))) <= row.high
 
 
 @pytest.mark.slow
