@@ -248,7 +248,7 @@ def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() 
     ]
 
 
-PUBLISHED = {
+PUBLISHED: dict[str, dict[str, str | float]] = {
     "test/accuracy": {"model=cnn1d data=digits": 0.98, "model=mlp": "0.68 ± 0.02"},
 }
 
@@ -294,7 +294,9 @@ def test_a_study_without_validation_is_compared_by_what_others_have_published(
 
 
 def test_a_published_figure_of_no_row_is_told(rows: list[Row]) -> None:
-    published = {"test/f1": {"model=cnn": "0.9", "model=mlp": "0.6"}}
+    published: dict[str, dict[str, str | float]] = {
+        "test/f1": {"model=cnn": "0.9", "model=mlp": "0.6"}
+    }
     table = comparison_table(
         compare(rows, objective="val/f1", direction="max", published=published)
     )
