@@ -1,5 +1,6 @@
 """The wheel: what is in it, and that it works from an empty folder without the repository."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from test_docs import fenced
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("pipeline", "conf", "sweeps", "pyproject.toml", "README.md", "LICENSE")
@@ -122,3 +124,29 @@ def test_the_installed_command_trains_several_models_in_one_call(
     names = sorted(path.name.split("-", 2)[2] for path in (own_folder / "runs").iterdir())
     assert [name.rpartition("-")[0] for name in names] == ["cnn1d-wine", "mlp-wine"]
     assert {path.name for path in own_folder.iterdir()} == {"runs"}
+
+
+def test_own_data_and_an_own_network_need_nothing_but_the_installed_program(
+    scripts: Path, own_folder: Path
+) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["PATH"] = f"{scripts}:{environment['PATH']}"
+    for block in fenced(ROOT / "docs" / "how-to" / "own-model.md"):
+        if "file" in block.words:
+            file = own_folder / block.words["file"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.content, encoding="utf-8")
+        elif block.language == "sh":
+            words = ["bash", "-euc", block.content]
+            ended = subprocess.run(
+                words, env=environment, capture_output=True, text=True, timeout=300, check=False
+            )
+            assert ended.returncode == int(block.words.get("exit", "0")), ended.stderr
+    with (own_folder / "graded.csv").open(encoding="utf-8") as file:
+        graded = list(csv.DictReader(file))
+    assert len(graded) == 400
+    assert {row["prediction"] for row in graded} == {"bad", "good"}
+    found = "import pipeline, my_net; print(pipeline.__file__, my_net.__file__)"
+    ours, own = called([str(scripts / "python"), "-c", found], cwd=own_folder).split()
+    assert ours.startswith(str(scripts.parent))
+    assert own == str(own_folder / "my_net.py")
