@@ -11,6 +11,8 @@ from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split
 from pipeline.errors import DataError
 
+FOUND_AT_ONCE = 65_536
+
 
 def check_rows(samples: Samples) -> None:
     """Refuse samples without a row, or with inputs and targets of different lengths.
@@ -102,7 +104,19 @@ def check_apart(raw: Array | OnDemand, split: Split) -> None:
 
 def repeated_rows(raw: Array | OnDemand, split: Split) -> int:
     """Count the test rows whose inputs stand in the training part as well."""
-    return int(np.isin(fingerprints(raw, split.test), fingerprints(raw, split.train)).sum())
+    trained, tested = fingerprints(raw, split.train), fingerprints(raw, split.test)
+    trained.sort()
+    tested.sort()
+    # Both in order, so that looking up millions stays in the processor's cache, without copies.
+    blocks = (
+        tested[start : start + FOUND_AT_ONCE] for start in range(0, len(tested), FOUND_AT_ONCE)
+    )
+    return sum(int((trained[_place(trained, block)] == block).sum()) for block in blocks)
+
+
+def _place(ordered: NDArray[np.uint64], sought: NDArray[np.uint64]) -> Indices:
+    """Return where each number would stand; the last place for those behind all others."""
+    return np.minimum(np.searchsorted(ordered, sought), len(ordered) - 1)
 
 
 def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:

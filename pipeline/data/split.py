@@ -44,21 +44,29 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
     rows = np.arange(len(samples.inputs))
     test = samples.test
     if test is None:
-        free = rows if samples.validation is None else np.setdiff1d(rows, samples.validation)
+        free = rows if samples.validation is None else _without(rows, samples.validation)
         test = _held_out(samples, free, "test", options, generator)
-    train = np.setdiff1d(rows, test)
+    train = _without(rows, test)
     validation = None
     if options.folds is not None:
         train, validation = fold_of_rows(samples, train, options)
     elif samples.validation is not None:
         validation = np.sort(samples.validation)
-        train = np.setdiff1d(train, validation)
+        train = _without(train, validation)
     elif options.validation > 0:
         validation = _held_out(samples, train, "validation", options, generator)
-        train = np.setdiff1d(train, validation)
+        train = _without(train, validation)
     split = Split(train=train, validation=validation, test=np.sort(test))
     check_sizes(split, options)
     return split
+
+
+def _without(rows: Indices, taken: Indices) -> Indices:
+    """Return the rows that are not taken, in their order; quick for millions."""
+    left = np.ones(1 + max(rows.max(initial=0), taken.max(initial=0)), dtype=np.bool_)
+    left[taken] = False
+    kept: Indices = rows[left[rows]]
+    return kept
 
 
 def _in_order(order: Indices, options: DataOptions) -> Split:

@@ -56,23 +56,28 @@ def numbers(
         DataError: A cell is no number, or infinite in single precision: says where and which.
     """
     place = Place(file=file, first_row=first_row, sep=sep)
-    texts = present(cells)
-    values = numbers_or_none(texts)
+    values = numbers_or_none(cells)
     if values is None:
-        raise DataError(word_problem(texts, column, place))
-    if problem := infinite_problem(values, texts, column, place):
+        raise DataError(word_problem(present(cells), column, place))
+    if problem := infinite_problem(values, cells, column, place):
         raise DataError(problem)
     return values
 
 
-def numbers_or_none(texts: pa.Array) -> Array | None:
-    """Return the numbers of a column, float64 (rows,), NaN for null; None = it has other words."""
+def numbers_or_none(cells: pa.Array) -> Array | None:
+    """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
+
+    None = it has other words.
+    """
     import pyarrow as pa
 
     try:
-        values = texts.cast(pa.float64())
+        values = cells.cast(pa.float64())
     except pa.ArrowInvalid:
-        return None
+        try:
+            values = present(cells).cast(pa.float64())
+        except pa.ArrowInvalid:
+            return None
     return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 

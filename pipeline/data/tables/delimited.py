@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.tables.damage import parse_problems, unended_quote
 from pipeline.data.tables.encoding import nul_problem
@@ -93,7 +94,8 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
     last = None
     try:
         for last in _parsed(path, form, columns):
-            yield _trimmed(_without_nul(path, last))
+            _refuse_nul(path, last)
+            yield _trimmed(last)
     except pa.ArrowInvalid as error:
         raise DataError(*parse_problems(path, form, str(error))) from error
     if last is not None and (problems := unended_quote(path, form, last)):
@@ -136,12 +138,9 @@ def _is_blank(path: Path, start: int) -> bool:
     return True
 
 
-def _without_nul(path: Path, batch: pa.RecordBatch) -> pa.RecordBatch:
-    for cells in batch.columns:
-        texts = cells.buffers()[2]
-        if texts is not None and not np.frombuffer(texts, dtype=np.uint8).all():
-            raise DataError(nul_problem(path))
-    return batch
+def _refuse_nul(path: Path, batch: pa.RecordBatch) -> None:
+    if not all(_content(cells).all() for cells in batch.columns):
+        raise DataError(nul_problem(path))
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -150,12 +149,30 @@ def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
     import pyarrow.compute as pc
 
     def trimmed(cells: pa.Array) -> pa.Array:
+        # Letters, digits and signs of ASCII become 0 to 93, spaces of any kind lie above them.
+        if not (_content(cells) - np.uint8(33) > 93).any() and not _has_empty(cells):
+            return cells
         texts = pc.utf8_trim_whitespace(cells)
         return pc.if_else(pc.equal(texts, ""), None, texts)
 
     return pa.RecordBatch.from_arrays(
         [trimmed(cells) for cells in batch.columns], names=batch.schema.names
     )
+
+
+def _has_empty(cells: pa.Array) -> bool:
+    import pyarrow.compute as pc
+
+    return bool(pc.min(pc.binary_length(cells)).as_py() == 0)
+
+
+def _content(cells: pa.Array) -> NDArray[np.uint8]:
+    """Return the bytes of all cells, one behind the other."""
+    texts = cells.buffers()[2]
+    if texts is None:
+        return np.empty(0, dtype=np.uint8)
+    content: NDArray[np.uint8] = np.frombuffer(texts, dtype=np.uint8)
+    return content
 
 
 def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:

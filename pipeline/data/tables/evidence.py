@@ -54,13 +54,14 @@ class Evidence:
 
     def add(self, cells: pa.Array, place: Place) -> None:
         """Look at the next batch of cells."""
-        texts = present(cells)
-        self.rows += len(texts)
-        self.missing += texts.null_count
-        values = None if self._are_words() else numbers_or_none(texts)
+        self.rows += len(cells)
+        values = None if self._are_words() else numbers_or_none(cells)
         if values is not None:
-            self._add_numbers(values, texts, place)
-        elif self.wanted == "numeric":
+            self._add_numbers(values, cells, place)
+            return
+        texts = present(cells)
+        self.missing += texts.null_count
+        if self.wanted == "numeric":
             self.problem = self.problem or word_problem(texts, self.name, place)
         else:
             self._add_words(texts, place)
@@ -74,7 +75,9 @@ class Evidence:
     def _add_numbers(self, values: Array, texts: pa.Array, place: Place) -> None:
         import pyarrow.compute as pc
 
-        self.numbers += int((~np.isnan(values)).sum())
+        missing = int(np.isnan(values).sum())
+        self.missing += missing
+        self.numbers += len(values) - missing
         self.problem = self.problem or infinite_problem(values, texts, self.name, place)
         self.sequence.add(values)
         if not self.inexact and (np.abs(values) >= EXACT).any():

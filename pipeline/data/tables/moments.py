@@ -25,7 +25,7 @@ def moments(cells: pa.Array, *, column: str, place: Place) -> Array:
         DataError: A cell is empty or no time: says where and which.
     """
     texts = present(cells)
-    values = numbers_or_none(texts)
+    values = numbers_or_none(cells)
     if values is None:
         values = _dated(texts, column, place)
     if np.isnan(values).any():
