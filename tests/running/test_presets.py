@@ -28,6 +28,10 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))
 
 
+QUICK = list({name.split("_")[0]: name for name in choices("experiment")}.values())
+"""The last experiment of each data set, in the order of the alphabet."""
+
+
 def ran(train: Train, folder: Path, *words: str) -> Path:
     """Train; return the folder of a run that is whole."""
     assert train(*words) == 0
@@ -40,10 +44,18 @@ def ran(train: Train, folder: Path, *words: str) -> Path:
     return run
 
 
-@pytest.mark.parametrize("experiment", choices("experiment"))
-def test_every_experiment_runs(train: Train, own_folder: Path, experiment: str) -> None:
+@pytest.mark.parametrize("experiment", QUICK)
+def test_an_experiment_of_each_data_set_runs(
+    train: Train, own_folder: Path, experiment: str
+) -> None:
     run = ran(train, own_folder, f"experiment={experiment}", *FEW)
     assert experiment in run.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", sorted(set(choices("experiment")) - set(QUICK)))
+def test_every_other_experiment_runs(train: Train, own_folder: Path, experiment: str) -> None:
+    test_an_experiment_of_each_data_set_runs(train, own_folder, experiment)
 
 
 @pytest.mark.parametrize("preset", choices("debug"))
