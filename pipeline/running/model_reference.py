@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError
-from pipeline.serving.model import model_file
 from pipeline.tracking.find import LAST, find_run
+from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.uri import tracking_uri
 
 _ADDRESS = re.compile(r"(models|runs):/.+")
@@ -43,9 +43,13 @@ def found_model(
 
 
 def _is_model(place: Path) -> bool:
-    """Tell whether a path is a model by itself: a file, or a folder with a model in it."""
+    """Tell whether a path is a model by itself: a file, a run, or a folder with a model in it."""
     if not place.is_dir():
         return place.is_file()
+    if (place / JOURNAL).is_file():
+        return True
+    from pipeline.serving.model import model_file  # torch comes with it
+
     try:
         model_file(place)
     except ConfigError:
