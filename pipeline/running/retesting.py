@@ -1,6 +1,11 @@
-"""The test of weights that a run has kept, after its end."""
+"""Weights that a run has kept, taken up after its end: tested, or left as a model."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.callbacks.kept_weights import MemoryIO
@@ -8,18 +13,43 @@ from pipeline.running.artifacts import write_config, write_history
 from pipeline.running.assembly import build_task, build_trainer
 from pipeline.running.deciding import decide
 from pipeline.running.fitting import Saved, require_fitting
+from pipeline.running.leaving import Weights, write_model
 from pipeline.running.plan import Plan
 from pipeline.running.testing import Tested, tested
+from pipeline.serving.decision import Decision
+from pipeline.tracking.figure import Figure
 from pipeline.tracking.journal import JOURNAL, epochs_of, read_events
+from pipeline.tracking.state import read_state
+
+if TYPE_CHECKING:
+    from pipeline.modules.task import Task
 
 
-def tested_again(plan: Plan, kept: Path, *, into: Path) -> Tested:
-    """Test the weights of a checkpoint once, and write the tables that a run by itself leaves.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenUp:
+    """The weights of a run that has ended.
+
+    Args:
+        plan: The run.
+        task: Holds them.
+        decision: What the validation rows say of them.
+        epoch: The epoch that they are from.
+        history: Values of each epoch.
+    """
+
+    plan: Plan
+    task: Task
+    decision: Decision
+    epoch: int
+    history: Mapping[int, Mapping[str, float]]
+
+
+def taken_up(plan: Plan, kept: Path) -> TakenUp:
+    """Read the weights that a run has kept.
 
     Args:
         plan: The run that has kept them.
         kept: The checkpoint, in the folder `checkpoints` of that run.
-        into: Folder that takes the tables.
 
     Raises:
         ConfigError: The checkpoint is missing, damaged, or of another run.
@@ -28,12 +58,50 @@ def tested_again(plan: Plan, kept: Path, *, into: Path) -> Tested:
     require_fitting(Saved.of(kept, content), plan.network, plan.prepared)
     task = build_task(plan.options, plan.network, plan.prepared)
     task.load_state_dict(content["state_dict"])
+    return TakenUp(
+        plan=plan,
+        task=task,
+        decision=decide(plan, task.network),
+        epoch=content["pipeline"]["epoch"],
+        history=epochs_of(read_events(kept.parent.parent / JOURNAL)),
+    )
+
+
+def tested_again(run: TakenUp, *, into: Path) -> Tested:
+    """Test the weights once, and write the tables that a run by itself leaves.
+
+    Args:
+        run: Has kept them.
+        into: Folder that takes the tables.
+    """
+    plan = run.plan
     trainer = build_trainer(
         plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
     )
-    test = tested(plan, task, trainer, decide(plan, task.network))
+    test = tested(plan, run.task, trainer, run.decision)
     into.mkdir(parents=True, exist_ok=True)
     write_config(into, plan.config)
-    write_history(into, epochs_of(read_events(kept.parent.parent / JOURNAL)))
+    write_history(into, run.history)
     test.write(into, plan)
     return test
+
+
+def left_again(run: TakenUp, *, into: Path, metrics: Mapping[str, float]) -> Figure:
+    """Leave the weights as a model, as a run by itself does.
+
+    Args:
+        run: Has kept them.
+        into: Folder of the study, say, that takes the model; it names it.
+        metrics: What a test of them came to.
+
+    Returns:
+        What the model is compared with others by.
+    """
+    weights = Weights(
+        name=into.name,
+        run_id=read_state(into).run_id or None,
+        epoch=run.epoch,
+        kept=run.history.get(run.epoch, {}),
+        metrics=metrics,
+    )
+    return write_model(into, run.plan, run.task.network, run.decision, weights)

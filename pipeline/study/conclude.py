@@ -30,10 +30,14 @@ from pipeline.study.workers.job import KEPT, TestJob
 from pipeline.study.workers.messages import Tested
 from pipeline.study.workshop import Workshop
 from pipeline.terminal import console, say
+from pipeline.tracking.figure import Figure
+from pipeline.tracking.settling import FOLDER
 from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import where_to_look
 
 TESTED = "tested"
+LEFT = "left"
+"""Number of the trial whose weights are the study's model."""
 
 
 def conclude(done: Conducted, workshop: Workshop) -> None:
@@ -83,7 +87,9 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop
     plan = done.plan
     best = winner(rows, plan.directions)
     written = None if best is None else _write_winner(plan, best)
-    tested = None if best is None else _tested(done, best, workshop, artifacts / "winner")
+    tested = (
+        None if best is None else _tested(done, best, workshop, artifacts / "winner", leave=True)
+    )
     base = _base_row(plan, rows)
     base_tested = None
     if base is not None and best is not None and base.values and base.number != best.number:
@@ -130,34 +136,54 @@ def winner_config(plan: StudyPlan, row: Row) -> dict[str, Any]:
     config = plain(plan.trees.config(plan.with_tuned(row.overrides)))
     if "threads" in row.attributes:
         config["trainer"]["threads"] = row.attributes["threads"]
+    config["register"] = None  # the study registers it
     return config
 
 
-def _tested(done: Conducted, row: Row, workshop: Workshop, into: Path) -> Tested | None:
-    """Test the weights of a trial, or return what they came to when that was done before."""
-    plan = done.plan
-    if not plan.run.test:
-        return None
-    known = done.ledger.facts.get(TESTED, {})
-    if str(row.number) in known:
-        before = known[str(row.number)]
-        return Tested(metrics=before["metrics"], baselines=tuple(before["baselines"]))
-    folder = plan.trial_folder(row.number)
-    if not (folder / CHECKPOINTS / KEPT).exists():  # it was trained on another machine
-        return None
-    into.mkdir(mode=0o750, parents=True, exist_ok=True)
-    job = TestJob(
-        folder=str(folder),
-        into=str(into),
-        config=trial_config(plan, row.overrides, number=row.number),
-        trust=list(plan.run.trust),
-    )
-    tested = workshop.test(job)
+def _tested(
+    done: Conducted, row: Row, workshop: Workshop, into: Path, *, leave: bool = False
+) -> Tested | None:
+    """Test the weights of a trial, or return what they came to when that was done before.
+
+    Args:
+        done: The study.
+        row: The trial.
+        workshop: Has the workers.
+        into: Folder that takes the tables.
+        leave: Leave the weights as the study's model, unless that was done before.
+    """
+    facts = done.ledger.facts
+    noted = facts.get(TESTED, {}).get(str(row.number))
+    before = None if noted is None else Tested(**{**noted, "baselines": tuple(noted["baselines"])})
+    tests = done.plan.run.test and before is None
+    is_left = facts.get(LEFT) == row.number and (done.plan.folder / FOLDER).is_dir()
+    leaves = leave and not is_left
+    kept = done.plan.trial_folder(row.number) / CHECKPOINTS / KEPT
+    if not (tests or leaves) or not kept.exists():  # it was trained on another machine
+        return before
+    tested = workshop.test(_test_job(done.plan, row, into if tests else None, leave=leaves))
     if tested.problem is not None:
         raise EnvironmentFaultError(f"trial {row.number} can't be tested: {tested.problem}")
+    if tested.figure is not None:
+        done.left(Figure(**tested.figure))
+        done.ledger.set_fact(LEFT, row.number)
+    if not tests:
+        return before
     noted = {"metrics": dict(tested.metrics), "baselines": list(tested.baselines)}
-    done.ledger.set_fact(TESTED, {**known, str(row.number): noted})
+    done.ledger.set_fact(TESTED, {**facts.get(TESTED, {}), str(row.number): noted})
     return tested
+
+
+def _test_job(plan: StudyPlan, row: Row, into: Path | None, *, leave: bool) -> TestJob:
+    if into is not None:
+        into.mkdir(mode=0o750, parents=True, exist_ok=True)
+    return TestJob(
+        folder=str(plan.trial_folder(row.number)),
+        into=None if into is None else str(into),
+        config=trial_config(plan, row.overrides, number=row.number),
+        trust=list(plan.run.trust),
+        leave=str(plan.folder) if leave else None,
+    )
 
 
 def _metrics(tested: Tested | None) -> Mapping[str, float]:

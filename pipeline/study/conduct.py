@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from pipeline.study.ledger.ledger import Ledger, Progress
 from pipeline.study.live import Live
 from pipeline.study.mending import Mender
 from pipeline.study.plan import StudyPlan
+from pipeline.tracking.figure import Figure
 from pipeline.tracking.journal import Status
 
 TOLD = "a person knows how to go on"
@@ -29,12 +30,14 @@ class Conducted:
         plan: The study.
         ledger: What is on record of it.
         leads: Whether this process tells what it came to; else another one does.
+        left: Puts on record that the study's folder holds a model, and what it is compared by.
         seconds: Time that it took here.
     """
 
     plan: StudyPlan
     ledger: Ledger
     leads: bool
+    left: Callable[[Figure], None]
     seconds: float
 
 
@@ -67,6 +70,7 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
             plan=plan,
             ledger=ledger,
             leads=leading.leads,
+            left=leading.left,
             seconds=time.monotonic() - started_at,
         )
         leading.end("FINISHED")

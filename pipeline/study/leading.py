@@ -4,6 +4,7 @@ from pipeline.study.ledger.progress import Progress
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.scribe import Scribe
 from pipeline.study.recording.study_run import Leadership, StudyRun, study_params
+from pipeline.tracking.figure import Figure
 from pipeline.tracking.journal import Status
 
 
@@ -40,6 +41,11 @@ class Leading:
             self._run.best(values, best.number, best.overrides)
             self._told = best.number
 
+    def left(self, figure: Figure) -> None:
+        """Record that the study's folder holds a model by now, if this process leads."""
+        if self._run is not None:
+            self._run.left(figure)
+
     def end(self, status: Status, reason: str | None = None) -> None:
         """End the run, if this process leads, and let another process lead."""
         if self._run is not None:
@@ -54,5 +60,7 @@ class Leading:
             uri=plan.uri,
             experiment=plan.run.tracking.experiment,
             params=study_params(plan.options, plan.base),
+            register=plan.run.register,
+            trust=plan.run.trust,
         )
         return run

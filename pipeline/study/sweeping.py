@@ -1,20 +1,29 @@
 """A whole sweep: the study, and the studies that belong to it."""
 
+import sys
 from dataclasses import replace
 
-from pipeline.study.conclude import conclude, conclude_confirmation, winner_config
+from pipeline.errors import ConfigError
+from pipeline.study.conclude import (
+    conclude,
+    conclude_confirmation,
+    is_comparison,
+    winner_config,
+)
 from pipeline.study.conduct import Conducted, conducted
 from pipeline.study.floor import Floor, open_floor
 from pipeline.study.ledger.ranking import winner
 from pipeline.study.live import print_opening
 from pipeline.study.outcome.wording import point_words, short_names
 from pipeline.study.plan import StudyPlan
+from pipeline.study.recording.scribe import Scribe
 from pipeline.study.substudies import confirmation, tunings
 from pipeline.terminal import console, say, shown_verbosity
 
 
 def sweep(plan: StudyPlan) -> None:
     """Start a study, go on with it, or join it, until it has its trials; then tell its end."""
+    _require_winner(plan)
     print_opening(plan)
     cells = tunings(plan)
     with open_floor(plan) as floor:
@@ -23,6 +32,28 @@ def sweep(plan: StudyPlan) -> None:
             conclude(done, floor.workshop)
             if plan.options.confirm_seeds and done.leads:
                 _confirm(done, floor)
+        _tell_model(plan, floor.scribe)
+
+
+def _require_winner(plan: StudyPlan) -> None:
+    """Refuse to register where nothing is chosen.
+
+    Raises:
+        ConfigError: The study compares, over seeds say, rather than search.
+    """
+    if plan.run.register is not None and is_comparison(plan):
+        raise ConfigError(
+            f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
+            "away, then train what you choose with python -m pipeline.train"
+        )
+
+
+def _tell_model(plan: StudyPlan, scribe: Scribe) -> None:
+    """Say what became of the winner's model in MLflow."""
+    if scribe.registered is not None and plan.run.verbose != 0:
+        say(console(), f"model   {scribe.registered}")
+    if scribe.model_problem is not None:
+        print(f"warning: {scribe.model_problem}", file=sys.stderr)
 
 
 def _tuned(cell: str, plan: StudyPlan, floor: Floor) -> dict[str, str]:

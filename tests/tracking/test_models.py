@@ -27,8 +27,9 @@ from PIL import Image
 from real_processes import stop_server
 
 from pipeline.predict import main as predict
-from pipeline.serving.model import FILE, FOLDER
+from pipeline.serving.model import FILE, FOLDER, Model
 from pipeline.serving.saving import EXAMPLE, INTERFACE
+from pipeline.sweep import main as sweep
 from pipeline.tracking import models, settling
 from pipeline.tracking.signature import input_example, signature
 from pipeline.tracking.uri import sqlite_uri
@@ -349,3 +350,76 @@ def test_a_server_says_in_one_line_what_is_wrong_with_a_cell(place: Path, served
     assert "'age'" in told["message"]
     assert "'1,5'" in told["message"]
     assert "Traceback" not in json.dumps(told)
+
+
+STUDY = (
+    "model=mlp",
+    "data=iris",
+    "optimizer.lr=tag(log, interval(1e-3, 1e-1))",
+    "trainer.max_epochs=1",
+    "sweep.name=small",
+    "sweep.n_trials=2",
+    "sweep.workers=1",
+    "register=iris",
+)
+
+
+@pytest.mark.slow
+def test_the_winner_of_a_study_is_its_only_model_and_registered_once(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep(STUDY) == 0
+    first = capsys.readouterr().out.splitlines()
+    assert sweep(STUDY) == 0
+    line = "model   iris version 1 is registered, and its champion"
+    assert (first[-1], capsys.readouterr().out.splitlines()[-1]) == (line, line)
+    assert not any("register=" in line for line in first)
+
+    client = MlflowClient(sqlite_uri(own_folder / "mlflow.db"))
+    (version,) = client.search_model_versions("name = 'iris'")
+    study = client.get_run(version.run_id)
+    found = client.search_logged_models([study.info.experiment_id])
+    assert [model.source_run_id for model in found] == [version.run_id]
+    best = study.data.metrics["best/val/f1"]
+    assert float(version.tags["value"]) == pytest.approx(best, abs=1e-12)
+
+    number = int(study.data.tags["best.trial"])
+    (kept,) = own_folder.glob(f"runs/small/trials/*-{number:04}/checkpoints/kept.ckpt")
+    rows = np.random.default_rng(0).uniform(0, 8, size=(5, 4))
+    left = Model.load(own_folder / "runs" / "small").outputs(rows)
+    assert left.equal(Model.load(kept).outputs(rows))
+
+
+def test_a_comparison_that_chooses_nothing_can_not_be_registered(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=mlp", "data=iris", "seed=1,2", "sweep.sampler=grid", "register=iris"]
+    assert sweep(words) == 2
+    assert capsys.readouterr().err == (
+        "error: register=iris needs a winner, and a comparison has none; leave it away, then train "
+        "what you choose with python -m pipeline.train\n"
+    )
+    assert list(own_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["register=ward", "tracking=none"],
+            "register='ward' needs MLflow, and tracking=none is given; choose tracking=local, or "
+            "leave register away.",
+        ),
+        (
+            ["register=a/b"],
+            "register='a/b' is not a name; expected 1 to 64 letters, digits, '_', '-' or '.', not "
+            "beginning with '.'.",
+        ),
+    ],
+)
+def test_a_name_that_nothing_can_be_registered_by_is_refused_before_anything_is_created(
+    own_folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    assert train(["model=mlp", "data=iris", *words]) == 2
+    assert capsys.readouterr().err == f"error: {line}\n"
+    assert list(own_folder.iterdir()) == []

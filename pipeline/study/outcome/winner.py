@@ -52,7 +52,8 @@ def write_winner(
         folder: The study's; the YAML goes to `conf/experiment/` in it.
     """
     name = study.removesuffix(".yaml")
-    words = trees.train_words(config)
+    # Once is enough: the study has registered it.
+    words = [word for word in trees.train_words(config) if word != "register=null"]
     trusted = [word for word in words if word.startswith("trust=")]
     path = folder / "conf" / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)

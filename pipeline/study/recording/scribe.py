@@ -29,7 +29,8 @@ class Scribe:
     """A thread that owns the recorder of a study; nothing that is asked of it blocks.
 
     A trial's folder stays as long as MLflow lacks any of it. While the store is down all waits in
-    the journals, and is sent when it answers again, at `close`, or by `action=sync`.
+    the journals, and is sent when it answers again, at `close`, or by `action=sync`. `registered`
+    and `model_problem` say what became of the model of the study that was left last.
 
     Args:
         uri: Where trials are tracked, of `tracking_uri`; `None` = nowhere.
@@ -44,6 +45,8 @@ class Scribe:
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="scribe", daemon=True)
         self._is_over = False
+        self.registered: str | None = None
+        self.model_problem: str | None = None
         self._begun: dict[Path, float] = {}
         self._followed: list[Path] = []
 
@@ -162,7 +165,10 @@ class Scribe:
         try:
             if self._recorder is not None and folder in self._followed:
                 self._followed.remove(folder)
-                self._outbox.unsent += self._recorder.close(folder)
+                unsent = self._recorder.close(folder)
+                self._outbox.unsent += unsent
+                self.registered = self._recorder.registered
+                self.model_problem = None if unsent else self._recorder.problem
         finally:
             left.set()
 

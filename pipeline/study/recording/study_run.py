@@ -1,6 +1,6 @@
 """A study's own run in MLflow, under which its trials fold. Nothing here imports MLflow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.study.recording.scribe import Scribe
 from pipeline.tracking.books import STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.facts import environment_tags
+from pipeline.tracking.figure import Figure
 from pipeline.tracking.find import COMMAND_TAG
 from pipeline.tracking.journal import Header, Journal, Scalar, Status
 
@@ -84,13 +85,23 @@ class StudyRun:
         self._best_step = -1
         self._count_step = 0
 
-    def begin(self, *, uri: str | None, experiment: str, params: Mapping[str, Scalar]) -> None:
+    def begin(
+        self,
+        *,
+        uri: str | None,
+        experiment: str,
+        params: Mapping[str, Scalar],
+        register: str | None = None,
+        trust: Sequence[str] = (),
+    ) -> None:
         """Begin the run, or go on with it.
 
         Args:
             uri: Where it is tracked; `None` = nowhere.
             experiment: Name of the MLflow experiment.
             params: Of `study_params`.
+            register: Name under which the winner's model is registered; `None` = it is not.
+            trust: Packages whose classes that model may name.
         """
         self._remember()
         tags = {**environment_tags(), COMMAND_TAG: "sweep", STUDY_TAG: self._uid}
@@ -102,6 +113,8 @@ class StudyRun:
                 params=params,
                 tags={**tags, "study": self._name},
                 key=study_key(self._name, self._uid),
+                register=register,
+                trust=trust,
             )
         )
         self._scribe.follow(self._folder)
@@ -137,6 +150,10 @@ class StudyRun:
             self._count_step = sum(ends.values())
             values = {f"trials/{key}": float(n) for key, n in ends.items()}
             self._journal.epoch(self._count_step, values)
+
+    def left(self, figure: Figure) -> None:
+        """Record that the folder holds the winner's model by now."""
+        self._journal.model(figure)
 
     def end(self, status: Status, reason: str | None = None) -> None:
         """End the run: FINISHED, KILLED interrupted or FAILED; waits until that has been sent.

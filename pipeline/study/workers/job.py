@@ -53,21 +53,24 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestJob:
-    """The kept weights of an ended trial to test once.
+    """The kept weights of an ended trial to test once, and to leave as a model.
 
     Args:
         folder: The trial's run folder, with its journal and `checkpoints/kept.ckpt`.
-        into: Folder that takes the tables: config, predictions, classes, history.
+        into: Folder that takes the tables: config, predictions, classes, history; `None` = they
+            are not tested.
         config: The trial's configuration as plain values, references unresolved.
         trust: Packages whose classes it may name, from the command line.
+        leave: Folder that takes the model; `None` = none is left.
     """
 
     __test__ = False  # no test class, whatever its name makes pytest think
 
     folder: str
-    into: str
+    into: str | None
     config: dict[str, Any]
     trust: list[str]
+    leave: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""

@@ -62,6 +62,7 @@ class Tested:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty where it failed.
         classes: Name and counts of each class, as `pipeline.metrics.ClassScores` takes them.
         baselines: Names of the naive and the linear baseline.
+        figure: What the model that was left is compared by; `None` = none was left.
         problem: Why it failed, in one line.
         exit_code: What a single run would have ended with.
     """
@@ -71,6 +72,7 @@ class Tested:
     metrics: Mapping[str, float] = field(default_factory=dict)
     classes: tuple[Mapping[str, Any], ...] = ()
     baselines: tuple[str, ...] = ()
+    figure: Mapping[str, Any] | None = None
     problem: str | None = None
     exit_code: int = 0
 

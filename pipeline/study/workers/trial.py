@@ -5,7 +5,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -24,7 +24,7 @@ from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import ending, explain
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.running.retesting import tested_again
+from pipeline.running.retesting import TakenUp, left_again, taken_up, tested_again
 from pipeline.running.torch_settings import torch_settings_kept
 from pipeline.running.training import train
 from pipeline.study.ledger.adopting import VALUES, end_in_journal
@@ -67,21 +67,15 @@ class Bench:
             return _failed(job, error, perf_counter() - started_at)
 
     def test(self, job: TestJob) -> Tested:
-        """Test the kept weights of an ended trial once, and write the tables of it."""
+        """Take up the kept weights of an ended trial: test them once, leave them as a model."""
         try:
             with torch_settings_kept():
-                occasion = Occasion(datasets=self._datasets, lean=True)
+                occasion = Occasion(datasets=self._datasets, lean=job.leave is None)
                 plan = _plan(job, occasion, perf_counter())
-                kept = Path(job.folder) / CHECKPOINTS / KEPT
-                test = tested_again(plan, kept, into=Path(job.into))
+                return _looked_after(job, taken_up(plan, Path(job.folder) / CHECKPOINTS / KEPT))
         except BaseException as error:
             explained = explain(error)
             return Tested(problem=one_line(explained), exit_code=exit_code(explained))
-        return Tested(
-            metrics=test.metrics,
-            classes=tuple(asdict(scores) for scores in test.classes),
-            baselines=tuple(baseline.name for baseline in test.part.baselines),
-        )
 
     def tidy(self) -> None:
         """Let go of what the last trial has left, so that the next one finds things as it did."""
@@ -92,6 +86,21 @@ class Bench:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _looked_after(job: TestJob, run: TakenUp) -> Tested:
+    said = Tested()
+    if job.into is not None:
+        test = tested_again(run, into=Path(job.into))
+        said = Tested(
+            metrics=test.metrics,
+            classes=tuple(asdict(scores) for scores in test.classes),
+            baselines=tuple(baseline.name for baseline in test.part.baselines),
+        )
+    if job.leave is None:
+        return said
+    figure = left_again(run, into=Path(job.leave), metrics=said.metrics)
+    return replace(said, figure=asdict(figure))
 
 
 def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
