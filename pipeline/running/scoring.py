@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,10 @@ def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> S
 
 def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
     """Build the metrics of one's own, by name; their targets were judged before."""
-    return {name: build(target) for name, target in options.more.items()}
+    with warnings.catch_warnings():
+        # Some of torchmetrics' warn that they keep all rows, which lie in memory here anyway.
+        warnings.simplefilter("ignore", UserWarning)
+        return {name: build(target) for name, target in options.more.items()}
 
 
 def direction_of(key: str, options: MetricsOptions) -> Direction:
@@ -58,7 +62,7 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
     name = key.rpartition("/")[2]
     if name not in options.more:
         return metrics.direction(key)
-    rises = build(options.more[name]).higher_is_better
+    rises = own_metrics(options)[name].higher_is_better
     if rises is None:
         raise ConfigError(
             f"{key} can't be followed: {options.more[name][TARGET]} does not say which way it is "

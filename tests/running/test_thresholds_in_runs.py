@@ -143,7 +143,8 @@ def test_the_winner_of_a_study_is_tested_as_its_own_command_would(
         check(tree), plain(tree), started_at=perf_counter(), occasion=Occasion(lean=True)
     )
     run = runs.folders[rule]
-    again = retesting.tested_again(plan, run / "checkpoints" / "best.ckpt", into=tmp_path)
+    kept = retesting.taken_up(plan, run / "checkpoints" / "best.ckpt")
+    again = retesting.tested_again(kept, into=tmp_path)
     values = final_values(run)
     assert again.metrics == {key: values[key] for key in again.metrics}
     assert (tmp_path / "test_predictions.csv").read_bytes() == (
