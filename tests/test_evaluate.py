@@ -244,7 +244,7 @@ def test_data_that_have_changed_since_training_are_told(evaluate: Evaluate) -> N
     Path("values.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     evaluate.run("values")
     (note,) = [line for line in evaluate.out.splitlines() if "hash" in line]
-    assert note.startswith("note: the data are not those of the training any more: their hash is ")
+    assert note.startswith("note: the run's own data are not those of its training any more: ")
 
 
 def test_without_the_training_rows_there_are_no_baselines_and_that_is_told(
@@ -311,7 +311,8 @@ def test_the_last_training_is_found_behind_the_evaluations_of_it(own_folder: Pat
 
 
 def test_in_mlflow_the_evaluation_is_a_child_of_the_models_run(own_folder: Path) -> None:
-    assert train(["model=mlp", "data=breast_cancer", "trainer.max_epochs=2", "verbose=0"]) == 0
+    words = ["model=mlp", "data=breast_cancer", "trainer.max_epochs=2", "register=tumours"]
+    assert train([*words, "verbose=0"]) == 0
     client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
     (experiment,) = [one for one in client.search_experiments() if one.name == "pipeline"]
     (model,) = client.search_runs([experiment.experiment_id])
@@ -320,14 +321,17 @@ def test_in_mlflow_the_evaluation_is_a_child_of_the_models_run(own_folder: Path)
         "sys.exit(code or 'mlflow' in sys.modules)"  # the recorder's process has it
     )
     assert child(code, f"model_from={model.info.run_id[:8]}", "verbose=0").returncode == 0
+    assert main(["model_from=models:/tumours@champion", "verbose=0"]) == 0
     runs = client.search_runs([experiment.experiment_id])
-    (made,) = [run for run in runs if run.info.run_id != model.info.run_id]
-    assert made.data.tags["mlflow.parentRunId"] == model.info.run_id
-    assert made.data.tags["evaluates"] == model.info.run_id
-    assert made.data.tags["pipeline.command"] == "evaluate"
-    assert made.info.status == "FINISHED"
-    for key, value in model.data.metrics.items():
-        if key.startswith(SCORED):
-            assert made.data.metrics[key] == value, key
-    names = {item.path for item in client.list_artifacts(made.info.run_id)}
+    made = [run for run in runs if run.info.run_id != model.info.run_id]
+    assert len(made) == 2
+    for run in made:
+        assert run.data.tags["mlflow.parentRunId"] == model.info.run_id
+        assert run.data.tags["evaluates"] == model.info.run_id
+        assert run.data.tags["pipeline.command"] == "evaluate"
+        assert run.info.status == "FINISHED"
+        for key, value in model.data.metrics.items():
+            if key.startswith(SCORED):
+                assert run.data.metrics[key] == value, key
+    names = {item.path for item in client.list_artifacts(made[0].info.run_id)}
     assert {"test_predictions.csv", "classes.csv", "data_report.json", "drift.json"} <= names

@@ -1,15 +1,13 @@
-"""A data report in words: four lines for a terminal, a page of Markdown, what to beware of."""
+"""A data report in sentences: four lines for a terminal, and what to beware of."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.data.column_report import ColumnReport
-from pipeline.data.markdown import escaped, plain, table
+from pipeline.data.markdown import plain
 from pipeline.data.report import DataReport
 
 NAMED = 5
 """Names in a line before "…"."""
-SHOWN_COLUMNS = 100
-"""Columns in a page's table."""
 PARTS = {"train": "training"}
 """Parts that go by another word than their name."""
 
@@ -40,30 +38,6 @@ def warnings(report: DataReport) -> list[str]:
         found.append(_leak(report))
     found += _absences(report)
     return found
-
-
-def markdown(report: DataReport) -> str:
-    """Return the report as a page."""
-    parts = ["# Data", "\n".join(f"- {escaped(line)}" for line in lines(report))]
-    if report.classes:
-        parts += ["## Classes", classes_table(report)]
-    if report.targets:
-        parts += ["## Target", _columns_table(report.targets)]
-    title = "Channels" if report.are_channels else "Columns"
-    parts += [f"## {title}", _columns_words(report), _columns_table(report.columns)]
-    if report.notes:
-        parts += ["## Notes", "\n".join(f"- {escaped(note)}" for note in report.notes)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def classes_table(report: DataReport) -> str:
-    """Return Markdown with the rows and the share of each class in each part."""
-    totals = {part: max(1, rows) for part, rows in report.rows.items()}
-    rows = [
-        [escaped(one.name), *(f"{n} ({n / totals[p]:.1%})" for p, n in one.rows.items())]
-        for one in report.classes
-    ]
-    return table(["class", *report.rows], rows)
 
 
 def _content(report: DataReport) -> str:
@@ -166,7 +140,7 @@ def _missing(report: DataReport) -> str:
     ]
     more = ", …" if len(with_holes) > NAMED else ""
     return (
-        f"{_count(total, 'cell')} {_of(report)}, in "
+        f"{_count(total, 'cell')} {which_rows(report)}, in "
         f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
         f"{', '.join(words)}{more}"
     )
@@ -204,33 +178,7 @@ def _leak(report: DataReport) -> str:
     )
 
 
-def _columns_words(report: DataReport) -> str:
-    rows, what = report.rows[report.of], f"rows {_of(report)}"
-    if report.kind == "series":
-        measured = f"{report.measured} times {_of(report)}"
-    elif report.measured < rows:
-        measured = f"{report.measured} evenly spaced ones of {rows} {what}"
-    else:
-        measured = f"all {rows} {what}"
-    unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
-    more = f" {unlisted} further columns are left out here." if unlisted else ""
-    return f"Measured on {measured}.{more}"
-
-
-def _columns_table(columns: Sequence[ColumnReport]) -> str:
-    headings = ["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"]
-    return table(headings, map(_cells, columns[:SHOWN_COLUMNS]))
-
-
-def _cells(column: ColumnReport) -> list[str]:
-    numbers = (column.mean, column.deviation, column.minimum, column.maximum)
-    shown = ["–" if value is None else f"{value:.5g}" for value in numbers]
-    levels = zip(column.levels[:NAMED], column.shares, strict=False)
-    frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
-    return [escaped(column.name), str(column.missing), *shown, frequent]
-
-
-def _of(report: DataReport) -> str:
+def which_rows(report: DataReport) -> str:
     """Say which rows were measured: those that train, or those that a model is evaluated on."""
     return "of the training part" if report.of == "train" else "of those evaluated"
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pipeline.data.report import DataReport
-from pipeline.data.report_text import markdown
+from pipeline.data.report_page import markdown
 from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores
 from pipeline.paths import replace_text

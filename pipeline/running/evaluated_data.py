@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.config.options import RunConfig
-from pipeline.config.sections import data_options, source_target
-from pipeline.config.targets import TARGET
-from pipeline.data.as_saved import NOTHING, rows_as_saved, split_as_saved
+from pipeline.config.sections import data_options
+from pipeline.data.as_saved import NOTHING, split_as_saved
 from pipeline.data.checks import fingerprints
 from pipeline.data.content import Content
 from pipeline.data.part import Part
@@ -22,8 +20,7 @@ from pipeline.data.split import Split
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.running.assembly import build_source
 from pipeline.running.evaluation_config import Chosen
-
-TABLE = "pipeline.data.table.Table"
+from pipeline.running.other_data import data_name, read_other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,8 +75,10 @@ def own_rows(options: RunConfig, trained: Trained, split: Chosen) -> Evaluated:
     rows = _rows(own.content.split, split)
     tested = replace(own.content, split=Split(train=NOTHING, validation=None, test=rows))
     prepared = _prepared(
-        training=part_with(own.content, own.content.split.train, budget=_budget(options)),
-        test=part_with(tested, rows, budget=_budget(options)),
+        training=part_with(
+            own.content, own.content.split.train, budget=options.data["memory_budget"]
+        ),
+        test=part_with(tested, rows, budget=options.data["memory_budget"]),
         schema=trained.schema,
         data_hash=own.data_hash,
         report=report_of_test(own.raw, tested, trained.report, None),
@@ -88,7 +87,7 @@ def own_rows(options: RunConfig, trained: Trained, split: Chosen) -> Evaluated:
         prepared=prepared,
         has_training=True,
         what=f"{len(rows)} rows: {_part_words(split)}",
-        notes=_changed(own, trained),
+        notes=_changed(own, trained, "rows that were trained on may be among them"),
     )
 
 
@@ -103,7 +102,7 @@ def other_rows(options: RunConfig, own: Callable[[], RunConfig], trained: Traine
     Raises:
         DataError: The other data can't be read by this model.
     """
-    raw, content, part = _other(options, trained.schema)
+    raw, content, part = read_other(options, trained.schema)
     training, prints, notes = _training(own, trained)
     prepared = _prepared(
         training=training or _no_rows(trained.schema),
@@ -115,7 +114,7 @@ def other_rows(options: RunConfig, own: Callable[[], RunConfig], trained: Traine
     return Evaluated(
         prepared=prepared,
         has_training=training is not None,
-        what=f"{len(part)} rows of {_name(options)}",
+        what=f"{len(part)} rows of {data_name(options)}",
         notes=(*content.notes, *notes),
     )
 
@@ -142,62 +141,13 @@ def _part_words(split: Chosen) -> str:
     return "all parts of the run's own data" if split == "all" else f"the run's own {split} part"
 
 
-def _changed(own: _Own, trained: Trained) -> tuple[str, ...]:
+def _changed(own: _Own, trained: Trained, consequence: str) -> tuple[str, ...]:
     if not trained.data_hash or own.data_hash == trained.data_hash:
         return ()
     return (
-        f"the data are not those of the training any more: their hash is {own.data_hash[:12]} and "
-        f"was {trained.data_hash[:12]}; rows that were trained on may be among the evaluated ones",
+        f"the run's own data are not those of its training any more: their hash is "
+        f"{own.data_hash[:12]} and was {trained.data_hash[:12]}; {consequence}",
     )
-
-
-def _other(options: RunConfig, schema: Schema) -> tuple[Samples | Series, Content, Part]:
-    if options.data[TARGET] == TABLE and schema.reading.get("target") is not None:
-        return _of_table(options, schema)
-    raw = build_source(options).read()
-    if isinstance(raw, Series):
-        return _of_series(raw, schema)
-    content = rows_as_saved(raw, schema)
-    return raw, content, part_with(content, content.split.test, budget=_budget(options))
-
-
-def _of_table(options: RunConfig, schema: Schema) -> tuple[Samples, Content, Part]:
-    from pipeline.data.as_saved_table import table_as_saved
-    from pipeline.data.tables.address import local_file
-
-    file = source_target(options)
-    path = local_file(file["path"], key="data.path", allow_url=file["allow_url"])
-    content = table_as_saved(path, schema, sep=file["sep"])
-    raw = Samples(
-        inputs=content.inputs,
-        targets=content.targets,
-        task=schema.task,
-        classes=schema.classes,
-        features=schema.features,
-    )
-    return raw, content, part_with(content, content.split.test, budget=_budget(options))
-
-
-def _of_series(raw: Series, schema: Schema) -> tuple[Series, Content, Part]:
-    if schema.window is None:
-        raise DataError(
-            "the data are values in time, and the model was trained on independent rows; expected "
-            "data of the kind that it knows"
-        )
-    from pipeline.data.series_file.again import windows_for
-
-    inputs, targets, offsets, first = windows_for(raw, schema)
-    rows = np.arange(len(first))
-    content = Content(
-        inputs=inputs.numpy(),
-        targets=targets.numpy(),
-        offsets=None if offsets is None else offsets.numpy(),
-        numbers=first,
-        split=Split(train=NOTHING, validation=None, test=rows),
-        schema=schema,
-        notes=raw.notes,
-    )
-    return raw, content, Part(inputs=inputs, targets=targets, offsets=offsets, rows=first)
 
 
 def _training(
@@ -215,8 +165,8 @@ def _training(
     prints = None
     if isinstance(found.raw, Samples):
         prints = fingerprints(content.inputs, content.split.train)
-    part = part_with(content, content.split.train, budget=_budget(options))
-    return part, prints, _changed(found, trained)
+    part = part_with(content, content.split.train, budget=options.data["memory_budget"])
+    return part, prints, _changed(found, trained, "the baselines are fitted on what is there now")
 
 
 def _no_rows(schema: Schema) -> Part:
@@ -246,13 +196,3 @@ def _prepared(
         example=None,
         report=report,
     )
-
-
-def _name(options: RunConfig) -> str:
-    path = options.data.get("path")
-    return Path(str(path)).name if path else str(options.data[TARGET]).rpartition(".")[2]
-
-
-def _budget(options: RunConfig) -> int:
-    budget: int = options.data["memory_budget"]
-    return budget

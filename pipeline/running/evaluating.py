@@ -17,12 +17,12 @@ from pipeline.data.drift import drifted
 from pipeline.data.report import DataReport
 from pipeline.devices import choose
 from pipeline.networks.summary import layer_table
-from pipeline.paths import cache_folder, replace_text
-from pipeline.redaction import redact
+from pipeline.paths import replace_text
 from pipeline.running.connecting import connecting
 from pipeline.running.datasets import Datasets
 from pipeline.running.evaluated_data import Evaluated, Trained, other_rows, own_rows
 from pipeline.running.evaluation_config import Asked
+from pipeline.running.evaluation_tags import evaluation_tags
 from pipeline.running.occasion import Occasion
 from pipeline.running.places import require_writable
 from pipeline.running.plan import Plan, filled_in
@@ -31,9 +31,6 @@ from pipeline.serving.decision import Decision
 from pipeline.serving.model import Model
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.find import COMMAND_TAG
-from pipeline.tracking.journal import JOURNAL
-from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from pipeline.running.recording import Record
     from pipeline.running.testing import Tested
 
-PARENT_TAG = "mlflow.parentRunId"
 STAGES = {"validation": "val", "train": "train", "all": "all"}
 """What a metric's name begins with where it is not that of a test."""
 
@@ -154,7 +150,7 @@ def _plan(
     options, trainer = asked.options, asked.options.trainer
     devices = choose(trainer.accelerator, trainer.devices, precision=trainer.precision)
     layers = tuple(layer_table(model.network, model.schema.input_shape))
-    options = filled_in(_lossless(options, data), data.prepared, layers, devices)
+    options = filled_in(_with_known_loss(options, data), data.prepared, layers, devices)
     torch.set_num_threads(options.trainer.threads or 1)
     torch.set_float32_matmul_precision(options.trainer.matmul_precision)
     return Plan(
@@ -167,43 +163,30 @@ def _plan(
         devices=devices,
         started_at=started_at,
         command=None,
-        notes=data.notes,
+        notes=(*data.notes, *_loss_note(asked.options, data)),
         occasion=Occasion(
             datasets=_FittedOnOwn(has_training=data.has_training),
-            tags=_tags(asked, model, uri),
+            tags=evaluation_tags(asked, model, uri),
         ),
     )
 
 
-def _lossless(options: RunConfig, data: Evaluated) -> RunConfig:
-    """Weigh all classes alike where the rows that say how are not there."""
-    if data.has_training or options.loss.class_weights != "balanced":
+def _has_class_weights(options: RunConfig, data: Evaluated) -> bool:
+    """Tell whether the weights of the classes in the loss are known."""
+    return data.has_training or options.loss.class_weights != "balanced"
+
+
+def _with_known_loss(options: RunConfig, data: Evaluated) -> RunConfig:
+    if _has_class_weights(options, data):
         return options
-    return options.model_copy(
-        update={"loss": options.loss.model_copy(update={"class_weights": None})}
-    )
+    loss = options.loss.model_copy(update={"class_weights": None})
+    return options.model_copy(update={"loss": loss})
 
 
-def _tags(asked: Asked, model: Model, uri: str | None) -> dict[str, str]:
-    """Say which run the model is of; the evaluation is its child where both lie in one store."""
-    run_id, is_here = _run_of(asked.place, model, uri)
-    evaluated = asked.split if asked.is_own else "other data"
-    tags = {
-        COMMAND_TAG: "evaluate",
-        "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
-        "evaluated": evaluated,
-    }
-    return {**tags, PARENT_TAG: run_id} if run_id and is_here else tags
-
-
-def _run_of(place: Path, model: Model, uri: str | None) -> tuple[str, bool]:
-    """Return MLflow's id of the model's run, and whether this store has it."""
-    known = str(model.facts.get("run_id") or "")
-    for folder in (place, *place.parents[:3]):
-        if (folder / JOURNAL).is_file():
-            state = read_state(folder)
-            return state.run_id or known, bool(uri) and state.uri == redact(uri or "")
-    return known, place.is_relative_to(cache_folder())  # fetched from the store just now
+def _loss_note(options: RunConfig, data: Evaluated) -> list[str]:
+    if _has_class_weights(options, data):
+        return []
+    return ["test/loss weighs all classes alike: the training rows would say how to balance them"]
 
 
 def _report(model: Model) -> DataReport | None:

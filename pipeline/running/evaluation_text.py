@@ -19,7 +19,7 @@ def print_rows(plan: Plan, data: Evaluated) -> None:
     if report is not None:
         for line in lines(report):
             say(shown, line)
-    for note in data.notes:
+    for note in plan.notes:
         say(shown, f"note: {note}")
 
 

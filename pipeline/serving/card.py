@@ -1,18 +1,19 @@
 """The card of a model: what it is, what it can do, and what to beware of. Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.bootstrap import Intervals
 from pipeline.data.markdown import bullets, escaped, fenced, table
 from pipeline.data.report import DataReport
-from pipeline.data.report_text import PARTS, classes_table, lines
+from pipeline.data.report_page import classes_table
+from pipeline.data.report_text import PARTS, lines
 from pipeline.data.schema import Schema
-from pipeline.metrics import ClassScores, direction
+from pipeline.metrics import ClassScores
 from pipeline.serving.decision import COVERED, Decision
 from pipeline.serving.interface import value_names
-from pipeline.serving.limits import limits
+from pipeline.serving.limits import limits, no_better
 from pipeline.terminal import number
 
 
@@ -63,7 +64,7 @@ def card(facts: CardFacts) -> str:
         ("Figures on the test rows", _figures(facts)),
         ("By class", _by_class(facts.classes)),
         ("Decision", _decision(facts)),
-        ("Known limits", bullets(escaped(line) for line in _limits(facts))),
+        ("Known limits", bullets(map(escaped, _limits(facts)))),
         ("How it was made", _making(facts)),
         ("How to use it", _use(facts)),
     )
@@ -192,26 +193,12 @@ def _output_names(schema: Schema, outputs: int) -> list[str]:
     return [f"{names[n % len(names)]}, step {n // len(names) + 1}" for n in range(outputs)]
 
 
-def _limits(facts: CardFacts) -> Iterator[str]:
-    found = list(limits(facts.report, facts.schema))
-    found += _no_better(facts)
-    yield from found or ["none was found by the data report; that is no promise"]
-
-
-def _no_better(facts: CardFacts) -> Iterator[str]:
-    """Say where the network is no better than what a constant or a line says."""
-    key = "rmse" if facts.schema.task == "regression" else "f1"
-    own = facts.metrics.get(f"test/{key}")
-    for kind, name in zip(("naive", "linear"), facts.baselines, strict=False):
-        theirs = facts.metrics.get(f"{kind}/{key}")
-        if own is None or theirs is None:
-            continue
-        gain = own - theirs if direction(f"test/{key}") == "max" else theirs - own
-        if gain <= 0:
-            yield (
-                f"the network is no better than {name} on the test rows: test/{key} "
-                f"{number(own)} against {number(theirs)}"
-            )
+def _limits(facts: CardFacts) -> list[str]:
+    found = [
+        *limits(facts.report, facts.schema),
+        *no_better(facts.metrics, facts.baselines, facts.schema),
+    ]
+    return found or ["none was found by the data report; that is no promise"]
 
 
 def _making(facts: CardFacts) -> str:

@@ -1,10 +1,12 @@
-"""What a model's data leave open: the limits that its reader should know of."""
+"""The limits of a model that its reader should know of: of its data, and of its figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import warnings
 from pipeline.data.schema import Schema
+from pipeline.metrics import direction
+from pipeline.terminal import number
 
 FEW_TEST_ROWS = 100
 FEW_CLASS_ROWS = 10
@@ -26,6 +28,30 @@ def limits(report: DataReport | None, schema: Schema) -> Iterator[str]:
     yield from _small(report)
     if schema.difference is not None or schema.window is not None:
         yield "the test lies in one stretch of time: another time may be another world"
+
+
+def no_better(
+    metrics: Mapping[str, float], baselines: Sequence[str], schema: Schema
+) -> Iterator[str]:
+    """Say where a network is no better than what a constant or a line says.
+
+    Args:
+        metrics: `test/f1`, `naive/f1`, `linear/f1`, …
+        baselines: Names of the naive and the linear baseline.
+        schema: The meaning of inputs and outputs.
+    """
+    key = "rmse" if schema.task == "regression" else "f1"
+    own = metrics.get(f"test/{key}")
+    for kind, name in zip(("naive", "linear"), baselines, strict=False):
+        theirs = metrics.get(f"{kind}/{key}")
+        if own is None or theirs is None:
+            continue
+        gain = own - theirs if direction(f"test/{key}") == "max" else theirs - own
+        if gain <= 0:
+            yield (
+                f"the network is no better than {name} on the test rows: test/{key} "
+                f"{number(own)} against {number(theirs)}"
+            )
 
 
 def _missing(report: DataReport) -> Iterator[str]:
