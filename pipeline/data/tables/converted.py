@@ -167,14 +167,9 @@ class Conversion:
         ]
 
     def notes(self) -> Iterator[str]:
-        """Yield what happened to empty cells and to categories that training never saw."""
+        """Yield which rows were left out and which categories training never saw."""
         if self._left_out:
             yield (f"left out {self._left_out} rows with an empty cell: {_counted(self._holes)}")
-        elif self._holes:
-            yield (
-                "empty cells are filled in, with the mean or the most frequent category of the "
-                f"training part: {_counted(self._holes)}"
-            )
         if unknown := +self._unknown:
             yield (
                 "categories that the training file does not have count as other: "

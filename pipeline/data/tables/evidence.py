@@ -104,8 +104,9 @@ class Evidence:
             yield self.problem
         elif self.numbers and self.words and self.first_word is not None:
             yield (
-                f"{self.first_word}. The column has {self.numbers} numbers beside "
-                f"{self.words} other cells"
+                f"{self.first_word}. The column has {self.numbers} "
+                f"number{'s' * (self.numbers != 1)} beside {self.words} other "
+                f"cell{'s' * (self.words != 1)}"
             )
         elif self.is_category:
             yield from self._problems_of_levels()
@@ -119,7 +120,7 @@ class Evidence:
         ):
             yield (
                 f"column {self.name!r} {words}: free text or names, which are no feature; leave "
-                f"it out: data.drop=[{self.name}]"
+                f"it out: data.drop=[{self.name}], or name the rows by it: data.id={self.name}"
             )
 
     @property

@@ -174,8 +174,8 @@ class TargetEvidence:
         if len(counts) == 1:
             (name,) = counts
             return (
-                f"all {counts[name]} rows have {name!r} in the target {self.name!r}; expected at "
-                "least 2 classes"
+                f"the target {self.name!r} has one class, {name!r}, in all {counts[name]} rows; "
+                "expected at least 2 classes"
             )
         if not counts:
             return f"the target {self.name!r} has no cell that is not empty"

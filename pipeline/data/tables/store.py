@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -75,13 +76,18 @@ def _forget_older(place: Path) -> None:
     for other in place.parent.glob(f"table-{table}-*"):
         if other.name.split("-")[2] != state:
             shutil.rmtree(other, ignore_errors=True)
-    for other in place.parent.glob(".table-*.tmp"):
+    for other in place.parent.glob(f".table-*@{_host()}.*.tmp"):
         if not psutil.pid_exists(int(other.suffixes[-2][1:])):
             shutil.rmtree(other, ignore_errors=True)
 
 
+def _host() -> str:
+    """Name this machine: others that share the cache have processes of the same numbers."""
+    return platform.node().replace(".", "-")
+
+
 def _convert(files: Files, keys: Keys, place: Path) -> None:
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    beside = place.with_name(f".{place.name}@{_host()}.{os.getpid()}.tmp")
     try:
         beside.mkdir(parents=True, exist_ok=True)
         _require_room(files, beside)

@@ -1,6 +1,7 @@
 """A large table is mapped from the cache, and says the same as one in memory."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -108,14 +109,16 @@ def test_a_table_that_is_refused_leaves_nothing_in_the_cache() -> None:
 def test_what_a_killed_conversion_left_is_removed_by_the_next() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    left = cache_folder() / f".table-a-b-c.{ended.pid}.tmp"
-    going_on = cache_folder() / f".table-a-b-c.{os.getpid()}.tmp"
-    left.mkdir(parents=True)
-    going_on.mkdir()
+    here = f".table-a-b-c@{platform.node().replace('.', '-')}"
+    left, going_on, elsewhere = (
+        cache_folder() / f"{place}.{pid}.tmp"
+        for place, pid in ((here, ended.pid), (here, os.getpid()), (".table-a@far", ended.pid))
+    )
+    for folder in (left, going_on, elsewhere):
+        folder.mkdir(parents=True)
     write(text(patients()))
     store.stored(files(FILE), keys())
-    assert not left.exists()
-    assert going_on.exists()
+    assert [one.exists() for one in (left, going_on, elsewhere)] == [False, True, True]
 
 
 def test_a_cache_without_room_is_a_fault_of_the_place() -> None:

@@ -42,7 +42,8 @@ def test_numbers_and_categories_come_out_as_the_file_has_them() -> None:
 def test_names_and_free_text_are_refused_by_name_with_the_key_that_drops_them() -> None:
     assert problems(text(patients())) == (
         f"{FILE}: column 'name' has 60 different words in 60 cells, such as 'patient 0': free "
-        "text or names, which are no feature; leave it out: data.drop=[name]",
+        "text or names, which are no feature; leave it out: data.drop=[name], or name the rows by "
+        "it: data.id=name",
     )
 
 
@@ -72,7 +73,7 @@ def test_a_number_among_words_makes_the_first_word_the_odd_one() -> None:
     (problem,) = problems(column("x", "y", "7"))
     assert problem == (
         f"{FILE} line 2, column 'a': 'x' is no number; write a number or leave it empty, or take "
-        "the column as categories: data.categorical=[a]. The column has 1 numbers beside 2 other "
+        "the column as categories: data.categorical=[a]. The column has 1 number beside 2 other "
         "cells"
     )
     assert read(column("x", "y", "7"), categorical=["a"]).columns[0].levels == ("7", "x", "y")
@@ -94,19 +95,10 @@ def test_the_problems_of_several_columns_are_told_at_once() -> None:
     ]
 
 
-def test_empty_cells_are_told_by_column_and_count_and_filled_in_later() -> None:
-    samples = read(text(patients()), drop=["name"])
-    towns = sum(not line[2] for line in patients()[1:])
-    assert samples.notes[-1] == (
-        "empty cells are filled in, with the mean or the most frequent category of the training "
-        f"part: age (5), town ({towns})"
-    )
-
-
 def test_rows_with_an_empty_cell_are_left_out_where_the_user_says_so() -> None:
     lines = patients()
     whole = [line for line in lines[1:] if all(line)]
-    samples = read(text(lines), drop=["name"], missing="drop", id=None)
+    samples = read(text(lines), drop=["name"], missing="drop")
     assert samples.inputs[:, 3].tolist() == [float(line[4]) for line in whole]
     assert samples.notes[-1].startswith(f"left out {60 - len(whole)} rows with an empty cell: age")
 

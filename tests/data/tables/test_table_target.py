@@ -76,7 +76,7 @@ def test_the_task_that_is_given_wins_over_the_one_that_is_found() -> None:
         (
             ("a",),
             {},
-            "all 10 rows have 'a' in the target 'y'; expected at least 2 classes",
+            "the target 'y' has one class, 'a', in all 10 rows; expected at least 2 classes",
         ),
         (("",), {}, "the target 'y' has no cell that is not empty"),
     ],
