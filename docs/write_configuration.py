@@ -53,7 +53,8 @@ def page() -> str:
     parts += ["## Keys of `python -m pipeline.sweep` beside those of a run\n"]
     parts += [_table(CONF / "sweep.yaml")]
     parts += ["## `sweeps`: what a study varies, and how\n", *_choices("sweeps")]
-    parts += ["## Keys of `python -m pipeline.runs`\n", _table(CONF / "runs.yaml")]
+    for command in ("predict", "evaluate", "export", "runs"):
+        parts += [f"## Keys of `python -m pipeline.{command}`\n", _table(CONF / f"{command}.yaml")]
     return "\n".join(parts)
 
 

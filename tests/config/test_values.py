@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine
+from omegaconf import OmegaConf
 
 from pipeline.config.options import REFUSED, TrainerOptions
 from pipeline.config.rules import MONITORED
@@ -211,6 +212,11 @@ def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
     assert lightning - set(TrainerOptions.model_fields) == refused
 
 
+def _needs_path(choice: str) -> bool:
+    file = conf_folder() / "data" / f"{choice.removeprefix('data=')}.yaml"
+    return OmegaConf.is_missing(OmegaConf.load(file), "path")
+
+
 @pytest.mark.parametrize(
     "choice",
     [
@@ -222,6 +228,7 @@ def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
 def test_every_choice_that_ships_is_right_as_it_stands(line: CommandLine, choice: str) -> None:
     from pipeline.config.check import check_callbacks
 
-    run = line.run(choice)
+    words = ["data.path=file"] if choice.startswith("data=") and _needs_path(choice) else []
+    run = line.run(choice, *words)
     if choice.startswith("callbacks"):
         check_callbacks(run)
