@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipeline.config.options import RunConfig
 from pipeline.data.drift import drifted
 from pipeline.data.report import DataReport
 from pipeline.devices import choose
@@ -21,11 +20,12 @@ from pipeline.paths import replace_text
 from pipeline.running.connecting import connecting
 from pipeline.running.datasets import Datasets
 from pipeline.running.evaluated_data import Evaluated, Trained, other_rows, own_rows
-from pipeline.running.evaluation_config import Asked
+from pipeline.running.evaluation_config import Asked, loss_note, with_known_loss
 from pipeline.running.evaluation_tags import evaluation_tags
 from pipeline.running.occasion import Occasion
 from pipeline.running.places import require_writable
 from pipeline.running.plan import Plan, filled_in
+from pipeline.running.recording import Record, on_record
 from pipeline.running.resuming import Start
 from pipeline.serving.decision import Decision
 from pipeline.serving.model import Model
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from pipeline.baselines import Baseline
     from pipeline.bootstrap import Intervals
     from pipeline.data.prepare import Prepared
-    from pipeline.running.recording import Record
     from pipeline.running.testing import Tested
 
 STAGES = {"validation": "val", "train": "train", "all": "all"}
@@ -106,41 +105,63 @@ def evaluate(asked: Asked, *, told: Callable[[Plan, Evaluated], None] | None = N
     require_writable(Path(options.output), uri)
     model = Model.load(asked.place, trust=options.trust)
     trained = Trained(
-        schema=model.schema,
-        data_hash=str(model.facts.get("data", "")),
-        report=_report(model),
+        schema=model.schema, data_hash=str(model.facts.get("data", "")), report=_report(model)
     )
-    if asked.is_own:
-        data = own_rows(options, trained, asked.split)
-    else:
-        data = other_rows(options, asked.own_options, trained)
+    data = _data(asked, trained)
     plan = _plan(asked, model, data, uri, started_at=started_at)
-    drift = _drift(trained, data)
+    work = _Work(asked=asked, model=model, data=data, plan=plan, drift=_drift(trained, data))
     with nullcontext() if uri is None else Recorder() as recorder:
         if told is not None:
             told(plan, data)
         with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
-            from pipeline.running.recording import on_record
+            from pipeline.running.kept_network import tested_network  # Lightning takes seconds
         stop.check()  # an import may have swallowed it
-        with on_record(plan, recorder, uri) as record:
-            tested = _tested(plan, asked, model)
-            metrics = _named(tested.metrics, asked)
-            found = _written(record, plan, tested, drift)
-            record.journal.epoch(1, metrics)
+        return _on_record(work, recorder, uri, tested_network)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Work:
+    """An evaluation that can begin: all that is known before the first row is scored."""
+
+    asked: Asked
+    model: Model
+    data: Evaluated
+    plan: Plan
+    drift: tuple[str, ...] | None
+
+
+def _on_record(
+    work: _Work,
+    recorder: Recorder | None,
+    uri: str | None,
+    test: Callable[[Plan, Decision], Tested],
+) -> Evaluation:
+    """Score the rows, and put what comes of it on record."""
+    with on_record(work.plan, recorder, uri) as record:
+        tested = test(work.plan, _decision(work.asked, work.model))
+        found = _written(record, work.plan, tested, work.drift)
+        metrics = _named(tested.metrics, work.asked)
+        record.journal.epoch(1, metrics)
     return Evaluation(
         folder=record.folder,
         run_id=record.run_id,
-        model=model,
-        data=data,
-        stage=asked.split if asked.is_own else "other data",
+        model=work.model,
+        data=work.data,
+        stage=work.asked.split if work.asked.is_own else "other data",
         tested=tested,
         intervals=found,
         metrics=metrics,
-        drift=drift,
-        seconds=perf_counter() - started_at,
+        drift=work.drift,
+        seconds=perf_counter() - work.plan.started_at,
         unsent=record.unsent,
         where_to_look=record.where_to_look,
     )
+
+
+def _data(asked: Asked, trained: Trained) -> Evaluated:
+    if asked.is_own:
+        return own_rows(asked.options, trained, asked.split)
+    return other_rows(asked.options, asked.own_options, trained)
 
 
 def _plan(
@@ -150,7 +171,9 @@ def _plan(
     options, trainer = asked.options, asked.options.trainer
     devices = choose(trainer.accelerator, trainer.devices, precision=trainer.precision)
     layers = tuple(layer_table(model.network, model.schema.input_shape))
-    options = filled_in(_with_known_loss(options, data), data.prepared, layers, devices)
+    options = filled_in(
+        with_known_loss(options, has_training=data.has_training), data.prepared, layers, devices
+    )
     torch.set_num_threads(options.trainer.threads or 1)
     torch.set_float32_matmul_precision(options.trainer.matmul_precision)
     return Plan(
@@ -163,30 +186,12 @@ def _plan(
         devices=devices,
         started_at=started_at,
         command=None,
-        notes=(*data.notes, *_loss_note(asked.options, data)),
+        notes=(*data.notes, *loss_note(asked.options, has_training=data.has_training)),
         occasion=Occasion(
             datasets=_FittedOnOwn(has_training=data.has_training),
             tags=evaluation_tags(asked, model, uri),
         ),
     )
-
-
-def _has_class_weights(options: RunConfig, data: Evaluated) -> bool:
-    """Tell whether the weights of the classes in the loss are known."""
-    return data.has_training or options.loss.class_weights != "balanced"
-
-
-def _with_known_loss(options: RunConfig, data: Evaluated) -> RunConfig:
-    if _has_class_weights(options, data):
-        return options
-    loss = options.loss.model_copy(update={"class_weights": None})
-    return options.model_copy(update={"loss": loss})
-
-
-def _loss_note(options: RunConfig, data: Evaluated) -> list[str]:
-    if _has_class_weights(options, data):
-        return []
-    return ["test/loss weighs all classes alike: the training rows would say how to balance them"]
 
 
 def _report(model: Model) -> DataReport | None:
@@ -200,20 +205,10 @@ def _drift(trained: Trained, data: Evaluated) -> tuple[str, ...] | None:
     return tuple(drifted(trained.report, data.prepared.report))
 
 
-def _tested(plan: Plan, asked: Asked, model: Model) -> Tested:
-    """Test the network as a training tests it, so that equal rows give equal bits."""
-    from pipeline.callbacks.kept_weights import MemoryIO
-    from pipeline.running.assembly import build_task, build_trainer
-    from pipeline.running.testing import tested
-
-    task = build_task(plan.options, plan.network, plan.prepared)
-    trainer = build_trainer(
-        plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
-    )
-    decision = model.decision
-    if asked.threshold is not None:
-        decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))
-    return tested(plan, task, trainer, decision)
+def _decision(asked: Asked, model: Model) -> Decision:
+    if asked.threshold is None:
+        return model.decision
+    return Decision(threshold=asked.threshold, rule=str(asked.threshold))
 
 
 def _named(metrics: Mapping[str, float], asked: Asked) -> dict[str, float]:

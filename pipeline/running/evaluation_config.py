@@ -190,6 +190,21 @@ def _without_limits(options: RunConfig) -> RunConfig:
     return options.model_copy(update={"trainer": options.trainer.model_copy(update=update)})
 
 
+def with_known_loss(options: RunConfig, *, has_training: bool) -> RunConfig:
+    """Weigh all classes alike where the training rows that balance them are not there."""
+    if has_training or options.loss.class_weights != "balanced":
+        return options
+    loss = options.loss.model_copy(update={"class_weights": None})
+    return options.model_copy(update={"loss": loss})
+
+
+def loss_note(options: RunConfig, *, has_training: bool) -> list[str]:
+    """Say that the loss is another one than in training, where it is."""
+    if has_training or options.loss.class_weights != "balanced":
+        return []
+    return ["test/loss weighs all classes alike: the training rows would say how to balance them"]
+
+
 def same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Tell whether two sections `data` name the same data, whatever happens to the rows then."""
     ours = DataOptions.model_fields
