@@ -5,6 +5,7 @@ the form of the network's final ones: probabilities of the positive class (rows,
 (rows, classes), or values (rows, outputs) in the target's own units.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from pipeline.data.source import Array
 
 OPERATIONS_PER_SECOND = 10**9  # of one slow core; a bound in operations gives equal results
 ITERATIONS = 200  # of the logistic regression, at most
+ROWS_AT_ONCE = 1_000
 FEWEST_ROWS = 100  # a line through fewer, where there are more, says too little
 
 
@@ -71,7 +73,8 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
         return None
     schema = prepared.schema
     chosen = torch.linspace(0, len(prepared.train) - 1, rows, dtype=torch.float64).round().long()
-    inputs, targets = _design(prepared.train.take(chosen)), prepared.train.targets[chosen].numpy()
+    inputs = _designed(prepared.train, chosen, math.prod(schema.input_shape))
+    targets = prepared.train.targets[chosen].numpy()
     if schema.task != "regression":
         return _logistic(inputs, targets, prepared)
     if schema.window is not None:
@@ -101,7 +104,7 @@ def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | N
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
+    model = make_pipeline(StandardScaler(copy=False), LogisticRegression(max_iter=ITERATIONS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(inputs, targets)
@@ -118,7 +121,7 @@ def _ridge(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), Ridge()).fit(inputs, targets)
+    model = make_pipeline(StandardScaler(copy=False), Ridge()).fit(inputs, targets)
     values = _predicted(model.predict, prepared.test).reshape(len(prepared.test), -1)
     return Baseline(name="ridge regression", outputs=prepared.schema.to_units(values, None))
 
@@ -147,10 +150,18 @@ def _design(inputs: Tensor) -> Array:
     return design
 
 
+def _designed(part: Part, chosen: Tensor, features: int) -> Array:
+    """Return the chosen rows (rows, features), taken a few at a time for the memory's sake."""
+    design = np.empty((len(chosen), features))
+    for start in range(0, len(chosen), ROWS_AT_ONCE):
+        rows = chosen[start : start + ROWS_AT_ONCE]
+        design[start : start + len(rows)] = _design(part.take(rows))
+    return design
+
+
 def _with_one(design: Array) -> Array:
     return np.column_stack([design, np.ones(len(design))])
 
 
 def _predicted(predict: Callable[[Array], Array], part: Part) -> Tensor:
-    blocks = [torch.from_numpy(predict(_design(block))) for block in part.blocks()]
-    return torch.cat(blocks).float()
+    return torch.cat([torch.from_numpy(predict(_design(block))).float() for block in part.blocks()])

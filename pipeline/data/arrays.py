@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.array_files.alike import require_alike
 from pipeline.data.array_files.containers import ONLY, arrays_at
-from pipeline.data.array_files.joined import join
+from pipeline.data.array_files.joined import as_floats, join
 from pipeline.data.array_files.labels import Asked, Target, Word, target_of
 from pipeline.data.array_files.layout import Layout, arranged, layout_of, told
 from pipeline.data.array_files.names import PartName, named_pair, pairs
@@ -128,7 +128,9 @@ class Arrays(Source):
             shapes = ", ".join(f"{label} {array.shape}" for label, array in values.items())
             raise DataError(f"the targets differ between the parts: {shapes}; expected one kind")
         where = places({label: len(array) for label, array in values.items()})
-        return target_of(np.concatenate(list(values.values())), self.asked, where)
+        first, *others = values.values()
+        joined = np.concatenate([first, *others]) if others else first
+        return target_of(joined, self.asked, where)
 
 
 def _targets_file(path: str, targets: str | None, key: str) -> Stored:
@@ -158,12 +160,12 @@ def _inputs(stored: Sequence[Stored], layout: Layout) -> Array | OnDemand:
     for one, values in zip(stored, arrays, strict=True):
         require_numbers(values, one.label)
     if arrays[0].dtype == np.uint8 and max(map(largest, arrays)) <= 1:
-        arrays = [values.astype(np.float32) for values in arrays]  # 0 and 1, not 0 to 255
-    return join([arranged(_numeric(values), layout) for values in arrays])
+        return join([as_floats(arranged(values, layout)) for values in arrays])  # not 0 to 255
+    return join([_numeric(arranged(values, layout)) for values in arrays])
 
 
-def _numeric(values: Array) -> Array:
-    return values.astype(np.float32) if values.dtype.kind == "b" else values
+def _numeric(values: Array) -> Array | OnDemand:
+    return as_floats(values) if values.dtype.kind == "b" else values
 
 
 def _reading(first: Stored, layout: Layout, inputs: Array | OnDemand) -> Reading:

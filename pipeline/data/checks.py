@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from pipeline.data.scale import Statistics, rows_a_block
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
-from pipeline.data.split import Split
+from pipeline.data.split import Split, counted
 from pipeline.errors import DataError
 
 FOUND_AT_ONCE = 65_536
+MIXED_BYTES = 4 * 2**20
+"""Of rows whose bits are mixed at once, which takes several copies."""
 
 
 def check_rows(samples: Samples) -> None:
@@ -57,14 +59,14 @@ def check_classes(samples: Samples, split: Split) -> None:
         DataError: Names the class, its count or its part.
     """
     labels = samples.targets
-    trained = np.unique(labels[split.train])
-    if len(np.unique(labels)) < 2:
+    trained, _ = counted(labels[split.train])
+    if len(counted(labels)[0]) < 2:
         raise DataError(
             f"all {len(labels)} rows are of class {samples.classes[trained[0]]!r}; "
             "expected at least 2 classes"
         )
     for part, rows in split.parts().items():
-        untrained = np.setdiff1d(labels[rows], trained)
+        untrained = np.setdiff1d(counted(labels[rows])[0], trained)
         if len(untrained):
             raise DataError(
                 f"class {samples.classes[untrained[0]]!r} is in the {part} part but not in the "
@@ -125,7 +127,7 @@ def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
         return raw.fingerprints[rows]
     width = int(np.prod(raw.shape[1:]))
     factors = np.random.default_rng(0).integers(1, 2**63, width, dtype=np.uint64) * 2 + 1
-    size = rows_a_block(raw)
+    size = rows_a_block(raw, most_bytes=MIXED_BYTES)
     found = np.empty(len(rows), dtype=np.uint64)
     for start in range(0, len(rows), size):
         block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)

@@ -91,7 +91,7 @@ def _reading(samples: Samples) -> Reading:
 
 def _targets(samples: Samples) -> Array:
     if samples.task != "regression":
-        return samples.targets.astype(np.int64)
+        return samples.targets.astype(np.int64, copy=False)
     values = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
     check_finite(values, "the target")
     return values  # (rows, outputs)

@@ -1,15 +1,18 @@
 """One part of the data as the network gets it: tensors, or rows read as they are needed."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.data.scale import rows_a_block
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand
+
+TAKEN_BYTES = 8 * 2**20
+"""Of lazy rows as float64 that are encoded and scaled at once, which takes several copies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,7 +38,8 @@ class LazyInputs:
 
     def blocks(self) -> Iterator[Tensor]:
         """Yield the rows in order, a block at a time."""
-        size = rows_a_block(self.raw, features=int(np.prod(self.schema.input_shape)))
+        features = math.prod(self.schema.input_shape)
+        size = rows_a_block(self.raw, features=features, most_bytes=TAKEN_BYTES)
         for indices in torch.split(torch.arange(len(self)), size):
             yield self.take(indices)
 
@@ -79,7 +83,7 @@ class Part:
         if isinstance(self.inputs, LazyInputs):
             yield from self.inputs.blocks()
         else:
-            yield self.inputs
+            yield from torch.split(self.inputs, rows_a_block(self.inputs))
 
 
 def part_of(
@@ -87,5 +91,5 @@ def part_of(
 ) -> Tensor | LazyInputs:
     """Return the given raw rows as inputs: one tensor up to `budget` MiB, lazy above it."""
     lazy = LazyInputs(raw=raw, rows=rows, schema=schema)
-    size = 4 * len(rows) * int(np.prod(schema.input_shape))  # bytes as float32
+    size = 4 * len(rows) * math.prod(schema.input_shape)  # bytes as float32
     return lazy if size > budget * 2**20 else lazy.loaded()

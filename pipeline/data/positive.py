@@ -20,5 +20,5 @@ def positive_second(
             f"{classes[1]!r}.{did_you_mean(positive, classes)}"
         )
     if positive == classes[1]:
-        return labels.astype(np.int64), classes
-    return 1 - labels.astype(np.int64), (classes[1], classes[0])
+        return labels.astype(np.int64, copy=False), classes
+    return 1 - labels.astype(np.int64, copy=False), (classes[1], classes[0])

@@ -1,5 +1,6 @@
 """Scaling along features or channels, fitted on the training part alone."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -108,15 +109,18 @@ def identity(features: int, *, spread: float = 1.0) -> Scaler:
     return Scaler(shift=(0.0,) * features, spread=(spread,) * features)
 
 
-def rows_a_block(raw: Array | OnDemand, *, features: int = 0) -> int:
+def rows_a_block(
+    raw: Array | OnDemand | Tensor, *, features: int = 0, most_bytes: int | None = None
+) -> int:
     """Return how many rows of raw content make a block of float64 that memory never feels.
 
     Args:
         raw: (rows, …).
         features: Numbers that a row becomes where it is encoded; 0 = it stays as it is.
+        most_bytes: Of a block; None = 32 MiB.
     """
-    row_bytes = 8 * max(features, int(np.prod(raw.shape[1:])))
-    return max(1, BLOCK_BYTES // max(1, row_bytes))
+    row_bytes = 8 * max(features, math.prod(raw.shape[1:]))
+    return max(1, (most_bytes or BLOCK_BYTES) // max(1, row_bytes))
 
 
 def _blocks(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None) -> Iterator[Array]:

@@ -30,7 +30,7 @@ def named(indices: Array, names: tuple[str, ...], *, positive: str | None) -> Cl
     Raises:
         ConfigError: A positive class is asked for that there is not, or among more than two.
     """
-    indices = indices.astype(np.int64)
+    indices = indices.astype(np.int64, copy=False)
     if len(names) != 2:
         if positive is not None:
             raise ConfigError(

@@ -11,6 +11,7 @@ from pipeline.data.source import Array, Indices, OnDemand
 
 IN_MEMORY_BYTES = 512 * 2**20
 """What an array may take before it stays on disk."""
+FLOAT = np.dtype(np.float32)
 
 
 class Joined(OnDemand):
@@ -18,15 +19,18 @@ class Joined(OnDemand):
 
     Args:
         parts: (rows, *row_shape) each, with one row shape.
+        dtype: That rows are given in; None = the one that holds those of all parts.
     """
 
     costly = False
 
-    def __init__(self, parts: Sequence[Array]) -> None:
+    def __init__(
+        self, parts: Sequence[Array | OnDemand], *, dtype: np.dtype[np.generic] | None = None
+    ) -> None:
         self.parts = tuple(parts)
         self.starts = np.cumsum([0, *(len(part) for part in parts)])
         self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
-        self.dtype = np.result_type(*parts)
+        self.dtype = dtype or np.result_type(*(part.dtype for part in parts))
 
     @cached_property
     def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
@@ -46,10 +50,18 @@ class Joined(OnDemand):
         return made
 
 
-def join(parts: Sequence[Array]) -> Array | OnDemand:
+def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
     """Return the parts behind one another as one array (rows, *row_shape)."""
     if len(parts) == 1:
         return parts[0]
-    if sum(part.nbytes for part in parts) <= IN_MEMORY_BYTES:
-        return np.concatenate(parts)
+    arrays = [part for part in parts if not isinstance(part, OnDemand)]
+    if len(arrays) == len(parts) and sum(part.nbytes for part in arrays) <= IN_MEMORY_BYTES:
+        return np.concatenate(arrays)
     return Joined(parts)
+
+
+def as_floats(values: Array) -> Array | OnDemand:
+    """Return float32 of the same values: a copy where that is small, else made row by row."""
+    if values.size * FLOAT.itemsize <= IN_MEMORY_BYTES:
+        return values.astype(FLOAT)
+    return Joined([values], dtype=FLOAT)

@@ -98,21 +98,29 @@ def _texts(labels: Array, asked: Asked) -> Target:
 
 
 def _numbers(labels: Array, asked: Asked, where: Where) -> Target:
-    fractions = np.flatnonzero(labels != np.floor(labels.astype(np.float64)))
+    fractions = _fractions(labels)
     if len(fractions) and asked.task not in (None, "regression"):
         row = int(fractions[0])
         raise DataError(
             f"{where(row)} is {labels[row]}, but data.task={asked.task} expects whole numbers or "
             "words; correct it, or give data.task=regression"
         )
-    distinct, indices = np.unique(labels, return_inverse=True)
     if asked.task == "regression" or len(fractions):
         return _values(labels.reshape(-1, 1), "fractions" if len(fractions) else "", asked)
+    distinct = np.unique(labels)
     if asked.task is None and not (asked.always_classes or _look_like_classes(labels, distinct)):
         return _values(labels.reshape(-1, 1), f"{len(distinct)} distinct whole numbers", asked)
     if asked.classes and len(asked.classes) > len(distinct):
         return _by_number(labels, asked, where)
-    return classes_of(indices, _renamed([whole_text(value) for value in distinct], asked), asked)
+    names = _renamed([whole_text(value) for value in distinct], asked)
+    return classes_of(np.searchsorted(distinct, labels), names, asked)
+
+
+def _fractions(labels: Array) -> Array:
+    """Return the rows of labels (rows,) that are no whole numbers."""
+    if labels.dtype.kind != "f":
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(labels != np.floor(labels))
 
 
 def _look_like_classes(labels: Array, distinct: Array) -> bool:

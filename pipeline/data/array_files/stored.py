@@ -10,10 +10,11 @@ from typing import IO
 
 import numpy as np
 
-from pipeline.data.array_files.joined import IN_MEMORY_BYTES
 from pipeline.data.source import Array
 from pipeline.errors import DataError
 
+IN_MEMORY_BYTES = 64 * 2**20
+"""What an array may take before it stays on disk; its pages are then the system's to take back."""
 LARGEST_PACKED = 8 * 2**30
 """Bytes that a compressed member may have when unpacked, which happens in memory."""
 MOST_RATIO, RATIO_FROM = 200, 2**30
