@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from given_data import names
 from records import checkpoint, epochs, events, final_values, only_run
 
 from pipeline.config.check import check
@@ -79,7 +80,7 @@ def test_every_model_learns_from_its_own_default_data(
     ran(train, own_folder, f"model={model}", *FEW)
 
 
-@pytest.mark.parametrize("data", choices("data"))
+@pytest.mark.parametrize("data", names())
 def test_every_data_set_is_learned_from_by_a_model_that_takes_it(
     train: Train, own_folder: Path, data: str
 ) -> None:
