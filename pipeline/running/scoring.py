@@ -47,6 +47,8 @@ def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> S
 
 def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
     """Build the metrics of one's own, by name; their targets were judged before."""
+    if not options.more:  # changed filters would let each trial repeat what libraries warn of once
+        return {}
     with warnings.catch_warnings():
         # Some of torchmetrics' warn that they keep all rows, which lie in memory here anyway.
         warnings.simplefilter("ignore", UserWarning)
