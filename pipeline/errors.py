@@ -1,7 +1,7 @@
 """What can go wrong, each kind with its exit code, and the nearest name for a mistyped one."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 
@@ -60,6 +60,11 @@ class Interrupted(BaseException):
         super().__init__(signal_number)
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+
+def some(words: Sequence[str], *, most: int) -> str:
+    """Return the first few words as `a, b, …`, the mark only where there are more."""
+    return ", ".join(words[:most]) + ", …" * (len(words) > most)
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

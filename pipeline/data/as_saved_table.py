@@ -11,7 +11,7 @@ from pipeline.data.content import Content
 from pipeline.data.schema import Schema
 from pipeline.data.tables.delimited import batches, column_names
 from pipeline.data.tables.reading_again import rows_of
-from pipeline.errors import DataError, did_you_mean
+from pipeline.errors import DataError, did_you_mean, some
 
 NAMED = 5
 
@@ -44,9 +44,9 @@ def table_as_saved(path: Path, schema: Schema, *, sep: str | None) -> Content:
     if not raw:
         raise DataError(f"{path} has a header and no rows; expected at least one")
     notes = [*_counted(unknown, "count as other, which training never saw")]
-    notes += [f"columns that the model does not know are ignored: {_named(ignored)}"] * bool(
-        ignored
-    )
+    if ignored:
+        told = some(ignored, most=NAMED)
+        notes.append(f"columns that the model does not know are ignored: {told}")
     return content_of_test(np.concatenate(raw), np.concatenate(targets), schema, notes=tuple(notes))
 
 
@@ -63,8 +63,4 @@ def _counted(cells: Mapping[str, int], what: str) -> list[str]:
     if not cells:
         return []
     words = [f"{count} in {name!r}" for name, count in cells.items()]
-    return [f"{sum(cells.values())} cells {what}: {_named(words)}"]
-
-
-def _named(names: "tuple[str, ...] | list[str]") -> str:
-    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return [f"{sum(cells.values())} cells {what}: {some(words, most=NAMED)}"]

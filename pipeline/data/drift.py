@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipeline.data.column_report import ColumnReport
 from pipeline.data.markdown import plain
 from pipeline.data.report import DataReport
+from pipeline.errors import some
 
 LARGE = 0.25
 """Index above which the field speaks of another distribution."""
@@ -131,8 +132,7 @@ def _known(column: ColumnReport) -> int:
 
 
 def _named(names: Sequence[str]) -> str:
-    listed = ", ".join(plain(name) for name in names[:NAMED])
-    return f"{listed}, …" if len(names) > NAMED else listed
+    return some([plain(name) for name in names], most=NAMED)
 
 
 def _number(value: float | None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pipeline.data.column_report import ColumnReport
 from pipeline.data.markdown import plain
 from pipeline.data.report import DataReport
+from pipeline.errors import some
 
 NAMED = 5
 """Names in a line before "…"."""
@@ -136,13 +137,12 @@ def _missing(report: DataReport) -> str:
     words = [
         f"{plain(column.name)} {column.missing / max(1, column.rows):.1%}"
         + (f" ({plain(column.filled)})" if column.filled else "")
-        for column in sorted(with_holes, key=lambda column: -column.missing)[:NAMED]
+        for column in sorted(with_holes, key=lambda column: -column.missing)
     ]
-    more = ", …" if len(with_holes) > NAMED else ""
     return (
         f"{_count(total, 'cell')} {which_rows(report)}, in "
         f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
-        f"{', '.join(words)}{more}"
+        f"{some(words, most=NAMED)}"
     )
 
 
@@ -200,8 +200,7 @@ def _pairs(report: DataReport) -> list[str]:
 
 
 def _named(names: Sequence[str]) -> str:
-    listed = ", ".join(plain(name) for name in names[:NAMED])
-    return f"{listed}, …" if len(names) > NAMED else listed
+    return some([plain(name) for name in names], most=NAMED)
 
 
 def _unit(report: DataReport) -> str:

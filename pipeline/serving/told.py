@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pipeline import __version__
+from pipeline.errors import some
 from pipeline.serving.model import Model
 from pipeline.serving.predictions import Predictions, Tally
 from pipeline.terminal import number
@@ -33,9 +34,7 @@ def _outcome(model: Model, tally: Tally) -> str:
     if model.schema.task == "regression":
         units = f" {model.schema.units}" if model.schema.units else ""
         return f"from {number(tally.lowest)} to {number(tally.highest)}{units}"
-    counts = [f"{name} {count:,}" for name, count in tally.classes.most_common(SHOWN)]
-    more = ", …" if len(tally.classes) > SHOWN else ""
-    return ", ".join(counts) + more + _threshold(model)
+    return _counted(tally.classes) + _threshold(model)
 
 
 def _threshold(model: Model) -> str:
@@ -53,14 +52,12 @@ def _notes(model: Model, done: Predictions) -> Iterator[str]:
     if found.missing:
         yield f"missing cells filled in as in training: {_counted(found.missing)}"
     if found.ignored:
-        more = ", …" if len(found.ignored) > SHOWN else ""
-        yield f"columns the model does not know: {', '.join(found.ignored[:SHOWN])}{more}"
+        yield f"columns the model does not know: {some(found.ignored, most=SHOWN)}"
     yield from found.gaps
     version = model.facts.get("version")
     if version != __version__:
         yield f"the model was written by pipeline {version}; this is {__version__}"
 
 
-def _counted(cells: Counter[str]) -> str:
-    more = ", …" if len(cells) > SHOWN else ""
-    return ", ".join(f"{name} {count:,}" for name, count in cells.most_common(SHOWN)) + more
+def _counted(numbers: Counter[str]) -> str:
+    return some([f"{name} {count:,}" for name, count in numbers.most_common()], most=SHOWN)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.tracking.journal import JOURNAL, read_events
 from pipeline.tracking.state import TRIALS, read_state
 
@@ -76,6 +76,5 @@ def _is_training(folder: Path) -> bool:
 
 def _some(folders: list[Path]) -> str:
     """Name the newest few folders, each with its run id."""
-    words = [f"{folder.name} ({read_state(folder).run_id[:8] or '-'})" for folder in folders]
-    shown = ", ".join(reversed(words[-SHOWN:]))
-    return f"{shown}, …" if len(words) > SHOWN else shown or "none"
+    words = [f"{one.name} ({read_state(one).run_id[:8] or '-'})" for one in reversed(folders)]
+    return some(words, most=SHOWN) or "none"

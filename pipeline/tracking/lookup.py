@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.tracking.faults import named
 from pipeline.tracking.models import models_of
 from pipeline.tracking.registry import MODEL_TAG
@@ -113,5 +113,4 @@ def _of_version(version: ModelVersion) -> Source:
 
 
 def _some(names: Sequence[str] | dict[str, str]) -> str:
-    shown = ", ".join(list(names)[:SHOWN])
-    return f"{shown}, …" if len(names) > SHOWN else shown or "none"
+    return some(list(names), most=SHOWN) or "none"

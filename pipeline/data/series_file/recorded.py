@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.data.series_file.steps import IRREGULAR, Step, find_step, missing_steps
 from pipeline.data.series_file.times import Place, Times, in_order, read_times
 from pipeline.data.source import Array, Indices
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
 
 ROW = "row"
 """Stands for the column of times where there is none."""
@@ -109,9 +109,8 @@ def missing_told(times: Times, step: Step) -> list[str]:
     gaps = np.flatnonzero(missing)
     if not len(gaps):
         return []
-    named = ", ".join(f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[:NAMED])
-    more = ", …" if len(gaps) > NAMED else ""
+    named = [f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[: NAMED + 1]]
     return [
-        f"{missing.sum()} steps of {step} are missing: {named}{more}; a window takes the rows on "
-        "both sides for neighbours"
+        f"{missing.sum()} steps of {step} are missing: {some(named, most=NAMED)}; a window "
+        "takes the rows on both sides for neighbours"
     ]

@@ -23,7 +23,7 @@ from pipeline.data.tables.location import Place
 from pipeline.data.tables.records import shown
 from pipeline.data.tables.roles import Keys
 from pipeline.data.tables.suspicion import free_text
-from pipeline.errors import ConfigError, DataError, did_you_mean
+from pipeline.errors import ConfigError, DataError, did_you_mean, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -235,5 +235,4 @@ def _positive(counts: dict[str, int], keys: Keys) -> str:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    named = [f"{name!r} ({count})" for name, count in counts.items()]
-    return ", ".join(named[:MOST_CLASSES]) + (", …" if len(named) > MOST_CLASSES else "")
+    return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)
