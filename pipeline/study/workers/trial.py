@@ -46,6 +46,7 @@ class Bench:
         self._compiled = False
         # Lightning's own business with torch, once a process: no trial's log is the place for it.
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
+        warnings.filterwarnings("ignore", message="The number of training batches")
 
     def train(self, job: Job, prunes: Prunes) -> Ended:
         """Train a trial, on record; whatever ends it is told, not raised.
