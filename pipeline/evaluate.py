@@ -77,10 +77,8 @@ def _tracking(words: Sequence[str], reference: str) -> TrackingOptions:
     given = [word for word in words if word.startswith(("tracking=", "tracking."))]
     if not _IN_MLFLOW.fullmatch(reference):
         given = ["tracking=none"]
-    tree = compose(given, config_name="evaluate", options=EvaluateOptions).tracking
-    plain = OmegaConf.to_container(tree, resolve=True)
-    assert isinstance(plain, dict)
-    return validated(TrackingOptions, {str(k): v for k, v in plain.items()}, prefix="tracking.")
+    tree = compose(given, config_name="evaluate", options=EvaluateOptions)
+    return validated(TrackingOptions, tree.tracking, prefix="tracking.")
 
 
 def _of_run(stored: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:

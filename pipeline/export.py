@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
@@ -46,12 +46,17 @@ class ExportOptions(Options):
 
 def body(config: DictConfig) -> int:
     """Export, compare, keep what is equal, and say what was kept."""
-    options = _checked(config)
+    from pipeline.config.values import validated
+    from pipeline.running.model_reference import loaded_model
+
+    options = validated(ExportOptions, config)
     _require_free(options)
     from pipeline.serving.exporting import exports, require_extra
 
     require_extra(options.formats)
-    model = _model(options)
+    model = loaded_model(
+        options.model_from, Path(options.runs), options.tracking, trust=options.trust
+    )
     from pipeline.serving.example_rows import example_rows
 
     kept: list[Exported] = []
@@ -109,23 +114,6 @@ def _require_free(options: ExportOptions) -> None:
             f"output={options.output!r} holds {', '.join(there)} already; choose another folder, "
             "or replace them with overwrite=true"
         )
-
-
-def _checked(config: DictConfig) -> ExportOptions:
-    from pipeline.config.values import validated
-
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    return validated(ExportOptions, {str(k): v for k, v in values.items() if v != "???"})
-
-
-def _model(options: ExportOptions) -> "Model":
-    from pipeline.running.model_reference import found_model
-    from pipeline.serving.model import Model
-
-    runs = Path(options.runs)
-    folder = found_model(options.model_from, runs, options.tracking, key="runs")
-    return Model.load(folder, trust=options.trust)
 
 
 main = command("export", body, options=ExportOptions)

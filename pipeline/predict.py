@@ -2,16 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
-
-if TYPE_CHECKING:
-    from pipeline.serving.model import Model
 
 
 class PredictOptions(Options):
@@ -43,11 +40,15 @@ class PredictOptions(Options):
 
 def body(config: DictConfig) -> int:
     """Write the predictions and say what they came to."""
+    from pipeline.config.values import validated
+    from pipeline.running.model_reference import loaded_model
     from pipeline.serving.prediction_file import require_places, write_sheet
 
-    options = _checked(config)
+    options = validated(PredictOptions, config)
     require_places(options.input, options.output, overwrite=options.overwrite)
-    model = _model(options)
+    model = loaded_model(
+        options.model_from, Path(options.runs), options.tracking, trust=options.trust
+    )
     from pipeline.serving.new_rows import Rules
     from pipeline.serving.predictions import predictions
     from pipeline.serving.rows_done import RowsDone
@@ -67,23 +68,6 @@ def body(config: DictConfig) -> int:
         stream = sys.stderr if options.output is None else sys.stdout
         print(*summary(model, done, place=options.output), sep="\n", file=stream)
     return 0
-
-
-def _checked(config: DictConfig) -> PredictOptions:
-    from pipeline.config.values import validated
-
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    return validated(PredictOptions, {str(k): v for k, v in values.items() if v != "???"})
-
-
-def _model(options: PredictOptions) -> "Model":
-    from pipeline.running.model_reference import found_model
-    from pipeline.serving.model import Model
-
-    runs = Path(options.runs)
-    folder = found_model(options.model_from, runs, options.tracking, key="runs")
-    return Model.load(folder, trust=options.trust)
 
 
 main = command("predict", body, options=PredictOptions)

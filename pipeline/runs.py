@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
@@ -39,7 +39,9 @@ class RunsOptions(Options):
 
 def body(config: DictConfig) -> int:
     """Do what the config says and return the exit code."""
-    options = _checked(config)
+    from pipeline.config.values import validated
+
+    options = validated(RunsOptions, config)
     actions: dict[str, Callable[[RunsOptions], int]] = {
         "list": list_runs,
         "sync": sync_runs,
@@ -209,14 +211,6 @@ def _reaped_trials(options: RunsOptions) -> Iterator[str]:
 
     for name, lost in reap_trials(studies, Path(options.output), grace=options.grace):
         yield f"study {name}: {lost.line}"
-
-
-def _checked(config: DictConfig) -> RunsOptions:
-    from pipeline.config.values import validated
-
-    values = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(values, dict)
-    return validated(RunsOptions, {str(key): value for key, value in values.items()})
 
 
 main = command("runs", body, options=RunsOptions)

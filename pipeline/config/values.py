@@ -5,6 +5,7 @@ from difflib import SequenceMatcher
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -142,17 +143,20 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
     return f"{key} is unknown.{nearest(key, siblings) or nearest(key, names)}"
 
 
-def validated(model: type[Model], values: Mapping[str, Any], *, prefix: str = "") -> Model:
-    """Return options of a kind, read from plain values.
+def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Model:
+    """Return options of a kind, read from a composed tree.
 
     Args:
         model: The kind.
-        values: What they are to hold.
+        tree: What they are to hold; a key that is still `???` is missing.
         prefix: Key of the section, with its dot.
 
     Raises:
         ConfigError: All wrong values, one line each.
     """
+    found = OmegaConf.to_container(tree, resolve=True)
+    assert isinstance(found, dict)
+    values = {str(key): value for key, value in found.items() if value != "???"}
     try:
         return model.model_validate(values)
     except ValidationError as error:

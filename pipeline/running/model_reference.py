@@ -1,13 +1,18 @@
 """Finds the trained model that a person names: `model_from=RUN`."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError
 from pipeline.tracking.find import LAST, find_run
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    from pipeline.serving.model import Model
 
 _ADDRESS = re.compile(r"(models|runs):/.+")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
@@ -40,6 +45,26 @@ def found_model(
         if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
             raise
         return _fetched(reference, tracking)  # its folder is gone, or on another machine
+
+
+def loaded_model(
+    reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
+) -> "Model":
+    """Return the trained model that is named, ready to answer.
+
+    Args:
+        reference: As `found_model` takes it.
+        runs: The folder that holds a folder for each run.
+        tracking: Where runs and registered models are on record.
+        trust: Packages whose classes its config may name.
+
+    Raises:
+        ConfigError: It is not found, or can't be loaded.
+        EnvironmentFaultError: MLflow is asked and does not answer.
+    """
+    from pipeline.serving.model import Model  # torch comes with it
+
+    return Model.load(found_model(reference, runs, tracking, key="runs"), trust=trust)
 
 
 def _is_model(place: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.config.values import validated
@@ -16,10 +16,7 @@ def read_options(tree: DictConfig) -> SweepOptions:
     Raises:
         ConfigError: All wrong values, one line each.
     """
-    values = OmegaConf.to_container(tree.sweep, resolve=True)
-    assert isinstance(values, dict)
-    found = {str(key): value for key, value in values.items()}
-    return validated(SweepOptions, found, prefix="sweep.")
+    return validated(SweepOptions, tree.sweep, prefix="sweep.")
 
 
 def judge_problems(
