@@ -217,12 +217,13 @@ def _needs_path(choice: str) -> bool:
     return OmegaConf.is_missing(OmegaConf.load(file), "path")
 
 
+# Each experiment runs in tests/running/test_presets.py.
 @pytest.mark.parametrize(
     "choice",
     [
         f"{path.parent.name}={path.stem}"
         for path in sorted(conf_folder().glob("*/*.yaml"))
-        if path.parent.name not in ("hydra", "sweeps")
+        if path.parent.name not in ("experiment", "hydra", "sweeps")
     ],
 )
 def test_every_choice_that_ships_is_right_as_it_stands(line: CommandLine, choice: str) -> None:
