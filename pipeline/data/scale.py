@@ -17,6 +17,8 @@ How = Literal["none", "standard", "minmax"]
 Vector = NDArray[np.float64]
 
 BLOCK_BYTES = 32 * 2**20
+ROUNDING = 1e-12
+"""Share of a feature's size that rounding alone may move it, as where differences are taken."""
 MEASURED_ON_DEMAND = 2_000
 """Rows, evenly spaced, that stand for all where each costs much to have."""
 
@@ -58,8 +60,9 @@ class Statistics:
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """Which features or channels have one value only, (features,)."""
-        same: NDArray[np.bool_] = self.minimum == self.maximum
+        """Which features or channels have one value only, but for rounding, (features,)."""
+        size = np.maximum(np.abs(self.minimum), np.abs(self.maximum))
+        same: NDArray[np.bool_] = self.maximum - self.minimum <= ROUNDING * size
         return same
 
 

@@ -77,6 +77,18 @@ def test_a_test_value_off_a_trained_constant_keeps_its_distance(how: str, consta
     assert prepared.test.inputs.tolist() == pytest.approx(np.full((10, 1), 0.5))
 
 
+@pytest.mark.parametrize("how", ["standard", "minmax"])
+def test_what_rounding_leaves_of_a_straight_line_is_not_blown_up(how: str) -> None:
+    """A rise of 0.14 in a week is 0.1399999999999997 in one week, 0.1400000000000006 in another."""
+    times = np.arange(200)
+    values = np.stack([np.sin(times), np.round(5 + times / 50, 3)], axis=1)
+    given = options(scale=how, window=12, difference=7)
+    prepared = prepare(Given(series(values)), given)
+    assert np.ptp(np.diff(values[::7, 1])) > 0
+    for part in (prepared.train, prepared.validation, prepared.test):
+        assert float(part.inputs[..., 1].abs().max()) < 1e-12
+
+
 def test_a_series_is_scaled_by_channel_over_the_training_values() -> None:
     values = np.random.default_rng(0).normal(size=(60, 2)).cumsum(0) * [1, 50]
     prepared = prepare(
