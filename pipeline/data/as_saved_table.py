@@ -9,9 +9,9 @@ import numpy as np
 from pipeline.data.as_saved import content_of_test
 from pipeline.data.content import Content
 from pipeline.data.schema import Schema
-from pipeline.data.tables.delimited import batches, column_names
+from pipeline.data.tables.delimited import batches, column_names, require_columns
 from pipeline.data.tables.reading_again import rows_of
-from pipeline.errors import DataError, did_you_mean, some
+from pipeline.errors import DataError, some
 
 NAMED = 5
 
@@ -30,7 +30,8 @@ def table_as_saved(path: Path, schema: Schema, *, sep: str | None) -> Content:
     Raises:
         DataError: There is no row, a column is missing, or a cell can't be used.
     """
-    _require_target(path, schema, sep=sep)
+    there = column_names(path, sep=sep)
+    require_columns(path, there, [str(schema.reading["target"])], needed="says what is true")
     unknown = Counter[str]()
     ignored: tuple[str, ...] = ()
     raw, targets = [], []
@@ -48,15 +49,6 @@ def table_as_saved(path: Path, schema: Schema, *, sep: str | None) -> Content:
         told = some(ignored, most=NAMED)
         notes.append(f"columns that the model does not know are ignored: {told}")
     return content_of_test(np.concatenate(raw), np.concatenate(targets), schema, notes=tuple(notes))
-
-
-def _require_target(path: Path, schema: Schema, *, sep: str | None) -> None:
-    target, names = str(schema.reading["target"]), column_names(path, sep=sep)
-    if target not in names:
-        raise DataError(
-            f"{path} lacks the column {target!r}, which says what is true; it has "
-            f"{', '.join(names)}.{did_you_mean(target, names)}"
-        )
 
 
 def _counted(cells: Mapping[str, int], what: str) -> list[str]:

@@ -15,7 +15,7 @@ from pipeline.data.series_file.file import recorded_in
 from pipeline.data.series_file.frame import WHAT, recorded_in_frame, with_times
 from pipeline.data.series_file.recorded import Recorded, missing_told
 from pipeline.data.series_file.steps import IRREGULAR, Step, labels_after, step_of
-from pipeline.data.series_file.times import Place, Times, read_times
+from pipeline.data.series_file.times import TimeColumn, Times, read_times
 from pipeline.data.source import Array
 from pipeline.data.tables.delimited import column_names, require_columns
 from pipeline.errors import DataError
@@ -83,7 +83,7 @@ def past_of_frame(frame: "pd.DataFrame", schema: Schema) -> Past:
     """Read the past of a forecast from a DataFrame, as `past_of` does; times may be its index."""
     layout = _layout(schema)
     frame = with_times(frame, layout.time)
-    require_columns(Path(WHAT), [str(name) for name in frame.columns], layout.columns)
+    require_columns(WHAT, [str(name) for name in frame.columns], layout.columns)
     return _past(recorded_in_frame(frame, layout, sort=_sorts(schema)), schema)
 
 
@@ -143,4 +143,4 @@ def _step(schema: Schema) -> Step | None:
 
 
 def _read(times: Sequence[str], time: str) -> Times:
-    return read_times(times, Place(file="the past", column=time))
+    return read_times(times, TimeColumn(file="the past", column=time))

@@ -1,7 +1,5 @@
 """A new series for a trained model: its channels, steps and windows as in training."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +8,7 @@ from pipeline.data.schema import Schema
 from pipeline.data.series_file.holes import Missing, filled, without_holes
 from pipeline.data.series_file.recorded import Recorded
 from pipeline.data.series_file.steps import IRREGULAR, find_step, fits, step_of
-from pipeline.data.series_file.times import Place, Times, read_times
+from pipeline.data.series_file.times import TimeColumn, Times, read_times
 from pipeline.data.source import Array, Indices, Series
 from pipeline.data.tables.delimited import require_columns
 from pipeline.data.windows import cut_windows
@@ -35,9 +33,9 @@ def windows_for(series: Series, schema: Schema) -> Windowed:
     Raises:
         DataError: A channel is missing, the step is another one, or the series is too short.
     """
-    require_columns(Path(WHAT), series.names, schema.features)
+    require_columns(WHAT, series.names, schema.features)
     if (time := schema.reading.get("time")) is not None:
-        times = read_times(series.times, Place(file=WHAT, column=time))
+        times = read_times(series.times, TimeColumn(file=WHAT, column=time))
         _require_same_step(WHAT, times, schema)
     columns = [series.names.index(name) for name in schema.features]
     chosen = Series(

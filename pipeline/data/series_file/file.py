@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.data.series_file.columns import Cells, Layout, find_layout
 from pipeline.data.series_file.recorded import ROW, Recorded, recorded
-from pipeline.data.series_file.times import Place
+from pipeline.data.series_file.times import TimeColumn
 from pipeline.data.source import Array
 from pipeline.data.tables.cells import (
     infinite_problem,
@@ -16,7 +16,7 @@ from pipeline.data.tables.cells import (
     word_problem,
 )
 from pipeline.data.tables.delimited import batches, column_names
-from pipeline.data.tables.location import Place as BatchPlace
+from pipeline.data.tables.location import Place
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,20 +49,20 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
     for row, batch in batches(path, sep=sep, columns=layout.columns):
-        place = BatchPlace(file=str(path), first_row=row, sep=sep)
+        place = Place(file=str(path), first_row=row, sep=sep)
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
         for name, read in blocks.items():
             read.append(_numbers(batch.column(name), name, place))
     return recorded(
-        Place(file=str(path), column=layout.time or ROW, sep=sep),
+        TimeColumn(file=str(path), column=layout.time or ROW, sep=sep),
         labels if layout.time is not None else None,
         {name: np.concatenate(read) for name, read in blocks.items()},
         sort=sort,
     )
 
 
-def _numbers(cells: "pa.Array", column: str, place: BatchPlace) -> Array:
+def _numbers(cells: "pa.Array", column: str, place: Place) -> Array:
     texts = present(cells)
     values = numbers_or_none(texts)
     if values is None:

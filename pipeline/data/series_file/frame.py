@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.series_file.columns import Layout
 from pipeline.data.series_file.recorded import ROW, Recorded, recorded
-from pipeline.data.series_file.times import Place
+from pipeline.data.series_file.times import TimeColumn
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def recorded_in_frame(frame: "pd.DataFrame", layout: Layout, *, sort: bool) -> R
     """
     labels = None if layout.time is None else _labels(frame[layout.time].tolist())
     values = {name: _numbers(frame[name], name) for name in layout.values}
-    return recorded(Place(file=WHAT, column=layout.time or ROW), labels, values, sort=sort)
+    return recorded(TimeColumn(file=WHAT, column=layout.time or ROW), labels, values, sort=sort)
 
 
 def _labels(cells: list[Any]) -> list[str | None]:
@@ -65,5 +65,5 @@ def _number(cell: Any, row: int, name: str) -> float:
     try:
         return float(cell)
     except (TypeError, ValueError) as error:
-        place = Place(file=WHAT, column=name).of(row)
+        place = TimeColumn(file=WHAT, column=name).of(row)
         raise DataError(f"{place}: {cell!r} is no number; expected one, such as 1.5") from error

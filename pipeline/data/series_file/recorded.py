@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.series_file.steps import IRREGULAR, Step, find_step, missing_steps
-from pipeline.data.series_file.times import Place, Times, in_order, read_times
+from pipeline.data.series_file.times import TimeColumn, Times, in_order, read_times
 from pipeline.data.source import Array, Indices
 from pipeline.errors import DataError, some
 
@@ -41,7 +41,7 @@ class Recorded:
 
     def place(self, index: int, channel: int) -> str:
         """Name a cell."""
-        place = Place(file=self.file, column=self.names[channel], sep=self.sep)
+        place = TimeColumn(file=self.file, column=self.names[channel], sep=self.sep)
         return place.of(int(self.rows[index]))
 
     @property
@@ -51,7 +51,7 @@ class Recorded:
 
 
 def recorded(
-    place: Place,
+    place: TimeColumn,
     labels: Sequence[str | None] | None,
     values: Mapping[str, Array],
     *,

@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class TimeColumn:
     """Where a label stands, for messages.
 
     Args:
@@ -56,7 +56,7 @@ class Times:
         return replace(self, labels=labels, positions=self.positions[order])
 
 
-def read_times(labels: Sequence[str | None], place: Place) -> Times:
+def read_times(labels: Sequence[str | None], place: TimeColumn) -> Times:
     """Read labels, which must all be written in one form.
 
     Raises:
@@ -80,7 +80,7 @@ def read_times(labels: Sequence[str | None], place: Place) -> Times:
     )
 
 
-def in_order(times: Times, place: Place, *, sort: bool) -> Indices:
+def in_order(times: Times, place: TimeColumn, *, sort: bool) -> Indices:
     """Return the order in which the times rise.
 
     Args:
@@ -115,7 +115,7 @@ def _are_numbers(forms: AbstractSet[Form]) -> bool:
     return whole and len({form.kind for form in forms}) > 1
 
 
-def _unreadable(index: int, label: str | None, first: str | None, place: Place) -> DataError:
+def _unreadable(index: int, label: str | None, first: str | None, place: TimeColumn) -> DataError:
     if not label:
         return DataError(f"{place.of(index)} is empty; expected a time. Fill it in or drop the row")
     like = f", written as {first!r} in the first row" if index else ""
@@ -123,7 +123,7 @@ def _unreadable(index: int, label: str | None, first: str | None, place: Place) 
 
 
 def _require_same(
-    form: Form, first: Form, index: int, labels: Sequence[str | None], place: Place
+    form: Form, first: Form, index: int, labels: Sequence[str | None], place: TimeColumn
 ) -> None:
     if form.zone != first.zone:
         raise DataError(

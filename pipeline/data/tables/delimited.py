@@ -73,8 +73,16 @@ def rows_times_columns(path: Path) -> int:
     return int(found.num_rows * found.num_columns)
 
 
-def require_columns(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
-    """Refuse a file that lacks columns.
+def require_columns(
+    what: Path | str, there: Sequence[str], wanted: Sequence[str], *, needed: str = ""
+) -> None:
+    """Refuse what lacks columns.
+
+    Args:
+        what: A file, or a word for what else holds the columns.
+        there: The columns that it has.
+        wanted: Those that it must have.
+        needed: What they are needed for, in words.
 
     Raises:
         DataError: Names all that are missing and all that are there.
@@ -82,8 +90,9 @@ def require_columns(path: Path, there: Sequence[str], wanted: Sequence[str]) -> 
     missing = [name for name in wanted if name not in there]
     if missing:
         named = ", ".join(map(repr, missing))
+        purpose = f", which {needed}" if needed else ""
         raise DataError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {named}; it has "
+            f"{what} lacks the column{'s' * (len(missing) > 1)} {named}{purpose}; it has "
             f"{', '.join(there)}.{did_you_mean(missing[0], there)}"
         )
 

@@ -16,7 +16,7 @@ from pipeline.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MISSING = -1
+NO_CLASS = -1
 TRUTHS = frozenset({"true", "false"})
 
 
@@ -43,7 +43,7 @@ class Labels:
         return None
 
     def indices(self, cells: pa.Array, *, column: str, place: Place) -> NDArray[np.int64]:
-        """Return the class of each cell, int64 (rows,); `MISSING` where a cell is empty.
+        """Return the class of each cell, int64 (rows,); `NO_CLASS` where a cell is empty.
 
         Raises:
             DataError: A cell names no class: says where and which.
@@ -62,6 +62,6 @@ class Labels:
                 f"{place.cell(position, column)}: {shown(name)} is no class; expected "
                 f"{', '.join(map(repr, self.classes))}.{did_you_mean(name, self.classes)}"
             )
-        known = np.array([index for index in found if index is not None] + [MISSING])
+        known = np.array([index for index in found if index is not None] + [NO_CLASS])
         indices: NDArray[np.int64] = known.astype(np.int64)[places]
         return indices

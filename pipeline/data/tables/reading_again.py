@@ -13,7 +13,8 @@ from pipeline.data.encode import UNKNOWN, Code
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array
 from pipeline.data.tables.cells import codes, numbers
-from pipeline.data.tables.labels import MISSING, Labels
+from pipeline.data.tables.delimited import require_columns
+from pipeline.data.tables.labels import NO_CLASS, Labels
 from pipeline.data.tables.location import Place
 from pipeline.data.tables.records import shown
 from pipeline.errors import DataError, did_you_mean
@@ -71,7 +72,8 @@ def rows_of(
     """
     place = Place(file=file, first_row=first_row, sep=schema.reading.get("sep"))
     known = _codes(schema)
-    _require([code.name for code in known], batch.schema.names, file)
+    wanted = [code.name for code in known]
+    require_columns(file, batch.schema.names, wanted, needed="the model was trained on")
     columns = [_column(batch.column(code.name), code, place) for code in known]
     for code, column in zip(known, columns, strict=True):
         if unknown == "refuse":
@@ -101,8 +103,8 @@ def class_indices(
     place = Place(file=file, first_row=first_row, sep=schema.reading.get("sep"))
     column = schema.label or "target"
     found = Labels(schema.classes).indices(cells, column=column, place=place)
-    if (found == MISSING).any():
-        _refuse_hole(int((found == MISSING).argmax()), column, place)
+    if (found == NO_CLASS).any():
+        _refuse_hole(int((found == NO_CLASS).argmax()), column, place)
     return found
 
 
@@ -114,16 +116,6 @@ def _codes(schema: Schema) -> tuple[Code, ...]:
         Code(name=name, levels=(), kept=(), other=False, fill=0.0, has_holes=False)
         for name in schema.features
     )
-
-
-def _require(wanted: Sequence[str], there: Sequence[str], file: str) -> None:
-    missing = [name for name in wanted if name not in there]
-    if missing:
-        raise DataError(
-            f"{file} lacks the column{'s' * (len(missing) > 1)} "
-            f"{', '.join(map(repr, missing))}, which the model was trained on; it has "
-            f"{', '.join(there)}.{did_you_mean(missing[0], there)}"
-        )
 
 
 def _column(cells: pa.Array, code: Code, place: Place) -> Array:

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from pipeline.config.options import DataOptions
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.series import SeriesFile
-from pipeline.data.series_file.times import Place, Times, read_times
+from pipeline.data.series_file.times import TimeColumn, Times, read_times
 from pipeline.data.source import Series
 from pipeline.paths import conf_folder
 
-PLACE = Place(file="f.csv", column="time")
+PLACE = TimeColumn(file="f.csv", column="time")
 
 
 def times_of(labels: Sequence[str | None]) -> Times:
