@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.series_file.steps import IRREGULAR, find_step
-from pipeline.data.series_file.times import Place, read_times
+from pipeline.data.series_file.times import TimeColumn, read_times
 from pipeline.data.source import Series
 from pipeline.errors import ConfigError, did_you_mean
 
@@ -34,7 +34,7 @@ def read_series(file: str, *, first: str, last: str, test_from: str, units: str)
     start, end = _position(times, "first", first), _position(times, "last", last) + 1
     kept = times[start:end]
     begin = _position(kept, "test_from", test_from)
-    step = find_step(read_times(kept, Place(file=file, column=header[0])))
+    step = find_step(read_times(kept, TimeColumn(file=file, column=header[0])))
     return Series(
         values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
         times=kept,
