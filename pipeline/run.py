@@ -18,6 +18,7 @@ from pipeline.running.places import require_writable
 from pipeline.running.plan import make_plan
 from pipeline.running.torch_settings import torch_settings_kept
 from pipeline.signals import stop
+from pipeline.terminal import announcing, shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import tracking_uri
 
@@ -44,7 +45,8 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
     options = check(config)
     uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
     require_writable(Path(options.output), uri)
-    plan = make_plan(options, plain(config), started_at=started_at, command=command)
+    with announcing(shown_verbosity(options.verbose) > 0):
+        plan = make_plan(options, plain(config), started_at=started_at, command=command)
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     with nullcontext() if uri is None else Recorder() as recorder:

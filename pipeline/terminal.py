@@ -1,8 +1,13 @@
 """What a person reads: one console, and how numbers are written."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
+
+_ANNOUNCING = ContextVar("announcing", default=False)
 
 
 def console() -> Console:
@@ -29,6 +34,22 @@ def _is_notebook() -> bool:
 def say(shown: Console, text: str, *, style: str | None = None) -> None:
     """Print a sentence: broken between words in a terminal, as one line elsewhere."""
     shown.print(text, style=style, markup=False, soft_wrap=not shown.is_terminal)
+
+
+@contextmanager
+def announcing(wanted: bool) -> Iterator[None]:
+    """Let what `announce` is told be seen meanwhile, or not."""
+    token = _ANNOUNCING.set(wanted)
+    try:
+        yield
+    finally:
+        _ANNOUNCING.reset(token)
+
+
+def announce(text: str) -> None:
+    """Say at once, on standard error, why one has to wait; nothing where nobody listens."""
+    if _ANNOUNCING.get():
+        print(text, file=sys.stderr, flush=True)
 
 
 def shown_verbosity(verbose: int | None) -> int:

@@ -7,6 +7,7 @@ import platform
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.data.tables.reading import Files, read_samples
 from pipeline.data.tables.roles import Keys
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import cache_folder
+from pipeline.terminal import announce, duration
 
 LARGE_BYTES = 2**28
 """Size of a file, or of its cells as numbers, from which it is converted and mapped."""
@@ -91,7 +93,7 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
     try:
         beside.mkdir(parents=True, exist_ok=True)
         _require_room(files, beside)
-        _save(read_samples(files, keys, folder=beside), beside)
+        _announced(files, keys, beside)
         try:
             beside.rename(place)
         except OSError:
@@ -103,6 +105,21 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _announced(files: Files, keys: Keys, folder: Path) -> None:
+    """Write what the files hold into a folder, and say what takes so long."""
+    import pyarrow as pa
+
+    size, started_at = sum(path.stat().st_size for path, _ in files.paths), perf_counter()
+    announce(
+        f"converting {files.training} ({size / 2**20:,.0f} MiB) once; later runs map it from the "
+        f"cache {folder.parent}"
+    )
+    samples = read_samples(files, keys, folder=folder)
+    _save(samples, folder)
+    pa.default_memory_pool().release_unused()  # else training keeps what reading needed
+    announce(f"converted {len(samples.targets):,} rows in {duration(perf_counter() - started_at)}")
 
 
 def _require_room(files: Files, folder: Path) -> None:

@@ -45,6 +45,23 @@ def test_csv_parquet_and_the_mapped_cache_give_the_same_run(
     assert others == [first, first]
 
 
+def test_a_conversion_says_why_one_waits_unless_nothing_shall_be_said(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(text(patients(200)))
+    monkeypatch.setattr(store, "LARGE_BYTES", 1)
+    words = ("model=mlp", f"data.path={FILE}", *PATIENTS, *QUICK[:-1])
+    told = []
+    for verbose, seed in ((0, 0), (2, 0), (2, 1)):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(Path(f"cache_{verbose}").resolve()))
+        assert train(*words, f"verbose={verbose}", f"seed={seed}") == 0
+        told.append(capsys.readouterr().err.splitlines())
+    silent, (converting, converted), again = told
+    assert silent == again == []
+    assert converting.startswith(f"converting {FILE} (0 MiB) once; later runs map it from")
+    assert converted.startswith("converted 200 rows in ")
+
+
 @pytest.mark.parametrize("name", ["Daten 表 (1).csv", "a=b,c#d%e[f].csv"])
 def test_a_file_may_have_any_name(train: Train, name: str) -> None:
     write(text(patients(80)), name)
