@@ -2,10 +2,14 @@
 
     python -m benchmarks.large_files [--gib 2] [--folder FOLDER]
 
-For each file: the peak of what the training process keeps for itself (anonymous memory) and of all
-it touches, beside the file's size. The file's own pages are in the second only, and the system
-takes them back when it needs them. Then, for the CSV, the seconds of its one conversion, and the
-rows a second of our loader beside those of `pandas.read_csv` and `pyarrow.csv` on the same file.
+Two tables. The first: for each file its size, the peak of what the training process keeps for
+itself (anonymous memory) and of all it touches, beside a run on a file of a few rows. The file's
+own pages are in the second peak only, and the system takes them back when it needs them. The
+second: the seconds of the CSV's one conversion, and the rows a second of our loader beside those of
+`pandas.read_csv` and `pyarrow.csv` on the same file.
+
+`data.memory_budget=0` keeps every part on disk: up to the budget, whose default is 2048 MiB a part,
+the rows would lie in memory as tensors, on purpose.
 """
 
 import argparse
@@ -18,9 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import csv
 
 NUMBERS = 20
@@ -28,11 +34,13 @@ CATEGORIES = 2
 BLOCK_ROWS = 100_000
 BATCH_ROWS = 4_096
 SAMPLED_SECONDS = 0.02
+FEW_BYTES = 2**22
+"""Size of the file whose run shows what the program takes by itself."""
 LIMITS = (
     "model=mlp",
     "model.hidden=[32]",
     f"data.batch_size={BATCH_ROWS}",
-    "data.memory_budget=64",
+    "data.memory_budget=0",
     "trainer.max_epochs=1",
     "trainer.limit_train_batches=200",
     "trainer.limit_val_batches=50",
@@ -40,6 +48,10 @@ LIMITS = (
     "tracking=none",
     "verbose=0",
 )
+
+CSV_FILE = "large.csv"
+CSV = ("data=table", f"data.path={CSV_FILE}", "data.target=label", "data.positive=yes")
+NPY = ("data=arrays", "data.path=x.npy", "data.targets=y.npy", "data.scale=standard")
 
 OUR_LOADER = f"""
 import sys
@@ -109,21 +121,21 @@ def write_csv(path: Path, size: int) -> int:
     rows = 0
     with path.open("wb") as file:
         while file.tell() < size:
-            table = block(draw)
+            table = block(draw, BLOCK_ROWS if size > FEW_BYTES else 5_000)
             csv.write_csv(table, file, csv.WriteOptions(include_header=rows == 0))
             rows += table.num_rows
     return rows
 
 
-def block(draw: np.random.Generator) -> pa.Table:
+def block(draw: np.random.Generator, rows: int) -> pa.Table:
     """Return the next rows; the class follows the first number."""
-    numbers = draw.normal(size=(BLOCK_ROWS, NUMBERS)).round(5)
-    columns = {f"number_{index}": numbers[:, index] for index in range(NUMBERS)}
+    numbers = draw.normal(size=(rows, NUMBERS)).round(5)
+    columns: dict[str, NDArray[Any]] = {
+        f"number_{index}": numbers[:, index] for index in range(NUMBERS)
+    }
     for index in range(CATEGORIES):
-        columns[f"category_{index}"] = np.char.add(
-            "level ", draw.integers(0, 30, BLOCK_ROWS).astype(str)
-        )
-    columns["label"] = np.where(numbers[:, 0] + draw.normal(size=BLOCK_ROWS) > 0, "yes", "no")
+        columns[f"category_{index}"] = np.char.add("level ", draw.integers(0, 30, rows).astype(str))
+    columns["label"] = np.where(numbers[:, 0] + draw.normal(size=rows) > 0, "yes", "no")
     return pa.table(columns)
 
 
@@ -185,55 +197,72 @@ def memory(pid: int) -> tuple[float, float]:
     return tuple(int(fields.get(key, "0 kB").split()[0]) / 1024 for key in ("RssAnon", "VmHWM"))  # type: ignore[return-value]
 
 
+def heading() -> None:
+    """Print the names of the columns of the first table."""
+    print(f"{'trained on':<28}{'file':>8}{'rows':>13}{'own':>8}{'touched':>9}{'seconds':>9}")
+    print(f"{'':<28}{'MiB':>8}{'':>13}{'MiB':>8}{'MiB':>9}")
+
+
 def report(name: str, peaks: Peaks, size: int, rows: int) -> None:
-    """Print a line of memory beside the size of the file."""
+    """Print a row of the first table."""
     print(
-        f"{name}: {size / 2**20:.0f} MiB, {rows:,} rows; peak {peaks.anonymous:.0f} MiB of its "
-        f"own, {peaks.resident:.0f} MiB with the pages of files; {peaks.seconds:.1f} s",
+        f"{name:<28}{size / 2**20:>8,.0f}{rows:>13,}{peaks.anonymous:>8,.0f}{peaks.resident:>9,.0f}"
+        f"{peaks.seconds:>9.1f}",
         flush=True,
     )
 
 
-def compare_csv(folder: Path, size: int) -> None:
-    """Train on a CSV twice, then compare readers."""
-    path = folder / "large.csv"
+def rate(name: str, rows_per_second: float) -> None:
+    """Print a row of the second table."""
+    print(f"{name:<44}{rows_per_second:>14,.0f}", flush=True)
+
+
+def train_on_csv(folder: Path, size: int, name: str) -> int:
+    """Train on a CSV twice, first converted and then mapped; return its rows."""
+    path = folder / CSV_FILE
     rows = write_csv(path, size)
-    data = ("data=table", "data.path=large.csv", "data.target=label", "data.positive=yes")
-    train = ("-m", "pipeline.train", *data, *LIMITS)
-    report("CSV, converted and trained on", measured(train, folder), path.stat().st_size, rows)
-    report("CSV, trained on from the cache", measured(train, folder), path.stat().st_size, rows)
-    in_order, shuffled = printed(("-c", OUR_LOADER, *data, *LIMITS), folder)
-    shutil.rmtree(folder / "cache", ignore_errors=True)
-    (seconds,) = printed(("-c", CONVERSION, *data), folder)
-    shutil.rmtree(folder / "cache", ignore_errors=True)
-    print(f"one conversion: {seconds:.1f} s, {rows / seconds:,.0f} rows a second", flush=True)
-    (pandas,), (arrow,) = (printed(("-c", code, path.name), folder) for code in (PANDAS, PYARROW))
-    print(
-        f"rows a second, ready for the network: {in_order:,.0f} in order, {shuffled:,.0f} "
-        f"shuffled; pandas.read_csv {pandas:,.0f} and pyarrow.csv {arrow:,.0f}, parsed alone",
-        flush=True,
-    )
-    path.unlink()
+    train = ("-m", "pipeline.train", *CSV, *LIMITS)
+    for how in ("", ", again"):
+        report(f"{name}{how}", measured(train, folder), path.stat().st_size, rows)
+    return rows
 
 
-def compare_npy(folder: Path, size: int) -> None:
+def train_on_npy(folder: Path, size: int, name: str) -> None:
     """Train on an `.npy`."""
     rows = write_npy(folder, size)
-    data = ("data=arrays", "data.path=x.npy", "data.targets=y.npy", "data.scale=standard")
-    train = ("-m", "pipeline.train", *data, *LIMITS)
-    report(".npy, trained on", measured(train, folder), (folder / "x.npy").stat().st_size, rows)
+    train = ("-m", "pipeline.train", *NPY, *LIMITS)
+    report(name, measured(train, folder), (folder / "x.npy").stat().st_size, rows)
+
+
+def compare_readers(folder: Path, rows: int) -> None:
+    """Time our loader, the conversion before it, and two other readers on the CSV."""
+    in_order, shuffled = printed(("-c", OUR_LOADER, *CSV, *LIMITS), folder)
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    (seconds,) = printed(("-c", CONVERSION, *CSV), folder)
+    (pandas,), (arrow,) = (printed(("-c", code, CSV_FILE), folder) for code in (PANDAS, PYARROW))
+    print(f"\n{'read from the CSV':<44}{'rows a second':>14}")
+    rate("our loader, in order, ready for the network", in_order)
+    rate("our loader, shuffled, ready for the network", shuffled)
+    rate("pandas.read_csv, parsed alone", pandas)
+    rate("pyarrow.csv, parsed alone", arrow)
+    rate(f"our one conversion, {seconds:.1f} s", rows / seconds)
 
 
 def main() -> None:
-    """Print a line a comparison."""
+    """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=2.0, help="size of each file")
     parser.add_argument("--folder", type=Path, default=None, help="where they are made for a while")
     given = parser.parse_args()
     size = int(given.gib * 2**30)
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        compare_csv(Path(folder), size)
-        compare_npy(Path(folder), size)
+    with tempfile.TemporaryDirectory(dir=given.folder) as made:
+        folder = Path(made)
+        heading()
+        train_on_npy(folder, FEW_BYTES, "a few rows of .npy")
+        train_on_npy(folder, size, ".npy")
+        (folder / "x.npy").unlink()
+        train_on_csv(folder, FEW_BYTES, "a few rows of CSV")
+        compare_readers(folder, train_on_csv(folder, size, "CSV"))
 
 
 if __name__ == "__main__":

@@ -146,6 +146,19 @@ def test_truths_are_0_and_1() -> None:
     assert samples.inputs.tolist() == (X > 0).astype(float).tolist()
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_many_truths_become_numbers_as_they_are_needed(
+    dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npz(x=(PICTURES > 99).astype(dtype), y=Y)
+    near = prepared("arrays", path, scale="standard")
+    monkeypatch.setattr("pipeline.data.array_files.joined.IN_MEMORY_BYTES", 0)
+    assert isinstance(read("arrays", path).inputs, OnDemand)
+    far = prepared("arrays", path, scale="standard", memory_budget=0)
+    assert far.schema == near.schema
+    assert (next(far.test.blocks()) == near.test.inputs).all()
+
+
 @pytest.mark.parametrize("packed", [False, True], ids=["npz", "packed npz"])
 @pytest.mark.parametrize("values", [X, PICTURES, np.asfortranarray(X)], ids=["C", "bytes", "F"])
 def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
