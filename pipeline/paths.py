@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 
+URL_START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
@@ -27,6 +28,11 @@ def cache_folder() -> Path:
     """Return this user's cache folder for generated data; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "pipeline"
+
+
+def is_url(path: str) -> bool:
+    """Tell an address, such as `https://…` or `s3://…`, from a place on this machine."""
+    return URL_START.match(path) is not None
 
 
 def name_problem(key: str, name: str) -> str | None:

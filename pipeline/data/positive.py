@@ -1,5 +1,7 @@
 """The two classes of a binary task, in the order that makes the named one positive."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline.data.source import Array
@@ -15,10 +17,15 @@ def positive_second(
         ConfigError: `positive` is neither class.
     """
     if positive not in classes:
-        raise ConfigError(
-            f"data.positive={positive!r} is no class of this data; expected {classes[0]!r} or "
-            f"{classes[1]!r}.{did_you_mean(positive, classes)}"
-        )
+        raise unknown_positive(positive, classes)
     if positive == classes[1]:
         return labels.astype(np.int64, copy=False), classes
     return 1 - labels.astype(np.int64, copy=False), (classes[1], classes[0])
+
+
+def unknown_positive(positive: str, classes: Sequence[str]) -> ConfigError:
+    """Return the error for a positive class that there is not."""
+    return ConfigError(
+        f"data.positive={positive!r} is no class of this data; expected {classes[0]!r} or "
+        f"{classes[1]!r}.{did_you_mean(positive, classes)}"
+    )

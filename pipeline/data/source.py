@@ -12,6 +12,9 @@ Task = Literal["binary", "multiclass", "regression"]
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
+MOST_CLASSES = 20
+"""Different whole numbers up to which a target holds classes, whatever they are, and not values."""
+
 
 class OnDemand(ABC):
     """Rows that cost much to have, such as pictures to decode; each is made when it is taken.

@@ -3,17 +3,14 @@
 import errno
 import io
 import os
-import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import replace_file
+from pipeline.paths import is_url, replace_file
 from pipeline.serving.sheets import WRITERS, Sheet, write_csv_to
-
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.*")
 
 
 def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
@@ -76,7 +73,7 @@ def _impossible(key: str, place: str) -> str | None:
 
 def _require_input(source: str) -> None:
     path = Path(source)
-    if _ADDRESS.fullmatch(source):
+    if is_url(source):
         raise DataError(
             f"input={source!r} is an address; expected a file on this machine. Download it first"
         )

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.data.array_files.classes import Classes, named, whole_text
-from pipeline.data.source import Array, Task
+from pipeline.data.source import MOST_CLASSES, Array, Task
 from pipeline.errors import ConfigError, DataError
 
 Word = str | int | float | bool
 """A label as YAML may give it."""
 Where = Callable[[int], str]
 """Says where the label of a row stands, such as `x.npz: y_train[17]`."""
-
-MOST_CLASSES = 20
-"""Distinct whole numbers that are taken for classes without a further look."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,12 +16,13 @@ _ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("x", "inputs", "images"), "x"),
     **dict.fromkeys(("y", "labels", "targets"), "y"),
 }
-_PARTS: Mapping[str, PartName] = {
+PARTS: Mapping[str, PartName] = {
     "train": "train",
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     "test": "test",
 }
-_ROLE, _PART = "|".join(_ROLES), "|".join(_PARTS)
+"""The part that a word in the name of an array or a folder stands for."""
+_ROLE, _PART = "|".join(_ROLES), "|".join(PARTS)
 _NAME = re.compile(
     rf"(?:(?P<before>{_PART})_)?(?P<role>{_ROLE})(?:_(?P<after>{_PART}))?", re.IGNORECASE
 )
@@ -122,7 +123,7 @@ def _places(names: list[str], file: str) -> dict[tuple[PartName, Role], str]:
         match = _NAME.fullmatch(name)
         if match is None:
             continue
-        part = _PARTS[(match["before"] or match["after"] or "train").lower()]
+        part = PARTS[(match["before"] or match["after"] or "train").lower()]
         place = part, _ROLES[match["role"].lower()]
         other = found.get(place)
         if other is not None and _is_letter(other) == _is_letter(name):

@@ -1,12 +1,10 @@
 """The file or folder that a key names, or one line about why it can't be read."""
 
 import os
-import re
 from pathlib import Path
 
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+from pipeline.paths import is_url
 
 
 def readable(path: str | Path, *, key: str = "data.path") -> Path:
@@ -21,7 +19,7 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
         DataError: There is nothing at this place.
         EnvironmentFaultError: Permission is denied.
     """
-    if _URL.match(str(path)):
+    if is_url(str(path)):
         raise ConfigError(
             f"{key}={str(path)!r} is a URL; expected a file or folder on this machine. "
             f"Download it first, then give {key}=FILE"

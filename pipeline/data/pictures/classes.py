@@ -4,15 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.array_files.names import PartName
+from pipeline.data.array_files.names import PARTS, PartName
 from pipeline.data.pictures.walk import Listing, listed
 from pipeline.errors import DataError
 
-PARTS: dict[str, PartName] = {
-    "train": "train",
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    "test": "test",
-}
 EXPECTED = "FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> (and val, test)"
 
 

@@ -11,9 +11,8 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import cache_folder, replace_file
+from pipeline.paths import cache_folder, is_url, replace_file
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 FETCHED = ("http", "https")
 SECONDS = 60
 MOST_BYTES = 2**34
@@ -31,7 +30,7 @@ def local_file(path: str, *, key: str, allow_url: bool) -> Path:
         ConfigError: It is a URL that is not allowed, or of a kind that is never fetched.
         EnvironmentFaultError: It can't be fetched.
     """
-    if not URL.match(path):
+    if not is_url(path):
         return Path(path)
     shown = _without_secrets(path)
     if not allow_url:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.source import Array, Task
+from pipeline.data.positive import unknown_positive
+from pipeline.data.source import MOST_CLASSES, Array, Task
 from pipeline.data.tables.cells import (
     MISSING,
     all_numbers,
@@ -23,13 +24,11 @@ from pipeline.data.tables.location import Place
 from pipeline.data.tables.records import shown
 from pipeline.data.tables.roles import Keys
 from pipeline.data.tables.suspicion import free_text
-from pipeline.errors import ConfigError, DataError, did_you_mean, some
+from pipeline.errors import ConfigError, DataError, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_CLASSES = 20
-"""Different whole numbers up to which they are classes and not values."""
 MOST_TEXTS = 100_000
 AS_CLASSES = "or take its words as classes: data.task=multiclass"
 
@@ -227,10 +226,7 @@ def _positive(counts: dict[str, int], keys: Keys) -> str:
         return min(reversed(classes), key=lambda label: counts[label])
     index = Labels(classes).index(keys.positive)
     if index is None:
-        raise ConfigError(
-            f"data.positive={keys.positive!r} is no class of this data; expected {classes[0]!r} "
-            f"or {classes[1]!r}.{did_you_mean(keys.positive, classes)}"
-        )
+        raise unknown_positive(keys.positive, classes)
     return classes[index]
 
 
