@@ -1,6 +1,5 @@
 """`python -m pipeline.evaluate model_from=last`: a trained model scored again, on any data."""
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from pipeline.running.evaluation_config import EvaluateOptions, run_config
 
 LONGEST_NAME = 54
 GROUP, STORED = "of_run", "stored"
-_IN_MLFLOW = re.compile(r"(models|runs):/.+|[0-9a-f]{32}")
 _SHARED = ("data", "trainer", "metrics", "tracking")
 
 
@@ -73,9 +71,10 @@ def _tracking(words: Sequence[str], reference: str) -> TrackingOptions:
     """Return where a model is looked for that is no folder here."""
     from pipeline.config.compose import compose
     from pipeline.config.values import validated
+    from pipeline.running.model_reference import may_be_in_mlflow
 
     given = [word for word in words if word.startswith(("tracking=", "tracking."))]
-    if not _IN_MLFLOW.fullmatch(reference):
+    if not may_be_in_mlflow(reference):
         given = ["tracking=none"]
     tree = compose(given, config_name="evaluate", options=EvaluateOptions)
     return validated(TrackingOptions, tree.tracking, prefix="tracking.")

@@ -50,9 +50,9 @@ def body(config: DictConfig) -> int:
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
     from pipeline.serving.new_rows import Rules
+    from pipeline.serving.prediction_summary import summary
     from pipeline.serving.predictions import predictions
     from pipeline.serving.rows_done import RowsDone
-    from pipeline.serving.told import summary
 
     verbose = (1 if sys.stderr.isatty() else 2) if options.verbose is None else options.verbose
     progress = RowsDone(verbose=verbose)

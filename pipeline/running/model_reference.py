@@ -47,6 +47,11 @@ def found_model(
         return _fetched(reference, tracking)  # its folder is gone, or on another machine
 
 
+def may_be_in_mlflow(reference: str) -> bool:
+    """Tell MLflow's own address of a model, and the whole id of a run, from what lies here."""
+    return any(pattern.fullmatch(reference) for pattern in (_ADDRESS, _RUN_ID))
+
+
 def loaded_model(
     reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
 ) -> "Model":

@@ -22,7 +22,7 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.serving.model import Model
-from pipeline.serving.whole import Whole, encoded
+from pipeline.serving.whole_model import Whole, encoded
 
 Format = Literal["program", "onnx"]
 Answers = Callable[[Tensor], Tensor]

@@ -8,9 +8,9 @@ from pipeline import __version__
 from pipeline.serving.decision import Decision
 from pipeline.serving.model import Model
 from pipeline.serving.new_rows import Found
+from pipeline.serving.prediction_summary import summary
 from pipeline.serving.predictions import Predictions, Tally
 from pipeline.serving.sheets import Sheet
-from pipeline.serving.told import summary
 
 
 def lines(
