@@ -31,9 +31,13 @@ def input_example(
 
 
 def _inputs(inputs: Mapping[str, Any] | Sequence[Mapping[str, str]]) -> Schema:
-    if isinstance(inputs, Mapping):
-        return Schema([TensorSpec(np.dtype(inputs["dtype"]), (-1, *inputs["shape"]))])
-    return Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
+    if not isinstance(inputs, Mapping):
+        return Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
+    # Told of an array of doubles, MLflow refuses singles and whole numbers. Columns without names
+    # take an array, nested lists and a DataFrame of any numbers; an array of objects any array.
+    if len(inputs["shape"]) == 1:
+        return Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
+    return Schema([TensorSpec(np.dtype("object"), (-1,))])
 
 
 def _type(name: str) -> DataType | AnyType:

@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities import LoggedModel
+from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
 from mlflow.tracking import MlflowClient
 from mlflow.types import DataType
-from mlflow.types.schema import AnyType, TensorSpec
+from mlflow.types.schema import AnyType
+from mlflow.utils.proto_json_utils import parse_tf_serving_input
 from PIL import Image
 from real_processes import stop_server
 
@@ -38,6 +40,7 @@ from pipeline.train import main as train
 SERVER_SECONDS = 120
 NAMES = ["patients", "photos", "signals", "spots", "own"]
 COLUMNS = ["age", "city", "dose"]
+ANSWER = {"name": "prediction", "type": "string"}
 OWN_NETWORK = """
 from torch import Tensor, nn
 
@@ -152,15 +155,28 @@ def test_a_signature_names_the_columns_and_takes_whole_numbers_texts_and_holes()
     assert made.outputs.input_types() == [DataType.string, DataType.double]
 
 
-def test_pictures_are_a_column_of_files_and_arrays_a_tensor_of_any_number_of_rows() -> None:
-    answers = [{"name": "prediction", "type": "string"}]
+def test_pictures_are_a_column_of_files() -> None:
     image = [{"name": "image", "type": "binary"}]
-    pictures = {"kind": "images", "inputs": image, "outputs": answers}
+    pictures = {"kind": "images", "inputs": image, "outputs": [ANSWER]}
     assert signature(pictures).inputs.input_types() == [DataType.binary]
-    arrays = {"kind": "array", "inputs": {"shape": [2, 3], "dtype": "float64"}, "outputs": answers}
-    assert signature(arrays).inputs.inputs == [TensorSpec(np.dtype("float64"), (-1, 2, 3))]
-    rows = input_example([[[1, 2, 3], [4, 5, 6]]], arrays)
-    assert (rows.shape, rows.dtype) == ((1, 2, 3), np.dtype("float64"))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", "int64", "uint8"])
+@pytest.mark.parametrize("shape", [(6,), (2, 3)])
+def test_arrays_of_any_numbers_and_their_json_pass_the_signature(
+    shape: tuple[int, ...], kind: str
+) -> None:
+    inputs = {"shape": list(shape), "dtype": "float64"}
+    arrays = {"kind": "array", "inputs": inputs, "outputs": [ANSWER]}
+    schema = signature(arrays).inputs
+    rows = np.arange(24).reshape(4, *shape).astype(kind)
+    as_json = parse_tf_serving_input({"inputs": rows.tolist()}, schema)
+    frames = [pd.DataFrame(rows)] if len(shape) == 1 else []
+    for given in (rows, as_json, *frames):
+        taken = np.asarray(_enforce_schema(given, schema)).astype(kind)
+        np.testing.assert_array_equal(taken, rows)
+    example = input_example(rows.tolist(), arrays)
+    assert (example.shape, example.dtype) == ((4, *shape), np.dtype("float64"))
 
 
 def test_requirements_are_installed_versions_that_an_index_has_and_none_of_a_strangers() -> None:
