@@ -34,6 +34,18 @@ def database(own_folder: Path, empty_database: Path) -> str:
     return f"sqlite:///{own_folder}/mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch on the irises, to be asked and left as it is."""
+    from pipeline.train import main as train
+
+    output = tmp_path_factory.mktemp("trained") / "runs"
+    words = ("model=mlp", "model.hidden=[8]", "data=iris", "trainer.max_epochs=1")
+    assert train([*words, "tracking=none", "verbose=0", f"output={output}"]) == 0
+    (run,) = output.iterdir()
+    return run
+
+
 @pytest.fixture
 def start(own_folder: Path, tmp_path: Path) -> Iterator[Start]:
     """Starts `python -m pipeline.train` with some words; what still runs at the end is killed."""

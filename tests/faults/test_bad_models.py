@@ -26,17 +26,6 @@ class Booby:
         return os.mkdir, ("trapped",)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipeline.train import main as train
-
-    output = tmp_path_factory.mktemp("trained") / "runs"
-    words = ("model=mlp", "model.hidden=[8]", "data=iris", "trainer.max_epochs=1")
-    assert train([*words, "tracking=none", "verbose=0", f"output={output}"]) == 0
-    (run,) = output.iterdir()
-    return run
-
-
 @pytest.fixture
 def file(trained: Path, own_folder: Path) -> Path:
     """A model by itself, beside rows to ask it about."""

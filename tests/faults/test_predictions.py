@@ -21,17 +21,6 @@ HEADER, LINE = ",".join(FEATURES) + "\n", "5.1,3.5,1.4,0.2\n"
 Start = Callable[..., Training]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipeline.train import main as train
-
-    output = tmp_path_factory.mktemp("trained") / "runs"
-    words = ("model=mlp", "model.hidden=[8]", "data=iris", "trainer.max_epochs=1")
-    assert train([*words, "tracking=none", "verbose=0", f"output={output}"]) == 0
-    (run,) = output.iterdir()
-    return run
-
-
 @pytest.fixture
 def start(own_folder: Path, tmp_path: Path, trained: Path) -> Iterator[Start]:
     """Starts the command with that model; what still runs at the end is killed."""
