@@ -9,7 +9,6 @@ from pipeline.data.array_files.texts import lines
 from pipeline.errors import DataError, did_you_mean
 
 CLASSES, VALUES = "classlabel", "targetlabel"
-SPELLED = {CLASSES: "classLabel", VALUES: "targetLabel", "timestamps": "timeStamps"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
