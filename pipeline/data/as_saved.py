@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pipeline.data.checks import check_finite, check_rows
 from pipeline.data.content import Content
 from pipeline.data.encode import UNKNOWN, Code
+from pipeline.data.positive import NAMES_ANOTHER
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Column, OnDemand, Samples, Series
 from pipeline.data.split import Split
@@ -28,7 +29,8 @@ def rows_as_saved(samples: Samples, schema: Schema) -> Content:
     check_rows(samples)
     inputs = _inputs(samples, schema)
     check_finite(inputs, "the data", holes_too=schema.encoder is None)
-    notes = (*samples.notes, *_ignored(samples, schema))
+    told = (note for note in samples.notes if not note.endswith(NAMES_ANOTHER))
+    notes = (*told, *_ignored(samples, schema))
     return content_of_test(inputs, _targets(samples, schema), schema, notes=notes)
 
 

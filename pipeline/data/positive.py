@@ -7,6 +7,9 @@ import numpy as np
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, did_you_mean
 
+NAMES_ANOTHER = "data.positive= names another"
+"""End of a note that tells which class was taken for the positive one; a model knows its own."""
+
 
 def positive_second(
     labels: Array, classes: tuple[str, str], positive: str

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.positive import positive_second
+from pipeline.data.positive import NAMES_ANOTHER, positive_second
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError
 
@@ -59,4 +59,4 @@ def whole_text(value: object) -> str:
 def _told(rarer: str, counts: Array) -> str:
     share = f"{counts.min()} of {counts.sum()} rows"
     why = f"the rarer one, {share}" if counts[0] != counts[1] else f"the second of two, {share}"
-    return f"the positive class is {rarer!r} ({why}); data.positive= names another"
+    return f"the positive class is {rarer!r} ({why}); {NAMES_ANOTHER}"

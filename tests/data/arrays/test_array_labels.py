@@ -3,8 +3,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from given_data import Given, labelled, options
 
 from pipeline.data.array_files.labels import Asked, Target, target_of
+from pipeline.data.as_saved import rows_as_saved
+from pipeline.data.prepare import prepare
+from pipeline.data.source import Samples
 from pipeline.errors import ConfigError, DataError
 
 
@@ -57,6 +61,20 @@ def test_the_rarer_of_two_classes_is_positive_and_told(labels: list[int], positi
     found = target(labels)
     assert found.classes[1] == positive
     assert f"the positive class is '{positive}'" in found.notes[0]
+
+
+def test_other_rows_keep_the_model_s_positive_class_and_tell_of_no_other() -> None:
+    rows = np.arange(40.0).reshape(20, 2)
+
+    def samples(labels: list[str]) -> Samples:
+        found = target(labels)
+        fields = {"classes": found.classes, "notes": (*found.notes, "told")}
+        return labelled(found.values, inputs=rows, features=("a", "b"), **fields)
+
+    model = prepare(Given(samples(["A"] * 14 + ["B"] * 6)), options()).schema
+    content = rows_as_saved(samples(["A"] * 5 + ["B"] * 15), model)
+    assert (content.schema.positive, content.targets.tolist()) == ("B", [0] * 5 + [1] * 15)
+    assert content.notes == ("told",)
 
 
 @pytest.mark.parametrize("positive", ["-1", -1, -1.0])
