@@ -32,11 +32,14 @@ class Sheet:
 
 def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:
     """Write a sheet as CSV, with nothing in it that a spreadsheet would run."""
-    file.write(csv_text([[cell(name) for name in sheet.header]]).encode("utf-8"))
+    heading = csv_text([[cell(name) for name in sheet.header]]).encode("utf-8")
     for columns in sheet.pieces:
+        file.write(heading)  # not before the first rows are known to be sound
+        heading = b""
         named = zip(sheet.header, columns, strict=True)
         shown = [map(cell, map(str, c)) if name in sheet.texts else c for name, c in named]
         file.write(csv_text(zip(*shown, strict=True)).encode("utf-8"))
+    file.write(heading)
 
 
 def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:

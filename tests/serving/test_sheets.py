@@ -2,10 +2,12 @@
 
 import csv
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from pipeline.errors import DataError
 from pipeline.serving.sheets import GROUP_ROWS, Sheet, write_csv_to, write_parquet_to
 
 
@@ -40,6 +42,17 @@ def test_a_number_is_read_back_to_the_last_bit_and_never_quoted() -> None:
 
 def test_a_sheet_without_rows_is_its_heading() -> None:
     assert csv_rows() == [["'=id", "value"]]
+
+
+def test_nothing_is_written_before_the_first_rows_are_known_to_be_sound() -> None:
+    def refused() -> Iterator[list[list[float]]]:
+        raise DataError("no number")
+        yield []
+
+    file = io.BytesIO()
+    with pytest.raises(DataError):
+        write_csv_to(file, Sheet(header=("a",), texts=frozenset(), pieces=refused()))
+    assert file.getvalue() == b""
 
 
 def test_parquet_holds_the_same_rows_unquoted_in_large_groups() -> None:
