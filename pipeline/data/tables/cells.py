@@ -21,6 +21,7 @@ MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"}
 """Words that mean an empty cell of a feature; a class may have such a name."""
 
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
+TRAINED = "as the model was trained on numbers there"
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -58,7 +59,7 @@ def numbers(
     place = Place(file=file, first_row=first_row, sep=sep)
     values = numbers_or_none(cells)
     if values is None:
-        raise DataError(word_problem(present(cells), column, place))
+        raise DataError(word_problem(present(cells), column, place, otherwise=TRAINED))
     if problem := infinite_problem(values, cells, column, place):
         raise DataError(problem)
     return values
