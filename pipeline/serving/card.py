@@ -100,7 +100,7 @@ def _answers(schema: Schema) -> str:
         return f"predicts{label or ' a value'}{units}{ahead}"
     names = ", ".join(escaped(name) for name in schema.classes)
     positive = f" ({escaped(schema.positive)} is positive)" if schema.positive else ""
-    return f"tells{label and f' of{label}'} {names} apart{positive}"
+    return f"tells the classes{label and f' of{label}'} apart: {names}{positive}"
 
 
 def _data(facts: CardFacts) -> str:
