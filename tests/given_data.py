@@ -1,7 +1,6 @@
 """Options as the program composes them, content given by hand, and the data sets that ship."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
