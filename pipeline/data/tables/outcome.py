@@ -209,11 +209,13 @@ def _ordered(
                 f"data.positive={keys.positive} has no meaning for {len(classes)} classes; leave "
                 "it out"
             )
-        how = "" if keys.task else "; data.task=regression takes numbers as values"
+        may_be_values = keys.task is None and all_numbers(classes)
+        how = "; data.task=regression takes numbers as values" if may_be_values else ""
         return classes, f"task: multiclass, {name!r} is one of {_listed(counts)}{how}"
     positive = _positive(counts, keys)
     negative = classes[1 - classes.index(positive)]
-    why = "" if keys.positive else f", the rarer one; or data.positive={negative}"
+    which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
+    why = "" if keys.positive else f", {which}; or data.positive={negative}"
     return (negative, positive), (
         f"task: binary, {name!r} is {_listed(counts)}; precision, recall and F1 speak of "
         f"{positive!r}{why}"

@@ -119,6 +119,16 @@ def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> N
     assert "rarer" not in named.notes[1]
 
 
+def test_of_two_classes_as_frequent_as_each_other_none_is_called_rarer() -> None:
+    note = read(table("well", "ill")).notes[1]
+    assert note.endswith("speak of 'well', the second of two; or data.positive=ill")
+
+
+def test_classes_with_names_are_not_offered_as_values() -> None:
+    assert "data.task=regression" not in read(table("red", "green", "blue")).notes[1]
+    assert "data.task=regression" in read(table("1", "2", "3")).notes[1]
+
+
 @pytest.mark.parametrize("positive", [1, 1.0, "1", True])
 def test_a_positive_class_may_be_typed_as_a_number_or_a_truth(positive: object) -> None:
     truths = positive is True
