@@ -306,8 +306,8 @@ def test_the_last_training_is_found_behind_the_evaluations_of_it(own_folder: Pat
     assert train(["model=mlp", "data=iris", "trainer.max_epochs=1", *QUIET]) == 0
     for _ in range(2):
         assert main(["model_from=last", *QUIET]) == 0
-    names = sorted(folder.name[16:] for folder in (own_folder / "runs").iterdir())
-    assert [name[:-7] for name in names] == ["mlp-iris", *["mlp-iris-evaluated"] * 2]
+    names = sorted(folder.name[16:-7] for folder in (own_folder / "runs").iterdir())
+    assert names == ["mlp-iris", *["mlp-iris-evaluated"] * 2]
 
 
 def test_in_mlflow_the_evaluation_is_a_child_of_the_models_run(own_folder: Path) -> None:
