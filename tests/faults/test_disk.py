@@ -147,6 +147,25 @@ def test_a_user_without_permission_is_refused_before_training(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "file"), [("table", "patients.csv"), ("series", "year.csv"), ("arrays", "x.npz")]
+)
+def test_data_that_may_not_be_read_are_a_fault_of_the_place(
+    start: Start, own_folder: Path, unprivileged: Sequence[str], source: str, file: str
+) -> None:
+    (own_folder / file).write_text("a,b\n1,2\n", encoding="utf-8")
+    (own_folder / file).chmod(0)
+    words = ("model=mlp", f"data={source}", f"data.path={file}", "tracking=none")
+    training = start(*words, prefix=unprivileged)
+    assert training.end() == 3
+    (line,) = training.err.splitlines()
+    assert line.startswith("error: ")
+    assert file in line
+    assert "may not be read" in line or "permission" in line.lower()
+    assert not (own_folder / "runs").exists()
+
+
+@pytest.mark.slow
 def test_in_a_read_only_folder_a_run_works_with_its_places_elsewhere(
     start: Start, own_folder: Path, tmp_path: Path, unprivileged: Sequence[str]
 ) -> None:

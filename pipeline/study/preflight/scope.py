@@ -140,12 +140,12 @@ def _choices(
     if group in fixed:
         return [str(trees.choices[group])]
     choices = source.choices(group)
-    return choices if group != "data" else [one for one in choices if _is_whole(trees, one)]
+    return choices if group == "model" else [one for one in choices if _is_whole(trees, group, one)]
 
 
-def _is_whole(trees: Trees, data: str) -> bool:
-    """Tell whether a data set needs nothing from the user, such as the path of a file."""
+def _is_whole(trees: Trees, group: str, choice: str) -> bool:
+    """Tell whether a choice needs nothing from the user, such as the path of a file."""
     try:
-        return not OmegaConf.missing_keys(trees.config({"data": data}))
+        return not OmegaConf.missing_keys(trees.config({group: choice}))
     except ConfigError:  # a preflight is there to tell of it
         return True
