@@ -42,6 +42,10 @@ def found_model(
     try:
         return find_run(reference, output, key=key)
     except ConfigError:
+        if Path(reference).is_dir():
+            from pipeline.serving.model import model_file
+
+            return model_file(Path(reference))  # which says what such a folder lacks
         if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
             raise
         return _fetched(reference, tracking)  # its folder is gone, or on another machine
