@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.callbacks.kept_weights import MemoryIO
+from pipeline.paths import replace_text
 from pipeline.running.artifacts import write_config, write_history
 from pipeline.running.assembly import build_task, build_trainer
+from pipeline.running.certainty import intervals_of
 from pipeline.running.deciding import decide
 from pipeline.running.fitting import Saved, require_fitting
 from pipeline.running.leaving import Weights, write_model
 from pipeline.running.plan import Plan
+from pipeline.running.results import metric_names
 from pipeline.running.testing import Tested, tested
+from pipeline.serving.card import CardFacts, card
 from pipeline.serving.decision import Decision
+from pipeline.serving.model import FOLDER
+from pipeline.serving.saving import CARD
 from pipeline.tracking.figure import Figure
 from pipeline.tracking.journal import JOURNAL, epochs_of, read_events
 from pipeline.tracking.state import read_state
@@ -35,6 +41,7 @@ class TakenUp:
         decision: What the validation rows say of them.
         epoch: The epoch that they are from.
         history: Values of each epoch.
+        tags: With which its record began.
     """
 
     plan: Plan
@@ -42,6 +49,7 @@ class TakenUp:
     decision: Decision
     epoch: int
     history: Mapping[int, Mapping[str, float]]
+    tags: Mapping[str, str]
 
 
 def taken_up(plan: Plan, kept: Path) -> TakenUp:
@@ -58,12 +66,14 @@ def taken_up(plan: Plan, kept: Path) -> TakenUp:
     require_fitting(Saved.of(kept, content), plan.network, plan.prepared)
     task = build_task(plan.options, plan.network, plan.prepared)
     task.load_state_dict(content["state_dict"])
+    events = list(read_events(kept.parent.parent / JOURNAL))
     return TakenUp(
         plan=plan,
         task=task,
         decision=decide(plan, task.network),
         epoch=content["pipeline"]["epoch"],
-        history=epochs_of(read_events(kept.parent.parent / JOURNAL)),
+        history=epochs_of(iter(events)),
+        tags=next((event["tags"] for event in events if event["event"] == "begin"), {}),
     )
 
 
@@ -86,13 +96,13 @@ def tested_again(run: TakenUp, *, into: Path) -> Tested:
     return test
 
 
-def left_again(run: TakenUp, *, into: Path, metrics: Mapping[str, float]) -> Figure:
-    """Leave the weights as a model, as a run by itself does.
+def left_again(run: TakenUp, *, into: Path, test: Tested | None) -> Figure:
+    """Leave the weights as a model with its card, as a run by itself does.
 
     Args:
         run: Has kept them.
         into: Folder of the study, say, that takes the model; it names it.
-        metrics: What a test of them came to.
+        test: What a test of them came to; `None` = there was none now.
 
     Returns:
         What the model is compared with others by.
@@ -102,6 +112,29 @@ def left_again(run: TakenUp, *, into: Path, metrics: Mapping[str, float]) -> Fig
         run_id=read_state(into).run_id or None,
         epoch=run.epoch,
         kept=run.history.get(run.epoch, {}),
-        metrics=metrics,
+        metrics={} if test is None else test.metrics,
     )
-    return write_model(into, run.plan, run.task.network, run.decision, weights)
+    figure = write_model(into, run.plan, run.task.network, run.decision, weights)
+    replace_text(into / FOLDER / CARD, card(_card_facts(run, weights, test)))
+    return figure
+
+
+def _card_facts(run: TakenUp, weights: Weights, test: Tested | None) -> CardFacts:
+    plan, schema = run.plan, run.plan.prepared.schema
+    return CardFacts(
+        name=weights.name,
+        reference=weights.run_id or weights.name,
+        tags=run.tags,
+        model=plan.config["model"],
+        parameters=sum(layer.parameters for layer in plan.layers),
+        epochs=max(run.history, default=run.epoch),
+        metrics={"best/epoch": float(run.epoch), **weights.metrics},
+        shown=metric_names(schema, weights.metrics),
+        baselines=() if test is None else tuple(one.name for one in test.part.baselines),
+        classes=() if test is None else test.classes,
+        intervals=None if test is None else intervals_of(plan, test),
+        decision=run.decision,
+        schema=schema,
+        data_hash=plan.prepared.content_hash,
+        report=plan.prepared.report,
+    )

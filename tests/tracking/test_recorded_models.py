@@ -402,8 +402,13 @@ def test_the_winner_of_a_study_is_its_only_model_and_registered_once(
     number = int(study.data.tags["best.trial"])
     (kept,) = own_folder.glob(f"runs/small/trials/*-{number:04}/checkpoints/kept.ckpt")
     rows = np.random.default_rng(0).uniform(0, 8, size=(5, 4))
-    left = Model.load(own_folder / "runs" / "small").outputs(rows)
-    assert left.equal(Model.load(kept).outputs(rows))
+    model = Model.load(own_folder / "runs" / "small")
+    assert model.outputs(rows).equal(Model.load(kept).outputs(rows))
+    assert sum(model.facts["report"]["rows"].values()) == 150
+
+    card = (own_folder / "runs" / "small" / "model" / "card.md").read_text(encoding="utf-8")
+    assert "150 rows of 4 columns" in card
+    assert f"| accuracy | {model.facts['metrics']['test/accuracy']:.4f} |" in card
 
 
 def test_a_comparison_that_chooses_nothing_can_not_be_registered(

@@ -18,7 +18,7 @@ from pipeline.config.record import plain
 from pipeline.config.references import as_tree
 from pipeline.errors import ConfigError, DivergedError, Interrupted
 from pipeline.failures import exit_code
-from pipeline.running.datasets import KeptDatasets
+from pipeline.running.datasets import Datasets, KeptDatasets
 from pipeline.running.occasion import Occasion
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import ending, explain
@@ -71,7 +71,9 @@ class Bench:
         """Take up the kept weights of an ended trial: test them once, leave them as a model."""
         try:
             with torch_settings_kept():
-                occasion = Occasion(datasets=self._datasets, lean=job.leave is None)
+                # A model holds a report on its data, which trials have no time for.
+                datasets = self._datasets if job.leave is None else Datasets()
+                occasion = Occasion(datasets=datasets, lean=job.leave is None)
                 plan = _plan(job, occasion, perf_counter())
                 return _looked_after(job, taken_up(plan, Path(job.folder) / CHECKPOINTS / KEPT))
         except BaseException as error:
@@ -90,7 +92,7 @@ class Bench:
 
 
 def _looked_after(job: TestJob, run: TakenUp) -> Tested:
-    said = Tested()
+    said, test = Tested(), None
     if job.into is not None:
         test = tested_again(run, into=Path(job.into))
         said = Tested(
@@ -100,7 +102,7 @@ def _looked_after(job: TestJob, run: TakenUp) -> Tested:
         )
     if job.leave is None:
         return said
-    figure = left_again(run, into=Path(job.leave), metrics=said.metrics)
+    figure = left_again(run, into=Path(job.leave), test=test)
     return replace(said, figure=asdict(figure))
 
 
