@@ -17,6 +17,8 @@ FEW = 20
 """So many different words are categories, however few rows there are."""
 FREE = 0.5
 """Share of the cells that differ from all others from which on they are free text."""
+COUNTED = 2.0**53
+"""From here on a float skips whole numbers, so that none of them counts rows."""
 
 
 @dataclass(slots=True)
@@ -34,7 +36,8 @@ class Sequenced:
         """Look at the next values (rows,)."""
         if not self.whole:
             return
-        self.whole = bool((values == np.floor(values)).all())  # NaN is not whole
+        whole = (values == np.floor(values)) & (np.abs(values) < COUNTED)  # NaN is neither
+        self.whole = bool(whole.all())
         if self.whole and len(values):
             self.count += len(values)
             self.minimum = min(self.minimum, float(values.min()))
