@@ -135,7 +135,7 @@ def test_a_folder_without_a_model_and_a_name_of_nothing_are_refused(
     file.unlink()
     assert refusal(capsys).startswith("run 'model.ckpt' is unknown below runs='runs'; expected a ")
     file.mkdir()
-    assert refusal(capsys).startswith("run 'model.ckpt' is unknown below runs='runs'; expected a ")
+    assert refusal(capsys).startswith("'model.ckpt' holds no model; expected the folder of a run ")
 
 
 @pytest.mark.parametrize("way", ["inside torch's archive", "bare"])
