@@ -107,6 +107,17 @@ def test_the_sweep_prints_what_the_readme_shows(study: tuple[Path, str]) -> None
         assert same_linear == pytest.approx(linear, abs=0.01)
 
 
+@pytest.mark.slow
+def test_the_way_from_a_file_to_a_model_works_as_it_stands(tmp_path: Path) -> None:
+    (block,) = (one for one in blocks(ENGLISH, "sh") if "data.path=patients.csv" in one)
+    assert block in blocks(CHINESE, "sh")
+    *lines, served = block.splitlines()
+    for line in lines:
+        ran(line.partition(" #")[0], tmp_path)
+    assert served.startswith("mlflow models serve")  # docs/how-to/serve.md runs it
+    assert len((tmp_path / "predictions.csv").read_text(encoding="utf-8").splitlines()) == 570
+
+
 def base_value(text: str) -> float:
     """What the config as it stands came to in a study."""
     found = re.search(r"^trial +0 +val/f1 ([\d.]+)", text, re.M)
