@@ -11,7 +11,7 @@ from pipeline.data.array_files.joined import as_floats, join
 from pipeline.data.array_files.labels import Asked, Target, Word, target_of
 from pipeline.data.array_files.layout import Layout, arranged, layout_of, told
 from pipeline.data.array_files.names import PartName, named_pair, pairs
-from pipeline.data.array_files.parts import part_notes, part_rows, places
+from pipeline.data.array_files.parts import labelled_samples, part_notes, places
 from pipeline.data.array_files.places import readable, readable_file
 from pipeline.data.array_files.stored import Stored
 from pipeline.data.array_files.values import largest, require_numbers
@@ -75,19 +75,13 @@ class Arrays(Source):
         first = parts["train"].x
         layout = layout_of(first.shape, first.dtype, self.layout)
         inputs = _inputs([part.x for part in parts.values()], layout)
-        target = self._target(parts)
-        rows = part_rows(sizes)
-        return Samples(
-            inputs=inputs,
-            targets=target.values,
-            task=target.task,
-            classes=target.classes,
-            features=(),
-            units=self.units,
-            test=rows.get("test"),
-            validation=rows.get("validation"),
+        return labelled_samples(
+            inputs,
+            self._target(parts),
+            sizes,
             reading=_reading(first, layout, inputs),
-            notes=(*told(layout, first.shape), *part_notes(sizes), *target.notes),
+            notes=(*told(layout, first.shape), *part_notes(sizes)),
+            units=self.units,
         )
 
     def _parts(self) -> Mapping[PartName, _Part]:

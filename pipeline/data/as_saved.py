@@ -76,7 +76,7 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
 def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
     """Return the rows (rows, *raw_shape), columns and categories in the model's order."""
     names = _names(samples)
-    wanted = _wanted(schema)
+    wanted = schema.columns
     if wanted and names and samples.inputs.ndim == 2:
         return _by_name(samples, names, wanted, schema)
     if samples.input_shape != schema.raw_shape:
@@ -172,14 +172,8 @@ def _names(samples: Samples) -> tuple[str, ...]:
     return tuple(column.name for column in samples.columns) or samples.features
 
 
-def _wanted(schema: Schema) -> tuple[str, ...]:
-    if schema.encoder is not None:
-        return tuple(code.name for code in schema.encoder.codes)
-    return schema.features
-
-
 def _ignored(samples: Samples, schema: Schema) -> list[str]:
-    wanted = _wanted(schema)
+    wanted = schema.columns
     more = [name for name in _names(samples) if name not in wanted]
     if not wanted or not more:
         return []

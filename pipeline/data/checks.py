@@ -106,14 +106,20 @@ def check_apart(raw: Array | OnDemand, split: Split) -> None:
 
 def repeated_rows(raw: Array | OnDemand, split: Split) -> int:
     """Count the test rows whose inputs stand in the training part as well."""
-    trained, tested = fingerprints(raw, split.train), fingerprints(raw, split.test)
-    trained.sort()
-    tested.sort()
+    return count_among(fingerprints(raw, split.test), fingerprints(raw, split.train))
+
+
+def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:
+    """Count the rows (rows,) whose fingerprint is among known ones; both are put in order."""
+    if not len(known):
+        return 0
+    known.sort()
+    sought.sort()
     # Both in order, so that looking up millions stays in the processor's cache, without copies.
     blocks = (
-        tested[start : start + FOUND_AT_ONCE] for start in range(0, len(tested), FOUND_AT_ONCE)
+        sought[start : start + FOUND_AT_ONCE] for start in range(0, len(sought), FOUND_AT_ONCE)
     )
-    return sum(int((trained[_place(trained, block)] == block).sum()) for block in blocks)
+    return sum(int((known[_place(known, block)] == block).sum()) for block in blocks)
 
 
 def _place(ordered: NDArray[np.uint64], sought: NDArray[np.uint64]) -> Indices:

@@ -10,7 +10,7 @@ from pipeline.data.array_files.joined import join
 from pipeline.data.array_files.labels import Asked, Target, Word, target_of
 from pipeline.data.array_files.layout import arranged, layout_of
 from pipeline.data.array_files.names import PartName
-from pipeline.data.array_files.parts import part_notes, part_rows, places
+from pipeline.data.array_files.parts import labelled_samples, part_notes, places
 from pipeline.data.array_files.places import readable
 from pipeline.data.array_files.values import require_numbers
 from pipeline.data.source import Array, Samples, Source
@@ -39,15 +39,11 @@ class Idx(Source):
         first = images["train"]
         layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         sizes = {part: len(array) for part, array in images.items()}
-        rows = part_rows(sizes)
         target = self._target(pairs, labels)
-        return Samples(
-            inputs=join([arranged(array, layout) for array in images.values()]),
-            targets=target.values,
-            task=target.task,
-            classes=target.classes,
-            features=(),
-            test=rows.get("test"),
+        return labelled_samples(
+            join([arranged(array, layout) for array in images.values()]),
+            target,
+            sizes,
             reading={
                 "kind": "array",
                 "format": "idx",
@@ -55,7 +51,7 @@ class Idx(Source):
                 "axes": first.ndim,
                 "dtype": first.dtype.name,
             },
-            notes=(*part_notes(sizes), *target.notes),
+            notes=part_notes(sizes),
         )
 
     def _target(

@@ -9,7 +9,7 @@ from annotated_types import Gt
 
 from pipeline.data.array_files.labels import Asked, Word, classes_of
 from pipeline.data.array_files.names import PartName
-from pipeline.data.array_files.parts import part_notes, part_rows
+from pipeline.data.array_files.parts import labelled_samples, part_notes
 from pipeline.data.array_files.places import readable
 from pipeline.data.pictures.choices import choose
 from pipeline.data.pictures.classes import LabelledPicture, find_labelled
@@ -55,24 +55,19 @@ class Images(Source):
         indices = np.array([classes.index(picture.label) for picture in found.pictures])
         target = classes_of(indices, classes, self.asked)
         sizes = _sizes(found.pictures)
-        rows = part_rows(sizes)
-        return Samples(
-            inputs=judged(pictures),
-            targets=target.values,
-            task=target.task,
-            classes=target.classes,
-            features=CHANNELS[choice.mode],
-            test=rows.get("test"),
-            validation=rows.get("validation"),
-            ids=np.array(names),
+        return labelled_samples(
+            judged(pictures),
+            target,
+            sizes,
             reading={"kind": "images", "size": list(choice.size), "mode": choice.mode},
             notes=(
                 *found.notes,
                 *part_notes(sizes),
                 *_absent(found.pictures, sizes),
                 *choice.notes,
-                *target.notes,
             ),
+            features=CHANNELS[choice.mode],
+            ids=np.array(names),
         )
 
 

@@ -65,11 +65,9 @@ def measured_cells(raw: Samples | Series, content: Content, rows: Indices) -> Ce
 
 def column_names(schema: Schema) -> tuple[str, ...]:
     """Return the names of raw columns or channels; those without one are numbered."""
-    if schema.encoder is not None:
-        return tuple(code.name for code in schema.encoder.codes)
     axis = 0 if len(schema.raw_shape) == 3 else -1
     count = schema.raw_shape[axis]
-    return schema.features or tuple(f"number {index}" for index in range(count))
+    return schema.columns or tuple(f"number {index}" for index in range(count))
 
 
 def evenly_spaced(rows: Indices, most: int) -> Indices:

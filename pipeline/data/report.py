@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.options import DataOptions
-from pipeline.data.checks import fingerprints, repeated_rows
+from pipeline.data.checks import count_among, fingerprints, repeated_rows
 from pipeline.data.column_report import ColumnReport, categories, numbers
 from pipeline.data.content import Content
 from pipeline.data.measured import Cells, measured_cells
@@ -112,8 +112,7 @@ def report_of_test(
     """
     repeated = None
     if trained is not None and isinstance(raw, Samples):
-        own = fingerprints(content.inputs, content.split.test)
-        repeated = int(np.isin(own, trained).sum())
+        repeated = count_among(fingerprints(content.inputs, content.split.test), trained)
     scaled = "none" if like is None else like.scaled
     return _report(raw, content, part="test", scaled=scaled, repeated=repeated, like=like)
 

@@ -67,6 +67,13 @@ class Schema:
         """Shape of one row before it is encoded."""
         return self.input_shape if self.encoder is None else (len(self.encoder.codes),)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the raw columns or channels; empty = they have none."""
+        if self.encoder is None:
+            return self.features
+        return tuple(code.name for code in self.encoder.codes)
+
     def to_inputs(self, raw: Array) -> Tensor:
         """Turn raw rows (rows, *raw_shape) into what the network gets, (rows, *input_shape)."""
         if self.encoder is None:

@@ -12,7 +12,7 @@ from pipeline.data.array_files.labelled import MISSING, Labelled
 from pipeline.data.array_files.labels import Asked, Target, Where, Word, classes_of, target_of
 from pipeline.data.array_files.lengths import length_note, stacked
 from pipeline.data.array_files.names import PartName
-from pipeline.data.array_files.parts import part_notes, part_rows
+from pipeline.data.array_files.parts import labelled_samples, part_notes
 from pipeline.data.array_files.places import readable
 from pipeline.data.array_files.rows_of_series import read_rows
 from pipeline.data.array_files.ts import TsFile, read_ts
@@ -59,24 +59,17 @@ class Ucr(Source):
     def read(self) -> Samples:
         """Read the series, (rows, steps, channels), those of TRAIN first."""
         read = self._files()
-        inputs = stacked(read.series, length=self.length)
-        target = self._target(read)
-        rows = part_rows(read.sizes)
-        return Samples(
-            inputs=inputs,
-            targets=target.values,
-            task=target.task,
-            classes=target.classes,
-            features=(),
-            units=self.units,
-            test=rows.get("test"),
+        return labelled_samples(
+            stacked(read.series, length=self.length),
+            self._target(read),
+            read.sizes,
             reading={"kind": "array", "format": "ucr", "length": self.length},
             notes=(
                 *read.notes,
                 *part_notes(read.sizes),
                 *length_note(read.series, self.length),
-                *target.notes,
             ),
+            units=self.units,
         )
 
     def _files(self) -> _Read:

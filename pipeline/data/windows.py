@@ -64,7 +64,7 @@ def cut_windows(series: Series, options: Cut) -> Windows:
         )
     _check_length("the series", len(series.values), options)
     values = np.asarray(series.values, dtype=np.float64)
-    changes = values[lag:] - values[: len(values) - lag] if lag else values
+    changes = differenced(values, lag)
     columns = [series.names.index(name) for name in series.targets]
     inputs = sliding_window_view(changes[:-horizon], window, axis=0)  # (rows, channels, window)
     before = values[window : len(values) - lag, columns]
@@ -75,6 +75,11 @@ def cut_windows(series: Series, options: Cut) -> Windows:
         offsets=_ahead(before, horizon) if lag else None,
         first=np.arange(len(inputs)) + window + lag,
     )
+
+
+def differenced(values: Array, lag: int) -> Array:
+    """Return x(t) - x(t - lag) of values (time, channels), (time - lag, channels); 0 = x(t)."""
+    return values[lag:] - values[: len(values) - lag] if lag else values
 
 
 def split_windows(windows: Windows, times: Split, options: DataOptions) -> Split:

@@ -10,6 +10,7 @@ import pytest
 from mlflow_databases import make_database
 from real_processes import stop_server, wait_for_health
 
+from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
 
@@ -28,6 +29,20 @@ def database(tmp_path: Path, empty_database: Path) -> str:
     path = tmp_path / "mlflow.db"
     shutil.copy(empty_database, path)
     return sqlite_uri(path)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Recorder]:
+    """A recorder that many tests use, as many trials do: its imports take seconds."""
+    with Recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def recorder(running: Recorder, database: str) -> Recorder:
+    """A recorder on a database of its own."""
+    running.connect(database, experiment="pipeline")
+    return running
 
 
 @pytest.fixture

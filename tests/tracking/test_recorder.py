@@ -4,7 +4,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -44,20 +44,6 @@ if last == "end":
 print(recorder.pid, flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Recorder]:
-    """A recorder that many tests use, as many trials do: its imports take seconds."""
-    with Recorder() as recorder:
-        yield recorder
-
-
-@pytest.fixture
-def recorder(running: Recorder, database: str) -> Recorder:
-    """A recorder on a database of its own."""
-    running.connect(database, experiment="pipeline")
-    return running
 
 
 def only_run(uri: str) -> Run:

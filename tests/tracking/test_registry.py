@@ -2,7 +2,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,18 +36,6 @@ with Recorder() as recorder:
     unsent = recorder.close(folder)
     print(unsent, recorder.registered, flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Recorder]:
-    with Recorder() as recorder:
-        yield recorder
-
-
-@pytest.fixture
-def recorder(running: Recorder, database: str) -> Recorder:
-    running.connect(database, experiment="pipeline")
-    return running
 
 
 def finished(

@@ -1,12 +1,12 @@
 """Parts that a file itself gives, laid behind one another: training, validation, test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.data.array_files.labels import Where
+from pipeline.data.array_files.labels import Target, Where
 from pipeline.data.array_files.names import PartName
-from pipeline.data.source import Indices
+from pipeline.data.source import Array, Indices, OnDemand, Reading, Samples
 
 
 def part_rows(sizes: Mapping[PartName, int]) -> dict[PartName, Indices]:
@@ -25,6 +25,45 @@ def part_notes(sizes: Mapping[PartName, int]) -> list[str]:
         return []
     listed = ", ".join(f"{part} {size}" for part, size in sizes.items())
     return [f"the files give their own parts: {listed} rows"]
+
+
+def labelled_samples(
+    inputs: Array | OnDemand,
+    target: Target,
+    sizes: Mapping[PartName, int],
+    *,
+    reading: Reading,
+    notes: Sequence[str],
+    features: tuple[str, ...] = (),
+    units: str = "",
+    ids: Array | None = None,
+) -> Samples:
+    """Return rows with what is to be predicted, their parts laid behind one another.
+
+    Args:
+        inputs: The rows of all parts.
+        target: What is to be predicted, likewise.
+        sizes: Rows of each part, in their order.
+        reading: How new rows of this kind are read.
+        notes: What was found in the files; what was decided about the target follows.
+        features: Names along the channels.
+        units: Unit of a regression's targets.
+        ids: A name for each row.
+    """
+    rows = part_rows(sizes)
+    return Samples(
+        inputs=inputs,
+        targets=target.values,
+        task=target.task,
+        classes=target.classes,
+        features=features,
+        units=units,
+        test=rows.get("test"),
+        validation=rows.get("validation"),
+        ids=ids,
+        reading=reading,
+        notes=(*notes, *target.notes),
+    )
 
 
 def places(sizes: Mapping[str, int]) -> Where:
