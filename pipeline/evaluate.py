@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.options import DataOptions, TrackingOptions
+from pipeline.config.overrides import raw_value
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.running.evaluation_config import EvaluateOptions, run_config
@@ -25,10 +26,10 @@ def with_run(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: There is no such run, or it has left no model.
     """
-    reference = _value(words, "model_from")
+    reference = raw_value(words, "model_from")
     if reference in (None, "", "???"):
         return list(words)
-    output = Path(_value(words, "output") or "runs")
+    output = Path(raw_value(words, "output") or "runs")
     from pipeline.running.model_reference import found_model
 
     place = found_model(reference or "", output, _tracking(words, reference or ""))
@@ -56,15 +57,6 @@ def body(config: DictConfig) -> int:
     if not silent:
         print_evaluation(evaluation)
     return 0
-
-
-def _value(words: Sequence[str], key: str) -> str | None:
-    """Return what a key is given, as raw text, without quotes around the whole of it."""
-    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
-    if not values:
-        return None
-    is_quoted = len(values[-1]) > 1 and values[-1][0] == values[-1][-1] in "'\""
-    return values[-1][1:-1] if is_quoted else values[-1]
 
 
 def _tracking(words: Sequence[str], reference: str) -> TrackingOptions:

@@ -11,12 +11,12 @@ from pydantic import Field
 from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError
+from pipeline.serving.files import INTERFACE
 
 if TYPE_CHECKING:
     from pipeline.serving.exporting import Exported
     from pipeline.serving.model import Model
 
-INTERFACE = "interface.json"
 Word = Literal["program", "onnx"]
 
 

@@ -56,6 +56,10 @@ class DataOptions(Options):
     """Processes that read rows when a part is over its budget."""
 
 
+SERVING = ("batch_size", "shuffle", "num_workers")
+"""Those of how the rows are served, which leave the rows as they are."""
+
+
 class TrainerOptions(Options):
     """Arguments of Lightning's Trainer, under its own names, and three of ours."""
 

@@ -42,6 +42,18 @@ class Given:
         return str(self.override.input_line)
 
 
+def raw_value(words: Sequence[str], key: str) -> str | None:
+    """Return what a key is given, as it stands, without quotes around the whole of it.
+
+    Hydra would take a run's id such as `12e45678` for a number.
+    """
+    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
+    if not values:
+        return None
+    is_quoted = len(values[-1]) > 1 and values[-1][0] == values[-1][-1] in "'\""
+    return values[-1][1:-1] if is_quoted else values[-1]
+
+
 def text_keys(options: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """Yield the dotted keys of all options that hold a text and nothing else."""
     for name, field in options.model_fields.items():

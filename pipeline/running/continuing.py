@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from pipeline.config.overrides import raw_value
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact
@@ -72,10 +73,10 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: There is no such run, or a word held a secret, which was not saved.
     """
-    reference = _value(words, "resume")
+    reference = raw_value(words, "resume")
     if reference in (None, "", "null", NEWEST_UNFINISHED):
         return list(words)
-    saved = Command.load(find_run(reference or "", Path(_value(words, "output") or "runs")))
+    saved = Command.load(find_run(reference or "", Path(raw_value(words, "output") or "runs")))
     # Who is trusted is said on the present command line, never by a file.
     given = {"trust", "resume", *(_key(word) for word in words)}
     kept = [word for word in saved.overrides if _key(word) not in given]
@@ -86,11 +87,6 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if saved.config_dir is None or any(word.startswith("--config-dir") for word in words):
         return [*kept, *words]
     return [f"--config-dir={saved.config_dir}", *kept, *words]
-
-
-def _value(words: Sequence[str], key: str) -> str | None:
-    values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
-    return values[-1].strip("'\"") if values else None
 
 
 def _key(word: str) -> str:

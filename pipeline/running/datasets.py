@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.baselines import Baseline, linear, naive
-from pipeline.config.options import RunConfig
+from pipeline.config.options import SERVING, RunConfig
 from pipeline.config.sections import data_options
 from pipeline.data.part import Part
 from pipeline.data.prepare import Prepared, prepare
@@ -19,9 +19,6 @@ BASELINE_ROWS = 20_000
 BASELINE_SECONDS = 20.0
 KEPT_BYTES = 2**30
 """What may be kept beside the newest data."""
-
-SERVING = ("batch_size", "shuffle", "num_workers")
-"""Options of how the rows are served, which leave the rows as they are."""
 
 
 class Datasets:

@@ -10,17 +10,14 @@ from pipeline.data.part import Part
 from pipeline.networks.outputs import probabilities
 from pipeline.running.plan import Plan
 from pipeline.serving.decision import COVERED, Decision, Interval
+from pipeline.serving.model import rows_at_once
 from pipeline.terminal import number
 from pipeline.thresholds import find_threshold
-
-BLOCK = 4096
 
 
 def decide(plan: Plan, network: nn.Module) -> Decision:
     """Find what turns the outputs of a network, with the weights that are kept, into answers."""
     options, part = plan.options.metrics, plan.prepared.validation
-    if options.rule is not None and plan.occasion.lean and not plan.options.test:
-        return Decision()  # nobody asks a trial that is not tested
     if options.rule is not None:
         assert part is not None, "a rule without validation rows was refused"
         return _by_rule(options.rule, network, part)
@@ -60,4 +57,4 @@ def raised(network: nn.Module, part: Part) -> Tensor:
 
 def _blocks(part: Part) -> Iterator[Tensor]:
     for block in part.blocks():
-        yield from torch.split(block, BLOCK)
+        yield from torch.split(block, rows_at_once(tuple(block.shape[1:])))

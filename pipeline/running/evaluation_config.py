@@ -10,6 +10,7 @@ from pydantic import Field
 
 from pipeline.config.check import check
 from pipeline.config.options import (
+    SERVING,
     DataOptions,
     MetricsOptions,
     Options,
@@ -29,8 +30,8 @@ from pipeline.redaction import MASK
 from pipeline.running.stored_run import stored_config
 
 Chosen = Literal["test", "validation", "train", "all"]
-SERVING = ("batch_size", "shuffle", "num_workers", "memory_budget")
-"""Options of how rows are served, which leave the rows as they are."""
+FREE = (*SERVING, "memory_budget")
+"""Options of the rows that the command may change."""
 OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
 """Sections of a run that the command says anew."""
 
@@ -147,7 +148,7 @@ def asked_for(config: DictConfig) -> Asked:
 def _left_out(data: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the rows, which are the run's, and what an evaluation does without."""
     ours = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
-    kept = {k: v for k, v in data.items() if k not in ours or k in SERVING}
+    kept = {k: v for k, v in data.items() if k not in ours or k in FREE}
     return {
         "data": {**ours, **kept},
         "test": True,
@@ -165,7 +166,7 @@ def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]
     own, data = stored["data"], given["data"]
     if data.get(TARGET) == own.get(TARGET):
         for key in DataOptions.model_fields:
-            if key not in SERVING and data.get(key) != own.get(key):
+            if key not in FREE and data.get(key) != own.get(key):
                 yield (
                     f"data.{key}={shown(data.get(key))} can't be changed: the model was trained "
                     f"with {shown(own.get(key))}; leave it away."

@@ -6,12 +6,10 @@ from pipeline.paths import cache_folder
 from pipeline.redaction import redact
 from pipeline.running.evaluation_config import Asked
 from pipeline.serving.model import Model
+from pipeline.tracking.books import PARENT_TAG
 from pipeline.tracking.find import COMMAND_TAG
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.state import read_state
-
-PARENT_TAG = "mlflow.parentRunId"
-"""Folds a run under another one in MLflow's pages."""
 
 
 def evaluation_tags(asked: Asked, model: Model, uri: str | None) -> dict[str, str]:

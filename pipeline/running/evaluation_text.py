@@ -1,12 +1,10 @@
 """An evaluation in words: what is scored, the figures beside the baselines', what has drifted."""
 
-from rich.table import Table
-
 from pipeline.data.report_text import lines
 from pipeline.running.evaluated_data import Evaluated
 from pipeline.running.evaluating import Evaluation
 from pipeline.running.plan import Plan
-from pipeline.running.results import macro_footnote, metric_names, title_of
+from pipeline.running.results import figures_table, macro_footnote
 from pipeline.running.summary import class_table, where_lines
 from pipeline.terminal import console, duration, number, say
 
@@ -26,7 +24,9 @@ def print_rows(plan: Plan, data: Evaluated) -> None:
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the figures beside the baselines', the classes, the drift, and where it all lies."""
     shown, tested = console(), evaluation.tested
-    shown.print(figures_table(evaluation))
+    names = [baseline.name for baseline in tested.part.baselines]
+    schema, heading = evaluation.model.schema, evaluation.stage
+    shown.print(figures_table(schema, tested.metrics, names, heading=heading))
     if tested.classes:
         shown.print(class_table(tested.classes))
     if len(tested.classes) > 2:
@@ -34,21 +34,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for line in (_certainty(evaluation), *_drift(evaluation)):
         say(shown, line)
     shown.print("\n".join(_last_lines(evaluation)), soft_wrap=True, markup=False)
-
-
-def figures_table(evaluation: Evaluation) -> Table:
-    """Lay the network's figures beside the baselines'."""
-    schema, values = evaluation.model.schema, evaluation.tested.metrics
-    table = Table(title=title_of(schema), title_justify="left", title_style="bold")
-    table.add_column(evaluation.stage)
-    table.add_column("network", justify="right", style="bold")
-    kinds = dict(zip(("naive", "linear"), evaluation.tested.part.baselines, strict=False))
-    for kind, baseline in kinds.items():
-        table.add_column(f"{kind}: {baseline.name}", justify="right")
-    for key in metric_names(schema, values):
-        cells = [values.get(f"{source}/{key}") for source in ("test", *kinds)]
-        table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
-    return table
 
 
 def _certainty(evaluation: Evaluation) -> str:

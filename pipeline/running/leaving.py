@@ -14,8 +14,8 @@ from pipeline.running.recording import Record
 from pipeline.running.results import Result
 from pipeline.running.scoring import direction_of
 from pipeline.serving.decision import Decision
+from pipeline.serving.files import FOLDER
 from pipeline.serving.interface import interface
-from pipeline.serving.model import FOLDER
 from pipeline.serving.saving import save_model
 from pipeline.tracking.figure import Figure
 

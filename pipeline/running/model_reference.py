@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError
+from pipeline.serving.files import model_file
 from pipeline.tracking.find import LAST, find_run
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.uri import tracking_uri
@@ -43,8 +44,6 @@ def found_model(
         return find_run(reference, output, key=key)
     except ConfigError:
         if Path(reference).is_dir():
-            from pipeline.serving.model import model_file
-
             return model_file(Path(reference))  # which says what such a folder lacks
         if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
             raise
@@ -82,8 +81,6 @@ def _is_model(place: Path) -> bool:
         return place.is_file()
     if (place / JOURNAL).is_file():
         return True
-    from pipeline.serving.model import model_file  # torch comes with it
-
     try:
         model_file(place)
     except ConfigError:

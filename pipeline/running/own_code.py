@@ -4,8 +4,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-CODE = "code"
-"""Folder of a run that holds it."""
+from pipeline.serving.files import CODE
 
 
 def keep_own_code(trust: Sequence[str], folder: Path) -> None:

@@ -113,14 +113,28 @@ def scores_by_class(test: TestPart, schema: Schema, *, threshold: float) -> tupl
 
 def result_table(result: Result) -> Table:
     """Lay the network's test figures beside the baselines'."""
-    table = Table(title=title_of(result.schema), title_justify="left", title_style="bold")
-    table.add_column("test")
+    return figures_table(result.schema, result.metrics, result.baselines, heading="test")
+
+
+def figures_table(
+    schema: Schema, values: Mapping[str, float], baselines: Sequence[str], *, heading: str
+) -> Table:
+    """Lay the network's figures beside the baselines'.
+
+    Args:
+        schema: The meaning of what was predicted.
+        values: Figures by name: `test/f1`, `naive/f1`, …
+        baselines: Names of the naive and the linear baseline, as far as there are any.
+        heading: The word for the rows that they speak of.
+    """
+    table = Table(title=title_of(schema), title_justify="left", title_style="bold")
+    table.add_column(heading)
     table.add_column("network", justify="right", style="bold")
-    kinds = ("naive", "linear")[: len(result.baselines)]
-    for kind, name in zip(kinds, result.baselines, strict=True):
+    kinds = ("naive", "linear")[: len(baselines)]
+    for kind, name in zip(kinds, baselines, strict=True):
         table.add_column(f"{kind}: {name}", justify="right")
-    for key in metric_names(result.schema, result.metrics):
-        cells = [result.metrics.get(f"{source}/{key}") for source in ("test", *kinds)]
+    for key in metric_names(schema, values):
+        cells = [values.get(f"{source}/{key}") for source in ("test", *kinds)]
         table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
     return table
 

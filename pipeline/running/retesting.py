@@ -12,17 +12,15 @@ from pipeline.callbacks.kept_weights import MemoryIO
 from pipeline.paths import replace_text
 from pipeline.running.artifacts import write_config, write_history
 from pipeline.running.assembly import build_task, build_trainer
+from pipeline.running.carding import card_text
 from pipeline.running.certainty import intervals_of
 from pipeline.running.deciding import decide
 from pipeline.running.fitting import Saved, require_fitting
 from pipeline.running.leaving import Weights, write_model
 from pipeline.running.plan import Plan
-from pipeline.running.results import metric_names
 from pipeline.running.testing import Tested, tested
-from pipeline.serving.card import CardFacts, card
 from pipeline.serving.decision import Decision
-from pipeline.serving.model import FOLDER
-from pipeline.serving.saving import CARD
+from pipeline.serving.files import CARD, FOLDER
 from pipeline.tracking.figure import Figure
 from pipeline.tracking.journal import JOURNAL, epochs_of, read_events
 from pipeline.tracking.state import read_state
@@ -115,26 +113,16 @@ def left_again(run: TakenUp, *, into: Path, test: Tested | None) -> Figure:
         metrics={} if test is None else test.metrics,
     )
     figure = write_model(into, run.plan, run.task.network, run.decision, weights)
-    replace_text(into / FOLDER / CARD, card(_card_facts(run, weights, test)))
-    return figure
-
-
-def _card_facts(run: TakenUp, weights: Weights, test: Tested | None) -> CardFacts:
-    plan, schema = run.plan, run.plan.prepared.schema
-    return CardFacts(
+    text = card_text(
+        run.plan,
+        test,
+        None if test is None else intervals_of(run.plan, test),
         name=weights.name,
         reference=weights.run_id or weights.name,
         tags=run.tags,
-        model=plan.config["model"],
-        parameters=sum(layer.parameters for layer in plan.layers),
         epochs=max(run.history, default=run.epoch),
         metrics={"best/epoch": float(run.epoch), **weights.metrics},
-        shown=metric_names(schema, weights.metrics),
-        baselines=() if test is None else tuple(one.name for one in test.part.baselines),
-        classes=() if test is None else test.classes,
-        intervals=None if test is None else intervals_of(plan, test),
         decision=run.decision,
-        schema=schema,
-        data_hash=plan.prepared.content_hash,
-        report=plan.prepared.report,
     )
+    replace_text(into / FOLDER / CARD, text)
+    return figure

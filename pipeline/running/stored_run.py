@@ -24,7 +24,7 @@ def stored_config(place: Path) -> dict[str, Any]:
     if (place / JOURNAL).is_file() and file.is_file():
         return _of_file(file)
     from pipeline.callbacks.checkpoint_file import read_checkpoint
-    from pipeline.serving.model import model_file
+    from pipeline.serving.files import model_file
 
     return dict(read_checkpoint(model_file(place))["pipeline"]["config"])
 

@@ -150,8 +150,8 @@ class Session:
 
     def _decide(self) -> Decision:
         """Take the weights that are kept, and learn from the validation rows how they answer."""
-        if self._pruned:
-            return Decision()
+        if self._pruned or (self._plan.occasion.lean and not self._plan.options.test):
+            return Decision()  # nobody asks a trial that is not tested
         best = self._keeper.best_weights()
         if best is not None:
             self._task.load_state_dict(best)

@@ -1,6 +1,5 @@
 """The few raw rows that a model was left with, read again, or made up where there are none."""
 
-import base64
 import json
 from typing import Any
 
@@ -9,9 +8,9 @@ import numpy as np
 from pipeline.data.encode import UNKNOWN, Code
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array
+from pipeline.serving.files import EXAMPLE
 from pipeline.serving.model import Model
 from pipeline.serving.new_rows import Rules
-from pipeline.serving.saving import EXAMPLE
 
 MADE_UP = 3
 """Rows that take the place of an example."""
@@ -26,50 +25,25 @@ def example_rows(model: Model) -> Array:
 
 
 def _read(example: Any, schema: Schema) -> Array:
-    kind = schema.reading["kind"]
-    if kind == "table":
-        return _table(example, schema)
-    if kind == "series":
-        return _window(example, schema)
-    return _pictures(example, schema) if kind == "images" else np.asarray(example)
-
-
-def _table(example: list[dict[str, Any]], schema: Schema) -> Array:
     import pandas as pd
 
-    from pipeline.serving.frame_cells import as_cells
-    from pipeline.serving.table_rows import TableReader
+    from pipeline.serving.frames import picture_rows, table_rows
 
-    reader = TableReader(schema, Rules(missing="impute"), file=EXAMPLE, heading=None)
-    return reader.read(as_cells(pd.DataFrame(example), schema)).raw
+    kind = schema.reading["kind"]
+    if kind == "table":
+        return table_rows(pd.DataFrame(example), schema, Rules(missing="impute"), what=EXAMPLE)
+    if kind == "images":
+        return picture_rows(pd.DataFrame(example), schema, what=EXAMPLE)
+    return _window(example, schema) if kind == "series" else np.asarray(example)
 
 
 def _window(example: list[dict[str, Any]], schema: Schema) -> Array:
-    """Return the newest window (1, steps, channels), its difference taken."""
     import pandas as pd
 
-    from pipeline.serving.forecast import past_of_frame
+    from pipeline.serving.forecast import newest_window, past_of_frame
 
     past, _ = past_of_frame(pd.DataFrame(example), schema)
-    lag = schema.difference or 0
-    changes = past[lag:] - past[: len(past) - lag] if lag else past
-    return changes[None, -(schema.window or 0) :]
-
-
-def _pictures(example: list[dict[str, str]], schema: Schema) -> Array:
-    from pipeline.data.reading_arrays import decode
-
-    height, width = schema.reading["size"]
-    decoded = [
-        decode(
-            base64.b64decode(row["image"]),
-            mode=schema.reading["mode"],
-            size=(height, width),
-            name=EXAMPLE,
-        )
-        for row in example
-    ]
-    return np.stack(decoded)
+    return newest_window(past, schema)
 
 
 def _made_up(schema: Schema) -> Array:

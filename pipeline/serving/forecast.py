@@ -18,6 +18,7 @@ from pipeline.data.series_file.steps import IRREGULAR, Step, labels_after, step_
 from pipeline.data.series_file.times import TimeColumn, Times, read_times
 from pipeline.data.source import Array
 from pipeline.data.tables.delimited import column_names, require_columns
+from pipeline.data.windows import differenced
 from pipeline.errors import DataError
 from pipeline.serving.interface import HIGH, LOW
 from pipeline.serving.model import Model
@@ -95,14 +96,19 @@ def gaps_told(times: Sequence[str], schema: Schema) -> list[str]:
     return missing_told(_read(times, time), step)
 
 
+def newest_window(past: Array, schema: Schema) -> Array:
+    """Return what the network sees of a past (time, channels): (1, window, channels)."""
+    changes = differenced(past, schema.difference or 0)
+    return changes[None, -(schema.window or 0) :]
+
+
 def _following(model: Model, past: Array) -> list[float]:
     """Return the next values in units, step by step, target by target."""
     schema = model.schema
     lag = schema.difference or 0
     _require_enough("the past", len(past), schema)
     known = np.asarray(past, dtype=np.float64)[-_needed(schema) :]
-    changes = known[lag:] - known[: len(known) - lag] if lag else known  # (window, channels)
-    outputs: Tensor = model.outputs(changes[None])[0]
+    outputs: Tensor = model.outputs(newest_window(known, schema))[0]
     if lag:
         columns = [schema.features.index(name) for name in schema.targets]
         before = known[len(known) - lag :][: schema.horizon, columns]

@@ -55,9 +55,9 @@ def _answered(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd.Dat
     if kind == "series":
         return _forecast(model, _required(frame, kind))
     if kind == "table":
-        raw = _table(_required(frame, kind), model.schema)
+        raw = table_rows(_required(frame, kind), model.schema, Rules(), what=WHAT)
     elif kind == "images" and frame is not None:
-        raw = _pictures(frame, model.schema)
+        raw = picture_rows(frame, model.schema, what=WHAT)
     else:
         raw = _numbers(rows if frame is None else frame.to_numpy(), model.schema)
     outputs = model.outputs(raw)
@@ -90,43 +90,53 @@ def _forecast(model: Model, frame: "pd.DataFrame") -> "pd.DataFrame":
     return _frame(model, forecast(model, *past_of_frame(frame, model.schema)), index=None)
 
 
-def _table(frame: "pd.DataFrame", schema: Schema) -> Array:
+def table_rows(frame: "pd.DataFrame", schema: Schema, rules: Rules, *, what: str) -> Array:
+    """Return the raw rows (rows, columns) of a table in memory.
+
+    Raises:
+        DataError: A column is missing, or a cell can't be used.
+    """
     from pipeline.serving.frame_cells import as_cells
     from pipeline.serving.table_rows import TableReader
 
-    reader = TableReader(schema, Rules(), file=WHAT, heading=None)
+    reader = TableReader(schema, rules, file=what, heading=None)
     return reader.read(as_cells(frame, schema)).raw
 
 
-def _pictures(frame: "pd.DataFrame", schema: Schema) -> Array:
+def picture_rows(frame: "pd.DataFrame", schema: Schema, *, what: str) -> Array:
+    """Return the pictures in the column `image`, uint8 (rows, channels, height, width).
+
+    Raises:
+        DataError: There is no such column, or a cell holds no picture.
+    """
     from pipeline.data.reading_arrays import decode
 
     if IMAGE not in frame.columns:
         raise DataError(
-            f"{WHAT} has no column {IMAGE!r}; expected the content of a picture's file in each of "
+            f"{what} has no column {IMAGE!r}; expected the content of a picture's file in each of "
             "its cells, as bytes or base64"
         )
     height, width = schema.reading["size"]
     decoded = [
         decode(
-            _content(cell, row),
+            _content(cell, f"{what} row {row}"),
             mode=schema.reading["mode"],
             size=(height, width),
-            name=f"{WHAT} row {row}",
+            name=f"{what} row {row}",
         )
         for row, cell in enumerate(frame[IMAGE], start=1)
     ]
     return np.stack(decoded) if decoded else np.zeros((0, *schema.raw_shape), dtype=np.uint8)
 
 
-def _content(cell: object, row: int) -> bytes:
+def _content(cell: object, place: str) -> bytes:
     if isinstance(cell, bytes | bytearray | memoryview):
         return bytes(cell)
     try:
         return base64.b64decode(str(cell), validate=True)
     except (binascii.Error, ValueError) as error:
         raise DataError(
-            f"{WHAT} row {row}, column {IMAGE!r}: neither bytes nor base64; expected the content "
+            f"{place}, column {IMAGE!r}: neither bytes nor base64; expected the content "
             "of a picture's file"
         ) from error
 

@@ -17,23 +17,12 @@ from pipeline.data.source import Array, OnDemand
 from pipeline.errors import ConfigError
 from pipeline.networks.outputs import probabilities
 from pipeline.serving.decision import Decision
+from pipeline.serving.files import model_file
 from pipeline.serving.weights import own_weights, shape_problem, shapes_of
 
-FOLDER = "model"
-"""Folder of a run that holds its model and what describes it."""
-FILE = "model.ckpt"
 MOST_ROWS = 4096
 BLOCK_NUMBERS = 2**22
 """Numbers that the inputs of a block may have; what a network makes of them takes more."""
-PLACES = (
-    FILE,
-    f"{FOLDER}/{FILE}",
-    f"artifacts/{FOLDER}/{FILE}",
-    "checkpoints/kept.ckpt",
-    "checkpoints/best.ckpt",
-    "checkpoints/last.ckpt",
-)
-"""Where a folder may have its weights, the most complete first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,28 +95,16 @@ class Model:
 
         What a row comes to depends, in its last bit, on how many rows go with it.
         """
-        return max(1, min(MOST_ROWS, BLOCK_NUMBERS // prod(self.schema.input_shape)))
+        return rows_at_once(self.schema.input_shape)
 
     def _blocks(self, raw: Array | OnDemand) -> Iterator[Tensor]:
         for start in range(0, len(raw), self.block_rows):
             yield self.schema.to_inputs(raw[start : start + self.block_rows])
 
 
-def model_file(folder: Path) -> Path:
-    """Return the file that holds the weights.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if not folder.is_dir():
-        return folder
-    for place in PLACES:
-        if (folder / place).is_file():
-            return folder / place
-    raise ConfigError(
-        f"{str(folder)!r} holds no model; expected the folder of a run that has finished an epoch, "
-        f"or an MLflow model of one ({FILE} is not there)"
-    )
+def rows_at_once(input_shape: tuple[int, ...]) -> int:
+    """Return how many rows may go through a network at once, by the shape of one."""
+    return max(1, min(MOST_ROWS, BLOCK_NUMBERS // prod(input_shape)))
 
 
 def _network(

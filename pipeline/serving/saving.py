@@ -11,10 +11,8 @@ from torch import nn
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import FORMAT
 from pipeline.paths import replace_file, replace_text
-from pipeline.serving.model import FILE
+from pipeline.serving.files import EXAMPLE, FILE, INTERFACE
 from pipeline.serving.weights import PREFIX
-
-INTERFACE, EXAMPLE, CARD = "interface.json", "example.json", "card.md"
 
 
 def save_model(

@@ -44,7 +44,7 @@ class TableReader:
     def __init__(self, schema: Schema, rules: Rules, *, file: str, heading: str | None) -> None:
         self.found = Found()
         self.heading = heading
-        self.needed = _needed(schema)
+        self.needed = schema.columns
         self._schema = schema
         self._rules = rules
         self._file = file
@@ -90,13 +90,6 @@ class TableReader:
         if self.heading is None:
             return None
         return [name or "" for name in batch.column(self.heading).to_pylist()]
-
-
-def _needed(schema: Schema) -> tuple[str, ...]:
-    """Return the columns that a model reads."""
-    if schema.encoder is None:
-        return schema.features
-    return tuple(code.name for code in schema.encoder.codes)
 
 
 def _heading(path: Path, schema: Schema, given: str | None, columns: Sequence[str]) -> str | None:

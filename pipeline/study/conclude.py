@@ -8,6 +8,7 @@ from pipeline.config.record import plain
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import replace_text
 from pipeline.running.resuming import CHECKPOINTS
+from pipeline.serving.files import FOLDER
 from pipeline.study.assignment import trial_config
 from pipeline.study.conduct import Conducted
 from pipeline.study.ledger.ranking import winner
@@ -31,7 +32,6 @@ from pipeline.study.workers.messages import Tested
 from pipeline.study.workshop import Workshop
 from pipeline.terminal import console, say
 from pipeline.tracking.figure import Figure
-from pipeline.tracking.settling import FOLDER
 from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import where_to_look
 

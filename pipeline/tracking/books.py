@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 STUDY_TAG = "pipeline.study"
 TRIAL_TAG = "pipeline.trial"
 END_TAG = "end_reason"
+PARENT_TAG = "mlflow.parentRunId"
+"""Folds a run under another one in MLflow's pages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,15 +13,12 @@ from mlflow.models import Model
 from mlflow.tracking import MlflowClient
 
 from pipeline import __version__
+from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.settling import FOLDER, Left
+from pipeline.tracking.settling import Left
 from pipeline.tracking.signature import input_example, signature
 from pipeline.tracking.store import Store
 
-FILE, INTERFACE, EXAMPLE = "model.ckpt", "interface.json", "example.json"
-"""What the folder of a model holds."""
-CODE = "code"
-"""Folder of a run with the user's own code that its model needs."""
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 TRUST = "trust"
 """Key of the packages whose classes a model may name: they were trusted when it was trained."""

@@ -8,8 +8,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from pipeline.serving.files import FOLDER
 from pipeline.tracking.models import TRUST
-from pipeline.tracking.settling import FOLDER
 
 
 class RecordedModel(PythonModel):

@@ -12,8 +12,6 @@ from pipeline.tracking.journal import Event
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
-FOLDER = "model"
-"""What a finished run leaves in its own folder."""
 REGISTERED_TAG = "registered"
 PROBLEM_TAG = "model.problem"
 

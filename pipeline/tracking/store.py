@@ -20,7 +20,6 @@ from pipeline.tracking.journal import Status
 from pipeline.tracking.uri import sqlite_path
 
 FOLDER_TAG = "pipeline.folder"
-PARENT_TAG = "mlflow.parentRunId"
 UNKNOWN = "?"
 """Stands for the reason of an end that may be on record."""
 LOCK_SECONDS = 60.0

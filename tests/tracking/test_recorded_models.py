@@ -29,10 +29,10 @@ from PIL import Image
 from real_processes import stop_server
 
 from pipeline.predict import main as predict
-from pipeline.serving.model import FILE, FOLDER, Model
-from pipeline.serving.saving import EXAMPLE, INTERFACE
+from pipeline.serving.files import EXAMPLE, FILE, FOLDER, INTERFACE
+from pipeline.serving.model import Model
 from pipeline.sweep import main as sweep
-from pipeline.tracking import models, settling
+from pipeline.tracking import models
 from pipeline.tracking.signature import input_example, signature
 from pipeline.tracking.uri import sqlite_uri
 from pipeline.train import main as train
@@ -142,7 +142,7 @@ def said_by_the_command(folder: Path, name: str, given: Path) -> list[dict[str, 
 
 
 def test_the_recorder_and_the_training_name_the_files_of_a_model_alike() -> None:
-    assert (settling.FOLDER, models.FILE) == (FOLDER, FILE)
+    assert (models.FOLDER, models.FILE) == (FOLDER, FILE)
     assert (models.INTERFACE, models.EXAMPLE) == (INTERFACE, EXAMPLE)
 
 
