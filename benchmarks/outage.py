@@ -31,14 +31,17 @@ END = {"killed": signal.SIGKILL, "silent": signal.SIGSTOP}
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[tuple[str, Callable[[signal.Signals], None]]]:
+def server(
+    folder: Path, backend: str | None = None, *, workers: int = 1
+) -> Iterator[tuple[str, Callable[[signal.Signals], None]]]:
     """Give the address of a new server and what sends a signal to all of its processes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    words = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+    store = ["--backend-store-uri", backend or f"sqlite:///{folder}/s.db"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words, "--backend-store-uri", f"sqlite:///{folder}/s.db"],
+        [sys.executable, "-m", "mlflow", *words, *store],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

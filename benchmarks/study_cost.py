@@ -11,7 +11,6 @@ the median wall and processor time of a trial around trial 100, 1,000 and 2,000;
 import argparse
 import math
 import tempfile
-from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
@@ -19,7 +18,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import composer
 from pipeline.config.sweep_options import SweepOptions
-from pipeline.study.ledger.ledger import End, Ledger
+from pipeline.study.ledger.ledger import End, Ledger, Taken
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.space.reading import plain_sweep, read_space
@@ -30,7 +29,7 @@ SHOWN = (100, 1000, 2000)
 WINDOW = 50
 
 
-def open_ledger(folder: Path) -> Ledger:
+def open_ledger(url: str, **changed: object) -> Ledger:
     """A study of nothing in a database of its own."""
     with composer("sweep") as source:
         tree = source.tree(WORDS)
@@ -38,9 +37,9 @@ def open_ledger(folder: Path) -> Ledger:
     sweep = OmegaConf.to_container(tree.sweep)
     assert isinstance(sweep, dict)
     return Ledger.open(
-        url=storage_url(f"sqlite:///{folder / 'optuna.db'}"),
+        url=storage_url(url),
         name="nothing",
-        options=SweepOptions(**{str(key): value for key, value in sweep.items()}),
+        options=SweepOptions(**{**{str(key): value for key, value in sweep.items()}, **changed}),
         space=space,
         base={},
         objectives=(Objective(name="val/f1", direction="max"),),
@@ -48,12 +47,17 @@ def open_ledger(folder: Path) -> Ledger:
     )
 
 
+def value_of(taken: Taken) -> float:
+    """What a trial comes to: best at a learning rate of 0.01."""
+    lr = float(taken.overrides["optimizer.lr"])
+    return math.exp(-((math.log10(lr) + 2) ** 2))
+
+
 def one_trial(ledger: Ledger) -> None:
     """Take a trial, report ten times, end it."""
     taken = ledger.take(own_lease())
     assert taken is not None
-    lr = float(taken.overrides["optimizer.lr"])
-    value = math.exp(-((math.log10(lr) + 2) ** 2))
+    value = value_of(taken)
     for step in range(1, 10):
         ledger.report(taken, step=step, value=value * step / 10)
     ledger.finish(taken, End(state="complete", values=(value,)))
@@ -66,7 +70,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=2000)
     trials = parser.parse_args().trials
     with tempfile.TemporaryDirectory() as folder:
-        ledger = open_ledger(Path(folder))
+        ledger = open_ledger(f"sqlite:///{folder}/optuna.db")
         wall: list[float] = []
         cpu: list[float] = []
         for number in range(1, trials + 1):

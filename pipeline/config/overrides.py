@@ -138,9 +138,10 @@ def quoted(text: str) -> str:
 
 
 def _password(line: str) -> str:
+    variable = "PGPASSWORD" if "=postgresql" in line else "MLFLOW_TRACKING_URI"
     return (
         f"{line.partition('=')[0]} holds a URL with a password, which every user of this machine "
-        "could read; put it into an environment variable, such as MLFLOW_TRACKING_URI, instead."
+        f"could read; put it into an environment variable, such as {variable}, instead."
     )
 
 

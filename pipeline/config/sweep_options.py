@@ -18,6 +18,17 @@ from pipeline.config.options import (
 Objectives = Annotated[list[Text], Field(min_length=1, max_length=2)]
 
 
+class RayOptions(Options):
+    """Which Ray cluster workers run on, and what each reserves there."""
+
+    address: Text | None
+    """`auto` or HOST:PORT = an existing cluster; null = one on this machine, for the study."""
+    num_cpus: PositiveFloat | None
+    """CPUs that a worker reserves; null = the threads of a trial."""
+    num_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    """GPUs that a worker reserves; null = the devices of a trial where it trains on GPUs."""
+
+
 class SweepOptions(Options):
     """What a study is: its space, its trials, its sampler and pruner."""
 
@@ -31,8 +42,15 @@ class SweepOptions(Options):
     """Seconds after which this command starts no further trial; null = no limit."""
     trial_timeout: PositiveFloat | None
     """Seconds after which a trial is ended and counts as failed; null = no limit."""
+    storage_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Seconds that a study waits for a database server that does not answer."""
     workers: PositiveInt | None
-    """Processes that train side by side; null = cores ÷ threads."""
+    """Processes that train side by side; null = cores ÷ threads, or what GPUs hold."""
+    devices_per_trial: PositiveInt
+    """Devices that train one trial together, each in a process of its own."""
+    launcher: Literal["processes", "ray"]
+    """Where workers run: as processes of this machine, or as actors of a Ray cluster."""
+    ray: RayOptions
     objective: Text | Objectives | None
     """One metric or two that the study is about; null = `monitor`."""
     sampler: Literal["tpe", "random", "grid"] | Target

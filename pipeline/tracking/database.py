@@ -1,4 +1,4 @@
-"""Makes an SQLite file ready for MLflow, once, however many processes ask at the same moment."""
+"""Makes a database ready for MLflow, once, however many processes ask at the same moment."""
 
 import os
 import sqlite3
@@ -9,18 +9,55 @@ from urllib.parse import unquote
 
 import filelock
 
+from pipeline.tracking.advisory import lock_until_end
 from pipeline.tracking.faults import StoreError, fault, named
+from pipeline.tracking.uri import is_server, sqlite_path
 
 LOCK_SECONDS = 60.0
+POOLING = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
+"""MLflow's variable for what becomes of connections between its calls."""
 
 
 @contextmanager
-def prepare_database(uri: str, path: Path) -> Iterator[None]:
-    """Hold a lock under which MLflow may create its tables in a readable, writable file.
+def prepare_database(uri: str) -> Iterator[None]:
+    """Hold a lock under which MLflow may create its tables where that is still to be done.
 
     Raises:
-        StoreError: The file is locked for a minute, is no database, or can't be written.
+        StoreError: The database is locked for a minute, is none, can't be written, or is down.
     """
+    path = sqlite_path(uri)
+    # An open file would stay half closed; of a server, each new connection is a process there.
+    os.environ[POOLING] = "QueuePool" if path is None else "NullPool"
+    if path is not None:
+        with _file(uri, path):
+            yield
+    elif is_server(uri):
+        yield
+    else:
+        with _database_server(uri):
+            yield
+
+
+@contextmanager
+def _database_server(uri: str) -> Iterator[None]:
+    """Reach a database server, which MLflow would try for two minutes, and hold a lock in it."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.pool import NullPool
+
+    engine = create_engine(uri, poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                lock_until_end(connection, "mlflow", wait=LOCK_SECONDS)
+            yield
+    except OperationalError as error:
+        raise fault(uri, str(error)) from error
+
+
+@contextmanager
+def _file(uri: str, path: Path) -> Iterator[None]:
+    """Hold a lock beside a readable, writable file."""
     try:
         if _complete(path):
             yield

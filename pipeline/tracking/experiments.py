@@ -9,7 +9,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.tracking.faults import StoreError, named
 from pipeline.tracking.fields import field_name
-from pipeline.tracking.uri import sqlite_path
+from pipeline.tracking.uri import DATABASE, is_server, sqlite_path
 
 ARTIFACTS = "mlartifacts"
 TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -33,13 +33,29 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
 
 
 def local_files(uri: str, run_id: str, artifact_uri: str) -> Path | None:
-    """Return the folder of a run's files where they lie beside an SQLite database of ours."""
-    database = sqlite_path(uri)
-    if database is None or not artifact_uri.startswith("file:"):
+    """Return the folder of a run's files where they lie where `artifacts_folder` puts them."""
+    if is_server(uri) or not artifact_uri.startswith("file:"):
         return None
     folder = Path(url2pathname(urlsplit(artifact_uri).path)).parent
-    inside = folder.is_relative_to(database.parent / ARTIFACTS) and folder.name == run_id
-    return folder if inside else None
+    database = sqlite_path(uri)
+    # Of a database on a server, an experiment may have been begun in another folder.
+    ours = ARTIFACTS in folder.parts if database is None else _beside(database) in folder.parents
+    return folder if ours and folder.name == run_id else None
+
+
+def artifacts_folder(uri: str, experiment: str) -> Path | None:
+    """Return where a database's runs of a new experiment keep their files; a server knows itself.
+
+    They lie beside a database that is a file. Those of a database on a server lie in the current
+    folder of the first run of the experiment, which other machines need to reach by the same path.
+    """
+    if is_server(uri):
+        return None
+    return _beside(sqlite_path(uri) or Path.cwd() / DATABASE) / field_name(experiment)
+
+
+def _beside(database: Path) -> Path:
+    return database.parent / ARTIFACTS
 
 
 def _find(client: MlflowClient, uri: str, name: str) -> str | None:
@@ -56,8 +72,8 @@ def _find(client: MlflowClient, uri: str, name: str) -> str | None:
 
 
 def _create(client: MlflowClient, uri: str, name: str) -> str:
-    path = sqlite_path(uri)
-    location = None if path is None else (path.parent / ARTIFACTS / field_name(name)).as_uri()
+    folder = artifacts_folder(uri, name)
+    location = None if folder is None else folder.as_uri()
     try:
         return str(client.create_experiment(name, location, tags=TAGS))
     except MlflowException as error:

@@ -1,12 +1,13 @@
 """What can be wrong with a store, in one line each. Nothing here imports MLflow."""
 
 import os
+import re
 from typing import Literal
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
 from pipeline.tracking.fields import cut
-from pipeline.tracking.uri import VARIABLE, sqlite_path
+from pipeline.tracking.uri import VARIABLE, is_server, sqlite_path
 
 FaultKind = Literal[
     "down", "locked", "schema", "deleted", "refused", "broken", "unwritable", "waiting"
@@ -24,6 +25,24 @@ REFUSALS = (
     "ENDPOINT_NOT_FOUND",
 )
 """MLflow's codes for what no other try will change."""
+
+CAUSES = {
+    "refused": "connection refused",
+    "timed out": "no answer in time",
+    "timeout expired": "no answer in time",
+    "Name or service not known": "unknown host",
+    "unreachable": "unreachable",
+    "reset by peer": "cut off",
+    "closed the connection": "cut off",
+}
+"""What libraries say in many words, in few."""
+
+UNWELCOME = ("authentication failed", "no password supplied", "pg_hba.conf", '" does not exist')
+"""Words of a PostgreSQL server that runs and wants another password, name or database."""
+WELCOME = (
+    "see whether the address is right, and the password in the environment's PGPASSWORD or "
+    "PGPASSFILE"
+)
 
 
 class StoreError(Exception):
@@ -57,6 +76,8 @@ def fault(uri: str, text: str) -> StoreError:
         return StoreError("broken", f"{named(uri)} is no database; {_elsewhere(uri)}")
     if any(word in text for word in ("disk is full", "readonly database", "unable to open")):
         return StoreError("unwritable", f"{named(uri)} can't be written; {_elsewhere(uri)}")
+    if any(word in text for word in UNWELCOME):
+        return StoreError("refused", f"{named(uri)} refuses ({short_cause(text)}); {WELCOME}")
     return StoreError("down", down_line(uri, text))
 
 
@@ -71,7 +92,7 @@ def refusal(uri: str, code: str, text: str) -> StoreError:
 
 def down_line(uri: str, text: str) -> str:
     """Say that a server or database does not answer, and what still works."""
-    return f"{named(uri)} does not answer ({_short(text)}); start it, or {_elsewhere(uri)}"
+    return f"{named(uri)} does not answer ({short_cause(text)}); start it, or {_elsewhere(uri)}"
 
 
 def as_error(kind: FaultKind, line: str) -> PipelineError:
@@ -81,8 +102,9 @@ def as_error(kind: FaultKind, line: str) -> PipelineError:
 
 def named(uri: str) -> str:
     """Name a store as its user knows it, without a password."""
-    path = sqlite_path(uri)
-    return f"the tracking database {str(path)!r}" if path else f"the tracking server {redact(uri)}"
+    if is_server(uri):
+        return f"the tracking server {redact(uri)}"
+    return f"the tracking database {str(sqlite_path(uri) or redact(uri))!r}"
 
 
 def _schema_line(uri: str) -> str:
@@ -99,11 +121,11 @@ def _elsewhere(uri: str) -> str:
     return f"record here with tracking=local{unset}"
 
 
-def _short(text: str) -> str:
+def short_cause(text: str) -> str:
     """Return the telling end of a chain of causes, without secrets."""
-    causes = ("refused", "timed out", "Name or service not known", "unreachable", "reset by peer")
-    words = ("connection refused", "no answer in time", "unknown host", "unreachable", "cut off")
-    for cause, word in zip(causes, words, strict=True):
+    for cause, word in CAUSES.items():
         if cause in text:
             return word
-    return redact(" ".join(text.split()))[:120]
+    _, _, fatal = text.rpartition("FATAL:")  # PostgreSQL's own word, behind where it came from
+    said = re.split(r"DETAIL:|\(Background on this error", fatal or text)[0]
+    return redact(" ".join(said.split()))[:120]

@@ -52,12 +52,12 @@ def lease_of(tags: Mapping[str, str]) -> Lease | None:
 
 def own_lease() -> Lease:
     """Return the lease of this process, with no beat yet."""
-    return Lease(
-        host=socket.gethostname(),
-        boot_id=boot_id(),
-        pid=os.getpid(),
-        started=started(os.getpid()) or "",
-    )
+    return lease_of_process(os.getpid())
+
+
+def lease_of_process(pid: int) -> Lease:
+    """Return the lease of a process of this machine, with no beat yet."""
+    return Lease(host=socket.gethostname(), boot_id=boot_id(), pid=pid, started=started(pid) or "")
 
 
 def is_local(lease: Lease) -> bool:

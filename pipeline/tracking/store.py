@@ -17,7 +17,6 @@ from pipeline.tracking.experiments import experiment_id, local_files
 from pipeline.tracking.faults import StoreError, fault, refusal
 from pipeline.tracking.fields import field_name, param_texts, tag_texts
 from pipeline.tracking.journal import Status
-from pipeline.tracking.uri import sqlite_path
 
 FOLDER_TAG = "pipeline.folder"
 UNKNOWN = "?"
@@ -189,10 +188,7 @@ class Store:
             yield self._client
 
     def _connect(self) -> MlflowClient:
-        path = sqlite_path(self.uri)
-        if path is None:
-            return MlflowClient(self.uri)
-        with prepare_database(self.uri, path):
+        with prepare_database(self.uri):
             return MlflowClient(self.uri)
 
     def _find_run(self, experiment_id: str, key: str) -> str | None:

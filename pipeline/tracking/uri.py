@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.redaction import redact
+from pipeline.tracking.drivers import with_driver
 
 DATABASE = "mlflow.db"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -91,4 +92,6 @@ def _absolute(key: str, uri: str) -> str:
             f"{', '.join(SERVERS + DATABASES)}.{did_you_mean(kind, SERVERS + DATABASES)}"
         )
     path = sqlite_path(uri)
-    return uri if path is None else sqlite_uri(path)
+    if path is not None:
+        return sqlite_uri(path)
+    return with_driver(key, uri) if kind in DATABASES else uri

@@ -47,11 +47,13 @@ class TrackingServer:
     """A real MLflow server that can be killed, silenced and started again on one address.
 
     Args:
-        folder: Where its database lies.
+        folder: Where its database lies, and its artifacts.
+        backend: The address of another database; `None` = a file of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backend: str | None = None) -> None:
         self.folder = folder
+        self._backend = backend or f"sqlite:///{folder}/mlflow.db"
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -59,7 +61,7 @@ class TrackingServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        store = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        store = ["--backend-store-uri", self._backend]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *address, *store],
             cwd=self.folder,

@@ -1,6 +1,7 @@
 """Compares running trials with others at their rungs, in memory as far as that is true."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from time import monotonic
 
 from optuna import Study
@@ -10,6 +11,7 @@ from optuna.trial import FrozenTrial
 from pipeline.study.ledger.draft import Draft
 from pipeline.study.ledger.trial_rows import TrialRows
 
+Work = Callable[[Callable[[], bool]], bool]
 FRESH_SECONDS = 1.0
 """How old what other processes have done may be; what this one does is always seen."""
 
@@ -42,25 +44,38 @@ class Comparing:
             self._own.pop(number, None)
         self._read_at = -FRESH_SECONDS
 
-    def report(self, number: int, *, step: int, value: float) -> bool:
+    def report(self, number: int, *, step: int, value: float, work: Work) -> bool:
         """Note what a trial came to at a rung, and tell whether it is to be ended.
 
         A trial that this process has not taken, or has given up, is ended if it has ended.
 
+        Args:
+            number: The trial's.
+            step: The rung.
+            value: The objective there.
+            work: Makes a call to the database, again where that is cut short.
+
         Raises:
             UpdateFinishedTrialError: Somebody has given the trial up.
         """
-        trial = self._own.get(number)
-        if trial is None:
-            return self._has_ended(number)
-        self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
-        trial.intermediate_values[step] = value
-        noted = dict(trial.system_attrs)
-        decision = self._pruner.prune(self._beside(trial), trial)
-        for key, note in trial.system_attrs.items():
-            if noted.get(key) != note:
-                self._storage.set_trial_system_attr(trial._trial_id, key, note)
-        return bool(decision)  # numpy has a bool of its own
+        own = self._own.get(number)
+        if own is None:
+            return work(lambda: self._has_ended(number))
+        trial = copy(own)
+        trial.intermediate_values = {**own.intermediate_values, step: value}
+
+        def compare() -> bool:
+            trial.system_attrs = dict(own.system_attrs)
+            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            decision = self._pruner.prune(self._beside(trial), trial)
+            for key, note in trial.system_attrs.items():
+                if own.system_attrs.get(key) != note:
+                    self._storage.set_trial_system_attr(trial._trial_id, key, note)
+            return bool(decision)  # numpy has a bool of its own
+
+        decision = work(compare)
+        self._own[number] = trial
+        return decision
 
     def _has_ended(self, number: int) -> bool:
         study_id = self._study._study_id
@@ -69,7 +84,8 @@ class Comparing:
 
     def _beside(self, trial: FrozenTrial) -> Study:
         """Return the study as the pruner is to see it; what it notes stays in memory at first."""
-        others = [*self._read(), *(own for own in self._own.values() if own is not trial)]
+        beside = (own for own in self._own.values() if own.number != trial.number)
+        others = [*self._read(), *beside]
         draft = Draft(
             self._storage,
             study_id=self._study._study_id,

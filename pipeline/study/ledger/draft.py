@@ -106,9 +106,15 @@ def new_trial(number: int) -> FrozenTrial:
 
 
 def write_new(storage: BaseStorage, study_id: int, trial: FrozenTrial) -> None:
-    """Write a trial that was drafted, in one transaction, and note its id and number."""
+    """Write a trial that was drafted, in one transaction, and note its id and number.
+
+    Whoever holds the study's lock knows the number, unless another program adds trials as well;
+    to be sure of it costs nothing, while to read it reads the trial.
+    """
     trial._trial_id = storage.create_new_trial(study_id, template_trial=trial)
-    trial.number = storage.get_trial_number_from_id(trial._trial_id)
+    known = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+    if known != trial._trial_id:
+        trial.number = storage.get_trial_number_from_id(trial._trial_id)
 
 
 def write_waiting(storage: BaseStorage, before: FrozenTrial, after: FrozenTrial) -> None:

@@ -1,32 +1,30 @@
 """The record of a study: who takes which trial, how each ended, and how far the study is."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config.sweep_options import SweepOptions
-from pipeline.study.ledger.draft import write_new, write_waiting
 from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.founding import found
 from pipeline.study.ledger.importances import importances
-from pipeline.study.ledger.lock import study_lock
-from pipeline.study.ledger.lost import Lost
-from pipeline.study.ledger.marks import LEASE, RETRY_OF, lease_mark, lease_of
+from pipeline.study.ledger.lost import Lost, beat
+from pipeline.study.ledger.marks import RETRY_OF, lease_mark
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.parts import Parts
 from pipeline.study.ledger.points import Points
 from pipeline.study.ledger.progress import Progress
 from pipeline.study.ledger.rows import Row
-from pipeline.study.ledger.settling import Settling
+from pipeline.study.ledger.settling import GivingUp, Settling
 from pipeline.study.ledger.start_points import start_points
-from pipeline.study.ledger.storage import WAIT_SECONDS, Store, open_storage
-from pipeline.study.ledger.taking import Taken
+from pipeline.study.ledger.storage import WAIT_SECONDS, open_storage
+from pipeline.study.ledger.store import Store
+from pipeline.study.ledger.taking import Taken, Taking
 from pipeline.tracking.lease import Lease
 
 __all__ = ["End", "Ledger", "Lost", "Progress", "Row", "Taken"]
@@ -36,7 +34,8 @@ class Ledger:
     """One open study; several processes may have it open, each has a ledger of its own.
 
     Every call may raise `EnvironmentFaultError` (the database is locked, gone, replaced, full or
-    down) and `ConfigError` (its file is no database any more), one line each.
+    down) and `ConfigError` (its file is no database any more), one line each. A server that is
+    down is waited for, and the call is made again: each finds out what the cut one has written.
 
     Args:
         store: Where the study is kept.
@@ -49,7 +48,8 @@ class Ledger:
         self._store = store
         self._study = study
         self._storage = store.storage
-        self._lock = study_lock(store, study.study_name)
+        self._work = store.work
+        self._lock = store.lock(study.study_name)
         self._parts = parts
         self._rows = parts.rows
         self._settling = Settling(study, parts.rows, max_retry=parts.budget.max_retry)
@@ -68,7 +68,7 @@ class Ledger:
         seed: int,
         base_point: Mapping[str, object] | None = None,
         wait: float = WAIT_SECONDS,
-    ) -> Self:
+    ) -> "Ledger":
         """Begin a study or go on with one, and queue its start points once.
 
         Args:
@@ -88,19 +88,23 @@ class Ledger:
             EnvironmentFaultError: The database is locked, can't be written, or is down.
         """
         points = start_points(options, space, base_point)
-        store = open_storage(url, wait=wait)
-        with store.work(), study_lock(store, name):
-            study = found(
-                store.storage,
-                name,
-                space=space,
-                base=base,
-                objectives=objectives,
-                points=points,
-                allow_change=options.allow_change,
-            )
-            parts = Parts.of(study, space, options, objectives, seed=seed)
-            return cls(store, study, parts)
+        store = open_storage(url, wait=wait, patience=options.storage_patience)
+
+        def opened() -> Ledger:
+            with store.lock(name):
+                study = found(
+                    store.storage,
+                    name,
+                    space=space,
+                    base=base,
+                    objectives=objectives,
+                    points=points,
+                    allow_change=options.allow_change,
+                )
+                parts = Parts.of(study, space, options, objectives, seed=seed)
+                return cls(store, study, parts)
+
+        return store.work(opened)
 
     @property
     def prunes(self) -> bool:
@@ -116,25 +120,21 @@ class Ledger:
         Raises:
             ConfigError: The sampler can't choose a point.
         """
-        with self._store.work(), self._lock:
-            trials = self._rows.trials()
-            before = self._parts.budget.next_trial(trials)
-            if before is None:
-                return None
-            self._store.require_writable()
-            trial, overrides = self._parts.sampling.choose(before, trials)
-            trial.user_attrs = {**trial.user_attrs, LEASE: lease_mark(holder)}
-            if before.state == TrialState.WAITING:
-                write_waiting(self._storage, before, trial)
-            else:
-                write_new(self._storage, self._study._study_id, trial)
-            if self._parts.comparing is not None:
-                self._parts.comparing.begin(trial)
+        taking = Taking(self._study, self._parts.budget, self._parts.sampling, lease_mark(holder))
+
+        def take() -> bool:
+            with self._lock:
+                return taking.take(self._rows.tally(), self._store.require_writable)
+
+        if not self._work(take):
+            return None
+        if self._parts.comparing is not None:
+            self._parts.comparing.begin(taking.trial)
         return Taken(
-            number=trial.number,
-            overrides=overrides,
-            params=dict(trial.params),
-            retry_of=trial.user_attrs.get(RETRY_OF),
+            number=taking.trial.number,
+            overrides=taking.overrides,
+            params=dict(taking.trial.params),
+            retry_of=taking.trial.user_attrs.get(RETRY_OF),
         )
 
     def report(self, taken: Taken, *, step: int, value: float) -> bool:
@@ -148,25 +148,20 @@ class Ledger:
         comparing = self._parts.comparing
         if comparing is None or not math.isfinite(value):
             return False
-        with self._store.work():
-            try:
-                return comparing.report(taken.number, step=step, value=value)
-            except UpdateFinishedTrialError:
-                return True  # somebody has given it up
+        try:
+            return comparing.report(taken.number, step=step, value=value, work=self._work)
+        except UpdateFinishedTrialError:
+            return True  # somebody has given it up
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Move the leases of trials that are still being trained."""
-        with self._store.work():
-            for number in numbers:
-                trial = self._storage.get_trial(self._id(number))
-                lease = lease_of(trial)
-                if trial.state != TrialState.RUNNING or lease is None:
-                    continue
-                mark = lease_mark(replace(lease, counter=lease.counter + 1))
-                try:
-                    self._storage.set_trial_user_attr(trial._trial_id, LEASE, mark)
-                except UpdateFinishedTrialError:
-                    continue  # somebody has given it up
+        held = list(numbers)
+
+        def move() -> None:
+            for number in held:
+                beat(self._storage, self._storage.get_trial(self._id(number)))
+
+        self._work(move)
 
     def finish(self, taken: Taken, end: End) -> bool:
         """Put the end of a trial on record.
@@ -178,31 +173,40 @@ class Ledger:
             Whether it counts; somebody may have given the trial up and queued it again, and then
             the result is dropped.
         """
-        with self._store.work(), self._lock:
-            self._forget(taken.number)
-            trial = self._storage.get_trial(self._id(taken.number))
-            if trial.state != TrialState.RUNNING:
-                return False
-            self._settling.settle(trial, end)
-            return True
+        self._forget(taken.number)
 
-    def sweep_lost(self, folder_of: Callable[[int], Path]) -> list[Lost]:
+        def finish() -> bool:
+            with self._lock:
+                trial = self._storage.get_trial(self._id(taken.number))
+                if trial.state != TrialState.RUNNING:
+                    return self._settling.is_settled(trial, end)
+                self._settling.settle(trial, end)
+                return True
+
+        return self._work(finish)
+
+    def sweep_lost(
+        self, folder_of: Callable[[int], Path], died: Collection[int] = ()
+    ) -> list[Lost]:
         """Give up the trials whose process is gone or silent, whoever took them.
 
         Where its journal says that a trial had ended, that counts; else it is lost.
 
         Args:
             folder_of: Returns the folder of a trial's run.
+            died: Trials whose process was seen to die, maybe on another machine.
         """
-        with self._store.work():
-            lost = self._parts.watch.lost_among(self._running())
-            if not lost:
-                return []
-            with self._lock:
-                still = {trial.number for trial in self._running()}
-                found = [trial for trial in lost if trial.number in still]
-                self._forget(*(trial.number for trial in found))
-                return [self._settling.give_up(trial, folder_of(trial.number)) for trial in found]
+        giving_up = GivingUp(self._settling, self._rows, folder_of)
+
+        def sweep() -> None:
+            lost = self._parts.watch.lost_among(self._running(), died)
+            if lost or giving_up.found:
+                with self._lock:
+                    giving_up.give_up({trial.number for trial in lost})
+
+        self._work(sweep)
+        self._forget(*giving_up.found)
+        return list(giving_up.found.values())
 
     def _forget(self, *numbers: int) -> None:
         if self._parts.comparing is not None:
@@ -216,13 +220,11 @@ class Ledger:
 
     def progress(self) -> Progress:
         """Return how far the study is."""
-        with self._store.work():
-            return self._rows.progress()
+        return self._work(self._rows.progress)
 
     def trials(self) -> list[Row]:
         """Return all trials by number."""
-        with self._store.work():
-            return self._rows.rows()
+        return self._work(self._rows.rows)
 
     @property
     def study(self) -> Study:
@@ -232,18 +234,15 @@ class Ledger:
     @property
     def facts(self) -> dict[str, Any]:
         """What is noted with the study: `uid`, `space`, `base`, `objectives`, and what was set."""
-        with self._store.work():
-            return dict(self._study.user_attrs)
+        return self._work(lambda: dict(self._study.user_attrs))
 
     def set_fact(self, key: str, value: Any) -> None:
         """Note something with the study, as JSON can hold it."""
-        with self._store.work():
-            self._study.set_user_attr(key, value)
+        self._work(lambda: self._study.set_user_attr(key, value))
 
     def importances(self) -> dict[str, float]:
         """Return the share of each parameter in what made trials good, by Optuna's name."""
-        with self._store.work():
-            return importances(self._study)
+        return self._work(lambda: importances(self._study))
 
     def close(self) -> None:
         """Close the database."""

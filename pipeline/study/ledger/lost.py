@@ -1,13 +1,16 @@
 """Trials whose process is gone, or has shown no sign of life for too long."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from time import monotonic
 
-from optuna.trial import FrozenTrial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.study.ledger.ends import End
-from pipeline.study.ledger.marks import lease_of
+from pipeline.study.ledger.marks import LEASE, lease_mark, lease_of
 from pipeline.tracking.lease import Lease, alive, is_local, working
 
 TICK_SECONDS = 10.0
@@ -71,12 +74,23 @@ class Watch:
         self._longest_step = min(2 * TICK_SECONDS, grace / LOOKS)
         self._still: dict[int, Still] = {}
 
-    def lost_among(self, running: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-        """Look at all running trials, and return those that are lost."""
+    def lost_among(
+        self, running: Iterable[FrozenTrial], died: Collection[int] = ()
+    ) -> list[FrozenTrial]:
+        """Look at all running trials, and return those that are lost.
+
+        Args:
+            running: The trials.
+            died: Those whose process was seen to die.
+        """
         running = list(running)
         numbers = {trial.number for trial in running}
         self._still = {n: still for n, still in self._still.items() if n in numbers}
-        return [trial for trial in running if self._is_lost(trial.number, lease_of(trial))]
+        return [
+            trial
+            for trial in running
+            if trial.number in died or self._is_lost(trial.number, lease_of(trial))
+        ]
 
     def _is_lost(self, number: int, lease: Lease | None) -> bool:
         if lease is not None and is_local(lease):
@@ -101,3 +115,13 @@ class Watch:
         still.seconds += min(now - still.looked_at, self._longest_step)
         still.looked_at = now
         return still.seconds
+
+
+def beat(storage: BaseStorage, trial: FrozenTrial) -> None:
+    """Move the lease of a trial, unless somebody has given it up."""
+    lease = lease_of(trial)
+    if trial.state != TrialState.RUNNING or lease is None:
+        return
+    mark = lease_mark(replace(lease, counter=lease.counter + 1))
+    with suppress(UpdateFinishedTrialError):
+        storage.set_trial_user_attr(trial._trial_id, LEASE, mark)

@@ -1,7 +1,7 @@
 """How far a study is."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.study.ledger.ends import COUNTED_FAILURES
@@ -77,13 +77,19 @@ def count_ends(rows: Iterable[Row]) -> Counter[str]:
     )
 
 
-def failures_in_a_row(ended: Sequence[Row]) -> int:
-    """Return how many trials failed since the last that did not, by the time they ended.
+def since_last_success(ended: Iterable[Row]) -> list[Row]:
+    """Return the trials by the time they ended, from the last on that did not fail.
+
+    That one stays, since another trial may be told later that had ended before it.
+    """
+    ordered = sorted(ended, key=lambda row: row.ended or 0.0)
+    last = max((place for place, row in enumerate(ordered) if row.state != "failed"), default=0)
+    return ordered[last:]
+
+
+def failures_in_a_row(ended: Iterable[Row]) -> int:
+    """Return how many of the trials of `since_last_success` have failed.
 
     An interruption says nothing about a trial and is passed over.
     """
-    failures = 0
-    for row in sorted(ended, key=lambda row: row.ended or 0.0):
-        if row.reason != "interrupted":
-            failures = failures + 1 if row.state == "failed" else 0
-    return failures
+    return sum(row.state == "failed" and row.reason != "interrupted" for row in ended)

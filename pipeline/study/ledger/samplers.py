@@ -37,9 +37,14 @@ class Choosing:
     objectives: int
 
     @property
+    def learns(self) -> bool:
+        """Whether other trials have a say in its choice."""
+        return self.sampler not in ("random", "grid")
+
+    @property
     def forgets(self) -> bool:
         """Whether it does well without the oldest of many trials; others keep count of them."""
-        return self.sampler in ("tpe", "random")
+        return self.sampler == "tpe"
 
     def sampler_of(self, number: int) -> "BaseSampler":
         """Make the sampler of one trial.

@@ -64,5 +64,7 @@ class Sampling:
             ) from error
 
     def _others(self, trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        others = [other for other in trials if other.number != trial.number]
+        if not self._choosing.learns:
+            return []
+        others = [*trials[: trial.number], *trials[trial.number + 1 :]]
         return visible(others, self._study.directions) if self._choosing.forgets else others

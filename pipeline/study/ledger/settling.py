@@ -1,8 +1,10 @@
 """Puts the end of a trial on record. Whoever does holds the study's lock."""
 
 import math
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -53,16 +55,20 @@ class Settling:
         end = _judged(end, self._objectives)
         queued = self._queue_again(trial, end)
         trial_id = trial._trial_id
-        attributes = dict(end.attributes)
-        if end.message is not None:
-            attributes["message"] = end.message
-        if attributes:
-            self._storage.set_trial_user_attr(trial_id, ATTRIBUTES, attributes)
-        if end.reason is not None:
-            self._storage.set_trial_user_attr(trial_id, END_REASON, end.reason)
+        for key, value in _notes(end).items():
+            self._storage.set_trial_user_attr(trial_id, key, value)
         values = end.values or _last_report(trial) if end.state != "failed" else None
         self._storage.set_trial_state_values(trial_id, _STATES[end.state], values)
         return queued
+
+    def is_settled(self, trial: FrozenTrial, end: End) -> bool:
+        """Tell whether a trial has ended so and not otherwise, with all that is noted of it."""
+        end = _judged(end, self._objectives)
+        noted = {key: trial.user_attrs.get(key) for key in (ATTRIBUTES, END_REASON)}
+        return trial.state == _STATES[end.state] and noted == {
+            **dict.fromkeys(noted),
+            **_notes(end),
+        }
 
     def _queue_again(self, trial: FrozenTrial, end: End) -> bool:
         """Queue the point of a trial that failed through no fault of its own, once."""
@@ -72,6 +78,47 @@ class Settling:
         if trial.number not in queued:
             self._storage.create_new_trial(self._study_id, template_trial=again(trial))
         return True
+
+
+class GivingUp:
+    """Gives up trials, again where nobody knows whether that was written.
+
+    Args:
+        settling: Writes their ends.
+        rows: The trials there are.
+        folder_of: Returns the folder of a trial's run.
+    """
+
+    def __init__(
+        self, settling: Settling, rows: TrialRows, folder_of: Callable[[int], Path]
+    ) -> None:
+        self._settling = settling
+        self._rows = rows
+        self._folder_of = folder_of
+        self.found: dict[int, Lost] = {}
+
+    def give_up(self, lost: Collection[int]) -> None:
+        """Give up those of some trials that still run, and keep those that the last call settled.
+
+        Args:
+            lost: Numbers of trials whose process is gone; whoever calls holds the study's lock.
+        """
+        before, self.found = self.found, {}
+        for trial in self._rows.trials():
+            number = trial.number
+            if trial.state == TrialState.RUNNING and number in lost:
+                self.found[number] = self._settling.give_up(trial, self._folder_of(number))
+            elif number in before and self._settling.is_settled(trial, before[number].end):
+                self.found[number] = before[number]
+
+
+def _notes(end: End) -> dict[str, Any]:
+    """Return what is noted with a trial that has ended so."""
+    attributes = dict(end.attributes)
+    if end.message is not None:
+        attributes["message"] = end.message
+    notes = {ATTRIBUTES: attributes or None, END_REASON: end.reason}
+    return {key: note for key, note in notes.items() if note is not None}
 
 
 def _last_report(trial: FrozenTrial) -> tuple[float, ...] | None:

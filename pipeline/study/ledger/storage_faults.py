@@ -9,7 +9,16 @@ import filelock
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
+from pipeline.tracking.faults import UNWELCOME, WELCOME, short_cause
 from pipeline.tracking.uri import sqlite_path
+
+PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "40001", "40P01")
+"""PostgreSQL's codes for what another try may change: it restarts, has no room for one connection
+more, or has ended a transaction for the sake of another. All of class 08, connections, are such."""
+
+
+class ServerGoneError(EnvironmentFaultError):
+    """A database server does not answer, or has cut a call short: the same call may work soon."""
 
 
 @contextmanager
@@ -26,6 +35,8 @@ def storage_faults(url: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error, filelock.Timeout) as error:
+        if sqlite_path(url) is None and _may_pass(error):
+            raise server_gone(url, error) from error
         raise _judged(url, _text(error)) from error
     except OSError as error:
         raise _judged(url, f"unable to open: {error.strerror}") from error
@@ -65,6 +76,11 @@ def file_replaced(path: Path) -> EnvironmentFaultError:
     )
 
 
+def server_gone(url: str, error: BaseException) -> ServerGoneError:
+    """Return the error for a server that does not answer, or does so no more."""
+    return ServerGoneError(f"{named(url)} does not answer ({short_cause(_text(error))})")
+
+
 def no_database(url: str) -> ConfigError:
     """Return the error for a file of another kind."""
     return ConfigError(
@@ -95,7 +111,23 @@ def _judged(url: str, text: str) -> PipelineError:
         return EnvironmentFaultError(
             f"{name} can't be written; make room, or choose another with sweep.storage="
         )
+    if any(word in text for word in UNWELCOME):
+        return EnvironmentFaultError(f"{name} refuses ({short_cause(text)}); {WELCOME}")
     return EnvironmentFaultError(
-        f"{name} does not answer ({redact(' '.join(text.split()))[:160]}); see that it runs, then "
-        "go on with the same command"
+        f"{name} can't be used ({short_cause(text)}); mend that, then go on with the same command"
     )
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Tell whether a database's server was gone, or may take the same call at another time."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+    if error is None:
+        return False
+    if not isinstance(error, DBAPIError):
+        return _may_pass(error.__cause__)
+    code = getattr(error.orig, "sqlstate", None)
+    if error.connection_invalidated or code is not None:
+        return error.connection_invalidated or code in PASSING or str(code).startswith("08")
+    is_of_connection = isinstance(error, OperationalError | InterfaceError)
+    return is_of_connection and not any(word in str(error) for word in UNWELCOME)

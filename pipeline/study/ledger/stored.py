@@ -14,8 +14,9 @@ from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.marks import lease_of
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.parts import Parts
-from pipeline.study.ledger.storage import Store, open_storage, storage_url
+from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
+from pipeline.study.ledger.store import Store
 from pipeline.study.ledger.unvaried import Unvaried
 from pipeline.tracking.lease import Lease, alive, is_local, working
 from pipeline.tracking.uri import sqlite_path
@@ -78,9 +79,8 @@ class Studies:
 
     def names(self) -> list[str]:
         """Return the names of those that a sweep has made."""
-        with self._store.work():
-            found = self._store.storage.get_all_studies()
-            return sorted(study.study_name for study in found if "uid" in study.user_attrs)
+        found = self._store.work(self._store.storage.get_all_studies)
+        return sorted(study.study_name for study in found if "uid" in study.user_attrs)
 
     def open(self, name: str, *, grace: float = 60.0) -> Recorded:
         """Open a study.
@@ -98,15 +98,18 @@ class Studies:
                 f"study={name!r} is unknown in {named(self._url)}; there are "
                 f"{', '.join(names) or 'none'}.{did_you_mean(name, names)}"
             )
-        with self._store.work():
+
+        def opened() -> Recorded:
             study = find_study(self._store.storage, name)
             assert study is not None  # its name is there
             return _recorded(self._store, study, grace)
 
+        return self._store.work(opened)
+
     def delete(self, name: str) -> None:
         """Remove a study with its trials for good."""
-        with self._store.work():
-            delete_study(study_name=name, storage=self._store.storage)
+        storage = self._store.storage
+        self._store.work(lambda: delete_study(study_name=name, storage=storage))
 
     def close(self) -> None:
         """Close the database."""

@@ -10,10 +10,17 @@ from optuna.trial import FrozenTrial, TrialState
 from pipeline.study.ledger.marks import ATTRIBUTES, FIXED, reason_of
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.points import Points
-from pipeline.study.ledger.progress import ENDLESS, Progress, count_ends, failures_in_a_row
+from pipeline.study.ledger.progress import (
+    ENDLESS,
+    Progress,
+    count_ends,
+    failures_in_a_row,
+    since_last_success,
+)
 from pipeline.study.ledger.ranking import best
 from pipeline.study.ledger.rows import Row, RowState
 from pipeline.study.ledger.taking import Budget
+from pipeline.study.ledger.tally import Tally
 
 _STATES: dict[TrialState, RowState] = {
     TrialState.COMPLETE: "complete",
@@ -54,7 +61,8 @@ class TrialRows:
         self._best: list[Row] = []
         self._ends: Counter[str] = Counter()
         self._since: list[Row] = []
-        self.rows()
+        self._tally = Tally(budget.max_retry)
+        self.tally()
         self._judge()
         self._since.clear()  # how others fared before says nothing about now
 
@@ -66,16 +74,21 @@ class TrialRows:
         """Return all trials by number, as plain records."""
         return [self._row(trial) for trial in self.trials()]
 
+    def tally(self) -> Tally:
+        """Return the trials as they are on record now, those that have ended counted."""
+        for trial in self._tally.take_in(self.trials()):
+            self._unjudged.append(self._row(trial))
+        return self._tally
+
     def progress(self) -> Progress:
         """Return how far the study is."""
-        trials = self.trials()
-        open_rows = [self._row(trial) for trial in trials if trial.number not in self._ended]
+        tally = self.tally()
         if self._unjudged:
             self._judge()
-        left = self._budget.left(trials)
+        left = self._budget.left(tally)
         return Progress(
             total=self._budget.total,
-            counts=self._ends + count_ends(row for row in open_rows if row.ended is None),
+            counts=self._ends + count_ends(self._read(trial) for trial in tally.open),
             left=ENDLESS if left is None else left,
             best=tuple(row.number for row in self._best),
             best_row=self._best[0] if self._best else None,
@@ -89,7 +102,7 @@ class TrialRows:
         compared = [*self._best, *self._unjudged] if len(directions) == 1 else self._ended.values()
         self._best = best(list(compared), directions, self._keep)
         self._ends += count_ends(self._unjudged)
-        self._since += self._unjudged
+        self._since = since_last_success([*self._since, *self._unjudged])
         self._unjudged = []
 
     def _row(self, trial: FrozenTrial) -> Row:
@@ -98,7 +111,6 @@ class TrialRows:
             row = self._read(trial)
             if trial.state.is_finished():
                 self._ended[trial.number] = row
-                self._unjudged.append(row)
         return row
 
     def _read(self, trial: FrozenTrial) -> Row:

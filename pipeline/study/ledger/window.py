@@ -1,6 +1,7 @@
 """The trials that a sampler learns from: all of them, until they would make it slow."""
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from itertools import islice
 
 from optuna.study import StudyDirection
@@ -29,13 +30,9 @@ def visible(
     kept = {trial.number for trial in seen if trial.state == TrialState.RUNNING}
     complete = [trial for trial in seen if trial.state == TrialState.COMPLETE]
     for objective, direction in enumerate(directions):
-        ranked = sorted(complete, key=lambda trial: _loss(trial, objective, direction))
-        kept |= {trial.number for trial in ranked[: BEST // len(directions)]}
+        sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+        losses = ((sign * trial.values[objective], trial.number) for trial in complete)
+        kept |= {number for _, number in nsmallest(BEST // len(directions), losses)}
     latest = (trial.number for trial in reversed(seen) if trial.number not in kept)
     kept |= set(islice(latest, MOST - len(kept)))
     return [trial for trial in seen if trial.number in kept]
-
-
-def _loss(trial: FrozenTrial, objective: int, direction: StudyDirection) -> float:
-    value: float = trial.values[objective]
-    return -value if direction == StudyDirection.MAXIMIZE else value

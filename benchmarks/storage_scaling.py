@@ -1,0 +1,192 @@
+"""Trials a second that the databases of a study take, and how that grows with trials and workers.
+
+    python -m benchmarks.storage_scaling [--trials 5000] [--runs 400]
+    python -m benchmarks.storage_scaling --trials 200 --window 50 --runs 20  # in a minute or two
+
+Processes take trials that train nothing and end them, each with a ledger of its own, as so many
+drivers would: by 8 of them to see the growth from the first to the last thousand, for the random
+sampler and for TPE, then shorter studies by 1, 4 and 16. In sqlite and on a PostgreSQL server that
+is started for it and waits for the disk. Then recorders, each as a driver has one, fill MLflow with
+runs of as many parameters, metrics and tags as a short trial has: in sqlite, on PostgreSQL, and
+through tracking servers. One table each; all of it shares this machine.
+"""
+
+import argparse
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+from benchmarks.outage import server
+from benchmarks.study_cost import open_ledger, value_of
+from pipeline.study.ledger.ends import End
+from pipeline.tracking.client import Recorder
+from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.lease import own_lease
+from tests.postgres import PASSWORD, Postgres, running_postgres
+
+SPAWN = multiprocessing.get_context("spawn")
+GROWTH_WORKERS = 8
+WORKERS = (1, 4, 16)
+RECORDERS = (1, 4)
+LONGEST_SECONDS = 3600.0
+PARAMS = {f"group.key{index}": index for index in range(60)}
+TAGS = {f"pipeline.tag{index}": "value" for index in range(15)}
+METRICS = {f"stage/metric{index}": 0.5 for index in range(10)}
+EPOCHS = 2
+
+
+def take_all(url: str, options: dict[str, Any], ready: Barrier) -> None:
+    """Take and end trials until none is left, as a driver does."""
+    ledger = open_ledger(url, **options)
+    ready.wait(LONGEST_SECONDS)
+    while (taken := ledger.take(own_lease())) is not None:
+        ledger.finish(taken, End(state="complete", values=(value_of(taken),)))
+        ledger.progress()
+    ledger.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Trials a second of a study.
+
+    Args:
+        first: Over the first of them.
+        last: Over the last of them.
+        all: Over all.
+    """
+
+    first: float
+    last: float
+    all: float
+
+
+def rates_of(url: str, options: dict[str, Any], window: int) -> Rates:
+    """Read from a study's record how fast its trials ended."""
+    ledger = open_ledger(url, **options)
+    ended = sorted(row.ended or 0.0 for row in ledger.trials() if row.state == "complete")
+    ledger.close()
+    assert len(ended) == options["n_trials"], len(ended)
+    return Rates(
+        first=(window - 1) / (ended[window - 1] - ended[0]),
+        last=(window - 1) / (ended[-1] - ended[-window]),
+        all=(len(ended) - 1) / (ended[-1] - ended[0]),
+    )
+
+
+@contextmanager
+def processes(target: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Iterator[None]:
+    """Let processes begin together; the body runs beside them, and then all have ended well."""
+    ready = SPAWN.Barrier(len(calls) + 1)
+    begun = [SPAWN.Process(target=target, args=(*call, ready)) for call in calls]
+    for process in begun:
+        process.start()
+    ready.wait(LONGEST_SECONDS)
+    yield
+    for process in begun:
+        process.join()
+        assert process.exitcode == 0
+
+
+def studies(postgres: Postgres, *, trials: int, window: int) -> None:
+    """Print a line for each study."""
+    print(
+        "store       sampler  workers  trials  a second    first     last  first/last  connections"
+    )
+    plan = [(sampler, GROWTH_WORKERS, trials) for sampler in ("random", "tpe")]
+    plan += [("random", workers, window) for workers in WORKERS]
+    for sampler, workers, count in plan:
+        for store in ("sqlite", "postgresql"):
+            options = {"sampler": sampler, "n_trials": count, "pruner": "none"}
+            with tempfile.TemporaryDirectory() as folder:
+                database = postgres.database()
+                url = f"sqlite:///{folder}/optuna.db"
+                url = postgres.url(database) if store == "postgresql" else url
+                connections = 0
+                with processes(take_all, [(url, options)] * workers):
+                    time.sleep(0.5)
+                    connections = postgres.connections(database)
+                rates = rates_of(url, options, min(window, count // 2))
+            print(
+                f"{store:10}  {sampler:7}  {workers:7}  {count:6}  {rates.all:8.1f}  "
+                f"{rates.first:7.1f}  {rates.last:7.1f}  {rates.first / rates.last:10.2f}  "
+                f"{connections:8}",
+                flush=True,
+            )
+
+
+def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
+    """Record short runs one after another, as a driver's recorder does."""
+    with Recorder() as recorder:
+        recorder.connect(uri, experiment="pipeline")
+        ready.wait(LONGEST_SECONDS)
+        for number in range(runs):
+            place = folder / f"{os.getpid()}-{number}"
+            place.mkdir()
+            journal = Journal(place)
+            journal.begin(
+                Header(name="run", experiment="pipeline", uri=uri, params=PARAMS, tags=TAGS)
+            )
+            for epoch in range(1, EPOCHS + 1):
+                journal.epoch(epoch, METRICS)
+            journal.end("FINISHED")
+            journal.close()
+            while not (recorded := recorder.record(place, is_over=True, patient=True)).done:
+                print("once more:", recorded.problem, flush=True)
+
+
+@contextmanager
+def tracking(postgres: Postgres, folder: Path) -> Iterator[dict[str, str]]:
+    """Give the address of each kind of store that MLflow can be filled in, by its name."""
+    backends = [postgres.url(postgres.database(), scheme="postgresql+psycopg") for _ in range(3)]
+    with (
+        server(folder, backends[1], workers=1) as (one, _),
+        server(folder, backends[2], workers=4) as (four, _),
+    ):
+        yield {
+            "sqlite file": f"sqlite:///{folder}/mlflow.db",
+            "postgresql": backends[0],
+            "server, 1 worker, postgresql": one,
+            "server, 4 workers, postgresql": four,
+        }
+
+
+def recordings(postgres: Postgres, *, runs: int) -> None:
+    """Print a line for each kind of store and number of recorders."""
+    print("store                          recorders  runs  a second")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with tracking(postgres, folder) as stores:
+            for store, uri in stores.items():
+                for recorders in RECORDERS:
+                    calls = [(uri, folder, runs // recorders)] * recorders
+                    with processes(record_all, calls):
+                        started = time.perf_counter()
+                    seconds = time.perf_counter() - started
+                    rate = runs // recorders * recorders / seconds
+                    print(f"{store:29}  {recorders:9}  {runs:4}  {rate:8.1f}", flush=True)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--window", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=400)
+    arguments = parser.parse_args()
+    os.environ["PGPASSWORD"] = PASSWORD
+    with running_postgres(fsync="on", max_connections="200") as postgres:
+        studies(postgres, trials=arguments.trials, window=arguments.window)
+        print()
+        recordings(postgres, runs=arguments.runs)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

@@ -1,0 +1,154 @@
+"""Studies on a PostgreSQL server, without a network, and a wire to it that can be cut."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ledgers import BASE, COMPLETE, F1, options, space_of
+
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.storage import storage_url
+from pipeline.tracking.lease import own_lease
+
+LATE_SECONDS = 0.3
+
+
+def open_on_server(url: str, *, name: str = "lr", **given: Any) -> Ledger:
+    """Open a study on a server; what is not given is that of `LR`, 20 random trials."""
+    base_point = given.pop("base_point", None)
+    given = {"sampler": "random", **given}
+    return Ledger.open(
+        url=storage_url(url),
+        name=name,
+        options=options(**given),
+        space=space_of(),
+        base=BASE,
+        objectives=F1,
+        seed=0,
+        base_point=base_point,
+    )
+
+
+def take_all_on_server(url: str, said: Path, given: dict[str, Any], seconds: float) -> None:
+    """Take and complete trials, each so many seconds long, until none is left; say their numbers.
+
+    Begins once there is a file `go` beside the one that takes them, which is empty at first.
+    """
+    ledger = open_on_server(url, **given)
+    said.touch()
+    while not said.with_name("go").exists():
+        time.sleep(0.01)
+    while not ledger.progress().settled:
+        taken = ledger.take(own_lease())
+        if taken is None:
+            time.sleep(0.01)
+            continue
+        with said.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(taken.number) + "\n")
+        time.sleep(seconds)
+        assert ledger.finish(taken, COMPLETE)
+
+
+class Wire:
+    """A way to a server on loopback that can be cut at any message, with its answer or without.
+
+    Args:
+        port: The server's.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._left: int | None = None
+        self._late = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def is_armed(self) -> bool:
+        """Whether it still is to be cut."""
+        return self._left is not None
+
+    def cut_after(self, messages: int) -> None:
+        """Cut the wire when the server has answered so many messages more, the last unheard."""
+        self._left, self._late = messages, False
+
+    def cut_at_commit(self) -> None:
+        """Cut the wire at the next commit, which reaches the server only some time later."""
+        self._left, self._late = 1, True
+
+    def disarm(self) -> None:
+        """Leave the wire whole."""
+        self._left = None
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._server))
+                for source, sink, pump in (
+                    (client, server, self._ask),
+                    (server, client, self._answer),
+                ):
+                    threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+    def _ask(self, client: socket.socket, server: socket.socket) -> None:
+        _pump(client, server, lambda content: self._is_cut_late(content, client))
+
+    def _is_cut_late(self, content: bytes, client: socket.socket) -> bool:
+        if not (self._late and self._left is not None and _COMMIT in content):
+            return False
+        self._left = None
+        _close(client)
+        time.sleep(LATE_SECONDS)
+        return False  # it is sent on, and then the client's end is seen
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        _pump(server, client, self._is_cut)
+
+    def _is_cut(self, content: bytes) -> bool:
+        if self._late or self._left is None or not content.endswith(_READY):
+            return False
+        self._left -= 1
+        if self._left > 0:
+            return False
+        self._left = None
+        return True
+
+
+_COMMIT = b"\x0bCOMMIT\0"
+"""The whole of the message; the one that begins a transaction holds this word as well."""
+_READY = (b"Z\0\0\0\5I", b"Z\0\0\0\5T", b"Z\0\0\0\5E")
+"""Ends whatever a PostgreSQL server answers to one message."""
+
+
+def _pump(source: socket.socket, sink: socket.socket, is_cut: Callable[[bytes], bool]) -> None:
+    with suppress(OSError):
+        while (content := source.recv(1 << 16)) and not is_cut(content):
+            sink.sendall(content)
+    _close(source)
+    _close(sink)
+
+
+def _close(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()
+
+
+def wait_for_lines(paths: list[Path], count: int) -> None:
+    """Wait until files together hold so many lines."""
+    deadline = time.monotonic() + 120 * max(1.0, os.getloadavg()[0])
+    while sum(len(path.read_bytes().splitlines()) for path in paths if path.exists()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

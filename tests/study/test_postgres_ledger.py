@@ -1,0 +1,265 @@
+"""A ledger on a PostgreSQL server: whatever is cut short, nothing is lost and nothing twice."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ledger_processes import start, wait_for
+from ledgers import COMPLETE, dead_lease
+from postgres import PASSWORD, USER, Postgres, running_postgres
+from postgres_ledgers import Wire, open_on_server, take_all_on_server, wait_for_lines
+
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.study.ledger.ends import End
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.storage import storage_url
+from pipeline.tracking.lease import own_lease
+
+pytestmark = pytest.mark.slow
+NOWHERE = Path("nowhere")
+MANY = {"n_trials": 100_000, "max_retry": 1000}
+INTERRUPTED = End(state="failed", reason="interrupted", message="stopped", attributes={"epochs": 1})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    with running_postgres() as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+
+
+@pytest.fixture
+def database(server: Postgres) -> str:
+    return server.database()
+
+
+@pytest.fixture
+def wire(server: Postgres) -> Iterator[Wire]:
+    found = Wire(server.port)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def url(wire: Wire, database: str) -> str:
+    """The address of an empty database, over a wire that can be cut."""
+    return f"postgresql://{USER}@127.0.0.1:{wire.port}/{database}"
+
+
+def states(ledger: Ledger) -> Counter[str]:
+    return Counter(str(row.state) for row in ledger.trials())
+
+
+def at_each_moment(wire: Wire, act: Callable[[], None], *, stride: int = 1) -> int:
+    """Act again and again, the wire being cut later each time; return after how many messages.
+
+    The last time it is cut at the commit itself, which the server gets after the next try begins.
+    """
+    messages = 0
+    while True:
+        messages += stride
+        wire.cut_after(messages)
+        act()
+        if wire.is_armed:
+            break
+    wire.cut_at_commit()
+    act()
+    assert not wire.is_armed
+    return messages
+
+
+def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
+    wire: Wire, url: str
+) -> None:
+    ledger = open_on_server(url, **MANY)
+    numbers: list[int] = []
+
+    def take() -> None:
+        taken = ledger.take(own_lease())
+        assert taken is not None
+        numbers.append(taken.number)
+        (row,) = (row for row in ledger.trials() if row.number == taken.number)
+        assert (row.state, row.overrides) == ("running", taken.overrides)
+
+    assert at_each_moment(wire, take) > 10
+    wire.disarm()
+    assert numbers == list(range(len(numbers)))
+    assert states(ledger) == {"running": len(numbers)}
+
+
+def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
+    wire: Wire, url: str
+) -> None:
+    ledger = open_on_server(url, **MANY)
+    ended: list[int] = []
+
+    def finish() -> None:
+        left, wire._left = wire._left, None  # what is cut is the end alone
+        taken = ledger.take(own_lease())
+        assert taken is not None
+        wire._left = left
+        end = replace(INTERRUPTED, attributes={"epochs": len(ended)})
+        assert ledger.finish(taken, end)
+        ended.append(taken.number)
+
+    assert at_each_moment(wire, finish) > 10
+    wire.disarm()
+    rows = ledger.trials()
+    assert Counter(row.state for row in rows) == {"failed": len(ended), "waiting": 1}
+    assert [rows[number].attributes["epochs"] for number in ended] == list(range(len(ended)))
+    assert len({row.overrides["optimizer.lr"] for row in rows}) == 1  # one point, again and again
+
+
+def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_is_cut(
+    wire: Wire, url: str
+) -> None:
+    ledger = open_on_server(url, **MANY)
+    dead = dead_lease()
+    lost: list[int] = []
+
+    def give_up() -> None:
+        left, wire._left = wire._left, None
+        taken = ledger.take(dead)
+        assert taken is not None
+        wire._left = left
+        (told,) = ledger.sweep_lost(lambda _: NOWHERE)
+        assert (told.number, told.queued_again) == (taken.number, True)
+        lost.append(taken.number)
+
+    assert at_each_moment(wire, give_up) > 10
+    wire.disarm()
+    assert states(ledger) == {"failed": len(lost), "waiting": 1}
+
+
+def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_cut(
+    server: Postgres, wire: Wire, url: str, database: str
+) -> None:
+    ledger = open_on_server(url, **MANY, pruner="asha")
+    steps = 0
+
+    def report() -> None:
+        nonlocal steps
+        steps += 1
+        left, wire._left = wire._left, None
+        taken = ledger.take(own_lease())
+        assert taken is not None
+        assert not ledger.report(taken, step=1, value=steps / 1000)
+        wire._left = left
+        ledger.report(taken, step=4, value=steps / 1000)  # passes a halving, which is noted
+
+    assert at_each_moment(wire, report) > 5
+    wire.disarm()
+    kept = server.ask(database, "SELECT count(*) FROM trial_intermediate_values")
+    assert kept == [(2 * steps,)]
+    halvings = "SELECT count(*) FROM trial_system_attributes WHERE key LIKE 'completed_rung%'"
+    ((noted,),) = server.ask(database, halvings)
+    in_memory = [trial.system_attrs for trial in ledger._parts.comparing._own.values()]
+    assert noted == sum(key.startswith("completed") for one in in_memory for key in one)
+    assert noted >= steps
+
+
+def test_a_study_is_founded_once_at_whatever_moment_the_connection_is_cut(
+    wire: Wire, url: str
+) -> None:
+    names: list[str] = []
+    first = [{"optimizer.lr": rate} for rate in (0.01, 0.02)]
+
+    def found() -> None:
+        names.append(f"study-{len(names)}")
+        ledger = open_on_server(url, name=names[-1], enqueue=first)
+        ledger.set_fact("tested", names[-1])
+        assert ledger.facts["tested"] == names[-1]
+        assert states(ledger) == {"waiting": 2}
+        ledger.close()
+
+    open_on_server(url, name="makes-the-tables").close()
+    assert at_each_moment(wire, found, stride=7) > 20
+
+
+def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
+    server: Postgres, database: str, tmp_path: Path
+) -> None:
+    said = [tmp_path / f"{index}.txt" for index in range(3)]
+    given = {"n_trials": 60}
+    words = (server.url(database),)
+    processes = [start(take_all_on_server, *words, one, given, 0.05) for one in said]
+    for one in said:
+        wait_for(one)
+    (tmp_path / "go").touch()
+    for moment, silence in ((5, 0.0), (25, 2.0), (45, 0.0)):
+        wait_for_lines(said, moment)
+        server.stop()
+        time.sleep(silence)
+        server.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    taken = [json.loads(line) for one in said for line in one.read_text().splitlines()]
+    assert sorted(taken) == list(range(60))
+    ledger = open_on_server(server.url(database), **given)
+    assert states(ledger) == {"complete": 60}
+
+
+def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -> None:
+    ledgers = [open_on_server(server.url(database), **MANY) for _ in range(2)]
+    for ledger in ledgers:
+        taken = ledger.take(own_lease())
+        assert taken is not None
+        ledger.finish(taken, COMPLETE)
+    assert server.connections(database) == 2
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
+    database: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with running_postgres() as server:
+        name = server.database()
+        ledger = open_on_server(server.url(name), storage_patience=1.0)
+        taken = ledger.take(own_lease())
+        assert taken is not None
+        server.stop()
+        for _ in range(2):  # the second time without any patience
+            with pytest.raises(EnvironmentFaultError) as raised:
+                ledger.finish(taken, COMPLETE)
+            assert str(raised.value) == (
+                f"the study database 'postgresql+psycopg://***@127.0.0.1:{server.port}/{name}' "
+                "does not answer (connection refused), and sweep.storage_patience=1 s are over; "
+                "see that it runs, then go on with the same command"
+            )
+        (warning,) = capfd.readouterr().err.splitlines()
+        assert warning.endswith("(connection refused); waiting for it, 1 s at most")
+        server.start()
+        assert ledger.finish(taken, COMPLETE)
+        assert states(ledger) == {"complete": 1}
+
+
+def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
+    server: Postgres, database: str
+) -> None:
+    url = server.url(database)
+    ledger, other = open_on_server(url), open_on_server(url)
+    other._lock._wait = 0.3
+    with pytest.raises(EnvironmentFaultError, match="is locked by another program, and waiting"):
+        ledger._work(lambda: _hold(ledger, lambda: other.take(own_lease())))
+    assert other.take(own_lease()) is not None
+
+
+def _hold(ledger: Ledger, meanwhile: Callable[[], object]) -> None:
+    with ledger._lock:
+        meanwhile()
+
+
+def test_psycopg_stands_in_where_an_address_names_no_driver() -> None:
+    assert storage_url("postgresql://host/name") == "postgresql+psycopg://host/name"
+    with pytest.raises(ConfigError, match=r"needs the package 'psycopg2', which is not installed"):
+        storage_url("postgresql+psycopg2://host/name")
