@@ -1,14 +1,16 @@
-"""Which accelerator a run takes, how many devices and threads, and what else is there."""
+"""Which accelerator a run takes, how many devices, and how many threads."""
 
-import os
 from dataclasses import dataclass
 
 import torch
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.machine import Present, available, cores, describe
 
 OPERATIONS_PER_THREAD = 100_000_000
 """Multiplications and additions of a step below which a second thread costs more than it gives."""
+LACKING = {"cpu": ("16-mixed", "16-true"), "mps": ("64-true",)}
+"""Precisions that an accelerator does not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,97 +19,117 @@ class Devices:
 
     Args:
         accelerator: `cpu`, `gpu` or `mps`.
-        devices: How many, or the indices of the GPUs.
+        devices: How many on each machine, or the indices of the GPUs.
         words: One line for people: what is taken, and what else is there.
+        nodes: Machines that train together.
+        strategy: Lightning's name of how devices share the work; `auto` = there is one.
     """
 
     accelerator: str
     devices: int | list[int]
     words: str
+    nodes: int = 1
+    strategy: str = "auto"
 
     @property
     def count(self) -> int:
-        """How many devices that is."""
+        """How many devices that is on this machine."""
         return self.devices if isinstance(self.devices, int) else len(self.devices)
 
     @property
+    def world(self) -> int:
+        """How many devices that is on all machines together."""
+        return self.count * self.nodes
+
+    @property
     def torch_device(self) -> torch.device:
-        """The device that holds the data: the first one."""
-        if self.accelerator == "gpu":
-            first = self.devices[0] if isinstance(self.devices, list) else 0
-            return torch.device("cuda", first)
+        """The device of the first process here, which holds its data."""
+        return self.device_of(0)
+
+    def device_of(self, local: int) -> torch.device:
+        """Return the device of a process.
+
+        Args:
+            local: Its number among those of this machine, counted from 0.
+        """
+        if isinstance(self.devices, list):
+            return torch.device("cuda", self.devices[local])
         return torch.device(self.accelerator)
 
 
-def choose(
-    accelerator: str, devices: int | list[int] | str, *, precision: str = "32-true"
-) -> Devices:
-    """Choose what to train on: one device unless more are named.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a run asks for, in the words of its `trainer`.
 
     Args:
         accelerator: `auto` takes the GPU with most free memory, else MPS, else the CPU.
-        devices: How many, which ones, or `auto` for one.
-        precision: Lightning's name; `16-mixed` and `16-true` need a GPU.
-
-    Raises:
-        EnvironmentFaultError: The accelerator, or the device, is not here.
-        ConfigError: A precision that the accelerator lacks, or several devices.
+        devices: How many on each machine, which ones, or `auto` for one.
+        precision: Lightning's name; `16-mixed` and `16-true` need an accelerator.
+        strategy: `auto`, or Lightning's name of a kind of DDP.
+        nodes: Machines that train together.
     """
-    _require_one(devices)
-    present = available()
-    kind = accelerator if accelerator != "auto" else _first(present)
-    if kind not in present:
-        raise EnvironmentFaultError(
-            f"trainer.accelerator={accelerator} is not here; this machine has "
-            f"{describe(present)}. Use trainer=cpu or trainer=auto"
-        )
-    if precision.startswith("16") and kind == "cpu":
-        raise ConfigError(
-            f"trainer.precision={precision} needs a GPU; on the CPU use 32-true or bf16-mixed"
-        )
-    chosen = _choose_one(kind, devices, present)
-    taken = kind
-    if isinstance(chosen, list):
-        taken = f"gpu {chosen[0]} ({torch.cuda.get_device_name(chosen[0])})"
-    return Devices(accelerator=kind, devices=chosen, words=f"{taken}; here: {describe(present)}")
+
+    accelerator: str
+    devices: int | list[int] | str
+    precision: str = "32-true"
+    strategy: str = "auto"
+    nodes: int = 1
+
+    @property
+    def count(self) -> int:
+        """How many devices that is on one machine."""
+        if isinstance(self.devices, list):
+            return len(self.devices)
+        return self.devices if isinstance(self.devices, int) else 1
 
 
-def require_one_process(nodes: int, strategy: str) -> None:
-    """Refuse to share a training among processes.
+def choose(
+    accelerator: str,
+    devices: int | list[int] | str,
+    *,
+    precision: str = "32-true",
+    strategy: str = "auto",
+    nodes: int = 1,
+) -> Devices:
+    """Choose what to train on among what is here, as `chosen` does; the arguments are its words."""
+    wanted = Wanted(
+        accelerator=accelerator,
+        devices=devices,
+        precision=precision,
+        strategy=strategy,
+        nodes=nodes,
+    )
+    return chosen(wanted, available())
+
+
+def chosen(wanted: Wanted, present: Present) -> Devices:
+    """Choose what to train on: one device unless more are named.
 
     Args:
-        nodes: Machines, `trainer.num_nodes`.
-        strategy: Lightning's name of how devices share the work, `trainer.strategy`.
+        wanted: What the run asks for.
+        present: What is there.
 
     Raises:
-        ConfigError: More than one machine, or a strategy for several devices.
+        EnvironmentFaultError: The accelerator, or so many devices, are not there.
+        ConfigError: A precision that the accelerator lacks.
     """
-    if nodes != 1:
+    kind = _kind(wanted, present)
+    if wanted.precision in LACKING.get(kind, ()):
         raise ConfigError(
-            f"trainer.num_nodes={nodes} is not supported by this version; one machine is: "
-            "trainer.num_nodes=1."
+            f"trainer.precision={wanted.precision} does not exist on {kind}; use 32-true or "
+            "bf16-mixed there"
         )
-    if strategy != "auto":
-        raise ConfigError(
-            f"trainer.strategy={strategy} is not supported by this version, which trains on one "
-            "device; expected auto."
-        )
-
-
-def available() -> dict[str, int]:
-    """Count the devices of each kind on this machine; the CPU's are its cores."""
-    present = {"cpu": _cores()}
-    if torch.cuda.is_available():
-        present["gpu"] = torch.cuda.device_count()
-    if torch.backends.mps.is_available():
-        present["mps"] = 1
-    return present
-
-
-def describe(present: dict[str, int]) -> str:
-    """Write what `available` found in words."""
-    words = [f"{count} {kind}" for kind, count in present.items() if kind != "cpu"]
-    return ", ".join([*words, f"{present['cpu']} CPU cores"])
+    _require_enough(kind, wanted, present)
+    devices = _indices(wanted, present) if kind == "gpu" else wanted.count
+    taken = _words(kind, devices, wanted, present)
+    several = "ddp" if wanted.strategy == "auto" else wanted.strategy
+    return Devices(
+        accelerator=kind,
+        devices=devices,
+        words=f"{taken}; here: {describe(present)}",
+        nodes=wanted.nodes,
+        strategy=several if wanted.count * wanted.nodes > 1 else "auto",
+    )
 
 
 def threads(*, operations: int) -> int:
@@ -120,41 +142,64 @@ def threads(*, operations: int) -> int:
         operations: Multiplications and additions of one training step.
     """
     wanted = max(1, operations // OPERATIONS_PER_THREAD)
-    return min(wanted, _cores())
+    return min(wanted, cores())
 
 
-def _require_one(devices: int | list[int] | str) -> None:
-    count = len(devices) if isinstance(devices, list) else devices
-    if count not in ("auto", 1):
-        raise ConfigError(
-            f"trainer.devices={devices} names several devices, which this version does not "
-            "support; one is: trainer.devices=auto, or a list of one such as [0]."
-        )
+def _kind(wanted: Wanted, present: Present) -> str:
+    if wanted.accelerator == "auto":
+        return next(iter(present.counts))
+    if wanted.accelerator in present.counts:
+        return wanted.accelerator
+    way = "Use trainer=cpu or trainer=auto"
+    if wanted.count > 1:
+        way = f"Use trainer=auto for one device, or {_among_processes(wanted)}"
+    raise EnvironmentFaultError(
+        f"trainer.accelerator={wanted.accelerator} is not here; this machine has "
+        f"{describe(present)}. {way}"
+    )
 
 
-def _choose_one(
-    kind: str, devices: int | list[int] | str, present: dict[str, int]
-) -> int | list[int]:
-    if not isinstance(devices, list):
-        return [_freest_gpu()] if kind == "gpu" else 1
-    # The cores of a CPU are one device.
-    if devices[0] >= (1 if kind == "cpu" else present[kind]):
-        raise EnvironmentFaultError(
-            f"trainer.devices={devices} is not here; this machine has {describe(present)}, "
-            "counted from 0"
-        )
-    return devices if kind == "gpu" else 1
+def _require_enough(kind: str, wanted: Wanted, present: Present) -> None:
+    named = _named(wanted, present)
+    last = wanted.count - 1 if named is None else max(named)
+    # All cores are one device, unless processes are asked to share them.
+    shares = wanted.accelerator == "cpu" and named is None
+    there = 1 if kind == "cpu" and not shares else present.counts[kind]
+    if last < there:
+        return
+    way = "" if named is None else ", counted from 0"
+    if kind == "cpu" and wanted.count > 1 and not shares:
+        way = f". The CPU can stand in for them: {_among_processes(wanted)}"
+    raise EnvironmentFaultError(
+        f"trainer.devices={wanted.devices} is not here; this machine has {describe(present)}{way}"
+    )
 
 
-def _first(present: dict[str, int]) -> str:
-    return next(kind for kind in ("gpu", "mps", "cpu") if kind in present)
+def _among_processes(wanted: Wanted) -> str:
+    return f"trainer.accelerator=cpu trainer.devices={wanted.count} for processes on the CPU"
 
 
-def _freest_gpu() -> int:
-    return max(range(torch.cuda.device_count()), key=lambda gpu: torch.cuda.mem_get_info(gpu)[0])
+def _named(wanted: Wanted, present: Present) -> list[int] | None:
+    """Return the indices that are asked for; `None` = only a number, of the freest."""
+    # A study has looked at the indices, and its workers see what these name, counted anew.
+    return wanted.devices if isinstance(wanted.devices, list) and not present.placed else None
 
 
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _indices(wanted: Wanted, present: Present) -> list[int]:
+    named = _named(wanted, present)
+    if named is not None:
+        return named
+    # Processes that were started side by side must come to the same GPUs, one moment or another.
+    order = present.gpus if present.launched else present.freest
+    return sorted(gpu.index for gpu in order[: wanted.count])
+
+
+def _words(kind: str, devices: int | list[int], wanted: Wanted, present: Present) -> str:
+    if isinstance(devices, list):
+        words = ", ".join(f"gpu {index} ({present.gpus[index].name})" for index in devices)
+        is_choice = _named(wanted, present) is None and not present.launched
+        if is_choice and len(devices) < len(present.gpus):
+            words += f", the freest of {len(present.gpus)}"
+    else:
+        words = kind if devices == 1 else f"{kind} × {devices} processes"
+    return words if wanted.nodes == 1 else f"{words}, on each of {wanted.nodes} machines"

@@ -3,6 +3,7 @@
 import errno
 import logging
 import sys
+import time
 import traceback as tracebacks
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.compose import composition_problem
 from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
+from pipeline.ranks import ALONE, launched_rank
 from pipeline.redaction import redact_known
 from pipeline.signals import stop
 
 BUG = 1
+LEADER_SECONDS = 5.0
+"""How long the first of several ranks may take to tell what all of them have found."""
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -55,10 +59,21 @@ def tell(error: BaseException, *, traceback: bool) -> int:
         log.error("an unforeseen error ended the command", exc_info=error)
     if traceback and not isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
         sys.stderr.write(redact_known("".join(tracebacks.format_exception(error))))
-    for line in _lines(error):
+    for line in _told_here(error, code):
         print(f"error: {redact_known(line)}", file=sys.stderr)
     sys.stderr.flush()
     return code
+
+
+def _told_here(error: BaseException, code: int) -> tuple[str, ...]:
+    """Return the lines to print; of a wrong config the first of several ranks tells for all."""
+    rank = launched_rank() or ALONE
+    if rank.leads:
+        return _lines(error)
+    if code == ConfigError.exit_code:
+        time.sleep(LEADER_SECONDS)  # the first end of a rank ends all, and the line is not out yet
+        return ()
+    return tuple(f"rank {rank.number}: {line}" for line in _lines(error))
 
 
 def _lines(error: BaseException) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -11,11 +11,12 @@ from omegaconf import DictConfig
 
 from pipeline.config.check import check
 from pipeline.config.record import plain
+from pipeline.ranks import launched_rank
 from pipeline.running.connecting import connecting
 from pipeline.running.continuing import Command
 from pipeline.running.overview import print_overview
 from pipeline.running.places import require_writable
-from pipeline.running.plan import make_plan
+from pipeline.running.plan import Plan, make_plan
 from pipeline.running.torch_settings import torch_settings_kept
 from pipeline.signals import stop
 from pipeline.terminal import announcing, shown_verbosity
@@ -23,6 +24,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
+    from pipeline.running.peers import Peers
     from pipeline.running.results import Result
 
 
@@ -49,11 +51,39 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
         plan = make_plan(options, plain(config), started_at=started_at, command=command)
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    with nullcontext() if uri is None else Recorder() as recorder:
+    with _peers(plan) as peers, nullcontext() if uri is None else Recorder() as recorder:
         print_overview(plan)
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
         with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
             from pipeline.running.training import train
         stop.check()  # an import may have swallowed it
-        return train(plan, recorder, uri)
+        return train(plan, recorder, uri, peers)
+
+
+@torch_settings_kept()
+def take_part(config: DictConfig | Mapping[str, Any]) -> None:
+    """Train as one of several processes that torchrun or srun has started; another one leads them.
+
+    Args:
+        config: As `run` takes it.
+
+    Raises:
+        PipelineError: As `run` raises them.
+    """
+    options = check(config).model_copy(update={"verbose": 0})
+    plan = make_plan(options, plain(config), started_at=perf_counter())
+    from pipeline.running.participant import follow
+    from pipeline.running.process_group import process_group
+
+    with process_group(plan.rank, plan.devices, None):
+        follow(plan)
+
+
+def _peers(plan: Plan) -> AbstractContextManager["Peers | None"]:
+    """Start the other processes of a training on several devices, unless somebody else has."""
+    if plan.rank.world == 1 or launched_rank() is not None:
+        return nullcontext()
+    from pipeline.running.peers import Peers
+
+    return Peers(plan)

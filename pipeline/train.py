@@ -5,13 +5,17 @@ import sys
 from omegaconf import DictConfig
 
 from pipeline.entry import command
+from pipeline.ranks import ALONE, launched_rank
 from pipeline.running.continuing import Command, with_saved_overrides
 
 
 def body(config: DictConfig) -> int:
     """Train what the config says and print what came of it."""
-    from pipeline.run import run
+    from pipeline.run import run, take_part
 
+    if not (launched_rank() or ALONE).leads:
+        take_part(config)
+        return 0
     result = run(config, command=Command.of_this_process())
     if config.verbose != 0:
         from pipeline.running.summary import print_result

@@ -1,4 +1,4 @@
-"""One device, the best that is there; anything else is refused with what is there."""
+"""One device, the best that is there, or those that are named; else one line with what is there."""
 
 import os
 from collections.abc import Callable
@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.devices import OPERATIONS_PER_THREAD, available, choose, require_one_process, threads
+from pipeline.devices import OPERATIONS_PER_THREAD, Devices, Wanted, choose, chosen, threads
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.machine import Gpu, Present, available, describe
 
 Train = Callable[..., int]
 WORDS = ("model=mlp", "data=iris", "tracking=none", "verbose=2", "trainer.max_epochs=1")
+NAME = "NVIDIA H100"
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 no_mps = pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has MPS")
@@ -19,6 +21,28 @@ no_mps = pytest.mark.skipif(torch.backends.mps.is_available(), reason="this mach
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(*free: int, **facts: object) -> Present:
+    """A machine of 64 cores whose GPUs have so much free memory."""
+    gpus = tuple(Gpu(index=i, name=NAME, free_bytes=bytes_) for i, bytes_ in enumerate(free))
+    return Present(cores=64, gpus=gpus, **facts)  # type: ignore[arg-type] # the tests' own words
+
+
+def taken(
+    present: Present,
+    devices: int | list[int] | str = "auto",
+    accelerator: str = "auto",
+    **more: object,
+) -> Devices:
+    return chosen(Wanted(accelerator=accelerator, devices=devices, **more), present)  # type: ignore[arg-type] # the tests' own words
+
+
+def refused(present: Present, devices: int | list[int] | str, accelerator: str = "auto") -> str:
+    with pytest.raises(EnvironmentFaultError) as error:
+        taken(present, devices, accelerator)
+    (line,) = error.value.problems
+    return line
 
 
 def refusal(
@@ -31,23 +55,160 @@ def refusal(
     return code, line.removeprefix("error: ")
 
 
+# ── one device ──────────────────────────────────────────────────────────────────────────────────
+
+
 @no_gpu
 @no_mps
 @pytest.mark.parametrize("devices", ["auto", 1, [0]])
 def test_a_machine_without_accelerator_trains_on_its_cpu(devices: str | int | list[int]) -> None:
-    chosen = choose("auto", devices)
-    assert (chosen.accelerator, chosen.count) == ("cpu", 1)
-    assert chosen.torch_device == torch.device("cpu")
-    assert chosen.words == f"cpu; here: {cores()} CPU cores"
+    device = choose("auto", devices)
+    assert (device.accelerator, device.count, device.world) == ("cpu", 1, 1)
+    assert device.torch_device == torch.device("cpu")
+    assert device.words == f"cpu; here: {cores()} CPU cores"
 
 
-def test_what_a_run_takes_and_what_else_is_there_is_said(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("accelerator", ["auto", "gpu"])
+@pytest.mark.parametrize("devices", ["auto", 1])
+@pytest.mark.parametrize("strategy", ["auto", "ddp"])
+def test_the_one_gpu_with_most_free_memory_is_taken_and_the_others_are_told(
+    accelerator: str, devices: str | int, strategy: str
 ) -> None:
-    assert train(*WORDS, "trainer=cpu") == 0
-    said = capsys.readouterr().out
-    assert "; on cpu; here: " in said
-    assert f"{cores()} CPU cores; 1 thread; seed 0" in said
+    device = taken(machine(5, 70, 80, 70), devices, accelerator, strategy=strategy)
+    assert (device.accelerator, device.devices, device.strategy) == ("gpu", [2], "auto")
+    assert device.torch_device == torch.device("cuda", 2)
+    assert device.words == f"gpu 2 ({NAME}), the freest of 4; here: 4 gpu, 64 CPU cores"
+
+
+def test_a_named_gpu_is_taken_however_full_it_is() -> None:
+    device = taken(machine(80, 1, 80), [1])
+    assert device.devices == [1]
+    assert device.words == f"gpu 1 ({NAME}); here: 3 gpu, 64 CPU cores"
+
+
+def test_without_a_gpu_that_of_an_apple_machine_comes_before_the_cpu() -> None:
+    device = taken(Present(cores=8, mps=True))
+    assert (device.accelerator, device.devices) == ("mps", 1)
+    assert device.words == "mps; here: 1 mps, 8 CPU cores"
+    assert device.torch_device == torch.device("mps")
+
+
+def test_the_cpu_is_taken_where_it_is_asked_for() -> None:
+    assert taken(machine(80), accelerator="cpu").words == "cpu; here: 1 gpu, 64 CPU cores"
+
+
+def test_a_variable_that_hides_gpus_is_told_with_what_it_shows() -> None:
+    device = taken(machine(80, 90, variable="4,GPU-7f"))
+    assert device.words == (
+        f"gpu 1 ({NAME}), the freest of 2; here: 2 gpu of CUDA_VISIBLE_DEVICES=4,GPU-7f, "
+        "64 CPU cores"
+    )
+    assert describe(machine(variable="")) == "0 gpu of CUDA_VISIBLE_DEVICES='', 64 CPU cores"
+
+
+@no_gpu
+def test_the_variable_of_this_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(EnvironmentFaultError, match=r"has 0 gpu of CUDA_VISIBLE_DEVICES=-1, "):
+        choose("gpu", "auto")
+
+
+# ── several devices ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("devices", "indices", "freest"),
+    [
+        (2, [1, 3], ", the freest of 4"),
+        (3, [1, 2, 3], ", the freest of 4"),
+        (4, [0, 1, 2, 3], ""),
+        ([2, 0], [2, 0], ""),
+    ],
+)
+def test_several_gpus_are_the_freest_or_those_that_are_named(
+    devices: int | list[int], indices: list[int], freest: str
+) -> None:
+    device = taken(machine(5, 80, 60, 70), devices)
+    assert (device.devices, device.strategy) == (indices, "ddp")
+    assert [device.device_of(local).index for local in range(device.count)] == indices
+    named = ", ".join(f"gpu {index} ({NAME})" for index in indices)
+    assert device.words == f"{named}{freest}; here: 4 gpu, 64 CPU cores"
+
+
+@pytest.mark.parametrize("count", range(65))
+def test_a_number_of_gpus_is_that_many_distinct_ones_or_a_refusal(count: int) -> None:
+    present = machine(*(index * 7919 % 101 for index in range(count)))
+    for number in range(1, 66):
+        if number <= count:
+            devices = taken(present, number, "gpu").devices
+            assert isinstance(devices, list)
+            assert len(set(devices)) == number
+            assert max(devices) < count
+        else:
+            assert f"this machine has {describe(present)}" in refused(present, number, "gpu")
+
+
+def test_processes_of_the_cpu_share_a_training_where_the_cpu_is_named() -> None:
+    device = taken(machine(80), 3, "cpu", strategy="ddp_find_unused_parameters_true")
+    assert (device.accelerator, device.devices, device.world) == ("cpu", 3, 3)
+    assert device.strategy == "ddp_find_unused_parameters_true"
+    assert device.device_of(2) == torch.device("cpu")
+    assert device.words == "cpu × 3 processes; here: 1 gpu, 64 CPU cores"
+
+
+def test_devices_of_several_machines_are_counted_together() -> None:
+    device = taken(machine(80, 80), 2, nodes=3)
+    assert (device.count, device.world, device.strategy) == (2, 6, "ddp")
+    assert ", on each of 3 machines; here: 2 gpu" in device.words
+    assert taken(machine(80), nodes=2).strategy == "ddp"
+
+
+def test_processes_that_were_launched_side_by_side_come_to_the_same_gpus() -> None:
+    for free in ((5, 80, 70), (80, 5, 70)):
+        assert taken(machine(*free, launched=True), 2).devices == [0, 1]
+
+
+def test_in_a_worker_of_a_study_the_gpus_that_were_named_are_those_it_sees() -> None:
+    alone = taken(machine(80, variable="3", placed=True), [3])
+    assert alone.devices == [0]
+    assert alone.words == f"gpu 0 ({NAME}); here: 1 gpu of CUDA_VISIBLE_DEVICES=3, 64 CPU cores"
+    pair = taken(machine(80, 70, variable="2,5", placed=True), [5, 2])
+    assert pair.devices == [0, 1]
+
+
+# ── what is not here ────────────────────────────────────────────────────────────────────────────
+
+
+def test_too_many_devices_are_one_line_with_those_that_are_there() -> None:
+    two = machine(80, 80)
+    assert refused(two, 3) == (
+        "trainer.devices=3 is not here; this machine has 2 gpu, 64 CPU cores"
+    )
+    assert refused(two, [0, 2]) == (
+        "trainer.devices=[0, 2] is not here; this machine has 2 gpu, 64 CPU cores, counted from 0"
+    )
+    assert refused(two, 65, "cpu") == (
+        "trainer.devices=65 is not here; this machine has 2 gpu, 64 CPU cores"
+    )
+    assert refused(Present(cores=8, mps=True), 2) == (
+        "trainer.devices=2 is not here; this machine has 1 mps, 8 CPU cores"
+    )
+
+
+@pytest.mark.parametrize("devices", [2, [0, 1]])
+def test_several_devices_without_a_gpu_are_refused_with_the_way_to_share_the_cpu(
+    devices: int | list[int],
+) -> None:
+    line = refused(machine(), devices)
+    assert line.startswith(f"trainer.devices={devices} is not here; this machine has 64 CPU cores")
+    assert line.endswith(
+        ". The CPU can stand in for them: trainer.accelerator=cpu trainer.devices=2 for processes "
+        "on the CPU"
+    )
+    assert refused(machine(), devices, "gpu") == (
+        "trainer.accelerator=gpu is not here; this machine has 64 CPU cores. Use trainer=auto for "
+        "one device, or trainer.accelerator=cpu trainer.devices=2 for processes on the CPU"
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,30 +224,32 @@ def test_a_missing_accelerator_is_one_line_with_what_is_there(
     assert line.endswith(f"{cores()} CPU cores. Use trainer=cpu or trainer=auto")
 
 
+@no_gpu
+@no_mps
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("words", "says"),
     [
-        (("trainer.devices=2",), "2"),
-        (("trainer.devices=99",), "99"),
-        (("trainer.devices=[0,1]",), "[0, 1]"),
-        (("trainer=ddp", "trainer.accelerator=cpu"), "2"),
-        (("trainer=ddp",), "2"),
+        (("trainer.devices=2",), "trainer.devices=2 is not here; "),
+        (("trainer.devices=[0,2]",), "trainer.devices=[0, 2] is not here; "),
+        (("trainer.devices=[3]",), "trainer.devices=[3] is not here; "),
+        (("trainer=ddp",), "trainer.accelerator=gpu is not here; "),
+        (("trainer=cpu", "trainer.devices=9999"), "trainer.devices=9999 is not here; "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_several_devices_are_refused_by_this_version(
+def test_the_command_refuses_what_is_not_here_before_anything_is_made(
     train: Train,
     own_folder: Path,
     capsys: pytest.CaptureFixture[str],
     words: tuple[str, ...],
-    shown: str,
+    says: str,
 ) -> None:
     code, line = refusal(train, capsys, own_folder, *words)
-    assert code == 2
-    assert line == (
-        f"trainer.devices={shown} names several devices, which this version does not support; "
-        "one is: trainer.devices=auto, or a list of one such as [0]."
-    )
+    assert code == 3
+    assert line.startswith(f"{says}this machine has {cores()} CPU cores")
+
+
+# ── what can never be ───────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("devices", ["0", "-1", "x", "1.5", "null", "[]", "[-1]"])
@@ -99,12 +262,37 @@ def test_a_number_of_devices_that_means_nothing_is_refused(
     assert "expected" in line
 
 
-@no_gpu
-@no_mps
-def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
-    words = rf"trainer.devices=\[3\] is not here; this machine has {cores()} CPU cores"
-    with pytest.raises(EnvironmentFaultError, match=words):
-        choose("auto", [3])
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("trainer.strategy=dpp",),
+            "trainer.strategy=dpp is not offered: exact metrics and equal bits need the whole "
+            "network in each process, and processes that don't replay the command; expected one "
+            "of auto, ddp, ddp_find_unused_parameters_true. Did you mean 'ddp'?",
+        ),
+        (("trainer.strategy=fsdp",), "trainer.strategy=fsdp is not offered: "),
+        (("trainer.strategy=ddp_spawn",), "trainer.strategy=ddp_spawn is not offered: "),
+        (("trainer.strategy=deepspeed",), "trainer.strategy=deepspeed is not offered: "),
+        (("trainer.num_nodes=0",), "trainer.num_nodes=0 is not allowed; expected a whole number"),
+        (
+            ("trainer.use_distributed_sampler=false",),
+            "trainer.use_distributed_sampler can't be given here: devices share the rows by the "
+            "program's own means.",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_way_of_sharing_that_the_program_lacks_is_one_line_with_the_reason(
+    train: Train,
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    code, line = refusal(train, capsys, own_folder, *words)
+    assert code == 2
+    assert line.startswith(says)
 
 
 @no_gpu
@@ -125,25 +313,30 @@ def test_half_precision_on_the_cpu_is_refused(
     assert "bf16-mixed" in line
 
 
-@pytest.mark.parametrize(
-    ("nodes", "strategy", "words"),
-    [
-        (2, "auto", "trainer.num_nodes=2 is not supported by this version; one machine is"),
-        (1, "ddp", "trainer.strategy=ddp is not supported by this version, which trains on one"),
-        (1, "foo", "trainer.strategy=foo is not supported by this version, which trains on one"),
-    ],
-)
-def test_several_processes_are_refused(nodes: int, strategy: str, words: str) -> None:
-    require_one_process(1, "auto")
-    with pytest.raises(ConfigError, match=words):
-        require_one_process(nodes, strategy)
+def test_a_precision_is_refused_where_its_accelerator_lacks_it_alone() -> None:
+    with pytest.raises(ConfigError, match=r"precision=64-true does not exist on mps; use 32-true"):
+        taken(Present(cores=8, mps=True), precision="64-true")
+    for precision in ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true"):
+        assert taken(machine(80), precision=precision).accelerator == "gpu"
+
+
+# ── threads ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_run_takes_and_what_else_is_there_is_said(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*WORDS, "trainer=cpu") == 0
+    said = capsys.readouterr().out
+    assert "; on cpu; here: " in said
+    assert f"{cores()} CPU cores; 1 thread; seed 0" in said
 
 
 def test_threads_grow_with_the_work_of_a_step_up_to_the_cores() -> None:
     assert threads(operations=0) == 1
     assert threads(operations=OPERATIONS_PER_THREAD) == 1
     assert threads(operations=1000 * OPERATIONS_PER_THREAD) == cores()
-    assert available()["cpu"] == cores()
+    assert available().cores == cores()
 
 
 def test_threads_are_a_function_of_network_and_batch_alone(

@@ -105,7 +105,11 @@ class Checkpoints(Keeper):
     def _mend_best(self, trainer: pl.Trainer) -> None:
         """Let the best checkpoint be the newest where a kill came between writing the two."""
         goes_on_from_last = str(trainer.ckpt_path) == str(self.last_path)
-        if goes_on_from_last and self.best_epoch == trainer.current_epoch:
+        if (
+            trainer.is_global_zero
+            and goes_on_from_last
+            and self.best_epoch == trainer.current_epoch
+        ):
             let_be_the_same(self.last_path, self.best_path)
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,7 +4,9 @@ import random
 from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 
 
 def generator_states() -> dict[str, Any]:
@@ -33,3 +35,18 @@ def restore_generators(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["torch"].cpu())
     for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state.cpu(), index)
+
+
+class OwnNoise(Checkpoint):
+    """Gives each rank but the first random numbers of its own, for dropout say.
+
+    They follow from the first rank's, which are those of the seed or of the checkpoint. A
+    Checkpoint by its base class alone, so that it comes after what restores those.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the first rank's sequence."""
+        del pl_module
+        if trainer.global_rank:
+            seed = int(torch.randint(2**31, ()))
+            torch.manual_seed(seed + trainer.global_rank)

@@ -31,5 +31,6 @@ class Rungs(Checkpoint):
                 `min_epochs` have passed.
         """
         del pl_module
-        if self._prunes(trainer.current_epoch + 1):
+        # The answer of the first rank is that of all.
+        if trainer.strategy.broadcast(self._prunes(trainer.current_epoch + 1)):
             raise PrunedError

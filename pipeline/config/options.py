@@ -5,7 +5,7 @@ Nothing here imports torch.
 """
 
 import warnings
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,9 +65,11 @@ class TrainerOptions(Options):
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
-    """How many devices, or which ones; `auto` is one."""
+    """How many devices on each machine, or which ones; `auto` is one."""
     num_nodes: PositiveInt
+    """Machines that train together."""
     strategy: Text
+    """How several devices share the work; `auto` = as DDP."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
     threads: PositiveInt | None
     """Threads of one process on the CPU; null = chosen by the size of the network."""
@@ -101,7 +103,6 @@ class TrainerOptions(Options):
     deterministic: bool | Literal["warn"]
     benchmark: bool | None
     inference_mode: bool
-    use_distributed_sampler: bool
     profiler: Literal["simple", "advanced", "pytorch"] | None
     detect_anomaly: bool
     sync_batchnorm: bool
@@ -119,6 +120,7 @@ REFUSED = {
     "trainer.enable_progress_bar": "choose with verbose=0|1|2",
     "trainer.enable_model_summary": "choose with verbose=0|1|2",
     "trainer.enable_autolog_hparams": "the run records its own config",
+    "trainer.use_distributed_sampler": "devices share the rows by the program's own means",
 }
 """Lightning's own words that are ours to decide, each with what takes its place."""
 
@@ -218,3 +220,11 @@ class RunConfig(Registration):
     trainer: TrainerOptions
     callbacks: dict[str, Target]
     tracking: TrackingOptions
+
+    def on_one_device(self) -> Self:
+        """Return the run as one process does it, wherever it was trained on several devices."""
+        devices = self.trainer.devices
+        if devices in ("auto", 1) or (isinstance(devices, list) and len(devices) == 1):
+            return self
+        one = {"devices": "auto", "num_nodes": 1, "strategy": "auto"}
+        return self.model_copy(update={"trainer": self.trainer.model_copy(update=one)})

@@ -19,6 +19,7 @@ _JOURNAL = "journal.jsonl"
 _METRIC = re.compile(r"[A-Za-z0-9_]+")
 _TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
 _NOT_ON_CPU = ("16-mixed", "16-true")
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
 
 
 def broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
@@ -40,7 +41,7 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(trainer, Mapping):
         yield from _precision(trainer)
         yield from _limits(trainer)
-        yield from _devices(trainer.get("devices"))
+        yield from _devices(trainer)
 
 
 def _names(values: Mapping[str, Any]) -> Iterator[str]:
@@ -165,6 +166,13 @@ def _limits(trainer: Mapping[str, Any]) -> Iterator[str]:
             yield f"trainer.{low}={least} is more than trainer.{high}={most}."
 
 
-def _devices(devices: object) -> Iterator[str]:
+def _devices(trainer: Mapping[str, Any]) -> Iterator[str]:
+    devices, strategy = trainer.get("devices"), trainer.get("strategy")
     if isinstance(devices, list) and any(devices.count(device) > 1 for device in devices):
         yield f"trainer.devices={devices} names a device twice."
+    if isinstance(strategy, str) and strategy and strategy not in _STRATEGIES:
+        yield (
+            f"trainer.strategy={strategy} is not offered: exact metrics and equal bits need the "
+            "whole network in each process, and processes that don't replay the command; expected "
+            f"one of {', '.join(_STRATEGIES)}." + nearest(strategy, _STRATEGIES)
+        )

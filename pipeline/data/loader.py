@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from pipeline.data.part import LazyInputs, Part
+from pipeline.data.share import Shared, own_rows
+from pipeline.ranks import ALONE, Rank
 
 Batch = tuple[Tensor, Tensor]
 
@@ -68,9 +70,19 @@ class Batches:
         targets: (rows,) or (rows, outputs), on the same device.
         order: The order of the rows.
         batch_size: Rows a batch; the last one has what is left.
+        rank: Which of the processes that share each batch asks for them.
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor, order: Order, *, batch_size: int) -> None:
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        order: Order,
+        *,
+        batch_size: int,
+        rank: Rank = ALONE,
+    ) -> None:
+        self._rank = rank
         self.inputs = inputs
         self.targets = targets
         self.sampler = order
@@ -81,8 +93,11 @@ class Batches:
     def __len__(self) -> int:
         return math.ceil(len(self.targets) / self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | Shared]:
         """Yield an epoch; its order is made at the first batch, when the epoch is known."""
+        if self._rank.world > 1:
+            yield from self._shares()
+            return
         if not self.sampler.shuffle:
             yield from self._slices(self.inputs, self.targets)
             return
@@ -90,6 +105,15 @@ class Batches:
         for rows in torch.split(order, self._rows_gathered()):
             yield from self._slices(
                 self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+            )
+
+    def _shares(self) -> Iterator[Shared]:
+        for rows in torch.split(self.sampler.indices().to(self.targets.device), self.batch_size):
+            own = own_rows(rows, self._rank)
+            yield Shared(
+                self.inputs.index_select(0, own),
+                self.targets.index_select(0, own),
+                self.targets.index_select(0, rows),
             )
 
     def _slices(self, inputs: Tensor, targets: Tensor) -> Iterator[Batch]:
@@ -102,45 +126,59 @@ class Batches:
         return max(1, batches) * self.batch_size
 
 
-class _Rows(Dataset[Batch]):
-    """Lazy rows that a DataLoader fetches a whole batch at a time."""
+class _Rows(Dataset[Batch | Shared]):
+    """Lazy rows that a DataLoader fetches a whole batch at a time, or a rank's share of it."""
 
-    def __init__(self, inputs: LazyInputs, targets: Tensor) -> None:
+    def __init__(self, inputs: LazyInputs, targets: Tensor, rank: Rank) -> None:
         self.inputs = inputs
         self.targets = targets
+        self._rank = rank
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitems__(self, rows: list[int]) -> Batch:
+    def __getitems__(self, rows: list[int]) -> Batch | Shared:
         indices = torch.tensor(rows)
-        return self.inputs.take(indices), self.targets[indices]
+        if self._rank.world == 1:
+            return self.inputs.take(indices), self.targets[indices]
+        own = own_rows(indices, self._rank)
+        return Shared(self.inputs.take(own), self.targets[own], self.targets[indices])
 
 
 def loader(
-    part: Part, *, batch_size: int, shuffle: bool, seed: int, num_workers: int, device: torch.device
-) -> Batches | DataLoader[Batch]:
+    part: Part,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int,
+    num_workers: int,
+    device: torch.device,
+    rank: Rank = ALONE,
+) -> Batches | DataLoader[Batch | Shared]:
     """Return the batches of a part: the same ones whether it lies in memory or is lazy.
 
     Args:
         part: What to go through.
-        batch_size: Rows a batch; the last one has what is left.
+        batch_size: Rows a batch, over all ranks; the last one has what is left.
         shuffle: Draw a new order each epoch.
         seed: Seed of the run; the order is a pure function of it and the epoch.
         num_workers: Processes that read a lazy part; 0 = the training process reads.
         device: Where a part that lies in memory goes once; lazy batches stay on the CPU.
+        rank: Which of the processes that share each batch asks for them.
     """
     order = Order(len(part), shuffle=shuffle, seed=seed)
     if isinstance(part.inputs, LazyInputs):
-        return _lazy(part.inputs, part.targets, order, batch_size, num_workers)
-    return Batches(part.inputs.to(device), part.targets.to(device), order, batch_size=batch_size)
+        rows = _Rows(part.inputs, part.targets, rank)
+        return _lazy(rows, order, batch_size, num_workers)
+    inputs, targets = part.inputs.to(device), part.targets.to(device)
+    return Batches(inputs, targets, order, batch_size=batch_size, rank=rank)
 
 
 def _lazy(
-    inputs: LazyInputs, targets: Tensor, order: Order, batch_size: int, num_workers: int
-) -> DataLoader[Batch]:
+    rows: _Rows, order: Order, batch_size: int, num_workers: int
+) -> DataLoader[Batch | Shared]:
     return DataLoader(
-        _Rows(inputs, targets),
+        rows,
         batch_sampler=BatchSampler(order, batch_size, drop_last=False),
         collate_fn=_as_fetched,
         worker_init_fn=_leave_stops_to_the_trainer,

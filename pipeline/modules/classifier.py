@@ -43,6 +43,12 @@ class Classifier(Task):
             outputs, targets, weight=self.class_weights, label_smoothing=self._label_smoothing
         )
 
+    def weight(self, targets: Tensor) -> Tensor | float:
+        """Return what rows weigh in the mean loss of a batch: the sum of their classes' weights."""
+        if self.class_weights is None:
+            return super().weight(targets)
+        return self.class_weights[targets].sum()
+
     def _binary_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         smoothing = self._label_smoothing
         if self.class_weights is None:

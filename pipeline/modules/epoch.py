@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pipeline.modules.together import gathered, summed
+
 FOLD = 1024  # steps after which the kept values become one, so that memory stays bounded
 
 
@@ -16,7 +18,10 @@ def at_least_single(values: Tensor) -> Tensor:
 
 
 class EpochMean:
-    """Mean of a value over the rows of an epoch, each step weighted by its rows."""
+    """Mean of a value over the rows of an epoch, each step weighted by its rows.
+
+    Where several ranks train together, each adds its part of a step's value.
+    """
 
     def __init__(self) -> None:
         self._values: list[Tensor] = []
@@ -36,10 +41,12 @@ class EpochMean:
         """The newest value, or `None` before the first step."""
         return self._values[-1] if self._values else None
 
-    def compute(self) -> Tensor:
-        """Return the mean so far, and begin anew."""
+    def compute(self, *, ranks: int = 1) -> Tensor:
+        """Return the mean so far over all ranks, and begin anew."""
         self._fold()
-        mean = torch.tensor(float("nan")) if self._total is None else self._total / self._weight
+        if self._total is None:
+            return torch.tensor(float("nan"))
+        mean = (self._total if ranks == 1 else summed(self._total)) / self._weight
         self._total, self._weight = None, 0
         return mean
 
@@ -60,14 +67,25 @@ class EpochOutputs:
     def __init__(self) -> None:
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
+        self._batches: list[int] = []
 
-    def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Keep a batch's outputs (batch, …) and targets (batch, …)."""
+    def add(self, outputs: Tensor, targets: Tensor, *, batch: int) -> None:
+        """Keep outputs (rows, …) and targets (rows, …).
+
+        Args:
+            outputs: What the network says of this rank's share of a batch.
+            targets: Of the same rows.
+            batch: How many rows the batch has over all ranks.
+        """
         self._outputs.append(outputs)
         self._targets.append(targets)
+        self._batches.append(batch)
 
-    def take(self) -> tuple[Tensor, Tensor]:
-        """Return all outputs and all targets, and begin anew."""
+    def take(self, *, ranks: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the outputs and the targets of all ranks, and begin anew."""
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
-        self._outputs, self._targets = [], []
-        return outputs, targets
+        batches = self._batches
+        self._outputs, self._targets, self._batches = [], [], []
+        if ranks == 1:
+            return outputs, targets
+        return gathered(outputs, batches, ranks), gathered(targets, batches, ranks)

@@ -13,7 +13,9 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
-Batch = tuple[Tensor, Tensor]
+from pipeline.data.share import Shared
+
+Batch = tuple[Tensor, ...] | Shared
 
 AROUND_GRADIENTS = (
     "on_before_zero_grad",

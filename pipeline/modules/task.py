@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from pipeline.data.share import Shared
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
 from pipeline.modules.epoch import EpochMean, EpochOutputs, at_least_single
 from pipeline.modules.gradients import Clipper
 from pipeline.modules.short_steps import ShortSteps
+from pipeline.modules.together import spread
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor] | Shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,14 @@ class Task(ShortSteps):
         """Return the mean loss of outputs (rows, outputs) for targets (rows, …)."""
         raise NotImplementedError
 
+    def weight(self, targets: Tensor) -> Tensor | float:
+        """Return what rows weigh in the mean loss of a batch: by default each as much as another.
+
+        Args:
+            targets: Of these rows, (rows, …).
+        """
+        return float(len(targets))
+
     def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
         """Turn a part's raw outputs and targets into what its metrics and its users read."""
         raise NotImplementedError
@@ -75,6 +85,11 @@ class Task(ShortSteps):
         """Map inputs (batch, *input_shape) to outputs (batch, outputs)."""
         outputs: Tensor = self.network(inputs)
         return outputs
+
+    @property
+    def _ranks(self) -> int:
+        """How many processes train together."""
+        return int(self.trainer.world_size)
 
     # ── training ────────────────────────────────────────────────────────────────────────────
 
@@ -85,10 +100,26 @@ class Task(ShortSteps):
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, after a step down where Lightning leaves it to us."""
+        if isinstance(batch, Shared):
+            return self._shared_step(batch)
         inputs, targets = batch
         loss = self.loss(self.network(inputs), targets)
         self._training_loss.add(loss.detach(), len(targets))
         return loss if self.automatic_optimization else self.descend(loss)
+
+    def _shared_step(self, batch: Shared) -> Tensor:
+        """Return the loss of a rank's share, weighted so that the ranks' mean is the batch's loss.
+
+        Lightning averages the gradients of all ranks, whatever the number of their rows.
+        """
+        outputs = self.network(batch.inputs)
+        if len(batch.targets):
+            share = self.weight(batch.targets) / self.weight(batch.batch_targets)
+            loss = self.loss(outputs, batch.targets) * share
+        else:
+            loss = outputs.sum() * 0.0  # of no rows; its gradients are needed to go with the others
+        self._training_loss.add(loss.detach(), len(batch.batch_targets))
+        return loss * self._ranks
 
     # Lightning asks for the signature at each step; here it need not be worked out again.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined] # read by inspect
@@ -119,7 +150,10 @@ class Task(ShortSteps):
         Raises:
             DivergedError: The training or the validation loss is NaN or infinite.
         """
-        values = {"train/loss": self._training_loss.compute(), **self._clipper.compute()}
+        values = {
+            "train/loss": self._training_loss.compute(ranks=self._ranks),
+            **self._clipper.compute(),
+        }
         self._require_finite("train/loss", values["train/loss"])
         values["lr"] = torch.tensor(self._lr)  # of the last step: the schedule has moved since
         values["time/epoch"] = torch.tensor(perf_counter() - self._epoch_started_at)
@@ -128,15 +162,23 @@ class Task(ShortSteps):
 
     # ── evaluation ──────────────────────────────────────────────────────────────────────────
 
+    def on_validation_start(self) -> None:
+        """Let all ranks evaluate the same network: running means of a norm are each rank's own."""
+        if self._ranks > 1:
+            spread(self.network.buffers())
+
     def validation_step(self, batch: Batch) -> None:
         """Keep a batch's outputs for the end of the epoch."""
-        inputs, targets = batch
-        self._outputs.add(self.network(inputs), targets)
+        self._evaluated(batch)
 
     def test_step(self, batch: Batch) -> None:
         """Keep a batch's outputs for the end of the test."""
-        inputs, targets = batch
-        self._outputs.add(self.network(inputs), targets)
+        self._evaluated(batch)
+
+    def _evaluated(self, batch: Batch) -> None:
+        outputs = self.network(batch[0])
+        whole = batch.batch_targets if isinstance(batch, Shared) else batch[1]
+        self._outputs.add(outputs, batch[1], batch=len(whole))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation part's loss and metrics."""
@@ -154,7 +196,7 @@ class Task(ShortSteps):
         self.trainer.callback_metrics.update(values)
 
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
-        outputs, targets = map(at_least_single, self._outputs.take())
+        outputs, targets = map(at_least_single, self._outputs.take(ranks=self._ranks))
         loss = self.loss(outputs, targets)
         outputs, targets = self.to_scores(outputs, targets, stage)
         if stage == "test":

@@ -18,6 +18,7 @@ from pipeline.config.targets import build
 from pipeline.data.prepare import Prepared
 from pipeline.data.source import Source
 from pipeline.devices import Devices
+from pipeline.ranks import ALONE, Rank
 from pipeline.running.models import require_readable
 from pipeline.running.scoring import scores_of
 
@@ -95,6 +96,7 @@ def build_trainer(
     callbacks: Sequence[Callback],
     logger: Logger | Literal[False],
     writer: CheckpointIO,
+    rank: Rank = ALONE,
 ) -> Trainer:
     """Build Lightning's Trainer from the options under its own names.
 
@@ -104,25 +106,36 @@ def build_trainer(
         callbacks: In the order in which they are called.
         logger: Takes what Lightning logs; False = nothing does.
         writer: Takes the checkpoints.
+        rank: Which of the processes that train together this one is.
     """
     from pytorch_lightning import Trainer
 
     from pipeline.callbacks.no_profiler import NoProfiler
+    from pipeline.modules.shared_norm import SharedBatchNorm
+    from pipeline.running.strategy import leave_stops_to_ours, strategy_of
 
-    ours = {"threads", "compile", "matmul_precision", "accelerator", "devices", "profiler"}
-    arguments = options.trainer.model_dump(exclude=ours)
-    return Trainer(
+    ours = {"threads", "compile", "matmul_precision", "profiler"}
+    placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
+    shares_norm = rank.world > 1 and options.trainer.sync_batchnorm
+    arguments = options.trainer.model_dump(exclude=ours | placed)
+    trainer = Trainer(
         accelerator=devices.accelerator,
         devices=devices.devices,
+        num_nodes=devices.nodes,
+        strategy=strategy_of(rank, devices),
+        use_distributed_sampler=False,  # rows are shared by ours, none of them twice
         logger=logger,
         callbacks=list(callbacks),
-        plugins=[writer],
+        plugins=[writer, SharedBatchNorm()] if shares_norm else [writer],
         profiler=options.trainer.profiler or NoProfiler(),
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_autolog_hparams=False,
         **arguments,
     )
+    if rank.world > 1:
+        leave_stops_to_ours(trainer)
+    return trainer
 
 
 def _optimization(options: RunConfig) -> Optimization:

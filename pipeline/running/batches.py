@@ -29,7 +29,7 @@ def evaluated_batches(plan: Plan, part: Part) -> Iterable[Any]:
 
 
 def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[Any]:
-    device = plan.devices.torch_device
+    device = plan.devices.device_of(plan.rank.local)
     return loader(
         plan.occasion.datasets.on_device(part, device),
         batch_size=size,
@@ -37,6 +37,7 @@ def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[An
         seed=plan.options.seed,
         num_workers=plan.options.data["num_workers"],
         device=device,
+        rank=plan.rank,
     )
 
 

@@ -168,7 +168,8 @@ def _plan(
     asked: Asked, model: Model, data: Evaluated, uri: str | None, *, started_at: float
 ) -> Plan:
     """Put together what a test needs, with the network as it was kept."""
-    options, trainer = asked.options, asked.options.trainer
+    options = asked.options.on_one_device()
+    trainer = options.trainer
     devices = choose(trainer.accelerator, trainer.devices, precision=trainer.precision)
     layers = tuple(layer_table(model.network, model.schema.input_shape))
     options = filled_in(

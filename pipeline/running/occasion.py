@@ -46,4 +46,4 @@ class Occasion:
     concludes: Concludes | None = None
 
 
-ALONE = Occasion()
+BY_ITSELF = Occasion()

@@ -10,8 +10,10 @@ from torch import nn
 
 from pipeline.config.options import RunConfig
 from pipeline.data.prepare import Prepared
-from pipeline.devices import Devices, choose, require_one_process, threads
+from pipeline.devices import Devices, choose, threads
+from pipeline.machine import cores
 from pipeline.networks.summary import LayerRow, layer_table
+from pipeline.ranks import ALONE, Rank
 from pipeline.running.assembly import build_network, seed_generators
 from pipeline.running.continuing import Command
 from pipeline.running.decidable import require_decidable
@@ -19,7 +21,8 @@ from pipeline.running.fitting import require_fitting
 from pipeline.running.limits import Rows, extent
 from pipeline.running.losses import require_fitting_loss
 from pipeline.running.monitors import require_logged, without_validation
-from pipeline.running.occasion import ALONE, Occasion
+from pipeline.running.occasion import BY_ITSELF, Occasion
+from pipeline.running.ranking import rank_of
 from pipeline.running.resuming import Start, find_start
 from pipeline.running.scoring import require_working
 
@@ -40,6 +43,7 @@ class Plan:
         command: The command line that the configuration came from.
         notes: Lines worth telling about what the run leaves out.
         occasion: What it is done for.
+        rank: Which of the processes that train it together this one is.
     """
 
     options: RunConfig
@@ -52,7 +56,8 @@ class Plan:
     started_at: float
     command: Command | None
     notes: tuple[str, ...] = ()
-    occasion: Occasion = ALONE
+    occasion: Occasion = BY_ITSELF
+    rank: Rank = ALONE
 
 
 def make_plan(
@@ -61,11 +66,23 @@ def make_plan(
     *,
     started_at: float,
     command: Command | None = None,
-    occasion: Occasion = ALONE,
+    occasion: Occasion = BY_ITSELF,
+    rank: Rank | None = None,
 ) -> Plan:
-    """Read the data, build the network, choose the devices."""
+    """Read the data, build the network, choose the devices.
+
+    Args:
+        options: The configuration.
+        config: The same as plain values.
+        started_at: When the work began, by `perf_counter`.
+        command: The command line that it came from.
+        occasion: What the run is done for.
+        rank: Which of several processes this one is; `None` = the leading one, or what torchrun or
+            srun says.
+    """
     start = find_start(options, config)
     devices = _devices(options)
+    rank = rank_of(devices) if rank is None else rank
     prepared = occasion.datasets.prepared(options)
     require_logged(options, prepared.schema.task)
     require_working(options.metrics, prepared.schema)
@@ -94,14 +111,19 @@ def make_plan(
         command=command,
         notes=notes,
         occasion=occasion,
+        rank=rank,
     )
 
 
 def _devices(options: RunConfig) -> Devices:
     trainer = options.trainer
-    devices = choose(trainer.accelerator, trainer.devices, precision=trainer.precision)
-    require_one_process(trainer.num_nodes, trainer.strategy)
-    return devices
+    return choose(
+        trainer.accelerator,
+        trainer.devices,
+        precision=trainer.precision,
+        strategy=trainer.strategy,
+        nodes=trainer.num_nodes,
+    )
 
 
 def _limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
@@ -130,9 +152,9 @@ def filled_in(
     """Decide what `null` leaves to the program, so that the record says what was done."""
     regression = prepared.schema.task == "regression"
     trainer = options.trainer
-    chosen = trainer.threads or threads(
-        operations=_operations(layers, prepared, batch_size=options.data["batch_size"])
-    )
+    # Several processes share what they do, and the cores they do it on.
+    work = _operations(layers, prepared, batch_size=options.data["batch_size"]) // devices.world
+    chosen = trainer.threads or min(threads(operations=work), max(1, cores() // devices.count))
     update = {
         "monitor": options.monitor or ("val/rmse" if regression else "val/f1"),
         "trainer": trainer.model_copy(

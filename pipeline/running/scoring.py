@@ -52,7 +52,13 @@ def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
     with warnings.catch_warnings():
         # Some of torchmetrics' warn that they keep all rows, which lie in memory here anyway.
         warnings.simplefilter("ignore", UserWarning)
-        return {name: build(target) for name, target in options.more.items()}
+        return {name: _complete(build(target)) for name, target in options.more.items()}
+
+
+def _complete(metric: Metric) -> Metric:
+    """Let a metric take the rows that it is given for all there are, whoever trains beside it."""
+    metric.sync_on_compute = False
+    return metric
 
 
 def direction_of(key: str, options: MetricsOptions) -> Direction:

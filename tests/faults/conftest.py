@@ -134,7 +134,7 @@ def own_code(own_folder: Path) -> tuple[str, ...]:
     """Puts a user's own modules into the current folder; the words that trust them."""
     for module in SOURCES.glob("*.py"):
         shutil.copy(module, own_folder)
-    return ("trust=[slow_parts,stubborn_import,sweep_parts]",)
+    return ("trust=[rank_parts,slow_parts,stubborn_import,sweep_parts]",)
 
 
 @pytest.fixture

@@ -30,7 +30,6 @@ PLAIN = {
     "deterministic": "warn",
     "benchmark": "true",
     "inference_mode": "false",
-    "use_distributed_sampler": "false",
     "detect_anomaly": "true",
     "sync_batchnorm": "true",
     "reload_dataloaders_every_n_epochs": "1",

@@ -1,0 +1,97 @@
+"""Batch norm over a whole batch whose rows lie on several ranks, on any kind of device."""
+
+import torch
+from pytorch_lightning.plugins.layer_sync import LayerSync
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.modules.together import summed
+
+
+class SharedBatchNorm(LayerSync):
+    """Lets each batch norm take the mean and the variance of all ranks' rows while it trains.
+
+    So several devices train the network that one would. torch's own layer for this works on GPUs
+    alone.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[nn.Module, type[nn.Module]] = {}
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Let the batch norms of a model share what they see; weights and buffers stay theirs."""
+        for layer in model.modules():
+            if isinstance(layer, _BatchNorm) and layer.track_running_stats:
+                self._kinds[layer] = type(layer)
+                layer.__class__ = _Sharing
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Let them be what they were."""
+        for layer, kind in self._kinds.items():
+            layer.__class__ = kind
+        self._kinds.clear()
+        return model
+
+
+class _Sharing(_BatchNorm):
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise (rows, channels, …), of which other ranks have further rows."""
+        if not self.training:
+            return self._normalised(values, self.running_mean, self.running_var)
+        rest = [axis for axis in range(values.dim()) if axis != 1]
+        own = values.new_tensor([values.numel() / values.shape[1]])
+        # The mean first: the sum of squares alone would lose digits where the mean is large.
+        total = _over_all(torch.cat([values.sum(rest), own]))
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        distances = values - _as(values, mean)
+        variance = _over_all((distances * distances).sum(rest)) / count
+        # One value has no variance; asking for the count would wait for the device.
+        enough = count > 1
+        self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1), enough)
+        return self._normalised(
+            values,
+            torch.where(enough, mean, self.running_mean),
+            torch.where(enough, variance, self.running_var),
+        )
+
+    def _normalised(self, values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        scaled = (values - _as(values, mean)) * torch.rsqrt(_as(values, variance) + self.eps)
+        if self.weight is None:
+            return scaled
+        return scaled * _as(values, self.weight) + _as(values, self.bias)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, enough: Tensor) -> None:
+        self.num_batches_tracked.add_(enough)
+        share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
+        self.running_mean.lerp_(mean, enough * share)
+        self.running_var.lerp_(variance, enough * share)
+
+
+def _as(values: Tensor, channels: Tensor) -> Tensor:
+    """Give a value for each channel the shape of (rows, channels, …)."""
+    return channels.reshape(1, -1, *[1] * (values.dim() - 2))
+
+
+def _over_all(values: Tensor) -> Tensor:
+    """Return the sum over all ranks, through which gradients flow back to each."""
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+class _Sum(torch.autograd.Function):
+    """What each rank gives counts in the sum of every rank, and so do its gradients."""
+
+    @staticmethod
+    def forward(_: object, values: Tensor) -> Tensor:
+        return summed(values)
+
+    @staticmethod
+    def backward(_: object, gradients: Tensor) -> Tensor:
+        return summed(gradients)

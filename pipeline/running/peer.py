@@ -1,0 +1,90 @@
+"""One more process of a training: `python -m pipeline.running.peer`, started by the leading one.
+
+It is told on its standard input what to train, says on its standard output how it fares, and ends
+when the leading process is gone, also in the middle of a step.
+"""
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.redaction import redact_known
+from pipeline.tracking.recorder import claim_output, send
+
+WATCH_SECONDS = 1.0
+
+
+def main() -> None:
+    """Take part in one training, and end."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the leading process says when to stop
+    answers = claim_output()
+    order = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_the_leader, daemon=True).start()
+    try:
+        _take_part(order, answers)
+    except BaseException as error:
+        send(answers, {"say": "failed", **_told(error)})
+    os._exit(0)
+
+
+def _take_part(order: Mapping[str, Any], answers: int) -> None:
+    from pipeline.config.check import check
+    from pipeline.config.record import plain
+    from pipeline.config.references import as_tree
+    from pipeline.ranks import Rank
+    from pipeline.running.fitting import Saved
+    from pipeline.running.plan import make_plan
+    from pipeline.running.resuming import Start
+
+    rank = Rank(**order["rank"])
+    tree = as_tree(order["config"])
+    options = check(tree, trust=order["trust"])
+    options = options.model_copy(update={"verbose": 0, "resume": None})
+    plan = make_plan(options, plain(tree), started_at=perf_counter(), rank=rank)
+    if order["checkpoint"] is not None:  # the leading process has looked at it
+        saved = Saved(path=Path(order["checkpoint"]), shapes={}, facts={})
+        parent = saved.path.parent if order["adopts"] else None
+        plan = replace(plan, start=Start(saved=saved, parent=parent))
+    from pipeline.running.participant import follow
+    from pipeline.running.process_group import process_group
+
+    send(answers, {"say": "ready", "data": plan.prepared.content_hash})
+    with process_group(rank, plan.devices, Path(order["meeting"])):
+        follow(plan)
+        send(answers, {"say": "done"})
+
+
+def _end_with_the_leader() -> None:
+    parent = os.getppid()
+    while os.getppid() == parent:
+        # Nothing more is said to this process: what comes is the end.
+        if select.select([0], [], [], WATCH_SECONDS)[0] and not os.read(0, 1):
+            break
+    os._exit(1)
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    from pipeline.running.recording import explain
+
+    explained = explain(error)
+    text = redact_known(" ".join(str(explained).split()))
+    return {
+        "problem": text or type(explained).__name__,
+        "code": explained.exit_code if isinstance(explained, PipelineError) else 1,
+        "traceback": redact_known("".join(traceback.format_exception(error))),
+    }
+
+
+if __name__ == "__main__":
+    main()

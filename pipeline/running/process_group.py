@@ -1,0 +1,63 @@
+"""The group of processes that train one network together, each on a device of its own."""
+
+import atexit
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from torch import distributed
+
+from pipeline.devices import Devices
+from pipeline.ranks import HERE_ALONE, Rank
+
+PATIENCE = timedelta(minutes=30)
+"""How long a rank waits for the others, one of which may compile its network or read its data."""
+
+
+@contextmanager
+def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterator[None]:
+    """Let this process be one of those that train together while the body runs.
+
+    Args:
+        rank: Which of them.
+        devices: What they train on.
+        meeting: File in which ranks of this machine find each other; `None` = they were started by
+            torchrun or srun, which says in the environment where they meet.
+    """
+    if rank.world == 1 or distributed.is_initialized():
+        yield
+        return
+    distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if devices.accelerator == "gpu" else "gloo",
+        init_method=_given_address() if meeting is None else meeting.absolute().as_uri(),
+        rank=rank.number,
+        world_size=rank.world,
+        timeout=PATIENCE,
+    )
+    if meeting is None:
+        # Ranks that were started together stay so: they can't be sure to meet there a second time.
+        atexit.register(distributed.destroy_process_group)
+        yield
+        return
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def keep_to_this_machine() -> None:
+    """Let nothing listen on the network where all ranks are here."""
+    for name, interface in HERE_ALONE.items():
+        os.environ.setdefault(name, interface)
+
+
+def _given_address() -> str:
+    """Return where ranks meet that torchrun or srun has started."""
+    if "MASTER_ADDR" in os.environ:
+        return "env://"
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    slurm = SLURMEnvironment()
+    return f"tcp://{slurm.main_address}:{slurm.main_port}"

@@ -1,0 +1,104 @@
+"""What holds on GPUs alone. A machine without one, or with only one, leaves these tests out."""
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+from records import checkpoint, epochs, events, final_values, only_run
+
+from pipeline.placement import visible_devices
+from pipeline.sweep import main as sweep
+
+Train = Callable[..., int]
+COUNT = torch.cuda.device_count() if torch.cuda.is_available() else 0
+IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=3")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(COUNT < 1, reason="this machine has no CUDA GPU"),
+]
+two_gpus = pytest.mark.skipif(COUNT < 2, reason="this machine has fewer than two CUDA GPUs")
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """Lets this process take 64 MiB of each GPU."""
+    for index in range(COUNT):
+        total = torch.cuda.get_device_properties(index).total_memory
+        torch.cuda.set_per_process_memory_fraction(2**26 / total, index)
+    yield
+    for index in range(COUNT):
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
+
+
+def device_of(run: Path) -> str:
+    """What a run says that it has trained on."""
+    tags = next(event["tags"] for event in events(run) if "tags" in event)
+    return str(tags["device"])
+
+
+def study(name: str, *words: str) -> list[str]:
+    """Train a study in the current folder; return what MLflow has of the devices of its trials."""
+    rates = "optimizer.lr=tag(log, interval(1e-3, 1e-1))"
+    how = ("sweep.sampler=random", "sweep.pruner=none", "sweep.n_trials=6", f"output={name}")
+    stores = (f"tracking.uri=sqlite:///{name}.db", f"sweep.storage=sqlite:///{name}-optuna.db")
+    assert sweep([*IRIS, rates, f"sweep.name={name}", *how, *stores, *words]) == 0
+    query = (
+        "select tags.value from tags join tags as trials on trials.run_uuid = tags.run_uuid "
+        "where tags.key = 'device' and trials.key = 'mlflow.parentRunId'"
+    )
+    with closing(sqlite3.connect(f"{name}.db")) as connection:
+        return [str(value) for (value,) in connection.execute(query)]
+
+
+def test_auto_trains_on_one_gpu_as_naming_that_gpu_does(train: Train, own_folder: Path) -> None:
+    assert train(*IRIS, "tracking=none", "trainer=auto", "output=auto") == 0
+    chosen = device_of(only_run(Path("auto")))
+    index = chosen.removeprefix("gpu ").partition(" ")[0]
+    assert f"here: {COUNT} gpu" in chosen
+    assert train(*IRIS, "tracking=none", f"trainer.devices=[{index}]", "output=named") == 0
+    weights = [checkpoint(only_run(Path(name)), "last")["state_dict"] for name in ("auto", "named")]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=1e-6, atol=1e-7)
+
+
+def test_a_network_that_a_gpu_can_not_hold_is_a_fault_of_the_place(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], little_memory: None
+) -> None:
+    assert train(*IRIS, "tracking=none", "trainer=gpu", "model.hidden=[4096,4096]") == 3
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert errors == ["error: out of memory; try a smaller data.batch_size or a smaller network."]
+
+
+@pytest.mark.slow
+def test_workers_of_a_study_share_a_gpu_where_there_are_more_of_them(own_folder: Path) -> None:
+    devices = study("shared", f"sweep.workers={COUNT + 1}")
+    assert len(devices) == 6
+    assert all("; here: 1 gpu of CUDA_VISIBLE_DEVICES=" in words for words in devices)
+
+
+@two_gpus
+@pytest.mark.slow
+def test_two_gpus_come_to_the_values_of_one(train: Train, own_folder: Path) -> None:
+    whole = ("tracking=none", "trainer.sync_batchnorm=true")
+    assert train(*IRIS, *whole, "trainer=gpu", "output=one") == 0
+    assert train(*IRIS, *whole, "trainer=ddp", "output=two") == 0
+    one, two = (only_run(Path(name)) for name in ("one", "two"))
+    assert len(set(re.findall(r"gpu \d+ \(", device_of(two)))) == 2
+    for values_of in (lambda run: epochs(run)[2], final_values):
+        expected = {key: value for key, value in values_of(one).items() if "time/" not in key}
+        found = {key: value for key, value in values_of(two).items() if key in expected}
+        assert found == pytest.approx(expected, abs=1e-5, nan_ok=True)
+
+
+@two_gpus
+@pytest.mark.slow
+def test_two_workers_train_on_two_gpus_and_on_the_one_that_is_named(own_folder: Path) -> None:
+    assert len(set(study("apart", "sweep.workers=2"))) == 2
+    named = visible_devices(os.environ.get("CUDA_VISIBLE_DEVICES"), COUNT)[1]
+    (words,) = set(study("named", "sweep.workers=2", "trainer.devices=[1]"))
+    assert f"here: 1 gpu of CUDA_VISIBLE_DEVICES={named}, " in words
