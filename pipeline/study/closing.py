@@ -1,6 +1,6 @@
 """Puts the ends of trials on record, so that both stores tell the same of each."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from pipeline.study.assignment import Assignment
@@ -53,13 +53,14 @@ class Closing:
         else:
             self._drop(assignment)
 
-    def settle_lost(self, *, why: str = "its process is gone") -> None:
+    def settle_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
         """Give up the trials whose process is gone or silent, and tell of each.
 
         Args:
+            died: Trials whose process was seen to die, maybe on another machine.
             why: What is known of it.
         """
-        lost = self._mender.settle_lost()
+        lost = self._mender.settle_lost(died)
         self.tell_lost(lost)
         if any(not one.adopted for one in lost):
             self.failure = Ended(state="failed", reason="lost", message=why, exit_code=3)

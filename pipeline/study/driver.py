@@ -162,15 +162,15 @@ class Driver:
                 return
 
     def _bury(self, post: Post, gone: Gone) -> None:
-        """Go on without a worker that has died; its trial is found by its lease."""
+        """Go on without a worker that has died, and give its trial up."""
         was_ready, assignment = post.was_ready, post.assignment
         self._workshop.dismiss(post)
         if assignment is not None and assignment.overdue:
             self._closing.end(assignment, Ended(state="failed", reason="interrupted"))
         why = f"its process died ({gone.message})"
-        self._closing.settle_lost(why=why)
+        self._closing.settle_lost([] if assignment is None else [assignment.number], why=why)
         if not was_ready:
-            self._workshop.count_stillborn(gone.message)
+            self._workshop.count_stillborn(gone)
 
     # ── what must not go on ─────────────────────────────────────────────────────────────────
 
@@ -201,18 +201,20 @@ class Driver:
     def _leave(self) -> None:
         """Stop what still runs here; the study can be gone on with from anywhere."""
         self._workshop.interrupt()
+        died: list[int] = []
         deadline = time.monotonic() + STOP_SECONDS
         while self._workshop.busy() and time.monotonic() < deadline:
             for post, message in self._workshop.listen(TICK_SECONDS):
                 if isinstance(message, Ended) and post.assignment is not None:
                     self._closing.end(post.finish(), message)
                 elif isinstance(message, Gone):
+                    died += [] if post.assignment is None else [post.number]
                     self._workshop.dismiss(post)
                 elif isinstance(message, Rung):
                     post.worker.verdict(prune=False)
-        if self._workshop.busy():
-            self._workshop.kill()
-        self._closing.settle_lost()
+        died += [post.number for post in self._workshop.busy()]
+        self._workshop.kill()
+        self._closing.settle_lost(died)
 
 
 def _require_environment(ended: Ended) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.running.unsent import warn_of_unsent
+from pipeline.study.hiring import staffing
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.scribe import Scribe
 from pipeline.study.workshop import Workshop
@@ -30,11 +31,12 @@ def open_floor(plan: StudyPlan) -> Iterator[Floor]:
     """Hire workers and reach MLflow, side by side; nothing outlives the body.
 
     Raises:
-        EnvironmentFaultError: The tracking server is down, and the run requires it.
+        EnvironmentFaultError: The tracking server is down, and the run requires it; or workers are
+            to run on a Ray cluster, and there is none.
     """
     tracking = plan.run.tracking
     with ExitStack() as stack:
-        workshop = stack.enter_context(Workshop())
+        workshop = stack.enter_context(Workshop(stack.enter_context(staffing(plan))))
         scribe = stack.enter_context(Scribe(plan.uri, experiment=tracking.experiment))
         workshop.staff(min(plan.workers, plan.total or plan.workers))
         problem = scribe.connect(required=tracking.required)

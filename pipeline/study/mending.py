@@ -44,9 +44,13 @@ class Mender:
             repair(rows, self._plan.place, self._scribe, self._params)
         return lost
 
-    def settle_lost(self) -> list[Lost]:
-        """Give up the trials whose process is gone or silent, in both stores."""
-        lost = self._ledger.sweep_lost(self._plan.trial_folder)
+    def settle_lost(self, died: Collection[int] = ()) -> list[Lost]:
+        """Give up the trials whose process is gone or silent, in both stores.
+
+        Args:
+            died: Trials whose process was seen to die, maybe on another machine.
+        """
+        lost = self._ledger.sweep_lost(self._plan.trial_folder, died)
         keepers = self._keepers() if lost else set()
         for one in lost:
             tell_journal(self._plan.trial_folder(one.number), one.end)

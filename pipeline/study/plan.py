@@ -14,6 +14,8 @@ from pipeline.config.record import plain
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.errors import ConfigError
 from pipeline.metrics import Direction
+from pipeline.placement import Seat
+from pipeline.ranks import ALONE
 from pipeline.running.places import require_writable
 from pipeline.running.plan import Plan, make_plan
 from pipeline.study.ledger.judging import judge_problems, read_options
@@ -26,8 +28,9 @@ from pipeline.study.recording.books import Place
 from pipeline.study.space.reading import plain_sweep, read_space
 from pipeline.study.space.space import Space
 from pipeline.study.space.trees import Trees
+from pipeline.study.space.trial_devices import device_problems, words_of_devices
 from pipeline.study.space.values import value_problems
-from pipeline.study.workers_that_fit import workers_that_fit
+from pipeline.study.workers_that_fit import seats_that_fit
 from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")
@@ -47,7 +50,7 @@ class StudyPlan:
         objectives: What it is about, one or two.
         url: Optuna's address of the database.
         uri: Where runs are tracked; `None` = nowhere.
-        workers: Processes that train side by side.
+        seats: Where each of its workers trains, side by side.
         base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
         uid: Tells this study from an earlier one of its name; '' before it is opened.
         tuned: Further overrides for each cell of a comparison, from its own tuning.
@@ -63,7 +66,7 @@ class StudyPlan:
     objectives: tuple[Objective, ...]
     url: str
     uri: str | None
-    workers: int
+    seats: tuple[Seat, ...]
     base_point: Mapping[str, object] | None
     uid: str = ""
     tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -73,6 +76,11 @@ class StudyPlan:
     def folder(self) -> Path:
         """Folder of the study."""
         return Path(self.run.output) / self.name
+
+    @property
+    def workers(self) -> int:
+        """How many processes train side by side."""
+        return len(self.seats)
 
     @property
     def names(self) -> list[str]:
@@ -143,6 +151,7 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         DataError: The data can't be learned from.
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
+    words = [*words, *words_of_devices(config, words)]
     trees = Trees(words, config_dir)
     problems: list[str] = []
     options = _collected(read_options, config, problems)
@@ -151,6 +160,8 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         problems += judge_problems(options, objectives=_objective_count(options))
     space = read_space(plain_sweep(config), trees.source, words)
     problems += value_problems(space, trees)
+    if options is not None:
+        problems += device_problems(space, trees, devices_per_trial=options.devices_per_trial)
     if problems or options is None or run is None:
         raise ConfigError(*dict.fromkeys(problems))
     return plan_study(options, space, trees, run)
@@ -174,7 +185,8 @@ def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig
     uri = None if run.tracking.kind == "none" else tracking_uri(run.tracking)
     require_writable(Path(run.output), uri)
     base = plain(trees.base())
-    planned = make_plan(run, base, started_at=perf_counter())
+    planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
+    seats, seating = seats_that_fit(options, planned)
     return StudyPlan(
         name=str(options.name),
         options=options,
@@ -185,9 +197,9 @@ def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig
         objectives=_objectives(options, planned),
         url=storage_url(options.storage),
         uri=uri,
-        workers=options.workers or _workers(planned),
+        seats=seats,
         base_point=base_point,
-        notes=(*planned.notes, *planned.prepared.notes, *planned.prepared.warnings),
+        notes=(*planned.notes, *planned.prepared.notes, *planned.prepared.warnings, *seating),
     )
 
 
@@ -221,14 +233,6 @@ def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
         task=planned.prepared.schema.task,
         validated=validated,
         metrics=planned.options.metrics,
-    )
-
-
-def _workers(planned: Plan) -> int:
-    return workers_that_fit(
-        planned.devices,
-        threads=planned.options.trainer.threads or 1,
-        parameters=sum(layer.parameters for layer in planned.layers),
     )
 
 

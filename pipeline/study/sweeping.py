@@ -12,6 +12,7 @@ from pipeline.study.conclude import (
 )
 from pipeline.study.conduct import Conducted, conducted
 from pipeline.study.floor import Floor, open_floor
+from pipeline.study.hiring import seated
 from pipeline.study.ledger.ranking import winner
 from pipeline.study.live import print_opening
 from pipeline.study.outcome.wording import point_words, short_names
@@ -24,6 +25,7 @@ from pipeline.terminal import console, say, shown_verbosity
 def sweep(plan: StudyPlan) -> None:
     """Start a study, go on with it, or join it, until it has its trials; then tell its end."""
     _require_winner(plan)
+    plan = seated(plan)
     print_opening(plan)
     cells = tunings(plan)
     with open_floor(plan) as floor:

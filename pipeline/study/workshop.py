@@ -4,9 +4,11 @@ import selectors
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.study.assignment import Assignment
+from pipeline.study.hiring import Hire
 from pipeline.study.workers.crew import Worker
 from pipeline.study.workers.job import TestJob
 from pipeline.study.workers.messages import Gone, Message, Ready, Tested
@@ -20,9 +22,10 @@ KILL_SECONDS = 15.0
 
 @dataclass(slots=True, eq=False)
 class Post:
-    """One worker and the trial in its hands."""
+    """One worker, its slot among them, and the trial in its hands."""
 
     worker: Worker
+    slot: int
     assignment: Assignment | None = None
     was_ready: bool = False
     given_at: float = 0.0
@@ -66,9 +69,14 @@ class Post:
 
 
 class Workshop:
-    """All workers of this process. A context manager: none outlives it."""
+    """All workers of this process. A context manager: none outlives it.
 
-    def __init__(self) -> None:
+    Args:
+        hire: Makes the worker of a slot, not started yet.
+    """
+
+    def __init__(self, hire: Hire) -> None:
+        self._hire = hire
         self._posts: list[Post] = []
         self._selector = selectors.DefaultSelector()
         self._stillborn = 0
@@ -84,11 +92,16 @@ class Workshop:
     def staff(self, wanted: int) -> None:
         """Hire until there are as many workers as wanted; nobody is sent home for being idle."""
         while len(self._posts) < wanted:
-            worker = Worker()
+            slot = self._free_slot()
+            worker = self._hire(slot)
             worker.start()
-            post = Post(worker)
+            post = Post(worker, slot)
             self._selector.register(worker.fileno(), selectors.EVENT_READ, post)
             self._posts.append(post)
+
+    def _free_slot(self) -> int:
+        taken = {post.slot for post in self._posts}
+        return next(slot for slot in count() if slot not in taken)
 
     def idle(self) -> list[Post]:
         """Return those that wait for a trial."""
@@ -134,7 +147,7 @@ class Workshop:
             for post, message in self.listen(1.0):
                 if isinstance(message, Gone):
                     self.dismiss(post)
-                    self.count_stillborn(message.message)
+                    self.count_stillborn(message)
         return self.idle()[0]
 
     def dismiss(self, post: Post) -> None:
@@ -144,17 +157,19 @@ class Workshop:
             self._selector.unregister(post.worker.fileno())
             post.worker.quit()
 
-    def count_stillborn(self, words: str) -> None:
+    def count_stillborn(self, gone: Gone) -> None:
         """Note that a worker died before it was ready.
 
         Raises:
-            EnvironmentFaultError: Several did, one after another.
+            EnvironmentFaultError: Several did, one after another, or no other can live there.
         """
+        if gone.final:
+            raise EnvironmentFaultError(gone.message)
         self._stillborn += 1
         if self._stillborn >= STILLBORN:
             raise EnvironmentFaultError(
-                f"{STILLBORN} workers died one after another before they were ready ({words}); "
-                "see whether a single run works: python -m pipeline.train"
+                f"{STILLBORN} workers died one after another before they were ready "
+                f"({gone.message}); see whether a single run works: python -m pipeline.train"
             )
 
     def interrupt(self) -> None:

@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.failures import BUG
 from pipeline.networks.inputs import MISFIT
 from pipeline.study.assignment import Assignment
+from pipeline.study.hiring import ordinary
 from pipeline.study.ledger.ledger import Taken
 from pipeline.study.outcome.tables import show
 from pipeline.study.preflight.rehearsals import Found, Rehearsal, Step, of_experiments, of_pairs
@@ -50,7 +51,7 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
     verbose = scope.trees.base().get("verbose")
     with (
         TemporaryDirectory(prefix="preflight-") as folder,
-        Workshop() as workshop,
+        Workshop(ordinary) as workshop,
         Watch(report, verbose) as watch,
     ):
         Preflight(scope, report, workshop, Path(folder), watch).run()
@@ -137,7 +138,7 @@ class Preflight:
     def _bury(self, post: Post, gone: Gone) -> None:
         self._workshop.dismiss(post)
         if post.assignment is None:
-            self._workshop.count_stillborn(gone.message)
+            self._workshop.count_stillborn(gone)
         else:
             folder = post.finish().folder
             self._end(folder, self._failed(folder, f"its process died ({gone.message})", BUG))
@@ -175,10 +176,10 @@ class Preflight:
 
 def _room() -> int:
     """Return how many workers this machine has room for."""
-    from pipeline.devices import available
+    from pipeline.machine import available
 
-    cores, *others = available().values()
-    return min(cores, WORKERS_A_GPU if others else MOST_WORKERS)
+    present = available()
+    return min(present.cores, WORKERS_A_GPU if present.gpus or present.mps else MOST_WORKERS)
 
 
 def _job(rehearsal: Rehearsal, number: int, folder: Path) -> Job:

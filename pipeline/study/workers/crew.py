@@ -2,78 +2,91 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pipeline.study.workers.job import Job, TestJob
-from pipeline.study.workers.messages import Ended, Gone, Message, Ready, Tested, decode
+from pipeline.study.workers.local_process import LocalProcess
+from pipeline.study.workers.messages import Ended, Gone, Message, Placed, Ready, Tested, decode
 from pipeline.tracking.facts import command_tags
-from pipeline.tracking.lease import Lease, boot_id, started
+from pipeline.tracking.lease import Lease
 
-QUIT_SECONDS = 5.0
 CHUNK = 1 << 16
 
 State = Literal["starting", "idle", "training", "testing", "gone"]
 
 
+class Transport(Protocol):
+    """A worker's process, wherever it runs, and the two ends through which it is spoken to."""
+
+    lease: Lease | None
+    """What tells whether the process is still there; `None` = it has no place yet."""
+
+    def start(self) -> None:
+        """Start the process, or ask for it."""
+
+    @property
+    def inlet(self) -> int:
+        """The descriptor, not blocking, that takes orders."""
+
+    @property
+    def outlet(self) -> int:
+        """The descriptor, not blocking, on which it speaks."""
+
+    def is_closed(self) -> bool:
+        """Tell whether nobody can give it an order any more."""
+
+    def has_ended(self) -> bool:
+        """Tell whether the process is known to run no more."""
+
+    def kill(self) -> None:
+        """End it and whatever it has started."""
+
+    def see_end(self) -> str:
+        """Wait for its end, which its closed outlet foretells, and say how it ended."""
+
+    def close(self) -> None:
+        """Let go of it, which ends it, and see it gone."""
+
+
 class Worker:
     """A process that trains trials one after another, and dies with the process that started it.
 
-    It has a session of its own, so that a terminal's Ctrl-C reaches the driver alone.
-
     Args:
         environment: Variables beside this process's own, such as CUDA_VISIBLE_DEVICES.
+        transport: Where it runs, not started yet; `None` = on this machine.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        transport: Transport | None = None,
+    ) -> None:
         self.state: State = "starting"
-        self._environment = dict(environment or {})
-        self._process: subprocess.Popen[bytes] | None = None
-        self._lease: Lease | None = None
+        self._transport = transport or LocalProcess(environment)
         self._said = b""
         self._unsent = b""
 
     def start(self) -> None:
         """Start the process, which says Ready once it has loaded its libraries."""
-        root = str(Path(__file__).parents[3])
-        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.study.workers.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path, **self._environment},
-            start_new_session=True,
-            bufsize=0,
-        )
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            os.set_blocking(pipe.fileno(), False)
-        self._lease = _lease_of(self._process.pid)
+        self._transport.start()
 
     @property
     def pid(self) -> int:
-        """Id of the process."""
-        return self._running().pid
+        """Id of the process on its own machine."""
+        return self.lease.pid
 
     @property
     def lease(self) -> Lease:
         """What tells whether the process is still there."""
-        assert self._lease is not None, "start it first"
-        return self._lease
+        assert self._transport.lease is not None, "start it first"
+        return self._transport.lease
 
     def fileno(self) -> int:
-        """Return the pipe to wait on for what it says."""
-        pipe = self._running().stdout
-        assert pipe is not None
-        return pipe.fileno()
+        """Return the descriptor to wait on for what it says."""
+        return self._transport.outlet
 
     def train(self, job: Job) -> None:
         """Let it train a trial; it answers with Rung, and with Ended once."""
@@ -92,31 +105,19 @@ class Worker:
 
     def interrupt(self) -> None:
         """Stop what it does now; it answers as ever and stays for more."""
-        if self.state in ("training", "testing") and self._running().poll() is None:
-            self._running().send_signal(signal.SIGINT)
+        if self.state in ("training", "testing"):
+            self._send({"do": "interrupt"})
 
     def kill(self) -> None:
         """End the process and whatever it has started, at once."""
-        process = self._running()
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+        self._transport.kill()
 
     def quit(self) -> None:
         """Let the process end, whatever it does, and see it gone."""
-        process = self._running()
-        assert process.stdin is not None
-        if process.stdin.closed:
+        if self._transport.is_closed():
             return
         self._send({"do": "quit"})
-        process.stdin.close()
-        try:
-            process.wait(QUIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        self._transport.close()
         self.state = "gone"
 
     def messages(self) -> list[Message]:
@@ -124,38 +125,34 @@ class Worker:
         if self.state == "gone":
             return []
         self._send_rest()
-        has_ended = self._running().poll() is not None
+        has_ended = self._transport.has_ended()
         is_closed = self._read()
         *lines, self._said = self._said.split(b"\n")
         messages = [decode(line) for line in lines]
         for message in messages:
-            if isinstance(message, Ready | Ended | Tested):
-                self.state = "idle"
+            self._heed(message)
         own_word = [message for message in messages if isinstance(message, Gone)]
         if not (has_ended or is_closed or own_word):
             return messages
-        gone = self._bury()
+        gone = Gone(message=self._transport.see_end())
+        self.state = "gone"
         return messages if own_word else [*messages, gone]
 
-    def _bury(self) -> Gone:
-        """See the process end, and say how it did."""
-        process = self._running()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(QUIT_SECONDS)  # its pipe closes a moment before
-        self.kill()
-        self.state = "gone"
-        code = process.wait()
-        if code < 0:
-            return Gone(message=f"ended by {signal.Signals(-code).name}")
-        return Gone(message=f"ended with exit code {code}")
+    def _heed(self, message: Message) -> None:
+        if isinstance(message, Placed):
+            self._transport.lease = message.lease
+        elif isinstance(message, Ready | Ended | Tested):
+            self.state = "idle"
 
     def _read(self) -> bool:
-        """Read all there is, and tell whether the pipe is closed."""
+        """Read all there is, and tell whether the other end is closed."""
         while True:
             try:
-                content = os.read(self.fileno(), CHUNK)
+                content = os.read(self._transport.outlet, CHUNK)
             except BlockingIOError:
                 return False
+            except ConnectionError:
+                return True
             if not content:
                 return True
             self._said += content
@@ -165,21 +162,11 @@ class Worker:
         self._send_rest()
 
     def _send_rest(self) -> None:
-        """Write what the pipe takes; the rest goes with the next call."""
-        pipe = self._running().stdin
-        assert pipe is not None
+        """Write what the other end takes; the rest goes with the next call."""
         try:
             while self._unsent:
-                self._unsent = self._unsent[os.write(pipe.fileno(), self._unsent) :]
+                self._unsent = self._unsent[os.write(self._transport.inlet, self._unsent) :]
         except BlockingIOError:
             return
-        except BrokenPipeError:  # that it has died is told by `messages`
+        except ConnectionError:  # that it has died is told by `messages`
             self._unsent = b""
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        assert self._process is not None, "start it first"
-        return self._process
-
-
-def _lease_of(pid: int) -> Lease:
-    return Lease(host=socket.gethostname(), boot_id=boot_id(), pid=pid, started=started(pid) or "")

@@ -3,9 +3,21 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from pipeline.study.ledger.ends import State
+from pipeline.tracking.lease import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A worker of another machine has found its place, and its process runs.
+
+    Args:
+        lease: The process.
+    """
+
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +94,20 @@ class Gone:
     """Its process has died; nothing more will come.
 
     Args:
-        message: How, in a few words.
+        message: How, in a few words; where no other can live, one line for people.
+        final: No other worker can live there either.
     """
 
     message: str
+    final: bool = False
 
 
-Message = Ready | Beat | Rung | Ended | Tested | Gone
-_KINDS = {kind.__name__.lower(): kind for kind in (Ready, Beat, Rung, Ended, Tested, Gone)}
-_TUPLES = ("values", "classes", "baselines")
+Message = Placed | Ready | Beat | Rung | Ended | Tested | Gone
+_KINDS = {kind.__name__.lower(): kind for kind in get_args(Message)}
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "lease": lambda fields: Lease(**fields),
+    **dict.fromkeys(("values", "classes", "baselines"), tuple),
+}
 
 
 def encode(message: Message) -> bytes:
@@ -103,4 +120,4 @@ def decode(line: bytes) -> Message:
     """Read what `encode` gave."""
     said: dict[str, Any] = json.loads(line)
     kind: Callable[..., Message] = _KINDS[said.pop("say")]
-    return kind(**{key: tuple(v) if key in _TUPLES else v for key, v in said.items()})
+    return kind(**{key: _READERS[key](v) if key in _READERS else v for key, v in said.items()})

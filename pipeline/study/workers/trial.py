@@ -16,11 +16,14 @@ from pipeline.config.check import check
 from pipeline.config.options import RunConfig
 from pipeline.config.record import plain
 from pipeline.config.references import as_tree
-from pipeline.errors import ConfigError, DivergedError, Interrupted
+from pipeline.errors import ConfigError, DivergedError, Interrupted, PipelineError
 from pipeline.failures import exit_code
+from pipeline.ranks import ALONE
 from pipeline.running.datasets import Datasets, KeptDatasets
 from pipeline.running.occasion import Occasion
+from pipeline.running.participant import follow
 from pipeline.running.plan import Plan, make_plan
+from pipeline.running.process_group import process_group
 from pipeline.running.recording import ending, explain
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
@@ -66,6 +69,22 @@ class Bench:
         except BaseException as error:
             put_on_record(job, occasion, error)
             return _failed(job, error, perf_counter() - started_at)
+
+    def follow(self, job: Job) -> dict[str, Any]:
+        """Train a trial as one of its ranks; return how it ended here, as `Fellows.tell` takes it.
+
+        Args:
+            job: The trial, which the first rank leads and records.
+        """
+        try:
+            with torch_settings_kept():
+                plan = _plan(job, _followed(job, self._datasets), perf_counter(), test=job.test)
+                self._compiled = plan.options.trainer.compile
+                with process_group(plan.rank, plan.devices, None):
+                    follow(plan)
+        except Exception as error:
+            return _word(error)
+        return {"reason": None}
 
     def test(self, job: TestJob) -> Tested:
         """Take up the kept weights of an ended trial: test them once, leave them as a model."""
@@ -132,6 +151,19 @@ def _finite(name: str, known: Mapping[str, float]) -> float:
     return float(known[name])
 
 
+def _followed(job: Job, datasets: KeptDatasets) -> Occasion:
+    """Return what a trial is done for, seen from a rank that neither records nor decides."""
+    return Occasion(datasets=datasets, lean=True, prunes=(lambda *_: False) if job.rungs else None)
+
+
+def _word(error: Exception) -> dict[str, Any]:
+    explained = explain(error)
+    is_own = isinstance(explained, PipelineError) or not isinstance(error, RuntimeError)
+    # What broke in the middle of a step is as a rule the connection to a rank that had failed.
+    reason = ending(explained, error)[1] if is_own else "cut"
+    return {"reason": reason, "message": one_line(explained), "exit_code": exit_code(explained)}
+
+
 def _occasion(
     job: Job, prunes: Prunes, datasets: KeptDatasets, made_with: Mapping[str, str]
 ) -> Occasion:
@@ -167,7 +199,10 @@ def _plan(job: Job | TestJob, occasion: Occasion, started_at: float, **changes: 
     tree = as_tree(job.config)
     options = check(tree, trust=job.trust)
     options = options.model_copy(update={"verbose": 0, "resume": None, **changes})
-    return make_plan(options, plain(tree), started_at=started_at, occasion=occasion)
+    if isinstance(job, TestJob):  # several processes would not make it faster
+        options = options.on_one_device()
+    rank = ALONE if isinstance(job, TestJob) else None
+    return make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
 
 
 def _uri(options: RunConfig) -> str | None:

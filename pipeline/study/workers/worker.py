@@ -13,17 +13,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.errors import Interrupted
+from pipeline.ranks import ALONE, Rank, launched_rank
 from pipeline.signals import stop
 from pipeline.study.workers.job import Job, TestJob
 from pipeline.study.workers.messages import Beat, Ended, Gone, Message, Ready, Rung, Tested, encode
 from pipeline.tracking.recorder import claim_output
 
 if TYPE_CHECKING:
+    from pipeline.study.workers.fellows import Fellows
     from pipeline.study.workers.trial import Bench
 
 BEAT_SECONDS = 1.0
@@ -33,45 +36,96 @@ Order = dict[str, Any]
 
 def main() -> None:
     """Serve orders until nobody is left to give one."""
-    interruption = Interruption()
-    voice, inbox = Voice(claim_output()), Inbox(_claim_input())
-    inbox.start()
+    rank = launched_rank() or ALONE
+    interruption = Interruption(rank)
+    voice, inbox = Voice(claim_output()), Inbox(_claim_input(), rank)
+    if rank.leads:
+        inbox.start()
     try:
         from pipeline.study.workers.trial import Bench
 
         bench = Bench()
+        fellows = _fellows(rank)
     except Exception as error:  # whatever a broken installation raises
         voice.say(Gone(message=f"{type(error).__name__}: {' '.join(str(error).split())}"))
         os._exit(1)
     gc.collect()
     gc.freeze()  # what is loaded stays; looking through it again would cost each trial time
+    if fellows is not None and not rank.leads:
+        Beats(None).start()
+        follow(fellows, bench)
     voice.say(Ready())
     Beats(voice).start()
+    at = Place(bench, voice, inbox, interruption, fellows)
     while True:
-        carry_out(inbox.next_order(), bench, voice, inbox, interruption)
+        carry_out(inbox.next_order(), at)
 
 
-def carry_out(
-    order: Order, bench: "Bench", voice: "Voice", inbox: "Inbox", interruption: "Interruption"
-) -> None:
+def follow(fellows: "Fellows", bench: "Bench") -> NoReturn:
+    """Train what the first rank trains, until it fails here for a reason of its own."""
+    reason = None
+    while reason in (None, "diverged"):
+        word = bench.follow(fellows.next_order())
+        fellows.tell(word)
+        bench.tidy()
+        reason = word["reason"]
+    os._exit(0)  # with any other code torchrun would end the first rank before it has said all
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a worker works with, and whom it speaks with."""
+
+    bench: "Bench"
+    voice: "Voice"
+    inbox: "Inbox"
+    interruption: "Interruption"
+    fellows: "Fellows | None" = None
+
+
+def carry_out(order: Order, at: Place) -> None:
     """Do what one order says; a verdict that comes after its trial's end says nothing."""
     if order["do"] == "train":
-
-        def prunes(rung: Rung) -> bool:
-            voice.say(rung)
-            return inbox.next_verdict()
-
-        voice.say(_trained(Job.from_json(order["job"]), prunes, bench, interruption))
+        job = Job.from_json(order["job"])
+        if at.fellows is None:
+            at.voice.say(_trained(job, at))
+        else:
+            at.fellows.order(job)
+            _say_together(_trained(job, at), at.fellows, at.voice)
     elif order["do"] == "test":
-        voice.say(_tested(TestJob.from_json(order["job"]), bench, interruption))
-    bench.tidy()
+        at.voice.say(_tested(TestJob.from_json(order["job"]), at.bench, at.interruption))
+    at.bench.tidy()
 
 
-def _trained(job: Job, prunes: Any, bench: "Bench", interruption: "Interruption") -> Ended:
+def _say_together(ended: Ended, fellows: "Fellows", voice: "Voice") -> None:
+    """Say how a trial ended for all ranks; where they can't go on, others take their place."""
+    judged, go_on = fellows.judged(ended)
+    if go_on and judged is not None:
+        voice.say(judged)
+        return
+    told = [] if judged is None else [judged]
+    voice.say(*told, Gone(message="its ranks can't train together any more"))
+    os._exit(1)
+
+
+def _fellows(rank: Rank) -> "Fellows | None":
+    if rank.world == 1:
+        return None
+    from pipeline.study.workers.fellows import Fellows
+
+    return Fellows(rank)
+
+
+def _trained(job: Job, at: Place) -> Ended:
     ended: Ended | None = None
+
+    def prunes(rung: Rung) -> bool:
+        at.voice.say(rung)
+        return at.inbox.next_verdict()
+
     try:
-        with interruption.allowed():
-            ended = bench.train(job, prunes)
+        with at.interruption.allowed():
+            ended = at.bench.train(job, prunes)
     except Interrupted as error:  # it came between the trial's end and here
         ended = ended or Ended(state="failed", reason="interrupted", exit_code=error.exit_code)
     return ended
@@ -88,14 +142,18 @@ def _tested(job: TestJob, bench: "Bench", interruption: "Interruption") -> Teste
 
 
 class Interruption:
-    """Turns SIGINT and SIGTERM into `Interrupted` where there is something to stop."""
+    """Turns SIGINT and SIGTERM into `Interrupted` where there is something to stop.
 
-    def __init__(self) -> None:
+    Args:
+        rank: SIGTERM ends one of several ranks: by it torchrun says that another one has died.
+    """
+
+    def __init__(self, rank: Rank = ALONE) -> None:
         self._allowed = False
         self._owner = os.getpid()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+        signal.signal(signal.SIGINT, self._stop if rank.leads else signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._stop if rank.world == 1 else signal.SIG_DFL)
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
@@ -125,9 +183,9 @@ class Voice:
         self._descriptor = descriptor
         self._lock = threading.Lock()
 
-    def say(self, message: Message) -> None:
-        """Write a message; a driver that is gone shows on the other pipe."""
-        line = encode(message)
+    def say(self, *messages: Message) -> None:
+        """Write messages, all at once; a driver that is gone shows on the other pipe."""
+        line = b"".join(map(encode, messages))
         with self._lock:
             while line:
                 try:
@@ -141,11 +199,13 @@ class Inbox(threading.Thread):
 
     Args:
         descriptor: The pipe from the driver.
+        rank: Of a process that leads others; torchrun ends those where it seems to have failed.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, rank: Rank = ALONE) -> None:
         super().__init__(name="inbox", daemon=True)
         self._descriptor = descriptor
+        self._code = int(rank.world > 1)
         self._orders: SimpleQueue[Order] = SimpleQueue()
 
     def run(self) -> None:
@@ -156,9 +216,12 @@ class Inbox(threading.Thread):
             for line in lines:
                 order: Order = json.loads(line)
                 if order["do"] == "quit":
-                    os._exit(0)
-                self._orders.put(order)
-        os._exit(0)
+                    os._exit(self._code)
+                if order["do"] == "interrupt":
+                    os.kill(os.getpid(), signal.SIGINT)
+                else:
+                    self._orders.put(order)
+        os._exit(self._code)
 
     def next_order(self) -> Order:
         """Wait for an order."""
@@ -173,10 +236,10 @@ class Beats(threading.Thread):
     """Says once a second that the process runs, and ends it once its parent is gone.
 
     Args:
-        voice: Says it.
+        voice: Says it; `None` = nobody is told.
     """
 
-    def __init__(self, voice: Voice) -> None:
+    def __init__(self, voice: Voice | None) -> None:
         super().__init__(name="beats", daemon=True)
         self._voice = voice
         self._parent = os.getppid()
@@ -187,7 +250,8 @@ class Beats(threading.Thread):
             time.sleep(BEAT_SECONDS)
             if os.getppid() != self._parent:
                 os._exit(0)
-            self._voice.say(Beat())
+            if self._voice is not None:
+                self._voice.say(Beat())
 
 
 def _claim_input() -> int:

@@ -1,0 +1,106 @@
+"""Trials on several devices: each is trained by ranks that torchrun starts, and lost whole."""
+
+import json
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from faults.conftest import StartSweep
+from faults.processes import wait_until
+from faults.study_records import Records
+from pipeline.sweep import main
+from pipeline.train import main as train
+
+TWO = ("trainer=cpu", "sweep.devices_per_trial=2")
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_study_on_two_devices_a_trial_is_the_study_on_one(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["model=mlp", "data=iris", "trainer.max_epochs=8", "trainer.precision=64-true"]
+    words += ["sweep.sampler=random", "sweep.n_trials=8", "sweep.workers=1", "verbose=0"]
+    words += ["sweep.pruner=asha", "sweep.base_trial=false"]
+    words += ["optimizer.lr=tag(log, interval(1e-5, 1e-1))", "tracking=none"]
+    found = []
+    for name, more in (("alone", ["trainer=cpu"]), ("shared", list(TWO))):
+        storage = f"sweep.storage=sqlite:///{own_folder}/{name}.db"
+        assert main([*words, *more, f"output={name}", storage, "sweep.name=study"]) == 0
+        found.append(Records(optuna=own_folder / f"{name}.db").trials())
+    alone, shared = found
+    assert [trial.state for trial in shared] == [trial.state for trial in alone]
+    assert "PRUNED" in [trial.state for trial in shared]
+    for one, two in zip(alone, shared, strict=True):
+        assert two.values == pytest.approx(one.values, abs=1e-6)
+    # The winner's command brings its devices along, and gives its value again.
+    conf = own_folder / "shared" / "study" / "conf"
+    capsys.readouterr()
+    given = [f"--config-dir={conf}", "experiment=study", "tracking=none", "verbose=0"]
+    assert train([*given, "output=again"]) == 0
+    (journal,) = (own_folder / "again").glob("*/journal.jsonl")
+    begun = json.loads(journal.read_text(encoding="utf-8").splitlines()[0])
+    assert begun["params"]["trainer.devices"] == 2
+    values = [json.loads(line).get("values", {}) for line in journal.open(encoding="utf-8")]
+    (best,) = (found["best/val/f1"] for found in values if "best/val/f1" in found)
+    winner = max(trial.values[0] or 0 for trial in shared if trial.state == "COMPLETE")
+    assert best == pytest.approx(winner, abs=1e-9)
+
+
+def test_a_killed_rank_loses_its_trial_alone_and_a_killed_driver_leaves_nothing(
+    sweep: StartSweep,
+) -> None:
+    records = Records()
+    words = ("sweep.n_trials=3", "sweep.workers=1", "tracking=local", *TWO)
+    study = sweep("trainer.max_epochs=3000", *words)
+    study.process.wait_until(lambda: "RUNNING" in states(records), what="a trial")
+    study.process.wait_until(lambda: len(ranks(study.process.pid)) == 2, what="two ranks")
+    family = study.process.children()
+    ranks(study.process.pid)[1].send_signal(signal.SIGKILL)
+    study.process.wait_until(lambda: "FAIL" in states(records), what="the loss")
+    study.process.wait_until(lambda: "RUNNING" in states(records), what="another trial")
+    study.process.wait_until(lambda: len(ranks(study.process.pid)) == 2, what="two ranks")
+    assert "was lost with its process; its point is tried again" in study.err
+    family += study.process.children()
+    study.process.send(signal.SIGKILL)
+    study.process.end()
+    wait_until(lambda: not any(_runs(process) for process in family), what="no process left")
+    again = sweep("trainer.max_epochs=2", "sweep.allow_change=true", *words)
+    assert again.end() == 0, again.err
+    assert states(records).count("COMPLETE") == 3
+    assert {end for end in records.ends() if end[0] != "COMPLETE"} == {("FAIL", "lost")}
+
+
+def states(records: Records) -> list[str]:
+    return [trial.state for trial in records.trials()]
+
+
+def ranks(driver: int) -> list[psutil.Process]:
+    """The processes that train, in the order of their ranks."""
+    children = psutil.Process(driver).children(recursive=True)
+    found = []
+    for child in children:
+        try:
+            if "pipeline.study.workers.worker" in child.cmdline() and "-u" in child.cmdline():
+                found.append((int(child.environ()["RANK"]), child))
+        except (psutil.NoSuchProcess, KeyError):
+            continue
+    return [child for _, child in sorted(found, key=lambda pair: pair[0])]
+
+
+def _runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_trial_that_fails_on_another_rank_is_told_with_that_ranks_reason(
+    sweep: StartSweep,
+) -> None:
+    own = ("+callbacks.own._target_=rank_parts.Raises", "+callbacks.own.epoch=2")
+    words = ("sweep.sampler=grid", "sweep.n_trials=null", "optimizer.lr=0.01", "tracking=local")
+    words += ("trainer.max_epochs=choice(1,3)",)
+    study = sweep(*own, *words, "sweep.workers=1", *TWO)
+    assert study.end() == 0, study.err
+    assert sorted(Records().ends()) == [("COMPLETE", None), ("FAIL", "oom")]
+    assert "no room here" in study.out

@@ -1,0 +1,148 @@
+"""What a person is told where a study can't run on Ray, and the arithmetic of what fits."""
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline
+from pipeline.study.workers.local_process import COMMAND, python_path
+from pipeline.study.workers.ray_actor import Outpost
+from pipeline.study.workers.ray_needs import Needs, free_words
+from pipeline.sweep import main as sweep
+
+ON_RAY = (
+    *("model=mlp", "data=iris", "tracking=none", "trainer=cpu", "trainer.threads=1"),
+    *("sweep.launcher=ray", "optimizer.lr=tag(log, interval(1e-3, 1e-1))"),
+)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Exit code and only line of a sweep that left nothing."""
+    code = sweep([*ON_RAY, *words])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert list(Path.cwd().rglob("*")) == []
+    return code, line.removeprefix("error: ")
+
+
+@pytest.mark.slow
+def test_ray_that_is_not_installed_is_named_with_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert refused(capsys) == (
+        2,
+        "sweep.launcher=ray needs the package ray, which is not installed; install it with: pip "
+        "install 'pipeline[ray]'",
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:x"])
+def test_an_address_of_another_form_is_refused(
+    capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    assert refused(capsys, f"sweep.ray.address='{address}'") == (
+        2,
+        f"sweep.ray.address={address}: expected auto, HOST:PORT of the cluster's head, or null",
+    )
+
+
+@pytest.mark.slow
+def test_two_and_a_half_gpus_of_a_worker_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "sweep.ray.num_gpus=2.5") == (
+        2,
+        "sweep.ray.num_gpus=2.5: expected a share of one, or whole GPUs",
+    )
+
+
+@pytest.mark.slow
+def test_workers_that_no_node_has_room_for_are_refused_with_what_is_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cores = len(os.sched_getaffinity(0))
+    code, line = refused(capsys, "sweep.ray.num_cpus=4096", "sweep.workers=2")
+    assert (code, line) == (
+        3,
+        "the Ray cluster has no room for a worker: each reserves 4096 CPUs, free are "
+        f"{free_words([{'CPU': cores}])}; wait for what else runs there, or lower "
+        "sweep.ray.num_cpus or sweep.ray.num_gpus",
+    )
+
+
+@pytest.mark.slow
+def test_a_cluster_that_does_not_answer_is_named_within_moments(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for address in ("127.0.0.1:1", "auto"):
+        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        code, line = refused(capsys, f"sweep.ray.address={address}")
+        assert code == 3
+        assert re.fullmatch(  # Ray puts the machine's own address in the place of 127.0.0.1
+            rf"nothing answers at [\d.]+:1, sweep\.ray\.address={address} \(Connection refused\); "
+            "see whether the cluster is up with: ray status",
+            line,
+        )
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    """What a node is asked for, by a driver in the current folder."""
+    token = Path.cwd() / "token"
+    token.write_text("seen", encoding="ascii")
+    return {
+        "command": COMMAND,
+        "environment": {"PYTHONPATH": python_path()},
+        "folder": str(Path.cwd()),
+        "token": str(token),
+        "secret": "seen",
+        "pipeline": pipeline.__version__,
+        "python": f"Python {platform.python_version()}",
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"secret": "other"}, "does not see the study's folder '{cwd}'; set output= to a folder"),
+        ({"folder": "/nowhere"}, "has no folder '/nowhere', in which the sweep was started"),
+        ({"python": "Python 3.9.1"}, f"has Python {platform.python_version()}, and the driver Py"),
+        ({"pipeline": "9.9"}, f"has pipeline {pipeline.__version__}, and the driver 9.9; give"),
+    ],
+)
+def test_what_a_node_lacks_or_has_otherwise_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], line: str
+) -> None:
+    monkeypatch.setattr("pipeline.study.workers.ray_actor.SHOWN_SECONDS", 0.1)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    problem = Outpost().start(order(**changes))["problem"]
+    assert line.format(cwd=Path.cwd()) in problem
+    assert problem.startswith("node ")
+    assert len(problem.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("needs", "free", "fit"),
+    [
+        (Needs(cpus=1), [{"CPU": 4.0}, {"CPU": 0.5}, {"memory": 1e9}], 4),
+        (Needs(cpus=3), [{"CPU": 4.0}, {"CPU": 2.0}], 1),  # not one of three on two nodes
+        (Needs(cpus=0.1), [{"CPU": 0.3}], 3),  # 0.3 / 0.1 < 3 in binary
+        (Needs(cpus=1, gpus=0.5), [{"CPU": 9.0, "GPU": 2.0}, {"CPU": 9.0}], 4),
+        (Needs(cpus=4, gpus=2), [{"CPU": 8.0, "GPU": 3.0}, {"CPU": 8.0, "GPU": 4.0}], 3),
+        (Needs(cpus=1, gpus=1), [], 0),
+    ],
+)
+def test_a_worker_fits_where_one_node_has_all_that_it_reserves(
+    needs: Needs, free: list[dict[str, float]], fit: int
+) -> None:
+    assert needs.fit(free) == fit
+
+
+def test_what_nodes_have_is_said_with_its_numbers() -> None:
+    assert free_words([{"CPU": 1.0}]) == "1 CPU on 1 node"
+    two = [{"CPU": 2.5, "GPU": 1.0}, {"CPU": 8.0, "GPU": 4.0}]
+    assert free_words(two) == "2.5 CPUs and 1 GPU + 8 CPUs and 4 GPUs on 2 nodes"

@@ -1,0 +1,149 @@
+"""Studies on real Ray clusters of one node and two: killed drivers, nodes, processes; a stop."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faults.study_records import Records
+from faults.sweeps import behaving
+from ray_nodes import OTHER, Nodes, nodes
+from ray_sweeps import (
+    Start,
+    actors_of,
+    await_end,
+    await_waiting,
+    bridge_of,
+    forget_waiting,
+    is_running,
+    sweeps,
+)
+
+from pipeline.runs import main as runs
+
+LOST, COMPLETE = ("FAIL", "lost"), ("COMPLETE", None)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Nodes]:
+    """A cluster of a head, which is a node of one CPU."""
+    with nodes() as cluster:
+        cluster.start_head()
+        yield cluster
+
+
+@pytest.fixture
+def sweep(own_folder: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts a sweep in the current folder."""
+    with sweeps(tmp_path) as start:
+        yield start
+
+
+@pytest.mark.slow
+def test_trials_come_to_the_same_on_a_cluster_as_in_processes_of_this_machine(
+    sweep: Start, cluster: Nodes
+) -> None:
+    words = ("sweep.n_trials=3", "tracking=none")
+    asked = "sweep.workers=5"
+    there = sweep(*words, "sweep.name=there", asked, cluster=cluster)
+    here = sweep(*words, "sweep.name=here", "sweep.workers=1")
+    for running in (there, here):
+        assert running.end() == 0, running.err
+        assert running.err == ""
+    assert there.out.startswith("there: 3 trials about val/f1 (max) on 1 worker\n")
+    assert (
+        "\nnote: sweep.workers=5: the Ray cluster has room for 1; each reserves 1 CPU, free are "
+        "1 CPU on 1 node\n"
+    ) in there.out
+    points = [
+        [(trial.params, trial.values, trial.end) for trial in Records(name).trials()]
+        for name in ("there", "here")
+    ]
+    assert points[0] == points[1]
+    assert len(points[0]) == 3
+    assert not list(Path("runs/there").glob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_neither_a_killed_driver_nor_a_killed_node_costs_a_study_a_trial(
+    sweep: Start, cluster: Nodes
+) -> None:
+    records = Records()
+    words = ("sweep.n_trials=4", "sweep.grace=2", *behaving("wait"))
+    with cluster.other() as node:
+        first = sweep(*words, cluster=cluster)
+        workers = await_waiting(first, 2)
+        left = [*workers, *actors_of(workers), bridge_of(first)]
+        first.finish()
+        await_end(left)
+        assert records.ends() == [("RUNNING", None)] * 2
+
+        forget_waiting()
+        second = sweep(*words, cluster=cluster)
+        workers = await_waiting(second, 2)
+        assert records.ends()[:2] == [LOST] * 2
+        cluster.kill(node)
+        second.wait_until(lambda: records.ends().count(LOST) == 3, what="the loss with the node")
+    lost = next(trial for trial in records.trials()[2:] if trial.end == LOST)
+    if os.geteuid() == 0:
+        assert lost.attributes["lease"]["host"] == OTHER
+    (survivor,) = (worker for worker in workers if is_running(worker))
+    assert records.ends().count(("RUNNING", None)) == 1
+    left = [survivor, *actors_of([survivor]), bridge_of(second)]
+    Path("go on").touch()
+    assert second.end() == 0, second.err
+    assert f"warning: trial {lost.number} was lost with its process" in second.err
+    assert len(second.err.splitlines()) == 3
+    assert records.ends().count(COMPLETE) == 4
+    records.require_whole(4)
+    assert runs(["action=check", "study=study"]) == 0
+    await_end(left)
+
+
+@pytest.mark.slow
+def test_a_stop_reaches_the_trials_on_a_cluster_and_the_same_command_goes_on(
+    sweep: Start, cluster: Nodes
+) -> None:
+    records = Records()
+    words = ("sweep.n_trials=2", "sweep.grace=1", *behaving("wait"))
+    first = sweep(*words, cluster=cluster)
+    stranger = sweep(*words, "sweep.name=other", cluster=cluster, RAY_AUTH_TOKEN="0" * 64)
+    workers = await_waiting(first, 1)
+    left = [*workers, *actors_of(workers), bridge_of(first)]
+    assert stranger.end() == 3
+    assert stranger.err.startswith(
+        f"error: the Ray cluster at {cluster.address} does not let this process in: "
+    )
+    first.send(signal.SIGINT)
+    assert first.end() == 130
+    assert first.err == "stopped after 0 trials (1 interrupted); the same command goes on\n"
+    assert not any(map(is_running, left))
+    assert records.ends() == [("FAIL", "interrupted"), ("WAITING", None)]
+
+    forget_waiting()
+    here = {"RAY_ADDRESS": cluster.address}
+    second = sweep(*words, "sweep.ray.address=auto", cluster=cluster, **here)
+    (worker,) = await_waiting(second, 1)
+    worker.kill()
+    second.wait_until(lambda: LOST in records.ends(), what="the loss with the process")
+    Path("go on").touch()
+    assert second.end() == 0, second.err
+    records.require_whole(2)
+
+
+@pytest.mark.slow
+def test_a_node_that_does_not_see_the_folder_of_a_study_ends_it_in_one_line(
+    sweep: Start, cluster: Nodes
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may hide a folder from a process")
+    folder = Path.cwd()
+    script = f'mount -t tmpfs tmpfs {folder}; exec "$@"'
+    with cluster.other("unshare", "--mount", "sh", "-c", script, "sh"):
+        running = sweep("sweep.n_trials=4", "tracking=none", *behaving("wait"), cluster=cluster)
+        assert running.end() == 3
+    assert running.err == (
+        f"error: node {OTHER} of the Ray cluster does not see the study's folder "
+        f"'{folder}/runs/study'; set output= to a folder that all machines share under one path\n"
+    )
