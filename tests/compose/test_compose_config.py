@@ -1,0 +1,148 @@
+"""What docker-compose.yml says, read by Compose itself; no engine is needed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+SECRETS = {"POSTGRES_PASSWORD": "first-canary", "MLFLOW_ADMIN_PASSWORD": "second-canary"}
+REQUIRED = {**SECRETS, "STUDY": "model=mlp 'optimizer.lr=choice(0.1, 0.2)'"}
+
+
+def config(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Let Compose resolve the files of the repository with these variables alone."""
+    program = shutil.which("docker-compose")
+    if program is None and not os.environ.get("CI"):
+        pytest.skip("needs the program docker-compose")
+    assert program is not None, "in CI the files must be read: install docker-compose"
+    environment = {"PATH": os.environ["PATH"], "HOME": os.devnull, **variables}
+    return subprocess.run(
+        [program, "--env-file", os.devnull, *words, "config", "--format", "json"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def resolved(*words: str) -> dict[str, Any]:
+    ended = config(*words, **REQUIRED)
+    assert ended.returncode == 0, ended.stderr
+    content: dict[str, Any] = json.loads(ended.stdout)
+    return content
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = resolved()["services"]
+    return found
+
+
+def test_only_the_two_pages_are_published_and_on_loopback_alone(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    ports = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    assert set(ports) == {"mlflow", "dashboard"}
+    assert {port["host_ip"] for each in ports.values() for port in each} == {"127.0.0.1"}
+    assert not any("network_mode" in service for service in services.values())
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_nothing_starts_before_the_env_file_is_filled_in(name: str) -> None:
+    ended = config(**{**REQUIRED, name: ""})
+    assert ended.returncode != 0
+    assert f"required variable {name} is missing a value: set it in .env" in ended.stderr
+
+
+def test_every_service_is_confined_and_has_a_limit_of_memory(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for name, service in services.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert int(service["mem_limit"]) > 0, name
+        assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & set(service), name
+
+
+def test_no_service_sees_a_folder_of_the_machine(services: dict[str, dict[str, Any]]) -> None:
+    mounts = [mount for service in services.values() for mount in service.get("volumes", [])]
+    assert {mount["type"] for mount in mounts} == {"volume"}
+
+
+def test_what_others_wait_for_has_a_health_check_or_an_end(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            ends = other == "storage-init"
+            expected = "service_completed_successfully" if ends else "service_healthy"
+            assert how["condition"] == expected, (name, other)
+            assert ends or "healthcheck" in services[other], other
+
+
+def test_passwords_reach_a_service_by_its_environment_alone(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    for service in services.values():
+        rest = {key: value for key, value in service.items() if key != "environment"}
+        assert not any(secret in json.dumps(rest) for secret in SECRETS.values())
+
+
+def test_the_words_of_the_study_are_read_as_a_shell_would(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    words = services["worker"]["command"]
+    assert words[:3] == ["python", "-m", "pipeline.sweep"]
+    assert words[-2:] == ["model=mlp", "optimizer.lr=choice(0.1, 0.2)"]
+    assert services["worker"]["restart"].startswith("on-failure")
+
+
+def test_the_gpu_file_changes_the_worker_alone(services: dict[str, dict[str, Any]]) -> None:
+    files = [word for name in ("", "gpu.") for word in ("-f", f"docker-compose.{name}yml")]
+    merged = resolved(*files)["services"]
+    changed = {name for name in merged if merged[name] != services[name]}
+    assert changed == {"worker"}
+    (device,) = merged["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": -1, "capabilities": ["gpu"]}
+    assert merged["worker"]["build"]["args"]["TORCH_INDEX"] == ""
+    assert merged["worker"]["image"] != services["mlflow"]["image"]
+
+
+def test_the_example_names_all_that_is_required_and_holds_no_password() -> None:
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    given = dict(re.findall(r"^(\w+)=(.*)$", text, re.M))
+    assert set(given) == set(REQUIRED)
+    assert {given[name] for name in SECRETS} == {""}
+    named = set(re.findall(r"^(?:# )?(\w+)=", text, re.M))
+    files = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("docker-compose*.yml"))
+    assert all(f"${{{name}:" in files for name in named)
+
+
+def test_public_images_are_named_by_an_exact_version(
+    services: dict[str, dict[str, Any]],
+) -> None:
+    assert re.fullmatch(r"postgres:\d+\.\d+-\w+", services["postgres"]["image"])
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.search(r"^ARG PYTHON_IMAGE=python:3\.\d+\.\d+-slim-\w+$", dockerfile, re.M)
+    stages = set(re.findall(r"^FROM (\S+)", dockerfile, re.M))
+    assert stages == {"scratch", "${PYTHON_IMAGE}"}
+
+
+def test_the_passwords_stay_out_of_git_and_of_the_image() -> None:
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert ".env" in ignored
+    kept = [
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        if line.startswith("!")
+    ]
+    assert {name for name in kept if not (ROOT / name).exists()} == set()
+    assert not any(name.startswith(".") for name in kept)
