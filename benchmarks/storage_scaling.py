@@ -21,11 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.outage import server
 from benchmarks.study_cost import open_ledger, value_of
 from pipeline.study.ledger.ends import End
+from pipeline.study.ledger.rows import Row
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.lease import own_lease
@@ -43,48 +45,52 @@ EPOCHS = 2
 
 
 def take_all(url: str, options: dict[str, Any], ready: Barrier) -> None:
-    """Take and end trials until none is left, as a driver does."""
+    """Take and end trials until none is left, as a driver does; note what each cost itself."""
     ledger = open_ledger(url, **options)
     ready.wait(LONGEST_SECONDS)
+    used = time.process_time()
     while (taken := ledger.take(own_lease())) is not None:
-        ledger.finish(taken, End(state="complete", values=(value_of(taken),)))
         ledger.progress()
+        before, used = used, time.process_time()
+        cost = {"cost": used - before}
+        ledger.finish(taken, End(state="complete", values=(value_of(taken),), attributes=cost))
     ledger.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """Trials a second of a study.
+class Pace:
+    """How fast trials went, over some of them.
 
     Args:
-        first: Over the first of them.
-        last: Over the last of them.
-        all: Over all.
+        rate: Trials a second.
+        cost: Milliseconds of the processor that one trial took its driver, the median.
     """
 
-    first: float
-    last: float
-    all: float
+    rate: float
+    cost: float
 
 
-def rates_of(url: str, options: dict[str, Any], window: int) -> Rates:
-    """Read from a study's record how fast its trials ended."""
+def pace_of(rows: Sequence[Row]) -> Pace:
+    """Return the pace of trials in the order of their ends."""
+    seconds = (rows[-1].ended or 0.0) - (rows[0].ended or 0.0)
+    costs = [1000 * row.attributes["cost"] for row in rows]
+    return Pace(rate=(len(rows) - 1) / seconds, cost=median(costs))
+
+
+def rows_of(url: str, options: dict[str, Any]) -> list[Row]:
+    """Read the trials of a study in the order of their ends; none is lost or doubled."""
     ledger = open_ledger(url, **options)
-    ended = sorted(row.ended or 0.0 for row in ledger.trials() if row.state == "complete")
+    rows = sorted(ledger.trials(), key=lambda row: row.ended or 0.0)
     ledger.close()
-    assert len(ended) == options["n_trials"], len(ended)
-    return Rates(
-        first=(window - 1) / (ended[window - 1] - ended[0]),
-        last=(window - 1) / (ended[-1] - ended[-window]),
-        all=(len(ended) - 1) / (ended[-1] - ended[0]),
-    )
+    assert [row.state for row in rows] == ["complete"] * options["n_trials"]
+    return rows
 
 
 @contextmanager
 def processes(target: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Iterator[None]:
     """Let processes begin together; the body runs beside them, and then all have ended well."""
     ready = SPAWN.Barrier(len(calls) + 1)
-    begun = [SPAWN.Process(target=target, args=(*call, ready)) for call in calls]
+    begun = [SPAWN.Process(target=target, args=(*call, ready), daemon=True) for call in calls]
     for process in begun:
         process.start()
     ready.wait(LONGEST_SECONDS)
@@ -96,8 +102,9 @@ def processes(target: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> 
 
 def studies(postgres: Postgres, *, trials: int, window: int) -> None:
     """Print a line for each study."""
+    print(f"{'':44}trials a second       ms of the processor a trial")
     print(
-        "store       sampler  workers  trials  a second    first     last  first/last  connections"
+        "store       sampler  workers  trials  sessions    all  first   last    all  first   last"
     )
     plan = [(sampler, GROWTH_WORKERS, trials) for sampler in ("random", "tpe")]
     plan += [("random", workers, window) for workers in WORKERS]
@@ -108,15 +115,16 @@ def studies(postgres: Postgres, *, trials: int, window: int) -> None:
                 database = postgres.database()
                 url = f"sqlite:///{folder}/optuna.db"
                 url = postgres.url(database) if store == "postgresql" else url
-                connections = 0
                 with processes(take_all, [(url, options)] * workers):
                     time.sleep(0.5)
-                    connections = postgres.connections(database)
-                rates = rates_of(url, options, min(window, count // 2))
+                    sessions = postgres.connections(database)
+                rows = rows_of(url, options)
+            few = min(window, count // 2)
+            paces = [pace_of(rows), pace_of(rows[:few]), pace_of(rows[-few:])]
+            rates = "  ".join(f"{pace.rate:5.1f}" for pace in paces)
+            costs = "  ".join(f"{pace.cost:5.1f}" for pace in paces)
             print(
-                f"{store:10}  {sampler:7}  {workers:7}  {count:6}  {rates.all:8.1f}  "
-                f"{rates.first:7.1f}  {rates.last:7.1f}  {rates.first / rates.last:10.2f}  "
-                f"{connections:8}",
+                f"{store:10}  {sampler:7}  {workers:7}  {count:6}  {sessions:8}  {rates}  {costs}",
                 flush=True,
             )
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from pipeline.running.overview import print_overview
 from pipeline.running.places import require_writable
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.torch_settings import torch_settings_kept
-from pipeline.signals import stop
+from pipeline.signals import end_with_parent, stop
 from pipeline.terminal import announcing, shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import tracking_uri
@@ -71,13 +72,15 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     Raises:
         PipelineError: As `run` raises them.
     """
-    options = check(config).model_copy(update={"verbose": 0})
+    end_with_parent()
+    options = check(config).model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(config), started_at=perf_counter())
     from pipeline.running.participant import follow
     from pipeline.running.process_group import process_group
+    from pipeline.running.starting import told_start
 
     with process_group(plan.rank, plan.devices, None):
-        follow(plan)
+        follow(replace(plan, start=told_start(plan)))
 
 
 def _peers(plan: Plan) -> AbstractContextManager["Peers | None"]:

@@ -31,6 +31,10 @@ class Rungs(Checkpoint):
                 `min_epochs` have passed.
         """
         del pl_module
-        # The answer of the first rank is that of all.
-        if trainer.strategy.broadcast(self._prunes(trainer.current_epoch + 1)):
+        try:
+            answer = self._prunes(trainer.current_epoch + 1)
+        except Exception:
+            trainer.strategy.broadcast(True)  # the other ranks end here, too
+            raise
+        if trainer.strategy.broadcast(answer):  # that of the first rank is that of all
             raise PrunedError

@@ -20,7 +20,6 @@ Batch = tuple[Tensor, Tensor]
 # Gathering many batches at once is faster until what is gathered outgrows the processor's cache.
 GATHERED_BYTES = 2**19
 
-
 # A Python number takes 36 bytes, so those of all rows at once are more than the rows of some data.
 LISTED_ROWS = 65_536
 

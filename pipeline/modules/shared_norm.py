@@ -5,6 +5,7 @@ from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pipeline.modules.epoch import at_least_single
 from pipeline.modules.together import summed
 
 
@@ -42,8 +43,9 @@ class _Sharing(_BatchNorm):
     def forward(self, values: Tensor) -> Tensor:
         """Normalise (rows, channels, …), of which other ranks have further rows."""
         if not self.training:
-            return self._normalised(values, self.running_mean, self.running_var)
+            return super().forward(values)
         rest = [axis for axis in range(values.dim()) if axis != 1]
+        given, values = values.dtype, at_least_single(values)
         own = values.new_tensor([values.numel() / values.shape[1]])
         # The mean first: the sum of squares alone would lose digits where the mean is large.
         total = _over_all(torch.cat([values.sum(rest), own]))
@@ -54,11 +56,15 @@ class _Sharing(_BatchNorm):
         # One value has no variance; asking for the count would wait for the device.
         enough = count > 1
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1), enough)
-        return self._normalised(
+        normalised = self._normalised(
             values,
-            torch.where(enough, mean, self.running_mean),
-            torch.where(enough, variance, self.running_var),
+            torch.where(enough, mean, self.running_mean.to(mean)),
+            torch.where(enough, variance, self.running_var.to(mean)),
         )
+        return normalised.to(given)
+
+    def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002 - torch's own name
+        """Take any shape: the layer that shares has looked at it before."""
 
     def _normalised(self, values: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         scaled = (values - _as(values, mean)) * torch.rsqrt(_as(values, variance) + self.eps)
@@ -70,8 +76,8 @@ class _Sharing(_BatchNorm):
     def _remember(self, mean: Tensor, variance: Tensor, enough: Tensor) -> None:
         self.num_batches_tracked.add_(enough)
         share = self.momentum if self.momentum is not None else 1 / self.num_batches_tracked
-        self.running_mean.lerp_(mean, enough * share)
-        self.running_var.lerp_(variance, enough * share)
+        for running, value in ((self.running_mean, mean), (self.running_var, variance)):
+            running.copy_(running.to(value).lerp(value, (enough * share).to(value)))
 
 
 def _as(values: Tensor, channels: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pipeline.metrics import Scores
 from pipeline.modules.epoch import EpochMean, EpochOutputs, at_least_single
 from pipeline.modules.gradients import Clipper
 from pipeline.modules.short_steps import ShortSteps
-from pipeline.modules.together import spread
+from pipeline.modules.together import alike, spread
 
 Batch = tuple[Tensor, Tensor] | Shared
 
@@ -202,7 +202,8 @@ class Task(ShortSteps):
         if stage == "test":
             self.test_outputs = outputs.cpu(), targets.cpu()
         scores = self.scores(outputs, targets)
-        return {f"{stage}/loss": loss, **{f"{stage}/{key}": scores[key] for key in scores}}
+        values = {f"{stage}/loss": loss, **{f"{stage}/{key}": scores[key] for key in scores}}
+        return values if self._ranks == 1 else alike(values)
 
     def _require_finite(self, key: str, value: Tensor) -> None:
         if not torch.isfinite(value):

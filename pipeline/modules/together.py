@@ -1,6 +1,6 @@
 """What processes that train together tell each other: the same on every rank afterwards."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, distributed
@@ -30,6 +30,13 @@ def gathered(own: Tensor, batches: Sequence[int], ranks: int) -> Tensor:
     parts = [torch.empty_like(padded) for _ in rows]
     distributed.all_gather(parts, padded)
     return joined([part[:count] for part, count in zip(parts, rows, strict=True)], batches)
+
+
+def alike(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values of the first rank, so that no rank decides by another last bit."""
+    told = torch.stack([value.double() for value in values.values()])
+    distributed.broadcast(told, 0)
+    return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
 
 
 def spread(values: Iterable[Tensor]) -> None:

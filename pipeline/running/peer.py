@@ -43,23 +43,20 @@ def _take_part(order: Mapping[str, Any], answers: int) -> None:
     from pipeline.config.record import plain
     from pipeline.config.references import as_tree
     from pipeline.ranks import Rank
-    from pipeline.running.fitting import Saved
     from pipeline.running.plan import make_plan
-    from pipeline.running.resuming import Start
+    from pipeline.running.starting import require_same_data, start_of
 
     rank = Rank(**order["rank"])
     tree = as_tree(order["config"])
     options = check(tree, trust=order["trust"])
     options = options.model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(tree), started_at=perf_counter(), rank=rank)
-    if order["checkpoint"] is not None:  # the leading process has looked at it
-        saved = Saved(path=Path(order["checkpoint"]), shapes={}, facts={})
-        parent = saved.path.parent if order["adopts"] else None
-        plan = replace(plan, start=Start(saved=saved, parent=parent))
+    require_same_data(rank.number, plan.prepared.content_hash, order["data"])
+    plan = replace(plan, start=start_of(order))
     from pipeline.running.participant import follow
     from pipeline.running.process_group import process_group
 
-    send(answers, {"say": "ready", "data": plan.prepared.content_hash})
+    send(answers, {"say": "ready"})
     with process_group(rank, plan.devices, Path(order["meeting"])):
         follow(plan)
         send(answers, {"say": "done"})
@@ -75,11 +72,13 @@ def _end_with_the_leader() -> None:
 
 
 def _told(error: BaseException) -> dict[str, Any]:
+    from pipeline.running.process_group import is_cut
     from pipeline.running.recording import explain
 
     explained = explain(error)
     text = redact_known(" ".join(str(explained).split()))
     return {
+        "is_cut": is_cut(explained),
         "problem": text or type(explained).__name__,
         "code": explained.exit_code if isinstance(explained, PipelineError) else 1,
         "traceback": redact_known("".join(traceback.format_exception(error))),

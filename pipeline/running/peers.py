@@ -26,8 +26,9 @@ from pipeline.errors import (
 )
 from pipeline.ranks import Rank
 from pipeline.running.plan import Plan
-from pipeline.running.process_group import keep_to_this_machine, process_group
+from pipeline.running.process_group import is_cut, keep_to_this_machine, process_group
 from pipeline.running.recording import Record, say_how_to_go_on
+from pipeline.running.starting import said
 from pipeline.signals import stop
 
 TICK_SECONDS = 0.2
@@ -72,8 +73,11 @@ class Failure:
 
     def error(self) -> PipelineError:
         """Return it as the error that ends the run."""
-        kind = _KINDS.get(self.code, PipelineError)
-        return kind(self.problem)
+        if self.code in _KINDS:
+            return _KINDS[self.code](self.problem)
+        return PipelineError(
+            f"{self.problem}. This is a bug of the program; run.log says where it comes from"
+        )
 
 
 class Peers:
@@ -104,7 +108,9 @@ class Peers:
         with self._changed:
             self._is_over = True
         for peer in self._peers:
-            _end(peer.process)
+            _dismiss(peer.process)
+        for peer in self._peers:
+            _see_end(peer.process)
         self._folder.cleanup()
 
     @contextmanager
@@ -120,7 +126,7 @@ class Peers:
             with process_group(self._plan.rank, self._plan.devices, self._meeting):
                 yield
         except Exception as error:
-            failure = None if isinstance(error, PipelineError) else self._heard(HEAR_SECONDS)
+            failure = self._heard(HEAR_SECONDS) if is_cut(error) else None
             if failure is None:
                 raise
             say_how_to_go_on(record)
@@ -134,7 +140,6 @@ class Peers:
 
     def _order(self, rank: Rank) -> dict[str, Any]:
         plan = self._plan
-        checkpoint = plan.start.checkpoint
         config = {key: value for key, value in plan.config.items() if key != "format"}
         # Of several GPUs the freest were chosen, and these are not that free any more.
         config["trainer"] = {**config["trainer"], "devices": plan.devices.devices}
@@ -143,8 +148,7 @@ class Peers:
             "config": config,
             "trust": plan.options.trust,
             "meeting": str(self._meeting),
-            "checkpoint": None if checkpoint is None else str(checkpoint),
-            "adopts": plan.start.parent is not None,
+            **said(plan),
         }
 
     def _wait_until_ready(self) -> None:
@@ -190,9 +194,8 @@ class Peers:
             for word in words or ():
                 if word["say"] == "ready":
                     peer.is_ready = True
-                    self._compare(peer, word["data"])
-                elif word["say"] == "done":
-                    peer.is_done = True
+                elif word["say"] == "done" or word["is_cut"]:
+                    peer.is_done = True  # where it was cut off, somebody else has failed
                 elif not peer.is_done:  # else nobody waits for it any more
                     name = f"rank {peer.rank.number}"
                     logging.getLogger("pipeline").error("%s: %s", name, word["traceback"])
@@ -201,15 +204,6 @@ class Peers:
                 self._fail(_death(peer))
             self._changed.notify_all()
         return words is not None
-
-    def _compare(self, peer: _Peer, data: str) -> None:
-        if data != self._plan.prepared.content_hash:
-            self._fail(
-                f"rank {peer.rank.number} has read other data than the first rank (hash "
-                f"{data[:12]} and {self._plan.prepared.content_hash[:12]}): they change while "
-                "they are read, or their source is not the same each time",
-                ConfigError.exit_code,
-            )
 
     def _fail(self, problem: str, code: int = EnvironmentFaultError.exit_code) -> None:
         self._failure = self._failure or Failure(problem=problem, code=code)
@@ -246,10 +240,12 @@ def _started(order: dict[str, Any]) -> subprocess.Popen[bytes]:
     return process
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """See a process end that has nothing more to do."""
+def _dismiss(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     process.stdin.close()
+
+
+def _see_end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(ENDED_SECONDS)
     except subprocess.TimeoutExpired:
@@ -272,5 +268,6 @@ def _death(peer: _Peer) -> str:
 def _ended_by_force(record: Record, failure: Failure) -> None:
     with suppress(EnvironmentFaultError):
         record.journal.end("FAILED", "error")
+    say_how_to_go_on(record)
     print(f"error: {failure.problem}", file=sys.stderr, flush=True)
     os._exit(failure.code)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from torch import distributed
+from torch._C._distributed_c10d import FileStore
 
 from pipeline.devices import Devices
 from pipeline.ranks import HERE_ALONE, Rank
@@ -31,7 +32,8 @@ def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterato
         return
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if devices.accelerator == "gpu" else "gloo",
-        init_method=_given_address() if meeting is None else meeting.absolute().as_uri(),
+        init_method=_given_address() if meeting is None else None,
+        store=None if meeting is None else FileStore(str(meeting), rank.world),
         rank=rank.number,
         world_size=rank.world,
         timeout=PATIENCE,
@@ -45,6 +47,14 @@ def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterato
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def is_cut(error: BaseException) -> bool:
+    """Tell whether an error says no more than that another rank is gone."""
+    words = str(error)
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and ("gloo" in words or "NCCL" in words)
+    )
 
 
 def keep_to_this_machine() -> None:

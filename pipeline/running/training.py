@@ -22,6 +22,7 @@ from pipeline.running.plan import Plan
 from pipeline.running.process_group import process_group
 from pipeline.running.recording import Record, on_record, run_name
 from pipeline.running.results import Result
+from pipeline.running.starting import tell_start
 from pipeline.running.testing import Tested, tested
 from pipeline.serving.decision import Decision
 from pipeline.terminal import shown_verbosity
@@ -67,6 +68,8 @@ def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]
     """Meet the other processes of this training, if there are any."""
     if peers is None:
         with process_group(plan.rank, plan.devices, None):
+            if plan.rank.world > 1 and not plan.occasion.lean:  # trials always start afresh
+                tell_start(plan)
             yield
     else:
         with peers.met(record):

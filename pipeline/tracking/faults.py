@@ -7,7 +7,7 @@ from typing import Literal
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
 from pipeline.tracking.fields import cut
-from pipeline.tracking.uri import VARIABLE, is_server, sqlite_path
+from pipeline.tracking.uri import VARIABLE, is_server, shown, sqlite_path
 
 FaultKind = Literal[
     "down", "locked", "schema", "deleted", "refused", "broken", "unwritable", "waiting"
@@ -104,7 +104,7 @@ def named(uri: str) -> str:
     """Name a store as its user knows it, without a password."""
     if is_server(uri):
         return f"the tracking server {redact(uri)}"
-    return f"the tracking database {str(sqlite_path(uri) or redact(uri))!r}"
+    return f"the tracking database {str(sqlite_path(uri) or shown(uri))!r}"
 
 
 def _schema_line(uri: str) -> str:

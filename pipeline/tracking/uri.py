@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, did_you_mean
-from pipeline.redaction import redact
+from pipeline.redaction import has_password, redact
 from pipeline.tracking.drivers import with_driver
 
 DATABASE = "mlflow.db"
@@ -51,6 +51,15 @@ def is_server(uri: str) -> bool:
     return urlsplit(uri).scheme in SERVERS
 
 
+def shown(uri: str) -> str:
+    """Return an address as it may be shown; the mere user of a database is no secret.
+
+    What stands alone before the name of any other server is a token.
+    """
+    kind = uri.partition("://")[0].partition("+")[0]
+    return uri if kind in DATABASES and not has_password(uri) else redact(uri)
+
+
 def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
     """Return what shows an experiment's runs: a command unless a server runs, and an address."""
     if is_server(uri):
@@ -62,7 +71,7 @@ def ui_command(uri: str) -> str:
     """Return the command that serves the runs of a database, for the current folder."""
     if sqlite_path(uri) == Path.cwd() / DATABASE and not _old_store_wins():
         return "mlflow ui"
-    return f"mlflow ui --backend-store-uri {shlex.quote(redact(uri))}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(shown(uri))}"
 
 
 def page(server: str, experiment_id: str) -> str:

@@ -1,12 +1,10 @@
 """Faults F13, F14, F17, N4 and X6 with PostgreSQL, for studies and for MLflow."""
 
-import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
@@ -15,8 +13,8 @@ from mlflow.tracking import MlflowClient
 from postgres import PASSWORD, USER, Postgres, running_postgres
 
 from faults.conftest import StartSweep
+from faults.server_records import ServerRecords
 from faults.stores import TrackingServer, free_port
-from faults.study_records import Records, Trial
 from faults.sweeps import behaving
 from pipeline.runs import main as runs
 
@@ -33,45 +31,6 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(autouse=True)
 def _password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-
-
-@dataclass(frozen=True, slots=True)
-class ServerRecords(Records):
-    """Both stores of one study, Optuna's on a server.
-
-    Args:
-        postgres: The server.
-        database: Its database of studies.
-    """
-
-    postgres: Postgres = field(kw_only=True)
-    database: str = field(kw_only=True)
-
-    def trials(self) -> list[Trial]:
-        """Return the study's trials by number; none before the study is there."""
-        if not self._ask("SELECT 1 FROM pg_tables WHERE tablename = 'alembic_version'"):
-            return []
-        found = self._ask(
-            "SELECT trial_id, number, state FROM trials JOIN studies USING (study_id) "
-            f"WHERE study_name = '{self.name}' ORDER BY number"
-        )
-        return [self._trial(*row) for row in found]
-
-    def _trial(self, trial_id: int, number: int, state: str) -> Trial:
-        where = f"WHERE trial_id = {trial_id}"
-        notes = self._ask(f"SELECT key, value_json FROM trial_user_attributes {where}")
-        params = self._ask(f"SELECT param_name, param_value FROM trial_params {where}")
-        values = self._ask(f"SELECT value FROM trial_values {where}")
-        return Trial(
-            number=number,
-            state=state,
-            attributes={key: json.loads(value) for key, value in notes},
-            params=dict(params),
-            values=tuple(value for (value,) in values),
-        )
-
-    def _ask(self, query: str) -> list[tuple]:
-        return self.postgres.ask(self.database, query)
 
 
 def require_agreement(
@@ -179,7 +138,7 @@ def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_passwo
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def problem(url: str) -> tuple[str, str]:
-        shown = url.replace("postgresql", "postgresql+psycopg").replace(USER, "***")
+        shown = url.replace("postgresql", "postgresql+psycopg")
         lines = []
         for which, words in (
             ("study", (f"storage={url}",)),

@@ -106,8 +106,9 @@ def torchrun(folder: Path, words: Sequence[str], *flags: str) -> subprocess.Pope
     )
 
 
-def test_two_machines_train_one_network_by_torchrun(own_folder: Path) -> None:
-    words = ("model=mlp", "data=iris", "verbose=2", "trainer.max_epochs=3", *TWO)
+def by_two_machines(own_folder: Path, *more: str) -> tuple[str, str]:
+    """What the first and the second machine have printed at the end of a run."""
+    words = ("model=mlp", "data=iris", "verbose=2", "scheduler=none", *TWO, *more)
     words += ("trainer.num_nodes=2", "trainer.devices=1")
     meeting = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1")
     port = free_port()
@@ -117,11 +118,19 @@ def test_two_machines_train_one_network_by_torchrun(own_folder: Path) -> None:
     ]
     (first, said), (second, _) = (machine.communicate(timeout=300) for machine in machines)
     assert [machine.returncode for machine in machines] == [0, 0], said
+    return first, second
+
+
+def test_two_machines_train_one_network_by_torchrun_and_go_on_with_it(own_folder: Path) -> None:
+    first, second = by_two_machines(own_folder, "trainer.max_epochs=3")
     assert "on each of 2 machines" in first
     assert second == ""
     (run,) = (own_folder / "runs").iterdir()
     assert ending(run) == ("FINISHED", None)
     assert recorded_epochs(run) == [1, 2, 3]
+    by_two_machines(own_folder, "trainer.max_epochs=5", "resume=last")
+    assert list((own_folder / "runs").iterdir()) == [run]
+    assert recorded_epochs(run) == [1, 2, 3, 4, 5]
 
 
 def test_a_wrong_config_is_told_once_however_many_ranks_there_are(own_folder: Path) -> None:

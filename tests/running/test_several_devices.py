@@ -1,6 +1,7 @@
 """A run on several devices is the run that one device does, only shared (gloo, on the CPU)."""
 
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,6 +79,23 @@ def test_in_single_precision_a_step_differs_by_rounding_alone(
         torch.testing.assert_close(second[name], weights, rtol=1e-4, atol=1e-6)
 
 
+def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
+    train: Train, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = own_folder / "a b ü %20"
+    odd.mkdir()
+    monkeypatch.setenv("TMPDIR", str(odd))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    words = ("model=mlp", "data=digits", "tracking=none", "verbose=0", "trainer.max_epochs=2")
+    words += ("trainer.precision=bf16-mixed",)
+    assert train(*words, "output=alone") == 0
+    assert train(*words, "output=shared", *TWO) == 0
+    one, two = (final_values(only_run(own_folder / name)) for name in ("alone", "shared"))
+    assert two["train/loss"] == pytest.approx(one["train/loss"], rel=0.05)
+    assert two["test/f1"] == pytest.approx(one["test/f1"], abs=0.03)
+    assert list(odd.iterdir()) == []
+
+
 def test_figures_are_those_of_one_process_on_the_same_weights_and_every_row_counts_once(
     train: Train, own_folder: Path
 ) -> None:
@@ -92,9 +110,9 @@ def test_figures_are_those_of_one_process_on_the_same_weights_and_every_row_coun
     rows = [int(line.split(",")[0]) for line in predicted[1:]]
     assert len(set(rows)) == len(rows)
     for split, stage in (("test", "test"), ("validation", "val")):
-        given = [f"model_from={run}", f"split={split}", "verbose=0", "output=judged"]
+        given = [f"model_from={run}", f"split={split}", "verbose=0", f"output={stage}"]
         assert evaluate([*given, "tracking=none"]) == 0
-        judged = final_values(sorted((own_folder / "judged").iterdir())[-1])
+        judged = final_values(only_run(own_folder / stage))
         best = "best/" if stage == "val" else ""
         compared = [key for key in judged if key.startswith(f"{stage}/")]
         assert len(compared) >= 5
@@ -167,14 +185,16 @@ def test_dropout_is_each_ranks_own_and_the_same_seed_gives_the_same_bits(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize(("rank", "whose"), [(0, ""), (1, "rank 1: ")])
 def test_a_rank_that_fails_is_told_with_its_own_words_and_code(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], rank: int, whose: str
 ) -> None:
     words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=4")
-    assert train(*words, *callback("Raises"), *TWO) == 3
-    assert "error: rank 1: out of memory (no room here)" in capsys.readouterr().err
+    fails = (*callback("Raises"), f"+callbacks.own.rank={rank}")
+    assert train(*words, *fails, *TWO) == 3
+    assert f"error: {whose}out of memory (no room here)" in capsys.readouterr().err
     (*_, last) = events(only_run(own_folder / "runs"))
-    assert (last["status"], last["reason"]) == ("FAILED", "error")
+    assert last["status"] == "FAILED"
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,24 @@ def _close(end: socket.socket) -> None:
     end.close()
 
 
+def at_each_moment(wire: Wire, act: Callable[[], None], *, stride: int = 1) -> int:
+    """Act again and again, the wire being cut later each time; return after how many messages.
+
+    The last time it is cut at the commit itself, which the server gets after the next try begins.
+    """
+    messages = 0
+    while True:
+        messages += stride
+        wire.cut_after(messages)
+        act()
+        if wire.is_armed:
+            break
+    wire.cut_at_commit()
+    act()
+    assert not wire.is_armed
+    return messages
+
+
 def wait_for_lines(paths: list[Path], count: int) -> None:
     """Wait until files together hold so many lines."""
     deadline = time.monotonic() + 120 * max(1.0, os.getloadavg()[0])

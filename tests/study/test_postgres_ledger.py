@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,13 @@ import pytest
 from ledger_processes import start, wait_for
 from ledgers import COMPLETE, dead_lease
 from postgres import PASSWORD, USER, Postgres, running_postgres
-from postgres_ledgers import Wire, open_on_server, take_all_on_server, wait_for_lines
+from postgres_ledgers import (
+    Wire,
+    at_each_moment,
+    open_on_server,
+    take_all_on_server,
+    wait_for_lines,
+)
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.study.ledger.ends import End
@@ -56,24 +62,6 @@ def url(wire: Wire, database: str) -> str:
 
 def states(ledger: Ledger) -> Counter[str]:
     return Counter(str(row.state) for row in ledger.trials())
-
-
-def at_each_moment(wire: Wire, act: Callable[[], None], *, stride: int = 1) -> int:
-    """Act again and again, the wire being cut later each time; return after how many messages.
-
-    The last time it is cut at the commit itself, which the server gets after the next try begins.
-    """
-    messages = 0
-    while True:
-        messages += stride
-        wire.cut_after(messages)
-        act()
-        if wire.is_armed:
-            break
-    wire.cut_at_commit()
-    act()
-    assert not wire.is_armed
-    return messages
 
 
 def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
@@ -159,8 +147,8 @@ def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_c
     wire.disarm()
     kept = server.ask(database, "SELECT count(*) FROM trial_intermediate_values")
     assert kept == [(2 * steps,)]
-    halvings = "SELECT count(*) FROM trial_system_attributes WHERE key LIKE 'completed_rung%'"
-    ((noted,),) = server.ask(database, halvings)
+    halvings = "FROM trial_system_attributes WHERE key LIKE 'completed_rung%'"
+    ((noted,),) = server.ask(database, f"SELECT count(*) {halvings}")
     in_memory = [trial.system_attrs for trial in ledger._parts.comparing._own.values()]
     assert noted == sum(key.startswith("completed") for one in in_memory for key in one)
     assert noted >= steps
@@ -213,10 +201,8 @@ def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -
     for ledger in ledgers:
         taken = ledger.take(own_lease())
         assert taken is not None
-        ledger.finish(taken, COMPLETE)
+        assert ledger.finish(taken, COMPLETE)
     assert server.connections(database) == 2
-    for ledger in ledgers:
-        ledger.close()
 
 
 def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
@@ -232,7 +218,7 @@ def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
             with pytest.raises(EnvironmentFaultError) as raised:
                 ledger.finish(taken, COMPLETE)
             assert str(raised.value) == (
-                f"the study database 'postgresql+psycopg://***@127.0.0.1:{server.port}/{name}' "
+                f"the study database 'postgresql+psycopg://student@127.0.0.1:{server.port}/{name}' "
                 "does not answer (connection refused), and sweep.storage_patience=1 s are over; "
                 "see that it runs, then go on with the same command"
             )
@@ -249,14 +235,13 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
     url = server.url(database)
     ledger, other = open_on_server(url), open_on_server(url)
     other._lock._wait = 0.3
-    with pytest.raises(EnvironmentFaultError, match="is locked by another program, and waiting"):
-        ledger._work(lambda: _hold(ledger, lambda: other.take(own_lease())))
+
+    def take_meanwhile() -> None:
+        with ledger._lock, pytest.raises(EnvironmentFaultError, match="is locked by another"):
+            other.take(own_lease())
+
+    ledger._work(take_meanwhile)
     assert other.take(own_lease()) is not None
-
-
-def _hold(ledger: Ledger, meanwhile: Callable[[], object]) -> None:
-    with ledger._lock:
-        meanwhile()
 
 
 def test_psycopg_stands_in_where_an_address_names_no_driver() -> None:

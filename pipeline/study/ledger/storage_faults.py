@@ -10,7 +10,7 @@ import filelock
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
 from pipeline.tracking.faults import UNWELCOME, WELCOME, short_cause
-from pipeline.tracking.uri import sqlite_path
+from pipeline.tracking.uri import shown, sqlite_path
 
 PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "40001", "40P01")
 """PostgreSQL's codes for what another try may change: it restarts, has no room for one connection
@@ -52,7 +52,7 @@ def storage_faults(url: str) -> Iterator[None]:
 def named(url: str) -> str:
     """Name a database as its user knows it, without a password."""
     path = sqlite_path(url)
-    return f"the study database {str(path) if path else redact(url)!r}"
+    return f"the study database {str(path or shown(url))!r}"
 
 
 def file_gone(path: Path) -> EnvironmentFaultError:

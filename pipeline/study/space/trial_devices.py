@@ -48,7 +48,12 @@ def device_problems(space: Space, trees: Trees, *, devices_per_trial: int) -> li
 
 def _problems(devices: object, nodes: object, together: int) -> Iterator[str]:
     count = len(devices) if isinstance(devices, list) else devices
-    if isinstance(count, int) and count > 1 and count != together:
+    if isinstance(count, int) and together > 1 and count != together:
+        yield (
+            f"trainer.devices={devices} and sweep.devices_per_trial={together} contradict each "
+            "other; leave trainer.devices away"
+        )
+    elif isinstance(count, int) and count > 1 and count != together:
         yield (
             f"trainer.devices={devices} is for a single run; in a study "
             f"sweep.devices_per_trial={count} lets so many devices train each trial together, and "

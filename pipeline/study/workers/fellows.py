@@ -51,15 +51,18 @@ class Fellows:
         Returns:
             `None` for a trial that was lost with one of the processes.
         """
+        if ended.reason == "interrupted":  # the others wait in the middle of a step
+            return ended, False
         words = self._words()
         if ended.state != "failed":
-            return ended, words is not None
+            return ended, words is not None and all(word["reason"] is None for word in words)
         if words is None:  # one of them is dead; a connection that breaks tells no more than that
             return (None if ended.reason == "error" else ended), False
         others = [word for word in words if word["reason"] not in (None, "cut")]
         if ended.reason == "error" and others:
             return Ended(state="failed", **others[0]), False
-        return ended, all(word["reason"] == ended.reason == "diverged" for word in words)
+        in_step = all(word["reason"] in (None, "diverged") for word in words)
+        return ended, ended.reason == "diverged" and in_step
 
     def _words(self) -> list[dict[str, Any]] | None:
         trial = self._orders - 1

@@ -16,14 +16,14 @@ from pipeline.config.check import check
 from pipeline.config.options import RunConfig
 from pipeline.config.record import plain
 from pipeline.config.references import as_tree
-from pipeline.errors import ConfigError, DivergedError, Interrupted, PipelineError
+from pipeline.errors import ConfigError, DivergedError, Interrupted
 from pipeline.failures import exit_code
 from pipeline.ranks import ALONE
 from pipeline.running.datasets import Datasets, KeptDatasets
 from pipeline.running.occasion import Occasion
 from pipeline.running.participant import follow
 from pipeline.running.plan import Plan, make_plan
-from pipeline.running.process_group import process_group
+from pipeline.running.process_group import is_cut, process_group
 from pipeline.running.recording import ending, explain
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
@@ -158,9 +158,7 @@ def _followed(job: Job, datasets: KeptDatasets) -> Occasion:
 
 def _word(error: Exception) -> dict[str, Any]:
     explained = explain(error)
-    is_own = isinstance(explained, PipelineError) or not isinstance(error, RuntimeError)
-    # What broke in the middle of a step is as a rule the connection to a rank that had failed.
-    reason = ending(explained, error)[1] if is_own else "cut"
+    reason = "cut" if is_cut(error) else ending(explained, error)[1]
     return {"reason": reason, "message": one_line(explained), "exit_code": exit_code(explained)}
 
 
