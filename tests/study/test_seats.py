@@ -41,6 +41,13 @@ def single_run(devices: str, count: int) -> str:
     )
 
 
+def contradiction(devices: int) -> str:
+    return (
+        f"trainer.devices={devices} and sweep.devices_per_trial=2 contradict each other; leave "
+        "trainer.devices away"
+    )
+
+
 # ── what a study may say ────────────────────────────────────────────────────────────────────────
 
 
@@ -63,7 +70,8 @@ def test_a_sweep_that_names_several_devices_is_refused_before_anything_is_made(
             [
                 "trainer.num_nodes=2 is for a single run; a trial of a study trains on one "
                 "machine: trainer.num_nodes=1",
-                single_run("3", 3),
+                contradiction(1),
+                contradiction(3),
             ],
         ),
         (("trainer.devices=[3]",), 1, []),
