@@ -150,35 +150,38 @@ def record_all(uri: str, folder: Path, runs: int, ready: Barrier) -> None:
 
 
 @contextmanager
-def tracking(postgres: Postgres, folder: Path) -> Iterator[dict[str, str]]:
-    """Give the address of each kind of store that MLflow can be filled in, by its name."""
-    backends = [postgres.url(postgres.database(), scheme="postgresql+psycopg") for _ in range(3)]
+def tracking(postgres: Postgres, folder: Path) -> Iterator[list[tuple[str, str, str]]]:
+    """Give each kind of store that MLflow can be filled in: its name, address and database."""
+    direct, one, four = (postgres.database() for _ in range(3))
+    urls = [postgres.url(name, scheme="postgresql+psycopg") for name in (direct, one, four)]
     with (
-        server(folder, backends[1], workers=1) as (one, _),
-        server(folder, backends[2], workers=4) as (four, _),
+        server(folder, urls[1], workers=1) as (first, _),
+        server(folder, urls[2], workers=4) as (second, _),
     ):
-        yield {
-            "sqlite file": f"sqlite:///{folder}/mlflow.db",
-            "postgresql": backends[0],
-            "server, 1 worker, postgresql": one,
-            "server, 4 workers, postgresql": four,
-        }
+        yield [
+            ("sqlite file", f"sqlite:///{folder}/mlflow.db", ""),
+            ("postgresql", urls[0], direct),
+            ("server, 1 worker, postgresql", first, one),
+            ("server, 4 workers, postgresql", second, four),
+        ]
 
 
 def recordings(postgres: Postgres, *, runs: int) -> None:
     """Print a line for each kind of store and number of recorders."""
-    print("store                          recorders  runs  a second")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with tracking(postgres, folder) as stores:
-            for store, uri in stores.items():
-                for recorders in RECORDERS:
-                    calls = [(uri, folder, runs // recorders)] * recorders
-                    with processes(record_all, calls):
-                        started = time.perf_counter()
-                    seconds = time.perf_counter() - started
-                    rate = runs // recorders * recorders / seconds
-                    print(f"{store:29}  {recorders:9}  {runs:4}  {rate:8.1f}", flush=True)
+    print("store                          recorders  runs  sessions  runs a second")
+    with tempfile.TemporaryDirectory() as name, tracking(postgres, Path(name)) as stores:
+        for store, uri, database in stores:
+            for recorders in RECORDERS:
+                calls = [(uri, Path(name), runs // recorders)] * recorders
+                with processes(record_all, calls):
+                    started = time.perf_counter()
+                    time.sleep(0.5)
+                    sessions = postgres.connections(database)
+                seconds = time.perf_counter() - started
+                rate = runs // recorders * recorders / seconds
+                print(
+                    f"{store:29}  {recorders:9}  {runs:4}  {sessions:8}  {rate:13.1f}", flush=True
+                )
 
 
 def main() -> None:

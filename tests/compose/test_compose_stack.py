@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import shutil
 import tomllib
 import urllib.error
@@ -15,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from composed_stack import ROOT, STUDY, Stack
+from composed_stack import ROOT, STUDY, WORDS, Stack
 from study_story import Story
 from tracking_api import TrackingApi, artifact_path
+
+from pipeline.config.compose import compose
+from pipeline.run import run as train
 
 IMAGE_CONTENT = Path(__file__).with_name("image_content.py")
 
@@ -53,6 +57,19 @@ def test_the_total_is_exact_after_kills_restarts_and_a_stop(
     assert ended(study_run) == ("FINISHED", None)
     assert study_run["data"]["metrics"]["trials/complete"] == story.total
     assert story.codes == {0}
+
+
+def test_the_best_trial_comes_to_the_same_value_without_containers(
+    trials: list[dict[str, Any]], study_run: dict[str, Any], own_folder: Path
+) -> None:
+    complete = [run for run in trials if ended(run) == ("FINISHED", None)]
+    best = max(complete, key=lambda run: float(run["data"]["metrics"]["best/val/f1"]))
+    params = best["data"]["params"]
+    words = [word for word in shlex.split(WORDS) if "sweep" not in word and "lr=tag" not in word]
+    given = [f"{key}={params[key]}" for key in ("optimizer.lr", "trainer.threads", "seed")]
+    result = train(compose([*words, *given, "tracking=none", "verbose=0", "test=false"]))
+    value = study_run["data"]["metrics"]["best/val/f1"]
+    assert result.metrics["best/val/f1"] == pytest.approx(value, abs=1e-6)
 
 
 def test_no_trial_is_lost_or_doubled(story: Story, trials: list[dict[str, Any]]) -> None:
