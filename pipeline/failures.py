@@ -17,8 +17,8 @@ from pipeline.redaction import redact_known
 from pipeline.signals import stop
 
 BUG = 1
-LEADER_SECONDS = 5.0
-"""How long the first of several ranks may take to tell what all of them have found."""
+LEADER_SECONDS = 60.0
+"""How long the first of several ranks may take to tell what all have found; it ends the others."""
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",

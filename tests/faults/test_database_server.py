@@ -138,7 +138,7 @@ def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_passwo
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def problem(url: str) -> tuple[str, str]:
-        shown = url.replace("postgresql", "postgresql+psycopg")
+        shown = url.replace("postgresql", "postgresql+psycopg").replace(USER, "***")
         lines = []
         for which, words in (
             ("study", (f"storage={url}",)),
