@@ -82,7 +82,8 @@ def test_neither_a_killed_driver_nor_a_killed_node_costs_a_study_a_trial(
         forget_waiting()
         second = sweep(*words, cluster=cluster)
         workers = await_waiting(second, 2)
-        assert records.ends()[:2] == [LOST] * 2
+        # The lease of the other machine is known to be dead once it has stood still for a while.
+        second.wait_until(lambda: records.ends()[:2] == [LOST] * 2, what="the loss of both")
         cluster.kill(node)
         second.wait_until(lambda: records.ends().count(LOST) == 3, what="the loss with the node")
     lost = next(trial for trial in records.trials()[2:] if trial.end == LOST)
