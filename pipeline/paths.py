@@ -24,6 +24,12 @@ def conf_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
 
+def python_path() -> str:
+    """Return where a process of ours finds this program and the user's own code, as PYTHONPATH."""
+    root = str(Path(__file__).parent.parent)
+    return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+
+
 def cache_folder() -> Path:
     """Return this user's cache folder for generated data; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

@@ -67,25 +67,18 @@ class EpochOutputs:
     def __init__(self) -> None:
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
-        self._batches: list[int] = []
 
-    def add(self, outputs: Tensor, targets: Tensor, *, batch: int) -> None:
-        """Keep outputs (rows, …) and targets (rows, …).
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Keep a batch's outputs (batch, …) and targets (batch, …).
 
-        Args:
-            outputs: What the network says of this rank's share of a batch.
-            targets: Of the same rows.
-            batch: How many rows the batch has over all ranks.
+        Where several ranks evaluate, the outputs are those of this rank's share of the batch.
         """
         self._outputs.append(outputs)
         self._targets.append(targets)
-        self._batches.append(batch)
 
     def take(self, *, ranks: int = 1) -> tuple[Tensor, Tensor]:
-        """Return the outputs and the targets of all ranks, and begin anew."""
+        """Return the outputs of all ranks and all targets, and begin anew."""
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
-        batches = self._batches
-        self._outputs, self._targets, self._batches = [], [], []
-        if ranks == 1:
-            return outputs, targets
-        return gathered(outputs, batches, ranks), gathered(targets, batches, ranks)
+        batches = [len(batch) for batch in self._targets]
+        self._outputs, self._targets = [], []
+        return (outputs if ranks == 1 else gathered(outputs, batches, ranks)), targets

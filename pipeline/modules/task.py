@@ -176,9 +176,8 @@ class Task(ShortSteps):
         self._evaluated(batch)
 
     def _evaluated(self, batch: Batch) -> None:
-        outputs = self.network(batch[0])
-        whole = batch.batch_targets if isinstance(batch, Shared) else batch[1]
-        self._outputs.add(outputs, batch[1], batch=len(whole))
+        targets = batch.batch_targets if isinstance(batch, Shared) else batch[1]
+        self._outputs.add(self.network(batch[0]), targets)
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation part's loss and metrics."""

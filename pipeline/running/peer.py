@@ -6,7 +6,6 @@ when the leading process is gone, also in the middle of a step.
 
 import json
 import os
-import select
 import signal
 import sys
 import threading
@@ -19,9 +18,8 @@ from typing import Any
 
 from pipeline.errors import PipelineError
 from pipeline.redaction import redact_known
+from pipeline.signals import end_with_parent
 from pipeline.tracking.recorder import claim_output, send
-
-WATCH_SECONDS = 1.0
 
 
 def main() -> None:
@@ -30,7 +28,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # the leading process says when to stop
     answers = claim_output()
     order = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_the_leader, daemon=True).start()
+    end_with_parent()
+    threading.Thread(target=_end_with_the_pipe, daemon=True).start()
     try:
         _take_part(order, answers)
     except BaseException as error:
@@ -62,12 +61,8 @@ def _take_part(order: Mapping[str, Any], answers: int) -> None:
         send(answers, {"say": "done"})
 
 
-def _end_with_the_leader() -> None:
-    parent = os.getppid()
-    while os.getppid() == parent:
-        # Nothing more is said to this process: what comes is the end.
-        if select.select([0], [], [], WATCH_SECONDS)[0] and not os.read(0, 1):
-            break
+def _end_with_the_pipe() -> None:
+    os.read(0, 1)  # nothing more is said to this process: what comes is the end
     os._exit(1)
 
 

@@ -24,6 +24,7 @@ from pipeline.errors import (
     EnvironmentFaultError,
     PipelineError,
 )
+from pipeline.paths import python_path
 from pipeline.ranks import Rank
 from pipeline.running.plan import Plan
 from pipeline.running.process_group import is_cut, keep_to_this_machine, process_group
@@ -223,14 +224,12 @@ class Peers:
 
 
 def _started(order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "pipeline.running.peer"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": python_path()},
         start_new_session=True,
         bufsize=0,
     )

@@ -3,7 +3,7 @@
 import atexit
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,15 +38,11 @@ def process_group(rank: Rank, devices: Devices, meeting: Path | None) -> Iterato
         world_size=rank.world,
         timeout=PATIENCE,
     )
-    if meeting is None:
-        # Ranks that were started together stay so: they can't be sure to meet there a second time.
-        atexit.register(distributed.destroy_process_group)
+    with ExitStack() as stack:
+        # Ranks that torchrun has started stay together: they can't be sure to meet again there.
+        at_the_end = atexit.register if meeting is None else stack.callback
+        at_the_end(distributed.destroy_process_group)
         yield
-        return
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
 
 
 def is_cut(error: BaseException) -> bool:

@@ -48,12 +48,12 @@ def hiring(plan: "StudyPlan") -> Hire:
     """Return what makes the workers of a study, not started yet, each with devices of its own."""
     command = worker_command(plan.options.devices_per_trial)
 
-    def seated(slot: int) -> Worker:
+    def hire(slot: int) -> Worker:
         # A study within this one, the tuning of a cell say, may find room for more than it did.
         environment = plan.seats[slot % plan.workers].environment
         return Worker(transport=LocalProcess(environment, command))
 
-    return seated
+    return hire
 
 
 def ordinary(_slot: int) -> Worker:

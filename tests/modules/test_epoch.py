@@ -33,8 +33,8 @@ def test_an_epoch_without_a_step_has_no_mean() -> None:
 
 def test_outputs_come_back_in_the_order_of_their_batches() -> None:
     outputs = EpochOutputs()
-    outputs.add(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]), batch=2)
-    outputs.add(torch.tensor([[3.0]]), torch.tensor([1]), batch=1)
+    outputs.add(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]))
+    outputs.add(torch.tensor([[3.0]]), torch.tensor([1]))
     values, targets = outputs.take()
     assert values.tolist() == [[1.0], [2.0], [3.0]]
     assert targets.tolist() == [0, 1, 1]

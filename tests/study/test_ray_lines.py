@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import pipeline
-from pipeline.study.workers.local_process import COMMAND, python_path
+from pipeline.paths import python_path
+from pipeline.study.workers.local_process import COMMAND
 from pipeline.study.workers.ray_actor import Outpost
 from pipeline.study.workers.ray_needs import Needs, free_words
 from pipeline.sweep import main as sweep

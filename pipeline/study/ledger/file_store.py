@@ -17,7 +17,7 @@ from pipeline.study.ledger.storage_faults import (
     no_database,
     storage_faults,
 )
-from pipeline.study.ledger.store import Lock, Result, Store
+from pipeline.study.ledger.store import Lock, Result, Store, as_template
 from pipeline.tracking.uri import sqlite_uri
 
 if TYPE_CHECKING:
@@ -104,10 +104,9 @@ def open_file(url: str, path: Path, *, wait: float) -> FileStore:
 def _opened(url: str, path: Path, wait: float) -> FileStore:
     from optuna.storages import RDBStorage
 
-    # Optuna fills in a template: braces stand for themselves when doubled. The file is opened by
-    # its path, since what bends in an address (%, ?, {) does not in a path.
-    doubled = url.replace("{", "{{").replace("}", "}}")
-    backend = RDBStorage(doubled, engine_kwargs={"creator": lambda: _connect(path, wait)})
+    # Opened by its path, since what bends in an address (%, ?, {) does not in a path.
+    options = {"creator": lambda: _connect(path, wait)}
+    backend = RDBStorage(as_template(url), engine_kwargs=options)
     return FileStore(backend, url=url, path=path, wait=wait)
 
 

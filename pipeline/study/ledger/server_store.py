@@ -11,7 +11,7 @@ import filelock
 
 from pipeline.study.ledger.patience import Patience
 from pipeline.study.ledger.storage_faults import named, server_gone, storage_faults
-from pipeline.study.ledger.store import Lock, Result, Store
+from pipeline.study.ledger.store import Lock, Result, Store, as_template
 from pipeline.tracking.advisory import lock_until_end
 
 if TYPE_CHECKING:
@@ -197,9 +197,8 @@ def _backend(url: str) -> "RDBStorage":
     from optuna.storages import RDBStorage
     from sqlalchemy import event
 
-    doubled = url.replace("{", "{{").replace("}", "}}")  # braces of Optuna's template
     options = {"pool_size": 1, "pool_pre_ping": True, **_connecting(url)}
-    backend = RDBStorage(doubled, engine_kwargs=options)
+    backend = RDBStorage(as_template(url), engine_kwargs=options)
 
     def raise_if_gone(context: "ExceptionContext") -> None:
         # Of what SQLAlchemy raises, Optuna repeats some by itself, outside of our transaction.

@@ -12,6 +12,11 @@ Result = TypeVar("Result")
 Lock = AbstractContextManager[object]
 
 
+def as_template(url: str) -> str:
+    """Return an address as Optuna's storage takes it: a template, where braces are doubled."""
+    return url.replace("{", "{{").replace("}", "}}")
+
+
 class Store(ABC):
     """An open database of studies.
 

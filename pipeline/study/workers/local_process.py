@@ -6,8 +6,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
+from pipeline.paths import python_path
 from pipeline.ranks import HERE_ALONE
 from pipeline.tracking.lease import Lease, lease_of_process
 
@@ -35,12 +35,6 @@ def worker_command(ranks: int) -> tuple[str, ...]:
 COMMAND = worker_command(1)
 
 
-def python_path() -> str:
-    """Return where a worker finds this program and the user's own code, as PYTHONPATH."""
-    root = str(Path(__file__).parents[3])
-    return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-
-
 def _inherited() -> dict[str, str]:
     """Return this process's variables without those by which srun or torchrun gave it a rank.
 
@@ -62,7 +56,7 @@ class LocalProcess:
     def __init__(
         self,
         environment: Mapping[str, str] | None = None,
-        command: Sequence[str] = worker_command(1),
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.lease: Lease | None = None
         self._environment = dict(environment or {})

@@ -21,8 +21,9 @@ from typing import Any, Self
 
 import pipeline
 from pipeline.errors import EnvironmentFaultError
+from pipeline.paths import python_path
 from pipeline.study.workers.crew import Worker
-from pipeline.study.workers.local_process import COMMAND, python_path
+from pipeline.study.workers.local_process import COMMAND
 from pipeline.study.workers.ray_connection import Spec
 from pipeline.study.workers.ray_process import RayProcess
 

@@ -3,6 +3,9 @@
 It takes orders as JSON lines on its standard input and answers with messages on its standard
 output. SIGINT and SIGTERM stop the trial in hand and nothing else; the process ends when nobody
 is left to give an order, also in the middle of a trial.
+
+Where torchrun has started it as one of several ranks, the first serves the orders, and the others
+train what it does. A rank that dies, or SIGTERM to one of them, ends all.
 """
 
 import gc
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pipeline.errors import Interrupted
 from pipeline.ranks import ALONE, Rank, launched_rank
-from pipeline.signals import stop
+from pipeline.signals import end_with_parent, stop
 from pipeline.study.workers.job import Job, TestJob
 from pipeline.study.workers.messages import Beat, Ended, Gone, Message, Ready, Rung, Tested, encode
 from pipeline.tracking.recorder import claim_output
@@ -52,7 +55,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what is loaded stays; looking through it again would cost each trial time
     if fellows is not None and not rank.leads:
-        Beats(None).start()
+        end_with_parent()
         follow(fellows, bench)
     voice.say(Ready())
     Beats(voice).start()
@@ -93,7 +96,7 @@ def carry_out(order: Order, at: Place) -> None:
             at.fellows.order(job)
             _say_together(_trained(job, at), at.fellows, at.voice)
     elif order["do"] == "test":
-        at.voice.say(_tested(TestJob.from_json(order["job"]), at.bench, at.interruption))
+        at.voice.say(_tested(TestJob.from_json(order["job"]), at))
     at.bench.tidy()
 
 
@@ -131,11 +134,11 @@ def _trained(job: Job, at: Place) -> Ended:
     return ended
 
 
-def _tested(job: TestJob, bench: "Bench", interruption: "Interruption") -> Tested:
+def _tested(job: TestJob, at: Place) -> Tested:
     tested: Tested | None = None
     try:
-        with interruption.allowed():
-            tested = bench.test(job)
+        with at.interruption.allowed():
+            tested = at.bench.test(job)
     except Interrupted as error:
         tested = tested or Tested(problem="interrupted", exit_code=error.exit_code)
     return tested
@@ -236,10 +239,10 @@ class Beats(threading.Thread):
     """Says once a second that the process runs, and ends it once its parent is gone.
 
     Args:
-        voice: Says it; `None` = nobody is told.
+        voice: Says it.
     """
 
-    def __init__(self, voice: Voice | None) -> None:
+    def __init__(self, voice: Voice) -> None:
         super().__init__(name="beats", daemon=True)
         self._voice = voice
         self._parent = os.getppid()
@@ -250,8 +253,7 @@ class Beats(threading.Thread):
             time.sleep(BEAT_SECONDS)
             if os.getppid() != self._parent:
                 os._exit(0)
-            if self._voice is not None:
-                self._voice.say(Beat())
+            self._voice.say(Beat())
 
 
 def _claim_input() -> int:
