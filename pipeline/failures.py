@@ -66,13 +66,14 @@ def tell(error: BaseException, *, traceback: bool) -> int:
 
 
 def _told_here(error: BaseException, code: int) -> tuple[str, ...]:
-    """Return the lines to print; of a wrong config the first of several ranks tells for all."""
+    """Return the lines to print; what all ranks have found the first of them tells."""
     rank = launched_rank() or ALONE
     if rank.leads:
         return _lines(error)
     if code == ConfigError.exit_code:
-        time.sleep(LEADER_SECONDS)  # the first end of a rank ends all, and the line is not out yet
-        return ()
+        # The first end of a rank ends all, and the line may not be out yet. Whoever is still here
+        # then has found something of its own, such as data that are missing on its machine.
+        time.sleep(LEADER_SECONDS)
     return tuple(f"rank {rank.number}: {line}" for line in _lines(error))
 
 

@@ -7,7 +7,7 @@ MASK = "***"
 SHORTEST = 6
 """Values of variables that are shorter would blank words out of prose."""
 
-_PLAIN = r"(?:[\w.-]*[_.-])?(?:password|passwd|secret|token|api_?key)"
+_PLAIN = r"(?:[\w.-]*[_.-])?(?:(?:pg)?password|passwd|secret|token|api_?key)"
 _NAME = rf"(?:{_PLAIN}|(?:[\w.-]*[_.-])?key)"
 _QUOTED = r"'[^'\n]*'|\"[^\"\n]*\""
 

@@ -281,3 +281,14 @@ def test_the_package_lists_its_commands_with_examples() -> None:
     )
 
     assert "python -m pipeline.train model=lstm" in result.stdout
+
+
+def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipeline.failures.LEADER_SECONDS", 0.0)  # the first rank finds nothing
+    rank = {"TORCHELASTIC_RUN_ID": "any", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
+    for name, value in rank.items():
+        monkeypatch.setenv(name, value)
+    assert ending(DataError("rows.csv is not on this machine"))([]) == 2
+    assert capsys.readouterr().err == "error: rank 1: rows.csv is not on this machine\n"

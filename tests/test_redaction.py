@@ -24,7 +24,9 @@ def test_values_of_secret_variables_are_masked_wherever_they_stand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-7")
+    monkeypatch.setenv("PGPASSWORD", "canary-8")
     assert redact("it says canary-7.") == "it says ***."
+    assert redact("it says canary-8.") == "it says ***."
 
 
 def test_a_parameter_with_a_secret_name_is_masked_whatever_its_type() -> None:

@@ -72,7 +72,8 @@ def test_a_bar_moves_while_an_epoch_runs_and_is_gone_at_the_end(
     in_terminal: Callable[..., Terminal],
 ) -> None:
     words = ("data.batch_size=1", "trainer.max_epochs=3", "trainer.gradient_clip_val=null")
-    shown = in_terminal(*IRIS[:3], *words, "model.norm=none")
+    # Wide enough that each epoch takes longer than the tenth of a second between two drawings.
+    shown = in_terminal(*IRIS[:3], *words, "model.norm=none", "model.hidden=[1024,1024]")
     bars = [line for line in shown.frames() if re.search(r"\d+/89 .*loss \d", line)]
     assert bars
     assert all("eta " in line for line in bars)

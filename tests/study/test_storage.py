@@ -1,8 +1,8 @@
 """The database of studies: made once, found again, and every fault told in one line."""
 
-import importlib.util
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from pathlib import Path
@@ -72,8 +72,10 @@ def test_an_address_that_optuna_cannot_use_is_refused(url: str, line: str) -> No
         storage_url(url)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("psycopg") is not None, reason="it is installed")
-def test_postgresql_without_its_driver_names_what_to_install() -> None:
+def test_postgresql_without_its_driver_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as where it is not installed
     with pytest.raises(ConfigError, match=r"with: pip install 'psycopg\[binary\]'"):
         storage_url("postgresql://host/name")
 
