@@ -76,7 +76,8 @@ def test_a_bar_moves_while_an_epoch_runs_and_is_gone_at_the_end(
     shown = in_terminal(*IRIS[:3], *words, "model.norm=none", "model.hidden=[1024,1024]")
     bars = [line for line in shown.frames() if re.search(r"\d+/89 .*loss \d", line)]
     assert bars
-    assert all("eta " in line for line in bars)
+    # A slow machine also draws the very last step, after which no time is left.
+    assert all("eta " in line or re.search(r"3/3 .*89/89", line) for line in bars)
     assert any(re.search(r"best \d\.\d+ \(\d\)", line) for line in bars)
     assert not any("/89" in line for line in shown.screen)
     assert [line.split()[0] for line in epoch_lines(shown.screen)] == ["1/3", "2/3", "3/3"]
