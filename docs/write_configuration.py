@@ -53,7 +53,7 @@ def page() -> str:
     parts += ["## Keys of `python -m pipeline.sweep` beside those of a run\n"]
     parts += [_table(CONF / "sweep.yaml")]
     parts += ["## `sweeps`: what a study varies, and how\n", *_choices("sweeps")]
-    for command in ("predict", "evaluate", "export", "runs"):
+    for command in ("predict", "evaluate", "export", "report", "runs"):
         parts += [f"## Keys of `python -m pipeline.{command}`\n", _table(CONF / f"{command}.yaml")]
     return "\n".join(parts)
 

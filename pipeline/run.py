@@ -1,17 +1,19 @@
 """The one path: a configuration goes in, a trained network on record comes out."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig
 
 from pipeline.config.check import check
+from pipeline.config.options import RunConfig
 from pipeline.config.record import plain
+from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
 from pipeline.running.connecting import connecting
 from pipeline.running.continuing import Command
@@ -25,8 +27,12 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
+    from pipeline.running.lr_range import RangeTest
     from pipeline.running.peers import Peers
     from pipeline.running.results import Result
+
+Left = TypeVar("Left")
+Work = Callable[[Plan, Recorder | None, str | None, "Peers | None"], Left]
 
 
 @torch_settings_kept()
@@ -44,8 +50,50 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
         DivergedError: The loss is NaN or infinite.
         Interrupted: A signal asked to stop; the last finished epoch can be gone on with.
     """
-    started_at = perf_counter()
     options = check(config)
+    if options.find_lr:
+        raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
+    return _carried_out(_training, options, config, command)
+
+
+@torch_settings_kept()
+def find_lr(
+    config: DictConfig | Mapping[str, Any], *, command: Command | None = None
+) -> "RangeTest":
+    """Try rising learning rates on a run's network for some steps, on record; nothing is trained.
+
+    Args:
+        config: As `run` takes it, with `find_lr` true.
+        command: The command line that the config came from, for the one that is suggested.
+
+    Raises:
+        PipelineError: As `run` raises them; a loss that diverges is what is looked for.
+    """
+    options = check(config)
+    if not options.find_lr:
+        raise ConfigError("find_lr=false trains: call run(config), or give find_lr=true")
+    return _carried_out(_range_test, options, config, command)
+
+
+def _training() -> "Work[Result]":
+    from pipeline.running.training import train
+
+    return train
+
+
+def _range_test() -> "Work[RangeTest]":
+    from pipeline.running.lr_range import range_test
+
+    return range_test
+
+
+def _carried_out(
+    load: Callable[[], Work[Left]],
+    options: RunConfig,
+    config: DictConfig | Mapping[str, Any],
+    command: Command | None,
+) -> Left:
+    started_at = perf_counter()
     uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
     require_writable(Path(options.output), uri)
     with announcing(shown_verbosity(options.verbose) > 0):
@@ -57,9 +105,9 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
         with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
-            from pipeline.running.training import train
+            work = load()
         stop.check()  # an import may have swallowed it
-        return train(plan, recorder, uri, peers)
+        return work(plan, recorder, uri, peers)
 
 
 @torch_settings_kept()

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from pipeline.config.sweep_options import SweepConfig
 from pipeline.entry import command
+from pipeline.errors import ConfigError
 from pipeline.running.continuing import Command
 from pipeline.study.space.arguments import with_space
 from pipeline.study.space.reading import names_of_study
@@ -14,6 +15,10 @@ from pipeline.study.space.reading import names_of_study
 def body(config: DictConfig) -> int:
     """Start the study that the config describes, go on with it, or join it."""
     said = Command.of_this_process()
+    if config.find_lr:
+        raise ConfigError(
+            "find_lr=true tests the rates of one run: give it to python -m pipeline.train"
+        )
     if config.sweep.preflight is True:
         from pipeline.study.preflight.preflight import preflight
 

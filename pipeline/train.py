@@ -11,10 +11,17 @@ from pipeline.running.continuing import Command, with_saved_overrides
 
 def body(config: DictConfig) -> int:
     """Train what the config says and print what came of it."""
-    from pipeline.run import run, take_part
+    from pipeline.run import find_lr, run, take_part
 
     if not (launched_rank() or ALONE).leads:
         take_part(config)
+        return 0
+    if config.find_lr:
+        found = find_lr(config, command=Command.of_this_process())
+        if config.verbose != 0:
+            from pipeline.running.lr_range import print_range_test
+
+            print_range_test(found)
         return 0
     result = run(config, command=Command.of_this_process())
     if config.verbose != 0:

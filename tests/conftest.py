@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each picture takes a twentieth of a second, and there are thousands of runs here; the tests that
+# look at pictures ask for them.
+os.environ["PIPELINE_PICTURES"] = "0"
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,12 @@ from typing import Any
 from omegaconf import DictConfig
 from pydantic import ValidationError
 
-from pipeline.config.options import REFUSED, RunConfig, SchedulerOptions
+from pipeline.config.options import RunConfig, SchedulerOptions
 from pipeline.config.references import references, resolved
 from pipeline.config.rules import broken_rules
 from pipeline.config.sections import SECTIONS, Section, parts
 from pipeline.config.targets import CALLBACK, METRIC, PACKAGES, TARGET, judge, make_importable
+from pipeline.config.trainer_options import REFUSED
 from pipeline.config.values import problems_in
 from pipeline.errors import ConfigError
 

@@ -10,8 +10,9 @@ from omegaconf import DictConfig, ListConfig
 from pydantic import BaseModel
 
 from pipeline.config.compose import Composer, composer
-from pipeline.config.options import REFUSED, RunConfig
+from pipeline.config.options import RunConfig
 from pipeline.config.overrides import Given, read, text_keys
+from pipeline.config.trainer_options import REFUSED
 from pipeline.config.values import nearest, shown, unknown_key
 from pipeline.config.yaml_files import problems_in_folder
 from pipeline.errors import ConfigError

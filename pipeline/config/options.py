@@ -1,4 +1,4 @@
-"""Every option of ours and of Lightning's Trainer, typed and bounded, in one place.
+"""Every option of a run, typed and bounded.
 
 Defaults stand in `conf/` alone, so no field here has one: a key that is missing is a problem.
 Nothing here imports torch.
@@ -7,20 +7,17 @@ Nothing here imports torch.
 import warnings
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Text = Annotated[str, Field(min_length=1)]
-PositiveInt = Annotated[int, Field(gt=0)]
-NaturalInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Limit = NaturalInt | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-
-
-class Options(BaseModel):
-    """A closed set of typed keys: an unknown one is an error, and nothing is bent to fit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+from pipeline.config.trainer_options import TrainerOptions
+from pipeline.config.typed import (
+    Fraction,
+    NaturalInt,
+    Options,
+    PositiveFloat,
+    PositiveInt,
+    Text,
+)
 
 
 class DataOptions(Options):
@@ -50,6 +47,10 @@ class DataOptions(Options):
     """Steps of a series to predict at once."""
     difference: PositiveInt | None
     """Predict x(t) - x(t - difference) and undo it; null = the values themselves."""
+    permute: NaturalInt | None
+    """Seed of one permutation of the positions of every row (steps, pixels); null = none."""
+    shuffle_labels: NaturalInt | None
+    """Seed with which the training rows' labels change places; null = the true ones."""
     memory_budget: Annotated[int, Field(ge=0)]
     """MiB that a part may take as tensors on the device; more streams through a DataLoader."""
     num_workers: NaturalInt
@@ -58,71 +59,6 @@ class DataOptions(Options):
 
 SERVING = ("batch_size", "shuffle", "num_workers")
 """Those of how the rows are served, which leave the rows as they are."""
-
-
-class TrainerOptions(Options):
-    """Arguments of Lightning's Trainer, under its own names, and three of ours."""
-
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
-    """How many devices on each machine, or which ones; `auto` is one."""
-    num_nodes: PositiveInt
-    """Machines that train together."""
-    strategy: Text
-    """How several devices share the work; `auto` = as DDP."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
-    threads: PositiveInt | None
-    """Threads of one process on the CPU; null = chosen by the size of the network."""
-    compile: bool
-    """Compile the network with torch.compile."""
-    matmul_precision: Literal["highest", "high", "medium"]
-    """Precision of float32 matrix products on a GPU."""
-    max_epochs: PositiveInt
-    min_epochs: PositiveInt | None
-    max_steps: Annotated[int, Field(ge=-1)]
-    """Optimizer steps after which training ends; -1 = no limit."""
-    min_steps: PositiveInt | None
-    max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None
-    """Longest time for training as days:hours:minutes:seconds; null = no limit."""
-    gradient_clip_val: PositiveFloat | None
-    """Largest norm (or value) of the gradients; null leaves them alone."""
-    gradient_clip_algorithm: Literal["norm", "value"]
-    accumulate_grad_batches: PositiveInt
-    limit_train_batches: Limit | None
-    limit_val_batches: Limit | None
-    limit_test_batches: Limit | None
-    limit_predict_batches: Limit | None
-    overfit_batches: Limit
-    fast_dev_run: bool | NaturalInt
-    val_check_interval: (
-        PositiveInt | Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None
-    )
-    check_val_every_n_epoch: PositiveInt | None
-    num_sanity_val_steps: Annotated[int, Field(ge=-1)]
-    log_every_n_steps: PositiveInt
-    deterministic: bool | Literal["warn"]
-    benchmark: bool | None
-    inference_mode: bool
-    profiler: Literal["simple", "advanced", "pytorch"] | None
-    detect_anomaly: bool
-    sync_batchnorm: bool
-    reload_dataloaders_every_n_epochs: NaturalInt
-    model_registry: Text | None
-
-
-REFUSED = {
-    "trainer.logger": "the run records itself; choose with tracking=local|server|none",
-    "trainer.callbacks": "callbacks have a group of their own; callbacks=NAME",
-    "trainer.plugins": "the program brings its own; precision has a key of its own",
-    "trainer.barebones": "it switches off what a run is for; tracking=none is the nearest",
-    "trainer.default_root_dir": "the run has a folder of its own; choose with output=FOLDER",
-    "trainer.enable_checkpointing": "a run always keeps its weights; keep=best|last says which",
-    "trainer.enable_progress_bar": "choose with verbose=0|1|2",
-    "trainer.enable_model_summary": "choose with verbose=0|1|2",
-    "trainer.enable_autolog_hparams": "the run records its own config",
-    "trainer.use_distributed_sampler": "devices share the rows by the program's own means",
-}
-"""Lightning's own words that are ours to decide, each with what takes its place."""
 
 
 class TrackingOptions(Options):
@@ -168,6 +104,24 @@ class LossOptions(Options):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
 
+class FeatureMapsOptions(Options):
+    """What the network makes of some rows, layer by layer."""
+
+    samples: Annotated[list[NaturalInt], Field(min_length=1)] | None
+    """Numbers of the rows in the source; null = one test row of each class."""
+    channels: bool
+    """Show each channel by itself, too, and the kernels of the first layer."""
+
+
+class LrRangeOptions(Options):
+    """The learning rates that a range test tries."""
+
+    lowest: PositiveFloat
+    highest: PositiveFloat
+    steps: Annotated[int, Field(ge=20)]
+    """Steps of the optimizer from the lowest rate to the highest."""
+
+
 class SchedulerOptions(Options):
     """What a schedule needs beside its constructor's own arguments."""
 
@@ -204,18 +158,24 @@ class RunConfig(Registration):
     """Touch the test rows once, at the end."""
     verbose: Annotated[int, Field(ge=0, le=2)] | None
     """0 silent, 1 a bar an epoch, 2 a line an epoch; null = 1 in a terminal, else 2."""
+    pictures: bool | None
+    """Draw pictures; null = of a run on record, unless PIPELINE_PICTURES is 0."""
     traceback: bool
     trust: list[str]
     """Packages beside ours and torch's whose classes a `_target_` may name."""
     resume: Text | None
     """Run to go on with: a folder, an MLflow run id or its prefix, `last`, or `auto`."""
     resume_allow_change: bool
+    find_lr: bool
+    """Try rising learning rates for some steps instead of training, and suggest one."""
     tags: dict[str, str] | list[str]
     model: Target
     optimizer: Target
     scheduler: Target | None
     data: Target
     loss: LossOptions
+    feature_maps: FeatureMapsOptions
+    lr_range: LrRangeOptions
     metrics: MetricsOptions
     trainer: TrainerOptions
     callbacks: dict[str, Target]

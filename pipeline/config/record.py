@@ -27,7 +27,11 @@ FREE = (
     "trust",
     "resume",
     "resume_allow_change",
+    "find_lr",
+    "lr_range",
     "register",
+    "pictures",
+    "feature_maps",
     "tracking",
     "data.memory_budget",
     "data.num_workers",
@@ -129,7 +133,8 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
     """
     never, ask = [], []
     for change in differences(old, new):
-        if _is_free(change, new):
+        # A key that one lacks, because an older version had none, is as good as null.
+        if _is_free(change, new) or (change.old is None and change.new is None):
             continue
         if _lies_under(change.key, FIXED) and change.key not in _STEPS:
             never.append(f"{change}; a run with another model or other data is a new run.")

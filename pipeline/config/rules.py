@@ -35,6 +35,7 @@ def broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
     own = _own_metrics(values)
     yield from _metric_names(own)
     yield from _monitors(values, own)
+    yield from _range_test(values)
     data, trainer = values.get("data"), values.get("trainer")
     if isinstance(data, Mapping):
         yield from _fold(data.get("folds"), data.get("fold"))
@@ -164,6 +165,41 @@ def _limits(trainer: Mapping[str, Any]) -> Iterator[str]:
         least, most = trainer.get(low), trainer.get(high)
         if isinstance(least, int) and isinstance(most, int) and least > most > 0:
             yield f"trainer.{low}={least} is more than trainer.{high}={most}."
+
+
+def _range_test(values: Mapping[str, Any]) -> Iterator[str]:
+    """Refuse what a range test of the learning rate can't be joined with."""
+    lr_range = values.get("lr_range")
+    lowest, highest = _ends(lr_range) if isinstance(lr_range, Mapping) else (None, None)
+    if lowest and highest and lowest >= highest:
+        yield f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."
+    if values.get("find_lr") is not True:
+        return
+    optimizer, trainer = values.get("optimizer"), values.get("trainer")
+    if isinstance(optimizer, Mapping) and optimizer.get("lr") is None:
+        yield "find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it."
+    for key in ("resume", "register"):
+        if values.get(key) is not None:
+            yield f"find_lr=true starts afresh and keeps no weights; leave {key} away."
+    if isinstance(trainer, Mapping):
+        yield from _range_test_alone(trainer)
+
+
+def _range_test_alone(trainer: Mapping[str, Any]) -> Iterator[str]:
+    devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
+    count = len(devices) if isinstance(devices, list) else devices
+    if any(isinstance(many, int) and many > 1 for many in (count, nodes)):
+        yield (
+            "find_lr=true runs on one device; leave trainer.devices and trainer.num_nodes away: "
+            "data.batch_size counts the rows of all devices, so the rate is the same."
+        )
+    if trainer.get("fast_dev_run"):
+        yield "find_lr=true needs more steps than trainer.fast_dev_run allows; leave that away."
+
+
+def _ends(lr_range: Mapping[str, Any]) -> tuple[float | None, ...]:
+    ends = (lr_range.get("lowest"), lr_range.get("highest"))
+    return tuple(end if isinstance(end, int | float) else None for end in ends)
 
 
 def _devices(trainer: Mapping[str, Any]) -> Iterator[str]:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pipeline.config.options import DataOptions, Options, RunConfig, SchedulerOptions
+from pipeline.config.options import DataOptions, RunConfig, SchedulerOptions
 from pipeline.config.targets import MODULE, OPTIMIZER, SCHEDULER, SOURCE
+from pipeline.config.typed import Options
 
 Chosen = TypeVar("Chosen", bound=Options)
 

@@ -4,16 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.options import (
-    Fraction,
-    NaturalInt,
-    Options,
-    PositiveFloat,
-    PositiveInt,
-    RunConfig,
-    Target,
-    Text,
-)
+from pipeline.config.options import RunConfig, Target
+from pipeline.config.typed import Fraction, NaturalInt, Options, PositiveFloat, PositiveInt, Text
 
 Objectives = Annotated[list[Text], Field(min_length=1, max_length=2)]
 

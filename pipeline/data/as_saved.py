@@ -68,7 +68,8 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
     return replace(
         content,
         inputs=_inputs(raw, schema),
-        targets=_targets(raw, schema),
+        # Those of the content: where the training labels were shuffled, they are here too.
+        targets=_targets(replace(raw, targets=content.targets), schema),
         schema=schema,
     )
 

@@ -46,6 +46,8 @@ class Content:
             hashed.update(
                 repr([(code.name, code.levels) for code in schema.encoder.codes]).encode()
             )
+        if schema.permutation:
+            hashed.update(repr(schema.permutation).encode())
         for block in self._blocks():
             _update(hashed, block)
         _update(hashed, self.targets)

@@ -1,5 +1,7 @@
 """Independent rows: split, checked and measured."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.config.options import DataOptions
@@ -11,6 +13,7 @@ from pipeline.data.checks import (
     constant_columns,
 )
 from pipeline.data.content import Content
+from pipeline.data.disorder import disorder_notes, permutation_of, with_shuffled_labels
 from pipeline.data.encode import Encoder, fit_encoder
 from pipeline.data.scale import Scaler, Statistics, fit, identity, statistics
 from pipeline.data.schema import Schema
@@ -36,7 +39,7 @@ def independent(samples: Samples, options: DataOptions) -> Content:
         check_apart(samples.inputs, split)
     encoder = _encoder(samples, split.train)
     measured = statistics(samples.inputs, split.train, encoder)
-    targets = _targets(samples)
+    targets = with_shuffled_labels(_targets(samples), split.train, options)
     schema = _schema(
         samples,
         encoder,
@@ -49,8 +52,8 @@ def independent(samples: Samples, options: DataOptions) -> Content:
         offsets=None,
         numbers=np.arange(len(targets)),
         split=split,
-        schema=schema,
-        notes=samples.notes,
+        schema=replace(schema, permutation=permutation_of(samples, options)),
+        notes=(*samples.notes, *disorder_notes(options)),
         constant=constant_columns(measured, schema),
     )
 

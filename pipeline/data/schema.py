@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pipeline.data.disorder import permuted
 from pipeline.data.encode import Encoder
 from pipeline.data.scale import Scaler
 from pipeline.data.source import Array, Reading, Task
@@ -34,6 +35,7 @@ class Schema:
         encoder: Turns raw cells of a table into numbers first; None = rows are numbers as they are.
         label: Name of what is predicted; empty = it has none.
         reading: How new rows are read from a file.
+        permutation: Which position of a scaled row comes to each place; empty = they stay.
     """
 
     task: Task
@@ -51,6 +53,7 @@ class Schema:
     encoder: Encoder | None = None
     label: str = ""
     reading: Reading
+    permutation: tuple[int, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -76,9 +79,8 @@ class Schema:
 
     def to_inputs(self, raw: Array) -> Tensor:
         """Turn raw rows (rows, *raw_shape) into what the network gets, (rows, *input_shape)."""
-        if self.encoder is None:
-            return self.input_scaler.scaled(raw)
-        return self.input_scaler.scaled(self.encoder.encoded(np.asarray(raw)))
+        cells = raw if self.encoder is None else self.encoder.encoded(np.asarray(raw))
+        return permuted(self.input_scaler.scaled(cells), self.permutation)
 
     def to_units(self, outputs: Tensor, offsets: Tensor | None) -> Tensor:
         """Undo the scaling of a regression's outputs or targets (rows, outputs).

@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.config.options import DataOptions
 from pipeline.data.checks import check_finite, constant_columns
 from pipeline.data.content import Content
+from pipeline.data.disorder import refuse_disorder
 from pipeline.data.scale import Scaler, fit, statistics
 from pipeline.data.schema import Schema
 from pipeline.data.series_file.holes import filled
@@ -22,6 +23,7 @@ def timed(series: Series, options: DataOptions) -> Content:
         ConfigError: An option can't apply to a series.
         DataError: The series is too short, or has holes.
     """
+    refuse_disorder(options)
     times = split_times(len(series.values), series.test_from, options)
     series = _filled(series, times)
     check_finite(series.values, "the series")

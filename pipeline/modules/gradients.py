@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_value_
 
-from pipeline.modules.epoch import at_least_single
+from pipeline.modules.epoch import FOLD, at_least_single
+from pipeline.modules.weight_watch import WeightWatch
 
 Algorithm = Literal["norm", "value"]
-FOLD = 1024
 
 
 class Clipper:
@@ -18,9 +18,11 @@ class Clipper:
 
     Clipping by norm rescales all gradients together so that their global L2 norm is at most the
     threshold (Pascanu et al. 2013); clipping by value cuts each entry on its own.
+    `watch` sees the norms of the single gradients, which that of all is made of.
     """
 
     def __init__(self) -> None:
+        self.watch = WeightWatch()
         self._before: list[Tensor] = []
         self._after: list[Tensor] = []
         self._sums: Tensor | None = None
@@ -38,8 +40,11 @@ class Clipper:
                 norm and leaves the gradients alone.
             algorithm: `norm` or `value`.
         """
-        gradients = [p.grad for p in gradients_of if p.grad is not None]
-        before = after = _norm(gradients)
+        weights = [p for p in gradients_of if p.grad is not None]
+        gradients = [p.grad for p in weights if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        self.watch.see(norms, weights)
+        before = after = _whole(norms)
         if threshold is not None and algorithm == "norm":
             # What torch's clip_grad_norm_ does; it sorts the gradients by device and type first,
             # twice, which takes a small network longer than the arithmetic.
@@ -48,7 +53,7 @@ class Clipper:
             after = before * factor
         elif threshold is not None:
             clip_grad_value_(gradients_of, threshold)
-            after = _norm(gradients)
+            after = _whole(torch.stack(torch._foreach_norm(gradients)))
         self._before.append(before)
         self._after.append(after)
         if len(self._before) == FOLD:
@@ -85,6 +90,7 @@ class Clipper:
         self._before, self._after = [], []
 
 
-def _norm(gradients: list[Tensor]) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+def _whole(norms: Tensor) -> Tensor:
+    """Return the norm of all gradients together from the norms of each."""
+    norm: Tensor = torch.linalg.vector_norm(norms)
     return norm

@@ -18,6 +18,7 @@ from pipeline.modules.epoch import EpochMean, EpochOutputs, at_least_single
 from pipeline.modules.gradients import Clipper
 from pipeline.modules.short_steps import ShortSteps
 from pipeline.modules.together import alike, spread
+from pipeline.modules.weight_watch import WeightWatch
 
 Batch = tuple[Tensor, Tensor] | Shared
 
@@ -97,6 +98,8 @@ class Task(ShortSteps):
         """Start the clock, and forget what an epoch without a validation would keep."""
         self._epoch_started_at = perf_counter()
         self.trainer.callback_metrics.clear()
+        steps = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        self.watch.pace(step=self.trainer.global_step, steps=steps)
 
     def training_step(self, batch: Batch) -> Tensor:
         """Return the mean loss of a batch, after a step down where Lightning leaves it to us."""
@@ -123,6 +126,11 @@ class Task(ShortSteps):
 
     # Lightning asks for the signature at each step; here it need not be worked out again.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined] # read by inspect
+
+    @property
+    def watch(self) -> WeightWatch:
+        """What each weight's gradients and updates were since somebody has last taken them."""
+        return self._clipper.watch
 
     @property
     def latest_loss(self) -> float:

@@ -1,11 +1,11 @@
 """The layer table: what each layer gives and how many weights it has."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.networks.looking import as_weights, looking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,20 +80,5 @@ def _row(name: str, layer: nn.Module, output: Tensor | tuple[Tensor, ...]) -> La
 
 
 def _run_zeros(network: nn.Module, input_shape: tuple[int, ...]) -> None:
-    weight = next(network.parameters(), torch.empty(0))
-    zeros = torch.zeros(1, *input_shape, device=weight.device, dtype=weight.dtype)
-    devices = [weight.device] if weight.is_cuda else []
-    with _evaluation(network), torch.no_grad(), torch.random.fork_rng(devices=devices):
-        network(zeros)
-
-
-@contextmanager
-def _evaluation(network: nn.Module) -> Iterator[None]:
-    """Put all modules into evaluation mode, and each back into its own afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with looking(network):
+        network(as_weights(network, torch.zeros(1, *input_shape)))

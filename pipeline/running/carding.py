@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from pipeline.bootstrap import Intervals
 from pipeline.paths import replace_text
-from pipeline.running.certainty import intervals_of, write_intervals
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
 from pipeline.running.results import Result, metric_names
@@ -14,11 +13,18 @@ from pipeline.serving.decision import Decision
 from pipeline.serving.files import CARD, FOLDER
 
 
-def leave_card(plan: Plan, record: Record, result: Result, test: Tested | None) -> None:
-    """Write the test's intervals, and the card beside the model and among the artifacts."""
-    found = None if test is None else intervals_of(plan, test)
-    if found is not None:
-        write_intervals(record.artifacts, found)
+def leave_card(
+    plan: Plan, record: Record, result: Result, test: Tested | None, found: Intervals | None
+) -> None:
+    """Write the card beside the model and among the artifacts.
+
+    Args:
+        plan: The run.
+        record: Where it is on record.
+        result: What it came to.
+        test: What its test came to; `None` = there was none.
+        found: The intervals of the test's figures.
+    """
     begins = [event for event in record.journal.events() if event["event"] == "begin"]
     text = card_text(
         plan,

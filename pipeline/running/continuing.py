@@ -1,6 +1,7 @@
 """The command line of an interrupted run, taken up again by `resume=RUN`."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,6 +42,12 @@ class Command:
         overrides = [str(word) for word in words if not str(word).startswith("resume")]
         files = [one.path for one in said.runtime.config_sources if one.provider == "command-line"]
         return cls(overrides=tuple(overrides), config_dir=files[0] if files else None)
+
+    def line(self) -> str:
+        """Return what a person types to train the same again, secrets masked."""
+        words = [] if self.config_dir is None else ["--config-dir", self.config_dir]
+        masked = [redact(word) for word in self.overrides]
+        return shlex.join(["python", "-m", "pipeline.train", *words, *masked])
 
     def save(self, folder: Path) -> None:
         """Write it into the run's folder, secrets masked."""

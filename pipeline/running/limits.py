@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from pipeline.config.options import TrainerOptions
+from pipeline.config.trainer_options import TrainerOptions
 from pipeline.errors import ConfigError
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.config.options import RunConfig
 from pipeline.data.prepare import Prepared
 from pipeline.devices import Devices, choose, threads
+from pipeline.inside.samples import chosen
 from pipeline.machine import cores
 from pipeline.networks.summary import LayerRow, layer_table
 from pipeline.ranks import ALONE, Rank
@@ -88,6 +89,8 @@ def make_plan(
     require_working(options.metrics, prepared.schema)
     require_decidable(options.metrics, prepared)
     require_fitting_loss(options.loss, prepared.schema)
+    if options.feature_maps.samples is not None:
+        chosen(prepared, options.feature_maps.samples)  # whether there are such rows
     options, notes = _limited(options, prepared)
     # As many as later train could be another number, with which some initial weights differ.
     torch.set_num_threads(1)

@@ -64,6 +64,7 @@ class Result:
         seconds: Time from the start of the command's work to its end.
         unsent: Values that the tracking server has not got yet.
         registered: What the registration of its model came to; `None` where none was asked for.
+        doctor: What the doctor says, in lines for the terminal.
         where_to_look: Command and address that show the runs; empty where nothing is tracked.
     """
 
@@ -84,6 +85,7 @@ class Result:
     unsent: int
     where_to_look: tuple[str, ...]
     registered: str | None = None
+    doctor: tuple[str, ...] = ()
 
 
 def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
@@ -142,7 +144,13 @@ def figures_table(
 def metric_names(schema: Schema, values: Mapping[str, float]) -> list[str]:
     """Return the metrics of the task, then those of one's own."""
     ours = SHOWN[schema.task]
+    return [*ours, *(name for name in tested_names(schema.task, values) if name not in ours)]
+
+
+def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
+    """Return the metrics of a task that were measured on test rows, then those of one's own."""
     tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
+    ours = [name for name in SHOWN[task] if name in tested]
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 

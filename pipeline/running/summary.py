@@ -9,6 +9,9 @@ from pipeline.metrics import ClassScores
 from pipeline.running.results import Result, macro_footnote, result_table
 from pipeline.terminal import console, duration, number, say
 
+MARGIN = 8
+"""Columns of the words before a line."""
+
 
 def print_result(result: Result) -> None:
     """Print the test figures beside the baselines', the classes, and where everything lies."""
@@ -19,7 +22,20 @@ def print_result(result: Result) -> None:
         shown.print(class_table(result.classes))
     if len(result.classes) > 2:
         say(shown, macro_footnote(result.metrics), style="dim")
+    print_doctor(result.doctor)
     shown.print("\n".join(_last_lines(result)), soft_wrap=True, markup=False)
+
+
+def print_doctor(lines: Sequence[str]) -> None:
+    """Print what the doctor says; in a terminal its words stay beside the heading."""
+    shown = console()
+    for line in lines:
+        if not shown.is_terminal:
+            say(shown, line)
+            continue
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(f"{line[:MARGIN].rstrip():{MARGIN - 1}}", escape(line[MARGIN:]))
+        shown.print(grid)
 
 
 def class_table(classes: Sequence[ClassScores]) -> Table:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pipeline.data.disorder import permuted
 from pipeline.data.scale import Scaler
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array
@@ -26,6 +27,7 @@ class Whole(nn.Module):
         super().__init__()
         self.network = model.network
         self._is_regression = model.schema.task == "regression"
+        self._permutation = model.schema.permutation
         self._scales = not _is_identity(model.schema.input_scaler)
         shape = _along(model.schema)
         for name in ("shift", "spread"):
@@ -38,7 +40,7 @@ class Whole(nn.Module):
         """Map float32 rows (rows, *input_shape) to what `Model.outputs` gives for them."""
         # In double, as in training: beside a mean of 1e6 a single's digits would not last.
         scaled = ((rows.double() - self.shift) / self.spread).float() if self._scales else rows
-        outputs: Tensor = self.network(scaled).float()
+        outputs: Tensor = self.network(permuted(scaled, self._permutation)).float()
         if self._is_regression:
             return outputs * self.target_spread + self.target_shift
         return probabilities(outputs)

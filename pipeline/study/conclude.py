@@ -16,11 +16,13 @@ from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import REPEATED, compare
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 from pipeline.study.outcome.comparison_table import (
+    comparison_table,
     confirm_table,
     print_comparison,
     write_comparison,
 )
 from pipeline.study.outcome.ending import Ending
+from pipeline.study.outcome.note import Place, comparison_note, search_note
 from pipeline.study.outcome.summary import print_ending
 from pipeline.study.outcome.tables import markdown, show
 from pipeline.study.outcome.trials_csv import write_trials
@@ -72,6 +74,8 @@ def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> N
     )
     write_comparison(comparison, artifacts)
     notes = write_comparison_picture(comparison, artifacts / "comparison.png")
+    sheet = comparison_table(comparison)
+    done.describe(comparison_note(sheet, counts_line(rows), _place(done.plan, artifacts)))
     verbose = done.plan.run.verbose
     if verbose != 0:
         say(console(), counts_line(rows), style="bold")
@@ -109,6 +113,7 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop
         where_to_look=_where_to_look(plan),
         notes=_draw(done, rows, artifacts),
     )
+    done.describe(search_note(ending, _place(plan, artifacts)))
     print_ending(ending, verbose=plan.run.verbose)
 
 
@@ -200,6 +205,11 @@ def _draw(done: Conducted, rows: list[Row], artifacts: Path) -> list[str]:
         objectives=done.plan.names,
         clip_algorithm=done.plan.run.trainer.gradient_clip_algorithm,
     )
+
+
+def _place(plan: StudyPlan, artifacts: Path) -> Place:
+    state = read_state(plan.folder)
+    return Place(artifacts=artifacts, run_id=state.run_id, experiment_id=state.experiment_id)
 
 
 def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ class Conducted:
         ledger: What is on record of it.
         leads: Whether this process tells what it came to; else another one does.
         left: Puts on record that the study's folder holds a model, and what it is compared by.
+        describe: Puts the description of the study on record, which MLflow's page shows.
         seconds: Time that it took here.
     """
 
@@ -38,6 +39,7 @@ class Conducted:
     ledger: Ledger
     leads: bool
     left: Callable[[Figure], None]
+    describe: Callable[[str], None]
     seconds: float
 
 
@@ -71,6 +73,7 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
             ledger=ledger,
             leads=leading.leads,
             left=leading.left,
+            describe=leading.describe,
             seconds=time.monotonic() - started_at,
         )
         leading.end("FINISHED")

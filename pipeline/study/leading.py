@@ -46,6 +46,11 @@ class Leading:
         if self._run is not None:
             self._run.left(figure)
 
+    def describe(self, note: str) -> None:
+        """Record the description of the study, in Markdown, if this process leads."""
+        if self._run is not None:
+            self._run.describe(note)
+
     def end(self, status: Status, reason: str | None = None) -> None:
         """End the run, if this process leads, and let another process lead."""
         if self._run is not None:

@@ -9,6 +9,9 @@ MAX_KEY = 250
 MAX_PARAM = 6000
 MAX_TAG = 8000
 
+TELLING = ("model.", "data.", "optimizer.", "scheduler.", "trainer.")
+"""Parameters that tell runs apart; MLflow's pages list them in the order in which they came."""
+
 _REFUSED = re.compile(r"[^/\w.\- :]")
 
 
@@ -28,8 +31,13 @@ def param_text(value: object) -> str:
 
 
 def param_texts(params: Mapping[str, object]) -> dict[str, str]:
-    """Return parameters under the names and with the texts that MLflow holds of them."""
-    return {field_name(key): param_text(value) for key, value in params.items()}
+    """Return parameters as MLflow holds them, by name and text, the telling ones first."""
+    ordered = sorted(params.items(), key=lambda pair: _rank(pair[0]))
+    return {field_name(key): param_text(value) for key, value in ordered}
+
+
+def _rank(key: str) -> int:
+    return next((n for n, group in enumerate(TELLING) if key.startswith(group)), len(TELLING))
 
 
 def tag_texts(tags: Mapping[str, object]) -> dict[str, str]:

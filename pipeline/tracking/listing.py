@@ -75,7 +75,7 @@ def _listed(folder: Path) -> Listed | None:
     if not begins:
         return None
     state = read_state(folder)
-    status, reason = _standing(events, state)
+    status, reason = standing(events, state)
     return Listed(
         name=begins[-1]["name"],
         status=status,
@@ -93,7 +93,8 @@ def _words(metric: tuple[str, float] | None) -> str:
     return "-" if metric is None else f"{metric[0]} {number(metric[1])}"
 
 
-def _standing(events: Iterable[Event], state: State) -> tuple[str, str]:
+def standing(events: Iterable[Event], state: State) -> tuple[str, str]:
+    """Return a begun run's status, as in `Listed`, and why it ended early."""
     last = [event for event in events if event["event"] in ("begin", "end")][-1]
     if last["event"] == "end":
         return str(last["status"]), str(last["reason"] or "")

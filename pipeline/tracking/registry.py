@@ -55,6 +55,7 @@ def _decided(client: MlflowClient, name: str, version: ModelVersion, mine: Figur
     if takes:
         client.set_registered_model_alias(name, CHAMPION, own)
     line = f"{name} version {own} is registered{why}"
+    client.update_model_version(name, own, description=line)
     client.set_model_version_tag(name, own, DECISION_TAG, line)
     return line
 

@@ -13,6 +13,8 @@ from pipeline.tracking.drivers import with_driver
 DATABASE = "mlflow.db"
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https", "databricks")
+TRAINING_PAGES = "workflowType=machine_learning"
+"""Ends an address on MLflow's pages: without it they open what they have for language models."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -75,11 +77,8 @@ def ui_command(uri: str) -> str:
 
 
 def page(server: str, experiment_id: str) -> str:
-    """Return the address of the page that lists an experiment's runs.
-
-    Without its last part MLflow opens what it offers for language models.
-    """
-    return f"{server}/#/experiments/{experiment_id}?workflowType=machine_learning"
+    """Return the address of the page that lists an experiment's runs."""
+    return f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
 
 
 def _old_store_wins() -> bool:

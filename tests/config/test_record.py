@@ -119,3 +119,10 @@ def test_configs_that_train_the_same_weights_have_one_fingerprint() -> None:
 
     assert fingerprint(base) == fingerprint(plain(compose(["verbose=0", "name=other"])))
     assert fingerprint(base) != fingerprint(plain(compose(["seed=1"])))
+
+
+def test_a_key_that_an_older_version_lacked_is_as_good_as_null() -> None:
+    new = plain(compose(["data=iris"]))
+    old = {**new, "data": {key: value for key, value in new["data"].items() if key != "permute"}}
+    assert new["data"]["permute"] is None
+    assert resume_problems(old, new) == ([], [])

@@ -14,8 +14,8 @@ from made_studies import CLIP, lr_epochs_clip, models_by_data, rows_of
 from matplotlib import font_manager, pyplot
 from PIL import Image
 
+from pipeline.canvas import drawing
 from pipeline.study.ledger.rows import Row
-from pipeline.study.outcome.canvas import drawing
 from pipeline.study.outcome.clip_map import clip_map
 from pipeline.study.outcome.comparison import compare
 from pipeline.study.outcome.comparison_picture import write_comparison_picture

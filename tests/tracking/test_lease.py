@@ -27,9 +27,9 @@ def test_this_process_holds_a_live_lease_that_survives_as_tags() -> None:
 
 def test_tags_without_a_whole_lease_hold_none() -> None:
     tags = own_lease().tags()
-    del tags["pipeline.lease.started"]
+    del tags["mlflow.pipeline.lease.started"]
     assert lease_of(tags) is None
-    assert lease_of({**own_lease().tags(), "pipeline.lease.pid": "x"}) is None
+    assert lease_of({**own_lease().tags(), "mlflow.pipeline.lease.pid": "x"}) is None
 
 
 def test_a_process_that_has_ended_is_gone_even_as_a_zombie() -> None:

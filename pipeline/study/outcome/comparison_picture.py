@@ -1,16 +1,18 @@
 """A comparison as a picture: means with their intervals, every repeat, the baselines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.study.outcome.canvas import drawing, save
+from pipeline.canvas import drawing, save
+from pipeline.pictures.picture import NotDrawnError
 from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison
 from pipeline.study.outcome.statistics import spread
 from pipeline.study.outcome.wording import short_names, shown_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INCHES_A_CELL = 0.42
 LINES = {"naive": ":", "linear": "--"}
@@ -22,25 +24,46 @@ def write_comparison_picture(comparison: Comparison, path: Path) -> list[str]:
     Returns:
         Notes: why there is no picture, or which letters no font has.
     """
-    blocks = [block for block in comparison.blocks if _has_values(comparison, block)]
-    if not blocks:
+    if not _drawable(comparison):
         return ["no picture of the comparison: no trial has completed"]
-    names = [[_name(comparison, cell) for cell in block.cells] for block in blocks]
-    with drawing([block.data for block in blocks] + [name for some in names for name in some]) as n:
-        from matplotlib import pyplot
+    with drawing(comparison_names(comparison)) as notes:
+        save(comparison_figure(comparison), path)
+    return notes
 
-        most = max(len(block.cells) for block in blocks)
-        figure, axes = pyplot.subplots(
-            1,
-            len(blocks),
-            figsize=(5.2 * len(blocks), 1.8 + INCHES_A_CELL * most),
-            squeeze=False,
-            layout="constrained",
-        )
-        for panel, block, labels in zip(axes[0], blocks, names, strict=True):
-            _draw(panel, comparison, block, labels)
-        save(figure, path)
-    return n
+
+def comparison_names(comparison: Comparison) -> Iterator[str]:
+    """Yield all names that the picture holds."""
+    for block in comparison.blocks:
+        yield block.data
+        yield from (_name(comparison, cell) for cell in block.cells)
+
+
+def comparison_figure(comparison: Comparison) -> "Figure":
+    """Draw what `write_comparison_picture` writes.
+
+    Raises:
+        NotDrawnError: No trial has completed.
+    """
+    from matplotlib import pyplot
+
+    blocks = _drawable(comparison)
+    if not blocks:
+        raise NotDrawnError("no trial has completed")
+    most = max(len(block.cells) for block in blocks)
+    figure, axes = pyplot.subplots(
+        1,
+        len(blocks),
+        figsize=(5.2 * len(blocks), 1.8 + INCHES_A_CELL * most),
+        squeeze=False,
+        layout="constrained",
+    )
+    for panel, block in zip(axes[0], blocks, strict=True):
+        _draw(panel, comparison, block, [_name(comparison, cell) for cell in block.cells])
+    return figure
+
+
+def _drawable(comparison: Comparison) -> list[Block]:
+    return [block for block in comparison.blocks if _has_values(comparison, block)]
 
 
 def _has_values(comparison: Comparison, block: Block) -> bool:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.canvas import drawing, own_style, save
 from pipeline.study.ledger.rows import Row
-from pipeline.study.outcome.canvas import drawing, own_style, save
 from pipeline.study.outcome.clip_map import clip_map, has_map
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 INCHES_A_PARAMETER = 2.1
 SMALLEST = 7.0  # inches
 LABEL_POINTS = 8
+ROOM = 0.06
+"""Share of a picture's width that the numbers of an axis take."""
 
 Drawn = tuple[str, "Callable[[], Figure]"]
 
@@ -43,8 +45,8 @@ def write_pictures(
     """
     if not any(row.state == "complete" for row in rows):
         return ["no pictures: no trial has completed"]
-    with drawing(_texts(rows, objectives)) as notes:
-        for name, draw in _pictures(study, rows, objectives, clip_algorithm):
+    with drawing(texts(rows, objectives)) as notes:
+        for name, draw in pictures(study, rows, objectives, clip_algorithm):
             try:
                 with own_style():
                     save(draw(), folder / f"{name}.png")
@@ -54,15 +56,17 @@ def write_pictures(
     return notes
 
 
-def _texts(rows: Sequence[Row], objectives: Sequence[str]) -> Iterator[str]:
+def texts(rows: Sequence[Row], objectives: Sequence[str]) -> Iterator[str]:
+    """Yield all names and values that the pictures hold."""
     yield from objectives
     for row in rows:
         yield from (*row.params, *row.overrides, *row.overrides.values())
 
 
-def _pictures(
+def pictures(
     study: "Study", rows: Sequence[Row], objectives: Sequence[str], clip_algorithm: str
 ) -> Iterator[Drawn]:
+    """Yield each picture that `write_pictures` writes, by its name; none is drawn yet."""
     for index, name in enumerate(objectives):
         yield from _of_objective(study, index, name)
     yield "parallel_coordinates", lambda: _parallel(study, objectives)
@@ -124,7 +128,11 @@ def _parallel(study: "Study", objectives: Sequence[str]) -> "Figure":
     if len(names) == len(axes.get_xticks()):
         labels = list(map(_in_lines, names))
         axes.set_xticks(range(len(names)), labels, rotation=0, ha="center", fontsize=LABEL_POINTS)
-    return _widened(_figure(axes), len(names))
+    figure = _widened(_figure(axes), len(names))
+    for bar in (one for one in figure.axes if one.get_label() == "<colorbar>"):
+        place = bar.get_position()  # it stands where the last axis has its numbers
+        bar.set_position((place.x0 + ROOM, place.y0, place.width, place.height))
+    return figure
 
 
 def _pareto(study: "Study", objectives: Sequence[str]) -> "Figure":

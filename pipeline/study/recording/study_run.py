@@ -16,6 +16,7 @@ from pipeline.tracking.facts import environment_tags
 from pipeline.tracking.figure import Figure
 from pipeline.tracking.find import COMMAND_TAG
 from pipeline.tracking.journal import Header, Journal, Scalar, Status
+from pipeline.tracking.note import TAG as NOTE_TAG
 
 LOCK = ".study.lock"
 UNDECIDED = ("running", "waiting")
@@ -154,6 +155,10 @@ class StudyRun:
     def left(self, figure: Figure) -> None:
         """Record that the folder holds the winner's model by now."""
         self._journal.model(figure)
+
+    def describe(self, note: str) -> None:
+        """Record what MLflow's page shows as the description, in Markdown."""
+        self._tag({NOTE_TAG: note})
 
     def end(self, status: Status, reason: str | None = None) -> None:
         """End the run: FINISHED, KILLED interrupted or FAILED; waits until that has been sent.

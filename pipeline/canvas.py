@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,13 +72,42 @@ def _fonts_for(text: str) -> tuple[list[str], list[str]]:
 
     usual = font_manager.FontProperties().get_family()
     lacking = _lacking(font_manager.findfont(font_manager.FontProperties()), set(text))
+    found, lacking = _found(lacking)
+    if lacking and _add_new_fonts():
+        more, lacking = _found(lacking)
+        found += more
     if not lacking:
-        return usual, []
-    for entry in sorted(font_manager.fontManager.ttflist, key=_unlikely):
-        if BOXES not in entry.name and not _lacking(entry.fname, lacking):
-            return [*usual, entry.name], []
+        return [*usual, *found], []
     letters = "".join(sorted(lacking))[:12]
-    return usual, [f"no font here has the letters {letters}; the pictures show boxes instead"]
+    note = f"no font here has the letters {letters}; the pictures show boxes instead"
+    return [*usual, *found], [note]
+
+
+def _found(lacking: set[str]) -> tuple[list[str], set[str]]:
+    """Return names of fonts that have some of the letters, and the letters that none has."""
+    from matplotlib import font_manager
+
+    found: list[str] = []
+    for entry in sorted(font_manager.fontManager.ttflist, key=_unlikely):
+        if not lacking:
+            break
+        left = lacking if BOXES in entry.name else _lacking(entry.fname, lacking)
+        if len(left) < len(lacking):
+            found.append(entry.name)
+            lacking = left
+    return found, lacking
+
+
+def _add_new_fonts() -> bool:
+    """Look for fonts that were installed since Matplotlib last made its list."""
+    from matplotlib import font_manager
+
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    new = [file for file in font_manager.findSystemFonts() if file not in known]
+    for file in new:
+        with suppress(OSError, RuntimeError):  # a font that can't be read helps nobody
+            font_manager.fontManager.addfont(file)
+    return bool(new)
 
 
 def _unlikely(entry: object) -> bool:

@@ -1,4 +1,4 @@
-"""Real servers, sockets and training processes for the tests of tracking."""
+"""Real servers, sockets and training processes for tests."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 SERVER_START_SECONDS = 90
 
 

@@ -1,0 +1,66 @@
+"""A dense layer of one unit predicts a number; a 1-D convolution reads variables."""
+
+import csv
+
+from stage import Claim, Claims, Stage, curve, look
+
+from pipeline.pictures.style import below, epochs_across, panels
+
+
+def dense_of_one(stage: Stage) -> Claims:
+    """The code of the notes: LSTM(50) with ReLU, Dense(1), mean squared error."""
+    epochs = f"trainer.max_epochs={stage.pick(full=200, small=60)}"
+    result = stage.trained("experiment=notes_lstm_scaled", epochs, test=True)
+    network, naive = (result.metrics[f"{who}/rmse"] for who in ("test", "naive"))
+    yield Claim(
+        words="regression is there: LSTM(50) and Dense(1) predict next year's sunspots",
+        numbers=f"RMSE {network:.1f}, of the last year's value {naive:.1f}; outputs "
+        f"{result.schema.outputs}",
+        holds=network < naive and result.schema.outputs == 1,
+    )
+    raw = stage.trained("experiment=notes_lstm", epochs, test=True).metrics["test/rmse"]
+    yield Claim(
+        words="the same network learns better from standardised numbers",
+        numbers=f"RMSE {network:.1f} standardised, {raw:.1f} as they are",
+        holds=network < raw,
+    )
+    yield Claim(
+        words="a regression has no accuracy: its figures are errors in the target's unit",
+        numbers=", ".join(key for key in result.metrics if key.startswith("test/")),
+        holds="test/accuracy" not in result.metrics and "test/rmse" in result.metrics,
+    )
+    file = result.folder / "artifacts" / "test_predictions.csv"
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    figure, axes = panels()
+    (plot,) = axes[0]
+    for number, (key, words) in enumerate(
+        (("target", "truth"), ("predicted", "LSTM(50), Dense(1)"))
+    ):
+        plot.plot([float(row[key]) for row in rows], label=words, **look(number))
+    plot.set(title="sunspots of the test years", xlabel="year of the test", ylabel="sunspots")
+    below(figure, plot, columns=2)
+    stage.keep("dense_of_one", figure)
+
+
+def variables(stage: Stage) -> Claims:
+    """Thirty measurements of a tumour as a sequence of one channel."""
+    epochs = f"trainer.max_epochs={stage.pick(full=30, small=8)}"
+    result = stage.trained(
+        "experiment=breast_cancer_cnn1d", epochs, "data.validation=0.2", test=True
+    )
+    reached, naive = (result.metrics[f"{who}/accuracy"] for who in ("test", "naive"))
+    yield Claim(
+        words="a 1-D convolution over thirty variables tells two classes apart",
+        numbers=f"test accuracy {reached:.3f}, the larger class alone {naive:.3f}",
+        holds=reached > naive + 0.2,
+    )
+    figure, axes = panels()
+    (plot,) = axes[0]
+    for number, (key, words) in enumerate((("train/loss", "training"), ("val/loss", "validation"))):
+        losses = curve(result, key)
+        plot.plot(range(1, 1 + len(losses)), losses, marker="o", label=words, **look(number))
+    epochs_across(plot, range(1, 1 + len(losses)))
+    plot.set_title("loss of the 1-D CNN on 30 variables")
+    below(figure, plot, columns=2)
+    stage.keep("variables", figure)

@@ -1,0 +1,78 @@
+"""What a person sets and what training sets, and what is only shown."""
+
+import math
+from contextlib import redirect_stdout
+from io import StringIO
+from itertools import pairwise
+
+from stage import Claim, Claims, Stage, accuracy, curve, look
+
+from pipeline.networks.mlp import MLP
+from pipeline.pictures.style import below, epochs_across, panels
+
+MODEL = ("model=mlp", "optimizer=sgd", "scheduler=none")
+RATES = {"0.0001": "too small", "0.05": "as it is", "50": "too large"}
+
+
+def parameters(_: Stage) -> Claims:
+    """Count the weights of an MLP from its widths, which are hyperparameters."""
+    widths = [40, 64, 128, 64, 10]
+    by_hand = sum(a * b + b for a, b in pairwise(widths))
+    network = MLP(
+        (40, 1),
+        10,
+        hidden=widths[1:-1],
+        activation="relu",
+        norm="none",
+        dropout=0.0,
+        skip=False,
+        init="default",
+        gain=None,
+    )
+    counted = sum(weight.numel() for weight in network.parameters())
+    yield Claim(
+        words="three widths that a person sets give an MLP all the parameters that it learns",
+        numbers=f"40·64+64 + 64·128+128 + 128·64+64 + 64·10+10 = {by_hand:,}, counted {counted:,}",
+        holds=by_hand == counted,
+    )
+
+
+def learning_rate(stage: Stage) -> Claims:
+    """One network with three learning rates."""
+    epochs = f"trainer.max_epochs={stage.pick(full=15, small=5)}"
+    runs = {rate: stage.train(*MODEL, f"optimizer.lr={rate}", epochs) for rate in RATES}
+    figure, axes = panels()
+    (plot,) = axes[0]
+    for number, (rate, words) in enumerate(RATES.items()):
+        result = runs[rate]
+        losses = [] if result is None else curve(result, "train/loss")
+        label = f"{rate}, {words}" + (": diverged" if result is None else "")
+        plot.semilogy(range(1, 1 + len(losses)), losses, marker="o", label=label, **look(number))
+    plot.axhline(math.log(10), color="grey", linestyle=":", label="guessing, ln 10")
+    plot.set(title="training loss for three learning rates")
+    epochs_across(plot, range(1, stage.pick(full=16, small=6)))
+    below(figure, plot, columns=2)
+    stage.keep("learning_rate", figure)
+    reached = [accuracy(result) for result in runs.values()]
+    yield Claim(
+        words="a learning rate too small and one too large are both worse than one between",
+        numbers="validation accuracy "
+        + ", ".join(f"lr {rate} {value:.2f}" for rate, value in zip(RATES, reached, strict=True)),
+        holds=reached[1] > 0.1 + max(reached[0], reached[2]),
+    )
+
+
+def verbose(stage: Stage) -> Claims:
+    """The same run, silent and telling each epoch."""
+    printed, losses = [], []
+    for word in ("verbose=0", "verbose=2"):
+        with redirect_stdout(StringIO()) as lines:
+            result = stage.trained("model=mlp", "trainer.max_epochs=2", word)
+        printed.append(len(lines.getvalue().splitlines()))
+        losses.append(curve(result, "val/loss"))
+    yield Claim(
+        words="verbose says how much is printed and changes nothing else",
+        numbers=f"lines printed {printed[0]} and {printed[1]}, last validation loss "
+        f"{losses[0][-1]:.6f} and {losses[1][-1]:.6f}",
+        holds=losses[0] == losses[1] and printed[0] == 0 < printed[1],
+    )

@@ -1,0 +1,112 @@
+"""Remembers how the weights of each layer fared in each epoch."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from pipeline.findings.records import Vitals
+from pipeline.modules.task import Task
+from pipeline.networks.pooling import LearnedPool
+
+_RECURRENT = re.compile(r"weight_(ih|hh|hr)_l(\d+)(_reverse)?")
+_OF = {"ih": "input", "hh": "state", "hr": "projection"}
+
+
+class VitalSigns(pl.Callback):
+    """Takes each epoch's gradient norms and updates from the task, for `vitals` to tell.
+
+    It has no hook within an epoch: the task watches its weights by itself. An epoch that an error
+    has ended is there, too, as far as its gradients were numbers.
+    """
+
+    def __init__(self) -> None:
+        self._layers: tuple[str, ...] = ()
+        self._sizes: tuple[int, ...] = ()
+        self._first: Tensor | None = None
+        self._epochs: dict[int, Tensor] = {}
+
+    def vitals(self) -> Vitals | None:
+        """Return what was seen so far; `None` before the first step."""
+        if self._first is None or not self._epochs:
+            return None
+        rows = torch.stack(list(self._epochs.values())).numpy()  # (epochs, 2, layers)
+        return Vitals(
+            layers=self._layers,
+            epochs=torch.tensor(list(self._epochs)).numpy(),
+            gradients=rows[:, 0],
+            updates=rows[:, 1],
+            first=self._first.numpy(),
+            sizes=torch.tensor(self._sizes).numpy(),
+        )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the epoch's values."""
+        self._take(trainer, pl_module)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Take what the epoch has come to before it ended early."""
+        del exception
+        self._take(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs to tell of all its epochs."""
+        return {
+            "layers": list(self._layers),
+            "sizes": list(self._sizes),
+            "first": self._first,
+            "epochs": dict(self._epochs),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up that state."""
+        self._layers, self._sizes = tuple(state_dict["layers"]), tuple(state_dict["sizes"])
+        self._first, self._epochs = state_dict["first"], dict(state_dict["epochs"])
+
+    def _take(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        watched = task.watch.take() if isinstance(task, Task) else None
+        if watched is None or not isinstance(task, Task):
+            return
+        names = layer_names(task.network)
+        places = [place for place, one in enumerate(watched.weights) if id(one) in names]
+        layers = tuple(names[id(watched.weights[place])] for place in places)
+        if layers != self._layers:  # gradients that come to other weights than before
+            self._layers, self._first, self._epochs = layers, None, {}
+            self._sizes = tuple(watched.weights[place].numel() for place in places)
+        # One copy to the host for all of them.
+        told = torch.stack([watched.gradients, watched.updates, watched.first])
+        told = told[:, places].detach().double().cpu()
+        self._epochs[trainer.current_epoch + 1] = told[:2]
+        self._first = told[2] if self._first is None else self._first
+
+
+def layer_names(network: nn.Module) -> Mapping[int, str]:
+    """Return what each weight of a network is called, by its `id`, from the input to the output.
+
+    A layer has the name of its module, `layers.layer1.linear`; the weights of a recurrent one add
+    what they are applied to: `layers.layer1.recurrent (state)`. The logits of a learned pooling
+    are no weights of a layer.
+    """
+    return {
+        id(weight): _label(f"{name}." if name else "", own)
+        for name, module in network.named_modules()
+        for own, weight in module.named_parameters(recurse=False)
+        if weight.ndim > 1 and not isinstance(module, LearnedPool)
+    }
+
+
+def _label(module: str, own: str) -> str:
+    if own == "weight" and module:
+        return module.removesuffix(".")
+    recurrent = _RECURRENT.fullmatch(own)
+    if recurrent is None:
+        return module + own
+    kind, layer, backwards = recurrent.groups()
+    words = [_OF[kind], *([str(int(layer) + 1)] if layer != "0" else [])]
+    said = " ".join(words) + (", backwards" if backwards else "")
+    return f"{module.removesuffix('.')} ({said})".strip()

@@ -1,0 +1,230 @@
+"""What a run has found out: plain values and arrays that the doctor, pictures and reports read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clipping:
+    """How the gradients were clipped.
+
+    Args:
+        threshold: Largest norm or value; `None` = they were left alone.
+        algorithm: Of all gradients together, or of each entry.
+        chosen: The threshold is not the one that every run has by default.
+    """
+
+    threshold: float | None
+    algorithm: Literal["norm", "value"]
+    chosen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Vitals:
+    """How the weights of each layer fared while they were trained.
+
+    Args:
+        layers: Names of the weights, from the input to the output: `layers.layer1.linear`; those
+            of a recurrent layer are two, `… (input)` and `… (state)`. Biases and norms are none.
+        epochs: Epochs, counted from 1, (epochs,).
+        gradients: Mean L2 norm of a layer's gradient over an epoch's steps, before clipping,
+            (epochs, layers).
+        updates: Mean of ‖step‖ / ‖weights‖ over the steps that were looked at, (epochs, layers);
+            NaN where none was.
+        first: Gradient norms of the very first step, (layers,).
+        sizes: Number of weights, (layers,).
+    """
+
+    layers: tuple[str, ...]
+    epochs: Array
+    gradients: Array
+    updates: Array
+    first: Array
+    sizes: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """What an activation gave on training rows, at the weights that are kept.
+
+    Args:
+        layer: Name of the activation, as `layers.layer1.activation`.
+        kind: Name of its class: `ReLU`, `Sigmoid`, `Tanh`, …; `LSTM (tanh)` for a recurrent layer.
+        units: Channels or values that it has.
+        dead: Share of the units that gave zero for every row and place (of ReLU alone).
+        saturated: Share of the values within 1 % of a bound (of sigmoid and tanh alone).
+        mean: Of all values.
+        deviation: Standard deviation of all values.
+    """
+
+    layer: str
+    kind: str
+    units: int
+    dead: float
+    saturated: float
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TestRows:
+    """What the network said about the test rows.
+
+    Args:
+        rows: Numbers of the rows in the source, int64 (rows,).
+        targets: Classes, int64 (rows,), or values in units, (rows, outputs).
+        outputs: Probabilities (rows,) or (rows, classes), or values in units (rows, outputs).
+        naive: The naive baseline's, shaped as `outputs`; `None` = there is none.
+        linear: The linear baseline's, shaped as `outputs`; `None` = there is none.
+    """
+
+    __test__ = False  # no test class, whatever its name makes pytest think
+
+    rows: Array
+    targets: Array
+    outputs: Array
+    naive: Array | None = None
+    linear: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Importances:
+    """How much a metric falls when a column's values are dealt out anew among the rows.
+
+    Args:
+        metric: Name of the metric, such as `f1`.
+        part: Which rows were asked about: `validation` or `train`.
+        columns: Names of the raw columns.
+        falls: How much worse the metric was, a larger number meaning a more important column,
+            (columns, repeats).
+    """
+
+    metric: str
+    part: str
+    columns: tuple[str, ...]
+    falls: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mistakes:
+    """Test rows about which the network was most wrong, the worst first.
+
+    Args:
+        positions: Positions in `TestRows`, int64 (mistakes,).
+        inputs: As the source has them, (mistakes, steps, features), (mistakes, channels, height,
+            width) or (mistakes, features).
+    """
+
+    positions: Array
+    inputs: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inside:
+    """What some rows make of the network, layer by layer.
+
+    Args:
+        rows: Numbers of the rows in the source, int64 (samples,).
+        labels: What each row is, as people say it, (samples).
+        inputs: As the network gets them, (samples, *input_shape).
+        views: Arrays by name, each beginning with samples, but those of kernels;
+            `pipeline.inside.views` says what they are.
+    """
+
+    rows: Array
+    labels: tuple[str, ...]
+    inputs: Floats
+    views: Mapping[str, Floats]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Findings:
+    """All that a run has found out.
+
+    Args:
+        name: Name of the run.
+        run_id: MLflow's id of it; empty where nothing is tracked.
+        end: How training ended.
+        task: What was to be predicted.
+        kind: What a row is.
+        model: Name of the network's class, such as `LSTM`.
+        config: The whole configuration, references to the environment unresolved.
+        classes: Names of the classes; empty for a regression. In a binary task the second is the
+            positive one.
+        features: Names along the features or channels of an input; empty = none.
+        targets: Names of what a regression of a series predicts; empty for other data.
+        label: Name of what is predicted; empty = it has none.
+        units: Unit of a regression's targets; empty = none.
+        horizon: Steps of a series that are predicted at once; outputs go step by step.
+        monitor: Metric that decides which epoch is best, and which of its values is better.
+        better: Whether a larger or a smaller value of it is better.
+        kept: Epoch of the kept weights, counted from 1; `None` = the last.
+        epochs: Epochs trained, and how many were planned.
+        planned: Epochs that were planned.
+        steps: Optimizer steps of an epoch.
+        clipping: How gradients were clipped.
+        threshold: Probability above which a row counts as positive.
+        metrics: Final values by name: `test/f1`, `naive/f1`, `best/val/f1`, …
+        training: Scores of the kept weights on training rows, in evaluation mode: `loss`, `f1`, …
+        intervals: 95 % intervals of the test's figures by metric: `f1`, …
+        baselines: Names of the naive and of the linear baseline.
+        rows: Rows of the parts `train`, `validation`, `test`.
+        shares: Share of each class in the training rows; empty for a regression.
+        parameters: Weights of the network.
+        seconds: Time of training.
+        device: What it was trained on.
+        data_hash: sha256 of the data and of what lies in which part.
+        history: Values of each epoch, counted from 1.
+        vitals: How the layers fared; `None` = nobody has looked.
+        activity: What the activations gave.
+        test: What the network said about the test rows; `None` = it was not tested.
+        importances: Of a table's columns.
+        mistakes: The worst ones.
+        inside: What some rows make of the network.
+    """
+
+    name: str
+    run_id: str
+    end: Literal["finished", "diverged"]
+    task: Literal["binary", "multiclass", "regression"]
+    kind: Literal["table", "series", "images"]
+    model: str
+    config: Mapping[str, Any]
+    classes: tuple[str, ...]
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+    label: str
+    units: str
+    horizon: int
+    monitor: str
+    better: Literal["max", "min"]
+    kept: int | None
+    epochs: int
+    planned: int
+    steps: int
+    clipping: Clipping
+    threshold: float
+    metrics: Mapping[str, float]
+    training: Mapping[str, float]
+    intervals: Mapping[str, tuple[float, float]]
+    baselines: tuple[str, ...]
+    rows: Mapping[str, int]
+    shares: tuple[float, ...]
+    parameters: int
+    seconds: float
+    device: str
+    data_hash: str
+    history: Mapping[int, Mapping[str, float]]
+    vitals: Vitals | None = None
+    activity: tuple[Activity, ...] = ()
+    test: TestRows | None = None
+    importances: Importances | None = None
+    mistakes: Mistakes | None = None
+    inside: Inside | None = None

@@ -1,0 +1,197 @@
+"""How much the columns of a table matter to a trained network, by permuting them."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.data.part import Part
+from pipeline.data.schema import Schema
+from pipeline.findings.records import Importances
+from pipeline.metrics import Scores, direction
+from pipeline.networks.outputs import probabilities
+
+REPEATS = 5
+MOST_ROWS, FEWEST_ROWS = 2_000, 200
+OPERATIONS = 10**11
+"""Floating-point operations that all looks may take: some five seconds of one slow core. A bound in
+operations gives equal results, however busy the machine is."""
+OF_A_FEATURE = 50
+"""Operations that moving and reading a feature of a row cost as much as."""
+MOST_LOOKS = 1_000
+WIDE_LOOKS = 300
+"""Looks that a wide table gets, at the cost of rows: enough to find some of 10,000 columns."""
+GROUPS = 32
+"""Groups of columns that a wide table is first split into."""
+
+Falls = NDArray[np.float64]
+
+
+def importances_of(
+    part: Part,
+    *,
+    schema: Schema,
+    outputs: Callable[[Tensor], Tensor],
+    scores: Scores,
+    part_name: str,
+) -> Importances:
+    """Measure by how much a metric gets worse when the values of a column change rows.
+
+    The metric is F1, or for a regression RMSE. A column is a raw one: a category's one-hot
+    features move together (Breiman 2001; Fisher et al. 2019). All columns are permuted in the same
+    few ways, so that they differ by what they hold and not by chance.
+
+    Where a table is too wide for a look at each column, groups of neighbouring columns are
+    permuted together, and those that matter most are halved until single columns are left. The
+    others stay NaN.
+
+    Args:
+        part: Rows of a table that the network is asked about, 2,000 at most, evenly spaced.
+        schema: The meaning of inputs and outputs.
+        outputs: The network: raw outputs (rows, outputs) for inputs (rows, features), in
+            evaluation mode.
+        scores: Metrics of final outputs and targets.
+        part_name: `validation` or `train`.
+    """
+    columns = _columns(schema)
+    metric = "rmse" if schema.task == "regression" else "f1"
+    with torch.inference_mode():
+        cost = _cost(part, outputs, features=schema.input_shape[0])
+        asked = _asked(part, looks=min(len(columns) * REPEATS, WIDE_LOOKS), cost=cost)
+        look = _Look(part=asked, schema=schema, outputs=outputs, scores=scores, metric=metric)
+        affordable = min(MOST_LOOKS, OPERATIONS // (len(asked) * cost))
+        falls = _falls(look, [features for _, features in columns], affordable=affordable)
+    return Importances(
+        metric=metric, part=part_name, columns=tuple(name for name, _ in columns), falls=falls
+    )
+
+
+def _columns(schema: Schema) -> list[tuple[str, list[int]]]:
+    """Return each raw column's name and the features of an input that it becomes."""
+    if schema.encoder is not None:
+        found, start = [], 0
+        for code in schema.encoder.codes:
+            found.append((code.name, list(range(start, start + len(code.features)))))
+            start += len(code.features)
+        return found
+    features = schema.input_shape[0]
+    names = schema.features or tuple(f"column {index + 1}" for index in range(features))
+    places = np.argsort(schema.permutation) if schema.permutation else np.arange(features)
+    return [(name, [int(place)]) for name, place in zip(names, places, strict=True)]
+
+
+def _cost(part: Part, outputs: Callable[[Tensor], Tensor], *, features: int) -> int:
+    """Return the floating-point operations that a row costs."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    few = part.take(torch.arange(min(2, len(part))))
+    with FlopCounterMode(display=False) as counter:
+        outputs(few)
+    return int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * features
+
+
+def _asked(part: Part, *, looks: int, cost: int) -> Part:
+    """Return the rows, evenly spaced, that can be asked about so many times."""
+    affordable = OPERATIONS // (looks * cost)
+    rows = min(len(part), MOST_ROWS, max(FEWEST_ROWS, affordable))
+    chosen = torch.linspace(0, len(part) - 1, rows, dtype=torch.float64).round().long()
+    return Part(
+        inputs=part.take(chosen),
+        targets=part.targets[chosen],
+        offsets=None,  # of differences, which no table has
+        rows=part.rows[chosen.numpy()],
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Look:
+    """Asks the network about rows of which some columns have changed places.
+
+    Args:
+        part: The rows; their inputs are a tensor.
+        schema: The meaning of inputs and outputs.
+        outputs: The network.
+        scores: Metrics of final outputs and targets.
+        metric: Which of them counts.
+    """
+
+    part: Part
+    schema: Schema
+    outputs: Callable[[Tensor], Tensor]
+    scores: Scores
+    metric: str
+
+    @property
+    def inputs(self) -> Tensor:
+        """Return the inputs, (rows, features), which are written to and put back."""
+        assert isinstance(self.part.inputs, Tensor)
+        return self.part.inputs
+
+    def badness(self) -> float:
+        """Return the metric, turned so that less of it is better."""
+        raw, targets = self.outputs(self.inputs).cpu(), self.part.targets
+        if self.schema.task == "regression":
+            final, true = self.schema.to_units(raw, None), self.schema.to_units(targets, None)
+        else:
+            final, true = probabilities(raw), targets
+        value = float(self.scores(final, true)[self.metric])
+        return value if direction(self.metric) == "min" else -value
+
+    def badness_without(self, features: Sequence[int], order: Tensor) -> float:
+        """Return the same where each row has some features of another."""
+        moved = torch.tensor(features, dtype=torch.long)
+        kept = self.inputs[:, moved]
+        self.inputs[:, moved] = kept[order]
+        value = self.badness()
+        self.inputs[:, moved] = kept
+        return value
+
+
+def _orders(rows: int) -> list[Tensor]:
+    generator = np.random.default_rng(0)
+    return [torch.from_numpy(generator.permutation(rows)) for _ in range(REPEATS)]
+
+
+def _falls(look: _Look, columns: Sequence[Sequence[int]], *, affordable: int) -> Falls:
+    """Return how much worse the metric gets, (columns, repeats); NaN = nobody has looked."""
+    falls = np.full((len(columns), REPEATS), np.nan)
+    orders = _orders(len(look.part))
+    before = look.badness()
+    chosen: Iterable[int] = range(len(columns))
+    if len(columns) * REPEATS > affordable:
+        chosen = _most_promising(look, columns, orders[0], affordable=affordable)
+    for column in chosen:
+        for repeat, order in enumerate(orders):
+            falls[column, repeat] = look.badness_without(columns[column], order) - before
+    return falls
+
+
+def _most_promising(
+    look: _Look, columns: Sequence[Sequence[int]], order: Tensor, *, affordable: int
+) -> Iterator[int]:
+    """Yield single columns, found by halving the group that matters most, while looks are left."""
+    size = math.ceil(len(columns) / GROUPS)
+    groups = [range(at, min(at + size, len(columns))) for at in range(0, len(columns), size)]
+    left, heap = affordable, list[tuple[float, int, range]]()
+    while groups and left >= len(groups):
+        left -= len(groups)
+        for group in groups:
+            features = [feature for column in group for feature in columns[column]]
+            # The heap gives its smallest first, and we want the one without which it is worst.
+            heappush(heap, (-look.badness_without(features, order), group.start, group))
+        while heap and len(heap[0][2]) == 1 and left >= REPEATS:
+            left -= REPEATS
+            yield heappop(heap)[1]
+        groups = _halves(heappop(heap)[2]) if heap else []
+
+
+def _halves(group: range) -> list[range]:
+    if len(group) == 1:  # no looks are left for it
+        return []
+    middle = group.start + len(group) // 2
+    return [range(group.start, middle), range(middle, group.stop)]

@@ -1,0 +1,64 @@
+"""What a network said of the test rows, and about which it was most wrong."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.findings.records import Array, TestRows
+
+
+def worst(test: TestRows, *, threshold: float, count: int) -> NDArray[np.int64]:
+    """Return the positions of the worst mistakes, the worst first, int64 (at most `count`,).
+
+    Of classes, a mistake is a row of which another class was said, the worse the less probable
+    the true one was said to be. Of values, it is one that is off, by its largest error in
+    deviations of the true values. A row of which no number was said is the worst of all.
+
+    Args:
+        test: Outputs and targets.
+        threshold: Probability above which a row of a binary task counts as positive.
+        count: How many are wanted.
+    """
+    wrong = _distance(test) if test.targets.ndim == 2 else _doubt(test, threshold=threshold)
+    order = np.argsort(-wrong, kind="stable")[:count]
+    return order[wrong[order] > 0].astype(np.int64)
+
+
+def probabilities_of(test: TestRows) -> NDArray[np.float64]:
+    """Return the probability of each class, of two as of more, (rows, classes)."""
+    outputs = np.asarray(test.outputs, dtype=np.float64)
+    return np.column_stack([1 - outputs, outputs]) if outputs.ndim == 1 else outputs
+
+
+def called(test: TestRows, *, threshold: float) -> NDArray[np.int64]:
+    """Return the class that the network says of each row, int64 (rows,).
+
+    Args:
+        test: Outputs of a classification.
+        threshold: Probability above which a row of a binary task counts as positive.
+    """
+    if test.outputs.ndim == 1:
+        return (test.outputs > threshold).astype(np.int64)
+    return np.asarray(test.outputs.argmax(1), dtype=np.int64)
+
+
+def _distance(test: TestRows) -> Array:
+    """Return how far a row is off, in deviations of its target, (rows,)."""
+    targets = np.asarray(test.targets, dtype=np.float64)
+    known = np.where(np.isfinite(targets), targets, np.nan)
+    mean = np.nanmean(known, axis=0) if len(known) else 0.0
+    spread = np.sqrt(np.nanmean((known - mean) ** 2, axis=0)) if len(known) else 1.0
+    off = np.abs(test.outputs - targets) / np.where(spread > 0, spread, 1.0)
+    off[np.isnan(off)] = np.inf
+    off[~np.isfinite(targets)] = 0.0  # nobody knows by how much
+    largest: Array = off.max(axis=1, initial=0.0)
+    return largest
+
+
+def _doubt(test: TestRows, *, threshold: float) -> Array:
+    """Return 1 − the true class's probability where another class was said, else 0, (rows,)."""
+    given = probabilities_of(test)
+    right = called(test, threshold=threshold) == test.targets
+    # A high threshold may refuse even a probability of 1, and that is a mistake, too.
+    smallest = np.finfo(np.float64).tiny
+    doubt = np.maximum(1.0 - given[np.arange(len(given)), test.targets], smallest)
+    return np.where(np.isnan(given).any(1), np.inf, np.where(right, 0.0, doubt))

@@ -1,0 +1,99 @@
+"""`python -m pipeline.report run=last`: a run, a study, or two runs, as one HTML file."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from omegaconf import DictConfig
+from pydantic import Field
+
+from pipeline.config.options import TrackingOptions
+from pipeline.config.overrides import quoted
+from pipeline.config.typed import Options, Text
+from pipeline.entry import command
+from pipeline.errors import ConfigError
+
+ENDING = ".html"
+
+
+class ReportOptions(Options):
+    """What is reported on, and where to."""
+
+    run: Text | None
+    """A run: its folder, its name, its MLflow id or the beginning of that; `last`."""
+    study: Text | None
+    """Name of a study."""
+    runs: Annotated[list[Text], Field(min_length=2, max_length=2)] | None
+    """Two runs, A and B: why B is better than A, or is not."""
+    output: Text | None
+    """File ending in .html; null = report.html among the run's artifacts."""
+    folder: Text
+    """Folder that holds a folder for each run and each study."""
+    storage: Text | None
+    """Optuna's URL of the studies' database; null = optuna.db in the current folder."""
+    traceback: bool
+    tracking: TrackingOptions
+
+
+def with_texts(words: Sequence[str]) -> list[str]:
+    """Let the two runs of `runs=[A,B]` be read as they stand: an id may look like a number."""
+    return [_as_texts(word) if word.startswith("runs=[") else word for word in words]
+
+
+def _as_texts(word: str) -> str:
+    inner = word.removeprefix("runs=[").removesuffix("]")
+    if any(sign in inner for sign in "'\"[]\\") or "${" in inner:
+        return word  # who quotes has thought of it
+    return f"runs=[{','.join(quoted(one) for one in inner.split(',') if one.strip())}]"
+
+
+def body(config: DictConfig) -> int:
+    """Write what was asked for and say where it is."""
+    from pipeline.config.values import validated
+
+    options = validated(ReportOptions, config)
+    _require_one(options)
+    if options.output is not None and Path(options.output).suffix.lower() != ENDING:
+        raise ConfigError(
+            f"output={options.output!r} is no page; expected a file ending in {ENDING}"
+        )
+    from pipeline.reporting.reports import Places, report_against, report_run, report_study
+
+    with TemporaryDirectory() as scratch:
+        places = Places(
+            folder=Path(options.folder),
+            key="folder",
+            storage=options.storage,
+            tracking=options.tracking,
+            output=None if options.output is None else Path(options.output),
+            scratch=Path(scratch),
+        )
+        if options.run is not None:
+            told = report_run(options.run, places)
+        elif options.study is not None:
+            told = report_study(options.study, places)
+        else:
+            told = report_against(options.runs or (), places)
+    print(*told, sep="\n")
+    return 0
+
+
+def _require_one(options: ReportOptions) -> None:
+    given = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
+    if len(given) != 1:
+        what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"
+        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, runs=[A,B]: run=last.")
+
+
+main = command("report", body, options=ReportOptions, rewrite=with_texts)
+
+
+def cli() -> None:
+    """Run as a console script."""
+    sys.exit(main(None))
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,162 @@
+"""Why one run is better than another: what differs between them, row by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pipeline.bootstrap import block_of_series
+from pipeline.config.record import Difference as ConfigDifference
+from pipeline.config.record import differences
+from pipeline.findings.records import Array, Findings, TestRows
+from pipeline.metrics import direction
+from pipeline.reporting.figures_of_run import telling
+from pipeline.reporting.paired import (
+    Difference,
+    Flips,
+    called,
+    errors,
+    flips,
+    paired_differences,
+)
+from pipeline.reporting.subject import Subject
+from pipeline.running.results import tested_names
+
+UNTOLD = ("format", "name", "output", "tags", "verbose", "traceback", "tracking", "register")
+"""Groups of the config that say nothing of why a run is better."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Against:
+    """Two runs, the second of which is asked about.
+
+    Args:
+        first: The run A.
+        second: The run B.
+    """
+
+    first: Subject
+    second: Subject
+
+    @property
+    def findings(self) -> tuple[Findings, Findings]:
+        """What both have found out."""
+        return self.first.findings, self.second.findings
+
+    @cached_property
+    def changes(self) -> Sequence[ConfigDifference]:
+        """What differs in their configs, but for names and places."""
+        one, other = self.findings
+        found = differences(one.config, other.config)
+        return [change for change in found if change.key.partition(".")[0] not in UNTOLD]
+
+    @cached_property
+    def obstacle(self) -> str:
+        """Why their test rows can't be laid beside each other; empty where they can."""
+        one, other = self.findings
+        if one.test is None or other.test is None:
+            lacking = " and ".join(
+                name for name, run in (("A", one), ("B", other)) if run.test is None
+            )
+            return f"what {lacking} said about its test rows is not on record"
+        if (one.task, one.classes) != (other.task, other.classes):
+            return f"A is a {_what(one)}, B is a {_what(other)}"
+        return _rows_problem(one.test, other.test)
+
+    @cached_property
+    def pair(self) -> tuple[TestRows, TestRows] | None:
+        """The same test rows, as both saw them; `None` where there is an obstacle."""
+        one, other = (findings.test for findings in self.findings)
+        return None if self.obstacle or one is None or other is None else (one, other)
+
+    @cached_property
+    def right(self) -> tuple[Array, Array] | None:
+        """Which rows each gets right, bool (rows,); `None` for a regression."""
+        if self.pair is None or self.findings[0].task == "regression":
+            return None
+        targets = self.pair[0].targets
+        one, other = (
+            called(findings, test) == targets
+            for findings, test in zip(self.findings, self.pair, strict=True)
+        )
+        return one, other
+
+    @cached_property
+    def flips(self) -> Flips | None:
+        """How the rows split that only one gets right; `None` for a regression."""
+        return None if self.right is None else flips(*self.right)
+
+    @cached_property
+    def errors(self) -> tuple[Array, Array] | None:
+        """How far each is off in each row, (rows,); `None` for a classification."""
+        if self.pair is None or self.findings[0].task != "regression":
+            return None
+        one, other = map(errors, self.pair)
+        return one, other
+
+    @cached_property
+    def figures(self) -> dict[str, Difference]:
+        """Each metric of both on the test rows, with the interval of its difference.
+
+        Where the rows can't be paired, and for metrics of one's own, there is no interval.
+        """
+        one, other = self.findings
+        theirs = tested_names(other.task, other.metrics)
+        both = [name for name in tested_names(one.task, one.metrics) if name in theirs]
+        plain = {
+            name: Difference(
+                first=one.metrics[f"test/{name}"],
+                second=other.metrics[f"test/{name}"],
+                interval=None,
+            )
+            for name in both
+        }
+        return plain if self.pair is None else plain | _measured(self, self.pair, both)
+
+    @property
+    def telling(self) -> str | None:
+        """The metric that the two are judged by."""
+        name = telling(self.findings[1])
+        return name if name in self.figures else next(iter(self.figures), None)
+
+    def better(self, name: str) -> str:
+        """Return `A`, `B`, or an empty text where these rows do not tell the two apart."""
+        ends = self.figures[name].interval
+        if ends is None or ends[0] <= 0 <= ends[1]:
+            return ""
+        return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
+
+
+def _measured(
+    against: Against, pair: tuple[TestRows, TestRows], names: Sequence[str]
+) -> dict[str, Difference]:
+    one, other = against.findings
+    window = (one.config.get("data") or {}).get("window")
+    found = paired_differences(
+        *pair,
+        thresholds=(one.threshold, other.threshold),
+        block=block_of_series(len(pair[0].targets), one.horizon) if window else 1,
+    )
+    return {name: found[name] for name in names if name in found}
+
+
+def _what(findings: Findings) -> str:
+    if findings.task == "regression":
+        return "regression"
+    return f"{findings.task} task of {len(findings.classes)} classes"
+
+
+def _rows_problem(one: TestRows, other: TestRows) -> str:
+    if len(one.rows) != len(other.rows):
+        return f"A was tested on {len(one.rows):,} rows, B on {len(other.rows):,}"
+    if not np.array_equal(one.rows, other.rows):
+        shared = len(np.intersect1d(one.rows, other.rows))
+        return f"only {shared:,} of the {len(one.rows):,} test rows of A are among those of B"
+    if one.targets.shape != other.targets.shape or not np.allclose(
+        one.targets, other.targets, rtol=1e-5, atol=0, equal_nan=True
+    ):
+        return "their test rows have the same numbers but other targets: the data are others"
+    if not len(one.rows):
+        return "there are no test rows"
+    return ""

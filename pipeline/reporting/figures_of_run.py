@@ -1,0 +1,115 @@
+"""The figures of a run as tables: beside the baselines, by class, with their intervals."""
+
+import torch
+
+from pipeline.findings.records import Findings
+from pipeline.metrics import ClassScores, class_scores, confusion
+from pipeline.running.results import predicted_classes, tested_names
+from pipeline.study.outcome.tables import MISSING, Sheet
+from pipeline.terminal import number
+
+MACRO = (
+    "precision, recall, f1 and auroc are means over the classes, each class counting alike; f1 is "
+    "the mean of the classes' F1. A class that is in neither the targets nor the predictions is "
+    "left out of the mean, and 0/0 counts as 0"
+)
+INTERVALS = (
+    "intervals: the test rows drawn again with replacement, 2.5 % and 97.5 % of the figures; they "
+    "tell what other test rows would change, not what another training would"
+)
+
+
+def result_sheet(findings: Findings) -> Sheet | None:
+    """Lay the test figures beside the baselines'; `None` where nothing was tested."""
+    names = tested_names(findings.task, findings.metrics)
+    if not names:
+        return None
+    kinds = [
+        kind
+        for kind in ("naive", "linear")
+        if any(key.startswith(f"{kind}/") for key in findings.metrics)
+    ]
+    called_so = dict(zip(("naive", "linear"), findings.baselines, strict=False))
+    headings = [f"{kind}: {called_so[kind]}" if kind in called_so else kind for kind in kinds]
+    lines = [
+        [
+            name,
+            _text(findings.metrics.get(f"test/{name}")),
+            interval_text(findings.intervals.get(name)),
+            *(_text(findings.metrics.get(f"{kind}/{name}")) for kind in kinds),
+        ]
+        for name in names
+    ]
+    return Sheet(
+        title=_title(findings),
+        headings=["metric", "network", "95 % interval", *headings],
+        lines=lines,
+        notes=[
+            *([MACRO] if findings.task == "multiclass" else []),
+            *([INTERVALS] if findings.intervals else []),
+        ],
+    )
+
+
+def interval_text(ends: tuple[float, float] | None) -> str:
+    """Write both ends of an interval, or `–`."""
+    return MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
+
+
+def classes_sheet(findings: Findings) -> Sheet | None:
+    """List TP, FP, TN, FN of each class on the test rows; `None` where there is none."""
+    scores = scores_by_class(findings)
+    if not scores:
+        return None
+    lines = [
+        [
+            one.name,
+            *(f"{count:,}" for count in (one.support, *one.counts)),
+            *map(number, (one.precision, one.recall, one.f1)),
+        ]
+        for one in scores
+    ]
+    absent = [one.name for one in scores if not one.support]
+    there = len(scores) - len(absent)
+    return Sheet(
+        title=f"each class against all others, on the {_tested(findings):,} test rows",
+        headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
+        lines=lines,
+        notes=[f"the test rows hold {there} of the {len(scores)} classes"] if absent else [],
+    )
+
+
+def scores_by_class(findings: Findings) -> list[ClassScores]:
+    """Count what the network made of each class; empty for a regression, and without test rows."""
+    test = findings.test
+    if test is None or findings.task == "regression" or not len(test.targets):
+        return []
+    outputs, targets = torch.from_numpy(test.outputs), torch.from_numpy(test.targets)
+    predicted = predicted_classes(outputs, threshold=findings.threshold)
+    return class_scores(
+        confusion(predicted, targets.long(), classes=len(findings.classes)), findings.classes
+    )
+
+
+def telling(findings: Findings) -> str | None:
+    """Return the metric that stands for the run's test: that of the monitor, or f1, or rmse."""
+    names = tested_names(findings.task, findings.metrics)
+    own = findings.monitor.rpartition("/")[2]
+    usual = ("f1", "rmse", "accuracy")
+    return next((name for name in (own, *usual, *names) if name in names), None)
+
+
+def _tested(findings: Findings) -> int:
+    return 0 if findings.test is None else len(findings.test.targets)
+
+
+def _title(findings: Findings) -> str:
+    if findings.task == "regression":
+        return f"on the test rows, in {findings.units or 'the target’s units'}"
+    if findings.task == "binary" and len(findings.classes) > 1:
+        return f"on the test rows; positive class: {findings.classes[1]}"
+    return f"on the test rows, mean over {len(findings.classes)} classes"
+
+
+def _text(value: float | None) -> str:
+    return MISSING if value is None else number(value)

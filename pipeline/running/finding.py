@@ -1,0 +1,200 @@
+"""Puts together what a run has found out, for the doctor, the pictures and the reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from pipeline.config.targets import TARGET
+from pipeline.data.part import Part
+from pipeline.findings.records import Activity, Clipping, Findings, TestRows, Vitals
+from pipeline.inside.activity import activity_of
+from pipeline.networks.outputs import probabilities
+from pipeline.paths import conf_folder
+from pipeline.running.deciding import raised
+from pipeline.running.plan import Plan
+from pipeline.running.scoring import direction_of, scores_of
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+    from pipeline.bootstrap import Intervals
+    from pipeline.modules.task import Task
+    from pipeline.running.testing import Tested
+
+MOST_ROWS = 2000
+"""Training rows that are asked about once training is over."""
+ACTIVE_ROWS = 512
+"""Of these, the rows whose activations are looked at."""
+OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
+"""How the names of an epoch's own values begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a training came to.
+
+    Args:
+        run_id: MLflow's id of the run; `None` where nothing is tracked.
+        end: How it ended.
+        task: The network with the weights that are kept; `None` = they are no numbers.
+        kept: Epoch of these weights; `None` = the last.
+        epochs: Epochs trained.
+        steps: Optimizer steps of an epoch.
+        seconds: Time of training.
+        history: Values of each epoch, counted from 1.
+        metrics: Final values by name.
+        vitals: How the layers fared.
+        test: What the test came to; `None` = there was none.
+        intervals: Of its figures.
+        threshold: Probability above which a row counts as positive.
+    """
+
+    run_id: str | None
+    end: Literal["finished", "diverged"]
+    task: Task | None
+    kept: int | None
+    epochs: int
+    steps: int
+    seconds: float
+    history: Mapping[int, Mapping[str, float]]
+    metrics: Mapping[str, float]
+    vitals: Vitals | None
+    test: Tested | None
+    intervals: Intervals | None
+    threshold: float
+
+
+def findings_of(plan: Plan, trained: Trained) -> Findings:
+    """Return what a run has found out, short of what only pictures need."""
+    options, schema, prepared = plan.options, plan.prepared.schema, plan.prepared
+    parts = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+    task = None if plan.occasion.lean else trained.task
+    asked = None if task is None else _some(prepared.train, MOST_ROWS)
+    return Findings(
+        name=options.name or "run",
+        run_id=trained.run_id or "",
+        end=trained.end,
+        task=schema.task,
+        kind=schema.kind,
+        model=str(options.model[TARGET]).rpartition(".")[2],
+        config=plan.config,
+        classes=schema.classes,
+        features=schema.features,
+        targets=schema.targets,
+        label=schema.label,
+        units=schema.units,
+        horizon=schema.horizon,
+        monitor=options.monitor or "train/loss",
+        better=direction_of(options.monitor or "train/loss", options.metrics),
+        kept=trained.kept,
+        epochs=trained.epochs,
+        planned=options.trainer.max_epochs,
+        steps=trained.steps,
+        clipping=_clipping(plan),
+        threshold=trained.threshold,
+        metrics=trained.metrics,
+        training={} if asked is None or task is None else _scores(plan, task, asked, trained),
+        intervals={} if trained.intervals is None else trained.intervals.ends,
+        baselines=() if trained.test is None else _names(trained.test),
+        rows={name: len(part) for name, part in parts.items() if part is not None},
+        shares=_shares(prepared.train.targets, classes=len(schema.classes)),
+        parameters=sum(layer.parameters for layer in plan.layers),
+        seconds=trained.seconds,
+        device=plan.devices.words,
+        data_hash=prepared.content_hash,
+        history={epoch: _of_training(values) for epoch, values in trained.history.items()},
+        vitals=trained.vitals,
+        activity=() if asked is None or task is None else _activity(task, asked),
+        test=None if trained.test is None or plan.occasion.lean else _test_rows(trained.test),
+    )
+
+
+def steps_of(trainer: Trainer) -> int:
+    """Return the optimizer steps of an epoch."""
+    batches = trainer.num_training_batches
+    return 0 if batches == math.inf else -(-int(batches) // trainer.accumulate_grad_batches)
+
+
+def _of_training(values: Mapping[str, float]) -> dict[str, float]:
+    return {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
+
+
+def _clipping(plan: Plan) -> Clipping:
+    trainer = plan.options.trainer
+    return Clipping(
+        threshold=trainer.gradient_clip_val,
+        algorithm=trainer.gradient_clip_algorithm,
+        chosen=trainer.gradient_clip_val != _usual_clipping(),
+    )
+
+
+@cache
+def _usual_clipping() -> Any:
+    """Return the threshold that a run has where nobody chooses one."""
+    file = conf_folder() / "trainer" / "auto.yaml"
+    return OmegaConf.select(OmegaConf.load(file), "gradient_clip_val")
+
+
+def _shares(targets: Tensor, *, classes: int) -> tuple[float, ...]:
+    if classes == 0:
+        return ()
+    counts = torch.bincount(targets, minlength=classes)
+    return tuple((counts / counts.sum()).tolist())
+
+
+def _some(part: Part, count: int) -> Part:
+    """Return rows of a part, evenly spaced where it has more than are wanted."""
+    indices = torch.linspace(0, len(part) - 1, min(count, len(part))).round().long()
+    return Part(
+        inputs=part.take(indices),
+        targets=part.targets[indices],
+        offsets=None if part.offsets is None else part.offsets[indices],
+        rows=part.rows[indices.numpy()],
+    )
+
+
+def _scores(plan: Plan, task: Task, part: Part, trained: Trained) -> dict[str, float]:
+    """Score the kept weights on training rows as they were scored on the others."""
+    schema = plan.prepared.schema
+    outputs = raised(task.network, part)
+    targets = part.targets.to(outputs.device)
+    with torch.inference_mode():
+        loss = float(task.loss(outputs, targets))
+    if schema.task == "regression":
+        final = schema.to_units(outputs, part.offsets), schema.to_units(targets, part.offsets)
+    else:
+        final = probabilities(outputs), targets
+    scores = scores_of(plan.options.metrics, schema, threshold=trained.threshold)
+    return {"loss": loss, **{key: float(value) for key, value in scores(*final).items()}}
+
+
+def _activity(task: Task, part: Part) -> tuple[Activity, ...]:
+    like = next(task.network.parameters(), torch.empty(0))
+    rows = torch.arange(min(ACTIVE_ROWS, len(part)))
+    return activity_of(task.network, part.take(rows).to(like))
+
+
+def _names(test: Tested) -> tuple[str, ...]:
+    return tuple(baseline.name for baseline in test.part.baselines)
+
+
+def _test_rows(test: Tested) -> TestRows:
+    part = test.part
+    baselines = [baseline.outputs.numpy() for baseline in part.baselines]
+    naive, linear = [*baselines, None, None][:2]
+    return TestRows(
+        rows=np.asarray(part.rows, dtype=np.int64),
+        targets=part.targets.numpy(),
+        outputs=part.outputs.numpy(),
+        naive=naive,
+        linear=linear,
+    )

@@ -1,0 +1,171 @@
+"""The note on a run's page in MLflow: what it is, its figures, its pictures, how to repeat it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.data.markdown import bullets
+from pipeline.findings.records import Findings
+from pipeline.pictures.artist import FOLDER
+from pipeline.pictures.picture import Written
+from pipeline.running.results import tested_names
+from pipeline.terminal import duration, number
+from pipeline.tracking.note import (
+    as_text,
+    command_text,
+    fits,
+    fitted,
+    link,
+    name_text,
+    picture,
+    spaced,
+    titled,
+)
+
+TELLING = (
+    "curves/loss",
+    "classes/confusion",
+    "forecast/truth",
+    "inside/",
+    "mistakes/worst",
+    "columns/importance",
+)
+"""Pictures that are in the note itself, of `inside/` the first one."""
+MOST_SHOWN = 4
+FILES = {
+    "card.md": "the model's card",
+    "doctor.md": "the doctor's findings",
+    "data_report.md": "what the data are",
+    "config.yaml": "the whole configuration",
+    "classes.csv": "figures by class",
+    "test_predictions.csv": "predictions",
+    "history.csv": "every epoch's values",
+}
+MISSING = "–"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a run's note tells.
+
+    Args:
+        findings: What the run has found out.
+        pictures: What was drawn, below `pictures/` among the artifacts.
+        artifacts: Folder of the run's artifacts.
+        experiment_id: MLflow's id of the experiment; empty where it is not known.
+        doctor: What the doctor says, in lines.
+        command: That trains the run again.
+    """
+
+    findings: Findings
+    pictures: Sequence[Written]
+    artifacts: Path
+    experiment_id: str
+    doctor: Sequence[str]
+    command: str
+
+
+def note_text(told: Told) -> str:
+    """Return the description of a run for MLflow's page, in Markdown, within its limit.
+
+    The page shows four lines until it is asked for more, so the first ones say the most.
+    """
+    shown = _telling(told) if told.findings.run_id else []
+    said = (line.removeprefix("doctor").strip() for line in told.doctor)
+    doctor = bullets(f"Doctor: {as_text(line)}" for line in said)
+    first = [_what(told.findings), doctor, _figures(told.findings)]
+    images = [_shown(told.findings.run_id, one) for one in shown]
+    again = titled("The same run again", command_text(told.command))
+    parts = [*first, *images, again, _further(told, shown)]
+    links, pictures = len(parts) - 1, range(len(parts) - 3, len(first) - 1, -1)
+    return fitted(parts, [links, *pictures, links - 1, 2, 1])
+
+
+def _what(findings: Findings) -> str:
+    kept = "" if findings.kept is None else f"; the weights of epoch {findings.kept} are kept"
+    end = "" if findings.end == "finished" else "; **it diverged**"
+    return (
+        f"**{as_text(findings.model)}** of {findings.parameters:,} weights {_purpose(findings)}"
+        f"{_verdict(findings)}. Trained on {findings.rows.get('train', 0):,} rows for "
+        f"{findings.epochs} of {findings.planned} epochs in {duration(findings.seconds)}"
+        f"{kept}{end}."
+    )
+
+
+def _purpose(findings: Findings) -> str:
+    of = f" of {name_text(findings.label)}" if findings.label else ""
+    if findings.task == "regression":
+        named = ", ".join(map(name_text, findings.targets[:3])) or name_text(findings.label)
+        units = f" in {name_text(findings.units)}" if findings.units else ""
+        steps = f", {findings.horizon} steps ahead" if findings.horizon > 1 else ""
+        return f"predicts {named or 'a value'}{units}{steps}"
+    if findings.task == "binary":
+        return f"tells {' from '.join(map(name_text, reversed(findings.classes)))}"
+    return f"tells {len(findings.classes)} classes{of} apart"
+
+
+def _verdict(findings: Findings) -> str:
+    """Say the one figure that the task is judged by, beside the baselines'."""
+    name = "rmse" if findings.task == "regression" else "f1"
+    value = findings.metrics.get(f"test/{name}")
+    if value is None:
+        return ""
+    beside = [
+        f"{kind} {number(findings.metrics[f'{kind}/{name}'])}"
+        for kind in ("linear", "naive")
+        if f"{kind}/{name}" in findings.metrics
+    ]
+    against = f" ({', '.join(beside)})" if beside else ""
+    return f": test {name} **{number(value)}**{against}"
+
+
+def _figures(findings: Findings) -> str:
+    """Lay the network's test figures, with their intervals, beside the baselines'."""
+    names = tested_names(findings.task, findings.metrics)
+    if not names:
+        return ""
+    called_so = dict(zip(("naive", "linear"), findings.baselines, strict=False))
+    headings = [f"{kind}: {name_text(name)}" for kind, name in called_so.items()]
+    lines = [
+        [name_text(name), _value(findings, f"test/{name}"), _interval(findings, name)]
+        + [_value(findings, f"{kind}/{name}") for kind in called_so]
+        for name in names
+    ]
+    return spaced(["test", "network", "95 % interval", *headings], lines)
+
+
+def _value(findings: Findings, key: str) -> str:
+    value = findings.metrics.get(key)
+    return MISSING if value is None else number(value)
+
+
+def _interval(findings: Findings, name: str) -> str:
+    ends = findings.intervals.get(name)
+    return MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
+
+
+def _telling(told: Told) -> list[Written]:
+    fitting = [one for one in told.pictures if fits(told.artifacts / FOLDER / one.file)]
+    found = (
+        next((one for one in fitting if one.name.startswith(begin)), None) for begin in TELLING
+    )
+    return [one for one in found if one is not None][:MOST_SHOWN]
+
+
+def _shown(run_id: str, one: Written) -> str:
+    return titled(one.title, picture(run_id, f"{FOLDER}/{one.file}", one.alt))
+
+
+def _further(told: Told, shown: Sequence[Written]) -> str:
+    """Name what else there is to look at, each a link."""
+    run_id = told.findings.run_id
+    if not (run_id and told.experiment_id):
+        return ""
+    more = {f"{FOLDER}/{one.file}": one.title for one in told.pictures if one not in shown}
+    targets = {**more, **FILES}
+    links = [
+        link(told.experiment_id, run_id, path, words)
+        for path, words in targets.items()
+        if (told.artifacts / path).is_file()
+    ]
+    return titled("More", ", ".join(links))

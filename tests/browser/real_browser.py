@@ -1,0 +1,87 @@
+"""MLflow's server and Chromium without a screen, each a process that ends with its test."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from real_processes import stop_server, wait_for_health
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+SIZE = (1400, 900)
+SWITCHES = (
+    "--headless=new",
+    "--no-sandbox",  # for root, in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+
+@contextmanager
+def mlflow_ui(folder: Path, *options: str, command: str = "ui") -> Iterator[str]:
+    """Run `mlflow ui` in a folder, and give the address of its pages.
+
+    Args:
+        folder: Where it is started; `mlflow.db` lies there.
+        options: Further words of the command.
+        command: `ui` or `server`.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = int(listener.getsockname()[1])
+    words = [sys.executable, "-m", "mlflow", command, "--workers", "1", "--port", str(port)]
+    process = subprocess.Popen(
+        [*words, *options],
+        cwd=folder,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for_health(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop_server(process)
+
+
+@contextmanager
+def browser(profile: Path, *, size: tuple[int, int] = SIZE) -> "Iterator[Chrome]":
+    """Run Chromium without a screen.
+
+    Args:
+        profile: Empty folder for what it remembers.
+        size: Width and height of its window, in pixels.
+    """
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    options = ChromeOptions()
+    options.binary_location = _program("chromium")
+    switches = (*SWITCHES, f"--user-data-dir={profile}", "--window-size={},{}".format(*size))
+    for switch in switches:
+        options.add_argument(switch)
+    driver = Chrome(options=options, service=Service(_program("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    assert found, f"{name} is not installed: apt-get install chromium chromium-driver"
+    return found

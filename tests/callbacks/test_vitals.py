@@ -1,0 +1,267 @@
+"""The norms of gradients and of updates that a run tells are those of a loop written by hand."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from records import only_run
+from torch import Tensor, nn
+
+from pipeline.callbacks.vitals import VitalSigns, layer_names
+from pipeline.errors import DivergedError
+from pipeline.findings.files import load
+from pipeline.findings.records import Vitals
+from pipeline.metrics import for_task
+from pipeline.modules.classifier import Classifier
+from pipeline.modules.task import Optimization
+from pipeline.modules.weight_watch import WeightWatch
+from pipeline.networks.convolution import CNN1d
+from pipeline.networks.mlp import MLP
+from pipeline.networks.recurrent import LSTM
+
+Train = Callable[..., int]
+MADE: dict[str, Any] = {"dropout": 0.0, "init": "torch", "gain": None}
+BATCHES = 20
+
+
+def mlp() -> MLP:
+    torch.manual_seed(0)
+    dense = {"activation": "relu", "norm": "batch", "skip": True}
+    return MLP((6,), 3, hidden=[8, 8], **dense, **MADE)
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(BATCHES, 12, 6, generator=generator)
+    targets = torch.randint(3, (BATCHES, 12), generator=generator)
+    return list(zip(inputs, targets, strict=True))
+
+
+@dataclass
+class ByHand:
+    """The same training as a plain loop: norms of each step's gradients and moves in numpy."""
+
+    gradients: list[list[float]] = field(default_factory=list)
+    ratios: list[list[float]] = field(default_factory=list)
+
+    def fit(self, network: nn.Module, epochs: int, lr: float) -> None:
+        optimizer = torch.optim.SGD(network.parameters(), lr=lr)
+        weights = [p for p in network.parameters() if p.ndim > 1]
+        for inputs, targets in batches() * epochs:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(inputs), targets).backward()
+            before = [w.detach().numpy().copy() for w in weights]
+            assert all(w.grad is not None for w in weights)
+            grads = [w.grad.numpy() for w in weights if w.grad is not None]
+            self.gradients.append([float(np.linalg.norm(one)) for one in grads])
+            nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+            optimizer.step()
+            moves = [w.detach().numpy() - b for w, b in zip(weights, before, strict=True)]
+            self.ratios.append(
+                [
+                    float(np.linalg.norm(move) / np.linalg.norm(old))
+                    for move, old in zip(moves, before, strict=True)
+                ]
+            )
+
+
+def trained(network: nn.Module, *, epochs: int, lr: float = 0.3, **options: Any) -> VitalSigns:
+    task = Classifier(
+        network,
+        scores=for_task("multiclass", classes=3, threshold=0.5),
+        optimization=Optimization(
+            optimizer=lambda weights: torch.optim.SGD(weights, lr=lr), scheduler=None
+        ),
+    )
+    signs = VitalSigns()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        callbacks=[signs],
+        gradient_clip_val=0.5,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
+    trainer.fit(task, Repeated())
+    return signs
+
+
+class Repeated:
+    """The same batches in the same order in each epoch."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(batches())
+
+    def __len__(self) -> int:
+        return BATCHES
+
+
+def told(signs: VitalSigns) -> Vitals:
+    vitals = signs.vitals()
+    assert vitals is not None
+    return vitals
+
+
+@pytest.mark.parametrize("options", [{}, {"profiler": "simple"}], ids=["short", "lightnings"])
+def test_norms_and_updates_are_those_of_a_plain_loop(options: dict[str, Any]) -> None:
+    vitals, hand = told(trained(mlp(), epochs=4, **options)), ByHand()
+    hand.fit(mlp(), epochs=4, lr=0.3)
+    gradients = np.array(hand.gradients).reshape(4, BATCHES, 3)
+    assert vitals.layers == ("layers.layer1.linear", "layers.layer2.layer.linear", "head")
+    assert vitals.sizes.tolist() == [48, 64, 24]
+    assert vitals.epochs.tolist() == [1, 2, 3, 4]
+    np.testing.assert_allclose(vitals.gradients, gradients.mean(1), rtol=1e-4)
+    np.testing.assert_allclose(vitals.first, gradients[0, 0], rtol=1e-4)
+    # Steps 0, 16 | 32 | 48 | 64 are looked at: one in 16 and the first, epochs of 20 steps.
+    ratios = np.array(hand.ratios)
+    looked = [ratios[[0, 16]].mean(0), ratios[32], ratios[48], ratios[64]]
+    np.testing.assert_allclose(vitals.updates, looked, rtol=1e-3)
+
+
+def test_a_long_epoch_is_looked_at_four_times() -> None:
+    watch, weight = WeightWatch(), nn.Parameter(torch.ones(2, 2))
+    watch.pace(step=0, steps=4000)
+    copies = []
+    for _ in range(4000):
+        watch.see(torch.ones(1), [weight])
+        with torch.no_grad():
+            weight.mul_(1.001)
+        copies.append(len(watch._updates))
+    watched = watch.take()
+    assert watched is not None
+    assert copies[-1] == 4
+    torch.testing.assert_close(watched.updates, torch.tensor([0.001]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(watched.gradients, torch.tensor([1.0]))
+
+
+def test_steps_that_are_no_numbers_count_in_nothing() -> None:
+    watch, weight = WeightWatch(), nn.Parameter(torch.ones(2, 2))
+    norms = [torch.nan, 3.0, 5.0, torch.inf, torch.nan]
+    for norm in norms:
+        watch.see(torch.tensor([norm]), [weight])
+    watched = watch.take()
+    assert watched is not None
+    assert float(watched.gradients) == 4.0
+    assert float(watched.first) == 3.0
+    assert bool(watched.updates.isnan())
+
+
+def test_half_precision_is_averaged_in_single() -> None:
+    watch = WeightWatch()
+    weight = nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))
+    for _ in range(3000):
+        watch.see(torch.ones(1, dtype=torch.bfloat16), [weight])
+    watched = watch.take()
+    assert watched is not None
+    assert float(watched.gradients) == 1.0
+
+
+def test_a_run_that_diverges_in_its_first_epoch_leaves_what_came_before() -> None:
+    signs, kept = VitalSigns(), mlp()
+    with torch.no_grad():
+        kept.head.weight.mul_(1e19)
+    task = Classifier(
+        kept,
+        scores=for_task("multiclass", classes=3, threshold=0.5),
+        optimization=Optimization(
+            optimizer=lambda weights: torch.optim.SGD(weights, lr=1e6), scheduler=None
+        ),
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=3,
+        logger=False,
+        callbacks=[signs],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with pytest.raises(DivergedError):
+        trainer.fit(task, Repeated(), Repeated())  # the validation sees it first
+    vitals = told(signs)
+    assert vitals.epochs.tolist() == [1]
+    assert np.isfinite(vitals.gradients).all()
+    assert np.isfinite(vitals.first).all()
+    assert vitals.first.max() > 1e10
+
+
+def test_layers_are_named_from_the_input_to_the_output() -> None:
+    lstm = LSTM(
+        (5, 2),
+        3,
+        hidden=4,
+        layers=1,
+        activation="tanh",
+        norm="layer",
+        bidirectional=True,
+        readout="last",
+        **MADE,
+    )
+    assert list(layer_names(lstm).values()) == [
+        "layers.layer1.recurrent (input)",
+        "layers.layer1.recurrent (state)",
+        "layers.layer1.recurrent (input, backwards)",
+        "layers.layer1.recurrent (state, backwards)",
+        "head",
+    ]
+    assert list(layer_names(nn.Linear(3, 2)).values()) == ["weight"]
+    cnn = CNN1d(
+        (16, 1),
+        3,
+        channels=[4, 4],
+        kernel_size={"shapes": [3, 5]},  # type: ignore[arg-type] # as the YAML has it
+        stride=1,
+        padding="same",
+        dilation=1,
+        pool="learned",
+        pool_size=2,
+        mixing="weighted",
+        hidden=[],
+        activation="relu",
+        norm="batch",
+        **MADE,
+    )
+    names = list(layer_names(cnn).values())
+    assert names[0] == "layers.layer1.convolution.shapes.0.mixing"
+    assert names[-1] == "head"
+    assert not any("pool" in name or "norm" in name for name in names)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_tells_of_all_its_epochs_as_one_in_one_go(
+    train: Train, own_folder: Path
+) -> None:
+    words = ("model=mlp", "data=iris", "data.batch_size=4", "scheduler=none", "verbose=0")
+    common = (*words, "tracking=none", "test=false")
+    assert train(*common, "trainer.max_epochs=2", "output=parts") == 0
+    parts = only_run(own_folder / "parts")
+    assert train(f"resume={parts}", "trainer.max_epochs=4") == 0
+    assert train(*common, "trainer.max_epochs=4", "output=whole") == 0
+    found, expected = (
+        load(run / "artifacts").vitals for run in (parts, only_run(own_folder / "whole"))
+    )
+    assert found is not None
+    assert expected is not None
+    for key in ("epochs", "gradients", "updates", "first", "sizes"):
+        np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
+
+
+@pytest.mark.slow
+def test_two_processes_tell_what_one_tells(train: Train, own_folder: Path) -> None:
+    words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=3")
+    assert train(*words, "output=one") == 0
+    assert train(*words, "trainer.accelerator=cpu", "trainer.devices=2", "output=two") == 0
+    one, two = (load(only_run(own_folder / name) / "artifacts").vitals for name in ("one", "two"))
+    assert one is not None
+    assert two is not None
+    assert one.layers == two.layers
+    np.testing.assert_allclose(two.gradients, one.gradients, rtol=1e-3)
+    np.testing.assert_allclose(two.updates, one.updates, rtol=1e-2)

@@ -1,0 +1,151 @@
+"""`data.permute` and `data.shuffle_labels`: order that is taken away, and where it must not be."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from given_data import Given, Shipped, labelled, options, series, shipped
+from records import final_values
+from serving.new_data import read_rows
+
+from pipeline.data.part import Part
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.source import Column
+from pipeline.errors import ConfigError
+
+
+def parts(prepared: Prepared) -> Iterator[Part]:
+    assert prepared.validation is not None
+    yield from (prepared.train, prepared.validation, prepared.test)
+
+
+@pytest.mark.parametrize("budget", [2048, 0], ids=["as tensors", "streamed"])
+@pytest.mark.parametrize("name", ["recall", "rgb_patches"])
+def test_every_row_of_every_part_has_its_positions_in_the_one_drawn_order(
+    name: str, budget: int
+) -> None:
+    plain, permuted = (
+        shipped(name, permute=seed, memory_budget=budget, scale="standard") for seed in (None, 3)
+    )
+    order = np.array(permuted.schema.permutation)
+    assert sorted(order) == list(range(256 if name == "rgb_patches" else 20))
+    for before, after in zip(parts(plain), parts(permuted), strict=True):
+        rows = torch.arange(min(len(before), 50))
+        one, other = before.take(rows).numpy(), after.take(rows).numpy()
+        axis = 1
+        if name == "rgb_patches":  # (rows, channels, height, width), pixels row by row
+            one, other = (values.reshape(len(values), 3, 256) for values in (one, other))
+            axis = 2
+        np.testing.assert_array_equal(other, np.take(one, order, axis=axis))
+        assert (one != other).any()
+        np.testing.assert_array_equal(before.targets, after.targets)
+
+
+def test_values_without_names_are_permuted_each_with_its_own_scale() -> None:
+    samples = labelled([0, 1] * 20, features=())
+    scaled = prepare(Given(samples), options(scale="standard"))
+    permuted = prepare(Given(samples), options(scale="standard", permute=2))
+    order = list(permuted.schema.permutation)
+    assert order != [0, 1, 2]
+    assert torch.equal(permuted.test.inputs, scaled.test.inputs[:, order])
+
+
+def test_labels_change_places_among_the_training_rows_alone() -> None:
+    true, shuffled = shipped("digits"), shipped("digits", shuffle_labels=0)
+    assert shuffled.validation is not None
+    assert true.validation is not None
+    np.testing.assert_array_equal(shuffled.train.rows, true.train.rows)
+    assert torch.equal(shuffled.train.inputs, true.train.inputs)
+    assert torch.equal(shuffled.validation.targets, true.validation.targets)
+    assert torch.equal(shuffled.test.targets, true.test.targets)
+    same = (shuffled.train.targets == true.train.targets).float().mean().item()
+    assert same == pytest.approx(0.1, abs=0.03)  # of ten classes
+    assert torch.equal(shuffled.train.targets.bincount(), true.train.targets.bincount())
+
+
+def test_values_of_a_regression_change_places_too() -> None:
+    true, shuffled = shipped("diabetes"), shipped("diabetes", shuffle_labels=0)
+    assert not torch.equal(shuffled.train.targets, true.train.targets)
+    assert torch.equal(shuffled.train.targets.sort(0).values, true.train.targets.sort(0).values)
+    assert torch.equal(shuffled.test.targets, true.test.targets)
+
+
+@pytest.mark.parametrize("key", ["permute", "shuffle_labels"])
+def test_each_seed_makes_other_data_by_their_hash_and_is_told(key: str) -> None:
+    plain, first, again, second = (
+        Shipped("recall", {"rows": 40, key: seed}).prepared() for seed in (None, 0, 0, 1)
+    )
+    assert len({plain.content_hash, first.content_hash, second.content_hash}) == 3
+    assert again.content_hash == first.content_hash
+    (told,) = set(first.notes) - set(plain.notes)
+    assert told.startswith(f"data.{key}=0: ")
+
+
+def test_a_table_is_not_permuted_since_its_columns_go_by_their_names() -> None:
+    message = (
+        "data.permute=2 is for steps, pixels and values without names, but this data is a table, "
+        "whose columns go by their names; expected null"
+    )
+    named = tuple(Column(name=name) for name in "xyz")
+    for changes in ({}, {"columns": named, "features": ()}):
+        with pytest.raises(ConfigError) as raised:
+            prepare(Given(labelled([0, 1] * 20, **changes)), options(permute=2))
+        assert str(raised.value) == message
+
+
+def test_values_in_time_take_neither_and_both_are_told_together() -> None:
+    values = np.arange(100.0)[:, None]
+    with pytest.raises(ConfigError) as raised:
+        prepare(Given(series(values)), options(window=5, permute=1, shuffle_labels=2))
+    assert list(raised.value.problems) == [
+        "data.permute=1 is for independent rows, but this data is values in time: a window's last "
+        "step is what a forecast goes on from; expected null",
+        "data.shuffle_labels=2 is for independent rows, but this data is values in time: what a "
+        "series predicts is the series itself; expected null",
+    ]
+
+
+@pytest.mark.slow
+def test_a_model_asked_later_reads_raw_rows_as_it_was_trained_to(
+    train: Callable[..., int], own_folder: Path
+) -> None:
+    """`predict` and `evaluate` permute; training rows are scored by the labels learned."""
+    from pipeline.evaluate import main as evaluate
+    from pipeline.predict import main as predict
+
+    words = ["model=cnn1d", "data.permute=5", "data.shuffle_labels=5", "data.scale=standard"]
+    assert train(*words, "trainer.max_epochs=3", "tracking=none", "verbose=0") == 0
+    (run,) = own_folder.glob("runs/*")
+    tested = read_rows(run / "artifacts" / "test_predictions.csv")
+    samples = Shipped("mnist1d").source().read()
+    np.save("new.npy", samples.inputs[[int(row["row"]) for row in tested]])
+    given = f"model_from={run}"
+    assert predict([given, "input=new.npy", "output=told.csv"]) == 0
+    told = read_rows(Path("told.csv"))
+    assert [row["prediction"] for row in told] == [row["predicted"] for row in tested]
+    for name in (name for name in told[0] if name.startswith("probability")):
+        expected = [float(row[name]) for row in tested]
+        assert [float(row[name]) for row in told] == pytest.approx(expected, abs=1e-6)
+    assert evaluate([given, "tracking=none", "verbose=0"]) == 0
+    (again,) = set(own_folder.glob("runs/*")) - {run}
+    assert final_values(again)["test/loss"] == final_values(run)["test/loss"]
+    assert evaluate([given, "split=train", "tracking=none", "verbose=0"]) == 0
+    (trained,) = set(own_folder.glob("runs/*")) - {run, again}
+    rows = read_rows(trained / "artifacts" / "test_predictions.csv")
+    learned = Shipped("mnist1d", {"shuffle_labels": 5}).prepared().train
+    targets = dict(zip(learned.rows.tolist(), learned.targets.tolist(), strict=True))
+    assert [int(row["target"]) for row in rows] == [targets[int(row["row"])] for row in rows]
+
+
+@pytest.mark.slow
+def test_an_exported_file_permutes_too(train: Callable[..., int], own_folder: Path) -> None:
+    """The export compares the file's answers with the model's, and keeps none that differs."""
+    from pipeline.export import main as export
+
+    words = ["data=digits", "model=cnn2d", "data.permute=0", "trainer.max_epochs=1"]
+    assert train(*words, "tracking=none", "verbose=0") == 0
+    (run,) = own_folder.glob("runs/*")
+    assert export([f"model_from={run}", "output=exported"]) == 0
+    assert any(Path("exported").iterdir())

@@ -1,0 +1,195 @@
+"""Findings that show one fault each, made from those of a healthy run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from findings_made import Task, config_of, made_findings
+
+from pipeline.findings.records import Activity, Clipping, Findings, Importances, Vitals
+
+SIGMOID = ("data=mnist1d", "model=mlp", "model.norm=none", "model.activation=sigmoid")
+SGD = ("optimizer=sgd", "optimizer.lr=0.1")
+
+
+def history(findings: Findings, **changes: Sequence[float]) -> dict[int, dict[str, float]]:
+    """The history with other values in each epoch; a key of `a__b` is `a/b`."""
+    changed = {}
+    for place, (epoch, values) in enumerate(findings.history.items()):
+        new = {key.replace("__", "/"): one[place] for key, one in changes.items()}
+        changed[epoch] = {**values, **new}
+    return changed
+
+
+def vitals(findings: Findings, **changes: Any) -> Vitals:
+    assert findings.vitals is not None
+    return replace(findings.vitals, **changes)
+
+
+def scaled(values: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    return values * np.asarray(factors)
+
+
+def poorly(findings: Findings) -> Findings:
+    """Findings whose training rows are answered hardly better than without looking."""
+    bad = {"accuracy": 0.36, "recall": 0.36, "r2": 0.02}
+    return replace(findings, training={**findings.training, **bad})
+
+
+def vanishing() -> Findings:
+    made = poorly(made_findings(config=config_of(*SIGMOID, *SGD)))
+    assert made.vitals is not None
+    tiny = (1e-6, 1e-3, 1.0)
+    return replace(
+        made,
+        vitals=vitals(
+            made,
+            first=scaled(made.vitals.first, tiny),
+            gradients=scaled(made.vitals.gradients, tiny),
+            updates=scaled(made.vitals.updates, tiny),
+        ),
+    )
+
+
+def activity(kind: str = "ReLU", dead: float = 0.0, saturated: float = 0.0) -> tuple[Activity, ...]:
+    return tuple(
+        Activity(
+            layer=f"layers.layer{number}.activation",
+            kind=kind,
+            units=64,
+            dead=dead if number == 2 else 0.0,
+            saturated=saturated if number == 2 else 0.0,
+            mean=0.1,
+            deviation=0.5,
+        )
+        for number in (1, 2)
+    )
+
+
+def exploding() -> Findings:
+    made = made_findings(
+        end="diverged",
+        epochs=1,
+        config=config_of("model=mlp", "model.norm=none", "trainer.gradient_clip_val=null", *SGD),
+        clipping=Clipping(threshold=None, algorithm="norm", chosen=True),
+        test=None,
+        training={},
+        activity=(),
+        metrics={},
+        intervals={},
+        history={},
+    )
+    assert made.vitals is not None
+    big = np.array([[900.0, 1200.0, 2000.0]])
+    return replace(
+        made, vitals=vitals(made, gradients=big * 1e6, first=big[0], updates=big[:1] / 100)
+    )
+
+
+def always() -> Findings:
+    made = made_findings(clipping=Clipping(threshold=0.001, algorithm="norm", chosen=True))
+    return replace(
+        made,
+        config=config_of("model=mlp", "data=wine", "trainer.gradient_clip_val=0.001"),
+        history=history(made, grad__clipped=[1.0] * 12, grad__norm_clipped=[0.001] * 12),
+    )
+
+
+def never() -> Findings:
+    made = made_findings(clipping=Clipping(threshold=500.0, algorithm="norm", chosen=True))
+    return replace(
+        made,
+        config=config_of("model=mlp", "data=wine", "trainer.gradient_clip_val=500"),
+        history=history(made, grad__clipped=[0.0] * 12),
+    )
+
+
+def too_high() -> Findings:
+    made = poorly(made_findings())
+    assert made.vitals is not None
+    return replace(made, vitals=vitals(made, updates=100 * made.vitals.updates))
+
+
+def too_low() -> Findings:
+    made = poorly(made_findings())
+    assert made.vitals is not None
+    return replace(made, vitals=vitals(made, updates=1e-3 * made.vitals.updates))
+
+
+def overfitted() -> Findings:
+    made = made_findings()
+    return replace(
+        made,
+        training={"accuracy": 1.0},
+        metrics={**made.metrics, "best/val/accuracy": 0.7},
+    )
+
+
+def stopped() -> Findings:
+    made = made_findings()
+    return replace(made, history=history(made, val__loss=np.linspace(1.0, 0.3, 12).tolist()))
+
+
+def collapsed() -> Findings:
+    made = made_findings(shares=(0.47, 0.47, 0.06))
+    assert made.test is not None
+    outputs = made.test.outputs.copy()
+    outputs[:, 2] = 0.0
+    return replace(made, test=replace(made.test, outputs=outputs))
+
+
+def no_better(baseline: str, task: Task = "multiclass") -> Findings:
+    """Findings whose network answers as the naive baseline, or worse than a line."""
+    made = made_findings(task=task, rows=2400)
+    test = made.test
+    assert test is not None
+    if baseline == "naive":
+        dealt_out = np.random.default_rng(0).permutation(len(test.outputs))
+        random = test.naive if task == "regression" else test.outputs[dealt_out]
+        assert random is not None
+        changed = replace(test, outputs=random)
+        intervals = {key: ends for key, ends in made.intervals.items() if key != "auroc"}
+        return replace(made, test=changed, intervals=intervals)
+    metrics = dict(made.metrics)
+    for key in ("accuracy", "rmse"):
+        if f"test/{key}" in metrics:
+            swapped = metrics[f"linear/{key}"], metrics[f"test/{key}"]
+            metrics[f"test/{key}"], metrics[f"linear/{key}"] = swapped
+    assert test.linear is not None
+    changed = replace(test, outputs=test.linear, linear=test.outputs)
+    return replace(made, test=changed, metrics=metrics)
+
+
+def leaked() -> Findings:
+    falls = np.array([[0.5, 0.5], [0.01, 0.0], [0.0, 0.01], [0.0, 0.0]])
+    importances = Importances(
+        metric="f1", part="validation", columns=("id", "age", "weight", "size"), falls=falls
+    )
+    made = made_findings(importances=importances)
+    return replace(made, metrics={**made.metrics, "test/accuracy": 1.0})
+
+
+def few_rows() -> Findings:
+    made = made_findings(rows=9)  # all of them right
+    return replace(made, rows={**made.rows, "test": 9})
+
+
+SICK: Mapping[str, Callable[[], Findings]] = {
+    "vanishing_gradient": vanishing,
+    "exploding_gradient": exploding,
+    "clipping_always": always,
+    "clipping_never": never,
+    "dead_relu": lambda: made_findings(activity=activity(dead=0.9)),
+    "saturated": lambda: made_findings(activity=activity("Tanh", saturated=0.8)),
+    "lr_too_high": too_high,
+    "lr_too_low": too_low,
+    "overfitting": overfitted,
+    "underfitting": lambda: poorly(made_findings()),
+    "stopped_early": stopped,
+    "class_collapse": collapsed,
+    "no_better_than_naive": lambda: no_better("naive"),
+    "no_better_than_linear": lambda: no_better("linear"),
+    "leakage": leaked,
+    "noisy_metrics": few_rows,
+}

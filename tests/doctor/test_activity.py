@@ -1,0 +1,139 @@
+"""Dead units and saturated values are counted as numpy counts them; the network stays as it was."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.findings.records import Activity
+from pipeline.inside.activity import activity_of
+from pipeline.networks.convolution import CNN2d
+from pipeline.networks.mlp import MLP
+from pipeline.networks.recurrent import GRU, LSTM, RNN
+
+MADE: dict[str, Any] = {"dropout": 0.2, "init": "torch", "gain": None}
+RECURRENT: dict[str, Any] = {
+    "hidden": 5,
+    "layers": 1,
+    "norm": "none",
+    "bidirectional": True,
+    "readout": "last",
+    **MADE,
+}
+
+
+def rows(*shape: int, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def by_name(found: tuple[Activity, ...]) -> dict[str, Activity]:
+    return {one.layer: one for one in found}
+
+
+def test_a_dead_relu_is_counted_as_a_unit_that_is_zero_for_every_row() -> None:
+    torch.manual_seed(0)
+    mlp = MLP((4,), 2, hidden=[8, 6], activation="relu", norm="none", skip=False, **MADE)
+    with torch.no_grad():
+        mlp.layers.layer1.linear.bias[:3] = -1e3  # type: ignore[union-attr, index] # by name
+    inputs = rows(700, 4)
+    first = mlp.layers.layer1.linear(inputs[:512]).clamp(min=0).detach().numpy()  # type: ignore[operator, union-attr]
+    found = by_name(activity_of(mlp, inputs))
+    one = found["layers.layer1.activation"]
+    assert one.kind == "ReLU"
+    assert one.units == 8
+    assert one.dead == (first == 0).all(0).mean() >= 3 / 8
+    assert one.saturated == 0.0
+    assert one.mean == pytest.approx(first.mean(), rel=1e-5)
+    assert one.deviation == pytest.approx(first.std(), rel=1e-5)
+
+
+def test_a_channel_is_dead_where_all_its_places_are_zero() -> None:
+    torch.manual_seed(0)
+    cnn = CNN2d(
+        (1, 6, 6),
+        3,
+        channels=[4],
+        kernel_size=3,
+        stride=1,
+        padding="same",
+        dilation=1,
+        pool="max",
+        pool_size=2,
+        mixing="full",
+        hidden=[],
+        activation="relu",
+        norm="none",
+        **MADE,
+    )
+    with torch.no_grad():
+        cnn.layers.layer1.convolution.kernel.bias[2] = -1e3  # type: ignore[union-attr, index]
+    (one,) = activity_of(cnn, rows(20, 1, 6, 6))
+    assert one.units == 4
+    assert one.dead == 0.25
+
+
+@pytest.mark.parametrize(
+    ("activation", "bounds"), [("tanh", (-0.99, 0.99)), ("sigmoid", (0.01, 0.99))]
+)
+def test_saturated_values_are_those_within_one_percent_of_a_bound(
+    activation: str, bounds: tuple[float, float]
+) -> None:
+    torch.manual_seed(0)
+    mlp = MLP((4,), 2, hidden=[8], activation=activation, norm="none", skip=False, **MADE)  # type: ignore[arg-type] # one of its names
+    inputs = rows(100, 4, scale=8.0)
+    linear, function = mlp.layers.layer1.linear, mlp.layers.layer1.activation  # type: ignore[union-attr]
+    values = function(linear(inputs)).detach().numpy()  # type: ignore[operator]
+    (one,) = activity_of(mlp, inputs)
+    assert one.saturated == ((values < bounds[0]) | (values > bounds[1])).mean() > 0.1
+    assert one.dead == 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "activation", "name"),
+    [
+        (RNN, "tanh", "RNN (tanh)"),
+        (RNN, "relu", "RNN (relu)"),
+        (GRU, "tanh", "GRU (tanh)"),
+        (GRU, "relu", "GRU (relu)"),
+        (LSTM, "tanh", "LSTM (tanh)"),
+        (LSTM, "relu", "LSTM (relu)"),
+    ],
+)
+def test_the_states_of_a_recurrent_layer_are_its_activity(
+    kind: Any, activation: str, name: str
+) -> None:
+    torch.manual_seed(0)
+    network = kind((7, 3), 2, activation=activation, **RECURRENT)
+    inputs = rows(90, 7, 3, scale=6.0)
+    with torch.no_grad():
+        states = network.layers.layer1.recurrent(inputs)[0].numpy()
+    (one,) = activity_of(network, inputs)
+    assert (one.layer, one.kind, one.units) == ("layers.layer1.recurrent", name, 10)
+    assert one.mean == pytest.approx(states.mean(), rel=1e-4)
+    saturated = (np.abs(states) > 0.99).mean() if activation == "tanh" else 0.0
+    assert one.saturated == pytest.approx(saturated)
+    dead = (states == 0).all((0, 1)).mean() if activation == "relu" else 0.0
+    assert one.dead == dead
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    mlp = MLP((4,), 2, hidden=[8], activation="relu", norm="batch", skip=False, **MADE)
+    mlp.layers.layer1.norm.eval()  # type: ignore[union-attr] # by name: frozen by its user
+    before = {key: value.clone() for key, value in mlp.state_dict().items()}
+    modes = [module.training for module in mlp.modules()]
+    state = torch.get_rng_state()
+    activity_of(mlp, rows(30, 4))
+    assert [module.training for module in mlp.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[key]) for key, value in mlp.state_dict().items())
+    assert not any(module._forward_hooks for module in mlp.modules())
+    assert all(weight.grad is None for weight in mlp.parameters())
+
+
+def test_half_precision_and_a_network_without_activations_are_read_too() -> None:
+    half = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).bfloat16()
+    (one,) = activity_of(half, rows(10, 4))
+    assert one.units == 3
+    assert activity_of(nn.Linear(4, 3), rows(10, 4)) == ()

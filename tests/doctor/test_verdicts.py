@@ -1,0 +1,199 @@
+"""Each verdict is said of findings that show it, and of nothing else; what helps applies."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from findings_made import Kind, Task, config_of, made_findings
+from sick_findings import (
+    SGD,
+    SICK,
+    activity,
+    exploding,
+    never,
+    no_better,
+    overfitted,
+    poorly,
+    scaled,
+    vanishing,
+    vitals,
+)
+
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.doctor.diagnosis import diagnose
+from pipeline.findings.records import Findings
+
+
+def names(findings: Findings) -> list[str]:
+    return [verdict.name for verdict in diagnose(findings).verdicts]
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("kind", ["table", "series", "images"])
+def test_findings_of_a_healthy_run_have_no_verdict(task: Task, kind: Kind) -> None:
+    diagnosis = diagnose(made_findings(task=task, kind=kind))
+    assert diagnosis.names == "healthy"
+    assert diagnosis.lines() == ["doctor  healthy"]
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_findings_that_show_one_fault_have_its_verdict_alone(name: str) -> None:
+    verdicts = diagnose(SICK[name]()).verdicts
+    assert [verdict.name for verdict in verdicts] == [name]
+    assert verdicts[0].evidence
+    assert verdicts[0].cures or verdicts[0].advice
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_what_would_help_changes_this_very_run(name: str) -> None:
+    findings = SICK[name]()
+    config = {key: value for key, value in findings.config.items() if key != "format"}
+    (verdict,) = diagnose(findings).verdicts
+    before = {key: config[key] for key in config}
+    for cure in verdict.cures:
+        target = str(before["model"]["_target_"]).rpartition(".")[2].lower()
+        source = (
+            "breast_cancer" if "wine" not in str(before["data"]["_target_"]).lower() else "wine"
+        )
+        changed = compose([f"model={target}", f"data={source}", cure])
+        check(changed)  # the key and its value are known
+        key, _, value = cure.partition("=")
+        old: Any = before
+        for part in key.split("."):
+            old = old[part]
+        assert str(old) != value
+
+
+def test_a_regression_worse_than_a_line_or_the_mean_is_told_so() -> None:
+    assert names(no_better("naive", "regression")) == ["no_better_than_naive"]
+    assert names(no_better("linear", "regression")) == ["no_better_than_linear"]
+
+
+def test_small_gradients_that_an_optimizer_rescales_are_no_vanishing_ones() -> None:
+    sick = vanishing()
+    assert sick.vitals is not None
+    healthy = made_findings()
+    assert healthy.vitals is not None
+    moved = replace(sick.vitals, updates=healthy.vitals.updates)
+    trained = replace(sick, vitals=moved, training=healthy.training)
+    assert names(trained) == []
+
+
+def test_a_recurrent_network_is_offered_what_it_knows() -> None:
+    made = poorly(made_findings(kind="series", config=config_of("model=rnn", *SGD)))
+    assert made.vitals is not None
+    tiny = (1e-6, 1e-6, 1.0)
+    sick = replace(
+        made,
+        model="RNN",
+        vitals=vitals(
+            made,
+            first=scaled(made.vitals.first, tiny),
+            gradients=scaled(made.vitals.gradients, tiny),
+            updates=scaled(made.vitals.updates, tiny),
+        ),
+    )
+    (verdict,) = diagnose(sick).verdicts
+    assert verdict.name == "vanishing_gradient"
+    assert "model.norm=layer" in verdict.cures
+    assert "model.norm=batch" not in verdict.cures
+    assert "layer1 (" in verdict.evidence
+
+
+def test_nothing_is_offered_that_the_run_has_already() -> None:
+    words = ("data=mnist1d", "model=mlp", "model.norm=batch", "model.activation=relu", *SGD)
+    (verdict,) = diagnose(replace(vanishing(), config=config_of(*words))).verdicts
+    assert "model.norm=batch" not in verdict.cures
+    assert "model.activation=relu" not in verdict.cures
+    own = {**config_of(*words), "model": {"_target_": "mine.Net", "norm": "none"}}
+    (verdict,) = diagnose(replace(vanishing(), config=own)).verdicts
+    assert not any(cure.startswith("model.") for cure in verdict.cures)
+
+
+def test_a_divergence_by_long_steps_is_the_learning_rates() -> None:
+    sick = exploding()
+    assert sick.vitals is not None
+    calm = np.array([0.5, 0.6, 1.0])
+    vital = replace(sick.vitals, first=calm, gradients=calm[None], updates=calm[None] * 20)
+    assert names(replace(sick, vitals=vital)) == ["lr_too_high"]
+    early = replace(vital, updates=calm[None] / 20)  # small steps, and no number soon after
+    assert names(replace(sick, vitals=early)) == ["exploding_gradient"]
+
+
+def test_a_cause_is_told_without_its_symptoms_and_the_worst_first() -> None:
+    assert "underfitting" in names(poorly(made_findings()))
+    assert names(vanishing()) == ["vanishing_gradient"]
+    assert names(poorly(made_findings(activity=activity(dead=0.9)))) == ["dead_relu"]
+    several = replace(overfitted(), clipping=never().clipping, history=never().history)
+    assert names(several) == ["overfitting", "clipping_never"]
+
+
+def test_at_most_three_lines_are_shown_and_the_rest_named() -> None:
+    sick = replace(
+        overfitted(),
+        activity=(*activity(dead=0.9), *activity("Tanh", saturated=0.9)),
+        clipping=never().clipping,
+        history=never().history,
+    )
+    diagnosis = diagnose(sick)
+    assert len(diagnosis.verdicts) > 3
+    lines = diagnosis.lines()
+    assert len(lines) == 3
+    assert all(line.startswith("doctor  ") and "\n" not in line for line in lines)
+    assert diagnosis.verdicts[3].name in lines[2]
+    page = diagnosis.markdown()
+    assert all(f"## {verdict.name}" in page for verdict in diagnosis.verdicts)
+    told = json.loads(json.dumps(diagnosis.to_dict(), allow_nan=False))
+    assert told["names"] == diagnosis.names
+    assert [one["name"] for one in told["verdicts"]] == diagnosis.names.split(", ")
+
+
+@pytest.mark.parametrize("name", [*SICK, "healthy"])
+@pytest.mark.parametrize(
+    "missing",
+    [
+        {"vitals": None},
+        {"activity": ()},
+        {"test": None, "intervals": {}, "metrics": {}, "baselines": ()},
+        {"training": {}},
+        {"history": {}},
+        {"importances": None},
+        {"rows": {"train": 5}, "shares": ()},
+        {"kept": None, "epochs": 0, "planned": 1, "steps": 0},
+        {"end": "diverged"},
+        {"end": "diverged", "vitals": "no numbers"},
+    ],
+    ids=" ".join,
+)
+def test_evidence_that_is_missing_is_no_error(name: str, missing: dict[str, Any]) -> None:
+    findings = made_findings() if name == "healthy" else SICK[name]()
+    if missing.get("vitals") == "no numbers":
+        none = np.full((1, 3), np.nan)
+        unknown = vitals(
+            findings, epochs=np.array([1]), gradients=none, updates=none, first=none[0]
+        )
+        missing = {**missing, "vitals": unknown}
+    diagnosis = diagnose(replace(findings, **missing))
+    assert len(diagnosis.lines()) <= 3
+    json.dumps(diagnosis.to_dict(), allow_nan=False)
+    assert diagnosis.markdown().startswith("# Diagnosis")
+
+
+def test_a_run_without_anything_is_judged_by_what_there_is() -> None:
+    nothing: dict[str, Any] = {
+        "vitals": None,
+        "activity": (),
+        "test": None,
+        "importances": None,
+        "history": {},
+        "metrics": {},
+        "training": {},
+        "intervals": {},
+        "rows": {},
+        "shares": (),
+        "config": {},
+    }
+    assert names(replace(made_findings(), **nothing)) == []

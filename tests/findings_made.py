@@ -1,0 +1,275 @@
+"""Findings such as a healthy run leaves, made without training one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pipeline import metrics
+from pipeline.bootstrap import intervals
+from pipeline.config.compose import compose
+from pipeline.config.record import plain
+from pipeline.findings.records import (
+    Activity,
+    Array,
+    Clipping,
+    Findings,
+    Importances,
+    Mistakes,
+    TestRows,
+    Vitals,
+)
+
+Task = Literal["binary", "multiclass", "regression"]
+Kind = Literal["table", "series", "images"]
+
+SHOWN = 6
+"""Worst mistakes that are kept."""
+_WORDS: Mapping[tuple[Kind, Task], Sequence[str]] = {
+    ("table", "binary"): ("data=breast_cancer", "model=mlp"),
+    ("table", "multiclass"): ("data=wine", "model=mlp"),
+    ("table", "regression"): ("data=diabetes", "model=mlp"),
+    ("series", "binary"): ("data=mnist1d", "model=lstm"),
+    ("series", "multiclass"): ("data=synthetic_control", "model=lstm"),
+    ("series", "regression"): ("data=sunspots", "model=lstm"),
+    ("images", "binary"): ("model=cnn2d",),
+    ("images", "multiclass"): ("model=cnn2d",),
+    ("images", "regression"): ("model=cnn2d",),
+}
+_MODELS: Mapping[Kind, str] = {"table": "MLP", "series": "LSTM", "images": "CNN2d"}
+_LAYERS: Mapping[Kind, tuple[str, ...]] = {
+    "table": ("layers.layer1.linear", "layers.layer2.linear", "head"),
+    "series": ("layers.layer1.recurrent (input)", "layers.layer1.recurrent (state)", "head"),
+    "images": (
+        "layers.layer1.convolution.kernel",
+        "layers.layer2.convolution.kernel",
+        "head",
+    ),
+}
+_ACTIVATIONS: Mapping[Kind, tuple[tuple[str, str], ...]] = {
+    "table": (("layers.layer1.activation", "ReLU"), ("layers.layer2.activation", "ReLU")),
+    "series": (("layers.layer1.recurrent", "LSTM (tanh)"),),
+    "images": (("layers.layer1.activation", "ReLU"), ("layers.layer2.activation", "ReLU")),
+}
+_SHAPES: Mapping[Kind, tuple[int, ...]] = {"table": (4,), "series": (24, 2), "images": (1, 8, 8)}
+_FEATURES: Mapping[Kind, tuple[str, ...]] = {
+    "table": ("age", "height", "weight", "sugar"),
+    "series": ("load", "wind"),
+    "images": (),
+}
+
+
+def made_findings(
+    *,
+    task: Task = "multiclass",
+    kind: Kind = "table",
+    classes: int | Sequence[str] | None = None,
+    epochs: int = 12,
+    rows: int = 240,
+    seed: int = 0,
+    **changes: Any,
+) -> Findings:
+    """Return findings of a healthy run, whose parts agree with each other.
+
+    Args:
+        task: What was to be predicted.
+        kind: What a row is.
+        classes: Their names or their number; `None` = two or three, and none for a regression.
+        epochs: Epochs trained.
+        rows: Rows of the test part.
+        seed: Of all that is drawn.
+        changes: Fields that take the place of the made ones.
+    """
+    generator = np.random.default_rng(seed)
+    names = _names(task, classes)
+    test = _test_rows(task, len(names), rows, generator)
+    history = _history(task, epochs)
+    best = max(1, epochs - 1)
+    metric = "rmse" if task == "regression" else "f1"
+    outputs, targets = torch.from_numpy(test.outputs), torch.from_numpy(test.targets)
+    found = intervals(outputs, targets, threshold=0.5, seed=seed, draws=200)
+    made = Findings(
+        name=f"{_MODELS[kind].lower()}-made",
+        run_id="0123456789abcdef0123456789abcdef",
+        end="finished",
+        task=task,
+        kind=kind,
+        model=_MODELS[kind],
+        config=config_of(*_WORDS[kind, task], f"trainer.max_epochs={epochs}"),
+        classes=names,
+        features=_FEATURES[kind],
+        targets=("load",) if task == "regression" and kind == "series" else (),
+        label="load" if task == "regression" else "kind",
+        units="kW" if task == "regression" else "",
+        horizon=1,
+        monitor=f"val/{metric}",
+        better="min" if task == "regression" else "max",
+        kept=best,
+        epochs=epochs,
+        planned=epochs,
+        steps=25,
+        clipping=Clipping(threshold=1.0, algorithm="norm", chosen=False),
+        threshold=0.5,
+        metrics=_metrics(test, history[best], task, best),
+        training={key[6:]: value for key, value in history[best].items() if key[:6] == "train/"}
+        | {metric: history[best][f"val/{metric}"]},
+        intervals=found.ends,
+        baselines=("training mean", "ridge")
+        if task == "regression"
+        else ("majority class", "logistic regression"),
+        rows={"train": 3 * rows, "validation": rows, "test": rows},
+        shares=tuple(np.full(len(names), 1 / len(names)).tolist()) if names else (),
+        parameters=2048,
+        seconds=4.2,
+        device="cpu",
+        data_hash="ab" * 32,
+        history=history,
+        vitals=_vitals(kind, epochs, generator),
+        activity=_activity(kind),
+        test=test,
+        importances=_importances(metric, generator) if kind == "table" else None,
+        mistakes=_mistakes(test, kind, generator),
+    )
+    return replace(made, **changes)
+
+
+@cache
+def config_of(*words: str) -> Mapping[str, Any]:
+    """The whole configuration that these overrides make."""
+    return plain(compose(list(words)))
+
+
+def _names(task: Task, classes: int | Sequence[str] | None) -> tuple[str, ...]:
+    if task == "regression":
+        return ()
+    if classes is None:
+        return ("benign", "malignant") if task == "binary" else ("ash", "beech", "cedar")
+    if isinstance(classes, int):
+        return tuple(f"class {number}" for number in range(classes))
+    return tuple(classes)
+
+
+def _test_rows(task: Task, classes: int, rows: int, generator: np.random.Generator) -> TestRows:
+    numbers = np.arange(1000, 1000 + rows)
+    if task == "regression":
+        true = (40 + 10 * np.sin(np.arange(rows + 1) / 5)[:, None]).astype(np.float32)
+        targets = true[1:]
+        noise = generator.normal(size=(2, rows, 1)).astype(np.float32)
+        return TestRows(
+            rows=numbers,
+            targets=targets,
+            outputs=targets + noise[0],
+            naive=true[:-1] + 2 * noise[1],
+            linear=targets + 1.5 * noise[1],
+        )
+    targets = np.arange(rows) % classes
+    shares = np.full((rows, classes), 1 / classes, dtype=np.float32)
+    shares[:, 0] += 1e-3
+    return TestRows(
+        rows=numbers,
+        targets=targets.astype(np.int64),
+        outputs=_probabilities(targets, classes, 2.2, task, generator),
+        naive=shares[:, 1] if task == "binary" else shares,
+        linear=_probabilities(targets, classes, 1.4, task, generator),
+    )
+
+
+def _probabilities(
+    targets: Array, classes: int, pull: float, task: Task, generator: np.random.Generator
+) -> Array:
+    logits = generator.normal(size=(len(targets), classes))
+    logits[np.arange(len(targets)), targets] += pull
+    powers = np.exp(logits)
+    shares = (powers / powers.sum(1, keepdims=True)).astype(np.float32)
+    return shares[:, 1] if task == "binary" else shares
+
+
+def _history(task: Task, epochs: int) -> dict[int, dict[str, float]]:
+    history = {}
+    for epoch in range(1, epochs + 1):
+        # A quarter of the way is left after each tenth of training: flat long before the end.
+        left = 0.25 ** (10 * (epoch - 1) / max(epochs, 1))
+        wave = 0.002 * (-1) ** epoch if epoch != max(1, epochs - 1) else 0.004
+        scores = (
+            {"val/rmse": 1.0 + 8 * left - wave, "val/mae": 0.8 + 6 * left, "val/r2": 0.97 - left}
+            if task == "regression"
+            else {
+                "val/f1": 0.92 - 0.6 * left + wave,
+                "val/accuracy": 0.92 - 0.6 * left + wave,
+                "val/auroc": 0.98 - 0.45 * left,
+            }
+        )
+        history[epoch] = {
+            "train/loss": 0.15 + 0.9 * left,
+            "val/loss": 0.17 + 0.9 * left - wave / 2,
+            **scores,
+            "grad/norm": 0.3 + 1.2 * left,
+            "grad/norm_clipped": 0.3 + 0.6 * left,
+            "grad/norm_max": 0.7 + 3 * left,
+            "grad/clipped": 0.02 + 0.6 * left,
+            "lr": 0.01 * float(0.5 + 0.5 * np.cos(np.pi * (epoch - 1) / epochs)),
+            "time/epoch": 0.35,
+        }
+    return history
+
+
+def _metrics(test: TestRows, kept: Mapping[str, float], task: Task, best: int) -> dict[str, float]:
+    """Score what the test rows hold, as a run does."""
+    scores = metrics.for_task(task, classes=_width(test), threshold=0.5)
+    targets = torch.from_numpy(test.targets)
+    values = {"best/epoch": float(best), "time/fit": 4.2}
+    values |= {f"best/{key}": value for key, value in kept.items() if key.startswith("val/")}
+    for stage, outputs in (("test", test.outputs), ("naive", test.naive), ("linear", test.linear)):
+        assert outputs is not None
+        scored = scores(torch.from_numpy(np.asarray(outputs)), targets)
+        values |= {f"{stage}/{key}": float(value) for key, value in scored.items()}
+    return values | {"test/loss": kept["val/loss"]}
+
+
+def _width(test: TestRows) -> int:
+    return test.outputs.shape[1] if test.outputs.ndim == 2 else 2
+
+
+def _vitals(kind: Kind, epochs: int, generator: np.random.Generator) -> Vitals:
+    layers = _LAYERS[kind]
+    fall = np.linspace(1.0, 0.3, epochs)[:, None] * np.linspace(0.4, 0.8, len(layers))
+    noise = generator.uniform(0.95, 1.05, size=(epochs, len(layers)))
+    return Vitals(
+        layers=layers,
+        epochs=np.arange(1, epochs + 1),
+        gradients=fall * noise,
+        updates=0.004 * np.linspace(1.0, 0.1, epochs)[:, None] * noise,
+        first=np.linspace(0.5, 1.0, len(layers)),
+        sizes=np.linspace(200, 1500, len(layers)).astype(np.int64),
+    )
+
+
+def _activity(kind: Kind) -> tuple[Activity, ...]:
+    return tuple(
+        Activity(
+            layer=layer, kind=name, units=50, dead=0.0, saturated=0.01, mean=0.4, deviation=0.6
+        )
+        for layer, name in _ACTIVATIONS[kind]
+    )
+
+
+def _importances(metric: str, generator: np.random.Generator) -> Importances:
+    columns = _FEATURES["table"]
+    means = np.linspace(0.3, 0.0, len(columns))[:, None]
+    falls = means + generator.normal(scale=0.01, size=(len(columns), 5))
+    return Importances(metric=metric, part="validation", columns=columns, falls=falls)
+
+
+def _mistakes(test: TestRows, kind: Kind, generator: np.random.Generator) -> Mistakes:
+    if test.targets.ndim == 2:
+        wrong = np.abs(test.outputs - test.targets).mean(1)
+    elif test.outputs.ndim == 2:
+        wrong = 1 - test.outputs[np.arange(len(test.targets)), test.targets]
+    else:
+        wrong = np.abs(test.outputs - test.targets)
+    positions = np.argsort(-wrong, kind="stable")[:SHOWN]
+    inputs = generator.normal(size=(len(positions), *_SHAPES[kind])).astype(np.float32)
+    return Mistakes(positions=positions.astype(np.int64), inputs=inputs)

@@ -1,0 +1,63 @@
+"""Draws one picture of some findings, and reads what is in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from types import ModuleType
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from pipeline.canvas import drawing
+from pipeline.findings.records import Findings
+from pipeline.pictures.picture import Picture
+from pipeline.pictures.texts import texts
+
+ROOM_FOR_ROUNDING = 1.5
+"""Dots that texts may share."""
+
+
+def picture(room: ModuleType, findings: Findings, name: str) -> Picture:
+    found = {one.name: one for one in room.pictures(findings)}
+    assert name in found, f"there are {sorted(found)}"
+    return found[name]
+
+
+@contextmanager
+def figure_of(room: ModuleType, findings: Findings, name: str) -> Iterator[Figure]:
+    with drawing(texts(findings)):
+        yield picture(room, findings, name).draw()
+
+
+def lines_of(axes: Axes) -> dict[str, Line2D]:
+    return {str(line.get_label()).strip(): line for line in axes.lines}
+
+
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text().strip() for legend in figure.legends for text in legend.get_texts()]
+
+
+def overlapping(figure: Figure) -> list[tuple[str, str]]:
+    """Name the texts of a figure that lie on each other."""
+    figure.canvas.draw()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in _seen(figure)]
+    return [
+        (one, other)
+        for (one, a), (other, b) in combinations(boxes, 2)
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > ROOM_FOR_ROUNDING
+        and min(a.y1, b.y1) - max(a.y0, b.y0) > ROOM_FOR_ROUNDING
+    ]
+
+
+def _seen(figure: Figure) -> Iterator[Text]:
+    found: list[Text] = [*figure.texts]
+    found += [text for legend in figure.legends for text in legend.get_texts()]
+    for axes in figure.axes:
+        found += [*axes.texts, axes.title, axes._left_title]  # type: ignore[attr-defined] # no other way
+        for axis in (axes.xaxis, axes.yaxis):
+            found.append(axis.label)
+            # Of all its ticks, an axis draws those that lie between its ends.
+            found += [tick.label1 for tick in axis._update_ticks()]  # type: ignore[attr-defined] # no other way
+    return (text for text in found if text.get_visible() and text.get_text().strip())

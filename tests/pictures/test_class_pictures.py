@@ -1,0 +1,185 @@
+"""Pictures of a classification's test: equal to scikit-learn's, whatever the classes are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drawn import figure_of, legend_of, lines_of, picture
+from findings_made import made_findings
+from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
+
+from pipeline.findings.records import Findings, TestRows
+from pipeline.pictures import classes
+from pipeline.pictures.calibration import reliability
+from pipeline.pictures.confusion import counted
+from pipeline.pictures.picture import NotDrawnError
+from pipeline.pictures.ranking import precision_recall, roc
+
+GENERATOR = np.random.default_rng(5)
+SCORES = np.round(GENERATOR.random(200), 2)  # with equal ones
+OWN = GENERATOR.random(200) < SCORES
+
+
+def test_the_points_of_a_precision_recall_curve_are_those_of_scikit_learn() -> None:
+    ours = precision_recall(SCORES, OWN)
+    precision, recall, _ = sklearn_metrics.precision_recall_curve(OWN, SCORES)
+    np.testing.assert_allclose(ours.x[::-1], recall, atol=1e-12)
+    np.testing.assert_allclose(ours.y[::-1], precision, atol=1e-12)
+    assert ours.area == pytest.approx(sklearn_metrics.average_precision_score(OWN, SCORES))
+
+
+def test_the_points_of_a_roc_curve_are_those_of_scikit_learn() -> None:
+    ours = roc(SCORES, OWN)
+    false, true, _ = sklearn_metrics.roc_curve(OWN, SCORES, drop_intermediate=False)
+    np.testing.assert_allclose(ours.x, false, atol=1e-12)
+    np.testing.assert_allclose(ours.y, true, atol=1e-12)
+    assert ours.area == pytest.approx(sklearn_metrics.roc_auc_score(OWN, SCORES))
+
+
+def test_the_calibration_is_that_of_scikit_learn_and_its_error_that_of_a_loop() -> None:
+    ours = reliability(SCORES, OWN, bins=10)
+    found, given = calibration_curve(OWN, SCORES, n_bins=10, strategy="uniform")
+    np.testing.assert_allclose(ours.found, found)
+    np.testing.assert_allclose(ours.given, given)
+    distance = sum(
+        rows * abs(one - other) for rows, one, other in zip(ours.counts, found, given, strict=True)
+    )
+    assert ours.counts.sum() == 200
+    assert ours.error == pytest.approx(distance / 200)
+
+
+def test_the_interval_of_seven_of_ten_is_wilsons() -> None:
+    # From a table; statsmodels' proportion_confint(7, 10, method="wilson") gives the same.
+    low, high = reliability(np.full(10, 0.5), np.arange(10) < 7, bins=1).spread
+    assert (low[0], high[0]) == pytest.approx((0.39677, 0.89221), abs=1e-4)
+
+
+def test_the_counts_of_the_confusion_matrix_are_those_of_scikit_learn() -> None:
+    findings = made_findings(classes=7)
+    assert findings.test is not None
+    true, said = findings.test.targets, findings.test.outputs.argmax(1)
+    expected = sklearn_metrics.confusion_matrix(true, said, labels=range(7))
+    np.testing.assert_array_equal(counted(true, said, classes=7), expected)
+    with figure_of(classes, findings, "classes/confusion") as figure:
+        cells = [text.get_text().split("\n") for text in figure.axes[0].texts]
+    assert [int(count) for count, _ in cells] == expected.ravel().tolist()
+    shares = expected / expected.sum(1, keepdims=True)
+    assert [share for _, share in cells] == [f"{share:.0%}" for share in shares.ravel()]
+
+
+def test_a_binary_task_decides_by_its_threshold_and_marks_it_on_both_curves() -> None:
+    findings = replace(made_findings(task="binary"), threshold=0.8)
+    test = findings.test
+    assert test is not None
+    said = test.outputs > 0.8
+    expected = sklearn_metrics.confusion_matrix(test.targets, said)
+    with figure_of(classes, findings, "classes/confusion") as figure:
+        counts = [int(text.get_text().split("\n")[0]) for text in figure.axes[0].texts]
+    assert counts == expected.ravel().tolist()
+    (_, others), (_, found) = expected / expected.sum(1, keepdims=True)
+    precision = expected[1, 1] / expected[:, 1].sum()
+    points = {"precision_recall": (found, precision), "roc": (others, found)}
+    for name, point in points.items():
+        with figure_of(classes, findings, f"classes/{name}") as figure:
+            mark = lines_of(figure.axes[0])["at threshold 0.8"]
+        assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(point)
+
+
+def test_each_class_has_its_curve_and_the_legend_its_area() -> None:
+    findings = made_findings(classes=3)
+    test = findings.test
+    assert test is not None
+    with figure_of(classes, findings, "classes/roc") as figure:
+        drawn, legend = lines_of(figure.axes[0]), legend_of(figure)
+    areas = []
+    for index, name in enumerate(findings.classes):
+        own, scores = test.targets == index, test.outputs[:, index]
+        false, true, _ = sklearn_metrics.roc_curve(own, scores, drop_intermediate=False)
+        areas.append(sklearn_metrics.roc_auc_score(own, scores))
+        line = drawn[f"{name}: {areas[-1]:.3f}"]
+        np.testing.assert_allclose(line.get_xdata(), false, atol=1e-12)
+        np.testing.assert_allclose(line.get_ydata(), true, atol=1e-12)
+    assert f"mean: {np.mean(areas):.3f}" in legend
+    assert "chance" in legend
+
+
+def test_of_many_classes_the_worst_ten_have_a_name_and_the_others_are_grey() -> None:
+    findings = made_findings(classes=100, rows=1500)
+    with figure_of(classes, findings, "classes/precision_recall") as figure:
+        legend, drawn = legend_of(figure), len(figure.axes[0].lines)
+    assert len(legend) == 10 + 2
+    assert drawn == 100 + 2
+    areas = [float(one.rsplit(" ", 1)[1]) for one in legend[:10]]
+    assert areas == sorted(areas)
+
+
+def test_the_cells_of_a_hundred_classes_hold_no_numbers_and_the_text_names_the_worst() -> None:
+    findings = made_findings(classes=100, rows=1500)
+    test = findings.test
+    assert test is not None
+    said = test.outputs.copy()
+    said[test.targets == 4] = np.eye(100)[77]
+    findings = replace(findings, test=replace(test, outputs=said))
+    with figure_of(classes, findings, "classes/confusion") as figure:
+        axes = figure.axes[0]
+        assert len(axes.texts) == 0
+        assert len(axes.get_xticks()) == len(axes.get_yticks()) == 25
+    told = picture(classes, findings, "classes/confusion").alt
+    assert "most often confused: class 4 taken for class 77 (15 of 15)" in told
+
+
+def one_class(findings: Findings, index: int) -> Findings:
+    assert findings.test is not None
+    targets = np.full_like(findings.test.targets, index)
+    return replace(findings, test=replace(findings.test, targets=targets))
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_test_rows_of_one_class_have_no_curves_and_the_picture_says_so(task: str) -> None:
+    findings = one_class(made_findings(task=task, classes=["dog", "cat"]), 1)  # type: ignore[arg-type] # a string
+    for name, words in (("roc", "ROC curve"), ("precision_recall", "precision-recall curve")):
+        message = f"^the test rows hold one class only, 'cat': there is no {words}$"
+        with (
+            pytest.raises(NotDrawnError, match=message),
+            figure_of(classes, findings, f"classes/{name}"),
+        ):
+            pass
+    for name in ("confusion", "calibration"):
+        with figure_of(classes, findings, f"classes/{name}") as figure:
+            assert figure.axes
+
+
+def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
+    findings = made_findings(classes=4)
+    assert findings.test is not None
+    kept = findings.test.targets != 2
+    test = TestRows(
+        rows=findings.test.rows[kept],
+        targets=findings.test.targets[kept],
+        outputs=findings.test.outputs[kept],
+    )
+    findings = replace(findings, test=test)
+    with figure_of(classes, findings, "classes/roc") as figure:
+        assert not [one for one in legend_of(figure) if one.startswith("class 2")]
+    assert "1 without test rows" in picture(classes, findings, "classes/roc").alt
+
+
+def test_probabilities_that_are_no_numbers_are_named_as_the_reason() -> None:
+    findings = made_findings()
+    assert findings.test is not None
+    outputs = findings.test.outputs.copy()
+    outputs[3] = np.nan
+    findings = replace(findings, test=replace(findings.test, outputs=outputs))
+    for name, what in (("roc", "ROC curve"), ("calibration", "calibration")):
+        message = f"^some probabilities are no numbers: there is no {what}$"
+        with (
+            pytest.raises(NotDrawnError, match=message),
+            figure_of(classes, findings, f"classes/{name}"),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("changes", [{"task": "regression"}, {"test": None}])
+def test_a_regression_and_a_run_without_a_test_have_no_classes_to_show(changes: dict) -> None:
+    assert list(classes.pictures(made_findings(**changes))) == []

@@ -1,0 +1,130 @@
+"""Names in pictures, and all pictures at once under names and numbers that nobody hopes for."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn import overlapping
+from findings_made import made_findings
+from matplotlib import pyplot
+from PIL import Image
+
+from pipeline.canvas import drawing
+from pipeline.findings.records import Findings, Importances
+from pipeline.pictures import classes, columns, curves, forecasts, layers, mistakes
+from pipeline.pictures.names import label, layer_name, short
+from pipeline.pictures.picture import NotDrawnError, Picture, write_pictures
+from pipeline.pictures.texts import texts
+
+UGLY = (
+    '<b>bold</b> & "quoted"',
+    "cost in $ per $unit_a^2",
+    "猫和狗的图片分类",
+    "🐱 \u200dcat\ufe0f",
+    "_hidden",
+    "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+    "\\frac{1}{2} 100%",
+)
+ROOMS = (curves, classes, forecasts, mistakes, columns, layers)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("plain", "plain"),
+        ("two\nlines\t in ", "two lines in"),
+        ("abcdefghijklmnopqrstuvwxyz", "abcdef…uvwxyz"),
+        ("数据数据数据数据数据", "数据数…据数据"),
+        ("cat\ufe0f\u200d\x00\ud800", "cat"),
+        ("\u200b", "''"),
+        ("", "''"),
+    ],
+)
+def test_a_name_is_on_one_line_and_cut_in_its_middle(name: str, expected: str) -> None:
+    assert short(name, 13) == expected
+
+
+def test_a_name_is_no_formula_and_hides_from_no_legend() -> None:
+    figure, axes = pyplot.subplots()
+    try:
+        for name in UGLY:
+            axes.plot([0, 1], label=label(name, 99))
+        texts_of = list(axes.legend().get_texts())
+        assert len(texts_of) == len(UGLY)
+        parsed = [text._preprocess_math(text.get_text()) for text in texts_of]
+        assert {is_formula for _, is_formula in parsed} == {False}
+        assert [text.strip() for text, _ in parsed] == [short(name, 99) for name in UGLY]
+    finally:
+        pyplot.close(figure)
+
+
+def test_a_layer_goes_without_what_all_begin_with() -> None:
+    assert layer_name("layers.layer1.linear") == "layer1.linear"
+    assert layer_name("head") == "head"
+
+
+def every(findings: Findings) -> Iterator[Picture]:
+    for room in ROOMS:
+        yield from room.pictures(findings)
+
+
+def ugly(**more: object) -> Findings:
+    findings = made_findings(**more)  # type: ignore[arg-type] # any of its own
+    falls = np.random.default_rng(3).normal(size=(len(UGLY), 5))
+    if findings.importances is not None:
+        found = Importances(metric=UGLY[1], part="validation", columns=UGLY, falls=falls)
+        findings = replace(findings, importances=found)
+    history = {
+        epoch: {**values, **{f"val/{name}": 0.5 for name in UGLY}}
+        for epoch, values in findings.history.items()
+    }
+    assert findings.vitals is not None
+    vitals = replace(findings.vitals, layers=UGLY[: len(findings.vitals.layers)])
+    activity = [replace(one, layer=UGLY[5]) for one in findings.activity]
+    targets = UGLY[1:2] if findings.targets else ()
+    return replace(
+        findings,
+        history=history,
+        vitals=vitals,
+        activity=tuple(activity),
+        targets=targets,
+        features=UGLY[1:3] if findings.features else (),
+        label=UGLY[0],
+        units=UGLY[1],
+    )
+
+
+CASES = {
+    "a binary table of ugly names": lambda: ugly(task="binary", classes=UGLY[:2]),
+    "ugly classes of images": lambda: ugly(kind="images", classes=UGLY),
+    "an ugly series": lambda: ugly(kind="series", task="regression"),
+    "an ugly regression": lambda: ugly(task="regression"),
+    "ten classes": lambda: made_findings(kind="images", classes=10),
+    "a hundred classes": lambda: made_findings(kind="series", classes=100, rows=400),
+    "one row": lambda: made_findings(kind="images", task="binary", rows=1, epochs=1),
+    "one value": lambda: made_findings(task="regression", rows=1, epochs=1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_every_picture_is_written_without_texts_that_lie_on_each_other(
+    case: str, tmp_path: Path
+) -> None:
+    findings = CASES[case]()
+    drawn = list(every(findings))
+    with drawing(texts(findings)):
+        for one in drawn:
+            with suppress(NotDrawnError):  # why not is asked below
+                assert overlapping(one.draw()) == [], one.name
+    for one in write_pictures(drawn, tmp_path, texts=texts(findings)):
+        assert one.alt.strip().endswith("."), one.name
+        if one.file:
+            pixels = np.asarray(Image.open(tmp_path / one.file).convert("L"), dtype=float)
+            assert pixels.std() > 4, f"{one.name} is blank"
+            assert 150 < pixels.shape[1] < 900, f"{one.name} is {pixels.shape[1]} wide"
+        else:
+            assert one.reason.startswith("the test rows hold one class only"), one.reason

@@ -1,0 +1,112 @@
+"""A page of HTML, read as a strict reader would, and what every page of ours must hold."""
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from itertools import pairwise
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+@dataclass
+class Element:
+    tag: str
+    attributes: dict[str, str]
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.texts).split())
+
+
+class Page(HTMLParser):
+    """All elements of a page, in their order; an end that fits no beginning is an error."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.content = content
+        self.elements: list[Element] = []
+        self._open: list[Element] = []
+        self.feed(content)
+        self.close()
+        assert self._open == [], [one.tag for one in self._open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        element = Element(tag, {name: value or "" for name, value in attrs})
+        self.elements.append(element)
+        if tag not in VOID:
+            self._open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open, f"</{tag}> ends nothing"
+        assert self._open[-1].tag == tag, f"</{tag}> within <{self._open[-1].tag}>"
+        self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for element in self._open:
+            element.texts.append(data)
+
+    def all(self, *tags: str) -> list[Element]:
+        return [one for one in self.elements if one.tag in tags]
+
+    def texts(self, *tags: str) -> list[str]:
+        return [one.text for one in self.all(*tags)]
+
+    @property
+    def text(self) -> str:
+        (body,) = self.all("body")
+        return body.text
+
+
+def require_sound(page: Page) -> None:
+    """Hold a page to what all of ours promise, whatever they tell."""
+    _require_alone(page)
+    ids = [one.attributes["id"] for one in page.elements if "id" in one.attributes]
+    assert len(ids) == len(set(ids)), "an id is there twice"
+    asked = [
+        value.removeprefix("#")
+        for one in page.elements
+        for key, value in one.attributes.items()
+        if key == "href"
+    ]
+    named = [
+        one.attributes[key] for one in page.elements for key in NAMING if key in one.attributes
+    ]
+    assert {one for one in asked if not one.startswith("data:")} <= set(ids)
+    assert set(named) <= set(ids)
+    for picture in page.all("svg"):
+        assert picture.attributes["role"] == "img"
+        assert picture.attributes["aria-label"]
+    assert all(picture.attributes["alt"] for picture in page.all("img"))
+    levels = [int(one.tag[1]) for one in page.elements if one.tag in ("h1", "h2", "h3", "h4")]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    assert page.all("html")[0].attributes["lang"] == "en"
+    assert any(one.attributes.get("name") == "viewport" for one in page.all("meta"))
+    assert page.texts("title")[0]
+
+
+NAMING = ("aria-labelledby",)
+
+
+def _require_alone(page: Page) -> None:
+    """Nothing is fetched: there is no address in any attribute, and one script, which is ours."""
+    assert page.content.startswith("<!DOCTYPE html>")
+    assert len(page.all("script")) == 1
+    assert not page.all("link", "iframe", "object", "embed", "base", "form", "foreignobject")
+    for element in page.elements:
+        for key, value in element.attributes.items():
+            assert not key.startswith("on"), (element.tag, key)
+            if key in ("src", "href", "xlink:href", "srcset", "action"):
+                assert value.startswith(("#", "data:image/png;base64,")), value[:80]
+            if key == "style":
+                assert "url(" not in value.replace("url(#", "")
+    (style,) = page.texts("style")
+    assert "url(" not in style
+    assert "@import" not in style

@@ -1,0 +1,253 @@
+"""The pages themselves: sound, alone, escaped, and telling of everything that is there."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from findings_made import made_findings
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from pages import Page, require_sound
+from sklearn.metrics import precision_recall_fscore_support
+from test_paired import against, subject
+
+from pipeline.findings.records import Findings
+from pipeline.pictures.picture import NotDrawnError, Picture
+from pipeline.reporting import figures
+from pipeline.reporting.comparison_page import comparison_page, lines
+from pipeline.reporting.figures import drawn
+from pipeline.reporting.figures_of_run import MACRO, classes_sheet
+from pipeline.reporting.page import rendered
+from pipeline.reporting.run_page import run_page, size_words
+
+SCRIPT = "<script>alert(1)</script>"
+NASTY = (
+    SCRIPT,
+    "\"quoted\" & 'single' </svg></style>",
+    "中文名字",
+    "🐟 fish",
+    "w" * 300,
+    "{{ 7*7 }} ${x} $a_b$ \x07\x1b[0m",
+)
+
+
+def of_run(findings: Findings, **changes: Any) -> Page:
+    return Page(rendered("run.html", run_page(replace(subject(findings), **changes))))
+
+
+def of_two(first: Findings, second: Findings) -> Page:
+    return Page(rendered("comparison.html", comparison_page(against(first, second))))
+
+
+def nasty(**more: Any) -> Findings:
+    """Findings whose every name is an attack, a script of another country, or too long."""
+    config = {"model": {SCRIPT: SCRIPT}, NASTY[4]: list(NASTY), "data": {"window": None}}
+    made = made_findings(classes=NASTY, **more)
+    return replace(
+        made,
+        name=SCRIPT,
+        model="<b>MLP</b>",
+        config=config,
+        device=NASTY[1],
+        label=SCRIPT,
+        features=NASTY[:4],
+        baselines=("<i>majority</i>", NASTY[4]),
+        importances=replace(made.importances, columns=NASTY[:4]),  # type: ignore[type-var] # a table has some
+    )
+
+
+def unescaped(page: Page) -> list[str]:
+    """Tags and attributes that can only have come from a name."""
+    wrong = [one.tag for one in page.all("b", "i") if one.tag]
+    return wrong + [one.text for one in page.all("script") if "alert" in one.text]
+
+
+def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
+    made = made_findings()
+    page = of_run(made, tags={"command": "python -m pipeline.train seed=3", "version.torch": "9.9"})
+    require_sound(page)
+    assert page.texts("h1") == ["mlp-made"]
+    assert page.texts("h2") == ["Diagnosis", "Result", "Pictures", "How it was made"]
+    assert len(page.all("svg")) >= 5
+    assert page.texts("summary") == ["all keys with their values"]
+    for words in (MACRO[1:], "python -m pipeline.train seed=3", "torch 9.9", "ab" * 32, "2,048"):
+        assert words in page.text
+    low, high = made.intervals["f1"]
+    assert f"{low:.4f} … {high:.4f}" in page.text
+    assert f"{made.metrics['naive/f1']:.4f}" in page.text
+
+
+def test_the_table_of_classes_is_scikit_learns() -> None:
+    made = made_findings(seed=4)
+    sheet = classes_sheet(made)
+    assert sheet is not None
+    assert made.test is not None
+    by_hand = precision_recall_fscore_support(made.test.targets, made.test.outputs.argmax(1))
+    shown = np.array([[float(cell) for cell in line[6:9]] for line in sheet.lines])
+    assert shown == pytest.approx(np.array(by_hand[:3]).T, abs=5e-5)
+    assert [int(line[1]) for line in sheet.lines] == by_hand[3].tolist()
+
+
+def test_no_name_becomes_markup_in_a_run_or_a_comparison() -> None:
+    hostile = nasty()
+    pages = (
+        of_run(hostile, tags={"command": SCRIPT, "host": NASTY[1]}, data=(f"data {SCRIPT}",)),
+        of_two(hostile, replace(nasty(seed=5), name=NASTY[1])),
+    )
+    for page in pages:
+        require_sound(page)
+        assert unescaped(page) == []
+        assert page.texts("h1")[0].endswith(SCRIPT)
+        for name in ("中文名字", "🐟 fish", "{{ 7*7 }}"):
+            assert name in page.text
+        assert "\x07" not in page.content
+
+
+def test_names_in_pictures_are_text_that_is_escaped() -> None:
+    def draw() -> Figure:
+        figure, axes = pyplot.subplots()
+        axes.set_title(f"{SCRIPT} \x01 中文")
+        axes.plot([1, 2], [3, 4], label="<b>&\"'")
+        axes.legend()
+        return figure
+
+    (shown,) = drawn([Picture(name="x/y", title=SCRIPT, alt='"><b>', draw=draw)])
+    assert shown.content is not None
+    picture = Page(f"<body>{shown.content}</body>")
+    assert picture.all("svg")[0].attributes["aria-label"] == '"><b>'
+    assert f"{SCRIPT} 中文" in picture.texts("text")
+    assert "<b>&\"'" in picture.texts("text")
+    assert picture.all("b", "script") == []
+    assert pyplot.get_fignums() == []
+
+
+def test_writing_and_axes_take_the_colour_of_the_page() -> None:
+    def draw() -> Figure:
+        figure, axes = pyplot.subplots()
+        axes.plot([1, 2], [3, 4], color="black")
+        axes.plot([1, 2], [4, 3], color="tab:blue")
+        axes.text(1, 3, "on a cell", color="black")
+        return figure
+
+    (shown,) = drawn([Picture(name="a", title="a", alt="a", draw=draw)])
+    picture = Page(f"<body>{shown.content}</body>")
+    styles = {one.text: one.attributes.get("style", "") for one in picture.all("text")}
+    assert "fill: currentColor" in styles["1.0"]
+    assert "currentColor" not in styles["on a cell"]  # it was given its colour on purpose
+    lines_drawn = [one.attributes.get("style", "") for one in picture.all("path")]
+    assert sum("stroke: #1f77b4" in one for one in lines_drawn) == 1
+    assert not any("#000000" in one or "#010203" in one for one in lines_drawn)
+    assert not any("fill: #ffffff" in one for one in lines_drawn)
+
+
+def test_what_can_not_be_drawn_says_so_in_place() -> None:
+    def lacks() -> Figure:
+        raise NotDrawnError("the test rows hold one class alone")
+
+    def broken() -> Figure:
+        raise KeyError("f1")
+
+    shown = drawn(Picture(name="a", title="t", alt="a", draw=draw) for draw in (lacks, broken))
+    assert [one.content for one in shown] == [None, None]
+    assert [one.reason for one in shown] == ["the test rows hold one class alone", "'f1'"]
+
+
+def test_a_picture_of_very_many_lines_is_given_as_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "LARGEST_SVG", 20_000)
+
+    def draw() -> Figure:
+        figure, axes = pyplot.subplots()
+        axes.scatter(*np.random.default_rng(0).normal(size=(2, 500)))
+        return figure
+
+    (shown,) = drawn([Picture(name="a", title="a", alt='al"t', draw=draw)])
+    page = Page(f"<body>{shown.content}</body>")
+    (image,) = page.all("img")
+    assert image.attributes["alt"] == 'al"t'
+    assert image.attributes["src"].startswith("data:image/png;base64,iVBOR")
+    assert page.all("svg") == []
+
+
+def test_a_comparison_says_what_differs_and_which_rows_flipped() -> None:
+    first, second = made_findings(seed=1), made_findings(seed=2)
+    optimizer = {**second.config["optimizer"], "lr": 0.5}
+    second = replace(second, config={**second.config, "seed": 7, "optimizer": optimizer})
+    page = of_two(first, second)
+    require_sound(page)
+    both = against(first, second)
+    assert both.flips is not None
+    flipped = both.flips.first + both.flips.second
+    rows = [one for one in page.texts("tr") if "%)" in one]
+    assert len(rows) == min(flipped, 50) > 5
+    assert "optimizer.lr" in page.text
+    told = lines(both)
+    assert 3 <= len(told) <= 6
+    assert "seed 0 → 7" in told[3]
+    assert "optimizer.lr 0.01 → 0.5" in told[3]
+
+
+def test_two_runs_on_other_rows_say_in_place_why_they_are_not_compared() -> None:
+    page = of_two(made_findings(rows=50), made_findings(rows=60))
+    require_sound(page)
+    assert "can't be laid beside each other: A was tested on 50 rows, B on 60." in page.text
+
+
+def bad(what: str) -> Findings:
+    """Findings that leave most pictures little to show, or far too much."""
+    made = made_findings()
+    assert made.test is not None
+    assert made.importances is not None
+    bare: dict[str, Any] = {"vitals": None, "activity": (), "test": None, "importances": None}
+    bare |= {"mistakes": None, "history": {}, "metrics": {}, "intervals": {}, "training": {}}
+    if what == "one class":
+        return replace(made, test=replace(made.test, targets=np.zeros_like(made.test.targets)))
+    if what == "diverged":
+        return replace(made, **bare, end="diverged", kept=None)
+    if what == "10,000 columns":
+        names = tuple(f"column {number}" for number in range(10_000))
+        falls = np.random.default_rng(0).normal(size=(10_000, 3))
+        wide = replace(made.importances, columns=names, falls=falls)
+        return replace(made, features=names, importances=wide)
+    made_so = {"100 classes": {"classes": 100, "rows": 300}, "one row": {"rows": 1}}
+    return made_findings(**made_so[what]) if what in made_so else replace(made, **bare)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "what", ["one class", "100 classes", "one row", "nothing", "diverged", "10,000 columns"]
+)
+def test_bad_input_still_makes_a_sound_page(what: str) -> None:
+    page = of_run(bad(what))
+    require_sound(page)
+    assert page.all("svg") or "Not drawn" in page.text or "There are none" in page.text
+    require_sound(of_two(bad(what), bad(what)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize("kind", ["table", "series", "images"])
+def test_every_task_and_kind_of_data_has_its_report(task: Any, kind: Any) -> None:
+    made = made_findings(task=task, kind=kind)
+    page = of_run(made)
+    require_sound(page)
+    assert "Not drawn" not in page.text
+    require_sound(of_two(made, made_findings(task=task, kind=kind, seed=8)))
+
+
+def test_sizes_are_written_for_people() -> None:
+    assert [size_words(size) for size in (0, 1023, 1536, 5 << 20)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.5 KiB",
+        "5.0 MiB",
+    ]
+
+
+def test_a_page_goes_into_a_folder_of_any_name(tmp_path: Path) -> None:
+    from pipeline.reporting.page import write_page
+
+    path = tmp_path / "a b=c,#%[ 中文 🐟" / "x.html"
+    write_page(path, "page")
+    assert path.read_text() == "page"

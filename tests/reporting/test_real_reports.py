@@ -1,0 +1,225 @@
+"""Reports of real runs and studies, in MLflow and in a browser."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from headless import DESK, PHONE, Browser, chromium
+from mlflow.tracking import MlflowClient
+from pages import Page, require_sound
+
+pytestmark = pytest.mark.slow
+
+STUDY = "tuned"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which two runs were trained and a study was made."""
+
+    folder: Path
+
+    def command(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"pipeline.{name}", *words],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PIPELINE_PICTURES": "0"},
+            check=False,
+        )
+
+    def works(self, name: str, *words: str) -> list[str]:
+        ended = self.command(name, *words)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.splitlines()
+
+    def run(self, name: str) -> Path:
+        (folder,) = (self.folder / "runs").glob(f"*-{name}-*")
+        return folder
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+
+    def artifact(self, run_id: str, name: str, into: Path) -> str:
+        return Path(self.client.download_artifacts(run_id, name, str(into))).read_text("utf-8")
+
+
+def run_id(folder: Path) -> str:
+    match = re.search(r'"run_id": "([0-9a-f]{32})"', (folder / "mlflow.json").read_text())
+    assert match is not None
+    return match[1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    made = Place(tmp_path_factory.mktemp("reports"))
+    base = ("data=iris", "model=mlp", "trainer.max_epochs=3", "verbose=0")
+    made.works("train", *base, "name=slow-one", "optimizer.lr=0.0005")
+    made.works("train", *base, "name=quick-one", "optimizer.lr=0.02")
+    sweep = ("sweeps=quick", f"sweep.name={STUDY}", "sweep.n_trials=6", "sweep.confirm_seeds=2")
+    made.works("sweep", *base[:2], *sweep)
+    made.works("report", "run=quick-one")
+    made.works("report", "runs=[slow-one,quick-one]")
+    made.works("report", f"study={STUDY}")
+    return made
+
+
+def pages(place: Place) -> list[Path]:
+    artifacts = place.run("quick-one") / "artifacts"
+    study = place.folder / "runs" / STUDY / "artifacts"
+    return [artifacts / "report.html", *artifacts.glob("report-against-*"), study / "report.html"]
+
+
+def test_the_report_of_a_real_run_is_whole_and_on_the_run(place: Place, tmp_path: Path) -> None:
+    folder = place.run("quick-one")
+    content = (folder / "artifacts" / "report.html").read_text("utf-8")
+    page = Page(content)
+    require_sound(page)
+    assert "Not all can be told" not in page.text
+    assert "optimizer.lr=0.02" in page.text
+    assert "val/f1 (max)" in page.text
+    assert len(page.all("svg")) >= 5
+    for words in ("setosa", "majority class", "logistic regression"):
+        assert words in page.text
+    assert place.artifact(run_id(folder), "report.html", tmp_path) == content
+
+
+def test_the_report_of_a_study_tells_its_trials_and_its_seeds(place: Place, tmp_path: Path) -> None:
+    folder = place.folder / "runs" / STUDY
+    page = Page((folder / "artifacts" / "report.html").read_text("utf-8"))
+    require_sound(page)
+    rows = [one for one in page.texts("tr") if re.match(r"\d+ (complete|pruned) ", one)]
+    assert len(rows) == 6
+    assert "The winner again, over 2 seeds." in page.text
+    for title in ("History", "Importances", "Slices", "Parallel coordinates"):
+        assert any(one.startswith(title) for one in page.texts("h3"))
+    (command,) = (one for one in page.texts("code") if one.startswith("python -m pipeline.train"))
+    words = command.removeprefix("python -m pipeline.train ").split()
+    place.works("train", *words, "name=again", "verbose=0", "tracking=none")
+    winner = float(re.findall(r"The winner is trial \d+: val/f1 ([\d.]+)", page.text)[0])
+    journal = (place.run("again") / "journal.jsonl").read_text()
+    again = float(re.findall(r'"best/val/f1": ([\d.]+)', journal)[0])
+    assert again == pytest.approx(winner, abs=5e-5)
+    assert place.artifact(run_id(folder), "report.html", tmp_path) == page.content
+
+
+def test_two_real_runs_are_laid_against_each_other(place: Place, tmp_path: Path) -> None:
+    (file,) = (place.run("quick-one") / "artifacts").glob("report-against-*")
+    page = Page(file.read_text("utf-8"))
+    require_sound(page)
+    assert page.texts("h1") == ["quick-one against slow-one"]
+    assert "optimizer.lr 0.0005 0.02" in page.text
+    assert "McNemar's exact p = " in page.text
+    assert len(page.all("svg")) == 2
+    assert place.artifact(run_id(place.run("quick-one")), file.name, tmp_path) == page.content
+
+
+def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Place) -> None:
+    whole = run_id(place.run("slow-one"))
+    lines = place.works("report", f"run={whole}", "folder=nowhere")
+    file = place.folder / f"report-{whole[:8]}.html"
+    assert str(file.name) in lines[-1]
+    page = Page(file.read_text("utf-8"))
+    require_sound(page)
+    assert page.texts("h1") == ["slow-one"]
+    assert "optimizer.lr=0.0005" in page.text
+    unknown = place.command("report", f"run={'0' * 32}", "folder=nowhere")
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith(f"error: run '{'0' * 32}' is unknown in ")
+    assert len(unknown.stderr.splitlines()) == 1
+
+
+def test_an_unknown_study_is_one_line_with_the_nearest_name(place: Place) -> None:
+    ended = place.command("report", "study=tunde")
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: study='tunde' is unknown")
+    assert line.endswith("Did you mean 'tuned'?")
+
+
+def test_a_server_that_is_down_costs_one_line_and_no_report(place: Place, tmp_path: Path) -> None:
+    copy = shutil.copytree(place.run("slow-one"), tmp_path / "copy")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    state = copy / "mlflow.json"
+    state.write_text(re.sub(r'"uri": "[^"]*"', f'"uri": "{address}"', state.read_text()))
+    ended = place.command("report", f"run={copy}")
+    assert ended.returncode == 0
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("warning: ")
+    assert address in line
+    require_sound(Page((copy / "artifacts" / "report.html").read_text("utf-8")))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+FADED = """[...document.querySelectorAll('h1, h2, p, td, th, dt, dd, a, figcaption, svg text')]
+    .filter(one => one.textContent.trim() && !one.closest('.card')).map(one => {
+        const light = (text) => {
+            const parts = text.match(/[\\d.]+/g).slice(0, 3).map(Number).map(x => x / 255)
+                .map(x => x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+        };
+        const style = getComputedStyle(one);
+        let ground = one;
+        while (ground && /rgba\\(.*, 0\\)/.test(getComputedStyle(ground).backgroundColor))
+            ground = ground.parentElement;
+        const ends = [light(one.closest('svg') ? style.fill : style.color),
+            light(getComputedStyle(ground || document.body).backgroundColor)].sort((a, b) => b - a);
+        return [(ends[0] + 0.05) / (ends[1] + 0.05), one.textContent.slice(0, 40), style.fill];
+    }).filter(one => one[0] < 4.5)"""
+"""Texts whose contrast with their ground is too small for weak eyes (WCAG 2, level AA)."""
+
+
+def test_pages_are_read_by_day_by_night_on_a_phone_and_on_paper(
+    place: Place, browser: Browser
+) -> None:
+    for file in pages(place):
+        for width, dark in ((DESK, False), (DESK, True), (PHONE, False)):
+            browser.open(file, width=width, dark=dark)
+            assert browser.asks("document.documentElement.scrollWidth") <= width
+            ground = browser.asks("getComputedStyle(document.body).backgroundColor")
+            assert (ground == "rgb(255, 255, 255)") is not dark
+            faded = browser.asks(FADED)
+            # A cell of the confusion matrix has its own ground and its own ink.
+            assert [one for one in faded if not re.match(r"rgb\((11|250),", one[2])] == []
+        assert browser.pdf().startswith(b"%PDF")
+        assert browser.requests() == []
+        assert browser.complaints() == []
+
+
+def test_a_click_sorts_the_trials(place: Place, browser: Browser) -> None:
+    browser.open(pages(place)[-1])
+    rows = "[...document.querySelector('table.sortable').tBodies[0].rows]"
+    column = f"{rows}.map(row => row.cells[3].textContent)"
+    before = browser.asks(column)
+    browser.clicks("table.sortable th:nth-child(4) button")
+    after = browser.asks(column)
+    assert sorted(map(float, before)) == list(map(float, after))
+    browser.clicks("table.sortable th:nth-child(4) button")
+    assert browser.asks(column) == after[::-1]
+
+
+def test_a_very_long_word_does_not_widen_the_page(browser: Browser, tmp_path: Path) -> None:
+    from test_pages import nasty, of_run, of_two
+
+    for number, page in enumerate((of_run(nasty()), of_two(nasty(), nasty(seed=2)))):
+        file = tmp_path / f"{number}.html"
+        file.write_text(page.content, encoding="utf-8")
+        browser.open(file, width=PHONE)
+        assert browser.asks("document.documentElement.scrollWidth") <= PHONE
+        assert browser.complaints() == []

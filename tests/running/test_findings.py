@@ -1,0 +1,179 @@
+"""What a run finds out about itself, as files, a tag and pictures."""
+
+import csv
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from records import epochs, events, only_run, runs
+
+from pipeline.canvas import drawing
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.findings.files import load
+from pipeline.findings.records import Findings
+from pipeline.pictures.picture import read_list
+from pipeline.running.drawing import wants_pictures
+
+Train = Callable[..., int]
+IRIS = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0")
+
+
+def artifacts() -> Path:
+    return only_run(Path("runs")) / "artifacts"
+
+
+def tags(run: Path) -> dict[str, str]:
+    return {one["key"]: one["value"] for one in events(run) if one["event"] == "tag"}
+
+
+@pytest.fixture
+def iris(train: Train) -> Findings:
+    assert train(*IRIS, "tracking=none") == 0
+    return load(artifacts())
+
+
+def test_findings_are_what_the_tables_of_the_run_say(iris: Findings) -> None:
+    with (artifacts() / "test_predictions.csv").open(encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert iris.test is not None
+    assert [int(line["row"]) for line in lines] == iris.test.rows.tolist()
+    assert [line["target"] for line in lines] == [iris.classes[one] for one in iris.test.targets]
+    shares = [[float(line[f"probability of {name}"]) for name in iris.classes] for line in lines]
+    np.testing.assert_allclose(np.asarray(shares), iris.test.outputs, rtol=1e-6)
+    of_training = {
+        epoch: {key: value for key, value in values.items() if key != "time/epoch"}
+        for epoch, values in iris.history.items()
+    }
+    assert of_training == epochs(only_run(Path("runs")))
+    assert iris.rows == {"train": 89, "validation": 23, "test": 38}
+    assert sum(iris.shares) == pytest.approx(1)
+    assert iris.intervals["f1"][0] <= iris.metrics["test/f1"] <= iris.intervals["f1"][1]
+    assert iris.steps == 3
+    assert not iris.clipping.chosen
+
+
+def test_training_rows_are_scored_with_the_kept_weights_as_they_are_used(iris: Findings) -> None:
+    from sklearn.datasets import load_iris
+    from sklearn.metrics import f1_score, log_loss
+
+    from pipeline.running.datasets import Datasets
+    from pipeline.serving.model import Model
+
+    options = check(compose(list(IRIS)))
+    rows = Datasets().prepared(options).train.rows
+    model = Model.load(only_run(Path("runs")) / "model" / "model.ckpt")
+    said = model.outputs(load_iris().data[rows]).numpy()
+    targets = load_iris().target[rows]
+    assert iris.training["f1"] == pytest.approx(f1_score(targets, said.argmax(1), average="macro"))
+    assert iris.training["loss"] == pytest.approx(log_loss(targets, said), rel=1e-5)
+
+
+def test_a_run_on_record_has_its_pictures_and_its_note(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIPELINE_PICTURES")
+    assert train(*IRIS) == 0
+    written = read_list(artifacts() / "pictures")
+    assert {"curves/loss", "classes/confusion", "layers/gradient_norms"} <= {
+        one.name for one in written
+    }
+    assert [one.reason for one in written if one.reason] == []
+    assert all((artifacts() / "pictures" / one.file).stat().st_size > 1000 for one in written)
+    said = tags(only_run(Path("runs")))
+    assert "curves/loss.png" in said["mlflow.note.content"]
+    assert said["doctor"]
+    assert f"python -m pipeline.train {' '.join(IRIS)}" in said["mlflow.note.content"]
+    client = MlflowClient("sqlite:///mlflow.db")
+    (run,) = client.search_runs(["1"])
+    assert run.data.tags["doctor"] == said["doctor"]
+    listed = client.list_artifacts(run.info.run_id, "pictures/curves")
+    assert "pictures/curves/loss.png" in [one.path for one in listed]
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "wanted"),
+    [
+        ((), "0", False),
+        ((), "1", True),
+        (("tracking=none",), "1", False),
+        (("pictures=false",), "1", False),
+        (("pictures=true", "tracking=none"), "0", True),
+    ],
+)
+def test_pictures_are_drawn_where_they_are_wanted(
+    words: tuple[str, ...], variable: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_PICTURES", variable)
+    assert wants_pictures(check(compose([*IRIS, *words]))) == wanted
+
+
+def test_a_run_without_pictures_has_its_findings_and_its_diagnosis(iris: Findings) -> None:
+    assert not (artifacts() / "pictures").exists()
+    assert iris.epochs == 3
+    assert "doctor" in tags(only_run(Path("runs")))
+
+
+def test_a_diverged_run_is_diagnosed(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("model.norm=none", "model.gain=20", "optimizer=sgd", "optimizer.lr=10")
+    more = ("trainer.gradient_clip_val=null", "pictures=true", "tracking=none")
+    assert train(*IRIS[:3], *words, *more) == 4
+    out, err = capsys.readouterr()
+    assert "exploding_gradient" in out
+    assert err.count("\n") == 1
+    run = only_run(Path("runs"))
+    assert "exploding_gradient" in tags(run)["doctor"]
+    assert "exploding_gradient" in (artifacts() / "doctor.md").read_text(encoding="utf-8")
+    assert json.loads((artifacts() / "doctor.json").read_text(encoding="utf-8"))
+    found = load(artifacts())
+    assert found.end == "diverged"
+    assert found.vitals is not None
+    assert len(found.vitals.layers) == 4
+    assert read_list(artifacts() / "pictures")
+
+
+def test_rows_to_look_at_are_checked_before_anything_begins(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*IRIS, "feature_maps.samples=[3,999]") == 2
+    assert "feature_maps.samples" in capsys.readouterr().err
+    assert runs(Path("runs")) == []
+
+
+def test_rows_that_are_asked_for_are_looked_at(train: Train) -> None:
+    more = ("feature_maps.samples=[3,149]", "pictures=true", "tracking=none")
+    assert train(*IRIS, *more) == 0
+    found = load(artifacts())
+    assert found.inside is not None
+    assert found.inside.rows.tolist() == [3, 149]
+    assert found.inside.labels == ("setosa", "virginica")
+    assert found.importances is not None
+    assert len(found.importances.columns) == 4
+
+
+def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path("broken").absolute()
+    broken.mkdir()
+    (broken / "matplotlib.py").write_text("raise SystemExit(7)\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(broken)]))
+    assert train(*IRIS, "pictures=true", "tracking=none") == 0
+    err = capsys.readouterr().err
+    assert err.startswith("warning: the pictures could not be drawn")
+    assert err.count("\n") == 1
+    assert events(only_run(Path("runs")))[-1]["status"] == "FINISHED"
+
+
+def test_drawing_leaves_what_others_have_drawn() -> None:
+    from matplotlib import pyplot
+
+    figure = pyplot.figure()
+    with drawing():
+        pyplot.figure()
+    assert pyplot.get_fignums() == [figure.number]
+    pyplot.close(figure)

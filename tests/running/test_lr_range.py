@@ -1,0 +1,372 @@
+"""`find_lr=true`: the ladder of rates, what is put back, what is suggested, what is refused."""
+
+import csv
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import written
+from mlflow_databases import make_database
+from records import epochs, events, only_run, runs
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.record import plain
+from pipeline.running.lr_curve import read_curve
+from pipeline.running.plan import Plan, make_plan
+from pipeline.tracking.find import find_run
+
+Train = Callable[..., int]
+QUIET = ("tracking=none", "verbose=0")
+IRIS = ("model=mlp", "data=iris", *QUIET)
+"""Three batches an epoch."""
+PLAIN_SGD = ("optimizer=sgd", "optimizer.momentum=0", "trainer.gradient_clip_val=null")
+
+
+def planned(*words: str) -> Plan:
+    tree = compose(list(words))
+    return make_plan(check(tree), plain(tree), started_at=perf_counter())
+
+
+def ladder(lowest: float, highest: float, steps: int) -> list[float]:
+    """Lightning's: the lowest rate first, then the rungs from the second to the last."""
+    rungs = [lowest * (highest / lowest) ** (step / steps) for step in range(2, steps + 1)]
+    return [lowest, *rungs]
+
+
+@contextmanager
+def moves_watched() -> Iterator[list[float]]:
+    """Collect how far each step of plain SGD moves a weight, as a multiple of its gradient."""
+    before: list[torch.Tensor] = []
+    applied: list[float] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        before[:] = [optimizer.param_groups[0]["params"][0].detach().double().clone()]
+
+    def compare(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weight = optimizer.param_groups[0]["params"][0]
+        moved = before[0] - weight.detach().double()
+        gradient = weight.grad.detach().double()
+        applied.append(float((moved * gradient).sum() / gradient.square().sum()))
+
+    hooks = register_optimizer_step_pre_hook(note), register_optimizer_step_post_hook(compare)
+    try:
+        yield applied
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_each_step_moves_the_weights_by_the_rate_of_its_rung(accumulated: int) -> None:
+    from pipeline.running.lr_ladder import climb
+
+    words = ("lr_range.lowest=0.001", "lr_range.highest=0.5", "lr_range.steps=25")
+    batches = f"trainer.accumulate_grad_batches={accumulated}"
+    plan = planned(*IRIS, *PLAIN_SGD, "scheduler=onecycle", batches, *words)
+    with moves_watched() as applied:
+        rates, losses = climb(plan)
+    assert rates == pytest.approx(ladder(0.001, 0.5, 25), rel=1e-12)
+    assert applied == pytest.approx(rates, rel=1e-3)
+    assert len(losses) == 25
+
+
+def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
+    from pipeline.running.lr_ladder import climb
+    from pipeline.running.training import train
+
+    words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
+    train(planned(*words, "output=untouched"), None, None)
+    plan = planned(*words, "output=tested")
+    weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
+    generators = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    climb(plan)
+    after = plan.network.state_dict()
+    assert all(torch.equal(after[key], weights[key]) for key in weights)
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == generators[1:]
+    train(plan, None, None)
+    first, second = (epochs(only_run(own_folder / name)) for name in ("untouched", "tested"))
+    assert sorted(first) == [1, 2, 3]
+    assert first == second
+    assert sorted(path.name for path in own_folder.iterdir()) == ["tested", "untouched"]
+
+
+def found_rate(run: Path) -> str:
+    return next(one["value"] for one in events(run) if one.get("key") == "find_lr")
+
+
+def test_the_suggestion_is_printed_as_an_override_and_on_record(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "tags=[two words]")
+    assert train(*given, "find_lr=true", "lr_range.steps=60") == 0
+    printed = capsys.readouterr().out.splitlines()
+    run = only_run(own_folder / "runs")
+    rate = found_rate(run)
+    (said,) = [line for line in printed if line.startswith("suggested: ")]
+    assert said.startswith(f"suggested: optimizer.lr={rate}, halfway from ")
+    assert said.endswith("(60 steps from 1e-06 to 10)")
+    assert f"picture {run.relative_to(own_folder)}/artifacts/find_lr/lr_range.png" in printed
+    assert (
+        "train   python -m pipeline.train model=mlp data=digits tracking=none "
+        f"'tags=[two words]' optimizer.lr={rate}" in printed
+    )
+    assert not any(line.startswith("kept") for line in printed)
+    with (run / "artifacts" / "find_lr" / "lr_range.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["lr"]) for row in rows] == pytest.approx(ladder(1e-6, 10, 60), rel=1e-9)
+    assert (run / "artifacts" / "find_lr" / "lr_range.png").read_bytes()[:4] == b"\x89PNG"
+    assert not (run / "model").exists()
+    assert not list(run.glob("checkpoints/*"))
+    assert [one["event"] for one in events(run)] == ["begin", "tag", "end"]
+    assert events(run)[-1]["status"] == "FINISHED"
+
+
+def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
+    from pipeline.running.lr_ladder import climb
+
+    first, again, other = (climb(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
+    assert first == again
+    assert first[0] == other[0]
+    assert first[1] != other[1]
+
+
+def test_the_newest_run_is_one_that_has_trained_and_is_not_taken_up_by_a_range_test(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*IRIS, "trainer.max_epochs=1") == 0
+    trained = only_run(own_folder / "runs")
+    assert train(*IRIS, "find_lr=true", "lr_range.steps=20") == 0
+    assert find_run("last", own_folder / "runs").name == trained.name
+    capsys.readouterr()
+    assert train("find_lr=true", "resume=last") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == "error: find_lr=true starts afresh and keeps no weights; leave resume away."
+    assert len(runs(own_folder / "runs")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ("lr_range.lowest=1e-12", "lr_range.highest=1e-9"),
+            "no suggestion: the loss stayed flat about ",
+        ),
+        (
+            ("lr_range.lowest=1e20", "lr_range.highest=1e35", "trainer.gradient_clip_val=null"),
+            "no suggestion: the loss blew up at ",
+        ),
+    ],
+    ids=["flat", "blown up"],
+)
+def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
+    train: Train,
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    line: str,
+) -> None:
+    given = ("model=mlp", "model.norm=none", "data=iris", "optimizer=sgd", "tracking=none")
+    assert train(*given, "find_lr=true", *words) == 0
+    printed = capsys.readouterr().out.splitlines()
+    (said,) = [one for one in printed if one.startswith("no suggestion: ")]
+    assert said.startswith(line)
+    assert "such as lr_range." in said
+    assert not any(one.startswith("train ") for one in printed)
+    run = only_run(own_folder / "runs")
+    assert found_rate(run) == "none"
+    assert (run / "artifacts" / "find_lr" / "lr_range.png").exists()
+
+
+REFUSED = {
+    "register=shelf": "find_lr=true starts afresh and keeps no weights; leave register away.",
+    "trainer.devices=2": "find_lr=true runs on one device; leave trainer.devices and ",
+    "trainer.fast_dev_run=true": "find_lr=true needs more steps than trainer.fast_dev_run allows",
+    "lr_range.lowest=10": "lr_range.lowest=10 is not below lr_range.highest=10.0.",
+    "lr_range.steps=19": "lr_range.steps=19 is not allowed; expected a whole number ≥ 20.",
+}
+
+
+@pytest.mark.parametrize("word", REFUSED)
+def test_what_a_range_test_can_not_be_joined_with_is_refused_in_one_line(
+    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    tracked = () if word.startswith("register") else ("tracking=none",)
+    assert train("model=mlp", "data=iris", "verbose=0", *tracked, "find_lr=true", word) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {REFUSED[word]}")
+    assert list(own_folder.iterdir()) == []
+
+
+def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = written(tmp_path / "own", {"optimizer/rprop.yaml": "_target_: torch.optim.Rprop\n"})
+    assert train(*own, *IRIS, "optimizer=rprop", "find_lr=true") == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == (
+        "error: find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it."
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("optimizer.lr=choice(0.1,0.01)", "find_lr=true"), ("sweeps=preflight", "find_lr=true")],
+    ids=" ".join,
+)
+def test_a_study_refuses_a_range_test_in_one_line(
+    own_folder: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    from pipeline.sweep import main
+
+    assert main(["model=mlp", "data=iris", "tracking=none", *words]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: find_lr=true tests the rates of one run: give it to ")
+    assert list(own_folder.iterdir()) == []
+
+
+def test_each_function_says_which_config_is_for_the_other() -> None:
+    from pipeline.errors import ConfigError
+    from pipeline.run import find_lr, run
+
+    with pytest.raises(ConfigError, match=r"call find_lr\(config\), not run\(config\)"):
+        run(compose([*IRIS, "find_lr=true"]))
+    with pytest.raises(ConfigError, match=r"call run\(config\), or give find_lr=true"):
+        find_lr(compose(list(IRIS)))
+
+
+# ── what a curve says ───────────────────────────────────────────────────────────────────────
+
+
+RATES = np.logspace(-6, 1, 100)
+LOWEST, STEEPEST, HALFWAY = (
+    10**-1.5,
+    10 ** (-1.5 - np.hypot(0.7, 0.3)),
+    10 ** (-1.5 - np.hypot(0.7, 0.3) / 2),
+)
+"""Of the valley below, smoothed over 0.3 decades: a Gaussian stays one, as wide as both are."""
+
+
+def valley(noise: float = 0.0, seed: int = 0) -> list[float]:
+    """A loss of 3 with a Gaussian valley 2 deep and 0.7 decades wide, steepest at its width."""
+    clean = 3 - 2 * np.exp(-0.5 * ((np.log10(RATES) + 1.5) / 0.7) ** 2)
+    drawn: np.ndarray = np.random.default_rng(seed).normal(0, noise, len(RATES))
+    return list(clean + drawn)
+
+
+def test_the_suggestion_lies_halfway_from_the_steepest_to_the_lowest_rate() -> None:
+    curve = read_curve(list(RATES), valley())
+    assert curve.steepest == pytest.approx(STEEPEST, rel=0.1)
+    assert curve.lowest == pytest.approx(LOWEST, rel=0.1)
+    assert curve.suggestion == pytest.approx(HALFWAY, rel=0.1)
+
+
+def test_the_noise_of_single_batches_hardly_moves_the_suggestion() -> None:
+    found = [read_curve(list(RATES), valley(0.3, seed)).suggestion for seed in range(50)]
+    assert all(rate is not None and HALFWAY / 2 < rate < HALFWAY * 2 for rate in found)
+
+
+def test_a_loss_that_is_nothing_but_noise_gives_no_suggestion() -> None:
+    rates = list(RATES)
+    for seed in range(200):
+        curve = read_curve(rates, list(np.random.default_rng(seed).normal(2.3, 0.2, 100)))
+        assert (curve.suggestion, curve.blown_up) == (None, None), seed
+
+
+def test_what_comes_after_a_loss_that_is_no_number_is_not_read() -> None:
+    losses = valley()
+    curve = read_curve(list(RATES), [*losses[:80], math.nan, *losses[81:]])
+    assert (len(curve.losses), curve.blown_up) == (80, RATES[80])
+    assert curve.suggestion == pytest.approx(HALFWAY, rel=0.1)
+
+
+def test_an_explosion_does_not_move_what_was_found_before_it() -> None:
+    losses = np.array(valley())
+    losses[80:] = 10.0 ** np.arange(1, 21)
+    curve = read_curve(list(RATES), list(losses))
+    assert curve.steepest == pytest.approx(STEEPEST, rel=0.1)
+    assert curve.suggestion == pytest.approx(HALFWAY, rel=0.2)
+    assert curve.blown_up == pytest.approx(RATES[80], rel=0.5)
+
+
+def test_a_first_loss_that_is_no_number_is_told_as_such() -> None:
+    from pipeline.running.lr_range import verdict
+
+    tried = check(compose(list(IRIS))).lr_range
+    line = verdict(read_curve([1e-6], [math.inf]), tried)
+    assert line == (
+        "no suggestion: the loss is no number at the very first step, before any rate has acted; "
+        "look for huge values or holes in the data"
+    )
+
+
+def test_a_curve_without_one_finite_loss_is_a_picture_too() -> None:
+    from pipeline.canvas import drawing
+    from pipeline.pictures.lr_range import Marks, lr_range
+
+    curve = read_curve([1e-6], [math.nan])
+    marks = Marks(suggestion=None, steepest=None, lowest=None, blown_up=curve.blown_up)
+    with drawing():
+        figure = lr_range(curve.rates, curve.losses, curve.smoothed, marks)
+        (axes,) = figure.axes
+        assert [text.get_text() for text in axes.texts] == ["no loss is a number"]
+
+
+# ── at length ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_mlflow_has_the_range_test_like_any_run(train: Train, own_folder: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    make_database(own_folder / "mlflow.db")
+    assert train("model=mlp", "data=iris", "find_lr=true", "verbose=0") == 0
+    client = MlflowClient(f"sqlite:///{own_folder / 'mlflow.db'}")
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    (run,) = client.search_runs(experiments)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["find_lr"] == found_rate(only_run(own_folder / "runs"))
+    assert run.data.params["find_lr"] == "true"
+    assert run.data.metrics == {}
+    stored = {one.path for one in client.list_artifacts(run.info.run_id, "find_lr")}
+    assert stored == {"find_lr/lr_range.csv", "find_lr/lr_range.png"}
+    assert client.list_artifacts(run.info.run_id, "model") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model=mlp", "data=digits", "trainer.max_epochs=8"),
+        ("model=cnn1d", "data=mnist1d", "optimizer=sgd", "trainer.max_epochs=4"),
+    ],
+    ids=["digits", "mnist1d"],
+)
+def test_the_suggested_rate_beats_a_tenth_and_thirty_times_of_it(
+    train: Train, own_folder: Path, words: tuple[str, ...]
+) -> None:
+    assert train(*words, *QUIET, "find_lr=true", "output=found") == 0
+    rate = float(found_rate(only_run(own_folder / "found")))
+    losses = {}
+    for factor in (1.0, 0.1, 30.0):
+        output = f"output=times{factor}"
+        assert train(*words, *QUIET, "test=false", output, f"optimizer.lr={factor * rate}") in (
+            0,
+            4,
+        )
+        values = epochs(only_run(own_folder / f"times{factor}")).values()
+        losses[factor] = min((one["val/loss"] for one in values), default=math.inf)
+    assert losses[1.0] < losses[0.1]
+    assert losses[1.0] < losses[30.0]

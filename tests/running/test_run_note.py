@@ -1,0 +1,159 @@
+"""The description of a run as Markdown; what MLflow's page shows of it, `tests/browser/` sees."""
+
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from findings_made import made_findings
+
+from pipeline.findings.records import Findings
+from pipeline.pictures.picture import Written
+from pipeline.running.note import Told, note_text
+
+MOST = 8000
+"""Characters of a tag that MLflow's database holds."""
+DRAWN = (
+    "layers/updates",
+    "curves/loss",
+    "curves/lr",
+    "classes/confusion",
+    "inside/feature_maps_1",
+    "inside/feature_maps_2",
+    "mistakes/worst",
+    "columns/importance",
+)
+
+
+def told(findings: Findings, folder: Path, drawn: Iterable[Written] = (), **changes: object) -> str:
+    known = Told(
+        findings=findings,
+        pictures=list(drawn),
+        artifacts=folder,
+        experiment_id="7",
+        doctor=["doctor  overfitting: it learned by heart; try model.dropout=0.3"],
+        command="python -m pipeline.train model=mlp",
+    )
+    return note_text(replace(known, **changes))
+
+
+def drawn(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:
+    """A picture of which the file has no more than the beginning of a PNG."""
+    file = folder / "pictures" / f"{name}.png"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    size = struct.pack(">II", width, 400)
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + size)
+    return Written(name=name, title=title or name, alt=f"What {name} shows", file=f"{name}.png")
+
+
+def images(note: str) -> list[str]:
+    return re.findall(r"!\[[^\]]*\]\(get-artifact\?path=pictures/([\w/]+)\.png&run_uuid=", note)
+
+
+def test_the_first_words_say_what_the_network_is_and_what_it_came_to(tmp_path: Path) -> None:
+    findings = made_findings(kind="series", task="multiclass")
+    note = told(findings, tmp_path)
+    f1, linear = findings.metrics["test/f1"], findings.metrics["linear/f1"]
+    first = note.partition("\n")[0]
+    assert first.startswith("**LSTM** of 2,048 weights tells 3 classes of kind apart: test f1 ")
+    assert f"**{f1:.4f}** (linear {linear:.4f}, naive " in first
+    assert "for 12 of 12 epochs in 4.2 s; the weights of epoch 11 are kept." in first
+    assert "- Doctor: overfitting: it learned by heart; try model.dropout=0.3" in note
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [("binary", "tells malignant from benign: test f1 "), ("regression", "predicts load in kW: ")],
+)
+def test_every_task_is_called_what_it_is(task: str, words: str, tmp_path: Path) -> None:
+    kind = "series" if task == "regression" else "table"
+    assert words in told(made_findings(task=task, kind=kind), tmp_path)  # type: ignore[arg-type]
+
+
+def test_each_test_figure_stands_beside_its_interval_and_both_baselines(tmp_path: Path) -> None:
+    findings = made_findings()
+    lines = [line for line in told(findings, tmp_path).splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.replace("&emsp;", "").strip() for cell in line.split("|")[1:-1]] for line in lines
+    ]
+    assert rows[0] == [
+        *("test", "network", "95 % interval"),
+        *("naive: majority class", "linear: logistic regression"),
+    ]
+    found = {name: cells for name, *cells in rows[2:]}
+    assert list(found) == ["accuracy", "precision", "recall", "f1", "auroc"]
+    for name, (network, interval, naive, linear) in found.items():
+        low, high = findings.intervals[name]
+        assert interval == f"{low:.4f} … {high:.4f}"
+        for stage, shown in (("test", network), ("naive", naive), ("linear", linear)):
+            assert float(shown) == pytest.approx(findings.metrics[f"{stage}/{name}"], abs=5e-5)
+
+
+def test_the_most_telling_pictures_are_shown_and_the_others_linked(tmp_path: Path) -> None:
+    note = told(made_findings(), tmp_path, [drawn(tmp_path, name) for name in DRAWN])
+    assert images(note) == [
+        "curves/loss",
+        "classes/confusion",
+        "inside/feature_maps_1",
+        "mistakes/worst",
+    ]
+    linked = re.findall(r"\]\(#/experiments/7/runs/\w+/artifacts/pictures/([\w/]+)\.png\?", note)
+    assert set(linked) == set(DRAWN) - set(images(note))
+
+
+def test_a_picture_wider_than_the_page_is_linked_and_one_without_a_file_left_out(
+    tmp_path: Path,
+) -> None:
+    lost = Written(name="classes/confusion", title="c", alt="", file="", reason="one class")
+    note = told(made_findings(), tmp_path, [drawn(tmp_path, "curves/loss", width=1800), lost])
+    assert images(note) == []
+    assert "artifacts/pictures/curves/loss.png" in note
+    assert "confusion" not in note
+
+
+def test_names_are_shown_as_they_stand_whatever_markdown_and_html_make_of_them(
+    tmp_path: Path,
+) -> None:
+    nasty = ("<script>alert(1)</script>", "a|b `c` [d](http://e.f) *g* @h :i: $j _k_")
+    note = told(made_findings(task="binary", classes=nasty), tmp_path)
+    first = note.partition("\n")[0]
+    assert "<" not in note.replace("<br>", "")
+    assert r"a\|b \`c\` \[d\](http&#58;//e.f) \*g\* &#64;h &#58;i: &#36;j \_k\_" in first
+
+
+def test_a_very_long_name_does_not_widen_the_page(tmp_path: Path) -> None:
+    note = told(made_findings(task="binary", classes=("no", "x" * 5000)), tmp_path)
+    assert f"tells {'x' * 59}… from no" in note
+
+
+def test_a_note_never_exceeds_what_a_tag_holds_and_gives_up_the_links_first(tmp_path: Path) -> None:
+    many = [drawn(tmp_path, f"layers/of_{n}", title=f"Layer {n} " + "o" * 40) for n in range(60)]
+    shown = [drawn(tmp_path, name) for name in DRAWN]
+    long = [replace(one, alt="w" * 2500) for one in shown]
+    note = told(made_findings(), tmp_path, [*shown, *many])
+    assert len(note) <= MOST
+    assert len(images(note)) == 4
+    assert "Layer 1 " not in note
+    note = told(made_findings(), tmp_path, [*long, *many])
+    assert len(note) <= MOST
+    assert images(note) == ["curves/loss", "classes/confusion"]
+    assert "python -m pipeline.train model=mlp" in note
+
+
+def test_a_run_that_mlflow_does_not_know_has_words_and_no_pictures(tmp_path: Path) -> None:
+    findings = replace(made_findings(), run_id="")
+    note = told(findings, tmp_path, [drawn(tmp_path, "curves/loss")], experiment_id="")
+    assert "get-artifact" not in note
+    assert "#/experiments" not in note
+    assert "**MLP**" in note
+
+
+def test_a_run_that_diverged_says_so(tmp_path: Path) -> None:
+    findings = replace(
+        made_findings(), end="diverged", metrics={}, kept=None, intervals={}, test=None, epochs=3
+    )
+    note = told(findings, tmp_path)
+    assert "for 3 of 12 epochs in 4.2 s; **it diverged**." in note
+    assert "| test" not in note

@@ -1,0 +1,122 @@
+"""The notes: both languages agree, commands and links hold, every claim passes again."""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from printed import blocks
+
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+
+ROOT = Path(__file__).parent.parent
+NOTES = ROOT / "docs" / "notes"
+ENGLISH = sorted(NOTES.glob("*.md"))
+PAGES = [*ENGLISH, *sorted((NOTES / "zh").glob("*.md"))]
+LARGEST_PICTURE = 60_000
+"""Bytes."""
+PICTURE = re.compile(r"!\[([^\]]+)\]\((?:\.\./)?(pictures/[^)]+)\)")
+
+each_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(NOTES).as_posix()
+)
+each_twin = pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.stem)
+
+
+def shell_blocks(page: Path) -> list[str]:
+    """The commands of a page, with what stands behind `sh`, such as an exit code."""
+    return re.findall(r"^```sh(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def claims(text: str) -> list[str]:
+    """Each claim with its line of numbers."""
+    return re.findall(r"^(?:pass|fail)  .+\n      .+$", text, flags=re.M)
+
+
+def sentences(text: str) -> list[str]:
+    return [claim.splitlines()[0] for claim in claims(text)]
+
+
+def commands() -> Iterator[str]:
+    lines = "".join(block for page in ENGLISH for block in shell_blocks(page)).splitlines()
+    yield from dict.fromkeys(line for line in lines if line.startswith("python -m pipeline"))
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-") for words in found}
+
+
+@each_twin
+def test_both_languages_show_the_same_commands_pictures_and_claims(page: Path) -> None:
+    twin = NOTES / "zh" / page.name
+    english, chinese = (one.read_text(encoding="utf-8") for one in (page, twin))
+    assert shell_blocks(twin) == shell_blocks(page)
+    assert blocks(chinese, "text") == blocks(english, "text")
+    pictures = [[file for _, file in PICTURE.findall(text)] for text in (english, chinese)]
+    assert pictures[0] == pictures[1]
+    rows = [len(re.findall(r"^\| ", text, flags=re.M)) for text in (english, chinese)]
+    assert rows[0] == rows[1]
+
+
+@each_page
+def test_every_link_to_a_heading_of_the_notes_leads_to_one(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", text)
+    lost = [(file, name) for file, name in links if name not in headings(page.parent / file)]
+    assert lost == []
+
+
+def test_every_picture_is_small_and_shown_with_words_for_those_who_cannot_see_it() -> None:
+    shown = {file for page in PAGES for _, file in PICTURE.findall(page.read_text("utf-8"))}
+    there = {f"pictures/{file.name}" for file in (NOTES / "pictures").iterdir()}
+    assert shown == there
+    assert [one for one in there if (NOTES / one).stat().st_size > LARGEST_PICTURE] == []
+
+
+def test_every_command_of_the_notes_names_what_there_is_with_values_that_are_taken() -> None:
+    for line in commands():
+        _, _, module, *words = shlex.split(line)
+        assert module == "pipeline.train", line
+        check(compose(words))
+
+
+def test_every_claim_passes_and_stands_on_a_page_with_the_numbers_of_the_last_run() -> None:
+    last = claims((NOTES / "results.txt").read_text(encoding="utf-8"))
+    shown = [claim for page in ENGLISH for claim in claims(page.read_text(encoding="utf-8"))]
+    assert sorted(shown) == sorted(last)
+    assert [claim for claim in last if not claim.startswith("pass")] == []
+    assert len(last) >= 25
+
+
+@pytest.mark.slow
+def test_the_script_makes_every_picture_again_and_every_claim_passes(own_folder: Path) -> None:
+    words = [sys.executable, str(NOTES / "experiments"), "--small", "--output", str(own_folder)]
+    ended = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=900, check=False)
+    assert ended.returncode == 0, ended.stdout
+    last = (NOTES / "results.txt").read_text(encoding="utf-8")
+    assert sentences(ended.stdout) == sentences(last)
+    made, kept = (
+        {file.name for file in place.glob("pictures/*.png")} for place in (own_folder, NOTES)
+    )
+    assert made == kept
+
+
+@pytest.mark.slow
+def test_the_commands_that_are_said_to_diverge_end_with_that_exit_code(own_folder: Path) -> None:
+    said = [block for page in ENGLISH for block in shell_blocks(page) if block[0] == " "]
+    assert len(said) == 2
+    for block in said:
+        words, command = block.split("\n", 1)
+        given = [*shlex.split(command)[1:], "tracking=none", "verbose=0"]
+        ended = subprocess.run(
+            [sys.executable, *given], stderr=subprocess.PIPE, text=True, timeout=300, check=False
+        )
+        assert words.strip() == f"exit={ended.returncode}", ended.stderr
+        assert ended.stderr.startswith("error: "), ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
