@@ -10,7 +10,8 @@ from torch import Tensor
 from pipeline.modules.epoch import FOLD, at_least_single
 
 SPARSE = 16
-"""Steps from one look at an update to the next, at least: a look copies all weights."""
+"""Steps from one look at an update to the next, at least, but for the first ones: a look copies all
+weights. It doubles until then, so that a run of few steps is not judged by its first alone."""
 LOOKS = 4
 """Looks at an update in an epoch of many steps."""
 
@@ -41,7 +42,8 @@ class WeightWatch:
 
     def __init__(self) -> None:
         self._every = SPARSE
-        self._until = 0
+        self._step = 0
+        self._next = 0
         self._all: list[Tensor] = []
         self._places: list[int] = []
         self._watched: list[Tensor] = []
@@ -49,14 +51,16 @@ class WeightWatch:
         self._forget()
 
     def pace(self, *, step: int, steps: float) -> None:
-        """Choose the steps of an epoch whose updates are looked at; the first of all is one.
+        """Choose the steps of an epoch whose updates are looked at: 0, 1, 2, 4, 8, then each n-th.
 
         Args:
             step: Steps taken so far.
             steps: Steps that the epoch has.
         """
         self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
-        self._until = -step % self._every
+        self._step = step
+        early = 1 << (step - 1).bit_length() if step > 0 else 0  # the next power of two
+        self._next = early if early <= self._every else step + -step % self._every
 
     def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:
         """Take the norms of a step's gradients, before the weights move.
@@ -70,11 +74,11 @@ class WeightWatch:
         self._norms.append(norms)
         if self._before:
             self._measure()
-        if self._until == 0:
-            self._until = self._every
+        if self._step == self._next:
+            self._next += min(self._every, max(1, self._step))
             self._before = [weight.detach().clone() for weight in self._watched]
             self._as_they_were = norms
-        self._until -= 1
+        self._step += 1
         if len(self._norms) == FOLD:
             self._fold()
 

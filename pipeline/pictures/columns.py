@@ -67,6 +67,8 @@ def _draw(found: Importances) -> "Figure":
     means, order = _measured(found)
     if not len(order):
         raise NotDrawnError(f"no column has an importance: {found.metric} is no number")
+    if not found.falls[order].any():
+        raise NotDrawnError(f"no column alone changes {found.metric} on the {found.part} rows")
     shown = order[:MOST]
     height = 1.5 + 0.27 * len(shown)
     figure, axes = style.panels(height=height)

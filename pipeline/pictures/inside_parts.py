@@ -22,7 +22,7 @@ MOST_LAYERS = 7
 """Layers that are drawn side by side, evenly spaced where there are more."""
 MOST_LINES = 6
 """Features of a series that are drawn as lines; more are a heat map."""
-NAME = 18
+NAME = 14
 """Columns that the name of a row may take beside a picture."""
 
 

@@ -66,8 +66,10 @@ def write_pictures(
         folder: Where to write; it is made where it is missing.
         texts: Names that the pictures hold; a font is looked up for letters that ours lacks.
     """
-    with drawing(texts):
+    with drawing(texts) as notes:
         written = [_written(picture, folder) for picture in pictures]
+    about = {"name": "letters", "title": "Letters", "alt": "", "file": ""}
+    written += [Written(**about, reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(one) for one in written], ensure_ascii=False, indent=1)
     replace_text(folder / LIST, text + "\n")

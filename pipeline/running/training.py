@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pipeline.callbacks.kept_weights import KeptWeights
 from pipeline.callbacks.progress import EpochBars, EpochLines
@@ -14,23 +14,15 @@ from pipeline.callbacks.record import EpochRecord
 from pipeline.callbacks.vitals import VitalSigns
 from pipeline.config.check import check_callbacks
 from pipeline.errors import DivergedError
-from pipeline.running.artifacts import write_history
-from pipeline.running.carding import leave_card
-from pipeline.running.certainty import intervals_of, write_intervals
-from pipeline.running.closer import with_importances
+from pipeline.running.accounting import Account
 from pipeline.running.deciding import decide
-from pipeline.running.diagnosing import put_down
-from pipeline.running.finding import Trained, findings_of, steps_of
-from pipeline.running.leaving import leave_model
 from pipeline.running.own_callbacks import require_truthful
 from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan
 from pipeline.running.process_group import process_group
 from pipeline.running.recording import Record, on_record, run_name
 from pipeline.running.results import Result
-from pipeline.running.showing import shown
 from pipeline.running.starting import tell_start
-from pipeline.running.summary import print_doctor
 from pipeline.running.testing import Tested, tested
 from pipeline.serving.decision import Decision
 from pipeline.terminal import shown_verbosity
@@ -40,7 +32,6 @@ from pipeline.tracking.logger import JournalLogger
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
-    from pipeline.bootstrap import Intervals
     from pipeline.callbacks.keeper import Keeper
     from pipeline.running.peers import Peers
 
@@ -92,15 +83,16 @@ class Session:
         self._plan = plan
         self._record = record
         self._epochs = EpochRecord(record.journal.epoch)
-        self._vitals = VitalSigns()
+        vitals = VitalSigns()
         self._participant = Participant(
             plan,
             record.checkpoints,
-            records=[self._vitals, self._epochs],
+            records=[vitals, self._epochs],
             prunes=None if plan.occasion.prunes is None else self._prunes,
             shows=self._progress,
             logger=JournalLogger(record.journal),
         )
+        self._account = Account(plan, record, self._participant, vitals)
         self._fit_seconds = 0.0
 
     def fit(self) -> None:
@@ -114,7 +106,7 @@ class Session:
             self._participant.fit()
         except DivergedError:
             self._fit_seconds = perf_counter() - started_at
-            self._account_for_divergence()
+            self._account.of_diverged(seconds=self._fit_seconds)
             raise
         self._fit_seconds = perf_counter() - started_at
 
@@ -149,7 +141,7 @@ class Session:
         )
         if result.pruned:
             return result
-        return self._account(result, test)
+        return self._account.of_finished(result, test, seconds=self._fit_seconds)
 
     def keep_weights(self) -> None:
         """Write the weights that were kept in memory, where they are wanted."""
@@ -196,58 +188,3 @@ class Session:
         history, best = self._epochs.history, self._participant.keeper.best_epoch
         epochs = history.values() if best is None else [history.get(best, {})]
         return {key: value for values in epochs for key, value in values.items()}
-
-    def _account(self, result: Result, test: Tested | None) -> Result:
-        """Write down what the run has found out, and what the doctor says of it."""
-        plan, record, lean = self._plan, self._record, self._plan.occasion.lean
-        found = None if test is None or lean else intervals_of(plan, test)
-        findings = findings_of(plan, self._trained("finished", result, test, found))
-        if not lean:
-            findings = with_importances(findings, plan, self._participant.task.network)
-        result = replace(result, doctor=put_down(findings, record, lean=lean))
-        if lean:
-            return result
-        write_history(record.artifacts, result.history)
-        if test is not None and found is not None:
-            test.write(record.artifacts, plan)
-            write_intervals(record.artifacts, found)
-        with shown(plan, record, self._participant.task, findings, result.doctor):
-            leave_model(plan, record, self._participant.task.network, result.decision, result)
-            leave_card(plan, record, result, test, found)
-        return result
-
-    def _account_for_divergence(self) -> None:
-        """Let the doctor say why there are no numbers any more."""
-        plan, record = self._plan, self._record
-        findings = findings_of(plan, self._trained("diverged", None, None, None))
-        lines = put_down(findings, record, lean=plan.occasion.lean)
-        if plan.occasion.lean:
-            return
-        write_history(record.artifacts, record.journal.epochs())
-        with shown(plan, record, None, findings, lines):
-            if shown_verbosity(plan.options.verbose) > 0:
-                print_doctor(lines)
-
-    def _trained(
-        self,
-        end: Literal["finished", "diverged"],
-        result: Result | None,
-        test: Tested | None,
-        found: Intervals | None,
-    ) -> Trained:
-        history = self._record.journal.epochs()
-        return Trained(
-            run_id=self._record.run_id,
-            end=end,
-            task=None if result is None else self._participant.task,
-            kept=self._participant.keeper.best_epoch,
-            epochs=len(history) if result is None else result.epochs,
-            steps=steps_of(self._participant.trainer),
-            seconds=self._fit_seconds,
-            history=history,
-            metrics={} if result is None else result.metrics,
-            vitals=self._vitals.vitals(),
-            test=test,
-            intervals=found,
-            threshold=0.5 if result is None else result.decision.threshold,
-        )

@@ -120,15 +120,15 @@ def test_norms_and_updates_are_those_of_a_plain_loop(options: dict[str, Any]) ->
     assert vitals.epochs.tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(vitals.gradients, gradients.mean(1), rtol=1e-4)
     np.testing.assert_allclose(vitals.first, gradients[0, 0], rtol=1e-4)
-    # Steps 0, 16 | 32 | 48 | 64 are looked at: one in 16 and the first, epochs of 20 steps.
+    # Epochs have 20 steps; the first ones are looked at, then one in 16.
     ratios = np.array(hand.ratios)
-    looked = [ratios[[0, 16]].mean(0), ratios[32], ratios[48], ratios[64]]
+    looked = [ratios[[0, 1, 2, 4, 8, 16]].mean(0), ratios[32], ratios[48], ratios[64]]
     np.testing.assert_allclose(vitals.updates, looked, rtol=1e-3)
 
 
 def test_a_long_epoch_is_looked_at_four_times() -> None:
     watch, weight = WeightWatch(), nn.Parameter(torch.ones(2, 2))
-    watch.pace(step=0, steps=4000)
+    watch.pace(step=4000, steps=4000)
     copies = []
     for _ in range(4000):
         watch.see(torch.ones(1), [weight])
@@ -147,11 +147,24 @@ def test_steps_that_are_no_numbers_count_in_nothing() -> None:
     norms = [torch.nan, 3.0, 5.0, torch.inf, torch.nan]
     for norm in norms:
         watch.see(torch.tensor([norm]), [weight])
+        with torch.no_grad():
+            weight.mul_(1.5 if np.isfinite(norm) else 3.0)
     watched = watch.take()
     assert watched is not None
     assert float(watched.gradients) == 4.0
     assert float(watched.first) == 3.0
-    assert bool(watched.updates.isnan())
+    assert float(watched.updates) == 0.5
+
+
+@pytest.mark.parametrize(("step", "looked"), [(0, [0, 1, 2, 4, 8, 16]), (3, [4, 8, 16]), (20, [])])
+def test_the_first_steps_are_looked_at_also_where_a_run_goes_on(
+    step: int, looked: list[int]
+) -> None:
+    watch, weight = WeightWatch(), nn.Parameter(torch.ones(2, 2))
+    watch.pace(step=step, steps=3)
+    for number in range(step, 25):
+        watch.see(torch.ones(1), [weight])
+        assert bool(watch._before) == (number in looked)
 
 
 def test_half_precision_is_averaged_in_single() -> None:

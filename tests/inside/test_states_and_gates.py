@@ -171,6 +171,16 @@ def test_of_a_rule_that_is_not_known_only_the_states_are_told(windows: Tensor) -
     assert list(inside_of(Reader(projected), windows, channels=False)) == ["state/reader"]
 
 
+def test_half_precision_and_two_directions_keep_their_gates_apart() -> None:
+    torch.manual_seed(0)
+    layer = nn.GRU(FEATURES, 30, num_layers=2, bidirectional=True, batch_first=True)
+    views = inside_of(Reader(layer).bfloat16(), torch.randn(2, 40, FEATURES), channels=False)
+    assert {f"update gate/reader {way} 2" for way in ("forward", "backward")} <= set(views)
+    halved = Halved(FEATURES, HIDDEN, bidirectional=True, batch_first=True)
+    views = inside_of(Reader(halved), torch.randn(2, 5, FEATURES), channels=False)
+    assert [*views] == ["state/reader forward", "state/reader backward"]
+
+
 def test_long_windows_and_wide_states_are_thinned_and_say_so() -> None:
     network = build(RNN, hidden=70)
     windows = torch.randn(2, 600, FEATURES)

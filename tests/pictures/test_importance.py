@@ -223,9 +223,15 @@ def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured()
         )
 
 
-def test_importances_that_are_no_numbers_are_named_as_the_reason() -> None:
-    findings = made_findings(importances=made(np.full((3, 5), np.nan)))
-    message = "^no column has an importance: f1 is no number$"
+@pytest.mark.parametrize(
+    ("fall", "message"),
+    [
+        (np.nan, "^no column has an importance: f1 is no number$"),
+        (0.0, "^no column alone changes f1 on the validation rows$"),
+    ],
+)
+def test_importances_that_tell_nothing_are_named_as_the_reason(fall: float, message: str) -> None:
+    findings = made_findings(importances=made(np.full((3, 5), fall)))
     with (
         pytest.raises(NotDrawnError, match=message),
         figure_of(columns, findings, "columns/importance"),

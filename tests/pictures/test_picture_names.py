@@ -16,7 +16,7 @@ from pipeline.canvas import drawing
 from pipeline.findings.records import Findings, Importances
 from pipeline.pictures import classes, columns, curves, forecasts, layers, mistakes
 from pipeline.pictures.names import label, layer_name, short
-from pipeline.pictures.picture import NotDrawnError, Picture, write_pictures
+from pipeline.pictures.picture import NotDrawnError, Picture, read_list, write_pictures
 from pipeline.pictures.texts import texts
 
 UGLY = (
@@ -128,3 +128,10 @@ def test_every_picture_is_written_without_texts_that_lie_on_each_other(
             assert 150 < pixels.shape[1] < 900, f"{one.name} is {pixels.shape[1]} wide"
         else:
             assert one.reason.startswith("the test rows hold one class only"), one.reason
+
+
+def test_letters_that_no_font_has_are_named_in_the_list(tmp_path: Path) -> None:
+    written = write_pictures([], tmp_path, texts=["\U000f0000"])
+    assert [one.name for one in written] == ["letters"]
+    assert written[0].reason.startswith("no font here has the letters")
+    assert read_list(tmp_path) == written
