@@ -4,10 +4,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
 
 from omegaconf import DictConfig
-from pydantic import Field
 
 from pipeline.config.options import TrackingOptions
 from pipeline.config.overrides import quoted
@@ -16,6 +14,7 @@ from pipeline.entry import command
 from pipeline.errors import ConfigError
 
 ENDING = ".html"
+TWO = 2
 
 
 class ReportOptions(Options):
@@ -25,7 +24,7 @@ class ReportOptions(Options):
     """A run: its folder, its name, its MLflow id or the beginning of that; `last`."""
     study: Text | None
     """Name of a study."""
-    runs: Annotated[list[Text], Field(min_length=2, max_length=2)] | None
+    runs: list[Text] | None
     """Two runs, A and B: why B is better than A, or is not."""
     output: Text | None
     """File ending in .html; null = report.html among the run's artifacts."""
@@ -84,7 +83,12 @@ def _require_one(options: ReportOptions) -> None:
     given = [key for key in ("run", "study", "runs") if getattr(options, key) is not None]
     if len(given) != 1:
         what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"
-        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, runs=[A,B]: run=last.")
+        hint = "" if given else ", such as run=last"
+        raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, runs=[A,B]{hint}")
+    if options.runs is not None and (count := len(options.runs)) != TWO:
+        raise ConfigError(
+            f"runs=[{','.join(options.runs)}] gives {count}; expected two: runs=[A,B]"
+        )
 
 
 main = command("report", body, options=ReportOptions, rewrite=with_texts)

@@ -137,6 +137,23 @@ def quoted(text: str) -> str:
     return line
 
 
+def plainest(line: str) -> str:
+    """Return an override with its quotes left out where they mean nothing, else as double ones.
+
+    Within the single quotes of a shell double ones need no escape.
+    """
+    key, _, value = line.partition("=")
+    inner = value[1:-1]
+    if value != f"'{inner}'" or any(sign in inner for sign in "'\"\\$"):
+        return line
+    bare, parser = f"{key}={inner}", OverridesParser.create()
+    try:
+        is_same = parser.parse_override(bare).value() == inner
+    except HydraException:
+        is_same = False
+    return bare if is_same else f'{key}="{inner}"'
+
+
 def _password(line: str) -> str:
     variable = "PGPASSWORD" if "=postgresql" in line else "MLFLOW_TRACKING_URI"
     return (

@@ -11,7 +11,7 @@ from pipeline.config.record import Difference as ConfigDifference
 from pipeline.config.record import differences
 from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.metrics import direction
-from pipeline.reporting.figures_of_run import telling
+from pipeline.reporting.figures_of_run import rows_words, telling
 from pipeline.reporting.paired import (
     Difference,
     Flips,
@@ -149,7 +149,7 @@ def _what(findings: Findings) -> str:
 
 def _rows_problem(one: TestRows, other: TestRows) -> str:
     if len(one.rows) != len(other.rows):
-        return f"A was tested on {len(one.rows):,} rows, B on {len(other.rows):,}"
+        return f"A was tested on {rows_words(len(one.rows))}, B on {len(other.rows):,}"
     if not np.array_equal(one.rows, other.rows):
         shared = len(np.intersect1d(one.rows, other.rows))
         return f"only {shared:,} of the {len(one.rows):,} test rows of A are among those of B"

@@ -8,9 +8,11 @@ from pipeline.config.values import shown
 from pipeline.findings.records import Findings
 from pipeline.reporting.against import Against
 from pipeline.reporting.figures import drawn
+from pipeline.reporting.figures_of_run import rows_words, telling
 from pipeline.reporting.flipped import rows_sheet
 from pipeline.reporting.run_page import size_words, summary
 from pipeline.reporting.two_curves import pictures
+from pipeline.running.results import tested_names
 from pipeline.study.outcome.tables import MISSING, Sheet
 from pipeline.terminal import duration, number
 
@@ -48,7 +50,7 @@ def verdict(against: Against) -> str:
     """Say in a sentence which of the two is better, and how sure that is."""
     name = against.telling
     if name is None:
-        return "neither has been tested, so nothing says which is better"
+        return _untold(against)
     found = against.figures[name]
     told = f"{name} {number(found.second)} against {number(found.first)}"
     if found.interval is None:
@@ -57,6 +59,26 @@ def verdict(against: Against) -> str:
     better = against.better(name)
     sure = f"{better} is better" if better else "these test rows do not tell the two apart"
     return f"{told}, {within}: {sure}"
+
+
+def _untold(against: Against) -> str:
+    """Say what there is of each, where no figure of one stands beside one of the other."""
+    tested = [tested_names(one.task, one.metrics) for one in against.findings]
+    if not any(tested):
+        return "neither has been tested, so nothing says which is better"
+    if all(tested):
+        first, second = (", ".join(names) for names in tested)
+        return f"no figure in common: A has {first}, B has {second}"
+    told = zip("AB", against.findings, strict=True)
+    return "; ".join(_alone(letter, findings) for letter, findings in told)
+
+
+def _alone(letter: str, findings: Findings) -> str:
+    name = telling(findings)
+    if name is not None:
+        return f"{letter} has {name} {number(findings.metrics[f'test/{name}'])}"
+    why = " (it diverged)" if findings.end == "diverged" else ""
+    return f"{letter} was not tested{why}"
 
 
 def lines(against: Against) -> list[str]:
@@ -113,7 +135,7 @@ def _has(config: Any, key: str) -> bool:
 
 
 def figures_sheet(against: Against) -> Sheet | None:
-    """Lay the test figures of both beside each other; `None` where neither was tested."""
+    """Lay the test figures of both beside each other; `None` where they have none in common."""
     if not against.figures:
         return None
     lines = [
@@ -161,15 +183,15 @@ def flips_words(against: Against) -> str:
         one = against.flips
         total = one.both + one.first + one.second + one.neither
         return (
-            f"of {total:,} test rows {one.second:,} are right in B alone, {one.first:,} in A "
-            f"alone, {one.both:,} in both, {one.neither:,} in neither; McNemar's exact p = "
-            f"{number(one.p)}"
+            f"of {rows_words(total, 'test row')} {one.second:,} are right in B alone, "
+            f"{one.first:,} in A alone, {one.both:,} in both, {one.neither:,} in neither; "
+            f"McNemar's exact p = {number(one.p)}"
         )
     if against.errors is not None:
         before, after = against.errors
         return (
-            f"of {len(before):,} test rows B is nearer to the truth in {(after < before).sum():,}, "
-            f"A in {(before < after).sum():,}"
+            f"of {rows_words(len(before), 'test row')} B is nearer to the truth in "
+            f"{(after < before).sum():,}, A in {(before < after).sum():,}"
         )
     return ""
 

@@ -1,5 +1,7 @@
 """The figures of a run as tables: beside the baselines, by class, with their intervals."""
 
+from math import isclose
+
 import torch
 
 from pipeline.findings.records import Findings
@@ -15,7 +17,8 @@ MACRO = (
 )
 INTERVALS = (
     "intervals: the test rows drawn again with replacement, 2.5 % and 97.5 % of the figures; they "
-    "tell what other test rows would change, not what another training would"
+    "tell what other test rows would change, not what another training would. Where the figure is "
+    "the same in every draw, as on one row or on rows that are all right, there is no interval"
 )
 
 
@@ -52,8 +55,18 @@ def result_sheet(findings: Findings) -> Sheet | None:
 
 
 def interval_text(ends: tuple[float, float] | None) -> str:
-    """Write both ends of an interval, or `–`."""
-    return MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
+    """Write both ends of an interval, or `–` where there is none or it has no width.
+
+    Drawing one row again, or rows that are all right, changes no figure; that is no certainty.
+    """
+    if ends is None or isclose(*ends, rel_tol=1e-6):
+        return MISSING
+    return f"{number(ends[0])} … {number(ends[1])}"
+
+
+def rows_words(count: int, noun: str = "row") -> str:
+    """Write a number of rows: `1 test row`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def classes_sheet(findings: Findings) -> Sheet | None:
@@ -72,7 +85,7 @@ def classes_sheet(findings: Findings) -> Sheet | None:
     absent = [one.name for one in scores if not one.support]
     there = len(scores) - len(absent)
     return Sheet(
-        title=f"each class against all others, on the {_tested(findings):,} test rows",
+        title=f"each class against all others, on the {rows_words(_tested(findings), 'test row')}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,
         notes=[f"the test rows hold {there} of the {len(scores)} classes"] if absent else [],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-Template = Literal["run.html", "study.html", "comparison.html"]
+Template = Literal["run.html", "range.html", "study.html", "comparison.html"]
 
 
 def rendered(template: Template, values: Mapping[str, Any]) -> str:

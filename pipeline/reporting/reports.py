@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.options import TrackingOptions
+from pipeline.errors import ConfigError
 from pipeline.reporting.page import rendered, write_page
 from pipeline.reporting.subject import Subject, found_subject
 from pipeline.tracking.attaching import attach, attach_to
@@ -41,10 +42,16 @@ def report_run(reference: str, places: Places) -> list[str]:
     from pipeline.reporting.run_page import run_page, summary
 
     subject = _subject(reference, places, "run")
+    if subject.is_range_test:
+        from pipeline.reporting.range_page import range_page, range_summary
+
+        text, told = rendered("range.html", range_page(subject)), range_summary(subject)
+    else:
+        text, told = rendered("run.html", run_page(subject)), summary(subject)
     path = places.output or _place(subject, NAME)
-    write_page(path, rendered("run.html", run_page(subject)))
+    write_page(path, text)
     _attach(subject, path, places, name=NAME)
-    return [f"{subject.findings.name}: {summary(subject)}", _where(path)]
+    return [f"{subject.findings.name}: {told}", _where(path)]
 
 
 def report_study(name: str, places: Places) -> list[str]:
@@ -71,6 +78,12 @@ def report_against(references: Sequence[str], places: Places) -> list[str]:
     first, second = (
         _subject(one, places, f"run-{letter}") for letter, one in zip("ab", references, strict=True)
     )
+    for subject, reference in zip((first, second), references, strict=True):
+        if subject.is_range_test:
+            raise ConfigError(
+                f"run {reference!r} is a range test of the learning rate; expected runs that have "
+                "trained"
+            )
     against = Against(first=first, second=second)
     name = f"report-against-{_word(first)}.html"
     path = places.output or _place(second, name)

@@ -12,9 +12,11 @@ from pipeline.reporting.figures_of_run import (
     classes_sheet,
     interval_text,
     result_sheet,
+    rows_words,
     telling,
 )
 from pipeline.reporting.subject import Subject
+from pipeline.study.outcome.tables import MISSING
 from pipeline.terminal import duration, number
 
 if TYPE_CHECKING:
@@ -51,8 +53,15 @@ def run_page(subject: Subject) -> dict[str, Any]:
         "untested": "the test rows were left alone, or the run has not come to its test",
         "classes": classes_sheet(findings),
         "groups": grouped(pictures_of(findings)),
+        **making(subject),
+    }
+
+
+def making(subject: Subject) -> dict[str, Any]:
+    """Return what the page says of how a run was made."""
+    return {
         "command": subject.tags.get("command", ""),
-        "config": config_text(findings.config),
+        "config": config_text(subject.findings.config),
         "data": [_pair(line) for line in subject.data],
         "facts": facts_of(subject),
         "environment": environment(subject.tags),
@@ -81,7 +90,7 @@ def summary(subject: Subject) -> str:
     weights = f" with {findings.parameters:,} weights" if findings.parameters else ""
     planned = f" of {findings.planned}" if findings.planned else ""
     epochs = f"{findings.epochs}{planned} epoch{'' if planned == ' of 1' else 's'}"
-    rows = f" on {findings.rows['train']:,} rows" if "train" in findings.rows else ""
+    rows = f" on {rows_words(findings.rows['train'])}" if "train" in findings.rows else ""
     took = f" in {duration(findings.seconds)}" if findings.seconds else ""
     return f"{findings.model}{weights}, {epochs}{rows}{took}: {_outcome(subject)}."
 
@@ -95,8 +104,8 @@ def _outcome(subject: Subject) -> str:
     if name is None:
         broken = f", {subject.reason}" if subject.reason else ""
         return f"{subject.status.lower()}{broken}, not tested"
-    ends = findings.intervals.get(name)
-    within = "" if ends is None else f" (95 % interval {interval_text(ends)})"
+    ends = interval_text(findings.intervals.get(name))
+    within = "" if ends == MISSING else f" (95 % interval {ends})"
     kinds = ("naive", "linear")
     others = [
         f"{kind} {number(findings.metrics[f'{kind}/{name}'])}"
@@ -104,7 +113,7 @@ def _outcome(subject: Subject) -> str:
         if f"{kind}/{name}" in findings.metrics
     ]
     against = f"; {', '.join(others)}" if others else ""
-    rows = f" on {findings.rows['test']:,} test rows" if "test" in findings.rows else ""
+    rows = f" on {rows_words(findings.rows['test'], 'test row')}" if "test" in findings.rows else ""
     return f"{name} {number(findings.metrics[f'test/{name}'])}{rows}{within}{against}"
 
 

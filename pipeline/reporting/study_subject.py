@@ -6,8 +6,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ConfigError
 from pipeline.study.ledger.ranking import winner
 from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.storage import storage_url
 from pipeline.study.ledger.stored import Recorded, Studies
 from pipeline.study.outcome.comparison import REPEATED, Comparison, compare
 from pipeline.study.outcome.ending import Ending
@@ -16,6 +18,7 @@ from pipeline.study.outcome.wording import swept_keys
 from pipeline.study.space.parameters import Parameter
 from pipeline.study.space.ranges import Range
 from pipeline.study.substudies import LONGEST_STEM
+from pipeline.tracking.uri import sqlite_path
 
 TESTED = "tested"
 
@@ -55,9 +58,15 @@ def found_study(name: str, output: Path, storage: str | None) -> StudySubject:
         storage: Optuna's URL of the database; `None` = the default.
 
     Raises:
-        ConfigError: There is no such study.
-        EnvironmentFaultError: There is no such database, or it can't be read now.
+        ConfigError: There is no such study, or no such database.
+        EnvironmentFaultError: The database can't be read now.
     """
+    file = sqlite_path(storage_url(storage, key="storage"))
+    if file is not None and not file.is_file():
+        raise ConfigError(
+            f"study={name!r} is unknown: there is no database of studies {str(file)!r}; expected "
+            "the one that the sweep used: storage=sqlite:///FILE"
+        )
     studies = Studies(storage)
     recorded = studies.open(name)
     ending = _ending(recorded, output / name)

@@ -20,6 +20,8 @@ from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import tracking_uri
 
 SHOWN = 5
+FIND_LR = "find_lr"
+"""What the tag says of a range test."""
 OLDER = (
     "this run has left no findings, since an older version of this program trained it, or since "
     "it is a trial of a study; what its journal holds is told here"
@@ -53,6 +55,11 @@ class Subject:
     tags: Mapping[str, str]
     data: tuple[str, ...]
     size: int | None
+
+    @property
+    def is_range_test(self) -> bool:
+        """Whether it has tried learning rates and trained nothing."""
+        return self.tags.get(COMMAND_TAG) == FIND_LR
 
 
 def found_subject(
@@ -165,6 +172,11 @@ def _findings(folder: Path, *, is_over: bool) -> tuple[Findings, str]:
 def _fetched(run_id: str, uri: str, scratch: Path) -> Subject:
     wanted = (FOLDER, REPORT)
     run = fetched_run(run_id, uri, wanted, scratch)
+    if run.tags.get(COMMAND_TAG) == FIND_LR:
+        raise ConfigError(
+            f"run {run_id!r} ({run.name}) is a range test of the learning rate; expected one that "
+            "lies here, or look at its picture in MLflow"
+        )
     if not (scratch / FOLDER / FILE).is_file():
         raise ConfigError(
             f"run {run_id!r} ({run.name}) has left no findings in MLflow; expected a run that this "

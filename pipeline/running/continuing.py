@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pipeline.config.overrides import raw_value
+from pipeline.config.overrides import plainest, raw_value
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact
@@ -46,7 +46,7 @@ class Command:
     def line(self) -> str:
         """Return what a person types to train the same again, secrets masked."""
         words = [] if self.config_dir is None else ["--config-dir", self.config_dir]
-        masked = [redact(word) for word in self.overrides]
+        masked = [redact(plainest(word)) for word in self.overrides]
         return shlex.join(["python", "-m", "pipeline.train", *words, *masked])
 
     def save(self, folder: Path) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -13,7 +14,6 @@ from pipeline.canvas import drawing, own_style, save
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.pictures.lr_range import Marks, lr_range
-from pipeline.redaction import redact
 from pipeline.running.continuing import Command
 from pipeline.running.lr_curve import Curve, read_curve
 from pipeline.running.lr_ladder import climb
@@ -26,11 +26,14 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.find import COMMAND_TAG
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from pipeline.running.peers import Peers
 
 FIND_LR, LR = "find_lr", "optimizer.lr"
 FOLDER = FIND_LR
 """Folder of the artifacts that takes the curve and its picture."""
+TABLE = "lr_range.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +80,9 @@ def range_test(
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
     plan = replace(plan, occasion=occasion)
     with on_record(plan, recorder, uri) as record:
-        curve = read_curve(*climb(plan))
-        picture = _write(record.artifacts / FOLDER, curve)
+        rates, losses = climb(plan)
+        curve = read_curve(rates, losses)
+        picture = _write(record.artifacts / FOLDER, curve, rates, losses)
         found = curve.suggestion
         record.journal.tag(FIND_LR, "none" if found is None else f"{found:g}")
     return RangeTest(
@@ -87,7 +91,7 @@ def range_test(
         curve=curve,
         verdict=verdict(curve, plan.options.lr_range),
         picture=picture,
-        command=None if found is None or plan.command is None else _with(plan.command, found),
+        command=None if found is None or plan.command is None else training(plan.command, found),
         seconds=perf_counter() - plan.started_at,
         unsent=record.unsent,
         where_to_look=record.where_to_look,
@@ -142,30 +146,47 @@ def _lines(test: RangeTest) -> Iterator[str]:
     yield from where_lines(test.where_to_look, unsent=test.unsent)
 
 
-def _write(folder: Path, curve: Curve) -> Path:
+def _write(folder: Path, curve: Curve, rates: list[float], losses: list[float]) -> Path:
+    """Write the curve up to the first loss that is no number, with that, and its picture."""
     folder.mkdir(exist_ok=True)
-    smoothed = curve.smoothed.tolist() or [""] * len(curve.losses)
-    columns = zip(curve.rates.tolist(), curve.losses.tolist(), smoothed, strict=True)
-    lines = [[step, *values] for step, values in enumerate(columns, start=1)]
-    write_csv(folder / "lr_range.csv", ["step", "lr", "loss", "smoothed"], lines)
+    end = min(len(curve.losses) + 1, len(losses))
+    columns = zip_longest(range(1, end + 1), rates[:end], losses[:end], curve.smoothed.tolist())
+    write_csv(folder / TABLE, ["step", "lr", "loss", "smoothed"], [*columns])
     picture = folder / "lr_range.png"
     with drawing(), own_style():
-        marks = Marks(
-            suggestion=curve.suggestion,
-            steepest=curve.steepest,
-            lowest=curve.lowest,
-            blown_up=curve.blown_up,
-        )
-        save(lr_range(curve.rates, curve.losses, curve.smoothed, marks), picture)
+        save(curve_figure(curve), picture)
     return picture
 
 
-def _with(command: Command, suggestion: float) -> str:
+def stored_curve(artifacts: Path) -> Curve | None:
+    """Read the curve that a range test has left; `None` where it has not, or it is damaged.
+
+    Args:
+        artifacts: The run's artifacts.
+    """
+    try:
+        with (artifacts / FOLDER / TABLE).open(encoding="utf-8", newline="") as file:
+            steps = [(float(step["lr"]), float(step["loss"])) for step in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return read_curve(*map(list, zip(*steps, strict=True))) if steps else None
+
+
+def curve_figure(curve: Curve) -> Figure:
+    """Draw a curve with all its marks."""
+    marks = Marks(
+        suggestion=curve.suggestion,
+        steepest=curve.steepest,
+        lowest=curve.lowest,
+        blown_up=curve.blown_up,
+    )
+    return lr_range(curve.rates, curve.losses, curve.smoothed, marks)
+
+
+def training(command: Command, suggestion: float) -> str:
     """Return the command line that trains what was tested, with the suggested rate."""
     kept = [word for word in command.overrides if not _is_ours(word.partition("=")[0])]
-    folder = [] if command.config_dir is None else [f"--config-dir={command.config_dir}"]
-    words = [*folder, *map(redact, kept), f"{LR}={suggestion:g}"]
-    return shlex.join(["python", "-m", "pipeline.train", *words])
+    return replace(command, overrides=(*kept, f"{LR}={suggestion:g}")).line()
 
 
 def _is_ours(key: str) -> bool:

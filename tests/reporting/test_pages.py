@@ -16,11 +16,11 @@ from test_paired import against, subject
 from pipeline.findings.records import Findings
 from pipeline.pictures.picture import NotDrawnError, Picture
 from pipeline.reporting import figures
-from pipeline.reporting.comparison_page import comparison_page, lines
+from pipeline.reporting.comparison_page import comparison_page, lines, verdict
 from pipeline.reporting.figures import drawn
-from pipeline.reporting.figures_of_run import MACRO, classes_sheet
+from pipeline.reporting.figures_of_run import MACRO, classes_sheet, result_sheet
 from pipeline.reporting.page import rendered
-from pipeline.reporting.run_page import run_page, size_words
+from pipeline.reporting.run_page import run_page, size_words, summary
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = (
@@ -192,6 +192,42 @@ def test_two_runs_on_other_rows_say_in_place_why_they_are_not_compared() -> None
     page = of_two(made_findings(rows=50), made_findings(rows=60))
     require_sound(page)
     assert "can't be laid beside each other: A was tested on 50 rows, B on 60." in page.text
+
+
+def test_what_was_tested_is_told_where_nothing_stands_beside_it() -> None:
+    tested = made_findings(metrics={"test/f1": 0.47}, test=None)
+    other = made_findings(task="regression", metrics={"test/rmse": 2.0}, test=None)
+    untested = replace(tested, metrics={})
+    diverged = replace(untested, end="diverged")
+    expected = {
+        "A was not tested (it diverged); B has f1 0.4700": (diverged, tested),
+        "A has f1 0.4700; B was not tested": (tested, untested),
+        "no figure in common: A has f1, B has rmse": (tested, other),
+        "neither has been tested, so nothing says which is better": (diverged, untested),
+    }
+    for words, runs in expected.items():
+        assert verdict(against(*runs)) == words
+    page = of_two(diverged, tested)
+    assert f"side by side: {next(iter(expected))}." in page.text
+
+
+def test_an_interval_without_width_is_no_interval() -> None:
+    made = made_findings(task="regression")
+    one = replace(
+        made,
+        rows={**made.rows, "test": 1},
+        intervals={"rmse": (0.3323, 0.3323)},
+        monitor="val/rmse",
+    )
+    words = summary(subject(one))
+    assert " on 1 test row;" in words
+    assert "interval" not in words
+    sheet = result_sheet(one)
+    assert sheet is not None
+    assert [line[2] for line in sheet.lines] == ["–"] * 3
+    assert " (95 % interval 0.3000 … 0.4000)" in summary(
+        subject(replace(one, intervals={"rmse": (0.3, 0.4)}))
+    )
 
 
 def bad(what: str) -> Findings:

@@ -88,9 +88,14 @@ def test_a_name_of_several_runs_and_a_study_are_no_run(
     ("words", "told"),
     [
         ((), "nothing to report on is given; expected one of run=RUN, study=NAME, runs=[A,B]"),
-        (("run=a", "study=b"), "run and study are given; expected one of run=RUN, study=NAME"),
-        (("runs=[a]",), "runs"),
-        (("runs=[a,b,c]",), "runs"),
+        (
+            ("run=a", "study=b"),
+            "run and study are given; expected one of run=RUN, study=NAME, runs=[A,B]",
+        ),
+        (("runs=[a]",), "runs=[a] gives 1; expected two: runs=[A,B]"),
+        (("runs=[a,b,c]",), "runs=[a,b,c] gives 3; expected two: runs=[A,B]"),
+        (("study=x", "storage=foo"), "storage='foo' is no address of a database; expected "),
+        (("study=x",), "study='x' is unknown: there is no database of studies '"),
         (("run=a", "output=page.txt"), "output='page.txt' is no page; expected a file ending in"),
         (("rnu=a",), "rnu is unknown"),
     ],
@@ -98,7 +103,8 @@ def test_a_name_of_several_runs_and_a_study_are_no_run(
 def test_a_command_that_asks_for_nothing_clear_is_refused(
     words: tuple[str, ...], told: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert told in problem(capsys, *words)
+    line = problem(capsys, *words)
+    assert line.startswith(told)
 
 
 def test_a_run_without_findings_is_told_from_its_journal(
@@ -141,6 +147,34 @@ def test_two_runs_are_laid_against_each_other(
     assert [line.split()[0] for line in lines[1:-1]] == ["result", "rows", "config", "cost"]
     assert re.search(r"of 40 test rows \d+ are right in B alone", lines[2])
     assert page.texts("h1") == ["b against a"]
+
+
+def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipeline.train import main as train
+
+    base = ("model=mlp", "data=iris", "name=ladder", "find_lr=true", "lr_range.steps=60")
+    assert train([*base, QUIET]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    (told,) = (line for line in printed if line.startswith("suggested: "))
+    (again,) = (line.removeprefix("train   ") for line in printed if line.startswith("train "))
+    lines = report(capsys, "run=ladder")
+    assert lines[0] == f"ladder: range test of the learning rate; {told}"
+    _, page = page_of(lines)
+    assert page.texts("h2") == ["Suggestion", "Curve", "How it was made"]
+    assert f"S{told[1:]}." in page.texts("p")
+    assert again in page.texts("code")
+    assert len(page.all("svg")) == 1
+    assert "older version" not in page.text
+    made_run(Path("runs"), "trained")
+    assert problem(capsys, "runs=[trained,ladder]") == (
+        "run 'ladder' is a range test of the learning rate; expected runs that have trained"
+    )
+    (folder,) = Path("runs").glob("*-ladder-*")
+    (folder / "artifacts" / "find_lr" / "lr_range.csv").unlink()
+    _, page = page_of(report(capsys, "run=ladder"))
+    assert "No curve is there: the range test is finished." in page.text
 
 
 LONG = "n" * 100

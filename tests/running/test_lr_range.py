@@ -3,6 +3,7 @@
 import csv
 import math
 import random
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,7 +111,8 @@ def found_rate(run: Path) -> str:
 def test_the_suggestion_is_printed_as_an_override_and_on_record(
     train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "tags=[two words]")
+    given = ("model=mlp", "data=digits", "tracking=none", "optimizer.lr=0.5", "name=f_adam")
+    given = (*given, "tags=[two words]")
     assert train(*given, "find_lr=true", "lr_range.steps=60") == 0
     printed = capsys.readouterr().out.splitlines()
     run = only_run(own_folder / "runs")
@@ -120,7 +122,7 @@ def test_the_suggestion_is_printed_as_an_override_and_on_record(
     assert said.endswith("(60 steps from 1e-06 to 10)")
     assert f"picture {run.relative_to(own_folder)}/artifacts/find_lr/lr_range.png" in printed
     assert (
-        "train   python -m pipeline.train model=mlp data=digits tracking=none "
+        "train   python -m pipeline.train model=mlp data=digits tracking=none name=f_adam "
         f"'tags=[two words]' optimizer.lr={rate}" in printed
     )
     assert not any(line.startswith("kept") for line in printed)
@@ -132,6 +134,30 @@ def test_the_suggestion_is_printed_as_an_override_and_on_record(
     assert not list(run.glob("checkpoints/*"))
     assert [one["event"] for one in events(run)] == ["begin", "tag", "end"]
     assert events(run)[-1]["status"] == "FINISHED"
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("name=f_adam", "name=f_adam"),
+        ("name=two words", "'name=two words'"),
+        ("name=2024", "'name=\"2024\"'"),
+        ("name=true", "'name=\"true\"'"),
+        ("name=a,b", "'name=\"a,b\"'"),
+        ("name=it's", None),
+        ("name=中文", None),
+    ],
+)
+def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str | None) -> None:
+    from pipeline.config.overrides import read
+    from pipeline.running.continuing import Command
+
+    (given,), _ = read([typed], texts=("name",), multirun=False)
+    line = Command(overrides=(given.line,), config_dir=None).line()
+    if shown is not None:
+        assert line == f"python -m pipeline.train {shown}"
+    (again,), _ = read(shlex.split(line)[3:], texts=("name",), multirun=False)
+    assert again.override.value() == typed.partition("=")[2]
 
 
 def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
@@ -310,6 +336,39 @@ def test_a_first_loss_that_is_no_number_is_told_as_such() -> None:
         "no suggestion: the loss is no number at the very first step, before any rate has acted; "
         "look for huge values or holes in the data"
     )
+
+
+@pytest.mark.parametrize("broken", [3, 60, None])
+def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int | None) -> None:
+    from pipeline.running.lr_range import FOLDER, _write, stored_curve
+
+    rates, losses = list(RATES), valley(0.1)
+    if broken is not None:
+        losses[broken:] = [math.nan] * (100 - broken)
+    curve = read_curve(rates, losses)
+    _write(tmp_path / FOLDER, curve, rates, losses)
+    again = stored_curve(tmp_path)
+    assert again is not None
+    for name in ("rates", "losses", "smoothed"):
+        assert np.array_equal(getattr(again, name), getattr(curve, name))
+    for name in ("suggestion", "steepest", "lowest", "blown_up"):
+        assert getattr(again, name) == getattr(curve, name)
+
+
+def test_a_damaged_file_gives_no_curve(tmp_path: Path) -> None:
+    from pipeline.running.lr_range import FOLDER, TABLE, stored_curve
+
+    assert stored_curve(tmp_path) is None
+    (tmp_path / FOLDER).mkdir()
+    for text in (
+        "",
+        "step,lr,loss,smoothed\n",
+        "step,lr,loss\n1,0.1\n",
+        "a,b\n1,2\n",
+        "lr,loss\nx,1",
+    ):
+        (tmp_path / FOLDER / TABLE).write_text(text)
+        assert stored_curve(tmp_path) is None, text
 
 
 def test_a_curve_without_one_finite_loss_is_a_picture_too() -> None:

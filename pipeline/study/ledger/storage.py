@@ -16,8 +16,12 @@ WAIT_SECONDS = 60.0
 KINDS = ("sqlite", "postgresql", "mysql")
 
 
-def storage_url(given: str | None) -> str:
-    """Return the absolute address of the database: `sweep.storage`, or `optuna.db` here.
+def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
+    """Return the absolute address of the database: the one given, or `optuna.db` here.
+
+    Args:
+        given: The address; `None` = the default.
+        key: What the command calls it.
 
     Raises:
         ConfigError: Optuna can't keep studies there, or the database's driver is missing.
@@ -27,14 +31,14 @@ def storage_url(given: str | None) -> str:
     kind = given.partition("://")[0].partition("+")[0]
     if "://" not in given or kind not in KINDS:
         raise ConfigError(
-            f"sweep.storage={redact(given)!r} is no address of a database; expected "
+            f"{key}={redact(given)!r} is no address of a database; expected "
             f"sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME.{nearest(kind, KINDS)}"
         )
     if kind != "sqlite":
-        return with_driver("sweep.storage", given)
+        return with_driver(key, given)
     path = sqlite_path(given)
     if path is None or path.name in ("", ":memory:") or path.is_dir():
-        raise ConfigError(f"sweep.storage={given!r} names no file; expected sqlite:///FILE")
+        raise ConfigError(f"{key}={given!r} names no file; expected sqlite:///FILE")
     return sqlite_uri(path)
 
 

@@ -60,7 +60,7 @@ class Studies:
     """The studies of one database.
 
     Args:
-        storage: `sweep.storage`; `None` = the default.
+        storage: Optuna's URL of it; `None` = the default.
 
     Raises:
         EnvironmentFaultError: There is no such file, or it can't be read now.
@@ -68,7 +68,7 @@ class Studies:
     """
 
     def __init__(self, storage: str | None) -> None:
-        self._url = storage_url(storage)
+        self._url = storage_url(storage, key="storage")
         path = sqlite_path(self._url)
         if path is not None and not path.is_file():
             raise EnvironmentFaultError(
