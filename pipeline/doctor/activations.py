@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pipeline.doctor import thresholds
 from pipeline.doctor.gradients import short
-from pipeline.doctor.remedies import normalised, offered, scaled, slower
+from pipeline.doctor.remedies import normalised, offered, reach, scaled, settled, slower
 from pipeline.doctor.verdict import Verdict
 from pipeline.findings.records import Findings
 
@@ -20,16 +20,17 @@ def _dead(findings: Findings) -> Iterator[Verdict]:
     if worst is None or worst.dead < thresholds.DEAD:
         return
     count = round(worst.dead * worst.units)
+    others = "model.activation=leaky_relu", normalised(findings), "model.init=default"
+    # Where a step replaces all weights nothing helps beside a lower rate.
+    helpful = others if reach(findings) < thresholds.REPLACED else ()
     yield Verdict(
         name="dead_relu",
         evidence=f"{count} of {short(worst.layer)}'s {worst.units} units give zero for every row",
         numbers={"dead": worst.dead, "units": float(worst.units)},
         cures=offered(
             findings,
-            slower(findings, 0.1),
-            "model.activation=leaky_relu",
-            normalised(findings),
-            "model.init=default",
+            settled(findings),
+            *helpful,
             scaled(findings),
         ),
     )

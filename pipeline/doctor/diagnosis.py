@@ -1,10 +1,11 @@
 """The diagnosis of a run: its verdicts, worst first, each without its symptoms."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
-from pipeline.doctor import activations, answers, fit, gradients, rates
+from pipeline.doctor import activations, answers, certainty, fit, gradients, rates
+from pipeline.doctor.remedies import setting
 from pipeline.doctor.verdict import Name, Verdict
 from pipeline.findings.records import Findings
 
@@ -22,6 +23,10 @@ _LITTLE_LEARNED: frozenset[Name] = frozenset(
         "noisy_metrics",
     }
 )
+_OF_WHAT_IS_LEARNED = (_LITTLE_LEARNED | {"overfitting"}) - {"noisy_metrics"}
+_SHUFFLED = (
+    "the training labels are shuffled (data.shuffle_labels): they can be learned by heart alone"
+)
 _SYMPTOMS: Mapping[Name, frozenset[Name]] = {
     "exploding_gradient": frozenset(_WORST_FIRST) - {"exploding_gradient", "saturated", "leakage"},
     "vanishing_gradient": _LITTLE_LEARNED | {"lr_too_low", "lr_too_high"},
@@ -34,7 +39,7 @@ _SYMPTOMS: Mapping[Name, frozenset[Name]] = {
     "class_collapse": frozenset({"no_better_than_naive", "no_better_than_linear", "noisy_metrics"}),
     "no_better_than_naive": frozenset({"no_better_than_linear", "noisy_metrics"}),
     "stopped_early": frozenset({"underfitting", "no_better_than_naive", "no_better_than_linear"}),
-    "underfitting": frozenset({"no_better_than_linear"}),
+    "underfitting": frozenset({"no_better_than_naive", "no_better_than_linear"}),
 }
 """What follows from what: a cause is told without what it has caused."""
 
@@ -84,11 +89,20 @@ def diagnose(findings: Findings) -> Diagnosis:
     Args:
         findings: Of a run that has finished or diverged.
     """
-    families = (gradients, activations, rates, fit, answers)
+    families = (gradients, activations, rates, fit, answers, certainty)
     found = {one.name: one for family in families for one in family.verdicts(findings)}
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}
     told = [found[name] for name in _WORST_FIRST if name in found and name not in symptoms]
+    if setting(findings, "data.shuffle_labels") is not None:
+        told = [_without_labels(verdict) for verdict in told]
     return Diagnosis(findings.name, tuple(told))
+
+
+def _without_labels(verdict: Verdict) -> Verdict:
+    """Let a verdict on what was learned say that there was nothing to learn."""
+    if verdict.name not in _OF_WHAT_IS_LEARNED:
+        return verdict
+    return replace(verdict, cures=(), advice=_SHUFFLED)
 
 
 def _section(verdict: Verdict) -> str:

@@ -1,7 +1,7 @@
 """Figures that several verdicts rest on, each `None` where the findings don't have it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -104,6 +104,22 @@ def gain(
         ends = float(ours.mean()), float(theirs.mean())
         mean = ends[0] - ends[1]
     return Gain(mean=mean, low=low, high=high, ours=ends[0], theirs=ends[1])
+
+
+def of_the_line(findings: Findings) -> Findings:
+    """Return the findings with the linear baseline's answers in place of the network's."""
+    test = findings.test
+    if test is None or test.linear is None:
+        return replace(findings, test=None)
+    return replace(findings, threshold=0.5, test=replace(test, outputs=test.linear))
+
+
+def beside(findings: Findings, found: Gain) -> str:
+    """Say what the network comes to beside what a baseline does."""
+    if findings.task == "regression":
+        return f"test/rmse is {found.ours:.3g} beside {found.theirs:.3g}"
+    ours, theirs = 100 * found.ours, 100 * found.theirs
+    return f"{ours:.1f} % of each class's test rows are right beside {theirs:.1f} %"
 
 
 def called(outputs: Array, *, threshold: float) -> Array:

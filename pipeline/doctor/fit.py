@@ -13,6 +13,7 @@ from pipeline.doctor.figures import (
     losses,
     naive_error,
     naive_loss,
+    of_the_line,
     says_error,
     silence,
 )
@@ -64,7 +65,7 @@ def _overfitting(findings: Findings) -> Iterator[Verdict]:
             "model.dropout=0.3" if (setting(findings, "model.dropout") or 0.0) < 0.3 else "",
             "optimizer.weight_decay=0.01" if decay < 0.01 else "",
             "keep=best" if findings.rows.get("validation") else "",
-            "callbacks=early_stopping" if not setting(findings, "callbacks") else "",
+            "callbacks=early_stopping" if _would_stop(findings) else "",
         ),
         advice="more rows, or a smaller network",
     )
@@ -77,9 +78,8 @@ def _underfitting(findings: Findings) -> Iterator[Verdict]:
     silent = silence(findings)
     if silent is not None and silent.rare:
         return  # the others may be learned as well as they can be
-    naive, linear = gain(findings, "naive"), gain(findings, "linear")
     # Of rows in which there is nothing to find no network explains more.
-    if not ((naive is not None and naive.low > 0) or (linear is not None and linear.high < 0)):
+    if not _has_something_to_find(findings):
         return
     yield Verdict(
         name="underfitting",
@@ -96,6 +96,21 @@ def _underfitting(findings: Findings) -> Iterator[Verdict]:
             longer(findings, 3),
         ),
     )
+
+
+def _has_something_to_find(findings: Findings) -> bool:
+    """Tell whether the network has found something in the test rows, or a line more than it."""
+    naive, linear = gain(findings, "naive"), gain(findings, "linear")
+    if naive is not None and naive.low > 0:
+        return True
+    found = gain(of_the_line(findings), "naive")
+    return found is not None and found.low > 0 and linear is not None and linear.high < 0
+
+
+def _would_stop(findings: Findings) -> bool:
+    """Tell whether the validation loss has been without a better value for long enough."""
+    loss = losses(findings, "val/loss")
+    return len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > thresholds.PATIENCE
 
 
 def _stopped_early(findings: Findings) -> Iterator[Verdict]:

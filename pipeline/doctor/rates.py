@@ -7,60 +7,65 @@ import numpy as np
 from pipeline.doctor import thresholds
 from pipeline.doctor.figures import is_unlearned, losses, naive_loss
 from pipeline.doctor.fit import share_of_last_quarter
-from pipeline.doctor.remedies import longer, offered, slower
+from pipeline.doctor.remedies import longer, offered, reach, setting, settled, slower
 from pipeline.doctor.verdict import Verdict
-from pipeline.findings.records import Findings, Vitals
+from pipeline.findings.records import Findings
 
 
 def verdicts(findings: Findings) -> Iterator[Verdict]:
     """Say how far the steps go, beside what they have come to."""
     if findings.vitals is not None and np.isfinite(findings.vitals.updates).any():
-        yield from _too_high(findings, findings.vitals)
-        yield from _too_low(findings, findings.vitals)
+        yield from _too_high(findings)
+        yield from _too_low(findings)
 
 
-def _too_high(findings: Findings, vitals: Vitals) -> Iterator[Verdict]:
-    reach = float(np.nanmax(vitals.updates))
-    leaps = reach >= thresholds.TOO_FAR and is_unlearned(findings, thresholds.UNLEARNED)
-    if not leaps and not (reach >= thresholds.TOO_FAR_AFTER_ALL and _rose(findings)):
+def _too_high(findings: Findings) -> Iterator[Verdict]:
+    far = reach(findings)
+    leaps = far >= thresholds.TOO_FAR and is_unlearned(findings, thresholds.UNLEARNED)
+    if not leaps and not (far >= thresholds.TOO_FAR_AFTER_ALL and _rose(findings)):
         return
     ended = "the loss is no number any more" if findings.end == "diverged" else _stays(findings)
     yield Verdict(
         name="lr_too_high",
-        evidence=f"a step moves a layer by {_of_itself(reach)}, and {ended}",
-        numbers={"update": reach},
+        evidence=f"a step moves a layer by {_of_itself(far)}, and {ended}",
+        numbers={"update": far},
         cures=offered(
             findings,
-            slower(findings, min(0.1, float(f"{0.01 / reach:.0e}"))),
-            "" if findings.clipping.threshold else "trainer.gradient_clip_val=1.0",
+            settled(findings),
+            "trainer.gradient_clip_val=1.0" if _is_held_by_clipping(findings) else "",
         ),
     )
 
 
-def _too_low(findings: Findings, vitals: Vitals) -> Iterator[Verdict]:
-    reach = float(np.nanmax(vitals.updates))
+def _is_held_by_clipping(findings: Findings) -> bool:
+    """Tell whether clipping would shorten the steps enough; optimizers other than SGD rescale."""
+    if findings.clipping.threshold or reach(findings) >= thresholds.REPLACED:
+        return False
+    return str(setting(findings, "optimizer._target_")).endswith(".SGD")
+
+
+def _too_low(findings: Findings) -> Iterator[Verdict]:
+    far = reach(findings)
     still = share_of_last_quarter(findings)
     learning = still is not None and still > thresholds.STILL_LEARNING
-    if reach > thresholds.TOO_SHORT or not (
-        learning or is_unlearned(findings, thresholds.UNLEARNED)
-    ):
+    if far > thresholds.TOO_SHORT or not (learning or is_unlearned(findings, thresholds.UNLEARNED)):
         return
     yield Verdict(
         name="lr_too_low",
-        evidence=f"a step moves no layer by more than {reach:.1e} of its weights; 1e-3 is usual",
-        numbers={"update": reach},
+        evidence=f"a step moves no layer by more than {far:.1e} of its weights; 1e-3 is usual",
+        numbers={"update": far},
         cures=offered(
             findings,
-            slower(findings, float(f"{3e-3 / max(reach, 1e-9):.0e}")),
+            slower(findings, float(f"{3e-3 / max(far, 1e-9):.0e}")),
             longer(findings, 10),
         ),
     )
 
 
-def _of_itself(reach: float) -> str:
-    if reach < 1:
-        return f"up to {100 * reach:.0f} % of its weights"
-    return f"up to {reach:.3g} times its weights"
+def _of_itself(far: float) -> str:
+    if far < 1:
+        return f"up to {100 * far:.0f} % of its weights"
+    return f"up to {far:.3g} times its weights"
 
 
 def _rose(findings: Findings) -> bool:

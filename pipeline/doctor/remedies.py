@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from pipeline.doctor import thresholds
 from pipeline.findings.records import Findings
 
 OURS = "pipeline.networks."
 RECURRENT = ("RNN", "GRU", "LSTM")
 _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
-_GROUPS = {"model": ("RNN", "GRU", "LSTM"), "optimizer": ()}
 
 
 def offered(findings: Findings, *words: str) -> tuple[str, ...]:
@@ -37,6 +39,22 @@ def slower(findings: Findings, factor: float) -> str:
     return f"optimizer.lr={float(f'{rate * factor:.1g}'):g}"
 
 
+def settled(findings: Findings) -> str:
+    """Return the override for a rate whose steps move no layer by more than 1 % of its weights.
+
+    It is a tenth of the present one at most; and not much less than a thousandth, since steps that
+    grow until the loss is no number say nothing of the rate that would do.
+    """
+    factor = float(f"{0.01 / max(reach(findings), 1e-9):.0e}")
+    return slower(findings, min(0.1, max(thresholds.SLOWEST, factor)))
+
+
+def reach(findings: Findings) -> float:
+    """Return update / weight of the fastest layer in the fastest epoch; 0 where nobody knows."""
+    updates = np.zeros(0) if findings.vitals is None else findings.vitals.updates
+    return float(np.max(updates[np.isfinite(updates)], initial=0.0))
+
+
 def normalised(findings: Findings) -> str:
     """Return the override that normalises the values of each layer."""
     return f"model.norm={'layer' if findings.model in RECURRENT else 'batch'}"
@@ -54,10 +72,10 @@ def longer(findings: Findings, factor: int) -> str:
 
 def _applies(findings: Findings, word: str) -> bool:
     key, _, value = word.partition("=")
-    if "." not in key:
-        return findings.model in _GROUPS.get(key, ()) and value != findings.model.lower()
+    if isinstance(setting(findings, key), Mapping):
+        return not setting(findings, key)  # a group takes the place of what is there
     group, _, name = key.rpartition(".")
-    section = setting(findings, group)
+    section = setting(findings, group) if group else findings.config
     if not isinstance(section, Mapping) or name not in section:
         return False
     if group == "model" and not _fits_network(findings, key, value):

@@ -46,6 +46,10 @@ TOO_FAR = 0.2
 """Update / weight of the fastest layer in the fastest epoch, where nothing was learned.
 
 About 1e-3 is usual (Bottou 2015); Adam's first steps reach 0.1 at its usual rates."""
+REPLACED = 1.0
+"""The same from which on a step leaves nothing of a layer's weights: a lower rate alone helps."""
+SLOWEST = 3e-4
+"""Share of the present learning rate below which none is offered in its place."""
 TOO_SHORT = 2e-4
 """The same from which on a network does not get far in any number of epochs that one waits for."""
 ROSE = 1.02
@@ -66,6 +70,10 @@ HEAVY_TAILED = 5.0
 """Variance of squared errors, as a multiple of their squared mean: 2 for normal errors."""
 GAP_SHARE = 0.3
 """The same as a share of the validation error: so much of it comes from not generalising."""
+EARLY = 0.25
+"""Best epoch as a share of all: what comes after it has made nothing better."""
+PATIENCE = 10
+"""Validations without a better loss after which `callbacks=early_stopping` ends the training."""
 LEARNED = 0.02
 """Fall of the loss, as a share of it, from where on its curve says how learning went."""
 BETTER = 0.1
@@ -78,6 +86,8 @@ two, and a straight line is at 0.25."""
 
 # ── answers ─────────────────────────────────────────────────────────────────────────────────────
 
+FEWEST_ROWS = 10
+"""Test rows of which something can be told."""
 FEWEST_OF_A_CLASS = 5
 """Test rows of a class; that one of fewer is never answered may be chance."""
 FOUND = 0.1
