@@ -34,6 +34,8 @@ MOST_ROWS = 2000
 """Training rows that are asked about once training is over."""
 ACTIVE_ROWS = 512
 """Of these, the rows whose activations are looked at."""
+MOST_NUMBERS = 10_000_000
+"""Outputs of test rows that are kept for pictures and reports: 40 MB before they are packed."""
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 """How the names of an epoch's own values begin."""
 
@@ -153,7 +155,7 @@ def _shares(targets: Tensor, *, classes: int) -> tuple[float, ...]:
 
 def _some(part: Part, count: int) -> Part:
     """Return rows of a part, evenly spaced where it has more than are wanted."""
-    indices = torch.linspace(0, len(part) - 1, min(count, len(part))).round().long()
+    indices = _spaced(len(part), count)
     return Part(
         inputs=part.take(indices),
         targets=part.targets[indices],
@@ -188,13 +190,21 @@ def _names(test: Tested) -> tuple[str, ...]:
 
 
 def _test_rows(test: Tested) -> TestRows:
+    """Return what was said of the test rows, of evenly spaced ones where there are very many."""
     part = test.part
-    baselines = [baseline.outputs.numpy() for baseline in part.baselines]
+    count = max(1, MOST_NUMBERS * len(part.targets) // max(1, part.outputs.numel()))
+    kept = _spaced(len(part.targets), count)
+    baselines = [baseline.outputs[kept].numpy() for baseline in part.baselines]
     naive, linear = [*baselines, None, None][:2]
     return TestRows(
-        rows=np.asarray(part.rows, dtype=np.int64),
-        targets=part.targets.numpy(),
-        outputs=part.outputs.numpy(),
+        rows=np.asarray(part.rows, dtype=np.int64)[kept.numpy()],
+        targets=part.targets[kept].numpy(),
+        outputs=part.outputs[kept].numpy(),
         naive=naive,
         linear=linear,
     )
+
+
+def _spaced(rows: int, count: int) -> Tensor:
+    """Return positions of evenly spaced rows, all of them where they are not more than wanted."""
+    return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()

@@ -177,3 +177,16 @@ def test_drawing_leaves_what_others_have_drawn() -> None:
         pyplot.figure()
     assert pyplot.get_fignums() == [figure.number]
     pyplot.close(figure)
+
+
+def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.running.finding.MOST_NUMBERS", 3 * 10)
+    assert train(*IRIS, "tracking=none") == 0
+    found = load(artifacts())
+    with (artifacts() / "test_predictions.csv").open(encoding="utf-8") as file:
+        rows = [int(line["row"]) for line in csv.DictReader(file)]
+    assert found.test is not None
+    assert found.test.rows.tolist() == [rows[round(37 * n / 9)] for n in range(10)]
+    assert found.rows["test"] == 38
