@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import DivergedError
 from pipeline.findings.records import Vitals
 from pipeline.modules.task import Task
 from pipeline.networks.pooling import LearnedPool
@@ -50,9 +51,9 @@ class VitalSigns(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Take what the epoch has come to before it ended early."""
-        del exception
-        self._take(trainer, pl_module)
+        """Take what the epoch has come to before it diverged."""
+        if isinstance(exception, DivergedError):  # after another error the device may be of no use
+            self._take(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs to tell of all its epochs."""
@@ -60,13 +61,16 @@ class VitalSigns(pl.Callback):
             "layers": list(self._layers),
             "sizes": list(self._sizes),
             "first": self._first,
-            "epochs": dict(self._epochs),
+            "epochs": list(self._epochs),
+            "values": torch.stack(list(self._epochs.values())) if self._epochs else None,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up that state."""
         self._layers, self._sizes = tuple(state_dict["layers"]), tuple(state_dict["sizes"])
-        self._first, self._epochs = state_dict["first"], dict(state_dict["epochs"])
+        self._first, values = state_dict["first"], state_dict["values"]
+        known = () if values is None else values.unbind()
+        self._epochs = dict(zip(state_dict["epochs"], known, strict=True))
 
     def _take(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         watched = task.watch.take() if isinstance(task, Task) else None
@@ -81,8 +85,11 @@ class VitalSigns(pl.Callback):
         # One copy to the host for all of them.
         told = torch.stack([watched.gradients, watched.updates, watched.first])
         told = told[:, places].detach().double().cpu()
-        self._epochs[trainer.current_epoch + 1] = told[:2]
-        self._first = told[2] if self._first is None else self._first
+        self._epochs[trainer.current_epoch + 1] = told[:2].clone()
+        if self._first is None:
+            # A run that goes on from one that had no vital signs has not seen the very first step.
+            seen = trainer.current_epoch == 0
+            self._first = told[2].clone() if seen else torch.full_like(told[2], torch.nan)
 
 
 def layer_names(network: nn.Module) -> Mapping[int, str]:

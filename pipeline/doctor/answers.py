@@ -122,7 +122,8 @@ def _leakage(findings: Findings) -> Iterator[Verdict]:
     left, importances = error(findings, "test"), findings.importances
     if left is None or importances is None or len(importances.columns) < 2:
         return
-    falls = np.clip(importances.falls.mean(1), 0.0, None)
+    # Of a wide table some columns were not looked at.
+    falls = np.nan_to_num(np.clip(importances.falls.mean(1), 0.0, None))
     share = float(falls.max() / falls.sum()) if falls.sum() > 0 else 0.0
     if left > thresholds.TOO_GOOD or share < thresholds.TOLD_BY_ONE:
         return

@@ -6,9 +6,11 @@ from typing import Literal
 
 import numpy as np
 
+from pipeline.bootstrap import block_of_series
 from pipeline.doctor import thresholds
 from pipeline.doctor.remedies import setting
 from pipeline.findings.records import Array, Findings
+from pipeline.mistakes import called
 
 Part = Literal["train", "validation", "test"]
 
@@ -98,8 +100,8 @@ def gain(
         mean = 1 - float(ours.mean() / max(theirs.mean(), 1e-12))
     else:
         weights = _alike(test.targets, classes=len(findings.classes))
-        ours = weights * (called(test.outputs, threshold=findings.threshold) == test.targets)
-        theirs = weights * (called(other, threshold=0.5) == test.targets)
+        ours = weights * (called(test, threshold=findings.threshold) == test.targets)
+        theirs = weights * (called(replace(test, outputs=other), threshold=0.5) == test.targets)
         low, high = _interval(ours - theirs, 1, deviations)
         ends = float(ours.mean()), float(theirs.mean())
         mean = ends[0] - ends[1]
@@ -120,14 +122,6 @@ def beside(findings: Findings, found: Gain) -> str:
         return f"test/rmse is {found.ours:.3g} beside {found.theirs:.3g}"
     ours, theirs = 100 * found.ours, 100 * found.theirs
     return f"{ours:.1f} % of each class's test rows are right beside {theirs:.1f} %"
-
-
-def called(outputs: Array, *, threshold: float) -> Array:
-    """Decide a class for each row, int64 (rows,)."""
-    if outputs.ndim == 1:
-        return (outputs > threshold).astype(np.int64)
-    chosen: Array = np.argmax(outputs, axis=1)
-    return chosen
 
 
 def is_unlearned(findings: Findings, share: float) -> bool:
@@ -166,7 +160,7 @@ def _validated(findings: Findings, key: str) -> float | None:
 
 def block_of(findings: Findings, rows: int) -> int:
     """Return how many neighbouring forecasts count as one: they resemble each other."""
-    return max(findings.horizon, round(float(np.cbrt(rows))), 1)
+    return min(block_of_series(rows, findings.horizon), max(1, rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +185,7 @@ def silence(findings: Findings) -> Silence | None:
     test, classes = findings.test, len(findings.classes)
     if test is None or classes == 0 or len(findings.shares) != classes:
         return None
-    told = called(test.outputs, threshold=findings.threshold)
+    told = called(test, threshold=findings.threshold)
     there, said = (np.bincount(one, minlength=classes) for one in (test.targets, told))
     hits = np.bincount(told[told == test.targets], minlength=classes)
     missed = (hits <= thresholds.FOUND * there) & (said <= thresholds.CALLED * there)
@@ -214,7 +208,8 @@ def _alike(targets: Array, *, classes: int) -> Array:
 def _interval(values: Array, block: int, deviations: float) -> tuple[float, float]:
     """Return both ends of the mean's interval; neighbouring rows of a series count as one."""
     mean = float(values.mean())
-    pieces = np.array([piece.mean() for piece in np.array_split(values, len(values) // block)])
+    parts = np.array_split(values, max(1, len(values) // block))
+    pieces = np.array([part.mean() for part in parts])
     if len(pieces) < 2:
         return -math.inf, math.inf
     spread = deviations * float(pieces.std(ddof=1)) / math.sqrt(len(pieces))

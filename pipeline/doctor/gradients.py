@@ -170,7 +170,7 @@ def _never(findings: Findings) -> Iterator[Verdict]:
     if findings.end == "diverged" or losses(findings, "grad/clipped").max() > 0:
         return
     share = float(largest.max()) / clipping.threshold
-    if share > thresholds.CLIPPED_NEVER:
+    if not share <= thresholds.CLIPPED_NEVER:  # or no number, where a scaled loss has overflowed
         return
     yield Verdict(
         name="clipping_never",

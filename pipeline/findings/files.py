@@ -26,6 +26,17 @@ from pipeline.paths import replace_file, replace_text
 FORMAT = 1
 FOLDER, FILE, ARRAYS = "findings", "findings.json", "arrays.npz"
 """Folder among a run's artifacts, and what it holds."""
+_ARRAY, _NUMBER = "\0array", "\0number"
+"""Keys that stand for what JSON has not; no key of a configuration begins like them."""
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+)
 _PARTS: Mapping[str, type] = {
     "clipping": Clipping,
     "vitals": Vitals,
@@ -68,7 +79,7 @@ def load(artifacts: Path) -> Findings:
             f"{str(folder)!r} has no findings; expected the artifacts of a run that this version "
             "of the program has trained"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise ConfigError(f"{str(folder)!r} is damaged: its findings can't be read") from error
     raise ConfigError(f"{str(folder)!r} has format {form!r}; this version reads format {FORMAT}")
 
@@ -81,22 +92,22 @@ def _plain(value: Any, name: str, arrays: dict[str, Any]) -> Any:
         return {key: _plain(getattr(value, key), below + key, arrays) for key in keys}
     if isinstance(value, np.ndarray):
         arrays[name] = value
-        return {"array": name}
+        return {_ARRAY: name}
     if isinstance(value, Mapping):
         return {str(key): _plain(one, f"{name}.{key}", arrays) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(one, f"{name}.{index}", arrays) for index, one in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
-        return {"number": str(value)}
+        return {_NUMBER: str(value)}
     return value
 
 
 def _read(value: Any, arrays: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
-        if value.keys() == {"array"}:
-            return arrays[value["array"]]
-        if value.keys() == {"number"}:
-            return float(value["number"])
+        if value.keys() == {_ARRAY}:
+            return arrays[value[_ARRAY]]
+        if value.keys() == {_NUMBER}:
+            return float(value[_NUMBER])
         return {key: _read(one, arrays) for key, one in value.items()}
     return [_read(one, arrays) for one in value] if isinstance(value, list) else value
 

@@ -12,7 +12,9 @@ from pipeline.findings.records import Activity
 from pipeline.networks.looking import as_weights, looking
 
 MOST_ROWS = 512
-ROWS_AT_ONCE = 64  # the maps of large pictures are many
+ROWS_AT_ONCE = 64
+MOST_VALUES = 2**20
+"""Of the inputs that are looked at together: the maps of large pictures are many."""
 CLOSE = 0.99
 """Share of the way to a bound from which on a value counts as saturated: 1 % is left."""
 _POINTWISE = (
@@ -44,16 +46,16 @@ class _Tally:
         self._sum, self._squares = 0.0, 0.0
         self._silent: Tensor | None = None
 
-    def add(self, outputs: Tensor) -> None:
+    def add(self, outputs: object) -> None:
         """Count what it gave for some rows, (rows, …)."""
-        values = outputs.detach().cpu().double().transpose(self._axis, -1).flatten(end_dim=-2)
-        if values.numel() == 0:
-            return
-        silent = (values == 0).all(0)  # (units,)
+        if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.numel() == 0:
+            return  # what a module of one's own may give
+        values = outputs.detach().float().transpose(self._axis, -1).flatten(end_dim=-2)
+        silent = (values == 0).all(0).cpu()  # (units,)
         self._silent = silent if self._silent is None else self._silent & silent
         self._values += values.numel()
-        self._sum += float(values.sum())
-        self._squares += float(values.square().sum())
+        self._sum += float(values.sum(dtype=torch.float64))
+        self._squares += float(values.square().sum(dtype=torch.float64))
         self._saturated += int(self._at_a_bound(values).sum())
 
     def activity(self) -> Activity | None:
@@ -98,7 +100,8 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
     if not tallies:
         return ()
     with looking(network), _counting(tallies):
-        for rows in torch.split(as_weights(network, inputs[:MOST_ROWS]), ROWS_AT_ONCE):
+        at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
+        for rows in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
             # Not by `network(…)`: a compiled network would be compiled again with the hooks.
             network.forward(rows)
     found = (tally.activity() for tally in tallies.values())

@@ -45,7 +45,7 @@ class WeightWatch:
         self._step = 0
         self._next = 0
         self._all: list[Tensor] = []
-        self._places: list[int] = []
+        self._places = torch.empty(0, dtype=torch.int64)
         self._watched: list[Tensor] = []
         self._before: list[Tensor] = []
         self._forget()
@@ -58,6 +58,7 @@ class WeightWatch:
             steps: Steps that the epoch has.
         """
         self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
+        self._forget()  # what nobody has taken: ranks but the first have nobody who does
         self._step = step
         early = 1 << (step - 1).bit_length() if step > 0 else 0  # the next power of two
         self._next = early if early <= self._every else step + -step % self._every
@@ -101,8 +102,9 @@ class WeightWatch:
 
     def _begin_anew(self, weights: Sequence[Tensor]) -> None:
         self._all = list(weights)
-        self._places = [place for place, one in enumerate(weights) if one.ndim > 1]
-        self._watched = [weights[place] for place in self._places]
+        places = [place for place, one in enumerate(weights) if one.ndim > 1]
+        self._places = torch.tensor(places, device=weights[0].device if weights else None)
+        self._watched = [weights[place] for place in places]
         self._before = []
         self._forget()
 
@@ -125,16 +127,18 @@ class WeightWatch:
 
     def _fold(self) -> None:
         """Make sums of the norms that are kept, so that memory stays bounded."""
-        if not self._norms or not self._places:
+        if not self._norms or not self._watched:
+            self._norms = []
             return
         norms = at_least_single(torch.stack(self._norms))
         finite = torch.isfinite(norms).all(1)
-        seen = norms[:, self._places]
-        first = seen[finite.to(torch.uint8).argmax()]
+        seen = norms.index_select(1, self._places)
         sums = torch.where(finite[:, None], seen, 0.0).sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
         self._steps = self._steps + finite.sum()
-        self._first = first if self._first is None else self._first
+        if self._first is None:
+            place = finite.to(torch.uint8).argmax().reshape(1)  # an index that stays on the device
+            self._first = seen.index_select(0, place)[0]
         self._norms = []
 
 

@@ -11,11 +11,11 @@ from pipeline.config.record import Difference as ConfigDifference
 from pipeline.config.record import differences
 from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.metrics import direction
+from pipeline.mistakes import called
 from pipeline.reporting.figures_of_run import rows_words, telling
 from pipeline.reporting.paired import (
     Difference,
     Flips,
-    called,
     errors,
     flips,
     paired_differences,
@@ -77,7 +77,7 @@ class Against:
             return None
         targets = self.pair[0].targets
         one, other = (
-            called(findings, test) == targets
+            called(test, threshold=findings.threshold) == targets
             for findings, test in zip(self.findings, self.pair, strict=True)
         )
         return one, other

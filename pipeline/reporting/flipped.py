@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.findings.records import Array, TestRows
+from pipeline.mistakes import called
 from pipeline.reporting.against import Against
-from pipeline.reporting.paired import called
 from pipeline.study.outcome.tables import Sheet
 from pipeline.terminal import number
 
@@ -28,7 +28,10 @@ def _flipped(against: Against) -> Sheet:
     assert against.pair is not None
     one, other = against.findings
     before, after = against.pair
-    answers = called(one, before), called(other, after)
+    answers = (
+        called(before, threshold=one.threshold),
+        called(after, threshold=other.threshold),
+    )
     flipped = np.flatnonzero(against.right[0] != against.right[1])
     tests = zip((before, after), answers, strict=True)
     chances = [_probabilities(test, answer) for test, answer in tests]

@@ -19,8 +19,7 @@ from pipeline.bootstrap import (
     drawn,
     weighted_scores,
 )
-from pipeline.findings.records import Array, Findings, TestRows
-from pipeline.running.results import predicted_classes
+from pipeline.findings.records import Array, TestRows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +82,6 @@ def _sign_test(first: int, second: int) -> float:
 
     total = first + second
     return float(binomtest(first, total, 0.5).pvalue) if total else 1.0
-
-
-def called(findings: Findings, test: TestRows) -> Array:
-    """Return the class of each row, int64 (rows,), as the run has decided it."""
-    outputs = torch.from_numpy(test.outputs)
-    chosen: Array = predicted_classes(outputs, threshold=findings.threshold).numpy()
-    return chosen
 
 
 def errors(test: TestRows) -> Array:

@@ -13,15 +13,13 @@ from pipeline.findings.files import FILE, FOLDER, load
 from pipeline.findings.records import Findings
 from pipeline.reporting.older import REPORT, data_report, findings_of_journal
 from pipeline.tracking.fetch_run import fetched_run
-from pipeline.tracking.find import COMMAND_TAG, LAST, find_run, run_folders, trial_folders
+from pipeline.tracking.find import COMMAND_TAG, FIND_LR, LAST, find_run, run_folders, trial_folders
 from pipeline.tracking.journal import JOURNAL, read_events
 from pipeline.tracking.listing import standing
 from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import tracking_uri
 
 SHOWN = 5
-FIND_LR = "find_lr"
-"""What the tag says of a range test."""
 OLDER = (
     "this run has left no findings, since an older version of this program trained it, or since "
     "it is a trial of a study; what its journal holds is told here"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -92,7 +93,10 @@ def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
     if test is None or findings.kind == "table" or schema.difference is not None:
         return None  # a window of differences says nothing beside a forecast of levels
     positions = worst(test, threshold=findings.threshold, count=MOST_MISTAKES)
-    inputs = schema.input_scaler.unscaled(plan.prepared.test.take(torch.from_numpy(positions)))
+    # The findings may have fewer rows than the part, of which each row has one number.
+    part = plan.prepared.test
+    places = [int(np.flatnonzero(part.rows == row)[0]) for row in test.rows[positions]]
+    inputs = schema.input_scaler.unscaled(part.take(torch.tensor(places, dtype=torch.int64)))
     return Mistakes(positions=positions, inputs=inputs.numpy())
 
 

@@ -39,7 +39,12 @@ class Artist:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Artist:
-        self._process = subprocess.Popen(
+        with suppress(OSError):  # no room for another process, which `finish` finds
+            self._process = self._started()
+        return self
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
             [sys.executable, "-P", "-m", "pipeline.pictures.artist"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -47,12 +52,11 @@ class Artist:
             env={**os.environ, "PYTHONPATH": python_path(), "MPLBACKEND": "Agg"},
             start_new_session=True,
         )
-        pipe = self._process.stdin
-        assert pipe is not None  # it was asked for
+        assert process.stdin is not None  # it was asked for
         with suppress(BrokenPipeError):  # it has died at once, which `finish` finds
-            pipe.write(json.dumps(str(self._artifacts.absolute())).encode() + b"\n")
-            pipe.flush()
-        return self
+            process.stdin.write(json.dumps(str(self._artifacts.absolute())).encode() + b"\n")
+            process.stdin.flush()
+        return process
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
@@ -62,7 +66,8 @@ class Artist:
     def finish(self) -> tuple[list[Written], str | None]:
         """Wait for the pictures; return them, and what has gone wrong where there are none."""
         process = self._process
-        assert process is not None, "nothing was begun"
+        if process is None:
+            return [], "the pictures could not be drawn: no process for it could be started"
         try:
             code = process.wait(SECONDS)
         except subprocess.TimeoutExpired:

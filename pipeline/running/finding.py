@@ -20,7 +20,8 @@ from pipeline.inside.activity import activity_of
 from pipeline.networks.outputs import probabilities
 from pipeline.paths import conf_folder
 from pipeline.running.deciding import raised
-from pipeline.running.plan import Plan
+from pipeline.running.optional import unless_it_fails
+from pipeline.running.plan import Plan, forward_operations
 from pipeline.running.scoring import direction_of, scores_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 2000
 """Training rows that are asked about once training is over."""
+FEWEST_ROWS = 32
+MOST_WORK = 5 * 10**10
+"""Multiplications and additions that asking may take: some seconds of one core."""
+MOST_BYTES = 64 * 2**20
+"""Of the rows that are asked about, as float32."""
 ACTIVE_ROWS = 512
 """Of these, the rows whose activations are looked at."""
 MOST_NUMBERS = 10_000_000
@@ -80,7 +86,7 @@ def findings_of(plan: Plan, trained: Trained) -> Findings:
     options, schema, prepared = plan.options, plan.prepared.schema, plan.prepared
     parts = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
     task = None if plan.occasion.lean else trained.task
-    asked = None if task is None else _some(prepared.train, MOST_ROWS)
+    asked = None if task is None else _asked(plan)
     return Findings(
         name=options.name or "run",
         run_id=trained.run_id or "",
@@ -104,7 +110,7 @@ def findings_of(plan: Plan, trained: Trained) -> Findings:
         clipping=_clipping(plan),
         threshold=trained.threshold,
         metrics=trained.metrics,
-        training={} if asked is None or task is None else _scores(plan, task, asked, trained),
+        training=_scores_if_any(plan, task, asked, trained),
         intervals={} if trained.intervals is None else trained.intervals.ends,
         baselines=() if trained.test is None else _names(trained.test),
         rows={name: len(part) for name, part in parts.items() if part is not None},
@@ -115,7 +121,7 @@ def findings_of(plan: Plan, trained: Trained) -> Findings:
         data_hash=prepared.content_hash,
         history={epoch: _of_training(values) for epoch, values in trained.history.items()},
         vitals=trained.vitals,
-        activity=() if asked is None or task is None else _activity(task, asked),
+        activity=_activity_if_any(task, asked),
         test=None if trained.test is None or plan.occasion.lean else _test_rows(trained.test),
     )
 
@@ -162,6 +168,32 @@ def _some(part: Part, count: int) -> Part:
         offsets=None if part.offsets is None else part.offsets[indices],
         rows=part.rows[indices.numpy()],
     )
+
+
+def _asked(plan: Plan) -> Part | None:
+    """Return training rows to ask about, as many as cost little time and memory."""
+    shape = plan.prepared.schema.input_shape
+    work = forward_operations(plan.layers, shape)
+    affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
+    count = min(MOST_ROWS, max(FEWEST_ROWS, affordable))
+    return unless_it_fails(
+        lambda: _some(plan.prepared.train, count), None, what="no figures of training rows"
+    )
+
+
+def _scores_if_any(
+    plan: Plan, task: Task | None, asked: Part | None, trained: Trained
+) -> dict[str, float]:
+    if task is None or asked is None:
+        return {}
+    what = "no figures of training rows"
+    return unless_it_fails(lambda: _scores(plan, task, asked, trained), {}, what=what)
+
+
+def _activity_if_any(task: Task | None, asked: Part | None) -> tuple[Activity, ...]:
+    if task is None or asked is None:
+        return ()
+    return unless_it_fails(lambda: _activity(task, asked), (), what="no look at activations")
 
 
 def _scores(plan: Plan, task: Task, part: Part, trained: Trained) -> dict[str, float]:

@@ -23,14 +23,14 @@ from pipeline.running.summary import where_lines
 from pipeline.serving.spreadsheets import write_csv
 from pipeline.terminal import console, duration, number
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.find import COMMAND_TAG
+from pipeline.tracking.find import COMMAND_TAG, FIND_LR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pipeline.running.peers import Peers
 
-FIND_LR, LR = "find_lr", "optimizer.lr"
+LR = "optimizer.lr"
 FOLDER = FIND_LR
 """Folder of the artifacts that takes the curve and its picture."""
 TABLE = "lr_range.csv"

@@ -169,9 +169,13 @@ def filled_in(
 
 def _operations(layers: tuple[LayerRow, ...], prepared: Prepared, *, batch_size: int) -> int:
     """Estimate the multiplications and additions of a training step, forward and backward."""
-    shape = prepared.schema.input_shape
-    positions = {1: shape[0], 2: shape[0], 3: prod(shape[1:])}[len(shape)]
+    return 3 * forward_operations(layers, prepared.schema.input_shape) * batch_size
+
+
+def forward_operations(layers: tuple[LayerRow, ...], input_shape: tuple[int, ...]) -> int:
+    """Estimate the multiplications and additions of one row's way through a network."""
+    positions = {1: input_shape[0], 2: input_shape[0], 3: prod(input_shape[1:])}[len(input_shape)]
     weights = sum(
         layer.parameters * (positions if len(layer.output_shape) > 1 else 1) for layer in layers
     )
-    return 6 * weights * batch_size
+    return 2 * weights

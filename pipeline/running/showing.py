@@ -11,6 +11,7 @@ from pipeline.findings.files import save
 from pipeline.running.closer import looked_closer
 from pipeline.running.drawing import Artist, wants_pictures
 from pipeline.running.note import Told, note_text
+from pipeline.running.optional import unless_it_fails
 from pipeline.tracking.note import TAG
 from pipeline.tracking.state import read_state
 
@@ -34,11 +35,12 @@ def shown(
         findings: What the run has found out.
         doctor: What the doctor says of it, in lines.
     """
-    wanted = wants_pictures(plan.options)
+    # Where torchrun has started the ranks, it ends this one soon after another one has failed.
+    wanted = wants_pictures(plan.options) and (task is not None or plan.rank.world == 1)
     if wanted and task is not None:
         findings = looked_closer(findings, plan, task.network)
-    save(findings, record.artifacts)
-    with Artist(record.artifacts) if wanted else nullcontext() as artist:
+    saved = unless_it_fails(lambda: _saved(findings, record), False, what="no findings")
+    with Artist(record.artifacts) if wanted and saved else nullcontext() as artist:
         yield
         pictures, problem = ([], None) if artist is None else artist.finish()
     if problem is not None:
@@ -51,4 +53,11 @@ def shown(
         doctor=doctor,
         command="" if plan.command is None else plan.command.line(),
     )
-    record.journal.tag(TAG, note_text(told))
+    text = unless_it_fails(lambda: note_text(told), None, what="no description of the run")
+    if text is not None:
+        record.journal.tag(TAG, text)
+
+
+def _saved(findings: Findings, record: Record) -> bool:
+    save(findings, record.artifacts)
+    return True

@@ -16,6 +16,7 @@ from pipeline.config.check import check_callbacks
 from pipeline.errors import DivergedError
 from pipeline.running.accounting import Account
 from pipeline.running.deciding import decide
+from pipeline.running.optional import unless_it_fails
 from pipeline.running.own_callbacks import require_truthful
 from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan
@@ -106,7 +107,11 @@ class Session:
             self._participant.fit()
         except DivergedError:
             self._fit_seconds = perf_counter() - started_at
-            self._account.of_diverged(seconds=self._fit_seconds)
+            unless_it_fails(
+                lambda: self._account.of_diverged(seconds=self._fit_seconds),
+                None,
+                what="no account of what has diverged",
+            )
             raise
         self._fit_seconds = perf_counter() - started_at
 

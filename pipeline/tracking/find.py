@@ -9,6 +9,8 @@ from pipeline.tracking.state import TRIALS, read_state
 
 LAST = "last"
 COMMAND_TAG = "pipeline.command"
+FIND_LR = "find_lr"
+"""What that tag holds for a range test."""
 SHOWN = 5
 
 

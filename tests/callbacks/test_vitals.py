@@ -167,6 +167,14 @@ def test_the_first_steps_are_looked_at_also_where_a_run_goes_on(
         assert bool(watch._before) == (number in looked)
 
 
+def test_weights_without_two_dimensions_are_not_kept() -> None:
+    watch, bias = WeightWatch(), nn.Parameter(torch.ones(3))
+    for _ in range(3000):
+        watch.see(torch.ones(1), [bias])
+    assert len(watch._norms) < 2000
+    assert watch.take() is None
+
+
 def test_half_precision_is_averaged_in_single() -> None:
     watch = WeightWatch()
     weight = nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))

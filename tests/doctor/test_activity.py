@@ -137,3 +137,24 @@ def test_half_precision_and_a_network_without_activations_are_read_too() -> None
     (one,) = activity_of(half, rows(10, 4))
     assert one.units == 3
     assert activity_of(nn.Linear(4, 3), rows(10, 4)) == ()
+
+
+class Odd(nn.Module):
+    """Activations that give no batch of units, and a layer that gives packed steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = nn.LSTM(2, 3, batch_first=True)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(3, 1)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        lengths = torch.full((len(windows),), windows.shape[1])
+        packed = nn.utils.rnn.pack_padded_sequence(windows, lengths, batch_first=True)
+        states = nn.utils.rnn.pad_packed_sequence(self.reader(packed)[0], batch_first=True)[0]
+        outputs = self.act(self.head(states[:, -1]).squeeze(1))
+        return outputs.unsqueeze(1)
+
+
+def test_what_is_no_batch_of_units_is_passed_by() -> None:
+    assert activity_of(Odd(), torch.randn(4, 5, 2)) == ()

@@ -10,8 +10,9 @@ from sklearn.metrics import f1_score
 
 from pipeline.bootstrap import drawn
 from pipeline.findings.records import Findings, TestRows
+from pipeline.mistakes import called
 from pipeline.reporting.against import Against
-from pipeline.reporting.paired import called, flips, paired_differences
+from pipeline.reporting.paired import flips, paired_differences
 from pipeline.reporting.subject import Subject
 
 
@@ -74,7 +75,7 @@ def test_the_difference_in_macro_f1_is_scikit_learns() -> None:
     assert both.obstacle == ""
     assert first.test is not None
     by_hand = [
-        f1_score(first.test.targets, called(one, one.test), average="macro")
+        f1_score(first.test.targets, called(one.test, threshold=one.threshold), average="macro")
         for one in (first, second)
         if one.test is not None
     ]

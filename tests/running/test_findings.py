@@ -190,3 +190,39 @@ def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
     assert found.test is not None
     assert found.test.rows.tolist() == [rows[round(37 * n / 9)] for n in range(10)]
     assert found.rows["test"] == 38
+
+
+def test_mistakes_are_shown_with_their_own_inputs_also_where_rows_were_left_out(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.datasets import load_digits
+
+    monkeypatch.setattr("pipeline.running.finding.MOST_NUMBERS", 10 * 100)
+    words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
+    assert train(*words, "pictures=true") == 0
+    found = load(artifacts())
+    assert found.test is not None
+    assert found.mistakes is not None
+    assert len(found.test.rows) == 100
+    rows = found.test.rows[found.mistakes.positions]
+    assert len(rows) > 0
+    pictures = load_digits().images[rows]
+    shares = pictures / pictures.max()
+    np.testing.assert_allclose(found.mistakes.inputs[:, 0] / found.mistakes.inputs.max(), shares)
+
+
+@pytest.mark.parametrize("place", ["activity_of", "_scores"])
+def test_no_fault_of_a_look_at_the_network_costs_the_run_its_result(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("no look today")
+
+    monkeypatch.setattr(f"pipeline.running.finding.{place}", fails)
+    assert train(*IRIS, "tracking=none") == 0
+    warning = capsys.readouterr().err
+    assert "RuntimeError: no look today" in warning
+    assert warning.count("\n") == 1
+    run = only_run(Path("runs"))
+    assert events(run)[-1]["status"] == "FINISHED"
+    assert (run / "model" / "model.ckpt").is_file()
