@@ -10,8 +10,7 @@ from torch import Tensor
 from pipeline.modules.epoch import FOLD, at_least_single
 
 SPARSE = 16
-"""Steps from one look at an update to the next, at least, but for the first ones: a look copies all
-weights. It doubles until then, so that a run of few steps is not judged by its first alone."""
+"""Steps from one look at an update to the next, at least: a look copies all weights."""
 LOOKS = 4
 """Looks at an update in an epoch of many steps."""
 
@@ -42,8 +41,7 @@ class WeightWatch:
 
     def __init__(self) -> None:
         self._every = SPARSE
-        self._step = 0
-        self._next = 0
+        self._until = 0
         self._all: list[Tensor] = []
         self._places = torch.empty(0, dtype=torch.int64)
         self._watched: list[Tensor] = []
@@ -51,7 +49,10 @@ class WeightWatch:
         self._forget()
 
     def pace(self, *, step: int, steps: float) -> None:
-        """Choose the steps of an epoch whose updates are looked at: 0, 1, 2, 4, 8, then each n-th.
+        """Choose the steps of an epoch whose updates are looked at; the first of all is one.
+
+        The next ones are not: where a gradient explodes, they are long because of it, and would
+        look as if the learning rate had made them so.
 
         Args:
             step: Steps taken so far.
@@ -59,9 +60,7 @@ class WeightWatch:
         """
         self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
         self._forget()  # what nobody has taken: ranks but the first have nobody who does
-        self._step = step
-        early = 1 << (step - 1).bit_length() if step > 0 else 0  # the next power of two
-        self._next = early if early <= self._every else step + -step % self._every
+        self._until = -step % self._every
 
     def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:
         """Take the norms of a step's gradients, before the weights move.
@@ -75,11 +74,11 @@ class WeightWatch:
         self._norms.append(norms)
         if self._before:
             self._measure()
-        if self._step == self._next:
-            self._next += min(self._every, max(1, self._step))
+        if self._until == 0:
+            self._until = self._every
             self._before = [weight.detach().clone() for weight in self._watched]
             self._as_they_were = norms
-        self._step += 1
+        self._until -= 1
         if len(self._norms) == FOLD:
             self._fold()
 

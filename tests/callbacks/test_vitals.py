@@ -120,9 +120,9 @@ def test_norms_and_updates_are_those_of_a_plain_loop(options: dict[str, Any]) ->
     assert vitals.epochs.tolist() == [1, 2, 3, 4]
     np.testing.assert_allclose(vitals.gradients, gradients.mean(1), rtol=1e-4)
     np.testing.assert_allclose(vitals.first, gradients[0, 0], rtol=1e-4)
-    # Epochs have 20 steps; the first ones are looked at, then one in 16.
+    # Steps 0, 16 | 32 | 48 | 64 are looked at: one in 16 and the first, epochs of 20 steps.
     ratios = np.array(hand.ratios)
-    looked = [ratios[[0, 1, 2, 4, 8, 16]].mean(0), ratios[32], ratios[48], ratios[64]]
+    looked = [ratios[[0, 16]].mean(0), ratios[32], ratios[48], ratios[64]]
     np.testing.assert_allclose(vitals.updates, looked, rtol=1e-3)
 
 
@@ -153,11 +153,11 @@ def test_steps_that_are_no_numbers_count_in_nothing() -> None:
     assert watched is not None
     assert float(watched.gradients) == 4.0
     assert float(watched.first) == 3.0
-    assert float(watched.updates) == 0.5
+    assert bool(watched.updates.isnan())  # the only step that was looked at had no gradient
 
 
-@pytest.mark.parametrize(("step", "looked"), [(0, [0, 1, 2, 4, 8, 16]), (3, [4, 8, 16]), (20, [])])
-def test_the_first_steps_are_looked_at_also_where_a_run_goes_on(
+@pytest.mark.parametrize(("step", "looked"), [(0, [0, 16]), (3, [16]), (20, [])])
+def test_one_step_in_sixteen_is_looked_at_also_where_a_run_goes_on(
     step: int, looked: list[int]
 ) -> None:
     watch, weight = WeightWatch(), nn.Parameter(torch.ones(2, 2))
