@@ -40,8 +40,12 @@ class Classifier(Task):
         if outputs.shape[1] == 1:
             return self._binary_loss(outputs.squeeze(1), targets)
         return functional.cross_entropy(
-            outputs, targets, weight=self.class_weights, label_smoothing=self._label_smoothing
+            outputs, targets, weight=self._like(outputs), label_smoothing=self._label_smoothing
         )
+
+    def _like(self, logits: Tensor) -> Tensor | None:
+        """Return the weights of the classes in the precision of logits, which may be another."""
+        return None if self.class_weights is None else self.class_weights.to(logits.dtype)
 
     def weight(self, targets: Tensor) -> Tensor | float:
         """Return what rows weigh in the mean loss of a batch: the sum of their classes' weights."""
@@ -57,7 +61,7 @@ class Classifier(Task):
         # One logit is the second of two whose first is 0; so weights mean what they do elsewhere.
         pair = torch.stack([torch.zeros_like(logits), logits], dim=1)
         return functional.cross_entropy(
-            pair, targets, weight=self.class_weights, label_smoothing=smoothing
+            pair, targets, weight=self._like(logits), label_smoothing=smoothing
         )
 
     def to_scores(

@@ -226,3 +226,13 @@ def test_no_fault_of_a_look_at_the_network_costs_the_run_its_result(
     run = only_run(Path("runs"))
     assert events(run)[-1]["status"] == "FINISHED"
     assert (run / "model" / "model.ckpt").is_file()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_weighted_classes_are_scored_in_any_precision(
+    train: Train, capsys: pytest.CaptureFixture[str], precision: str
+) -> None:
+    words = ("loss.class_weights=[1,2,5]", f"trainer.precision={precision}", "tracking=none")
+    assert train(*IRIS, *words) == 0
+    assert capsys.readouterr().err == ""
+    assert load(artifacts()).training["loss"] > 0
