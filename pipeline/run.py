@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from omegaconf import DictConfig
 
 from pipeline.config.check import check
-from pipeline.config.options import RunConfig
 from pipeline.config.record import plain
 from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
@@ -50,10 +49,7 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
         DivergedError: The loss is NaN or infinite.
         Interrupted: A signal asked to stop; the last finished epoch can be gone on with.
     """
-    options = check(config)
-    if options.find_lr:
-        raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
-    return _carried_out(_training, options, config, command)
+    return _carried_out(_training, config, command, finds_lr=False)
 
 
 @torch_settings_kept()
@@ -69,10 +65,7 @@ def find_lr(
     Raises:
         PipelineError: As `run` raises them; a loss that diverges is what is looked for.
     """
-    options = check(config)
-    if not options.find_lr:
-        raise ConfigError("find_lr=false trains: call run(config), or give find_lr=true")
-    return _carried_out(_range_test, options, config, command)
+    return _carried_out(_range_test, config, command, finds_lr=True)
 
 
 def _training() -> "Work[Result]":
@@ -89,11 +82,17 @@ def _range_test() -> "Work[RangeTest]":
 
 def _carried_out(
     load: Callable[[], Work[Left]],
-    options: RunConfig,
     config: DictConfig | Mapping[str, Any],
     command: Command | None,
+    *,
+    finds_lr: bool,
 ) -> Left:
     started_at = perf_counter()
+    options = check(config)
+    if options.find_lr and not finds_lr:
+        raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
+    if finds_lr and not options.find_lr:
+        raise ConfigError("find_lr=false trains: call run(config), or give find_lr=true")
     uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
     require_writable(Path(options.output), uri)
     with announcing(shown_verbosity(options.verbose) > 0):

@@ -92,7 +92,7 @@ class Account:
     def _trained(
         self, result: Result | None, test: Tested | None, found: Intervals | None, seconds: float
     ) -> Trained:
-        history = self._record.journal.epochs()
+        history = self._record.journal.epochs() if result is None else result.history
         return Trained(
             run_id=self._record.run_id,
             end="diverged" if result is None else "finished",
