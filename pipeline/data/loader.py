@@ -144,6 +144,16 @@ class _Rows(Dataset[Batch | Shared]):
         return Shared(self.inputs.take(own), self.targets[own], self.targets[indices])
 
 
+class _Lazy(DataLoader[Batch | Shared]):
+    """A DataLoader whose workers fetch nothing before the first batch is asked for.
+
+    Lightning makes the iterator of a resumed training before it tells the sampler the epoch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override] # torch promises its own class
+        yield from super().__iter__()
+
+
 def loader(
     part: Part,
     *,
@@ -173,10 +183,8 @@ def loader(
     return Batches(inputs, targets, order, batch_size=batch_size, rank=rank)
 
 
-def _lazy(
-    rows: _Rows, order: Order, batch_size: int, num_workers: int
-) -> DataLoader[Batch | Shared]:
-    return DataLoader(
+def _lazy(rows: _Rows, order: Order, batch_size: int, num_workers: int) -> _Lazy:
+    return _Lazy(
         rows,
         batch_sampler=BatchSampler(order, batch_size, drop_last=False),
         collate_fn=_as_fetched,

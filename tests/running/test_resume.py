@@ -8,10 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from faults.processes import Training
 from mlflow import MlflowClient
+from PIL import Image
 from records import checkpoint, epochs, events, only_run
 
 Start = Callable[..., Training]
@@ -130,6 +132,43 @@ def test_a_killed_run_ends_to_the_last_bit_as_one_that_never_was(
     finished(fork, *words, "output=whole")
     run = killed(fork, monkeypatch, "on_train_batch_end:15", *words, "output=runs")
     assert list(epochs(run)) == [1, 2]
+    finished(fork, f"resume={run}", "trust=[killer]")
+    assert_ends_alike(run, only_run(own_folder / "whole"))
+
+
+WAYS_OF_LOADING = {
+    "by a worker": ("data.memory_budget=0", "data.num_workers=1"),
+    "by two workers": ("data.memory_budget=0", "data.num_workers=2"),
+    "unshuffled": ("data.shuffle=false",),
+    "unshuffled, by a worker": ("data.shuffle=false", "data.memory_budget=0", "data.num_workers=1"),
+    "pictures, when they are needed": ("data=images", "data.memory_budget=0"),
+    "pictures, by two workers": ("data=images", "data.memory_budget=0", "data.num_workers=2"),
+}
+"""Beside rows in memory, which the test above shuffles, and `read lazily` below."""
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, marks=[] if way == "by a worker" else [pytest.mark.slow])
+        for way in WAYS_OF_LOADING
+    ],
+)
+def test_a_resumed_run_reads_the_same_batches_however_they_are_loaded(
+    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    given = WAYS_OF_LOADING[way]
+    if "data=images" in given:
+        for number in range(60):
+            picture = own_folder / "pictures" / "ab"[number % 2] / f"{number}.png"
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((4, 4), 4 * number, dtype=np.uint8)).save(picture)
+        given = (*given, "data.path=pictures")
+    keys = {word.partition("=")[0] for word in given} | {"trainer.max_epochs"}
+    words = (*(word for word in RUN if word.partition("=")[0] not in keys), *given)
+    words = (*words, "model=mlp", "model.hidden=[4]", "trainer.max_epochs=4", "tracking=none")
+    finished(fork, *words, "output=whole")
+    run = killed(fork, monkeypatch, "on_train_epoch_start:3", *words, "output=runs")
     finished(fork, f"resume={run}", "trust=[killer]")
     assert_ends_alike(run, only_run(own_folder / "whole"))
 
