@@ -77,16 +77,17 @@ def _called(
 ) -> int:
     arguments = _parsed(words)
     flags = _flags(words, arguments.overrides)
-    lines: list[str] = arguments.overrides
-    if not (arguments.hydra_help or arguments.shell_completion):
-        asks = arguments.help or arguments.cfg or arguments.info
-        lines = checked(
-            lines,
-            config_name=arguments.config_name or config_name,
-            config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
-            multirun=arguments.multirun,
-            **({"more": None} if asks else {}),
-        )
+    hydras_own = arguments.hydra_help or arguments.shell_completion
+    asks = arguments.help or arguments.cfg or arguments.info or hydras_own
+    lines = checked(
+        [] if hydras_own else arguments.overrides,
+        config_name=config_name,
+        config_dir=None if arguments.config_dir is None else Path(arguments.config_dir),
+        multirun=arguments.multirun,
+        **({"more": None} if asks else {}),
+    )
+    if hydras_own:
+        lines = arguments.overrides
     codes: list[int] = []
 
     def job(config: DictConfig) -> None:
@@ -139,6 +140,12 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(
             "--experimental-rerun runs code from a file; resume=RUN goes on with a run"
         )
+    if arguments.config_name is not None or arguments.config_path is not None:
+        raise ConfigError(
+            "--config-name and --config-path replace the root file, in which Hydra's own settings "
+            "stand; put your keys into FOLDER/experiment/NAME.yaml and give --config-dir FOLDER "
+            "experiment=NAME"
+        )
     return arguments
 
 
@@ -160,7 +167,7 @@ def _as_process_arguments(words: list[str], *, multirun: bool) -> Iterator[None]
     before = sys.argv
     GlobalHydra.instance().clear()
     with contextlib.ExitStack() as stack:
-        if multirun and not any(word.startswith("hydra.sweep.dir=") for word in words):
+        if multirun:
             # Hydra writes a file about the sweep, which says nothing that the runs don't.
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             words = [f"hydra.sweep.dir={quoted(folder)}", *words]

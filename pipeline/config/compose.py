@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.conf import HydraConf
@@ -20,6 +21,7 @@ from pipeline.config.options import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.paths import conf_folder
 
+_SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 LONGEST_NAME = 56
 """Letters of a name that the program makes up; that of a trial has its number behind it."""
 
@@ -53,6 +55,13 @@ class Composer:
             )
         )
 
+    def changed_hydra(self, tree: DictConfig, lines: Sequence[str]) -> list[str]:
+        """Return Hydra's own settings in which a composed tree differs from what ships."""
+        shipped = self._loader.load_configuration(self.config_name, [], RunMode.RUN)
+        expected = {**_settings(shipped), "overrides": [*self._search, *lines]}
+        found = _settings(tree)
+        return sorted(key for key in {*expected, *found} if found.get(key) != expected.get(key))
+
     def tree(self, lines: Sequence[str]) -> DictConfig:
         """Compose the root with overrides; `hydra` stands in it too.
 
@@ -65,6 +74,17 @@ class Composer:
             )
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise ConfigError(composition_problem(error)) from error
+
+
+def _settings(tree: DictConfig) -> dict[str, Any]:
+    """Return Hydra's own settings but for those that it fills in itself."""
+    content = OmegaConf.to_container(tree.hydra, resolve=False)
+    assert isinstance(content, dict)
+    settings = {str(key): value for key, value in content.items()}
+    del settings["runtime"], settings["searchpath"]
+    settings["job"] = {k: v for k, v in settings["job"].items() if k not in _SAID_BY_HYDRA}
+    settings["overrides"] = [*settings["overrides"]["hydra"], *settings["overrides"]["task"]]
+    return settings
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from pipeline.config.compose import Composer, composer
 from pipeline.config.options import RunConfig
-from pipeline.config.overrides import Given, read, text_keys
+from pipeline.config.overrides import HYDRA, HYDRA_REFUSED, Given, read, text_keys
 from pipeline.config.trainer_options import REFUSED
 from pipeline.config.values import nearest, shown, unknown_key
 from pipeline.config.yaml_files import problems_in_folder
 from pipeline.errors import ConfigError
+from pipeline.paths import conf_folder
 
 FREE_FORM = ("tags", "callbacks")
 """Where a key of the user's own may be added with `+`."""
@@ -48,10 +49,10 @@ def checked_lines(
         ConfigError: All wrong names, one line each.
     """
     with composer(config_name, config_dir) as source:
-        if config_dir is not None:
-            _require_readable(config_dir, source, lines)
+        if config_dir is not None and config_dir.resolve() != conf_folder():
+            _require_readable(config_dir, lines)
         given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
-        wrong, right = _name_problems(given, source, options)
+        wrong, right = _name_problems(given, source, options, config_dir)
         problems += wrong
         if more is not None:
             problems += more(source, [one.line for one in right])
@@ -60,11 +61,11 @@ def checked_lines(
     return [one.line for one in given]
 
 
-def _require_readable(config_dir: Path, source: Composer, lines: Sequence[str]) -> None:
+def _require_readable(config_dir: Path, lines: Sequence[str]) -> None:
     named = {line.partition("=")[0].lstrip("+~").partition("@")[0] for line in lines}
     own = {path.name for path in conf_groups(config_dir) if path.name in named}
     groups = sorted({*_shipped_groups(), *own})
-    problems = problems_in_folder(config_dir, groups, source.config_name)
+    problems = problems_in_folder(config_dir, groups)
     if problems:
         raise ConfigError(*problems)
 
@@ -76,19 +77,19 @@ def conf_groups(folder: Path) -> Iterator[Path]:
 
 
 def _shipped_groups() -> list[str]:
-    from pipeline.paths import conf_folder
-
-    return [path.name for path in conf_groups(conf_folder()) if path.name != "hydra"]
+    return [path.name for path in conf_groups(conf_folder()) if path.name != HYDRA]
 
 
 def _name_problems(
-    given: Sequence[Given], source: Composer, options: type[BaseModel]
+    given: Sequence[Given],
+    source: Composer,
+    options: type[BaseModel],
+    config_dir: Path | None,
 ) -> tuple[list[str], list[Given]]:
-    """Return what is wrong, and the overrides of ours about which there is nothing to say."""
+    """Return what is wrong, and the overrides about which there is nothing to say."""
     known = source.groups()
-    ours = [one for one in given if not one.override.is_hydra_override()]
-    groups = [one for one in ours if one.override.key_or_group in known or "/" in one.key]
-    values = [one for one in ours if one not in groups]
+    groups = [one for one in given if one.override.key_or_group in known or "/" in one.key]
+    values = [one for one in given if one not in groups]
     problems: list[str] = []
     wrong: list[Given] = []
     for one in groups:
@@ -102,12 +103,16 @@ def _name_problems(
             problems += error.problems
             continue
         problems += _tree_problems(tree, options)
+        if config_dir is not None:
+            changed = source.changed_hydra(tree, lines)
+            where = f"in a file of --config-dir {str(config_dir)!r}"
+            problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; take it out." for key in changed]
         keys = [*dotted_keys(tree), *known]
         for one in values:
             found = list(_key_problems(one, tree, keys))
             problems += found
             wrong += [one] * bool(found)
-    return problems, [one for one in ours if one not in wrong]
+    return problems, [one for one in given if one not in wrong]
 
 
 def _combinations(groups: Sequence[Given]) -> Iterable[tuple[str, ...]]:
@@ -163,7 +168,7 @@ def _unknown_in_files(
     known = [prefix + name for name in options.model_fields]
     for name in map(str, tree):
         key = prefix + name
-        if key == "hydra":
+        if key == HYDRA:
             continue
         if key not in known:
             yield unknown_key(key, known, REFUSED.get(key, ""))
@@ -210,7 +215,7 @@ def exists(tree: DictConfig, key: str) -> bool:
 def dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield every key of a tree but Hydra's own, mappings before what is in them."""
     for name in tree:
-        if prefix or name != "hydra":
+        if prefix or name != HYDRA:
             yield f"{prefix}{name!s}"
             yield from _keys_below(tree._get_node(name), f"{prefix}{name!s}.")
 

@@ -16,6 +16,8 @@ from pipeline.redaction import has_password
 _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
 _FOREIGN_WORD = re.compile(r"""[^,\[\]{}:'"]*[^\x00-\x7f][^,\[\]{}:'"]*""")
 _FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
+HYDRA = "hydra"
+HYDRA_REFUSED = "belongs to Hydra's own settings, which can run code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,18 @@ def read(
         override = _parsed(parser, line, texts=texts, multirun=multirun)
         if override is None:
             problems.append(_unreadable(line))
-        elif override.is_sweep_override() and not multirun and not override.is_hydra_override():
+        elif _sets_hydra(override):
+            problems.append(f"{override.get_key_element()} {HYDRA_REFUSED}; leave it away.")
+        elif override.is_sweep_override() and not multirun:
             problems.append(_several_values(line))
         else:
             given.append(Given(line, override))
     return given, problems + _repeated(given)
+
+
+def _sets_hydra(override: Override) -> bool:
+    places = (re.split("[./]", override.key_or_group)[0], *(override.package or "").split("."))
+    return HYDRA in places
 
 
 def _parsed(

@@ -1,5 +1,6 @@
 """A user's own YAML files, looked through before anything composes them."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,21 +12,27 @@ from yaml.nodes import (  # type: ignore[import-untyped] # as above
     SequenceNode,
 )
 
+from pipeline.config.overrides import HYDRA, HYDRA_REFUSED
+
 LARGEST = 2**20
 """Bytes."""
+_IN_HYDRA = re.compile(rf"(?:.*[\s/@.])?{HYDRA}(?:[\s/@.].*)?")
+_PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
 
-def problems_in_folder(folder: Path, groups: Iterable[str], config_name: str) -> list[str]:
+def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
     """Return a line for each problem with the YAML that a run may read from a folder.
 
     Args:
         folder: What `--config-dir` names.
         groups: Names of its sub-folders that are looked through; anything else is not ours.
-        config_name: Name of the root file.
     """
     if not folder.is_dir():
         return [f"--config-dir {str(folder)!r} is no folder."]
-    files = [folder / f"{config_name}.yaml"]
+    for inner in folder.iterdir():
+        if inner.name.lower() == HYDRA:  # as the name is found where case does not matter
+            return [f"{inner} {HYDRA_REFUSED}; take it out of --config-dir."]
+    files: list[Path] = []
     for group in groups:
         files += sorted((folder / group).rglob("*.yaml"))
     return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
@@ -69,6 +76,34 @@ def _problems_in_text(text: str) -> Iterator[str]:
         yield f"{root.start_mark.line + 1} is no mapping; expected KEY: VALUE lines."
     else:
         yield from _repeated_keys(root)
+        for line, name in (*_packages(text), *_names_in_reach_of_hydra(root)):
+            if _IN_HYDRA.fullmatch(name.strip()):
+                yield f"{line}: {name.strip()!r} {HYDRA_REFUSED}; take it out."
+
+
+def _packages(text: str) -> Iterator[tuple[int, str]]:
+    """Yield where a file says that its keys belong, with the line."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := _PACKAGE.match(line):
+            yield number, match[1]
+
+
+def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:
+    """Yield the names of sections and all that stands in a list of defaults, with their lines."""
+    for key, value in root.value:
+        if key.value != "defaults":
+            yield key.start_mark.line + 1, str(key.value)
+        elif isinstance(value, SequenceNode):
+            yield from _scalars(value)
+
+
+def _scalars(node: Node) -> Iterator[tuple[int, str]]:
+    if isinstance(node, SequenceNode | MappingNode):
+        for item in node.value:
+            for part in item if isinstance(item, tuple) else (item,):
+                yield from _scalars(part)
+    else:
+        yield node.start_mark.line + 1, str(node.value)
 
 
 def _repeated_keys(node: Node) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pipeline.config.overrides import plainest, raw_value
+from pipeline.config.overrides import plainest, raw_value, read
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact
@@ -63,7 +63,10 @@ class Command:
         """
         try:
             saved = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
-            return cls(overrides=tuple(saved["overrides"]), config_dir=saved["config_dir"])
+            overrides, config_dir = saved["overrides"], saved["config_dir"]
+            if not (_are_texts(overrides) and _are_texts([config_dir or ""])):
+                raise TypeError("expected texts")
+            return cls(overrides=tuple(overrides), config_dir=config_dir)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{folder} does not say how its run was started ({COMMAND} is missing or damaged); "
@@ -75,25 +78,39 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     """Put the overrides that a run was started with before those of its resumption.
 
     `python -m pipeline.train resume=RUN` need not repeat `model=lstm …`; what is given again
-    wins. Without `resume=`, and for `resume=auto`, the words stay as they are.
+    wins. Without `resume=`, and for `resume=auto`, the words stay as they are. A saved command
+    brings no `--config-dir`, no `trust` and no setting of Hydra's own.
 
     Raises:
-        ConfigError: There is no such run, or a word held a secret, which was not saved.
+        ConfigError: There is no such run, a word held a secret, which was not saved, the run needs
+            `--config-dir`, or a word is not an override of a run.
     """
     reference = raw_value(words, "resume")
     if reference in (None, "", "null", NEWEST_UNFINISHED):
         return list(words)
-    saved = Command.load(find_run(reference or "", Path(raw_value(words, "output") or "runs")))
+    folder = find_run(reference or "", Path(raw_value(words, "output") or "runs"))
+    saved = Command.load(folder)
+    read_again, problems = read(saved.overrides, texts=(), multirun=False)
+    if problems:
+        raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
     # Who is trusted is said on the present command line, never by a file.
     given = {"trust", "resume", *(_key(word) for word in words)}
-    kept = [word for word in saved.overrides if _key(word) not in given]
+    kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
     if secret := [_key(word) for word in kept if MASK in word]:
         raise ConfigError(
             *(f"{key} held a secret, which is not saved; give it again: {key}=…" for key in secret)
         )
-    if saved.config_dir is None or any(word.startswith("--config-dir") for word in words):
-        return [*kept, *words]
-    return [f"--config-dir={saved.config_dir}", *kept, *words]
+    if saved.config_dir and not any(word.startswith(("--config-d", "-cd")) for word in words):
+        again = shlex.join(["--config-dir", saved.config_dir, *words])
+        raise ConfigError(
+            f"{folder / COMMAND} names a folder of configuration, which a saved command can't "
+            f"bring along; if you know the folder, give it again: python -m pipeline.train {again}"
+        )
+    return [*kept, *words]
+
+
+def _are_texts(words: object) -> bool:
+    return isinstance(words, list) and all(isinstance(word, str) for word in words)
 
 
 def _key(word: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import shutil
 import sys
 import traceback
@@ -28,7 +27,7 @@ from pipeline.running.unsent import warn_of_model, warn_of_unsent
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
-from pipeline.tracking.journal import Header, Journal, Status
+from pipeline.tracking.journal import Header, Journal, Status, resume_words
 from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import where_to_look
 
@@ -238,8 +237,8 @@ def say_how_to_go_on(record: Record) -> None:
     """Tell a person who stopped the run how to continue it."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
-        word = shlex.quote(f"resume={record.folder}")
+        words = resume_words(record.folder)
         print(
-            f"stopped after epoch {epochs}; go on with: python -m pipeline.train {word}",
+            f"stopped after epoch {epochs}; go on with: python -m pipeline.train {words}",
             file=sys.stderr,
         )

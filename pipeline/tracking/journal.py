@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -164,7 +166,7 @@ class Journal:
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
         free = shutil.disk_usage(self.folder).free
         is_single = (self.folder / COMMAND).exists()  # and no trial of a study
-        again = f"resume={self.folder}" if is_single else "the same command"
+        again = resume_words(self.folder) if is_single else "the same command"
         return EnvironmentFaultError(
             f"{str(self.path)!r} can't be written ({error.strerror}; {free} bytes are free); "
             f"make room or choose another folder with output=FOLDER, then go on with {again}"
@@ -198,6 +200,15 @@ def _plain(key: str, value: Scalar) -> object:
     """Return what JSON can hold of a parameter: NaN and infinity become words."""
     finite = not isinstance(value, float) or math.isfinite(value)
     return redact_value(key, value if finite else str(value))
+
+
+def resume_words(folder: Path) -> str:
+    """Return the words that go on with a run: `resume=`, and its `--config-dir` if it has one."""
+    words = [f"resume={folder}"]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if config_dir := json.loads((folder / COMMAND).read_text(encoding="utf-8"))["config_dir"]:
+            words = ["--config-dir", str(config_dir), *words]
+    return shlex.join(words)
 
 
 def read_events(path: Path) -> Iterator[Event]:

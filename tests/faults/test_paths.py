@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command_line import written
 from mlflow.tracking import MlflowClient
 
 from faults.conftest import Start
@@ -73,11 +74,15 @@ def test_a_run_in_an_odd_place_is_stopped_gone_on_with_and_recorded(
     monkeypatch.chdir(odd)
     monkeypatch.setenv("HOME", str(odd))
     monkeypatch.setenv("XDG_CACHE_HOME", str(odd / "cache"))
-    training = start("model=mlp", "trainer.max_epochs=6", f"output={odd}/out")
+    conf = written(odd / "my conf", {"experiment/mine.yaml": "# @package _global_\nseed: 3\n"})
+    training = start(
+        *conf, "experiment=mine", "model=mlp", "trainer.max_epochs=6", f"output={odd}/out"
+    )
     training.await_epoch(2)
     training.send(signal.SIGINT)
     assert training.end() == 130
     words = shlex.split(training.err.partition("go on with: python -m pipeline.train ")[2])
+    assert words[:2] == conf
     again = start(*words)
     assert again.end() == 0, again.err
     (run,) = (odd / "out").iterdir()

@@ -1,0 +1,210 @@
+"""Hydra's own settings run code: a shared folder of configuration or a saved command has none."""
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import CommandLine, written
+from omegaconf import DictConfig
+
+from pipeline.entry import command
+from pipeline.evaluate import main as evaluate
+from pipeline.export import main as export
+from pipeline.predict import main as predict
+from pipeline.report import main as report
+from pipeline.runs import main as runs
+from pipeline.sweep import main as sweep
+from pipeline.train import main as train
+
+EVIL = "{_target_: sympy.sympify, a: \"__import__('pathlib').Path('canary').touch()\"}"
+CALLBACK = f"hydra:\n  callbacks:\n    x: {EVIL}\n"
+GLOBAL = "# @package _global_\n"
+REFUSED = "belongs to Hydra's own settings, which can run code"
+GROUP_FILES = {
+    "hydra/launcher/basic.yaml": EVIL,  # stands before Hydra's own
+    "experiment/x.yaml": f"{GLOBAL}seed: 1\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "where"),
+    [
+        ({"experiment/x.yaml": GLOBAL + CALLBACK}, "experiment/x.yaml:2: 'hydra'"),
+        (
+            {"experiment/x.yaml": f"{GLOBAL}hydra: {{searchpath: ['pkg://this']}}\n"},
+            "experiment/x.yaml:2: 'hydra'",
+        ),
+        (
+            {"experiment/x.yaml": f"{GLOBAL}hydra: {{job: {{env_set: {{PATH: /}}}}}}\n"},
+            "experiment/x.yaml:2: 'hydra'",
+        ),
+        (
+            {"experiment/x.yaml": f"# @package hydra.callbacks\nx: {EVIL}\n"},
+            "experiment/x.yaml:1: 'hydra.callbacks'",
+        ),
+        (
+            {"experiment/x.yaml": f"{GLOBAL}defaults:\n  - override /hydra/launcher: other\n"},
+            "experiment/x.yaml:3: 'override /hydra/launcher'",
+        ),
+        (
+            {
+                "experiment/x.yaml": f"{GLOBAL}defaults: [/callbacks@hydra.callbacks: mine]\n",
+                "callbacks/mine.yaml": f"x: {EVIL}\n",
+            },
+            "experiment/x.yaml:2: '/callbacks@hydra.callbacks'",
+        ),
+        (
+            {
+                "experiment/x.yaml": f"{GLOBAL}defaults: [/shared/evil@_global_]\n",
+                "shared/evil.yaml": CALLBACK,  # no group of ours
+            },
+            "hydra.callbacks in a file of --config-dir ",
+        ),
+        (GROUP_FILES, "conf/hydra "),
+        ({**GROUP_FILES, "hydra/config.yaml": CALLBACK}, "conf/hydra "),
+    ],
+)
+def test_a_file_of_ones_own_has_no_setting_of_hydra(
+    line: CommandLine, tmp_path: Path, files: dict[str, str], where: str
+) -> None:
+    words = written(tmp_path / "conf", files)
+
+    problem = line.problem(*words, "experiment=x")
+    several = line.problem(*words, "experiment=x", "-m", "seed=1,2")
+
+    assert problem == several
+    assert where in problem
+    assert f"{REFUSED}; take it out" in problem
+    assert str(tmp_path / "conf") in problem
+    assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize("question", [["--info"], ["--cfg", "job"], ["--hydra-help"], ["--help"]])
+def test_a_question_reads_no_setting_of_hydra_either(
+    line: CommandLine, tmp_path: Path, question: list[str]
+) -> None:
+    words = written(tmp_path / "conf", {"experiment/x.yaml": GLOBAL + CALLBACK})
+
+    assert REFUSED in line.problem(*words, *question)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"+hydra.callbacks.x={EVIL}",
+        f"+hydra={{callbacks: {{x: {EVIL}}}}}",
+        "hydra.searchpath=[pkg://this]",
+        "hydra.run.dir=elsewhere",
+        "hydra/launcher=basic",
+        "~hydra.callbacks",
+        "+callbacks@hydra.callbacks=ema",
+        "hydra.verbose=true",
+    ],
+)
+def test_the_command_line_sets_nothing_of_hydra(line: CommandLine, word: str) -> None:
+    problem = line.problem("data=iris", word)
+
+    assert problem == f"{word.partition('=')[0]} {REFUSED}; leave it away."
+
+
+@pytest.mark.parametrize("flag", ["--config-name", "--config-path"])
+def test_another_root_file_is_refused(line: CommandLine, tmp_path: Path, flag: str) -> None:
+    words = written(tmp_path / "conf", {"mine.yaml": CALLBACK})
+    value = "mine" if flag == "--config-name" else str(tmp_path / "conf")
+
+    assert "experiment=NAME" in line.problem(*words, flag, value)
+
+
+@pytest.mark.parametrize("main", [train, sweep, evaluate, predict, export, report, runs])
+def test_every_command_refuses_settings_of_hydra(
+    main: Callable[[list[str]], int],
+    own_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = written(tmp_path / "conf", {"experiment/x.yaml": GLOBAL + CALLBACK})
+
+    assert main([f"+hydra.callbacks.x={EVIL}"]) == 2
+    assert main([*words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert all(one.startswith("error: ") for one in said)
+    assert len([one for one in said if REFUSED in one]) == 2
+    assert list(own_folder.iterdir()) == []
+
+
+def saved_run(folder: Path, overrides: object, config_dir: object = None) -> Path:
+    """Make a run folder as a stranger may have made it."""
+    folder.mkdir()
+    (folder / "journal.jsonl").write_text("", encoding="utf-8")
+    saved = {"overrides": overrides, "config_dir": config_dir}
+    (folder / "command.json").write_text(json.dumps(saved), encoding="utf-8")
+    return folder
+
+
+def resumed(line: CommandLine, *words: str) -> list[str]:
+    """Return the lines with which a resumption is refused."""
+    before = sorted(line.folder.rglob("*"))
+    code = train(list(words))
+    _, line.err = line.capsys.readouterr()
+    assert code == 2, line.err
+    assert sorted(line.folder.rglob("*")) == before
+    return line.err.splitlines()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        f"+hydra.callbacks.x={EVIL}",
+        f"++hydra={{callbacks: {{x: {EVIL}}}}}",
+        "hydra.searchpath=[file:///tmp]",
+        "--config-dir=conf",
+        "-cd=conf",
+        "--multirun",
+    ],
+)
+def test_a_saved_command_brings_nothing_but_overrides_of_a_run(
+    line: CommandLine, word: str
+) -> None:
+    written(line.folder / "conf", {"experiment/x.yaml": f"{GLOBAL}seed: 1\n"})
+    folder = saved_run(line.folder / "theirs", ["data=iris", word])
+
+    (said,) = resumed(line, f"resume={folder}", "data=iris", "tracking=none")
+
+    assert said.startswith(f"error: {folder / 'command.json'}: ")
+
+
+@pytest.mark.parametrize("overrides", ["data=iris", [1], [["data=iris"]], {"data": "iris"}, None])
+def test_a_saved_command_of_another_form_is_damaged(line: CommandLine, overrides: object) -> None:
+    folder = saved_run(line.folder / "theirs", overrides)
+
+    (said,) = resumed(line, f"resume={folder}")
+
+    assert "command.json is missing or damaged" in said
+
+
+def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) -> None:
+    written(line.folder / "my conf", {"model/mine.yaml": "_target_: my_net.Net\n"})
+    folder = saved_run(line.folder / "theirs", ["model=mine"], str(line.folder / "my conf"))
+
+    (said,) = resumed(line, f"resume={folder}", "tracking=none")
+
+    typed = shlex.split(said.partition("python -m pipeline.train ")[2])
+    assert typed == [
+        "--config-dir",
+        str(line.folder / "my conf"),
+        f"resume={folder}",
+        "tracking=none",
+    ]
+    (said,) = resumed(line, *typed)
+    assert said.startswith("error: model._target_='my_net.Net'")
+
+
+def test_the_shipped_folder_itself_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    from pipeline.paths import conf_folder
+
+    def body(config: DictConfig) -> int:
+        return int(config.seed != 0)
+
+    assert command("train", body)(["--config-dir", str(conf_folder())]) == 0, capsys.readouterr()
