@@ -31,6 +31,10 @@ class DataError(PipelineError):
     exit_code = 2
 
 
+class ChangedDataError(DataError):
+    """The data are no longer those that a study began with."""
+
+
 class EnvironmentFaultError(PipelineError):
     """The same command may work later or elsewhere: a server down, a disk full, no accelerator."""
 

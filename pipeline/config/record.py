@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 from pydantic import BaseModel
 
+from pipeline.config.options import SERVING
 from pipeline.config.references import environment_kept, resolved
 from pipeline.config.targets import TARGET
 from pipeline.config.values import Unresolved, shown
@@ -167,3 +168,9 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     kept = {key: value for key, value in flatten(config).items() if not _lies_under(key, FREE)}
     text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def data_fingerprint(config: Mapping[str, Any]) -> str:
+    """Return a hash that is equal for two plain configs that read and split the same data."""
+    data = {key: value for key, value in config["data"].items() if key not in SERVING}
+    return fingerprint({"data": data})

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -82,7 +84,7 @@ class KeptDatasets(Datasets):
 
     def prepared(self, options: RunConfig) -> Prepared:
         """Return the data of a configuration, as an earlier run left them if they are the same."""
-        key = _key(options)
+        key = _key(options)  # other files are other data
         kept = self._kept.pop(key, None) or _Kept(super().prepared(options))
         self._kept[key] = kept  # the newest comes last
         self._drop_oldest()
@@ -137,4 +139,14 @@ def moved(part: Part, device: torch.device) -> Part:
 
 def _key(options: RunConfig) -> str:
     kept = {key: value for key, value in options.data.items() if key not in SERVING}
-    return json.dumps(kept, sort_keys=True, default=str)
+    files = [state for value in kept.values() if isinstance(value, str) for state in _states(value)]
+    return json.dumps([kept, files], sort_keys=True, default=str)
+
+
+def _states(name: str) -> Iterator[tuple[str, int, int]]:
+    """Yield path, size and time of change of the file of this name, or of all in its folder."""
+    with suppress(OSError):  # a word that is no file's name
+        path = Path(name)
+        for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
+            state = file.stat()
+            yield str(file), state.st_size, state.st_mtime_ns

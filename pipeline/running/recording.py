@@ -14,7 +14,12 @@ from pathlib import Path
 import torch
 
 from pipeline.config.record import flatten
-from pipeline.errors import DivergedError, EnvironmentFaultError, Interrupted
+from pipeline.errors import (
+    ChangedDataError,
+    DivergedError,
+    EnvironmentFaultError,
+    Interrupted,
+)
 from pipeline.paths import create_run_folder
 from pipeline.running.artifacts import write_config, write_report
 from pipeline.running.leftovers import remove_abandoned
@@ -199,7 +204,7 @@ def _end(record: Record, error: BaseException) -> BaseException:
 
 def ending(explained: BaseException, error: BaseException) -> tuple[Status, str]:
     """Return MLflow's status and our `end_reason` for an error."""
-    if isinstance(explained, Interrupted):
+    if isinstance(explained, Interrupted | ChangedDataError):  # a trial's point is tried again
         return "KILLED", "interrupted"
     if isinstance(explained, DivergedError):
         return "FAILED", "diverged"

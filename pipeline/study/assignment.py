@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import OmegaConf, open_dict
 
-from pipeline.study.ledger.ledger import Taken
+from pipeline.config.record import plain
+from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.study_run import trial_key, trial_name, trial_tags
@@ -36,7 +37,7 @@ class Assignment:
         return self.taken.number
 
 
-def assign(plan: StudyPlan, taken: Taken, folder: Path) -> Assignment:
+def assign(plan: StudyPlan, ledger: Ledger, taken: Taken, folder: Path) -> Assignment:
     """Make the folder of a trial and the job that a worker is given."""
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     config = trial_config(plan, taken.overrides, number=taken.number)
@@ -51,6 +52,7 @@ def assign(plan: StudyPlan, taken: Taken, folder: Path) -> Assignment:
         tags=_tags(plan, taken),
         objectives=plan.names,
         rungs=_rungs(plan, config),
+        data=ledger.data_of(plain(config)),
         test=plan.run.test and plan.options.test_trials,
         keep=True,
     )

@@ -3,9 +3,11 @@
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from pipeline.config.record import plain
+from pipeline.errors import ChangedDataError
 from pipeline.study.assignment import Assignment
 from pipeline.study.ledger.adopting import has_begun
-from pipeline.study.ledger.ends import End
+from pipeline.study.ledger.ends import End, changed_data_line
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.live import Live
@@ -41,8 +43,14 @@ class Closing:
         self._kept = plan.keepers(ledger.progress())
         self._ooms = 0
 
-    def end(self, assignment: Assignment, ended: Ended) -> None:
-        """Close a trial whose worker has told how it ended, or was ended for being too slow."""
+    def end(self, assignment: Assignment, ended: Ended) -> Ended:
+        """Close a trial whose worker has told how it ended, or was ended for being too slow.
+
+        Returns:
+            How it ended, which is as its worker says unless it took too long or trained on other
+            data than a trial of the same config beside it.
+        """
+        ended = self._on_its_data(assignment, ended)
         if assignment.overdue and ended.reason == "interrupted":
             ended = _too_slow(ended, self._plan.options.trial_timeout)
         if ended.state == "failed" and not tell_journal(assignment.folder, _as_end(ended)):
@@ -52,6 +60,22 @@ class Closing:
             self._record(assignment.number, _as_end(ended))
         else:
             self._drop(assignment)
+        return ended
+
+    def _on_its_data(self, assignment: Assignment, ended: Ended) -> Ended:
+        """Note the data of a config that is new to the study."""
+        if ended.data is None or assignment.job.data is not None:
+            return ended
+        config = plain(assignment.job.config)
+        noted = self._ledger.note_data(config, ended.data)
+        if noted == ended.data:
+            return ended
+        return Ended(
+            state="failed",
+            reason="interrupted",
+            message=changed_data_line(config, noted, ended.data),
+            exit_code=ChangedDataError.exit_code,
+        )
 
     def settle_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
         """Give up the trials whose process is gone or silent, and tell of each.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.record import plain
-from pipeline.errors import EnvironmentFaultError
+from pipeline.errors import ChangedDataError, EnvironmentFaultError
 from pipeline.paths import replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
@@ -166,9 +166,12 @@ def _tested(
     kept = done.plan.trial_folder(row.number) / CHECKPOINTS / KEPT
     if not (tests or leaves) or not kept.exists():  # it was trained on another machine
         return before
-    tested = workshop.test(_test_job(done.plan, row, into if tests else None, leave=leaves))
+    tested = workshop.test(_test_job(done, row, into if tests else None, leave=leaves))
     if tested.problem is not None:
-        raise EnvironmentFaultError(f"trial {row.number} can't be tested: {tested.problem}")
+        problem = f"trial {row.number} can't be tested: {tested.problem}"
+        if tested.exit_code == ChangedDataError.exit_code:
+            raise ChangedDataError(problem)
+        raise EnvironmentFaultError(problem)
     if tested.figure is not None:
         done.left(Figure(**tested.figure))
         done.ledger.set_fact(LEFT, row.number)
@@ -179,15 +182,18 @@ def _tested(
     return tested
 
 
-def _test_job(plan: StudyPlan, row: Row, into: Path | None, *, leave: bool) -> TestJob:
+def _test_job(done: Conducted, row: Row, into: Path | None, *, leave: bool) -> TestJob:
+    plan = done.plan
+    config = trial_config(plan, row.overrides, number=row.number)
     if into is not None:
         into.mkdir(mode=0o750, parents=True, exist_ok=True)
     return TestJob(
         folder=str(plan.trial_folder(row.number)),
         into=None if into is None else str(into),
-        config=trial_config(plan, row.overrides, number=row.number),
+        config=config,
         trust=list(plan.run.trust),
         leave=str(plan.folder) if leave else None,
+        data=done.ledger.data_of(plain(config)),
     )
 
 

@@ -95,6 +95,7 @@ def open_ledger(plan: StudyPlan) -> Ledger:
         options=plan.options,
         space=plan.space,
         base=plan.base,
+        data=plan.data,
         objectives=plan.objectives,
         seed=plan.run.seed,
         base_point=plan.base_point,

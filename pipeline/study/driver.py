@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from pipeline.errors import EnvironmentFaultError, PipelineError
+from pipeline.errors import ChangedDataError, EnvironmentFaultError, PipelineError
 from pipeline.signals import stop
 from pipeline.study.assignment import assign
 from pipeline.study.closing import Closing
@@ -141,7 +141,7 @@ class Driver:
             if taken is None:
                 return
             folder = self._plan.trial_folder(taken.number)
-            post.give(assign(self._plan, taken, folder))
+            post.give(assign(self._plan, self._ledger, taken, folder))
             self._scribe.begin(folder)
 
     # ── what workers say ────────────────────────────────────────────────────────────────────
@@ -154,8 +154,7 @@ class Driver:
                 prune = self._ledger.report(post.assignment.taken, step=step, value=value)
                 post.worker.verdict(prune=prune)
             case Ended() if post.assignment is not None:
-                self._closing.end(post.finish(), message)
-                _require_environment(message)
+                _require_environment(self._closing.end(post.finish(), message))
             case Gone():
                 self._bury(post, message)
             case _:
@@ -222,6 +221,9 @@ def _require_environment(ended: Ended) -> None:
 
     Raises:
         EnvironmentFaultError: The disk is full, say.
+        ChangedDataError: The data are others than those of the trials before.
     """
+    if ended.exit_code == ChangedDataError.exit_code and ended.reason == "interrupted":
+        raise ChangedDataError(ended.message or "the data have changed")
     if ended.exit_code == EnvironmentFaultError.exit_code and ended.reason == "error":
         raise EnvironmentFaultError(ended.message or "the environment ended a trial")

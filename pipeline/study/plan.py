@@ -45,6 +45,7 @@ class StudyPlan:
         options: What it is.
         run: The run that it varies, checked, with what `null` leaves to the program filled in.
         base: The same as plain values that may be stored.
+        data: Hash of its data.
         space: What is varied.
         trees: Composes the run of each trial.
         objectives: What it is about, one or two.
@@ -61,6 +62,7 @@ class StudyPlan:
     options: SweepOptions
     run: RunConfig
     base: Mapping[str, Any]
+    data: str
     space: Space
     trees: Trees
     objectives: tuple[Objective, ...]
@@ -192,6 +194,7 @@ def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig
         options=options,
         run=planned.options,
         base=base,
+        data=planned.prepared.content_hash,
         space=space,
         trees=trees,
         objectives=_objectives(options, planned),

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ChangedDataError, ConfigError
 from pipeline.study.conclude import (
     conclude,
     conclude_confirmation,
@@ -13,6 +13,7 @@ from pipeline.study.conclude import (
 from pipeline.study.conduct import Conducted, conducted
 from pipeline.study.floor import Floor, open_floor
 from pipeline.study.hiring import seated
+from pipeline.study.ledger.ends import changed_data_line
 from pipeline.study.ledger.ranking import winner
 from pipeline.study.live import print_opening
 from pipeline.study.outcome.wording import point_words, short_names
@@ -72,6 +73,10 @@ def _confirm(done: Conducted, floor: Floor) -> None:
     """Train the winner again with several seeds."""
     best = winner(done.ledger.trials(), done.plan.directions)
     if best is not None:
-        plan = confirmation(done.plan, winner_config(done.plan, best), best.number)
+        config = winner_config(done.plan, best)
+        plan = confirmation(done.plan, config, best.number)
+        known = done.ledger.data_of(config)
+        if known not in (None, plan.data):
+            raise ChangedDataError(changed_data_line(config, known, plan.data))
         with conducted(plan, floor) as again:
             conclude_confirmation(again, done.plan.folder / "artifacts")

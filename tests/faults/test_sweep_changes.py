@@ -1,10 +1,13 @@
-"""Fault F27: a study that is gone on with as another one."""
+"""Faults F27 and F43: a study that is gone on with as another one, or on other data."""
+
+import re
+from pathlib import Path
 
 import pytest
 
 from faults.conftest import StartSweep
 from faults.study_records import Records
-from faults.sweeps import Sweeping
+from faults.sweeps import Sweeping, behaving
 
 
 def refused(running: Sweeping) -> list[str]:
@@ -39,3 +42,35 @@ def test_another_space_or_run_is_refused_with_what_differs_unless_it_is_allowed(
     allowed = sweep(more, wider, "sweep.allow_change=true")
     assert allowed.end() == 0, allowed.err
     records.require_whole(2)
+
+
+def write_rows(path: Path, *, sign: int) -> None:
+    """Write a table of two classes, which `sign` exchanges."""
+    rows = [f"{x / 10},{'yes' if sign * x > 0 else 'no'}" for x in range(-40, 41)]
+    path.write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_data_that_change_under_a_worker_or_between_commands_are_refused_with_both_hashes(
+    sweep: StartSweep, database: str
+) -> None:
+    records, table = Records(), Path("rows.csv")
+    words = ("data=table", "data.path=rows.csv", "data.target=y")
+    write_rows(table, sign=1)
+    running = sweep(*words, "sweep.n_trials=4", *behaving("wait"))
+    running.await_waiting()
+    write_rows(table, sign=-1)
+    running.go_on()
+    lines = refused(running)
+    assert len(lines) == 1
+    assert "data.path=rows.csv: the data had the hash" in lines[0]
+    assert "sweep.allow_change=true" in lines[0]
+    assert len(set(re.findall(r"\b[0-9a-f]{12}\b", lines[0]))) == 2
+    before = records.trials(), records.runs()
+    assert sum(trial.state == "COMPLETE" for trial in before[0]) == 1
+    assert refused(sweep(*words, "sweep.n_trials=4", *behaving("wait"))) == lines
+    assert (records.trials(), records.runs()) == before
+    write_rows(table, sign=1)
+    whole = sweep(*words, "sweep.n_trials=4", *behaving("wait"))
+    assert whole.end() == 0, whole.err
+    records.require_whole(4)

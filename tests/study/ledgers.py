@@ -49,7 +49,7 @@ def space_of(
 
 def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:
     """Open a study in a file; what is not given is that of `LR`, 20 trials, over `BASE`."""
-    own = {key: given.pop(key) for key in ("base", "base_point", "wait") if key in given}
+    own = {key: given.pop(key) for key in ("base", "base_point", "data", "wait") if key in given}
     space = given.pop("space", None) or space_of()
     objectives = given.pop("objectives", F1)
     return Ledger.open(

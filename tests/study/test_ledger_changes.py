@@ -115,6 +115,47 @@ def test_a_study_of_another_program_is_not_gone_on_with(
     )
 
 
+@pytest.mark.parametrize("directions", [["minimize"], ["minimize", "maximize"]])
+def test_a_foreign_study_with_other_directions_is_refused_and_left_as_it_is(
+    directions: list[str], tmp_path: Path
+) -> None:
+    path = database(tmp_path)
+    study = optuna.create_study(storage=f"sqlite:///{path}", study_name="lr", directions=directions)
+    assert refused(path) == (
+        f"the study 'lr' was made by another program, or another version of this one; {OTHER_NAME}",
+    )
+    found = optuna.load_study(storage=f"sqlite:///{path}", study_name="lr")
+    assert found.directions == study.directions
+    assert found.user_attrs == {}
+    assert found.trials == []
+
+
+def test_other_data_are_refused_with_both_hashes_and_nothing_is_noted(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    base = {**BASE, "data": {"path": "rows.csv", "scale": "standard", "batch_size": 8}}
+    ledger = open_ledger(path, base=base, data="a" * 64)
+    before = ledger.facts
+    line = (
+        f"data.path=rows.csv: the data had the hash {'a' * 12} in this study and have {'b' * 12} "
+        f"now; {REMEDY}"
+    )
+    assert refused(path, base=base, data="b" * 64) == (line,)
+    assert ledger.facts == before
+    open_ledger(path, base=base, data="a" * 64)
+    open_ledger(path, base=base, data="b" * 64, allow_change=True)
+    assert "b" * 12 in refused(path, base=base, data="a" * 64)[0].partition(" in this study")[0]
+
+
+def test_each_config_of_a_study_over_data_has_data_of_its_own(tmp_path: Path) -> None:
+    ledger = open_ledger(database(tmp_path))
+    one, other = ({"data": {"path": "rows.csv", "split_seed": seed}} for seed in (0, 1))
+    assert ledger.note_data(one, "a") == "a"
+    assert ledger.data_of(other) is None
+    assert ledger.note_data(other, "b") == "b"
+    assert ledger.note_data(one, "c") == "a"
+    assert ledger.data_of({"data": {**one["data"], "batch_size": 9}}) == "a"
+
+
 def test_a_start_point_outside_of_the_space_is_refused_before_anything_is_created(
     tmp_path: Path,
 ) -> None:

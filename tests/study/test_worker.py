@@ -79,6 +79,40 @@ def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
     assert all(best["pipeline"][fact] == kept["pipeline"][fact] for fact in facts)
 
 
+def test_a_worker_refuses_data_that_changed_after_an_earlier_trial(
+    worker: Conversation, own_folder: Path
+) -> None:
+    table = own_folder / "rows.csv"
+    words = ("data=table", f"data.path={table}", "data.target=y")
+    write_rows(table, sign=1)
+    job = job_of(*words, number=0)
+    first = worker.train(job)
+    assert first.data == tags(job)["data.hash"]
+    assert worker.train(job_of(*words, number=1, data=first.data)).state == "complete"
+    write_rows(table, sign=-1)
+    other = job_of(*words, number=2, data=first.data)
+    refused = worker.train(other)
+    assert (refused.state, refused.reason, refused.exit_code) == ("failed", "interrupted", 2)
+    assert ending(other) == ("KILLED", "interrupted")
+    now = worker.train(job_of(*words, number=3)).data
+    assert first.data is not None
+    assert now is not None
+    assert now != first.data
+    assert refused.message is not None
+    assert refused.message.startswith(f"data.path={table}: the data had the hash ")
+    assert f"{first.data[:12]} in this study and have {now[:12]} now" in refused.message
+    left = {"into": None, "leave": ".", "data": first.data}
+    worker.worker.test(TestJob(folder=job.folder, config=job.config, trust=job.trust, **left))
+    tested = worker.hear(Tested)
+    assert (tested.problem, tested.exit_code) == (refused.message, 2)
+
+
+def write_rows(path: Path, *, sign: int) -> None:
+    """Write a table of two classes, which `sign` exchanges."""
+    rows = [f"{x / 10},{'yes' if sign * x > 0 else 'no'}" for x in range(-40, 41)]
+    path.write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
+
+
 def test_the_kept_weights_of_a_moving_average_are_tested_as_a_single_run_tests_them(
     worker: Conversation, train: Train, own_folder: Path
 ) -> None:

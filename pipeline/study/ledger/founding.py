@@ -10,18 +10,18 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from pipeline.config.record import FREE, Difference, differences
+from pipeline.config.record import FREE, Difference, data_fingerprint, differences
 from pipeline.errors import ConfigError
+from pipeline.study.ledger.ends import REMEDY, changed_data_line
 from pipeline.study.ledger.marks import START
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.points import Points
 from pipeline.study.ledger.start_points import enqueue
 
 FORMAT = 1
-REMEDY = (
-    "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
-    "sweep.name=NAME"
-)
+DATA = "data"
+"""Noted with a study: the hash of the data of each config, by the config's fingerprint."""
+_NOTED_FIRST = {"uid", "objectives", "space", "base", DATA}
 ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
 
@@ -32,6 +32,7 @@ def found(
     *,
     space: Points,
     base: Mapping[str, Any],
+    data: str | None,
     objectives: Sequence[Objective],
     points: Sequence[Mapping[str, Any]],
     allow_change: bool,
@@ -43,6 +44,7 @@ def found(
         name: Its name.
         space: What is varied.
         base: The run that it varies, as plain values.
+        data: Hash of the data of that run; `None` = not known.
         objectives: What it is about.
         points: Those to try first.
         allow_change: Go on with another space or run.
@@ -51,19 +53,38 @@ def found(
         ConfigError: It is another study than this one, one line for each difference.
     """
     study = find_study(storage, name) or _create(storage, name, objectives)
-    if not _is_founded(study):
+    if not _is_founded(study, objectives):
         study.set_user_attr("uid", secrets.token_hex(3))
         study.set_user_attr("objectives", [asdict(objective) for objective in objectives])
         _note_config(study, space, base)
+        _note_data(study, base, data)
         enqueue(study, points)
         study.set_user_attr("format", FORMAT)
         return study
     lines = _changes(study, space, base, objectives)
-    if lines and not allow_change:
-        raise ConfigError(*(f"{line}; {REMEDY}" for line in lines))
+    other_data = _data_changes(study, base, data)
+    if (lines or other_data) and not allow_change:
+        raise ConfigError(*(f"{line}; {REMEDY}" for line in lines), *other_data)
     if lines:
         _note_config(study, space, base)
+    if other_data:
+        study.set_user_attr(DATA, {})
+    _note_data(study, base, data)
     return study
+
+
+def noted_data(study: Study, base: Mapping[str, Any], data: str) -> str:
+    """Return the hash of the data of a config, noted now unless it was; the caller holds the lock.
+
+    Args:
+        study: The study, founded.
+        base: The config as plain values.
+        data: What was found.
+    """
+    noted, key = study.user_attrs.get(DATA, {}), data_fingerprint(base)
+    if key not in noted:
+        study.set_user_attr(DATA, {**noted, key: data})
+    return str(noted.get(key, data))
 
 
 def find_study(storage: BaseStorage, name: str) -> Study | None:
@@ -75,12 +96,15 @@ def find_study(storage: BaseStorage, name: str) -> Study | None:
 
 
 def _create(storage: BaseStorage, name: str, objectives: Sequence[Objective]) -> Study:
-    directions = [_DIRECTIONS[objective.direction] for objective in objectives]
-    storage.create_new_study(directions, study_name=name)
+    storage.create_new_study(_directions(objectives), study_name=name)
     return Study(study_name=name, storage=storage)
 
 
-def _is_founded(study: Study) -> bool:
+def _directions(objectives: Sequence[Objective]) -> list[StudyDirection]:
+    return [_DIRECTIONS[objective.direction] for objective in objectives]
+
+
+def _is_founded(study: Study, objectives: Sequence[Objective]) -> bool:
     """Tell whether all is noted; a kill in between leaves a study that is not.
 
     Raises:
@@ -89,7 +113,8 @@ def _is_founded(study: Study) -> bool:
     facts = study.user_attrs
     if facts.get("format") == FORMAT:
         return True
-    if "format" in facts or not all(map(_is_start, study.get_trials(deepcopy=False))):
+    is_ours = set(facts) <= _NOTED_FIRST and study.directions == _directions(objectives)
+    if not is_ours or not all(map(_is_start, study.get_trials(deepcopy=False))):
         raise ConfigError(
             f"the study {study.study_name!r} was made by another program, or another version of "
             f"this one; {ANOTHER_NAME}"
@@ -104,6 +129,11 @@ def _is_start(trial: FrozenTrial) -> bool:
 def _note_config(study: Study, space: Points, base: Mapping[str, Any]) -> None:
     study.set_user_attr("space", space.plain())
     study.set_user_attr("base", dict(base))
+
+
+def _note_data(study: Study, base: Mapping[str, Any], data: str | None) -> None:
+    if data is not None:
+        noted_data(study, base, data)
 
 
 def _changes(
@@ -125,6 +155,13 @@ def _changes(
     swept = {parameter.key for parameter in space.parameters}
     configs = [str(change) for change in differences(facts["base"], base) if _fixed(change, swept)]
     return [line.rstrip(".") for line in (*changed, *configs)]
+
+
+def _data_changes(study: Study, base: Mapping[str, Any], data: str | None) -> list[str]:
+    if data is None:
+        return []
+    known = study.user_attrs.get(DATA, {}).get(data_fingerprint(base), data)
+    return [] if known == data else [changed_data_line(base, known, data)]
 
 
 def _objectives_line(before: Sequence[Objective], now: Sequence[Objective]) -> str:

@@ -9,9 +9,10 @@ from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.config.record import data_fingerprint
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.study.ledger.ends import End
-from pipeline.study.ledger.founding import found
+from pipeline.study.ledger.founding import DATA, found, noted_data
 from pipeline.study.ledger.importances import importances
 from pipeline.study.ledger.lost import Lost, beat
 from pipeline.study.ledger.marks import RETRY_OF, lease_mark
@@ -64,6 +65,7 @@ class Ledger:
         options: SweepOptions,
         space: Points,
         base: Mapping[str, Any],
+        data: str | None = None,
         objectives: Sequence[Objective],
         seed: int,
         base_point: Mapping[str, object] | None = None,
@@ -77,6 +79,7 @@ class Ledger:
             options: What it is.
             space: What is varied.
             base: The run that it varies, as plain values.
+            data: Hash of the data of that run; `None` = it is not checked.
             objectives: What it is about.
             seed: Where its random numbers come from.
             base_point: The run as it stands, as Optuna's values; `None` = outside of the space.
@@ -97,6 +100,7 @@ class Ledger:
                     name,
                     space=space,
                     base=base,
+                    data=data,
                     objectives=objectives,
                     points=points,
                     allow_change=options.allow_change,
@@ -239,6 +243,29 @@ class Ledger:
     def set_fact(self, key: str, value: Any) -> None:
         """Note something with the study, as JSON can hold it."""
         self._work(lambda: self._study.set_user_attr(key, value))
+
+    def data_of(self, config: Mapping[str, Any]) -> str | None:
+        """Return the hash of the data that trials of a config train on; `None` = not known yet.
+
+        Args:
+            config: The config of a trial as plain values.
+        """
+        noted = self.facts.get(DATA, {}).get(data_fingerprint(config))
+        return None if noted is None else str(noted)
+
+    def note_data(self, config: Mapping[str, Any], data: str) -> str:
+        """Return the hash of the data of a config, noted now unless it was.
+
+        Args:
+            config: The config of a trial as plain values.
+            data: What its worker has read.
+        """
+
+        def note() -> str:
+            with self._lock:
+                return noted_data(self._study, config, data)
+
+        return self._work(note)
 
     def importances(self) -> dict[str, float]:
         """Return the share of each parameter in what made trials good, by Optuna's name."""

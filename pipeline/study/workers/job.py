@@ -23,6 +23,7 @@ class Job:
         tags: Tags of the run beside those of every run.
         objectives: Names of the values that the trial comes to: `val/f1`, `model/parameters`, …
         rungs: Epochs at which it asks whether to go on, with the number of the rung.
+        data: Hash of the data that it is to train on; `None` = not known yet.
         test: Touch the test rows at its end.
         keep: Write the weights it keeps to `checkpoints/kept.ckpt`.
     """
@@ -37,6 +38,7 @@ class Job:
     tags: dict[str, str]
     objectives: list[str]
     rungs: dict[int, int] = field(default_factory=dict)
+    data: str | None = None
     test: bool = False
     keep: bool = True
 
@@ -62,6 +64,7 @@ class TestJob:
         config: The trial's configuration as plain values, references unresolved.
         trust: Packages whose classes it may name, from the command line.
         leave: Folder that takes the model; `None` = none is left.
+        data: Hash of the data that it was trained on; `None` = not known.
     """
 
     __test__ = False  # no test class, whatever its name makes pytest think
@@ -71,6 +74,7 @@ class TestJob:
     config: dict[str, Any]
     trust: list[str]
     leave: str | None = None
+    data: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""

@@ -56,6 +56,7 @@ class Ended:
         values: A value an objective; empty where it did not complete.
         attributes: `seconds`, `epochs`, `threads`, and final values such as `test/f1`.
         exit_code: What a single run would have ended with: 3 for a fault of the environment.
+        data: Hash of the data that it trained on; `None` where it failed.
     """
 
     state: State
@@ -64,6 +65,7 @@ class Ended:
     values: tuple[float, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     exit_code: int = 0
+    data: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from pipeline.config.check import check
 from pipeline.config.options import RunConfig
 from pipeline.config.record import plain
 from pipeline.config.references import as_tree
-from pipeline.errors import ConfigError, DivergedError, Interrupted
+from pipeline.errors import ChangedDataError, ConfigError, DivergedError, Interrupted
 from pipeline.failures import exit_code
 from pipeline.ranks import ALONE
 from pipeline.running.datasets import Datasets, KeptDatasets
@@ -31,6 +31,7 @@ from pipeline.running.retesting import TakenUp, left_again, taken_up, tested_aga
 from pipeline.running.torch_settings import torch_settings_kept
 from pipeline.running.training import train
 from pipeline.study.ledger.adopting import VALUES, end_in_journal
+from pipeline.study.ledger.ends import changed_data_line
 from pipeline.study.workers.job import KEPT, Job, TestJob
 from pipeline.study.workers.messages import Ended, Rung, Tested
 from pipeline.study.workers.unplanned import one_line, put_on_record
@@ -200,7 +201,11 @@ def _plan(job: Job | TestJob, occasion: Occasion, started_at: float, **changes: 
     if isinstance(job, TestJob):  # several processes would not make it faster
         options = options.on_one_device()
     rank = ALONE if isinstance(job, TestJob) else None
-    return make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
+    plan = make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
+    found = plan.prepared.content_hash
+    if job.data not in (None, found):
+        raise ChangedDataError(changed_data_line(plan.config, job.data, found))
+    return plan
 
 
 def _uri(options: RunConfig) -> str | None:
@@ -214,10 +219,11 @@ def _ended(job: Job, plan: Plan, result: Result) -> Ended:
         "threads": plan.options.trainer.threads,
         **{key: value for key, value in result.metrics.items() if math.isfinite(value)},
     }
+    data = plan.prepared.content_hash
     if result.pruned:
-        return Ended(state="pruned", reason="pruned", attributes=attributes)
+        return Ended(state="pruned", reason="pruned", attributes=attributes, data=data)
     values = objective_values(result, job.objectives)
-    return Ended(state="complete", values=values, attributes=attributes)
+    return Ended(state="complete", values=values, attributes=attributes, data=data)
 
 
 def _failed(job: Job, error: BaseException, seconds: float) -> Ended:
