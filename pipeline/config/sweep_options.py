@@ -36,6 +36,8 @@ class SweepOptions(Options):
     """Seconds after which a trial is ended and counts as failed; null = no limit."""
     storage_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """Seconds that a study waits for a database server that does not answer."""
+    await_storage: bool
+    """Wait that long at the start too, before the server has answered once."""
     workers: PositiveInt | None
     """Processes that train side by side; null = cores ÷ threads, or what GPUs hold."""
     devices_per_trial: PositiveInt

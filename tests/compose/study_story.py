@@ -17,6 +17,7 @@ class Story:
         total: Trials that it was to have in the end.
         killed: Trials whose process was killed, in their order.
         restarts: How often the container was started again whose first process was killed.
+        restarts_later: The same after the database was away and is back.
         listeners: Addresses that the engine's processes listened on meanwhile.
         arguments: The command lines of all processes in the containers.
         logs: What the services printed before they were taken down.
@@ -27,6 +28,7 @@ class Story:
     total: int
     killed: tuple[int, ...]
     restarts: int
+    restarts_later: int
     listeners: frozenset[str]
     arguments: str
     logs: str
@@ -52,21 +54,24 @@ def fill_in(file: Path, passwords: dict[str, str]) -> None:
 
 
 def tell(stack: Stack) -> Story:
-    """Kill both workers, restart the database, take all down, and let the study end."""
+    """Kill both workers, stop the database meanwhile, take all down, and let the study end."""
     first, second = stack.containers("worker")
     killed = [stack.kill_in_mid_trial(first, whole=False)]
     stack.await_state(killed[0], "FAIL")
     killed.append(stack.kill_in_mid_trial(second, whole=True))
-    stack.await_state(killed[1], "FAIL")
     with timed("the restart of the killed worker"):
         await_service(lambda: restarts(stack, second) > 0, what="the restart of a worker")
-    with timed("the restart of the database"):
-        stack.compose("restart", "postgres")
+    restarted = restarts(stack, second)
+    with timed("a database that is away while a worker starts"):
+        stack.compose("stop", "postgres")
+        await_service(lambda: waits(stack, second), what="a worker that waits for the database")
         stack.await_database()
+    stack.await_state(killed[1], "FAIL")
     stack.await_more_trials(3)
     stack.step("look")
     seen = {
-        "restarts": restarts(stack, second),
+        "restarts": restarted,
+        "restarts_later": restarts(stack, second),
         "listeners": listeners(stack),
         "arguments": arguments(stack),
         "logs": stack.compose("logs", "--no-color"),
@@ -87,6 +92,11 @@ def restarts(stack: Stack, worker: dict[str, Any]) -> int:
     """Return how often the engine has started a worker again."""
     (found,) = (one for one in stack.containers("worker") if one["Id"] == worker["Id"])
     return int(found["RestartCount"])
+
+
+def waits(stack: Stack, worker: dict[str, Any]) -> bool:
+    """Tell whether a worker has said that it waits for the database."""
+    return "; waiting for it, 300 s at most" in stack.engine.docker("logs", worker["Id"])
 
 
 def listeners(stack: Stack) -> frozenset[str]:

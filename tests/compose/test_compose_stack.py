@@ -94,6 +94,10 @@ def test_a_worker_whose_first_process_is_killed_is_started_again(story: Story) -
     assert story.restarts == 1
 
 
+def test_a_worker_that_starts_while_the_database_is_away_waits_for_it(story: Story) -> None:
+    assert story.restarts_later == story.restarts
+
+
 def test_every_run_lies_in_the_experiment_of_the_study(
     api: TrackingApi, runs: list[dict[str, Any]]
 ) -> None:

@@ -134,6 +134,28 @@ def test_a_study_that_ends_while_the_server_is_away_is_gone_on_with_by_the_same_
         ServerRecords(postgres=server, database=name).require_whole(3)
 
 
+def test_a_study_that_starts_before_its_server_waits_for_it_where_that_is_asked_for(
+    sweep: StartSweep,
+) -> None:
+    with running_postgres() as server:
+        name = server.database()
+        words = (f"sweep.storage={server.url(name)}", "sweep.n_trials=3")
+        server.stop()
+        hasty = sweep(*words)
+        assert hasty.end() == 3
+        (problem,) = hasty.problems
+        assert problem.endswith(
+            "does not answer (connection refused); see that it runs, then go on with the same "
+            "command"
+        )
+        early = sweep(*words, "sweep.await_storage=true")
+        early.process.wait_until(lambda: early.warnings, what="a warning")
+        server.start()
+        assert early.end() == 0, early.err
+        assert early.err.splitlines()[-1].endswith("answers again; the study goes on")
+        ServerRecords(postgres=server, database=name).require_whole(3)
+
+
 def test_what_keeps_a_command_from_a_server_is_told_in_one_line_without_a_password(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,7 +91,12 @@ class Ledger:
             EnvironmentFaultError: The database is locked, can't be written, or is down.
         """
         points = start_points(options, space, base_point)
-        store = open_storage(url, wait=wait, patience=options.storage_patience)
+        store = open_storage(
+            url,
+            wait=wait,
+            patience=options.storage_patience,
+            from_start=options.await_storage,
+        )
 
         def opened() -> Ledger:
             with store.lock(name):

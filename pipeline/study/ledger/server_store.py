@@ -153,15 +153,16 @@ class TransactionLock:
         return
 
 
-def open_server(url: str, *, wait: float, patience: float) -> ServerStore:
+def open_server(url: str, *, wait: float, patience: float, from_start: bool) -> ServerStore:
     """Open a database on a server and make its tables, once, however many processes ask at once.
 
     Args:
         url: Its address, with a driver.
         wait: Seconds that any call waits for a lock.
-        patience: Seconds that any call waits for the server; the first one of a process does not.
+        patience: Seconds that any call waits for the server.
+        from_start: The first call of a process waits too, where a wrong address else shows at once.
     """
-    if url not in _reached:
+    if url not in _reached and not from_start:
         Patience(0.0, named(url)).call(lambda: _reach(url))
         _reached.add(url)
     patient = Patience(patience, named(url))

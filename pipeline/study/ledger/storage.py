@@ -42,13 +42,20 @@ def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
     return sqlite_uri(path)
 
 
-def open_storage(url: str, *, wait: float = WAIT_SECONDS, patience: float = 0.0) -> Store:
+def open_storage(
+    url: str,
+    *,
+    wait: float = WAIT_SECONDS,
+    patience: float = 0.0,
+    from_start: bool = False,
+) -> Store:
     """Open a database for studies and make it whole, once, however many processes ask at once.
 
     Args:
         url: From `storage_url`.
         wait: Seconds that any call waits for a lock.
-        patience: Seconds that any call waits for a server, once it has answered this process.
+        patience: Seconds that any call waits for a server.
+        from_start: Wait also for a server that has never answered this process.
 
     Raises:
         ConfigError: The file is no database, or that of another program.
@@ -62,6 +69,6 @@ def open_storage(url: str, *, wait: float = WAIT_SECONDS, patience: float = 0.0)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = sqlite_path(url)
     if path is None:
-        return open_server(url, wait=wait, patience=patience)
+        return open_server(url, wait=wait, patience=patience, from_start=from_start)
     with storage_faults(url):
         return open_file(url, path, wait=wait)
