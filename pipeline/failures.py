@@ -67,7 +67,10 @@ def tell(error: BaseException, *, traceback: bool) -> int:
 
 def _told_here(error: BaseException, code: int) -> tuple[str, ...]:
     """Return the lines to print; what all ranks have found the first of them tells."""
-    rank = launched_rank() or ALONE
+    try:
+        rank = launched_rank() or ALONE
+    except ConfigError:  # what is wrong with the rank is what is told
+        rank = ALONE
     if rank.leads:
         return _lines(error)
     if code == ConfigError.exit_code:

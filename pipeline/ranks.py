@@ -5,9 +5,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.errors import ConfigError
+
 _LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 HERE_ALONE = {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
 """Variables by which ranks of one machine speak to each other without listening to others."""
+_NAMES = {
+    "TORCHELASTIC_RUN_ID": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "SLURM_STEP_NUM_TASKS": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
+}
+"""Variables with the number, the world and the local number of a rank, by `launch_variable`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +45,31 @@ def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
 
     Args:
         environment: Its variables.
+
+    Raises:
+        ConfigError: A variable of the rank is missing, or is no such number.
+    """
+    variable = launch_variable(environment)
+    if variable is None:
+        return None
+    names = _NAMES[variable]
+    texts = [environment.get(name, "") for name in names]
+    if all(text.isdecimal() for text in texts):
+        number, world, local = map(int, texts)
+        if max(number, local) < world:
+            return Rank(number=number, world=world, local=local)
+    given = ", ".join(f"{name}={text!r}" for name, text in zip(names, texts, strict=True))
+    raise ConfigError(
+        f"the environment holds an incomplete rank: {given}; start the command by torchrun or "
+        f"srun, or unset {variable}"
+    )
+
+
+def launch_variable(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the variable that only processes of torchrun, or of a step of srun, have; or `None`.
+
+    Those of a Slurm job, such as SLURM_NTASKS, are set in each shell and batch script within it.
     """
     if "TORCHELASTIC_RUN_ID" in environment:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-    else:
-        return None
-    number, world, local = (int(environment[name]) for name in names)
-    return Rank(number=number, world=world, local=local)
+        return "TORCHELASTIC_RUN_ID"
+    return "SLURM_STEP_NUM_TASKS" if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1" else None

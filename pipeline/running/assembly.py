@@ -112,11 +112,12 @@ def build_trainer(
 
     from pipeline.callbacks.no_profiler import NoProfiler
     from pipeline.modules.shared_norm import SharedBatchNorm
-    from pipeline.running.strategy import leave_stops_to_ours, strategy_of
+    from pipeline.running.strategy import GivenRank, leave_stops_to_ours, strategy_of
 
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
     shares_norm = rank.world > 1 and options.trainer.sync_batchnorm
+    shared_norm = [SharedBatchNorm()] if shares_norm else []
     arguments = options.trainer.model_dump(exclude=ours | placed)
     trainer = Trainer(
         accelerator=devices.accelerator,
@@ -126,7 +127,7 @@ def build_trainer(
         use_distributed_sampler=False,  # rows are shared by ours, none of them twice
         logger=logger,
         callbacks=list(callbacks),
-        plugins=[writer, SharedBatchNorm()] if shares_norm else [writer],
+        plugins=[writer, GivenRank(rank), *shared_norm],
         profiler=options.trainer.profiler or NoProfiler(),
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -61,9 +61,12 @@ def keep_to_this_machine() -> None:
 
 def _given_address() -> str:
     """Return where ranks meet that torchrun or srun has started."""
-    if "MASTER_ADDR" in os.environ:
+    if {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return "env://"
     from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 
-    slurm = SLURMEnvironment()
-    return f"tcp://{slurm.main_address}:{slurm.main_port}"
+    # Not its constructor, which refuses a job that says --ntasks and no --ntasks-per-node.
+    nodes = os.environ.get("SLURM_NODELIST", "127.0.0.1")
+    address = os.environ.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
+    port = os.environ.get("MASTER_PORT") or 15_000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])
+    return f"tcp://{address}:{port}"

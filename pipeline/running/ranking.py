@@ -2,7 +2,7 @@
 
 from pipeline.devices import Devices
 from pipeline.errors import ConfigError
-from pipeline.ranks import ALONE, Rank, launched_rank
+from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 
 
 def rank_of(devices: Devices) -> Rank:
@@ -28,6 +28,7 @@ def rank_of(devices: Devices) -> Rank:
         raise ConfigError(
             f"{launched.world} processes were started together, and the config names "
             f"{devices.count} devices on {devices.nodes} machines; expected trainer.devices times "
-            f"trainer.num_nodes to be {launched.world}, with trainer=ddp."
+            f"trainer.num_nodes to be {launched.world}, with trainer=ddp; where this process is "
+            f"alone, unset {launch_variable()}"
         )
     return launched

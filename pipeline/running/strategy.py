@@ -3,9 +3,10 @@
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.utilities import rank_zero_only
 
 from pipeline.devices import Devices
-from pipeline.ranks import Rank, launched_rank
+from pipeline.ranks import Rank
 from pipeline.running.process_group import PATIENCE
 
 
@@ -19,8 +20,6 @@ def strategy_of(rank: Rank, devices: Devices) -> Strategy | str:
     if rank.world == 1:
         return "auto"
     return DDPStrategy(
-        # What torchrun and srun have started Lightning recognizes by itself.
-        cluster_environment=GivenRank(rank) if launched_rank() is None else None,
         find_unused_parameters=devices.strategy == "ddp_find_unused_parameters_true",
         timeout=PATIENCE,
     )
@@ -45,7 +44,10 @@ def _nothing() -> None:
 
 
 class GivenRank(ClusterEnvironment):
-    """Ranks of one machine that have been started and have met.
+    """Ranks that have been started and have met.
+
+    Lightning would else judge by the environment, where a batch job or a notebook on a cluster has
+    variables of Slurm, or a container those of torch, that say nothing of this process.
 
     Args:
         rank: This process.
@@ -59,6 +61,7 @@ class GivenRank(ClusterEnvironment):
     def __init__(self, rank: Rank) -> None:
         super().__init__()
         self._rank = rank
+        rank_zero_only.rank = rank.number  # type: ignore[attr-defined] # it is set so by Lightning
 
     @staticmethod
     def detect() -> bool:
@@ -84,5 +87,5 @@ class GivenRank(ClusterEnvironment):
         return self._rank.local
 
     def node_rank(self) -> int:
-        """Return the number of the only machine."""
+        """Return 0: nothing here differs between machines."""
         return 0
