@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipeline.config.compose import composition_problem
 from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.ranks import ALONE, launched_rank
-from pipeline.redaction import redact_known
+from pipeline.redaction import redact
 from pipeline.signals import stop
 
 BUG = 1
@@ -58,9 +58,9 @@ def tell(error: BaseException, *, traceback: bool) -> int:
         log.addHandler(logging.NullHandler())  # else Python prints it where no log is open
         log.error("an unforeseen error ended the command", exc_info=error)
     if traceback and not isinstance(error, SystemExit | Interrupted | KeyboardInterrupt):
-        sys.stderr.write(redact_known("".join(tracebacks.format_exception(error))))
+        sys.stderr.write(redact("".join(tracebacks.format_exception(error))))
     for line in _told_here(error, code):
-        print(f"error: {redact_known(line)}", file=sys.stderr)
+        print(f"error: {redact(line)}", file=sys.stderr)
     sys.stderr.flush()
     return code
 

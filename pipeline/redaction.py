@@ -2,71 +2,159 @@
 
 import os
 import re
+from urllib.parse import unquote
 
 MASK = "***"
 SHORTEST = 6
 """Values of variables that are shorter would blank words out of prose."""
 
-_PLAIN = r"(?:[\w.-]*[_.-])?(?:(?:pg)?password|passwd|secret|token|api_?key)"
-_NAME = rf"(?:{_PLAIN}|(?:[\w.-]*[_.-])?key)"
-_QUOTED = r"'[^'\n]*'|\"[^\"\n]*\""
-
-_PASSWORD_IN_URL = re.compile(r"(?<=://)([^\s/@:]*):([^\s/]+)@")
-_USERINFO = re.compile(r"(?<=://)([^\s/@:]*)(:[^\s/@]*)?@")
-_ASSIGNED = re.compile(rf"(?i)(?<!\w)({_NAME}['\"]?[ \t]*[:=][ \t]*)({_QUOTED}|[^\s,&;'\"]+)")
-_OPTION = re.compile(rf"(?i)(?<!\S)(--?{_NAME}\s+)(\S+)")
-_WHOLE_NAME = re.compile(rf"(?i){_NAME}")
-_LITERAL = re.compile(rf"(?i)(?<!\w)({_PLAIN}['\"]?[ \t]*[:=][ \t]*)({_QUOTED})")
-_LINE = re.compile(
-    rf"(?im)^([-+ ]?[ \t]*(?:export )?(?:{_PLAIN}|[\w.-]*(?:secret|access|private)_?key)"
-    r"[ \t]*[:=][ \t]*)([^\s()\[\]]+)[ \t]*$"
+# No name has a pattern for what stands before these words, so that a search stays linear.
+_START = r"(?<![^\W_])"
+_WORDS = "password|passwd|passphrase|passcode|secret|credential|pwd|dbpass|pgpass"
+_NUMBERED = rf"(?:(?:{_WORDS})s?|{_START}pass)\d*"
+"""Names whose value is a secret even if it is a number."""
+_PLAIN = (
+    rf"(?:{_NUMBERED}|token|authorization|{_START}o?auth|(?:api|access|private|secret)[_-]?key)"
 )
+_NAME = rf"(?:{_PLAIN}|(?<=[_.-])key)"
+_NUMBERED_KEY = re.compile(rf"(?i){_NUMBERED}(?:\.|\Z)")
+_SECRET_KEY = re.compile(rf"(?i){_PLAIN}(?:\.|\Z)|{_START}key\Z")
+
+_QUOTED = r"'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
+_BRACKETS = r"\[[^\]\n]*\]|\{[^}\n]*\}"
+_METHOD = r"(?:(?:basic|bearer|digest|token)[ \t]+)?"
+_IS = r"\\?['\"]?[ \t]*(?:[:=]=?|=>)[ \t]*\\?"
+_LEGIBLE = r"(?!…|(?:true|false|null|none|\$\{oc\.env:\w+\})(?:[\s,;)}\]'\"]|$))"
+"""Values that are no secret: a switch, nothing, and a reference to the environment."""
+
+_AFTER_SCHEME = re.compile(r"(?m)://(.*?)(?=://|$)")
+_HTTP = ("http", "https")
+_USER = re.compile(r"[^\s/@:'\"]*")
+_PORT = re.compile(r"\d{1,5}(?=([/?#])|[\s'\",;)\]}]|$)")
+_QUERY = re.compile(r"(?i)(https?://[^\s?#'\"]*\?)[^\s#'\"]+?(?=[)\]}>.,;:]*(?:[\s#'\"]|$))")
+_PARAMETER = re.compile(rf"(?i)([?&](?:[\w.-]*(?:{_NAME}|signature)|sig)=)[^\s&#'\"]+")
+_BEARER = re.compile(
+    rf"(?i)(\bbearer[ \t]+|authorization{_IS}['\"]?(?:basic|digest|token)[ \t]+)[\w.~+/=-]{{6,}}"
+)
+
+_CLOSED = r"(?=[)\]}]*(?:[\s,&;'\"]|$))"
+_ASSIGNED = re.compile(
+    rf"(?im)({_NAME}{_IS}){_LEGIBLE}(?:{_QUOTED}|{_BRACKETS}|{_METHOD}[^\s,&;'\"]+?{_CLOSED})"
+)
+_FIELD = re.compile(rf"(?i)({_PLAIN}\\?['\"]?[ \t]*:[ \t]+){_LEGIBLE}[^,;{{}}\n'\"]*[^,;{{}}\s'\"]")
+_OPTION = re.compile(rf"(?i)(?<!\S)(--?[\w-]*{_NAME}[ \t]+)(?!-)(?:{_QUOTED}|[^\s'\"])+")
+
+_LITERAL = re.compile(rf"(?i)({_PLAIN}(?:[ \t]*:[ \t]*[\w.\[\], \t|]+)?{_IS}[br]?)(?:{_QUOTED})")
+_VARIABLE = re.compile(rf"(\b\w*(?:{_WORDS.upper()}|{_START}(?:PASS|TOKEN|AUTH|KEY))\d*=)[^\s'\"]+")
+_FLAG = re.compile(rf"(?i)(?<!\S)(--[\w-]*{_PLAIN}(?:[ \t]+|=))(?![-=:])(?:{_QUOTED}|[^\s'\"])+")
+_LINE = re.compile(
+    rf"(?im)^([-+ ]?[ \t]*(?:(?:export|env|arg|set|-e?)[ \t]+)*['\"]?[\w.-]*{_PLAIN}['\"]?)"
+    r"([ \t]*[:=][ \t]*)(\S.*)$"
+)
+_NO_LITERAL = re.compile(
+    r"(?:\*\*\*|str|bytes|int|bool|float|object|Any|None|true|false|null)(?:[\s|=,#)].*)?"
+)
+_EXPRESSION = re.compile(r"[A-Za-z_][\w.]*(?:\(.*\)|\[.*\]|[(\[]$).*")
 
 
 def has_password(text: str) -> bool:
     """Say whether a URL in the text carries a password."""
-    return _PASSWORD_IN_URL.search(text) is not None
-
-
-def is_secret(key: str) -> bool:
-    """Say whether a key's own name, without its parents', tells that its value is a secret."""
-    return _WHOLE_NAME.fullmatch(key) is not None
+    if _PARAMETER.search(_QUERY.sub("", text)):
+        return True
+    return any(_password(match) for match in _AFTER_SCHEME.finditer(text))
 
 
 def redact(text: str) -> str:
     """Return `text` without passwords in URLs, `…_password=…` and values of secret variables."""
-    text = _ASSIGNED.sub(rf"\g<1>{MASK}", redact_known(text))
+    text = _ASSIGNED.sub(rf"\g<1>{MASK}", _without_known(text))
+    text = _FIELD.sub(rf"\g<1>{MASK}", text)
     return _OPTION.sub(rf"\g<1>{MASK}", text)
 
 
 def redact_code(text: str) -> str:
     """Return source code without secrets; names in it that only look like one stay readable."""
-    text = _LITERAL.sub(rf"\g<1>{MASK}", redact_known(text))
-    return _LINE.sub(rf"\g<1>{MASK}", text)
+    text = _LITERAL.sub(rf"\g<1>{MASK}", _without_known(text))
+    text = _LINE.sub(_hide_line, text)
+    return _FLAG.sub(rf"\g<1>{MASK}", _VARIABLE.sub(rf"\g<1>{MASK}", text))
 
 
 def redact_value(name: str, value: object) -> object:
     """Return the value of a parameter, masked if its name says that it is a secret."""
-    if _WHOLE_NAME.fullmatch(name) and value is not None:
+    if _is_secret(name, value) and not _is_reference(value):
         return MASK
     return redact(value) if isinstance(value, str) else value
 
 
-def redact_known(text: str) -> str:
-    """Return `text` without passwords in URLs and values of secret variables."""
-    text = _USERINFO.sub(_hide_userinfo, text)
+def redact_word(word: str) -> str:
+    """Return a word of a command line, `KEY=VALUE` or another, without secrets."""
+    key, equals, value = word.partition("=")
+    return f"{key}={redact_value(key.lstrip('+~-'), value)}" if equals else redact(word)
+
+
+def _is_secret(key: str, value: object = "") -> bool:
+    """Say whether a key, or one of its parents, tells that its value is a secret.
+
+    A number is one only under a name such as `password`: a `token` may be the number of one.
+    """
+    if str(value).lower() in ("none", "null", "true", "false"):
+        return False
+    if isinstance(value, int | float):
+        return _NUMBERED_KEY.search(key) is not None
+    return _SECRET_KEY.search(key) is not None
+
+
+def _is_reference(value: object) -> bool:
+    """Say whether a value only names an environment variable, without a default."""
+    return isinstance(value, str) and re.fullmatch(r"\$\{oc\.env:\w+\}", value) is not None
+
+
+def _without_known(text: str) -> str:
+    """Return `text` without secrets in URLs and headers, and values of secret variables."""
+    text = _AFTER_SCHEME.sub(_hide_userinfo, text)
+    text = _PARAMETER.sub(rf"\g<1>{MASK}", _QUERY.sub(rf"\g<1>{MASK}", text))
+    text = _BEARER.sub(rf"\g<1>{MASK}", text)
     for value in _secret_values():
         text = text.replace(value, MASK)
     return text
 
 
+def _password(match: re.Match[str]) -> str:
+    """Return the password behind a `://`: from the first `:` to the last `@` of the line.
+
+    It may hold any sign. A port is none, even where an address of mail follows it.
+    """
+    user = _USER.match(match[1])
+    assert user is not None
+    rest = match[1][user.end() :]
+    password = rest[1:].rpartition("@")[0]
+    if rest[:1] != ":" or user[0].startswith("[") or not password or password[0].isspace():
+        return ""
+    port = _PORT.match(rest[1:])
+    is_host = port is not None and (port[1] is None or "." in user[0] or user[0] == "localhost")
+    return "" if is_host and match.string.endswith(_HTTP, 0, match.start()) else password
+
+
 def _hide_userinfo(match: re.Match[str]) -> str:
-    if match[2] is None:  # a lone `token@` is the secret itself
-        return f"{MASK}@"
-    return f"{match[1]}:{MASK}@"
+    if password := _password(match):
+        return match[0].replace(f":{password}@", f":{MASK}@", 1)
+    # A lone `token@` is the secret itself.
+    return re.sub(r"\A://[^\s/@:]*@", f"://{MASK}@", match[0])
+
+
+def _hide_line(match: re.Match[str]) -> str:
+    name, sign, value = match.groups()
+    is_code = (sign != "=" or name.islower()) and _EXPRESSION.fullmatch(value)
+    if _NO_LITERAL.fullmatch(value) or (is_code and (":" not in sign or "(" not in value)):
+        return match[0]
+    return f"{name}{sign}{MASK}"
 
 
 def _secret_values() -> list[str]:
-    """Return values of environment variables whose names say secret, the longest first."""
-    values = [value for name, value in os.environ.items() if _WHOLE_NAME.fullmatch(name)]
+    """Return secrets in the environment: by a variable's name or in its URL, longest first."""
+    values = set()
+    for name, value in os.environ.items():
+        if name not in ("PWD", "OLDPWD"):  # folders
+            values |= {value} if _is_secret(name) else set()
+            passwords = {_password(match) for match in _AFTER_SCHEME.finditer(value)}
+            values |= passwords | {unquote(password) for password in passwords}
     return sorted((value for value in values if len(value) >= SHORTEST), key=len, reverse=True)

@@ -1,23 +1,126 @@
 import pytest
 
-from pipeline.redaction import redact, redact_code, redact_value
+from pipeline.redaction import has_password, redact, redact_code, redact_value, redact_word
+
+PASSWORDS = [
+    "pw",
+    "S3cr/et",
+    "S3 cr et",
+    "S3@cr@et",
+    "S3#cr",
+    "S3?cr=x",
+    "S3:c%2Fr",
+    "12/34",
+    "a'b",
+]
+NAMES = [
+    *("password", "db_password", "dbPassword", "PGPASSWORD", "passwd", "pwd", "MYSQL_PWD", "pass"),
+    *("DB_PASS", "passphrase", "credential", "aws_credentials", "auth", "basic_auth", "secret"),
+    *("api_key", "api-key", "apiKey", "access_key", "auth_token", "X-Auth-Token", "client.secret"),
+    *("Authorization", "passwords", "password2"),
+]
+ORDINARY = [
+    *("author", "authors", "monkey", "tokenizer", "tokens", "keys", "bypass", "compass", "lowpass"),
+    *("model.pass_through", "passenger", "passes", "data.path", "password_file", "keyboard"),
+    *("authored_at", "secretary", "authenticated"),
+]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "mysql", "http", "https"])
+def test_a_password_in_a_url_is_masked_up_to_its_last_at(scheme: str, password: str) -> None:
+    url, masked = (f"{scheme}://me:{word}@host:5432/db" for word in (password, "***"))
+    assert has_password(url)
+    assert redact(url) == masked
+    assert redact(f"no answer from {url!s}; start it") == f"no answer from {masked}; start it"
+    assert redact_value("data.url", url) == masked
+    assert redact_word(f"data.url={url}") == f"data.url={masked}"
+    assert redact_code(f"+url = {url}") == f"+url = {masked}"
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("postgresql://me:pw@host/db", "postgresql://me:***@host/db"),
         ("https://ghp_x@github.com/a", "https://***@github.com/a"),
-        ("http://host:5000/a?token=x&b=1", "http://host:5000/a?token=***&b=1"),
+        ("https://b.example/a.csv?X-Amz-Signature=c0&sig=c1", "https://b.example/a.csv?***"),
+        ("{url: https://b.example/a?sig=c0, b: 1}", "{url: https://b.example/a?***, b: 1}"),
+        ("s3://bucket/a.csv?sig=c0&part=1", "s3://bucket/a.csv?sig=***&part=1"),
+        (
+            "postgresql://host/db?password=c0&sslmode=off",
+            "postgresql://host/db?password=***&sslmode=off",
+        ),
+        ("from http://u:c0@one to http://u:c1@two", "from http://u:***@one to http://u:***@two"),
+        ("run --token abc --seed 1", "run --token *** --seed 1"),
+        ("run --pwd 'a b' --seed 1", "run --pwd *** --seed 1"),
         ("train db_password=x lr=1", "train db_password=*** lr=1"),
         ("data.api_key='a b' lr=1", "data.api_key=*** lr=1"),
-        ("run --token abc --seed 1", "run --token *** --seed 1"),
-        ("monkey=3 tokenizer=bert keys=4", "monkey=3 tokenizer=bert keys=4"),
-        ("http://host:5000 user@mail.org", "http://host:5000 user@mail.org"),
+        ("data.auth=[me,c0] lr=1", "data.auth=*** lr=1"),
+        ("tags={pwd: c0 c1, note: x}", "tags={pwd: ***, note: x}"),
+        ("tags={a: {pwd: c0}, note: x}", "tags={a: {pwd: ***}, note: x}"),
+        ('{"password": "c0", "x": 1}', '{"password": ***, "x": 1}'),
+        ("Authorization: Bearer c0c0c0", "Authorization: ***"),
+        ("Authorization=Basic c0c0c0 lr=1", "Authorization=*** lr=1"),
+        ("sent Bearer c0c0c0-c0 to it", "sent Bearer *** to it"),
+        ("openssl -passin pass:c0 x", "openssl -passin pass:*** x"),
     ],
 )
-def test_secrets_in_text_are_masked_and_nothing_else_is(text: str, expected: str) -> None:
+def test_a_secret_is_masked_and_the_text_around_it_stays(text: str, expected: str) -> None:
     assert redact(text) == expected
+    assert redact(expected) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_secret_is_known_by_its_name(name: str) -> None:
+    for prefix in ("", "tags.", "+data."):
+        assert redact_word(f"{prefix}{name}=c0, c1") == f"{prefix}{name}=***"
+    assert redact_value(name, "c0 c1") == "***"
+    assert redact_value(f"{name}.value", "c0 c1") == "***"
+    for line in ("{}=c0 lr=1", "{}: c0 c1", "tags={{{}: c0 c1}}", "{}='c0 c1' lr=1"):
+        assert "c0" not in redact(line.format(name))
+        assert "c1" not in redact(line.format(name))
+    for line in (
+        "{} = 'c0'",
+        "{}: c0 c1  # c1",
+        "  '{}': \"c0\",",
+        "export {}=c0  # c1",
+        "- {}=c0",
+    ):
+        assert "c0" not in redact_code(f"+{line.format(name)}")
+        assert "c1" not in redact_code(f"+{line.format(name)}")
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_name_stays_with_its_value(name: str) -> None:
+    assert redact_word(f"{name}=abc") == f"{name}=abc"
+    assert redact_value(name, "abc") == "abc"
+    for line in (f"train {name}=abc", f"{name}: abc def", f"tags={{{name}: abc}}", f"--{name} abc"):
+        assert redact(line) == line
+        assert redact_code(f"+{line}") == f"+{line}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://host:5000 user@mail.org",
+        "http://127.0.0.1:5000/#/experiments/1?workflowType=machine_learning",
+        "http://localhost:5000/@scope/x@1",
+        "http://[::1]:5000/x@y",
+        "sqlite:////tmp/a:b@c.db",
+        "models:/net@champion",
+        "data.password=${oc.env:DB_PASSWORD}",
+        "use_auth=true auth=null",
+        "tags.api_key held a secret; give it again: tags.api_key=…",
+        "expected KEY=VALUE; unknown key: lr",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
+    assert not has_password(text)
+
+
+def test_a_password_among_the_parameters_of_a_database_is_one() -> None:
+    assert has_password("sweep.storage=postgresql://host/db?password=c0")
+    assert not has_password("data.path=https://host/a.csv?sig=c0")
 
 
 def test_values_of_secret_variables_are_masked_wherever_they_stand(
@@ -25,25 +128,59 @@ def test_values_of_secret_variables_are_masked_wherever_they_stand(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "canary-7")
     monkeypatch.setenv("PGPASSWORD", "canary-8")
+    monkeypatch.setenv("STORE", "http://me:canary%2F9@host")
+    monkeypatch.setenv("PWD", "/home/student")
     assert redact("it says canary-7.") == "it says ***."
     assert redact("it says canary-8.") == "it says ***."
+    assert redact("it says canary%2F9, canary/9.") == "it says ***, ***."
+    assert redact("in /home/student/runs") == "in /home/student/runs"
 
 
 def test_a_parameter_with_a_secret_name_is_masked_whatever_its_type() -> None:
     assert redact_value("data.password", 1234) == "***"
     assert redact_value("data.password", None) is None
+    assert redact_value("data.use_auth", True) is True
+    assert redact_word("data.use_auth=true") == "data.use_auth=true"
+    assert redact_value("model.pad_token", 0) == 0
     assert redact_value("optimizer.lr", 0.1) == 0.1
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    "line",
     [
-        ("+rows = sorted(rows, key=len)", "+rows = sorted(rows, key=len)"),
-        ("+password = 'x'", "+password = ***"),
-        ("+DB_PASSWORD=x", "+DB_PASSWORD=***"),
-        ("+  api_key: x", "+  api_key: ***"),
-        ("+token = next(tokens)", "+token = next(tokens)"),
+        "rows = sorted(rows, key=len)",
+        "token = next(tokens)",
+        "    token = tokens[0]",
+        "    auth = HTTPBasicAuth(user, word)",
+        "    password: str",
+        "    password: str | None = None,",
+        "    headers: dict[str, str] = {}",
+        "def read(password: str) -> None:",
+        "    pass  # password",
+        "secret = None",
+        'headers = {"Authorization": f"Bearer {token}"}',
     ],
 )
-def test_a_diff_keeps_its_code_and_loses_its_secrets(text: str, expected: str) -> None:
-    assert redact_code(text) == expected
+def test_code_that_only_names_a_secret_stays_in_a_diff(line: str) -> None:
+    for sign in "+- ":
+        assert redact_code(f"{sign}{line}\n") == f"{sign}{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("password = 'x'", "password = ***"),
+        ("password: str = 'x'", "password: str = ***"),
+        ("DB_PASS=x", "DB_PASS=***"),
+        ("DB_PASS=x(y)", "DB_PASS=***"),
+        ("export DB_PASS=x  # comment", "export DB_PASS=***"),
+        ("password: x  # comment", "password: ***"),
+        ("  api_key: two words", "  api_key: ***"),
+        ("docker run -e DB_PASS=x image", "docker run -e DB_PASS=*** image"),
+        ("login --password x --user me", "login --password *** --user me"),
+        ('curl -H "Authorization: Bearer c0c0c0" host', 'curl -H "Authorization: Bearer ***" host'),
+        ('{"user": "me", "pwd": "x"}', '{"user": "me", "pwd": ***}'),
+    ],
+)
+def test_a_diff_keeps_its_code_and_loses_its_secrets(line: str, expected: str) -> None:
+    assert redact_code(f"+{line}") == f"+{expected}"

@@ -13,7 +13,7 @@ from pipeline.config.options import SERVING
 from pipeline.config.references import environment_kept, resolved
 from pipeline.config.targets import TARGET
 from pipeline.config.values import Unresolved, shown
-from pipeline.redaction import MASK, is_secret, redact
+from pipeline.redaction import redact_value
 
 FORMAT = 1
 Scalar = str | int | float | bool | None
@@ -85,15 +85,12 @@ def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
 
 def _without_secrets(value: Any, key: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {str(name): _without_secrets(inner, str(name)) for name, inner in value.items()}
+        return {str(n): _without_secrets(inner, f"{key}.{n}") for n, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_without_secrets(inner, key) for inner in value]
     if isinstance(value, Unresolved):
         return "???"
-    if not isinstance(value, str):
-        return value
-    hidden = is_secret(key) and not value.startswith("${")
-    return MASK if hidden else redact(value)
+    return redact_value(key, value)
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Scalar]:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from pipeline.config.overrides import plainest, raw_value, read
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
-from pipeline.redaction import MASK, redact
+from pipeline.redaction import MASK, redact_word
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import COMMAND
 
@@ -46,12 +46,12 @@ class Command:
     def line(self) -> str:
         """Return what a person types to train the same again, secrets masked."""
         words = [] if self.config_dir is None else ["--config-dir", self.config_dir]
-        masked = [redact(plainest(word)) for word in self.overrides]
+        masked = [redact_word(plainest(word)) for word in self.overrides]
         return shlex.join(["python", "-m", "pipeline.train", *words, *masked])
 
     def save(self, folder: Path) -> None:
         """Write it into the run's folder, secrets masked."""
-        masked = {**asdict(self), "overrides": [redact(word) for word in self.overrides]}
+        masked = {**asdict(self), "overrides": [redact_word(word) for word in self.overrides]}
         replace_text(folder / COMMAND, json.dumps(masked, ensure_ascii=False) + "\n")
 
     @classmethod

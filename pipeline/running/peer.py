@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.redaction import redact_known
+from pipeline.redaction import redact
 from pipeline.signals import end_with_parent
 from pipeline.tracking.recorder import claim_output, send
 
@@ -71,12 +71,12 @@ def _told(error: BaseException) -> dict[str, Any]:
     from pipeline.running.recording import explain
 
     explained = explain(error)
-    text = redact_known(" ".join(str(explained).split()))
+    text = redact(" ".join(str(explained).split()))
     return {
         "is_cut": is_cut(explained),
         "problem": text or type(explained).__name__,
         "code": explained.exit_code if isinstance(explained, PipelineError) else 1,
-        "traceback": redact_known("".join(traceback.format_exception(error))),
+        "traceback": redact("".join(traceback.format_exception(error))),
     }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pipeline.redaction import redact, redact_code, redact_value
+from pipeline.redaction import redact, redact_code, redact_word
 
 GIT_SECONDS = 2.0
 LONGEST_DIFF = 1 << 20
@@ -73,7 +73,7 @@ def write_environment(folder: Path) -> None:
 
 def command_line(words: Sequence[str] = tuple(sys.orig_argv)) -> str:
     """Return the command of this process as it could be typed again, secrets masked."""
-    masked = [f"{Path(words[0]).name}", *(_masked(word) for word in words[1:])]
+    masked = [f"{Path(words[0]).name}", *(redact_word(word) for word in words[1:])]
     return redact(shlex.join(masked)).replace(shlex.quote("***"), "***")
 
 
@@ -131,11 +131,6 @@ def _output(process: subprocess.Popen[bytes] | None, seconds: float) -> str:
         process.communicate()
         return ""
     return said.decode("utf-8", errors="replace") if process.returncode == 0 else ""
-
-
-def _masked(word: str) -> str:
-    key, equals, value = word.partition("=")
-    return f"{key}{equals}{redact_value(key.lstrip('+-'), value)}" if equals else word
 
 
 def _versions() -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.references import resolved
 from pipeline.errors import EnvironmentFaultError, Interrupted, PipelineError
-from pipeline.redaction import redact_known
+from pipeline.redaction import redact
 from pipeline.running.occasion import Occasion
 from pipeline.running.recording import LOG, ending, explain
 from pipeline.running.run_log import log_to
@@ -68,4 +68,4 @@ def one_line(error: BaseException) -> str:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
         words = f"{type(error).__name__}: {text or 'no further word'}{where}"
-    return redact_known(words)
+    return redact(words)
