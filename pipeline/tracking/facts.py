@@ -4,12 +4,13 @@ import getpass
 import os
 import platform
 import re
+import select
 import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,19 @@ from pipeline.redaction import redact, redact_code, redact_word
 
 GIT_SECONDS = 2.0
 LONGEST_DIFF = 1 << 20
+CUT = "\n… (cut: more than a mebibyte)\n"
+DIFF = (
+    *("diff", "HEAD", "--no-ext-diff", "--no-textconv", "--no-color"),
+    *("--submodule=short", "--ignore-submodules=dirty"),  # else git runs in each of them
+)
+SETTINGS = {
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "core.quotePath": "false",
+    "diff.autoRefreshIndex": "false",
+}
+VARIABLES = {"GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
+"""Nothing is written, and nothing fetched that a partial clone lacks."""
 VERSIONS = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "mlflow")
 
 _DISTRIBUTION = re.compile(r"([A-Za-z0-9_.]+)-([^-]+)\.(?:dist|egg)-info")
@@ -88,48 +102,61 @@ def requirements() -> str:
 def code_of(folder: Path) -> Code | None:
     """Return the commit and the uncommitted changes around a folder; `None` without git.
 
-    The changes are cut at a mebibyte, and git is given two seconds.
+    Of the changes a mebibyte is read, and git is given two seconds. No program is run that the
+    repository's configuration names, which may be a stranger's.
     """
-    commands = (["rev-parse", "HEAD"], ["diff", "HEAD", "--no-ext-diff", "--no-textconv"])
-    commit, diff = _git(folder, commands)
+    deadline = time.monotonic() + GIT_SECONDS
+    head = _start_git(folder, ["rev-parse", "HEAD"])
+    listing = _start_git(folder, ["config", "--list", "--name-only", "-z"])
+    commit, keys = _output(head, deadline), _output(listing, deadline)
     if not commit:
         return None
-    if len(diff) > LONGEST_DIFF:
-        diff = diff[:LONGEST_DIFF] + f"\n… (cut: {len(diff)} characters)\n"
+    if not keys or CUT in keys:  # which filters there are is unknown
+        return Code(commit.strip(), "")
+    filters = {key: "" for key in keys.split("\0") if key.startswith("filter.")}
+    filters |= {key: "false" for key in filters if key.endswith(".required")}
+    diff = _output(_start_git(folder, DIFF, filters), deadline)
     return Code(commit.strip(), redact_code(diff))
 
 
-def _git(folder: Path, commands: Sequence[list[str]]) -> list[str]:
-    """Run git commands side by side; one that fails, or takes too long, said nothing."""
-    started = [_start_git(folder, command) for command in commands]
-    deadline = time.monotonic() + GIT_SECONDS
-    return [_output(process, deadline - time.monotonic()) for process in started]
-
-
-def _start_git(folder: Path, command: list[str]) -> subprocess.Popen[bytes] | None:
-    # A repository's own configuration must not start a program here.
-    options = ["-c", "core.fsmonitor=false", "-c", "core.quotepath=false"]
+def _start_git(
+    folder: Path, words: Sequence[str], settings: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes] | None:
+    """Start git with settings that win over those of its files."""
+    first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    given = {**SETTINGS, **(settings or {})}
+    environment = {**os.environ, **VARIABLES, "GIT_CONFIG_COUNT": str(first + len(given))}
+    for number, (key, value) in enumerate(given.items(), first):
+        environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     try:
         return subprocess.Popen(
-            ["git", "-C", str(folder), *options, *command],
+            ["git", "-C", str(folder), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            env=environment,
         )
     except OSError:
         return None
 
 
-def _output(process: subprocess.Popen[bytes] | None, seconds: float) -> str:
-    if process is None:
+def _output(process: subprocess.Popen[bytes] | None, deadline: float) -> str:
+    """Return what git says, up to the limit; one that fails, or takes too long, said nothing."""
+    if process is None or process.stdout is None:
         return ""
-    try:
-        said, _ = process.communicate(timeout=max(0.1, seconds))
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return ""
+    said, is_whole = b"", False
+    with process:
+        while not is_whole and len(said) <= LONGEST_DIFF:
+            seconds = max(0.1, deadline - time.monotonic())
+            if not select.select([process.stdout], [], [], seconds)[0]:
+                process.kill()
+                return ""
+            block = os.read(process.stdout.fileno(), 1 << 16)
+            said, is_whole = said + block, not block
+        if not is_whole:
+            process.kill()
+    if not is_whole:  # the last line may be the half of a secret
+        return said[:LONGEST_DIFF].rpartition(b"\n")[0].decode("utf-8", errors="replace") + CUT
     return said.decode("utf-8", errors="replace") if process.returncode == 0 else ""
 
 

@@ -1,5 +1,6 @@
 import subprocess
 import time
+import tracemalloc
 from importlib import metadata
 from pathlib import Path
 
@@ -48,7 +49,66 @@ def test_a_huge_change_is_cut_with_a_mark(repository: Path) -> None:
     code = code_of(repository)
     assert code is not None
     assert len(code.diff) < 1.1 * 2**20
-    assert "… (cut: " in code.diff
+    assert code.diff.endswith("… (cut: more than a mebibyte)\n")
+
+
+def test_a_change_of_any_size_takes_no_more_memory_than_its_beginning(repository: Path) -> None:
+    with (repository / "a.py").open("w") as file:
+        file.writelines("y = 12345678\n" * 100_000 for _ in range(30))
+    tracemalloc.start()
+    code_of(repository)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 * 2**20
+
+
+CANARIES = {
+    "filter.x.clean": "sh -c 'touch {0}/clean; cat'",
+    "filter.x.smudge": "sh -c 'touch {0}/smudge; cat'",
+    "filter.p=q.process": "touch {0}/process",
+    "filter.p=q.required": "true",
+    "diff.y.textconv": "sh -c 'touch {0}/textconv; cat $1' -",
+    "diff.z.command": "touch {0}/command",
+    "diff.external": "touch {0}/external",
+    "core.fsmonitor": "touch {0}/fsmonitor",
+    "core.hooksPath": "{0}/hooks",
+    "diff.submodule": "log",
+}
+
+
+def test_no_program_of_a_repository_runs(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    places = tmp_path_factory.mktemp("canaries"), tmp_path_factory.mktemp("submodule")
+    canaries, submodule = places
+    hook = canaries / "hooks" / "post-index-change"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\ntouch {canaries}/hook\n")
+    hook.chmod(0o755)
+    git(submodule, "init", "-q")
+    git(submodule, "commit", "-q", "--allow-empty", "-m", "first")
+    allowed = ("-c", "protocol.file.allow=always")
+    git(repository, *allowed, "submodule", "--quiet", "add", str(submodule), "inner")
+    for name in ("clean.x", "process.p", "textconv.y", "command.z"):
+        (repository / name).write_text("one\n")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-qm", "second")
+    lines = ["*.x filter=x", "*.p filter=p=q", "*.y diff=y", "*.z diff=z"]
+    (repository / ".git" / "info" / "attributes").write_text("\n".join(lines) + "\n")
+    for key, value in CANARIES.items():
+        git(repository, "config", key, value.format(canaries))
+    git(repository / "inner", "config", "core.fsmonitor", f"touch {canaries}/inner")
+    for path in repository.glob("*.?"):
+        path.write_text("two\n")
+
+    code = code_of(repository)
+
+    assert code is not None
+    assert sorted(path.name for path in canaries.iterdir()) == ["hooks"]
+    for name in ("clean.x", "process.p", "textconv.y", "command.z"):
+        assert f"+++ b/{name}\n@@ -1 +1 @@\n-one\n+two\n" in code.diff
+    subprocess.run(["git", "-C", repository, "diff"], check=False)  # as nothing forbids it here
+    assert {"clean", "process", "fsmonitor"} <= {path.name for path in canaries.iterdir()}
 
 
 def test_outside_of_a_repository_and_without_git_there_is_no_code(
