@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pipeline.config.compose import with_name
 from pipeline.config.names import MoreNames, checked_lines
 from pipeline.config.options import RunConfig
-from pipeline.config.overrides import quoted
+from pipeline.config.overrides import place_problems, quoted
 from pipeline.errors import ConfigError
 from pipeline.failures import tell
 from pipeline.paths import conf_folder
@@ -58,6 +58,8 @@ def command(
         checked = partial(checked_lines, options=options, more=more_names)
         try:
             with orderly_stop():
+                if problems := list(place_problems(words)):
+                    raise ConfigError(*problems)
                 return _called(rewrite(words), config_name, body, checked, traceback=traceback)
         except BaseException as error:
             return tell(error, traceback=traceback)

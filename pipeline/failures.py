@@ -26,6 +26,10 @@ _ENVIRONMENT = {
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
 }
+_PLACE = {
+    errno.ENAMETOOLONG: "is longer than any path may be",
+    errno.ELOOP: "is a link that leads to itself",
+}
 
 
 def exit_code(error: BaseException) -> int:
@@ -36,7 +40,8 @@ def exit_code(error: BaseException) -> int:
         return 130
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    if isinstance(error, HydraException | OmegaConfBaseException) or _is_misuse(error):
+    is_refused = isinstance(error, HydraException | OmegaConfBaseException) or _is_misuse(error)
+    if is_refused or _is_impossible_place(error):
         return ConfigError.exit_code
     if _is_environment(error) or _is_out_of_memory(error):
         return EnvironmentFaultError.exit_code
@@ -88,12 +93,22 @@ def _lines(error: BaseException) -> tuple[str, ...]:
         return (text,) if isinstance(text, str) else ()
     if isinstance(error, HydraException | OmegaConfBaseException):
         return (composition_problem(error),)
-    if isinstance(error, OSError) and _is_environment(error):
-        where = "" if error.filename is None else f" at {str(error.filename)!r}"
-        return (f"{_ENVIRONMENT[error.errno or 0]}{where}; choose another place or make room.",)
+    if isinstance(error, OSError) and (_is_environment(error) or _is_impossible_place(error)):
+        return (_line_of(error),)
     if _is_out_of_memory(error):
         return ("out of memory; try a smaller data.batch_size or a smaller network.",)
     return (" ".join(str(error).split()) if _is_misuse(error) else _bug(error),)
+
+
+def _line_of(error: OSError) -> str:
+    if error.errno in _PLACE:
+        return f"{str(error.filename)!r} {_PLACE[error.errno]}; choose another place."
+    where = "" if error.filename is None else f" at {str(error.filename)!r}"
+    return f"{_ENVIRONMENT[error.errno or 0]}{where}; choose another place or make room."
+
+
+def _is_impossible_place(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in _PLACE
 
 
 def _is_environment(error: BaseException) -> bool:

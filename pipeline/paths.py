@@ -1,5 +1,6 @@
 """Where files lie, what they are called, and how one is replaced without ever being half there."""
 
+import errno
 import os
 import re
 import secrets
@@ -39,6 +40,28 @@ def cache_folder() -> Path:
 def is_url(path: str) -> bool:
     """Tell an address, such as `https://…` or `s3://…`, from a place on this machine."""
     return URL_START.match(path) is not None
+
+
+def place_problem(key: str, place: str) -> str | None:
+    """Say why a text can never name a file or folder of this machine, or `None`."""
+    if "\0" in place:
+        return f"{key}={place!r} is no possible path (it holds a NUL); choose another."
+    try:
+        os.lstat(place)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return f"{key}={place!r} is no possible path ({error.strerror}); choose a shorter one."
+    return None
+
+
+def output_problem(place: str) -> str | None:
+    """Say why nothing can ever be written below `output=`, or `None`."""
+    if is_url(place):
+        return (
+            f"output={place!r} is an address; expected a place on this machine. Write there, then "
+            "copy it."
+        )
+    return place_problem("output", place)
 
 
 def name_problem(key: str, name: str) -> str | None:

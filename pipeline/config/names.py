@@ -1,5 +1,6 @@
 """The check of all names of a command line on the composed tree alone: no torch, one error."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -49,7 +50,7 @@ def checked_lines(
         ConfigError: All wrong names, one line each.
     """
     with composer(config_name, config_dir) as source:
-        if config_dir is not None and config_dir.resolve() != conf_folder():
+        if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
             _require_readable(config_dir, lines)
         given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
         wrong, right = _name_problems(given, source, options, config_dir)

@@ -11,11 +11,27 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from pydantic import BaseModel
 
+from pipeline.paths import is_url, output_problem, place_problem
 from pipeline.redaction import has_password
 
 _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
 _FOREIGN_WORD = re.compile(r"""[^,\[\]{}:'"]*[^\x00-\x7f][^,\[\]{}:'"]*""")
 _FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
+_SQLITE = "sqlite:///"
+_PLACES = (
+    "output",
+    "resume",
+    "model_from",
+    "run",
+    "runs",
+    "input",
+    "data.path",
+    "tracking.uri",
+    "sweep.storage",
+    "storage",
+    "study",
+)
+"""Keys that name a file, a folder or a run, in one command or another."""
 HYDRA = "hydra"
 HYDRA_REFUSED = "belongs to Hydra's own settings, which can run code"
 
@@ -54,6 +70,19 @@ def raw_value(words: Sequence[str], key: str) -> str | None:
         return None
     is_quoted = len(values[-1]) > 1 and values[-1][0] == values[-1][-1] in "'\""
     return values[-1][1:-1] if is_quoted else values[-1]
+
+
+def place_problems(words: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each place of a command line that no file or folder can have."""
+    for key in _PLACES:
+        place = raw_value(words, key) or ""
+        if place.startswith("["):  # a list, such as runs=[A,B]
+            continue
+        problem = output_problem(place) if key == "output" else None
+        if problem is None and not (is_url(place) and not place.startswith(_SQLITE)):
+            problem = place_problem(key, place.removeprefix(_SQLITE))
+        if problem:
+            yield problem
 
 
 def text_keys(options: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -1,13 +1,12 @@
 """Rules between options that types and bounds alone can't say."""
 
-import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.values import nearest, shown
-from pipeline.paths import name_problem
+from pipeline.paths import name_problem, output_problem
 
 RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
 FALLING = ("val/loss", "val/rmse", "val/mae", "train/loss")
@@ -78,12 +77,10 @@ def _texts(values: object) -> list[str]:
 def _output(output: object) -> Iterator[str]:
     if not isinstance(output, str) or not output:
         return
-    try:
+    if problem := output_problem(output):
+        yield problem
+    else:
         yield from _place_problems(output, Path(output).absolute())
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        yield f"output={output!r} is no possible path ({error.strerror}); choose a shorter one."
 
 
 def _place_problems(output: str, folder: Path) -> Iterator[str]:

@@ -5,7 +5,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
-from yaml.events import AliasEvent  # type: ignore[import-untyped] # as above
+from yaml.events import (  # type: ignore[import-untyped] # as above
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+)
 from yaml.nodes import (  # type: ignore[import-untyped] # as above
     MappingNode,
     Node,
@@ -13,9 +17,12 @@ from yaml.nodes import (  # type: ignore[import-untyped] # as above
 )
 
 from pipeline.config.overrides import HYDRA, HYDRA_REFUSED
+from pipeline.paths import place_problem
 
 LARGEST = 2**20
 """Bytes."""
+DEEPEST = 20
+"""Lists and mappings within one another; what reads them takes a hundred frames and more each."""
 _IN_HYDRA = re.compile(rf"(?:.*[\s/@.])?{HYDRA}(?:[\s/@.].*)?")
 _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
@@ -27,6 +34,8 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
         folder: What `--config-dir` names.
         groups: Names of its sub-folders that are looked through; anything else is not ours.
     """
+    if problem := place_problem("--config-dir", str(folder)):
+        return [problem]
     if not folder.is_dir():
         return [f"--config-dir {str(folder)!r} is no folder."]
     for inner in folder.iterdir():
@@ -65,11 +74,17 @@ def _reason(error: yaml.MarkedYAMLError, text: str) -> str:
 
 
 def _problems_in_text(text: str) -> Iterator[str]:
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > DEEPEST:
+            yield f"{event.start_mark.line + 1} is nested deeper than {DEEPEST} levels; flatten it."
+            return
         if isinstance(event, AliasEvent):
             yield f"{event.start_mark.line + 1} has an alias (*{event.anchor}); write it out."
             return
     root = yaml.compose(text, Loader=yaml.SafeLoader)
+    yaml.safe_load(text)  # tags and keys that no value can be made of
     if root is None:
         yield "1 is empty; expected keys and values, or {} for none."
     elif not isinstance(root, MappingNode):

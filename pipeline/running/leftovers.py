@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.tracking.journal import JOURNAL, read_events
 from pipeline.tracking.lease import Lease, alive, is_local, started
 
-PLACES = ("*", "*/checkpoints", "*/artifacts")
+PLACES = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
 
 
 def trainer_of(folder: Path) -> Lease | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import is_url, replace_file
+from pipeline.paths import is_url, place_problem, replace_file
 from pipeline.serving.sheets import WRITERS, Sheet, write_csv_to
 
 
@@ -27,7 +27,7 @@ def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
         EnvironmentFaultError: A place can't be read or written by this user, or not now.
     """
     for key, place in (("input", source), ("output", output)):
-        if place is not None and (problem := _impossible(key, place)):
+        if place is not None and (problem := place_problem(key, place)):
             raise ConfigError(problem)
     _require_input(source)
     if output is None:
@@ -42,9 +42,9 @@ def write_sheet(output: str | None, sheet: Sheet) -> None:
     if output is None:
         _print(sheet)
         return
-    path = Path(output).resolve()  # a link stays one, and leads to the new file
-    write = WRITERS[path.suffix.lower()]
-    replace_file(path, lambda file: write(file, sheet))
+    write = WRITERS[Path(output).suffix.lower()]
+    # A link stays one, and leads to the new file.
+    replace_file(Path(os.path.realpath(output)), lambda file: write(file, sheet))
 
 
 def _print(sheet: Sheet) -> None:
@@ -57,18 +57,6 @@ def _print(sheet: Sheet) -> None:
     whole = io.BytesIO()  # a notebook takes texts alone
     write_csv_to(whole, sheet)
     sys.stdout.write(whole.getvalue().decode("utf-8"))
-
-
-def _impossible(key: str, place: str) -> str | None:
-    if "\0" in place:
-        return f"{key}={place!r} is no possible path (it holds a NUL); choose another."
-    try:
-        Path(place).exists()
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return f"{key}={place!r} is no possible path ({error.strerror}); choose a shorter one."
-    return None
 
 
 def _require_input(source: str) -> None:
@@ -88,7 +76,8 @@ def _require_input(source: str) -> None:
 
 
 def _output_problems(source: Path, output: Path, *, overwrite: bool) -> Iterator[str]:
-    told, folder = f"output={str(output)!r}", shlex.quote(str(output.parent))
+    told = f"output={str(output)!r}"
+    folder = (Path(os.path.realpath(output)) if output.is_symlink() else output).parent
     if output.suffix.lower() not in WRITERS:
         yield f"{told} ends in neither .csv nor .parquet, the two kinds that are written"
     if output.is_dir():
@@ -97,14 +86,15 @@ def _output_problems(source: Path, output: Path, *, overwrite: bool) -> Iterator
         yield f"{told} is the input itself; choose another file"
     elif output.exists() and not overwrite:
         yield f"{told} is there already; choose another, or replace it with overwrite=true"
-    elif not output.parent.exists():
-        yield f"{told} lies in no folder that is there; make it with: mkdir -p {folder}"
-    elif not output.parent.is_dir():
-        yield f"{told} lies below {str(output.parent)!r}, which is a file; choose another"
+    elif not folder.exists():
+        make = f"mkdir -p {shlex.quote(str(folder))}"
+        yield f"{told} lies in no folder that is there; make it with: {make}"
+    elif not folder.is_dir():
+        yield f"{told} lies below {str(folder)!r}, which is a file; choose another"
 
 
 def _require_writable(output: Path) -> None:
-    folder = output.resolve().parent
+    folder = Path(os.path.realpath(output)).parent
     if not os.access(folder, os.W_OK | os.X_OK):
         read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
         why = os.strerror(errno.EROFS if read_only else errno.EACCES)

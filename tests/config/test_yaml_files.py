@@ -19,6 +19,9 @@ GOOD = "# @package _global_\nseed: 3\n"
         ("- seed\n", ":1 is no mapping; expected KEY: VALUE lines."),
         ("tags: &a [x]\nname: *a\n", ":2 has an alias (*a); write it out."),
         ("seed: [1\n", " is no YAML: "),
+        ("tags: " + "[" * 3000 + "]" * 3000, ":1 is nested deeper than 20 levels; flatten it."),
+        ("a:\n" + "".join(f"{' ' * n}- \n" for n in range(1, 99)), " is nested deeper than 20 "),
+        ("name: !!python/object/apply:os.getcwd []\n", ":1 is no YAML: could not determine a "),
         ("#" * (2**20 + 1), " is larger than 1 MiB; expected a file of configuration."),
     ],
 )
@@ -38,6 +41,26 @@ def test_a_bomb_of_aliases_is_refused_before_it_is_read(line: CommandLine, tmp_p
     words = written(tmp_path / "conf", {EXPERIMENT: "\n".join(rows)})
 
     assert "has an alias (*a0); write it out." in line.problem(*words, "experiment=mine")
+
+
+def test_a_file_that_is_not_asked_for_is_looked_through_too(
+    line: CommandLine, tmp_path: Path
+) -> None:
+    deep = "tags: " + "[" * 3000 + "]" * 3000
+    words = written(tmp_path / "conf", {EXPERIMENT: GOOD, "model/unused.yaml": deep})
+
+    problem = line.problem(*words, "experiment=mine")
+
+    assert problem.startswith(f"{tmp_path / 'conf' / 'model' / 'unused.yaml'}:1 is nested deeper")
+
+
+def test_a_file_that_is_nested_as_deep_as_it_may_be_is_read(
+    line: CommandLine, tmp_path: Path
+) -> None:
+    text = "# @package _global_\ncallbacks: {mine: {_target_: my.Net, a: " + "[" * 17 + "]" * 17
+    words = written(tmp_path / "conf", {EXPERIMENT: text + "}}\n"})
+
+    assert "callbacks.mine._target_='my.Net'" in line.problem(*words, "experiment=mine")
 
 
 def test_all_files_with_problems_are_told_together(line: CommandLine, tmp_path: Path) -> None:

@@ -188,9 +188,13 @@ def test_a_new_start_removes_what_killed_runs_have_half_written(
     training.end()
     ours = half.with_name(f".last.ckpt.{training.pid}.tmp")
     ours.write_bytes(b"half")
+    described = half.parents[1] / "model" / f".interface.json.{training.pid}.tmp"
+    described.parent.mkdir(exist_ok=True)
+    described.write_bytes(b"half")
     assert train(*WORDS, "trainer.max_epochs=1") == 0
     assert not half.exists()
     assert not ours.exists()
+    assert not described.exists()
 
 
 def test_a_changed_learning_rate_is_refused_or_becomes_a_child_run(

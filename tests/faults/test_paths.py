@@ -1,5 +1,6 @@
 """Faults F36 and F37, and C5 with `output=`: odd paths, long paths, long and many values."""
 
+import importlib
 import re
 import shlex
 import signal
@@ -110,6 +111,69 @@ def test_a_name_that_no_file_system_takes_is_refused_in_one_line(
         f"error: output='{'d' * 300}' is no possible path (File name too long); choose a shorter "
         "one.\n"
     )
+    assert list(own_folder.iterdir()) == []
+
+
+LONG = "x" * 6000
+
+
+@pytest.mark.parametrize("place", [LONG, LONG[:300]])
+@pytest.mark.parametrize(
+    ("command", "key", "more"),
+    [
+        ("train", "resume", []),
+        ("train", "data.path", ["data=table", "data.target=y"]),
+        ("train", "tracking.uri", []),
+        ("sweep", "sweep.storage", ["seed=choice(1,2)"]),
+        ("evaluate", "model_from", []),
+        ("export", "output", ["model_from=last"]),
+        ("predict", "model_from", ["input=new.csv"]),
+        ("report", "run", []),
+        ("runs", "output", ["action=sync"]),
+    ],
+)
+def test_a_name_that_is_too_long_is_refused_by_every_command(
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    key: str,
+    more: list[str],
+    place: str,
+) -> None:
+    main = importlib.import_module(f"pipeline.{command}").main
+    scheme = "sqlite:///" if key in ("tracking.uri", "sweep.storage") else ""
+    assert main([*more, f"{key}={scheme}{place}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {key}='{place}' is no possible path (File name too long); choose a shorter one.\n"
+    )
+    assert list(own_folder.iterdir()) == []
+
+
+def test_a_name_in_a_list_is_refused_too(capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module("pipeline.report").main
+    assert main([f"runs=[{LONG},last]"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(" is longer than any path may be; choose another place.")
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [
+        ("train", []),
+        ("sweep", ["seed=choice(1,2)"]),
+        ("evaluate", ["model_from=last"]),
+        ("export", ["model_from=last"]),
+        ("predict", ["model_from=last", "input=new.csv"]),
+        ("report", ["run=last"]),
+        ("runs", []),
+    ],
+)
+def test_an_address_is_no_place_to_write_to(
+    own_folder: Path, capsys: pytest.CaptureFixture[str], command: str, more: list[str]
+) -> None:
+    main = importlib.import_module(f"pipeline.{command}").main
+    assert main([*more, "output=s3://bucket/x"]) == 2
+    assert capsys.readouterr().err.startswith("error: output='s3://bucket/x' is an address; ")
     assert list(own_folder.iterdir()) == []
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError, DataError, PipelineError
-from pipeline.serving.prediction_file import require_places
+from pipeline.serving.prediction_file import require_places, write_sheet
+from pipeline.serving.sheets import Sheet
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +85,22 @@ def test_what_may_be_written_passes(own_folder: Path) -> None:
     for output in ("out.csv", "OUT.CSV", str(own_folder / "out.parquet"), None):
         require_places("new.csv", output, overwrite=False)
     require_places("new.csv", "old.csv", overwrite=True)
+
+
+def test_a_link_to_a_file_without_an_ending_stays_one_and_leads_to_the_new_file() -> None:
+    Path("target").touch()
+    Path("link.csv").symlink_to("target")
+    require_places("new.csv", "link.csv", overwrite=True)
+    sheet = Sheet(header=("prediction",), texts=frozenset(), pieces=iter([[[1]]]))
+    write_sheet("link.csv", sheet)
+    assert Path("link.csv").is_symlink()
+    assert Path("target").read_text(encoding="utf-8") == "prediction\n1\n"
+
+
+def test_a_link_to_nowhere_is_refused(own_folder: Path) -> None:
+    Path("link.csv").symlink_to("no/target.csv")
+    error = problem("new.csv", "link.csv")
+    made = own_folder / "no"
+    assert str(error) == (
+        f"output='link.csv' lies in no folder that is there; make it with: mkdir -p {made}"
+    )

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import is_url
+from pipeline.paths import is_url, place_problem
 
 
 def readable(path: str | Path, *, key: str = "data.path") -> Path:
@@ -25,6 +25,8 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
             f"Download it first, then give {key}=FILE"
         )
     place = Path(path).expanduser()
+    if problem := place_problem(key, str(place)):
+        raise ConfigError(problem)
     try:
         present = place.exists()
     except OSError as error:
