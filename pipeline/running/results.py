@@ -95,10 +95,18 @@ def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
     return outputs.argmax(dim=1)
 
 
-def baseline_metrics(test: TestPart, scores: Scores) -> dict[str, float]:
-    """Score the baselines by the metrics of the network: `naive/f1`, `linear/rmse`."""
+def baseline_metrics(test: TestPart, *, naive: Scores, linear: Scores) -> dict[str, float]:
+    """Score the baselines by the metrics of the network: `naive/f1`, `linear/rmse`.
+
+    Args:
+        test: With the outputs of both.
+        naive: The metrics; of a binary task at 0.5, which turns the shares of the classes into the
+            most frequent one.
+        linear: The metrics at the threshold of the network's training.
+    """
     values: dict[str, float] = {}
-    for kind, baseline in zip(("naive", "linear"), test.baselines, strict=False):
+    kinds = {"naive": naive, "linear": linear}
+    for (kind, scores), baseline in zip(kinds.items(), test.baselines, strict=False):
         scored = scores(baseline.outputs, test.targets)
         values |= {f"{kind}/{key}": float(value) for key, value in scored.items()}
     return values

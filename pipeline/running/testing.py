@@ -53,8 +53,8 @@ def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Test
         plan: The run.
         task: Its network.
         trainer: Runs the test.
-        decision: What the validation rows have said; the baselines, which nobody has asked them
-            about, keep the threshold of training.
+        decision: What the validation rows have said; the linear baseline, which nobody has asked
+            them about, keeps the threshold of training.
     """
     options, schema = plan.options.metrics, plan.prepared.schema
     task.scores = scores_of(options, schema, threshold=decision.threshold)
@@ -69,10 +69,11 @@ def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Test
     )
     logged = trainer.callback_metrics.items()
     values = {key: float(value) for key, value in logged if key.startswith("test/")}
-    before = scores_of(options, schema, threshold=options.first_threshold)
+    naive = scores_of(options, schema, threshold=0.5)
+    linear = scores_of(options, schema, threshold=options.first_threshold)
     return Tested(
         part=part,
-        metrics=values | baseline_metrics(part, before),
+        metrics=values | baseline_metrics(part, naive=naive, linear=linear),
         classes=scores_by_class(part, schema, threshold=decision.threshold),
         threshold=decision.threshold,
     )

@@ -206,3 +206,15 @@ def test_a_rule_works_with_weights_of_double_precision(train: Train, own_folder:
     words = ("metrics.threshold=best_f1", "trainer.precision=64-true", "verbose=0")
     assert train(*CANCER, *words) == 0
     assert 0 < final_values(only_run(own_folder / "runs"))["decision/threshold"] < 1
+
+
+def test_the_majority_class_is_scored_by_its_class_whatever_the_threshold(
+    train: Train, own_folder: Path
+) -> None:
+    assert train(*CANCER, "metrics.threshold=0.3", "verbose=0") == 0
+    run = only_run(own_folder / "runs")
+    actual = [row["target"] for row in predictions(run)]
+    frequent = max(set(actual), key=actual.count)
+    values = final_values(run)
+    assert values["naive/accuracy"] == pytest.approx(actual.count(frequent) / len(actual))
+    assert values["naive/f1"] == values["naive/recall"] == 0.0

@@ -151,8 +151,68 @@ def test_a_study_of_seeds_alone_shows_the_interval_of_its_mean(rows: list[Row]) 
 def test_a_baseline_is_counted_once_a_seed_however_many_networks_met_it(
     rows: list[Row], compared: Comparison
 ) -> None:
-    linear = compared.blocks[0].baselines["linear"]["test/f1"]
-    assert list(linear.values()) == column(rows, "mnist1d", "mlp", "linear/f1")
+    _, linear = compared.blocks[0].baselines
+    assert list(linear.values["test/f1"].values()) == column(rows, "mnist1d", "mlp", "linear/f1")
+
+
+def over_windows() -> list[Row]:
+    """Trials over window and batch size, of which the window changes the naive prediction."""
+    naive = {"6": 40.0, "12": 30.0}
+    points = [
+        {"data.window": window, "data.batch_size": size, "seed": seed}
+        for window in naive
+        for size in ("8", "16")
+        for seed in ("0", "1")
+    ]
+    return [
+        Row(
+            number=number,
+            state="complete",
+            values=(20.0 + number / 10,),
+            overrides=point,
+            attributes={
+                "test/rmse": 20.0 + number / 10,
+                "naive/rmse": naive[point["data.window"]],
+                "linear/rmse": 25.0,
+            },
+        )
+        for number, point in enumerate(points)
+    ]
+
+
+def test_a_baseline_that_swept_data_change_stands_there_once_a_group(tmp_path: Path) -> None:
+    compared = compare(over_windows(), objective="val/rmse", direction="min")
+    lines = [line[:4] for line in comparison_table(compared).lines[4:]]
+    assert lines == [
+        ["6", "naive", "2", "40.00 ± 0.00"],
+        ["12", "naive", "2", "30.00 ± 0.00"],
+        ["", "linear", "2", "25.00 ± 0.00"],
+    ]
+    write_comparison(compared, tmp_path)
+    with (tmp_path / "comparison.csv").open(encoding="utf-8") as file:
+        means = {
+            (row["window"], row["batch_size"]): row["test/rmse mean"]
+            for row in csv.DictReader(file)
+        }
+    assert (means["6", "naive"], means["12", "naive"]) == ("40.0", "30.0")
+    assert write_comparison_picture(compared, tmp_path / "comparison.png") == []
+
+
+def test_a_baseline_has_a_column_of_its_own_where_every_key_changes_it() -> None:
+    rows = [
+        replace(row, overrides={k: v for k, v in row.overrides.items() if k != "data.batch_size"})
+        for row in over_windows()
+        if row.overrides["data.batch_size"] == "8"
+    ]
+    table = comparison_table(compare(rows, objective="val/rmse", direction="min"))
+    assert table.headings[:2] == ["window", "predictor"]
+    assert [line[:2] for line in table.lines] == [
+        ["6", "network"],
+        ["12", "network"],
+        ["6", "naive"],
+        ["12", "naive"],
+        ["", "linear"],
+    ]
 
 
 def test_a_study_without_a_complete_trial_still_has_a_table(tmp_path: Path) -> None:

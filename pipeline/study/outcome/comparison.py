@@ -1,7 +1,8 @@
 """What a study of repeats says: each cell of its grid over seeds or folds, against the best one."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ DATA = "data"
 
 SHOWN_METRICS = ("accuracy", "f1", "rmse")
 BASELINES = ("naive", "linear")
+SAME = 1e-6
+"""Relative difference up to which two figures of a baseline are one, on two machines say."""
 
 Repeat = tuple[str, ...]
 Values = Mapping[Repeat, float]
@@ -59,18 +62,38 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineCell:
+    """What a baseline came to over the repeats of the cells that share it.
+
+    Args:
+        kind: `naive` or `linear`.
+        settings: What tells those cells apart from cells with other figures of it; empty where all
+            of their data share it.
+        values: By test metric.
+    """
+
+    kind: str
+    settings: Mapping[str, str]
+    values: Mapping[str, Values]
+
+    def stands_beside(self, cell: Cell) -> bool:
+        """Tell whether a cell is one of those."""
+        return self.settings.items() <= cell.settings.items()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """The cells that can be compared: those on the same data.
 
     Args:
         data: The choice of data; '' where the study has one only.
         cells: In the order of the grid.
-        baselines: `naive` and `linear`, where they were measured, with values by test metric.
+        baselines: Where they were measured, once for all cells that share them.
     """
 
     data: str
     cells: tuple[Cell, ...]
-    baselines: Mapping[str, Mapping[str, Values]]
+    baselines: tuple[BaselineCell, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +191,10 @@ def _block(data: str, rows: Sequence[Row], question: _Question) -> Block:
         _cell(dict(zip(question.keys, texts, strict=True)), group, question)
         for texts, group in _grouped(rows, question.keys)
     ]
-    found = ((kind, _baseline(rows, question.repeated, kind)) for kind in BASELINES)
     return Block(
         data=data,
         cells=tuple(_against_best(cells, question.by, question.better)),
-        baselines={kind: values for kind, values in found if values},
+        baselines=tuple(found for kind in BASELINES for found in _baselines(rows, question, kind)),
     )
 
 
@@ -221,14 +243,48 @@ def _mean(cell: Cell, metric: str) -> float:
     return found.mean
 
 
-def _baseline(rows: Sequence[Row], repeated: Sequence[str], kind: str) -> dict[str, Values]:
-    """Return what a baseline came to in each repeat; it is the same for every network."""
-    values: dict[str, dict[Repeat, float]] = {}
+def _baselines(rows: Sequence[Row], question: _Question, kind: str) -> list[BaselineCell]:
+    """Return a baseline once for all cells, or once for each setting that changes it."""
+    keys = [key for key in question.keys if key != DATA]
+    for key in keys.copy():
+        fewer = [other for other in keys if other != key]
+        if all(_agree(group, question.repeated, kind) for _, group in _grouped(rows, fewer)):
+            keys = fewer
+    cells = [
+        BaselineCell(
+            kind=kind,
+            settings=dict(zip(keys, texts, strict=True)),
+            values=_merged(_baseline_values(group, question.repeated, kind)),
+        )
+        for texts, group in _grouped(rows, keys)
+    ]
+    return [cell for cell in cells if cell.values]
+
+
+def _agree(rows: Sequence[Row], repeated: Sequence[str], kind: str) -> bool:
+    """Tell whether a baseline came to the same in all trials of a repeat."""
+    first: dict[tuple[str, Repeat], float] = {}
+    return all(
+        math.isclose(value, first.setdefault((metric, repeat), value), rel_tol=SAME)
+        for metric, repeat, value in _baseline_values(rows, repeated, kind)
+    )
+
+
+def _baseline_values(
+    rows: Sequence[Row], repeated: Sequence[str], kind: str
+) -> Iterator[tuple[str, Repeat, float]]:
+    """Yield test metric, repeat and value of a baseline in each complete trial."""
     for row in rows:
         repeat = tuple(row.overrides.get(key, "") for key in repeated)
         for name, value in row.attributes.items():
             if row.state == "complete" and name.startswith(f"{kind}/"):
-                values.setdefault(f"test/{name.removeprefix(f'{kind}/')}", {})[repeat] = value
+                yield f"test/{name.removeprefix(f'{kind}/')}", repeat, value
+
+
+def _merged(found: Iterable[tuple[str, Repeat, float]]) -> dict[str, Values]:
+    values: dict[str, dict[Repeat, float]] = {}
+    for metric, repeat, value in found:
+        values.setdefault(metric, {})[repeat] = value
     return dict(values)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.canvas import drawing, save
 from pipeline.pictures.picture import NotDrawnError
@@ -83,18 +83,22 @@ def _name(comparison: Comparison, cell: Cell) -> str:
 def _draw(axes: "Axes", comparison: Comparison, block: Block, labels: Sequence[str]) -> None:
     for height, cell in enumerate(block.cells):
         _draw_cell(axes, comparison, cell, height)
-    for kind, values in block.baselines.items():
-        found = spread(list(values.get(comparison.by, {}).values()))
+    for baseline in block.baselines:
+        found = spread(list(baseline.values.get(comparison.by, {}).values()))
+        beside = [n for n, cell in enumerate(block.cells) if baseline.stands_beside(cell)]
         if found is not None:
-            axes.axvline(found.mean, color="0.4", linestyle=LINES[kind], label=kind)
+            low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
+            look: dict[str, Any] = {"linestyle": LINES[baseline.kind], "label": baseline.kind}
+            axes.vlines([found.mean] * len(beside), low, high, color="0.4", **look)
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlabel(comparison.by)
     axes.grid(visible=True, axis="x", alpha=0.3)
     if block.data:
         axes.set_title(block.data)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", fontsize="small")
+    shown = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    if shown:  # each kind once, however often it stands there
+        axes.legend(shown.values(), shown.keys(), loc="best", fontsize="small")
 
 
 def _draw_cell(axes: "Axes", comparison: Comparison, cell: Cell, height: int) -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 from pipeline.paths import replace_text
 from pipeline.serving.spreadsheets import cell as guarded
 from pipeline.serving.spreadsheets import write_csv
-from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison, Repeat, Values
+from pipeline.study.outcome.comparison import (
+    DATA,
+    BaselineCell,
+    Block,
+    Cell,
+    Comparison,
+    Repeat,
+    Values,
+)
 from pipeline.study.outcome.statistics import Spread, spread
 from pipeline.study.outcome.tables import MISSING, Sheet, latex, markdown, show
 from pipeline.study.outcome.wording import short_names, shown_text
@@ -138,14 +146,16 @@ def _lacks(comparison: Comparison) -> bool:
 
 
 def _labels(comparison: Comparison) -> list[str]:
-    """Head the columns that tell cells apart; a study of seeds alone gets one of its own."""
+    """Head the columns that tell cells apart, and one for the baselines where they need it."""
     names = short_names(comparison.keys)
     labels = [names[key] for key in comparison.keys]
     return labels if _own_keys(comparison) else [*labels, "predictor"]
 
 
 def _own_keys(comparison: Comparison) -> list[str]:
-    return [key for key in comparison.keys if key != DATA]
+    """Return the keys that no baseline depends on, whose columns are free in its line."""
+    told = {key for block in comparison.blocks for one in block.baselines for key in one.settings}
+    return [key for key in comparison.keys if key != DATA and key not in told]
 
 
 def _shown_metrics(comparison: Comparison) -> list[str]:
@@ -171,10 +181,10 @@ def _block_lines(
         beside = _published(comparison, cell)
         label = _label(comparison, cell)
         yield [*label, str(n), *measured, *beside, _last(comparison, cell), *told]
-    for kind, values in block.baselines.items():
-        spreads = [_of(values, metric) for metric in metrics]
+    for baseline in block.baselines:
+        spreads = [_of(baseline.values, metric) for metric in metrics]
         n = max((found.n for found in spreads if found is not None), default=0)
-        label = _baseline_label(comparison, block, kind)
+        label = _baseline_label(comparison, block, baseline)
         blank = [""] * (len(comparison.published) + 1 + lacks)
         yield [*label, str(n), *map(_words, spreads), *blank]
 
@@ -207,9 +217,13 @@ def difference_words(difference: Spread | None) -> str:
     return f"{difference.mean:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]"
 
 
-def _baseline_label(comparison: Comparison, block: Block, kind: str) -> list[str]:
-    data = [shown_text(block.data)] if DATA in comparison.keys else []
-    return [*data, kind, *([""] * (len(_own_keys(comparison)) - 1))]
+def _baseline_label(comparison: Comparison, block: Block, baseline: BaselineCell) -> list[str]:
+    own = _own_keys(comparison)
+    told = {DATA: block.data, **baseline.settings}
+    texts = {key: shown_text(text or None) for key, text in told.items()}
+    texts |= dict.fromkeys(own[:1], baseline.kind)
+    label = [texts.get(key, "") for key in comparison.keys]
+    return label if own else [*label, baseline.kind]
 
 
 def _missing(cell: Cell) -> str:
@@ -228,9 +242,9 @@ def _figures(comparison: Comparison) -> tuple[list[str], list[list[str | int | f
             spreads = [*(cell.spread(metric) for metric in comparison.metrics), cell.difference]
             texts = [*_label(comparison, cell), _missing(cell), *_published(comparison, cell)]
             lines.append([*texts, *_all_figures(spreads)])
-        for kind, values in block.baselines.items():
-            spreads = [*(_of(values, metric) for metric in comparison.metrics), None]
-            label = _baseline_label(comparison, block, kind)
+        for baseline in block.baselines:
+            spreads = [*(_of(baseline.values, metric) for metric in comparison.metrics), None]
+            label = _baseline_label(comparison, block, baseline)
             blank = [""] * (1 + len(comparison.published))
             lines.append([*label, *blank, *_all_figures(spreads)])
     return header, [[guarded(x) if isinstance(x, str) else x for x in line] for line in lines]
