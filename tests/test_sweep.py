@@ -1,5 +1,6 @@
 """A small study through its command: what it leaves in both stores, and what it says."""
 
+import json
 import re
 import shlex
 import sqlite3
@@ -145,3 +146,71 @@ def test_the_books_of_the_study_balance(swept: Swept, monkeypatch: pytest.Monkey
 def test_tables_and_pictures_lie_on_the_run_of_the_study(swept: Swept) -> None:
     stored = {path.name for path in (swept.folder / "mlartifacts").rglob("*") if path.is_file()}
     assert {"trials.csv", "history.png", "lr_clip_map.png", "parallel_coordinates.png"} <= stored
+
+
+TUNED = (
+    "model=mlp",
+    "data=iris",
+    "trainer.max_epochs=1",
+    "sweep.name=tuned",
+    "sweep.sampler=grid",
+    "sweep.n_trials=null",
+    "sweep.tune=2",
+    "sweep.workers=1",
+    "verbose=0",
+)
+
+
+@pytest.mark.slow
+def test_each_split_of_a_comparison_is_tuned_within_itself(own_folder: Path) -> None:
+    splits = "data.split_seed=choice(3,8)"
+    assert sweep([*TUNED, splits, "seed=range(0,2)", "sweep.test_trials=true"]) == 0
+    database = own_folder / "optuna.db"
+    bases = _rows(
+        database,
+        "SELECT s.study_name, a.value_json FROM studies s JOIN study_user_attributes a "
+        "USING (study_id) WHERE a.key = 'base' AND s.study_name LIKE 'tuned-tune-%'",
+    )
+    tuned_on = {name: json.loads(str(base))["data"]["split_seed"] for name, base in bases}
+    assert sorted(tuned_on.values()) == [3, 8]
+    found = {}
+    for name, split in tuned_on.items():
+        query = (
+            "SELECT p.param_value FROM trial_params p JOIN trials t USING (trial_id) "
+            "JOIN trial_values v USING (trial_id) JOIN studies s USING (study_id) "
+            f"WHERE s.study_name = '{name}' AND p.param_name = 'optimizer.lr' "
+            "ORDER BY v.value DESC, t.number LIMIT 1"
+        )
+        ((found[split],),) = _rows(database, query)
+    trained = _rows(
+        own_folder / "mlflow.db",
+        "SELECT s.value, l.value FROM runs r JOIN params s USING (run_uuid) "
+        "JOIN params l USING (run_uuid) WHERE s.key = 'data.split_seed' "
+        "AND l.key = 'optimizer.lr' AND r.name GLOB 'tuned-[0-9]*'",
+    )
+    assert len(trained) == 4
+    for split, rate in trained:
+        assert float(str(rate)) == pytest.approx(found[int(str(split))])
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ("data.folds=3", "data.fold=range(0,3)"),
+            "error: sweep.tune=2 chooses by the validation rows, and without a test the cells "
+            "would be compared on the same rows; add sweep.test_trials=true test=true\n",
+        ),
+        (
+            ("data.split_seed=${seed}", "seed=range(0,3)", "sweep.test_trials=true"),
+            "error: sweep.tune=2 tunes once for all seeds, but the data depend on seed, so that "
+            "validation rows of one seed are test rows of another; vary data.split_seed instead\n",
+        ),
+    ],
+)
+def test_tuning_on_rows_that_are_compared_is_refused_before_anything_is_created(
+    words: tuple[str, ...], line: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep([*TUNED, *words]) == 2
+    assert capsys.readouterr().err == line
+    assert list(own_folder.iterdir()) == []

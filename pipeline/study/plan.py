@@ -23,7 +23,6 @@ from pipeline.study.ledger.objectives import Objective, read_objectives
 from pipeline.study.ledger.progress import Progress
 from pipeline.study.ledger.pruners import compares
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.outcome.comparison import REPEATED
 from pipeline.study.recording.books import Place
 from pipeline.study.space.reading import plain_sweep, read_space
 from pipeline.study.space.space import Space
@@ -34,6 +33,7 @@ from pipeline.study.workers_that_fit import seats_that_fit
 from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")
+SEED = "seed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class StudyPlan:
         seats: Where each of its workers trains, side by side.
         base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
         uid: Tells this study from an earlier one of its name; '' before it is opened.
-        tuned: Further overrides for each cell of a comparison, from its own tuning.
+        tuned: Further overrides for each cell and split of a comparison, from its own tuning.
         notes: Lines worth telling.
     """
 
@@ -136,8 +136,11 @@ class StudyPlan:
 
 
 def cell_of(overrides: Mapping[str, str]) -> str:
-    """Name the cell of a comparison that a point lies in: all that is no repetition."""
-    return " ".join(f"{key}={text}" for key, text in overrides.items() if key not in REPEATED)
+    """Name what is tuned by itself: all that is varied but the seed.
+
+    Each split is tuned within itself, since its validation rows are test rows of another split.
+    """
+    return " ".join(f"{key}={text}" for key, text in overrides.items() if key != SEED)
 
 
 def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | None) -> StudyPlan:

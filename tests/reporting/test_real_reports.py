@@ -15,6 +15,8 @@ from headless import DESK, PHONE, Browser, chromium
 from mlflow.tracking import MlflowClient
 from pages import Page, require_sound
 
+from pipeline.study.ledger.stored import Studies
+
 pytestmark = pytest.mark.slow
 
 STUDY = "tuned"
@@ -110,6 +112,18 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(place: Place, tmp_
     again = float(re.findall(r'"best/val/f1": ([\d.]+)', journal)[0])
     assert again == pytest.approx(winner, abs=5e-5)
     assert place.artifact(run_id(folder), "report.html", tmp_path) == page.content
+
+
+def test_the_winner_is_confirmed_with_seeds_other_than_the_one_it_was_chosen_with(
+    place: Place,
+) -> None:
+    studies = Studies(f"sqlite:///{place.folder}/optuna.db")
+    (name,) = (one for one in studies.names() if one.startswith(f"{STUDY}-confirm-"))
+    seeds = [row.params["seed"] for row in studies.open(name).ledger.trials()]
+    chosen_with = studies.open(STUDY).ledger.facts["base"]["seed"]
+    studies.close()
+    assert len(set(seeds)) == 2
+    assert chosen_with not in seeds
 
 
 def test_two_real_runs_are_laid_against_each_other(place: Place, tmp_path: Path) -> None:
