@@ -24,7 +24,7 @@ from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
 from pipeline.errors import ConfigError
 from pipeline.failures import tell
-from pipeline.paths import conf_folder
+from pipeline.paths import conf_folder, name_user
 from pipeline.signals import orderly_stop, stop
 from pipeline.streams import make_tolerant
 
@@ -53,6 +53,7 @@ def command(
     def main(argv: Sequence[str] | None = None) -> int:
         """Run the command line, of this process by default, and return its exit code."""
         make_tolerant()
+        name_user()
         words = list(sys.argv[1:] if argv is None else argv)
         traceback = _FULL_ERROR in os.environ or "traceback=true" in words
         checked = partial(checked_lines, options=options, more=more_names)

@@ -1,6 +1,8 @@
 """Where files lie, what they are called, and how one is replaced without ever being half there."""
 
 import errno
+import getpass
+import logging
 import os
 import re
 import secrets
@@ -35,6 +37,22 @@ def cache_folder() -> Path:
     """Return this user's cache folder for generated data; it may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "pipeline"
+
+
+def name_user() -> None:
+    """Set HOME and USER where neither the environment nor the system knows them.
+
+    A container may run as a bare number, and libraries look both up while they are imported.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"  # as container engines do; nothing can be cached there
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would warn of that
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = str(os.getuid())
 
 
 def is_url(path: str) -> bool:

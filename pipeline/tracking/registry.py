@@ -108,5 +108,8 @@ def _alone(store: Store, name: str) -> Iterator[None]:
         line = f"another process registers {name!r} and does not end"
         raise StoreError("locked", line) from error
     except OSError as error:
-        line = f"{str(folder)!r} can't be written ({error.strerror})"
+        line = (
+            f"{str(folder)!r} can't be written ({error.strerror}); name another cache folder in "
+            "XDG_CACHE_HOME"
+        )
         raise StoreError("unwritable", line) from error

@@ -1,11 +1,14 @@
-"""Faults F36 and F37, and C5 with `output=`: odd paths, long paths, long and many values."""
+"""Faults F36 and F37, and C5 with `output=`: odd paths, no home, long and many values."""
 
 import importlib
+import os
 import re
 import shlex
+import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -13,7 +16,7 @@ from command_line import written
 from mlflow.tracking import MlflowClient
 
 from faults.conftest import Start
-from faults.processes import ending, recorded_epochs
+from faults.processes import ending, recorded_epochs, start_command
 from faults.stores import only_run, outcome
 
 Train = Callable[..., int]
@@ -227,3 +230,37 @@ def test_long_and_many_values_are_whole_in_the_artifact_and_marked_where_cut(
     saved = yaml.safe_load(Path(folder).read_text(encoding="utf-8"))
     assert saved["callbacks"]["values"] == callback
     assert saved["tags"] == {"note": long_value}
+
+
+@pytest.fixture
+def anyones(monkeypatch: pytest.MonkeyPatch, empty_database: Path) -> Iterator[Path]:
+    """The current folder of a user who is not root, with a ready database."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user")
+    with TemporaryDirectory() as name:
+        shutil.copy(empty_database, Path(name) / "mlflow.db")
+        for path in (Path(name), Path(name) / "mlflow.db"):
+            os.chown(path, 12345, 12345)
+        monkeypatch.chdir(name)
+        yield Path(name)
+
+
+@pytest.mark.slow
+def test_a_user_without_a_home_and_without_a_name_trains_and_sweeps(
+    start: Start, tmp_path: Path, anyones: Path
+) -> None:
+    variables = ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME")
+    nameless = (
+        *("env", *(f"--unset={name}" for name in variables), "setpriv", "--reuid=12345"),
+        *("--regid=12345", "--clear-groups", "--inh-caps=+dac_read_search"),
+        # so that it can read what root has installed
+        *("--ambient-caps=+dac_read_search", "--bounding-set=-all,+dac_read_search", "--"),
+    )
+    training = start(*QUICK, prefix=nameless)
+    assert (training.end(), training.err) == (0, "")
+    assert only_run(f"sqlite:///{anyones}/mlflow.db").data.tags["mlflow.user"] == "12345"
+    words = (*QUICK, "sweeps=quick", "sweep.n_trials=1", "sweep.workers=1", "test=false")
+    study = start_command(
+        words, folder=anyones, streams=tmp_path / "study", prefix=nameless, command="sweep"
+    )
+    assert (study.end(), study.err) == (0, "")
