@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.tracking.journal import JOURNAL, read_events
-from pipeline.tracking.lease import Lease, alive, is_local, started
+from pipeline.tracking.lease import Lease, alive, exists, is_local
 
 PLACES = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
 
@@ -46,4 +46,4 @@ def _may_be_written(run: Path, file: Path) -> bool:
     if lease is not None and alive(lease):  # one of another machine counts as alive
         return True
     writer = file.name.split(".")[-2]
-    return writer.isdigit() and started(int(writer)) is not None
+    return writer.isdigit() and exists(int(writer))

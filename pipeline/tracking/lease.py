@@ -12,6 +12,9 @@ from pathlib import Path
 PREFIX = "mlflow.pipeline.lease."
 """MLflow's pages show no tag that begins with `mlflow.`, and nobody needs to read these."""
 
+UNSEEN = "unseen"
+"""The status of a process that is gone, or that /proc hides."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
@@ -69,26 +72,41 @@ def is_local(lease: Lease) -> bool:
 def alive(lease: Lease) -> bool:
     """Tell whether the process of a local lease exists; a zombie or a reused id does not count.
 
-    A lease of another machine is taken to be alive: only its counter can tell.
+    A lease of another machine is taken to be alive, and so is one of another user's process whose
+    start /proc hides (its mount option hidepid): only their counters can tell.
     """
     if not is_local(lease):
         return True
-    return started(lease.pid) == lease.started and status(lease.pid) != "zombie"
+    seen = started(lease.pid)
+    if seen is None:
+        return exists(lease.pid)
+    return seen == lease.started and status(lease.pid) != "zombie"
 
 
 def working(lease: Lease) -> bool:
-    """Tell whether the process of a local lease exists and is not stopped by a signal."""
-    return alive(lease) and status(lease.pid) not in ("stopped", "tracing-stop")
+    """Tell whether the process of a local lease is seen, and is not stopped by a signal."""
+    return alive(lease) and status(lease.pid) not in ("stopped", "tracing-stop", UNSEEN)
+
+
+def exists(pid: int) -> bool:
+    """Tell whether a process has this id, also one of another user that /proc hides."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def status(pid: int) -> str:
-    """Return psutil's word for the state of a process: running, stopped, zombie, … or gone."""
+    """Return psutil's word for the state of a process: running, stopped, zombie, … or unseen."""
     import psutil
 
     try:
         return str(psutil.Process(pid).status())
-    except psutil.NoSuchProcess:
-        return "gone"
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return UNSEEN
 
 
 def started(pid: int) -> str | None:

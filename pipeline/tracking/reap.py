@@ -24,8 +24,9 @@ def reap(store: Store, *, grace: float) -> list[Run]:
     """Close lost runs as FAILED, `end_reason=lost`, and return them.
 
     A run of this machine is lost when its process is gone. One that can't be judged so (another
-    machine, or a process stopped by a signal) is lost when its counter has not moved for `grace`
-    seconds of this process's own monotonic clock, so this may take that long.
+    machine, a process stopped by a signal, or one of another user that /proc hides) is lost when
+    its counter has not moved for `grace` seconds of this process's own monotonic clock, so this may
+    take that long.
 
     Args:
         store: Where the runs are.

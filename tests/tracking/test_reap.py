@@ -1,12 +1,15 @@
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from real_processes import ROOT
 
 from pipeline.tracking.lease import Lease, own_lease, started
 from pipeline.tracking.reap import reap
@@ -120,3 +123,66 @@ def test_a_folder_name_with_a_quote_finds_no_run_of_another(store: Store) -> Non
     assert first != second
     again = store.create(experiment_id, name="a", key="x", tags={}, start=0)
     assert again == (first[0], False)
+
+
+HIDING = (
+    *("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh"),
+    *("setpriv", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--"),
+)
+"""Words before a command that sees no process of another user, as on a machine for many."""
+
+
+@pytest.fixture
+def hidden() -> Iterator[Lease]:
+    """The lease of another user's process."""
+    if os.geteuid() != 0 or subprocess.run([*HIDING, "true"], check=False).returncode:
+        pytest.skip("only root may hide processes, and become another user")
+    words = ["setpriv", "--reuid=12345", "--clear-groups", "sleep", "600"]
+    process = subprocess.Popen(words)
+    while "sleep" not in Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8")[:6]:
+        time.sleep(0.01)
+    yield replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+def test_another_users_process_that_is_hidden_is_judged_by_its_counter(
+    store: Store, hidden: Lease, gone: Lease
+) -> None:
+    ids = [
+        store.create(store.experiment("pipeline"), name="a", key=key, tags=lease.tags(), start=1)[0]
+        for key, lease in (("live", hidden), ("silent", hidden), ("gone", gone))
+    ]
+    words = ["action=reap", "grace=10", f"tracking.uri={store.uri}"]
+    command = subprocess.Popen(
+        [*HIDING, sys.executable, "-m", "pipeline.runs", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    counter = 0
+    while command.poll() is None:
+        counter += 1
+        store.log(ids[0], tags=replace(hidden, counter=counter).tags())
+        time.sleep(0.5)
+    assert command.returncode == 0
+    lost = ("FAILED", "lost")
+    assert [ending(store, run_id) for run_id in ids] == [("RUNNING", None), lost, lost]
+
+
+def test_a_hidden_process_is_neither_gone_nor_seen_to_work(hidden: Lease, gone: Lease) -> None:
+    script = (
+        "import sys; from pipeline.tracking.lease import alive, lease_of_process, working\n"
+        "from dataclasses import replace\n"
+        "for pid, start in zip(sys.argv[1::2], sys.argv[2::2]):\n"
+        "    lease = replace(lease_of_process(int(pid)), started=start)\n"
+        "    print(alive(lease), working(lease))"
+    )
+    words = [str(hidden.pid), hidden.started, str(gone.pid), gone.started]
+    ended = subprocess.run(
+        [*HIDING, sys.executable, "-c", script, *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.splitlines() == ["True False", "False False"]
