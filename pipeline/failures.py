@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.compose import composition_problem
 from pipeline.errors import ConfigError, EnvironmentFaultError, Interrupted, PipelineError
+from pipeline.paths import shortage
 from pipeline.ranks import ALONE, launched_rank
 from pipeline.redaction import redact
 from pipeline.signals import stop
@@ -22,6 +23,7 @@ LEADER_SECONDS = 60.0
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the limit of a file's size is reached",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "permission is denied",
     errno.EPERM: "permission is denied",
@@ -30,6 +32,8 @@ _PLACE = {
     errno.ENAMETOOLONG: "is longer than any path may be",
     errno.ELOOP: "is a link that leads to itself",
 }
+_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Faults that more room would mend."""
 
 
 def exit_code(error: BaseException) -> int:
@@ -104,11 +108,20 @@ def _line_of(error: OSError) -> str:
     if error.errno in _PLACE:
         return f"{str(error.filename)!r} {_PLACE[error.errno]}; choose another place."
     where = "" if error.filename is None else f" at {str(error.filename)!r}"
-    return f"{_ENVIRONMENT[error.errno or 0]}{where}; choose another place or make room."
+    return f"{_ENVIRONMENT[error.errno or 0]}{where}{_advice(error)}."
 
 
 def _is_impossible_place(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _PLACE
+
+
+def _advice(error: OSError) -> str:
+    """Say what helps against a fault of a place."""
+    noted = getattr(error, "__notes__", None)  # of a file that was to be replaced
+    lacking = noted or shortage(Path(str(error.filename or ".")), error.errno)
+    if lacking:
+        return " ({}); {}".format(*lacking)
+    return "; choose another place" + (" or make room" if error.errno in _ROOM else "")
 
 
 def _is_environment(error: BaseException) -> bool:

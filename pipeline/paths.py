@@ -5,6 +5,7 @@ import getpass
 import logging
 import os
 import re
+import resource
 import secrets
 import time
 from collections.abc import Callable
@@ -108,9 +109,10 @@ def create_run_folder(output: Path, name: str) -> Path:
         replace_file(folder / ".writable", lambda _: None)
         (folder / ".writable").unlink()
     except OSError as error:
+        usual = str(error.strerror), "choose another with output=FOLDER"
+        why, remedy = shortage(output, error.errno) or usual
         raise EnvironmentFaultError(
-            f"output={str(output)!r} can't be written ({error.strerror}); "
-            "choose another with output=FOLDER"
+            f"output={str(output)!r} can't be written ({why}); {remedy}"
         ) from error
     return folder
 
@@ -136,6 +138,9 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: boo
                 os.fsync(file.fileno())
         beside.replace(path)
     except BaseException as error:
+        if isinstance(error, OSError):
+            for words in shortage(path, error.errno) or ():  # later there may be room again
+                error.add_note(words)
         with suppress(OSError):
             beside.unlink()
         if isinstance(error, OSError) and error.filename is None:
@@ -143,6 +148,24 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: boo
         raise
     if synced:
         _sync(path.parent)
+
+
+def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
+    """Say what a write has lacked and what helps; `None` = nothing beyond its error.
+
+    Args:
+        place: The file, or the folder that holds it.
+        code: Number of the system's error.
+    """
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if code == errno.EFBIG and most != resource.RLIM_INFINITY:
+        return f"a file may have {most} bytes at most", "raise that limit with ulimit -f"
+    if code != errno.ENOSPC:
+        return None
+    disk = os.statvfs(next(path for path in (place, *place.absolute().parents) if path.exists()))
+    if disk.f_favail or not disk.f_files:  # some file systems have no number of them
+        return None
+    return "no inodes free", "remove files, however small, or choose another place"
 
 
 def sync_file(path: Path) -> None:

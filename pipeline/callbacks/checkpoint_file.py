@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.paths import shortage
 
 FORMAT = 1
 """Format of what the program adds to Lightning's checkpoint under the key `pipeline`."""
@@ -89,15 +90,17 @@ def write_problem(path: Path, error: Exception) -> str:
         free = f"{shutil.disk_usage(path.parent).free} bytes free"
     except OSError:
         free = "its folder is gone"
-    reason = _reason(error)
-    return f"{path} can't be written ({reason}; {free}); make room or choose another output=FOLDER"
+    code, reason = _reason(error)
+    usual = (free, "make room or choose another output=FOLDER")
+    state, remedy = shortage(path.parent, code) or usual
+    return f"{path} can't be written ({reason}; {state}); {remedy}"
 
 
-def _reason(error: BaseException) -> str:
-    """Return the operating system's word for a failed write; torch wraps it in its own error."""
+def _reason(error: BaseException) -> tuple[int | None, str]:
+    """Return the operating system's words for a failed write; torch wraps them in its own error."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
+            return inner.errno, inner.strerror
         inner = inner.__cause__ or inner.__context__
-    return str(error).splitlines()[0]
+    return None, str(error).splitlines()[0]

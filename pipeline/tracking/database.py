@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import filelock
 
 from pipeline.tracking.advisory import lock_until_end
-from pipeline.tracking.faults import StoreError, fault, named
+from pipeline.tracking.faults import StoreError, fault, is_known, named, schema_fault
 from pipeline.tracking.uri import is_server, sqlite_path
 
 LOCK_SECONDS = 60.0
@@ -60,6 +60,7 @@ def _file(uri: str, path: Path) -> Iterator[None]:
     """Hold a lock beside a readable, writable file."""
     try:
         if _complete(path):
+            _require_known(uri, path)
             yield
             _remove_shadow(uri, path)
             return
@@ -88,6 +89,18 @@ def _complete(path: Path) -> bool:
             return False
         first = "SELECT 1 FROM experiments WHERE experiment_id = 0"
         return connection.execute(first).fetchone() is not None
+
+
+def _require_known(uri: str, path: Path) -> None:
+    """Refuse a database of a newer MLflow, before the installed one creates the tables it misses.
+
+    Raises:
+        StoreError: It is one.
+    """
+    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if not is_known(revision):
+        raise schema_fault(uri, revision)
 
 
 def _create_private(path: Path) -> None:

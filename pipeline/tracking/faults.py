@@ -1,10 +1,15 @@
 """What can be wrong with a store, in one line each. Nothing here imports MLflow."""
 
+import errno
 import os
 import re
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
+from pipeline.paths import shortage
 from pipeline.redaction import redact
 from pipeline.tracking.fields import cut
 from pipeline.tracking.uri import VARIABLE, is_server, shown, sqlite_path
@@ -37,6 +42,8 @@ CAUSES = {
 }
 """What libraries say in many words, in few."""
 
+UNWRITABLE = ("disk is full", "readonly database", "unable to open", "disk I/O")
+"""SQLite's words for a file that it can't write."""
 UNWELCOME = ("authentication failed", "no password supplied", "pg_hba.conf", '" does not exist')
 """Words of a PostgreSQL server that runs and wants another password, name or database."""
 WELCOME = (
@@ -66,16 +73,20 @@ class StoreError(Exception):
 
 def fault(uri: str, text: str) -> StoreError:
     """Judge a library's message about a store."""
-    if "out-of-date database schema" in text or "Can't locate revision" in text:
-        return StoreError("schema", _schema_line(uri))
+    revision = re.search(r"schema \(found version (\w+)|Can't locate revision .*'(\w+)'", text)
+    if revision is not None:
+        return schema_fault(uri, revision[1] or revision[2])
     if "database is locked" in text or "database table is locked" in text:
         return StoreError(
             "locked", f"{named(uri)} is locked by another program; end it, then retry"
         )
     if "file is not a database" in text or "database disk image is malformed" in text:
         return StoreError("broken", f"{named(uri)} is no database; {_elsewhere(uri)}")
-    if any(word in text for word in ("disk is full", "readonly database", "unable to open")):
-        return StoreError("unwritable", f"{named(uri)} can't be written; {_elsewhere(uri)}")
+    if any(word in text for word in UNWRITABLE):
+        lacking = sqlite_shortage(uri, text)
+        remedy = _elsewhere(uri) if lacking is None else lacking[1]
+        state = "" if lacking is None else f" ({lacking[0]})"
+        return StoreError("unwritable", f"{named(uri)} can't be written{state}; {remedy}")
     if any(word in text for word in UNWELCOME):
         return StoreError("refused", f"{named(uri)} refuses ({short_cause(text)}); {WELCOME}")
     return StoreError("down", down_line(uri, text))
@@ -107,11 +118,41 @@ def named(uri: str) -> str:
     return f"the tracking database {str(sqlite_path(uri) or shown(uri))!r}"
 
 
-def _schema_line(uri: str) -> str:
-    return (
-        f"{named(uri)} was made by another version of MLflow; back it up, then bring it up to date "
-        f"with: mlflow db upgrade {redact(uri)}"
-    )
+def schema_fault(uri: str, revision: str) -> StoreError:
+    """Say which program a database of another version of MLflow needs.
+
+    Args:
+        uri: Its address.
+        revision: The version of its tables.
+    """
+    if not is_known(revision):
+        line = (
+            f"{named(uri)} was made by a newer MLflow, and MLflow {version('mlflow')}, which is "
+            "installed, is too old for it; install the one that made it: pip install --upgrade "
+            f"mlflow, or {_elsewhere(uri)}"
+        )
+    else:
+        line = (
+            f"{named(uri)} was made by another version of MLflow; back it up, then bring it up to "
+            f"date with: mlflow db upgrade {redact(uri)}"
+        )
+    return StoreError("schema", line)
+
+
+def is_known(revision: str) -> bool:
+    """Tell whether the MLflow that is installed knows this version of a database."""
+    package = find_spec("mlflow")
+    assert package is not None
+    assert package.origin is not None
+    folder = Path(package.origin).parent / "store" / "db_migrations" / "versions"
+    return any(folder.glob(f"{revision}_*.py"))
+
+
+def sqlite_shortage(uri: str, text: str) -> tuple[str, str] | None:
+    """Return what `shortage` says of a write that SQLite has refused in these words."""
+    path = sqlite_path(uri)
+    code = errno.EFBIG if "disk I/O" in text else errno.ENOSPC
+    return None if path is None else shortage(path.parent, code)
 
 
 def _elsewhere(uri: str) -> str:

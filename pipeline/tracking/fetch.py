@@ -7,7 +7,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import cache_folder
+from pipeline.paths import cache_folder, shortage
 from pipeline.tracking.opened import opened_store_at
 from pipeline.tracking.uri import sqlite_path
 
@@ -99,7 +99,6 @@ def _moved(folder: Path, place: Path) -> Path:
 
 
 def _unwritable(place: Path, error: OSError) -> EnvironmentFaultError:
-    return EnvironmentFaultError(
-        f"{str(place)!r} can't be written ({error.strerror}); make room, or name another cache "
-        "folder in XDG_CACHE_HOME"
-    )
+    usual = str(error.strerror), "make room, or name another cache folder in XDG_CACHE_HOME"
+    why, remedy = shortage(place, error.errno) or usual
+    return EnvironmentFaultError(f"{str(place)!r} can't be written ({why}); {remedy}")

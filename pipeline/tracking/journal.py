@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFaultError
+from pipeline.paths import shortage
 from pipeline.redaction import redact, redact_value
 from pipeline.tracking.figure import Figure
 from pipeline.tracking.lease import own_lease
@@ -164,12 +165,14 @@ class Journal:
         self._note(event)
 
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
-        free = shutil.disk_usage(self.folder).free
+        free = f"{shutil.disk_usage(self.folder).free} bytes are free"
+        usual = (free, "make room or choose another folder with output=FOLDER")
+        state, remedy = shortage(self.folder, error.errno) or usual
         is_single = (self.folder / COMMAND).exists()  # and no trial of a study
         again = resume_words(self.folder) if is_single else "the same command"
         return EnvironmentFaultError(
-            f"{str(self.path)!r} can't be written ({error.strerror}; {free} bytes are free); "
-            f"make room or choose another folder with output=FOLDER, then go on with {again}"
+            f"{str(self.path)!r} can't be written ({error.strerror}; {state}); {remedy}, then go "
+            f"on with {again}"
         )
 
     def _open(self) -> int:

@@ -63,6 +63,57 @@ def test_a_disk_that_is_full_to_the_last_byte_is_one_line_and_leaves_no_run(
     assert [path.name for path in disk.iterdir()] == ["ballast"]
 
 
+def test_a_disk_without_an_inode_is_not_told_to_make_room(fork: Start, mount: Mount) -> None:
+    disk = mount("disk", size="10m", nr_inodes="1")  # that of its own folder
+    training = fork(*ENDLESS, f"output={disk}/runs", "tracking=none")
+    assert training.end() == 3
+    assert training.err == (
+        f"error: output='{disk}/runs' can't be written (no inodes free); remove files, however "
+        "small, or choose another place\n"
+    )
+
+
+def test_inodes_that_end_in_mid_run_are_named(fork: Start, mount: Mount) -> None:
+    disk = mount("disk", size="10m", nr_inodes="6")  # its folder, and 5 of the run's beginning
+    training = fork(*ENDLESS, f"output={disk}", "tracking=none")
+    assert training.end() == 3
+    (line,) = training.err.splitlines()
+    assert line.startswith("error: ")
+    assert str(disk) in line
+    assert "(no inodes free); remove files, however small, or choose another place" in line
+
+
+@pytest.mark.slow
+def test_a_limit_of_the_size_of_files_is_named_and_no_room_is_asked_for(start: Start) -> None:
+    limit = ("prlimit", "--fsize=150000", "--")
+    training = start(*ENDLESS, "tracking=none", prefix=limit)
+    assert training.end() == 3
+    assert training.err == (
+        f"error: {training.run.relative_to(training.folder)}/checkpoints/last.ckpt can't be "
+        "written (File too large; a file may have 150000 bytes at most); raise that limit with "
+        "ulimit -f\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_tracking_database_says_what_it_lacks_besides_room(
+    start: Start, mount: Mount, database: str
+) -> None:
+    disk = mount("disk", size="10m", nr_inodes="1")
+    lacking = start(*SHORT, f"tracking.uri=sqlite:///{disk}/mlflow.db")
+    assert lacking.end() == 3
+    assert lacking.err == (
+        f"error: the tracking database '{disk}/mlflow.db' can't be written (no inodes free); "
+        "remove files, however small, or choose another place\n"
+    )
+    limited = start(*SHORT, prefix=("prlimit", "--fsize=20000", "--"))
+    assert limited.end() == 3
+    assert limited.err == (
+        f"error: the tracking database '{limited.folder}/mlflow.db' can't be written (a file may "
+        "have 20000 bytes at most); raise that limit with ulimit -f\n"
+    )
+
+
 def test_a_disk_that_fills_up_in_mid_run_is_told_by_the_journal_too(
     fork: Start, mount: Mount
 ) -> None:

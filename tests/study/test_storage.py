@@ -1,14 +1,17 @@
 """The database of studies: made once, found again, and every fault told in one line."""
 
+import resource
 import sqlite3
 import stat
 import sys
 import threading
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from ledgers import database, open_ledger
+from optuna.study import StudyDirection
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.study.ledger.storage import open_storage, storage_url
@@ -116,6 +119,46 @@ def test_a_database_of_another_optuna_names_the_command_that_mends_it(tmp_path: 
         match=f"was made by another version .* optuna storage upgrade --storage 'sqlite:///{path}'",
     ):
         open_storage(sqlite_uri(path))
+
+
+def test_a_database_of_a_newer_optuna_names_the_one_to_install_and_keeps_its_bytes(
+    tmp_path: Path,
+) -> None:
+    path = database(tmp_path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9.0.0.a'")
+        connection.execute("UPDATE version_info SET library_version = '9.0.0'")
+        connection.execute("DROP TABLE trial_heartbeats")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(EnvironmentFaultError) as raised:
+        open_storage(sqlite_uri(path))
+    assert str(raised.value) == (
+        f"the study database '{path}' was made by Optuna 9.0.0, and Optuna "
+        f"{metadata.version('optuna')}, which is installed, is too old for it; install that one: "
+        "pip install optuna==9.0.0"
+    )
+    assert path.read_bytes() == before
+
+
+def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(
+    tmp_path: Path,
+) -> None:
+    path = database(tmp_path)
+    store = open_storage(sqlite_uri(path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(EnvironmentFaultError) as raised:
+            store.work(
+                lambda: store.storage.create_new_study([StudyDirection.MAXIMIZE], study_name="lr")
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(raised.value) == (
+        f"the study database '{path}' can't be written (a file may have 4096 bytes at most); raise "
+        "that limit with ulimit -f"
+    )
 
 
 def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:

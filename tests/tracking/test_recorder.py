@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from importlib import metadata
 from pathlib import Path
 
 import psutil
 import pytest
+from faults.processes import crowding
 from mlflow.entities import Metric, Run
 from mlflow.tracking import MlflowClient
 from real_processes import run_script, youngest_child
@@ -68,7 +70,7 @@ def record(recorder: Recorder, journal: Journal, *, epochs: range) -> int:
 
 
 def has_ended(pid: int, *, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * crowding()
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
             return False
@@ -121,7 +123,7 @@ def test_values_are_visible_about_a_second_after_their_epoch(
     journal = begun(database)
     recorder.open(journal.folder)
     journal.epoch(1, {"train/loss": 0.5})
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * crowding()
     while only_run(database).data.metrics != {"train/loss": 0.5}:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -304,7 +306,7 @@ def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
     earlier.epoch(1, {"train/loss": 0.5})
     earlier.end("FINISHED")
     recorder.mend(earlier.folder.parent)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * crowding()
     while not read_state(earlier.folder).done:
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -321,7 +323,7 @@ def test_a_server_that_is_down_at_the_start_is_one_line_within_ten_seconds(
             EnvironmentFaultError, match=r"does not answer .*tracking=local$"
         ) as raised:
             recorder.connect(uri, experiment="pipeline")
-        assert time.monotonic() - started_at < 10
+        assert time.monotonic() - started_at < 10 * crowding()
         assert f"http://me:***@127.0.0.1:{free_port}" in str(raised.value)
 
 
@@ -339,7 +341,7 @@ def test_without_a_required_server_the_values_wait_in_the_journal(
         journal.end("FINISHED")
         started_at = time.monotonic()
         assert recorder.close(journal.folder) == 4  # begin, two values, end
-        assert time.monotonic() - started_at < 12
+        assert time.monotonic() - started_at < 12 * crowding()
     assert journal.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
 
 
@@ -351,6 +353,27 @@ def test_a_database_of_another_version_names_the_upgrade_command(
         connection.commit()
     with pytest.raises(EnvironmentFaultError, match=r"mlflow db upgrade sqlite:///.*mlflow.db$"):
         running.connect(database, experiment="pipeline")
+
+
+def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_bytes(
+    running: Recorder, database: str
+) -> None:
+    path = sqlite_path(database)
+    assert path is not None
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'ffff00001111'")
+        connection.execute("DROP TABLE webhook_events")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(EnvironmentFaultError) as raised:
+        running.connect(database, experiment="pipeline")
+    assert str(raised.value) == (
+        f"the tracking database '{path}' was made by a newer MLflow, and MLflow "
+        f"{metadata.version('mlflow')}, which is installed, is too old for it; install the one "
+        "that made it: pip install --upgrade mlflow, or record elsewhere with "
+        "tracking.uri=sqlite:///FILE"
+    )
+    assert path.read_bytes() == before
 
 
 def test_a_file_that_is_no_database_is_refused_by_its_name(

@@ -91,22 +91,24 @@ def open_file(url: str, path: Path, *, wait: float) -> FileStore:
     if not path.parent.is_dir():
         raise file_gone(path)
     if _is_whole(path, wait):
-        return _opened(url, path, wait)
+        return _opened(url, path, wait, is_new=False)
     lock = path.with_name(f".{path.name}.lock")
     with filelock.FileLock(lock, timeout=wait):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         _write_ahead(path, wait)
-        store = _opened(url, path, wait)
+        store = _opened(url, path, wait, is_new=True)
         lock.unlink(missing_ok=True)  # whoever locks it from now on finds all done
     return store
 
 
-def _opened(url: str, path: Path, wait: float) -> FileStore:
+def _opened(url: str, path: Path, wait: float, *, is_new: bool) -> FileStore:
     from optuna.storages import RDBStorage
 
     # Opened by its path, since what bends in an address (%, ?, {) does not in a path.
     options = {"creator": lambda: _connect(path, wait)}
-    backend = RDBStorage(as_template(url), engine_kwargs=options)
+    # A newer Optuna may have left out tables that the installed one would add to its database.
+    template = as_template(url)
+    backend = RDBStorage(template, engine_kwargs=options, skip_table_creation=not is_new)
     return FileStore(backend, url=url, path=path, wait=wait)
 
 

@@ -1,15 +1,17 @@
 """What can be wrong with the database of a study, in one line each."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import filelock
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
-from pipeline.tracking.faults import UNWELCOME, WELCOME, short_cause
+from pipeline.tracking.faults import UNWELCOME, UNWRITABLE, WELCOME, short_cause, sqlite_shortage
 from pipeline.tracking.uri import shown, sqlite_path
 
 PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "40001", "40P01")
@@ -43,10 +45,7 @@ def storage_faults(url: str) -> Iterator[None]:
     except RuntimeError as error:
         if "table schema" not in str(error):
             raise
-        raise EnvironmentFaultError(
-            f"{named(url)} was made by another version of Optuna; back it up, then bring it up to "
-            f"date with: optuna storage upgrade --storage {redact(url)!r}"
-        ) from error
+        raise EnvironmentFaultError(_schema_line(url, str(error))) from error
 
 
 def named(url: str) -> str:
@@ -94,6 +93,19 @@ def _text(error: BaseException) -> str:
     return f"{words} {_text(error.__cause__)}" if error.__cause__ is not None else words
 
 
+def _schema_line(url: str, text: str) -> str:
+    made_by = re.search(r"set up by optuna (\d[\w.]*\w)", text)
+    if made_by is not None and "updating optuna" in text:
+        return (
+            f"{named(url)} was made by Optuna {made_by[1]}, and Optuna {version('optuna')}, which "
+            f"is installed, is too old for it; install that one: pip install optuna=={made_by[1]}"
+        )
+    return (
+        f"{named(url)} was made by another version of Optuna; back it up, then bring it up to "
+        f"date with: optuna storage upgrade --storage {redact(url)!r}"
+    )
+
+
 def _judged(url: str, text: str) -> PipelineError:
     name = named(url)
     if "is locked" in text or "a lock is held" in text or "lock timeout" in text:
@@ -107,9 +119,12 @@ def _judged(url: str, text: str) -> PipelineError:
         return EnvironmentFaultError(
             f"{name} has lost its tables; put the right one there and go on with the same command"
         )
-    if any(word in text for word in ("disk is full", "readonly", "unable to open", "disk I/O")):
+    if any(word in text for word in UNWRITABLE):
+        lacking = sqlite_shortage(url, text)
+        remedy = "make room, or choose another with sweep.storage="
+        state = "" if lacking is None else f" ({lacking[0]})"
         return EnvironmentFaultError(
-            f"{name} can't be written; make room, or choose another with sweep.storage="
+            f"{name} can't be written{state}; {remedy if lacking is None else lacking[1]}"
         )
     if any(word in text for word in UNWELCOME):
         return EnvironmentFaultError(f"{name} refuses ({short_cause(text)}); {WELCOME}")
