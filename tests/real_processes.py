@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 import psutil
+from faults.processes import crowding
 
 ROOT = Path(__file__).parents[1]
 SERVER_START_SECONDS = 90
@@ -21,7 +22,7 @@ def stop_server(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_health(port: int) -> None:
-    deadline = time.monotonic() + SERVER_START_SECONDS
+    deadline = time.monotonic() + SERVER_START_SECONDS * crowding()
     while True:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+from faults.processes import crowding
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow_databases import make_database
@@ -91,7 +92,7 @@ def ends(uri: str) -> Mapping[int, tuple[str, str | None]]:
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * crowding()
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

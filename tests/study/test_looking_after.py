@@ -32,12 +32,14 @@ DRIVER = """
 import os, sys, time
 from pathlib import Path
 from pipeline.study.recording.scribe import Scribe
+from pipeline.tracking.state import read_state
 
 uri, long, short = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 with Scribe(uri, experiment="pipeline") as scribe:
     scribe.connect()
     scribe.begin(long)
-    time.sleep(3)
+    while not read_state(long).run_id:
+        time.sleep(0.05)
     print("told", flush=True)
     time.sleep(60)
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from faults.processes import crowding
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from real_processes import stop_server, wait_for_health, youngest_child
@@ -91,7 +92,7 @@ def test_a_server_killed_in_mid_run_loses_nothing_and_gets_nothing_twice(
         journal.end("FINISHED")
         started_at = time.monotonic()
         assert recorder.close(journal.folder) > 0
-        assert time.monotonic() - started_at < 12
+        assert time.monotonic() - started_at < 12 * crowding()
         assert recorder.problem is not None
         assert f"{uri} does not answer" in recorder.problem
 
@@ -136,14 +137,14 @@ def test_a_server_that_never_answers_is_given_up_within_ten_seconds(
         started_at = time.monotonic()
         with pytest.raises(EnvironmentFaultError, match=r"does not answer \(no answer in time\)"):
             recorder.connect(uri, experiment="pipeline")
-        assert time.monotonic() - started_at < 10
+        assert time.monotonic() - started_at < 10 * crowding()
         recorder.connect(uri, experiment="pipeline", required=False)
         assert recorder.open(journal.folder) == ""
         train(journal, range(1, 11))
         journal.end("FINISHED")
         started_at = time.monotonic()
         assert recorder.close(journal.folder) == 22
-        assert time.monotonic() - started_at < 15
+        assert time.monotonic() - started_at < 15 * crowding()
 
 
 @pytest.mark.slow
@@ -151,7 +152,7 @@ def test_a_server_that_is_no_mlflow_is_told_apart_from_one(tmp_path: Path, free_
     command = ["python3", "-m", "http.server", str(free_port), "--bind", "127.0.0.1"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as other:
         try:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 20 * crowding()
             while time.monotonic() < deadline:
                 try:
                     socket.create_connection(("127.0.0.1", free_port)).close()
@@ -215,7 +216,7 @@ def test_a_disk_full_for_the_database_keeps_it_whole_and_the_values_in_the_journ
         journal.end("FINISHED")
         started_at = time.monotonic()
         assert recorder.close(journal.folder) > 0
-        assert time.monotonic() - started_at < 20
+        assert time.monotonic() - started_at < 20 * crowding()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert [result.unsent for result in sync([journal.folder], database)] == [0]

@@ -17,6 +17,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from faults.processes import crowding
 from mlflow.entities import LoggedModel
 from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import PyFuncModel
@@ -315,7 +316,7 @@ def served(trained: Path) -> Iterator[str]:
 
 
 def wait_for_ping(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SERVER_SECONDS
+    deadline = time.monotonic() + SERVER_SECONDS * crowding()
     while True:
         assert process.poll() is None
         try:
