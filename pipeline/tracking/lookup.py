@@ -1,22 +1,26 @@
 """Where the files of a model lie that a person names; what there is instead where it is unknown."""
 
-import hashlib
+import re
 from collections.abc import Sequence
 
+from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
 
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.tracking.faults import named
-from pipeline.tracking.models import models_of
+from pipeline.tracking.models import DIGEST_TAG, models_of
 from pipeline.tracking.registry import MODEL_TAG
 from pipeline.tracking.store import Store
 
 SHOWN = 8
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
-Source = tuple[str, str]
-"""A name that stands for a model's content, and the address of its files."""
+MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+
+Source = tuple[str, str | None]
+"""The address of a model's files, and the SHA-256 of its weights; `None` = it is not on record."""
 
 
 def by_alias(store: Store, name: str, alias: str) -> Source:
@@ -43,7 +47,7 @@ def by_version(store: Store, name: str, version: str) -> Source:
     _aliases(store, name)  # a name that is unknown is told as such
     with store.client() as client:
         try:
-            return _of_version(client.get_model_version(name, version))
+            return _of_version(client, client.get_model_version(name, version))
         except MlflowException as error:
             if error.error_code not in MISSING:
                 raise
@@ -62,7 +66,7 @@ def by_id(store: Store, model_id: str) -> Source:
     """
     with store.client() as client:
         try:
-            return model_id, str(client.get_logged_model(model_id).artifact_location)
+            return _of_model(client.get_logged_model(model_id))
         except MlflowException as error:
             if error.error_code not in MISSING:
                 raise
@@ -88,7 +92,7 @@ def by_run(store: Store, beginning: str) -> Source:
     models = models_of(store, run.info.experiment_id, run.info.run_id)
     if not models:
         raise ConfigError(f"run {beginning!r} has left no model in {named(store.uri)}")
-    return models[0].model_id, str(models[0].artifact_location)
+    return _of_model(models[0])
 
 
 def _aliases(store: Store, name: str) -> dict[str, str]:
@@ -106,10 +110,23 @@ def _aliases(store: Store, name: str) -> dict[str, str]:
     )
 
 
-def _of_version(version: ModelVersion) -> Source:
+def _of_model(model: LoggedModel) -> Source:
+    return str(model.artifact_location), model.tags.get(DIGEST_TAG)
+
+
+def _of_version(client: MlflowClient, version: ModelVersion) -> Source:
+    """Return the source of a version; its tags, which anybody may copy, decide nothing."""
     source = str(version.source)
-    key = version.tags.get(MODEL_TAG) or hashlib.sha256(source.encode()).hexdigest()[:32]
-    return key, source
+    model_id = str(version.model_id or version.tags.get(MODEL_TAG) or "")
+    if not MODEL_ID.fullmatch(model_id):
+        return source, None
+    try:
+        logged = _of_model(client.get_logged_model(model_id))
+    except MlflowException as error:
+        if error.error_code not in MISSING:
+            raise
+        return source, None
+    return logged if logged[0] == source else (source, None)
 
 
 def _some(names: Sequence[str] | dict[str, str]) -> str:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -324,6 +325,52 @@ def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_ther
     for name, line in wrong.items():
         with pytest.raises(ConfigError, match=line):
             fetched(name, database)
+
+
+@pytest.mark.slow
+def test_a_tag_decides_neither_where_a_model_lies_nor_what_is_taken_from_the_cache(
+    server: Server, free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    uri = f"http://127.0.0.1:{free_port}"
+    server(free_port)
+    with Recorder() as recorder:
+        recorder.connect(uri, experiment="pipeline")
+        for name in ("ward", "other"):
+            finished(recorder, tmp_path / "runs" / name, uri, figure(0.9), register=name)
+
+    def weights(name: str) -> Path:
+        return fetched(f"models:/{name}/1", uri) / "artifacts" / "model" / "model.ckpt"
+
+    mine = versions(uri)["1"].tags["pipeline.model"]
+    before = sorted(tmp_path.iterdir())
+    for tag in ("../../../outside", str(tmp_path / "outside"), mine):
+        MlflowClient(uri).set_model_version_tag("other", "1", "pipeline.model", tag)
+        for name in ("other", "ward", "other"):
+            assert weights(name).read_bytes() == f"the weights of {name}".encode()
+            assert (cache / "pipeline" / "models") in weights(name).parents
+    assert sorted(tmp_path.iterdir()) == before
+    assert len(list((cache / "pipeline").iterdir())) == 2  # models, and locks of the registry
+    # What was damaged in the cache since is fetched again; what was replaced there is refused.
+    weights("ward").write_bytes(b"others")
+    assert weights("ward").read_bytes() == b"the weights of ward"
+    shutil.rmtree(cache)
+    (logged,) = (tmp_path / "server").rglob(f"{mine}/**/model.ckpt")
+    logged.write_bytes(b"others")
+    with pytest.raises(ConfigError, match=r"'models:/ward/1' in .* are not those that were logged"):
+        weights("ward")
+    assert list((cache / "pipeline" / "models").iterdir()) == []
+
+
+def test_the_files_of_a_version_are_not_asked_of_another_server(database: str) -> None:
+    client = MlflowClient(database)
+    client.create_registered_model("ward")
+    for address in ("http://127.0.0.1:9/x", "mlflow-artifacts://127.0.0.1:9/x"):
+        client.create_model_version("ward", source=address)
+        (number, *_) = sorted(versions(database), reverse=True)
+        with pytest.raises(ConfigError, match=r"lie on another server \(.*127\.0\.0\.1:9/x\)"):
+            fetched(f"models:/ward/{number}", database)
 
 
 def test_nothing_is_created_by_a_look_for_a_model_where_no_database_is(tmp_path: Path) -> None:
