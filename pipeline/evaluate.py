@@ -15,7 +15,8 @@ from pipeline.running.evaluation_config import EvaluateOptions, run_config
 
 LONGEST_NAME = 54
 GROUP, STORED = "of_run", "stored"
-_SHARED = ("data", "trainer", "metrics", "tracking")
+_SHARED = ("data", "trainer", "metrics")
+"""Sections that come from the run. Where things are sent is no matter of a model."""
 
 
 def with_run(words: Sequence[str]) -> list[str]:

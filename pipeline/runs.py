@@ -1,6 +1,7 @@
 """`python -m pipeline.runs action=list|sync|reap|check|clean`: looks after what is on record."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -128,10 +129,14 @@ def check_study(options: RunsOptions) -> int:
 
 
 def clean_runs(options: RunsOptions) -> int:
-    """Remove runs that ended long ago, or say which those are."""
+    """Remove runs that ended long ago, or say which those are; name those recorded elsewhere."""
     from pipeline.tracking.old_runs import MIB, old_runs
+    from pipeline.tracking.uri import how_to_name, tracking_uri
 
-    runs = old_runs(Path(options.output), days=options.older_than)
+    uri = tracking_uri(options.tracking)
+    old = old_runs(Path(options.output), days=options.older_than)
+    runs = [run for run in old if run.is_recorded_in(uri)]
+    elsewhere = Counter(run.uri for run in old if not run.is_recorded_in(uri))
     size = f"{sum(run.size for run in runs) / MIB:.1f} MiB"
     if not runs:
         print(f"no run below output={options.output!r} ended {options.older_than:g} days ago")
@@ -141,6 +146,8 @@ def clean_runs(options: RunsOptions) -> int:
     else:
         print(*runs, sep="\n")
         print(f"{len(runs)} runs, {size}: remove them with apply=true")
+    for recorded, count in elsewhere.items():
+        print(f"{count} older runs stay, recorded in {recorded}: {how_to_name(recorded)}")
     return 0
 
 
@@ -163,10 +170,10 @@ def clean_study(options: RunsOptions) -> int:
 
 def _remove(runs: "list[Old]", options: RunsOptions) -> None:
     from pipeline.tracking.old_runs import remove_runs
-    from pipeline.tracking.opened import opened_stores
+    from pipeline.tracking.opened import opened_for_records
 
-    with opened_stores(options.tracking) as stores:
-        for run in remove_runs(runs, stores):
+    with opened_for_records(options.tracking) as store:
+        for run in remove_runs(runs, store):
             print(run)
 
 

@@ -34,6 +34,7 @@ FREE = (
     "pictures",
     "feature_maps",
     "tracking",
+    "data.allow_url",
     "data.memory_budget",
     "data.num_workers",
     "trainer.accelerator",

@@ -10,6 +10,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from pipeline.config.values import Unresolved
+from pipeline.redaction import MASK
 
 _ENVIRONMENT = "oc.env"
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
@@ -76,6 +77,19 @@ def _references(value: object, key: str) -> Iterator[tuple[str, str]]:
         match = _REFERENCE.fullmatch(value)
         if match:
             yield key, match[1]
+
+
+def without_references(value: Any) -> Any:
+    """Return plain values in which each text with a reference in it has become `***`.
+
+    What a run has left holds no reference but to the environment, which nobody but the user's own
+    words and files may read: a stranger's model would have its values recorded or sent.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_references(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_references(inner) for inner in value]
+    return MASK if isinstance(value, str) and "${" in value else value
 
 
 @contextmanager

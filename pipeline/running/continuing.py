@@ -1,6 +1,7 @@
 """The command line of an interrupted run, taken up again by `resume=RUN`."""
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import COMMAND
 
 NEWEST_UNFINISHED = "auto"
+_RESOLVER = re.compile(r"\$\{[^}]*:")
+"""A reference that is more than the name of another key, such as `${oc.env:HOME}`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +82,12 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
 
     `python -m pipeline.train resume=RUN` need not repeat `model=lstm …`; what is given again
     wins. Without `resume=`, and for `resume=auto`, the words stay as they are. A saved command
-    brings no `--config-dir`, no `trust` and no setting of Hydra's own.
+    brings no `--config-dir`, no `trust`, no setting of Hydra's own, no place to send to or fetch
+    from, and no reference to the environment.
 
     Raises:
         ConfigError: There is no such run, a word held a secret, which was not saved, the run needs
-            `--config-dir`, or a word is not an override of a run.
+            `--config-dir`, a word refers to the environment, or is not an override of a run.
     """
     reference = raw_value(words, "resume")
     if reference in (None, "", "null", NEWEST_UNFINISHED):
@@ -94,8 +98,19 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if problems:
         raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
     # Who is trusted is said on the present command line, never by a file.
-    given = {"trust", "resume", *(_key(word) for word in words)}
+    given = {"trust", "resume", "data.allow_url", *(_key(word) for word in words)}
     kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
+    # Where things are sent is said there too. To send nothing is harmless, and stays so.
+    named = any(_is_tracking(word) for word in words)
+    kept = [one for one in kept if not _is_tracking(one) or (one == "tracking=none" and not named)]
+    if references := [word for word in kept if _RESOLVER.search(word)]:
+        raise ConfigError(
+            *(
+                f"{_key(word)} holds a reference to the environment, which a run's folder can't "
+                f"bring along; give it again: {shlex.quote(word)}"
+                for word in references
+            )
+        )
     if secret := [_key(word) for word in kept if MASK in word]:
         raise ConfigError(
             *(f"{key} held a secret, which is not saved; give it again: {key}=…" for key in secret)
@@ -111,6 +126,10 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
 
 def _are_texts(words: object) -> bool:
     return isinstance(words, list) and all(isinstance(word, str) for word in words)
+
+
+def _is_tracking(word: str) -> bool:
+    return re.split(r"[./@]", _key(word))[0] == "tracking"
 
 
 def _key(word: str) -> str:

@@ -17,7 +17,7 @@ from pipeline.config.options import (
     Target,
     TrackingOptions,
 )
-from pipeline.config.record import plain
+from pipeline.config.record import flatten, plain
 from pipeline.config.references import resolved
 from pipeline.config.targets import TARGET
 from pipeline.config.trainer_options import TrainerOptions
@@ -99,10 +99,14 @@ class Asked:
 def run_config(place: Path) -> dict[str, Any]:
     """Return the config of a model's run; keys that it did not know yet have their defaults.
 
+    Its data are no reason to fetch anything, whatever the run was allowed.
+
     Raises:
         ConfigError: There is no model, or its config can't be read.
     """
     stored = stored_config(place)
+    if "allow_url" in stored["data"]:
+        stored["data"] = {**stored["data"], "allow_url": False}
     defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
     trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
     known = {k: v for k, v in defaults.items() if k not in ("defaults", "hydra")}
@@ -124,7 +128,9 @@ def asked_for(config: DictConfig) -> Asked:
     place = Path(given["model_from"])
     stored = run_config(place)
     values = {**stored, **{key: given[key] for key in OURS}, **_left_out(given["data"], stored)}
-    problems = [*_wrong(given, stored), *_secrets(values["data"])]
+    if secrets := list(_secrets(values)):
+        raise ConfigError(*secrets)
+    problems = list(_wrong(given, stored))
     try:
         options = check(values, trust=list(given["trust"]))
     except ConfigError as error:
@@ -178,10 +184,14 @@ def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]
         )
 
 
-def _secrets(data: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in data.items():
+def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each masked value of a section that the command can say anew."""
+    for key, value in flatten({name: values[name] for name in OURS}).items():
         if isinstance(value, str) and MASK in value:
-            yield f"data.{key} held a secret, which is not saved; give it again: data.{key}=…"
+            yield (
+                f"{key} held a secret, which is not saved, or a reference to the environment, "
+                f"which is not resolved for a model; give it again: {key}=…"
+            )
 
 
 def _without_limits(options: RunConfig) -> RunConfig:
@@ -208,7 +218,8 @@ def loss_note(options: RunConfig, *, has_training: bool) -> list[str]:
 def same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Tell whether two sections `data` name the same data, whatever happens to the rows then."""
     ours = DataOptions.model_fields
-    pair = [{k: _plain(v) for k, v in data.items() if k not in ours} for data in (one, other)]
+    free = (*ours, "allow_url")
+    pair = [{k: _plain(v) for k, v in data.items() if k not in free} for data in (one, other)]
     return pair[0] == pair[1]
 
 

@@ -112,6 +112,7 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
                 recorder.problem,
                 place=record.journal.path,
                 output=record.folder.parent,
+                uri=uri,
             )
 
 

@@ -7,14 +7,16 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.config.options import RunConfig
+from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import resume_problems
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import remove_leftovers
+from pipeline.redaction import redact
 from pipeline.running.fitting import Saved
 from pipeline.running.leftovers import live_trainer_of
 from pipeline.tracking.find import find_run
-from pipeline.tracking.journal import read_events
+from pipeline.tracking.journal import read_events, recorded_uri
+from pipeline.tracking.uri import how_to_name, tracking_uri
 
 CHECKPOINTS = "checkpoints"
 
@@ -60,7 +62,21 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
     if options.resume == "auto":
         return _newest_unfinished(options, config)
     folder = find_run(options.resume, Path(options.output))
+    _require_named_store(folder, options.tracking)
     return _go_on(folder, options, config, skip_damaged=False)
+
+
+def _require_named_store(folder: Path, tracking: TrackingOptions) -> None:
+    """Refuse to split a run over two stores, or to use an address that its folder alone names."""
+    recorded = recorded_uri(folder)
+    if not recorded or tracking.kind == "none" or tracking.uri:
+        return
+    here = redact(tracking_uri(tracking))
+    if recorded != here:
+        raise ConfigError(
+            f"{folder} is recorded in {recorded}: {how_to_name(recorded)}; to go on with it in "
+            f"another place, name that, such as tracking.uri={here}"
+        )
 
 
 def _newest_unfinished(options: RunConfig, config: Mapping[str, Any]) -> Start:

@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from pipeline.config.references import without_references
 from pipeline.errors import ConfigError
 from pipeline.tracking.journal import JOURNAL
 
@@ -12,7 +13,7 @@ CONFIG = Path("artifacts", "config.yaml")
 
 
 def stored_config(place: Path) -> dict[str, Any]:
-    """Return the configuration of a run, its references to the environment unresolved.
+    """Return the configuration of a run, each reference to the environment masked.
 
     Args:
         place: The folder of a run or a trial, or what else holds a trained model.
@@ -26,7 +27,10 @@ def stored_config(place: Path) -> dict[str, Any]:
     from pipeline.callbacks.checkpoint_file import read_checkpoint
     from pipeline.serving.files import model_file
 
-    return dict(read_checkpoint(model_file(place))["pipeline"]["config"])
+    config: dict[str, Any] = without_references(
+        read_checkpoint(model_file(place))["pipeline"]["config"]
+    )
+    return config
 
 
 def _of_file(file: Path) -> dict[str, Any]:
@@ -36,4 +40,4 @@ def _of_file(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} can't be read as the config of a run") from error
     if not isinstance(config, dict) or "data" not in config:
         raise ConfigError(f"{file} is not the config of a run: it has no data")
-    return {str(key): value for key, value in config.items()}
+    return {str(key): without_references(value) for key, value in config.items()}

@@ -76,7 +76,7 @@ def where_lines(where_to_look: Sequence[str], *, unsent: int) -> list[str]:
     lines = [f"{heading:8}{line}" for heading, line in headed]
     if unsent:
         lines.append(
-            f"unsent  {unsent} values wait in the run folder; "
-            "send them with: python -m pipeline.runs action=sync"
+            f"unsent  {unsent} values wait in the run folder; the warning names the command that "
+            "sends them"
         )
     return lines

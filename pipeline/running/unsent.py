@@ -4,8 +4,12 @@ import shlex
 import sys
 from pathlib import Path
 
+from pipeline.tracking.uri import uri_words
 
-def warn_of_unsent(unsent: int, problem: str | None, *, place: Path, output: Path) -> None:
+
+def warn_of_unsent(
+    unsent: int, problem: str | None, *, place: Path, output: Path, uri: str | None
+) -> None:
     """Tell a person that MLflow lacks values, why, and how it gets them.
 
     Args:
@@ -13,10 +17,11 @@ def warn_of_unsent(unsent: int, problem: str | None, *, place: Path, output: Pat
         problem: What was in the way, in one line.
         place: Where the values wait.
         output: The folder that holds a folder for each run.
+        uri: The store that they are for; `None` = nothing is tracked.
     """
     if unsent:
         why = f"{problem}; " if problem else ""
-        where = shlex.quote(f"output={output}")
+        where = shlex.join([f"output={output}", *uri_words(uri or "")])
         print(
             f"warning: {why}{unsent} values wait in {str(place)!r}; send them with: "
             f"python -m pipeline.runs action=sync {where}",

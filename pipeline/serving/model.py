@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.config.record import flatten
+from pipeline.config.references import without_references
 from pipeline.config.targets import MODULE, build, judge, make_importable
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
 from pipeline.errors import ConfigError
 from pipeline.networks.outputs import probabilities
+from pipeline.redaction import MASK
 from pipeline.serving.decision import Decision
 from pipeline.serving.files import model_file
 from pipeline.serving.weights import own_weights, shape_problem, shapes_of
@@ -59,15 +61,16 @@ class Model:
         file = model_file(folder)
         content = read_checkpoint(file)
         facts = content["pipeline"]
+        config = without_references(facts["config"])
         schema = _schema(file, facts["schema"])
-        network = _network(file, facts["config"], schema, trust)
-        _take_weights(file, network, content["state_dict"], facts["config"])
+        network = _network(file, config, schema, trust)
+        _take_weights(file, network, content["state_dict"], config)
         return cls(
             file=file,
             schema=schema,
             network=network.eval(),
             decision=_decision(file, facts),
-            config=facts["config"],
+            config=config,
             facts=facts,
         )
 
@@ -111,9 +114,15 @@ def _network(
     file: Path, config: Mapping[str, Any], schema: Schema, trust: Sequence[str]
 ) -> nn.Module:
     make_importable(trust)
-    target = OmegaConf.to_container(OmegaConf.create(dict(config)).model, resolve=True)
-    assert isinstance(target, dict)
-    given = {str(key): value for key, value in target.items()}
+    given = {str(key): value for key, value in config["model"].items()}
+    if masked := [key for key, value in flatten({"model": given}).items() if value == MASK]:
+        raise ConfigError(
+            *(
+                f"{file}: {key} held a secret or a reference to the environment, which a model "
+                "does not bring along; train it again with the value itself"
+                for key in masked
+            )
+        )
     filled = ("input_shape", "outputs")
     if problems := list(judge("model", given, bases=[MODULE], filled=filled, trust=trust)):
         raise ConfigError(*(f"{file}: {problem}" for problem in problems))

@@ -49,4 +49,4 @@ def open_floor(plan: StudyPlan) -> Iterator[Floor]:
             yield Floor(workshop=workshop, scribe=scribe)
         finally:
             unsent, output = scribe.close(), Path(plan.run.output)
-            warn_of_unsent(unsent, scribe.problem, place=plan.folder, output=output)
+            warn_of_unsent(unsent, scribe.problem, place=plan.folder, output=output, uri=plan.uri)

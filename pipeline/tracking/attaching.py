@@ -17,7 +17,7 @@ def attach(folder: Path, file: Path, options: TrackingOptions, *, name: str) -> 
     Args:
         folder: The run's or the study's folder; one that MLflow does not have is left alone.
         file: What to put there.
-        options: May know the password of the store that the folder names.
+        options: Name the store in force; a run that is recorded in another one is left alone.
         name: What the artifact is called.
 
     Returns:
@@ -38,14 +38,14 @@ def attach_to(
         run_id: MLflow's id of the run.
         recorded: The store that has it, as it is on record: without its password.
         file: What to put there.
-        options: May know that password.
+        options: Name the store in force.
         name: What the artifact is called.
     """
     quiet_mlflow()
-    from pipeline.tracking.sync import Stores
+    from pipeline.tracking.sync import StoreInForce
 
     try:
-        store = Stores(tracking_uri(options)).at(recorded)
+        store = StoreInForce(tracking_uri(options)).of(recorded)
         with TemporaryDirectory() as place:
             named = Path(place) / name  # an artifact is called as its file is
             shutil.copyfile(file, named)

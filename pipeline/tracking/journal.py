@@ -17,6 +17,7 @@ from pipeline.paths import shortage
 from pipeline.redaction import redact, redact_value
 from pipeline.tracking.figure import Figure
 from pipeline.tracking.lease import own_lease
+from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"
 COMMAND = "command.json"
@@ -206,8 +207,8 @@ def _plain(key: str, value: Scalar) -> object:
 
 
 def resume_words(folder: Path) -> str:
-    """Return the words that go on with a run: `resume=`, and its `--config-dir` if it has one."""
-    words = [f"resume={folder}"]
+    """Return the words that go on with a run: `resume=`, its store, and its `--config-dir`."""
+    words = [f"resume={folder}", *uri_words(recorded_uri(folder))]
     with suppress(OSError, ValueError, KeyError, TypeError):
         if config_dir := json.loads((folder / COMMAND).read_text(encoding="utf-8"))["config_dir"]:
             words = ["--config-dir", str(config_dir), *words]
@@ -218,6 +219,12 @@ def read_events(path: Path) -> Iterator[Event]:
     """Read the whole lines of a journal; a missing file has none."""
     if path.exists():
         yield from parse(path.read_bytes())
+
+
+def recorded_uri(folder: Path) -> str:
+    """Return where a run was last to be recorded, without a password; empty where nowhere."""
+    begins = [one for one in read_events(folder / JOURNAL) if one["event"] == "begin"]
+    return str(begins[-1].get("uri", "")) if begins else ""
 
 
 def parse(content: bytes) -> Iterator[Event]:

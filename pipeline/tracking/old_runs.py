@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.redaction import redact
 from pipeline.tracking.forgetting import remove
 from pipeline.tracking.listing import Listed, listed
 from pipeline.tracking.state import read_state
 
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
-    from pipeline.tracking.sync import Stores
+    from pipeline.tracking.sync import StoreInForce
 
 DAY = 86_400.0
 MIB = 1 << 20
@@ -35,6 +36,10 @@ class Old:
     uri: str
     days: float
     size: int
+
+    def is_recorded_in(self, uri: str) -> bool:
+        """Tell whether a store, given by its address, has the run, or none has."""
+        return not self.run_id or self.uri == redact(uri)
 
     def __str__(self) -> str:
         return f"{self.folder}: {self.days:.0f} days old, {self.size / MIB:.1f} MiB"
@@ -76,15 +81,15 @@ def _size(path: Path) -> int:
         return 0
 
 
-def remove_runs(runs: Iterable[Old], stores: "Stores") -> Iterator[Old]:
+def remove_runs(runs: Iterable[Old], store: "StoreInForce") -> Iterator[Old]:
     """Remove runs, in MLflow first, and yield each that is gone.
 
     Raises:
-        StoreError: A store can't be reached; the folders of its runs stay.
+        StoreError: The store can't be reached, or is another one; the folders stay.
     """
     for run in runs:
         if run.run_id:
-            remove_record(stores.at(run.uri), run.run_id)
+            remove_record(store.of(run.uri), run.run_id)
         remove(run.folder)
         yield run
 

@@ -11,7 +11,7 @@ from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
-    from pipeline.tracking.sync import Stores
+    from pipeline.tracking.sync import StoreInForce
 
 
 @contextmanager
@@ -42,14 +42,14 @@ def opened_store_at(uri: str) -> "Iterator[Store]":
 
 
 @contextmanager
-def opened_stores(options: TrackingOptions) -> "Iterator[Stores]":
-    """Let journals name the stores, for one of which the options may know the password."""
+def opened_for_records(options: TrackingOptions) -> "Iterator[StoreInForce]":
+    """Give the store that the options name, for the runs that are recorded there."""
     uri = tracking_uri(options)
     quiet_mlflow()
-    from pipeline.tracking.sync import Stores
+    from pipeline.tracking.sync import StoreInForce
 
     with _told_faults():
-        yield Stores(uri)
+        yield StoreInForce(uri)
 
 
 @contextmanager

@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.redaction import MASK, redact
+from pipeline.redaction import redact
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.forgetting import is_marked, remove
 from pipeline.tracking.replay import InUseError, Replay
 from pipeline.tracking.store import Store
+from pipeline.tracking.uri import how_to_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,51 +31,58 @@ class Synced:
     problem: str | None = None
 
 
-class Stores:
-    """Opens each store once, and one that does not answer no second time.
+class StoreInForce:
+    """Opens the store of a command once, and one that does not answer no second time.
+
+    The address that a run's folder names is never opened by itself: the folder may be a
+    stranger's, and what is sent carries the user's login.
 
     Args:
-        uri: The address in force now; it stands in for one on record without its password.
+        uri: The address in force: of the command line, the environment or the default.
     """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
-        self._opened: dict[str, Store | StoreError] = {}
+        self._opened: Store | StoreError | None = None
 
-    def at(self, recorded: str) -> Store:
-        """Return the store that a journal names.
+    def of(self, recorded: str) -> Store:
+        """Return the store for a run that is recorded there.
+
+        Args:
+            recorded: Where its folder says that it is recorded, without a password.
 
         Raises:
-            StoreError: It can't be reached, or its password is not known here.
+            StoreError: It is recorded elsewhere, or the store can't be reached.
         """
-        uri = self._uri if redact(self._uri) == recorded else recorded
-        if MASK in uri:
-            raise StoreError("refused", f"{uri} needs its password; give tracking.uri= whole")
-        if uri not in self._opened:
-            self._opened[uri] = _opened(uri)
-        store = self._opened[uri]
-        if isinstance(store, StoreError):
-            raise store
-        return store
+        if redact(self._uri) != recorded:
+            raise StoreError(
+                "refused",
+                f"recorded in {recorded}, which is used only if you name it: "
+                f"{how_to_name(recorded)}",
+            )
+        if self._opened is None:
+            self._opened = _opened(self._uri)
+        if isinstance(self._opened, StoreError):
+            raise self._opened
+        return self._opened
 
-    def give_up(self, recorded: str, error: StoreError) -> None:
-        """Remember that a store does not answer, so that no other run waits for it."""
-        for uri in {self._uri, recorded} & self._opened.keys():
-            if error.transient and redact(uri) == recorded:
-                self._opened[uri] = error
+    def give_up(self, error: StoreError) -> None:
+        """Remember that the store does not answer, so that no other run waits for it."""
+        if error.transient:
+            self._opened = error
 
 
 def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
-    """Send the journals of folders to the stores that they name; a tracked run alone has one.
+    """Send the journals of the tracked runs among folders to a store, where they name the same.
 
     A run whose process is gone without a word is closed as lost. A live one, and one that another
     process is sending, is left alone.
     """
-    stores = Stores(uri)
-    return [synced for folder in folders if (synced := _sync(folder, stores)) is not None]
+    store = StoreInForce(uri)
+    return [synced for folder in folders if (synced := _sync(folder, store)) is not None]
 
 
-def _sync(folder: Path, stores: Stores) -> Synced | None:
+def _sync(folder: Path, store: StoreInForce) -> Synced | None:
     try:
         replay = Replay(folder)
     except InUseError:
@@ -85,10 +93,10 @@ def _sync(folder: Path, stores: Stores) -> Synced | None:
     try:
         if not replay.backlog.uri:
             return None
-        replay.drain(stores.at(replay.backlog.uri), is_over=False)
+        replay.drain(store.of(replay.backlog.uri), is_over=False)
     except StoreError as error:
         problem = error.line
-        stores.give_up(replay.backlog.uri, error)
+        store.give_up(error)
     finally:
         replay.release()
     if replay.is_done() and is_marked(folder):

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, did_you_mean
-from pipeline.redaction import has_password, redact
+from pipeline.redaction import MASK, has_password, redact
 from pipeline.tracking.drivers import with_driver
 
 DATABASE = "mlflow.db"
@@ -60,6 +60,25 @@ def shown(uri: str) -> str:
     """
     kind = uri.partition("://")[0].partition("+")[0]
     return uri if kind in DATABASES and not has_password(uri) else redact(uri)
+
+
+def uri_words(uri: str) -> list[str]:
+    """Return what a command is given so that it uses an address; nothing where it does anyway."""
+    if not uri or MASK in redact(uri):  # a password comes from the environment alone
+        return []
+    is_default = uri == sqlite_uri(Path.cwd() / DATABASE) and not os.environ.get(VARIABLE)
+    return [] if is_default else [f"tracking.uri={uri}"]
+
+
+def how_to_name(recorded: str) -> str:
+    """Say how a person names the address of a record, which is never used unasked.
+
+    Args:
+        recorded: The address without its password, as a run's folder has it.
+    """
+    if MASK in recorded:
+        return f"{recorded} needs its password; put the whole address into {VARIABLE}"
+    return f"add {shlex.quote(f'tracking.uri={recorded}')}"
 
 
 def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:

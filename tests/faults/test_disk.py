@@ -147,7 +147,8 @@ def test_a_full_disk_of_the_tracking_database_costs_no_result(
     assert re.fullmatch(
         rf"warning: the tracking database '{database}' can't be written; .*; "
         rf"\d+ values wait in '{journal}'; "
-        "send them with: python -m pipeline.runs action=sync output=runs",
+        "send them with: python -m pipeline.runs action=sync output=runs "
+        f"tracking.uri=sqlite:///{database}",
         line,
     ), line
     with closing(sqlite3.connect(database)) as connection:

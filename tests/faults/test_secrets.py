@@ -1,5 +1,6 @@
 """Promise N4: nothing secret is stored or shown."""
 
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -121,23 +122,30 @@ def test_a_password_in_the_words_of_a_command_is_refused_without_showing_it(
     assert list(training.folder.iterdir()) == []
 
 
-def test_a_reference_to_the_environment_is_read_anew_and_a_masked_secret_asked_for(
+def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_too(
     fork: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DB_PASSWORD", IN_VARIABLE)
     endless = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "tracking=none")
-    training = fork(*endless, "tags={note: '${oc.env:DB_PASSWORD}'}")
+    note = "tags={note: '${oc.env:DB_PASSWORD}'}"
+    training = fork(*endless, note)
     training.await_epoch(1)
     training.send(signal.SIGTERM)
     assert training.end() == 143
     monkeypatch.setenv("DB_PASSWORD", "another")
-    again = fork("resume=last", "+tags.api_key=" + ON_COMMAND_LINE)
+    without = fork("resume=last")
+    assert without.end() == 2
+    assert without.err == (
+        "error: tags holds a reference to the environment, which a run's folder can't bring along; "
+        f"give it again: {shlex.quote(note)}\n"
+    )
+    again = fork("resume=last", note, "+tags.api_key=" + ON_COMMAND_LINE)
     again.await_epoch(recorded_epochs(training.run)[-1] + 1)
     again.send(signal.SIGTERM)
     assert again.end() == 143
     begins = [event for event in events(training.run) if event["event"] == "begin"]
     assert [begin["tags"].get("api_key") for begin in begins] == [None, "***"]
-    third = fork("resume=last")
+    third = fork("resume=last", note)
     assert third.end() == 2
     assert third.err == (
         "error: tags.api_key held a secret, which is not saved; give it again: tags.api_key=…\n"

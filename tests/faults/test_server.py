@@ -80,7 +80,8 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     journal = finished.relative_to(training.folder) / "journal.jsonl"
     assert re.fullmatch(
         rf"warning: the tracking server {server.uri} does not answer \(.*\); .*; \d+ values wait "
-        rf"in '{journal}'; send them with: python -m pipeline.runs action=sync output=runs",
+        rf"in '{journal}'; send them with: python -m pipeline.runs action=sync output=runs "
+        f"tracking.uri={server.uri}",
         line,
     ), line
     server.start()
@@ -88,7 +89,7 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     interrupted = only_run(server.uri).info.run_id
     if sent_by == "the command":
         send_as_printed(line)
-        assert runs(["action=sync"]) == 0
+        assert runs(["action=sync", f"tracking.uri={server.uri}"]) == 0
     else:
         words = (f"tracking.uri={server.uri}", "tracking.experiment=next", "verbose=0")
         other = start(*SHORT, *words)

@@ -28,7 +28,10 @@ def leftovers(folder: Path) -> list[Path]:
 def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
     start: Start, database: str, number: int, code: int
 ) -> None:
-    training = start("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
+    elsewhere = Path(database.removeprefix("sqlite:///")).rename("elsewhere.db").absolute()
+    database = f"sqlite:///{elsewhere}"
+    words = (f"tracking.uri={database}", "tracking.required=false")
+    training = start("model=mlp", "trainer.max_epochs=12", "data.batch_size=16", *words)
     training.await_epoch(3)
     training.send(number)
     assert training.end() == code
@@ -42,11 +45,13 @@ def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
     assert recorded_epochs(training.run) == list(range(1, epoch + 1))
     python, _, module, *words = shlex.split(command)
     assert (python, module) == ("python", "pipeline.train")
+    assert words[1:] == [f"tracking.uri={database}"]
     again = start(*words)
     assert again.end() == 0, again.err
     assert outcome(database) == ("FINISHED", None)
     assert recorded_steps(database, "train/loss") == list(range(1, 13))
     assert leftovers(training.folder) == []
+    assert not Path("mlflow.db").exists()
 
 
 def test_a_second_signal_ends_an_orderly_stop_at_once(

@@ -66,7 +66,7 @@ def test_sync_sends_what_waits_and_then_has_nothing_to_send(
     begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = finished(begun, database)
-    words = ["action=sync", f"output={tmp_path}/runs"]
+    words = ["action=sync", f"output={tmp_path}/runs", f"tracking.uri={database}"]
     assert main(words) == 0
     assert "5 sent, 0 unsent" in capsys.readouterr().out
     run = MlflowClient(database).get_run(read_state(journal.folder).run_id)

@@ -1,0 +1,305 @@
+"""Folders of strangers: no command sends anything where they say, nor tells them the environment.
+
+A listener on loopback stands for the address that a model, a run or a checkpoint names; nothing
+may reach it, least of all the login that the user has for his own server.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
+
+from pipeline import evaluate, export, predict, report, runs, train
+from pipeline.config.compose import compose
+from pipeline.tracking.state import State, read_state, write_state
+
+LOGIN, SECRET = "canary-of-login", "canary-of-variable"
+REFERENCE = "${oc.env:SECRET}"
+RUN_ID = "5c0ffee1" * 4
+HEADER = "sepal length (cm),sepal width (cm),petal length (cm),petal width (cm)\n"
+
+Main = Callable[[list[str]], int]
+
+
+@dataclass
+class Listener:
+    """A server that keeps what it is asked, and knows nothing."""
+
+    requests: list[str] = field(default_factory=list)
+    uri: str = ""
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        requests = self.requests
+
+        class Handler(BaseHTTPRequestHandler):
+            def parse_request(self) -> bool:
+                is_whole = super().parse_request()
+                login = self.headers.get("Authorization") if is_whole else None
+                requests.append(f"{self.requestline} {login}")
+                self.send_error(404)
+                return False
+
+            def log_message(self, *_: object) -> None:
+                """Print nothing."""
+
+        return Handler
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """It listens, and the user has a login for a server, and a secret variable."""
+    made = Listener()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), made.handler())
+    made.uri = f"http://127.0.0.1:{server.server_port}"
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", LOGIN)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("SECRET", SECRET)
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def stranger(trained: Path, own_folder: Path, listener: Listener) -> Path:
+    """A run folder, below `runs`, each file of which names the listener as the place of records."""
+    folder = own_folder / "runs" / trained.name
+    shutil.copytree(trained, folder)
+    tracking = {"kind": "server", "uri": listener.uri, "required": True, "experiment": "theirs"}
+    change(folder, lambda config: config.update(tracking=tracking))
+    command = json.loads((folder / "command.json").read_text(encoding="utf-8"))
+    kept = [word for word in command["overrides"] if word != "tracking=none"]
+    save_command(folder, [*kept, "tracking=server", f"tracking.uri={listener.uri}"])
+    events = [json.loads(line) for line in (folder / "journal.jsonl").open(encoding="utf-8")]
+    events[0]["uri"] = listener.uri
+    text = "".join(f"{json.dumps(event)}\n" for event in events)
+    (folder / "journal.jsonl").write_text(text, encoding="utf-8")
+    write_state(folder, State(uri=listener.uri, run_id=RUN_ID, experiment_id="1", sent=1))
+    return folder
+
+
+def change(folder: Path, how: Callable[[dict[str, Any]], object]) -> None:
+    """Change the config in a model, in checkpoints and beside them."""
+    for file in folder.rglob("*.ckpt"):
+        content = torch.load(file, weights_only=True)
+        how(content["pipeline"]["config"])
+        torch.save(content, file)
+    file = folder / "artifacts" / "config.yaml"
+    config: Any = OmegaConf.to_container(OmegaConf.load(file))
+    how(config)
+    OmegaConf.save(config, file)
+
+
+def save_command(folder: Path, overrides: list[str]) -> None:
+    text = json.dumps({"overrides": overrides, "config_dir": None})
+    (folder / "command.json").write_text(text, encoding="utf-8")
+
+
+def overrides(folder: Path) -> list[str]:
+    saved: list[str] = json.loads((folder / "command.json").read_text(encoding="utf-8"))[
+        "overrides"
+    ]
+    return saved
+
+
+def refusal(capsys: pytest.CaptureFixture[str], main: Main, *words: str) -> str:
+    """Return the only line of a refusal, which leaves nothing behind."""
+    before = sorted(Path.cwd().rglob("*"))
+    capsys.readouterr()
+    assert main(list(words)) == 2
+    assert sorted(Path.cwd().rglob("*")) == before
+    captured = capsys.readouterr()
+    assert SECRET not in captured.out + captured.err
+    (line,) = captured.err.splitlines()
+    return line.removeprefix("error: ")
+
+
+def rows() -> str:
+    Path("new.csv").write_text(HEADER + "5,3,1,0.2\n", encoding="utf-8")
+    return "input=new.csv"
+
+
+@pytest.mark.slow
+def test_an_evaluation_is_recorded_where_the_user_records_and_not_where_the_model_was(
+    stranger: Path, listener: Listener, database: str
+) -> None:
+    assert evaluate.main([f"model_from={stranger}", "verbose=0"]) == 0
+    assert listener.requests == []
+    client = MlflowClient(database)
+    assert [one.name for one in client.search_experiments()] == ["pipeline", "Default"]
+    (made,) = (run for run in Path("runs").iterdir() if run != stranger.relative_to(Path.cwd()))
+    recorded = client.get_run(read_state(made).run_id)
+    assert recorded.info.status == "FINISHED"
+    assert listener.uri not in str(recorded.to_dictionary())
+
+
+@pytest.mark.slow
+def test_a_stranger_is_predicted_with_and_exported_without_a_word_to_him(
+    stranger: Path, listener: Listener
+) -> None:
+    model = f"model_from={stranger}"
+    assert predict.main([model, rows(), "output=out.csv"]) == 0
+    assert export.main([model, "output=exported"]) == 0
+    assert listener.requests == []
+
+
+def test_a_report_stays_beside_the_run_and_the_other_address_is_named(
+    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.main([f"run={stranger}"]) == 0
+    assert (stranger / "artifacts" / "report.html").is_file()
+    assert listener.requests == []
+    assert capsys.readouterr().err == (
+        f"warning: recorded in {listener.uri}, which is used only if you name it: "
+        f"add tracking.uri={listener.uri}; MLflow lacks the report, which the same command sends "
+        "again\n"
+    )
+
+
+@pytest.mark.parametrize("action", ["sync", "reap"])
+def test_what_a_stranger_left_unsent_is_not_sent_to_him(
+    stranger: Path,
+    listener: Listener,
+    database: str,
+    capsys: pytest.CaptureFixture[str],
+    action: str,
+) -> None:
+    assert runs.main([f"action={action}"]) == 3
+    assert listener.requests == []
+    (line,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith("error:"))
+    assert line == (
+        f"error: recorded in {listener.uri}, which is used only if you name it: "
+        f"add tracking.uri={listener.uri}"
+    )
+    assert runs.main(["action=sync", f"tracking.uri={listener.uri}"]) == 3
+    assert listener.requests != []  # whoever names the address is taken at his word
+
+
+def test_a_run_that_is_recorded_elsewhere_is_not_cleaned_and_is_named(
+    stranger: Path, listener: Listener, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (stranger / "journal.jsonl").read_bytes().count(b"\n")
+    write_state(stranger, State(uri=listener.uri, run_id=RUN_ID, sent=lines, done=True))
+    assert runs.main(["action=clean", "older_than=0", "apply=true"]) == 0
+    assert stranger.is_dir()
+    assert listener.requests == []
+    assert capsys.readouterr().out.endswith(
+        f"1 older runs stay, recorded in {listener.uri}: add tracking.uri={listener.uri}\n"
+    )
+
+
+def test_a_run_is_gone_on_with_in_its_store_only_if_that_is_named(
+    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (f"resume={stranger}", "trainer.max_epochs=2", "scheduler=none", "verbose=0")
+    assert refusal(capsys, train.main, *words) == (
+        f"{stranger} is recorded in {listener.uri}: add tracking.uri={listener.uri}; to go on with "
+        f"it in another place, name that, such as tracking.uri=sqlite:///{Path.cwd()}/mlflow.db"
+    )
+    again = (*words, "tracking=none", "resume_allow_change=true")
+    assert train.main(list(again)) == 0, capsys.readouterr().err
+    assert listener.requests == []
+
+
+@pytest.mark.parametrize("path", ["data.csv", f"{REFERENCE}.csv"])
+def test_the_data_of_a_strangers_model_are_not_fetched(
+    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    tree = compose(["data=table", "data.path=x", "data.allow_url=true"])
+    data: Any = OmegaConf.to_container(tree.data)
+    data["path"] = f"{listener.uri}/{path}"
+    change(stranger, lambda config: config.update(data=data))
+    line = refusal(capsys, evaluate.main, f"model_from={stranger}", "tracking=none")
+    if REFERENCE in path:
+        assert line.endswith("not resolved for a model; give it again: data.path=…")
+    else:
+        assert line.endswith(
+            "nothing is fetched unasked; save the file first, or say data.allow_url=true"
+        )
+    assert listener.requests == []
+
+
+@pytest.mark.parametrize("main", [predict.main, export.main])
+def test_a_reference_in_a_strangers_model_is_not_resolved(
+    stranger: Path, capsys: pytest.CaptureFixture[str], main: Main
+) -> None:
+    change(stranger, lambda config: config["model"].update(activation=REFERENCE))
+    words = [rows()] if main is predict.main else []
+    assert refusal(capsys, main, f"model_from={stranger}", "output=out.csv", *words) == (
+        f"{stranger}/model/model.ckpt: model.activation held a secret or a reference to the "
+        "environment, which a model does not bring along; train it again with the value itself"
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        (f"name={REFERENCE}", "name"),
+        (f"+tags.note={REFERENCE}", "tags.note"),
+        ("tags={a: '${oc.decode:${oc.env:SECRET}}'}", "tags"),
+    ],
+)
+def test_a_reference_in_a_saved_command_is_asked_for_again(
+    stranger: Path, capsys: pytest.CaptureFixture[str], word: str, key: str
+) -> None:
+    save_command(stranger, [*overrides(stranger), word])
+    line = refusal(capsys, train.main, f"resume={stranger}", "trainer.max_epochs=2")
+    assert line.startswith(
+        f"{key} holds a reference to the environment, which a run's folder can't bring along; "
+        "give it again: "
+    )
+
+
+def test_a_saved_command_allows_no_address_of_data(
+    stranger: Path, listener: Listener, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = ["data=table", f"data.path={listener.uri}/data.csv", "data.allow_url=true"]
+    kept = [word for word in overrides(stranger) if word != "data=iris"]
+    save_command(stranger, [*kept, *saved])
+    data: Any = OmegaConf.to_container(compose(saved).data)
+    change(stranger, lambda config: config.update(data=data))
+    words = ("trainer.max_epochs=2", "scheduler=none", "resume_allow_change=true", "tracking=none")
+    line = refusal(capsys, train.main, f"resume={stranger}", *words)
+    assert line.endswith("say data.allow_url=true")
+    assert listener.requests == []
+
+
+def test_a_reference_in_a_checkpoint_stays_as_it_is_written(
+    stranger: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(stranger, lambda config: config["optimizer"].update(lr=REFERENCE))
+    words = (f"resume={stranger}", "trainer.max_epochs=2", "scheduler=none", "tracking=none")
+    before = sorted(Path.cwd().rglob("*"))
+    assert train.main(list(words)) == 2
+    assert sorted(Path.cwd().rglob("*")) == before
+    captured = capsys.readouterr()
+    assert f"optimizer.lr was '{REFERENCE}' and is" in captured.err
+    assert SECRET not in captured.out + captured.err
+
+
+def test_the_users_own_files_keep_their_references_and_a_resumed_run_reads_them_anew(
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = own_folder / "conf" / "experiment" / "ours.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\ntags: {note: '${oc.env:NOTE}'}\n", encoding="utf-8")
+    quick = ("data=iris", "model=mlp", "scheduler=none", "verbose=0", "tracking=none")
+    files = ("--config-dir", "conf")
+    monkeypatch.setenv("NOTE", "first")
+    assert train.main([*files, "experiment=ours", *quick, "trainer.max_epochs=1"]) == 0
+    monkeypatch.setenv("NOTE", "second")
+    assert train.main([*files, "resume=last", "trainer.max_epochs=2"]) == 0
+    (run,) = (own_folder / "runs").iterdir()
+    events = [json.loads(line) for line in (run / "journal.jsonl").open(encoding="utf-8")]
+    begins = [event for event in events if event["event"] == "begin"]
+    assert [begin["tags"]["note"] for begin in begins] == ["first", "second"]
