@@ -28,7 +28,8 @@ RUN pip install --no-deps --no-index --no-build-isolation .
 FROM ${PYTHON_IMAGE}
 RUN python -m pip uninstall --yes --root-user-action=ignore pip setuptools wheel \
     && useradd --uid 10001 --user-group --home-dir /tmp --no-create-home pipeline \
-    && install -d -o pipeline -g pipeline /work /mlartifacts
+    && install -d -o pipeline -g pipeline /work \
+    && install -d -m 0750 -o pipeline -g pipeline /mlartifacts
 COPY --from=build /opt/venv /opt/venv
 COPY docker/mlflow_auth.ini docker/mlflow_server.sh docker/prepare_databases.py docker/probe.py \
     /opt/pipeline/

@@ -93,6 +93,13 @@ def name_problem(key: str, name: str) -> str | None:
     )
 
 
+def create_folder(folder: Path) -> None:
+    """Create a folder and those above it that are missing, for their owner and group alone."""
+    if not folder.is_dir():
+        create_folder(folder.parent)
+        folder.mkdir(mode=0o750, exist_ok=True)
+
+
 def create_run_folder(output: Path, name: str) -> Path:
     """Create `<output>/<time>-<name>-<6 hex>`, readable by its owner and group alone.
 
@@ -105,7 +112,8 @@ def create_run_folder(output: Path, name: str) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = output / f"{stamp}-{name}-{secrets.token_hex(3)}"
     try:
-        folder.mkdir(mode=0o750, parents=True)
+        create_folder(output)
+        folder.mkdir(mode=0o750)
         replace_file(folder / ".writable", lambda _: None)
         (folder / ".writable").unlink()
     except OSError as error:

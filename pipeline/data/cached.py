@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.source import Array
-from pipeline.paths import cache_folder, replace_file
+from pipeline.paths import cache_folder, create_folder, replace_file
 
 Arrays = dict[str, Array]
 
@@ -58,5 +58,5 @@ def _write(path: Path, arrays: Arrays) -> None:
     archive = buffer.getvalue()
     # Behind the archive, so that the file stays an .npz: numpy reads over what follows one.
     digest = hashlib.sha256(archive).digest()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_folder(path.parent)
     replace_file(path, lambda file: file.write(archive + digest))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,7 @@ from pipeline.config.targets import build
 from pipeline.data.prepare import Prepared
 from pipeline.data.source import Source
 from pipeline.devices import Devices
+from pipeline.paths import cache_folder, create_folder
 from pipeline.ranks import ALONE, Rank
 from pipeline.running.models import require_readable
 from pipeline.running.scoring import scores_of
@@ -60,12 +62,26 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
     return network
 
 
+def _keep_code_private() -> None:
+    """Let the compiler keep its code in our cache.
+
+    Its own choice is a name in the temporary folder, where anybody could put other code before;
+    for headers that are compiled ahead there is no other place.
+    """
+    import torch._inductor.config as compiler
+
+    compiler.cpp_cache_precompile_headers = False
+    create_folder(cache_folder())
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+
+
 def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
     """Wrap a network for the task of the data."""
     schema = prepared.schema
     scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
     optimization = _optimization(options)
     if options.trainer.compile:
+        _keep_code_private()
         network.compile()  # in place, so that the names of the weights stay
     if schema.task == "regression":
         from pipeline.modules.regressor import Regressor

@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import OmegaConf, open_dict
 
 from pipeline.config.record import plain
+from pipeline.paths import create_folder
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.plan import StudyPlan
@@ -39,7 +40,7 @@ class Assignment:
 
 def assign(plan: StudyPlan, ledger: Ledger, taken: Taken, folder: Path) -> Assignment:
     """Make the folder of a trial and the job that a worker is given."""
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    create_folder(folder)
     config = trial_config(plan, taken.overrides, number=taken.number)
     job = Job(
         number=taken.number,

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError
-from pipeline.paths import replace_text
+from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
 from pipeline.study.assignment import trial_config
@@ -50,7 +50,7 @@ def conclude(done: Conducted, workshop: Workshop) -> None:
             say(console(), "another process works on this study and tells what it comes to")
         return
     artifacts = done.plan.folder / "artifacts"
-    artifacts.mkdir(mode=0o750, parents=True, exist_ok=True)
+    create_folder(artifacts)
     rows = done.ledger.trials()
     write_trials(artifacts / "trials.csv", rows, done.plan.names)
     if is_comparison(done.plan):
@@ -186,7 +186,7 @@ def _test_job(done: Conducted, row: Row, into: Path | None, *, leave: bool) -> T
     plan = done.plan
     config = trial_config(plan, row.overrides, number=row.number)
     if into is not None:
-        into.mkdir(mode=0o750, parents=True, exist_ok=True)
+        create_folder(into)
     return TestJob(
         folder=str(plan.trial_folder(row.number)),
         into=None if into is None else str(into),

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import filelock
 
+from pipeline.paths import create_folder
 from pipeline.tracking.advisory import lock_until_end
 from pipeline.tracking.faults import StoreError, fault, is_known, named, schema_fault
 from pipeline.tracking.uri import is_server, sqlite_path
@@ -64,7 +65,7 @@ def _file(uri: str, path: Path) -> Iterator[None]:
             yield
             _remove_shadow(uri, path)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(path.parent)
         lock = path.with_name(f".{path.name}.lock")
         with filelock.FileLock(lock, timeout=LOCK_SECONDS):
             _create_private(path)

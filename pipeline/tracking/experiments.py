@@ -1,5 +1,6 @@
 """The MLflow experiment that runs belong to, and where it keeps their files."""
 
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -7,6 +8,7 @@ from urllib.request import url2pathname
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipeline.paths import create_folder
 from pipeline.tracking.faults import StoreError, named
 from pipeline.tracking.fields import field_name
 from pipeline.tracking.uri import DATABASE, is_server, sqlite_path
@@ -41,6 +43,14 @@ def local_files(uri: str, run_id: str, artifact_uri: str) -> Path | None:
     # Of a database on a server, an experiment may have been begun in another folder.
     ours = ARTIFACTS in folder.parts if database is None else _beside(database) in folder.parents
     return folder if ours and folder.name == run_id else None
+
+
+def create_private(location: str) -> None:
+    """Create a folder of our artifacts, which MLflow would create for all to read."""
+    folder = Path(url2pathname(urlsplit(location).path))
+    if location.startswith("file:") and ARTIFACTS in folder.parts:
+        with suppress(OSError):  # MLflow says what is in the way
+            create_folder(folder)
 
 
 def artifacts_folder(uri: str, experiment: str) -> Path | None:

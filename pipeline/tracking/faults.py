@@ -96,7 +96,7 @@ def refusal(uri: str, code: str, text: str) -> StoreError:
     """Judge a message of MLflow's own, with its code for what was wrong."""
     judged = fault(uri, text)
     if judged.kind == "down" and code in REFUSALS:
-        short = cut(" ".join(text.split()), 200)
+        short = cut(redact(" ".join(text.split())), 200)
         return StoreError("refused", f"{named(uri)} refuses: {short}")
     return judged
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import cache_folder, shortage
+from pipeline.paths import cache_folder, create_folder, shortage
 from pipeline.redaction import redact
 from pipeline.serving.files import model_file
 from pipeline.tracking.faults import named
@@ -116,7 +116,7 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
 
     models = cache_folder() / "models"
     try:
-        models.mkdir(mode=0o750, parents=True, exist_ok=True)
+        create_folder(models)
         beside = Path(mkdtemp(prefix=".fetched.", suffix=".tmp", dir=models))
     except OSError as error:
         raise _unwritable(models, error) from error

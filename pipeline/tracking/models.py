@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline import __version__
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
+from pipeline.tracking.experiments import create_private
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.settling import Left
 from pipeline.tracking.signature import input_example, signature
@@ -44,6 +45,7 @@ def logged_model(store: Store, left: Left) -> LoggedModel:
             return model
         with TemporaryDirectory() as place:
             _prepare(Path(place) / FOLDER, left, model)
+            create_private(model.artifact_location)
             client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
         return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 

@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline.paths import cache_folder
+from pipeline.paths import cache_folder, create_folder
 from pipeline.redaction import redact
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.figure import Figure, verdict
@@ -101,7 +101,7 @@ def _alone(store: Store, name: str) -> Iterator[None]:
     key = hashlib.sha256(f"{redact(store.uri)} {name}".encode()).hexdigest()[:16]
     folder = cache_folder() / "locks"
     try:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        create_folder(folder)
         with filelock.FileLock(folder / f"register-{key}", timeout=LOCK_SECONDS):
             yield
     except filelock.Timeout as error:

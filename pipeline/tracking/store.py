@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from pipeline.tracking.batch import Point
 from pipeline.tracking.books import END_TAG, STUDY_TAG
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.experiments import experiment_id, local_files
+from pipeline.tracking.experiments import create_private, experiment_id, local_files
 from pipeline.tracking.faults import StoreError, fault, refusal
 from pipeline.tracking.fields import field_name, param_texts, tag_texts
 from pipeline.tracking.journal import Status
@@ -36,6 +36,7 @@ class Store:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._experiments: dict[str, str] = {}
+        self._with_folder: set[str] = set()
         self._client = self._patiently(self._connect)
 
     def experiment(self, name: str) -> str:
@@ -154,6 +155,9 @@ class Store:
     def upload(self, run_id: str, file: Path, folder: str) -> None:
         """Store a file as an artifact, in a folder of the run's artifacts ('' = the top)."""
         with self._translated():
+            if run_id not in self._with_folder:
+                create_private(self._client.get_run(run_id).info.artifact_uri)
+                self._with_folder.add(run_id)
             self._client.log_artifact(run_id, str(file), folder or None)
 
     def terminate(

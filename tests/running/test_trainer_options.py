@@ -1,6 +1,7 @@
 """Every option of the Trainer does what its name says, or is refused before anything is made."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -345,12 +346,19 @@ def test_threads_are_resolved_into_the_record(train: Train, own_folder: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("model=mlp",), ("model=gru", "data=synthetic_control")])
 def test_a_compiled_network_learns_what_the_plain_one_does(
-    train: Train, own_folder: Path, words: tuple[str, ...]
+    train: Train,
+    own_folder: Path,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     common = (*words, "tracking=none", "verbose=0", "trainer.max_epochs=2")
     data = () if len(words) == 2 else ("data=iris",)
     assert train(*common, *data, "output=plain") == 0
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     assert train(*common, *data, "trainer.compile=true") == 0
+    assert list(tmp_path.glob("torchinductor_*")) == []
     plain, run = only_run(own_folder / "plain"), only_run(own_folder / "runs")
     names = checkpoint(plain, "last")["state_dict"].keys()
     assert checkpoint(run, "last")["state_dict"].keys() == names

@@ -4,6 +4,7 @@ import resource
 import sqlite3
 import stat
 import sys
+import tempfile
 import threading
 import time
 from importlib import metadata
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from ledgers import database, open_ledger
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.study.ledger.patience import Patience
+from pipeline.study.ledger.server_store import ServerStore
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.tracking.lease import own_lease
 from pipeline.tracking.uri import sqlite_uri
@@ -43,6 +47,26 @@ def test_a_new_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
     found = [path, *tmp_path.glob("optuna.db-*")]
     store.close()
     assert {stat.S_IMODE(one.stat().st_mode) for one in found if one.exists()} == {0o600}
+
+
+def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As with MySQL, whose place SQLite takes: all but PostgreSQL are locked by a file.
+    folder, cache = tmp_path / "temporary", tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    url = sqlite_uri(tmp_path / "optuna.db")
+    patience = Patience(0.0, "the study database")
+    store = ServerStore(RDBStorage(url), url=url, wait=1.0, patience=patience)
+    with store.lock("study"):
+        (lock,) = (cache / "pipeline" / "locks").iterdir()
+        assert list(folder.iterdir()) == []
+        assert [stat.S_IMODE(one.stat().st_mode) for one in (lock, *lock.parents[:2])] == [
+            *(0o600, 0o750, 0o750)
+        ]
+    store.close()
 
 
 def test_every_connection_writes_ahead_and_waits_for_a_lock(tmp_path: Path) -> None:

@@ -443,6 +443,21 @@ def assert_all_record(folder: Path, *, processes: int) -> None:
     assert (folder / "new" / "mlflow.db").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_artifacts_of_a_database_are_open_to_its_owner_and_group_alone(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    artifacts = journal.folder / "artifacts"
+    artifacts.mkdir()
+    (artifacts / "test_predictions.csv").write_text("row,prediction\n")
+    record(recorder, journal, epochs=range(1, 2))
+    path = sqlite_path(database)
+    assert path is not None
+    stored = path.parent / "mlartifacts"
+    assert [path.name for path in stored.rglob("*.csv")] == ["test_predictions.csv"]
+    assert [one.stat().st_mode & 0o007 for one in (stored, *stored.iterdir())] == [0, 0]
+
+
 def test_no_secret_is_stored_anywhere(
     recorder: Recorder, database: str, begun: Begun, tmp_path: Path
 ) -> None:

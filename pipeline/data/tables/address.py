@@ -11,7 +11,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import cache_folder, is_url, replace_file
+from pipeline.paths import cache_folder, create_folder, is_url, replace_file
 
 FETCHED = ("http", "https")
 SECONDS = 60
@@ -50,7 +50,7 @@ def local_file(path: str, *, key: str, allow_url: bool) -> Path:
 
 def _fetch(url: str, file: Path, shown: str) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        create_folder(file.parent)
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             _require_room(int(answer.headers.get("Content-Length") or 0), file.parent, shown)
             replace_file(file, lambda target: _copy(answer, target, shown))

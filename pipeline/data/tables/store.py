@@ -18,7 +18,7 @@ from pipeline.data.tables.delimited import rows_times_columns
 from pipeline.data.tables.reading import Files, read_samples
 from pipeline.data.tables.roles import Keys
 from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import cache_folder
+from pipeline.paths import cache_folder, create_folder
 from pipeline.terminal import announce, duration
 
 LARGE_BYTES = 2**28
@@ -91,7 +91,7 @@ def _host() -> str:
 def _convert(files: Files, keys: Keys, place: Path) -> None:
     beside = place.with_name(f".{place.name}@{_host()}.{os.getpid()}.tmp")
     try:
-        beside.mkdir(parents=True, exist_ok=True)
+        create_folder(beside)
         _require_room(files, beside)
         _announced(files, keys, beside)
         try:

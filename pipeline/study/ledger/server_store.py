@@ -1,14 +1,13 @@
 """Studies on a database server: each call is one transaction, and survives the server's restart."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import filelock
 
+from pipeline.paths import cache_folder, create_folder
 from pipeline.study.ledger.patience import Patience
 from pipeline.study.ledger.storage_faults import named, server_gone, storage_faults
 from pipeline.study.ledger.store import Lock, Result, Store, as_template
@@ -224,5 +223,6 @@ def _connecting(url: str) -> dict[str, Any]:
 
 def _machine_lock(engine: "Engine", name: str, *, wait: float) -> Lock:
     digest = hashlib.sha256(f"{engine.url} {name}".encode()).hexdigest()
-    path = Path(tempfile.gettempdir()) / f"pipeline-{digest[:32]}.lock"
-    return filelock.FileLock(path, timeout=wait)
+    folder = cache_folder() / "locks"  # in the temporary folder anybody could be there first
+    create_folder(folder)
+    return filelock.FileLock(folder / f"study-{digest[:32]}", timeout=wait, mode=0o600)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.paths import create_folder
 from pipeline.study.ledger.adopting import has_begun
 from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.rows import Row
@@ -136,7 +137,7 @@ def record_missing(
     """Write a journal for each trial from what the study knows of it, and send it."""
     for row in rows:
         folder = place.trial_folder(row.number)
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        create_folder(folder)
         _write_journal(Journal(folder), row, place, params_of(row))
         scribe.end(folder, lost=False, forget=True)
 

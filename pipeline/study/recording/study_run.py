@@ -10,6 +10,7 @@ from pipeline.config.compose import LONGEST_NAME
 from pipeline.config.record import flatten
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.errors import EnvironmentFaultError
+from pipeline.paths import create_folder
 from pipeline.study.recording.scribe import Scribe
 from pipeline.tracking.books import STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.facts import environment_tags
@@ -49,7 +50,7 @@ class Leadership:
         if self.is_held:
             return True
         try:
-            self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            create_folder(self._folder)
             self._lock.acquire(blocking=False)
         except filelock.Timeout:
             return False

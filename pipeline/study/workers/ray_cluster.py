@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import pipeline
 from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import python_path
+from pipeline.paths import create_folder, python_path
 from pipeline.study.workers.crew import Worker
 from pipeline.study.workers.local_process import COMMAND
 from pipeline.study.workers.ray_connection import Spec
@@ -52,7 +52,7 @@ class Token:
 @contextmanager
 def token_in(folder: Path) -> Iterator[Token]:
     """Leave a file in a folder while the body runs, by which nodes show that they see it."""
-    folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+    create_folder(folder)
     secret = secrets.token_hex(16)
     path = folder.absolute() / f".{secret[:8]}.tmp"
     try:
