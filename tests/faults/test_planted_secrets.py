@@ -36,7 +36,7 @@ tags:
   DB_PASS: {CANARY}-29 {CANARY}-30
 """
 CHANGES = {
-    ".env": f"DB_PASS={CANARY}-40\nexport API_TOKEN='{CANARY}-41'  # {CANARY}-42\n",
+    ".env": f"DB_PASS={CANARY}-40\nexport API_TOKEN='{CANARY}-41 {CANARY}-42'  # comment\n",
     "settings.yaml": f"password: {CANARY}-43  # comment\nauth: {CANARY}-44 {CANARY}-45\n",
     "client.py": f'PWD = "{CANARY}-46"\nurl = "https://u:p/{CANARY}-47@h/x?sig={CANARY}-48"\n',
 }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pipeline.config.overrides import quoted
 from pipeline.paths import replace_text
+from pipeline.redaction import redact_word
 
 TRAIN = "python -m pipeline.train"
 
@@ -72,8 +73,8 @@ def experiment_command(folder: Path, name: str, *more: str) -> str:
 
 
 def command(words: Sequence[str]) -> str:
-    """Return the training command with these words, ready for a shell."""
-    return f"{TRAIN} {shlex.join(words)}".rstrip()
+    """Return the training command with these words, ready for a shell, secrets masked."""
+    return f"{TRAIN} {shlex.join(map(redact_word, words))}".rstrip()
 
 
 def _word(name: str) -> str:

@@ -4,6 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.redaction import redact_word
 from pipeline.study.outcome.tables import MISSING, Sheet
 from pipeline.study.outcome.wording import point_words, short_names
 from pipeline.study.preflight.rehearsals import OWN, Cell, Found, Part, Verdict
@@ -132,4 +133,4 @@ def command_words(words: Sequence[str], found: Found, config_dir: str | None) ->
     of_run = [word for word in words if not word.startswith("sweep.") and word not in of_cell]
     point = [f"{key}={text}" for key, text in found.point.items()]
     words = [*folder, *of_run, *of_cell, *point, "debug=default", "traceback=true"]
-    return f"python -m pipeline.train {shlex.join(words)}"
+    return f"python -m pipeline.train {shlex.join(map(redact_word, words))}"
