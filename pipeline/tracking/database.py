@@ -2,26 +2,28 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
 import filelock
 
-from pipeline.paths import create_folder
+from pipeline.paths import create_folder, sync_file
 from pipeline.tracking.advisory import lock_until_end
 from pipeline.tracking.faults import StoreError, fault, is_known, named, schema_fault
-from pipeline.tracking.uri import is_server, sqlite_path
+from pipeline.tracking.uri import is_server, sqlite_path, sqlite_uri
 
 LOCK_SECONDS = 60.0
+FILLED_BY_CREATION = {"alembic_version", "workspaces"}
+"""MLflow's tables that have rows before it creates the experiment 0."""
 POOLING = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
 """MLflow's variable for what becomes of connections between its calls."""
 
 
 @contextmanager
 def prepare_database(uri: str) -> Iterator[None]:
-    """Hold a lock under which MLflow may create its tables where that is still to be done.
+    """Have a database in which MLflow finds its tables, or may create them under a lock.
 
     Raises:
         StoreError: The database is locked for a minute, is none, can't be written, or is down.
@@ -58,21 +60,12 @@ def _database_server(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _file(uri: str, path: Path) -> Iterator[None]:
-    """Hold a lock beside a readable, writable file."""
+    """Have a readable file with MLflow's tables in it."""
     try:
-        if _complete(path):
-            _require_known(uri, path)
-            yield
-            _remove_shadow(uri, path)
-            return
-        create_folder(path.parent)
-        lock = path.with_name(f".{path.name}.lock")
-        with filelock.FileLock(lock, timeout=LOCK_SECONDS):
-            _create_private(path)
-            _check(path)
-            yield
-            _remove_shadow(uri, path)
-            lock.unlink(missing_ok=True)  # whoever locks it from now on finds all done
+        create_file(path, _create_tables, is_void=_is_void, wait=LOCK_SECONDS)
+        _require_known(uri, path)
+        yield
+        _remove_shadow(uri, path)
     except filelock.Timeout as error:
         raise StoreError("locked", f"{named(uri)} is being created by another process") from error
     except (sqlite3.Error, OSError) as error:
@@ -80,16 +73,81 @@ def _file(uri: str, path: Path) -> Iterator[None]:
         raise fault(uri, text) from error
 
 
-def _complete(path: Path) -> bool:
-    """Tell whether MLflow has done the last step of creating its tables, the experiment 0."""
+def create_file(
+    path: Path,
+    create_tables: Callable[[Path], None],
+    *,
+    is_void: Callable[[Path], bool],
+    wait: float,
+) -> None:
+    """Create an SQLite file that has all its tables from its first moment under its name.
+
+    One process at a time builds it in a file beside it. What a kill leaves of that is removed by
+    the next start.
+
+    Args:
+        path: The file.
+        create_tables: Creates the tables in an empty file, and closes it.
+        is_void: Tells whether the file at a path is missing, or lacks its tables and can be
+            replaced.
+        wait: Seconds to wait for another process that creates the file.
+
+    Raises:
+        filelock.Timeout: That process takes longer.
+    """
+    path = path.resolve()  # the target of a link, which stays
+    lock = path.with_name(f".{path.name}.lock")
+    if is_void(path):
+        create_folder(path.parent)
+        with filelock.FileLock(lock, timeout=wait):
+            _create_beside(path, create_tables, is_void)
+    with suppress(OSError):
+        lock.unlink(missing_ok=True)  # whoever locks it from now on finds all done
+
+
+def _create_beside(
+    path: Path, create_tables: Callable[[Path], None], is_void: Callable[[Path], bool]
+) -> None:
+    unfinished = path.with_name(f".{path.name}.tmp")
+    try:
+        _remove_file(unfinished)
+        if not is_void(path):  # the process that held the lock has created it
+            return
+        # Its owner alone may read it: runs hold command lines and paths.
+        os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT, 0o600))
+        _set(unfinished, "journal_mode=WAL")  # it stays on: readers and a writer don't wait then
+        create_tables(unfinished)
+        _set(unfinished, "wal_checkpoint=TRUNCATE")  # a log keeps the name of its file
+        if is_void(path):  # else a program without the lock has created it meanwhile
+            _remove_file(path)
+            unfinished.replace(path)
+            sync_file(path)
+    finally:
+        _remove_file(unfinished)
+
+
+def _create_tables(path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    uri = sqlite_uri(path)
+    MlflowClient(uri)
+    _remove_shadow(uri, path)
+
+
+def _is_void(path: Path) -> bool:
+    """Tell whether a file is missing, is empty, or holds MLflow's tables and no row of its own.
+
+    The experiment 0 is the last thing that MLflow creates, so a database without any is what a
+    kill left. A file that is locked is waited for: MLflow would give it up after five seconds, and
+    would try one that is no database for hours.
+    """
     if not path.is_file() or path.stat().st_size == 0:
-        return False
+        return True
     with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
-        known = "SELECT 1 FROM sqlite_master WHERE name = 'experiments'"
-        if connection.execute(known).fetchone() is None:
-            return False
-        first = "SELECT 1 FROM experiments WHERE experiment_id = 0"
-        return connection.execute(first).fetchone() is not None
+        tables = _tables(connection)
+        if "experiments" not in tables:
+            return not tables
+        return not any(_has_row(connection, table) for table in tables - FILLED_BY_CREATION)
 
 
 def _require_known(uri: str, path: Path) -> None:
@@ -99,24 +157,32 @@ def _require_known(uri: str, path: Path) -> None:
         StoreError: It is one.
     """
     with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
-        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if not is_known(revision):
-        raise schema_fault(uri, revision)
+        if not {"experiments", "alembic_version"} <= _tables(connection):
+            return
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    if row is not None and not is_known(row[0]):
+        raise schema_fault(uri, row[0])
 
 
-def _create_private(path: Path) -> None:
-    """Create the file for its owner alone: runs hold command lines and paths."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {str(name) for (name,) in rows}
 
 
-def _check(path: Path) -> None:
-    """Read the file, waiting for a lock, and turn on the write-ahead log, which stays on.
+def _has_row(connection: sqlite3.Connection, table: str) -> bool:
+    name = table.replace('"', '""')
+    return connection.execute(f'SELECT 1 FROM "{name}"').fetchone() is not None
 
-    MLflow would try a file that is no database for hours, and a locked one for five seconds.
-    """
-    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
-        connection.execute("PRAGMA schema_version").fetchone()
-        connection.execute("PRAGMA journal_mode=WAL").fetchone()
+
+def _set(path: Path, pragma: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA {pragma}").fetchone()
+
+
+def _remove_file(path: Path) -> None:
+    """Remove an SQLite file with its logs, which would be applied to the next one of its name."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _remove_shadow(uri: str, path: Path) -> None:

@@ -1,6 +1,5 @@
 """Studies in an SQLite file, made whole once, and never taken for another."""
 
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -18,6 +17,7 @@ from pipeline.study.ledger.storage_faults import (
     storage_faults,
 )
 from pipeline.study.ledger.store import Lock, Result, Store, as_template
+from pipeline.tracking.database import create_file
 from pipeline.tracking.uri import sqlite_uri
 
 if TYPE_CHECKING:
@@ -90,15 +90,18 @@ def open_file(url: str, path: Path, *, wait: float) -> FileStore:
     """
     if not path.parent.is_dir():
         raise file_gone(path)
-    if _is_whole(path, wait):
-        return _opened(url, path, wait, is_new=False)
-    lock = path.with_name(f".{path.name}.lock")
-    with filelock.FileLock(lock, timeout=wait):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        _write_ahead(path, wait)
-        store = _opened(url, path, wait, is_new=True)
-        lock.unlink(missing_ok=True)  # whoever locks it from now on finds all done
-    return store
+    create_file(
+        path,
+        lambda unfinished: _create_tables(unfinished, wait),
+        is_void=lambda place: not _tables(place, wait),
+        wait=wait,
+    )
+    is_new = "alembic_version" not in _tables(path, wait)
+    return _opened(url, path, wait, is_new=is_new)
+
+
+def _create_tables(path: Path, wait: float) -> None:
+    _opened(sqlite_uri(path), path, wait, is_new=True).close()
 
 
 def _opened(url: str, path: Path, wait: float, *, is_new: bool) -> FileStore:
@@ -118,22 +121,20 @@ def _require_pages(path: Path, size: int) -> None:
         raise no_database(sqlite_uri(path))
 
 
-def _is_whole(path: Path, wait: float) -> bool:
-    """Tell whether Optuna has done the last step of creating its tables, noting their version."""
+def _tables(path: Path, wait: float) -> set[str]:
+    """Return the names of a file's tables; one that is missing or empty has none."""
     if not path.exists() or path.stat().st_size == 0:
-        return False
+        return set()
     _require_pages(path, path.stat().st_size)
     with closing(_connect(path, wait)) as connection:
         rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         tables = {name for (name,) in rows}
-        if tables and not tables & {"studies", "version_info"}:
-            raise ConfigError(
-                f"{str(path)!r} is the database of another program; expected one for studies "
-                "alone: sweep.storage=sqlite:///FILE"
-            )
-        if "alembic_version" not in tables:
-            return False
-        return connection.execute("SELECT 1 FROM alembic_version").fetchone() is not None
+    if tables and not tables & {"studies", "version_info"}:
+        raise ConfigError(
+            f"{str(path)!r} is the database of another program; expected one for studies "
+            "alone: sweep.storage=sqlite:///FILE"
+        )
+    return tables
 
 
 def _connect(path: Path, wait: float) -> sqlite3.Connection:
@@ -143,9 +144,3 @@ def _connect(path: Path, wait: float) -> sqlite3.Connection:
     # Beside a write-ahead log this can't damage the file; a power cut may undo the last trial.
     connection.execute("PRAGMA synchronous=NORMAL")
     return connection
-
-
-def _write_ahead(path: Path, wait: float) -> None:
-    """Turn on the write-ahead log, which stays on: readers and a writer don't wait then."""
-    with closing(_connect(path, wait)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL").fetchone()

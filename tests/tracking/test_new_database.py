@@ -1,0 +1,81 @@
+"""Fault F41: a process that is killed while it creates MLflow's database."""
+
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from pipeline.tracking.faults import StoreError
+from pipeline.tracking.quiet import quiet_mlflow
+from pipeline.tracking.store import Store
+from pipeline.tracking.uri import sqlite_uri
+
+PHASES = {"the first table": "CREATE TABLE", "a migration": "ALTER TABLE", "the last row": "INSERT"}
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet_mlflow(os.environ)
+
+
+def killed_at(beginning: str, work: Callable[[], object]) -> int:
+    """Return the signal that ended a fork, which kills itself after a statement of a kind."""
+    child = os.fork()
+    if child == 0:
+
+        @event.listens_for(Engine, "after_cursor_execute")
+        def _kill(_: object, __: object, statement: str, *___: object) -> None:
+            if statement.lstrip().startswith(beginning):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        work()
+        os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_kill_while_the_database_is_created_leaves_nothing_in_the_way(
+    phase: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "new"
+    uri = sqlite_uri(folder / "mlflow.db")
+    assert killed_at(PHASES[phase], lambda: Store(uri)) == signal.SIGKILL
+    assert not (folder / "mlflow.db").exists()
+    assert Store(uri).experiment("pipeline") == "1"
+    assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
+    assert MlflowClient(uri).get_experiment("0").name == "Default"
+
+
+def test_a_database_that_another_program_left_half_created_is_created_anew(tmp_path: Path) -> None:
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    assert killed_at("ALTER TABLE", lambda: MlflowClient(uri)) == signal.SIGKILL
+    assert (tmp_path / "mlflow.db").exists()
+    assert Store(uri).experiment("pipeline") == "1"
+    assert MlflowClient(uri).get_experiment("0").name == "Default"
+
+
+def test_a_table_of_another_program_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        connection.execute("CREATE TABLE cells (name TEXT)")
+        connection.execute("INSERT INTO cells VALUES ('precious')")
+    with pytest.raises(StoreError, match=f"the tracking database '{path}'"):
+        Store(sqlite_uri(path))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM cells").fetchall() == [("precious",)]
+
+
+def test_a_link_to_a_database_that_is_not_there_yet_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mlflow.db").symlink_to(tmp_path / "elsewhere" / "real.db")
+    Store(sqlite_uri(tmp_path / "mlflow.db"))
+    assert (tmp_path / "mlflow.db").is_symlink()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["real.db"]
