@@ -12,12 +12,17 @@ from typing import Any, Literal
 from pipeline.tracking.quiet import quiet_mlflow
 
 START_SECONDS = 90.0
+ENDED = "the recorder process has ended"
 
 Answer = dict[str, Any]
 
 
 class RecorderGoneError(Exception):
     """The recorder process has ended, or did not answer in time and was ended."""
+
+
+class RecorderEndedError(RecorderGoneError):
+    """The recorder process has ended by itself, or something has killed it."""
 
 
 class Channel:
@@ -89,7 +94,7 @@ class Channel:
             os.write(self._pipe("stdin"), json.dumps(command).encode() + b"\n")
         except OSError as error:
             self.stop()
-            raise RecorderGoneError("the recorder process has ended") from error
+            raise RecorderEndedError(ENDED) from error
 
     def _wait_for(self, wanted: int, seconds: float) -> Answer:
         """Return the answer to a command; one that a signal made somebody miss is skipped."""
@@ -108,15 +113,18 @@ class Channel:
             content = os.read(self._pipe("stdout"), 1 << 16) if ready else b""
             if not content:
                 self.stop()
-                state = "has ended" if ready else f"did not answer within {seconds:.0f} s"
-                raise RecorderGoneError(f"the recorder process {state}")
+                if ready:
+                    raise RecorderEndedError(ENDED)
+                raise RecorderGoneError(
+                    f"the recorder process did not answer within {seconds:.0f} s"
+                )
             self._rest += content
         line, _, self._rest = self._rest.partition(b"\n")
         return line
 
     def _pipe(self, name: Literal["stdin", "stdout"]) -> int:
         if self._process is None:
-            raise RecorderGoneError("the recorder process has ended")
+            raise RecorderGoneError(ENDED)
         pipe = self._process.stdin if name == "stdin" else self._process.stdout
         assert pipe is not None  # both are asked for in `start`
         return pipe.fileno()

@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from pipeline.tracking.books import Booked
-from pipeline.tracking.channel import Answer, Channel, RecorderGoneError
+from pipeline.tracking.channel import Answer, Channel, RecorderEndedError, RecorderGoneError
 from pipeline.tracking.faults import TRANSIENT, as_error, down_line, named
 from pipeline.tracking.quiet import REQUEST_SECONDS
 from pipeline.tracking.state import read_state, unsent
@@ -20,6 +20,10 @@ SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0
 DATABASE_SECONDS = 90.0
 CLOSE_SECONDS = 150.0
 QUIT_SECONDS = 5.0
+ADVICE = (
+    "see that nothing kills it (the kernel does, where memory runs out), then type the same "
+    "command again; tracking=none goes without a record"
+)
 REVIVAL_SECONDS = 30.0
 """At most so often a recorder that keeps dying is replaced, for its imports take seconds."""
 
@@ -97,11 +101,8 @@ class Recorder:
 
     def open(self, folder: Path) -> str:
         """Follow a folder's journal, which has begun; return the run's id, '' while it has none."""
+        answer = self._ask_anew("open", folder=str(folder.absolute()))
         self._followed[folder] = None
-        try:
-            answer = self._channel.ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
-        except RecorderGoneError as error:
-            answer = {"problem": str(error)}
         self.problem = answer.get("problem") or self.problem
         return str(answer.get("run_id") or read_state(folder).run_id)
 
@@ -174,8 +175,19 @@ class Recorder:
     def _connect(self, uri: str, experiment: str, *, later: bool = False) -> Answer:
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
         command = "expect" if later else "connect"
+        connection = {"uri": uri, "experiment": experiment}
         try:
-            return self._channel.ask(command, seconds, uri=uri, experiment=experiment)
+            try:
+                return self._channel.ask(command, seconds, **connection)
+            except RecorderEndedError:  # killed while it started, before it followed anything
+                if not self._may_revive():
+                    raise
+                self._revived_at = time.monotonic()
+                self.start()
+                return self._channel.ask(command, seconds, **connection)
+        except RecorderEndedError as error:
+            line = f"{named(uri)}: {error}, twice; {ADVICE}"
+            return {"ok": False, "kind": "down", "problem": line}
         except RecorderGoneError as error:
             return {"ok": False, "kind": "down", "problem": f"{named(uri)}: {error}"}
 

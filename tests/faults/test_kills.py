@@ -3,12 +3,15 @@
 import random
 import signal
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from faults.conftest import Start
-from faults.processes import checkpoint_epoch, recorded_epochs, wait_until
+from faults.processes import Training, checkpoint_epoch, ending, recorded_epochs, wait_until
 from faults.stores import only_run, outcome, recorded_steps
+from faults.sweeps import RECORDER
 from pipeline.runs import main as runs
 
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
@@ -52,6 +55,55 @@ def test_a_run_killed_with_its_recorder_is_closed_later(
         assert other.end() == 0, other.err
     assert outcome(database) == ("FAILED", "lost")
     assert only_run(database).info.run_id == killed
+
+
+@pytest.mark.slow
+def test_a_recorder_that_is_killed_while_it_starts_is_started_again(
+    start: Start, database: str
+) -> None:
+    training = start("model=mlp", "data=iris", "trainer.max_epochs=1")
+    training.wait_until(lambda: recorders_of(training), what="the recorder")
+    training.recorder().kill()
+    assert training.end() == 0, training.err
+    assert training.err == ""
+    assert outcome(database) == ("FINISHED", None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("required", [True, False])
+def test_a_recorder_that_is_always_killed_costs_the_record_alone(
+    start: Start, database: str, required: bool
+) -> None:
+    training = start(*ENDLESS[:2], "trainer.max_epochs=1", f"tracking.required={required}")
+    while psutil.Process(training.pid).status() != psutil.STATUS_ZOMBIE:
+        for recorder in recorders_of(training):
+            recorder.kill()
+        time.sleep(0.01)
+    path = training.folder / "mlflow.db"
+    told, *more = training.err.splitlines()
+    assert told.partition(": ")[2].startswith(
+        f"the tracking database '{path}': the recorder process has ended, twice; see that nothing "
+        "kills it (the kernel does, where memory runs out), then type the same command again; "
+        "tracking=none goes without a record"
+    )
+    assert training.end() == (3 if required else 0)
+    if required:
+        assert (told.partition(":")[0], more) == ("error", [])
+        assert not (training.folder / "runs").exists()
+    else:
+        assert told.startswith("warning: ")
+        assert ending(training.run) == ("FINISHED", None)
+        assert recorded_epochs(training.run) == [1]
+
+
+def recorders_of(training: Training) -> list[psutil.Process]:
+    """Return the recorders of a training process, none once it has ended."""
+    found = []
+    for child in training.children():
+        with suppress(psutil.NoSuchProcess):
+            if RECORDER in child.cmdline():
+                found.append(child)
+    return found
 
 
 @pytest.mark.slow
