@@ -17,7 +17,7 @@ from pipeline.tracking.journal import JOURNAL, Event, Status
 from pipeline.tracking.lease import Lease, alive, working
 from pipeline.tracking.settling import Left, Settled, settle
 from pipeline.tracking.state import STATE, State, read_state, write_state
-from pipeline.tracking.store import UNKNOWN, Store
+from pipeline.tracking.store import Store
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
@@ -45,7 +45,6 @@ class Replay:
     def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
         self.folder = folder
         self._attached = False
-        self._reason: str | None = UNKNOWN
         self.settled = Settled()
         self._lock = filelock.FileLock(folder / LOCK)
         try:
@@ -114,8 +113,7 @@ class Replay:
             self._settle(store)
         reason = end["reason"] if end else "lost"
         last_ms = self.backlog.last_ms
-        store.terminate(self.state.run_id, status, reason=reason, end=last_ms, known=self._reason)
-        self._reason = reason
+        store.terminate(self.state.run_id, status, reason=reason, end=last_ms)
         self._write(replace(self.state, sent=self.state.sent + len(pending), done=True))
         pending.clear()
 
@@ -155,7 +153,6 @@ class Replay:
             return True
         known = store.run(self.state.run_id)
         store.reopen(self.state.run_id)
-        self._reason = None
         held = {} if known is None else known.data.params
         later = dict(more)
         more |= tags | _changes(held, param_texts(begin["params"])) | later
@@ -178,7 +175,6 @@ class Replay:
             tags={**tags, END_TAG: reason} if reason else tags,
             start=begin["time"],
         )
-        self._reason = reason if is_new else UNKNOWN
         self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
         return is_new
 

@@ -19,8 +19,6 @@ from pipeline.tracking.fields import field_name, param_texts, tag_texts
 from pipeline.tracking.journal import Status
 
 FOLDER_TAG = "pipeline.folder"
-UNKNOWN = "?"
-"""Stands for the reason of an end that may be on record."""
 LOCK_SECONDS = 60.0
 
 _Item = TypeVar("_Item")
@@ -160,28 +158,19 @@ class Store:
                 self._with_folder.add(run_id)
             self._client.log_artifact(run_id, str(file), folder or None)
 
-    def terminate(
-        self,
-        run_id: str,
-        status: Status,
-        *,
-        reason: str | None,
-        end: int,
-        known: str | None = UNKNOWN,
-    ) -> None:
+    def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
         """Set a run's final status and its `end_reason`, at `end` milliseconds since 1970.
 
         Args:
             run_id: The run.
             status: MLflow's word for how it ended.
-            reason: Why it ended early; `None` where it did not.
+            reason: Why it ended early; `None` where it did not, whatever it was closed as before.
             end: When it ended.
-            known: The reason that it carries by now, as far as that is known.
         """
-        if reason is not None and reason != known:
-            self.log(run_id, tags={END_TAG: reason})
-        elif reason != known:
+        if reason is None:
             self._drop_tag(run_id, END_TAG)
+        else:
+            self.log(run_id, tags={END_TAG: reason})
         with self._translated():
             self._client.set_terminated(run_id, status=status, end_time=end)
 

@@ -3,7 +3,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 from real_processes import ROOT
 
+from pipeline.tracking.journal import Journal, Status
 from pipeline.tracking.lease import Lease, own_lease, started
 from pipeline.tracking.reap import reap
+from pipeline.tracking.replay import Replay
 from pipeline.tracking.store import Store
 
 
@@ -67,6 +69,22 @@ def test_a_run_whose_process_works_is_never_touched(store: Store) -> None:
     run_id = add_run(store, own_lease())
     assert reap(store, grace=0.1) == []
     assert ending(store, run_id) == ("RUNNING", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [("FINISHED", None), ("FINISHED", "pruned"), ("KILLED", "interrupted")]
+)
+def test_a_run_that_was_closed_as_lost_ends_as_it_says_itself(
+    store: Store, begun: Callable[..., Journal], status: Status, reason: str | None
+) -> None:
+    journal = begun(store.uri)
+    replay = Replay(journal.folder)
+    replay.push(store)
+    store.terminate(replay.state.run_id, "FAILED", reason="lost", end=2_000)
+    journal.end(status, reason)
+    replay.drain(store, is_over=False)
+    replay.release()
+    assert ending(store, replay.state.run_id) == (status, reason)
 
 
 def test_a_run_of_another_program_is_never_touched(store: Store) -> None:
