@@ -13,10 +13,10 @@ from pipeline.findings.files import FILE, FOLDER, load
 from pipeline.findings.records import Findings
 from pipeline.reporting.older import REPORT, data_report, findings_of_journal
 from pipeline.tracking.fetch_run import fetched_run
-from pipeline.tracking.find import COMMAND_TAG, FIND_LR, LAST, find_run, run_folders, trial_folders
+from pipeline.tracking.find import COMMAND_TAG, FIND_LR, LAST, find_run
 from pipeline.tracking.journal import JOURNAL, read_events
 from pipeline.tracking.listing import standing
-from pipeline.tracking.state import read_state
+from pipeline.tracking.state import read_state, run_folders, trial_folders
 from pipeline.tracking.uri import tracking_uri
 
 SHOWN = 5

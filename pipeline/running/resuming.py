@@ -16,6 +16,7 @@ from pipeline.running.fitting import Saved
 from pipeline.running.leftovers import live_trainer_of
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import read_events, recorded_uri
+from pipeline.tracking.state import run_folders
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
 CHECKPOINTS = "checkpoints"
@@ -80,7 +81,7 @@ def _require_named_store(folder: Path, tracking: TrackingOptions) -> None:
 
 
 def _newest_unfinished(options: RunConfig, config: Mapping[str, Any]) -> Start:
-    for folder in sorted(Path(options.output).glob("*/"), key=lambda path: path.name, reverse=True):
+    for folder in reversed(run_folders(Path(options.output))):
         if not (folder / CHECKPOINTS / "last.ckpt").exists() or _is_finished(folder):
             continue
         if live_trainer_of(folder) is not None:

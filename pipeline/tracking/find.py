@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.tracking.journal import JOURNAL, read_events
-from pipeline.tracking.state import TRIALS, read_state
+from pipeline.tracking.state import read_state, run_folders, trial_folders
 
 LAST = "last"
 COMMAND_TAG = "pipeline.command"
@@ -46,16 +46,6 @@ def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
         f"beginning of an MLflow run id, or {LAST}; there are {_some(folders)}."
         f"{did_you_mean(reference, names)}"
     )
-
-
-def run_folders(output: Path) -> list[Path]:
-    """Return the run folders below `output`, oldest first: their names begin with the time."""
-    return sorted(path.parent for path in output.glob(f"*/{JOURNAL}"))
-
-
-def trial_folders(output: Path) -> list[Path]:
-    """Return the folders of the trials below `output` that are still there."""
-    return sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
 
 
 def _trials_named(reference: str, output: Path) -> list[Path]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.terminal import duration, number
-from pipeline.tracking.find import COMMAND_TAG, run_folders
+from pipeline.tracking.find import COMMAND_TAG
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
 from pipeline.tracking.lease import Lease, alive
-from pipeline.tracking.state import State, read_state, unsent
+from pipeline.tracking.state import State, read_state, run_folders, unsent
 
 HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
 TELLING = ("f1", "rmse", "accuracy", "loss")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.paths import replace_file
-from pipeline.tracking.journal import JOURNAL, read_events
+from pipeline.tracking.journal import JOURNAL, parse_line, read_events
 
 STATE = "mlflow.json"
 TRIALS = "trials"
@@ -67,9 +67,32 @@ def unfinished(output: Path) -> list[Path]:
 
     Those of trials are among them, each after that of its study.
     """
-    places = (f"*/{JOURNAL}", f"*/{TRIALS}/*/{JOURNAL}")
-    folders = [path.parent for place in places for path in sorted(output.glob(place))]
+    folders = run_folders(output) + trial_folders(output)
     return [folder for folder in folders if not is_finished(folder)]
+
+
+def run_folders(output: Path) -> list[Path]:
+    """Return the run folders below `output`, oldest first.
+
+    Their journals say when they began. Their names tell local times, which a container and its
+    host may count differently.
+    """
+    folders = [path.parent for path in output.glob(f"*/{JOURNAL}")]
+    return sorted(folders, key=lambda folder: (_begun_at(folder), folder.name))
+
+
+def trial_folders(output: Path) -> list[Path]:
+    """Return the folders of the trials below `output` that are still there, study by study."""
+    return sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
+
+
+def _begun_at(folder: Path) -> int:
+    """Return when a run first began, in milliseconds since 1970; 0 where that is unknown."""
+    try:
+        with (folder / JOURNAL).open("rb") as file:
+            return int(parse_line(file.readline())["time"])
+    except (OSError, TypeError, ValueError):
+        return 0
 
 
 def is_finished(folder: Path) -> bool:

@@ -46,9 +46,9 @@ def page_of(lines: list[str]) -> tuple[Path, Page]:
 def test_a_run_is_found_by_folder_name_last_and_id(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    made_run(Path("runs"), "second", stem="20260101-110000")
     folder = made_run(Path("runs"), "first")
     (folder / "mlflow.json").write_text('{"uri": "", "run_id": "12e45678aaaa"}')
-    made_run(Path("runs"), "second", stem="20260101-110000")
     for word in (str(folder), "first", "last", "12e45678"):
         lines = report(capsys, f"run={word}")
         assert lines[0].startswith("first: MLP")

@@ -119,6 +119,20 @@ def test_the_newest_unfinished_run_of_a_config_is_gone_on_with_by_itself(
     assert events(run)[-1]["status"] == "FINISHED"
 
 
+@pytest.mark.parametrize("way", ["auto", "last"])
+def test_the_newest_run_is_the_one_that_began_last_whatever_time_its_name_tells(
+    train: Train, run: Path, way: str
+) -> None:
+    interrupt(run, 2)
+    older = run.with_name("29991231-235959-run-ffffff")  # a machine whose local time is ahead
+    shutil.copytree(run, older)
+    earlier = [json.dumps({**one, "time": one["time"] - 1}) + "\n" for one in events(run)]
+    (older / "journal.jsonl").write_text("".join(earlier), encoding="utf-8")
+    assert train(*WORDS, "tracking=none", f"resume={way}") == 0
+    assert list(epochs(older)) == [1, 2]
+    assert list(epochs(run)) == [1, 2, 3]
+
+
 def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
     train: Train, run: Path, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,14 +5,17 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import Header, Journal
-from pipeline.tracking.state import State, write_state
+from pipeline.tracking.listing import listed
+from pipeline.tracking.state import State, unfinished, write_state
 
 
-def add_run(output: Path, name: str, run_id: str, command: str = "train") -> Path:
+def add_run(
+    output: Path, name: str, run_id: str, command: str = "train", at: int | None = None
+) -> Path:
     folder = output / name
     folder.mkdir(parents=True)
     tags = {"pipeline.command": command}
-    Journal(folder).begin(Header(name="lstm", experiment="pipeline", uri="", tags=tags))
+    Journal(folder).begin(Header(name="lstm", experiment="pipeline", uri="", tags=tags), at=at)
     write_state(folder, State(run_id=run_id))
     return folder
 
@@ -25,10 +28,12 @@ def test_a_run_is_found_by_its_path_its_name_its_id_and_a_unique_prefix(tmp_path
 
 
 def test_last_is_the_newest_run_that_trained(tmp_path: Path) -> None:
-    folder = add_run(tmp_path, "20260102-000000-lstm-aaaaaa", "a" * 32)
-    add_run(tmp_path, "20260101-000000-lstm-bbbbbb", "b" * 32)
-    add_run(tmp_path, "20260103-000000-lstm-cccccc", "c" * 32, command="evaluate")
+    folder = add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "a" * 32, at=2)
+    older = add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "b" * 32, at=1)
+    other = add_run(tmp_path, "20260103-000000-lstm-cccccc", "c" * 32, command="evaluate", at=3)
     assert find_run("last", tmp_path) == folder
+    assert [run.folder for run in listed(tmp_path)] == [older, folder, other]
+    assert unfinished(tmp_path) == [older, folder, other]
 
 
 def test_an_ambiguous_prefix_is_refused_with_the_candidates(tmp_path: Path) -> None:
