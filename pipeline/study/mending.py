@@ -1,7 +1,7 @@
 """What killed processes left of a study: lost trials, folders that MLflow lacks, missing runs."""
 
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from pipeline.config.record import flatten, plain
@@ -89,7 +89,8 @@ def tell_journal(folder: Path, end: End | Row) -> bool:
     if known is not None and run_end(known) == wanted:
         return True
     try:
-        Journal(folder).end(*wanted)
+        with closing(Journal(folder)) as journal:
+            journal.end(*wanted)
     except EnvironmentFaultError:
         return False
     return True

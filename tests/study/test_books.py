@@ -11,7 +11,8 @@ from pipeline.runs import main
 from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.recording.books import Place, differences, repair
+from pipeline.study.mending import tell_journal
+from pipeline.study.recording.books import Place, differences, record_missing, repair
 from pipeline.study.recording.scribe import Scribe
 from pipeline.tracking.books import Booked
 from pipeline.tracking.journal import Header, Journal
@@ -129,6 +130,19 @@ def test_a_repaired_run_tells_what_the_study_knows_of_its_trial(recorded: Path) 
     (parent,) = [one for one in runs(uri) if "pipeline.trial" not in one.data.tags]
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert not list((recorded / "runs" / NAME / "trials").iterdir())
+
+
+def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> None:
+    names = {"name": NAME, "uid": "0123", "experiment": "pipeline", "objectives": ("val/f1",)}
+    place = Place(**names, folder=tmp_path, uri="sqlite:///nowhere.db")
+    rows = [Row(number=n, state="failed", reason="oom") for n in range(200)]
+    descriptors = Path("/proc/self/fd")
+    before = len(list(descriptors.iterdir()))
+    record_missing(rows, place, Scribe(None, experiment="pipeline"), lambda _: {})
+    assert len(list(descriptors.iterdir())) == before
+    for row in rows:
+        assert tell_journal(place.trial_folder(row.number), End(state="failed", reason="lost"))
+    assert len(list(descriptors.iterdir())) == before
 
 
 def test_a_study_without_missing_runs_is_left_as_it_is(own: Path) -> None:

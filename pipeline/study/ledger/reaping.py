@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from pipeline.study.ledger.adopting import has_begun
@@ -47,6 +48,7 @@ def _swept(study: Recorded, output: Path) -> list[Lost]:
     for lost in found:
         folder = folder_of(lost.number)
         if not lost.adopted and has_begun(folder):
-            Journal(folder).end("FAILED", "lost")  # whatever it had written of its own
+            with closing(Journal(folder)) as journal:
+                journal.end("FAILED", "lost")  # whatever it had written of its own
             mark(folder)
     return found

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,7 +139,8 @@ def record_missing(
     for row in rows:
         folder = place.trial_folder(row.number)
         create_folder(folder)
-        _write_journal(Journal(folder), row, place, params_of(row))
+        with closing(Journal(folder)) as journal:
+            _write_journal(journal, row, place, params_of(row))
         scribe.end(folder, lost=False, forget=True)
 
 

@@ -167,6 +167,7 @@ class StudyRun:
         Another driver may lead as soon as this has returned.
         """
         self._journal.end(status, reason)
+        self._journal.close()
         self._scribe.leave(self._folder)
 
     def _tag(self, tags: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -28,11 +28,9 @@ def put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
     with log_to(folder / LOG, lean=True):
         logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     # On a full disk not even this fits; the driver knows it from the message that follows.
-    with suppress(EnvironmentFaultError):
-        journal = Journal(folder)
+    with suppress(EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(_header(job, occasion))
         journal.end(*ending(explain(error), error))
-        journal.close()
 
 
 def _header(job: Job, occasion: Occasion) -> Header:
