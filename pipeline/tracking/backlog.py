@@ -1,7 +1,11 @@
-"""The lines of a journal that its store lacks."""
+"""The lines of a journal that its store lacks.
+
+Its file stays open, so that a run whose folder is removed or renamed is followed to its end.
+"""
 
 from collections import deque
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.journal import JOURNAL, Event, parse_line
@@ -25,6 +29,7 @@ class Backlog:
         self.pending: deque[Event] = deque()
         self._path = folder / JOURNAL
         self._skip = skip
+        self._file: BinaryIO | None = None
         self._offset = 0
 
     def read(self) -> None:
@@ -34,15 +39,22 @@ class Backlog:
             StoreError: It can't be read.
         """
         try:
-            with self._path.open("rb") as file:
-                file.seek(self._offset)
-                content = file.read()
+            if self._file is None:
+                self._file = self._path.open("rb")
+            self._file.seek(self._offset)
+            content = self._file.read()
         except OSError as error:
             raise StoreError("refused", unreadable(self._path, error)) from error
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
             self._take(parse_line(line))
+
+    def close(self) -> None:
+        """Let go of the journal; another look at it opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def unsent(self) -> int:
         """Count the values that the store lacks; an event without values is 1."""

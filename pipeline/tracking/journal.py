@@ -166,7 +166,10 @@ class Journal:
         self._note(event)
 
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
-        free = f"{shutil.disk_usage(self.folder).free} bytes are free"
+        try:
+            free = f"{shutil.disk_usage(self.folder).free} bytes are free"
+        except OSError:
+            free = "its folder is gone"
         usual = (free, "make room or choose another folder with output=FOLDER")
         state, remedy = shortage(self.folder, error.errno) or usual
         is_single = (self.folder / COMMAND).exists()  # and no trial of a study

@@ -22,7 +22,8 @@ from pipeline.tracking.store import Store
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
 CHANGED_PREFIX = "pipeline.changed."
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
+"""Codes of a disk that is full, and of a folder that is gone."""
 
 Ending = Literal["recorded", "lost", "open"]
 
@@ -62,6 +63,7 @@ class Replay:
 
     def release(self) -> None:
         """Let another process send this journal."""
+        self.backlog.close()
         self._lock.release()
 
     def push(self, store: Store) -> None:
@@ -133,6 +135,7 @@ class Replay:
             return
         elsewhere = self.state.uri != redact(store.uri)
         if self.state.run_id and (elsewhere or store.run(self.state.run_id) is None):
+            self.backlog.close()
             self.state, self.backlog = State(), Backlog(self.folder, skip=0)
             self.backlog.read()
         if not self.state.run_id and not self.backlog.begins():
@@ -198,11 +201,11 @@ class Replay:
         self.settled = settle(store, left, model=model, register=begun.get("register"))
 
     def _write(self, state: State) -> None:
-        """Note how far the store is; what finds no room is sent again, which changes nothing."""
+        """Note how far the store is; what finds no place is sent again, which changes nothing."""
         try:
             write_state(self.folder, state)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in NO_PLACE:
                 line = f"{str(self.folder / STATE)!r} can't be written ({error.strerror})"
                 raise StoreError("unwritable", line) from error
         self.state = state

@@ -1,4 +1,4 @@
-"""Faults F22 to F26: disks that are full, folders that may not be written, temporary folders."""
+"""Faults F22 to F26 and F45: disks that are full, folders that can't be written or that go."""
 
 import re
 import shutil
@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import Mount, Start
-from faults.processes import ending, events, recorded_epochs
-from faults.stores import outcome
+from faults.processes import ending, events, only_line, recorded_epochs
+from faults.stores import outcome, recorded_steps
 from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.runs import main as sync
+from pipeline.tracking.state import read_state
 
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
 SHORT = ("model=mlp", "data=iris", "trainer.max_epochs=2", "verbose=0")
@@ -257,3 +259,26 @@ def test_checkpoints_need_no_temporary_folder(
     assert training.end() == 0, training.err
     assert training.err == ""
     assert read_checkpoint(training.run / "checkpoints" / "last.ckpt")["pipeline"]["epoch"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_a_run_whose_folder_goes_in_mid_training_is_closed(
+    fork: Start, database: str, how: str
+) -> None:
+    training = fork(*ENDLESS)
+    training.await_epoch(2)
+    run, elsewhere = training.run, training.folder / "elsewhere" / "run"
+    training.wait_until(lambda: read_state(run).run_id, what="its run in MLflow")
+    elsewhere.parent.mkdir()
+    run.rename(elsewhere)
+    if how == "removed":
+        shutil.rmtree(elsewhere)
+    assert training.end() == 3
+    assert only_line(training.err).startswith(f"error: {run.relative_to(training.folder)}")
+    assert outcome(database) == ("FAILED", "error")
+    if how == "renamed":
+        epochs = recorded_epochs(elsewhere)
+        assert sync(["action=sync", "output=elsewhere"]) == 0
+        assert outcome(database) == ("FAILED", "error")
+        assert recorded_steps(database, "train/loss") == epochs
