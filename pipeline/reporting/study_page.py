@@ -11,7 +11,7 @@ from pipeline.study.ledger.ranking import best, pareto
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import Comparison
 from pipeline.study.outcome.comparison_picture import comparison_figure, comparison_names
-from pipeline.study.outcome.comparison_table import comparison_table, confirm_table
+from pipeline.study.outcome.comparison_table import comparison_table, confirmed_sheet
 from pipeline.study.outcome.pictures import pictures, texts
 from pipeline.study.outcome.summary import figures_table, front_table, importance_table
 from pipeline.study.outcome.tables import MISSING, Sheet
@@ -57,8 +57,8 @@ def study_page(subject: StudySubject) -> dict[str, Any]:
         "figures": figures_table(ending) if ending.tested else None,
         "front": front_table(ending) if len(ending.objectives) == 2 else None,
         "repeats": _repeats(subject),
-        "importances": importance_table(ending, bars=False)
-        if searches and ending.importances
+        "importances": importance_table(ending.importance, bars=False)
+        if searches and ending.importance is not None and ending.importance.shares
         else None,
         "trials": trials_sheet(subject),
         "pictures": _drawn(subject) if searches else [],
@@ -138,9 +138,12 @@ def _repeats(subject: StudySubject) -> list[dict[str, Any]]:
         found.append(_repeat("comparison", "Cells over their repeats", subject.comparison, sheet))
     if subject.confirmation is not None:
         objective = subject.ending.objectives[0]
-        complete = [row for row in subject.confirmed if row.state == "complete"]
-        runs = [{**_numbers(row), objective: row.values[0]} for row in complete]
-        sheet = confirm_table(runs, objective=objective)
+        sheet = confirmed_sheet(
+            subject.confirmed,
+            objective=objective,
+            direction=subject.ending.directions[0],
+            default=subject.ending.base_row,
+        )
         title = "The winner with several seeds"
         found.append(_repeat("confirmation", title, subject.confirmation, sheet))
     return found
@@ -168,10 +171,6 @@ def _words(comparison: Comparison) -> str:
     return f"{comparison.by}: {'; '.join(told) or 'none has completed'}"
 
 
-def _numbers(row: Row) -> dict[str, float]:
-    return {key: value for key, value in row.attributes.items() if isinstance(value, float)}
-
-
 def _drawn(subject: StudySubject) -> list[Shown]:
     """Draw what Optuna has to draw; nothing before the first trial has completed."""
     if not any(row.state == "complete" for row in subject.rows):
@@ -184,7 +183,8 @@ def _pictures(subject: StudySubject) -> Iterator[Picture]:
     algorithm = flatten(subject.recorded.ledger.facts.get("base") or {}).get(
         "trainer.gradient_clip_algorithm"
     )
-    for name, draw in pictures(study, ending.rows, ending.objectives, str(algorithm or "norm")):
+    told = (ending.objectives, ending.importances, str(algorithm or "norm"))
+    for name, draw in pictures(study, ending.rows, *told):
         yield _picture(name, draw, subject)
 
 
@@ -204,8 +204,8 @@ def _picture(name: str, draw: "Callable[[], Figure]", subject: StudySubject) -> 
 
 def _told(kind: str, subject: StudySubject) -> str:
     ending = subject.ending
-    if kind == "importances" and ending.importances:
-        shares = sorted(ending.importances.items(), key=lambda pair: -pair[1])[:MOST_TOLD]
+    if kind == "importances" and ending.importance is not None and ending.importance.shares:
+        shares = list(ending.importance.shares.items())[:MOST_TOLD]
         return f"Most important: {', '.join(f'{name} {share:.0%}' for name, share in shares)}."
     if kind == "pareto_front":
         front = pareto(ending.rows, ending.directions)[:MOST_TOLD]

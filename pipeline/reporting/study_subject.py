@@ -74,7 +74,7 @@ def found_study(name: str, output: Path, storage: str | None) -> StudySubject:
     again = () if confirmed is None else _rows(confirmed)
     return StudySubject(
         name=name,
-        ending=ending,
+        ending=replace(ending, confirm_seeds=len(again)),
         recorded=recorded,
         comparison=_repeats(recorded, ending.rows),
         confirmation=None if confirmed is None else _repeats(confirmed, again),
@@ -118,7 +118,7 @@ def _ending(recorded: Recorded, folder: Path) -> Ending:
         directions=directions,
         folder=folder,
         seconds=_seconds(rows),
-        importances=recorded.ledger.importances() if len(directions) == 1 else {},
+        importances=recorded.ledger.importances(),
         base=base,
         winner=None if best is None else _winner(best, recorded.ledger.name, folder),
         tested=own.get("metrics", {}),

@@ -1,6 +1,6 @@
 """What a study came to: the winner tested once, tables and pictures, the last words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
 from pipeline.study.assignment import trial_config
 from pipeline.study.conduct import Conducted
+from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.ranking import winner
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import REPEATED, compare
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 from pipeline.study.outcome.comparison_table import (
     comparison_table,
-    confirm_table,
+    confirmed_sheet,
     print_comparison,
     write_comparison,
 )
@@ -98,20 +99,22 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop
     base_tested = None
     if base is not None and best is not None and base.values and base.number != best.number:
         base_tested = _tested(done, base, workshop, artifacts / "default")
+    importances = done.ledger.importances()
     ending = Ending(
         rows=rows,
         objectives=plan.names,
         directions=plan.directions,
         folder=plan.folder,
         seconds=done.seconds,
-        importances=done.ledger.importances() if len(plan.objectives) == 1 else {},
+        importances=importances,
         base=None if base is None else base.number,
         winner=written,
         tested=_metrics(tested),
         base_tested=_metrics(base_tested),
+        confirm_seeds=plan.options.confirm_seeds,
         baselines=() if tested is None else tested.baselines,
         where_to_look=_where_to_look(plan),
-        notes=_draw(done, rows, artifacts),
+        notes=_draw(done, rows, importances, artifacts),
     )
     done.describe(search_note(ending, _place(plan, artifacts)))
     print_ending(ending, verbose=plan.run.verbose)
@@ -201,7 +204,9 @@ def _metrics(tested: Tested | None) -> Mapping[str, float]:
     return {} if tested is None else tested.metrics
 
 
-def _draw(done: Conducted, rows: list[Row], artifacts: Path) -> list[str]:
+def _draw(
+    done: Conducted, rows: list[Row], importances: Sequence[Importances], artifacts: Path
+) -> list[str]:
     from pipeline.study.outcome.pictures import write_pictures
 
     return write_pictures(
@@ -209,6 +214,7 @@ def _draw(done: Conducted, rows: list[Row], artifacts: Path) -> list[str]:
         rows,
         artifacts,
         objectives=done.plan.names,
+        importances=importances,
         clip_algorithm=done.plan.run.trainer.gradient_clip_algorithm,
     )
 
@@ -223,21 +229,22 @@ def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
     return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)
 
 
-def conclude_confirmation(again: Conducted, artifacts: Path) -> None:
+def conclude_confirmation(again: Conducted, done: Conducted, best: Row) -> None:
     """Print the winner over several seeds, and write the table beside the study's others.
 
     Args:
         again: The study over the seeds.
-        artifacts: Folder of the tables.
+        done: The study that it won.
+        best: The winner there.
     """
     objective = again.plan.names[0]
-    rows = [row for row in again.ledger.trials() if row.state == "complete"]
-    runs = [{**_numbers(row.attributes), objective: row.values[0]} for row in rows]
-    table = confirm_table(runs, objective=objective)
-    replace_text(artifacts / "confirmation.md", markdown(table))
+    base = _base_row(done.plan, done.ledger.trials())
+    table = confirmed_sheet(
+        again.ledger.trials(),
+        objective=objective,
+        direction=again.plan.directions[0],
+        default=None if base is None or base.number == best.number else base,
+    )
+    replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
     if again.plan.run.verbose != 0:
         show(console(), table)
-
-
-def _numbers(attributes: Mapping[str, Any]) -> dict[str, float]:
-    return {key: value for key, value in attributes.items() if isinstance(value, float)}

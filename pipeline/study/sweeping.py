@@ -79,4 +79,4 @@ def _confirm(done: Conducted, floor: Floor) -> None:
         if known not in (None, plan.data):
             raise ChangedDataError(changed_data_line(config, known, plan.data))
         with conducted(plan, floor) as again:
-            conclude_confirmation(again, done.plan.folder / "artifacts")
+            conclude_confirmation(again, done, best)

@@ -15,6 +15,7 @@ from matplotlib import font_manager, pyplot
 from PIL import Image
 
 from pipeline.canvas import drawing
+from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.clip_map import clip_map
 from pipeline.study.outcome.comparison import compare
@@ -42,7 +43,20 @@ def drawn(folder: Path) -> list[str]:
 
 
 def pictures(study: optuna.Study, folder: Path, objectives: Sequence[str]) -> list[str]:
-    return write_pictures(study, rows_of(study), folder, objectives=objectives)
+    found = [shown_importances(study)] * len(objectives)
+    return write_pictures(study, rows_of(study), folder, objectives=objectives, importances=found)
+
+
+def shown_importances(study: optuna.Study) -> Importances:
+    """Importances of which all are shown, unless there are too few trials for any."""
+    complete = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    names = {name for trial in complete for name in trial.params} if len(complete) > 3 else set()
+    share = 1 / max(1, len(names))
+    return Importances(
+        trials=len(complete),
+        shares=dict.fromkeys(sorted(names), share),
+        chance=dict.fromkeys(names, share / 2),
+    )
 
 
 def test_a_study_leaves_every_picture_and_no_trace_in_matplotlib(
@@ -63,7 +77,10 @@ def test_two_objectives_get_a_front_and_a_picture_each(tmp_path: Path) -> None:
 
 def test_a_few_trials_leave_out_the_importances_alone(tmp_path: Path) -> None:
     (note,) = pictures(lr_epochs_clip(2), tmp_path, ["val/f1"])
-    assert note == "no picture importances: it needs 4 complete trials, this study has 2"
+    assert note == (
+        "no picture importances: importance of parameters: too few trials (2 complete) to tell any "
+        "from what shuffled objectives reach"
+    )
     assert drawn(tmp_path) == [name for name in ONE if name != "importances"]
 
 

@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.note import Place, comparison_note, search_note
@@ -28,7 +29,7 @@ def ending(*values: float, key: str = "optimizer.lr", text: str = "0.02") -> End
         base=0,
         winner=Winner(number=best, command=COMMAND, yaml=yaml, yaml_command="again"),
         tested={"test/f1": 0.84, "naive/f1": 0.02, "linear/f1": 0.3},
-        importances={key: 1.0},
+        importances=[Importances(trials=20, shares={key: 1.0}, chance={key: 0.5})],
         baselines=("majority class", "logistic regression"),
     )
 

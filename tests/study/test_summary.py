@@ -5,16 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
+from scipy import stats
 
+from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row, RowState
 from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.summary import figures_table, front_table, print_ending, top_table
-from pipeline.study.outcome.verdict import verdict
+from pipeline.study.outcome.verdict import over_seeds, verdict
 from pipeline.study.outcome.winner import Winner
 from pipeline.study.outcome.wording import counts_line, short_names, shown_text
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
+NOISE = (
+    "one seed each does not tell whether the winner differs from the default by more than noise; "
+    "sweep.confirm_seeds=5 would"
+)
 TESTED = {"test/f1": 0.84, "test/accuracy": 0.85, "naive/f1": 0.02, "linear/f1": 0.3}
 
 
@@ -58,7 +65,14 @@ def ending(
         winner=found,
         tested=tested or {},
         base_tested=base_tested or {},
-        importances={"optimizer.lr": 0.625, "trainer.max_epochs": 0.375},
+        importances=[
+            Importances(
+                trials=len(values),
+                shares={"optimizer.lr": 0.625},
+                chance={"optimizer.lr": 0.5},
+                hidden=("trainer.max_epochs",),
+            )
+        ],
         where_to_look=["mlflow ui"],
     )
 
@@ -146,6 +160,7 @@ def test_a_winner_above_the_default_is_said_to_be_with_the_distance() -> None:
         "the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default "
         "(0.5000, trial 0)",
         "on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000",
+        NOISE,
     ]
 
 
@@ -154,9 +169,41 @@ def test_a_winner_that_is_no_better_on_the_test_rows_comes_with_the_reason() -> 
     assert lines[1:] == [
         "on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500",
         "why: the winner was chosen for being 0.4000 better in val/f1, and the best of many is "
-        "partly the luckiest on those rows; sweep.confirm_seeds=5 shows what the seed alone "
-        "changes; 2 complete trials are few, sweep.n_trials=6 would be more",
+        "partly the luckiest on those rows; 2 complete trials are few, sweep.n_trials=6 would be "
+        "more",
+        NOISE,
     ]
+
+
+def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study = replace(ending([0.5, 0.9], winner=1), importances=[Importances(trials=2)])
+    print_ending(study)
+    shown = capsys.readouterr().out
+    assert "too few trials (2 complete) to tell any from what shuffled objectives reach" in shown
+    assert "%" not in shown
+
+
+def test_a_study_that_confirms_its_winner_refers_to_that() -> None:
+    study = replace(ending([0.5, 0.9], winner=1), confirm_seeds=3)
+    assert verdict(study)[-1] == (
+        "whether the winner differs from the default by more than noise: see the winner over 3 "
+        "other seeds"
+    )
+
+
+@pytest.mark.parametrize(("default", "noise"), [(0.8163, True), (0.79, False)])
+def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_default(
+    default: float, noise: bool
+) -> None:
+    values = [0.8160, 0.8200, 0.8240, 0.8170, 0.8230]
+    mean, sd = np.mean(values), np.std(values, ddof=1)
+    low, high = stats.t.interval(0.95, 4, loc=mean, scale=sd * np.sqrt(1 + 1 / 5))
+    assert bool(low < default < high) is noise
+    line = over_seeds(values, default=default, objective="val/f1", direction="max")
+    assert f"{mean - default:.4f} better in val/f1 than the default" in line
+    assert line.endswith("that lies within noise" if noise else "that is more than noise (95 %)")
 
 
 def test_less_is_better_for_an_error() -> None:
@@ -166,6 +213,7 @@ def test_less_is_better_for_an_error() -> None:
         "the winner is trial 1: val/rmse 2.0000; in val/rmse it is 3.0000 better than the "
         "default (5.0000, trial 0)",
         "on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000",
+        NOISE,
     ]
 
 
@@ -187,7 +235,7 @@ def test_a_network_no_better_than_naive_is_told_so() -> None:
 
 def test_a_study_in_which_all_failed_tells_the_last_reason() -> None:
     failed = Row(number=3, state="failed", reason="oom", attributes={"message": "no memory left"})
-    study = replace(ending([], winner=None), rows=[failed], importances={})
+    study = replace(ending([], winner=None), rows=[failed])
     assert verdict(study) == [
         "no trial completed, so there is no winner",
         "trial 3: oom: no memory left",
@@ -204,7 +252,8 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert lines[0] == "2 trials: 2 complete"
     assert "again   python -m pipeline.train model=mlp 'model.hidden=[64]'" in lines
     assert "or      python -m pipeline.train --config-dir=runs/s/conf experiment=s" in lines
-    assert ["optimizer.lr", "62%"] in [line.split() for line in lines]
+    assert ["optimizer.lr", "62%", "50%"] in [line.split() for line in lines]
+    assert "not above what shuffled objectives reach: trainer.max_epochs" in lines
     assert lines[-3:] == ["took    1:15", "study   runs/s", "see it  mlflow ui"]
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config.record import data_fingerprint
 from pipeline.config.sweep_options import SweepOptions
 from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.founding import DATA, found, noted_data
-from pipeline.study.ledger.importances import importances
+from pipeline.study.ledger.importances import Importances, importances
 from pipeline.study.ledger.lost import Lost, beat
 from pipeline.study.ledger.marks import RETRY_OF, lease_mark
 from pipeline.study.ledger.objectives import Objective
@@ -272,9 +273,18 @@ class Ledger:
 
         return self._work(note)
 
-    def importances(self) -> dict[str, float]:
-        """Return the share of each parameter in what made trials good, by Optuna's name."""
-        return self._work(lambda: importances(self._study))
+    def importances(self) -> list[Importances]:
+        """Return for each objective which parameters made trials good, and how much."""
+
+        def read() -> tuple[list[FrozenTrial], list[StudyDirection]]:
+            complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            return complete, self._study.directions
+
+        complete, directions = self._work(read)
+        return [
+            importances(complete, objective=index, minimizes=one == StudyDirection.MINIMIZE)
+            for index, one in enumerate(directions)
+        ]
 
     def close(self) -> None:
         """Close the database."""

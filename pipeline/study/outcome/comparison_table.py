@@ -1,11 +1,14 @@
 """A comparison as a table: in the terminal, as Markdown, LaTeX and CSV."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.paths import replace_text
 from pipeline.serving.spreadsheets import cell as guarded
 from pipeline.serving.spreadsheets import write_csv
+from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (
     DATA,
     BaselineCell,
@@ -17,8 +20,12 @@ from pipeline.study.outcome.comparison import (
 )
 from pipeline.study.outcome.statistics import Spread, spread
 from pipeline.study.outcome.tables import MISSING, Sheet, latex, markdown, show
+from pipeline.study.outcome.verdict import over_seeds
 from pipeline.study.outcome.wording import short_names, shown_text
 from pipeline.terminal import console
+
+if TYPE_CHECKING:
+    from pipeline.metrics import Direction
 
 BEST = "best"
 
@@ -58,6 +65,35 @@ def comparison_table(comparison: Comparison) -> Sheet:
         parts=frozenset(parts),
         notes=_notes(comparison),
     )
+
+
+def confirmed_sheet(
+    rows: Sequence[Row], *, objective: str, direction: "Direction", default: Row | None
+) -> Sheet:
+    """Lay out the winner over several seeds, and say whether it is better by more than noise.
+
+    Args:
+        rows: The trials of the winner, a seed each.
+        objective: What the study is about.
+        direction: Whether more or less of it is better.
+        default: The trial of the config as it stands; `None` = it was not tried, or is the winner.
+    """
+    complete = [row for row in rows if row.state == "complete"]
+    runs = [{**_numbers(row.attributes), objective: row.values[0]} for row in complete]
+    sheet = confirm_table(runs, objective=objective)
+    if default is None or not default.values:
+        return sheet
+    line = over_seeds(
+        [row.values[0] for row in complete],
+        default=default.values[0],
+        objective=objective,
+        direction=direction,
+    )
+    return replace(sheet, notes=[*sheet.notes, *([line] if line else [])])
+
+
+def _numbers(attributes: Mapping[str, object]) -> dict[str, float]:
+    return {key: value for key, value in attributes.items() if isinstance(value, float)}
 
 
 def confirm_table(runs: Sequence[Mapping[str, float]], *, objective: str) -> Sheet:

@@ -66,8 +66,8 @@ def search_note(ending: Ending, place: Place) -> str:
         sheets.append(top_table(ending) if one else front_table(ending))
     if ending.tested:
         sheets.append(figures_table(ending))
-    if ending.importances:
-        sheets.append(importance_table(ending, bars=False))
+    if ending.importance is not None and ending.importance.shares:
+        sheets.append(importance_table(ending.importance, bars=False))
     return _note([bullets(map(as_text, words)), _again(ending), *map(_shown, sheets)], place)
 
 

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
+    from pipeline.study.ledger.importances import Importances
+
 INCHES_A_PARAMETER = 2.1
 SMALLEST = 7.0  # inches
+INCHES_A_BAR = 0.5
 LABEL_POINTS = 8
 ROOM = 0.06
 """Share of a picture's width that the numbers of an axis take."""
@@ -28,6 +31,7 @@ def write_pictures(
     folder: Path,
     *,
     objectives: Sequence[str],
+    importances: "Sequence[Importances]",
     clip_algorithm: str = "norm",
 ) -> list[str]:
     """Write PNGs of a study into a folder and say which could not be made, and why.
@@ -41,12 +45,13 @@ def write_pictures(
         rows: The same trials as plain records.
         folder: Where to write; it is made where it is missing.
         objectives: Names of what the study is about.
+        importances: Which parameters stand out, for each of them.
         clip_algorithm: `norm` or `value`: that of trials that do not vary it.
     """
     if not any(row.state == "complete" for row in rows):
         return ["no pictures: no trial has completed"]
     with drawing(texts(rows, objectives)) as notes:
-        for name, draw in pictures(study, rows, objectives, clip_algorithm):
+        for name, draw in pictures(study, rows, objectives, importances, clip_algorithm):
             try:
                 with own_style():
                     save(draw(), folder / f"{name}.png")
@@ -64,11 +69,15 @@ def texts(rows: Sequence[Row], objectives: Sequence[str]) -> Iterator[str]:
 
 
 def pictures(
-    study: "Study", rows: Sequence[Row], objectives: Sequence[str], clip_algorithm: str
+    study: "Study",
+    rows: Sequence[Row],
+    objectives: Sequence[str],
+    importances: "Sequence[Importances]",
+    clip_algorithm: str,
 ) -> Iterator[Drawn]:
     """Yield each picture that `write_pictures` writes, by its name; none is drawn yet."""
-    for index, name in enumerate(objectives):
-        yield from _of_objective(study, index, name)
+    for index, (name, found) in enumerate(zip(objectives, importances, strict=True)):
+        yield from _of_objective(study, index, name, found)
     yield "parallel_coordinates", lambda: _parallel(study, objectives)
     if len(objectives) == 2:
         yield "pareto_front", lambda: _pareto(study, objectives)
@@ -78,7 +87,9 @@ def pictures(
         yield "lr_clip_map", lambda: clip_map(rows, **told, algorithm=clip_algorithm)
 
 
-def _of_objective(study: "Study", index: int, name: str) -> Iterator[Drawn]:
+def _of_objective(
+    study: "Study", index: int, name: str, importances: "Importances"
+) -> Iterator[Drawn]:
     from optuna.visualization import matplotlib as plots
 
     after = "" if index == 0 else f"_{index + 1}"
@@ -89,26 +100,30 @@ def _of_objective(study: "Study", index: int, name: str) -> Iterator[Drawn]:
     target = None if len(study.directions) == 1 else value
     told: dict[str, Any] = {"target": target, "target_name": name}
     yield f"history{after}", lambda: _figure(plots.plot_optimization_history(study, **told))
-    yield f"importances{after}", lambda: _importances(study, index, name)
+    yield f"importances{after}", lambda: _importances(importances, name)
     yield f"slices{after}", lambda: _slices(plots.plot_slice(study, **told))
 
 
-def _importances(study: "Study", index: int, name: str) -> "Figure":
-    """Draw PED-ANOVA's importances, which take the low values of a target for the good ones."""
-    from optuna.visualization import matplotlib as plots
+def _importances(found: "Importances", name: str) -> "Figure":
+    """Draw the parameters that stand out, with a line where shuffled objectives end."""
+    from matplotlib import pyplot
 
-    from pipeline.study.ledger.importances import FEWEST_TRIALS
-
-    complete = len(_complete(study))
-    if complete < FEWEST_TRIALS:
-        raise ValueError(f"it needs {FEWEST_TRIALS} complete trials, this study has {complete}")
-    sign = 1 if _minimises(study, index) else -1
-    axes = plots.plot_param_importances(
-        study,
-        target=None if len(study.directions) == 1 else lambda trial: sign * trial.values[index],
-        target_name=name,
+    if not found.shares:
+        raise ValueError(found.too_few)
+    names = list(found.shares)
+    places = range(len(names))
+    figure, axes = pyplot.subplots(
+        figsize=(SMALLEST, 2.0 + INCHES_A_BAR * len(names)), layout="constrained"
     )
-    return _figure(axes)
+    axes.barh(places, [found.shares[one] for one in names], height=0.6)
+    ends = [found.chance[one] for one in names]
+    low, high = [place - 0.4 for place in places], [place + 0.4 for place in places]
+    axes.vlines(ends, low, high, color="0.4", linestyle=":", label="shuffled objectives reach")
+    axes.set_yticks(places, list(map(_in_lines, names)), fontsize=LABEL_POINTS)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"share in what sets the best trials apart by {name} (PED-ANOVA)")
+    axes.legend(loc="best", fontsize="small")
+    return figure
 
 
 def _slices(axes: Any) -> "Figure":

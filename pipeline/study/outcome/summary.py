@@ -1,5 +1,7 @@
 """The last words of a study: counts, the best trials, what mattered, the winner and its command."""
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
 from pipeline.study.ledger.ranking import best, pareto
@@ -15,6 +17,9 @@ from pipeline.study.outcome.wording import (
     swept_keys,
 )
 from pipeline.terminal import console, duration, number, say
+
+if TYPE_CHECKING:
+    from pipeline.study.ledger.importances import Importances
 
 TOP = 5
 MOST_ON_FRONT = 20
@@ -36,8 +41,8 @@ def print_ending(ending: Ending, *, verbose: int | None = None) -> None:
     say(shown, counts_line(ending.rows), style="bold")
     if ending.best_row is not None:
         show(shown, top_table(ending) if len(ending.objectives) == 1 else front_table(ending))
-    if ending.importances:
-        show(shown, importance_table(ending, bars=shown.is_terminal))
+    if ending.importance is not None and ending.importance.shares:
+        show(shown, importance_table(ending.importance, bars=shown.is_terminal))
     if ending.tested:
         show(shown, figures_table(ending))
     for line in verdict(ending):
@@ -60,24 +65,30 @@ def front_table(ending: Ending) -> Sheet:
     return _trial_table(title, front[:MOST_ON_FRONT], ending, notes)
 
 
-def importance_table(ending: Ending, *, bars: bool) -> Sheet:
-    """List the parameters by their importance, the greatest first.
+def importance_table(found: "Importances", *, bars: bool) -> Sheet:
+    """List the parameters that stand out by their importance, the greatest first.
 
     Args:
-        ending: The study.
+        found: Of the study.
         bars: Draw a bar beside each share.
     """
-    shares = sorted(ending.importances.items(), key=lambda pair: -pair[1])
-    most = max((share for _, share in shares), default=0.0) or 1.0
+    most = max(found.shares.values(), default=1.0)
     lines = [
-        [name, f"{share:.0%}", *(["█" * round(BAR * share / most)] if bars else [])]
-        for name, share in shares
+        [
+            name,
+            f"{share:.0%}",
+            f"{found.chance[name]:.0%}",
+            *(["█" * round(BAR * share / most)] if bars else []),
+        ]
+        for name, share in found.shares.items()
     ]
+    hidden = f"not above what shuffled objectives reach: {', '.join(found.hidden)}"
     return Sheet(
         title="importance (PED-ANOVA): what sets the best trials apart",
-        headings=["parameter", "share", *([""] if bars else [])],
+        headings=["parameter", "share", "shuffled", *([""] if bars else [])],
         lines=lines,
-        words=frozenset({0, 2}),
+        words=frozenset({0, 3}),
+        notes=[hidden] if found.hidden else [],
     )
 
 

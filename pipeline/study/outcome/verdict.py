@@ -1,8 +1,11 @@
 """Whether a study was worth it: its winner against the config as it stood, in words."""
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.study.outcome.ending import Ending
+from pipeline.study.outcome.statistics import spread
 from pipeline.study.outcome.wording import value_words
 from pipeline.terminal import number
 
@@ -16,7 +19,14 @@ def verdict(ending: Ending) -> list[str]:
     """Say whether the winner beats the default and a naive prediction, and why not."""
     if ending.best_row is None:
         return _no_winner(ending)
-    return [*_on_validation(ending), *_on_test(ending), *_against_naive(ending)]
+    too_few = "" if ending.importance is None else ending.importance.too_few
+    return [
+        *_on_validation(ending),
+        *_on_test(ending),
+        *_about_noise(ending),
+        *_against_naive(ending),
+        *([too_few] if too_few else []),
+    ]
 
 
 def _no_winner(ending: Ending) -> list[str]:
@@ -65,6 +75,45 @@ def _on_test(ending: Ending) -> list[str]:
     return [f"on the test rows it is {how} the default: {figures}", _why_not(ending)]
 
 
+def _about_noise(ending: Ending) -> list[str]:
+    """Say what would tell whether the winner is better than the default by more than noise."""
+    base = ending.base_row
+    if base is None or ending.winner is None or ending.winner.number == base.number:
+        return []
+    told = "whether the winner differs from the default by more than noise"
+    if ending.confirm_seeds:
+        return [f"{told}: see the winner over {ending.confirm_seeds} other seeds"]
+    return [f"one seed each does not tell {told}; sweep.confirm_seeds=5 would"]
+
+
+def over_seeds(
+    values: Sequence[float], *, default: float, objective: str, direction: "Direction"
+) -> str:
+    """Say whether the winner over several seeds is better than the default by more than noise.
+
+    It is where the default, trained with one seed, lies outside of the 95 % prediction interval
+    for one more seed of the winner.
+
+    Args:
+        values: The winner's, one a seed, none of them the one it was chosen with.
+        default: The default's.
+        objective: What they measure.
+        direction: Whether more or less of it is better.
+    """
+    found = spread(values)
+    if found is None or found.interval is None:
+        return ""
+    low, high = found.interval
+    reach = (high - low) / 2 * math.sqrt(found.n + 1)
+    gain = _gain(found.mean, default, direction)
+    how = "worse" if gain < 0 else "better"
+    noise = "lies within noise" if abs(gain) <= reach else "is more than noise (95 %)"
+    return (
+        f"over these seeds the winner is {number(abs(gain))} {how} in {objective} than the default "
+        f"({number(default)} with one seed); that {noise}"
+    )
+
+
 def _why_not(ending: Ending) -> str:
     best, base = ending.best_row, ending.base_row
     complete = sum(row.state == "complete" for row in ending.rows)
@@ -77,7 +126,7 @@ def _why_not(ending: Ending) -> str:
         few = f"; {complete} complete trials are few, sweep.n_trials={complete * 3} would be more"
     return (
         f"why: the winner was chosen for {ahead}{name}, and the best of many is partly the "
-        "luckiest on those rows; sweep.confirm_seeds=5 shows what the seed alone changes" + few
+        "luckiest on those rows" + few
     )
 
 
