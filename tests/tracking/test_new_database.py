@@ -1,6 +1,7 @@
 """Fault F41: a process that is killed while it creates MLflow's database."""
 
 import os
+import resource
 import signal
 import sqlite3
 from collections.abc import Callable
@@ -51,6 +52,19 @@ def test_a_kill_while_the_database_is_created_leaves_nothing_in_the_way(
     assert Store(uri).experiment("pipeline") == "1"
     assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
     assert MlflowClient(uri).get_experiment("0").name == "Default"
+
+
+def test_a_limit_of_the_size_of_files_leaves_no_half_of_a_database(tmp_path: Path) -> None:
+    uri = sqlite_uri(tmp_path / "mlflow.db")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+    try:
+        with pytest.raises(StoreError, match="a file may have 500000 bytes at most"):
+            Store(uri)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in tmp_path.iterdir() if ".tmp" in path.name or path.suffix == ".db"]
+    assert Store(uri).experiment("pipeline") == "1"
 
 
 def test_a_database_that_another_program_left_half_created_is_created_anew(tmp_path: Path) -> None:
