@@ -4,6 +4,7 @@ Several classes are averaged over the classes; F1 is the mean of the classes' F1
 in neither targets nor predictions is left out, as in scikit-learn's default call, and 0/0 is 0.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +33,11 @@ Scores = Callable[[Tensor, Tensor], dict[str, Tensor]]
 Direction = Literal["max", "min"]
 
 SMALLER_IS_BETTER = frozenset({"loss", "rmse", "mae", "time", "parameters"})
+BOUNDS = {
+    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auroc"), (0.0, 1.0)),
+    **dict.fromkeys(("loss", "rmse", "mae"), (0.0, math.inf)),
+    "r2": (-math.inf, 1.0),
+}
 COSTS = frozenset({"time"})
 """Stages of whose values less is better, whatever they are called: `time/fit`."""
 
@@ -40,6 +46,17 @@ def direction(key: str) -> Direction:
     """Say whether a larger or a smaller value of a metric such as `val/f1` is better."""
     stage, _, name = key.rpartition("/")
     return "min" if name in SMALLER_IS_BETTER or stage in COSTS else "max"
+
+
+def bounds(key: str) -> tuple[float, float]:
+    """Return the smallest and the largest value that a metric such as `val/f1` can have."""
+    return BOUNDS.get(key.rpartition("/")[2], (-math.inf, math.inf))
+
+
+def widest_difference(key: str) -> float:
+    """Return the largest difference of two values of a metric."""
+    low, high = bounds(key)
+    return high - low
 
 
 def binary(*, threshold: float) -> Scores:

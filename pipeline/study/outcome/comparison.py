@@ -53,7 +53,9 @@ class Cell:
 
     def spread(self, metric: str) -> Spread | None:
         """Sum up a metric; `None` where no repeat has it."""
-        return spread(list(self.values.get(metric, {}).values()))
+        from pipeline.metrics import bounds  # imports torch
+
+        return spread(list(self.values.get(metric, {}).values()), bounds=bounds(metric))
 
     def is_named(self, words: str) -> bool:
         """Tell whether all of the words `key=value` are settings of this cell."""
@@ -227,7 +229,10 @@ def _against_best(cells: Sequence[Cell], by: str, direction: "Direction") -> Ite
 
 
 def _measured(cell: Cell, top: Cell, by: str) -> Cell:
-    difference = None if cell is top else paired(cell.values.get(by, {}), top.values[by])
+    from pipeline.metrics import widest_difference
+
+    own, best_own = cell.values.get(by, {}), top.values[by]
+    difference = None if cell is top else paired(own, best_own, widest=widest_difference(by))
     return Cell(
         settings=cell.settings,
         values=cell.values,

@@ -118,7 +118,9 @@ def confirm_table(runs: Sequence[Mapping[str, float]], *, objective: str) -> She
 
 
 def _over(runs: Iterable[Mapping[str, float]], metric: str) -> Spread | None:
-    return spread([run[metric] for run in runs if metric in run])
+    from pipeline.metrics import bounds  # imports torch
+
+    return spread([run[metric] for run in runs if metric in run], bounds=bounds(metric))
 
 
 def _spread_texts(found: Spread | None) -> list[str]:
@@ -226,7 +228,9 @@ def _block_lines(
 
 
 def _of(values: Mapping[str, Values], metric: str) -> Spread | None:
-    return spread(list(values.get(metric, {}).values()))
+    from pipeline.metrics import bounds
+
+    return spread(list(values.get(metric, {}).values()), bounds=bounds(metric))
 
 
 def _words(found: Spread | None) -> str:

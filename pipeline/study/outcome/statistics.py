@@ -9,6 +9,9 @@ from pipeline.terminal import number
 
 CONFIDENCE = 0.95
 
+Bounds = tuple[float, float]
+EVERYWHERE: Bounds = (-math.inf, math.inf)
+
 Repeat = TypeVar("Repeat")
 
 
@@ -20,7 +23,8 @@ class Spread:
         n: Measurements.
         mean: Their mean.
         sd: Their standard deviation, divided by n - 1; `None` for a single one.
-        interval: 95 % interval of the mean by Student's t; `None` for a single one.
+        interval: 95 % interval of the mean by Student's t, inside the range of what is measured;
+            `None` for a single one.
     """
 
     n: int
@@ -42,8 +46,13 @@ class Spread:
         return f"[{low}, {high}]"
 
 
-def spread(values: Sequence[float]) -> Spread | None:
-    """Sum up the measurements that are finite; `None` where there are none."""
+def spread(values: Sequence[float], *, bounds: Bounds = EVERYWHERE) -> Spread | None:
+    """Sum up the measurements that are finite; `None` where there are none.
+
+    Args:
+        values: The measurements.
+        bounds: The smallest and the largest value that can be measured, and so the mean.
+    """
     values = [value for value in values if math.isfinite(value)]
     n = len(values)
     if n == 0:
@@ -53,16 +62,25 @@ def spread(values: Sequence[float]) -> Spread | None:
         return Spread(n=1, mean=mean, sd=None, interval=None)
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     reach = _t_quantile(n - 1) * sd / math.sqrt(n)
-    return Spread(n=n, mean=mean, sd=sd, interval=(mean - reach, mean + reach))
+    interval = max(bounds[0], mean - reach), min(bounds[1], mean + reach)
+    return Spread(n=n, mean=mean, sd=sd, interval=interval)
 
 
-def paired(one: Mapping[Repeat, float], other: Mapping[Repeat, float]) -> Spread | None:
+def paired(
+    one: Mapping[Repeat, float], other: Mapping[Repeat, float], *, widest: float = math.inf
+) -> Spread | None:
     """Sum up `one - other` over the repeats that both have; `None` where they share none.
 
     What a repeat (a seed, a fold) does to both at once cancels out, so that far fewer of them
     show a difference than by two means beside each other.
+
+    Args:
+        one: Measurements by repeat.
+        other: Others.
+        widest: The largest difference that there can be.
     """
-    return spread([one[repeat] - other[repeat] for repeat in one if repeat in other])
+    shared = [one[repeat] - other[repeat] for repeat in one if repeat in other]
+    return spread(shared, bounds=(-widest, widest))
 
 
 def _t_quantile(degrees: int) -> float:
