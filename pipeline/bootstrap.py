@@ -1,23 +1,33 @@
 """How far a figure of the test could be elsewhere, had chance sent other rows: its 95 % interval.
 
-Rows are drawn again with replacement, and every metric is computed for all draws at once from how
-often each row was drawn (Efron and Tibshirani 1993, the percentile interval). Neighbouring rows of
-a series resemble each other, so they are drawn in blocks (Künsch 1989).
+Independent units are drawn again with replacement: rows, whole groups of rows, or blocks of
+neighbouring forecasts, which resemble each other. Every metric is computed for all draws at once
+from how often each row was drawn (Efron and Tibshirani 1993). The standard deviation of the draws
+gives an interval by Student's t, on a scale that keeps it inside the range of the metric.
+`benchmarks/interval_coverage.py` measures how often such an interval holds the true value.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.findings.records import Findings
+
 Values = NDArray[np.float64]
 Weighted = Callable[[Values], dict[str, Values]]
 """Scores of all draws (draws,) by metric, from how often each row was drawn (draws, rows)."""
 
-ENDS = (0.025, 0.975)
+LEVEL = 0.95
+FEWEST_UNITS = 20
+"""Fewer groups or blocks have no interval: what they differ by is not known well enough."""
+MOST_BLOCKS = 30
+"""More and shorter blocks miss what lasts in the errors of forecasts (Schmeiser 1982)."""
 DRAWS = 1000
 FEWEST_DRAWS = 100
 OPERATIONS = 10_000_000
@@ -26,8 +36,111 @@ AREA_OPERATIONS = 2 * OPERATIONS
 """From where on the area under the ROC curve, which sorts, has no interval: it takes too long."""
 MOST_ROWS = 1_000_000
 """More rows have no interval: it would be narrower than anything a reader compares."""
+MOST_EXPONENT = 50.0
+"""Keeps the end of an interval finite."""
 BLOCK_CELLS = 200_000
 """Draws × rows that are counted at once: as many as a core's own memory holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Units:
+    """What counts as independent among the rows of a test.
+
+    Args:
+        kind: Rows that are independent themselves, groups of rows, or blocks of neighbours.
+        of_row: Number of the unit that each row belongs to, (rows,).
+        count: Units.
+        widening: Factor of a standard error, since neighbouring blocks resemble each other.
+    """
+
+    kind: Literal["row", "group", "block"]
+    of_row: NDArray[np.int64]
+    count: int
+    widening: float = 1.0
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether an interval can be told from them."""
+        if self.kind == "row":
+            return 1 < self.count <= MOST_ROWS
+        return len(self.of_row) <= MOST_ROWS and self.effective >= FEWEST_UNITS
+
+    @property
+    def effective(self) -> float:
+        """How many units of equal size tell as much: their number, where all have equal size."""
+        sizes = np.bincount(self.of_row, minlength=1).astype(np.float64)
+        return float(sizes.sum() ** 2 / max(1.0, (sizes**2).sum()))
+
+    @property
+    def words(self) -> str:
+        """Say what they are: `741 rows`, `12 groups of rows`, `24 blocks of neighbouring rows`."""
+        of = {"row": "", "group": " of rows", "block": " of neighbouring rows"}[self.kind]
+        return f"{self.count:,} {self.kind}{'s' * (self.count != 1)}{of}"
+
+    def errors(self, *, count: float | None = None, level: float = LEVEL) -> float:
+        """Return the half width of an interval, in standard deviations of the draws.
+
+        Args:
+            count: Units that a figure rests on; `None` = all of them.
+            level: How often the interval shall hold the true value.
+        """
+        from scipy.special import stdtrit  # type: ignore[import-untyped] # scipy brings no types
+
+        degrees = max(1.0, (self.effective if count is None else count) - 1)
+        unbiased = math.sqrt((degrees + 1) / degrees)
+        return float(stdtrit(degrees, (1 + level) / 2)) * unbiased * self.widening
+
+    def of_an_area(self, targets: NDArray[np.int64]) -> float:
+        """Return the units that an area under the ROC curve rests on.
+
+        They are no more than those that the rarest class is in, or is not in where these are
+        fewer. Half of them count: an area is a mean over pairs, which vary less from draw to draw
+        than from test to test.
+        """
+        there = np.unique(targets)
+        sides = [targets == one for one in there] + [targets != one for one in there]
+        counts = [len(np.unique(self.of_row[side])) for side in sides if side.any()]
+        return float(min([self.effective, *counts])) / 2
+
+
+def units_of(
+    rows: int, *, groups: NDArray[np.int64] | None = None, horizon: int | None = None
+) -> Units:
+    """Return what counts as independent among rows.
+
+    A block has at least twice the steps of a forecast. Forecasts of `horizon` steps share errors
+    with the next `horizon` - 1, so that the means of neighbouring blocks are correlated; where the
+    correlation falls linearly, as it does for shared steps, that hides the share
+    `horizon` / (3 · block) of the variance.
+
+    Args:
+        rows: How many.
+        groups: Group of each row, (rows,); `None` = there are none.
+        horizon: Steps that a forecast has, of rows that are forecasts in time; else `None`.
+    """
+    if groups is not None:
+        names, of_row = np.unique(groups, return_inverse=True)
+        return Units(kind="group", of_row=of_row, count=len(names))
+    if horizon is None:
+        return Units(kind="row", of_row=np.arange(rows), count=rows)
+    block = max(2 * horizon, -(-rows // MOST_BLOCKS))
+    count = max(1, rows // block)
+    return Units(
+        kind="block",
+        of_row=np.arange(rows) * count // max(1, rows),
+        count=count,
+        widening=1 / math.sqrt(1 - horizon / (3 * block)),
+    )
+
+
+def units_of_test(findings: Findings) -> Units:
+    """Return what counts as independent among the test rows that a run has left."""
+    test = findings.test
+    return units_of(
+        0 if test is None else len(test.targets),
+        groups=None if test is None else test.groups,
+        horizon=findings.horizon if findings.targets else None,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +148,15 @@ class Intervals:
     """The intervals of a test.
 
     Args:
-        draws: How often the rows were drawn again.
-        block: Neighbouring rows that were drawn together.
-        ends: Lower and upper end by metric; one that most draws leave without a value is not there.
+        draws: How often the units were drawn again; 0 = they are too few, or too many.
+        units: What was drawn, in words: `741 rows`.
+        ends: Lower and upper end by metric; one that most draws leave without a value, or that
+            they all leave as it is, is not there, nor is R² of forecasts: it depends on how much
+            the target varies in a stretch of time, which few stretches don't tell.
     """
 
     draws: int
-    block: int
+    units: str
     ends: Mapping[str, tuple[float, float]]
 
 
@@ -49,54 +164,114 @@ def intervals(
     outputs: Tensor,
     targets: Tensor,
     *,
+    units: Units,
     threshold: float,
     seed: int,
     draws: int = DRAWS,
-    block: int = 1,
 ) -> Intervals:
     """Return the 95 % interval of each metric of the task, equal for equal arguments.
 
     Args:
         outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs).
         targets: Classes, int64 (rows,), or values (rows, outputs).
+        units: What counts as independent among the rows.
         threshold: Probability above which a row counts as positive.
         seed: Of the draws.
         draws: How many at most; for many rows there are fewer.
-        block: Neighbouring rows that are drawn together, 1 for independent ones.
     """
-    rows, width = len(targets), outputs.numel()
-    block = max(1, min(block, rows))
-    if not 0 < rows <= MOST_ROWS:
-        return Intervals(draws=0, block=block, ends={})
-    draws = max(min(draws, FEWEST_DRAWS), min(draws, OPERATIONS // width))
-    has_area = draws * width <= AREA_OPERATIONS
+    if not units.are_enough:
+        return Intervals(draws=0, units=units.words, ends={})
+    draws = affordable(draws, outputs.numel())
+    has_area = draws * outputs.numel() <= AREA_OPERATIONS
     weighted = weighted_scores(outputs, targets, threshold=threshold, has_area=has_area)
+    parts = [weighted(counts) for counts in redrawn(units, draws, seed=seed)]
+    values = weighted(np.ones((1, len(targets))))
+    reaches = reaches_of(parts, units, targets.numpy())
+    ends = {
+        key: interval(key, float(values[key][0]), reach)
+        for key, reach in reaches.items()
+        if reach > 0 and math.isfinite(values[key][0]) and (key, units.kind) != ("r2", "block")
+    }
+    return Intervals(draws=draws, units=units.words, ends=ends)
+
+
+def affordable(draws: int, numbers: int) -> int:
+    """Return how many draws of so many outputs can be scored in about half a second."""
+    return max(min(draws, FEWEST_DRAWS), min(draws, OPERATIONS // max(1, numbers)))
+
+
+def redrawn(units: Units, draws: int, *, seed: int) -> Iterator[Values]:
+    """Yield how often each row was drawn, (draws, rows), some draws at a time."""
     generator = np.random.default_rng(seed)
-    parts = [
-        weighted(drawn(rows, size, block=block, generator=generator))
-        for size in _portions(draws, max(1, BLOCK_CELLS // rows))
-    ]
-    found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    return Intervals(draws=draws, block=block, ends=dict(_ends(found)))
+    portion = max(1, BLOCK_CELLS // len(units.of_row))
+    for begin in range(0, draws, portion):
+        yield drawn(units, min(portion, draws - begin), generator=generator)
 
 
-def block_of_series(rows: int, horizon: int) -> int:
-    """Return how many neighbouring rows of a series are drawn together.
+def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values:
+    """Draw units with replacement and count how often each row was drawn, (draws, rows)."""
+    chosen = generator.integers(0, units.count, size=(draws, units.count))
+    places = chosen + units.count * np.arange(draws)[:, None]
+    counts = np.bincount(places.ravel(), minlength=draws * units.count)
+    of_unit = counts.reshape(draws, units.count).astype(np.float64)
+    return of_unit if units.kind == "row" else of_unit[:, units.of_row]
 
-    The cube root of the rows (Hall, Horowitz and Jing 1995), and no less than the steps of a
-    forecast: those of neighbouring rows overlap.
+
+def reaches_of(
+    draws: Sequence[Mapping[str, Values]], units: Units, targets: NDArray[np.generic]
+) -> dict[str, float]:
+    """Return half the width of each figure's interval, were the figure normally distributed.
+
+    A figure that most draws leave without a value is not there; one that is the same in all draws
+    has no width.
+
+    Args:
+        draws: Figures of some draws (draws,) by metric, in portions.
+        units: What was drawn.
+        targets: Classes (rows,) or values (rows, outputs).
     """
-    return max(horizon, int(np.cbrt(rows).round()), 1)
+    found = {}
+    for key in draws[0]:
+        values = np.concatenate([portion[key] for portion in draws])
+        known = values[np.isfinite(values)]
+        if len(known) <= len(values) / 2:
+            continue
+        count = units.of_an_area(targets.astype(np.int64)) if key == "auroc" else None
+        if count is not None and units.kind != "row" and count < FEWEST_UNITS:
+            continue
+        error = float(known.std())
+        rounding = 1e-12 * float(np.abs(known).max())
+        found[key] = units.errors(count=count) * error if error > rounding else 0.0
+    return found
 
 
-def drawn(rows: int, draws: int, *, block: int, generator: np.random.Generator) -> Values:
-    """Draw rows with replacement and count how often each was drawn, (draws, rows)."""
-    pieces = -(-rows // block)
-    starts = generator.integers(0, rows - block + 1, size=(draws, pieces))
-    chosen = (starts[..., None] + np.arange(block)).reshape(draws, -1)[:, :rows]
-    places = chosen + rows * np.arange(draws)[:, None]
-    counts = np.bincount(places.ravel(), minlength=draws * rows)
-    return counts.reshape(draws, rows).astype(np.float64)
+def interval(key: str, value: float, reach: float) -> tuple[float, float]:
+    """Return both ends of a metric's interval, inside the metric's range.
+
+    Args:
+        key: Name of the metric: `f1`, `rmse`, …
+        value: The figure on all rows.
+        reach: Half the width, were the figure normally distributed.
+
+    Source: Wilson 1927 for shares. The others are taken as normal on a scale without an end: the
+    logarithm of an error, or of 1 - R², and the logit of an area under the ROC curve.
+    """
+    if key in ("rmse", "mae"):
+        factor = math.exp(min(reach / value, MOST_EXPONENT))
+        return value / factor, value * factor
+    if key == "r2":
+        factor = math.exp(min(reach / (1 - value), MOST_EXPONENT))
+        return 1 - (1 - value) * factor, 1 - (1 - value) / factor
+    variance = value * (1 - value)
+    if variance <= 0:
+        return value, value
+    if key == "auroc":
+        odds, factor = value / (1 - value), math.exp(min(reach / variance, MOST_EXPONENT))
+        return odds / (odds + factor), odds * factor / (1 + odds * factor)
+    scale = reach**2 / variance
+    centre = (value + scale / 2) / (1 + scale)
+    half = math.sqrt(reach**2 + scale**2 / 4) / (1 + scale)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def weighted_scores(
@@ -126,20 +301,6 @@ def weighted_scores(
         classes=values.shape[1],
         probabilities=values if has_area else None,
     )
-
-
-def _portions(draws: int, most: int) -> Iterator[int]:
-    while draws > 0:
-        yield min(draws, most)
-        draws -= most
-
-
-def _ends(found: Mapping[str, Values]) -> Iterator[tuple[str, tuple[float, float]]]:
-    for key, values in found.items():
-        known = values[np.isfinite(values)]
-        if len(known) > len(values) / 2:
-            low, high = np.quantile(known, ENDS)
-            yield key, (float(low), float(high))
 
 
 def _regression(weights: Values, *, values: Values, true: Values) -> dict[str, Values]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipeline import metrics
-from pipeline.bootstrap import intervals
+from pipeline.bootstrap import intervals, units_of
 from pipeline.config.compose import compose
 from pipeline.config.record import plain
 from pipeline.findings.records import (
@@ -90,7 +90,8 @@ def made_findings(
     best = max(1, epochs - 1)
     metric = "rmse" if task == "regression" else "f1"
     outputs, targets = torch.from_numpy(test.outputs), torch.from_numpy(test.targets)
-    found = intervals(outputs, targets, threshold=0.5, seed=seed, draws=200)
+    units = units_of(rows, horizon=1 if (task, kind) == ("regression", "series") else None)
+    found = intervals(outputs, targets, units=units, threshold=0.5, seed=seed, draws=200)
     made = Findings(
         name=f"{_MODELS[kind].lower()}-made",
         run_id="0123456789abcdef0123456789abcdef",

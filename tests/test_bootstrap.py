@@ -1,14 +1,14 @@
 """Intervals of test figures, against closed forms, scipy, and rows written out by hand."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
-from scipy.stats import bootstrap, norm
+from scipy.stats import binomtest, bootstrap
+from scipy.stats import t as student
 
+from benchmarks.interval_coverage import Classes, Forecasts, coverage
 from pipeline import metrics
-from pipeline.bootstrap import block_of_series, drawn, intervals, weighted_scores
+from pipeline.bootstrap import drawn, interval, intervals, units_of, weighted_scores
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -43,12 +43,14 @@ def regression(rows: int, outputs: int = 1, seed: int = 0) -> Pair:
         ("regression", regression(40, outputs=3)),
     ],
 )
-@pytest.mark.parametrize("block", [1, 7])
+@pytest.mark.parametrize("size", [None, 3])
 def test_each_draw_is_scored_as_its_rows_written_out_would_be(
-    task: str, pair: Pair, block: int
+    task: str, pair: Pair, size: int | None
 ) -> None:
     outputs, targets = pair
-    weights = drawn(len(targets), 30, block=block, generator=np.random.default_rng(3))
+    groups = None if size is None else np.arange(len(targets)) // size
+    units = units_of(len(targets), groups=groups)
+    weights = drawn(units, 30, generator=np.random.default_rng(3))
     found = weighted_scores(outputs, targets, threshold=0.45)(weights)
     classes = outputs.shape[1] if outputs.ndim == 2 else 2
     score = metrics.for_task(task, classes=classes, threshold=0.45)
@@ -60,28 +62,30 @@ def test_each_draw_is_scored_as_its_rows_written_out_would_be(
             assert found[key][draw] == pytest.approx(float(value), rel=1e-4), key
 
 
-def test_a_draw_has_as_many_rows_as_the_test_and_whole_blocks_of_neighbours() -> None:
-    weights = drawn(20, 400, block=5, generator=np.random.default_rng(0))
-    assert weights.sum(1).tolist() == [20] * 400
-    one = drawn(5, 3, block=5, generator=np.random.default_rng(0))
-    assert one.tolist() == [[1] * 5] * 3
-    alone = drawn(1000, 200, block=1, generator=np.random.default_rng(0))
+def test_a_draw_has_as_many_units_as_the_test_and_each_as_a_whole() -> None:
+    groups = np.array(["b", "a", "b", "c", "a", "b"])
+    weights = drawn(units_of(6, groups=groups), 400, generator=np.random.default_rng(0))
+    for members in ([0, 2, 5], [1, 4], [3]):
+        assert (weights[:, members] == weights[:, members[:1]]).all()
+    assert weights[:, [0, 1, 3]].sum(1).tolist() == [3] * 400
+    alone = drawn(units_of(1000), 200, generator=np.random.default_rng(0))
+    assert alone.sum(1).tolist() == [1000] * 200
     # A row is left out of a draw with the chance (1 - 1/n)^n.
     assert (alone == 0).mean() == pytest.approx((1 - 1 / 1000) ** 1000, abs=0.003)
 
 
-def test_the_interval_of_an_accuracy_is_that_of_a_share() -> None:
+def test_the_interval_of_an_accuracy_is_wilsons() -> None:
     outputs, targets = binary(1000)
-    found = intervals(outputs, targets, threshold=0.5, seed=1)
-    right = float(((outputs > 0.5).long() == targets).double().mean())
-    half = norm.ppf(0.975) * math.sqrt(right * (1 - right) / 1000)
-    assert found.ends["accuracy"] == pytest.approx((right - half, right + half), abs=0.006)
-    assert (found.draws, found.block) == (1000, 1)
+    found = intervals(outputs, targets, units=units_of(1000), threshold=0.5, seed=1)
+    right = int(((outputs > 0.5).long() == targets).sum())
+    theirs = binomtest(right, 1000).proportion_ci(0.95, method="wilson")
+    assert found.ends["accuracy"] == pytest.approx((theirs.low, theirs.high), abs=0.003)
+    assert (found.draws, found.units) == (1000, "1,000 rows")
 
 
 def test_the_intervals_of_a_regression_are_those_of_scipys_bootstrap() -> None:
     outputs, targets = regression(60)
-    found = intervals(outputs, targets, threshold=0.5, seed=0).ends
+    found = intervals(outputs, targets, units=units_of(60), threshold=0.5, seed=0).ends
     errors = (outputs - targets).numpy().ravel().astype(float)
     statistics = {
         "mae": lambda e, axis: np.abs(e).mean(axis),
@@ -92,7 +96,7 @@ def test_the_intervals_of_a_regression_are_those_of_scipys_bootstrap() -> None:
             (errors,),
             statistic,
             n_resamples=20_000,
-            method="percentile",
+            method="BCa",
             rng=np.random.default_rng(5),
         ).confidence_interval
         assert found[key] == pytest.approx((theirs.low, theirs.high), rel=0.04)
@@ -105,54 +109,139 @@ def test_an_interval_holds_the_true_value_about_as_often_as_it_says() -> None:
         right = generator.random(200) < 0.8
         outputs = torch.from_numpy(np.where(right, 0.9, 0.1)).float()
         ends = intervals(
-            outputs, torch.ones(200, dtype=torch.int64), threshold=0.5, seed=seed, draws=200
+            outputs,
+            torch.ones(200, dtype=torch.int64),
+            units=units_of(200),
+            threshold=0.5,
+            seed=seed,
+            draws=200,
         ).ends["accuracy"]
         held += ends[0] <= 0.8 <= ends[1]
-    # 95 % of 300 are 285; a percentile interval holds a little less, and chance has a say.
-    assert 268 <= held <= 298
+    # 95 % of 300 are 285; chance has a say: 12 are three standard deviations.
+    assert 273 <= held <= 297
 
 
-def test_neighbours_that_err_alike_make_the_interval_wider_once_they_are_drawn_together() -> None:
-    generator = np.random.default_rng(0)
-    errors = np.repeat(generator.normal(size=40), 10).reshape(-1, 1)
-    targets = torch.from_numpy(generator.normal(size=(400, 1)))
-    outputs = targets + torch.from_numpy(errors)
+def series(rows: int, horizon: int) -> tuple[Pair, np.ndarray]:
+    """Forecasts whose steps share errors, and the absolute error of each, (rows,)."""
+    generator = np.random.default_rng(rows)
+    noise = generator.normal(size=rows + horizon - 1)
+    errors = np.lib.stride_tricks.sliding_window_view(noise, horizon)
+    targets = torch.from_numpy(generator.normal(size=(rows, horizon)))
+    return (targets + torch.from_numpy(errors.copy()), targets), np.abs(errors).mean(1)
+
+
+@pytest.mark.parametrize("kind", ["forecasts", "groups"])
+def test_the_interval_of_groups_and_of_forecasts_is_students_over_their_means(kind: str) -> None:
+    """Of 24 units of equal size, on the logarithm of the error; by scipy, without a draw."""
+    (outputs, targets), errors = series(600, 12)
+    groups = np.tile(np.arange(24), 25)
+    if kind == "groups":
+        units, means = units_of(600, groups=groups), errors.reshape(25, 24).mean(0)
+        widening = 1.0
+    else:
+        units, means = units_of(600, horizon=12), errors.reshape(25, 24).mean(1)
+        widening = 1 / np.sqrt(1 - 12 / (3 * 24))
+    found = intervals(outputs, targets, units=units, threshold=0.5, seed=0, draws=4000).ends["mae"]
+    error = means.std(ddof=1) / np.sqrt(len(means)) / means.mean() * widening
+    reach = student.ppf(0.975, len(means) - 1) * error
+    expected = means.mean() * np.exp([-reach, reach])
+    assert found == pytest.approx(expected, rel=0.01)
+
+
+@pytest.mark.parametrize(("rows", "horizon"), [(13, 12), (25, 12), (100, 12), (300, 24), (12, 1)])
+def test_few_blocks_of_forecasts_have_no_interval(rows: int, horizon: int) -> None:
+    (outputs, targets), _ = series(rows, horizon)
+    units = units_of(rows, horizon=horizon)
+    found = intervals(outputs, targets, units=units, threshold=0.5, seed=0)
+    assert (found.draws, dict(found.ends)) == (0, {})
+
+
+def test_few_groups_and_groups_of_which_few_have_most_rows_have_no_interval() -> None:
+    few = units_of(480, groups=np.repeat(np.arange(12), 40))
+    uneven = units_of(480, groups=np.r_[np.zeros(400), np.arange(1, 81)].astype(np.int64))
+    enough = units_of(480, groups=np.repeat(np.arange(24), 20))
+    assert [units.are_enough for units in (few, uneven, enough)] == [False, False, True]
+    assert [few.effective, enough.effective] == [12, 24]
+    assert few.words == "12 groups of rows"
+
+
+@pytest.mark.parametrize(
+    ("case", "keys"),
+    [
+        (Forecasts(rows=100, horizon=1), ("rmse", "mae")),
+        (Forecasts(rows=480, horizon=12), ("rmse", "mae")),
+        (Classes(groups=24, size=20, shared=0.5), ("accuracy", "f1")),
+    ],
+    ids=["steps", "horizon", "groups"],
+)
+def test_an_interval_of_units_covers_what_it_says_and_equals_are_seldom_told_apart(
+    case: Forecasts | Classes, keys: tuple[str, ...]
+) -> None:
+    """A small run of the benchmark whose table stands in docs/statistics.md."""
+    found = coverage(case, 300, true_rows=100_000)
+    for key in keys:
+        assert found.printed[key] == 1
+        # 95 % ± 2, and three standard deviations of 300 repetitions.
+        assert 0.89 <= found.held[key] <= 1.0, key
+        assert found.better[key] <= 0.07 + 0.04
+
+
+def test_the_mean_of_errors_that_last_has_a_wider_interval_in_time_than_of_separate_rows() -> None:
+    (outputs, targets), _ = series(600, 12)
     apart, together = (
-        intervals(outputs, targets, threshold=0.5, seed=0, block=block).ends["mae"]
-        for block in (1, 20)
+        intervals(outputs, targets, units=units, threshold=0.5, seed=0).ends["mae"]
+        for units in (units_of(600), units_of(600, horizon=12))
     )
-    assert together[1] - together[0] > 1.8 * (apart[1] - apart[0])
+    assert together[1] - together[0] > 2 * (apart[1] - apart[0])
+
+
+@pytest.mark.parametrize("key", ["accuracy", "f1", "auroc", "rmse", "mae", "r2"])
+@pytest.mark.parametrize("value", [0.001, 0.5, 0.999])
+@pytest.mark.parametrize("reach", [1e-4, 0.4, 30.0])
+def test_an_interval_lies_around_the_figure_and_inside_its_range(
+    key: str, value: float, reach: float
+) -> None:
+    low, high = interval(key, value, reach)
+    assert low <= value <= high
+    assert metrics.bounds(key)[0] <= low
+    assert high <= metrics.bounds(key)[1]
 
 
 def test_the_same_seed_gives_the_same_ends_and_many_rows_fewer_draws() -> None:
     outputs, targets = binary(300)
-    first, again = (intervals(outputs, targets, threshold=0.5, seed=4) for _ in range(2))
-    assert first == again
-    assert intervals(outputs, targets, threshold=0.5, seed=5) != first
-    assert intervals(*binary(50_000), threshold=0.5, seed=0).draws == 200
+    first, again, other = (
+        intervals(outputs, targets, units=units_of(300), threshold=0.5, seed=seed)
+        for seed in (4, 4, 5)
+    )
+    assert first == again != other
+    many = intervals(*binary(50_000), units=units_of(50_000), threshold=0.5, seed=0)
+    assert many.draws == 200
 
 
 def test_a_test_of_many_rows_and_classes_goes_without_the_interval_that_takes_longest() -> None:
-    found = intervals(*multiclass(21_000, classes=10), threshold=0.5, seed=0)
+    pair = multiclass(21_000, classes=10)
+    found = intervals(*pair, units=units_of(21_000), threshold=0.5, seed=0)
     assert found.draws == 100
     assert list(found.ends) == ["accuracy", "precision", "recall", "f1"]
 
 
-def test_a_metric_without_a_value_has_no_interval() -> None:
+def test_a_metric_without_a_value_or_the_same_in_every_draw_has_no_interval() -> None:
     outputs, targets = torch.full((50,), 0.7), torch.ones(50, dtype=torch.int64)
-    found = intervals(outputs, targets, threshold=0.5, seed=0).ends
-    assert found["accuracy"] == (1.0, 1.0)
-    assert "auroc" not in found
-    assert intervals(torch.ones(1, 1), torch.ones(1, 1), threshold=0.5, seed=0).ends == {
-        "rmse": (0.0, 0.0),
-        "mae": (0.0, 0.0),
-    }
+    found = intervals(outputs, targets, units=units_of(50), threshold=0.5, seed=0)
+    assert (found.draws, dict(found.ends)) == (1000, {})
+    one = intervals(torch.ones(1, 1), torch.ones(1, 1), units=units_of(1), threshold=0.5, seed=0)
+    assert (one.draws, dict(one.ends)) == (0, {})
 
 
 @pytest.mark.parametrize(
-    ("rows", "horizon", "expected"), [(1000, 1, 10), (27, 1, 3), (27, 12, 12), (1, 1, 1)]
+    ("rows", "horizon", "count"),
+    [(1000, 1, 29), (60, 1, 30), (40, 1, 20), (480, 12, 20), (300, 24, 6), (5, 12, 1)],
 )
-def test_blocks_of_a_series_are_as_long_as_the_cube_root_or_a_forecast(
-    rows: int, horizon: int, expected: int
+def test_blocks_are_thirty_or_as_many_as_have_twice_the_steps_of_a_forecast(
+    rows: int, horizon: int, count: int
 ) -> None:
-    assert block_of_series(rows, horizon) == expected
+    units = units_of(rows, horizon=horizon)
+    assert units.count == count
+    sizes = np.bincount(units.of_row)
+    assert sizes.max() - sizes.min() <= 1
+    assert (np.diff(units.of_row) >= 0).all()

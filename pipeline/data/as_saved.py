@@ -11,7 +11,7 @@ from pipeline.data.content import Content
 from pipeline.data.encode import UNKNOWN, Code
 from pipeline.data.positive import NAMES_ANOTHER
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Column, OnDemand, Samples, Series
+from pipeline.data.source import Array, Column, Indices, OnDemand, Samples, Series
 from pipeline.data.split import Split
 from pipeline.errors import DataError, did_you_mean
 
@@ -31,11 +31,17 @@ def rows_as_saved(samples: Samples, schema: Schema) -> Content:
     check_finite(inputs, "the data", holes_too=schema.encoder is None)
     told = (note for note in samples.notes if not note.endswith(NAMES_ANOTHER))
     notes = (*told, *_ignored(samples, schema))
-    return content_of_test(inputs, _targets(samples, schema), schema, notes=notes)
+    targets, groups = _targets(samples, schema), samples.group_numbers
+    return content_of_test(inputs, targets, schema, notes=notes, groups=groups)
 
 
 def content_of_test(
-    inputs: Array | OnDemand, targets: Array, schema: Schema, *, notes: tuple[str, ...]
+    inputs: Array | OnDemand,
+    targets: Array,
+    schema: Schema,
+    *,
+    notes: tuple[str, ...],
+    groups: Indices | None,
 ) -> Content:
     """Return independent rows as content that is all test part."""
     rows = np.arange(len(targets))
@@ -47,6 +53,7 @@ def content_of_test(
         split=Split(train=NOTHING, validation=None, test=rows),
         schema=schema,
         notes=notes,
+        groups=groups,
     )
 
 

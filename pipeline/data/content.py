@@ -24,6 +24,7 @@ class Content:
         split: Positions in `inputs` of each part.
         schema: The meaning of inputs and outputs, the fitted scalers among it.
         notes: Lines worth telling.
+        groups: (rows,) number of the group that a row belongs to; None = there are none.
         constant: Columns or channels with one value in the whole training part.
     """
 
@@ -34,6 +35,7 @@ class Content:
     split: Split
     schema: Schema
     notes: tuple[str, ...]
+    groups: Indices | None = None
     constant: tuple[str, ...] = ()
 
     def digest(self) -> str:

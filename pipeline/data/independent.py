@@ -54,6 +54,7 @@ def independent(samples: Samples, options: DataOptions) -> Content:
         split=split,
         schema=replace(schema, permutation=permutation_of(samples, options)),
         notes=(*samples.notes, *disorder_notes(options)),
+        groups=samples.group_numbers,
         constant=constant_columns(measured, schema),
     )
 

@@ -62,12 +62,15 @@ class Part:
         targets: int64 (rows,) for classes, float32 (rows, outputs), scaled, for a regression.
         offsets: float32 (rows, outputs), to be added after unscaling; None = nothing to add.
         rows: (rows,) numbers of the rows in the source; of a series, the first time predicted.
+        groups: (rows,) number of the group that a row belongs to, such as a patient; None = there
+            are none.
     """
 
     inputs: Tensor | LazyInputs
     targets: Tensor
     offsets: Tensor | None
     rows: Indices
+    groups: Indices | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -102,6 +102,7 @@ def part_with(content: Content, rows: Indices, *, budget: int) -> Part:
         targets=_targets(content, rows),
         offsets=None if offsets is None else torch.from_numpy(offsets[rows]).float(),
         rows=content.numbers[rows],
+        groups=None if content.groups is None else content.groups[rows],
     )
 
 

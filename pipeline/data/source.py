@@ -110,6 +110,14 @@ class Samples:
         """The shape of one row."""
         return tuple(self.inputs.shape[1:])
 
+    @property
+    def group_numbers(self) -> Indices | None:
+        """(rows,) number of each row's group, whatever it is called; None = there are none."""
+        if self.groups is None:
+            return None
+        numbers: Indices = np.unique(self.groups, return_inverse=True)[1].astype(np.int64)
+        return numbers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Series:

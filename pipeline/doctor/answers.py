@@ -67,7 +67,7 @@ def _naive(findings: Findings) -> Iterator[Verdict]:
 
 def _linear(findings: Findings) -> Iterator[Verdict]:
     """Worse than a line: where both are as good, a line is a matter of taste."""
-    found = gain(findings, "linear", deviations=thresholds.SURE)
+    found = gain(findings, "linear", level=thresholds.SURE)
     if found is None or found.high >= 0 or not _is_worse(findings, found):
         return
     name = findings.baselines[1] if len(findings.baselines) > 1 else "linear baseline"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pipeline.bootstrap import units_of_test
 from pipeline.doctor import thresholds
 from pipeline.doctor.figures import Gain, beside, gain
 from pipeline.doctor.remedies import offered, setting
@@ -27,14 +28,20 @@ def has_few_rows(findings: Findings) -> bool:
     return 0 < _tested(findings) < thresholds.FEWEST_ROWS
 
 
+def has_few_units(findings: Findings) -> bool:
+    """Tell whether the rows of the test are too few groups, or blocks of forecasts."""
+    units = units_of_test(findings)
+    return units.kind != "row" and len(units.of_row) > 0 and not units.are_enough
+
+
 def is_vague(findings: Findings) -> bool:
     """Tell whether the test is too small for a figure or for a gain over the naive baseline."""
     key, found = _judged(findings), gain(findings, "naive")
-    if found is not None and _hides_the_gain(found):
+    if has_few_units(findings) or (found is not None and _hides_the_gain(found)):
         return True
     if key is None:
         return False
-    low, high = findings.intervals[key]
+    low, high = findings.intervals.get(key, (0.0, 0.0))
     if key in ("rmse", "mae"):
         value = abs(findings.metrics[f"test/{key}"])
         return high - low > thresholds.WIDE_ERROR * max(value, 1e-12)
@@ -47,6 +54,9 @@ def _vagueness(findings: Findings) -> str:
     """Say how little the test says: of its figure, or of the gain over the naive baseline."""
     if has_few_rows(findings):
         return f"nothing can be told by so few test rows as {_tested(findings)}"
+    if has_few_units(findings):
+        units = units_of_test(findings)
+        return f"the {_tested(findings)} test rows are {units.words}, too few to tell anything"
     key, found = _judged(findings), gain(findings, "naive")
     rows = max(findings.rows.get("test", 0), 1)
     if found is not None and _hides_the_gain(found):
@@ -54,20 +64,24 @@ def _vagueness(findings: Findings) -> str:
         said = f"{beside(findings, found)} of the {name} on {rows} rows"
         return f"{said}; with others the network could be better than it or worse"
     assert key is not None
-    low, high = findings.intervals[key]
     figure = findings.metrics[f"test/{key}"]
     said = f"test/{key} is {figure:.3g} on {rows} rows"
+    low, high = findings.intervals.get(key, (figure, figure))
     if low == high:
         return f"{said}; with others up to {thresholds.UNSEEN / rows:.0%} of them could be wrong"
     return f"{said}; with others it could be {low:.3g} to {high:.3g}"
 
 
 def _judged(findings: Findings) -> str | None:
-    """Return the metric whose interval is looked at: that which decides about epochs, if any."""
+    """Return the metric whose interval is looked at: that which decides about epochs, if any.
+
+    One that is right in all rows has no interval.
+    """
     monitored = findings.monitor.rpartition("/")[2]
     usual = "rmse" if findings.task == "regression" else "f1"
     for key in (monitored, usual):
-        if key in findings.intervals and f"test/{key}" in findings.metrics:
+        figure = findings.metrics.get(f"test/{key}")
+        if figure is not None and (key in findings.intervals or figure == 1):
             return key
     return None
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.bootstrap import block_of_series
+from pipeline.bootstrap import LEVEL, Units, units_of, units_of_test
 from pipeline.doctor import thresholds
 from pipeline.doctor.remedies import setting
 from pipeline.findings.records import Array, Findings
@@ -79,30 +79,30 @@ def gain(
     findings: Findings,
     baseline: Literal["naive", "linear"],
     *,
-    deviations: float = thresholds.DEVIATIONS,
+    level: float = LEVEL,
 ) -> Gain | None:
     """Compare the network with a baseline row by row; `None` where there was no test.
 
     Args:
         findings: Of the run.
         baseline: Which one.
-        deviations: Half the width of the interval, in standard errors.
+        level: How often the interval shall hold the true gain.
     """
     test = findings.test
     other = None if test is None else getattr(test, baseline)
     if test is None or other is None or len(test.targets) < 2:
         return None
+    units = units_of_test(findings)
     if findings.task == "regression":
         theirs, ours = (np.square(one - test.targets).mean(1) for one in (other, test.outputs))
-        block = block_of(findings, len(ours)) if findings.kind == "series" else 1
-        low, high = _interval((theirs - ours) / max(theirs.mean(), 1e-12), block, deviations)
+        low, high = _interval((theirs - ours) / max(theirs.mean(), 1e-12), units, level)
         ends = float(np.sqrt(ours.mean())), float(np.sqrt(theirs.mean()))
         mean = 1 - float(ours.mean() / max(theirs.mean(), 1e-12))
     else:
         weights = _alike(test.targets, classes=len(findings.classes))
         ours = weights * (called(test, threshold=findings.threshold) == test.targets)
         theirs = weights * (called(replace(test, outputs=other), threshold=0.5) == test.targets)
-        low, high = _interval(ours - theirs, 1, deviations)
+        low, high = _interval(ours - theirs, units, level)
         ends = float(ours.mean()), float(theirs.mean())
         mean = ends[0] - ends[1]
     return Gain(mean=mean, low=low, high=high, ours=ends[0], theirs=ends[1])
@@ -158,9 +158,13 @@ def _validated(findings: Findings, key: str) -> float | None:
     return last.get(f"val/{key}")
 
 
-def block_of(findings: Findings, rows: int) -> int:
-    """Return how many neighbouring forecasts count as one: they resemble each other."""
-    return min(block_of_series(rows, findings.horizon), max(1, rows))
+def rows_as_one(findings: Findings, rows: int) -> float:
+    """Return how many rows of a part tell as much as one that is independent of all others."""
+    test = units_of_test(findings)
+    if test.kind == "group":  # those of the other parts are not on record
+        return len(test.of_row) / test.effective
+    horizon = findings.horizon if findings.targets else None
+    return rows / units_of(rows, horizon=horizon).count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,12 +209,11 @@ def _alike(targets: Array, *, classes: int) -> Array:
     return weights
 
 
-def _interval(values: Array, block: int, deviations: float) -> tuple[float, float]:
-    """Return both ends of the mean's interval; neighbouring rows of a series count as one."""
-    mean = float(values.mean())
-    parts = np.array_split(values, max(1, len(values) // block))
-    pieces = np.array([part.mean() for part in parts])
-    if len(pieces) < 2:
+def _interval(values: Array, units: Units, level: float) -> tuple[float, float]:
+    """Return both ends of the mean's interval by Student's t over the means of the units."""
+    if not units.are_enough:
         return -math.inf, math.inf
-    spread = deviations * float(pieces.std(ddof=1)) / math.sqrt(len(pieces))
-    return mean - spread, mean + spread
+    mean = float(values.mean())
+    off = np.bincount(units.of_row, weights=values - mean, minlength=units.count)
+    reach = units.errors(level=level) * float(np.sqrt((off**2).sum())) / len(values)
+    return mean - reach, mean + reach

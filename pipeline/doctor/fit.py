@@ -6,7 +6,6 @@ import numpy as np
 
 from pipeline.doctor import thresholds
 from pipeline.doctor.figures import (
-    block_of,
     error,
     gain,
     is_unlearned,
@@ -14,6 +13,7 @@ from pipeline.doctor.figures import (
     naive_error,
     naive_loss,
     of_the_line,
+    rows_as_one,
     says_error,
     silence,
 )
@@ -144,10 +144,10 @@ def _late(curve: Array, start: float, least: float) -> float | None:
 
 def _noise(findings: Findings, wrong: float, part: str) -> float:
     """Return the standard error of a share of wrong rows, or of variance."""
-    rows = max(findings.rows.get(part, 0), 1)
+    rows: float = max(findings.rows.get(part, 0), 1)
+    rows = max(1.0, rows / rows_as_one(findings, int(rows)))
     if findings.task == "regression":
-        block = block_of(findings, rows) if findings.kind == "series" else 1
-        return wrong * float(np.sqrt(thresholds.HEAVY_TAILED * block / rows))
+        return wrong * float(np.sqrt(thresholds.HEAVY_TAILED / rows))
     share = min(max(wrong, 1 / rows), 1.0)
     return float(np.sqrt(share * max(1 - share, 1 / rows) / rows))
 

@@ -114,9 +114,9 @@ RARE = 0.5
 """Share of the training rows that a rare class has, times the number of classes."""
 ONE_FOR_ALL = 0.95
 """Share of the test rows that are called the same."""
-SURE = 2.58
-"""Half the width of a 99 % interval, in standard errors: to be worse than a line is said of every
-run, and one in a hundred may be wrong."""
+SURE = 0.99
+"""Level of the interval: to be worse than a line is said of every run, and one in a hundred may be
+wrong."""
 BY_HEART = 0.5
 """Training error as a share of the test error, below which what helps is to learn less by heart."""
 WORSE = 1.1

@@ -83,6 +83,8 @@ class TestRows:
         outputs: Probabilities (rows,) or (rows, classes), or values in units (rows, outputs).
         naive: The naive baseline's, shaped as `outputs`; `None` = there is none.
         linear: The linear baseline's, shaped as `outputs`; `None` = there is none.
+        groups: Number of the group that each row belongs to, int64 (rows,); `None` = rows are
+            independent.
     """
 
     __test__ = False  # no test class, whatever its name makes pytest think
@@ -92,6 +94,7 @@ class TestRows:
     outputs: Array
     naive: Array | None = None
     linear: Array | None = None
+    groups: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -78,11 +78,12 @@ def picture(findings: Findings, test: TestRows) -> Picture:
         name="classes/calibration",
         title="Calibration: how far a probability can be believed",
         alt=told,
-        draw=lambda: _draw_calibration(given, right, what),
+        draw=lambda: _draw_calibration(given, right, what, has_intervals=test.groups is None),
     )
 
 
-def _draw_calibration(given: Array, right: Array, what: str) -> "Figure":
+def _draw_calibration(given: Array, right: Array, what: str, *, has_intervals: bool) -> "Figure":
+    """Draw it; Wilson's intervals are those of independent rows."""
     if not np.isfinite(given).all():
         raise NotDrawnError("some probabilities are no numbers: there is no calibration")
     found = reliability(given, right, bins=BINS)
@@ -94,12 +95,12 @@ def _draw_calibration(given: Array, right: Array, what: str) -> "Figure":
     upper.errorbar(
         found.given,
         found.found,
-        yerr=ends,
+        yerr=ends if has_intervals else None,
         color=style.NETWORK,
         marker="o",
         ms=5,
         capsize=3,
-        label="found, with 95 % interval",
+        label="found, with 95 % interval" if has_intervals else "found",
     )
     upper.set_ylim(-0.03, 1.03)
     upper.set_ylabel("share that was right")

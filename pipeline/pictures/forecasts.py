@@ -64,7 +64,8 @@ def _residual_words(findings: Findings, test: TestRows) -> str:
     off = off[np.isfinite(off)]
     if not len(off):
         return "There are no residuals: no prediction is a number."
-    low, middle, high = np.percentile(off, (5, 50, 95))
+    middle = np.median(off)
+    low, high = np.percentile(off, 5, method="lower"), np.percentile(off, 95, method="higher")
     return (
         f"Predicted minus true value: median {number(middle)}, nine of ten lie between "
         f"{number(low)} and {number(high)}{_in_units(findings)}."

@@ -1,12 +1,12 @@
 """Why one run is better than another: what differs between them, row by row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from pipeline.bootstrap import block_of_series
+from pipeline.bootstrap import units_of_test
 from pipeline.config.record import Difference as ConfigDifference
 from pipeline.config.record import differences
 from pipeline.findings.records import Array, Findings, TestRows
@@ -85,7 +85,9 @@ class Against:
     @cached_property
     def flips(self) -> Flips | None:
         """How the rows split that only one gets right; `None` for a regression."""
-        return None if self.right is None else flips(*self.right)
+        if self.right is None or self.pair is None:
+            return None
+        return flips(*self.right, groups=_groups(self.pair))
 
     @cached_property
     def errors(self) -> tuple[Array, Array] | None:
@@ -132,13 +134,19 @@ def _measured(
     against: Against, pair: tuple[TestRows, TestRows], names: Sequence[str]
 ) -> dict[str, Difference]:
     one, other = against.findings
-    window = (one.config.get("data") or {}).get("window")
+    both = replace(pair[0], groups=_groups(pair))
     found = paired_differences(
         *pair,
         thresholds=(one.threshold, other.threshold),
-        block=block_of_series(len(pair[0].targets), one.horizon) if window else 1,
+        units=units_of_test(replace(one, test=both)),
     )
     return {name: found[name] for name in names if name in found}
+
+
+def _groups(pair: tuple[TestRows, TestRows]) -> Array | None:
+    """Return the groups of the rows, which one of the runs may not know."""
+    one, other = (test.groups for test in pair)
+    return other if one is None else one
 
 
 def _what(findings: Findings) -> str:

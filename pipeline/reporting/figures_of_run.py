@@ -4,9 +4,10 @@ from math import isclose
 
 import torch
 
+from pipeline.bootstrap import units_of_test
 from pipeline.findings.records import Findings
 from pipeline.metrics import ClassScores, class_scores, confusion
-from pipeline.running.results import predicted_classes, tested_names
+from pipeline.running.results import mean_words, predicted_classes, tested_names
 from pipeline.study.outcome.tables import MISSING, Sheet
 from pipeline.terminal import number
 
@@ -16,9 +17,9 @@ MACRO = (
     "left out of the mean, and 0/0 counts as 0"
 )
 INTERVALS = (
-    "intervals: the test rows drawn again with replacement, 2.5 % and 97.5 % of the figures; they "
-    "tell what other test rows would change, not what another training would. Where the figure is "
-    "the same in every draw, as on one row or on rows that are all right, there is no interval"
+    "intervals hold the true figure in 95 % of tests; they tell what other test rows would change, "
+    "not what another training would. Where the figure is the same whichever rows are drawn, as on "
+    "rows that are all right, there is no interval"
 )
 
 
@@ -49,9 +50,20 @@ def result_sheet(findings: Findings) -> Sheet | None:
         lines=lines,
         notes=[
             *([MACRO] if findings.task == "multiclass" else []),
-            *([INTERVALS] if findings.intervals else []),
+            *_interval_notes(findings),
         ],
     )
+
+
+def _interval_notes(findings: Findings) -> list[str]:
+    """Say what the intervals rest on, or why there are none."""
+    units = units_of_test(findings)
+    if findings.intervals:
+        drawn = f": the test has {units.words}" if units.kind != "row" else ""
+        return [INTERVALS + drawn]
+    if findings.test is None or units.kind == "row":
+        return []
+    return [f"no intervals: the test has {units.words}, too few for them"]
 
 
 def interval_text(ends: tuple[float, float] | None) -> str:
@@ -121,7 +133,9 @@ def _title(findings: Findings) -> str:
         return f"on the test rows, in {findings.units or 'the target’s units'}"
     if findings.task == "binary" and len(findings.classes) > 1:
         return f"on the test rows; positive class: {findings.classes[1]}"
-    return f"on the test rows, mean over {len(findings.classes)} classes"
+    scores = scores_by_class(findings)
+    mean = mean_words(scores) if scores else f"mean over {len(findings.classes)} classes"
+    return f"on the test rows, {mean}"
 
 
 def _text(value: float | None) -> str:

@@ -1,6 +1,6 @@
 """Two networks asked about the same rows: which answers differ, and what chance could do."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 
 from pipeline.bootstrap import (
     AREA_OPERATIONS,
-    BLOCK_CELLS,
     DRAWS,
-    ENDS,
-    FEWEST_DRAWS,
-    MOST_ROWS,
-    OPERATIONS,
-    Values,
-    drawn,
+    Units,
+    affordable,
+    reaches_of,
+    redrawn,
     weighted_scores,
 )
 from pipeline.findings.records import Array, TestRows
+from pipeline.metrics import widest_difference
+
+MOST_EXACT = 13
+"""Groups whose signs are chosen in all ways: 8,192."""
+SWAPS, SWAPS_AT_ONCE = 10_000, 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Flips:
         neither: Rows that both get wrong.
         p: Probability of so uneven a split of the rows that only one gets right, or a more uneven
             one, were both equally good: McNemar's test, exact, two-sided; 1 where there is none.
+            Where rows come in groups, that of a test on whole groups.
     """
 
     both: int
@@ -62,18 +65,26 @@ class Difference:
         return self.second - self.first
 
 
-def flips(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Flips:
+def flips(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], *, groups: Array | None = None
+) -> Flips:
     """Count in which rows (rows,) each of two is right.
+
+    Args:
+        first: Rows that the first gets right.
+        second: Rows that the second gets right.
+        groups: Number of each row's group; `None` = rows are independent.
 
     Source: McNemar 1947; the binomial form is exact for any number of rows.
     """
     alone = int((first & ~second).sum()), int((~first & second).sum())
+    more = second.astype(np.int64) - first
     return Flips(
         both=int((first & second).sum()),
         first=alone[0],
         second=alone[1],
         neither=int((~first & ~second).sum()),
-        p=_sign_test(*alone),
+        p=_sign_test(*alone) if groups is None else _swap_test(more, groups),
     )
 
 
@@ -82,6 +93,26 @@ def _sign_test(first: int, second: int) -> float:
 
     total = first + second
     return float(binomtest(first, total, 0.5).pvalue) if total else 1.0
+
+
+def _swap_test(more: NDArray[np.int64], groups: Array) -> float:
+    """Return the p of a test that swaps the two networks in whole groups.
+
+    Were both equally good, what the second gets right more than the first (rows,) could have the
+    other sign in each group. All ways to choose the signs are tried, or many at random (Fisher's
+    randomization test); groups of one row give McNemar's test.
+    """
+    in_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=more)
+    in_group = in_group[in_group != 0]
+    count = len(in_group)
+    if count <= MOST_EXACT:
+        signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+        return float((np.abs(signs @ in_group) >= abs(in_group.sum())).mean())
+    generator, extreme = np.random.default_rng(0), 1  # what was found is one of the ways
+    for _ in range(SWAPS // SWAPS_AT_ONCE):
+        signs = generator.choice((-1.0, 1.0), size=(SWAPS_AT_ONCE, count))
+        extreme += int((np.abs(signs @ in_group) >= abs(in_group.sum())).sum())
+    return extreme / (SWAPS + 1)
 
 
 def errors(test: TestRows) -> Array:
@@ -96,7 +127,7 @@ def paired_differences(
     second: TestRows,
     *,
     thresholds: tuple[float, float],
-    block: int = 1,
+    units: Units,
     seed: int = 0,
 ) -> Mapping[str, Difference]:
     """Measure two networks on the same rows, drawn again for both alike.
@@ -108,10 +139,10 @@ def paired_differences(
         first: The first one's test rows.
         second: The second one's: the same rows in the same order.
         thresholds: Probability above which each calls a row positive.
-        block: Neighbouring rows that are drawn together, 1 for independent ones.
+        units: What counts as independent among the rows.
         seed: Of the draws.
     """
-    draws = max(FEWEST_DRAWS, min(DRAWS, OPERATIONS // max(1, first.outputs.size)))
+    draws = affordable(DRAWS, first.outputs.size)
     one, other = (
         weighted_scores(
             torch.from_numpy(part.outputs),
@@ -121,39 +152,25 @@ def paired_differences(
         )
         for part, threshold in zip((first, second), thresholds, strict=True)
     )
-    rows = len(first.targets)
-    once = np.ones((1, rows))
-    found: dict[str, list[Values]] = {}
-    for counts in _redrawn(rows, draws, block=block, seed=seed):
-        before, after = one(counts), other(counts)
-        for key, values in before.items():
-            found.setdefault(key, []).append(after[key] - values)
+    once = np.ones((1, len(first.targets)))
     before, after = one(once), other(once)
+    reaches: Mapping[str, float] = {}
+    if units.are_enough:
+        found = [
+            {key: values - old[key] for key, values in other(counts).items()}
+            for counts in redrawn(units, draws, seed=seed)
+            for old in [one(counts)]
+        ]
+        reaches = reaches_of(found, units, first.targets)
     return {
-        key: Difference(
-            first=float(before[key][0]),
-            second=float(after[key][0]),
-            interval=_interval(found.get(key, [])),
-        )
+        key: _difference(key, float(before[key][0]), float(after[key][0]), reaches.get(key))
         for key in before
     }
 
 
-def _redrawn(rows: int, draws: int, *, block: int, seed: int) -> Iterator[Values]:
-    """Yield how often each row was drawn (draws, rows), some draws at a time; none for one row."""
-    if not 1 < rows <= MOST_ROWS:
-        return
-    generator, portion = np.random.default_rng(seed), max(1, BLOCK_CELLS // rows)
-    for begin in range(0, draws, portion):
-        size = min(portion, draws - begin)
-        yield drawn(rows, size, block=max(1, min(block, rows)), generator=generator)
-
-
-def _interval(parts: list[Values]) -> tuple[float, float] | None:
-    """Return where 95 % of the draws lie; `None` where most of them have no value."""
-    values = np.concatenate(parts) if parts else np.empty(0)
-    known = values[np.isfinite(values)]
-    if len(known) <= len(values) / 2:
-        return None
-    low, high = np.quantile(known, ENDS)
-    return float(low), float(high)
+def _difference(key: str, first: float, second: float, reach: float | None) -> Difference:
+    if reach is None:
+        return Difference(first=first, second=second, interval=None)
+    value, most = second - first, widest_difference(key)
+    ends = max(-most, value - reach), min(most, value + reach)
+    return Difference(first=first, second=second, interval=ends)

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.bootstrap import units_of
 from pipeline.data.part import Part
 from pipeline.networks.outputs import probabilities
 from pipeline.running.plan import Plan
-from pipeline.serving.decision import COVERED, Decision, Interval
+from pipeline.serving.decision import Decision, Interval, conformal
 from pipeline.serving.model import rows_at_once
 from pipeline.terminal import number
 from pipeline.thresholds import find_threshold
@@ -34,13 +34,27 @@ def _by_rule(rule: str, network: nn.Module, part: Part) -> Decision:
 
 
 def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ...]:
-    """Return the quantiles of truth - prediction, in units, of each output."""
+    """Return between which values truth - prediction, in units, lies for each output."""
     to_units = plan.prepared.schema.to_units
     outputs = raised(network, part)
     targets = part.targets.to(outputs.device)
     residuals = (to_units(targets, None) - to_units(outputs, None)).double().cpu().numpy()
-    ends = np.quantile(residuals, COVERED, axis=0)  # torch's takes 16 million values at most
-    return tuple((float(low), float(high)) for low, high in ends.T)
+    counts = _independent(plan, part, outputs=residuals.shape[1])
+    found = [conformal(one, count) for one, count in zip(residuals.T, counts, strict=True)]
+    ends = tuple(one for one in found if one is not None)
+    return ends if len(ends) == len(found) else ()
+
+
+def _independent(plan: Plan, part: Part, *, outputs: int) -> list[float]:
+    """Return as how many independent residuals the rows count, for each output.
+
+    Forecasts of the step k that begin less than k steps apart share errors.
+    """
+    schema = plan.prepared.schema
+    if schema.window is None:
+        return [units_of(len(part), groups=part.groups).effective] * outputs
+    steps = [1 + output // len(schema.targets) for output in range(outputs)]
+    return [len(part) / step for step in steps]
 
 
 @torch.inference_mode()

@@ -26,7 +26,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     shown, tested = console(), evaluation.tested
     names = [baseline.name for baseline in tested.part.baselines]
     schema, heading = evaluation.model.schema, evaluation.stage
-    shown.print(figures_table(schema, tested.metrics, names, heading=heading))
+    shown.print(figures_table(schema, tested.metrics, names, tested.classes, heading=heading))
     if tested.classes:
         shown.print(class_table(tested.classes))
     if len(tested.classes) > 2:
@@ -38,14 +38,16 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
 def _certainty(evaluation: Evaluation) -> str:
     """Say how far the figure that tells most could be elsewhere."""
+    found = evaluation.intervals
     key = "rmse" if evaluation.model.schema.task == "regression" else "f1"
-    ends = evaluation.intervals.ends.get(key)
+    ends = found.ends.get(key)
     if ends is None:
-        return "certain too many rows, or too few, for an interval"
+        why = "all are right, or wrong" if found.draws else "too many for it, or too few"
+        return f"certain no interval of {key}: {found.units}, {why}"
     own = evaluation.tested.metrics[f"test/{key}"]
     return (
-        f"certain {key} {number(own)} lies between {number(ends[0])} and {number(ends[1])} in 95 % "
-        f"of {evaluation.intervals.draws:,} draws of the rows"
+        f"certain {key} {number(own)}, 95 % interval {number(ends[0])} to {number(ends[1])} from "
+        f"{found.units}"
     )
 
 

@@ -234,6 +234,7 @@ def _test_rows(test: Tested) -> TestRows:
         outputs=part.outputs[kept].numpy(),
         naive=naive,
         linear=linear,
+        groups=None if part.groups is None else part.groups[kept.numpy()],
     )
 
 

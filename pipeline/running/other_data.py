@@ -45,7 +45,7 @@ def _of_table(options: RunConfig, schema: Schema) -> tuple[Samples, Content, Par
 
     file = source_target(options)
     path = local_file(file["path"], key="data.path", allow_url=file["allow_url"])
-    content = table_as_saved(path, schema, sep=file["sep"])
+    content = table_as_saved(path, schema, sep=file["sep"], group=file["group"])
     raw = Samples(
         inputs=content.inputs,
         targets=content.targets,

@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline import metrics
 from pipeline.baselines import Baseline
 from pipeline.data.schema import Schema
+from pipeline.data.source import Indices
 from pipeline.metrics import ClassScores, Scores
 from pipeline.serving.decision import Decision
 from pipeline.terminal import number
@@ -33,6 +34,7 @@ class TestPart:
         outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs) in units.
         targets: Classes (rows,), or values (rows, outputs) in units.
         baselines: What simpler predictors say about the same rows: the naive, then the linear.
+        groups: Number of the group that each row belongs to, (rows,); `None` = there are none.
     """
 
     __test__ = False  # no test class, whatever its name makes pytest think
@@ -41,6 +43,7 @@ class TestPart:
     outputs: Tensor
     targets: Tensor
     baselines: tuple[Baseline, ...]
+    groups: Indices | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +126,18 @@ def scores_by_class(test: TestPart, schema: Schema, *, threshold: float) -> tupl
 
 def result_table(result: Result) -> Table:
     """Lay the network's test figures beside the baselines'."""
-    return figures_table(result.schema, result.metrics, result.baselines, heading="test")
+    return figures_table(
+        result.schema, result.metrics, result.baselines, result.classes, heading="test"
+    )
 
 
 def figures_table(
-    schema: Schema, values: Mapping[str, float], baselines: Sequence[str], *, heading: str
+    schema: Schema,
+    values: Mapping[str, float],
+    baselines: Sequence[str],
+    classes: Sequence[ClassScores],
+    *,
+    heading: str,
 ) -> Table:
     """Lay the network's figures beside the baselines'.
 
@@ -135,9 +145,10 @@ def figures_table(
         schema: The meaning of what was predicted.
         values: Figures by name: `test/f1`, `naive/f1`, …
         baselines: Names of the naive and the linear baseline, as far as there are any.
+        classes: Counts of each class on the rows.
         heading: The word for the rows that they speak of.
     """
-    table = Table(title=title_of(schema), title_justify="left", title_style="bold")
+    table = Table(title=title_of(schema, classes), title_justify="left", title_style="bold")
     table.add_column(heading)
     table.add_column("network", justify="right", style="bold")
     kinds = ("naive", "linear")[: len(baselines)]
@@ -162,13 +173,25 @@ def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 
-def title_of(schema: Schema) -> str:
+def title_of(schema: Schema, classes: Sequence[ClassScores]) -> str:
     """Say what the figures of a table speak of: the positive class, all classes, or a unit."""
     if schema.task == "binary":
         return f"positive class: {escape(str(schema.positive))}"
     if schema.task == "multiclass":
-        return f"mean over {len(schema.classes)} classes"
+        return mean_words(classes)
     return f"in {escape(schema.units)}" if schema.units else "in the target's units"
+
+
+def mean_words(classes: Sequence[ClassScores]) -> str:
+    """Say which classes the mean of a metric is over: those of the rows, or of the answers."""
+    total, there = len(classes), sum(one.support > 0 for one in classes)
+    counted = sum(one.support + one.false_positives > 0 for one in classes)
+    if there == total:
+        return f"mean over {total} classes"
+    if counted == there:
+        return f"mean over the {there} of {total} classes in these rows"
+    which = f"{total} classes" if counted == total else f"{counted} of {total} classes"
+    return f"mean over {which}, of which these rows have {there}; auroc over these"
 
 
 def macro_footnote(values: Mapping[str, float]) -> str:

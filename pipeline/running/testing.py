@@ -61,11 +61,13 @@ def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Test
     trainer.test(task, evaluated_batches(plan, plan.prepared.test), verbose=False)
     assert task.test_outputs is not None
     outputs, targets = task.test_outputs
+    groups = plan.prepared.test.groups
     part = TestPart(
         rows=plan.prepared.test.rows[: len(targets)].tolist(),
         outputs=outputs,
         targets=targets,
         baselines=_baselines(plan, len(targets)),
+        groups=None if groups is None else groups[: len(targets)],
     )
     logged = trainer.callback_metrics.items()
     values = {key: float(value) for key, value in logged if key.startswith("test/")}

@@ -11,7 +11,7 @@ from pipeline.data.report_page import classes_table
 from pipeline.data.report_text import PARTS, lines
 from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores
-from pipeline.serving.decision import COVERED, Decision
+from pipeline.serving.decision import FEWEST, Decision
 from pipeline.serving.interface import value_names
 from pipeline.serving.limits import limits, no_better
 from pipeline.terminal import number
@@ -141,11 +141,11 @@ def _interval(facts: CardFacts, key: str) -> str:
 def _interval_words(facts: CardFacts) -> str:
     found = facts.intervals
     if found is None or not found.draws:
-        return "Intervals are not known."
-    blocks = f" in blocks of {found.block} neighbours" if found.block > 1 else ""
+        told = "" if found is None else f": the test has {found.units}"
+        return f"Intervals are not known{told}."
     return (
-        f"Intervals: the test rows drawn again {found.draws:,} times{blocks}, 2.5 % and 97.5 % of "
-        "the figures. They tell what other test rows would change, not what another training would."
+        f"Intervals: {found.units} drawn again {found.draws:,} times. They tell what other test "
+        "rows would change, not what another training would."
     )
 
 
@@ -173,16 +173,20 @@ def _decision(facts: CardFacts) -> str:
     if schema.task == "multiclass":
         return "The class with the highest probability."
     if not decision.intervals:
-        return "A value alone; no interval is known, since there were no validation rows."
-    low, high = (f"{100 * end:.0f} %" for end in COVERED)
+        what = "groups of rows" if schema.window is None else "forecasts that share no step"
+        return (
+            f"A value alone; no interval is known, which takes {FEWEST} validation rows that are "
+            f"independent: {what}, where there are any."
+        )
     names = _output_names(schema, len(decision.intervals))
     words = [
         f"{escaped(name)}: {number(below)} … {number(above)}"
         for name, (below, above) in zip(names, decision.intervals, strict=True)
     ]
     return (
-        f"Truth minus prediction on the validation rows, from the {low} to the {high} quantile; an "
-        f"answer's interval is its value and these:\n\n{bullets(words)}"
+        "Truth minus prediction on the validation rows, cut so that at least nine of ten new ones "
+        "lie between (conformal quantiles); an answer's interval is its value and these:\n\n"
+        f"{bullets(words)}"
     )
 
 

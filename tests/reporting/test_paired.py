@@ -1,14 +1,16 @@
 """Two networks on the same rows: the counts, the tests and the intervals are the right ones."""
 
 from dataclasses import replace
+from itertools import product
 from math import comb
 
 import numpy as np
 import pytest
 from findings_made import made_findings
+from scipy.stats import t as student
 from sklearn.metrics import f1_score
 
-from pipeline.bootstrap import drawn
+from pipeline.bootstrap import units_of
 from pipeline.findings.records import Findings, TestRows
 from pipeline.mistakes import called
 from pipeline.reporting.against import Against
@@ -50,23 +52,88 @@ def test_mcnemars_p_is_the_sum_of_all_splits_as_uneven(first: int, second: int) 
     assert found.p == pytest.approx(two_sided(first, second))
 
 
-def test_the_interval_of_a_difference_is_that_of_the_same_draws_for_both() -> None:
-    one = made_findings(task="regression", kind="series", rows=60, seed=1).test
-    other = made_findings(task="regression", kind="series", rows=60, seed=2).test
+def test_the_interval_of_a_difference_is_students_over_the_means_of_the_blocks() -> None:
+    one = made_findings(task="regression", kind="series", rows=240, seed=1).test
+    other = made_findings(task="regression", kind="series", rows=240, seed=2).test
     assert one is not None
     assert other is not None
-    found = paired_differences(one, other, thresholds=(0.5, 0.5), block=4, seed=7)["rmse"]
-    generator = np.random.default_rng(7)
-    gains = []
-    for counts in drawn(60, 1000, block=4, generator=generator):
-        again = np.repeat(np.arange(60), counts.astype(int))
-        off = [(part.outputs - one.targets)[again].astype(np.float64) for part in (one, other)]
-        before, after = (np.sqrt((each**2).mean()) for each in off)
-        gains.append(after - before)
-    assert found.interval == pytest.approx(np.quantile(gains, (0.025, 0.975)), rel=1e-6)
-    errors = [(part.outputs - one.targets).astype(np.float64) for part in (one, other)]
-    assert found.first == pytest.approx(np.sqrt((errors[0] ** 2).mean()), rel=1e-6)
+    units = units_of(240, horizon=4)  # 30 blocks of 8
+    found = paired_differences(one, other, thresholds=(0.5, 0.5), units=units, seed=7)["mae"]
+    off = [np.abs(test.outputs.astype(np.float64) - one.targets).mean(1) for test in (one, other)]
+    gains = (off[1] - off[0]).reshape(30, 8).mean(1)
+    reach = student.ppf(0.975, 29) * gains.std(ddof=1) / np.sqrt(30) / np.sqrt(1 - 4 / (3 * 8))
+    ends = (gains.mean() - reach, gains.mean() + reach)
+    assert found.interval == pytest.approx(ends, abs=0.1 * reach)
+    assert found.first == pytest.approx(off[0].mean(), rel=1e-6)
     assert found.value == found.second - found.first
+
+
+def test_two_forecasters_are_not_told_apart_by_few_blocks() -> None:
+    """100 forecasts of 12 steps: their errors overlap, whatever their means differ by."""
+    first = replace(made_findings(task="regression", kind="series", rows=100, seed=1), horizon=12)
+    assert first.test is not None
+    nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
+    second = replace(first, test=replace(first.test, outputs=nearer))
+    both = against(first, second)
+    assert both.figures["rmse"].interval is None
+    assert both.better("rmse") == both.better("r2") == ""
+
+
+def in_groups(findings: Findings, groups: np.ndarray) -> Findings:
+    assert findings.test is not None
+    return replace(findings, test=replace(findings.test, groups=groups))
+
+
+def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
+    """Each row 20 times over says no more than once, but of its own group of 20."""
+    one, other = made_findings(seed=1, rows=60), made_findings(seed=2, rows=60)
+    once = against(one, other)
+    rows = np.repeat(np.arange(60), 20)
+
+    def often(findings: Findings) -> Findings:
+        test = findings.test
+        assert test is not None
+        made = TestRows(
+            rows=np.arange(1200), targets=test.targets[rows], outputs=test.outputs[rows]
+        )
+        return replace(findings, test=made)
+
+    first, second = often(one), often(other)
+    alone = against(first, second)
+    # The later of two runs has its groups on record, the older one has not.
+    grouped = against(first, in_groups(second, rows))
+    assert once.flips is not None
+    assert alone.flips is not None
+    assert grouped.flips is not None
+    assert grouped.flips.p == pytest.approx(once.flips.p, abs=0.02)
+    assert alone.flips.p < grouped.flips.p / 2
+    for key in ("accuracy", "f1"):
+        width, as_once, too_narrow = (
+            np.diff(both.figures[key].interval or ()) for both in (grouped, once, alone)
+        )
+        assert width == pytest.approx(as_once, rel=0.05)
+        assert width > 3 * too_narrow
+    few = against(first, in_groups(second, np.repeat(np.arange(12), 100)))
+    assert few.figures["f1"].interval is None
+    assert few.better("f1") == ""
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (2, 11), (40, 22)])
+def test_groups_of_one_row_have_mcnemars_p(first: int, second: int) -> None:
+    one = np.array([True] * first + [False] * second + [True, False])
+    other = np.array([False] * first + [True] * second + [True, False])
+    found = flips(one, other, groups=np.arange(len(one)))
+    assert found.p == pytest.approx(two_sided(first, second), abs=0.01)
+
+
+def test_the_p_of_groups_is_that_of_all_ways_to_swap_the_networks_in_them() -> None:
+    gains = np.array([5, -1, 3, 2, 0, 4])  # right rows that the second has more, by group
+    groups = np.repeat(np.arange(6), 10)
+    second = np.concatenate([np.arange(10) < max(gain, 0) for gain in gains])
+    first = np.concatenate([np.arange(10) < max(-gain, 0) for gain in gains])
+    sums = [np.dot(signs, gains) for signs in product((1, -1), repeat=6)]
+    expected = np.mean([abs(one) >= 13 for one in sums])
+    assert flips(first, second, groups=groups).p == pytest.approx(expected)
 
 
 def test_the_difference_in_macro_f1_is_scikit_learns() -> None:

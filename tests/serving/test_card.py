@@ -93,7 +93,7 @@ def facts(**changes: Any) -> CardFacts:
                 false_negatives=6,
             ),
         ),
-        "intervals": Intervals(draws=1000, block=1, ends={"f1": (0.7, 0.9)}),
+        "intervals": Intervals(draws=1000, units="125 rows", ends={"f1": (0.7, 0.9)}),
         "decision": Decision(threshold=0.31, rule="best_f1", found="best_f1 on 75 rows"),
         "schema": schema(),
         "data_hash": "ab" * 32,
@@ -110,7 +110,7 @@ def test_a_figure_stands_beside_its_interval_and_its_baselines() -> None:
     figures = section(card(facts()), "Figures on the test rows")
     assert "| metric | network | 95 % interval | naive: majority class | linear:" in figures
     assert "| f1 | 0.8125 | 0.7000 … 0.9000 | 0.0000 | 0.7500 |" in figures
-    assert "drawn again 1,000 times, 2.5 %" in figures
+    assert "Intervals: 125 rows drawn again 1,000 times." in figures
 
 
 def test_classes_threshold_data_and_how_to_use_it_are_told() -> None:

@@ -27,7 +27,9 @@ def test_a_file_of_a_spreadsheet_trains_and_is_forecast_with_dates_and_intervals
     path = written(b"\xef\xbb\xbf" + MONTHLY.encode(), "数 据.csv")
     words = ("data=series", "data.path='数 据.csv'", "data.targets=[sales]", "data.units=pieces")
     shape = ("data.difference=12", "data.window=12", "data.horizon=3")
-    assert train(*QUICK, *words, *shape) == 0
+    # 63 validation rows: 21 forecasts of three steps that share none.
+    parts = ("data.test=0.1", "data.validation=0.6")
+    assert train(*QUICK, *words, *shape, *parts) == 0
     printed = capsys.readouterr().out
     assert "120 times from 2000-01 to 2009-12, step 1 month (column 'month')" in printed
     assert "to predict: sales; the network also sees price" in printed

@@ -1,0 +1,99 @@
+"""Intervals of a run's figures through the commands: of groups, and of forecasts."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.evaluate import main as evaluate
+from pipeline.findings.files import load
+from pipeline.report import main as report
+
+Train = Callable[..., int]
+
+QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
+GROUPED = ("data=table", "data.path=patients.csv", "data.target=ill", "data.group=patient")
+WORDS = (*GROUPED, "model=mlp", "model.hidden=[4]", "data.test=0.5")
+
+
+def write_patients(path: str, patients: int, *, named: bool = True) -> list[str]:
+    """Write eight rows a patient, whose rows resemble each other; return whose each row is."""
+    generator = np.random.default_rng(patients)
+    of_row = [f"p{number:03d}" for number in np.repeat(np.arange(patients), 8)]
+    state = np.repeat(generator.normal(size=(patients, 2)), 8, axis=0)
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", "y", "ill", *(["patient"] if named else [])])
+        for name, (x, y) in zip(
+            of_row, state + 0.3 * generator.normal(size=state.shape), strict=True
+        ):
+            ill = "yes" if x + generator.normal() > 0 else "no"
+            writer.writerow([f"{x:.4f}", f"{y:.4f}", ill, *([name] if named else [])])
+    return of_row
+
+
+def artifact(run: Path, name: str) -> Any:
+    return json.loads((run / "artifacts" / name).read_text(encoding="utf-8"))
+
+
+def newest() -> Path:
+    return max(Path("runs").iterdir(), key=lambda run: run.stat().st_mtime_ns)
+
+
+@pytest.mark.slow
+def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_row = write_patients("patients.csv", 60)
+    for seed in (1, 2):
+        assert train(*WORDS, *QUICK, f"seed={seed}", f"name=run-{seed}") == 0
+    run = newest()
+    assert artifact(run, "intervals.json")["units"] == "30 groups of rows"
+    test = load(run / "artifacts").test
+    assert test is not None
+    assert test.groups is not None
+    names = [of_row[row] for row in test.rows]
+    assert len(set(zip(names, test.groups.tolist(), strict=True))) == len(set(names)) == 30
+    assert "30 groups of rows drawn again" in (run / "model" / "card.md").read_text("utf-8")
+
+    quiet = ("tracking=none", "verbose=2")
+    write_patients("other.csv", 24)
+    write_patients("few.csv", 12)
+    write_patients("nameless.csv", 12, named=False)
+    told = {
+        "other.csv": "from 24 groups of rows",
+        "few.csv": "certain no interval of f1: 12 groups of rows, too many for it, or too few",
+        "nameless.csv": "from 96 rows",
+    }
+    for file, words in told.items():
+        assert evaluate([f"model_from={run}", f"data.path={file}", *quiet]) == 0
+        printed = capsys.readouterr().out
+        assert words in printed
+        assert ("note: there is no column 'patient'" in printed) == (file == "nameless.csv")
+
+    assert report(["runs=[run-1,run-2]", "tracking=none"]) == 0
+    assert "result" in capsys.readouterr().out
+
+
+def test_few_forecasts_have_neither_an_interval_nor_a_prediction_interval(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """29 test rows of the airline passengers, 12 steps each, tell next to nothing."""
+    words = ("data=airline", "model=mlp", "model.hidden=[4]", "data.window=12", "data.horizon=12")
+    for seed in (1, 2):
+        changes = (f"seed={seed}", f"name=run-{seed}", "verbose=2")
+        assert train(*words, *QUICK[:2], *changes) == 0
+    printed = capsys.readouterr().out
+    run = newest()
+    assert artifact(run, "intervals.json")["ends"] == {}
+    assert artifact(run, "findings/findings.json")["intervals"] == {}
+    assert "too few to tell anything" in printed
+    assert "no interval is known" in (run / "model" / "card.md").read_text("utf-8")
+    assert report(["runs=[run-1,run-2]", "tracking=none"]) == 0
+    printed = capsys.readouterr().out
+    assert "how sure the difference is can't be told" in printed
+    assert "is better" not in printed
