@@ -9,6 +9,7 @@ shares were printed without a comparison with shuffled objectives.
 import argparse
 import math
 import random
+import warnings
 from collections.abc import Iterator
 from time import perf_counter
 
@@ -75,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=200)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
     for line in lines(parser.parse_args().studies):
         print(line, flush=True)
     study = made_study(LARGE, RandomSampler(seed=0), seed=0, noise=math.inf)

@@ -7,8 +7,10 @@ SKELETON = (
     (re.compile(r"^trial +\d+ .*\n", re.M), ""),
     (re.compile(r"^(\d+ trials): .*", re.M), r"\1"),
     (re.compile(r"^(stopped after) .*;", re.M), r"\1;"),
-    (re.compile(r"^ *[\w.]+( \(\w+\))?( on)? +\d+%$", re.M), "PARAMETER"),
-    (re.compile(r"^(the winner is |on the test rows |why: ).*\n", re.M), ""),
+    (re.compile(r"^(importance |not above what |parameter +share).*\n", re.M), ""),
+    (re.compile(r"^ *[\w.]+( \(\w+\))?( on)? +\d+% +\d+%\n", re.M), ""),
+    (re.compile(r"^note +no picture importances: .*\n", re.M), ""),
+    (re.compile(r"^(the winner is |on the test rows |why: |one seed each ).*\n", re.M), ""),
     (re.compile(r"^(again +python -m pipeline\.train) .*", re.M), r"\1"),
     (re.compile(r" \(default\)|(?<=winner)  default"), ""),
     (re.compile(r"\boff\b|[-+][\d.]+ \[.*?\]|\bbest$", re.M), "0"),
@@ -19,7 +21,8 @@ SKELETON = (
 """Patterns with what stands for them, in the order in which they are replaced.
 
 With two workers it is a matter of moments which of two trials ends first, and the sampler learns
-from what has ended: trials, winner and verdict differ from one study to the next.
+from what has ended: trials, winner, verdict and which parameters stand out differ from one study
+to the next.
 """
 
 

@@ -98,6 +98,8 @@ def test_the_sweep_prints_what_the_readme_shows(study: tuple[Path, str]) -> None
     shown, printed = blocks(ENGLISH, "text")[1], study[1]
     assert differences(skeleton(shown), skeleton(printed), tolerance=0) == []
     assert base_value(printed) == pytest.approx(base_value(shown), abs=0.02)
+    said = re.compile(r"^importance (\(PED-ANOVA\)|of parameters: too few trials)", re.M)
+    assert [len(said.findall(text)) for text in (shown, printed)] == [1, 1]
     theirs = dict(FIGURE_ROW.findall(printed))
     for name, figures in FIGURE_ROW.findall(shown):
         ours, *_, naive, linear = map(float, figures.split())

@@ -109,7 +109,7 @@ def _importances(found: "Importances", name: str) -> "Figure":
     from matplotlib import pyplot
 
     if not found.shares:
-        raise ValueError(found.too_few)
+        raise ValueError(f"too few trials ({found.trials} complete)")
     names = list(found.shares)
     places = range(len(names))
     figure, axes = pyplot.subplots(
