@@ -52,7 +52,7 @@ def naive(prepared: Prepared) -> Baseline:
         return Baseline(name=f"value {schema.difference} steps before", outputs=test.offsets)
     if schema.window is not None:
         return Baseline(name="last value", outputs=schema.to_units(_last(test, schema), None))
-    mean = train.targets.mean(0, keepdim=True)
+    mean = train.targets.mean(0, keepdim=True, dtype=torch.float64)
     return Baseline(name="training mean", outputs=schema.to_units(mean, None).expand(len(test), -1))
 
 
@@ -109,7 +109,7 @@ def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | N
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(inputs, targets)
     probabilities = torch.zeros(len(prepared.test), len(prepared.schema.classes))
-    probabilities[:, model.classes_] = _predicted(model.predict_proba, prepared.test)
+    probabilities[:, model.classes_] = _predicted(model.predict_proba, prepared.test).float()
     return Baseline(
         name="logistic regression",
         outputs=probabilities[:, 1] if prepared.schema.task == "binary" else probabilities,
@@ -164,4 +164,4 @@ def _with_one(design: Array) -> Array:
 
 
 def _predicted(predict: Callable[[Array], Array], part: Part) -> Tensor:
-    return torch.cat([torch.from_numpy(predict(_design(block))).float() for block in part.blocks()])
+    return torch.cat([torch.from_numpy(predict(_design(block))) for block in part.blocks()])

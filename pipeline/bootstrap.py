@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.data.scale import ROUNDING
 from pipeline.findings.records import Findings
 
 Values = NDArray[np.float64]
@@ -308,6 +309,7 @@ def _regression(weights: Values, *, values: Values, true: Values) -> dict[str, V
     squares = weights @ errors**2  # (draws, outputs)
     centred = true - true.mean(0)
     spread = weights @ centred**2 - (weights @ centred) ** 2 / rows[:, None]
+    spread[spread <= rows[:, None] * (ROUNDING * np.abs(true).max(0)) ** 2] = 0.0
     return {
         "rmse": np.sqrt(squares.sum(1) / (rows * true.shape[1])),
         "mae": (weights @ np.abs(errors)).sum(1) / (rows * true.shape[1]),

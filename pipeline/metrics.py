@@ -24,7 +24,8 @@ from torchmetrics.functional.classification import (
     multiclass_precision,
     multiclass_recall,
 )
-from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error, r2_score
+
+from pipeline.data.scale import ROUNDING, as_float64
 
 Scores = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Scores all rows of a part at once: probabilities (rows,) or (rows, classes), or values
@@ -98,18 +99,28 @@ def multiclass(*, classes: int) -> Scores:
 
 
 def regression() -> Scores:
-    """Return RMSE, MAE and R² of values, in the units they come in."""
+    """Return RMSE, MAE and R² of values in the units they come in, computed in float64."""
 
     def scores(values: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        # R² compares with the spread of the targets, which one row does not have.
-        several = len(targets) > 1
+        true = as_float64(targets)
+        errors = as_float64(values) - true
         return {
-            "rmse": mean_squared_error(values, targets, squared=False),
-            "mae": mean_absolute_error(values, targets),
-            "r2": r2_score(values, targets) if several else values.new_zeros(()),
+            "rmse": errors.square().mean().sqrt(),
+            "mae": errors.abs().mean(),
+            "r2": _r2(errors, true),
         }
 
     return scores
+
+
+def _r2(errors: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 − Σ error² / Σ (target − mean)², averaged over the outputs.
+
+    It is NaN where an output's targets do not vary, which has no such ratio.
+    """
+    varies = targets.amax(0) - targets.amin(0) > ROUNDING * targets.abs().amax(0)
+    spread = (targets - targets.mean(0)).square().sum(0)
+    return torch.where(varies, 1 - errors.square().sum(0) / spread, torch.nan).mean()
 
 
 def for_task(task: str, *, classes: int, threshold: float) -> Scores:

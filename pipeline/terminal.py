@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import isnan
 
 from rich.console import Console
 
@@ -61,7 +62,11 @@ def shown_verbosity(verbose: int | None) -> int:
 
 def number(value: float) -> str:
     """Write a metric so that it can be compared at a glance: four significant digits or more."""
+    if isnan(value):  # a ratio without a denominator
+        return "undefined"
     size = abs(value)
+    if size >= 1e15:
+        return f"{value:.4g}"
     if size >= 1000 or (size >= 100 and value == round(value)):
         return f"{value:,.0f}"
     if size >= 100:

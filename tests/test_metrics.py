@@ -1,5 +1,7 @@
 """The numbers of a part equal scikit-learn's."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -106,12 +108,29 @@ def test_regression_scores_equal_scikit_learns_for_one_and_several_outputs(outpu
     assert float(values["r2"]) == pytest.approx(r2, abs=1e-5)
 
 
-def test_a_regression_of_one_row_has_an_error_but_no_r2() -> None:
-    values = for_task("regression", classes=0, threshold=0.5)(
-        torch.tensor([[3.0]]), torch.ones(1, 1)
-    )
-    assert float(values["rmse"]) == 2.0
-    assert float(values["r2"]) == 0.0
+@pytest.mark.parametrize("targets", [[1.0], [0.1, 0.1, 0.1]])
+def test_a_regression_whose_targets_do_not_vary_has_an_error_but_no_r2(
+    targets: list[float],
+) -> None:
+    true = torch.tensor(targets)[:, None]
+    values = for_task("regression", classes=0, threshold=0.5)(true + 2.0, true)
+    assert float(values["rmse"]) == pytest.approx(2.0)
+    assert np.isnan(float(values["r2"]))
+
+
+def test_a_regression_beside_a_large_mean_is_scored_as_in_double_precision() -> None:
+    generator = np.random.default_rng(0)
+    targets = (1e6 + 100 * generator.normal(size=(1_000_000, 1))).astype(np.float32)
+    predicted = (targets + 31 * generator.normal(size=targets.shape)).astype(np.float32)
+    given = torch.from_numpy(predicted), torch.from_numpy(targets)
+    values = for_task("regression", classes=0, threshold=0.5)(*given)
+    errors = (predicted.astype(np.float64) - targets)[:, 0]
+    squares, mean = math.fsum(errors**2), math.fsum(targets[:, 0]) / len(errors)
+    spread = math.fsum((targets[:, 0].astype(np.float64) - mean) ** 2)
+    assert float(values["r2"]) == pytest.approx(1 - squares / spread, abs=1e-12)
+    assert float(values["rmse"]) == pytest.approx(math.sqrt(squares / len(errors)), rel=1e-12)
+    mae = math.fsum(np.abs(errors)) / len(errors)
+    assert float(values["mae"]) == pytest.approx(mae, rel=1e-12)
 
 
 def test_counts_of_each_class_equal_scikit_learns_confusion_matrices() -> None:

@@ -6,6 +6,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 
+from pipeline.data.scale import as_float64
+
 
 class EpochRecord(Checkpoint):
     """Hands all values of a finished epoch to `write(epoch, values)`, epochs counted from 1.
@@ -27,7 +29,7 @@ class EpochRecord(Checkpoint):
         if trainer.is_global_zero:
             known, device = trainer.callback_metrics, pl_module.device
             # One copy to the host for all of them.
-            numbers = torch.stack([v.to(device, torch.float32) for v in known.values()]).tolist()
+            numbers = torch.stack([as_float64(v.to(device)) for v in known.values()]).tolist()
             values = dict(zip(known, numbers, strict=True))
             self.history[trainer.current_epoch + 1] = values
             self._write(trainer.current_epoch + 1, values)

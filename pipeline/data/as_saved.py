@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import check_finite, check_rows
+from pipeline.data.checks import check_finite, check_reach, check_rows
 from pipeline.data.content import Content
 from pipeline.data.encode import UNKNOWN, Code
 from pipeline.data.positive import NAMES_ANOTHER
@@ -19,8 +19,13 @@ NOTHING = np.empty(0, dtype=np.int64)
 HINT = "data= and data.path= say which data are evaluated"
 
 
-def rows_as_saved(samples: Samples, schema: Schema) -> Content:
+def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
     """Return all rows as the test part of some content, whose schema is the model's.
+
+    Args:
+        samples: The rows.
+        schema: Of the model.
+        what: Name of the data in messages.
 
     Raises:
         DataError: They are of another shape or task, lack a column, or have a class that the
@@ -28,10 +33,11 @@ def rows_as_saved(samples: Samples, schema: Schema) -> Content:
     """
     check_rows(samples)
     inputs = _inputs(samples, schema)
-    check_finite(inputs, "the data", holes_too=schema.encoder is None)
+    reach = check_finite(inputs, "the data", holes_too=schema.encoder is None)
     told = (note for note in samples.notes if not note.endswith(NAMES_ANOTHER))
     notes = (*told, *_ignored(samples, schema))
     targets, groups = _targets(samples, schema), samples.group_numbers
+    check_reach(schema, reach, targets, what=what)
     return content_of_test(inputs, targets, schema, notes=notes, groups=groups)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.as_saved import content_of_test
+from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content
 from pipeline.data.schema import Schema
 from pipeline.data.source import Indices
@@ -57,9 +58,11 @@ def table_as_saved(path: Path, schema: Schema, *, sep: str | None, group: str | 
         notes.append(
             f"there is no column {group!r}, so each row counts as independent of the others"
         )
+    inputs, true = np.concatenate(raw), np.concatenate(targets)
+    check_reach(schema, largest_by_column(inputs), true, what=str(path))
     return content_of_test(
-        np.concatenate(raw),
-        np.concatenate(targets),
+        inputs,
+        true,
         schema,
         notes=tuple(notes),
         groups=_numbers(groups) if groups else None,

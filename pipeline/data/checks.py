@@ -1,16 +1,23 @@
 """What is wrong with the data, or worth telling, before a network sees them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.scale import Statistics, rows_a_block
+from pipeline.data.scale import Scaler, Statistics, Vector, axis_of, rows_a_block
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, counted
 from pipeline.errors import DataError
 
+SINGLE = np.finfo(np.float32)
+LARGEST_TARGET = 1e18
+"""Of scaled targets: the square of a larger error is infinite in single precision."""
+SMALLEST_SPREAD = 1e-140
+"""Of a target: the squares of smaller differences vanish in double precision."""
+STEPS_A_DEVIATION = 100
+"""Single-precision numbers within a deviation, fewer of which lose what a column says."""
 FOUND_AT_ONCE = 65_536
 MIXED_BYTES = 4 * 2**20
 """Of rows whose bits are mixed at once, which takes several copies."""
@@ -29,7 +36,7 @@ def check_rows(samples: Samples) -> None:
         raise DataError(f"the data has {rows} rows of inputs and {targets} of targets")
 
 
-def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) -> None:
+def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) -> Vector | None:
     """Refuse NaN and infinity, by row.
 
     Args:
@@ -37,19 +44,139 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
         what: Its name in the message.
         holes_too: Refuse NaN; False = infinity alone, since holes will be filled in.
 
+    Returns:
+        Largest absolute value of each column or channel, (columns,); None where nothing was looked
+        at, since no value can be infinite.
+
     Raises:
         DataError: Names the first row and how many there are.
     """
     if raw.dtype.kind != "f" or isinstance(raw, OnDemand):
-        return
+        return None
     wrong = (lambda block: ~np.isfinite(block)) if holes_too else np.isinf
-    holes = np.concatenate([wrong(block).reshape(len(block), -1).any(1) for block in _blocks(raw)])
+    reach, found = np.zeros(raw.shape[axis_of(raw.ndim)]), []
+    for block in _blocks(raw):
+        found.append(wrong(block).reshape(len(block), -1).any(1))
+        reach = np.fmax(reach, largest_by_column(block))
+    holes = np.concatenate(found)
     if holes.any():
         kind = "a missing or infinite" if holes_too else "an infinite"
         raise DataError(
             f"{what} has {holes.sum()} rows with {kind} value, the first is row "
             f"{int(holes.argmax())}; expected numbers. Fill them in or leave these rows out"
         )
+    return reach
+
+
+def largest_by_column(values: Array) -> Vector:
+    """Return the largest absolute value of each column or channel (columns,), NaN left out."""
+    axis = axis_of(values.ndim)
+    others = tuple(number for number in range(values.ndim) if number != axis)
+    return np.asarray(np.fmax.reduce(np.abs(values), axis=others, initial=0.0), dtype=np.float64)
+
+
+def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: str) -> None:
+    """Refuse columns and targets whose scaled values single precision can't hold.
+
+    Args:
+        schema: Its scalers were fitted.
+        reach: Of `check_finite`, by raw column.
+        targets: (rows,) classes, or raw values (rows, outputs).
+        what: Name of the file, or of what else holds them.
+
+    Raises:
+        DataError: Names each such column.
+    """
+    problems = []
+    if reach is not None:
+        names, features = feature_names(schema), reach
+        if schema.encoder is not None:
+            sizes = [len(code.features) for code in schema.encoder.codes]
+            features = np.where(schema.encoder.one_hot, 1.0, np.repeat(reach, sizes))
+        lost = schema.input_scaler.bound(features) > SINGLE.max
+        problems = [
+            f"{what}: column {name!r} reaches {value:.3g}, which is infinite in single precision "
+            "once it is scaled as in training; look for a value that is far too large"
+            for name, value, is_lost in zip(names, features, lost, strict=True)
+            if is_lost
+        ]
+    if schema.task == "regression" and len(targets):
+        reached = largest_by_column(targets)
+        problems += [
+            f"{what}: the target {name!r} reaches {value:.3g}, and the square of an error of that "
+            "size is infinite in single precision; expected data.scale=standard or minmax, and no "
+            "value far larger than those of the training rows"
+            for name, value, scaled in zip(
+                target_names(schema), reached, schema.target_scaler.bound(reached), strict=True
+            )
+            if scaled > LARGEST_TARGET
+        ]
+    if problems:
+        raise DataError(*dict.fromkeys(problems))
+
+
+def check_told_apart(
+    scaler: Scaler, measured: Statistics, names: Sequence[str], *, what: str
+) -> None:
+    """Refuse columns that vary in double precision, and hardly or not at all in single.
+
+    Args:
+        scaler: What the columns go through.
+        measured: What the training part says of them.
+        names: Of the columns.
+        what: Name of the file, or of what else holds them.
+
+    Raises:
+        DataError: Names each such column.
+    """
+    ends = np.stack([measured.minimum, measured.maximum])
+    size = np.abs(scaler.scaled(ends).numpy()).max(0)
+    step = np.maximum(np.spacing(size), SINGLE.tiny).astype(np.float64)
+    lost = measured.deviation / np.asarray(scaler.spread) < STEPS_A_DEVIATION * step
+    problems = [
+        f"{what}: column {name!r} has values from {low:.9g} to {high:.9g}, which single precision "
+        "can't tell apart as they are; expected data.scale=standard or data.scale=minmax"
+        for name, low, high, is_lost in zip(names, *ends, lost & ~measured.constant, strict=True)
+        if is_lost
+    ]
+    if problems:
+        raise DataError(*problems)
+
+
+def check_targets(schema: Schema, measured: Statistics, *, what: str) -> None:
+    """Refuse targets that single precision can't tell apart, or whose squares vanish in double.
+
+    Args:
+        schema: Its target scaler was fitted.
+        measured: What the training part says of the targets, (outputs,).
+        what: Name of the file, or of what else holds them.
+
+    Raises:
+        DataError: Names each such target.
+    """
+    names = target_names(schema)
+    lost = (measured.deviation < SMALLEST_SPREAD) & ~measured.constant
+    problems = [
+        f"{what}: the target {name!r} varies by {spread:.3g}, the square of which is 0 in double "
+        "precision; expected values of a usual size, such as in another unit"
+        for name, spread, is_lost in zip(names, measured.deviation, lost, strict=True)
+        if is_lost
+    ]
+    if problems:
+        raise DataError(*problems)
+    check_told_apart(schema.target_scaler, measured, names, what=what)
+
+
+def target_names(schema: Schema) -> tuple[str, ...]:
+    """Return a name for each output of a regression."""
+    if schema.targets:
+        return schema.targets * schema.horizon
+    label = schema.label or "target"
+    return (
+        (label,)
+        if schema.outputs == 1
+        else tuple(f"{label} {n + 1}" for n in range(schema.outputs))
+    )
 
 
 def check_classes(samples: Samples, split: Split) -> None:
@@ -82,12 +209,18 @@ def constant_columns(measured: Statistics, schema: Schema) -> tuple[str, ...]:
         schema: Says which features a column has become.
     """
     if schema.encoder is None:
-        names = schema.features or tuple(f"number {n}" for n in range(len(measured.constant)))
-        return tuple(name for name, same in zip(names, measured.constant, strict=True) if same)
+        pairs = zip(feature_names(schema), measured.constant, strict=True)
+        return tuple(name for name, same in pairs if same)
     sizes = [len(code.features) for code in schema.encoder.codes]
     flags = np.split(measured.constant, np.cumsum(sizes)[:-1])
-    pairs = zip(schema.encoder.codes, flags, strict=True)
-    return tuple(code.name for code, same in pairs if same.all())
+    columns = zip(schema.encoder.codes, flags, strict=True)
+    return tuple(code.name for code, same in columns if same.all())
+
+
+def feature_names(schema: Schema) -> tuple[str, ...]:
+    """Return a name for each feature or channel."""
+    count = len(schema.input_scaler.shift)
+    return schema.features or tuple(f"number {index}" for index in range(count))
 
 
 def check_apart(raw: Array | OnDemand, split: Split) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.encode import MOST_LEVELS, UNKNOWN, Code
+from pipeline.data.scale import statistics
 from pipeline.data.source import Array
 
 DECILES = tuple(round(0.1 * n, 1) for n in range(1, 10))
@@ -73,8 +74,11 @@ def numbers(
     known = values[~np.isnan(values)]
     edges = _edges(known) if like is None else np.asarray(like.edges)
     counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)
-    ends = (known.mean(), known.std(), known.min(), known.max()) if len(known) else (None,) * 4
-    mean, deviation, minimum, maximum = (None if end is None else float(end) for end in ends)
+    measured = statistics(known[:, None], np.arange(len(known))) if len(known) else None
+    mean, deviation, minimum, maximum = (
+        None if measured is None else float(getattr(measured, end)[0])
+        for end in ("mean", "deviation", "minimum", "maximum")
+    )
     return ColumnReport(
         name=name,
         levels=(),

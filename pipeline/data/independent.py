@@ -9,8 +9,12 @@ from pipeline.data.checks import (
     check_apart,
     check_classes,
     check_finite,
+    check_reach,
     check_rows,
+    check_targets,
+    check_told_apart,
     constant_columns,
+    feature_names,
 )
 from pipeline.data.content import Content
 from pipeline.data.disorder import disorder_notes, permutation_of, with_shuffled_labels
@@ -22,8 +26,13 @@ from pipeline.data.split import split_rows
 from pipeline.errors import ConfigError
 
 
-def independent(samples: Samples, options: DataOptions) -> Content:
+def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
     """Split and measure independent rows.
+
+    Args:
+        samples: The rows.
+        options: What happens to them.
+        what: Name of the data in messages.
 
     Raises:
         ConfigError: An option for series is set.
@@ -31,7 +40,7 @@ def independent(samples: Samples, options: DataOptions) -> Content:
     """
     _refuse_series_options(options)
     check_rows(samples)
-    check_finite(samples.inputs, "the data", holes_too=not samples.columns)
+    reach = check_finite(samples.inputs, "the data", holes_too=not samples.columns)
     split = split_rows(samples, options)
     if samples.task != "regression":
         check_classes(samples, split)
@@ -40,12 +49,18 @@ def independent(samples: Samples, options: DataOptions) -> Content:
     encoder = _encoder(samples, split.train)
     measured = statistics(samples.inputs, split.train, encoder)
     targets = with_shuffled_labels(_targets(samples), split.train, options)
+    measured_targets = statistics(targets, split.train) if samples.task == "regression" else None
     schema = _schema(
         samples,
         encoder,
         _input_scaler(samples, measured, encoder, options),
-        _target_scaler(samples, targets, split.train, options),
+        _target_scaler(samples, measured_targets, options),
     )
+    check_reach(schema, reach, targets, what=what)
+    if samples.inputs.dtype.itemsize > 4:
+        check_told_apart(schema.input_scaler, measured, feature_names(schema), what=what)
+    if measured_targets is not None:
+        check_targets(schema, measured_targets, what=what)
     return Content(
         inputs=samples.inputs,
         targets=targets,
@@ -109,9 +124,9 @@ def _input_scaler(
     return fit(measured, options.scale, kept=None if encoder is None else encoder.one_hot)
 
 
-def _target_scaler(samples: Samples, targets: Array, rows: Indices, options: DataOptions) -> Scaler:
-    if samples.task == "regression":
-        return fit(statistics(targets, rows), options.scale)
+def _target_scaler(samples: Samples, measured: Statistics | None, options: DataOptions) -> Scaler:
+    if measured is not None:
+        return fit(measured, options.scale)
     return identity(1 if samples.task == "binary" else len(samples.classes))
 
 

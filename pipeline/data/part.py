@@ -60,7 +60,7 @@ class Part:
     Args:
         inputs: float32 (rows, *input_shape), scaled; lazy where the part is over its budget.
         targets: int64 (rows,) for classes, float32 (rows, outputs), scaled, for a regression.
-        offsets: float32 (rows, outputs), to be added after unscaling; None = nothing to add.
+        offsets: float64 (rows, outputs), to be added after unscaling; None = nothing to add.
         rows: (rows,) numbers of the rows in the source; of a series, the first time predicted.
         groups: (rows,) number of the group that a row belongs to, such as a patient; None = there
             are none.

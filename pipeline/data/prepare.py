@@ -61,7 +61,7 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         DataError: The data can't be learned from as they stand.
     """
     raw = source.read()
-    content = content_of(raw, options)
+    content = content_of(raw, options, what=source.place)
     parts = {
         name: part_with(content, rows, budget=options.memory_budget)
         for name, rows in content.split.parts().items()
@@ -78,14 +78,21 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
     )
 
 
-def content_of(raw: Samples | Series, options: DataOptions) -> Content:
+def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the data") -> Content:
     """Split and measure what a source has read.
+
+    Args:
+        raw: What it has read.
+        options: What happens to it.
+        what: Name of the data in messages.
 
     Raises:
         ConfigError: An option can't apply to this data.
         DataError: The data can't be learned from as they stand.
     """
-    return independent(raw, options) if isinstance(raw, Samples) else timed(raw, options)
+    if isinstance(raw, Samples):
+        return independent(raw, options, what=what)
+    return timed(raw, options, what=what)
 
 
 def part_with(content: Content, rows: Indices, *, budget: int) -> Part:
@@ -100,7 +107,7 @@ def part_with(content: Content, rows: Indices, *, budget: int) -> Part:
     return Part(
         inputs=part_of(content.inputs, rows, schema, budget=budget),
         targets=_targets(content, rows),
-        offsets=None if offsets is None else torch.from_numpy(offsets[rows]).float(),
+        offsets=None if offsets is None else torch.from_numpy(offsets[rows]),
         rows=content.numbers[rows],
         groups=None if content.groups is None else content.groups[rows],
     )

@@ -41,12 +41,26 @@ class Scaler:
             return torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))
         shift, spread = (_along(vector, raw.ndim) for vector in (self.shift, self.spread))
         values = (np.asarray(raw, dtype=np.float64) - shift) / spread
-        return torch.from_numpy(values.astype(np.float32, order="C"))
+        with np.errstate(over="ignore"):  # whoever can name the row refuses it
+            return torch.from_numpy(values.astype(np.float32, order="C"))
+
+    def bound(self, reach: Vector) -> Vector:
+        """Return what scaled values can't exceed, from the largest raw ones (features,)."""
+        shift, spread = np.asarray(self.shift), np.asarray(self.spread)
+        with np.errstate(over="ignore"):
+            found: Vector = (reach + np.abs(shift)) / spread
+        return found
 
     def unscaled(self, values: Tensor) -> Tensor:
-        """Map scaled rows (rows, …) back to raw units."""
+        """Map scaled rows (rows, …) back to raw units, float64 of the same shape."""
+        values = as_float64(values)
         shift, spread = (_along(vector, values.ndim) for vector in (self.shift, self.spread))
         return values * values.new_tensor(spread) + values.new_tensor(shift)
+
+
+def as_float64(values: Tensor) -> Tensor:
+    """Return values as float64, on the CPU where their device has no such type."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,12 +89,14 @@ def statistics(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None = N
         low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
         total, count = total + block.sum(0), count + len(block)
     mean = np.asarray(total / count)
-    squares = sum(((block - mean) ** 2).sum(0) for block in _blocks(raw, rows, encoder))
+    # A power of two changes no digit, and keeps the squares of tiny values from becoming 0.
+    unit = np.ldexp(1.0, np.clip(np.frexp(high - low)[1], -1000, 1000))
+    squares = sum((((block - mean) / unit) ** 2).sum(0) for block in _blocks(raw, rows, encoder))
     return Statistics(
         minimum=np.asarray(low),
         maximum=np.asarray(high),
         mean=mean,
-        deviation=np.sqrt(np.asarray(squares) / count),
+        deviation=unit * np.sqrt(np.asarray(squares) / count),
     )
 
 
@@ -131,17 +147,18 @@ def _blocks(raw: Array | OnDemand, rows: Indices, encoder: Encoder | None) -> It
     for start in range(0, len(rows), size):
         block = np.asarray(raw[rows[start : start + size]], dtype=np.float64)
         block = block if encoder is None else encoder.encoded(block)
-        features = np.moveaxis(block, _axis(block.ndim), -1)
+        features = np.moveaxis(block, axis_of(block.ndim), -1)
         yield features.reshape(-1, features.shape[-1])
 
 
-def _axis(dimensions: int) -> int:
+def axis_of(dimensions: int) -> int:
+    """Return the axis of the features or channels of rows with so many dimensions."""
     return 1 if dimensions == 4 else dimensions - 1
 
 
 def _along(vector: Iterable[float], dimensions: int) -> Vector:
     shape = [1] * dimensions
-    shape[_axis(dimensions)] = -1
+    shape[axis_of(dimensions)] = -1
     return np.asarray(tuple(vector), dtype=np.float64).reshape(shape)
 
 

@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pipeline.data.disorder import permuted
 from pipeline.data.encode import Encoder
-from pipeline.data.scale import Scaler
+from pipeline.data.scale import Scaler, axis_of
 from pipeline.data.source import Array, Reading, Task
 from pipeline.networks.inputs import Kind, kind_of
 
@@ -81,6 +82,19 @@ class Schema:
         """Turn raw rows (rows, *raw_shape) into what the network gets, (rows, *input_shape)."""
         cells = raw if self.encoder is None else self.encoder.encoded(np.asarray(raw))
         return permuted(self.input_scaler.scaled(cells), self.permutation)
+
+    def beyond_single(self, inputs: Tensor) -> tuple[int, str] | None:
+        """Return the first value of inputs that is infinite once scaled, as its row and column.
+
+        Args:
+            inputs: Of `to_inputs`.
+        """
+        odd = torch.isfinite(inputs).logical_not_()
+        if not bool(odd.any()):
+            return None
+        place = odd.nonzero()[0].tolist()
+        column = place[axis_of(inputs.ndim)]
+        return place[0], self.features[column] if self.features else f"number {column}"
 
     def to_units(self, outputs: Tensor, offsets: Tensor | None) -> Tensor:
         """Undo the scaling of a regression's outputs or targets (rows, outputs).

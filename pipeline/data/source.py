@@ -147,6 +147,11 @@ class Series:
 class Source(ABC):
     """Where data comes from. Its constructor's keywords are the keys of `conf/data/<name>.yaml`."""
 
+    @property
+    def place(self) -> str:
+        """What messages call the data: the path that was given, where there is one."""
+        return str(getattr(self, "path", None) or "the data")
+
     @abstractmethod
     def read(self) -> Samples | Series:
         """Read or make the raw content, the same at every call."""

@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.config.options import DataOptions
-from pipeline.data.checks import check_finite, constant_columns
+from pipeline.data.checks import (
+    check_finite,
+    check_reach,
+    check_told_apart,
+    constant_columns,
+    largest_by_column,
+)
 from pipeline.data.content import Content
 from pipeline.data.disorder import refuse_disorder
 from pipeline.data.scale import Scaler, fit, statistics
@@ -16,8 +22,13 @@ from pipeline.data.split import Split, split_times
 from pipeline.data.windows import cut_windows, split_windows
 
 
-def timed(series: Series, options: DataOptions) -> Content:
+def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
     """Cut, split and measure a series; its scalers see the training times alone.
+
+    Args:
+        series: The values in time.
+        options: What happens to them.
+        what: Name of the data in messages.
 
     Raises:
         ConfigError: An option can't apply to a series.
@@ -32,6 +43,8 @@ def timed(series: Series, options: DataOptions) -> Content:
     trained = np.arange(len(times.train) - (options.difference or 0))
     measured = statistics(windows.changes, trained)
     schema = _schema(series, fit(measured, options.scale), options)
+    check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
+    check_told_apart(schema.input_scaler, measured, schema.features, what=what)
     return Content(
         inputs=windows.inputs,
         targets=windows.targets,

@@ -44,14 +44,14 @@ class Classifier(Task):
         )
 
     def _like(self, logits: Tensor) -> Tensor | None:
-        """Return the weights of the classes in the precision of logits, which may be another."""
-        return None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        """Return the weights of the classes where the logits are, and in their precision."""
+        return None if self.class_weights is None else self.class_weights.to(logits)
 
     def weight(self, targets: Tensor) -> Tensor | float:
         """Return what rows weigh in the mean loss of a batch: the sum of their classes' weights."""
         if self.class_weights is None:
             return super().weight(targets)
-        return self.class_weights[targets].sum()
+        return self.class_weights.to(targets.device)[targets].sum()
 
     def _binary_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         smoothing = self._label_smoothing

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pipeline.data.scale import as_float64
 from pipeline.modules.together import gathered, summed
 
 FOLD = 1024  # steps after which the kept values become one, so that memory stays bounded
@@ -18,7 +19,7 @@ def at_least_single(values: Tensor) -> Tensor:
 
 
 class EpochMean:
-    """Mean of a value over the rows of an epoch, each step weighted by its rows.
+    """Mean of a value over the rows of an epoch, each step weighted by its rows, in float64.
 
     Where several ranks train together, each adds its part of a step's value.
     """
@@ -53,7 +54,7 @@ class EpochMean:
     def _fold(self) -> None:
         if not self._values:
             return
-        values = at_least_single(torch.stack(self._values))
+        values = as_float64(torch.stack(self._values))
         weights = torch.tensor(self._weights, dtype=values.dtype).to(values.device)
         total = values @ weights
         self._total = total if self._total is None else self._total + total

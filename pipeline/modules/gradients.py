@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_value_
 
-from pipeline.modules.epoch import FOLD, at_least_single
+from pipeline.data.scale import as_float64
+from pipeline.modules.epoch import FOLD
 from pipeline.modules.weight_watch import WeightWatch
 
 Algorithm = Literal["norm", "value"]
@@ -81,7 +82,7 @@ class Clipper:
         if not self._before:
             return
         kept = (self._before, self._after)
-        before, after = (at_least_single(torch.stack(norms)) for norms in kept)
+        before, after = (as_float64(torch.stack(norms)) for norms in kept)
         sums = torch.stack([before.sum(), after.sum(), (after < before).sum().to(before.dtype)])
         self._sums = sums if self._sums is None else self._sums + sums
         largest = before.max()

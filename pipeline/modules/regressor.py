@@ -47,11 +47,8 @@ class Regressor(Task):
         return functional.mse_loss(outputs, targets)
 
     def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
-        """Return predicted and true values (rows, outputs) in the target's units."""
+        """Return predicted and true values (rows, outputs) in the target's units, float64."""
         offsets = self._offsets.get(stage)
         if offsets is not None:
-            offsets = offsets[: len(targets)].to(targets.device)
-        return (
-            self._to_units(outputs.float(), offsets),
-            self._to_units(targets.float(), offsets),
-        )
+            offsets = offsets[: len(targets)]
+        return self._to_units(outputs, offsets), self._to_units(targets, offsets)

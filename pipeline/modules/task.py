@@ -11,16 +11,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from pipeline.data.scale import as_float64
 from pipeline.data.share import Shared
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
-from pipeline.modules.epoch import EpochMean, EpochOutputs, at_least_single
+from pipeline.modules.epoch import EpochMean, EpochOutputs
 from pipeline.modules.gradients import Clipper
 from pipeline.modules.short_steps import ShortSteps
 from pipeline.modules.together import alike, spread
 from pipeline.modules.weight_watch import WeightWatch
 
 Batch = tuple[Tensor, Tensor] | Shared
+
+LOSS_NUMBERS = 2**20
+"""Outputs whose loss is computed in float64 at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,18 @@ class Task(ShortSteps):
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of outputs (rows, outputs) for targets (rows, …)."""
         raise NotImplementedError
+
+    def exact_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of all rows of a part, computed in float64, some rows at a time."""
+        rows = max(1, LOSS_NUMBERS // outputs[:1].numel())
+        losses, weights = [], []
+        for some, own in zip(torch.split(outputs, rows), torch.split(targets, rows), strict=True):
+            given = as_float64(some)
+            true = as_float64(own) if own.is_floating_point() else own.to(given.device)
+            losses.append(self.loss(given, true))
+            weights.append(as_float64(torch.as_tensor(self.weight(true))).to(given.device))
+        shares = torch.stack(weights)
+        return torch.stack(losses) @ (shares / shares.sum())
 
     def weight(self, targets: Tensor) -> Tensor | float:
         """Return what rows weigh in the mean loss of a batch: by default each as much as another.
@@ -203,8 +219,8 @@ class Task(ShortSteps):
         self.trainer.callback_metrics.update(values)
 
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
-        outputs, targets = map(at_least_single, self._outputs.take(ranks=self._ranks))
-        loss = self.loss(outputs, targets)
+        outputs, targets = self._outputs.take(ranks=self._ranks)
+        loss = self.exact_loss(outputs, targets)
         outputs, targets = self.to_scores(outputs, targets, stage)
         if stage == "test":
             self.test_outputs = outputs.cpu(), targets.cpu()

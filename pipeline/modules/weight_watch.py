@@ -7,7 +7,8 @@ from operator import is_
 import torch
 from torch import Tensor
 
-from pipeline.modules.epoch import FOLD, at_least_single
+from pipeline.data.scale import as_float64
+from pipeline.modules.epoch import FOLD
 
 SPARSE = 16
 """Steps from one look at an update to the next, at least: a look copies all weights."""
@@ -121,17 +122,17 @@ class WeightWatch:
         moves = torch._foreach_sub(self._watched, before)
         moved, size = (torch.stack(torch._foreach_norm(one)) for one in (moves, before))
         finite = torch.isfinite(self._as_they_were).all()
-        ratio = at_least_single(moved) / at_least_single(size)
-        self._updates.append(torch.where(finite, ratio, torch.nan))
+        ratio = as_float64(moved) / as_float64(size)
+        self._updates.append(torch.where(finite.to(ratio.device), ratio, torch.nan))
 
     def _fold(self) -> None:
         """Make sums of the norms that are kept, so that memory stays bounded."""
         if not self._norms or not self._watched:
             self._norms = []
             return
-        norms = at_least_single(torch.stack(self._norms))
+        norms = as_float64(torch.stack(self._norms))
         finite = torch.isfinite(norms).all(1)
-        seen = norms.index_select(1, self._places)
+        seen = norms.index_select(1, self._places.to(norms.device))
         sums = torch.where(finite[:, None], seen, 0.0).sum(0)
         self._sums = sums if self._sums is None else self._sums + sums
         self._steps = self._steps + finite.sum()

@@ -120,8 +120,9 @@ def other_rows(options: RunConfig, own: Callable[[], RunConfig], trained: Traine
 
 
 def _own(options: RunConfig, schema: Schema) -> _Own:
-    raw = build_source(options).read()
-    content = content_of(raw, data_options(options))
+    source = build_source(options)
+    raw = source.read()
+    content = content_of(raw, data_options(options), what=source.place)
     return _Own(raw=raw, content=split_as_saved(raw, content, schema), data_hash=content.digest())
 
 

@@ -202,7 +202,7 @@ def _scores(plan: Plan, task: Task, part: Part, trained: Trained) -> dict[str, f
     outputs = raised(task.network, part)
     targets = part.targets.to(outputs.device)
     with torch.inference_mode():
-        loss = float(task.loss(outputs, targets))
+        loss = float(task.exact_loss(outputs, targets))
     if schema.task == "regression":
         final = schema.to_units(outputs, part.offsets), schema.to_units(targets, part.offsets)
     else:

@@ -28,10 +28,11 @@ def read_other(options: RunConfig, schema: Schema) -> tuple[Samples | Series, Co
     """
     if options.data[TARGET] == TABLE and schema.reading.get("target") is not None:
         return _of_table(options, schema)
-    raw = build_source(options).read()
+    source = build_source(options)
+    raw = source.read()
     if isinstance(raw, Series):
-        return _of_series(raw, schema)
-    content = rows_as_saved(raw, schema)
+        return _of_series(raw, schema, what=source.place)
+    content = rows_as_saved(raw, schema, what=source.place)
     return (
         raw,
         content,
@@ -60,7 +61,7 @@ def _of_table(options: RunConfig, schema: Schema) -> tuple[Samples, Content, Par
     )
 
 
-def _of_series(raw: Series, schema: Schema) -> tuple[Series, Content, Part]:
+def _of_series(raw: Series, schema: Schema, *, what: str) -> tuple[Series, Content, Part]:
     if schema.window is None:
         raise DataError(
             "the data are values in time, and the model was trained on independent rows; expected "
@@ -68,7 +69,7 @@ def _of_series(raw: Series, schema: Schema) -> tuple[Series, Content, Part]:
         )
     from pipeline.data.series_file.again import windows_for
 
-    inputs, targets, offsets, first = windows_for(raw, schema)
+    inputs, targets, offsets, first = windows_for(raw, schema, what=what)
     rows = np.arange(len(first))
     content = Content(
         inputs=inputs.numpy(),

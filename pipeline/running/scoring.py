@@ -130,6 +130,7 @@ def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
 def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
     """Compute a metric of all rows at once."""
     metric.to(outputs.device)
+    metric.set_dtype(outputs.dtype)
     metric.reset()
     metric.update(*_shaped(outputs, targets))
     value = torch.as_tensor(metric.compute())

@@ -119,7 +119,15 @@ def _following(model: Model, past: Array) -> list[float]:
 
 def _past(found: Recorded, schema: Schema) -> Past:
     _require_enough(found.file, len(found.values), schema)
-    return as_trained(found, schema), found.times.labels
+    values = as_trained(found, schema)
+    lost = schema.beyond_single(schema.to_inputs(newest_window(values, schema)))
+    if lost is not None:
+        raise DataError(
+            f"{found.file}: column {lost[1]!r} has a value in its last {_needed(schema)} rows that "
+            "is infinite in single precision once it is scaled as in training; expected values of "
+            "about the size of the training rows"
+        )
+    return values, found.times.labels
 
 
 def _require_enough(what: str, length: int, schema: Schema) -> None:

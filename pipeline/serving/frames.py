@@ -60,7 +60,7 @@ def _answered(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd.Dat
         raw = picture_rows(frame, model.schema, what=WHAT)
     else:
         raw = _numbers(rows if frame is None else frame.to_numpy(), model.schema)
-    outputs = model.outputs(raw)
+    outputs = model.outputs(raw, what=WHAT)
     require_numbers(outputs, what=WHAT, first_row=1)
     return _frame(model, answers(model, outputs), index=None if frame is None else frame.index)
 

@@ -15,7 +15,8 @@ from pipeline.config.references import without_references
 from pipeline.config.targets import MODULE, build, judge, make_importable
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
-from pipeline.errors import ConfigError
+from pipeline.data.tables.location import where
+from pipeline.errors import ConfigError, DataError
 from pipeline.networks.outputs import probabilities
 from pipeline.redaction import MASK
 from pipeline.serving.decision import Decision
@@ -75,19 +76,27 @@ class Model:
         )
 
     @torch.inference_mode()
-    def outputs(self, raw: Array | OnDemand) -> Tensor:
+    def outputs(
+        self, raw: Array | OnDemand, *, what: str = "the input", first_row: int = 1
+    ) -> Tensor:
         """Answer for raw rows.
 
         Args:
             raw: (rows, *schema.raw_shape), as the data held them.
+            what: Name of the file, or of what else they come from, in messages.
+            first_row: Number of the first one there, counted from 1.
 
         Returns:
             Probabilities (rows,) of the positive class or (rows, classes), or values
             (rows, outputs) in the target's units. Of a difference it is the change: whoever knows
             the past adds it.
+
+        Raises:
+            DataError: A value is infinite in single precision once it is scaled.
         """
         empty = torch.zeros(0, self.schema.outputs)
-        raised = torch.cat([empty, *(self.network(block).float() for block in self._blocks(raw))])
+        blocks = self._blocks(raw, what, first_row)
+        raised = torch.cat([empty, *(self.network(block).float() for block in blocks)])
         if self.schema.task == "regression":
             return self.schema.to_units(raised, None)
         return probabilities(raised)
@@ -100,9 +109,17 @@ class Model:
         """
         return rows_at_once(self.schema.input_shape)
 
-    def _blocks(self, raw: Array | OnDemand) -> Iterator[Tensor]:
+    def _blocks(self, raw: Array | OnDemand, what: str, first_row: int) -> Iterator[Tensor]:
         for start in range(0, len(raw), self.block_rows):
-            yield self.schema.to_inputs(raw[start : start + self.block_rows])
+            inputs = self.schema.to_inputs(raw[start : start + self.block_rows])
+            if (lost := self.schema.beyond_single(inputs)) is not None:
+                row, column = lost
+                raise DataError(
+                    f"{where(what, first_row + start + row)}, column {column!r}: the value is "
+                    "infinite in single precision once it is scaled as in training; expected one "
+                    "of about the size of the training rows"
+                )
+            yield inputs
 
 
 def rows_at_once(input_shape: tuple[int, ...]) -> int:

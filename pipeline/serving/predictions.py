@@ -105,7 +105,7 @@ def _pieces(
     model: Model, rows: NewRows, tally: Tally, *, what: str, told: Told
 ) -> Iterator[Sequence[Column]]:
     for block in rows.blocks:
-        outputs = model.outputs(block.raw)
+        outputs = model.outputs(block.raw, what=what, first_row=tally.rows + 1)
         require_numbers(outputs, what=what, first_row=tally.rows + 1)
         columns = list(answers(model, outputs).values())
         tally.add(columns, classes=model.schema.task != "regression")

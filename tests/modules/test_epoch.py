@@ -19,6 +19,14 @@ def test_the_mean_weighs_each_step_by_its_rows(steps: int) -> None:
     assert float(mean.compute()) == pytest.approx(expected, abs=1e-5)
 
 
+def test_the_mean_of_many_steps_is_summed_in_double_precision() -> None:
+    mean, values = EpochMean(), [torch.tensor(0.1), torch.tensor(1e4)]
+    for step in range(20_000):
+        mean.add(values[step % 100 == 0], 32)
+    expected = (99 * float(values[0]) + float(values[1])) / 100
+    assert float(mean.compute()) == pytest.approx(expected, rel=1e-13)
+
+
 def test_a_new_epoch_begins_without_a_trace_of_the_last() -> None:
     mean = EpochMean()
     mean.add(torch.tensor(100.0), 3)

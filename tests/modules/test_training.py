@@ -1,6 +1,7 @@
 """Numbers of a training equal those of a loop written by hand."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,6 +220,25 @@ def test_a_loss_that_the_task_does_not_have_is_refused(
     assert train("model=mlp", *words) == 2
     assert capsys.readouterr().err == f"error: {problem}\n"
     assert list(own_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
+def test_the_loss_of_a_part_is_summed_in_double_precision(weights: list[float] | None) -> None:
+    optimization = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)
+    task = Classifier(
+        nn.Identity(),
+        scores=metrics.binary(threshold=0.5),
+        optimization=optimization,
+        class_weights=None if weights is None else torch.tensor(weights),
+    )
+    generator = np.random.default_rng(0)
+    logits = (20 * generator.normal(size=1_500_000)).astype(np.float32)
+    classes = generator.integers(0, 2, len(logits))
+    found = task.exact_loss(torch.from_numpy(logits)[:, None], torch.from_numpy(classes))
+    signed = logits.astype(np.float64) * (1 - 2 * classes)
+    own = np.ones(len(logits)) if weights is None else np.array(weights)[classes]
+    expected = math.fsum(own * np.logaddexp(0, signed)) / math.fsum(own)
+    assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_regression_never_broadcasts_its_targets() -> None:

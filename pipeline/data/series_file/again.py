@@ -1,9 +1,9 @@
 """A new series for a trained model: its channels, steps and windows as in training."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.schema import Schema
 from pipeline.data.series_file.holes import Missing, filled, without_holes
 from pipeline.data.series_file.recorded import Recorded
@@ -18,12 +18,13 @@ WHAT = "the series"
 Windowed = tuple[Tensor, Tensor, Tensor | None, Indices]
 
 
-def windows_for(series: Series, schema: Schema) -> Windowed:
+def windows_for(series: Series, schema: Schema, *, what: str = WHAT) -> Windowed:
     """Cut a new series as training did, scaled by what training learned.
 
     Args:
         series: Its channels are found by name; others are ignored.
         schema: Of the trained model.
+        what: Name of the series in messages.
 
     Returns:
         Inputs (rows, window, channels), targets (rows, outputs), both scaled, offsets
@@ -45,11 +46,12 @@ def windows_for(series: Series, schema: Schema) -> Windowed:
         targets=schema.targets,
     )
     windows = cut_windows(chosen, schema)
+    check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
     offsets = windows.offsets
     return (
         schema.to_inputs(windows.inputs),
         schema.target_scaler.scaled(windows.targets),
-        None if offsets is None else torch.from_numpy(offsets.astype(np.float32)),
+        None if offsets is None else torch.tensor(offsets),
         windows.first,
     )
 
