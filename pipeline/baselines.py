@@ -7,7 +7,8 @@ the form of the network's final ones: probabilities of the positive class (rows,
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,8 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
             what comes out never depends on how busy the machine is.
 
     Returns:
-        The baseline, or `None` where too few rows could be fitted in that time.
+        The baseline, or `None` where too few rows could be fitted in that time. Its name says how
+        many were fitted, if not all.
     """
     rows = _affordable_rows(prepared, max_rows, int(max_seconds * OPERATIONS_PER_SECOND))
     if rows is None:
@@ -76,10 +78,15 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
     inputs = _designed(prepared.train, chosen, math.prod(schema.input_shape))
     targets = prepared.train.targets[chosen].numpy()
     if schema.task != "regression":
-        return _logistic(inputs, targets, prepared)
-    if schema.window is not None:
-        return _lagged(inputs, targets, prepared)
-    return _ridge(inputs, targets, prepared)
+        baseline = _logistic(inputs, targets, prepared)
+    elif schema.window is not None:
+        baseline = _lagged(inputs, targets, prepared)
+    else:
+        baseline = _ridge(inputs, targets, prepared)
+    available = len(prepared.train)
+    if baseline is None or rows == available:
+        return baseline
+    return replace(baseline, name=f"{baseline.name} on {rows:,} of {available:,} rows")
 
 
 def _affordable_rows(prepared: Prepared, max_rows: int, operations: int) -> int | None:
@@ -102,9 +109,9 @@ def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | N
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(copy=False), LogisticRegression(max_iter=ITERATIONS))
+    scaler = _scaler(inputs, prepared.schema)
+    model = make_pipeline(scaler, LogisticRegression(max_iter=ITERATIONS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(inputs, targets)
@@ -119,11 +126,23 @@ def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | N
 def _ridge(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(copy=False), Ridge()).fit(inputs, targets)
+    model = make_pipeline(_scaler(inputs, prepared.schema), Ridge()).fit(inputs, targets)
     values = _predicted(model.predict, prepared.test).reshape(len(prepared.test), -1)
     return Baseline(name="ridge regression", outputs=prepared.schema.to_units(values, None))
+
+
+def _scaler(inputs: Array, schema: Schema) -> Any:
+    """Return what scales a design: its columns one by one, or all pixels of pictures together.
+
+    A pixel by itself may be almost always blank, and would be blown up where it is not.
+    """
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    if schema.kind != "images":
+        return StandardScaler(copy=False)
+    mean, deviation = float(inputs.mean()), float(inputs.std()) or 1.0
+    return FunctionTransformer(lambda design: (design - mean) / deviation)
 
 
 def _lagged(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:

@@ -151,6 +151,25 @@ def test_a_bound_on_rows_thins_them_evenly() -> None:
     assert rmse(baseline, prepared) < 0.02 * float(3 * values.std())
 
 
+def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    prepared = shipped("digits", validation=0.0)
+    pixels, new = (p.inputs.flatten(1).double().numpy() for p in (prepared.train, prepared.test))
+    count = len(pixels)
+    assert lined(prepared).name == "logistic regression"
+    thinned = linear(prepared, max_rows=300, max_seconds=5)
+    assert thinned is not None
+    assert thinned.name == f"logistic regression on 300 of {count:,} rows"
+    rows = np.linspace(0, count - 1, 300).round().astype(int)
+    mean, deviation = pixels[rows].mean(), pixels[rows].std()
+    oracle = LogisticRegression(max_iter=1000).fit(
+        (pixels[rows] - mean) / deviation, prepared.train.targets[rows]
+    )
+    expected = oracle.predict_proba((new - mean) / deviation)
+    np.testing.assert_allclose(thinned.outputs, expected, atol=1e-3)
+
+
 def test_no_line_is_drawn_where_the_time_allows_too_few_rows() -> None:
     assert linear(shipped("mnist1d"), max_rows=10_000, max_seconds=0.001) is None
 
