@@ -33,7 +33,7 @@ class Whole(nn.Module):
         for name in ("shift", "spread"):
             vector = torch.tensor(getattr(model.schema.input_scaler, name), dtype=torch.float64)
             self.register_buffer(name, vector.reshape(shape))
-            target = torch.tensor(getattr(model.schema.target_scaler, name), dtype=torch.float32)
+            target = torch.tensor(getattr(model.schema.target_scaler, name), dtype=torch.float64)
             self.register_buffer(f"target_{name}", target)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class Whole(nn.Module):
         scaled = ((rows.double() - self.shift) / self.spread).float() if self._scales else rows
         outputs: Tensor = self.network(permuted(scaled, self._permutation)).float()
         if self._is_regression:
-            return outputs * self.target_spread + self.target_shift
+            return (outputs.double() * self.target_spread + self.target_shift).float()
         return probabilities(outputs)
 
 
