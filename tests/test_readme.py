@@ -174,10 +174,11 @@ def test_both_languages_show_the_same_outputs_and_link_to_the_same_tests() -> No
     assert chinese == english
 
 
-@pages
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "docs/reliability.md"])
 def test_every_promise_links_to_a_test_that_exists(page: str) -> None:
-    links = re.findall(r"\]\((tests/[^)#]+)#([^)]+)\)", page)
-    assert len(links) >= 10
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?:\.\./)?(tests/[^)#]+)#([^)]+)\)", text)
+    assert len(links) >= 6
     for file, name in links:
         assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}#{name}"
 

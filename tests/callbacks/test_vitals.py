@@ -138,8 +138,8 @@ def test_a_long_epoch_is_looked_at_four_times() -> None:
     watched = watch.take()
     assert watched is not None
     assert copies[-1] == 4
-    torch.testing.assert_close(watched.updates, torch.tensor([0.001]), rtol=1e-3, atol=0)
-    torch.testing.assert_close(watched.gradients, torch.tensor([1.0]))
+    torch.testing.assert_close(watched.updates.float(), torch.tensor([0.001]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(watched.gradients.float(), torch.tensor([1.0]))
 
 
 def test_steps_that_are_no_numbers_count_in_nothing() -> None:
