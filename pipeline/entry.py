@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
-from pipeline.config.compose import with_name
+from pipeline.config.compose import composition_problem, with_name
 from pipeline.config.names import MoreNames, checked_lines
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
@@ -89,7 +89,7 @@ def _called(
         multirun=arguments.multirun,
         **({"more": None} if asks else {}),
     )
-    if hydras_own:
+    if arguments.shell_completion:
         lines = arguments.overrides
     codes: list[int] = []
 
@@ -98,9 +98,11 @@ def _called(
 
     arguments_seen = _as_process_arguments([*lines, *flags], multirun=arguments.multirun)
     with arguments_seen, _errors_raised(), _logging_kept():
-        hydra.main(version_base=None, config_path=str(conf_folder()), config_name=config_name)(
-            job
-        )()
+        run = hydra.main(version_base=None, config_path=str(conf_folder()), config_name=config_name)
+        try:
+            run(job)()
+        except ValueError as error:  # of Hydra's own: flags that don't go together, say
+            raise ConfigError(composition_problem(error)) from error
     return max(codes, default=0)
 
 

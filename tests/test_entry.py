@@ -292,3 +292,17 @@ def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
         monkeypatch.setenv(name, value)
     assert ending(DataError("rows.csv is not on this machine"))([]) == 2
     assert capsys.readouterr().err == "error: rank 1: rows.csv is not on this machine\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resolve"], "error: The --resolve flag can only be used in conjunction with --cfg"),
+        (["--run", "--cfg", "job"], "error: Only one of --run, --multirun, --cfg, --info and "),
+    ],
+)
+def test_flags_that_do_not_go_together_are_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ending(None)(words) == 2
+    assert capsys.readouterr().err.startswith(said)

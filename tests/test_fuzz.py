@@ -1,0 +1,26 @@
+"""Random command lines, tables and new rows, the same ones each time: all end as they should."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.fuzz import KINDS, Tally, fuzz, prepared
+
+CASES = {"overrides": 12, "runs": 6, "tables": 10, "predictions": 12}
+
+
+@pytest.fixture(scope="module")
+def ready() -> Iterator[None]:
+    with prepared():
+        yield
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_given_a_command_ends_with_lines_and_nothing_half_written(
+    ready: None, kind: str
+) -> None:
+    tally = Tally()
+    fuzz(kind, tally, number=0, cases=CASES[kind])
+    assert tally.failures == []
+    assert tally.ends[kind].total() >= CASES[kind] // 2  # the same case is not tried twice
+    assert len(tally.ends[kind]) > 1 or kind == "overrides"  # some work, some are refused
