@@ -92,8 +92,8 @@ class TargetEvidence:
             self.first_word = self.first_word or word_problem(
                 known, self.name, place, otherwise=AS_CLASSES
             )
-        elif self.first_fraction is None and (values % 1 > 0).any():
-            position = int((values % 1 > 0).argmax())
+        elif self.first_fraction is None and (fractions := _are_fractions(values)).any():
+            position = int(fractions.argmax())
             self.first_fraction = (
                 f"{place.cell(position, self.name)}: {shown(known[position].as_py())}"
             )
@@ -234,3 +234,8 @@ def _positive(counts: dict[str, int], keys: Keys) -> str:
 
 def _listed(counts: dict[str, int]) -> str:
     return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)
+
+
+def _are_fractions(values: Array) -> Array:
+    fractions: Array = np.isfinite(values) & (values != np.trunc(values))
+    return fractions

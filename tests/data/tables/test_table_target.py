@@ -1,5 +1,9 @@
 """What a table's target means: the task, the classes, the positive one."""
 
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from given_tables import FILE, prepared, read
 
@@ -93,6 +97,25 @@ def test_one_number_written_with_a_comma_among_many_is_named() -> None:
     content = "x,y\n" + "".join(f'{row},"{row}{"," if row == 7 else "."}5"\n' for row in range(50))
     with pytest.raises(DataError, match=rf"{FILE} line 9, column 'y': '7,5' is no number; write 7"):
         read(content)
+
+
+@pytest.mark.parametrize("cell", ["-inf", "1e400"])
+@pytest.mark.parametrize("task", ["data.task=regression", "data.task=binary"])
+def test_an_infinite_target_is_refused_without_a_warning_of_a_library(
+    train: Callable[..., int],
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    cell: str,
+    task: str,
+) -> None:
+    (own_folder / "new.csv").write_text(table("1", "2", cell), encoding="utf-8")
+    words = ("model=mlp", "data=table", "data.path=new.csv", "data.target=y", task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert train(*words, "tracking=none") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said
+    assert all(line.startswith("error: ") for line in said)
 
 
 def test_names_are_no_classes() -> None:
