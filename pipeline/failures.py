@@ -29,7 +29,7 @@ _ENVIRONMENT = {
     errno.EPERM: "permission is denied",
 }
 _PLACE = {
-    errno.ENAMETOOLONG: "is longer than any path may be",
+    errno.ENAMETOOLONG: "is too long for a path",
     errno.ELOOP: "is a link that leads to itself",
 }
 _ROOM = (errno.ENOSPC, errno.EDQUOT)

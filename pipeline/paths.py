@@ -64,12 +64,12 @@ def is_url(path: str) -> bool:
 def place_problem(key: str, place: str) -> str | None:
     """Say why a text can never name a file or folder of this machine, or `None`."""
     if "\0" in place:
-        return f"{key}={place!r} is no possible path (it holds a NUL); choose another."
+        return f"{key}={place!r} is not a valid path (it holds a NUL); choose another."
     try:
         os.lstat(place)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return f"{key}={place!r} is no possible path ({error.strerror}); choose a shorter one."
+            return f"{key}={place!r} is not a valid path ({error.strerror}); choose a shorter one."
     return None
 
 

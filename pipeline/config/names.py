@@ -107,7 +107,7 @@ def _name_problems(
         if config_dir is not None:
             changed = source.changed_hydra(tree, lines)
             where = f"in a file of --config-dir {str(config_dir)!r}"
-            problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; take it out." for key in changed]
+            problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; remove it." for key in changed]
         keys = [*dotted_keys(tree), *known]
         for one in values:
             found = list(_key_problems(one, tree, keys))

@@ -123,7 +123,7 @@ def read(
         if override is None:
             problems.append(_unreadable(line))
         elif _sets_hydra(override):
-            problems.append(f"{override.get_key_element()} {HYDRA_REFUSED}; leave it away.")
+            problems.append(f"{override.get_key_element()} {HYDRA_REFUSED}; remove it.")
         elif override.is_sweep_override() and not multirun:
             problems.append(_several_values(line))
         else:

@@ -40,7 +40,7 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
         return [f"--config-dir {str(folder)!r} is no folder."]
     for inner in folder.iterdir():
         if inner.name.lower() == HYDRA:  # as the name is found where case does not matter
-            return [f"{inner} {HYDRA_REFUSED}; take it out of --config-dir."]
+            return [f"{inner} {HYDRA_REFUSED}; remove it of --config-dir."]
     files: list[Path] = []
     for group in groups:
         files += sorted((folder / group).rglob("*.yaml"))
@@ -93,7 +93,7 @@ def _problems_in_text(text: str) -> Iterator[str]:
         yield from _repeated_keys(root)
         for line, name in (*_packages(text), *_names_in_reach_of_hydra(root)):
             if _IN_HYDRA.fullmatch(name.strip()):
-                yield f"{line}: {name.strip()!r} {HYDRA_REFUSED}; take it out."
+                yield f"{line}: {name.strip()!r} {HYDRA_REFUSED}; remove it."
 
 
 def _packages(text: str) -> Iterator[tuple[int, str]]:

@@ -106,8 +106,8 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if references := [word for word in kept if _RESOLVER.search(word)]:
         raise ConfigError(
             *(
-                f"{_key(word)} holds a reference to the environment, which a run's folder can't "
-                f"bring along; give it again: {shlex.quote(word)}"
+                f"{_key(word)} holds a reference to the environment, which is not taken from "
+                f"a run's folder; give it again: {shlex.quote(word)}"
                 for word in references
             )
         )
@@ -118,8 +118,8 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if saved.config_dir and not any(word.startswith(("--config-d", "-cd")) for word in words):
         again = shlex.join(["--config-dir", saved.config_dir, *words])
         raise ConfigError(
-            f"{folder / COMMAND} names a folder of configuration, which a saved command can't "
-            f"bring along; if you know the folder, give it again: python -m pipeline.train {again}"
+            f"{folder / COMMAND} was started with --config-dir, which is not taken from a saved "
+            f"command; if you trust the folder, name it again: python -m pipeline.train {again}"
         )
     return [*kept, *words]
 

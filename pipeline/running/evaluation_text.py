@@ -1,5 +1,6 @@
 """An evaluation in words: what is scored, the figures beside the baselines', what has drifted."""
 
+from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.data.report_text import lines
 from pipeline.running.evaluated_data import Evaluated
 from pipeline.running.evaluating import Evaluation
@@ -42,8 +43,9 @@ def _certainty(evaluation: Evaluation) -> str:
     key = "rmse" if evaluation.model.schema.task == "regression" else "f1"
     ends = found.ends.get(key)
     if ends is None:
-        why = "all are right, or wrong" if found.draws else "too many for it, or too few"
-        return f"certain no interval of {key}: {found.units}, {why}"
+        needs = f"at least {FEWEST_UNITS} groups or blocks, and at most {MOST_ROWS:,} rows"
+        why = "it is the same in every draw" if found.draws else f"expected {needs}"
+        return f"certain no interval of {key} from {found.units}: {why}"
     own = evaluation.tested.metrics[f"test/{key}"]
     return (
         f"certain {key} {number(own)}, 95 % interval {number(ends[0])} to {number(ends[1])} from "

@@ -135,8 +135,8 @@ def _network(
     if masked := [key for key, value in flatten({"model": given}).items() if value == MASK]:
         raise ConfigError(
             *(
-                f"{file}: {key} held a secret or a reference to the environment, which a model "
-                "does not bring along; train it again with the value itself"
+                f"{file}: {key} held a secret or a reference to the environment, which is "
+                "not taken from a model; train it again with the value itself"
                 for key in masked
             )
         )

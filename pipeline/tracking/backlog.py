@@ -51,7 +51,7 @@ class Backlog:
             self._take(parse_line(line))
 
     def close(self) -> None:
-        """Let go of the journal; another look at it opens it again."""
+        """Close the journal; the next read opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -76,7 +76,7 @@ def test_a_file_of_ones_own_has_no_setting_of_hydra(
 
     assert problem == several
     assert where in problem
-    assert f"{REFUSED}; take it out" in problem
+    assert f"{REFUSED}; remove it" in problem
     assert str(tmp_path / "conf") in problem
     assert not Path("canary").exists()
 
@@ -106,7 +106,7 @@ def test_a_question_reads_no_setting_of_hydra_either(
 def test_the_command_line_sets_nothing_of_hydra(line: CommandLine, word: str) -> None:
     problem = line.problem("data=iris", word)
 
-    assert problem == f"{word.partition('=')[0]} {REFUSED}; leave it away."
+    assert problem == f"{word.partition('=')[0]} {REFUSED}; remove it."
 
 
 @pytest.mark.parametrize("flag", ["--config-name", "--config-path"])

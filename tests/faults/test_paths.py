@@ -111,7 +111,7 @@ def test_a_name_that_no_file_system_takes_is_refused_in_one_line(
 ) -> None:
     assert train(*QUICK, f"output={'d' * 300}", "tracking=none") == 2
     assert capsys.readouterr().err == (
-        f"error: output='{'d' * 300}' is no possible path (File name too long); choose a shorter "
+        f"error: output='{'d' * 300}' is not a valid path (File name too long); choose a shorter "
         "one.\n"
     )
     assert list(own_folder.iterdir()) == []
@@ -147,7 +147,7 @@ def test_a_name_that_is_too_long_is_refused_by_every_command(
     scheme = "sqlite:///" if key in ("tracking.uri", "sweep.storage") else ""
     assert main([*more, f"{key}={scheme}{place}"]) == 2
     assert capsys.readouterr().err == (
-        f"error: {key}='{place}' is no possible path (File name too long); choose a shorter one.\n"
+        f"error: {key}='{place}' is not a valid path (File name too long); choose a shorter one.\n"
     )
     assert list(own_folder.iterdir()) == []
 
@@ -156,7 +156,7 @@ def test_a_name_in_a_list_is_refused_too(capsys: pytest.CaptureFixture[str]) -> 
     main = importlib.import_module("pipeline.report").main
     assert main([f"runs=[{LONG},last]"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(" is longer than any path may be; choose another place.")
+    assert line.endswith(" is too long for a path; choose another place.")
 
 
 @pytest.mark.parametrize(

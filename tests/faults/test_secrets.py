@@ -136,7 +136,7 @@ def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_t
     without = fork("resume=last")
     assert without.end() == 2
     assert without.err == (
-        "error: tags holds a reference to the environment, which a run's folder can't bring along; "
+        "error: tags holds a reference to the environment, which is not taken from a run's folder; "
         f"give it again: {shlex.quote(note)}\n"
     )
     again = fork("resume=last", note, "+tags.api_key=" + ON_COMMAND_LINE)

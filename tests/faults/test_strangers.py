@@ -237,7 +237,7 @@ def test_a_reference_in_a_strangers_model_is_not_resolved(
     words = [rows()] if main is predict.main else []
     assert refusal(capsys, main, f"model_from={stranger}", "output=out.csv", *words) == (
         f"{stranger}/model/model.ckpt: model.activation held a secret or a reference to the "
-        "environment, which a model does not bring along; train it again with the value itself"
+        "environment, which is not taken from a model; train it again with the value itself"
     )
 
 
@@ -255,7 +255,7 @@ def test_a_reference_in_a_saved_command_is_asked_for_again(
     save_command(stranger, [*overrides(stranger), word])
     line = refusal(capsys, train.main, f"resume={stranger}", "trainer.max_epochs=2")
     assert line.startswith(
-        f"{key} holds a reference to the environment, which a run's folder can't bring along; "
+        f"{key} holds a reference to the environment, which is not taken from a run's folder; "
         "give it again: "
     )
 

@@ -66,7 +66,7 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
     write_patients("nameless.csv", 12, named=False)
     told = {
         "other.csv": "from 24 groups of rows",
-        "few.csv": "certain no interval of f1: 12 groups of rows, too many for it, or too few",
+        "few.csv": "certain no interval of f1 from 12 groups of rows: expected at least 20 groups",
         "nameless.csv": "from 96 rows",
     }
     for file, words in told.items():

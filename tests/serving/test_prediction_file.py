@@ -54,8 +54,8 @@ def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> Non
         ("new.csv/out.csv", "output='new.csv/out.csv' lies below 'new.csv', which is a file;"),
         ("folder.csv", "output='folder.csv' is a folder; expected a file, such as folder.csv/pre"),
         ("old.csv", "output='old.csv' is there already; choose another, or replace it with overwr"),
-        ("x" * 300 + ".csv", "output='" + "x" * 300 + ".csv' is no possible path (File name too"),
-        ("a\0.csv", "output='a\\x00.csv' is no possible path (it holds a NUL)"),
+        ("x" * 300 + ".csv", "output='" + "x" * 300 + ".csv' is not a valid path (File name too"),
+        ("a\0.csv", "output='a\\x00.csv' is not a valid path (it holds a NUL)"),
     ],
 )
 def test_an_output_that_can_not_be_written_so_is_refused(output: str, said: str) -> None:
