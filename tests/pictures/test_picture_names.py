@@ -121,6 +121,9 @@ def test_every_picture_is_written_without_texts_that_lie_on_each_other(
             with suppress(NotDrawnError):  # why not is asked below
                 assert overlapping(one.draw()) == [], one.name
     for one in write_pictures(drawn, tmp_path, texts=texts(findings)):
+        if one.name == "letters":  # a note on a machine without a font for all the names
+            assert one.reason.startswith("no font here has the letters ")
+            continue
         assert one.alt.strip().endswith("."), one.name
         if one.file:
             pixels = np.asarray(Image.open(tmp_path / one.file).convert("L"), dtype=float)
