@@ -95,13 +95,13 @@ class Units:
         """Return the units that an area under the ROC curve rests on.
 
         They are no more than those that the rarest class is in, or is not in where these are
-        fewer. Half of them count: an area is a mean over pairs, which vary less from draw to draw
-        than from test to test.
+        fewer. Of groups and blocks half count: an area is a mean over pairs, which vary less from
+        draw to draw than from test to test.
         """
         there = np.unique(targets)
         sides = [targets == one for one in there] + [targets != one for one in there]
         counts = [len(np.unique(self.of_row[side])) for side in sides if side.any()]
-        return float(min([self.effective, *counts])) / 2
+        return float(min([self.effective, *counts])) / (1 if self.kind == "row" else 2)
 
 
 def units_of(
@@ -238,7 +238,7 @@ def reaches_of(
         if len(known) <= len(values) / 2:
             continue
         count = units.of_an_area(targets.astype(np.int64)) if key == "auroc" else None
-        if count is not None and units.kind != "row" and count < FEWEST_UNITS:
+        if count is not None and count < FEWEST_UNITS:
             continue
         error = float(known.std())
         rounding = 1e-12 * float(np.abs(known).max())

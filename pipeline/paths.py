@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -174,6 +175,19 @@ def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
     if disk.f_favail or not disk.f_files:  # some file systems have no number of them
         return None
     return "no inodes free", "remove files, however small, or choose another place"
+
+
+def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
+    """Say what a write into the folder of a run has lacked and what helps.
+
+    Args:
+        folder: Where it was written to.
+        code: Number of the system's error.
+    """
+    if not folder.is_dir():
+        return "its folder is gone", "leave the folder of a run in place until it ends"
+    usual = "make room or choose another folder with output=FOLDER"
+    return shortage(folder, code) or (f"{shutil.disk_usage(folder).free} bytes free", usual)
 
 
 def sync_file(path: Path) -> None:

@@ -165,14 +165,26 @@ def test_few_groups_and_groups_of_which_few_have_most_rows_have_no_interval() ->
     assert few.words == "12 groups of rows"
 
 
+@pytest.mark.parametrize(("positive", "is_there"), [(19, False), (20, True)])
+def test_an_area_has_an_interval_where_20_rows_are_of_the_rarest_class(
+    positive: int, is_there: bool
+) -> None:
+    targets = torch.tensor([1] * positive + [0] * (200 - positive))
+    outputs = torch.from_numpy(np.random.default_rng(0).normal(targets.numpy())).sigmoid()
+    found = intervals(outputs, targets, units=units_of(200), threshold=0.5, seed=0)
+    assert ("auroc" in found.ends) is is_there
+    assert "f1" in found.ends
+
+
 @pytest.mark.parametrize(
     ("case", "keys"),
     [
         (Forecasts(rows=100, horizon=1), ("rmse", "mae")),
         (Forecasts(rows=480, horizon=12), ("rmse", "mae")),
         (Classes(groups=24, size=20, shared=0.5), ("accuracy", "f1")),
+        (Classes(groups=80), ("accuracy", "f1", "auroc")),
     ],
-    ids=["steps", "horizon", "groups"],
+    ids=["steps", "horizon", "groups", "rows"],
 )
 def test_an_interval_of_units_covers_what_it_says_and_equals_are_seldom_told_apart(
     case: Forecasts | Classes, keys: tuple[str, ...]

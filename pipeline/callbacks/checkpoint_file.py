@@ -1,6 +1,5 @@
 """Reading a checkpoint file: whole and ours, or not at all; nothing in it is ever run."""
 
-import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import shortage
+from pipeline.paths import lack_in_output
 
 FORMAT = 1
 """Format of what the program adds to Lightning's checkpoint under the key `pipeline`."""
@@ -86,13 +85,8 @@ def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
 
 def write_problem(path: Path, error: Exception) -> str:
     """Say in one line why a file could not be written and how much room there is."""
-    try:
-        free = f"{shutil.disk_usage(path.parent).free} bytes free"
-    except OSError:
-        free = "its folder is gone"
     code, reason = _reason(error)
-    usual = (free, "make room or choose another output=FOLDER")
-    state, remedy = shortage(path.parent, code) or usual
+    state, remedy = lack_in_output(path.parent, code)
     return f"{path} can't be written ({reason}; {state}); {remedy}"
 
 

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import shortage
+from pipeline.paths import lack_in_output
 from pipeline.redaction import redact, redact_value
 from pipeline.tracking.figure import Figure
 from pipeline.tracking.lease import own_lease
@@ -166,12 +165,7 @@ class Journal:
         self._note(event)
 
     def _write_fault(self, error: OSError) -> EnvironmentFaultError:
-        try:
-            free = f"{shutil.disk_usage(self.folder).free} bytes are free"
-        except OSError:
-            free = "its folder is gone"
-        usual = (free, "make room or choose another folder with output=FOLDER")
-        state, remedy = shortage(self.folder, error.errno) or usual
+        state, remedy = lack_in_output(self.folder, error.errno)
         is_single = (self.folder / COMMAND).exists()  # and no trial of a study
         again = resume_words(self.folder) if is_single else "the same command"
         return EnvironmentFaultError(

@@ -36,7 +36,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_whole_checkpoint(
     (line,) = training.err.splitlines()
     said = re.fullmatch(
         rf"error: {run}/checkpoints/last.ckpt can't be written \(No space left on device; "
-        r"(\d+) bytes free\); make room or choose another output=FOLDER",
+        r"(\d+) bytes free\); make room or choose another folder with output=FOLDER",
         line,
     )
     assert said, line

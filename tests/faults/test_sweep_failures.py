@@ -1,5 +1,8 @@
 """Faults F29 to F31: trials that come to nothing, one of them or all."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from faults.conftest import StartSweep
@@ -59,6 +62,25 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     assert problem.startswith("2 trials failed one after another, the last one: RuntimeError: the ")
     records = Records()
     assert records.ends() == [("FAIL", "error")] * 2
+    assert records.parent().end == ("FAILED", "error")
+    records.require_agreement()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["trial", "study"])
+def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_stores(
+    sweep: StartSweep, own_folder: Path, database: str, what: str
+) -> None:
+    running = sweep("sweep.n_trials=9", *behaving("wait"))
+    running.await_waiting()
+    (trial,) = own_folder.glob("runs/study/trials/*")
+    shutil.rmtree(trial if what == "trial" else trial.parents[1])
+    running.go_on()
+    problem = ended(running, 3)
+    assert problem.startswith(f"{trial.relative_to(own_folder)}/checkpoints/")
+    assert "its folder is gone); leave the folder of a run in place until it ends" in problem
+    records = Records()
+    assert records.ends() == [("FAIL", "error")]
     assert records.parent().end == ("FAILED", "error")
     records.require_agreement()
 
