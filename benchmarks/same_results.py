@@ -93,7 +93,7 @@ EPOCHS = "trainer.max_epochs=2"
 FOREIGN = (".lock", "journal.jsonl", "mlflow.json", "run.log", "requirements.txt", ".pt2", ".onnx")
 """Files that hold times or identifiers, or are compared otherwise."""
 MOMENTARY = ("time/", "trials/")
-"""How metrics begin that differ from time to time; the number of trials is written once a second."""
+"""How metrics begin that differ each time; the number of trials is written once a second."""
 MOMENTS = (
     (re.compile(r"\d{8}-\d{6}-([\w.-]+?)-[0-9a-f]{6}"), r"MOMENT-\1-ID"),
     (re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}\b|\b[0-9a-f]{6}(?=-\d{4})"), "ID"),
