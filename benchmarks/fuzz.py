@@ -251,7 +251,7 @@ def _checked_run(config: DictConfig) -> int:
 
 
 def _checked_study(config: DictConfig) -> int:
-    from pipeline.running.continuing import Command
+    from pipeline.running.command_line import Command
     from pipeline.study.plan import make_study_plan
 
     said = Command.of_this_process()

@@ -50,8 +50,7 @@ def body(config: DictConfig) -> int:
     from pipeline.running.evaluation_config import asked_for
 
     asked = asked_for(config)
-    from pipeline.running.evaluating import evaluate
-    from pipeline.running.evaluation_text import print_evaluation, print_rows
+    from pipeline.running.evaluation import evaluate, print_evaluation, print_rows
 
     silent = config.verbose == 0
     evaluation = evaluate(asked, told=None if silent else print_rows)

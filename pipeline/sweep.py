@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from pipeline.config.sweep_options import SweepConfig
 from pipeline.entry import command
 from pipeline.errors import ConfigError
-from pipeline.running.continuing import Command
+from pipeline.running.command_line import Command
 from pipeline.study.space.arguments import with_space
 from pipeline.study.space.reading import names_of_study
 

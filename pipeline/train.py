@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from pipeline.entry import command
 from pipeline.ranks import ALONE, launched_rank
-from pipeline.running.continuing import Command, with_saved_overrides
+from pipeline.running.command_line import Command, with_saved_overrides
 
 
 def body(config: DictConfig) -> int:
@@ -25,7 +25,7 @@ def body(config: DictConfig) -> int:
         return 0
     result = run(config, command=Command.of_this_process())
     if config.verbose != 0:
-        from pipeline.running.summary import print_result
+        from pipeline.running.results import print_result
 
         print_result(result)
     return 0

@@ -10,9 +10,8 @@ from pipeline.pictures.picture import Picture
 from pipeline.reporting.figures import Shown, drawn
 from pipeline.reporting.run_page import making
 from pipeline.reporting.subject import Subject
-from pipeline.running.continuing import Command
-from pipeline.running.lr_curve import Curve
-from pipeline.running.lr_range import curve_figure, stored_curve, training, verdict
+from pipeline.running.command_line import Command
+from pipeline.running.lr_curve import Curve, curve_figure, stored_curve, training, verdict
 
 
 def range_page(subject: Subject) -> dict[str, Any]:

@@ -1,37 +1,30 @@
-"""Builds what a run is made of: the network, the task around it, and Lightning's Trainer."""
+"""Builds the source of the data and the network, under seeds and settings of torch."""
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from omegaconf import OmegaConf
+from torch import nn
 
 from pipeline.config.options import RunConfig
-from pipeline.config.sections import scheduler_options, scheduler_target, source_target
-from pipeline.config.targets import build
+from pipeline.config.sections import source_target
+from pipeline.config.targets import build, resolve
 from pipeline.data.prepare import Prepared
+from pipeline.data.schema import Schema
 from pipeline.data.source import Source
-from pipeline.devices import Devices
-from pipeline.paths import cache_folder, create_folder
-from pipeline.ranks import ALONE, Rank
-from pipeline.running.models import require_readable
-from pipeline.running.scoring import scores_of
+from pipeline.errors import ConfigError
+from pipeline.networks.inputs import SHAPES, Kind, require_kind
+from pipeline.paths import conf_folder
 
 if TYPE_CHECKING:
-    from lightning_fabric.plugins import CheckpointIO
-    from pytorch_lightning import Callback, Trainer
-    from pytorch_lightning.loggers import Logger
-
-    from pipeline.modules.task import Optimization, Task
-
-FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
+    pass
 
 
 def seed_generators(seed: int) -> None:
@@ -62,138 +55,67 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
     return network
 
 
-def _keep_code_private() -> None:
-    """Let the compiler keep its code in our cache.
+EVERY_KIND = tuple(SHAPES)
 
-    Its own choice is a name in the temporary folder, where anybody could put other code before;
-    for headers that are compiled ahead there is no other place.
+
+def require_readable(options: RunConfig, schema: Schema) -> None:
+    """Refuse a model that can't read the data, and name those that can.
+
+    Raises:
+        ConfigError: It says what the model reads and what the data are.
     """
-    import torch._inductor.config as compiler
+    network = resolve(options.model["_target_"], trust=options.trust)
+    takes = getattr(network, "takes", EVERY_KIND)
+    try:
+        require_kind(network.__name__.lower(), takes, schema.input_shape)
+    except ConfigError as error:
+        fitting = ", ".join(readers(schema.kind))
+        raise ConfigError(f"{error}; models that read them: {fitting}") from error
 
-    compiler.cpp_cache_precompile_headers = False
-    create_folder(cache_folder())
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+
+def readers(kind: Kind) -> list[str]:
+    """Return the words after `model=` whose networks read this kind, in alphabetical order."""
+    files = sorted((conf_folder() / "model").glob("*.yaml"))
+    targets = {file.stem: str(OmegaConf.select(OmegaConf.load(file), "_target_")) for file in files}
+    return [
+        name
+        for name, target in targets.items()
+        if kind in getattr(resolve(target), "takes", EVERY_KIND)
+    ]
 
 
-def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
-    """Wrap a network for the task of the data."""
-    schema = prepared.schema
-    scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
-    optimization = _optimization(options)
-    if options.trainer.compile:
-        _keep_code_private()
-        network.compile()  # in place, so that the names of the weights stay
-    if schema.task == "regression":
-        from pipeline.modules.regressor import Regressor
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+"""Variable that Lightning sets where training is to be deterministic."""
 
-        parts = {"val": prepared.validation, "test": prepared.test}
-        return Regressor(
-            network,
-            scores=scores,
-            optimization=optimization,
-            to_units=schema.to_units,
-            offsets={stage: part.offsets if part else None for stage, part in parts.items()},
-        )
-    from pipeline.modules.classifier import Classifier
 
-    return Classifier(
-        network,
-        scores=scores,
-        optimization=optimization,
-        class_weights=_class_weights(options, prepared),
-        label_smoothing=options.loss.label_smoothing,
+@contextmanager
+def torch_settings_kept() -> Iterator[None]:
+    """Leave torch as it was for whoever called, such as the next cell of a notebook."""
+    threads = torch.get_num_threads()
+    matmul_precision = torch.get_float32_matmul_precision()
+    deterministic = _determinism()
+    benchmark = torch.backends.cudnn.benchmark
+    workspace = os.environ.get(CUBLAS)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(matmul_precision)
+        if deterministic != _determinism():  # setting it imports the compiler, a second's work
+            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+        torch.backends.cudnn.benchmark = benchmark
+        _restore(workspace)
+
+
+def _restore(workspace: str | None) -> None:
+    if workspace is None:
+        os.environ.pop(CUBLAS, None)
+    else:
+        os.environ[CUBLAS] = workspace
+
+
+def _determinism() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-
-
-def build_trainer(
-    options: RunConfig,
-    devices: Devices,
-    *,
-    callbacks: Sequence[Callback],
-    logger: Logger | Literal[False],
-    writer: CheckpointIO,
-    rank: Rank = ALONE,
-) -> Trainer:
-    """Build Lightning's Trainer from the options under its own names.
-
-    Args:
-        options: The run's.
-        devices: What it trains on.
-        callbacks: In the order in which they are called.
-        logger: Takes what Lightning logs; False = nothing does.
-        writer: Takes the checkpoints.
-        rank: Which of the processes that train together this one is.
-    """
-    from pytorch_lightning import Trainer
-
-    from pipeline.callbacks.no_profiler import NoProfiler
-    from pipeline.modules.shared_norm import SharedBatchNorm
-    from pipeline.running.strategy import GivenRank, leave_stops_to_ours, strategy_of
-
-    ours = {"threads", "compile", "matmul_precision", "profiler"}
-    placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
-    shares_norm = rank.world > 1 and options.trainer.sync_batchnorm
-    shared_norm = [SharedBatchNorm()] if shares_norm else []
-    arguments = options.trainer.model_dump(exclude=ours | placed)
-    trainer = Trainer(
-        accelerator=devices.accelerator,
-        devices=devices.devices,
-        num_nodes=devices.nodes,
-        strategy=strategy_of(rank, devices),
-        use_distributed_sampler=False,  # rows are shared by ours, none of them twice
-        logger=logger,
-        callbacks=list(callbacks),
-        plugins=[writer, GivenRank(rank), *shared_norm],
-        profiler=options.trainer.profiler or NoProfiler(),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_autolog_hparams=False,
-        **arguments,
-    )
-    if rank.world > 1:
-        leave_stops_to_ours(trainer)
-    return trainer
-
-
-def _optimization(options: RunConfig) -> Optimization:
-    from pipeline.modules.task import Optimization
-
-    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        built = build(_with_fused(options), trust=options.trust, params=list(parameters))
-        assert isinstance(built, Optimizer)
-        return built
-
-    if options.scheduler is None:
-        return Optimization(optimizer=optimizer, scheduler=None)
-    target = scheduler_target(options.scheduler)
-    timing = scheduler_options(options.scheduler)
-
-    def scheduler(optimizer: Optimizer, steps: int) -> LRScheduler:
-        built = build(target, trust=options.trust, optimizer=optimizer, total_steps=steps)
-        assert isinstance(built, LRScheduler)
-        return built
-
-    return Optimization(
-        optimizer=optimizer,
-        scheduler=scheduler,
-        interval=timing.interval,
-        monitor=timing.monitor or "val/loss",
-    )
-
-
-def _with_fused(options: RunConfig) -> dict[str, Any]:
-    """Choose the fused kernel where the optimizer has one and the precision allows it."""
-    target = dict(options.optimizer)
-    if "fused" in target and target["fused"] is None:
-        target["fused"] = options.trainer.precision in FUSED_PRECISIONS
-    return target
-
-
-def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
-    weights = options.loss.class_weights
-    if weights is None:
-        return None
-    if weights != "balanced":
-        return torch.tensor(weights)
-    counts = torch.bincount(prepared.train.targets, minlength=len(prepared.schema.classes))
-    return counts.sum() / (len(counts) * counts.clamp(min=1))

@@ -1,4 +1,6 @@
-"""What an evaluation is asked for: the config of a model's run, with what the command changes."""
+"""What an evaluation is asked for: the configuration of a run, as the command changes it."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from pipeline.config.options import (
     TrackingOptions,
 )
 from pipeline.config.record import flatten, plain
-from pipeline.config.references import resolved
+from pipeline.config.references import resolved, without_references
 from pipeline.config.targets import TARGET
 from pipeline.config.trainer_options import TrainerOptions
 from pipeline.config.typed import Options, Text
@@ -26,7 +28,41 @@ from pipeline.config.values import shown, wrong_value
 from pipeline.errors import ConfigError
 from pipeline.paths import conf_folder
 from pipeline.redaction import MASK
-from pipeline.running.stored_run import stored_config
+from pipeline.tracking.journal import JOURNAL
+
+CONFIG = Path("artifacts", "config.yaml")
+
+
+def stored_config(place: Path) -> dict[str, Any]:
+    """Return the configuration of a run, each reference to the environment masked.
+
+    Args:
+        place: The folder of a run or a trial, or what else holds a trained model.
+
+    Raises:
+        ConfigError: There is none, or it is damaged.
+    """
+    file = place / CONFIG
+    if (place / JOURNAL).is_file() and file.is_file():
+        return _of_file(file)
+    from pipeline.callbacks.checkpoint_file import read_checkpoint
+    from pipeline.serving.files import model_file
+
+    config: dict[str, Any] = without_references(
+        read_checkpoint(model_file(place))["pipeline"]["config"]
+    )
+    return config
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(file))
+    except Exception as error:  # whatever a YAML reader makes of a damaged file
+        raise ConfigError(f"{file} can't be read as the config of a run") from error
+    if not isinstance(config, dict) or "data" not in config:
+        raise ConfigError(f"{file} is not the config of a run: it has no data")
+    return {str(key): without_references(value) for key, value in config.items()}
+
 
 Chosen = Literal["test", "validation", "train", "all"]
 FREE = (*SERVING, "memory_budget")

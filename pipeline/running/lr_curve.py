@@ -1,10 +1,28 @@
-"""What the losses of a range test say: from where the loss falls fastest to where it is lowest."""
+"""The losses of a learning-rate range test and what they suggest, as words, table and picture."""
 
+from __future__ import annotations
+
+import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.canvas import drawing, own_style, save
+from pipeline.config.options import LrRangeOptions
+from pipeline.pictures.lr_range import Marks, lr_range
+from pipeline.running.command_line import Command
+from pipeline.serving.spreadsheets import write_csv
+from pipeline.terminal import number
+from pipeline.tracking.find import FIND_LR
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 Floats = NDArray[np.float64]
 
@@ -91,3 +109,89 @@ def _weights(decades: Floats) -> Floats:
     weights: Floats = np.exp(-0.5 * ((decades[:, None] - decades) / width) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights
+
+
+LR = "optimizer.lr"
+FOLDER = FIND_LR
+"""Folder of the artifacts that takes the curve and its picture."""
+TABLE = "lr_range.csv"
+
+
+def verdict(curve: Curve, tried: LrRangeOptions) -> str:
+    """Say in one line which rate is suggested and why, or why none is and what to do.
+
+    Args:
+        curve: The losses over the rates.
+        tried: The rates that were to be tried.
+    """
+    span = f"{tried.steps} steps from {tried.lowest:g} to {tried.highest:g}"
+    if not len(curve.losses):
+        return (
+            "no suggestion: the loss is no number at the very first step, before any rate has "
+            "acted; look for huge values or holes in the data"
+        )
+    if curve.suggestion is None:
+        return f"no suggestion: {_why_not(curve, tried)} ({span})"
+    end = "does not blow up" if curve.blown_up is None else f"blows up at {curve.blown_up:.3g}"
+    return (
+        f"suggested: {LR}={curve.suggestion:g}, halfway from {curve.steepest:.3g}, where the "
+        f"smoothed loss falls fastest, to {curve.lowest:.3g}, where it is lowest; it {end} ({span})"
+    )
+
+
+def _why_not(curve: Curve, tried: LrRangeOptions) -> str:
+    lower = f"begin lower, such as lr_range.lowest={tried.lowest / 1000:g}"
+    longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
+    if not len(curve.smoothed):
+        return f"the loss blew up at {curve.blown_up:.3g} after {len(curve.losses)} steps; {lower}"
+    if curve.blown_up is not None:
+        return f"the loss did not fall before it blew up at {curve.blown_up:.3g}; {lower}, {longer}"
+    higher = f"go higher, such as lr_range.highest={tried.highest * 1000:g}"
+    return f"the loss stayed flat about {number(curve.smoothed[0])}; {higher}, or {longer}"
+
+
+def write_curve(folder: Path, curve: Curve, rates: list[float], losses: list[float]) -> Path:
+    """Write the curve up to the first loss that is no number, with that, and its picture."""
+    folder.mkdir(exist_ok=True)
+    end = min(len(curve.losses) + 1, len(losses))
+    columns = zip_longest(range(1, end + 1), rates[:end], losses[:end], curve.smoothed.tolist())
+    write_csv(folder / TABLE, ["step", "lr", "loss", "smoothed"], [*columns])
+    picture = folder / "lr_range.png"
+    with drawing(), own_style():
+        save(curve_figure(curve), picture)
+    return picture
+
+
+def stored_curve(artifacts: Path) -> Curve | None:
+    """Read the curve that a range test has left; `None` where it has not, or it is damaged.
+
+    Args:
+        artifacts: The run's artifacts.
+    """
+    try:
+        with (artifacts / FOLDER / TABLE).open(encoding="utf-8", newline="") as file:
+            steps = [(float(step["lr"]), float(step["loss"])) for step in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return read_curve(*map(list, zip(*steps, strict=True))) if steps else None
+
+
+def curve_figure(curve: Curve) -> Figure:
+    """Draw a curve with all its marks."""
+    marks = Marks(
+        suggestion=curve.suggestion,
+        steepest=curve.steepest,
+        lowest=curve.lowest,
+        blown_up=curve.blown_up,
+    )
+    return lr_range(curve.rates, curve.losses, curve.smoothed, marks)
+
+
+def training(command: Command, suggestion: float) -> str:
+    """Return the command line that trains what was tested, with the suggested rate."""
+    kept = [word for word in command.overrides if not _is_ours(word.partition("=")[0])]
+    return replace(command, overrides=(*kept, f"{LR}={suggestion:g}")).line()
+
+
+def _is_ours(key: str) -> bool:
+    return key in (FIND_LR, LR) or key.startswith("lr_range")

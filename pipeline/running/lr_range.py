@@ -1,39 +1,34 @@
-"""A range test of the learning rate, on record: the curve, its picture, the suggested override."""
+"""A learning-rate range test on record."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.canvas import drawing, own_style, save
+import pytorch_lightning as pl
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning.tuner.tuning import Tuner
+from torch import Tensor
+from torch.optim import Optimizer
+
 from pipeline.config.check import check_callbacks
-from pipeline.config.options import LrRangeOptions
-from pipeline.pictures.lr_range import Marks, lr_range
-from pipeline.running.continuing import Command
-from pipeline.running.lr_curve import Curve, read_curve
-from pipeline.running.lr_ladder import climb
+from pipeline.modules.task import Batch, Task
+from pipeline.running.lr_curve import FOLDER, Curve, read_curve, training, verdict, write_curve
 from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record
-from pipeline.running.summary import where_lines
-from pipeline.serving.spreadsheets import write_csv
-from pipeline.terminal import console, duration, number
+from pipeline.running.results import where_lines
+from pipeline.running.trainer import build_task, build_trainer, training_batches
+from pipeline.terminal import console, duration, shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.find import COMMAND_TAG, FIND_LR
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from pipeline.running.peers import Peers
-
-LR = "optimizer.lr"
-FOLDER = FIND_LR
-"""Folder of the artifacts that takes the curve and its picture."""
-TABLE = "lr_range.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +77,7 @@ def range_test(
     with on_record(plan, recorder, uri) as record:
         rates, losses = climb(plan)
         curve = read_curve(rates, losses)
-        picture = _write(record.artifacts / FOLDER, curve, rates, losses)
+        picture = write_curve(record.artifacts / FOLDER, curve, rates, losses)
         found = curve.suggestion
         record.journal.tag(FIND_LR, "none" if found is None else f"{found:g}")
     return RangeTest(
@@ -103,39 +98,6 @@ def print_range_test(test: RangeTest) -> None:
     console().print("\n".join(_lines(test)), soft_wrap=True, markup=False)
 
 
-def verdict(curve: Curve, tried: LrRangeOptions) -> str:
-    """Say in one line which rate is suggested and why, or why none is and what to do.
-
-    Args:
-        curve: The losses over the rates.
-        tried: The rates that were to be tried.
-    """
-    span = f"{tried.steps} steps from {tried.lowest:g} to {tried.highest:g}"
-    if not len(curve.losses):
-        return (
-            "no suggestion: the loss is no number at the very first step, before any rate has "
-            "acted; look for huge values or holes in the data"
-        )
-    if curve.suggestion is None:
-        return f"no suggestion: {_why_not(curve, tried)} ({span})"
-    end = "does not blow up" if curve.blown_up is None else f"blows up at {curve.blown_up:.3g}"
-    return (
-        f"suggested: {LR}={curve.suggestion:g}, halfway from {curve.steepest:.3g}, where the "
-        f"smoothed loss falls fastest, to {curve.lowest:.3g}, where it is lowest; it {end} ({span})"
-    )
-
-
-def _why_not(curve: Curve, tried: LrRangeOptions) -> str:
-    lower = f"begin lower, such as lr_range.lowest={tried.lowest / 1000:g}"
-    longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
-    if not len(curve.smoothed):
-        return f"the loss blew up at {curve.blown_up:.3g} after {len(curve.losses)} steps; {lower}"
-    if curve.blown_up is not None:
-        return f"the loss did not fall before it blew up at {curve.blown_up:.3g}; {lower}, {longer}"
-    higher = f"go higher, such as lr_range.highest={tried.highest * 1000:g}"
-    return f"the loss stayed flat about {number(curve.smoothed[0])}; {higher}, or {longer}"
-
-
 def _lines(test: RangeTest) -> Iterator[str]:
     yield test.verdict
     yield f"picture {test.picture}"
@@ -146,48 +108,138 @@ def _lines(test: RangeTest) -> Iterator[str]:
     yield from where_lines(test.where_to_look, unsent=test.unsent)
 
 
-def _write(folder: Path, curve: Curve, rates: list[float], losses: list[float]) -> Path:
-    """Write the curve up to the first loss that is no number, with that, and its picture."""
-    folder.mkdir(exist_ok=True)
-    end = min(len(curve.losses) + 1, len(losses))
-    columns = zip_longest(range(1, end + 1), rates[:end], losses[:end], curve.smoothed.tolist())
-    write_csv(folder / TABLE, ["step", "lr", "loss", "smoothed"], [*columns])
-    picture = folder / "lr_range.png"
-    with drawing(), own_style():
-        save(curve_figure(curve), picture)
-    return picture
+UNLIMITED = {
+    "max_epochs": -1,
+    "min_epochs": None,
+    "max_steps": -1,
+    "min_steps": None,
+    "max_time": None,
+    "num_sanity_val_steps": 0,
+    "val_check_interval": None,
+    "check_val_every_n_epoch": 1,
+}
+"""Of the Trainer's options, those that would end the test early, or validate in between."""
 
 
-def stored_curve(artifacts: Path) -> Curve | None:
-    """Read the curve that a range test has left; `None` where it has not, or it is damaged.
+def climb(plan: Plan) -> tuple[list[float], list[float]]:
+    """Take a step at each learning rate of the ladder, and put everything back as it was.
+
+    Weights, generators and the order of the rows are afterwards what they were before. The
+    schedule and the callbacks of the run have no part in it; clipping, precision, accumulation
+    and the batches are those of its training.
 
     Args:
-        artifacts: The run's artifacts.
+        plan: The run; on one device.
+
+    Returns:
+        The rate that each step was taken with, and the loss of its batch before the step. They
+        end with the first loss that is no number.
     """
-    try:
-        with (artifacts / FOLDER / TABLE).open(encoding="utf-8", newline="") as file:
-            steps = [(float(step["lr"]), float(step["loss"])) for step in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return read_curve(*map(list, zip(*steps, strict=True))) if steps else None
-
-
-def curve_figure(curve: Curve) -> Figure:
-    """Draw a curve with all its marks."""
-    marks = Marks(
-        suggestion=curve.suggestion,
-        steepest=curve.steepest,
-        lowest=curve.lowest,
-        blown_up=curve.blown_up,
+    options = plan.options
+    trainer_options = options.trainer.model_copy(update=UNLIMITED)
+    options = options.model_copy(update={"scheduler": None, "trainer": trainer_options})
+    module = _Climb(
+        build_task(options, plan.network, plan.prepared),
+        shows_bar=shown_verbosity(options.verbose) == 1,
     )
-    return lr_range(curve.rates, curve.losses, curve.smoothed, marks)
+    trainer = build_trainer(
+        options, plan.devices, callbacks=[], logger=False, writer=_InMemory(), rank=plan.rank
+    )
+    Tuner(trainer).lr_find(
+        module,
+        training_batches(plan),
+        min_lr=options.lr_range.lowest,
+        max_lr=options.lr_range.highest,
+        num_training=options.lr_range.steps,
+        early_stop_threshold=None,  # it is the curve that says where the loss blows up
+        update_attr=False,
+    )
+    return module.rates, module.losses
 
 
-def training(command: Command, suggestion: float) -> str:
-    """Return the command line that trains what was tested, with the suggested rate."""
-    kept = [word for word in command.overrides if not _is_ours(word.partition("=")[0])]
-    return replace(command, overrides=(*kept, f"{LR}={suggestion:g}")).line()
+class _Climb(pl.LightningModule):
+    """The steps of a task alone, each with its rate and its loss.
+
+    A task by itself would be evaluated at the end of an epoch, and refuse a loss that is no
+    number, which is what this test is looking for.
+
+    Args:
+        task: Its network, its loss, its optimizer.
+        shows_bar: Let the finder draw its bar.
+    """
+
+    def __init__(self, task: Task, *, shows_bar: bool) -> None:
+        super().__init__()
+        self.task = task
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self._shows_bar = shows_bar
+        self._rate = 0.0
+        self._parts: list[float] = []
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer, whose rates the finder will set."""
+        return self.task.configure_optimizers()
+
+    def on_train_start(self) -> None:
+        """Keep the finder from drawing its bar where nobody watches one."""
+        if not self._shows_bar:
+            for callback in vars(self.trainer)["callbacks"]:  # the finder's own, alone
+                callback.progress_bar_refresh_rate = 0
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Note the rate: when the batch has ended it is the next one's."""
+        del batch, batch_idx
+        self._rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def training_step(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+        return self.task.training_step(batch)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as the task does."""
+        self.task.configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_train_batch_end(
+        self, outputs: Tensor | Mapping[str, Any] | None, batch: Batch, batch_idx: int
+    ) -> None:
+        """Note the loss; of several batches that make one step, their mean."""
+        del batch, batch_idx
+        assert isinstance(outputs, Mapping)
+        self._parts.append(float(outputs["loss"]))
+        if self.trainer.global_step > len(self.rates):
+            loss = sum(self._parts) / len(self._parts)
+            self._parts.clear()
+            self.rates.append(self._rate)
+            self.losses.append(loss)
+            self.trainer.should_stop = not isfinite(loss)
 
 
-def _is_ours(key: str) -> bool:
-    return key in (FIND_LR, LR) or key.startswith("lr_range")
+class _InMemory(CheckpointIO):
+    """Keeps the checkpoint that the finder goes back to: no file, so that a kill leaves none."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[str, Any]] = {}
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Keep a copy, since the weights are about to move."""
+        del storage_options
+        self._kept[str(path)] = deepcopy(checkpoint)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return what was kept under this path."""
+        del map_location, weights_only
+        return self._kept[str(path)]
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Forget it."""
+        del self._kept[str(path)]

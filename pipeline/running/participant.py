@@ -15,11 +15,15 @@ from pipeline.callbacks.keeper import Keeper
 from pipeline.callbacks.kept_weights import KeptWeights
 from pipeline.callbacks.rungs import PrunedError, Rungs
 from pipeline.modules.task import Task
-from pipeline.running.assembly import build_task, build_trainer
-from pipeline.running.batches import evaluated_batches, training_batches
-from pipeline.running.own_callbacks import build_callback
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import direction_of
+from pipeline.running.trainer import (
+    build_callback,
+    build_task,
+    build_trainer,
+    evaluated_batches,
+    training_batches,
+)
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer

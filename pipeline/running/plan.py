@@ -1,9 +1,12 @@
 """A run that can begin: everything checked, nothing created."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,21 +14,64 @@ from torch import nn
 from pipeline.config.options import RunConfig
 from pipeline.data.prepare import Prepared
 from pipeline.devices import Devices, choose, threads
+from pipeline.errors import ConfigError
 from pipeline.inside.samples import chosen
 from pipeline.machine import cores
 from pipeline.networks.summary import LayerRow, layer_table
-from pipeline.ranks import ALONE, Rank
+from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.assembly import build_network, seed_generators
-from pipeline.running.continuing import Command
-from pipeline.running.decidable import require_decidable
-from pipeline.running.fitting import require_fitting
-from pipeline.running.limits import Rows, extent
-from pipeline.running.losses import require_fitting_loss
-from pipeline.running.monitors import require_logged, without_validation
-from pipeline.running.occasion import BY_ITSELF, Occasion
-from pipeline.running.ranking import rank_of
-from pipeline.running.resuming import Start, find_start
+from pipeline.running.command_line import Command
+from pipeline.running.datasets import Datasets
+from pipeline.running.option_checks import (
+    Rows,
+    extent,
+    require_decidable,
+    require_fitting_loss,
+    require_logged,
+    without_validation,
+)
+from pipeline.running.resuming import Start, find_start, require_fitting
 from pipeline.running.scoring import require_working
+
+if TYPE_CHECKING:
+    from pipeline.running.results import Result
+
+
+Prunes = Callable[[int, Mapping[str, float]], bool]
+Concludes = Callable[["Result"], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """What a run is done for: by itself, which is the default, or as one of many.
+
+    Args:
+        datasets: Where the data come from.
+        folder: The run's folder, which exists; `None` = a new one below `output`.
+        key: Name by which MLflow's run is found again; `None` = that of the folder.
+        parent_folder: Folder of the run that this one is a child of; `None` = no such run.
+        tags: Tags beside those of the configuration.
+        made_with: Tags of code, machine and versions; `None` = they are found out now.
+        lean: Leave nothing but the journal and the weights: no checkpoint an epoch, no tables.
+        weights: With `lean`, the file that takes the kept weights at the end; `None` = none does.
+        prunes: Takes an epoch and the values of the weights kept so far, and says whether
+            training ends there; `None` = never.
+        concludes: Takes the result and returns the last tags; the run fails where it raises.
+    """
+
+    datasets: Datasets = field(default_factory=Datasets)
+    folder: Path | None = None
+    key: str | None = None
+    parent_folder: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    made_with: Mapping[str, str] | None = None
+    lean: bool = False
+    weights: Path | None = None
+    prunes: Prunes | None = None
+    concludes: Concludes | None = None
+
+
+BY_ITSELF = Occasion()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,3 +225,32 @@ def forward_operations(layers: tuple[LayerRow, ...], input_shape: tuple[int, ...
         layer.parameters * (positions if len(layer.output_shape) > 1 else 1) for layer in layers
     )
     return 2 * weights
+
+
+def rank_of(devices: Devices) -> Rank:
+    """Return the rank of a process that was asked for a training.
+
+    Args:
+        devices: What is to be trained on.
+
+    Raises:
+        ConfigError: torchrun or srun has started another number of processes than there are
+            devices, or several machines are asked for and nobody has started their processes.
+    """
+    launched = launched_rank()
+    if launched is None:
+        if devices.nodes > 1:
+            raise ConfigError(
+                f"trainer.num_nodes={devices.nodes} needs a process for each device on each "
+                "machine; start the same command on each of them by torchrun "
+                f"--nnodes={devices.nodes} --nproc-per-node={devices.count} … or by srun"
+            )
+        return Rank(world=devices.world) if devices.world > 1 else ALONE
+    if launched.world != devices.world:
+        raise ConfigError(
+            f"{launched.world} processes were started together, and the config names "
+            f"{devices.count} devices on {devices.nodes} machines; expected trainer.devices times "
+            f"trainer.num_nodes to be {launched.world}, with trainer=ddp; where this process is "
+            f"alone, unset {launch_variable()}"
+        )
+    return launched

@@ -1,34 +1,37 @@
-"""A run's place on record: its folder, its journal, and a true end whatever happens."""
+"""A run's record: its folder, its files, its log, its journal, and a true end in every case."""
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from omegaconf import OmegaConf
 
 from pipeline.config.record import flatten
+from pipeline.data.report import DataReport
+from pipeline.data.report_page import markdown
 from pipeline.errors import (
     ChangedDataError,
     DivergedError,
     EnvironmentFaultError,
     Interrupted,
 )
-from pipeline.paths import create_run_folder
-from pipeline.running.artifacts import write_config, write_report
-from pipeline.running.leftovers import remove_abandoned
-from pipeline.running.occasion import Occasion
-from pipeline.running.plan import Plan
+from pipeline.paths import create_run_folder, replace_text
+from pipeline.redaction import redact
+from pipeline.running.plan import Occasion, Plan
 from pipeline.running.results import Result
-from pipeline.running.resuming import CHECKPOINTS
-from pipeline.running.run_log import log_to
-from pipeline.running.unsent import warn_of_model, warn_of_unsent
+from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
+from pipeline.running.store import warn_of_model, warn_of_unsent
+from pipeline.serving.spreadsheets import write_csv
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
@@ -248,3 +251,101 @@ def say_how_to_go_on(record: Record) -> None:
             f"stopped after epoch {epochs}; go on with: python -m pipeline.train {words}",
             file=sys.stderr,
         )
+
+
+REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the whole configuration, references to the environment unresolved."""
+    replace_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+
+
+def write_report(folder: Path, report: DataReport) -> None:
+    """Write what the data are, for programs and for people."""
+    text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+    replace_text(folder / REPORT, text + "\n")
+    replace_text(folder / REPORT_PAGE, markdown(report))
+
+
+def write_history(folder: Path, history: Mapping[int, Mapping[str, float]]) -> None:
+    """Write a line an epoch with all its values: the curves as a table."""
+    keys = list(dict.fromkeys(key for values in history.values() for key in values))
+    lines = [[epoch, *(values.get(key, "") for key in keys)] for epoch, values in history.items()]
+    write_csv(folder / "history.csv", ["epoch", *keys], lines)
+
+
+class RunLog(logging.FileHandler):
+    """Appends to a run's log, secrets masked; where the disk is full, the run goes on without.
+
+    Args:
+        path: The file; it is made at the first line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without secrets."""
+        return redact(super().format(record))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line if there is room for it."""
+        with suppress(OSError):  # the file could not be opened
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        """Say nothing: the terminal is no place for it either."""
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):  # what could not be written can't be flushed
+            super().close()
+
+
+@contextmanager
+def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
+    """Send what libraries log and warn to the run's log instead of the terminal.
+
+    Args:
+        path: The run's log.
+        lean: Leave out what is no warning.
+    """
+    handler = RunLog(path)
+    handler.setLevel(logging.WARNING if lean else logging.NOTSET)
+    root = logging.getLogger()
+    libraries = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    kept = [(library, library.handlers, library.propagate) for library in libraries]
+    for library in libraries:
+        library.handlers, library.propagate = [], True
+    root.addHandler(handler)
+    logging.captureWarnings(capture=True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.removeHandler(handler)
+        handler.close()
+        for library, handlers, propagate in kept:
+            library.handlers, library.propagate = handlers, propagate
+
+
+_Item = TypeVar("_Item")
+
+
+def unless_it_fails(call: Callable[[], _Item], otherwise: _Item, *, what: str) -> _Item:
+    """Return what a call gives; where it fails, warn in one line and return something else.
+
+    Args:
+        call: Reads a trained network or its figures.
+        otherwise: What takes its place.
+        what: What is missing then, such as `no feature maps`.
+    """
+    try:
+        return call()
+    except Exception as error:  # a network of one's own may do anything
+        logging.getLogger("pipeline").exception("%s", what)
+        reason = " ".join(str(error).split())[:200]
+        print(f"warning: {what}: {type(error).__name__}: {reason}", file=sys.stderr)
+        return otherwise

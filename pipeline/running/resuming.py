@@ -1,23 +1,123 @@
-"""Going on with an interrupted run: which one, under which config, from which weights."""
+"""Where a run continues: which interrupted run, under which configuration, from which weights."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from pipeline import __version__
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import resume_problems
+from pipeline.data.prepare import Prepared
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import remove_leftovers
 from pipeline.redaction import redact
-from pipeline.running.fitting import Saved
-from pipeline.running.leftovers import live_trainer_of
+from pipeline.serving.weights import Shape, own_weights, shape_problem, shapes_of
 from pipeline.tracking.find import find_run
-from pipeline.tracking.journal import read_events, recorded_uri
+from pipeline.tracking.journal import JOURNAL, read_events, recorded_uri
+from pipeline.tracking.lease import Lease, alive, exists, is_local
 from pipeline.tracking.state import run_folders
 from pipeline.tracking.uri import how_to_name, tracking_uri
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """What a checkpoint says about itself, without its weights.
+
+    Args:
+        path: The file.
+        shapes: Shape of each of the network's weights, by name.
+        facts: Config, schema, hash of the data, epoch, version.
+    """
+
+    path: Path
+    shapes: Mapping[str, Shape]
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, path: Path, content: Mapping[str, Any]) -> Saved:
+        """Describe a checkpoint that was read."""
+        shapes = shapes_of(own_weights(content["state_dict"]))
+        return cls(path=path, shapes=shapes, facts=content["pipeline"])
+
+
+def require_fitting(saved: Saved, network: nn.Module, prepared: Prepared) -> None:
+    """Refuse a checkpoint of another task, of other data, or with weights of other shapes.
+
+    Raises:
+        ConfigError: It names the file, what it holds and what is there now.
+    """
+    problems = _task_problems(saved, prepared)
+    if not problems:
+        misfit = shape_problem(saved.path, saved.shapes, network, saved.facts["config"])
+        problems = [] if misfit is None else [misfit]
+    if not problems and saved.facts.get("data", prepared.content_hash) != prepared.content_hash:
+        problems = [
+            f"{saved.path} was trained on data with the hash {saved.facts['data'][:12]}, and those "
+            f"there now have {prepared.content_hash[:12]}; a run with other data is a new run."
+        ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _task_problems(saved: Saved, prepared: Prepared) -> list[str]:
+    now, then = prepared.schema.to_dict(), saved.facts["schema"]
+    for key in ("task", "outputs", "classes"):
+        if then.get(key) != now[key]:
+            return [
+                f"{saved.path} is of another task: its {key} was {then.get(key)!r} and is "
+                f"{now[key]!r} now; a run with other data is a new run."
+            ]
+    return []
+
+
+PLACES = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
+
+
+def trainer_of(folder: Path) -> Lease | None:
+    """Return the lease of the process that trains a run; `None` once the run has ended."""
+    lease = None
+    for event in read_events(folder / JOURNAL):
+        if event["event"] == "begin":
+            lease = Lease(**event["lease"])
+        elif event["event"] == "end":
+            lease = None
+    return lease
+
+
+def live_trainer_of(folder: Path) -> Lease | None:
+    """Return the lease of a process of this machine that trains a run at this moment."""
+    lease = trainer_of(folder)
+    return lease if lease is not None and is_local(lease) and alive(lease) else None
+
+
+def remove_abandoned(output: Path) -> None:
+    """Remove the half-written files of all runs below `output` whose processes are gone."""
+    for file in list(_half_written(output)):
+        run = output / file.relative_to(output).parts[0]
+        if not _may_be_written(run, file):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _half_written(output: Path) -> Iterator[Path]:
+    for place in PLACES:
+        yield from output.glob(f"{place}/.*.tmp")
+
+
+def _may_be_written(run: Path, file: Path) -> bool:
+    lease = trainer_of(run)
+    if lease is not None and alive(lease):  # one of another machine counts as alive
+        return True
+    writer = file.name.split(".")[-2]
+    return writer.isdigit() and exists(int(writer))
+
 
 CHECKPOINTS = "checkpoints"
 

@@ -7,9 +7,8 @@ from typing import Any
 from torch import distributed
 
 from pipeline.errors import ConfigError
-from pipeline.running.fitting import Saved
 from pipeline.running.plan import Plan
-from pipeline.running.resuming import Start
+from pipeline.running.resuming import Saved, Start
 
 
 def said(plan: Plan) -> dict[str, Any]:

@@ -1,20 +1,33 @@
-"""The test of the weights that a run keeps, beside the baselines, and the tables of it."""
+"""What the kept weights come to: the threshold on validation rows, the figures on test rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
 
 from pipeline.baselines import Baseline
+from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
+from pipeline.callbacks.kept_weights import MemoryIO
+from pipeline.data.part import Part
+from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores
-from pipeline.running import artifacts
-from pipeline.running.batches import evaluated_batches
+from pipeline.networks.outputs import probabilities
+from pipeline.paths import replace_text
 from pipeline.running.plan import Plan
-from pipeline.running.results import TestPart, baseline_metrics, scores_by_class
+from pipeline.running.results import TestPart, baseline_metrics, predicted_classes, scores_by_class
 from pipeline.running.scoring import scores_of
-from pipeline.serving.decision import Decision
+from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
+from pipeline.serving.decision import Decision, Interval, conformal
+from pipeline.serving.model import rows_at_once
+from pipeline.serving.spreadsheets import cell, write_csv
+from pipeline.terminal import number
+from pipeline.thresholds import find_threshold
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
@@ -41,9 +54,9 @@ class Tested:
     def write(self, folder: Path, plan: Plan) -> None:
         """Write the predictions and the classes as tables."""
         schema = plan.prepared.schema
-        artifacts.write_predictions(folder, self.part, schema, threshold=self.threshold)
+        _write_predictions(folder, self.part, schema, threshold=self.threshold)
         if self.classes:
-            artifacts.write_classes(folder, self.classes)
+            _write_classes(folder, self.classes)
 
 
 def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Tested:
@@ -87,3 +100,144 @@ def _baselines(plan: Plan, rows: int) -> tuple[Baseline, ...]:
         Baseline(name=one.name, outputs=one.outputs[:rows])
         for one in plan.occasion.datasets.baselines(plan.prepared)
     )
+
+
+def decide(plan: Plan, network: nn.Module) -> Decision:
+    """Find what turns the outputs of a network, with the weights that are kept, into answers."""
+    options, part = plan.options.metrics, plan.prepared.validation
+    if options.rule is not None:
+        assert part is not None, "a rule without validation rows was refused"
+        return _by_rule(options.rule, network, part)
+    threshold = options.first_threshold
+    has_intervals = plan.prepared.schema.task == "regression" and not plan.occasion.lean
+    intervals = () if part is None or not has_intervals else _intervals(plan, network, part)
+    return Decision(threshold=threshold, rule=str(threshold), intervals=intervals)
+
+
+def _by_rule(rule: str, network: nn.Module, part: Part) -> Decision:
+    found = find_threshold(rule, probabilities(raised(network, part)), part.targets)
+    words = f"{rule} on {found.rows} validation rows: {found.metric} {number(found.reached)}"
+    return Decision(threshold=found.threshold, rule=rule, found=words)
+
+
+def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ...]:
+    """Return between which values truth - prediction, in units, lies for each output."""
+    to_units = plan.prepared.schema.to_units
+    outputs = raised(network, part)
+    targets = part.targets.to(outputs.device)
+    residuals = (to_units(targets, None) - to_units(outputs, None)).double().cpu().numpy()
+    counts = _independent(plan, part, outputs=residuals.shape[1])
+    found = [conformal(one, count) for one, count in zip(residuals.T, counts, strict=True)]
+    ends = tuple(one for one in found if one is not None)
+    return ends if len(ends) == len(found) else ()
+
+
+def _independent(plan: Plan, part: Part, *, outputs: int) -> list[float]:
+    """Return as how many independent residuals the rows count, for each output.
+
+    Forecasts of the step k that begin less than k steps apart share errors.
+    """
+    schema = plan.prepared.schema
+    if schema.window is None:
+        return [units_of(len(part), groups=part.groups).effective] * outputs
+    steps = [1 + output // len(schema.targets) for output in range(outputs)]
+    return [len(part) / step for step in steps]
+
+
+@torch.inference_mode()
+def raised(network: nn.Module, part: Part) -> Tensor:
+    """Return the network's outputs for a part, float32 (rows, outputs)."""
+    like = next(network.parameters(), torch.empty(0))  # where it lies, and in which precision
+    was_training = network.training
+    network.eval()
+    try:
+        return torch.cat([network(rows.to(like)).float() for rows in _blocks(part)])
+    finally:
+        network.train(was_training)
+
+
+def _blocks(part: Part) -> Iterator[Tensor]:
+    for block in part.blocks():
+        yield from torch.split(block, rows_at_once(tuple(block.shape[1:])))
+
+
+INTERVALS = "intervals.json"
+
+
+def intervals_of(plan: Plan, test: Tested) -> Intervals:
+    """Return the 95 % intervals of the figures that a test came to."""
+    schema = plan.prepared.schema
+    horizon = None if schema.window is None else schema.horizon
+    return intervals(
+        test.part.outputs,
+        test.part.targets,
+        units=units_of(len(test.part.targets), groups=test.part.groups, horizon=horizon),
+        threshold=test.threshold,
+        seed=plan.options.seed,
+    )
+
+
+def write_intervals(folder: Path, found: Intervals) -> None:
+    """Write them for programs: what was drawn how often, and both ends of each metric."""
+    plain = {**asdict(found), "level": LEVEL}
+    replace_text(folder / INTERVALS, json.dumps(plain, indent=1) + "\n")
+
+
+def tested_network(plan: Plan, decision: Decision) -> Tested:
+    """Test the network of a plan on its test rows, so that equal rows give equal bits.
+
+    Args:
+        plan: Its network has the weights that are tested.
+        decision: What turns outputs into answers.
+    """
+    task = build_task(plan.options, plan.network, plan.prepared)
+    trainer = build_trainer(
+        plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
+    )
+    return tested(plan, task, trainer, decision)
+
+
+def _write_predictions(folder: Path, test: TestPart, schema: Schema, *, threshold: float) -> None:
+    """Write a line a test row: its number, the truth, the prediction, the probabilities."""
+    if schema.task == "regression":
+        header, lines = _regression_lines(test, schema)
+    else:
+        header, lines = _classification_lines(test, schema, threshold=threshold)
+    write_csv(folder / "test_predictions.csv", header, lines)
+
+
+def _write_classes(folder: Path, classes: Sequence[ClassScores]) -> None:
+    """Write a line a class: TP, FP, TN, FN, precision, recall, F1, support."""
+    header = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "f1", "support"]
+    lines = [
+        [
+            cell(scores.name),
+            *scores.counts,
+            scores.precision,
+            scores.recall,
+            scores.f1,
+            scores.support,
+        ]
+        for scores in classes
+    ]
+    write_csv(folder / "classes.csv", header, lines)
+
+
+def _classification_lines(
+    test: TestPart, schema: Schema, *, threshold: float
+) -> tuple[list[str], list[list[Any]]]:
+    names = [cell(name) for name in schema.classes]
+    predicted = predicted_classes(test.outputs, threshold=threshold).tolist()
+    shown = [schema.positive or ""] if test.outputs.ndim == 1 else list(schema.classes)
+    probabilities = test.outputs.reshape(len(test.targets), -1).tolist()
+    header = ["row", "target", "predicted", *(f"probability of {name}" for name in shown)]
+    columns = zip(test.rows, test.targets.tolist(), predicted, probabilities, strict=True)
+    lines = [[row, names[truth], names[guess], *values] for row, truth, guess, values in columns]
+    return header, lines
+
+
+def _regression_lines(test: TestPart, schema: Schema) -> tuple[list[str], list[list[Any]]]:
+    suffixes = [""] if schema.outputs == 1 else [f" {n + 1}" for n in range(schema.outputs)]
+    header = ["row", *(f"target{s}" for s in suffixes), *(f"predicted{s}" for s in suffixes)]
+    columns = zip(test.rows, test.targets.tolist(), test.outputs.tolist(), strict=True)
+    return header, [[row, *truth, *guess] for row, truth, guess in columns]

@@ -16,8 +16,8 @@ from pipeline.errors import ConfigError
 from pipeline.metrics import Direction
 from pipeline.placement import Seat
 from pipeline.ranks import ALONE
-from pipeline.running.places import require_writable
 from pipeline.running.plan import Plan, make_plan
+from pipeline.running.store import require_writable
 from pipeline.study.ledger.judging import judge_problems, read_options
 from pipeline.study.ledger.objectives import Objective, read_objectives
 from pipeline.study.ledger.progress import Progress

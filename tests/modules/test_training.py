@@ -22,7 +22,8 @@ from pipeline.data.prepare import Prepared, prepare
 from pipeline.modules.classifier import Classifier
 from pipeline.modules.regressor import Regressor
 from pipeline.modules.task import Optimization
-from pipeline.running.assembly import build_network, build_source, build_task
+from pipeline.running.assembly import build_network, build_source
+from pipeline.running.trainer import build_task
 
 Train = Callable[..., int]
 COMMON = ("tracking=none", "verbose=0", "data.shuffle=false", "optimizer.fused=false")

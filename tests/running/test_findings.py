@@ -17,7 +17,7 @@ from pipeline.config.compose import compose
 from pipeline.findings.files import load
 from pipeline.findings.records import Findings
 from pipeline.pictures.picture import read_list
-from pipeline.running.drawing import wants_pictures
+from pipeline.running.run_description import wants_pictures
 
 Train = Callable[..., int]
 IRIS = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0")
@@ -182,7 +182,7 @@ def test_drawing_leaves_what_others_have_drawn() -> None:
 def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.running.finding.MOST_NUMBERS", 3 * 10)
+    monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 3 * 10)
     assert train(*IRIS, "tracking=none") == 0
     found = load(artifacts())
     with (artifacts() / "test_predictions.csv").open(encoding="utf-8") as file:
@@ -197,7 +197,7 @@ def test_mistakes_are_shown_with_their_own_inputs_also_where_rows_were_left_out(
 ) -> None:
     from sklearn.datasets import load_digits
 
-    monkeypatch.setattr("pipeline.running.finding.MOST_NUMBERS", 10 * 100)
+    monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
     assert train(*words, "pictures=true") == 0
     found = load(artifacts())
@@ -218,7 +218,7 @@ def test_no_fault_of_a_look_at_the_network_costs_the_run_its_result(
     def fails(*_: object) -> None:
         raise RuntimeError("no look today")
 
-    monkeypatch.setattr(f"pipeline.running.finding.{place}", fails)
+    monkeypatch.setattr(f"pipeline.running.run_findings.{place}", fails)
     assert train(*IRIS, "tracking=none") == 0
     warning = capsys.readouterr().err
     assert "RuntimeError: no look today" in warning

@@ -71,7 +71,7 @@ def moves_watched() -> Iterator[list[float]]:
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_each_step_moves_the_weights_by_the_rate_of_its_rung(accumulated: int) -> None:
-    from pipeline.running.lr_ladder import climb
+    from pipeline.running.lr_range import climb
 
     words = ("lr_range.lowest=0.001", "lr_range.highest=0.5", "lr_range.steps=25")
     batches = f"trainer.accumulate_grad_batches={accumulated}"
@@ -84,7 +84,7 @@ def test_each_step_moves_the_weights_by_the_rate_of_its_rung(accumulated: int) -
 
 
 def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
-    from pipeline.running.lr_ladder import climb
+    from pipeline.running.lr_range import climb
     from pipeline.running.training import train
 
     words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
@@ -150,7 +150,7 @@ def test_the_suggestion_is_printed_as_an_override_and_on_record(
 )
 def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str | None) -> None:
     from pipeline.config.overrides import read
-    from pipeline.running.continuing import Command
+    from pipeline.running.command_line import Command
 
     (given,), _ = read([typed], texts=("name",), multirun=False)
     line = Command(overrides=(given.line,), config_dir=None).line()
@@ -161,7 +161,7 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
 
 
 def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
-    from pipeline.running.lr_ladder import climb
+    from pipeline.running.lr_range import climb
 
     first, again, other = (climb(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
     assert first == again
@@ -328,7 +328,7 @@ def test_an_explosion_does_not_move_what_was_found_before_it() -> None:
 
 
 def test_a_first_loss_that_is_no_number_is_told_as_such() -> None:
-    from pipeline.running.lr_range import verdict
+    from pipeline.running.lr_curve import verdict
 
     tried = check(compose(list(IRIS))).lr_range
     line = verdict(read_curve([1e-6], [math.inf]), tried)
@@ -340,13 +340,13 @@ def test_a_first_loss_that_is_no_number_is_told_as_such() -> None:
 
 @pytest.mark.parametrize("broken", [3, 60, None])
 def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int | None) -> None:
-    from pipeline.running.lr_range import FOLDER, _write, stored_curve
+    from pipeline.running.lr_curve import FOLDER, stored_curve, write_curve
 
     rates, losses = list(RATES), valley(0.1)
     if broken is not None:
         losses[broken:] = [math.nan] * (100 - broken)
     curve = read_curve(rates, losses)
-    _write(tmp_path / FOLDER, curve, rates, losses)
+    write_curve(tmp_path / FOLDER, curve, rates, losses)
     again = stored_curve(tmp_path)
     assert again is not None
     for name in ("rates", "losses", "smoothed"):
@@ -356,7 +356,7 @@ def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int | N
 
 
 def test_a_damaged_file_gives_no_curve(tmp_path: Path) -> None:
-    from pipeline.running.lr_range import FOLDER, TABLE, stored_curve
+    from pipeline.running.lr_curve import FOLDER, TABLE, stored_curve
 
     assert stored_curve(tmp_path) is None
     (tmp_path / FOLDER).mkdir()

@@ -11,7 +11,7 @@ from findings_made import made_findings
 
 from pipeline.findings.records import Findings
 from pipeline.pictures.picture import Written
-from pipeline.running.note import Told, note_text
+from pipeline.running.run_description import Told, note_text
 
 MOST = 8000
 """Characters of a tag that MLflow's database holds."""

@@ -67,7 +67,7 @@ def _direction(name: str, metrics: "MetricsOptions | None") -> "Direction":
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
     """Return the names of all values that a trial has."""
-    from pipeline.running.monitors import CLASSIFICATION, REGRESSION
+    from pipeline.running.option_checks import CLASSIFICATION, REGRESSION
 
     metrics = [
         *(() if task == "regression" else CLASSIFICATION),

@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Self
 
-from pipeline.running.leftovers import trainer_of
+from pipeline.running.resuming import trainer_of
 from pipeline.study.ledger.adopting import has_begun
 from pipeline.study.recording.outbox import Outbox
 from pipeline.tracking.books import Booked

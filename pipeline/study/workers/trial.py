@@ -19,16 +19,15 @@ from pipeline.config.references import as_tree
 from pipeline.errors import ChangedDataError, ConfigError, DivergedError, Interrupted
 from pipeline.failures import exit_code
 from pipeline.ranks import ALONE
+from pipeline.running.assembly import torch_settings_kept
 from pipeline.running.datasets import Datasets, KeptDatasets
-from pipeline.running.occasion import Occasion
 from pipeline.running.participant import follow
-from pipeline.running.plan import Plan, make_plan
+from pipeline.running.plan import Occasion, Plan, make_plan
 from pipeline.running.process_group import is_cut, process_group
 from pipeline.running.recording import ending, explain
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.running.retesting import TakenUp, left_again, taken_up, tested_again
-from pipeline.running.torch_settings import torch_settings_kept
+from pipeline.running.saved_model import TakenUp, left_again, taken_up, tested_again
 from pipeline.running.training import train
 from pipeline.study.ledger.adopting import VALUES, end_in_journal
 from pipeline.study.ledger.ends import changed_data_line

@@ -12,9 +12,8 @@ from pipeline.config.record import flatten, plain
 from pipeline.config.references import resolved
 from pipeline.errors import EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.redaction import redact
-from pipeline.running.occasion import Occasion
-from pipeline.running.recording import LOG, ending, explain
-from pipeline.running.run_log import log_to
+from pipeline.running.plan import Occasion
+from pipeline.running.recording import LOG, ending, explain, log_to
 from pipeline.study.workers.job import Job
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import tracking_uri

@@ -1,4 +1,4 @@
-"""Scores a trained model on some rows, on record as a run of its own."""
+"""A trained model scored on some rows, on record as a run of its own."""
 
 from __future__ import annotations
 
@@ -12,25 +12,31 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.data.drift import drifted
 from pipeline.data.report import DataReport
+from pipeline.data.report_text import lines
 from pipeline.devices import choose
 from pipeline.networks.summary import layer_table
-from pipeline.paths import replace_text
-from pipeline.running.connecting import connecting
+from pipeline.paths import cache_folder, replace_text
+from pipeline.redaction import redact
 from pipeline.running.datasets import Datasets
-from pipeline.running.evaluated_data import Evaluated, Trained, other_rows, own_rows
 from pipeline.running.evaluation_config import Asked, loss_note, with_known_loss
-from pipeline.running.evaluation_tags import evaluation_tags
-from pipeline.running.occasion import Occasion
-from pipeline.running.places import require_writable
-from pipeline.running.plan import Plan, filled_in
+from pipeline.running.evaluation_data import Evaluated, Trained, other_rows, own_rows
+from pipeline.running.plan import Occasion, Plan, filled_in
 from pipeline.running.recording import Record, on_record
+from pipeline.running.results import class_table, figures_table, macro_footnote, where_lines
 from pipeline.running.resuming import Start
+from pipeline.running.store import connecting, require_writable
 from pipeline.serving.decision import Decision
 from pipeline.serving.model import Model
 from pipeline.signals import stop
+from pipeline.terminal import console, duration, number, say
+from pipeline.tracking.books import PARENT_TAG
 from pipeline.tracking.client import Recorder
+from pipeline.tracking.find import COMMAND_TAG
+from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from pipeline.bootstrap import Intervals
     from pipeline.data.prepare import Prepared
     from pipeline.running.testing import Tested
+
 
 STAGES = {"validation": "val", "train": "train", "all": "all"}
 """What a metric's name begins with where it is not that of a test."""
@@ -114,7 +121,7 @@ def evaluate(asked: Asked, *, told: Callable[[Plan, Evaluated], None] | None = N
         if told is not None:
             told(plan, data)
         with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
-            from pipeline.running.kept_network import tested_network  # Lightning takes seconds
+            from pipeline.running.testing import tested_network  # Lightning takes seconds
         stop.check()  # an import may have swallowed it
         return _on_record(work, recorder, uri, tested_network)
 
@@ -225,7 +232,7 @@ def _written(
     record: Record, plan: Plan, tested: Tested, drift: tuple[str, ...] | None
 ) -> Intervals:
     """Write the tables of an evaluation, and return the intervals of its figures."""
-    from pipeline.running.certainty import intervals_of, write_intervals
+    from pipeline.running.testing import intervals_of, write_intervals
 
     tested.write(record.artifacts, plan)
     found = intervals_of(plan, tested)
@@ -234,3 +241,87 @@ def _written(
         text = json.dumps(list(drift), ensure_ascii=False, indent=1)
         replace_text(record.artifacts / "drift.json", text + "\n")
     return found
+
+
+def evaluation_tags(asked: Asked, model: Model, uri: str | None) -> dict[str, str]:
+    """Say which run the model is of; the evaluation is its child where both lie in one store."""
+    run_id, is_here = _run_of(asked.place, model, uri)
+    evaluated = asked.split if asked.is_own else "other data"
+    tags = {
+        COMMAND_TAG: "evaluate",
+        "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
+        "evaluated": evaluated,
+    }
+    return {**tags, PARENT_TAG: run_id} if run_id and is_here else tags
+
+
+def _run_of(place: Path, model: Model, uri: str | None) -> tuple[str, bool]:
+    """Return MLflow's id of the model's run, and whether this store has it."""
+    known = str(model.facts.get("run_id") or "")
+    for folder in (place, *place.parents[:3]):
+        if (folder / JOURNAL).is_file():
+            state = read_state(folder)
+            return state.run_id or known, bool(uri) and state.uri == redact(uri or "")
+    return known, place.is_relative_to(cache_folder())  # fetched from the store just now
+
+
+def print_rows(plan: Plan, data: Evaluated) -> None:
+    """Say what is about to be scored, and what to beware of."""
+    shown, report = console(), plan.prepared.report
+    parameters = sum(layer.parameters for layer in plan.layers)
+    say(shown, f"{plan.options.name}: {parameters:,} parameters; {data.what}; {plan.devices.words}")
+    if report is not None:
+        for line in lines(report):
+            say(shown, line)
+    for note in plan.notes:
+        say(shown, f"note: {note}")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the figures beside the baselines', the classes, the drift, and where it all lies."""
+    shown, tested = console(), evaluation.tested
+    names = [baseline.name for baseline in tested.part.baselines]
+    schema, heading = evaluation.model.schema, evaluation.stage
+    shown.print(figures_table(schema, tested.metrics, names, tested.classes, heading=heading))
+    if tested.classes:
+        shown.print(class_table(tested.classes))
+    if len(tested.classes) > 2:
+        say(shown, macro_footnote(tested.metrics), style="dim")
+    for line in (_certainty(evaluation), *_drift_lines(evaluation)):
+        say(shown, line)
+    shown.print("\n".join(_last_lines(evaluation)), soft_wrap=True, markup=False)
+
+
+def _certainty(evaluation: Evaluation) -> str:
+    """Say how far the figure that tells most could be elsewhere."""
+    found = evaluation.intervals
+    key = "rmse" if evaluation.model.schema.task == "regression" else "f1"
+    ends = found.ends.get(key)
+    if ends is None:
+        needs = f"at least {FEWEST_UNITS} groups or blocks, and at most {MOST_ROWS:,} rows"
+        why = "it is the same in every draw" if found.draws else f"expected {needs}"
+        return f"certain no interval of {key} from {found.units}: {why}"
+    own = evaluation.tested.metrics[f"test/{key}"]
+    return (
+        f"certain {key} {number(own)}, 95 % interval {number(ends[0])} to {number(ends[1])} from "
+        f"{found.units}"
+    )
+
+
+def _drift_lines(evaluation: Evaluation) -> list[str]:
+    if evaluation.drift is None:
+        return ["drift   not known: the model has no report on its training data"]
+    if not evaluation.drift:
+        return ["drift   none: every column is distributed as in the training part"]
+    heading = "drift   unlike the training part:"
+    return [heading, *(f"        {line}" for line in evaluation.drift)]
+
+
+def _last_lines(evaluation: Evaluation) -> list[str]:
+    model = evaluation.model
+    return [
+        f"model   {model.file.parent} (epoch {model.facts['epoch']})",
+        f"took    {duration(evaluation.seconds)}",
+        f"run     {evaluation.folder}",
+        *where_lines(evaluation.where_to_look, unsent=evaluation.unsent),
+    ]

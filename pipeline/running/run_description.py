@@ -1,16 +1,30 @@
-"""The note on a run's page in MLflow: what it is, its figures, its pictures, how to repeat it."""
+"""The pictures of a run, and its description in MLflow."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pipeline.config.options import RunConfig
 from pipeline.data.markdown import bullets
+from pipeline.findings.files import save
 from pipeline.findings.records import Findings
+from pipeline.paths import python_path
 from pipeline.pictures.artist import FOLDER
-from pipeline.pictures.picture import Written
+from pipeline.pictures.picture import Written, read_list
+from pipeline.running.recording import unless_it_fails
 from pipeline.running.results import tested_names
+from pipeline.running.run_findings import looked_closer
 from pipeline.terminal import duration, number
 from pipeline.tracking.note import (
+    TAG,
     as_text,
     command_text,
     fits,
@@ -21,6 +35,119 @@ from pipeline.tracking.note import (
     spaced,
     titled,
 )
+from pipeline.tracking.state import read_state
+
+if TYPE_CHECKING:
+    from pipeline.findings.records import Findings
+    from pipeline.modules.task import Task
+    from pipeline.running.plan import Plan
+    from pipeline.running.recording import Record
+
+
+@contextmanager
+def shown(
+    plan: Plan, record: Record, task: Task | None, findings: Findings, doctor: Sequence[str]
+) -> Iterator[None]:
+    """Save the findings, and have their pictures drawn while the body runs.
+
+    Args:
+        plan: The run.
+        record: Where it is on record.
+        task: The network with the weights that are kept; `None` = they are no numbers.
+        findings: What the run has found out.
+        doctor: What the doctor says of it, in lines.
+    """
+    # Where torchrun has started the ranks, it ends this one soon after another one has failed.
+    wanted = wants_pictures(plan.options) and (task is not None or plan.rank.world == 1)
+    if wanted and task is not None:
+        findings = looked_closer(findings, plan, task.network)
+    saved = unless_it_fails(lambda: _saved(findings, record), False, what="no findings")
+    with Artist(record.artifacts) if wanted and saved else nullcontext() as artist:
+        yield
+        pictures, problem = ([], None) if artist is None else artist.finish()
+    if problem is not None:
+        print(f"warning: {problem}", file=sys.stderr)
+    told = Told(
+        findings=findings,
+        pictures=pictures,
+        artifacts=record.artifacts,
+        experiment_id=read_state(record.folder).experiment_id,
+        doctor=doctor,
+        command="" if plan.command is None else plan.command.line(),
+    )
+    text = unless_it_fails(lambda: note_text(told), None, what="no description of the run")
+    if text is not None:
+        record.journal.tag(TAG, text)
+
+
+def _saved(findings: Findings, record: Record) -> bool:
+    save(findings, record.artifacts)
+    return True
+
+
+VARIABLE = "PIPELINE_PICTURES"
+"""`0` in the environment draws no pictures where the config leaves it open."""
+SECONDS = 300.0
+"""A run waits no longer for its pictures."""
+
+
+def wants_pictures(options: RunConfig) -> bool:
+    """Tell whether a run's pictures are drawn: where it is on record, if nothing else is said."""
+    if options.pictures is not None:
+        return options.pictures
+    return options.tracking.kind != "none" and os.environ.get(VARIABLE) != "0"
+
+
+class Artist:
+    """Draws the pictures of a run whose findings are written; ends with the body of its `with`.
+
+    Args:
+        artifacts: Folder of the run's artifacts.
+    """
+
+    def __init__(self, artifacts: Path) -> None:
+        self._artifacts = artifacts
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Artist:
+        with suppress(OSError):  # no room for another process, which `finish` finds
+            self._process = self._started()
+        return self
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "pipeline.pictures.artist"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": python_path(), "MPLBACKEND": "Agg"},
+            start_new_session=True,
+        )
+        assert process.stdin is not None  # it was asked for
+        with suppress(BrokenPipeError):  # it has died at once, which `finish` finds
+            process.stdin.write(json.dumps(str(self._artifacts.absolute())).encode() + b"\n")
+            process.stdin.flush()
+        return process
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+
+    def finish(self) -> tuple[list[Written], str | None]:
+        """Wait for the pictures; return them, and what has gone wrong where there are none."""
+        process = self._process
+        if process is None:
+            return [], "the pictures could not be drawn: no process for it could be started"
+        try:
+            code = process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            return [], f"the pictures were not drawn within {SECONDS:.0f} s"
+        if code != 0:
+            command = "python -m pipeline.report"
+            return [], f"the pictures could not be drawn (exit code {code}); {command} may say more"
+        return read_list(self._artifacts / FOLDER), None
+
 
 TELLING = (
     "curves/loss",

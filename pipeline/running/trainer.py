@@ -1,0 +1,345 @@
+"""What Lightning trains with: the task, the Trainer, the callbacks, the batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import (
+    BatchSizeFinder,
+    EarlyStopping,
+    LearningRateFinder,
+    ModelCheckpoint,
+    ProgressBar,
+    StochasticWeightAveraging,
+)
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from pipeline.config.options import RunConfig
+from pipeline.config.sections import scheduler_options, scheduler_target
+from pipeline.config.targets import TARGET, build, find
+from pipeline.data.loader import loader
+from pipeline.data.part import Part
+from pipeline.data.prepare import Prepared
+from pipeline.devices import Devices
+from pipeline.errors import ConfigError
+from pipeline.paths import cache_folder, create_folder
+from pipeline.ranks import ALONE, Rank
+from pipeline.running.plan import Plan
+from pipeline.running.process_group import PATIENCE
+from pipeline.running.scoring import scores_of
+
+if TYPE_CHECKING:
+    from lightning_fabric.plugins import CheckpointIO
+    from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning.loggers import Logger
+
+    from pipeline.modules.task import Optimization, Task
+
+
+FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
+
+
+def _keep_code_private() -> None:
+    """Let the compiler keep its code in our cache.
+
+    Its own choice is a name in the temporary folder, where anybody could put other code before;
+    for headers that are compiled ahead there is no other place.
+    """
+    import torch._inductor.config as compiler
+
+    compiler.cpp_cache_precompile_headers = False
+    create_folder(cache_folder())
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+
+
+def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
+    """Wrap a network for the task of the data."""
+    schema = prepared.schema
+    scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
+    optimization = _optimization(options)
+    if options.trainer.compile:
+        _keep_code_private()
+        network.compile()  # in place, so that the names of the weights stay
+    if schema.task == "regression":
+        from pipeline.modules.regressor import Regressor
+
+        parts = {"val": prepared.validation, "test": prepared.test}
+        return Regressor(
+            network,
+            scores=scores,
+            optimization=optimization,
+            to_units=schema.to_units,
+            offsets={stage: part.offsets if part else None for stage, part in parts.items()},
+        )
+    from pipeline.modules.classifier import Classifier
+
+    return Classifier(
+        network,
+        scores=scores,
+        optimization=optimization,
+        class_weights=_class_weights(options, prepared),
+        label_smoothing=options.loss.label_smoothing,
+    )
+
+
+def build_trainer(
+    options: RunConfig,
+    devices: Devices,
+    *,
+    callbacks: Sequence[Callback],
+    logger: Logger | Literal[False],
+    writer: CheckpointIO,
+    rank: Rank = ALONE,
+) -> Trainer:
+    """Build Lightning's Trainer from the options under its own names.
+
+    Args:
+        options: The run's.
+        devices: What it trains on.
+        callbacks: In the order in which they are called.
+        logger: Takes what Lightning logs; False = nothing does.
+        writer: Takes the checkpoints.
+        rank: Which of the processes that train together this one is.
+    """
+    from pytorch_lightning import Trainer
+
+    from pipeline.callbacks.no_profiler import NoProfiler
+    from pipeline.modules.shared_norm import SharedBatchNorm
+    from pipeline.running.trainer import GivenRank, leave_stops_to_ours, strategy_of
+
+    ours = {"threads", "compile", "matmul_precision", "profiler"}
+    placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
+    shares_norm = rank.world > 1 and options.trainer.sync_batchnorm
+    shared_norm = [SharedBatchNorm()] if shares_norm else []
+    arguments = options.trainer.model_dump(exclude=ours | placed)
+    trainer = Trainer(
+        accelerator=devices.accelerator,
+        devices=devices.devices,
+        num_nodes=devices.nodes,
+        strategy=strategy_of(rank, devices),
+        use_distributed_sampler=False,  # rows are shared by ours, none of them twice
+        logger=logger,
+        callbacks=list(callbacks),
+        plugins=[writer, GivenRank(rank), *shared_norm],
+        profiler=options.trainer.profiler or NoProfiler(),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_autolog_hparams=False,
+        **arguments,
+    )
+    if rank.world > 1:
+        leave_stops_to_ours(trainer)
+    return trainer
+
+
+def _optimization(options: RunConfig) -> Optimization:
+    from pipeline.modules.task import Optimization
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        built = build(_with_fused(options), trust=options.trust, params=list(parameters))
+        assert isinstance(built, Optimizer)
+        return built
+
+    if options.scheduler is None:
+        return Optimization(optimizer=optimizer, scheduler=None)
+    target = scheduler_target(options.scheduler)
+    timing = scheduler_options(options.scheduler)
+
+    def scheduler(optimizer: Optimizer, steps: int) -> LRScheduler:
+        built = build(target, trust=options.trust, optimizer=optimizer, total_steps=steps)
+        assert isinstance(built, LRScheduler)
+        return built
+
+    return Optimization(
+        optimizer=optimizer,
+        scheduler=scheduler,
+        interval=timing.interval,
+        monitor=timing.monitor or "val/loss",
+    )
+
+
+def _with_fused(options: RunConfig) -> dict[str, Any]:
+    """Choose the fused kernel where the optimizer has one and the precision allows it."""
+    target = dict(options.optimizer)
+    if "fused" in target and target["fused"] is None:
+        target["fused"] = options.trainer.precision in FUSED_PRECISIONS
+    return target
+
+
+def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
+    weights = options.loss.class_weights
+    if weights is None:
+        return None
+    if weights != "balanced":
+        return torch.tensor(weights)
+    counts = torch.bincount(prepared.train.targets, minlength=len(prepared.schema.classes))
+    return counts.sum() / (len(counts) * counts.clamp(min=1))
+
+
+def strategy_of(rank: Rank, devices: Devices) -> Strategy | str:
+    """Return how Lightning is to train on these devices.
+
+    Args:
+        rank: Which of the processes that train together this one is.
+        devices: What they train on.
+    """
+    if rank.world == 1:
+        return "auto"
+    return DDPStrategy(
+        find_unused_parameters=devices.strategy == "ddp_find_unused_parameters_true",
+        timeout=PATIENCE,
+    )
+
+
+def leave_stops_to_ours(trainer: Trainer) -> None:
+    """Keep Lightning from answering SIGTERM where several processes train together.
+
+    Its handler tells the other ranks in the middle of whatever step the signal meets, each of them
+    waiting for the other from then on, and each step asks all ranks whether one was told to stop.
+    Here the first rank answers a stop, and the others end with it.
+
+    Args:
+        trainer: Has several ranks.
+    """
+    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+
+
+def _nothing() -> None:
+    """Stand for what is not done."""
+
+
+class GivenRank(ClusterEnvironment):
+    """Ranks that have been started and have met.
+
+    Lightning would else judge by the environment, where a batch job or a notebook on a cluster has
+    variables of Slurm, or a container those of torch, that say nothing of this process.
+
+    Args:
+        rank: This process.
+    """
+
+    # Else Lightning would start the whole command again, once for each device.
+    creates_processes_externally = True
+    main_address = "127.0.0.1"
+    main_port = 0
+
+    def __init__(self, rank: Rank) -> None:
+        super().__init__()
+        self._rank = rank
+        rank_zero_only.rank = rank.number  # type: ignore[attr-defined] # it is set so by Lightning
+
+    @staticmethod
+    def detect() -> bool:
+        """Say that nothing in the environment tells of it."""
+        return False
+
+    def world_size(self) -> int:
+        """Return how many processes train together."""
+        return self._rank.world
+
+    def set_world_size(self, size: int) -> None:
+        """Leave it as it was given."""
+
+    def global_rank(self) -> int:
+        """Return the number of this process among all of them."""
+        return self._rank.number
+
+    def set_global_rank(self, rank: int) -> None:
+        """Leave it as it was given."""
+
+    def local_rank(self) -> int:
+        """Return its number among those of its machine."""
+        return self._rank.local
+
+    def node_rank(self) -> int:
+        """Return 0: nothing here differs between machines."""
+        return 0
+
+
+REFUSED: Mapping[type[Callback], str] = {
+    ModelCheckpoint: "a run keeps its weights itself; keep=best|last says which count",
+    ProgressBar: "choose with verbose=0|1|2",
+    StochasticWeightAveraging: "it changes the weights once all checkpoints are written; "
+    "callbacks=ema averages them inside of the checkpoints",
+    BatchSizeFinder: "it trains with another data.batch_size than the config says",
+    LearningRateFinder: "it trains with another optimizer.lr than the config says",
+}
+"""Callbacks with which the record would not be true, each with the reason."""
+
+
+def require_truthful(options: RunConfig) -> None:
+    """Refuse callbacks that do what is the program's own, or what no record would show.
+
+    Raises:
+        ConfigError: One line for each.
+    """
+    problems = [
+        f"callbacks.{name} is a {kind.__name__}, which is refused: {reason}."
+        for name, target in options.callbacks.items()
+        for kind, reason in REFUSED.items()
+        if issubclass(find(target[TARGET]), kind)
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def build_callback(target: Mapping[str, Any]) -> Callback:
+    """Build a callback that was judged before."""
+    filled: dict[str, object] = {}
+    if issubclass(find(target[TARGET]), EarlyStopping):
+        # Lightning looks at the end of every epoch, also of one that had no validation.
+        filled["check_on_train_epoch_end"] = str(target.get("monitor")).startswith("train/")
+    callback = build(target, **filled)
+    assert isinstance(callback, Callback)
+    return callback
+
+
+EVALUATED_NUMBERS = 2**15
+"""Numbers of an evaluated batch: enough to keep the cores busy, little enough for any memory."""
+
+
+def training_batches(plan: Plan) -> Iterable[Any]:
+    """Return the batches of the training part, in a new order each epoch if that is asked for."""
+    options = plan.options
+    # Overfitting means the same batches each epoch; Lightning sees to that for DataLoaders.
+    shuffle = bool(options.data["shuffle"]) and not options.trainer.overfit_batches
+    return _batches(plan, plan.prepared.train, size=options.data["batch_size"], shuffle=shuffle)
+
+
+def evaluated_batches(plan: Plan, part: Part) -> Iterable[Any]:
+    """Return the batches of a part in its order, larger ones where nobody counts them."""
+    size = plan.options.data["batch_size"]
+    if not _limits_evaluations(plan):
+        size = max(size, EVALUATED_NUMBERS // prod(plan.prepared.schema.input_shape))
+    return _batches(plan, part, size=size, shuffle=False)
+
+
+def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[Any]:
+    device = plan.devices.device_of(plan.rank.local)
+    return loader(
+        plan.occasion.datasets.on_device(part, device),
+        batch_size=size,
+        shuffle=shuffle,
+        seed=plan.options.seed,
+        num_workers=plan.options.data["num_workers"],
+        device=device,
+        rank=plan.rank,
+    )
+
+
+def _limits_evaluations(plan: Plan) -> bool:
+    """Tell whether evaluated batches are counted, so that they are those of the config."""
+    trainer = plan.options.trainer
+    limits = (trainer.limit_val_batches, trainer.limit_test_batches)
+    return any((*limits, trainer.overfit_batches, trainer.fast_dev_run))
