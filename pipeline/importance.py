@@ -14,7 +14,7 @@ from pipeline.data.part import Part
 from pipeline.data.schema import Schema
 from pipeline.findings.records import Importances
 from pipeline.metrics import Scores, direction
-from pipeline.networks.outputs import probabilities
+from pipeline.networks.inspection import probabilities
 
 REPEATS = 5
 MOST_ROWS, FEWEST_ROWS = 2_000, 200

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.errors import DivergedError
 from pipeline.findings.records import Vitals
 from pipeline.modules.task import Task
-from pipeline.networks.pooling import LearnedPool
+from pipeline.networks.layers import LearnedPool
 
 _RECURRENT = re.compile(r"weight_(ih|hh|hr)_l(\d+)(_reverse)?")
 _OF = {"ih": "input", "hh": "state", "hr": "projection"}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.findings.records import Activity
-from pipeline.networks.looking import as_weights, looking
+from pipeline.networks.inspection import as_weights, evaluation_mode
 
 MOST_ROWS = 512
 ROWS_AT_ONCE = 64
@@ -99,7 +99,7 @@ def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
             tallies[module] = tally
     if not tallies:
         return ()
-    with looking(network), _counting(tallies):
+    with evaluation_mode(network), _counting(tallies):
         at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
         for rows in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
             # Not by `network(…)`: a compiled network would be compiled again with the hooks.

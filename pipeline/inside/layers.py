@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules import activation, batchnorm, conv, instancenorm
 from torch.utils.hooks import RemovableHandle
 
-from pipeline.networks.dense import Skip
+from pipeline.networks.layers import Skip
 
 _WEIGHTED = (conv._ConvNd, nn.Linear)
 _NORMS = (batchnorm._NormBase, instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)

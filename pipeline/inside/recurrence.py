@@ -1,7 +1,7 @@
 """States, gates and cells over time, computed again from a layer's weights.
 
 Fused kernels give the states alone. The formulas are those of `torch.nn.RNN`, `GRU` and `LSTM`,
-and of the ReLU cells in `pipeline.networks.recurrent_loops`.
+and of the ReLU cells in `pipeline.networks.recurrent`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline.networks.recurrent_loops import ReluGRU, ReluLSTM
+from pipeline.networks.recurrent import ReluGRU, ReluLSTM
 
 TOLERANCE = 1e-2
 """Up to which states count as the layer's own: kernels of GPUs round inputs to ten bits."""

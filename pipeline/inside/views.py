@@ -8,7 +8,7 @@ from pipeline.findings.records import Floats
 from pipeline.inside.bounds import View, bounded
 from pipeline.inside.layers import Call, Layer, hidden_layers, watch
 from pipeline.inside.recurrence import over_time
-from pipeline.networks.looking import as_weights, looking
+from pipeline.networks.inspection import as_weights, evaluation_mode
 from pipeline.networks.recurrent import RecurrentLayer
 
 
@@ -42,7 +42,7 @@ def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str
     calls: list[Call] = []
     hooks = watch(network, calls)
     try:
-        with looking(network):
+        with evaluation_mode(network):
             # What torch.compile has made of the whole network would pass the hooks by.
             network.forward(as_weights(network, inputs))
             return bounded([*_views(network, calls, len(inputs), channels=channels)])

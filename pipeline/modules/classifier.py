@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from pipeline.metrics import Scores
 from pipeline.modules.task import Optimization, Task
-from pipeline.networks.outputs import probabilities
+from pipeline.networks.inspection import probabilities
 
 
 class Classifier(Task):

@@ -1,37 +1,55 @@
-"""Convolutional networks in one and two directions, which share one implementation."""
+"""Convolutional networks in one and two directions, which share one implementation.
+
+One rule reads every size (`kernel_size`, `stride`, `padding`, `dilation`, `pool_size`). A number
+holds for all layers and directions. A flat list of as many numbers as there are directions is a
+shape (`[1,5]` in 2-D: 1 high, 5 wide) and holds for all layers. Any other list has one entry per
+layer, each a number or a shape. Several kernel shapes in one layer are written
+`{shapes:[[1,5],[5,1],3]}`, for all layers or as the entry of one.
+"""
 
 import math
-from typing import Annotated, ClassVar
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, ClassVar, Literal, TypeGuard
 
 import torch
-from annotated_types import MinLen
+from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.networks.activation import Activation
-from pipeline.networks.bounds import (
+from pipeline.networks.layers import (
+    Activation,
     Count,
     Gain,
+    Init,
+    Norm,
+    Pool,
     Share,
-    require_choice,
-    require_counts,
-    require_dropout,
+    build_activation,
+    build_channel_norm,
+    build_pool,
+    compose_layer,
+    dense_layers,
+    initialise,
+    output_layer,
 )
-from pipeline.networks.convolution_layer import LayerStyle, Mixing, convolution_layers
-from pipeline.networks.dense import dense_layers, output_layer
-from pipeline.networks.geometry import KernelSizes, Paddings, Sizes, read_layers
-from pipeline.networks.initialisation import Init
-from pipeline.networks.inputs import require_kind
-from pipeline.networks.normalisation import Norm
-from pipeline.networks.plan import plan_layers
-from pipeline.networks.pooling import WINDOWED, Pool
+
+Lengths = tuple[int, ...]
+Mixing = Literal["full", "weighted"]
+Sizes = Count | list[Count | list[Count]]
+Shapes = dict[Literal["shapes"], list[Count | list[Count]]]
+KernelSizes = Count | Shapes | list[Count | list[Count] | Shapes]
+Margin = Annotated[int, Ge(0)]
+Paddings = Literal["same"] | Margin | list[Literal["same"] | Margin | list[Margin]]
 
 
 class _CNN(nn.Module):
     """Convolution layers, then dense layers, then the outputs.
 
     `layers` holds `layer1`, `layer2`, …, each with its parts by name: `convolution`, `norm`,
-    `activation`, `pool`, `dropout`. How sizes are written says `pipeline.networks.geometry`.
+    `activation`, `pool`, `dropout`.
 
     Args:
         input_shape: Shape of one sample.
@@ -54,7 +72,7 @@ class _CNN(nn.Module):
         gain: Factor of the first weights, > 0; `None` suits the activation.
 
     Raises:
-        ConfigError: A parameter is out of range or does not fit the input's shape.
+        ConfigError: A size does not fit the input's shape, the number of layers or the channels.
     """
 
     takes: ClassVar[tuple[str, ...]]
@@ -81,17 +99,6 @@ class _CNN(nn.Module):
         gain: Gain | None,
     ) -> None:
         super().__init__()
-        require_kind(type(self).__name__.lower(), self.takes, input_shape)
-        require_counts("channels", channels)
-        if not channels:
-            raise ConfigError("model.channels=[] has no layer; expected one or more")
-        require_counts("hidden", hidden)
-        require_dropout(dropout)
-        require_choice("pool", pool, Pool)
-        require_choice("mixing", mixing, Mixing)
-        require_choice("activation", activation, Activation)
-        require_choice("norm", norm, Norm)
-        require_choice("init", init, Init)
         sizes = read_layers(
             layers=len(channels),
             dimensions=self.dimensions,
@@ -99,11 +106,15 @@ class _CNN(nn.Module):
             stride=stride,
             padding=padding,
             dilation=dilation,
-            pool_size=pool_size if pool in WINDOWED else None,
+            pool_size=None if pool in ("none", "global") else pool_size,
         )
-        inputs, *lengths = self.as_channels(torch.empty(1, *input_shape)).shape[1:]
-        plans = plan_layers(tuple(lengths), sizes)
-        style = LayerStyle(
+        inputs, *sample_lengths = self.as_channels(torch.empty(1, *input_shape)).shape[1:]
+        lengths = [tuple(sample_lengths)]  # before the first layer, then after each
+        for number, layer in enumerate(sizes, start=1):
+            lengths.append(layer.output_lengths(lengths[-1], number=number))
+        _require_channels(channels, sizes)
+        build = partial(
+            _convolution_layer,
             mixing=mixing,
             activation=activation,
             norm=norm,
@@ -112,9 +123,12 @@ class _CNN(nn.Module):
             init=init,
             gain=gain,
         )
-        self.layers = convolution_layers(inputs, channels, plans=plans, style=style)
+        layers = map(build, [inputs, *channels], channels, sizes, lengths)
+        self.layers = nn.Sequential(
+            OrderedDict((f"layer{n}", one) for n, one in enumerate(layers, start=1))
+        )
         self.averages = pool == "global"
-        positions = 1 if self.averages else math.prod(plans[-1].lengths)
+        positions = 1 if self.averages else math.prod(lengths[-1])
         widths = [channels[-1] * positions, *hidden]
         self.dense = dense_layers(
             widths,
@@ -163,3 +177,305 @@ class CNN2d(_CNN):
     def as_channels(self, samples: Tensor) -> Tensor:
         """Return images (batch, channels, height, width) as they are."""
         return samples
+
+
+# ── layers ──────────────────────────────────────────────────────────────────────────────────
+
+
+class Concatenation(nn.Module):
+    """Several layers side by side over the same input, their output channels joined."""
+
+    def __init__(self, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.shapes = nn.ModuleList(layers)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Map (batch, inputs, *lengths) to (batch, all channels, *lengths)."""
+        return torch.cat([layer(values) for layer in self.shapes], dim=1)
+
+
+def _convolution_layer(
+    inputs: int,
+    channels: int,
+    sizes: "LayerSizes",
+    lengths: Lengths,
+    *,
+    mixing: Mixing,
+    activation: Activation,
+    norm: Norm,
+    pool: Pool,
+    dropout: float,
+    init: Init,
+    gain: float | None,
+) -> nn.Sequential:
+    """Return `convolution`, `norm`, `activation`, `pool` and `dropout`, those that are wanted.
+
+    Several kernel shapes share the output channels as evenly as possible, the first ones taking
+    the remainder, and their outputs are concatenated.
+    """
+    # Batch norm takes the mean away again, and a bias with it.
+    bias = norm != "batch"
+    shapes = len(sizes.shapes)
+    shares = [channels // shapes + (number < channels % shapes) for number in range(shapes)]
+    branches = [
+        _branch(inputs, share, shape, sizes, lengths, mixing=mixing, bias=bias)
+        for share, shape in zip(shares, sizes.shapes, strict=True)
+    ]
+    convolution = branches[0] if shapes == 1 else Concatenation(branches)
+    for name, layer in convolution.named_modules():
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
+            # No activation follows the mixing, only the next convolution.
+            following: Activation = "identity" if name.endswith("mixing") else activation
+            initialise(layer, init=init, gain=gain, activation=following)
+    return compose_layer(
+        convolution=convolution,
+        norm=build_channel_norm(norm, channels, dimensions=len(lengths)),
+        activation=build_activation(activation),
+        pool=build_pool(pool, channels, window=sizes.pool) if sizes.pool else None,
+        dropout=nn.Dropout(dropout) if dropout else None,
+    )
+
+
+def _branch(
+    inputs: int,
+    channels: int,
+    shape: Lengths,
+    sizes: "LayerSizes",
+    lengths: Lengths,
+    *,
+    mixing: Mixing,
+    bias: bool,
+) -> nn.Sequential:
+    """Return `mixing` (where weighted), `padding` (where uneven) and `kernel`, of one shape.
+
+    As everywhere in this field the kernel is not flipped:
+    w'[i, j] = sum over x, y of w[i + x, j + y] c[x, y]. Weighted mixing is a 1×1 convolution
+    without bias, then each channel's own kernel.
+    """
+    convolve: Callable[..., nn.Module] = nn.Conv1d if len(shape) == 1 else nn.Conv2d
+    margins = sizes.margins(shape, lengths)
+    weighted = mixing == "weighted"
+    return compose_layer(
+        mixing=convolve(inputs, channels, 1, bias=False) if weighted else None,
+        padding=_uneven_zeros(margins),
+        kernel=convolve(
+            channels if weighted else inputs,
+            channels,
+            shape,
+            sizes.stride,
+            tuple(before for before, _ in margins),
+            sizes.dilation,
+            groups=channels if weighted else 1,
+            bias=bias,
+        ),
+    )
+
+
+def _uneven_zeros(margins: Sequence[tuple[int, int]]) -> nn.Module | None:
+    """Return the zeros at each end that are more than those at its beginning, if any."""
+    more = [after - before for before, after in margins]
+    if not any(more):
+        return None
+    return nn.ZeroPad1d((0, more[0])) if len(more) == 1 else nn.ZeroPad2d((0, more[1], 0, more[0]))
+
+
+# ── sizes ───────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSizes:
+    """The sizes of one convolution layer, each with one number per direction.
+
+    Args:
+        shapes: Kernel shapes, one or several.
+        stride: Step of the kernels, >= 1.
+        padding: Zeros on both sides, or `None` for as many as give ceil(length / stride).
+        dilation: Distance between the cells of a kernel, >= 1.
+        pool: Window and step of the pooling; `None` for no pooling.
+    """
+
+    shapes: list[Lengths]
+    stride: Lengths
+    padding: Lengths | None
+    dilation: Lengths
+    pool: Lengths | None
+
+    def margins(self, shape: Lengths, lengths: Lengths) -> list[tuple[int, int]]:
+        """Return the zeros before and after the input in each direction.
+
+        Never fewer after than before: of an odd number of zeros the one more comes after.
+        """
+        if self.padding is not None:
+            return [(zeros, zeros) for zeros in self.padding]
+        directions = zip(lengths, self._spans(shape), self.stride, strict=True)
+        zeros = [max((-(-n // step) - 1) * step + span - n, 0) for n, span, step in directions]
+        return [(both // 2, both - both // 2) for both in zeros]
+
+    def output_lengths(self, lengths: Lengths, *, number: int) -> Lengths:
+        """Return the lengths of the layer's output, after pooling.
+
+        Args:
+            lengths: Lengths of its input.
+            number: Of the layer, counted from 1.
+
+        Raises:
+            ConfigError: A kernel or a pooling window is longer than what it meets, or the shapes
+                give different lengths.
+        """
+        outputs = {self._convolved(shape, lengths, number=number): None for shape in self.shapes}
+        if len(outputs) > 1:
+            raise ConfigError(
+                f"model.padding={_short(self.padding)} gives the shapes in layer {number} outputs "
+                f"of different lengths, {' and '.join(map(_short, outputs))}; expected "
+                "model.padding=same"
+            )
+        (convolved,) = outputs
+        if self.pool is None:
+            return convolved
+        for length, size in zip(convolved, self.pool, strict=True):
+            if size > length:
+                raise ConfigError(
+                    f"model.pool_size={_short(self.pool)} does not fit layer {number}: the length "
+                    f"there is {length}; expected a smaller window or stride, fewer layers, or "
+                    "model.pool=global"
+                )
+        return tuple(length // size for length, size in zip(convolved, self.pool, strict=True))
+
+    def _spans(self, shape: Lengths) -> Lengths:
+        """Return how far a kernel reaches in each direction."""
+        return tuple((size - 1) * gap + 1 for size, gap in zip(shape, self.dilation, strict=True))
+
+    def _convolved(self, shape: Lengths, lengths: Lengths, *, number: int) -> Lengths:
+        """Return the lengths after a kernel, which has to fit in."""
+        spans = self._spans(shape)
+        padding = self.padding or (0,) * len(lengths)
+        for length, span, zeros in zip(lengths, spans, padding, strict=True):
+            if span > length + 2 * zeros:
+                dilated = f" (model.dilation={_short(self.dilation)})" if spans != shape else ""
+                raise ConfigError(
+                    f"model.kernel_size={_short(shape)} does not fit layer {number}: it reaches "
+                    f"over {span} values{dilated}, but the length there is {length}; expected a "
+                    "smaller kernel, stride or pooling, or fewer layers"
+                )
+        margins = self.margins(shape, lengths)
+        return tuple(
+            (length + sum(margin) - span) // step + 1
+            for length, margin, span, step in zip(lengths, margins, spans, self.stride, strict=True)
+        )
+
+
+def _require_channels(channels: Sequence[int], sizes: Sequence[LayerSizes]) -> None:
+    for number, (count, layer) in enumerate(zip(channels, sizes, strict=True), start=1):
+        if count < len(layer.shapes):
+            raise ConfigError(
+                f"model.channels={_as_typed(list(channels))} has {count} in layer {number}; "
+                f"expected at least {len(layer.shapes)}, one for each shape of its kernels"
+            )
+
+
+def read_layers(
+    *,
+    layers: int,
+    dimensions: int,
+    kernel_size: KernelSizes,
+    stride: Sizes,
+    padding: Paddings,
+    dilation: Sizes,
+    pool_size: Sizes | None,
+) -> list[LayerSizes]:
+    """Read the sizes of a network's layers; `pool_size` is `None` where nothing is pooled.
+
+    Raises:
+        ConfigError: A list has neither one entry per layer nor the form of a shape.
+    """
+    kernels = _Reader("kernel_size", kernel_size, dimensions)
+    strides = _Reader("stride", stride, dimensions)
+    paddings = _Reader("padding", padding, dimensions)
+    dilations = _Reader("dilation", dilation, dimensions)
+    pools = _Reader("pool_size", pool_size, dimensions)
+    entries = [reader.entries(layers) for reader in (kernels, strides, paddings, dilations, pools)]
+    return [
+        LayerSizes(
+            shapes=kernels.shapes(kernel),
+            stride=strides.shape(step),
+            padding=None if zeros == "same" else paddings.shape(zeros),
+            dilation=dilations.shape(gap),
+            pool=None if window is None else pools.shape(window),
+        )
+        for kernel, step, zeros, gap, window in zip(*entries, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads one parameter; its key and whole value stand in each message."""
+
+    key: str
+    value: object
+    dimensions: int
+
+    def entries(self, layers: int) -> list[object]:
+        """Return one entry per layer."""
+        value = self.value
+        if not _is_list(value) or self._is_shape(value):
+            return [value] * layers
+        if len(value) != layers:
+            raise ConfigError(
+                f"{self._named} has {len(value)} entries for {layers} layers; expected one a "
+                f"layer, or a single {self._form} for all layers"
+            )
+        return list(value)
+
+    def shape(self, entry: object) -> Lengths:
+        """Return an entry as a size in each direction."""
+        sizes = [entry] * self.dimensions if _is_whole(entry) else entry
+        if not self._is_shape(sizes):
+            raise ConfigError(f"{self._named} holds {_as_typed(entry)}; expected a {self._form}")
+        return tuple(sizes)
+
+    def shapes(self, entry: object) -> list[Lengths]:
+        """Return an entry as one or several shapes."""
+        if not isinstance(entry, Mapping):
+            return [self.shape(entry)]
+        shapes = entry.get("shapes")
+        if len(entry) != 1 or not _is_list(shapes) or not shapes:
+            raise ConfigError(
+                f"{self._named} is unclear; several shapes in one layer are written "
+                "{shapes:[3,5]}"
+            )
+        found = [self.shape(shape) for shape in shapes]
+        # The check of a configuration does not look into a mapping.
+        if min(map(min, found)) < 1:
+            raise ConfigError(f"{self._named} is too small; expected numbers of at least 1")
+        return found
+
+    def _is_shape(self, value: object) -> TypeGuard[Sequence[int]]:
+        return _is_list(value) and len(value) == self.dimensions and all(map(_is_whole, value))
+
+    @property
+    def _named(self) -> str:
+        return f"model.{self.key}={_as_typed(self.value)}"
+
+    @property
+    def _form(self) -> str:
+        return "number" if self.dimensions == 1 else "number or [height,width]"
+
+
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _as_typed(value: object) -> str:
+    """Return a value as a user types it on the command line, without spaces and quotes."""
+    return str(value).replace(" ", "").replace("'", "")
+
+
+def _short(sizes: Lengths | None) -> str:
+    """Return sizes as a user would type them: one number where all are equal."""
+    if sizes is None:
+        return "same"
+    return str(sizes[0]) if len(set(sizes)) == 1 else _as_typed(list(sizes))

@@ -5,19 +5,16 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from pipeline.networks.activation import Activation
-from pipeline.networks.bounds import (
+from pipeline.networks.layers import (
+    Activation,
     Count,
     Gain,
+    Init,
+    Norm,
     Share,
-    require_choice,
-    require_counts,
-    require_dropout,
+    dense_layers,
+    output_layer,
 )
-from pipeline.networks.dense import dense_layers, output_layer
-from pipeline.networks.initialisation import Init
-from pipeline.networks.inputs import require_kind
-from pipeline.networks.normalisation import Norm
 
 
 class MLP(nn.Module):
@@ -33,9 +30,6 @@ class MLP(nn.Module):
         skip: Whether x + layer(x) takes the place of layer(x) wherever the two widths agree.
         init: How the first weights are drawn.
         gain: Factor of the first weights, > 0; `None` suits the activation.
-
-    Raises:
-        ConfigError: A width below 1, or a dropout out of range.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("table", "series", "images")
@@ -54,12 +48,6 @@ class MLP(nn.Module):
         gain: Gain | None,
     ) -> None:
         super().__init__()
-        require_kind("mlp", self.takes, input_shape)
-        require_counts("hidden", hidden)
-        require_dropout(dropout)
-        require_choice("activation", activation, Activation)
-        require_choice("norm", norm, Norm)
-        require_choice("init", init, Init)
         widths = [math.prod(input_shape), *hidden]
         self.layers = dense_layers(
             widths,

@@ -1,28 +1,149 @@
-"""Recurrent networks, which differ in their cell alone: RNN, GRU and LSTM."""
+"""Recurrent networks, which differ in their cell alone: RNN, GRU and LSTM.
+
+torch has no fused kernel for ReLU in the cells of a GRU or an LSTM. `ReluGRU` and `ReluLSTM` hold
+their weights as `torch.nn.GRU` and `torch.nn.LSTM` do, under the same names, and differ in the loop
+over steps alone. What the inputs give is computed for all steps at once before it.
+"""
 
 from collections import OrderedDict
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from pipeline.networks.bounds import (
-    Count,
-    Gain,
-    Share,
-    require_choice,
-    require_count,
-    require_dropout,
-)
-from pipeline.networks.dense import output_layer
-from pipeline.networks.initialisation import Init
-from pipeline.networks.inputs import require_kind
-from pipeline.networks.recurrent_initialisation import initialise_recurrent
-from pipeline.networks.recurrent_loops import ReluGRU, ReluLSTM
+from pipeline.networks.layers import Count, Gain, Init, Share, draw_weight, output_layer
 
 CellActivation = Literal["tanh", "relu"]
 StateNorm = Literal["none", "layer"]
 Readout = Literal["last", "mean", "flatten"]
+
+
+class _LoopLayer(nn.RNNBase):
+    """A loop over the steps, once for each direction."""
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, None]:
+        """Map (batch, steps, features) to all states (batch, steps, directions * hidden)."""
+        steps = windows.transpose(0, 1)
+        states = self._run(steps, *self._weights(""))
+        if self.bidirectional:
+            backward = self._run(steps.flip(0), *self._weights("_reverse")).flip(0)
+            states = torch.cat((states, backward), dim=2)
+        return states.transpose(0, 1), None
+
+    def _weights(self, direction: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return (
+            getattr(self, f"weight_ih_l0{direction}"),
+            getattr(self, f"weight_hh_l0{direction}"),
+            getattr(self, f"bias_ih_l0{direction}"),
+            getattr(self, f"bias_hh_l0{direction}"),
+        )
+
+    def _run(
+        self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+    ) -> Tensor:
+        """Map (steps, batch, features) to the states (steps, batch, hidden) of one direction."""
+        raise NotImplementedError
+
+
+class ReluLSTM(_LoopLayer):
+    """An LSTM layer with ReLU in place of both tanh, at the candidate and at the output.
+
+    c' = sigmoid(f) * c + sigmoid(i) * relu(g) and h' = sigmoid(o) * relu(c'), where
+    (i, f, g, o) = W x + U h + b. So does Keras with `activation="relu"`.
+
+    Args:
+        features: Values per step.
+        hidden: Size of the state.
+        bidirectional: Whether a second layer reads the steps backwards.
+    """
+
+    def __init__(self, features: int, hidden: int, *, bidirectional: bool) -> None:
+        super().__init__("LSTM", features, hidden, bidirectional=bidirectional)
+
+    def _run(
+        self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+    ) -> Tensor:
+        projected = functional.linear(inputs, weight_ih, bias_ih + bias_hh)
+        recurrent = weight_hh.t().contiguous()
+        state = cell = projected.new_zeros(inputs.shape[1], self.hidden_size)
+        states = []
+        for step in projected.unbind(0):
+            write, keep, candidate, show = torch.addmm(step, state, recurrent).chunk(4, dim=1)
+            cell = keep.sigmoid() * cell + write.sigmoid() * candidate.relu()
+            state = show.sigmoid() * cell.relu()
+            states.append(state)
+        return torch.stack(states)
+
+
+class ReluGRU(_LoopLayer):
+    """A GRU layer with ReLU in place of tanh at the candidate.
+
+    n = relu(W x + b + sigmoid(r) * (U h + d)) and h' = (1 - sigmoid(z)) * n + sigmoid(z) * h:
+    torch's form, where the reset gate acts after the product with U.
+
+    Args:
+        features: Values per step.
+        hidden: Size of the state.
+        bidirectional: Whether a second layer reads the steps backwards.
+    """
+
+    def __init__(self, features: int, hidden: int, *, bidirectional: bool) -> None:
+        super().__init__("GRU", features, hidden, bidirectional=bidirectional)
+
+    def _run(
+        self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+    ) -> Tensor:
+        projected = functional.linear(inputs, weight_ih, bias_ih)
+        recurrent = weight_hh.t().contiguous()
+        state = projected.new_zeros(inputs.shape[1], self.hidden_size)
+        states = []
+        for step in projected.unbind(0):
+            reset_in, update_in, candidate = step.chunk(3, dim=1)
+            reset_held, update_held, held = torch.addmm(bias_hh, state, recurrent).chunk(3, dim=1)
+            reset = (reset_in + reset_held).sigmoid()
+            update = (update_in + update_held).sigmoid()
+            state = torch.addcmul(candidate, reset, held).relu().lerp(state, update)
+            states.append(state)
+        return torch.stack(states)
+
+
+@torch.no_grad()
+def initialise_recurrent(layer: nn.RNNBase, *, init: Init, gain: float | None) -> None:
+    """Draw the weights of one recurrent layer anew.
+
+    `torch` keeps what torch drew, biases too, and multiplies the weights by the gain. All others
+    set the biases to zero, but that of an LSTM's forget gate to one, so that it remembers at first.
+
+    Args:
+        layer: The layer to change in place.
+        init: `default` is `xavier` for the inputs and `orthogonal` for the states, each gate by
+            itself; `keras` is the same with all gates taken as one matrix; a scheme's own name
+            draws both by it, each gate by itself.
+        gain: Factor of the weights, > 0; `None` is 1, since states return at each step, and 0.02
+            for `normal`.
+
+    Source: Jozefowicz et al. 2015 (the forget gate's bias); Saxe et al. 2014 (orthogonal).
+    """
+    for name, parameter in layer.named_parameters():
+        if init == "torch":
+            parameter.mul_(gain if gain is not None and name.startswith("weight") else 1.0)
+        elif name.startswith("bias"):
+            parameter.zero_()
+            if layer.mode == "LSTM" and name.startswith("bias_ih"):
+                parameter[layer.hidden_size : 2 * layer.hidden_size] = 1.0
+        else:
+            scheme = _recurrent_scheme(init, recurrent=name.startswith("weight_hh"))
+            gates = 1 if init == "keras" else len(parameter) // layer.hidden_size
+            for gate in parameter.chunk(gates):
+                # That of the identity is 1; tanh's or ReLU's would make states grow at each step.
+                draw_weight(gate, init=scheme, gain=gain, activation="identity")
+
+
+def _recurrent_scheme(init: Init, *, recurrent: bool) -> Init:
+    if init in ("default", "keras"):
+        return "orthogonal" if recurrent else "xavier"
+    return init
 
 
 class RecurrentLayer(nn.Module):
@@ -70,9 +191,6 @@ class _Recurrent(nn.Module):
             reads; `mean` of all states; `flatten`, all states side by side.
         init: How the first weights are drawn.
         gain: Factor of the first weights, > 0; `None` is 1, and 0.02 for `normal`.
-
-    Raises:
-        ConfigError: The input is no series, or a parameter is out of range.
     """
 
     takes: ClassVar[tuple[str, ...]] = ("series",)
@@ -93,14 +211,6 @@ class _Recurrent(nn.Module):
         gain: Gain | None,
     ) -> None:
         super().__init__()
-        require_kind(type(self).__name__.lower(), self.takes, input_shape)
-        require_count("hidden", hidden)
-        require_count("layers", layers)
-        require_dropout(dropout)
-        require_choice("activation", activation, CellActivation)
-        require_choice("norm", norm, StateNorm)
-        require_choice("readout", readout, Readout)
-        require_choice("init", init, Init)
         steps, features = input_shape
         self.hidden = hidden
         self.bidirectional = bidirectional

@@ -17,7 +17,7 @@ from pipeline.data.drift import drifted
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import lines
 from pipeline.devices import choose
-from pipeline.networks.summary import layer_table
+from pipeline.networks.inspection import layer_table
 from pipeline.paths import cache_folder, replace_text
 from pipeline.redaction import redact
 from pipeline.running.datasets import Datasets

@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from pipeline.config.targets import TARGET
 from pipeline.data.report_text import lines
-from pipeline.networks.summary import LayerRow
+from pipeline.networks.inspection import LayerRow
 from pipeline.running.plan import Plan
 from pipeline.terminal import console, say, shown_verbosity
 

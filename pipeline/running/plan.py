@@ -17,7 +17,7 @@ from pipeline.devices import Devices, choose, threads
 from pipeline.errors import ConfigError
 from pipeline.inside.samples import chosen
 from pipeline.machine import cores
-from pipeline.networks.summary import LayerRow, layer_table
+from pipeline.networks.inspection import LayerRow, layer_table
 from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.assembly import build_network, seed_generators
 from pipeline.running.command_line import Command

@@ -33,7 +33,7 @@ from pipeline.inside.activity import activity_of
 from pipeline.inside.samples import chosen
 from pipeline.inside.views import inside_of
 from pipeline.mistakes import worst
-from pipeline.networks.outputs import probabilities
+from pipeline.networks.inspection import probabilities
 from pipeline.paths import conf_folder, replace_text
 from pipeline.running.plan import Plan, forward_operations
 from pipeline.running.recording import unless_it_fails

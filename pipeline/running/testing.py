@@ -17,7 +17,7 @@ from pipeline.callbacks.kept_weights import MemoryIO
 from pipeline.data.part import Part
 from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores
-from pipeline.networks.outputs import probabilities
+from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_text
 from pipeline.running.plan import Plan
 from pipeline.running.results import TestPart, baseline_metrics, predicted_classes, scores_by_class

@@ -17,7 +17,7 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
 from pipeline.data.tables.location import where
 from pipeline.errors import ConfigError, DataError
-from pipeline.networks.outputs import probabilities
+from pipeline.networks.inspection import probabilities
 from pipeline.redaction import MASK
 from pipeline.serving.decision import Decision
 from pipeline.serving.files import model_file

@@ -7,7 +7,7 @@ from pipeline.data.disorder import permuted
 from pipeline.data.scale import Scaler
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array
-from pipeline.networks.outputs import probabilities
+from pipeline.networks.inspection import probabilities
 from pipeline.serving.model import Model
 
 

@@ -74,6 +74,36 @@ def test_a_wrong_value_is_one_line_with_its_key_and_what_is_allowed(
     assert expected in problem.replace("≥", ">=").replace("≤", "<=")
 
 
+@pytest.mark.parametrize("model", sorted(path.stem for path in (conf_folder() / "model").iterdir()))
+def test_no_parameter_of_a_network_may_be_minus_one(line: CommandLine, model: str) -> None:
+    parameters = OmegaConf.load(conf_folder() / "model" / f"{model}.yaml")
+    keys = [f"model.{key}" for key in parameters if key not in ("defaults", "_target_")]
+
+    problems = line.problems(f"model={model}", *(f"{key}=-1" for key in keys))
+
+    assert sorted(problem.partition("=")[0] for problem in problems) == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("model", "word", "expected"),
+    [
+        ("cnn1d", "model.channels=[]", "expected a list [a whole number > 0, …] (not empty)."),
+        ("cnn1d", "model.channels=[25,0,25]", "expected a list [a whole number > 0, …]"),
+        ("cnn1d", "model.stride=0", "expected a whole number > 0 or a list"),
+        ("cnn1d", "model.padding=[1,1,-1]", "expected same, a whole number >= 0 or a list"),
+        ("cnn1d", "model.pool=learnt", "Did you mean 'learned'?"),
+        ("lstm", "model.layers=0", "expected a whole number > 0."),
+        ("lstm", "model.norm=batch", "expected one of none, layer."),
+    ],
+)
+def test_a_wrong_parameter_of_a_network_is_told_with_what_is_allowed(
+    line: CommandLine, model: str, word: str, expected: str
+) -> None:
+    problem = line.problem(f"model={model}", word)
+
+    assert expected in problem.replace("≥", ">=").replace("≤", "<=")
+
+
 def test_an_empty_list_of_hidden_layers_is_right(line: CommandLine) -> None:
     assert line.run("model.hidden=[]").model["hidden"] == []
 

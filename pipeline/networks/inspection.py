@@ -1,11 +1,50 @@
-"""The layer table: what each layer gives and how many weights it has."""
+"""A network looked at from outside: evaluated without a trace, its outputs, its layer table."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.networks.looking import as_weights, looking
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return the probability of the positive class (rows,) of one logit, else (rows, classes)."""
+    logits = logits.float()
+    if logits.shape[1] == 1:
+        return torch.sigmoid(logits.squeeze(1))
+    return torch.softmax(logits, dim=1)
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode without gradients, and leave it as it was.
+
+    Modes, buffers (their values and the tensors themselves) and torch's generators are put back.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    gpus = {weight.device.index for weight in network.parameters() if weight.is_cuda}
+    network.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=gpus):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        with torch.no_grad():
+            for module, name, buffer, values in buffers:
+                setattr(module, name, buffer.copy_(values))
+
+
+def as_weights(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return inputs on the device and in the precision of the network's weights."""
+    weight = next(network.parameters(), torch.empty(0))
+    return inputs.to(device=weight.device, dtype=weight.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +90,8 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerR
         if _is_layer(layer)
     ]
     try:
-        _run_zeros(network, input_shape)
+        with evaluation_mode(network):
+            network(as_weights(network, torch.zeros(1, *input_shape)))
     finally:
         for hook in hooks:
             hook.remove()
@@ -77,8 +117,3 @@ def _row(name: str, layer: nn.Module, output: Tensor | tuple[Tensor, ...]) -> La
         channels_out=convolution.out_channels if convolution else None,
         kernel=tuple(convolution.kernel_size) if convolution else None,
     )
-
-
-def _run_zeros(network: nn.Module, input_shape: tuple[int, ...]) -> None:
-    with looking(network):
-        network(as_weights(network, torch.zeros(1, *input_shape)))

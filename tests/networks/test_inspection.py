@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.networks.summary import LayerRow, layer_table
+from pipeline.networks.inspection import LayerRow, layer_table
 
 ModelAndInput = tuple[str, tuple[int, ...]]
 

@@ -1,0 +1,189 @@
+"""The perceptron, and the parts that all networks share: norms, first weights, pooling."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.networks.layers import LearnedPool
+from pipeline.networks.mlp import MLP
+
+
+def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_first(build) -> None:
+    network = build("mlp", (40, 1), 10, hidden=[100, 100], norm="none", skip=True)
+    assert sum(weight.numel() for weight in network.parameters()) == 15_210
+    linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+    (w1, b1), (w2, b2), (w3, b3) = [(layer.weight, layer.bias) for layer in linears]
+    samples = torch.randn(7, 40, 1)
+    first = (samples[:, :, 0] @ w1.T + b1).clamp(min=0)
+    second = first + (first @ w2.T + b2).clamp(min=0)
+    torch.testing.assert_close(network(samples), second @ w3.T + b3)
+
+
+def test_no_hidden_layer_is_logistic_regression_with_410_weights(build) -> None:
+    network = build("mlp", (40, 1), 10, hidden=[])
+    assert sum(weight.numel() for weight in network.parameters()) == 410
+    weights, bias = network.parameters()
+    samples = torch.randn(3, 40, 1)
+    torch.testing.assert_close(network(samples), samples[:, :, 0] @ weights.T + bias)
+
+
+def test_layer_norm_gives_each_sample_mean_zero_before_the_activation(build) -> None:
+    network = build("mlp", (6,), 2, hidden=[16], norm="layer", activation="identity")
+    values = network.layers(torch.randn(5, 6) * 10 + 3)
+    torch.testing.assert_close(values.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(values.var(dim=1, correction=0), torch.ones(5), atol=1e-3, rtol=0)
+
+
+def test_dropout_zeroes_values_in_training_and_none_in_evaluation(build) -> None:
+    network = build("mlp", (6,), 2, hidden=[1000], norm="none", activation="sigmoid", dropout=0.3)
+    samples = torch.randn(1, 6)
+    share = (network.train().layers(samples) == 0).float().mean().item()
+    assert 0.2 < share < 0.4
+    assert not (network.eval().layers(samples) == 0).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "at_minus_one"),
+    [
+        ("relu", 0.0),
+        ("leaky_relu", -0.01),
+        ("elu", -0.6321206),
+        ("gelu", -0.1586553),
+        ("silu", -0.2689414),
+        ("tanh", -0.7615942),
+        ("sigmoid", 0.2689414),
+        ("softplus", 0.3132617),
+        ("identity", -1.0),
+    ],
+)
+def test_an_activation_has_its_textbook_value_at_minus_one(
+    build, name: str, at_minus_one: float
+) -> None:
+    layer = build("mlp", (1,), 1, hidden=[1], activation=name).layers.layer1
+    assert layer.activation(torch.tensor(-1.0)).item() == pytest.approx(at_minus_one)
+
+
+def test_every_parameter_must_be_given_by_its_name() -> None:
+    with pytest.raises(TypeError, match="hidden"):
+        MLP((6,), 2)
+
+
+WIDE = {"hidden": [400], "norm": "none"}
+
+
+def first_weight(build, **changes: object) -> torch.Tensor:
+    return build("mlp", (300,), 2, **WIDE, **changes).layers[0].linear.weight.detach()
+
+
+@pytest.mark.parametrize(
+    ("changes", "deviation"),
+    [
+        ({"init": "default", "activation": "relu"}, math.sqrt(2 / 300)),
+        ({"init": "default", "activation": "tanh"}, 5 / 3 * math.sqrt(2 / 700)),
+        ({"init": "default", "activation": "sigmoid"}, math.sqrt(2 / 700)),
+        ({"init": "xavier", "activation": "relu"}, math.sqrt(2) * math.sqrt(2 / 700)),
+        ({"init": "kaiming", "activation": "sigmoid"}, math.sqrt(1 / 300)),
+        ({"init": "kaiming", "activation": "relu", "gain": 3.0}, 3 * math.sqrt(1 / 300)),
+        ({"init": "keras", "activation": "relu"}, math.sqrt(2 / 700)),
+        ({"init": "normal", "activation": "relu"}, 0.02),
+        ({"init": "normal", "activation": "relu", "gain": 0.5}, 0.5),
+        ({"init": "torch", "activation": "relu"}, math.sqrt(1 / 300 / 3)),
+        ({"init": "torch", "activation": "relu", "gain": 2.0}, 2 * math.sqrt(1 / 300 / 3)),
+    ],
+)
+def test_first_weights_have_the_deviation_of_their_scheme(
+    build, changes: dict[str, object], deviation: float
+) -> None:
+    # 120,000 draws: their deviation lies within 1 % of the true one.
+    assert first_weight(build, **changes).std().item() == pytest.approx(deviation, rel=0.01)
+
+
+def test_orthogonal_weights_are_orthogonal_with_the_gain_as_length(build) -> None:
+    weight = first_weight(build, init="orthogonal", gain=3.0)  # (400, 300)
+    torch.testing.assert_close(weight.T @ weight, 9 * torch.eye(300), atol=1e-4, rtol=0)
+
+
+def test_keras_starts_an_lstm_as_keras_does(build) -> None:
+    network = build("lstm", (9, 1), 1, hidden=50, init="keras", readout="last")
+    layer = network.layers[0].recurrent
+    limit = math.sqrt(6 / (1 + 4 * 50))
+    largest = layer.weight_ih_l0.abs().max().item()
+    assert 0.9 * limit < largest <= limit
+    states = layer.weight_hh_l0.detach()  # (200, 50): orthonormal columns over all gates
+    torch.testing.assert_close(states.T @ states, torch.eye(50), atol=1e-5, rtol=0)
+    bias = (layer.bias_ih_l0 + layer.bias_hh_l0).view(4, 50)  # gates i, f, g, o
+    assert torch.equal(bias, torch.tensor([0.0, 1.0, 0.0, 0.0])[:, None].expand(4, 50))
+    assert network.head.bias.item() == 0
+
+
+@pytest.mark.parametrize(("model", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
+def test_the_default_gives_each_gate_an_orthogonal_matrix_in_both_directions(
+    build, model: str, gates: int
+) -> None:
+    layer = build(model, (9, 2), 1, hidden=8, bidirectional=True).layers[0].recurrent
+    for weight in (layer.weight_hh_l0, layer.weight_hh_l0_reverse):
+        for gate in weight.detach().view(gates, 8, 8):
+            torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
+
+
+def test_torch_leaves_a_recurrent_layer_as_torch_draws_it(build) -> None:
+    torch.manual_seed(3)
+    ours = build("lstm", (9, 2), 1, hidden=8, init="torch").layers[0].recurrent
+    torch.manual_seed(3)
+    theirs = torch.nn.LSTM(2, 8)
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True)
+    )
+
+
+def test_a_saturating_network_of_ten_layers_keeps_its_gradient_by_default_alone(build) -> None:
+    def first_gradient(**changes: object) -> float:
+        torch.manual_seed(0)
+        network = build(
+            "mlp", (20,), 1, hidden=[50] * 10, norm="none", activation="tanh", **changes
+        )
+        network(torch.randn(64, 20)).sum().backward()
+        return network.layers[0].linear.weight.grad.norm().item()
+
+    assert first_gradient() > 1000 * first_gradient(init="normal")
+
+
+def test_learned_pooling_shrinks_4_by_4_to_2_by_2_by_its_weighted_average() -> None:
+    pool = LearnedPool(1, (2, 2))
+    # A softmax of the logarithms of 1, 2, 3, 4 gives the weights .1, .2, .3, .4.
+    pool.logits.data = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]).log()
+    image = torch.arange(16.0).view(1, 1, 4, 4)
+    by_hand = [
+        [0.1 * 0 + 0.2 * 1 + 0.3 * 4 + 0.4 * 5, 0.1 * 2 + 0.2 * 3 + 0.3 * 6 + 0.4 * 7],
+        [0.1 * 8 + 0.2 * 9 + 0.3 * 12 + 0.4 * 13, 0.1 * 10 + 0.2 * 11 + 0.3 * 14 + 0.4 * 15],
+    ]
+    torch.testing.assert_close(pool(image)[0, 0], torch.tensor(by_hand))
+
+
+def test_learned_pooling_starts_as_the_plain_average_of_each_window() -> None:
+    images = torch.randn(2, 3, 7, 6)
+    expected = torch.nn.functional.avg_pool2d(images, (3, 2))
+    torch.testing.assert_close(LearnedPool(3, (3, 2))(images), expected)
+
+
+def test_learned_pooling_weighs_each_channel_by_its_own_weights() -> None:
+    pool = LearnedPool(2, (2,))
+    pool.logits.data = torch.tensor([[0.0, math.log(3)], [100.0, 0.0]])
+    series = torch.tensor([[[4.0, 8.0], [4.0, 8.0]]])
+    torch.testing.assert_close(pool(series).flatten(), torch.tensor([7.0, 4.0]))
+
+
+@pytest.mark.parametrize(("pool", "expected"), [("max", 3.0), ("avg", 2.0), ("learned", 2.0)])
+@pytest.mark.parametrize(("model", "shape"), [("cnn1d", (2, 1)), ("cnn2d", (1, 2, 1))])
+def test_a_pool_takes_the_largest_or_the_mean_of_a_window(
+    build, model: str, shape: tuple[int, ...], pool: str, expected: float
+) -> None:
+    window = 2 if model == "cnn1d" else [2, 1]
+    network = build(model, shape, 1, channels=[1], kernel_size=1, stride=1, pool=pool,
+                    pool_size=window)  # fmt: skip
+    layer = network.layers[0].pool
+    values = torch.tensor([1.0, 3.0]).view(1, *((1, 2) if model == "cnn1d" else (1, 2, 1)))
+    assert layer(values).flatten().tolist() == [expected]
