@@ -98,8 +98,7 @@ def keys() -> dict[str, object]:
     """Return all keys and groups of a run, each with its default."""
     from omegaconf import OmegaConf
 
-    from pipeline.config.compose import compose
-    from pipeline.config.names import dotted_keys
+    from pipeline.config.compose import compose, dotted_keys
 
     tree = compose(["callbacks=early_stopping", "data=iris"])
     return {key: OmegaConf.select(tree, key) for key in sorted(dotted_keys(tree))}
@@ -274,7 +273,7 @@ def _check_of_run() -> Main:
 
 
 def _check_of_study() -> Main:
-    from pipeline.config.sweep_options import SweepConfig
+    from pipeline.config.options import SweepConfig
     from pipeline.entry import command
     from pipeline.study.space.arguments import with_space
     from pipeline.study.space.reading import names_of_study

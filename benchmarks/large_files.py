@@ -60,7 +60,7 @@ import torch
 from omegaconf import OmegaConf
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.sections import data_options
+from pipeline.config.options import data_options
 from pipeline.data.loader import loader
 from pipeline.data.prepare import prepare
 from pipeline.running.assembly import build_source

@@ -17,7 +17,7 @@ from time import perf_counter, process_time
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import composer
-from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.options import SweepOptions
 from pipeline.study.ledger.ledger import End, Ledger, Taken
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.storage import storage_url

@@ -18,8 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel
 
-from pipeline.config.compose import composition_problem, with_name
-from pipeline.config.names import MoreNames, checked_lines
+from pipeline.config.compose import MoreNames, checked_lines, composition_problem, with_name
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
 from pipeline.errors import ConfigError

@@ -1,7 +1,7 @@
 """What can go wrong, each kind with its exit code, and the nearest name for a mistyped one."""
 
-import difflib
 from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
 from typing import ClassVar
 
 
@@ -72,6 +72,32 @@ def some(words: Sequence[str], *, most: int) -> str:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Return ` Did you mean 'lstm'?` for the choice nearest to `name`, or an empty string."""
-    nearest = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
-    return f" Did you mean '{nearest[0]}'?" if nearest else ""
+    """Return ` Did you mean 'lstm'?` for the choice nearest to `name`, or an empty string.
+
+    Of equally near choices the first is taken. Where a choice has the same parent as the name, such
+    as `val/` or `trainer.`, only what follows the parent is compared.
+    """
+    nearest, likeness = "", 0.6
+    whole = SequenceMatcher(b=name)
+    for choice in choices:
+        if parent := _shared_parent(choice, name):
+            matcher = SequenceMatcher(a=choice[len(parent) :], b=name[len(parent) :])
+        else:
+            matcher = whole
+            matcher.set_seq1(choice)
+        # The two quick ratios are upper bounds, which spare most choices the slow one.
+        if matcher.real_quick_ratio() < likeness or matcher.quick_ratio() < likeness:
+            continue
+        ratio = matcher.ratio()
+        if ratio > likeness or (ratio == likeness and not nearest):
+            nearest, likeness = choice, ratio
+    return f" Did you mean '{nearest}'?" if nearest else ""
+
+
+def _shared_parent(choice: str, name: str) -> str:
+    """Return the parent of a choice with its separator, if the name has the same; else nothing."""
+    for separator in "./":
+        parent = choice[: choice.rfind(separator) + 1]
+        if len(parent) > 1 and name.startswith(parent):
+            return parent
+    return ""

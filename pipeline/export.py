@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from omegaconf import DictConfig
 from pydantic import Field
 
-from pipeline.config.options import TrackingOptions
-from pipeline.config.typed import Options, Text
+from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.serving.files import INTERFACE

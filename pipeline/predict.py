@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from omegaconf import DictConfig
 from pydantic import Field
 
-from pipeline.config.options import TrackingOptions
-from pipeline.config.typed import Options, Text
+from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
 
 

@@ -7,9 +7,8 @@ from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig
 
-from pipeline.config.options import TrackingOptions
+from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.config.overrides import quoted
-from pipeline.config.typed import Options, Text
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from omegaconf import DictConfig
 from pydantic import Field
 
-from pipeline.config.options import TrackingOptions
-from pipeline.config.typed import Options, PositiveFloat, Text
+from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError, RecordsDifferError
 

@@ -4,7 +4,7 @@ import sys
 
 from omegaconf import DictConfig
 
-from pipeline.config.sweep_options import SweepConfig
+from pipeline.config.options import SweepConfig
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.running.command_line import Command

@@ -16,7 +16,7 @@ from printed import blocks, differences
 from printed_studies import skeleton
 
 from pipeline.config.compose import compose
-from pipeline.config.sweep_options import SweepConfig, SweepOptions
+from pipeline.config.options import SweepConfig, SweepOptions
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -13,7 +13,7 @@ import pytest
 from printed import blocks, differences
 from printed_studies import skeleton
 
-from pipeline.config.names import checked_lines
+from pipeline.config.compose import checked_lines
 
 ROOT = Path(__file__).parent.parent
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")

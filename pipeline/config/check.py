@@ -1,19 +1,78 @@
-"""The check of all values of a run before anything is created: every problem, in one error."""
+"""Check of all values of a run before anything is created; every problem is in one error."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from pydantic import ValidationError
 
-from pipeline.config.options import RunConfig, SchedulerOptions
-from pipeline.config.references import references, resolved
-from pipeline.config.rules import broken_rules
-from pipeline.config.sections import SECTIONS, Section, parts
-from pipeline.config.targets import CALLBACK, METRIC, PACKAGES, TARGET, judge, make_importable
-from pipeline.config.trainer_options import REFUSED
-from pipeline.config.values import problems_in
-from pipeline.errors import ConfigError
+from pipeline.config.options import (
+    REFUSED,
+    DataOptions,
+    Options,
+    RunConfig,
+    SchedulerOptions,
+    parts,
+)
+from pipeline.config.record import references, resolved
+from pipeline.config.targets import (
+    CALLBACK,
+    METRIC,
+    MODULE,
+    OPTIMIZER,
+    PACKAGES,
+    SCHEDULER,
+    SOURCE,
+    TARGET,
+    judge,
+    make_importable,
+)
+from pipeline.config.values import shown, validate
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.paths import name_problem, output_problem
+
+RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
+FALLING = ("val/loss", "val/rmse", "val/mae", "train/loss")
+MONITORED = (*RISING, *FALLING)
+NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
+"""Names of metrics that a metric of the user's own can't have."""
+
+_METRIC = re.compile(r"[A-Za-z0-9_]+")
+_TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
+_NOT_ON_CPU = ("16-mixed", "16-true")
+_STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A group of the configuration whose choice names a class.
+
+    Args:
+        name: Its key in the tree.
+        base: Dotted path of the class of which it must be a subclass.
+        filled: Parameters that the program fills in; a user can't give them.
+        shared: Options in the group that are not the constructor's; `None` = none.
+    """
+
+    name: str
+    base: str
+    filled: tuple[str, ...] = ()
+    shared: type[Options] | None = None
+
+
+SECTIONS = (
+    Section(name="model", base=MODULE, filled=("input_shape", "outputs")),
+    Section(name="data", base=SOURCE, shared=DataOptions),
+    Section(name="optimizer", base=OPTIMIZER, filled=("params",)),
+    Section(
+        name="scheduler",
+        base=SCHEDULER,
+        filled=("optimizer", "total_steps"),
+        shared=SchedulerOptions,
+    ),
+)
 
 
 def check(
@@ -36,34 +95,17 @@ def check(
     if trust is not None:
         values["trust"] = list(trust)
     values["tags"] = values.get("tags") or {}
-    run, wrong = _options(values)
+    run, wrong = validate(RunConfig, values, hints=REFUSED)
     wrong += _target_problems(values)
-    wrong += broken_rules(values)
+    wrong += _broken_rules(values)
     problems = [*unresolved, *_causes(wrong, references(config))]
     if problems or run is None:
         raise ConfigError(*problems)
     return run
 
 
-def _causes(problems: Sequence[str], referring: Mapping[str, str]) -> list[str]:
-    """Leave out what is only wrong because it refers to another key that is."""
-    keys = {problem: problem.partition("=")[0].partition(" ")[0] for problem in problems}
-    wrong = set(keys.values())
-    return [problem for problem, key in keys.items() if referring.get(key) not in wrong]
-
-
-def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    given = values.get("trust")
-    trust = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
-    make_importable(trust)
-    for section in SECTIONS:
-        yield from _section_problems(section, values.get(section.name), trust)
-    yield from _own_metrics(values.get("metrics"), trust)
-    yield from _callback_targets(values.get("callbacks"), trust)
-
-
 def check_callbacks(config: RunConfig) -> None:
-    """Judge the callbacks' targets and arguments, which needs Lightning.
+    """Check the callbacks' targets and arguments, which needs Lightning.
 
     Raises:
         ConfigError: All their problems, one line each.
@@ -79,46 +121,50 @@ def check_callbacks(config: RunConfig) -> None:
         raise ConfigError(*problems)
 
 
-def _options(values: Mapping[str, Any]) -> tuple[RunConfig | None, list[str]]:
-    try:
-        return RunConfig.model_validate(values), []
-    except ValidationError as error:
-        return None, problems_in(error, RunConfig, values, hints=REFUSED)
+def _causes(problems: Sequence[str], referring: Mapping[str, str]) -> list[str]:
+    """Leave out each problem of a key that only refers to another key with a problem."""
+    keys = {problem: problem.partition("=")[0].partition(" ")[0] for problem in problems}
+    wrong = set(keys.values())
+    return [problem for problem, key in keys.items() if referring.get(key) not in wrong]
 
 
-def _section_problems(section: Section, values: object, trust: Sequence[str]) -> Iterator[str]:
-    if not isinstance(values, Mapping):
-        return
-    if section.shared is not None:
-        ours, values = parts(values, section.shared)
-        try:
-            section.shared.model_validate(ours)
-        except ValidationError as error:
-            yield from problems_in(error, section.shared, ours, prefix=f"{section.name}.")
-    yield from judge(section.name, values, bases=[section.base], filled=section.filled, trust=trust)
-    if section.shared is SchedulerOptions:
-        yield from _plateau(ours, values)
+def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return a section, or an empty one where its value is none: its type is checked elsewhere."""
+    found = values.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
-def _own_metrics(metrics: object, trust: Sequence[str]) -> Iterator[str]:
-    more = metrics.get("more") if isinstance(metrics, Mapping) else None
-    for name, target in (more if isinstance(more, Mapping) else {}).items():
+def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    given = values.get("trust")
+    trust = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
+    make_importable(trust)
+    for section in SECTIONS:
+        if isinstance(values.get(section.name), Mapping):
+            yield from _section_problems(section, values[section.name], trust)
+    for name, target in _mapping(_mapping(values, "metrics"), "more").items():
         if isinstance(target, Mapping):
             yield from judge(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
+    yield from _callback_targets(_mapping(values, "callbacks"), trust)
 
 
-def _plateau(ours: Mapping[str, Any], target: Mapping[str, Any]) -> Iterator[str]:
-    follows = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
-    if follows and ours.get("monitor") is None:
-        yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
-    if not follows and ours.get("monitor") is not None:
-        yield "scheduler.monitor has no meaning for this schedule; leave it away."
+def _section_problems(
+    section: Section, values: Mapping[str, Any], trust: Sequence[str]
+) -> Iterator[str]:
+    ours: Mapping[str, Any] = {}
+    if section.shared is not None:
+        ours, values = parts(values, section.shared)
+        yield from validate(section.shared, ours, prefix=f"{section.name}.")[1]
+    yield from judge(section.name, values, bases=[section.base], filled=section.filled, trust=trust)
+    if section.shared is SchedulerOptions:
+        follows = str(values.get(TARGET)).endswith(".ReduceLROnPlateau")
+        if follows and ours.get("monitor") is None:
+            yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
+        if not follows and ours.get("monitor") is not None:
+            yield "scheduler.monitor has no meaning for this schedule; leave it away."
 
 
-def _callback_targets(callbacks: object, trust: Sequence[str]) -> Iterator[str]:
+def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Iterator[str]:
     """Yield what can be said about callbacks without Lightning."""
-    if not isinstance(callbacks, Mapping):
-        return
     allowed = tuple(f"{package}." for package in (*PACKAGES, *trust))
     for name, target in callbacks.items():
         path = target.get(TARGET) if isinstance(target, Mapping) else None
@@ -129,3 +175,163 @@ def _callback_targets(callbacks: object, trust: Sequence[str]) -> Iterator[str]:
                 f"callbacks.{name}.{TARGET}={path!r} lies outside of what may be named; if it is "
                 f"your own, add trust=[{path.partition('.')[0]}] to the command line."
             )
+
+
+def _broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each rule between options that their types can't state.
+
+    A value of a wrong type breaks no rule: `validate` reports it.
+    """
+    data, trainer = _mapping(values, "data"), _mapping(values, "trainer")
+    own = [str(name) for name in _mapping(_mapping(values, "metrics"), "more")]
+    yield from _name_problems(values)
+    yield from _tag_and_package_problems(values)
+    yield from _output_problems(values.get("output"))
+    yield from _metric_name_problems(own)
+    yield from _monitor_problems(values, (*MONITORED, *(f"val/{name}" for name in own)))
+    yield from _range_test_problems(values, trainer)
+    yield from _fold_problems(data.get("folds"), data.get("fold"))
+    yield from _trainer_problems(trainer)
+
+
+def _name_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    tracking, register = _mapping(values, "tracking"), values.get("register")
+    named = {
+        "name": values.get("name"),
+        "register": register,
+        "tracking.experiment": tracking.get("experiment"),
+    }
+    for key, name in named.items():
+        problem = name_problem(key, name) if isinstance(name, str) and name else None
+        if problem:
+            yield f"{problem}."
+    if register and tracking.get("kind") == "none":
+        yield (
+            f"register={shown(register)} needs MLflow, and tracking=none is given; choose "
+            "tracking=local, or leave register away."
+        )
+
+
+def _tag_and_package_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    for tag in _texts(values.get("tags")):
+        if not _TAG.fullmatch(tag):
+            yield (
+                f"tags: {shown(tag)} is no tag; expected up to 250 letters, digits, spaces "
+                "and any of _ . / : -"
+            )
+    for package in _texts(values.get("trust")):
+        if not all(part.isidentifier() for part in package.split(".")):
+            yield f"trust=[{package}] is no package; expected a name to import, such as my_net."
+
+
+def _texts(values: object) -> list[str]:
+    found = values if isinstance(values, list | tuple | Mapping) else ()
+    return [value for value in found if isinstance(value, str)]
+
+
+def _output_problems(output: object) -> Iterator[str]:
+    if not isinstance(output, str) or not output:
+        return
+    if problem := output_problem(output):
+        yield problem
+        return
+    folder = Path(output).absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if there == folder and not folder.is_dir():
+        yield f"output={output!r} is a file; expected a folder. Choose another."
+    elif not there.is_dir():
+        yield f"output={output!r} lies below {str(there)!r}, which is a file; choose another."
+    for outer in (folder, *folder.parents):
+        if (outer / "journal.jsonl").is_file():
+            yield f"output={output!r} lies inside the run {str(outer)!r}; choose another folder."
+            break
+
+
+def _metric_name_problems(names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        if name in NAMES:
+            yield f"metrics.more.{name}: the program has a metric of this name; choose another."
+        elif not _METRIC.fullmatch(name):
+            yield (
+                f"metrics.more: {shown(name)} is no name for a metric; expected letters, digits "
+                "and _ alone."
+            )
+
+
+def _monitor_problems(values: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+    sections = {"": {"monitor": values.get("monitor")}, "scheduler.": values.get("scheduler")}
+    for name, callback in _mapping(values, "callbacks").items():
+        sections[f"callbacks.{name}."] = callback
+    for prefix, section in sections.items():
+        metric = section.get("monitor") if isinstance(section, Mapping) else None
+        if isinstance(section, Mapping) and isinstance(metric, str) and metric:
+            yield from _followed_problem(prefix, metric, section.get("mode"), known)
+
+
+def _followed_problem(
+    prefix: str, metric: str, mode: object, known: Sequence[str]
+) -> Iterator[str]:
+    better = "max" if metric in RISING else "min"
+    if metric not in known:
+        yield (
+            f"{prefix}monitor={metric!r} is never logged; expected one of {', '.join(known)}."
+            + did_you_mean(metric, known)
+        )
+    elif metric in MONITORED and mode in ("min", "max") and mode != better:
+        yield f"{prefix}mode={mode} looks for the worst {metric}; expected {better}."
+
+
+def _range_test_problems(values: Mapping[str, Any], trainer: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a range test of the learning rate can't be joined with."""
+    lr_range = _mapping(values, "lr_range")
+    ends = lr_range.get("lowest"), lr_range.get("highest")
+    lowest, highest = (end if isinstance(end, int | float) else None for end in ends)
+    if lowest and highest and lowest >= highest:
+        yield f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."
+    if values.get("find_lr") is not True:
+        return
+    optimizer = values.get("optimizer")
+    if isinstance(optimizer, Mapping) and optimizer.get("lr") is None:
+        yield "find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it."
+    for key in ("resume", "register"):
+        if values.get(key) is not None:
+            yield f"find_lr=true starts afresh and keeps no weights; leave {key} away."
+    devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
+    count = len(devices) if isinstance(devices, list) else devices
+    if any(isinstance(many, int) and many > 1 for many in (count, nodes)):
+        yield (
+            "find_lr=true runs on one device; leave trainer.devices and trainer.num_nodes away: "
+            "data.batch_size counts the rows of all devices, so the rate is the same."
+        )
+    if trainer.get("fast_dev_run"):
+        yield "find_lr=true needs more steps than trainer.fast_dev_run allows; leave that away."
+
+
+def _fold_problems(folds: object, fold: object) -> Iterator[str]:
+    if not isinstance(fold, int) or fold < 0:
+        return
+    if folds is None and fold:
+        yield f"data.fold={fold} is one of data.folds, which is null; expected data.fold=0."
+    elif isinstance(folds, int) and 2 <= folds <= fold:
+        yield f"data.fold={fold} is none of data.folds={folds}; expected 0 to {folds - 1}."
+
+
+def _trainer_problems(trainer: Mapping[str, Any]) -> Iterator[str]:
+    devices, strategy = trainer.get("devices"), trainer.get("strategy")
+    if trainer.get("accelerator") == "cpu" and trainer.get("precision") in _NOT_ON_CPU:
+        yield (
+            f"trainer.precision={trainer['precision']} does not exist on the CPU; expected one of "
+            "32-true, bf16-mixed, bf16-true, 64-true."
+        )
+    for low, high in (("min_epochs", "max_epochs"), ("min_steps", "max_steps")):
+        least, most = trainer.get(low), trainer.get(high)
+        if isinstance(least, int) and isinstance(most, int) and least > most > 0:
+            yield f"trainer.{low}={least} is more than trainer.{high}={most}."
+    if isinstance(devices, list) and any(devices.count(device) > 1 for device in devices):
+        yield f"trainer.devices={devices} names a device twice."
+    if isinstance(strategy, str) and strategy and strategy not in _STRATEGIES:
+        yield (
+            f"trainer.strategy={strategy} is not offered: exact metrics and equal bits need the "
+            "whole network in each process, and processes that don't replay the command; expected "
+            f"one of {', '.join(_STRATEGIES)}." + did_you_mean(strategy, _STRATEGIES)
+        )

@@ -1,29 +1,120 @@
-"""The tree of a run, composed by Hydra: for notebooks, tests and the check of names."""
+"""The configuration tree of a run, composed by Hydra after a check of all its names.
 
+The check of names needs no torch, and reports all wrong names in one error.
+"""
+
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from hydra import initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
-from pipeline.config.options import RunConfig
-from pipeline.errors import ConfigError
+from pipeline.config.options import REFUSED, RunConfig
+from pipeline.config.overrides import (
+    HYDRA,
+    HYDRA_REFUSED,
+    Given,
+    problems_in_folder,
+    quoted,
+    read,
+    text_keys,
+)
+from pipeline.config.values import shown, unknown_key
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.paths import conf_folder
 
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 LONGEST_NAME = 56
 """Letters of a name that the program makes up; that of a trial has its number behind it."""
+FREE_FORM = ("tags", "callbacks")
+"""Where a key of the user's own may be added with `+`."""
+WITH_CONSTRUCTOR = ("model", "data", "optimizer", "scheduler")
+"""Where a constructor decides which keys may be added with `+`."""
+MoreNames = Callable[["Composer", Sequence[str]], Iterable[str]]
+"""Looks at the names that a command alone has: from the overrides that are right, its problems."""
+
+
+def compose(
+    overrides: Sequence[str] = (),
+    *,
+    config_name: str = "train",
+    config_dir: Path | None = None,
+    options: type[BaseModel] = RunConfig,
+) -> DictConfig:
+    """Return the composed tree of a run, its references not yet resolved.
+
+    Args:
+        overrides: As on a command line, such as `["model=lstm", "optimizer.lr=0.003"]`.
+        config_name: The root file, without `.yaml`.
+        config_dir: A folder of the user's own YAML, in groups as ours are.
+        options: Which keys the tree may have.
+
+    Raises:
+        ConfigError: All wrong names, one line each.
+    """
+    lines = checked_lines(
+        overrides, config_name=config_name, config_dir=config_dir, options=options
+    )
+    with composer(config_name, config_dir) as source:
+        tree = source.tree(lines)
+    hydra = tree.hydra
+    with open_dict(tree):
+        del tree["hydra"]
+    return with_name(tree, hydra)
+
+
+def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
+    """Name a run, and a study, that has no name, by the short names of what it is made of.
+
+    A run is `<model>-<data>`; a study `<sweeps>-<model>-<data>`, without what it varies.
+
+    Args:
+        tree: A composed tree.
+        hydra: What Hydra says of it.
+    """
+    choices = dict(hydra.runtime.choices)
+    if _has_no_name(tree):
+        tree.name = _joined([choices.get("model"), choices.get("data")])
+    if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
+        kept = [choices.get(group) for group in _fixed_groups(tree.sweep)]
+        tree.sweep.name = _joined([_sweeps(hydra) or "sweep", *kept])
+    return tree
+
+
+def _has_no_name(tree: DictConfig) -> bool:
+    return "name" in tree and OmegaConf.to_container(tree, resolve=False)["name"] is None  # type: ignore[index,call-overload] # a mapping
+
+
+def _joined(words: Sequence[object]) -> str | None:
+    name = "-".join(str(word).replace("/", "-") for word in words if word)
+    return name[:LONGEST_NAME].rstrip("-.") or None
+
+
+def _fixed_groups(sweep: DictConfig) -> list[str]:
+    space = sweep.get("space")
+    varied = set(space) if isinstance(space, DictConfig) else set()
+    return [group for group in ("model", "data") if not varied & {group, "experiment"}]
+
+
+def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
+    """Return the chosen files of `sweeps/`; Hydra counts a list of them among no choices."""
+    given = [str(word) for word in hydra.overrides.task if str(word).startswith("sweeps=[")]
+    words = given[0].partition("=")[2] if given else hydra.runtime.choices.get("sweeps")
+    return "-".join(re.findall(r"[\w.-]+", str(words))) if words else None
 
 
 class Composer:
@@ -100,80 +191,7 @@ def composer(config_name: str, config_dir: Path | None = None) -> Iterator[Compo
 
 
 def _search_path(folder: Path) -> str:
-    from pipeline.config.overrides import quoted
-
     return f"hydra.searchpath=[{quoted(f'file://{folder.absolute()}')}]"
-
-
-def compose(
-    overrides: Sequence[str] = (),
-    *,
-    config_name: str = "train",
-    config_dir: Path | None = None,
-    options: type[BaseModel] = RunConfig,
-) -> DictConfig:
-    """Return the composed tree of a run, its references not yet resolved.
-
-    Args:
-        overrides: As on a command line, such as `["model=lstm", "optimizer.lr=0.003"]`.
-        config_name: The root file, without `.yaml`.
-        config_dir: A folder of the user's own YAML, in groups as ours are.
-        options: Which keys the tree may have.
-
-    Raises:
-        ConfigError: All wrong names, one line each.
-    """
-    from pipeline.config.names import checked_lines
-
-    lines = checked_lines(
-        overrides, config_name=config_name, config_dir=config_dir, options=options
-    )
-    with composer(config_name, config_dir) as source:
-        tree = source.tree(lines)
-    hydra = tree.hydra
-    with open_dict(tree):
-        del tree["hydra"]
-    return with_name(tree, hydra)
-
-
-def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
-    """Name a run, and a study, that has no name, by the short names of what it is made of.
-
-    A run is `<model>-<data>`; a study `<sweeps>-<model>-<data>`, without what it varies.
-
-    Args:
-        tree: A composed tree.
-        hydra: What Hydra says of it.
-    """
-    choices = dict(hydra.runtime.choices)
-    if _has_no_name(tree):
-        tree.name = _joined([choices.get("model"), choices.get("data")])
-    if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
-        kept = [choices.get(group) for group in _fixed_groups(tree.sweep)]
-        tree.sweep.name = _joined([_sweeps(hydra) or "sweep", *kept])
-    return tree
-
-
-def _has_no_name(tree: DictConfig) -> bool:
-    return "name" in tree and OmegaConf.to_container(tree, resolve=False)["name"] is None  # type: ignore[index,call-overload] # a mapping
-
-
-def _joined(words: Sequence[object]) -> str | None:
-    name = "-".join(str(word).replace("/", "-") for word in words if word)
-    return name[:LONGEST_NAME].rstrip("-.") or None
-
-
-def _fixed_groups(sweep: DictConfig) -> list[str]:
-    space = sweep.get("space")
-    varied = set(space) if isinstance(space, DictConfig) else set()
-    return [group for group in ("model", "data") if not varied & {group, "experiment"}]
-
-
-def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
-    """Return the chosen files of `sweeps/`; Hydra counts a list of them among no choices."""
-    given = [str(word) for word in hydra.overrides.task if str(word).startswith("sweeps=[")]
-    words = given[0].partition("=")[2] if given else hydra.runtime.choices.get("sweeps")
-    return "-".join(re.findall(r"[\w.-]+", str(words))) if words else None
 
 
 def composition_problem(error: BaseException) -> str:
@@ -183,3 +201,202 @@ def composition_problem(error: BaseException) -> str:
     left_out = ("full_key:", "object_type=", "To append to your config")
     words = [word.rstrip(".") for word in words if not word.startswith(left_out)]
     return ": ".join(dict.fromkeys(words)) or type(error).__name__
+
+
+def checked_lines(
+    lines: Sequence[str],
+    *,
+    config_name: str,
+    config_dir: Path | None = None,
+    multirun: bool = False,
+    options: type[BaseModel] = RunConfig,
+    more: MoreNames | None = None,
+) -> list[str]:
+    """Return the overrides as Hydra is to be given them, all their names known.
+
+    Args:
+        lines: As typed.
+        config_name: The root file, without `.yaml`.
+        config_dir: A folder of the user's own YAML.
+        multirun: Whether commas separate values, a run each.
+        options: Which keys the tree may have.
+        more: Names problems of the command's own.
+
+    Raises:
+        ConfigError: All wrong names, one line each.
+    """
+    with composer(config_name, config_dir) as source:
+        if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
+            _require_readable(config_dir, lines)
+        given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
+        wrong, right = _name_problems(given, source, options, config_dir)
+        problems += wrong
+        if more is not None:
+            problems += more(source, [one.line for one in right])
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    return [one.line for one in given]
+
+
+def _require_readable(config_dir: Path, lines: Sequence[str]) -> None:
+    named = {line.partition("=")[0].lstrip("+~").partition("@")[0] for line in lines}
+    own = {path.name for path in conf_groups(config_dir) if path.name in named}
+    groups = sorted({*_shipped_groups(), *own})
+    problems = problems_in_folder(config_dir, groups)
+    if problems:
+        raise ConfigError(*problems)
+
+
+def conf_groups(folder: Path) -> Iterator[Path]:
+    """Yield the folders in a folder of configuration."""
+    if folder.is_dir():
+        yield from (path for path in folder.iterdir() if path.is_dir())
+
+
+def _shipped_groups() -> list[str]:
+    return [path.name for path in conf_groups(conf_folder()) if path.name != HYDRA]
+
+
+def _name_problems(
+    given: Sequence[Given],
+    source: Composer,
+    options: type[BaseModel],
+    config_dir: Path | None,
+) -> tuple[list[str], list[Given]]:
+    """Return what is wrong, and the overrides about which there is nothing to say."""
+    known = source.groups()
+    groups = [one for one in given if one.override.key_or_group in known or "/" in one.key]
+    values = [one for one in given if one not in groups]
+    problems: list[str] = []
+    wrong: list[Given] = []
+    for one in groups:
+        found = list(_choice_problems(one, source, known))
+        problems += found
+        wrong += [one] * bool(found)
+    for lines in _combinations([one for one in groups if one not in wrong]):
+        try:
+            tree = source.tree(lines)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        problems += _tree_problems(tree, options)
+        if config_dir is not None:
+            changed = source.changed_hydra(tree, lines)
+            where = f"in a file of --config-dir {str(config_dir)!r}"
+            problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; remove it." for key in changed]
+        keys = [*dotted_keys(tree), *known]
+        for one in values:
+            found = list(_key_problems(one, tree, keys))
+            problems += found
+            wrong += [one] * bool(found)
+    return problems, [one for one in given if one not in wrong]
+
+
+def _combinations(groups: Sequence[Given]) -> Iterable[tuple[str, ...]]:
+    """Return the overrides of each distinct choice of groups in a multirun."""
+    return product(*(_single_lines(one) for one in groups))
+
+
+def _single_lines(one: Given) -> list[str]:
+    if not one.override.is_sweep_override():
+        return [one.line]
+    return [f"{one.key}={value}" for value in one.override.sweep_string_iterator()]
+
+
+def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iterator[str]:
+    group = one.override.key_or_group
+    if group.partition("/")[0] not in known:
+        yield unknown_key(group, known)
+        return
+    if one.override.is_delete():
+        return
+    for value in _chosen(one.override):
+        parent, _, leaf = str(value).rpartition("/")
+        choices = source.choices(f"{group}/{parent}" if parent else group)
+        if not isinstance(value, str) or leaf not in choices:
+            yield (
+                f"{group}={_word(value)} is unknown; expected one of {', '.join(choices)}."
+                + did_you_mean(str(value), choices)
+            )
+
+
+def _chosen(override: Override) -> list[Any]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    value = override.value()
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _tree_problems(tree: DictConfig, options: type[BaseModel]) -> Iterator[str]:
+    yield from _unknown_in_files(tree, options)
+    if "trust" in tree and tree.trust:
+        yield "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
+
+
+def _unknown_in_files(
+    tree: DictConfig, options: type[BaseModel], prefix: str = ""
+) -> Iterator[str]:
+    known = [prefix + name for name in options.model_fields]
+    for name in map(str, tree):
+        key = prefix + name
+        if key == HYDRA:
+            continue
+        if key not in known:
+            yield unknown_key(key, known, REFUSED.get(key, ""))
+            continue
+        inner = options.model_fields[name].annotation
+        node = tree._get_node(name)
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and _has_keys(node):
+            yield from _unknown_in_files(node, inner, f"{key}.")
+
+
+def _has_keys(node: object) -> TypeGuard[DictConfig]:
+    return isinstance(node, DictConfig) and not (node._is_none() or node._is_missing())
+
+
+def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator[str]:
+    key = one.override.key_or_group
+    there, root = exists(tree, key), key.partition(".")[0]
+    if one.override.is_add() and there:
+        yield f"{one.typed}: {key} is there already; leave the + away."
+    elif one.override.is_add() or one.override.is_force_add():
+        if not there and root not in (*FREE_FORM, *WITH_CONSTRUCTOR):
+            yield unknown_key(key, keys, REFUSED.get(key, ""))
+    elif not there and root in FREE_FORM and "." in key:
+        yield f"{key} is not there yet; add it with +{one.typed}"
+    elif not there:
+        yield unknown_key(key, keys, REFUSED.get(key, ""))
+
+
+def exists(tree: DictConfig, key: str) -> bool:
+    """Say whether a tree has a key, `layers[0].units` included."""
+    node: Any = tree
+    for part in key.replace("[", ".").replace("]", "").split("."):
+        if isinstance(node, ListConfig):
+            if not part.isdigit() or int(part) >= len(node):
+                return False
+            node = node._get_node(int(part))
+        elif isinstance(node, DictConfig) and not node._is_none() and part in node.keys():  # noqa: SIM118 - `in` is false for ???
+            node = node._get_node(part)
+        else:
+            return False
+    return True
+
+
+def dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield every key of a tree but Hydra's own, mappings before what is in them."""
+    for name in tree:
+        if prefix or name != HYDRA:
+            yield f"{prefix}{name!s}"
+            yield from _keys_below(tree._get_node(name), f"{prefix}{name!s}.")
+
+
+def _keys_below(node: object, prefix: str) -> Iterator[str]:
+    if _has_keys(node):
+        yield from dotted_keys(node, prefix)

@@ -1,64 +1,108 @@
-"""Every option of a run, typed and bounded.
+"""Options of a run and of a study, typed and bounded; nothing here imports torch.
 
-Defaults stand in `conf/` alone, so no field here has one: a key that is missing is a problem.
-Nothing here imports torch.
+Defaults and descriptions of the keys are in `conf/`, so no field has a default: a missing key is an
+error.
 """
 
 import warnings
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.config.trainer_options import TrainerOptions
-from pipeline.config.typed import (
-    Fraction,
-    NaturalInt,
-    Options,
-    PositiveFloat,
-    PositiveInt,
-    Text,
-)
+Text = Annotated[str, Field(min_length=1)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NaturalInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Limit = NaturalInt | Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class Options(BaseModel):
+    """A closed set of typed keys: an unknown key is an error, and no value is converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TrainerOptions(Options):
+    """Arguments of Lightning's Trainer, under its own names, and three of ours."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
+    num_nodes: PositiveInt
+    strategy: Text
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"]
+    threads: PositiveInt | None
+    compile: bool
+    matmul_precision: Literal["highest", "high", "medium"]
+    max_epochs: PositiveInt
+    min_epochs: PositiveInt | None
+    max_steps: Annotated[int, Field(ge=-1)]
+    min_steps: PositiveInt | None
+    max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None
+    gradient_clip_val: PositiveFloat | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    accumulate_grad_batches: PositiveInt
+    limit_train_batches: Limit | None
+    limit_val_batches: Limit | None
+    limit_test_batches: Limit | None
+    limit_predict_batches: Limit | None
+    overfit_batches: Limit
+    fast_dev_run: bool | NaturalInt
+    val_check_interval: (
+        PositiveInt | Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None
+    )
+    check_val_every_n_epoch: PositiveInt | None
+    num_sanity_val_steps: Annotated[int, Field(ge=-1)]
+    log_every_n_steps: PositiveInt
+    deterministic: bool | Literal["warn"]
+    benchmark: bool | None
+    inference_mode: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    detect_anomaly: bool
+    sync_batchnorm: bool
+    reload_dataloaders_every_n_epochs: NaturalInt
+    model_registry: Text | None
+
+
+REFUSED = {
+    "trainer.logger": "the run records itself; choose with tracking=local|server|none",
+    "trainer.callbacks": "callbacks have a group of their own; callbacks=NAME",
+    "trainer.plugins": "the program brings its own; precision has a key of its own",
+    "trainer.barebones": "it switches off what a run is for; tracking=none is the nearest",
+    "trainer.default_root_dir": "the run has a folder of its own; choose with output=FOLDER",
+    "trainer.enable_checkpointing": "a run always keeps its weights; keep=best|last says which",
+    "trainer.enable_progress_bar": "choose with verbose=0|1|2",
+    "trainer.enable_model_summary": "choose with verbose=0|1|2",
+    "trainer.enable_autolog_hparams": "the run records its own config",
+    "trainer.use_distributed_sampler": "devices share the rows by the program's own means",
+}
+"""Arguments of Lightning's Trainer that the program sets itself, each with its replacement."""
 
 
 class DataOptions(Options):
     """What happens to the rows of any source between reading and the network."""
 
     batch_size: PositiveInt
-    """Rows a step, over all devices together."""
     validation: Fraction
-    """Share of the training rows held out for validation; 0 = none, the last weights are kept."""
     folds: Annotated[int, Field(ge=2)] | None
-    """Parts of which each validates once, instead of `validation`; null = no cross-validation."""
     fold: NaturalInt
-    """Which of these parts validates, counted from 0."""
     test: Annotated[float, Field(gt=0, lt=1)]
-    """Share of all rows held out for the test, where the source names no test rows itself."""
     split_seed: Annotated[int, Field(ge=0, lt=2**32)]
-    """Seed of the split, apart from the run's own seed."""
     stratify: bool
-    """Keep the classes' shares equal in every part."""
     shuffle: bool
-    """Draw the training rows in a new order each epoch; false = as they lie in the data."""
     scale: Literal["none", "standard", "minmax"]
-    """How inputs, and the targets of a regression, are scaled; fitted on the training part."""
     window: PositiveInt | None
-    """Steps of a series that the network sees at once; null for data that is no series."""
     horizon: PositiveInt
-    """Steps of a series to predict at once."""
     difference: PositiveInt | None
-    """Predict x(t) - x(t - difference) and undo it; null = the values themselves."""
     permute: NaturalInt | None
-    """Seed of one permutation of the positions of every row (steps, pixels); null = none."""
     shuffle_labels: NaturalInt | None
-    """Seed with which the training rows' labels change places; null = the true ones."""
     memory_budget: Annotated[int, Field(ge=0)]
-    """MiB that a part may take as tensors on the device; more streams through a DataLoader."""
     num_workers: NaturalInt
-    """Processes that read rows when a part is over its budget."""
 
 
 SERVING = ("batch_size", "shuffle", "num_workers")
-"""Those of how the rows are served, which leave the rows as they are."""
+"""Keys of `DataOptions` that change the order and the batches of rows, never the rows."""
 
 
 class TrackingOptions(Options):
@@ -66,9 +110,7 @@ class TrackingOptions(Options):
 
     kind: Literal["local", "server", "none"]
     uri: Text | None
-    """MLflow tracking URI; null = MLFLOW_TRACKING_URI, else mlflow.db in the current folder."""
     required: bool
-    """Refuse to train while the server can't be reached; false = train and send later."""
     experiment: Text
 
 
@@ -77,13 +119,10 @@ Rule = Annotated[str, Field(pattern=r"^recall_at_0?\.\d*[1-9]\d*$", examples=["r
 
 
 class MetricsOptions(Options):
-    """How predictions become decisions, and what they are judged by."""
+    """Decision threshold and metrics of the user's own."""
 
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["best_f1"] | Rule
-    """Probability above which a row counts as the positive class, or the rule that finds it on the
-    validation rows, after training; binary tasks alone."""
     more: dict[str, Target]
-    """Metrics of one's own by name, each a `_target_` of torchmetrics.Metric."""
 
     @property
     def rule(self) -> str | None:
@@ -92,7 +131,7 @@ class MetricsOptions(Options):
 
     @property
     def first_threshold(self) -> float:
-        """What decides as long as no rule has been applied: in training, and for baselines."""
+        """The threshold before a rule is applied: in training, and for baselines."""
         return 0.5 if isinstance(self.threshold, str) else self.threshold
 
 
@@ -100,74 +139,57 @@ class LossOptions(Options):
     """The loss of a classification."""
 
     class_weights: Literal["balanced"] | list[PositiveFloat] | None
-    """Weight of each class in the loss; `balanced` = inverse to its share; null = equal."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
 
 
 class FeatureMapsOptions(Options):
-    """What the network makes of some rows, layer by layer."""
+    """Rows whose feature maps are drawn."""
 
     samples: Annotated[list[NaturalInt], Field(min_length=1)] | None
-    """Numbers of the rows in the source; null = one test row of each class."""
     channels: bool
-    """Show each channel by itself, too, and the kernels of the first layer."""
 
 
 class LrRangeOptions(Options):
-    """The learning rates that a range test tries."""
+    """Learning rates of a range test."""
 
     lowest: PositiveFloat
     highest: PositiveFloat
     steps: Annotated[int, Field(ge=20)]
-    """Steps of the optimizer from the lowest rate to the highest."""
 
 
 class SchedulerOptions(Options):
-    """What a schedule needs beside its constructor's own arguments."""
+    """Options of a scheduler that are not arguments of its constructor."""
 
     interval: Literal["epoch", "step"]
-    """Whether the schedule moves after each epoch or after each step of the optimizer."""
     monitor: Text | None = None
-    """Metric that a plateau is looked for in; no other schedule has one."""
 
 
 with warnings.catch_warnings():
-    # Pydantic takes the `register` of Python's abstract classes for an attribute of its own.
+    # Pydantic warns that `register` shadows ABCMeta.register.
     warnings.simplefilter("ignore", UserWarning)
 
     class Registration(Options):
-        """Where the model goes that a run leaves."""
+        """Name of the trained model in a registry."""
 
         register: Text | None
-        """Name under which MLflow registers it; the best version of a name is its champion."""
 
 
 class RunConfig(Registration):
-    """One run, whole. The groups with a `_target_` stay mappings: their constructors judge them."""
+    """All options of a run; a group with a `_target_` is a mapping that its constructor checks."""
 
     name: Text | None
-    """Name of the run; null = <model>-<data>."""
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output: Text
-    """Folder that holds a folder for each run."""
     monitor: Text | None
-    """Metric that decides which epoch is best; null = val/f1, or val/rmse for a regression."""
     keep: Literal["best", "last"]
-    """Which weights the run keeps, tests and records."""
     test: bool
-    """Touch the test rows once, at the end."""
     verbose: Annotated[int, Field(ge=0, le=2)] | None
-    """0 silent, 1 a bar an epoch, 2 a line an epoch; null = 1 in a terminal, else 2."""
     pictures: bool | None
-    """Draw pictures; null = of a run on record, unless PIPELINE_PICTURES is 0."""
     traceback: bool
     trust: list[str]
-    """Packages beside ours and torch's whose classes a `_target_` may name."""
     resume: Text | None
-    """Run to go on with: a folder, an MLflow run id or its prefix, `last`, or `auto`."""
     resume_allow_change: bool
     find_lr: bool
-    """Try rising learning rates for some steps instead of training, and suggest one."""
     tags: dict[str, str] | list[str]
     model: Target
     optimizer: Target
@@ -182,9 +204,91 @@ class RunConfig(Registration):
     tracking: TrackingOptions
 
     def on_one_device(self) -> Self:
-        """Return the run as one process does it, wherever it was trained on several devices."""
+        """Return the same run on a single device."""
         devices = self.trainer.devices
         if devices in ("auto", 1) or (isinstance(devices, list) and len(devices) == 1):
             return self
         one = {"devices": "auto", "num_nodes": 1, "strategy": "auto"}
         return self.model_copy(update={"trainer": self.trainer.model_copy(update=one)})
+
+
+Objectives = Annotated[list[Text], Field(min_length=1, max_length=2)]
+
+
+class RayOptions(Options):
+    """The Ray cluster of the workers, and what each worker reserves there."""
+
+    address: Text | None
+    num_cpus: PositiveFloat | None
+    num_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+
+
+class SweepOptions(Options):
+    """Search space, trials, sampler and pruner of a study."""
+
+    name: Text | None
+    storage: Text | None
+    n_trials: PositiveInt | None
+    timeout: PositiveFloat | None
+    trial_timeout: PositiveFloat | None
+    storage_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    await_storage: bool
+    workers: PositiveInt | None
+    devices_per_trial: PositiveInt
+    launcher: Literal["processes", "ray"]
+    ray: RayOptions
+    objective: Text | Objectives | None
+    sampler: Literal["tpe", "random", "grid"] | Target
+    pruner: Literal["median", "hyperband", "asha", "none"] | Target
+    pruner_warmup: Fraction
+    space: dict[str, Any]
+    when: dict[str, dict[str, Any]]
+    enqueue: list[dict[str, Any]]
+    base_trial: bool | None
+    max_retry: NaturalInt
+    grace: PositiveFloat
+    max_consecutive_failures: PositiveInt
+    max_grid: PositiveInt
+    allow_change: bool
+    keep_best: PositiveInt
+    test_trials: bool
+    confirm_seeds: NaturalInt
+    tune: NaturalInt
+    tune_space: dict[str, Any]
+    published: dict[Text, dict[Text, Text | float]]
+    preflight: bool
+    preflight_skip: list[Text]
+
+
+class SweepConfig(RunConfig):
+    """A run and the study that varies it."""
+
+    sweep: SweepOptions
+
+
+def parts(
+    section: Mapping[str, Any], shared: type[Options]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a section into the keys of `shared` and the target with its arguments."""
+    ours = {key: value for key, value in section.items() if key in shared.model_fields}
+    return ours, {key: value for key, value in section.items() if key not in ours}
+
+
+def data_options(config: RunConfig) -> DataOptions:
+    """Return the options of the data that are the same for every source."""
+    return DataOptions(**parts(config.data, DataOptions)[0])
+
+
+def source_target(config: RunConfig) -> dict[str, Any]:
+    """Return the data source's `_target_` and arguments."""
+    return parts(config.data, DataOptions)[1]
+
+
+def scheduler_options(scheduler: Mapping[str, Any]) -> SchedulerOptions:
+    """Return the options of a scheduler that its constructor does not take."""
+    return SchedulerOptions(**parts(scheduler, SchedulerOptions)[0])
+
+
+def scheduler_target(scheduler: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scheduler's `_target_` and arguments."""
+    return parts(scheduler, SchedulerOptions)[1]

@@ -1,7 +1,6 @@
-"""How a wrong value is told: its key, the value, what is allowed there, and the nearest name."""
+"""Validation of values, with messages that name key, value, allowed values and nearest name."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -9,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -102,26 +101,10 @@ def wrong_value(key: str, value: object, annotation: object) -> str:
     """Return the line for a value that its key does not allow."""
     line = f"{key}={shown(value)} is not allowed; expected {described(annotation)}."
     if isinstance(value, str):
-        return line + nearest(value, choices_of(annotation))
+        return line + did_you_mean(value, choices_of(annotation))
     if isinstance(value, int | float) and str in (annotation, *get_args(annotation)):
         return f"{line} A text that looks like a number must be quoted: '{key}=\"{value}\"'."
     return line
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return ` Did you mean 'lstm'?` for the nearest name, the first of equals, or nothing."""
-    likeness = {known: _likeness(known, name) for known in names}
-    best = max(likeness, key=lambda known: likeness[known], default="")
-    return f" Did you mean '{best}'?" if likeness.get(best, 0) >= 0.6 else ""
-
-
-def _likeness(known: str, name: str) -> float:
-    """Return 0 … 1; where both lie under one parent, `val/` or `trainer.`, the rest counts."""
-    for separator in "./":
-        parent, _, leaf = known.rpartition(separator)
-        if parent and name.startswith(parent + separator):
-            return SequenceMatcher(None, leaf, name[len(parent) + 1 :]).ratio()
-    return SequenceMatcher(None, known, name).ratio()
 
 
 def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
@@ -140,7 +123,7 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
     siblings = [name for name in names if parent and name.rpartition(".")[0] == parent]
     if same_leaf:
         return f"{key} is unknown. Did you mean '{same_leaf[0]}'?"
-    return f"{key} is unknown.{nearest(key, siblings) or nearest(key, names)}"
+    return f"{key} is unknown.{did_you_mean(key, siblings) or did_you_mean(key, names)}"
 
 
 def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Model:
@@ -157,29 +140,42 @@ def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Mode
     found = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(found, dict)
     values = {str(key): value for key, value in found.items() if value != "???"}
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(*problems_in(error, model, values, prefix=prefix)) from error
+    options, problems = validate(model, values, prefix=prefix)
+    if options is None:
+        raise ConfigError(*problems)
+    return options
 
 
-def problems_in(
-    error: ValidationError,
-    model: type[BaseModel],
+def validate(
+    model: type[Model],
     values: Mapping[str, Any],
     *,
     prefix: str = "",
     hints: Mapping[str, str] | None = None,
-) -> list[str]:
-    """Return one line a key for what pydantic found, however many alternatives it tried.
+) -> tuple[Model | None, list[str]]:
+    """Return the options that values give, or `None` and a line for each wrong key.
 
     Args:
-        error: What `model` raised for `values`.
-        model: The model that was asked.
-        values: What it was asked about.
+        model: The kind of options.
+        values: Their values by key.
         prefix: Key of the section, with its dot.
-        hints: Why a key that others may know does not exist here.
+        hints: Reasons why keys that are known elsewhere are refused here.
     """
+    try:
+        return model.model_validate(values), []
+    except ValidationError as error:
+        return None, _problems_in(error, model, values, prefix=prefix, hints=hints or {})
+
+
+def _problems_in(
+    error: ValidationError,
+    model: type[BaseModel],
+    values: Mapping[str, Any],
+    *,
+    prefix: str,
+    hints: Mapping[str, str],
+) -> list[str]:
+    """Return one line a key; pydantic reports each member of a union by itself."""
     lines: dict[str, str] = {}
     for fault in error.errors(include_url=False, include_context=False):
         path, owner = _owner(model, [str(part) for part in fault["loc"]])
@@ -190,7 +186,7 @@ def problems_in(
             continue
         if fault["type"] == "extra_forbidden":
             siblings = [prefix + ".".join([*path[:-1], name]) for name in known]
-            lines[key] = unknown_key(key, siblings, (hints or {}).get(key, ""))
+            lines[key] = unknown_key(key, siblings, hints.get(key, ""))
         elif fault["type"] == "missing":
             lines[key] = f"{key} is missing; expected {described(known[path[-1]])}."
         else:

@@ -1,7 +1,7 @@
 """Layers that the networks share: activation, norm, pooling, first weights, dense layers.
 
 The types at the top state the bounds of a network's parameters. A configuration is checked
-against them before a network is built (`pipeline.config.constructors`); nothing checks them again.
+against them before a network is built (`pipeline.config.targets`); nothing checks them again.
 """
 
 import math

@@ -13,8 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from pipeline.config.options import RunConfig
-from pipeline.config.sections import source_target
+from pipeline.config.options import RunConfig, source_target
 from pipeline.config.targets import build, resolve
 from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.baselines import Baseline, linear, naive
-from pipeline.config.options import SERVING, RunConfig
-from pipeline.config.sections import data_options
+from pipeline.config.options import SERVING, RunConfig, data_options
 from pipeline.data.part import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.running.assembly import build_source

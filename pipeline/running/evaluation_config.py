@@ -15,15 +15,15 @@ from pipeline.config.options import (
     SERVING,
     DataOptions,
     MetricsOptions,
+    Options,
     RunConfig,
     Target,
+    Text,
     TrackingOptions,
+    TrainerOptions,
 )
-from pipeline.config.record import flatten, plain
-from pipeline.config.references import resolved, without_references
+from pipeline.config.record import flatten, plain, resolved, without_references
 from pipeline.config.targets import TARGET
-from pipeline.config.trainer_options import TrainerOptions
-from pipeline.config.typed import Options, Text
 from pipeline.config.values import shown, wrong_value
 from pipeline.errors import ConfigError
 from pipeline.paths import conf_folder

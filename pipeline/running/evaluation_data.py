@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.config.options import RunConfig
-from pipeline.config.sections import data_options, source_target
+from pipeline.config.options import RunConfig, data_options, source_target
 from pipeline.config.targets import TARGET
 from pipeline.data.as_saved import NOTHING, rows_as_saved, split_as_saved
 from pipeline.data.checks import fingerprints

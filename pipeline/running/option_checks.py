@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from pipeline.config.options import LossOptions, MetricsOptions, RunConfig
+from pipeline.config.options import LossOptions, MetricsOptions, RunConfig, TrainerOptions
 from pipeline.config.targets import TARGET
-from pipeline.config.trainer_options import TrainerOptions
-from pipeline.config.values import nearest, shown
+from pipeline.config.values import shown
 from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
 from pipeline.data.source import Task
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.running.scoring import direction_of
 
 
@@ -170,7 +169,7 @@ def require_logged(options: RunConfig, task: Task) -> None:
     followed = list(_followed(options))
     problems = [
         f"{one.key}={shown(one.metric)} is not logged for a {task} task; expected one of "
-        f"{', '.join(logged)}.{nearest(one.metric, logged)}"
+        f"{', '.join(logged)}.{did_you_mean(one.metric, logged)}"
         for one in followed
         if one.metric not in logged
     ]

@@ -39,8 +39,7 @@ def main() -> None:
 
 def _take_part(order: Mapping[str, Any], answers: int) -> None:
     from pipeline.config.check import check
-    from pipeline.config.record import plain
-    from pipeline.config.references import as_tree
+    from pipeline.config.record import as_tree, plain
     from pipeline.ranks import Rank
     from pipeline.running.plan import make_plan
     from pipeline.running.starting import require_same_data, start_of

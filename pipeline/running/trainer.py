@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from pipeline.config.options import RunConfig
-from pipeline.config.sections import scheduler_options, scheduler_target
+from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
 from pipeline.config.targets import TARGET, build, find
 from pipeline.data.loader import loader
 from pipeline.data.part import Part

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.config.record import flatten
-from pipeline.config.references import without_references
+from pipeline.config.record import flatten, without_references
 from pipeline.config.targets import MODULE, build, judge, make_importable
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand

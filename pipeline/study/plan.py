@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig
 
 from pipeline.config.check import check
-from pipeline.config.options import RunConfig
+from pipeline.config.options import RunConfig, SweepOptions
 from pipeline.config.record import plain
-from pipeline.config.sweep_options import SweepOptions
 from pipeline.errors import ConfigError
 from pipeline.metrics import Direction
 from pipeline.placement import Seat

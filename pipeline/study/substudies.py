@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config.check import check
+from pipeline.config.options import SweepOptions
 from pipeline.config.record import data_fingerprint, plain
-from pipeline.config.sweep_options import SweepOptions
 from pipeline.errors import ConfigError
 from pipeline.study.plan import SEED, StudyPlan, cell_of, plan_study
 from pipeline.study.space.reading import read_space

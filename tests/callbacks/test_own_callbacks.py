@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.sections import data_options
+from pipeline.config.options import data_options
 from pipeline.data.part import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.running.assembly import build_network, build_source

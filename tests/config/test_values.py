@@ -8,8 +8,8 @@ import pytest
 from command_line import CommandLine
 from omegaconf import OmegaConf
 
-from pipeline.config.rules import MONITORED
-from pipeline.config.trainer_options import REFUSED, TrainerOptions
+from pipeline.config.check import MONITORED
+from pipeline.config.options import REFUSED, TrainerOptions
 from pipeline.paths import conf_folder
 
 

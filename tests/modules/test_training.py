@@ -16,8 +16,7 @@ from torch.nn import functional
 from pipeline import metrics
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.options import RunConfig
-from pipeline.config.sections import data_options
+from pipeline.config.options import RunConfig, data_options
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.modules.classifier import Classifier
 from pipeline.modules.regressor import Regressor

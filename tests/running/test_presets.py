@@ -10,7 +10,7 @@ from records import checkpoint, epochs, events, final_values, only_run
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.sections import data_options
+from pipeline.config.options import data_options
 from pipeline.data.prepare import prepare
 from pipeline.paths import conf_folder
 from pipeline.running.assembly import build_source

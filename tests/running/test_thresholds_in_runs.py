@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
+from pipeline.config.options import data_options
 from pipeline.config.record import plain
-from pipeline.config.sections import data_options
 from pipeline.data.prepare import prepare
 from pipeline.running import saved_model
 from pipeline.running.assembly import build_source

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.options import SweepOptions
 from pipeline.paths import conf_folder
 from pipeline.study.ledger.ledger import End, Ledger
 from pipeline.study.ledger.objectives import Objective

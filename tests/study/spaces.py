@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from pipeline.config.names import checked_lines
-from pipeline.config.sweep_options import SweepConfig
+from pipeline.config.compose import checked_lines
+from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.study.space.arguments import with_space
 from pipeline.study.space.reading import names_of_study, plain_sweep, read_space

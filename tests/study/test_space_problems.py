@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from spaces import checked, problem, problems
 
-from pipeline.config.names import checked_lines
-from pipeline.config.sweep_options import SweepConfig
+from pipeline.config.compose import checked_lines
+from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.study.space.reading import names_of_study
 

@@ -13,7 +13,7 @@ from pipeline.study.space.arguments import with_space
 
 SCRIPT = """
 import sys
-from pipeline.config.sweep_options import SweepConfig
+from pipeline.config.options import SweepConfig
 from pipeline.entry import command
 from pipeline.study.space.arguments import with_space
 from pipeline.study.space.reading import names_of_study
@@ -192,7 +192,7 @@ def test_the_config_that_would_be_varied_shows_the_ranges_of_the_command_line() 
 )
 def test_a_study_without_a_name_is_called_after_what_it_is(words: list[str], name: str) -> None:
     from pipeline.config.compose import compose
-    from pipeline.config.sweep_options import SweepConfig
+    from pipeline.config.options import SweepConfig
 
     tree = compose(with_space(words), config_name="sweep", options=SweepConfig)
 

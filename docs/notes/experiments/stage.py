@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.canvas import save
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.sections import data_options
+from pipeline.config.options import data_options
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import DivergedError
 from pipeline.pictures.style import line_of

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.options import SweepOptions
 from pipeline.config.values import validated
 from pipeline.study.ledger.pruners import pruner_problems
 from pipeline.study.ledger.samplers import sampler_problems

@@ -10,8 +10,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.config.options import SweepOptions
 from pipeline.config.record import data_fingerprint
-from pipeline.config.sweep_options import SweepOptions
 from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.founding import DATA, found, noted_data
 from pipeline.study.ledger.importances import Importances, importances

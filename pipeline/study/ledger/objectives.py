@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.config.values import nearest, shown
-from pipeline.errors import ConfigError
+from pipeline.config.values import shown
+from pipeline.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.config.options import MetricsOptions
@@ -80,7 +80,7 @@ def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
 def _unknown(names: Sequence[str], known: Sequence[str]) -> list[str]:
     return [
         f"sweep.objective={shown(name)} is not logged; expected one of {', '.join(known)}."
-        + nearest(name, known)
+        + did_you_mean(name, known)
         for name in names
         if name not in known
     ]

@@ -6,8 +6,15 @@ from typing import Any, Union
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config.constructors import parameters_of, problems_with
-from pipeline.config.targets import TARGET, arguments, build, find, resolve
+from pipeline.config.targets import (
+    TARGET,
+    arguments,
+    build,
+    find,
+    parameters_of,
+    problems_with,
+    resolve,
+)
 from pipeline.config.values import shown, wrong_value
 from pipeline.errors import ConfigError
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from optuna import Study
 
-from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.options import SweepOptions
 from pipeline.study.ledger.comparing import Comparing
 from pipeline.study.ledger.lost import Watch
 from pipeline.study.ledger.objectives import Objective

@@ -6,7 +6,7 @@ from typing import Any
 from optuna import Study
 from optuna.trial import TrialState, create_trial
 
-from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError
 from pipeline.study.ledger.marks import FIXED, START
 from pipeline.study.ledger.points import Points

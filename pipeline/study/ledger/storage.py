@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config.values import nearest
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.redaction import redact
 from pipeline.study.ledger.storage_faults import storage_faults
 from pipeline.study.ledger.store import Store
@@ -32,7 +31,8 @@ def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
     if "://" not in given or kind not in KINDS:
         raise ConfigError(
             f"{key}={redact(given)!r} is no address of a database; expected "
-            f"sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME.{nearest(kind, KINDS)}"
+            "sqlite:///FILE, postgresql://HOST/NAME or mysql://HOST/NAME."
+            f"{did_you_mean(kind, KINDS)}"
         )
     if kind != "sqlite":
         return with_driver(key, given)

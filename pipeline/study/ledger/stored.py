@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from optuna import Study, delete_study
 from optuna.trial import TrialState
 
-from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder
 from pipeline.study.ledger.founding import find_study

@@ -7,7 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.compose import Composer, composer
-from pipeline.config.sweep_options import SweepOptions
+from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError
 from pipeline.study.ledger.judging import read_options
 from pipeline.study.space.grammar import read_range

@@ -7,8 +7,8 @@ from typing import Any
 import filelock
 
 from pipeline.config.compose import LONGEST_NAME
+from pipeline.config.options import SweepOptions
 from pipeline.config.record import flatten
-from pipeline.config.sweep_options import SweepOptions
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import create_folder
 from pipeline.study.recording.scribe import Scribe

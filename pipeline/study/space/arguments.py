@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 
+from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import text_keys
-from pipeline.config.sweep_options import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.study.space.texts import text_of
 

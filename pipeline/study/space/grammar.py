@@ -13,8 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep, Sweep
 from hydra.errors import HydraException
 
-from pipeline.config.values import nearest
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.study.space.ranges import OFF, Kind, Number, Range, exact, shown_number
 from pipeline.study.space.texts import text_of
 
@@ -109,7 +108,7 @@ def _numbers(given: object) -> list[object]:
 def _tag_problems(parsed: Sweep) -> Iterator[str]:
     for tag in sorted(parsed.tags):
         if tag not in TAGS:
-            yield f"the tag {tag} is unknown; expected log or off.{nearest(tag, TAGS)}"
+            yield f"the tag {tag} is unknown; expected log or off.{did_you_mean(tag, TAGS)}"
     if "log" in parsed.tags and isinstance(parsed, ChoiceSweep):
         yield "log has no meaning for choices; leave it away"
     if "log" in parsed.tags and isinstance(parsed, RangeSweep):

@@ -9,8 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.config.compose import composer
 from pipeline.config.overrides import quoted
-from pipeline.config.record import differences, plain
-from pipeline.config.references import references
+from pipeline.config.record import differences, plain, references
 from pipeline.config.targets import TARGET
 from pipeline.study.space.texts import text_of
 

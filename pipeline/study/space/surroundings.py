@@ -8,11 +8,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from pipeline.config.compose import Composer
-from pipeline.config.names import dotted_keys, exists
+from pipeline.config.compose import Composer, dotted_keys, exists
 from pipeline.config.record import FREE
-from pipeline.config.values import nearest, unknown_key
-from pipeline.errors import ConfigError
+from pipeline.config.values import unknown_key
+from pipeline.errors import ConfigError, did_you_mean
 from pipeline.study.space.conditions import Condition
 from pipeline.study.space.entries import Entry, read_entries
 from pipeline.study.space.ranges import OFF, Range
@@ -140,7 +139,7 @@ class Surroundings:
                 if one is not None and one not in choices:
                     yield (
                         f"{written}: {group}={text_of(one)} is unknown; expected one of "
-                        f"{', '.join(choices)}.{nearest(str(one), choices)}"
+                        f"{', '.join(choices)}.{did_you_mean(str(one), choices)}"
                     )
 
     def _key_problems(self, entry: Entry, swept: Mapping[str, Range]) -> Iterator[str]:

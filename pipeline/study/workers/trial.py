@@ -14,8 +14,7 @@ import torch
 
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig
-from pipeline.config.record import plain
-from pipeline.config.references import as_tree
+from pipeline.config.record import as_tree, plain
 from pipeline.errors import ChangedDataError, ConfigError, DivergedError, Interrupted
 from pipeline.failures import exit_code
 from pipeline.ranks import ALONE

@@ -8,8 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.config.options import TrackingOptions
-from pipeline.config.record import flatten, plain
-from pipeline.config.references import resolved
+from pipeline.config.record import flatten, plain, resolved
 from pipeline.errors import EnvironmentFaultError, Interrupted, PipelineError
 from pipeline.redaction import redact
 from pipeline.running.plan import Occasion
