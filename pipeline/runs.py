@@ -55,13 +55,13 @@ def body(config: DictConfig) -> int:
 
 def list_runs(options: RunsOptions) -> int:
     """Print a line for each study and each run; MLflow is not asked."""
+    from pipeline.markup import print_rows
     from pipeline.tracking.listing import HEADINGS, listed
-    from pipeline.tracking.table import print_table
 
     has_studies = _list_studies(options)
     runs = [run for run in listed(Path(options.output)) if not run.is_study]
     if runs:
-        print_table(HEADINGS, [run.cells() for run in runs])
+        print_rows(HEADINGS, [run.cells() for run in runs])
     elif not has_studies:
         print(f"no runs below output={options.output!r}")
     waiting = sum(run.unsent > 0 and run.status != "RUNNING" for run in runs)
@@ -201,11 +201,11 @@ def _list_studies(options: RunsOptions) -> bool:
     studies = _studies(options)
     if studies is None or not studies.names():
         return False
+    from pipeline.markup import print_rows
     from pipeline.study.outcome.known import HEADINGS, known_studies
-    from pipeline.tracking.table import print_table
 
     known = known_studies(studies, Path(options.output))
-    print_table(HEADINGS, [study.cells() for study in known])
+    print_rows(HEADINGS, [study.cells() for study in known])
     print()
     return True
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.column_report import ColumnReport
-from pipeline.data.markdown import plain
 from pipeline.data.report import DataReport
 from pipeline.errors import some
+from pipeline.markup import plain
 
 LARGE = 0.25
 """Index above which the field speaks of another distribution."""

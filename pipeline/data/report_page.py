@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from pipeline.data.column_report import ColumnReport
-from pipeline.data.markdown import bullets, escaped, table
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import NAMED, lines, which_rows
+from pipeline.markup import bullets, escaped, markdown_table
 
 SHOWN_COLUMNS = 100
 """Columns in a page's table."""
@@ -32,7 +32,7 @@ def classes_table(report: DataReport) -> str:
         [escaped(one.name), *(f"{n} ({n / totals[p]:.1%})" for p, n in one.rows.items())]
         for one in report.classes
     ]
-    return table(["class", *report.rows], rows)
+    return markdown_table(["class", *report.rows], rows)
 
 
 def _columns_words(report: DataReport) -> str:
@@ -50,7 +50,7 @@ def _columns_words(report: DataReport) -> str:
 
 def _columns_table(columns: Sequence[ColumnReport]) -> str:
     headings = ["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"]
-    return table(headings, map(_cells, columns[:SHOWN_COLUMNS]))
+    return markdown_table(headings, map(_cells, columns[:SHOWN_COLUMNS]))
 
 
 def _cells(column: ColumnReport) -> list[str]:

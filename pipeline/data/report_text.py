@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from pipeline.data.column_report import ColumnReport
-from pipeline.data.markdown import plain
 from pipeline.data.report import DataReport
 from pipeline.errors import some
+from pipeline.markup import plain
 
 NAMED = 5
 """Names in a line before "…"."""

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.config.targets import TARGET
 from pipeline.config.values import shown
 from pipeline.findings.records import Findings
+from pipeline.markup import MISSING, TextTable
 from pipeline.reporting.against import Against
 from pipeline.reporting.figures import drawn
 from pipeline.reporting.figures_of_run import rows_words, telling
@@ -13,7 +14,6 @@ from pipeline.reporting.flipped import rows_sheet
 from pipeline.reporting.run_page import size_words, summary
 from pipeline.reporting.two_curves import pictures
 from pipeline.running.results import tested_names
-from pipeline.study.outcome.tables import MISSING, Sheet
 from pipeline.terminal import duration, number
 
 MOST_CHANGES = 3
@@ -134,7 +134,7 @@ def _has(config: Any, key: str) -> bool:
     return True
 
 
-def figures_sheet(against: Against) -> Sheet | None:
+def figures_sheet(against: Against) -> TextTable | None:
     """Lay the test figures of both beside each other; `None` where they have none in common."""
     if not against.figures:
         return None
@@ -149,7 +149,7 @@ def figures_sheet(against: Against) -> Sheet | None:
         ]
         for name, found in against.figures.items()
     ]
-    return Sheet(
+    return TextTable(
         title="figures on the test rows",
         headings=["metric", "A", "B", "difference", "95 % interval", "better"],
         lines=lines,
@@ -158,7 +158,7 @@ def figures_sheet(against: Against) -> Sheet | None:
     )
 
 
-def changes_sheet(against: Against) -> Sheet:
+def changes_sheet(against: Against) -> TextTable:
     """List what differs in the configs; a key that one lacks is told from one that is null."""
     first, second = (findings.config for findings in against.findings)
     lines = [
@@ -169,7 +169,7 @@ def changes_sheet(against: Against) -> Sheet:
         ]
         for one in against.changes
     ]
-    return Sheet(
+    return TextTable(
         title="what differs in the configurations, names and places left out",
         headings=["key", "A", "B"],
         lines=lines,
@@ -196,10 +196,10 @@ def flips_words(against: Against) -> str:
     return ""
 
 
-def costs_sheet(against: Against) -> Sheet:
+def costs_sheet(against: Against) -> TextTable:
     """Lay time and size of both beside each other."""
     lines = [[name, *texts] for name, texts in _costs(against)]
-    return Sheet(title="time and size", headings=["", "A", "B"], lines=lines)
+    return TextTable(title="time and size", headings=["", "A", "B"], lines=lines)
 
 
 def _costs(against: Against) -> Iterator[tuple[str, list[str]]]:

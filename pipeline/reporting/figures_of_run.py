@@ -6,9 +6,9 @@ import torch
 
 from pipeline.bootstrap import units_of_test
 from pipeline.findings.records import Findings
+from pipeline.markup import MISSING, TextTable
 from pipeline.metrics import ClassScores, class_scores, confusion
 from pipeline.running.results import mean_words, predicted_classes, tested_names
-from pipeline.study.outcome.tables import MISSING, Sheet
 from pipeline.terminal import number
 
 MACRO = (
@@ -23,7 +23,7 @@ INTERVALS = (
 )
 
 
-def result_sheet(findings: Findings) -> Sheet | None:
+def result_sheet(findings: Findings) -> TextTable | None:
     """Lay the test figures beside the baselines'; `None` where nothing was tested."""
     names = tested_names(findings.task, findings.metrics)
     if not names:
@@ -44,7 +44,7 @@ def result_sheet(findings: Findings) -> Sheet | None:
         ]
         for name in names
     ]
-    return Sheet(
+    return TextTable(
         title=_title(findings),
         headings=["metric", "network", "95 % interval", *headings],
         lines=lines,
@@ -81,7 +81,7 @@ def rows_words(count: int, noun: str = "row") -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def classes_sheet(findings: Findings) -> Sheet | None:
+def classes_sheet(findings: Findings) -> TextTable | None:
     """List TP, FP, TN, FN of each class on the test rows; `None` where there is none."""
     scores = scores_by_class(findings)
     if not scores:
@@ -96,7 +96,7 @@ def classes_sheet(findings: Findings) -> Sheet | None:
     ]
     absent = [one.name for one in scores if not one.support]
     there = len(scores) - len(absent)
-    return Sheet(
+    return TextTable(
         title=f"each class against all others, on the {rows_words(_tested(findings), 'test row')}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,

@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 
 from pipeline.findings.records import Array, TestRows
+from pipeline.markup import TextTable
 from pipeline.mistakes import called
 from pipeline.reporting.against import Against
-from pipeline.study.outcome.tables import Sheet
 from pipeline.terminal import number
 
 MOST_ROWS = 50
 """Test rows that are listed."""
 
 
-def rows_sheet(against: Against) -> Sheet | None:
+def rows_sheet(against: Against) -> TextTable | None:
     """List the test rows that flipped, or whose error changed most, with both predictions."""
     if against.right is not None:
         return _flipped(against)
@@ -23,7 +23,7 @@ def rows_sheet(against: Against) -> Sheet | None:
     return None
 
 
-def _flipped(against: Against) -> Sheet:
+def _flipped(against: Against) -> TextTable:
     assert against.right is not None
     assert against.pair is not None
     one, other = against.findings
@@ -49,7 +49,7 @@ def _flipped(against: Against) -> Sheet:
         ]
         for at in order[:MOST_ROWS]
     ]
-    return Sheet(
+    return TextTable(
         title=_first(len(order), "test rows that only one gets right, the surest answers first"),
         headings=["row", "truth", "A says", "B says", "right"],
         lines=lines,
@@ -65,7 +65,7 @@ def _probabilities(test: TestRows, answers: Array) -> Array:
     return test.outputs[np.arange(len(answers)), answers]
 
 
-def _changed(against: Against) -> Sheet:
+def _changed(against: Against) -> TextTable:
     assert against.errors is not None
     assert against.pair is not None
     before, after = against.pair
@@ -81,7 +81,7 @@ def _changed(against: Against) -> Sheet:
         ]
         for at in order[:MOST_ROWS]
     ]
-    return Sheet(
+    return TextTable(
         title=_first(len(order), "test rows whose error differs most"),
         headings=["row", "truth", "A says", "B says", "A is off by", "B is off by", "nearer"],
         lines=lines,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 
 from pipeline.findings.records import Findings
+from pipeline.markup import MISSING
 from pipeline.reporting.figures import Shown, drawn
 from pipeline.reporting.figures_of_run import (
     classes_sheet,
@@ -16,7 +17,6 @@ from pipeline.reporting.figures_of_run import (
     telling,
 )
 from pipeline.reporting.subject import Subject
-from pipeline.study.outcome.tables import MISSING
 from pipeline.terminal import duration, number
 
 if TYPE_CHECKING:

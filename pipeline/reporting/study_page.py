@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.record import flatten
+from pipeline.markup import MISSING, TextTable
 from pipeline.pictures.picture import Picture
 from pipeline.reporting.figures import Shown, drawn
 from pipeline.reporting.study_subject import StudySubject
@@ -14,7 +15,6 @@ from pipeline.study.outcome.comparison_picture import comparison_figure, compari
 from pipeline.study.outcome.comparison_table import comparison_table, confirmed_sheet
 from pipeline.study.outcome.pictures import pictures, texts
 from pipeline.study.outcome.summary import figures_table, front_table, importance_table
-from pipeline.study.outcome.tables import MISSING, Sheet
 from pipeline.study.outcome.verdict import verdict
 from pipeline.study.outcome.wording import (
     counts_line,
@@ -79,7 +79,7 @@ def summary(subject: StudySubject) -> str:
     return f"{told}; the best is trial {row.number}: {value_words(row.values, ending.objectives)}."
 
 
-def trials_sheet(subject: StudySubject) -> Sheet:
+def trials_sheet(subject: StudySubject) -> TextTable:
     """List the trials by number, at most a thousand of them, the winner marked."""
     ending = subject.ending
     rows = sorted(_shown(ending.rows, subject), key=lambda row: row.number)
@@ -99,7 +99,7 @@ def trials_sheet(subject: StudySubject) -> Sheet:
     chosen = None
     if ending.winner is not None and subject.comparison is None:
         chosen = ending.winner.number
-    return Sheet(
+    return TextTable(
         title="all trials" if not left_out else f"the best {len(rows):,} trials",
         headings=["trial", "end", *ending.objectives, *(names[key] for key in keys), "time"],
         lines=lines,
@@ -149,7 +149,7 @@ def _repeats(subject: StudySubject) -> list[dict[str, Any]]:
     return found
 
 
-def _repeat(key: str, title: str, comparison: Comparison, sheet: Sheet) -> dict[str, Any]:
+def _repeat(key: str, title: str, comparison: Comparison, sheet: TextTable) -> dict[str, Any]:
     picture = Picture(
         name=key,
         title=f"{title}: mean, 95 % interval and each repeat",

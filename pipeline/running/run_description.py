@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.options import RunConfig
-from pipeline.data.markdown import bullets
 from pipeline.findings.files import save
 from pipeline.findings.records import Findings
+from pipeline.markup import MISSING, bullets
 from pipeline.paths import python_path
 from pipeline.pictures.artist import FOLDER
 from pipeline.pictures.picture import Written, read_list
@@ -168,7 +168,6 @@ FILES = {
     "test_predictions.csv": "predictions",
     "history.csv": "every epoch's values",
 }
-MISSING = "–"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.bootstrap import Intervals
-from pipeline.data.markdown import bullets, escaped, fenced, table
 from pipeline.data.report import DataReport
 from pipeline.data.report_page import classes_table
 from pipeline.data.report_text import PARTS, lines
 from pipeline.data.schema import Schema
+from pipeline.markup import bullets, escaped, fenced, markdown_table
 from pipeline.metrics import ClassScores
 from pipeline.serving.decision import FEWEST, Decision
 from pipeline.serving.interface import value_names
@@ -125,7 +125,7 @@ def _figures(facts: CardFacts) -> str:
         + [_value(facts, f"{kind}/{key}") for kind in kinds]
         for key in facts.shown
     ]
-    return f"{table(headings, rows)}\n\n{_interval_words(facts)}"
+    return f"{markdown_table(headings, rows)}\n\n{_interval_words(facts)}"
 
 
 def _value(facts: CardFacts, key: str) -> str:
@@ -159,7 +159,7 @@ def _by_class(classes: Sequence[ClassScores]) -> str:
         + [str(one.support)]
         for one in classes
     ]
-    return table(headings, rows)
+    return markdown_table(headings, rows)
 
 
 def _decision(facts: CardFacts) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError
+from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
@@ -25,7 +26,6 @@ from pipeline.study.outcome.comparison_table import (
 from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.note import Place, comparison_note, search_note
 from pipeline.study.outcome.summary import print_ending
-from pipeline.study.outcome.tables import markdown, show
 from pipeline.study.outcome.trials_csv import write_trials
 from pipeline.study.outcome.winner import Winner, write_winner
 from pipeline.study.outcome.wording import counts_line

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from pipeline.data.markdown import escaped, fenced, table
+from pipeline.markup import escaped, fenced, markdown_table
 from pipeline.tracking.fields import MAX_TAG
 from pipeline.tracking.uri import TRAINING_PAGES
 
@@ -40,7 +40,7 @@ def titled(title: str, content: str) -> str:
 def spaced(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """Return a table of Markdown cells, with the space in and below it that the page leaves out."""
     rows = [[f"{cell}&emsp;" for cell in line] for line in (headings, *lines)]
-    return f"{table(rows[0], rows[1:])}\n\n<br>"
+    return f"{markdown_table(rows[0], rows[1:])}\n\n<br>"
 
 
 def command_text(command: str) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from pipeline.bootstrap import Intervals
-from pipeline.data.markdown import escaped, fenced
 from pipeline.data.report import ClassRows, DataReport
 from pipeline.data.scale import Scaler
 from pipeline.data.schema import Schema
+from pipeline.markup import escaped
 from pipeline.metrics import ClassScores
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.decision import Decision
@@ -198,14 +198,6 @@ def test_names_that_are_markup_stay_text_wherever_they_stand() -> None:
     assert [line for line in outside.splitlines() if line.startswith("# ")] == [
         f"# Model card: {escaped(NASTY)}"
     ]
-
-
-@pytest.mark.parametrize("text", ["a", "``` b", "````` c ```"])
-def test_a_block_of_code_ends_where_it_should_whatever_it_holds(text: str) -> None:
-    first, *inner, last = fenced(text, "sh").splitlines()
-    assert "\n".join(inner) == text
-    assert first == f"{last}sh"
-    assert last not in text
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import pytest
 from made_studies import models_by_data
 from scipy import stats
 
+from pipeline.markup import markdown
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import Cell, Comparison, compare
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
@@ -20,7 +21,6 @@ from pipeline.study.outcome.comparison_table import (
     print_comparison,
     write_comparison,
 )
-from pipeline.study.outcome.tables import Sheet, aligned, latex, markdown
 
 MODELS = ["mlp", "cnn1d", "gru", "rnn"]
 
@@ -256,29 +256,10 @@ def test_the_latex_table_is_whole_and_needs_booktabs_alone(
     assert text.isascii()
 
 
-def test_no_sign_of_a_text_means_anything_to_latex() -> None:
-    sheet = Sheet(title="50% & more", headings=["a_b", "c#"], lines=[["{x}~^\\", "$5 [−1, -2]"]])
-    text = latex(sheet)
-    assert r"\caption{50\% \& more}" in text
-    assert r"a\_b & c\# \\" in text
-    written = r"\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{} & \$5 {[}$-$1, $-$2{]} \\"
-    assert written in text
-
-
 def test_a_markdown_table_has_the_same_columns_in_every_line(compared: Comparison) -> None:
     lines = [line for line in markdown(comparison_table(compared)).splitlines() if "|" in line]
     assert {line.count("|") for line in lines} == {8}
     assert "| **mnist1d** | **cnn1d** |" in markdown(comparison_table(compared))
-
-
-def test_no_sign_of_a_text_means_anything_to_markdown() -> None:
-    text = markdown(Sheet(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
-    assert r"| x\|y\*z\`&lt;b> 2 |" in text
-
-
-def test_columns_stand_below_each_other_whatever_the_script() -> None:
-    lines = aligned(Sheet(title="t", headings=["name", "n"], lines=[["数据", "1"], ["ab", "12"]]))
-    assert lines[1:] == ["name   n", "数据   1", "ab    12"]
 
 
 def test_a_comparison_prints_plain_lines_in_a_pipe_and_nothing_where_silent(

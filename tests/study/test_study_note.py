@@ -3,11 +3,11 @@
 import struct
 from pathlib import Path
 
+from pipeline.markup import TextTable
 from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.note import Place, comparison_note, search_note
-from pipeline.study.outcome.tables import Sheet
 from pipeline.study.outcome.winner import Winner
 
 COMMAND = "python -m pipeline.train model=mlp 'model.hidden=[64]' optimizer.lr=0.02"
@@ -77,7 +77,7 @@ def test_what_was_varied_is_escaped_and_too_long_a_note_loses_its_end(tmp_path: 
 
 
 def test_a_study_that_compares_shows_its_table(tmp_path: Path) -> None:
-    sheet = Sheet(
+    sheet = TextTable(
         title="mean ± sd over 3 seeds",
         headings=["model", "n", "test/f1"],
         lines=[["lstm", "3", "0.96 ± 0.01"], ["mlp", "3", "0.63 ± 0.02"]],

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.markup import MISSING, TextTable, latex, markdown, show
 from pipeline.paths import replace_text
 from pipeline.serving.spreadsheets import cell as guarded
 from pipeline.serving.spreadsheets import write_csv
@@ -19,7 +20,6 @@ from pipeline.study.outcome.comparison import (
     Values,
 )
 from pipeline.study.outcome.statistics import Spread, spread
-from pipeline.study.outcome.tables import MISSING, Sheet, latex, markdown, show
 from pipeline.study.outcome.verdict import over_seeds
 from pipeline.study.outcome.wording import short_names, shown_text
 from pipeline.terminal import console
@@ -45,7 +45,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     write_csv(folder / "comparison.csv", header, lines)
 
 
-def comparison_table(comparison: Comparison) -> Sheet:
+def comparison_table(comparison: Comparison) -> TextTable:
     """Lay out cells with mean ± sd, their differences to the best, and the baselines."""
     labels, metrics = _labels(comparison), _shown_metrics(comparison)
     lines: list[list[str]] = []
@@ -56,7 +56,7 @@ def comparison_table(comparison: Comparison) -> Sheet:
         lines += _block_lines(comparison, block, metrics)
     last = f"difference in {comparison.by}" if _differs(comparison) else "95 % interval"
     lacks = ["not complete"] if _lacks(comparison) else []
-    return Sheet(
+    return TextTable(
         title=_title(comparison),
         headings=[*labels, "n", *metrics, *_published_headings(comparison), last, *lacks],
         lines=lines,
@@ -69,7 +69,7 @@ def comparison_table(comparison: Comparison) -> Sheet:
 
 def confirmed_sheet(
     rows: Sequence[Row], *, objective: str, direction: "Direction", default: Row | None
-) -> Sheet:
+) -> TextTable:
     """Lay out the winner over several seeds, and say whether it is better by more than noise.
 
     Args:
@@ -96,7 +96,7 @@ def _numbers(attributes: Mapping[str, object]) -> dict[str, float]:
     return {key: value for key, value in attributes.items() if isinstance(value, float)}
 
 
-def confirm_table(runs: Sequence[Mapping[str, float]], *, objective: str) -> Sheet:
+def confirm_table(runs: Sequence[Mapping[str, float]], *, objective: str) -> TextTable:
     """Lay the winner over several seeds beside the baselines: mean ± sd and the mean's interval.
 
     Args:
@@ -110,7 +110,7 @@ def confirm_table(runs: Sequence[Mapping[str, float]], *, objective: str) -> She
         name = metric.removeprefix("test/") if metric in tested else None
         others = (_over(runs, f"{kind}/{name}") for kind in ("naive", "linear"))
         lines.append([metric, *_spread_texts(found), *map(_words, others)])
-    return Sheet(
+    return TextTable(
         title=f"the winner again, over {len(runs)} seed{'' if len(runs) == 1 else 's'}",
         headings=["metric", "n", "mean ± sd", "95 % interval", "naive", "linear"],
         lines=lines,

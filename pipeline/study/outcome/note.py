@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.markdown import bullets
+from pipeline.markup import TextTable, bullets, markdown_cells
 from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.summary import figures_table, front_table, importance_table, top_table
-from pipeline.study.outcome.tables import Sheet
 from pipeline.study.outcome.verdict import verdict
 from pipeline.study.outcome.wording import counts_line
 from pipeline.tracking.note import (
@@ -71,7 +70,7 @@ def search_note(ending: Ending, place: Place) -> str:
     return _note([bullets(map(as_text, words)), _again(ending), *map(_shown, sheets)], place)
 
 
-def comparison_note(sheet: Sheet, counts: str, place: Place) -> str:
+def comparison_note(sheet: TextTable, counts: str, place: Place) -> str:
     """Return the description of a study that has compared, in Markdown.
 
     Args:
@@ -96,13 +95,9 @@ def _again(ending: Ending) -> str:
     return titled("The winner again", command_text(ending.winner.command))
 
 
-def _shown(sheet: Sheet) -> str:
-    lines = [
-        [f"**{text}**" if number in sheet.marked and text else text for text in texts]
-        for number, texts in enumerate([*map(name_text, line)] for line in sheet.lines)
-    ]
+def _shown(sheet: TextTable) -> str:
+    headings, *lines = markdown_cells(sheet, name_text)
     below = "".join(f"\n\n{as_text(note)}" for note in sheet.notes)
-    headings = [*map(name_text, sheet.headings)]
     return titled(sheet.title, f"{spaced(headings, lines)}{below}")
 
 

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pipeline.markup import MISSING, TextTable, show
 from pipeline.study.ledger.ranking import best, pareto
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.ending import Ending
-from pipeline.study.outcome.tables import MISSING, Sheet, show
 from pipeline.study.outcome.verdict import verdict
 from pipeline.study.outcome.wording import (
     counts_line,
@@ -50,13 +50,13 @@ def print_ending(ending: Ending, *, verbose: int | None = None) -> None:
     _print_last_lines(shown, ending)
 
 
-def top_table(ending: Ending) -> Sheet:
+def top_table(ending: Ending) -> TextTable:
     """List the best trials with their values and parameters."""
     rows = best(ending.rows, ending.directions, TOP)
     return _trial_table(f"best {len(rows)} trials" if len(rows) > 1 else "best trial", rows, ending)
 
 
-def front_table(ending: Ending) -> Sheet:
+def front_table(ending: Ending) -> TextTable:
     """List the trials that no other beats in both objectives."""
     front = pareto(ending.rows, ending.directions)
     left_out = len(front) - MOST_ON_FRONT
@@ -65,7 +65,7 @@ def front_table(ending: Ending) -> Sheet:
     return _trial_table(title, front[:MOST_ON_FRONT], ending, notes)
 
 
-def importance_table(found: "Importances", *, bars: bool) -> Sheet:
+def importance_table(found: "Importances", *, bars: bool) -> TextTable:
     """List the parameters that stand out by their importance, the greatest first.
 
     Args:
@@ -83,7 +83,7 @@ def importance_table(found: "Importances", *, bars: bool) -> Sheet:
         for name, share in found.shares.items()
     ]
     hidden = f"not above what shuffled objectives reach: {', '.join(found.hidden)}"
-    return Sheet(
+    return TextTable(
         title="importance (PED-ANOVA): what sets the best trials apart",
         headings=["parameter", "share", "shuffled", *([""] if bars else [])],
         lines=lines,
@@ -92,7 +92,7 @@ def importance_table(found: "Importances", *, bars: bool) -> Sheet:
     )
 
 
-def figures_table(ending: Ending) -> Sheet:
+def figures_table(ending: Ending) -> TextTable:
     """Lay the winner's test figures beside the default's and the baselines'."""
     sources = {"winner": ("test", ending.tested)}
     if ending.base_tested and ending.winner and ending.winner.number != ending.base:
@@ -106,12 +106,12 @@ def figures_table(ending: Ending) -> Sheet:
     for metric in (name for name in TEST_METRICS if f"test/{name}" in ending.tested):
         cells = (values.get(f"{stage}/{metric}") for stage, values in sources.values())
         lines.append([metric, *(MISSING if cell is None else number(cell) for cell in cells)])
-    return Sheet(title="the winner, tested once", headings=["test", *sources], lines=lines)
+    return TextTable(title="the winner, tested once", headings=["test", *sources], lines=lines)
 
 
 def _trial_table(
     title: str, rows: list[Row], ending: Ending, notes: list[str] | None = None
-) -> Sheet:
+) -> TextTable:
     keys = swept_keys(rows)
     names = short_names(keys)
     wide = len(keys) > MOST_COLUMNS
@@ -129,7 +129,7 @@ def _trial_table(
     chosen = {
         n for n, row in enumerate(rows) if ending.winner and row.number == ending.winner.number
     }
-    return Sheet(
+    return TextTable(
         title=title,
         headings=headings,
         lines=lines,

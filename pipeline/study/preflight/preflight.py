@@ -12,11 +12,11 @@ from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.failures import BUG
+from pipeline.markup import show
 from pipeline.networks.inputs import MISFIT
 from pipeline.study.assignment import Assignment
 from pipeline.study.hiring import ordinary
 from pipeline.study.ledger.ledger import Taken
-from pipeline.study.outcome.tables import show
 from pipeline.study.preflight.rehearsals import Found, Rehearsal, Step, of_experiments, of_pairs
 from pipeline.study.preflight.report import Report, command_words
 from pipeline.study.preflight.scope import Scope, scope_of

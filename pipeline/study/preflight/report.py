@@ -4,8 +4,8 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipeline.markup import MISSING, TextTable
 from pipeline.redaction import redact_word
-from pipeline.study.outcome.tables import MISSING, Sheet
 from pipeline.study.outcome.wording import point_words, short_names
 from pipeline.study.preflight.rehearsals import OWN, Cell, Found, Part, Verdict
 
@@ -55,7 +55,7 @@ class Report:
         if found.verdict == "fails":
             self._failures.setdefault(found.message, []).append(found)
 
-    def sheets(self) -> Iterator[Sheet]:
+    def sheets(self) -> Iterator[TextTable]:
         """Yield a table for each part of which there is anything."""
         for part in TITLES:
             cells = {cell: shown for cell, shown in self._verdicts.items() if cell.part == part}
@@ -106,12 +106,12 @@ def _shared_word(line: Sequence[Cell]) -> str:
     return next(word for word in first if all(word in other for other in others))
 
 
-def _sheet(part: Part, cells: Mapping[Cell, Verdict]) -> Sheet:
+def _sheet(part: Part, cells: Mapping[Cell, Verdict]) -> TextTable:
     rows = list(dict.fromkeys(cell.row for cell in cells))
     columns = sorted(dict.fromkeys(cell.column for cell in cells), key=lambda one: one == OWN)
     shown = {(cell.row, cell.column): SHOWN[verdict] for cell, verdict in cells.items()}
     lines = [[row, *(shown.get((row, column), "") for column in columns)] for row in rows]
-    return Sheet(
+    return TextTable(
         title=TITLES[part],
         headings=[HEADINGS[part], *columns],
         lines=lines,

@@ -1,0 +1,230 @@
+"""Tables and texts for a terminal, a pipe, Markdown and LaTeX."""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from rich.console import Console
+
+from pipeline.terminal import console, say
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MISSING = "–"
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # after \\ a bracket would be read as its argument
+    "]": "{]}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "…": r"\dots{}",
+    "²": r"\textsuperscript{2}",
+    "\n": " ",
+}
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+_MARKDOWN = {"\\": "\\\\", "|": "\\|", "*": "\\*", "`": "\\`", "<": "&lt;", "\n": " "}
+_HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_SIGNS = re.compile(r"([\\`*_\[\]#|~$]|^[+-])")
+_FIRST = frozenset({0})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """A table whose cells are texts.
+
+    Args:
+        title: What it shows.
+        headings: Heading of each column.
+        lines: Texts, as many a line as there are columns.
+        words: Numbers of the columns that hold words, set to the left; the others hold numbers.
+        marked: Numbers of the lines that are set bold.
+        parts: Numbers of the lines that a new part begins with.
+        notes: Sentences below it.
+    """
+
+    title: str
+    headings: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    words: frozenset[int] = _FIRST
+    marked: frozenset[int] = frozenset()
+    parts: frozenset[int] = frozenset()
+    notes: Sequence[str] = ()
+
+
+def show(shown: Console, table: TextTable) -> None:
+    """Print a table: framed in a terminal, as aligned lines elsewhere."""
+    if shown.is_terminal:
+        shown.print(_framed(table))
+    else:
+        shown.print("\n".join(aligned(table)), soft_wrap=True, markup=False)
+    for note in table.notes:
+        say(shown, note, style="dim")
+
+
+def print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows as a table in a terminal, and as tab-separated lines in a pipe."""
+    if not sys.stdout.isatty():
+        print("\n".join(map("\t".join, [headings, *rows])))
+        return
+    from rich.table import Table
+
+    table = Table(*headings, box=None)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def _framed(table: TextTable) -> "Table":
+    from rich.box import HEAVY_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    framed = Table(
+        title=escape(table.title), title_justify="left", title_style="bold", box=HEAVY_HEAD
+    )
+    for column, heading in enumerate(table.headings):
+        framed.add_column(
+            escape(heading), justify="left" if column in table.words else "right", overflow="fold"
+        )
+    for number, line in enumerate(table.lines):
+        if number in table.parts:
+            framed.add_section()
+        framed.add_row(*map(escape, line), style="bold" if number in table.marked else None)
+    return framed
+
+
+def aligned(table: TextTable) -> list[str]:
+    """Return the title, then the lines of a table with aligned columns."""
+    everything = [table.headings, *table.lines]
+    widths = [max(map(cell_len, column)) for column in zip(*everything, strict=True)]
+    return [table.title, *(_padded(line, widths, table.words) for line in everything)]
+
+
+def _padded(line: Sequence[str], widths: Sequence[int], words: Set[int]) -> str:
+    cells = []
+    for column, (text, width) in enumerate(zip(line, widths, strict=True)):
+        padding = " " * (width - cell_len(text))
+        cells.append(text + padding if column in words else padding + text)
+    return "  ".join(cells).rstrip()
+
+
+def latex(table: TextTable) -> str:
+    """Return a table as LaTeX; it needs the package booktabs."""
+    columns = "".join("l" if n in table.words else "r" for n in range(len(table.headings)))
+    body = [_latex_row(table.headings), r"\midrule"]
+    for number, line in enumerate(table.lines):
+        if number in table.parts and number:
+            body.append(r"\midrule")
+        body.append(_latex_row(line, bold=number in table.marked))
+    notes = (f"% {' '.join(note.split())}" for note in table.notes)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_replaced(table.title, _LATEX)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *notes,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _latex_row(line: Iterable[str], *, bold: bool = False) -> str:
+    cells = (_MINUS.sub("$-$", _replaced(text, _LATEX)) for text in line)
+    return " & ".join(rf"\textbf{{{cell}}}" if bold and cell else cell for cell in cells) + r" \\"
+
+
+def markdown(table: TextTable) -> str:
+    """Return a table as Markdown, its title above and its notes below it."""
+
+    def safe(text: str) -> str:
+        return _replaced(text, _MARKDOWN)
+
+    headings, *lines = markdown_cells(table, safe)
+    notes = "".join(f"\n{safe(note)}\n" for note in table.notes)
+    body = markdown_table(headings, lines, words=table.words, dashes="--")
+    return f"{safe(table.title)}\n\n{body}\n{notes}"
+
+
+def markdown_cells(table: TextTable, safe: Callable[[str], str]) -> list[list[str]]:
+    """Return headings and lines as Markdown, the cells of marked lines bold.
+
+    Args:
+        table: Texts.
+        safe: Returns Markdown that shows a text as it stands.
+    """
+    lines = [
+        [f"**{cell}**" if number in table.marked and cell else cell for cell in map(safe, line)]
+        for number, line in enumerate(table.lines)
+    ]
+    return [[*map(safe, table.headings)], *lines]
+
+
+def markdown_table(
+    headings: Sequence[str],
+    lines: Iterable[Sequence[str]],
+    *,
+    words: Set[int] = _FIRST,
+    dashes: str = "---",
+) -> str:
+    """Return a table of cells that are Markdown already.
+
+    Args:
+        headings: A heading for each column.
+        lines: Cells, as many a line as there are columns.
+        words: Numbers of the columns that are set to the left; the others are set to the right.
+        dashes: The line between the headings and the rest, without its colon.
+    """
+    columns = range(len(headings))
+    rule = [f":{dashes}" if column in words else f"{dashes}:" for column in columns]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (headings, rule, *lines))
+
+
+def escaped(text: str) -> str:
+    """Return Markdown that shows a text as it stands, on one line."""
+    return _SIGNS.sub(r"\\\1", _replaced(plain(text), _HTML))
+
+
+def plain(text: str) -> str:
+    """Return a text on one line, without signs that would move a terminal's cursor."""
+    return "".join(sign if sign.isprintable() else "�" for sign in " ".join(text.split()))
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Return a text as a block of code, whatever it holds."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return Markdown lines as a list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _replaced(text: str, signs: Mapping[str, str]) -> str:
+    return "".join(signs.get(sign, sign) for sign in text)

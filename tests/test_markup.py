@@ -1,0 +1,36 @@
+"""Tables and texts: aligned, and escaped for LaTeX and Markdown."""
+
+import pytest
+
+from pipeline.markup import TextTable, aligned, fenced, latex, markdown
+
+
+def test_no_sign_of_a_text_means_anything_to_latex() -> None:
+    sheet = TextTable(
+        title="50% & more", headings=["a_b", "c#"], lines=[["{x}~^\\", "$5 [−1, -2]"]]
+    )
+    text = latex(sheet)
+    assert r"\caption{50\% \& more}" in text
+    assert r"a\_b & c\# \\" in text
+    written = r"\{x\}\textasciitilde{}\textasciicircum{}\textbackslash{} & \$5 {[}$-$1, $-$2{]} \\"
+    assert written in text
+
+
+def test_no_sign_of_a_text_means_anything_to_markdown() -> None:
+    text = markdown(TextTable(title="t", headings=["a"], lines=[["x|y*z`<b>\n2"]]))
+    assert r"| x\|y\*z\`&lt;b> 2 |" in text
+
+
+def test_columns_stand_below_each_other_whatever_the_script() -> None:
+    lines = aligned(
+        TextTable(title="t", headings=["name", "n"], lines=[["数据", "1"], ["ab", "12"]])
+    )
+    assert lines[1:] == ["name   n", "数据   1", "ab    12"]
+
+
+@pytest.mark.parametrize("text", ["a", "``` b", "````` c ```"])
+def test_a_block_of_code_ends_where_it_should_whatever_it_holds(text: str) -> None:
+    first, *inner, last = fenced(text, "sh").splitlines()
+    assert "\n".join(inner) == text
+    assert first == f"{last}sh"
+    assert last not in text
