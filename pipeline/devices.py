@@ -1,16 +1,107 @@
-"""Which accelerator a run takes, how many devices, and how many threads."""
+"""What this process may train on, and which accelerator, devices and threads a run takes of it."""
 
+import os
 from dataclasses import dataclass
 
 import torch
 
+from pipeline.config.options import TrainerOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.machine import Present, available, cores, describe
+from pipeline.placement import PLACED, VARIABLE
+from pipeline.ranks import launched_rank
 
 OPERATIONS_PER_THREAD = 100_000_000
 """Multiplications and additions of a step below which a second thread costs more than it gives."""
 LACKING = {"cpu": ("16-mixed", "16-true"), "mps": ("64-true",)}
 """Precisions that an accelerator does not have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A CUDA GPU as this process sees it.
+
+    Args:
+        index: Its number among those that are visible, counted from 0.
+        name: Its maker's name.
+        free_bytes: Memory that nobody has taken.
+    """
+
+    index: int
+    name: str
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present:
+    """What this process may train on.
+
+    Args:
+        cores: Cores of the CPU.
+        gpus: GPUs that are visible, by their indices.
+        mps: Whether there is the GPU of an Apple machine.
+        variable: CUDA_VISIBLE_DEVICES; `None` = it is not set.
+        placed: A study has chosen the GPUs of this process, which sees no others.
+        launched: torchrun or srun has started it beside others, which choose their GPUs as well.
+    """
+
+    cores: int
+    gpus: tuple[Gpu, ...] = ()
+    mps: bool = False
+    variable: str | None = None
+    placed: bool = False
+    launched: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many devices of each kind there are, the best kind first."""
+        found = {"gpu": len(self.gpus), "mps": int(self.mps), "cpu": self.cores}
+        return {kind: count for kind, count in found.items() if count}
+
+    @property
+    def freest(self) -> list[Gpu]:
+        """The GPUs, those with most free memory first."""
+        return sorted(self.gpus, key=lambda gpu: -gpu.free_bytes)
+
+
+def available() -> Present:
+    """Ask torch what this process may train on."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return Present(
+        cores=cores(),
+        gpus=tuple(
+            Gpu(index=index, name=torch.cuda.get_device_name(index), free_bytes=_free(index))
+            for index in range(count)
+        ),
+        mps=torch.backends.mps.is_available(),
+        variable=os.environ.get(VARIABLE),
+        placed=PLACED in os.environ,
+        launched=launched_rank() is not None,
+    )
+
+
+def cores() -> int:
+    """Return how many cores of the CPU this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe(present: Present) -> str:
+    """Write what `available` found in words."""
+    words = []
+    if present.gpus or present.variable is not None:
+        whose = "" if present.variable is None else f" of {VARIABLE}={present.variable or repr('')}"
+        words.append(f"{len(present.gpus)} gpu{whose}")
+    if present.mps:
+        words.append("1 mps")
+    return ", ".join([*words, f"{present.cores} CPU cores"])
+
+
+def _free(index: int) -> int:
+    try:
+        return torch.cuda.mem_get_info(index)[0]
+    except RuntimeError:  # a GPU that others fill, or have to themselves, can't even be asked
+        return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,78 +148,35 @@ class Devices:
         return torch.device(self.accelerator)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a run asks for, in the words of its `trainer`.
-
-    Args:
-        accelerator: `auto` takes the GPU with most free memory, else MPS, else the CPU.
-        devices: How many on each machine, which ones, or `auto` for one.
-        precision: Lightning's name; `16-mixed` and `16-true` need an accelerator.
-        strategy: `auto`, or Lightning's name of a kind of DDP.
-        nodes: Machines that train together.
-    """
-
-    accelerator: str
-    devices: int | list[int] | str
-    precision: str = "32-true"
-    strategy: str = "auto"
-    nodes: int = 1
-
-    @property
-    def count(self) -> int:
-        """How many devices that is on one machine."""
-        if isinstance(self.devices, list):
-            return len(self.devices)
-        return self.devices if isinstance(self.devices, int) else 1
-
-
-def choose(
-    accelerator: str,
-    devices: int | list[int] | str,
-    *,
-    precision: str = "32-true",
-    strategy: str = "auto",
-    nodes: int = 1,
-) -> Devices:
-    """Choose what to train on among what is here, as `chosen` does; the arguments are its words."""
-    wanted = Wanted(
-        accelerator=accelerator,
-        devices=devices,
-        precision=precision,
-        strategy=strategy,
-        nodes=nodes,
-    )
-    return chosen(wanted, available())
-
-
-def chosen(wanted: Wanted, present: Present) -> Devices:
+def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
     """Choose what to train on: one device unless more are named.
 
     Args:
-        wanted: What the run asks for.
-        present: What is there.
+        wanted: What the run asks for. Accelerator `auto` takes the GPU with most free memory, else
+            MPS, else the CPU; devices `auto` is one.
+        present: What is there; `None` = what this process sees.
 
     Raises:
         EnvironmentFaultError: The accelerator, or so many devices, are not there.
         ConfigError: A precision that the accelerator lacks.
     """
-    kind = _kind(wanted, present)
+    present = available() if present is None else present
+    kind, count = _kind(wanted, present), _count(wanted)
     if wanted.precision in LACKING.get(kind, ()):
         raise ConfigError(
             f"trainer.precision={wanted.precision} does not exist on {kind}; use 32-true or "
             "bf16-mixed there"
         )
     _require_enough(kind, wanted, present)
-    devices = _indices(wanted, present) if kind == "gpu" else wanted.count
+    devices = _indices(wanted, present) if kind == "gpu" else count
     taken = _words(kind, devices, wanted, present)
     several = "ddp" if wanted.strategy == "auto" else wanted.strategy
     return Devices(
         accelerator=kind,
         devices=devices,
         words=f"{taken}; here: {describe(present)}",
-        nodes=wanted.nodes,
-        strategy=several if wanted.count * wanted.nodes > 1 else "auto",
+        nodes=wanted.num_nodes,
+        strategy=several if count * wanted.num_nodes > 1 else "auto",
     )
 
 
@@ -145,13 +193,19 @@ def threads(*, operations: int) -> int:
     return min(wanted, cores())
 
 
-def _kind(wanted: Wanted, present: Present) -> str:
+def _count(wanted: TrainerOptions) -> int:
+    """Return how many devices are wanted on one machine."""
+    devices = wanted.devices
+    return len(devices) if isinstance(devices, list) else 1 if devices == "auto" else devices
+
+
+def _kind(wanted: TrainerOptions, present: Present) -> str:
     if wanted.accelerator == "auto":
         return next(iter(present.counts))
     if wanted.accelerator in present.counts:
         return wanted.accelerator
     way = "Use trainer=cpu or trainer=auto"
-    if wanted.count > 1:
+    if _count(wanted) > 1:
         way = f"Use trainer=auto for one device, or {_among_processes(wanted)}"
     raise EnvironmentFaultError(
         f"trainer.accelerator={wanted.accelerator} is not here; this machine has "
@@ -159,42 +213,42 @@ def _kind(wanted: Wanted, present: Present) -> str:
     )
 
 
-def _require_enough(kind: str, wanted: Wanted, present: Present) -> None:
+def _require_enough(kind: str, wanted: TrainerOptions, present: Present) -> None:
     named = _named(wanted, present)
-    last = wanted.count - 1 if named is None else max(named)
+    last = _count(wanted) - 1 if named is None else max(named)
     # All cores are one device, unless processes are asked to share them.
     shares = wanted.accelerator == "cpu" and named is None
     there = 1 if kind == "cpu" and not shares else present.counts[kind]
     if last < there:
         return
     way = "" if named is None else ", counted from 0"
-    if kind == "cpu" and wanted.count > 1 and not shares:
+    if kind == "cpu" and _count(wanted) > 1 and not shares:
         way = f". The CPU can stand in for them: {_among_processes(wanted)}"
     raise EnvironmentFaultError(
         f"trainer.devices={wanted.devices} is not here; this machine has {describe(present)}{way}"
     )
 
 
-def _among_processes(wanted: Wanted) -> str:
-    return f"trainer.accelerator=cpu trainer.devices={wanted.count} for processes on the CPU"
+def _among_processes(wanted: TrainerOptions) -> str:
+    return f"trainer.accelerator=cpu trainer.devices={_count(wanted)} for processes on the CPU"
 
 
-def _named(wanted: Wanted, present: Present) -> list[int] | None:
+def _named(wanted: TrainerOptions, present: Present) -> list[int] | None:
     """Return the indices that are asked for; `None` = only a number, of the freest."""
     # A study has looked at the indices, and its workers see what these name, counted anew.
     return wanted.devices if isinstance(wanted.devices, list) and not present.placed else None
 
 
-def _indices(wanted: Wanted, present: Present) -> list[int]:
+def _indices(wanted: TrainerOptions, present: Present) -> list[int]:
     named = _named(wanted, present)
     if named is not None:
         return named
     # Processes that were started side by side must come to the same GPUs, one moment or another.
     order = present.gpus if present.launched else present.freest
-    return sorted(gpu.index for gpu in order[: wanted.count])
+    return sorted(gpu.index for gpu in order[: _count(wanted)])
 
 
-def _words(kind: str, devices: int | list[int], wanted: Wanted, present: Present) -> str:
+def _words(kind: str, devices: int | list[int], wanted: TrainerOptions, present: Present) -> str:
     if isinstance(devices, list):
         words = ", ".join(f"gpu {index} ({present.gpus[index].name})" for index in devices)
         is_choice = _named(wanted, present) is None and not present.launched
@@ -202,4 +256,4 @@ def _words(kind: str, devices: int | list[int], wanted: Wanted, present: Present
             words += f", the freest of {len(present.gpus)}"
     else:
         words = kind if devices == 1 else f"{kind} × {devices} processes"
-    return words if wanted.nodes == 1 else f"{words}, on each of {wanted.nodes} machines"
+    return words if wanted.num_nodes == 1 else f"{words}, on each of {wanted.num_nodes} machines"

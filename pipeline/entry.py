@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -25,7 +26,6 @@ from pipeline.errors import ConfigError
 from pipeline.failures import tell
 from pipeline.paths import conf_folder, name_user
 from pipeline.signals import orderly_stop, stop
-from pipeline.streams import make_tolerant
 
 Body = Callable[[DictConfig], int]
 _FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -38,8 +38,8 @@ def command(
     options: type[BaseModel] = RunConfig,
     rewrite: Callable[[Sequence[str]], list[str]] = list,
     more_names: MoreNames | None = None,
-) -> Callable[[Sequence[str] | None], int]:
-    """Return the `main` of a command.
+) -> Callable[..., int]:
+    """Return the `main` of a command: from its words, by default those of this process, to a code.
 
     Args:
         config_name: The root file in `conf/`, without `.yaml`.
@@ -51,7 +51,7 @@ def command(
 
     def main(argv: Sequence[str] | None = None) -> int:
         """Run the command line, of this process by default, and return its exit code."""
-        make_tolerant()
+        _make_tolerant()
         name_user()
         words = list(sys.argv[1:] if argv is None else argv)
         traceback = _FULL_ERROR in os.environ or "traceback=true" in words
@@ -190,7 +190,9 @@ def _errors_raised() -> Iterator[None]:
     try:
         yield
     finally:
-        _restore(before)
+        os.environ.pop(_FULL_ERROR, None)
+        if before is not None:
+            os.environ[_FULL_ERROR] = before
 
 
 @contextlib.contextmanager
@@ -215,8 +217,52 @@ def _user_environment() -> Iterator[None]:
         os.environ[_FULL_ERROR] = "1"
 
 
-def _restore(before: str | None) -> None:
-    if before is None:
-        os.environ.pop(_FULL_ERROR, None)
-    else:
-        os.environ[_FULL_ERROR] = before
+class _Tolerant(io.FileIO):
+    """Writes to a descriptor until that fails; from then on to nowhere."""
+
+    def write(self, data: object, /) -> int:
+        """Write the bytes; pretend to have where nobody can take them."""
+        try:
+            return super().write(data)  # type: ignore[arg-type] # bytes, as the buffer hands them on
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return super().write(data)  # type: ignore[arg-type] # as above
+
+
+def _make_tolerant() -> None:
+    """Let standard output and error survive a closed pipe, a full disk and a narrow encoding.
+
+    A stream that a notebook or a test has put in place is left alone.
+    """
+    _fill_gaps()
+    sys.stdout = _tolerant(sys.stdout, sys.__stdout__)
+    sys.stderr = _tolerant(sys.stderr, sys.__stderr__)
+
+
+def _fill_gaps() -> None:
+    """Open standard descriptors that were closed before the process began.
+
+    Else a file of the run would get such a number, and what a library in C prints would go there.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+
+
+def _tolerant(stream: TextIO | None, own: TextIO | None) -> TextIO:
+    if stream is None:  # closed before the process began
+        return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - for the whole process
+    if stream is not own:
+        return stream
+    stream.flush()
+    raw = _Tolerant(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=stream.encoding,
+        errors="backslashreplace",
+        line_buffering=True,
+    )

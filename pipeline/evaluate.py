@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.options import DataOptions, TrackingOptions
@@ -34,7 +35,9 @@ def with_run(words: Sequence[str]) -> list[str]:
     from pipeline.running.model_reference import found_model
 
     place = found_model(reference or "", output, _tracking(words, reference or ""))
-    _offer(_of_run(run_config(place), words))
+    # Hydra finds the tree as `of_run=stored`.
+    tree = _of_run(run_config(place), words)
+    ConfigStore.instance().store(group=GROUP, name=STORED, node=tree, package="_global_")
     found = f"model_from={place.absolute()}"
     given = [found if word.startswith("model_from=") else word for word in words]
     return [f"{GROUP}={STORED}", *given]
@@ -83,20 +86,7 @@ def _of_run(stored: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
     return {**sections, "name": f"{name}-evaluated"}
 
 
-def _offer(tree: dict[str, Any]) -> None:
-    """Put a tree where Hydra finds it as `of_run=stored`."""
-    from hydra.core.config_store import ConfigStore
-
-    ConfigStore.instance().store(group=GROUP, name=STORED, node=tree, package="_global_")
-
-
 main = command("evaluate", body, options=EvaluateOptions, rewrite=with_run)
 
-
-def cli() -> None:
-    """Run as a console script."""
-    sys.exit(main(None))
-
-
 if __name__ == "__main__":
-    cli()
+    sys.exit(main())

@@ -118,11 +118,5 @@ def _require_free(options: ExportOptions) -> None:
 
 main = command("export", body, options=ExportOptions)
 
-
-def cli() -> None:
-    """Run as a console script."""
-    sys.exit(main(None))
-
-
 if __name__ == "__main__":
-    cli()
+    sys.exit(main())

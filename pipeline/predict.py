@@ -72,11 +72,5 @@ def body(config: DictConfig) -> int:
 
 main = command("predict", body, options=PredictOptions)
 
-
-def cli() -> None:
-    """Run as a console script."""
-    sys.exit(main(None))
-
-
 if __name__ == "__main__":
-    cli()
+    sys.exit(main())

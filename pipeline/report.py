@@ -13,7 +13,6 @@ from pipeline.entry import command
 from pipeline.errors import ConfigError
 
 ENDING = ".html"
-TWO = 2
 
 
 class ReportOptions(Options):
@@ -84,7 +83,7 @@ def _require_one(options: ReportOptions) -> None:
         what = f"{' and '.join(given)} are given" if given else "nothing to report on is given"
         hint = "" if given else ", such as run=last"
         raise ConfigError(f"{what}; expected one of run=RUN, study=NAME, runs=[A,B]{hint}")
-    if options.runs is not None and (count := len(options.runs)) != TWO:
+    if options.runs is not None and (count := len(options.runs)) != 2:
         raise ConfigError(
             f"runs=[{','.join(options.runs)}] gives {count}; expected two: runs=[A,B]"
         )
@@ -92,11 +91,5 @@ def _require_one(options: ReportOptions) -> None:
 
 main = command("report", body, options=ReportOptions, rewrite=with_texts)
 
-
-def cli() -> None:
-    """Run as a console script."""
-    sys.exit(main(None))
-
-
 if __name__ == "__main__":
-    cli()
+    sys.exit(main())

@@ -222,11 +222,5 @@ def _reaped_trials(options: RunsOptions) -> Iterator[str]:
 
 main = command("runs", body, options=RunsOptions)
 
-
-def cli() -> None:
-    """Run as a console script."""
-    sys.exit(main(None))
-
-
 if __name__ == "__main__":
-    cli()
+    sys.exit(main())

@@ -33,11 +33,5 @@ def body(config: DictConfig) -> int:
 
 main = command("sweep", body, options=SweepConfig, rewrite=with_space, more_names=names_of_study)
 
-
-def cli() -> None:
-    """Run as a console script."""
-    sys.exit(main(None))
-
-
 if __name__ == "__main__":
-    cli()
+    sys.exit(main())

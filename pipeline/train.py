@@ -33,11 +33,5 @@ def body(config: DictConfig) -> int:
 
 main = command("train", body, rewrite=with_saved_overrides)
 
-
-def cli() -> None:
-    """Run as a console script."""
-    sys.exit(main(None))
-
-
 if __name__ == "__main__":
-    cli()
+    sys.exit(main())

@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.devices import OPERATIONS_PER_THREAD, Devices, Wanted, choose, chosen, threads
+from pipeline.config.options import TrainerOptions
+from pipeline.devices import (
+    OPERATIONS_PER_THREAD,
+    Devices,
+    Gpu,
+    Present,
+    available,
+    choose,
+    describe,
+    threads,
+)
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.machine import Gpu, Present, available, describe
 
 Train = Callable[..., int]
 WORDS = ("model=mlp", "data=iris", "tracking=none", "verbose=2", "trainer.max_epochs=1")
@@ -29,13 +38,19 @@ def machine(*free: int, **facts: object) -> Present:
     return Present(cores=64, gpus=gpus, **facts)  # type: ignore[arg-type] # the tests' own words
 
 
+def wanted(accelerator: str, devices: int | list[int] | str, **more: object) -> TrainerOptions:
+    """What a run asks for; all but the devices as `trainer=auto` has it."""
+    others = {"precision": "32-true", "strategy": "auto", "num_nodes": 1, **more}
+    return TrainerOptions.model_construct(accelerator=accelerator, devices=devices, **others)  # type: ignore[arg-type] # the tests' own words
+
+
 def taken(
     present: Present,
     devices: int | list[int] | str = "auto",
     accelerator: str = "auto",
     **more: object,
 ) -> Devices:
-    return chosen(Wanted(accelerator=accelerator, devices=devices, **more), present)  # type: ignore[arg-type] # the tests' own words
+    return choose(wanted(accelerator, devices, **more), present)
 
 
 def refused(present: Present, devices: int | list[int] | str, accelerator: str = "auto") -> str:
@@ -62,7 +77,7 @@ def refusal(
 @no_mps
 @pytest.mark.parametrize("devices", ["auto", 1, [0]])
 def test_a_machine_without_accelerator_trains_on_its_cpu(devices: str | int | list[int]) -> None:
-    device = choose("auto", devices)
+    device = choose(wanted("auto", devices))
     assert (device.accelerator, device.count, device.world) == ("cpu", 1, 1)
     assert device.torch_device == torch.device("cpu")
     assert device.words == f"cpu; here: {cores()} CPU cores"
@@ -110,7 +125,7 @@ def test_a_variable_that_hides_gpus_is_told_with_what_it_shows() -> None:
 def test_the_variable_of_this_process_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     with pytest.raises(EnvironmentFaultError, match=r"has 0 gpu of CUDA_VISIBLE_DEVICES=-1, "):
-        choose("gpu", "auto")
+        choose(wanted("gpu", "auto"))
 
 
 # ── several devices ─────────────────────────────────────────────────────────────────────────────
@@ -157,10 +172,10 @@ def test_processes_of_the_cpu_share_a_training_where_the_cpu_is_named() -> None:
 
 
 def test_devices_of_several_machines_are_counted_together() -> None:
-    device = taken(machine(80, 80), 2, nodes=3)
+    device = taken(machine(80, 80), 2, num_nodes=3)
     assert (device.count, device.world, device.strategy) == (2, 6, "ddp")
     assert ", on each of 3 machines; here: 2 gpu" in device.words
-    assert taken(machine(80), nodes=2).strategy == "ddp"
+    assert taken(machine(80), num_nodes=2).strategy == "ddp"
 
 
 def test_processes_that_were_launched_side_by_side_come_to_the_same_gpus() -> None:

@@ -177,7 +177,7 @@ def _plan(
     """Put together what a test needs, with the network as it was kept."""
     options = asked.options.on_one_device()
     trainer = options.trainer
-    devices = choose(trainer.accelerator, trainer.devices, precision=trainer.precision)
+    devices = choose(trainer.model_copy(update={"strategy": "auto", "num_nodes": 1}))
     layers = tuple(layer_table(model.network, model.schema.input_shape))
     options = filled_in(
         with_known_loss(options, has_training=data.has_training), data.prepared, layers, devices

@@ -13,10 +13,9 @@ from torch import nn
 
 from pipeline.config.options import RunConfig
 from pipeline.data.prepare import Prepared
-from pipeline.devices import Devices, choose, threads
+from pipeline.devices import Devices, choose, cores, threads
 from pipeline.errors import ConfigError
 from pipeline.inside.samples import chosen
-from pipeline.machine import cores
 from pipeline.networks.inspection import LayerRow, layer_table
 from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.assembly import build_network, seed_generators
@@ -128,7 +127,7 @@ def make_plan(
             srun says.
     """
     start = find_start(options, config)
-    devices = _devices(options)
+    devices = choose(options.trainer)
     rank = rank_of(devices) if rank is None else rank
     prepared = occasion.datasets.prepared(options)
     require_logged(options, prepared.schema.task)
@@ -161,17 +160,6 @@ def make_plan(
         notes=notes,
         occasion=occasion,
         rank=rank,
-    )
-
-
-def _devices(options: RunConfig) -> Devices:
-    trainer = options.trainer
-    return choose(
-        trainer.accelerator,
-        trainer.devices,
-        precision=trainer.precision,
-        strategy=trainer.strategy,
-        nodes=trainer.num_nodes,
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from pipeline.devices import available
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.machine import available
 from pipeline.placement import PLACED, Seat
 from pipeline.study.workers.crew import Worker
 from pipeline.study.workers.local_process import worker_command

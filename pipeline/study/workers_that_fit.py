@@ -1,7 +1,7 @@
 """How many trials of a study train side by side, and each on which devices."""
 
 from pipeline.config.options import SweepOptions
-from pipeline.machine import Present, available
+from pipeline.devices import Present, available
 from pipeline.placement import SHARING, Card, Seat, placement, shortfall, visible_devices
 from pipeline.running.plan import Plan
 

@@ -9,7 +9,7 @@ import pytest
 from spaces import checked, study
 
 from pipeline.config.compose import composer
-from pipeline.machine import Gpu, Present
+from pipeline.devices import Gpu, Present
 from pipeline.placement import Seat
 from pipeline.study.hiring import hiring
 from pipeline.study.plan import StudyPlan, make_study_plan

@@ -176,7 +176,7 @@ class Preflight:
 
 def _room() -> int:
     """Return how many workers this machine has room for."""
-    from pipeline.machine import available
+    from pipeline.devices import available
 
     present = available()
     return min(present.cores, WORKERS_A_GPU if present.gpus or present.mps else MOST_WORKERS)
