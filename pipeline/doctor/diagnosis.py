@@ -1,47 +1,58 @@
-"""The diagnosis of a run: its verdicts, worst first, each without its symptoms."""
+"""The diagnosis of a run: its verdicts, worst first, without the symptoms of others."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
-from pipeline.doctor import activations, answers, certainty, fit, gradients, rates
-from pipeline.doctor.remedies import setting
-from pipeline.doctor.verdict import Name, Verdict
+from pipeline.doctor import answers, fit, optimization
+from pipeline.doctor.verdict import Verdict, applicable, setting
 from pipeline.findings.records import Findings
 
 HEALTHY = "healthy"
 MOST_LINES = 3
 
-_WORST_FIRST: tuple[Name, ...] = get_args(Name)
-_LITTLE_LEARNED: frozenset[Name] = frozenset(
-    {
-        "class_collapse",
-        "no_better_than_naive",
-        "no_better_than_linear",
-        "underfitting",
-        "stopped_early",
-        "noisy_metrics",
-    }
-)
-_OF_WHAT_IS_LEARNED = (_LITTLE_LEARNED | {"overfitting"}) - {"noisy_metrics"}
-_SHUFFLED = (
-    "the training labels are shuffled (data.shuffle_labels): they can be learned by heart alone"
-)
-_SYMPTOMS: Mapping[Name, frozenset[Name]] = {
-    "exploding_gradient": frozenset(_WORST_FIRST) - {"exploding_gradient", "saturated", "leakage"},
+RULES: Mapping[str, Callable[[Findings], Verdict | None]] = {
+    "exploding_gradient": optimization.exploding_gradient,
+    "vanishing_gradient": optimization.vanishing_gradient,
+    "dead_relu": optimization.dead_relu,
+    "saturated": optimization.saturated,
+    "lr_too_high": optimization.lr_too_high,
+    "clipping_always": optimization.clipping_always,
+    "lr_too_low": optimization.lr_too_low,
+    "leakage": answers.leakage,
+    "class_collapse": answers.class_collapse,
+    "no_better_than_naive": answers.no_better_than_naive,
+    "overfitting": fit.overfitting,
+    "stopped_early": fit.stopped_early,
+    "underfitting": fit.underfitting,
+    "no_better_than_linear": answers.no_better_than_linear,
+    "noisy_metrics": answers.noisy_metrics,
+    "clipping_never": optimization.clipping_never,
+}
+"""What gives each verdict, the worst first."""
+
+_NO_BETTER = {"no_better_than_naive", "no_better_than_linear"}
+_LITTLE_LEARNED = _NO_BETTER | {"class_collapse", "underfitting", "stopped_early", "noisy_metrics"}
+_SYMPTOMS: Mapping[str, Set[str]] = {
+    "exploding_gradient": RULES.keys() - {"exploding_gradient", "saturated", "leakage"},
     "vanishing_gradient": _LITTLE_LEARNED | {"lr_too_low", "lr_too_high"},
     "dead_relu": _LITTLE_LEARNED | {"lr_too_low"},
     "saturated": _LITTLE_LEARNED | {"vanishing_gradient", "lr_too_low"},
     "lr_too_high": _LITTLE_LEARNED | {"clipping_always", "overfitting"},
     "clipping_always": _LITTLE_LEARNED | {"lr_too_low"},
     "lr_too_low": _LITTLE_LEARNED,
-    "leakage": frozenset({"no_better_than_linear"}),
-    "class_collapse": frozenset({"no_better_than_naive", "no_better_than_linear", "noisy_metrics"}),
-    "no_better_than_naive": frozenset({"no_better_than_linear", "noisy_metrics"}),
-    "stopped_early": frozenset({"underfitting", "no_better_than_naive", "no_better_than_linear"}),
-    "underfitting": frozenset({"no_better_than_naive", "no_better_than_linear"}),
+    "leakage": {"no_better_than_linear"},
+    "class_collapse": _NO_BETTER | {"noisy_metrics"},
+    "no_better_than_naive": {"no_better_than_linear", "noisy_metrics"},
+    "stopped_early": _NO_BETTER | {"underfitting"},
+    "underfitting": _NO_BETTER,
 }
-"""What follows from what: a cause is told without what it has caused."""
+"""What follows from what: a cause is reported without the verdicts that it explains."""
+
+_OF_WHAT_IS_LEARNED = (_LITTLE_LEARNED | {"overfitting"}) - {"noisy_metrics"}
+_SHUFFLED = (
+    "the training labels are shuffled (data.shuffle_labels): they can be learned by heart alone"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class Diagnosis:
     """
 
     name: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: Sequence[Verdict]
 
     @property
     def names(self) -> str:
@@ -84,25 +95,23 @@ class Diagnosis:
 
 
 def diagnose(findings: Findings) -> Diagnosis:
-    """Judge what a run has found out; what it has not found out, nobody asks about.
+    """Return the verdicts on a run; a rule whose evidence is missing says nothing.
 
     Args:
         findings: Of a run that has finished or diverged.
     """
-    families = (gradients, activations, rates, fit, answers, certainty)
-    found = {one.name: one for family in families for one in family.verdicts(findings)}
+    found = {name: verdict for name, rule in RULES.items() if (verdict := rule(findings))}
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}
-    told = [found[name] for name in _WORST_FIRST if name in found and name not in symptoms]
-    if setting(findings, "data.shuffle_labels") is not None:
-        told = [_without_labels(verdict) for verdict in told]
+    told = [_with_help(findings, found[name]) for name in found if name not in symptoms]
     return Diagnosis(findings.name, tuple(told))
 
 
-def _without_labels(verdict: Verdict) -> Verdict:
-    """Let a verdict on what was learned say that there was nothing to learn."""
-    if verdict.name not in _OF_WHAT_IS_LEARNED:
-        return verdict
-    return replace(verdict, cures=(), advice=_SHUFFLED)
+def _with_help(findings: Findings, verdict: Verdict) -> Verdict:
+    """Keep the overrides that apply; with shuffled labels there is nothing to learn."""
+    is_shuffled = setting(findings, "data.shuffle_labels") is not None
+    if is_shuffled and verdict.name in _OF_WHAT_IS_LEARNED:
+        return replace(verdict, cures=(), advice=_SHUFFLED)
+    return replace(verdict, cures=applicable(findings, verdict.cures))
 
 
 def _section(verdict: Verdict) -> str:

@@ -4,13 +4,12 @@ The cases are of sets that no threshold was found on; `python -m benchmarks.doct
 """
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from benchmarks.doctor_cases import Asked, asked, said_of
 from benchmarks.doctor_tables import write_tables
-from pipeline.doctor.verdict import Name
+from pipeline.doctor.diagnosis import RULES
 
 SEEDS = {"sick": (0, 1), "cured": (0,), "healthy": (0,)}
 CASES = [one for one in asked(("B", "C")) if one.tested]
@@ -19,7 +18,7 @@ ARCHITECTURES = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
 
 
 def test_each_verdict_has_two_sick_cases_that_its_thresholds_were_not_found_on() -> None:
-    for name in get_args(Name):
+    for name in RULES:
         of_it = [one for one in CASES if one.verdict == name and one.state == "sick"]
         assert len(of_it) >= 2, name
 

@@ -23,8 +23,8 @@ from sick_findings import (
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.doctor.diagnosis import diagnose
-from pipeline.findings.records import Findings
+from pipeline.doctor.diagnosis import RULES, diagnose
+from pipeline.findings.records import Clipping, Findings, Importances
 
 
 def names(findings: Findings) -> list[str]:
@@ -37,6 +37,10 @@ def test_findings_of_a_healthy_run_have_no_verdict(task: Task, kind: Kind) -> No
     diagnosis = diagnose(made_findings(task=task, kind=kind))
     assert diagnosis.names == "healthy"
     assert diagnosis.lines() == ["doctor  healthy"]
+
+
+def test_each_verdict_has_findings_that_show_it() -> None:
+    assert set(RULES) == set(SICK)
 
 
 @pytest.mark.parametrize("name", SICK)
@@ -197,3 +201,31 @@ def test_a_run_without_anything_is_judged_by_what_there_is() -> None:
         "config": {},
     }
     assert names(replace(made_findings(), **nothing)) == []
+
+
+def test_forecasts_of_more_steps_than_there_are_windows_are_judged() -> None:
+    found = made_findings(task="regression", kind="series", rows=12)
+    assert diagnose(replace(found, horizon=24)).names
+
+
+def test_gradients_that_overflowed_for_a_while_say_nothing_of_the_threshold() -> None:
+    found = made_findings(task="multiclass", kind="table")
+    history = {
+        epoch: {**values, "grad/norm_max": np.nan} for epoch, values in found.history.items()
+    }
+    chosen = Clipping(threshold=500.0, algorithm="norm", chosen=True)
+    assert "clipping_never" not in diagnose(replace(found, history=history, clipping=chosen)).names
+
+
+def test_a_leak_is_found_among_columns_of_which_most_were_not_looked_at() -> None:
+    found = made_findings(task="binary", kind="table")
+    assert found.test is not None
+    right = replace(found.test, outputs=found.test.targets.astype(np.float32))
+    falls = np.full((1000, 5), np.nan)
+    falls[7], falls[8] = 0.5, 0.001
+    columns = tuple(f"column {number}" for number in range(1000))
+    importances = Importances(metric="f1", part="validation", columns=columns, falls=falls)
+    metrics = {**found.metrics, "test/accuracy": 1.0, "test/f1": 1.0, "test/recall": 1.0}
+    leaky = replace(found, test=right, metrics=metrics, importances=importances)
+    (leakage,) = [one for one in diagnose(leaky).verdicts if one.name == "leakage"]
+    assert "'column 7' alone has 100 %" in leakage.evidence
