@@ -53,11 +53,10 @@ def body(config: DictConfig) -> int:
     from pipeline.running.evaluation_config import asked_for
 
     asked = asked_for(config)
-    from pipeline.running.evaluation import evaluate, print_evaluation, print_rows
+    from pipeline.running.evaluation import evaluate, print_evaluation
 
-    silent = config.verbose == 0
-    evaluation = evaluate(asked, told=None if silent else print_rows)
-    if not silent:
+    evaluation = evaluate(asked)
+    if config.verbose != 0:
         print_evaluation(evaluation)
     return 0
 

@@ -31,6 +31,11 @@ from pipeline.redaction import MASK
 from pipeline.tracking.journal import JOURNAL
 
 CONFIG = Path("artifacts", "config.yaml")
+Chosen = Literal["test", "validation", "train", "all"]
+FREE = (*SERVING, "memory_budget")
+"""Options of the rows that the command may change."""
+OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
+"""Sections of a run that the command says anew."""
 
 
 def stored_config(place: Path) -> dict[str, Any]:
@@ -62,13 +67,6 @@ def _of_file(file: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or "data" not in config:
         raise ConfigError(f"{file} is not the config of a run: it has no data")
     return {str(key): without_references(value) for key, value in config.items()}
-
-
-Chosen = Literal["test", "validation", "train", "all"]
-FREE = (*SERVING, "memory_budget")
-"""Options of the rows that the command may change."""
-OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
-"""Sections of a run that the command says anew."""
 
 
 class EvaluateOptions(Options):
@@ -116,20 +114,20 @@ class Asked:
     threshold: float | None
     stored: Mapping[str, Any]
 
+    @property
+    def rows_word(self) -> str:
+        """The word for what is evaluated: a part of the run's own data, or other data."""
+        return self.split if self.is_own else "other data"
+
     def own_options(self) -> RunConfig:
         """Return the same with the run's own data.
 
         Raises:
             ConfigError: They can't be read as they were.
         """
-        return check(
-            {**self.config_values(), "data": self.stored["data"]}, trust=self.options.trust
-        )
-
-    def config_values(self) -> dict[str, Any]:
-        """Return the config without the words that are of no run."""
-        words = ("format", "model_from", "split")
-        return {key: value for key, value in self.config.items() if key not in words}
+        of_no_run = ("format", "model_from", "split")
+        values = {key: value for key, value in self.config.items() if key not in of_no_run}
+        return check({**values, "data": self.stored["data"]}, trust=self.options.trust)
 
 
 def run_config(place: Path) -> dict[str, Any]:
@@ -234,21 +232,6 @@ def _without_limits(options: RunConfig) -> RunConfig:
     """Take away what would cut the rows short."""
     update = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
     return options.model_copy(update={"trainer": options.trainer.model_copy(update=update)})
-
-
-def with_known_loss(options: RunConfig, *, has_training: bool) -> RunConfig:
-    """Weigh all classes alike where the training rows that balance them are not there."""
-    if has_training or options.loss.class_weights != "balanced":
-        return options
-    loss = options.loss.model_copy(update={"class_weights": None})
-    return options.model_copy(update={"loss": loss})
-
-
-def loss_note(options: RunConfig, *, has_training: bool) -> list[str]:
-    """Say that the loss is another one than in training, where it is."""
-    if has_training or options.loss.class_weights != "balanced":
-        return []
-    return ["test/loss weighs all classes alike: the training rows would say how to balance them"]
 
 
 def same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

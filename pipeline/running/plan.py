@@ -105,6 +105,11 @@ class Plan:
     occasion: Occasion = BY_ITSELF
     rank: Rank = ALONE
 
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.options.name or "run"
+
 
 def make_plan(
     options: RunConfig,

@@ -122,21 +122,18 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
 def _begin(plan: Plan, uri: str | None) -> Record:
     if not plan.occasion.lean:
         remove_abandoned(Path(plan.options.output))
-    folder = plan.occasion.folder or plan.start.folder or _new_folder(plan)
+    known = plan.occasion.folder or plan.start.folder
+    folder = known or create_run_folder(Path(plan.options.output), plan.name)
     try:
         record = Record(folder=folder, journal=Journal(folder), uri=uri or "", run_id=None)
         if not plan.occasion.lean:
             _write_files(record, plan)
         record.journal.begin(_header(plan, record.uri))
     except BaseException:
-        if folder not in (plan.occasion.folder, plan.start.folder):  # it had not begun
+        if known is None:  # it had not begun
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return record
-
-
-def _new_folder(plan: Plan) -> Path:
-    return create_run_folder(Path(plan.options.output), run_name(plan))
 
 
 def _write_files(record: Record, plan: Plan) -> None:
@@ -149,17 +146,12 @@ def _write_files(record: Record, plan: Plan) -> None:
         plan.command.save(record.folder)
 
 
-def run_name(plan: Plan) -> str:
-    """Return the run's name: the one given, or what it trains on what."""
-    return plan.options.name or "run"
-
-
 def _header(plan: Plan, uri: str) -> Header:
     options, occasion = plan.options, plan.occasion
     given = options.tags
     tags = dict.fromkeys(given, "true") if isinstance(given, list) else given
     return Header(
-        name=run_name(plan),
+        name=plan.name,
         experiment=options.tracking.experiment,
         uri=uri,
         params=flatten({**plan.config, **_resolved(plan)}),

@@ -21,7 +21,7 @@ from pipeline.pictures.artist import FOLDER
 from pipeline.pictures.picture import Written, read_list
 from pipeline.running.recording import unless_it_fails
 from pipeline.running.results import tested_names
-from pipeline.running.run_findings import looked_closer
+from pipeline.running.run_findings import with_views
 from pipeline.terminal import duration, number
 from pipeline.tracking.note import (
     TAG,
@@ -38,36 +38,37 @@ from pipeline.tracking.note import (
 from pipeline.tracking.state import read_state
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from pipeline.findings.records import Findings
-    from pipeline.modules.task import Task
     from pipeline.running.plan import Plan
     from pipeline.running.recording import Record
 
 
 @contextmanager
-def shown(
-    plan: Plan, record: Record, task: Task | None, findings: Findings, doctor: Sequence[str]
+def described(
+    plan: Plan, record: Record, network: nn.Module | None, findings: Findings, doctor: Sequence[str]
 ) -> Iterator[None]:
     """Save the findings, and have their pictures drawn while the body runs.
 
     Args:
         plan: The run.
         record: Where it is on record.
-        task: The network with the weights that are kept; `None` = they are no numbers.
+        network: With the weights that are kept; `None` = they are not numbers any more.
         findings: What the run has found out.
         doctor: What the doctor says of it, in lines.
     """
     # Where torchrun has started the ranks, it ends this one soon after another one has failed.
-    wanted = wants_pictures(plan.options) and (task is not None or plan.rank.world == 1)
-    if wanted and task is not None:
-        findings = looked_closer(findings, plan, task.network)
+    wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
+    if wanted and network is not None:
+        findings = with_views(findings, plan, network)
     saved = unless_it_fails(lambda: _saved(findings, record), False, what="no findings")
     with Artist(record.artifacts) if wanted and saved else nullcontext() as artist:
         yield
         pictures, problem = ([], None) if artist is None else artist.finish()
     if problem is not None:
         print(f"warning: {problem}", file=sys.stderr)
-    told = Told(
+    facts = DescriptionFacts(
         findings=findings,
         pictures=pictures,
         artifacts=record.artifacts,
@@ -75,7 +76,7 @@ def shown(
         doctor=doctor,
         command="" if plan.command is None else plan.command.line(),
     )
-    text = unless_it_fails(lambda: note_text(told), None, what="no description of the run")
+    text = unless_it_fails(lambda: description_text(facts), None, what="no description of the run")
     if text is not None:
         record.journal.tag(TAG, text)
 
@@ -171,7 +172,7 @@ FILES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class DescriptionFacts:
     """What a run's note tells.
 
     Args:
@@ -191,18 +192,18 @@ class Told:
     command: str
 
 
-def note_text(told: Told) -> str:
+def description_text(facts: DescriptionFacts) -> str:
     """Return the description of a run for MLflow's page, in Markdown, within its limit.
 
     The page shows four lines until it is asked for more, so the first ones say the most.
     """
-    shown = _telling(told) if told.findings.run_id else []
-    said = (line.removeprefix("doctor").strip() for line in told.doctor)
+    shown = _telling(facts) if facts.findings.run_id else []
+    said = (line.removeprefix("doctor").strip() for line in facts.doctor)
     doctor = bullets(f"Doctor: {as_text(line)}" for line in said)
-    first = [_what(told.findings), doctor, _figures(told.findings)]
-    images = [_shown(told.findings.run_id, one) for one in shown]
-    again = titled("The same run again", command_text(told.command))
-    parts = [*first, *images, again, _further(told, shown)]
+    first = [_what(facts.findings), doctor, _figures(facts.findings)]
+    images = [_shown(facts.findings.run_id, one) for one in shown]
+    again = titled("The same run again", command_text(facts.command))
+    parts = [*first, *images, again, _further(facts, shown)]
     links, pictures = len(parts) - 1, range(len(parts) - 3, len(first) - 1, -1)
     return fitted(parts, [links, *pictures, links - 1, 2, 1])
 
@@ -270,8 +271,8 @@ def _interval(findings: Findings, name: str) -> str:
     return MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
 
 
-def _telling(told: Told) -> list[Written]:
-    fitting = [one for one in told.pictures if fits(told.artifacts / FOLDER / one.file)]
+def _telling(facts: DescriptionFacts) -> list[Written]:
+    fitting = [one for one in facts.pictures if fits(facts.artifacts / FOLDER / one.file)]
     found = (
         next((one for one in fitting if one.name.startswith(begin)), None) for begin in TELLING
     )
@@ -282,16 +283,16 @@ def _shown(run_id: str, one: Written) -> str:
     return titled(one.title, picture(run_id, f"{FOLDER}/{one.file}", one.alt))
 
 
-def _further(told: Told, shown: Sequence[Written]) -> str:
+def _further(facts: DescriptionFacts, shown: Sequence[Written]) -> str:
     """Name what else there is to look at, each a link."""
-    run_id = told.findings.run_id
-    if not (run_id and told.experiment_id):
+    run_id = facts.findings.run_id
+    if not (run_id and facts.experiment_id):
         return ""
-    more = {f"{FOLDER}/{one.file}": one.title for one in told.pictures if one not in shown}
+    more = {f"{FOLDER}/{one.file}": one.title for one in facts.pictures if one not in shown}
     targets = {**more, **FILES}
     links = [
-        link(told.experiment_id, run_id, path, words)
+        link(facts.experiment_id, run_id, path, words)
         for path, words in targets.items()
-        if (told.artifacts / path).is_file()
+        if (facts.artifacts / path).is_file()
     ]
     return titled("More", ", ".join(links))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,17 +37,17 @@ from pipeline.paths import conf_folder, replace_text
 from pipeline.running.plan import Plan, forward_operations
 from pipeline.running.recording import unless_it_fails
 from pipeline.running.scoring import direction_of, scores_of
-from pipeline.running.testing import raised
-from pipeline.serving.model import rows_at_once
+from pipeline.running.testing import outputs_of
 
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from pipeline.bootstrap import Intervals
     from pipeline.findings.records import Findings
     from pipeline.modules.task import Task
+    from pipeline.running.participant import Participant
     from pipeline.running.plan import Plan
     from pipeline.running.recording import Record
+    from pipeline.running.results import Result
     from pipeline.running.testing import Tested
 
 
@@ -63,55 +62,41 @@ ACTIVE_ROWS = 512
 """Of these, the rows whose activations are looked at."""
 MOST_NUMBERS = 10_000_000
 """Outputs of test rows that are kept for pictures and reports: 40 MB before they are packed."""
+MOST_MISTAKES = 12
+"""Test rows whose mistakes are the worst, for a picture."""
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
 """How the names of an epoch's own values begin."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trained:
-    """What a training came to.
+def findings_of(
+    plan: Plan,
+    participant: Participant,
+    result: Result,
+    *,
+    test: Tested | None,
+    vitals: Vitals | None,
+    diverged: bool = False,
+) -> Findings:
+    """Return what a run has found out, short of what only pictures need.
 
     Args:
-        run_id: MLflow's id of the run; `None` where nothing is tracked.
-        end: How it ended.
-        task: The network with the weights that are kept; `None` = they are no numbers.
-        kept: Epoch of these weights; `None` = the last.
-        epochs: Epochs trained.
-        steps: Optimizer steps of an epoch.
-        seconds: Time of training.
-        history: Values of each epoch, counted from 1.
-        metrics: Final values by name.
-        vitals: How the layers fared.
-        test: What the test came to; `None` = there was none.
-        intervals: Of its figures.
-        threshold: Probability above which a row counts as positive.
+        plan: The run.
+        participant: What has trained, with the weights that are kept.
+        result: What the run came to.
+        test: The test of the kept weights, with its intervals; `None` = there was none.
+        vitals: Gradients and updates of each layer during training.
+        diverged: The weights are not numbers any more, so that none are scored.
     """
-
-    run_id: str | None
-    end: Literal["finished", "diverged"]
-    task: Task | None
-    kept: int | None
-    epochs: int
-    steps: int
-    seconds: float
-    history: Mapping[int, Mapping[str, float]]
-    metrics: Mapping[str, float]
-    vitals: Vitals | None
-    test: Tested | None
-    intervals: Intervals | None
-    threshold: float
-
-
-def findings_of(plan: Plan, trained: Trained) -> Findings:
-    """Return what a run has found out, short of what only pictures need."""
     options, schema, prepared = plan.options, plan.prepared.schema, plan.prepared
     parts = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
-    task = None if plan.occasion.lean else trained.task
-    asked = None if task is None else _asked(plan)
+    training: Mapping[str, float] = {}
+    activity: tuple[Activity, ...] = ()
+    if not (plan.occasion.lean or diverged):
+        training, activity = _of_training_rows(plan, participant.task, result.decision.threshold)
     return Findings(
-        name=options.name or "run",
-        run_id=trained.run_id or "",
-        end=trained.end,
+        name=plan.name,
+        run_id=result.run_id or "",
+        end="diverged" if diverged else "finished",
         task=schema.task,
         kind=schema.kind,
         model=str(options.model[TARGET]).rpartition(".")[2],
@@ -124,36 +109,50 @@ def findings_of(plan: Plan, trained: Trained) -> Findings:
         horizon=schema.horizon,
         monitor=options.monitor or "train/loss",
         better=direction_of(options.monitor or "train/loss", options.metrics),
-        kept=trained.kept,
-        epochs=trained.epochs,
+        kept=participant.keeper.best_epoch,
+        epochs=result.epochs,
         planned=options.trainer.max_epochs,
-        steps=trained.steps,
+        steps=_steps(participant.trainer),
         clipping=_clipping(plan),
-        threshold=trained.threshold,
-        metrics=trained.metrics,
-        training=_scores_if_any(plan, task, asked, trained),
-        intervals={} if trained.intervals is None else trained.intervals.ends,
-        baselines=() if trained.test is None else _names(trained.test),
+        threshold=result.decision.threshold,
+        metrics=result.metrics,
+        training=training,
+        intervals={} if test is None or test.intervals is None else test.intervals.ends,
+        baselines=() if test is None else test.baselines,
         rows={name: len(part) for name, part in parts.items() if part is not None},
         shares=_shares(prepared.train.targets, classes=len(schema.classes)),
-        parameters=sum(layer.parameters for layer in plan.layers),
-        seconds=trained.seconds,
+        parameters=result.parameters,
+        seconds=result.seconds if diverged else result.metrics["time/fit"],
         device=plan.devices.words,
         data_hash=prepared.content_hash,
-        history={epoch: _of_training(values) for epoch, values in trained.history.items()},
-        vitals=trained.vitals,
-        activity=_activity_if_any(task, asked),
-        test=None if trained.test is None or plan.occasion.lean else _test_rows(trained.test),
+        history={epoch: _of_epoch(values) for epoch, values in result.history.items()},
+        vitals=vitals,
+        activity=activity,
+        test=None if test is None or plan.occasion.lean else _test_rows(test),
     )
 
 
-def steps_of(trainer: Trainer) -> int:
+def _steps(trainer: Trainer) -> int:
     """Return the optimizer steps of an epoch."""
     batches = trainer.num_training_batches
     return 0 if batches == math.inf else -(-int(batches) // trainer.accumulate_grad_batches)
 
 
-def _of_training(values: Mapping[str, float]) -> dict[str, float]:
+def _of_training_rows(
+    plan: Plan, task: Task, threshold: float
+) -> tuple[Mapping[str, float], tuple[Activity, ...]]:
+    """Return scores and activations of some training rows, with the weights that are kept."""
+    what = "no figures of training rows"
+    part = unless_it_fails(lambda: _some(plan.prepared.train, _affordable(plan)), None, what=what)
+    if part is None:
+        return {}, ()
+    return (
+        unless_it_fails(lambda: _scores(plan, task, part, threshold), {}, what=what),
+        unless_it_fails(lambda: _activity(task, part), (), what="no look at activations"),
+    )
+
+
+def _of_epoch(values: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
 
 
@@ -191,36 +190,18 @@ def _some(part: Part, count: int) -> Part:
     )
 
 
-def _asked(plan: Plan) -> Part | None:
-    """Return training rows to ask about, as many as cost little time and memory."""
+def _affordable(plan: Plan) -> int:
+    """Return how many training rows are scored, as many as cost little time and memory."""
     shape = plan.prepared.schema.input_shape
     work = forward_operations(plan.layers, shape)
     affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
-    count = min(MOST_ROWS, max(FEWEST_ROWS, affordable))
-    return unless_it_fails(
-        lambda: _some(plan.prepared.train, count), None, what="no figures of training rows"
-    )
+    return min(MOST_ROWS, max(FEWEST_ROWS, affordable))
 
 
-def _scores_if_any(
-    plan: Plan, task: Task | None, asked: Part | None, trained: Trained
-) -> dict[str, float]:
-    if task is None or asked is None:
-        return {}
-    what = "no figures of training rows"
-    return unless_it_fails(lambda: _scores(plan, task, asked, trained), {}, what=what)
-
-
-def _activity_if_any(task: Task | None, asked: Part | None) -> tuple[Activity, ...]:
-    if task is None or asked is None:
-        return ()
-    return unless_it_fails(lambda: _activity(task, asked), (), what="no look at activations")
-
-
-def _scores(plan: Plan, task: Task, part: Part, trained: Trained) -> dict[str, float]:
+def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
     """Score the kept weights on training rows as they were scored on the others."""
     schema = plan.prepared.schema
-    outputs = raised(task.network, part)
+    outputs = outputs_of(task.network, part.blocks())
     targets = part.targets.to(outputs.device)
     with torch.inference_mode():
         loss = float(task.exact_loss(outputs, targets))
@@ -228,7 +209,7 @@ def _scores(plan: Plan, task: Task, part: Part, trained: Trained) -> dict[str, f
         final = schema.to_units(outputs, part.offsets), schema.to_units(targets, part.offsets)
     else:
         final = probabilities(outputs), targets
-    scores = scores_of(plan.options.metrics, schema, threshold=trained.threshold)
+    scores = scores_of(plan.options.metrics, schema, threshold=threshold)
     return {"loss": loss, **{key: float(value) for key, value in scores(*final).items()}}
 
 
@@ -236,10 +217,6 @@ def _activity(task: Task, part: Part) -> tuple[Activity, ...]:
     like = next(task.network.parameters(), torch.empty(0))
     rows = torch.arange(min(ACTIVE_ROWS, len(part)))
     return activity_of(task.network, part.take(rows).to(like))
-
-
-def _names(test: Tested) -> tuple[str, ...]:
-    return tuple(baseline.name for baseline in test.part.baselines)
 
 
 def _test_rows(test: Tested) -> TestRows:
@@ -264,9 +241,6 @@ def _spaced(rows: int, count: int) -> Tensor:
     return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
 
 
-MOST_MISTAKES = 12
-
-
 def with_importances(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
     """Return the findings with how much each column of a table matters; other data have none.
 
@@ -277,35 +251,28 @@ def with_importances(findings: Findings, plan: Plan, network: nn.Module) -> Find
     """
     if findings.kind != "table":
         return findings
-    with _evaluating(network):
-        importances = unless_it_fails(
-            lambda: _importances(findings, plan, network), None, what="no importances"
-        )
+    importances = unless_it_fails(
+        lambda: _importances(findings, plan, network), None, what="no importances"
+    )
     return replace(findings, importances=importances)
 
 
-def looked_closer(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
-    """Return the findings with what only pictures need: the worst mistakes, and what lies inside.
+def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
+    """Return the findings with what only pictures need: the worst mistakes, and feature maps.
 
     Args:
         findings: Of the run.
         plan: The run.
         network: With the weights that are kept.
     """
-    with _evaluating(network):
+    was_training = network.training
+    network.eval()
+    try:
         return replace(
             findings,
             mistakes=unless_it_fails(lambda: _mistakes(findings, plan), None, what="no mistakes"),
             inside=unless_it_fails(lambda: _inside(plan, network), None, what="no feature maps"),
         )
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    was_training = network.training
-    network.eval()
-    try:
-        yield
     finally:
         network.train(was_training)
 
@@ -316,17 +283,10 @@ def _importances(findings: Findings, plan: Plan, network: nn.Module) -> Importan
     return importances_of(
         part,
         schema=prepared.schema,
-        outputs=lambda inputs: _outputs(network, inputs),
+        outputs=lambda inputs: outputs_of(network, [inputs]),
         scores=scores_of(plan.options.metrics, prepared.schema, threshold=findings.threshold),
         part_name="train" if prepared.validation is None else "validation",
     )
-
-
-def _outputs(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Return raw outputs, float32 (rows, outputs)."""
-    like = next(network.parameters(), torch.empty(0))
-    blocks = torch.split(inputs, rows_at_once(tuple(inputs.shape[1:])))
-    return torch.cat([network(block.to(like)).float() for block in blocks])
 
 
 def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
@@ -348,10 +308,7 @@ def _inside(plan: Plan, network: nn.Module) -> Inside | None:
     return Inside(rows=rows, labels=labels, inputs=inputs.numpy(), views=views) if views else None
 
 
-TAG = "doctor"
-
-
-def put_down(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
+def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
     """Diagnose a run, put that on record, and return the lines to show.
 
     Args:
@@ -362,7 +319,7 @@ def put_down(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ..
     diagnosis = unless_it_fails(lambda: diagnose(findings), None, what="no diagnosis")
     if diagnosis is None:
         return ()
-    record.journal.tag(TAG, diagnosis.names)
+    record.journal.tag("doctor", diagnosis.names)
     if lean:
         return ()
     replace_text(record.artifacts / "doctor.md", diagnosis.markdown())

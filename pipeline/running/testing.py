@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from pipeline.paths import replace_text
 from pipeline.running.plan import Plan
 from pipeline.running.results import TestPart, baseline_metrics, predicted_classes, scores_by_class
 from pipeline.running.scoring import scores_of
-from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
+from pipeline.running.trainer import build_trainer, evaluated_batches
 from pipeline.serving.decision import Decision, Interval, conformal
 from pipeline.serving.model import rows_at_once
 from pipeline.serving.spreadsheets import cell, write_csv
@@ -44,19 +44,33 @@ class Tested:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …
         classes: Counts and scores of each class; empty for a regression.
         threshold: What decides in a binary task.
+        intervals: 95 % intervals of the metrics; `None` = they were not computed.
     """
 
     part: TestPart
     metrics: Mapping[str, float]
     classes: tuple[ClassScores, ...]
     threshold: float
+    intervals: Intervals | None = None
 
-    def write(self, folder: Path, plan: Plan) -> None:
-        """Write the predictions and the classes as tables."""
-        schema = plan.prepared.schema
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the naive and the linear baseline."""
+        return tuple(baseline.name for baseline in self.part.baselines)
+
+    def write(self, folder: Path, schema: Schema) -> None:
+        """Write predictions, classes and intervals as files.
+
+        Args:
+            folder: Takes them.
+            schema: The meaning of outputs and targets.
+        """
         _write_predictions(folder, self.part, schema, threshold=self.threshold)
         if self.classes:
             _write_classes(folder, self.classes)
+        if self.intervals is not None:
+            plain = {**asdict(self.intervals), "level": LEVEL}
+            replace_text(folder / "intervals.json", json.dumps(plain, indent=1) + "\n")
 
 
 def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Tested:
@@ -115,7 +129,7 @@ def decide(plan: Plan, network: nn.Module) -> Decision:
 
 
 def _by_rule(rule: str, network: nn.Module, part: Part) -> Decision:
-    found = find_threshold(rule, probabilities(raised(network, part)), part.targets)
+    found = find_threshold(rule, probabilities(outputs_of(network, part.blocks())), part.targets)
     words = f"{rule} on {found.rows} validation rows: {found.metric} {number(found.reached)}"
     return Decision(threshold=found.threshold, rule=rule, found=words)
 
@@ -123,7 +137,7 @@ def _by_rule(rule: str, network: nn.Module, part: Part) -> Decision:
 def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ...]:
     """Return between which values truth - prediction, in units, lies for each output."""
     to_units = plan.prepared.schema.to_units
-    outputs = raised(network, part)
+    outputs = outputs_of(network, part.blocks())
     targets = part.targets.to(outputs.device)
     residuals = (to_units(targets, None) - to_units(outputs, None)).double().cpu().numpy()
     counts = _independent(plan, part, outputs=residuals.shape[1])
@@ -145,52 +159,44 @@ def _independent(plan: Plan, part: Part, *, outputs: int) -> list[float]:
 
 
 @torch.inference_mode()
-def raised(network: nn.Module, part: Part) -> Tensor:
-    """Return the network's outputs for a part, float32 (rows, outputs)."""
+def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
+    """Return a network's raw outputs for the rows of some blocks, float32 (rows, outputs)."""
     like = next(network.parameters(), torch.empty(0))  # where it lies, and in which precision
     was_training = network.training
     network.eval()
     try:
-        return torch.cat([network(rows.to(like)).float() for rows in _blocks(part)])
+        pieces = (
+            piece
+            for block in blocks
+            for piece in torch.split(block, rows_at_once(tuple(block.shape[1:])))
+        )
+        return torch.cat([network(piece.to(like)).float() for piece in pieces])
     finally:
         network.train(was_training)
 
 
-def _blocks(part: Part) -> Iterator[Tensor]:
-    for block in part.blocks():
-        yield from torch.split(block, rows_at_once(tuple(block.shape[1:])))
-
-
-INTERVALS = "intervals.json"
-
-
-def intervals_of(plan: Plan, test: Tested) -> Intervals:
-    """Return the 95 % intervals of the figures that a test came to."""
+def with_intervals(plan: Plan, test: Tested) -> Tested:
+    """Return a test with the 95 % intervals of its metrics."""
     schema = plan.prepared.schema
     horizon = None if schema.window is None else schema.horizon
-    return intervals(
+    found = intervals(
         test.part.outputs,
         test.part.targets,
         units=units_of(len(test.part.targets), groups=test.part.groups, horizon=horizon),
         threshold=test.threshold,
         seed=plan.options.seed,
     )
+    return replace(test, intervals=found)
 
 
-def write_intervals(folder: Path, found: Intervals) -> None:
-    """Write them for programs: what was drawn how often, and both ends of each metric."""
-    plain = {**asdict(found), "level": LEVEL}
-    replace_text(folder / INTERVALS, json.dumps(plain, indent=1) + "\n")
-
-
-def tested_network(plan: Plan, decision: Decision) -> Tested:
-    """Test the network of a plan on its test rows, so that equal rows give equal bits.
+def tested_again(plan: Plan, task: Task, decision: Decision) -> Tested:
+    """Test weights that were trained before, as their training tests them: equal bits.
 
     Args:
-        plan: Its network has the weights that are tested.
+        plan: The run.
+        task: Holds the weights.
         decision: What turns outputs into answers.
     """
-    task = build_task(plan.options, plan.network, plan.prepared)
     trainer = build_trainer(
         plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
     )

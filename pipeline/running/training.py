@@ -14,18 +14,20 @@ from pipeline.callbacks.record import EpochRecord
 from pipeline.callbacks.vitals import VitalSigns
 from pipeline.config.check import check_callbacks
 from pipeline.errors import DivergedError
+from pipeline.paths import replace_text
 from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan
 from pipeline.running.process_group import process_group
-from pipeline.running.recording import Record, on_record, run_name, unless_it_fails, write_history
+from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor
-from pipeline.running.run_description import shown
-from pipeline.running.run_findings import Trained, findings_of, put_down, steps_of, with_importances
-from pipeline.running.saved_model import leave_card, leave_model
+from pipeline.running.run_description import described
+from pipeline.running.run_findings import findings_of, with_importances, write_diagnosis
+from pipeline.running.saved_model import TrainedWeights, write_card, write_model
 from pipeline.running.starting import tell_start
-from pipeline.running.testing import Tested, decide, intervals_of, tested, write_intervals
+from pipeline.running.testing import Tested, decide, tested, with_intervals
 from pipeline.running.trainer import require_truthful
 from pipeline.serving.decision import Decision
+from pipeline.serving.files import CARD
 from pipeline.terminal import shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.logger import JournalLogger
@@ -33,15 +35,8 @@ from pipeline.tracking.logger import JournalLogger
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
-    from pipeline.bootstrap import Intervals
     from pipeline.callbacks.keeper import Keeper
-    from pipeline.callbacks.vitals import VitalSigns
-    from pipeline.running.participant import Participant
     from pipeline.running.peers import Peers
-    from pipeline.running.plan import Plan
-    from pipeline.running.recording import Record
-    from pipeline.running.results import Result
-    from pipeline.running.testing import Tested
 
 
 def train(
@@ -85,85 +80,65 @@ def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]
 
 
 class Session:
-    """One training as the process that leads it has it: fit, tested, on record."""
+    """One training as the process that leads it has it: fit, tested, on record.
+
+    Args:
+        plan: The run.
+        record: Takes what the training comes to.
+    """
 
     def __init__(self, plan: Plan, record: Record) -> None:
         self._plan = plan
         self._record = record
         self._epochs = EpochRecord(record.journal.epoch)
-        vitals = VitalSigns()
+        self._vitals = VitalSigns()
         self._participant = Participant(
             plan,
             record.checkpoints,
-            records=[vitals, self._epochs],
+            records=[self._vitals, self._epochs],
             prunes=None if plan.occasion.prunes is None else self._prunes,
             shows=self._progress,
             logger=JournalLogger(record.journal),
         )
-        self._account = Account(plan, record, self._participant, vitals)
         self._fit_seconds = 0.0
 
     def fit(self) -> None:
         """Train until the end, or until it is pruned.
 
         Raises:
-            DivergedError: The loss is no number any more; the doctor has said why.
+            DivergedError: The loss is not a number any more; the diagnosis is on record.
         """
         started_at = perf_counter()
         try:
             self._participant.fit()
         except DivergedError:
             self._fit_seconds = perf_counter() - started_at
-            unless_it_fails(
-                lambda: self._account.of_diverged(seconds=self._fit_seconds),
-                None,
-                what="no account of what has diverged",
-            )
+            unless_it_fails(self._write_diverged, None, what="no account of what has diverged")
             raise
         self._fit_seconds = perf_counter() - started_at
 
     def finish(self) -> Result:
         """Test the kept weights where that is asked for, and write everything down."""
-        plan, record = self._plan, self._record
         decision = self._decide()
-        test = self._test(decision) if plan.options.test and not self._participant.pruned else None
-        final = {} if test is None else test.metrics
+        pruned = self._participant.pruned
+        test = self._test(decision) if self._plan.options.test and not pruned else None
         # What ends a pruned training comes before its last epoch is counted.
-        epochs = self._participant.trainer.current_epoch + int(self._participant.pruned)
-        found = {"decision/threshold": decision.threshold} if decision.found else {}
-        values = {**self._best(), "time/fit": self._fit_seconds, **found, **final}
-        record.journal.epoch(max(epochs, 1), values)
-        result = Result(
-            folder=record.folder,
-            run_id=record.run_id,
-            name=run_name(plan),
-            metrics=values,
-            kept=self._kept_values(),
-            history=record.journal.epochs(),
-            classes=() if test is None else test.classes,
-            schema=plan.prepared.schema,
-            decision=decision,
-            baselines=tuple(baseline.name for baseline in test.part.baselines) if test else (),
-            epochs=epochs,
-            parameters=sum(layer.parameters for layer in plan.layers),
-            pruned=self._participant.pruned,
-            seconds=perf_counter() - plan.started_at,
-            unsent=0,
-            where_to_look=record.where_to_look,
-        )
-        if result.pruned:
-            return result
-        return self._account.of_finished(result, test, seconds=self._fit_seconds)
+        epochs = self._participant.trainer.current_epoch + int(pruned)
+        values = {
+            **self._best(),
+            "time/fit": self._fit_seconds,
+            **({"decision/threshold": decision.threshold} if decision.found else {}),
+            **({} if test is None else test.metrics),
+        }
+        self._record.journal.epoch(max(epochs, 1), values)
+        result = self._result(decision, test, values, epochs=epochs)
+        return result if pruned else self._write_finished(result, test)
 
     def keep_weights(self) -> None:
         """Write the weights that were kept in memory, where they are wanted."""
-        file = self._plan.occasion.weights
-        if (
-            file is not None
-            and not self._participant.pruned
-            and isinstance(self._participant.keeper, KeptWeights)
-        ):
-            self._participant.keeper.write(file)
+        file, keeper = self._plan.occasion.weights, self._participant.keeper
+        if file is not None and not self._participant.pruned and isinstance(keeper, KeptWeights):
+            keeper.write(file)
 
     def _prunes(self, epoch: int) -> bool:
         prunes = self._plan.occasion.prunes
@@ -177,7 +152,7 @@ class Session:
         return [kind(self._plan.options.monitor or "train/loss", keeper)]
 
     def _decide(self) -> Decision:
-        """Take the weights that are kept, and learn from the validation rows how they answer."""
+        """Load the kept weights, and find on the validation rows how they answer."""
         if self._participant.pruned or (self._plan.occasion.lean and not self._plan.options.test):
             return Decision()  # nobody asks a trial that is not tested
         best = self._participant.keeper.best_weights()
@@ -186,7 +161,8 @@ class Session:
         return decide(self._plan, self._participant.task.network)
 
     def _test(self, decision: Decision) -> Tested:
-        return tested(self._plan, self._participant.task, self._participant.trainer, decision)
+        test = tested(self._plan, self._participant.task, self._participant.trainer, decision)
+        return test if self._plan.occasion.lean else with_intervals(self._plan, test)
 
     def _best(self) -> dict[str, float]:
         history, epoch = self._record.journal.epochs(), self._participant.keeper.best_epoch
@@ -201,86 +177,83 @@ class Session:
         epochs = history.values() if best is None else [history.get(best, {})]
         return {key: value for values in epochs for key, value in values.items()}
 
+    def _result(
+        self, decision: Decision, test: Tested | None, values: Mapping[str, float], *, epochs: int
+    ) -> Result:
+        plan, record = self._plan, self._record
+        return Result(
+            folder=record.folder,
+            run_id=record.run_id,
+            name=plan.name,
+            metrics=values,
+            kept=self._kept_values(),
+            history=record.journal.epochs(),
+            classes=() if test is None else test.classes,
+            schema=plan.prepared.schema,
+            decision=decision,
+            baselines=() if test is None else test.baselines,
+            epochs=epochs,
+            parameters=sum(layer.parameters for layer in plan.layers),
+            pruned=self._participant.pruned,
+            seconds=perf_counter() - plan.started_at,
+            unsent=0,
+            where_to_look=record.where_to_look,
+        )
 
-class Account:
-    """Writes down what a training came to.
-
-    Args:
-        plan: The run.
-        record: Where it is on record.
-        participant: What has trained.
-        vitals: What has watched its layers.
-    """
-
-    def __init__(
-        self, plan: Plan, record: Record, participant: Participant, vitals: VitalSigns
-    ) -> None:
-        self._plan = plan
-        self._record = record
-        self._participant = participant
-        self._vitals = vitals
-
-    def of_finished(self, result: Result, test: Tested | None, *, seconds: float) -> Result:
-        """Write down what a finished run has found out, its model among it.
-
-        Args:
-            result: What the run came to.
-            test: What its test came to; `None` = there was none.
-            seconds: Time of training.
-
-        Returns:
-            The result with what the doctor says.
-        """
+    def _write_finished(self, result: Result, test: Tested | None) -> Result:
+        """Write what a finished run has found out, and its model; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
         network = self._participant.task.network
-        found = None if test is None or lean else intervals_of(plan, test)
-        findings = findings_of(plan, self._trained(result, test, found, seconds))
+        findings = findings_of(
+            plan, self._participant, result, test=test, vitals=self._vitals.vitals()
+        )
         if not lean:
             findings = with_importances(findings, plan, network)
-        result = replace(result, doctor=put_down(findings, record, lean=lean))
+        result = replace(result, doctor=write_diagnosis(findings, record, lean=lean))
         if lean:
             return result
         write_history(record.artifacts, result.history)
-        if test is not None and found is not None:
-            test.write(record.artifacts, plan)
-            write_intervals(record.artifacts, found)
-        with shown(plan, record, self._participant.task, findings, result.doctor):
-            leave_model(plan, record, network, result.decision, result)
-            leave_card(plan, record, result, test, found)
+        if test is not None:
+            test.write(record.artifacts, plan.prepared.schema)
+        with described(plan, record, network, findings, result.doctor):
+            self._write_model(result, test)
         return result
 
-    def of_diverged(self, *, seconds: float) -> None:
-        """Write down what a diverged run has found out; the doctor says why it has no numbers.
+    def _write_model(self, result: Result, test: Tested | None) -> None:
+        record = self._record
+        begins = [event for event in record.journal.events() if event["event"] == "begin"]
+        weights = TrainedWeights(
+            name=result.name,
+            run_id=result.run_id,
+            epoch=int(result.metrics.get("best/epoch", result.epochs)),
+            epochs=result.epochs,
+            kept=result.kept,
+            metrics=result.metrics,
+            decision=result.decision,
+            tags=begins[-1]["tags"],
+        )
+        network = self._participant.task.network
+        record.journal.model(write_model(record.folder, self._plan, network, weights))
+        text = write_card(record.folder, self._plan, weights, test)
+        replace_text(record.artifacts / CARD, text)
 
-        Args:
-            seconds: Time of training.
-        """
+    def _write_diverged(self) -> None:
+        """Write what a diverged run has found out; the diagnosis says why it has no figures."""
         plan, record = self._plan, self._record
-        findings = findings_of(plan, self._trained(None, None, None, seconds))
-        lines = put_down(findings, record, lean=plan.occasion.lean)
+        history = record.journal.epochs()
+        result = self._result(Decision(), None, {}, epochs=len(history))
+        findings = findings_of(
+            plan,
+            self._participant,
+            replace(result, seconds=self._fit_seconds),
+            test=None,
+            vitals=self._vitals.vitals(),
+            diverged=True,
+        )
+        lines = write_diagnosis(findings, record, lean=plan.occasion.lean)
         if plan.occasion.lean:
             return
-        write_history(record.artifacts, record.journal.epochs())
-        with shown(plan, record, None, findings, lines):
+        write_history(record.artifacts, history)
+        with described(plan, record, None, findings, lines):
             if shown_verbosity(plan.options.verbose) > 0:
                 print_doctor(lines)
-
-    def _trained(
-        self, result: Result | None, test: Tested | None, found: Intervals | None, seconds: float
-    ) -> Trained:
-        history = self._record.journal.epochs() if result is None else result.history
-        return Trained(
-            run_id=self._record.run_id,
-            end="diverged" if result is None else "finished",
-            task=None if result is None else self._participant.task,
-            kept=self._participant.keeper.best_epoch,
-            epochs=len(history) if result is None else result.epochs,
-            steps=steps_of(self._participant.trainer),
-            seconds=seconds,
-            history=history,
-            metrics={} if result is None else result.metrics,
-            vitals=self._vitals.vitals(),
-            test=test,
-            intervals=found,
-            threshold=0.5 if result is None else result.decision.threshold,
-        )

@@ -11,7 +11,7 @@ from findings_made import made_findings
 
 from pipeline.findings.records import Findings
 from pipeline.pictures.picture import Written
-from pipeline.running.run_description import Told, note_text
+from pipeline.running.run_description import DescriptionFacts, description_text
 
 MOST = 8000
 """Characters of a tag that MLflow's database holds."""
@@ -28,7 +28,7 @@ DRAWN = (
 
 
 def told(findings: Findings, folder: Path, drawn: Iterable[Written] = (), **changes: object) -> str:
-    known = Told(
+    known = DescriptionFacts(
         findings=findings,
         pictures=list(drawn),
         artifacts=folder,
@@ -36,7 +36,7 @@ def told(findings: Findings, folder: Path, drawn: Iterable[Written] = (), **chan
         doctor=["doctor  overfitting: it learned by heart; try model.dropout=0.3"],
         command="python -m pipeline.train model=mlp",
     )
-    return note_text(replace(known, **changes))
+    return description_text(replace(known, **changes))
 
 
 def drawn(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:

@@ -16,9 +16,9 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.config.record import plain
 from pipeline.data.prepare import prepare
-from pipeline.running import saved_model
 from pipeline.running.assembly import build_source
 from pipeline.running.plan import Occasion, make_plan
+from pipeline.running.saved_model import read_weights
 from pipeline.serving.model import Model
 
 Train = Callable[..., int]
@@ -142,8 +142,7 @@ def test_the_winner_of_a_study_is_tested_as_its_own_command_would(
         check(tree), plain(tree), started_at=perf_counter(), occasion=Occasion(lean=True)
     )
     run = runs.folders[rule]
-    kept = saved_model.taken_up(plan, run / "checkpoints" / "best.ckpt")
-    again = saved_model.tested_again(kept, into=tmp_path)
+    again = read_weights(plan, run / "checkpoints" / "best.ckpt").test(tmp_path)
     values = final_values(run)
     assert again.metrics == {key: values[key] for key in again.metrics}
     assert (tmp_path / "test_predictions.csv").read_bytes() == (

@@ -26,7 +26,7 @@ from pipeline.running.process_group import is_cut, process_group
 from pipeline.running.recording import ending, explain
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.running.saved_model import TakenUp, left_again, taken_up, tested_again
+from pipeline.running.saved_model import StoredWeights, read_weights
 from pipeline.running.training import train
 from pipeline.study.ledger.adopting import VALUES, end_in_journal
 from pipeline.study.ledger.ends import changed_data_line
@@ -93,7 +93,7 @@ class Bench:
                 datasets = self._datasets if job.leave is None else Datasets()
                 occasion = Occasion(datasets=datasets, lean=job.leave is None)
                 plan = _plan(job, occasion, perf_counter())
-                return _looked_after(job, taken_up(plan, Path(job.folder) / CHECKPOINTS / KEPT))
+                return _looked_after(job, read_weights(plan, Path(job.folder) / CHECKPOINTS / KEPT))
         except BaseException as error:
             explained = explain(error)
             return Tested(problem=one_line(explained), exit_code=exit_code(explained))
@@ -109,18 +109,18 @@ class Bench:
             torch.cuda.empty_cache()
 
 
-def _looked_after(job: TestJob, run: TakenUp) -> Tested:
+def _looked_after(job: TestJob, run: StoredWeights) -> Tested:
     said, test = Tested(), None
     if job.into is not None:
-        test = tested_again(run, into=Path(job.into))
+        test = run.test(Path(job.into))
         said = Tested(
             metrics=test.metrics,
             classes=tuple(asdict(scores) for scores in test.classes),
-            baselines=tuple(baseline.name for baseline in test.part.baselines),
+            baselines=test.baselines,
         )
     if job.leave is None:
         return said
-    figure = left_again(run, into=Path(job.leave), test=test)
+    figure = run.write_model(Path(job.leave), test)
     return replace(said, figure=asdict(figure))
 
 
