@@ -23,7 +23,7 @@ from pipeline.config.compose import MoreNames, checked_lines, composition_proble
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
 from pipeline.errors import ConfigError
-from pipeline.failures import tell
+from pipeline.failures import print_error
 from pipeline.paths import conf_folder, name_user
 from pipeline.signals import orderly_stop, stop
 
@@ -62,7 +62,7 @@ def command(
                     raise ConfigError(*problems)
                 return _called(rewrite(words), config_name, body, checked, traceback=traceback)
         except BaseException as error:
-            return tell(error, traceback=traceback)
+            return print_error(error, traceback=traceback)
         finally:
             sys.stdout.flush()
 
@@ -113,7 +113,7 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
             return body(with_name(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
         stop.check()  # a library that is being imported makes something else of a signal
-        return tell(error, traceback=traceback)
+        return print_error(error, traceback=traceback)
 
 
 def _refuse_many_devices(config: DictConfig) -> None:

@@ -24,18 +24,12 @@ class ExportOptions(Options):
     """Which model, as what, and where to."""
 
     model_from: Text
-    """A run or trial: folder, MLflow id or its beginning; `last`; `models:/NAME@ALIAS`."""
     format: Word | Annotated[list[Word], Field(min_length=1)]
-    """What to write: a program of torch.export, ONNX, or both."""
     output: Text
-    """Folder that takes the files."""
     overwrite: bool
-    """Replace files that are there."""
     runs: Text
-    """Folder that holds a folder for each run and each study."""
     traceback: bool
     trust: list[str]
-    """Packages beside ours and torch's whose networks a model may name."""
     tracking: TrackingOptions
 
     @property

@@ -52,7 +52,7 @@ def exit_code(error: BaseException) -> int:
     return BUG
 
 
-def tell(error: BaseException, *, traceback: bool) -> int:
+def print_error(error: BaseException, *, traceback: bool) -> int:
     """Print an error to standard error, one line a problem, and return its exit code.
 
     Args:

@@ -15,26 +15,16 @@ class PredictOptions(Options):
     """Whose answers, for which rows, into which file."""
 
     model_from: Text
-    """A run or trial: folder, MLflow id or its beginning; `last`; `models:/NAME@ALIAS`."""
     input: Text
-    """A table, arrays, a series, a picture or a folder of pictures: as the model was trained on."""
     output: Text | None
-    """File ending in .csv or .parquet; null = standard output, as CSV."""
     overwrite: bool
-    """Replace an output that is there."""
     id: Text | None
-    """Column of a table that names its rows; null = that of the training, where it is there."""
     unknown: Literal["other", "refuse"]
-    """What becomes of a category that training never saw."""
     missing: Literal["refuse", "impute"]
-    """What becomes of an empty cell in a column that had none in training."""
     runs: Text
-    """Folder that holds a folder for each run and each study."""
     verbose: Annotated[int, Field(ge=0, le=2)] | None
-    """0 silent, 1 one line of progress, 2 a line now and then; null = 1 in a terminal, else 2."""
     traceback: bool
     trust: list[str]
-    """Packages beside ours and torch's whose networks a model may name."""
     tracking: TrackingOptions
 
 

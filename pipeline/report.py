@@ -19,17 +19,11 @@ class ReportOptions(Options):
     """What is reported on, and where to."""
 
     run: Text | None
-    """A run: its folder, its name, its MLflow id or the beginning of that; `last`."""
     study: Text | None
-    """Name of a study."""
     runs: list[Text] | None
-    """Two runs, A and B: why B is better than A, or is not."""
     output: Text | None
-    """File ending in .html; null = report.html among the run's artifacts."""
     folder: Text
-    """Folder that holds a folder for each run and each study."""
     storage: Text | None
-    """Optuna's URL of the studies' database; null = optuna.db in the current folder."""
     traceback: bool
     tracking: TrackingOptions
 

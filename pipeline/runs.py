@@ -23,17 +23,11 @@ class RunsOptions(Options):
 
     action: Literal["list", "sync", "reap", "check", "clean"]
     output: str
-    """Folder that holds a folder for each run and each study."""
     study: Text | None
-    """Name of a study."""
     storage: Text | None
-    """Optuna's URL of the studies' database; null = optuna.db in the current folder."""
     grace: PositiveFloat
-    """Seconds without a sign of life after which a run of another machine is lost."""
     older_than: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    """Days since its end after which `clean` removes a run."""
     apply: bool
-    """Let `clean` remove what it otherwise only lists."""
     traceback: bool
     tracking: TrackingOptions
 

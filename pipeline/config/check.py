@@ -26,8 +26,8 @@ from pipeline.config.targets import (
     SCHEDULER,
     SOURCE,
     TARGET,
-    judge,
     make_importable,
+    target_problems,
 )
 from pipeline.config.values import shown, validate
 from pipeline.errors import ConfigError, did_you_mean
@@ -115,7 +115,9 @@ def check_callbacks(config: RunConfig) -> None:
     problems = [
         problem
         for name, target in config.callbacks.items()
-        for problem in judge(f"callbacks.{name}", target, bases=[CALLBACK], trust=config.trust)
+        for problem in target_problems(
+            f"callbacks.{name}", target, bases=[CALLBACK], trust=config.trust
+        )
     ]
     if problems:
         raise ConfigError(*problems)
@@ -143,7 +145,7 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
             yield from _section_problems(section, values[section.name], trust)
     for name, target in _mapping(_mapping(values, "metrics"), "more").items():
         if isinstance(target, Mapping):
-            yield from judge(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
+            yield from target_problems(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
     yield from _callback_targets(_mapping(values, "callbacks"), trust)
 
 
@@ -154,7 +156,9 @@ def _section_problems(
     if section.shared is not None:
         ours, values = parts(values, section.shared)
         yield from validate(section.shared, ours, prefix=f"{section.name}.")[1]
-    yield from judge(section.name, values, bases=[section.base], filled=section.filled, trust=trust)
+    yield from target_problems(
+        section.name, values, bases=[section.base], filled=section.filled, trust=trust
+    )
     if section.shared is SchedulerOptions:
         follows = str(values.get(TARGET)).endswith(".ReduceLROnPlateau")
         if follows and ours.get("monitor") is None:

@@ -37,6 +37,7 @@ from pipeline.config.values import shown, unknown_key
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.paths import conf_folder
 
+_TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 LONGEST_NAME = 56
 """Letters of a name that the program makes up; that of a trial has its number behind it."""
@@ -90,8 +91,10 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
     if _has_no_name(tree):
         tree.name = _joined([choices.get("model"), choices.get("data")])
     if isinstance(tree.get("sweep"), DictConfig) and _has_no_name(tree.sweep):
-        kept = [choices.get(group) for group in _fixed_groups(tree.sweep)]
-        tree.sweep.name = _joined([_sweeps(hydra) or "sweep", *kept])
+        space = tree.sweep.get("space")
+        varied = set(space) if isinstance(space, DictConfig) else set()
+        kept = [group for group in ("model", "data") if not varied & {group, "experiment"}]
+        tree.sweep.name = _joined([_sweeps(hydra) or "sweep", *map(choices.get, kept)])
     return tree
 
 
@@ -102,12 +105,6 @@ def _has_no_name(tree: DictConfig) -> bool:
 def _joined(words: Sequence[object]) -> str | None:
     name = "-".join(str(word).replace("/", "-") for word in words if word)
     return name[:LONGEST_NAME].rstrip("-.") or None
-
-
-def _fixed_groups(sweep: DictConfig) -> list[str]:
-    space = sweep.get("space")
-    varied = set(space) if isinstance(space, DictConfig) else set()
-    return [group for group in ("model", "data") if not varied & {group, "experiment"}]
 
 
 def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
@@ -129,7 +126,9 @@ class Composer:
     def __init__(self, loader: ConfigLoader, config_name: str, config_dir: Path | None) -> None:
         self._loader = loader
         self.config_name = config_name
-        self._search = [] if config_dir is None else [_search_path(config_dir)]
+        self._search: list[str] = []
+        if config_dir is not None:
+            self._search.append(f"hydra.searchpath=[{quoted(f'file://{config_dir.absolute()}')}]")
 
     def groups(self) -> list[str]:
         """Return the names of the config groups, Hydra's own left out."""
@@ -190,10 +189,6 @@ def composer(config_name: str, config_dir: Path | None = None) -> Iterator[Compo
         GlobalHydra.instance().clear()
 
 
-def _search_path(folder: Path) -> str:
-    return f"hydra.searchpath=[{quoted(f'file://{folder.absolute()}')}]"
-
-
 def composition_problem(error: BaseException) -> str:
     """Return one line for whatever Hydra or OmegaConf raised, with its cause."""
     texts = [str(error), str(error.__cause__ or "")]
@@ -240,21 +235,16 @@ def checked_lines(
 
 def _require_readable(config_dir: Path, lines: Sequence[str]) -> None:
     named = {line.partition("=")[0].lstrip("+~").partition("@")[0] for line in lines}
-    own = {path.name for path in conf_groups(config_dir) if path.name in named}
-    groups = sorted({*_shipped_groups(), *own})
-    problems = problems_in_folder(config_dir, groups)
-    if problems:
+    own = _groups_in(config_dir) & named
+    groups = sorted(_groups_in(conf_folder()) - {HYDRA} | own)
+    if problems := problems_in_folder(config_dir, groups):
         raise ConfigError(*problems)
 
 
-def conf_groups(folder: Path) -> Iterator[Path]:
-    """Yield the folders in a folder of configuration."""
-    if folder.is_dir():
-        yield from (path for path in folder.iterdir() if path.is_dir())
-
-
-def _shipped_groups() -> list[str]:
-    return [path.name for path in conf_groups(conf_folder()) if path.name != HYDRA]
+def _groups_in(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        return set()
+    return {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def _name_problems(
@@ -269,17 +259,20 @@ def _name_problems(
     values = [one for one in given if one not in groups]
     problems: list[str] = []
     wrong: list[Given] = []
+    # A multirun composes a tree for each combination of choices.
     for one in groups:
         found = list(_choice_problems(one, source, known))
         problems += found
         wrong += [one] * bool(found)
-    for lines in _combinations([one for one in groups if one not in wrong]):
+    for lines in product(*(_single_lines(one) for one in groups if one not in wrong)):
         try:
             tree = source.tree(lines)
         except ConfigError as error:
             problems += error.problems
             continue
-        problems += _tree_problems(tree, options)
+        problems += _unknown_in_files(tree, options)
+        if "trust" in tree and tree.trust:
+            problems.append(_TRUST_IN_FILE)
         if config_dir is not None:
             changed = source.changed_hydra(tree, lines)
             where = f"in a file of --config-dir {str(config_dir)!r}"
@@ -290,11 +283,6 @@ def _name_problems(
             problems += found
             wrong += [one] * bool(found)
     return problems, [one for one in given if one not in wrong]
-
-
-def _combinations(groups: Sequence[Given]) -> Iterable[tuple[str, ...]]:
-    """Return the overrides of each distinct choice of groups in a multirun."""
-    return product(*(_single_lines(one) for one in groups))
 
 
 def _single_lines(one: Given) -> list[str]:
@@ -314,8 +302,9 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
         parent, _, leaf = str(value).rpartition("/")
         choices = source.choices(f"{group}/{parent}" if parent else group)
         if not isinstance(value, str) or leaf not in choices:
+            word = value if isinstance(value, str) else shown(value)
             yield (
-                f"{group}={_word(value)} is unknown; expected one of {', '.join(choices)}."
+                f"{group}={word} is unknown; expected one of {', '.join(choices)}."
                 + did_you_mean(str(value), choices)
             )
 
@@ -327,16 +316,6 @@ def _chosen(override: Override) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]
-
-
-def _word(value: object) -> str:
-    return value if isinstance(value, str) else shown(value)
-
-
-def _tree_problems(tree: DictConfig, options: type[BaseModel]) -> Iterator[str]:
-    yield from _unknown_in_files(tree, options)
-    if "trust" in tree and tree.trust:
-        yield "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 
 
 def _unknown_in_files(
@@ -394,9 +373,6 @@ def dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:
     for name in tree:
         if prefix or name != HYDRA:
             yield f"{prefix}{name!s}"
-            yield from _keys_below(tree._get_node(name), f"{prefix}{name!s}.")
-
-
-def _keys_below(node: object, prefix: str) -> Iterator[str]:
-    if _has_keys(node):
-        yield from dotted_keys(node, prefix)
+            node = tree._get_node(name)
+            if _has_keys(node):
+                yield from dotted_keys(node, f"{prefix}{name!s}.")

@@ -114,10 +114,8 @@ def _references(value: object, key: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _references(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, str):
-        match = _REFERENCE.fullmatch(value)
-        if match:
-            yield key, match[1]
+    elif isinstance(value, str) and (match := _REFERENCE.fullmatch(value)):
+        yield key, match[1]
 
 
 def without_references(value: Any) -> Any:
@@ -149,7 +147,7 @@ def _reference(name: str, *default: object) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class ConfigDifference:
     """One key that two configs do not share.
 
     Args:
@@ -207,11 +205,11 @@ def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]
             yield key, json.dumps(value, ensure_ascii=False)
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
     """Return every key whose value differs, in the order of the newer config."""
     before, after = flatten(old), flatten(new)
     return [
-        Difference(key=key, old=before.get(key), new=after.get(key))
+        ConfigDifference(key=key, old=before.get(key), new=after.get(key))
         for key in dict.fromkeys([*after, *before])
         if before.get(key, ...) != after.get(key, ...)
     ]
@@ -241,7 +239,7 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
     return never, ask
 
 
-def _is_free(change: Difference, new: Mapping[str, Any]) -> bool:
+def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
     if change.key == "trainer.max_epochs":
         longer = isinstance(change.old, int) and isinstance(change.new, int)
         return longer and change.new > change.old and not _spans_training(new)  # type: ignore[operator] # both are numbers

@@ -30,8 +30,8 @@ CALLBACK = "pytorch_lightning.Callback"
 METRIC = "torchmetrics.Metric"
 BASES = (MODULE, OPTIMIZER, SCHEDULER, SOURCE, CALLBACK, METRIC)
 
-# torch's and Lightning's signatures have types without bounds; where a number of this name is a
-# parameter of theirs, these are the bounds that their documentation gives or their formula needs.
+# Signatures of torch and Lightning have no bounds. These are the bounds that their documentation
+# gives, or that their formulas need, by the name of the parameter.
 _BOUNDS: Mapping[str, tuple[object, ...]] = {
     "lr": (Gt(0),),
     "max_lr": (Gt(0),),
@@ -69,7 +69,7 @@ _MEANT = (int, float, str, bool, NoneType)
 
 
 def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
-    """Return the class that a dotted path names, if it may be named at all.
+    """Return the class that a dotted path names, if a config may name it.
 
     Args:
         path: Such as `torch.optim.Adam`.
@@ -84,17 +84,16 @@ def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
             f"{path!r} lies outside of {', '.join(allowed)}; if it is your own, add "
             f"trust=[{path.partition('.')[0]}] to the command line"
         )
-    found = _imported(path)
-    own_module = getattr(found, "__module__", "")
-    if not inspect.isclass(found):
-        raise ConfigError(f"{path!r} is no class")
-    if not _lies_in(own_module, allowed):
-        raise ConfigError(f"{path!r} is defined in {own_module!r}, outside of {', '.join(allowed)}")
+    found = find(path)
+    if not _lies_in(found.__module__, allowed):
+        raise ConfigError(
+            f"{path!r} is defined in {found.__module__!r}, outside of {', '.join(allowed)}"
+        )
     return found
 
 
 def find(path: str) -> type:
-    """Return the class of a target that was judged before.
+    """Return the class of a target that was checked before.
 
     Raises:
         ConfigError: There is no such class.
@@ -127,13 +126,13 @@ def _imported(path: str) -> object:
 
 
 def make_importable(trust: Sequence[str]) -> None:
-    """Let the trusted packages lie in the current folder, behind everything installed."""
+    """Let trusted packages be imported from the current folder, after all installed ones."""
     here = str(Path.cwd())
     if trust and here not in sys.path and "" not in sys.path:
         sys.path.append(here)
 
 
-def judge(
+def target_problems(
     key: str,
     target: Mapping[str, Any],
     *,
@@ -185,29 +184,24 @@ def _argument_problems(
     yield from problems_with(kind, plain, prefix=f"{key}.", without=without)
     for name, value in inner.items():
         for place, nested in _targets_in(f"{key}.{name}", value):
-            yield from judge(place, nested, trust=trust)
+            yield from target_problems(place, nested, trust=trust)
 
 
 def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a target hands to its constructor."""
+    """Return the arguments of a target's constructor."""
     return {name: value for name, value in target.items() if name not in (TARGET, PARTIAL)}
 
 
 def _left_open(kind: type, target: Mapping[str, Any]) -> set[str]:
-    """Return the parameters that whoever calls a partial target may still give."""
+    """Return the parameters that a partial target does not give."""
     return set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
 
 
 def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
     # A base whose library nobody has imported yet can have no subclass among what was resolved.
-    loaded = (_loaded(base) for base in bases)
-    return any(base is not None and issubclass(kind, base) for base in loaded)
-
-
-def _loaded(path: str) -> type | None:
-    module_name, _, name = path.rpartition(".")
-    base = getattr(sys.modules.get(module_name), name, None)
-    return base if inspect.isclass(base) else None
+    parted = (base.rpartition(".") for base in bases)
+    loaded = [getattr(sys.modules.get(module), name, None) for module, _, name in parted]
+    return any(inspect.isclass(base) and issubclass(kind, base) for base in loaded)
 
 
 def _has_target(value: object) -> bool:
@@ -228,7 +222,7 @@ def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any
 
 
 def build(target: Mapping[str, Any], /, **filled: object) -> Any:
-    """Make what a judged target describes, its nested targets first.
+    """Build the object that a checked target describes, its nested targets first.
 
     Args:
         target: `_target_` and arguments; with `_partial_: true` a function that makes it.
@@ -240,7 +234,9 @@ def build(target: Mapping[str, Any], /, **filled: object) -> Any:
     plain = {name: value for name, value in values.items() if name not in inner}
     taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
     without = {*taken, *inner, *_left_open(kind, target)}
-    ready = typed(kind, plain, without=without) | inner | taken
+    # As the constructor declares them, such as lists as tuples.
+    declared = _schema(kind, without).model_validate(plain)
+    ready = declared.model_dump(by_alias=True, exclude_unset=True) | inner | taken
     return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
 
 
@@ -266,12 +262,6 @@ def problems_with(
         without: Parameters that are filled later or checked elsewhere.
     """
     return validate(_schema(kind, without), values, prefix=prefix)[1]
-
-
-def typed(kind: type, values: Mapping[str, Any], *, without: Collection[str]) -> dict[str, Any]:
-    """Return the values as the constructor declares them, such as lists as tuples."""
-    checked = _schema(kind, without).model_validate(values)
-    return checked.model_dump(by_alias=True, exclude_unset=True)
 
 
 def parameters_of(kind: type) -> dict[str, inspect.Parameter]:

@@ -7,8 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from pipeline.bootstrap import units_of_test
-from pipeline.config.record import Difference as ConfigDifference
-from pipeline.config.record import differences
+from pipeline.config.record import ConfigDifference, differences
 from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.metrics import direction
 from pipeline.mistakes import called

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.record import flatten, without_references
-from pipeline.config.targets import MODULE, build, judge, make_importable
+from pipeline.config.targets import MODULE, build, make_importable, target_problems
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
 from pipeline.data.tables.location import where
@@ -140,7 +140,9 @@ def _network(
             )
         )
     filled = ("input_shape", "outputs")
-    if problems := list(judge("model", given, bases=[MODULE], filled=filled, trust=trust)):
+    if problems := list(
+        target_problems("model", given, bases=[MODULE], filled=filled, trust=trust)
+    ):
         raise ConfigError(*(f"{file}: {problem}" for problem in problems))
     network = build(given, input_shape=schema.input_shape, outputs=schema.outputs)
     assert isinstance(network, nn.Module)

@@ -39,6 +39,10 @@ from pipeline.paths import conf_folder
         ("trainer.devices=0", "expected a whole number > 0, a list [a whole number >= 0, …]"),
         ("trainer.devices=-1", "expected a whole number > 0, a list [a whole number >= 0, …]"),
         ("trainer.devices=x", "expected a whole number > 0, a list [a whole number >= 0, …]"),
+        ("trainer.devices=1.5", "expected a whole number > 0, a list [a whole number >= 0, …]"),
+        ("trainer.devices=null", "expected a whole number > 0, a list [a whole number >= 0, …]"),
+        ("trainer.devices=[]", "expected a whole number > 0, a list [a whole number >= 0, …]"),
+        ("trainer.devices=[-1]", "expected a whole number > 0, a list [a whole number >= 0, …]"),
         ("trainer.precision=foo", "expected one of 32-true, bf16-mixed, 16-mixed,"),
         ("seed=-1", "expected a whole number >= 0 and < 4294967296."),
         ("seed=1099511627776", "expected a whole number >= 0 and < 4294967296."),
@@ -177,9 +181,10 @@ def test_a_followed_metric_must_be_logged_and_its_direction_right(
     )
 
 
-def test_half_precision_does_not_exist_on_the_cpu(line: CommandLine) -> None:
-    assert line.problem("trainer=cpu", "trainer.precision=16-mixed") == (
-        "trainer.precision=16-mixed does not exist on the CPU; expected one of 32-true, "
+@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
+def test_half_precision_does_not_exist_on_the_cpu(line: CommandLine, precision: str) -> None:
+    assert line.problem("trainer=cpu", f"trainer.precision={precision}") == (
+        f"trainer.precision={precision} does not exist on the CPU; expected one of 32-true, "
         "bf16-mixed, bf16-true, 64-true."
     )
 

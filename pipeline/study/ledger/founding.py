@@ -10,7 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from pipeline.config.record import FREE, Difference, data_fingerprint, differences
+from pipeline.config.record import FREE, ConfigDifference, data_fingerprint, differences
 from pipeline.errors import ConfigError
 from pipeline.study.ledger.ends import REMEDY, changed_data_line
 from pipeline.study.ledger.marks import START
@@ -175,7 +175,7 @@ def _words(objectives: Sequence[Objective]) -> str:
     return " and ".join(f"{objective.name} ({objective.direction})" for objective in objectives)
 
 
-def _fixed(change: Difference, swept: set[str]) -> bool:
+def _fixed(change: ConfigDifference, swept: set[str]) -> bool:
     """Tell whether trials before and after a change of this key can't be compared."""
     free = (*FREE, "sweep")
     lies_free = any(change.key == root or change.key.startswith(f"{root}.") for root in free)
