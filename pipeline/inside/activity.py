@@ -1,9 +1,6 @@
-"""What the activations of a network give: which units are dead, which values stick to a bound."""
+"""Statistics of a network's activations: dead units, saturated values, mean and deviation."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +11,9 @@ from pipeline.networks.inspection import as_weights, evaluation_mode
 MOST_ROWS = 512
 ROWS_AT_ONCE = 64
 MOST_VALUES = 2**20
-"""Of the inputs that are looked at together: the maps of large pictures are many."""
+"""Input values of one forward pass: the feature maps of large images need much memory."""
 CLOSE = 0.99
-"""Share of the way to a bound from which on a value counts as saturated: 1 % is left."""
+"""Share of the way to a bound from which a value counts as saturated."""
 _POINTWISE = (
     nn.ReLU,
     nn.LeakyReLU,
@@ -29,14 +26,14 @@ _POINTWISE = (
 )
 
 
-class _Tally:
-    """Sums over what one activation gives, row after row.
+class _ActivitySums:
+    """Sums over the outputs of one activation, block by block.
 
     Args:
         layer: Name of the module.
         kind: Name of its class.
-        function: What it comes down to, in small letters: `relu`, `tanh`, `sigmoid`, …
-        axis: Along which its units lie.
+        function: What it computes, in small letters: `relu`, `tanh`, `sigmoid`, …
+        axis: Axis of its units.
     """
 
     def __init__(self, layer: str, *, kind: str, function: str, axis: int) -> None:
@@ -46,20 +43,24 @@ class _Tally:
         self._sum, self._squares = 0.0, 0.0
         self._silent: Tensor | None = None
 
-    def add(self, outputs: object) -> None:
-        """Count what it gave for some rows, (rows, …)."""
+    def add(self, _module: nn.Module, _inputs: object, outputs: object) -> None:
+        """Add the outputs for some rows, (rows, …); a forward hook."""
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         if not isinstance(outputs, Tensor) or outputs.ndim < 2 or outputs.numel() == 0:
-            return  # what a module of one's own may give
+            return  # a user's own module may give anything
         values = outputs.detach().float().transpose(self._axis, -1).flatten(end_dim=-2)
         silent = (values == 0).all(0).cpu()  # (units,)
         self._silent = silent if self._silent is None else self._silent & silent
         self._values += values.numel()
         self._sum += float(values.sum(dtype=torch.float64))
         self._squares += float(values.square().sum(dtype=torch.float64))
-        self._saturated += int(self._at_a_bound(values).sum())
+        if self._function == "tanh":
+            self._saturated += int((values.abs() > CLOSE).sum())
+        elif self._function == "sigmoid":
+            self._saturated += int(((values - 0.5).abs() > CLOSE - 0.5).sum())
 
     def activity(self) -> Activity | None:
-        """Return what was counted; `None` where the network never came by."""
+        """Return the statistics; `None` if the module was not called."""
         if self._silent is None:
             return None
         mean = self._sum / self._values
@@ -74,67 +75,40 @@ class _Tally:
             deviation=max(self._squares / self._values - mean**2, 0.0) ** 0.5,
         )
 
-    def _at_a_bound(self, values: Tensor) -> Tensor:
-        if self._function == "tanh":
-            return values.abs() > CLOSE
-        if self._function == "sigmoid":
-            return (values - 0.5).abs() > CLOSE - 0.5
-        return torch.zeros((), dtype=torch.bool)
-
 
 def activity_of(network: nn.Module, inputs: Tensor) -> tuple[Activity, ...]:
-    """Return what each activation gives in evaluation mode, from the input to the output.
+    """Return the statistics of each activation in evaluation mode, from the input to the output.
 
-    A unit is a channel, a value of a dense layer or of a recurrent layer's state. It is dead where
-    a ReLU gives zero for all rows and places. The network is left as it was.
+    A unit is a channel, a value of a dense layer or of a recurrent layer's state. It is dead if a
+    ReLU gives zero for all rows and places. The network is left as it was.
 
     Args:
-        network: Maps inputs to outputs; its weights are numbers.
-        inputs: As the network gets them, (rows, *input_shape); 512 rows are looked at.
+        network: Maps inputs to outputs; its weights are finite.
+        inputs: As the network gets them, (rows, *input_shape); the first 512 rows are used.
     """
-    tallies: dict[nn.Module, _Tally] = {}
-    for name, module in network.named_modules():
-        tally = _tally(name, module)
-        if tally is not None:
-            tallies[module] = tally
-    if not tallies:
+    found = {module: _sums(name, module) for name, module in network.named_modules()}
+    sums = {module: one for module, one in found.items() if one is not None}
+    if not sums:
         return ()
-    with evaluation_mode(network), _counting(tallies):
+    with evaluation_mode(network), ExitStack() as hooks:
+        for module, one in sums.items():
+            hooks.enter_context(module.register_forward_hook(one.add))
         at_once = max(1, min(ROWS_AT_ONCE, MOST_VALUES // max(1, inputs[0].numel())))
         for rows in torch.split(as_weights(network, inputs[:MOST_ROWS]), at_once):
             # Not by `network(…)`: a compiled network would be compiled again with the hooks.
             network.forward(rows)
-    found = (tally.activity() for tally in tallies.values())
-    return tuple(one for one in found if one is not None)
+    activities = (one.activity() for one in sums.values())
+    return tuple(one for one in activities if one is not None)
 
 
-def _tally(name: str, module: nn.Module) -> _Tally | None:
+def _sums(name: str, module: nn.Module) -> _ActivitySums | None:
     kind = type(module).__name__
     if isinstance(module, nn.RNNBase):
-        function = _in_cell(module)
+        # The gated cells of torch compute their values by tanh; a subclass has ReLU.
+        relu = module.mode == "RNN_RELU" or type(module) not in (nn.RNN, nn.GRU, nn.LSTM)
+        function = "relu" if relu else "tanh"
         mode = "RNN" if module.mode.startswith("RNN") else module.mode
-        return _Tally(name, kind=f"{mode} ({function})", function=function, axis=-1)
+        return _ActivitySums(name, kind=f"{mode} ({function})", function=function, axis=-1)
     if isinstance(module, _POINTWISE):
-        return _Tally(name, kind=kind, function=kind.lower(), axis=1)
+        return _ActivitySums(name, kind=kind, function=kind.lower(), axis=1)
     return None
-
-
-def _in_cell(module: nn.RNNBase) -> str:
-    """Return which function gives the states their values: torch's own gated cells have tanh."""
-    relu = module.mode == "RNN_RELU" or type(module) not in (nn.RNN, nn.GRU, nn.LSTM)
-    return "relu" if relu else "tanh"
-
-
-@contextmanager
-def _counting(tallies: dict[nn.Module, _Tally]) -> Iterator[None]:
-    def count(tally: _Tally, _module: nn.Module, _inputs: Any, outputs: Any) -> None:
-        tally.add(outputs[0] if isinstance(outputs, tuple) else outputs)
-
-    hooks = [
-        module.register_forward_hook(partial(count, tally)) for module, tally in tallies.items()
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

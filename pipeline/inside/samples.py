@@ -1,6 +1,6 @@
-"""Which rows are looked at when a network is opened."""
+"""The rows whose hidden activations are shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +15,11 @@ from pipeline.errors import ConfigError, some
 
 KEY = "feature_maps.samples"
 MOST_CLASSES = 12
-"""Classes of which a row is shown, the first ones."""
+"""Classes of which a row is shown."""
 OF_A_REGRESSION = 6
-"""Rows that are shown where there are no classes."""
+"""Rows that are shown of a regression."""
 MOST_SAMPLES = 16
-"""Rows that a person may ask for."""
+"""Largest number of rows in `feature_maps.samples`."""
 
 
 class Chosen(NamedTuple):
@@ -35,32 +35,40 @@ class Chosen(NamedTuple):
 
 
 def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
-    """Take the rows that are looked at; only these are read.
+    """Return the rows to look at; only these are read.
 
     Args:
-        prepared: The data in their parts.
-        samples: Numbers of rows in the source, whichever part they are in; `None` = the first test
-            row of each of the first 12 classes, or 6 rows of a regression, evenly spaced over the
-            test part.
+        prepared: The parts of the data.
+        samples: Row numbers in the source, of any part; `None` = the first test row of each of the
+            first 12 classes, or 6 rows of a regression, evenly spaced over the test part.
 
     Raises:
-        ConfigError: A number is that of no row, or there are more than 16.
+        ConfigError: A number is not that of a row, or there are more than 16.
     """
     if samples is None:
-        return _joined([_of(prepared.test, prepared.schema, _usual(prepared))])
-    _require_few(samples)
+        return _joined([_rows(prepared.test, prepared.schema, _usual(prepared))])
     wanted = list(dict.fromkeys(samples))
-    parts = (prepared.test, prepared.validation, prepared.train)
-    there = [part for part in parts if part is not None]
-    places = {row: place for row in wanted if (place := _place(there, row)) is not None}
-    _require_known(wanted, places, prepared.test)
-    return _joined(
-        [_of(there[part], prepared.schema, [at]) for part, at in (places[row] for row in wanted)]
-    )
+    if len(wanted) > MOST_SAMPLES:
+        raise ConfigError(
+            f"{KEY} names {len(wanted)} rows; expected at most {MOST_SAMPLES}, since each is "
+            "a row of every picture"
+        )
+    parts = [one for one in (prepared.test, prepared.validation, prepared.train) if one is not None]
+    places = {row: place for row in wanted if (place := _place(parts, row)) is not None}
+    unknown = [str(row) for row in wanted if row not in places]
+    if unknown:
+        rows = [str(row) for row in prepared.test.rows[:4]]
+        word = "row" if len(unknown) == 1 else "rows"
+        raise ConfigError(
+            f"{KEY}=[{','.join(map(str, wanted))}] names the {word} {some(unknown, most=4)}, which "
+            "no part of the data has; expected numbers of rows in the source, such as "
+            f"{some(rows, most=3)} of the test part"
+        )
+    return _joined([_rows(part, prepared.schema, [at]) for part, at in places.values()])
 
 
 def _usual(prepared: Prepared) -> list[int]:
-    """Return positions in the test part, a class each where there are classes."""
+    """Return positions in the test part."""
     targets = prepared.test.targets
     if prepared.schema.task == "regression":
         count = min(OF_A_REGRESSION, len(targets))
@@ -69,7 +77,16 @@ def _usual(prepared: Prepared) -> list[int]:
     return [int(first) for first in firsts[:MOST_CLASSES]]
 
 
-def _of(part: Part, schema: Schema, positions: Sequence[int]) -> Chosen:
+def _place(parts: Sequence[Part], row: int) -> tuple[Part, int] | None:
+    """Return the part that has a row, and its position there."""
+    for part in parts:
+        found = np.flatnonzero(part.rows == row)
+        if len(found) > 0:
+            return part, int(found[0])
+    return None
+
+
+def _rows(part: Part, schema: Schema, positions: Sequence[int]) -> Chosen:
     indices = torch.tensor(positions, dtype=torch.int64)
     return Chosen(
         rows=np.asarray(part.rows[indices.numpy()], dtype=np.int64),
@@ -94,34 +111,3 @@ def _joined(found: Sequence[Chosen]) -> Chosen:
         labels=tuple(label for one in found for label in one.labels),
         inputs=torch.cat([one.inputs for one in found]),
     )
-
-
-def _place(parts: Sequence[Part], row: int) -> tuple[int, int] | None:
-    """Return the part that has a row, and its position there."""
-    for number, part in enumerate(parts):
-        found = np.flatnonzero(part.rows == row)
-        if len(found) > 0:
-            return number, int(found[0])
-    return None
-
-
-def _require_few(samples: Sequence[int]) -> None:
-    if len(set(samples)) > MOST_SAMPLES:
-        raise ConfigError(
-            f"{KEY} names {len(set(samples))} rows; expected at most {MOST_SAMPLES}, since each is "
-            "a row of every picture"
-        )
-
-
-def _require_known(
-    wanted: Sequence[int], places: Mapping[int, tuple[int, int]], test: Part
-) -> None:
-    unknown = [str(row) for row in wanted if row not in places]
-    if unknown:
-        rows = [str(row) for row in test.rows[:4]]
-        word = "row" if len(unknown) == 1 else "rows"
-        raise ConfigError(
-            f"{KEY}=[{','.join(map(str, wanted))}] names the {word} {some(unknown, most=4)}, which "
-            "no part of the data has; expected numbers of rows in the source, such as "
-            f"{some(rows, most=3)} of the test part"
-        )

@@ -1,64 +1,205 @@
-"""What some rows make of a network, layer by layer: arrays under names that say what they are."""
+"""What the hidden layers of a network give for some rows, as arrays with descriptive names.
 
+A hidden layer begins with weights (a convolution or a linear map), may have norms, and ends with
+its activation; pooling and dropout after it do not belong to it. An activation that `forward`
+applies as a function is not visible: the layer then ends before it.
+"""
+
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn.modules import activation, batchnorm, conv, instancenorm
 
 from pipeline.findings.records import Floats
-from pipeline.inside.bounds import View, bounded
-from pipeline.inside.layers import Call, Layer, hidden_layers, watch
 from pipeline.inside.recurrence import over_time
 from pipeline.networks.inspection import as_weights, evaluation_mode
+from pipeline.networks.layers import Skip
 from pipeline.networks.recurrent import RecurrentLayer
+
+MOST_VALUES = 2**22
+"""Values of all views together, 16 MiB before compression; each view gets an equal part."""
+
+MOST_OF = {"pixel": 128, "position": 1024, "step": 256, "channel": 32, "unit": 64, "value": 1024}
+"""Largest number of entries along an axis, by the kind of the axis."""
+
+_SUBSAMPLED = ("pixel", "position", "step")
+"""Axes whose neighbours are similar: every n-th entry is kept. Of others, the first ones are."""
+
+_WEIGHTED = (conv._ConvNd, nn.Linear)
+_NORMS = (batchnorm._NormBase, instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NO_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One call of a module."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[Any, ...]
+    outputs: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _HiddenLayer:
+    """A hidden layer of convolutions or linear maps.
+
+    Args:
+        name: `layers.layer1`; without a block of its own, the name of its last weights.
+        weights: Its convolutions or linear maps.
+        values: Its outputs, float32 on the CPU, (samples, channels, *lengths), (samples, units) or
+            (samples, steps, units).
+    """
+
+    name: str
+    weights: tuple[nn.Module, ...]
+    values: Tensor
+
+    @property
+    def convolutions(self) -> list[nn.Module]:
+        """Those of its weights that are kernels."""
+        return [module for module in self.weights if isinstance(module, conv._ConvNd)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _FullView:
+    """A view in its full size.
+
+    Args:
+        name: Its name, as `state/layers.layer1`.
+        values: (samples, …).
+        axes: Kind of each axis after the first, a key of `MOST_OF`.
+    """
+
+    name: str
+    values: Tensor
+    axes: tuple[str, ...]
 
 
 def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str, Floats]:
     """Return what the hidden layers of a network give for some rows.
 
-    The network is looked at in evaluation mode and left exactly as it was. Layers are seen after
-    their activation and before their pooling; a network of one's own is seen as far as its layers
-    and activations are torch's modules. The names are
+    The network runs in evaluation mode and is left exactly as it was. Layers are seen after their
+    activation and before their pooling; of a user's own network, layers and activations that are
+    torch's modules are seen. The names are
 
-    - `feature map/layers.layer1`: all channels of a convolutional layer added up, (samples,
+    - `feature map/layers.layer1`: sum over the channels of a convolutional layer, (samples,
       height, width) or (samples, positions);
-    - `channels/layers.layer1`: each of them, (samples, channels, …), where `channels` is true;
-    - `kernels/layers.layer1`: those of the first convolution, (channels out, channels in, …),
-      where `channels` is true; of several shapes, each with its shape behind the name;
+    - `channels/layers.layer1`: each channel, (samples, channels, …), where `channels` is true;
+    - `kernels/layers.layer1`: kernels of the first convolution, (channels out, channels in, …),
+      where `channels` is true; of several shapes, each with its shape after the name;
     - `activation/layers.layer1`: values of a dense layer, (samples, units), or (samples, steps,
       units) of one that is applied to each step;
     - `state/layers.layer1`: hidden state of a recurrent layer, (samples, steps, units), and for
       its gates `forget gate/…`, `input gate/…`, `output gate/…`, `candidate/…`, `cell/…` or
-      `reset gate/…`, `update gate/…`, `candidate/…`. Both directions of a layer are
+      `reset gate/…`, `update gate/…`, `candidate/…`. The two directions of a layer are
       `layers.layer1 forward` and `layers.layer1 backward`.
 
-    What is too large for a picture is thinned, and says so behind its name: `state/layers.layer1
+    A view that is too large for a picture is thinned, and its name says so: `state/layers.layer1
     (every 4th step, 64 of 500 units)`.
 
     Args:
         network: Any network.
         inputs: Rows as the network gets them, (samples, *input_shape).
-        channels: Whether all channels and the first kernels are wanted, too.
+        channels: Whether to include all channels and the first kernels.
     """
-    calls: list[Call] = []
-    hooks = watch(network, calls)
-    try:
-        with evaluation_mode(network):
-            # What torch.compile has made of the whole network would pass the hooks by.
-            network.forward(as_weights(network, inputs))
-            return bounded([*_views(network, calls, len(inputs), channels=channels)])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    calls: list[_Call] = []
+    with evaluation_mode(network), ExitStack() as hooks:
+        for name, module in network.named_modules():
+            if isinstance(module, (*_WEIGHTED, *_NORMS, nn.RNNBase, Skip)) or _activates(module):
+                hook = _recorder(name, calls)
+                hooks.enter_context(module.register_forward_hook(hook, with_kwargs=True))
+        # `forward` of the network itself: a compiled whole would bypass the hooks.
+        network.forward(as_weights(network, inputs))
+        views = list(_views(network, calls, len(inputs), channels=channels))
+        return dict(_thinned(view, most=MOST_VALUES // len(views)) for view in views)
+
+
+def _recorder(name: str, calls: list[_Call]) -> Any:
+    """Return a forward hook that records the calls of a module."""
+
+    def record(module: nn.Module, given: Any, named: dict[str, Any], outputs: Any) -> None:
+        if isinstance(outputs, Tensor):  # a copy, since later modules may work in place
+            outputs = outputs.detach().to("cpu", torch.float32, copy=True)
+        inputs = (*given, *named.values())
+        calls.append(_Call(name=name, module=module, inputs=inputs, outputs=outputs))
+
+    return record
+
+
+def _activates(module: nn.Module) -> bool:
+    known = type(module).__module__ == activation.__name__ or isinstance(module, nn.Identity)
+    return known and not isinstance(module, _NO_ACTIVATIONS)
+
+
+# ── layers ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _hidden_layers(network: nn.Module, calls: Sequence[_Call]) -> list[_HiddenLayer]:
+    """Group calls into layers, in the order of the calls; the last linear map is the output."""
+    times = Counter(call.name for call in calls)
+    done: list[_HiddenLayer] = []
+    unfinished: list[_HiddenLayer] = []  # those whose activation may still follow
+    for call in calls:
+        if isinstance(call.module, _WEIGHTED):
+            layer = _HiddenLayer(name=call.name, weights=(call.module,), values=call.outputs)
+            unfinished.append(layer)
+        elif isinstance(call.module, Skip) and done:
+            done[-1] = replace(done[-1], name=call.name, values=call.outputs)
+        elif isinstance(call.module, _NORMS) and unfinished:
+            if call.outputs.shape == unfinished[-1].values.shape:
+                unfinished[-1] = replace(unfinished[-1], values=call.outputs)
+        elif _activates(call.module) and unfinished:
+            block = call.name.rpartition(".")[0]
+            siblings = network.get_submodule(block).children()
+            alone = times[call.name] == 1 and sum(map(_activates, siblings)) == 1
+            done += _finished(unfinished, call, block, alone=alone)
+            unfinished = []
+    if unfinished and isinstance(unfinished[-1].weights[-1], nn.Linear):
+        unfinished.pop()
+    return [*done, *unfinished]
+
+
+def _finished(
+    unfinished: Sequence[_HiddenLayer], call: _Call, block: str, *, alone: bool
+) -> list[_HiddenLayer]:
+    """Return the layers without an activation, then the one that this call of it ends.
+
+    Several maps in one child of the activation's block (kernels of several shapes, a mixing of
+    channels before the kernels) are one layer.
+    """
+    last = unfinished[-1].name
+    members = [one for one in unfinished if _child(one.name, block) == _child(last, block)]
+    name = block if block and last.startswith(f"{block}.") and alone else last
+    weights = tuple(weight for one in members for weight in one.weights)
+    before = [one for one in unfinished if one not in members]
+    return [*before, _HiddenLayer(name=name, weights=weights, values=call.outputs)]
+
+
+def _child(name: str, block: str) -> str:
+    """Return the child of a block that contains a module; the name itself outside the block."""
+    prefix = f"{block}." if block else ""
+    return name[len(prefix) :].split(".", maxsplit=1)[0] if name.startswith(prefix) else name
+
+
+# ── views ───────────────────────────────────────────────────────────────────────────────────────
 
 
 def _views(
-    network: nn.Module, calls: Sequence[Call], samples: int, *, channels: bool
-) -> Iterator[View]:
+    network: nn.Module, calls: Sequence[_Call], samples: int, *, channels: bool
+) -> Iterator[_FullView]:
     recurrent = {call.name: call for call in calls if isinstance(call.module, nn.RNNBase)}
     for call in recurrent.values():
         yield from _of_recurrent(network, call)
-    # A layer that is used again is seen at its last use.
-    layers = {layer.name: layer for layer in hidden_layers(network, calls)}
+    # Of a layer that is called several times, the last call counts.
+    layers = {layer.name: layer for layer in _hidden_layers(network, calls)}
     for layer in layers.values():
         if len(layer.values) == samples:
             yield from _of_layer(layer, channels=channels)
@@ -67,35 +208,75 @@ def _views(
         yield from _kernels(first)
 
 
-def _of_recurrent(network: nn.Module, call: Call) -> Iterator[View]:
+def _of_recurrent(network: nn.Module, call: _Call) -> Iterator[_FullView]:
     assert isinstance(call.module, nn.RNNBase)
     block = call.name.rpartition(".")[0]
     ours = isinstance(network.get_submodule(block), RecurrentLayer)
     name = block if ours else call.name
     for (kind, place), values in over_time(call.module, call.inputs, call.outputs).items():
-        yield View(name=f"{kind}/{name}{place}", values=values, axes=("step", "unit"))
+        yield _FullView(name=f"{kind}/{name}{place}", values=values, axes=("step", "unit"))
 
 
-def _of_layer(layer: Layer, *, channels: bool) -> Iterator[View]:
+def _of_layer(layer: _HiddenLayer, *, channels: bool) -> Iterator[_FullView]:
     values, name = layer.values, layer.name
     if not layer.convolutions:
         axes = {2: ("value",), 3: ("step", "unit")}.get(values.ndim)
         if axes is not None:
-            yield View(name=f"activation/{name}", values=values, axes=axes)
+            yield _FullView(name=f"activation/{name}", values=values, axes=axes)
         return
     along = {3: ("position",), 4: ("pixel", "pixel")}.get(values.ndim)
     if along is not None:
-        yield View(name=f"feature map/{name}", values=values.sum(dim=1), axes=along)
+        yield _FullView(name=f"feature map/{name}", values=values.sum(dim=1), axes=along)
         if channels:
-            yield View(name=f"channels/{name}", values=values, axes=("channel", *along))
+            yield _FullView(name=f"channels/{name}", values=values, axes=("channel", *along))
 
 
-def _kernels(layer: Layer) -> Iterator[View]:
-    """Yield the kernels of a layer; those that only mix channels are no pictures."""
+def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
+    """Yield the kernels of a layer, except those of size 1, which only mix channels."""
     weights = [module.weight for module in layer.convolutions if isinstance(module.weight, Tensor)]
     found = [weight.detach() for weight in weights if weight[0, 0].numel() > 1]
     for number, weight in enumerate(found, start=1):
         shape = "×".join(str(length) for length in weight.shape[2:])
         which = f" {number}: {shape}" if len(found) > 1 else ""
-        along = ("pixel",) * (weight.ndim - 2)
-        yield View(name=f"kernels/{layer.name}{which}", values=weight, axes=("channel", *along))
+        axes = ("channel", *("pixel",) * (weight.ndim - 2))
+        yield _FullView(name=f"kernels/{layer.name}{which}", values=weight, axes=axes)
+
+
+# ── sizes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _thinned(view: _FullView, *, most: int) -> tuple[str, Floats]:
+    """Return the name, with what is left out, and at most `most` values."""
+    lengths = view.values.shape[1:]
+    for skipped in range(max(view.values.shape)):
+        cuts = _cuts(view, skipped=skipped)
+        kept = [len(range(*cut.indices(length))) for length, cut in zip(lengths, cuts, strict=True)]
+        if len(view.values) * prod(kept) <= most:
+            break
+    notes = []
+    for length, axis, cut in zip(lengths, view.axes, cuts, strict=True):
+        if cut.step > 1:
+            notes.append(f"every {_ordinal(cut.step)} {axis}")
+        elif cut.stop < length:
+            notes.append(f"{cut.stop} of {length} {axis}s")
+    note = f" ({', '.join(dict.fromkeys(notes))})" if notes else ""
+    values = view.values[(slice(None), *cuts)].float().cpu().numpy()
+    return view.name + note, np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _cuts(view: _FullView, *, skipped: int) -> list[slice]:
+    """Return which entries of each axis after the first are kept."""
+    lengths = list(zip(view.values.shape[1:], view.axes, strict=True))
+    # Both sides of a picture are thinned alike, so that it keeps its shape.
+    longest = {axis: max(length for length, of in lengths if of == axis) for axis in view.axes}
+    return [
+        slice(0, length, -(-longest[axis] // MOST_OF[axis]) + skipped)
+        if axis in _SUBSAMPLED
+        else slice(0, min(length, MOST_OF[axis]), 1)
+        for length, axis in lengths
+    ]
+
+
+def _ordinal(number: int) -> str:
+    teen = number % 100 in (11, 12, 13)
+    return f"{number}{'th' if teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
