@@ -1,7 +1,8 @@
 """A process that draws a run's pictures: `python -m pipeline.pictures.artist`.
 
-Matplotlib takes a third of a second to import and each picture a twentieth, and meanwhile the run
-has its model to write. It is told on its standard input where the findings lie, and ends with it.
+Importing Matplotlib takes a third of a second and each picture a twentieth, while the run writes
+its model. The process reads the folder of the artifacts from its standard input, and ends when
+that is closed.
 """
 
 import json
@@ -11,33 +12,21 @@ import sys
 import threading
 from pathlib import Path
 
-FOLDER = "pictures"
-"""Folder among a run's artifacts."""
-
 
 def main() -> None:
     """Draw the pictures of one run."""
     for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the run says when to stop
+        signal.signal(number, signal.SIG_IGN)  # the run decides when to stop
     artifacts = Path(json.loads(sys.stdin.buffer.readline()))
     threading.Thread(target=_end_with_the_pipe, daemon=True).start()
-    draw(artifacts)
-    os._exit(0)  # the thread may hold the pipe
+    from pipeline.pictures.gallery import draw_all
 
-
-def draw(artifacts: Path) -> None:
-    """Draw all pictures of the findings among a run's artifacts into its folder `pictures`."""
-    from pipeline.findings.files import load
-    from pipeline.pictures.gallery import gallery
-    from pipeline.pictures.picture import write_pictures
-    from pipeline.pictures.texts import texts
-
-    findings = load(artifacts)
-    write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))
+    draw_all(artifacts)
+    os._exit(0)  # the thread may still wait for the pipe
 
 
 def _end_with_the_pipe() -> None:
-    os.read(0, 1)  # nothing more is said to this process: what comes is the end
+    os.read(0, 1)  # nothing more is sent: this returns when the pipe is closed
     os._exit(1)
 
 

@@ -1,11 +1,40 @@
-"""How well the classes of the test rows are told apart."""
+"""How well the classes of the test rows are told apart: confusion, curves, calibration."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from pipeline.findings.records import Findings
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.mistakes import called
-from pipeline.pictures import calibration, class_curves, confusion
-from pipeline.pictures.picture import Picture
+from pipeline.pictures import style
+from pipeline.pictures.picture import NotDrawnError, Picture
+from pipeline.pictures.style import label, short
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Counts = NDArray[np.int64]
+Vector = NDArray[np.float64]
+
+WITH_SHARES, WITH_COUNTS, LABELLED = 8, 20, 30
+"""Classes up to which a cell has its share and its count, and up to which each has its label."""
+LETTER = 0.08
+"""Width of a letter of a name in inches."""
+TOLD = 3
+"""Confusions, or lowest areas, in an alternative text."""
+NAMED = 10
+"""Classes whose curves have a colour and a name; of more classes, the worst have."""
+MOST_POINTS = 600
+"""Points of a curve that is drawn; a vector graphic contains each of them."""
+GRID = np.linspace(0.0, 1.0, 201)
+"""Where the curves of the classes are averaged."""
+BINS = 10
+"""Bins of the probabilities, of equal width."""
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
@@ -13,6 +42,406 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     test = findings.test
     if test is None or findings.task == "regression" or not len(test.targets):
         return
-    yield confusion.picture(findings, test.targets, called(test, threshold=findings.threshold))
-    yield from class_curves.pictures(findings, test)
-    yield calibration.picture(findings, test)
+    yield _confusion(findings, test)
+    for plot in _PLOTS:
+        found = _by_class(plot, test)
+        yield Picture(
+            name=plot.name,
+            title=plot.title,
+            alt=_curve_words(plot, findings, found),
+            draw=partial(_draw_curves, plot, findings, test, found),
+        )
+    yield _calibration(findings, test)
+
+
+# ── confusion matrix ────────────────────────────────────────────────────────────────────────────
+
+
+def _confusion(findings: Findings, test: TestRows) -> Picture:
+    classes = len(findings.classes)
+    said = called(test, threshold=findings.threshold)
+    pairs = np.bincount(test.targets * classes + said, minlength=classes**2)
+    matrix = pairs.reshape(classes, classes)
+    return Picture(
+        name="classes/confusion",
+        title="Confusion matrix of the test rows",
+        alt=_confusion_words(matrix, findings.classes),
+        draw=partial(_draw_confusion, matrix, findings.classes),
+    )
+
+
+def _confusion_words(matrix: Counts, classes: Sequence[str]) -> str:
+    told = f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} test rows are right"
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    confused = [
+        f"{short(classes[true])} taken for {short(classes[said])} "
+        f"({wrong[true, said]:,} of {matrix[true].sum():,})"
+        for true, said in (
+            divmod(int(at), len(matrix))
+            for at in np.argsort(-wrong, axis=None, kind="stable")[:TOLD]
+        )
+        if wrong[true, said]
+    ]
+    return f"{told}; most often confused: {', '.join(confused)}." if confused else f"{told}."
+
+
+def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
+    from matplotlib import pyplot
+    from matplotlib.colors import PowerNorm
+
+    count = len(classes)
+    step = -(-count // LABELLED)
+    most = 20 if count <= WITH_SHARES else 14
+    names = {place: label(classes[place], most) for place in range(0, count, step)}
+    longest = max(map(len, names.values()))
+    upright = count * longest > 40  # else the names below would overlap
+    side = min(style.WIDTH - 1.5 - LETTER * longest, max(2.0, 0.75 * count))
+    room = LETTER * longest
+    figure, axes = pyplot.subplots(
+        figsize=(side + room + 1.5, side + 0.6 + (room if upright else 0)), layout="constrained"
+    )
+    totals = matrix.sum(1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
+    axes.set_facecolor(style.QUIET)  # a class without test rows has no shares
+    norm = PowerNorm(0.5, vmin=0, vmax=1)  # makes a few confused rows visible
+    cells = axes.imshow(shares, cmap=style.SHARES, norm=norm, interpolation="nearest")
+    if count <= WITH_COUNTS:
+        _write_counts(axes, matrix, shares)
+    size = 9.0 if count <= WITH_SHARES else 7.5
+    turn = 90 if upright else 0
+    axes.set_xticks(list(names), list(names.values()), rotation=turn, fontsize=size)
+    axes.set_yticks(list(names), list(names.values()), fontsize=size)
+    axes.tick_params(length=0 if count <= WITH_COUNTS else 2)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(cells, ax=axes, shrink=0.8, label="share of the true class")
+    bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "5%", "20%", "50%", "100%"])
+    return figure
+
+
+def _write_counts(axes: "Axes", matrix: Counts, shares: Vector) -> None:
+    both = len(matrix) <= WITH_SHARES
+    size = 9 if both else min(9.0, 110 / len(matrix))
+    for (true, said), rows in np.ndenumerate(matrix):
+        share = shares[true, said]
+        if not both and rows == 0:
+            continue  # many zeros would hide what was confused
+        text = f"{rows:,}\n{share:.0%}" if both and np.isfinite(share) else f"{rows:,}"
+        colour = style.DARK if share > 0.3 else style.BRIGHT
+        axes.text(said, true, text, ha="center", va="center", color=colour, fontsize=size)
+
+
+# ── curves over all thresholds ──────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ThresholdCurve:
+    """A curve of one class against all others, over every threshold of its probability.
+
+    Args:
+        x: (points,).
+        y: (points,).
+        area: Area below it; of precision and recall the average precision.
+    """
+
+    x: Vector
+    y: Vector
+    area: float
+
+
+def roc(scores: Array, own: Array) -> ThresholdCurve:
+    """Return the true positive rate over the false positive rate.
+
+    Args:
+        scores: Probability of the class, (rows,).
+        own: Whether a row is of the class, bool (rows,); some are and some are not.
+    """
+    true, false = _counts(scores, own)
+    x = np.concatenate([[0.0], false / false[-1]])
+    y = np.concatenate([[0.0], true / true[-1]])
+    return ThresholdCurve(x=x, y=y, area=float(np.trapezoid(y, x)))
+
+
+def precision_recall(scores: Array, own: Array) -> ThresholdCurve:
+    """Return the precision over the recall, from the highest threshold to the lowest.
+
+    The area is the average precision, a sum of rectangles: linear interpolation would be too
+    optimistic (Davis and Goadrich 2006).
+
+    Args:
+        scores: Probability of the class, (rows,).
+        own: Whether a row is of the class, bool (rows,); some are.
+    """
+    true, false = _counts(scores, own)
+    recall = np.concatenate([[0.0], true / true[-1]])
+    precision = np.concatenate([[1.0], true / (true + false)])
+    area = float(np.sum(np.diff(recall) * precision[1:]))
+    return ThresholdCurve(x=recall, y=precision, area=area)
+
+
+def _counts(scores: Array, own: Array) -> tuple[Vector, Vector]:
+    """Count the rows of the class, and the others, at or above each score, from the highest."""
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)  # of equal scores
+    true = np.cumsum(own[order], dtype=np.float64)[last]
+    return true, last + 1 - true
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CurvePlot:
+    """One of the two pictures of curves.
+
+    Args:
+        name: Of the picture.
+        title: Of the picture.
+        called: Name of the curve in a sentence.
+        area: Name of its area.
+        axes: Labels of the x and the y axis.
+        curve: Makes it of scores (rows,) and of whether a row is of the class (rows,).
+        by_steps: Whether a value holds from a point back to the one before.
+    """
+
+    name: str
+    title: str
+    called: str
+    area: str
+    axes: tuple[str, str]
+    curve: Callable[[Array, Array], ThresholdCurve]
+    by_steps: bool
+
+
+_PLOTS = (
+    _CurvePlot(
+        name="classes/precision_recall",
+        title="Precision and recall at every threshold",
+        called="precision-recall curve",
+        area="average precision",
+        axes=("recall", "precision"),
+        curve=precision_recall,
+        by_steps=True,
+    ),
+    _CurvePlot(
+        name="classes/roc",
+        title="ROC curve",
+        called="ROC curve",
+        area="area",
+        axes=("false positive rate", "true positive rate (recall)"),
+        curve=roc,
+        by_steps=False,
+    ),
+)
+
+
+def _by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
+    """Return the curve of each class that some test rows are of and some are not.
+
+    In a binary task that is the positive one. There is none if a probability is not finite.
+    """
+    if not np.isfinite(test.outputs).all():
+        return {}
+    binary = test.outputs.ndim == 1
+    columns = {1: test.outputs} if binary else dict(enumerate(test.outputs.T))
+    return {
+        index: plot.curve(scores, test.targets == index)
+        for index, scores in columns.items()
+        if 0 < (test.targets == index).sum() < len(test.targets)
+    }
+
+
+def _curve_words(plot: _CurvePlot, findings: Findings, found: dict[int, ThresholdCurve]) -> str:
+    if not found:
+        return f"There is no {plot.called}."
+    if findings.task == "binary":
+        (curve,) = found.values()
+        name = short(findings.classes[1])
+        return f"The {plot.called} of {name} against the others; {plot.area} {curve.area:.3f}."
+    worst = ", ".join(
+        f"{short(findings.classes[index])} {found[index].area:.3f}"
+        for index in _worst(found)[:TOLD]
+    )
+    mean = np.mean([curve.area for curve in found.values()])
+    told = f"The {plot.called} of each class against all others; mean {plot.area} {mean:.3f}"
+    absent = len(findings.classes) - len(found)
+    left = f"; {absent} without test rows" if absent else ""
+    return f"{told}; the lowest: {worst}{left}."
+
+
+def _worst(found: dict[int, ThresholdCurve]) -> list[int]:
+    return sorted(found, key=lambda index: found[index].area)
+
+
+def _draw_curves(
+    plot: _CurvePlot, findings: Findings, test: TestRows, found: dict[int, ThresholdCurve]
+) -> "Figure":
+    if not np.isfinite(test.outputs).all():
+        raise NotDrawnError(f"some probabilities are no numbers: there is no {plot.called}")
+    if not found:
+        held = short(findings.classes[int(test.targets[0])])
+        raise NotDrawnError(
+            f"the test rows hold one class only, {held!r}: there is no {plot.called}"
+        )
+    figure, grid = style.panels(height=4.4)
+    axes = grid[0, 0]
+    if findings.task == "binary":
+        _draw_binary(axes, plot, findings, test, found[1])
+    else:
+        _draw_several(axes, plot, findings.classes, found)
+    share = float(np.mean([(test.targets == index).mean() for index in found]))
+    chance = (share, share) if plot.by_steps else (0.0, 1.0)  # what a guess gives
+    axes.plot((0, 1), chance, color=style.NAIVE, linestyle=":", linewidth=1.5, label="chance")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.04)
+    axes.set_xlabel(plot.axes[0])
+    axes.set_ylabel(plot.axes[1])
+    style.below(figure, axes, columns=2)
+    return figure
+
+
+def _draw_binary(
+    axes: "Axes", plot: _CurvePlot, findings: Findings, test: TestRows, curve: ThresholdCurve
+) -> None:
+    own = test.targets == 1
+    if test.linear is not None and np.isfinite(test.linear).all():
+        line = plot.curve(test.linear, own)
+        name = f"linear: {line.area:.3f}"
+        _draw(axes, plot, line, color=style.LINEAR, linestyle="--", label=name)
+    name = f"{label(findings.classes[1])}: {curve.area:.3f}"
+    _draw(axes, plot, curve, color=style.NETWORK, linewidth=2, label=name)
+    said = test.outputs > findings.threshold
+    recall = (said & own).sum() / own.sum()
+    other = (said & ~own).sum() / (~own).sum()
+    precision = own[said].mean() if said.any() else 1.0
+    at = (recall, precision) if plot.by_steps else (other, recall)
+    what = f"at threshold {findings.threshold:.3g}"
+    axes.plot(*at, "o", color=style.NETWORK, ms=8, mec=style.foreground(), label=what)
+
+
+def _draw_several(
+    axes: "Axes", plot: _CurvePlot, classes: Sequence[str], found: dict[int, ThresholdCurve]
+) -> None:
+    named = sorted(found) if len(found) <= NAMED else _worst(found)[:NAMED]
+    for index in set(found) - set(named):
+        _draw(axes, plot, found[index], color=style.QUIET, linewidth=0.5, alpha=0.4)
+    for order, index in enumerate(named):
+        name = f"{label(classes[index])}: {found[index].area:.3f}"
+        _draw(axes, plot, found[index], **style.line_of(order), linewidth=1.3, label=name)
+    mean = np.mean([curve.area for curve in found.values()])
+    height = np.mean([_on_grid(plot, curve) for curve in found.values()], axis=0)
+    axes.plot(GRID, height, color=style.foreground(), linewidth=2.5, label=f"mean: {mean:.3f}")
+
+
+def _on_grid(plot: _CurvePlot, curve: ThresholdCurve) -> Array:
+    """Return the height of a curve at each place of the grid, (201,)."""
+    if not plot.by_steps:
+        return np.asarray(np.interp(GRID, curve.x, curve.y))
+    after = np.searchsorted(curve.x, GRID, side="left")
+    heights: Array = curve.y[np.minimum(after, len(curve.y) - 1)]
+    return heights
+
+
+def _draw(axes: "Axes", plot: _CurvePlot, curve: ThresholdCurve, **look: Any) -> None:
+    kept = np.arange(len(curve.x))
+    if len(kept) > MOST_POINTS:
+        kept = np.unique(np.linspace(0, len(kept) - 1, MOST_POINTS).astype(np.int64))
+    steps = "steps-pre" if plot.by_steps else "default"
+    axes.plot(curve.x[kept], curve.y[kept], drawstyle=steps, **look)
+
+
+# ── calibration ─────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reliability:
+    """Predicted probabilities and the shares of rows that were right, in bins of equal width.
+
+    Args:
+        given: Mean probability of each bin that has rows, (bins,).
+        found: Share of its rows that were right, (bins,).
+        counts: Number of its rows, (bins,).
+    """
+
+    given: Vector
+    found: Vector
+    counts: Counts
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean distance over the rows (Naeini et al. 2015)."""
+        return float(np.average(np.abs(self.given - self.found), weights=self.counts))
+
+    @property
+    def spread(self) -> tuple[Vector, Vector]:
+        """Ends of Wilson's 95 % interval of each share, (bins,) and (bins,)."""
+        z, rows, share = 1.96, self.counts, self.found
+        centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+        half = z * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2) / (1 + z**2 / rows)
+        return centre - half, centre + half
+
+
+def reliability(probabilities: Array, right: Array, *, bins: int) -> Reliability:
+    """Compare probabilities (rows,) with what was right, bool (rows,)."""
+    inner = np.linspace(0.0, 1.0, bins + 1)[1:-1]
+    place = np.searchsorted(inner, probabilities)
+    counts = np.bincount(place, minlength=bins)
+    seen = counts > 0
+    given = np.bincount(place, weights=probabilities, minlength=bins)[seen] / counts[seen]
+    found = np.bincount(place, weights=right, minlength=bins)[seen] / counts[seen]
+    return Reliability(given=given, found=found, counts=counts[seen])
+
+
+def _calibration(findings: Findings, test: TestRows) -> Picture:
+    """Return the calibration: of the positive class, or of the predicted one of several."""
+    if test.outputs.ndim == 1:
+        given, right = test.outputs, test.targets == 1
+        what = f"probability of {short(findings.classes[1])}"
+    else:
+        given, right = test.outputs.max(1), test.outputs.argmax(1) == test.targets
+        what = "probability of the predicted class"
+    found = reliability(given, right, bins=BINS) if np.isfinite(given).all() else None
+    told = "There is no calibration."
+    if found is not None:
+        told = (
+            f"The {what} is off by {found.error:.1%} on average over {len(given):,} test rows "
+            f"(expected calibration error in {BINS} bins)."
+        )
+    return Picture(
+        name="classes/calibration",
+        title="Calibration: how far a probability can be believed",
+        alt=told,
+        draw=partial(_draw_calibration, found, given, what, has_intervals=test.groups is None),
+    )
+
+
+def _draw_calibration(
+    found: Reliability | None, given: Array, what: str, *, has_intervals: bool
+) -> "Figure":
+    """Draw the calibration; Wilson's intervals require independent rows."""
+    if found is None:
+        raise NotDrawnError("some probabilities are no numbers: there is no calibration")
+    figure, axes = style.panels(2, 1, height=2.4, sharex=True, height_ratios=(3, 1))
+    upper, lower = axes[:, 0]
+    upper.plot((0, 1), (0, 1), color=style.NAIVE, linestyle=":", label="as it should be")
+    low, high = found.spread
+    ends = np.clip((found.found - low, high - found.found), 0, None)
+    upper.errorbar(
+        found.given,
+        found.found,
+        yerr=ends if has_intervals else None,
+        color=style.NETWORK,
+        marker="o",
+        ms=5,
+        capsize=3,
+        label="found, with 95 % interval" if has_intervals else "found",
+    )
+    upper.set_ylim(-0.03, 1.03)
+    upper.set_ylabel("share that was right")
+    upper.set_title(f"expected calibration error {found.error:.3f}")
+    lower.hist(given, bins=np.linspace(0, 1, BINS + 1), color=style.NETWORK, rwidth=0.9)
+    lower.set_ylabel("rows")
+    lower.set_xlim(-0.02, 1.02)
+    lower.set_xlabel(label(what, 60))
+    style.below(figure, upper, columns=2)
+    return figure

@@ -1,6 +1,8 @@
-"""How a training went, epoch by epoch: losses, metrics, learning rate."""
+"""Curves of a training: losses, metrics and learning rate over the epochs; the range test."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,16 +10,18 @@ from numpy.typing import NDArray
 
 from pipeline.findings.records import Findings
 from pipeline.pictures import style
-from pipeline.pictures.names import label, short
 from pipeline.pictures.picture import NotDrawnError, Picture
+from pipeline.pictures.style import label, short
 from pipeline.terminal import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Floats = NDArray[np.float64]
+
 PANEL = 2.1
-"""Inches of a metric's height."""
+"""Height of a metric's panel in inches."""
 LOG_RATIO = 50.0
 """Largest value over the smallest from which a loss or a learning rate has a log axis."""
 
@@ -28,49 +32,50 @@ def pictures(findings: Findings) -> Iterator[Picture]:
         name="curves/loss",
         title="Loss over the epochs",
         alt=_loss_words(findings),
-        draw=lambda: _loss(findings),
+        draw=partial(_loss, findings),
     )
     metrics = _metrics(findings)
     if metrics:
+        told = "; ".join(_metric_words(findings, key) for key in metrics)
         yield Picture(
             name="curves/metrics",
             title="Metrics on the validation rows",
-            alt=f"{'; '.join(_told(findings, key) for key in metrics)}. {_kept_words(findings)}",
-            draw=lambda: _metric_curves(findings, metrics),
+            alt=f"{told}. {_kept_words(findings)}",
+            draw=partial(_metric_curves, findings, metrics),
         )
     if len(_values(findings, "lr")):
         yield Picture(
             name="curves/lr",
             title="Learning rate",
             alt=f"The learning rate {_course(findings, 'lr')}.",
-            draw=lambda: _rate(findings),
+            draw=partial(_rate, findings),
         )
 
 
-def _epochs(findings: Findings) -> list[int]:
-    return sorted(findings.history)
-
-
-def _curve(findings: Findings, key: str) -> NDArray[np.float64]:
+def _curve(findings: Findings, key: str) -> Floats:
     """Return a value of each epoch, NaN where there is none, (epochs,)."""
-    values = [findings.history[epoch].get(key, np.nan) for epoch in _epochs(findings)]
+    values = [findings.history[epoch].get(key, np.nan) for epoch in sorted(findings.history)]
     return style.only_finite(np.asarray(values))
 
 
-def _values(findings: Findings, key: str) -> NDArray[np.float64]:
+def _values(findings: Findings, key: str) -> Floats:
     curve = _curve(findings, key)
     return curve[~np.isnan(curve)]
 
 
 def _metrics(findings: Findings) -> list[str]:
-    """Return the validated metrics, the one that decides first."""
+    """Return the validation metrics, the monitored one first."""
     keys = {key for values in findings.history.values() for key in values}
     own = sorted(key for key in keys if key.startswith("val/") and key != "val/loss")
     seen = [key for key in own if len(_values(findings, key))]
     return sorted(seen, key=lambda key: key != findings.monitor)
 
 
-# ── words ───────────────────────────────────────────────────────────────────────────────────────
+def _kept(findings: Findings) -> int:
+    return findings.kept if findings.kept is not None else max(findings.history, default=0)
+
+
+# ── alternative texts ───────────────────────────────────────────────────────────────────────────
 
 
 def _loss_words(findings: Findings) -> str:
@@ -93,7 +98,7 @@ def _course(findings: Findings, key: str) -> str:
     return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {number(lowest)})"
 
 
-def _told(findings: Findings, key: str) -> str:
+def _metric_words(findings: Findings, key: str) -> str:
     values = _values(findings, key)
     between = f" (between {number(values.min())} and {number(values.max())})"
     name = short(key.removeprefix("val/"))
@@ -107,32 +112,28 @@ def _kept_words(findings: Findings) -> str:
     return f"{words}."
 
 
-def _kept(findings: Findings) -> int:
-    return findings.kept if findings.kept is not None else max(findings.history, default=0)
-
-
-# ── drawing ─────────────────────────────────────────────────────────────────────────────────────
+# ── over the epochs ─────────────────────────────────────────────────────────────────────────────
 
 
 def _loss(findings: Findings) -> "Figure":
-    curves = {
-        "training": ("train/loss", style.TRAIN, "-"),
-        "validation": ("val/loss", style.VALIDATION, "--"),
-    }
-    drawn = {name: one for name, one in curves.items() if len(_values(findings, one[0]))}
-    if not drawn:
+    figure, grid = style.panels(height=3.6)
+    axes = grid[0, 0]
+    for name, key, colour, line in (
+        ("training", "train/loss", style.TRAIN, "-"),
+        ("validation", "val/loss", style.VALIDATION, "--"),
+    ):
+        if len(_values(findings, key)):
+            _draw(axes, findings, key, color=colour, linestyle=line, label=name)
+    if not axes.lines:
         raise NotDrawnError("no epoch was finished, so there is no loss to draw")
-    figure, axes = style.panels(height=3.6)
-    for name, (key, colour, line) in drawn.items():
-        _draw(axes[0, 0], findings, key, color=colour, linestyle=line, label=name)
-    every = np.concatenate([_curve(findings, key) for key, _, _ in drawn.values()])
+    every = np.concatenate([line.get_ydata() for line in axes.lines])
     if style.spans_decades(every, ratio=LOG_RATIO):
-        axes[0, 0].set_yscale("log")
-    axes[0, 0].set_ylabel("loss")
-    _mark_kept(axes[0, 0], findings)
+        axes.set_yscale("log")
+    axes.set_ylabel("loss")
+    _mark_kept(axes, findings)
     if findings.end == "diverged":
-        axes[0, 0].set_title("training diverged after these epochs")
-    style.below(figure, axes[0, 0], columns=3)
+        axes.set_title("training diverged after these epochs")
+    style.below(figure, axes, columns=3)
     return figure
 
 
@@ -150,7 +151,7 @@ def _metric_curves(findings: Findings, metrics: list[str]) -> "Figure":
     for panel in axes.flat[: max(0, len(metrics) - columns)]:
         panel.set_xlabel("")
     for panel in axes.flat[len(metrics) - columns : len(metrics)]:
-        panel.tick_params(labelbottom=True)  # what stands above an empty place, too
+        panel.tick_params(labelbottom=True)  # also above an empty place
     style.below(figure, axes[0, 0], columns=2)
     return figure
 
@@ -167,7 +168,7 @@ def _rate(findings: Findings) -> "Figure":
 
 
 def _draw(axes: "Axes", findings: Findings, key: str, **look: Any) -> None:
-    epochs = _epochs(findings)
+    epochs = sorted(findings.history)
     axes.plot(epochs, _curve(findings, key), marker=style.mark(len(epochs)), ms=3.5, **look)
     style.epochs_across(axes, epochs)
 
@@ -177,3 +178,83 @@ def _mark_kept(axes: "Axes", findings: Findings) -> None:
     if epoch in findings.history:
         what = f"kept weights: epoch {epoch}"
         axes.axvline(epoch, color=style.QUIET, linestyle=":", linewidth=1.5, zorder=1, label=what)
+
+
+# ── over the learning rate ──────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """The rates to mark; `None` = there is no such rate.
+
+    Args:
+        suggestion: The suggested rate.
+        steepest: Where the smoothed loss falls fastest.
+        lowest: Where it is lowest.
+        blown_up: From which it is worse than at the start, or not finite.
+    """
+
+    suggestion: float | None
+    steepest: float | None
+    lowest: float | None
+    blown_up: float | None
+
+
+def lr_range(rates: Floats, losses: Floats, smoothed: Floats, marks: Marks) -> "Figure":
+    """Draw the losses over the rates, on a logarithmic axis.
+
+    Args:
+        rates: Learning rate of each step, (steps,); it may be empty.
+        losses: Loss of each step's batch, (steps,).
+        smoothed: The same, smoothed, (steps,), or empty.
+        marks: The rates to mark.
+    """
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
+    axes.set_xscale("log")
+    axes.set_xlabel("optimizer.lr (learning rate of the step)")
+    axes.set_ylabel("train/loss")
+    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.scatter(rates, losses, s=12, c="0.6", label="loss of a batch", zorder=2)
+    if len(smoothed):
+        axes.plot(rates, smoothed, color=style.TRAIN, lw=2, label="smoothed", zorder=3)
+        _limit(axes, losses, smoothed)
+    if marks.suggestion is not None:
+        _mark_rates(axes, rates, smoothed, marks)
+    if not len(rates):
+        axes.text(0.5, 0.5, "no loss is a number", transform=axes.transAxes, ha="center")
+        axes.set_yticks([])
+    elif marks.blown_up is not None:
+        end = 1.5 * max([marks.blown_up, *rates[-1:].tolist()])
+        what = f"blows up at {marks.blown_up:.3g}"
+        axes.axvspan(marks.blown_up, end, color="0.9", zorder=0, label=what)
+        axes.set_xlim(right=end)
+    suggested = f"suggested: optimizer.lr={marks.suggestion:g}" if marks.suggestion else ""
+    axes.set_title(suggested or "no rate is suggested", loc="left")
+    axes.legend(framealpha=0.9)
+    return figure
+
+
+def _mark_rates(axes: "Axes", rates: Floats, smoothed: Floats, marks: Marks) -> None:
+    for rate, marker, words in (
+        (marks.steepest, "v", "falls fastest"),
+        (marks.suggestion, "o", "suggested"),
+        (marks.lowest, "s", "lowest"),
+    ):
+        assert rate is not None
+        height = float(np.interp(np.log(rate), np.log(rates), smoothed))
+        colour, size = (style.VALIDATION, 10) if marker == "o" else (style.TRAIN, 7)
+        look = {"marker": marker, "color": colour, "mec": "white", "ls": "", "zorder": 4}
+        axes.plot([rate], [height], ms=size, label=f"{words}: {rate:.2g}", **look)  # type: ignore[arg-type] # of many kinds
+        if marker == "o":
+            axes.axvline(rate, color=colour, lw=1.2, ls="--", zorder=2)
+
+
+def _limit(axes: "Axes", losses: Floats, smoothed: Floats) -> None:
+    """Cut the axis off well above the first loss: what is higher says nothing."""
+    low, start = float(smoothed.min()), float(smoothed[0])
+    noise = float((losses - smoothed)[: max(3, len(losses) // 10)].std())
+    height = max(start - low, 6 * noise)
+    if height > 0:
+        axes.set_ylim(low - 0.4 * height, start + 0.6 * height)

@@ -1,15 +1,43 @@
-"""All pictures of a run, in the order in which a person looks at them."""
+"""All pictures of a run, in the order in which they are shown."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from pipeline.findings.files import load
 from pipeline.findings.records import Findings
-from pipeline.pictures import classes, columns, curves, forecasts, inside, layers, mistakes
-from pipeline.pictures.picture import Picture
-
-_ROOMS = (curves, classes, forecasts, mistakes, columns, inside, layers)
+from pipeline.pictures import (
+    classes,
+    curves,
+    forecasts,
+    inside,
+    inside_maps,
+    inspection,
+    layers,
+)
+from pipeline.pictures.picture import FOLDER, Picture, write_pictures
 
 
 def gallery(findings: Findings) -> Iterator[Picture]:
     """Yield each picture that says something about these findings; none is drawn yet."""
-    for room in _ROOMS:
-        yield from room.pictures(findings)
+    for topic in (curves, classes, forecasts, inspection, inside_maps, inside, layers):
+        yield from topic.pictures(findings)
+
+
+def texts(findings: Findings) -> Iterator[str]:
+    """Yield each name from the data, the network or the user, for which a font is looked up."""
+    yield from (findings.name, findings.model, findings.label, findings.units)
+    yield from (*findings.classes, *findings.features, *findings.targets, *findings.baselines)
+    yield from {key for values in findings.history.values() for key in values}
+    yield from (activity.layer for activity in findings.activity)
+    if findings.vitals is not None:
+        yield from findings.vitals.layers
+    if findings.importances is not None:
+        yield from findings.importances.columns
+    if findings.inside is not None:
+        yield from findings.inside.labels
+
+
+def draw_all(artifacts: Path) -> None:
+    """Draw all pictures of the findings among a run's artifacts into its folder `pictures`."""
+    findings = load(artifacts)
+    write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))

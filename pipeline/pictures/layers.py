@@ -1,14 +1,15 @@
-"""How the layers fared while they were trained: gradients, steps, and what activations give."""
+"""The layers during training: gradient norms, sizes of the updates, activations."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.findings.records import Activity, Array, Findings, Vitals
 from pipeline.pictures import style
-from pipeline.pictures.names import label, layer_name
 from pipeline.pictures.picture import NotDrawnError, Picture
+from pipeline.pictures.style import label, layer_name
 from pipeline.terminal import number
 
 if TYPE_CHECKING:
@@ -16,56 +17,56 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NAMED = 8
-"""Layers up to which each has its name in the legend; more have a colour bar."""
+"""Layers up to which each has its name in the legend; more get a colour bar."""
 COLOURS = "viridis"
 DARKEST, BRIGHTEST = 0.28, 0.75
-"""Of that map, what is seen on a white and on a black ground."""
+"""Part of that map that is visible on a white and on a black background."""
 USUAL = (1e-4, 1e-2)
 """Share of a layer's weights that a step usually moves."""
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
-    """Yield what there is to see of the layers."""
+    """Yield the pictures of the layers."""
     vitals = findings.vitals
     if vitals is not None and len(vitals.epochs) and vitals.layers:
         yield Picture(
             name="layers/gradient_norms",
             title="Gradient norm of each layer",
             alt=_gradient_words(vitals),
-            draw=lambda: _gradients(findings, vitals),
+            draw=partial(_gradients, findings, vitals),
         )
         yield Picture(
             name="layers/updates",
             title="How far a step moves each layer's weights",
             alt=_update_words(vitals),
-            draw=lambda: _updates(vitals),
+            draw=partial(_updates, vitals),
         )
     if findings.activity:
         yield Picture(
             name="layers/activity",
             title="What the activations give",
             alt=_activity_words(findings.activity),
-            draw=lambda: _activity(findings.activity),
+            draw=partial(_activity, findings.activity),
         )
 
 
-# ── words ───────────────────────────────────────────────────────────────────────────────────────
+# ── alternative texts ───────────────────────────────────────────────────────────────────────────
 
 
 def _gradient_words(vitals: Vitals) -> str:
+    known = np.isfinite(vitals.gradients[-1])
     told = [
-        f"{layer_name(vitals.layers[index])} {_last(vitals.gradients[:, index])}"
-        for index in (0, -1)
+        f"{layer_name(vitals.layers[at])} "
+        + (number(float(vitals.gradients[-1, at])) if known[at] else "no number")
+        + f" (nearest the {end})"
+        for at, end in ((0, "input"), (-1, "output"))
     ]
-    return (
-        f"Mean gradient norm of {_counted(vitals)}; in the last epoch: {told[0]} (nearest the "
-        f"input), {told[1]} (nearest the output)."
-    )
+    return f"Mean gradient norm of {_counted(vitals)}; in the last epoch: {', '.join(told)}."
 
 
 def _update_words(vitals: Vitals) -> str:
     updates = style.only_finite(vitals.updates)
-    known = np.flatnonzero(~np.isnan(updates).all(1))  # not in every epoch has somebody looked
+    known = np.flatnonzero(~np.isnan(updates).all(1))  # not every epoch has values
     if not len(known):
         return f"Share of its weights that a step moves, for {_counted(vitals)}."
     last = updates[known[-1]]
@@ -80,10 +81,6 @@ def _update_words(vitals: Vitals) -> str:
 def _counted(vitals: Vitals) -> str:
     layers, epochs = len(vitals.layers), len(vitals.epochs)
     return f"{layers} layer{'s' * (layers > 1)} in {epochs} epoch{'s' * (epochs > 1)}"
-
-
-def _last(values: Array) -> str:
-    return number(float(values[-1])) if np.isfinite(values[-1]) else "no number"
 
 
 def _activity_words(activity: Sequence[Activity]) -> str:
@@ -128,14 +125,12 @@ def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
 
 
 def _draw_threshold(axes: "Axes", threshold: float) -> None:
-    """Draw where all gradients together are clipped, if that is not far from all that is there."""
+    """Draw the clipping threshold; a distant one stays outside the axis."""
     low, high = axes.get_ylim()
-    what = f"clipped above {threshold:g} (all together)"
-    line = axes.axhline(
-        threshold, color=style.VALIDATION, linestyle="--", linewidth=1.5, label=what
-    )
-    if not low / 30 < threshold < high * 30:
-        line.set_label(f"{what}, outside this picture")
+    distant = not low / 30 < threshold < high * 30
+    what = f"clipped above {threshold:g} (all together){', outside this picture' * distant}"
+    axes.axhline(threshold, color=style.VALIDATION, linestyle="--", linewidth=1.5, label=what)
+    if distant:
         axes.set_ylim(low, high)
 
 
@@ -147,15 +142,9 @@ def _updates(vitals: Vitals) -> "Figure":
 
 
 def _log_lines(vitals: Vitals, values: Array, *, what: str) -> "tuple[Figure, Axes]":
-    """Draw a line a layer, coloured from the input to the output.
-
-    Args:
-        vitals: Names and epochs.
-        values: (epochs, layers).
-        what: They are.
-    """
+    """Draw `values` (epochs, layers), a line for each layer, coloured from input to output."""
     drawn = style.only_finite(values)
-    drawn[drawn <= 0] = np.nan  # a logarithm has no place for them
+    drawn[drawn <= 0] = np.nan  # not on a log axis
     if np.isnan(drawn).all():
         raise NotDrawnError(f"no layer has a {what} that is a number above 0")
     figure, axes = style.panels(height=4.2)

@@ -1,23 +1,30 @@
-"""One picture: its place, its words for those who can't see it, and how it is drawn."""
+"""Pictures in general: what one consists of, and how it is drawn without a screen and written."""
 
 import json
-from collections.abc import Callable, Iterable
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.canvas import drawing, own_style, save
-from pipeline.paths import replace_text
+from pipeline.paths import replace_file, replace_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LIST = "pictures.json"
-"""File beside the pictures of a run that names them and says what each shows."""
+DOTS_PER_INCH = 110
+FOLDER, LIST = "pictures", "pictures.json"
+"""Folder among a run's artifacts, and the file in it that describes each picture."""
+LIKELY = ("CJK", "Han Sans", "WenQuanYi", "YaHei", "PingFang", "Hei", "Gothic", "Noto Sans")
+"""Parts of the names of fonts that cover most scripts; these are tried first."""
+BOXES = "Last Resort"
+"""Matplotlib's own font that has every letter, as a box."""
 
 
 class NotDrawnError(Exception):
-    """Why a picture can't be drawn, in words that stand in its place."""
+    """Why a picture can't be drawn, shown in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +34,8 @@ class Picture:
     Args:
         name: Folder and file without its ending, as `curves/loss`.
         title: What it is, in a few words.
-        alt: What can be seen in it, with its numbers, in a sentence or two.
-        draw: Draws it, and raises `NotDrawnError` where that can't be done.
+        alt: What it shows, with its numbers, in a sentence or two.
+        draw: Draws it; raises `NotDrawnError` if that can't be done.
     """
 
     name: str
@@ -45,8 +52,8 @@ class Written:
         name: As of the picture.
         title: As of the picture.
         alt: As of the picture.
-        file: Relative to the folder; empty where it could not be drawn.
-        reason: Why it could not; empty where it was.
+        file: Relative to the folder; empty if it could not be drawn.
+        reason: Why it could not; empty if it was.
     """
 
     name: str
@@ -63,8 +70,8 @@ def write_pictures(
 
     Args:
         pictures: What to draw.
-        folder: Where to write; it is made where it is missing.
-        texts: Names that the pictures hold; a font is looked up for letters that ours lacks.
+        folder: Where to write; it is created if it is missing.
+        texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
     """
     with drawing(texts) as notes:
         written = [_written(picture, folder) for picture in pictures]
@@ -77,7 +84,7 @@ def write_pictures(
 
 
 def read_list(folder: Path) -> list[Written]:
-    """Read what `write_pictures` has listed; an empty list where it has not."""
+    """Read the list that `write_pictures` has written; an empty list if there is none."""
     file = folder / LIST
     if not file.is_file():
         return []
@@ -87,14 +94,113 @@ def read_list(folder: Path) -> list[Written]:
 def _written(picture: Picture, folder: Path) -> Written:
     from matplotlib import pyplot
 
-    known = {"name": picture.name, "title": picture.title, "alt": picture.alt}
-    file = f"{picture.name}.png"
+    file, reason = f"{picture.name}.png", ""
     try:
         with own_style():
             figure = picture.draw()
             save(figure, folder / file)
             pyplot.close(figure)
-    except Exception as error:  # no picture is worth a run's end
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return Written(**known, file="", reason=reason)
-    return Written(**known, file=file)
+    except Exception as error:  # a run does not fail because of a picture
+        file, reason = "", " ".join(str(error).split()) or type(error).__name__
+    return Written(
+        name=picture.name, title=picture.title, alt=picture.alt, file=file, reason=reason
+    )
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(
+        path,
+        lambda file: figure.savefig(file, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight"),
+    )
+
+
+@contextmanager
+def drawing(texts: Iterable[str] = ()) -> Iterator[list[str]]:
+    """Draw without a screen, and restore Matplotlib's settings and figures afterwards.
+
+    Args:
+        texts: All that will be written; a font is looked up for letters that the usual one lacks.
+
+    Yields:
+        Notes: the letters that no font of this machine has.
+    """
+    import matplotlib as mpl
+
+    if "matplotlib.pyplot" not in sys.modules:  # else the importer has chosen a backend
+        mpl.use("Agg")
+    from matplotlib import pyplot
+
+    before = set(pyplot.get_fignums())
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of experimental functions, and letters without a font
+        fonts, notes = _fonts_for("".join(texts))
+        mpl.rcParams["font.family"] = fonts
+        try:
+            yield notes
+        finally:
+            for figure in set(pyplot.get_fignums()) - before:
+                pyplot.close(figure)
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Keep a style that one picture sets out of the next."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        yield
+
+
+def _fonts_for(text: str) -> tuple[list[str], list[str]]:
+    """Return the fonts that have the letters, the usual one first, and a note on missing ones."""
+    from matplotlib import font_manager
+
+    usual = font_manager.FontProperties().get_family()
+    lacking = _lacking(font_manager.findfont(font_manager.FontProperties()), set(text))
+    found, lacking = _search_fonts(lacking)
+    if lacking and _add_new_fonts():
+        more, lacking = _search_fonts(lacking)
+        found += more
+    letters = "".join(sorted(lacking))[:12]
+    note = f"no font here has the letters {letters}; the pictures show boxes instead"
+    return [*usual, *found], [note] if lacking else []
+
+
+def _search_fonts(lacking: set[str]) -> tuple[list[str], set[str]]:
+    """Return names of fonts that have some of the letters, and the letters that none has."""
+    from matplotlib import font_manager
+
+    found: list[str] = []
+    fonts = font_manager.fontManager.ttflist
+    for entry in sorted(fonts, key=lambda font: not any(part in font.name for part in LIKELY)):
+        if not lacking:
+            break
+        left = lacking if BOXES in entry.name else _lacking(entry.fname, lacking)
+        if len(left) < len(lacking):
+            found.append(entry.name)
+            lacking = left
+    return found, lacking
+
+
+def _add_new_fonts() -> bool:
+    """Add fonts that are newer than Matplotlib's list, and return whether there are any."""
+    from matplotlib import font_manager
+
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    new = [file for file in font_manager.findSystemFonts() if file not in known]
+    for file in new:
+        with suppress(OSError, RuntimeError):  # a font that can't be read
+            font_manager.fontManager.addfont(file)
+    return bool(new)
+
+
+def _lacking(font_file: str, letters: set[str]) -> set[str]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        known = FT2Font(font_file).get_charmap()
+    except (OSError, RuntimeError):
+        return letters  # the font was removed or can't be read
+    return {letter for letter in letters if letter > " " and ord(letter) not in known}

@@ -1,5 +1,6 @@
-"""How all pictures of a run look: colours, sizes, and what every set of axes has."""
+"""The common look of all pictures: colours, sizes, axes, and names of any length and script."""
 
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,29 +11,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# After Okabe and Ito, told apart by colour-blind people; dark enough for a white ground and bright
-# enough for a black one.
+# After Okabe and Ito, for colour-blind people; readable on a white and on a black background.
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
 NETWORK, NAIVE, LINEAR = "#009e73", "#8a8a8a", "#b8568f"
 DEAD, SATURATED = "#d55e00", "#b8568f"
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#b8568f", "#c79100", "#3d9fd6")
 LINES = ("-", "--", ":")
-"""Eighteen classes are told apart: six colours, each with three kinds of line."""
+"""Six colours with three line styles each distinguish 18 classes."""
 QUIET = "#9a9a9a"
-"""What is there for comparison alone."""
+"""Colour of what is there for comparison only."""
 SHADE = 0.13
-"""Opacity of a band behind lines, seen on a white and on a black ground."""
+"""Opacity of a band behind lines, visible on a white and on a black background."""
 SHARES = "cividis"
-"""Colours of shares from 0 to 1."""
+"""Colour map of shares from 0 to 1."""
 DARK, BRIGHT = "#0b0b0b", "#fafafa"
-"""Of text on a coloured cell. They are not quite black and white, which a page may change."""
+"""Text on a coloured cell; not black and white, which a report page may replace."""
 
 WIDTH = 6.0
-"""Inches. At this width text of ten points is still read on a phone."""
+"""Inches. At this width, text of ten points is readable on a phone."""
 HEIGHT = 3.4
 """Inches of a single set of axes."""
 FEW = 40
-"""Points up to which each has a mark of its own."""
+"""Points up to which each has a marker."""
+LONGEST = 24
+"""Columns that a name may take; a Chinese letter or an emoji takes two."""
+_SELECTORS = {"\ufe0e", "\ufe0f"}  # variants of an emoji, which no font for drawing has
 
 
 def panels(
@@ -59,19 +62,19 @@ def panels(
 
 
 def foreground() -> str:
-    """Return the colour of text: that of what is true, of means and of totals."""
+    """Return the colour of text, also used for true values, means and totals."""
     import matplotlib as mpl
 
     return str(mpl.rcParams["text.color"])
 
 
 def mark(points: int) -> str:
-    """Return the mark of a line's points: none where they are many."""
+    """Return the marker of a line's points: none if there are many."""
     return "o" if points <= FEW else ""
 
 
 def line_of(index: int) -> dict[str, str]:
-    """Return colour and kind of line of one of several classes or channels."""
+    """Return the colour and line style of one of several classes or channels."""
     return {
         "color": CYCLE[index % len(CYCLE)],
         "linestyle": LINES[index // len(CYCLE) % len(LINES)],
@@ -79,7 +82,7 @@ def line_of(index: int) -> dict[str, str]:
 
 
 def below(figure: "Figure", axes: "Axes", *, columns: int) -> None:
-    """Put the legend of axes below the figure, where it hides nothing; none where all is clear."""
+    """Put the legend of axes below the figure, if they have labelled lines."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
@@ -93,14 +96,14 @@ def below(figure: "Figure", axes: "Axes", *, columns: int) -> None:
 
 
 def whole_numbers(axes: "Axes", *, most: int) -> None:
-    """Count in whole numbers along an axis, a single one among them."""
+    """Put ticks at whole numbers along the x axis, at least one."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=most, integer=True, min_n_ticks=1))
 
 
 def epochs_across(axes: "Axes", epochs: Sequence[int]) -> None:
-    """Let the epochs lie across, all of them inside."""
+    """Make the x axis one of epochs."""
     whole_numbers(axes, most=8)
     room = max(0.5, 0.02 * (max(epochs) - min(epochs)))
     axes.set_xlim(min(epochs) - room, max(epochs) + room)
@@ -108,13 +111,59 @@ def epochs_across(axes: "Axes", epochs: Sequence[int]) -> None:
 
 
 def spans_decades(values: NDArray[Any], *, ratio: float) -> bool:
-    """Tell whether finite values are all positive and the largest is `ratio` times the smallest."""
+    """Return whether finite values are positive and span more than a factor of `ratio`."""
     finite = values[np.isfinite(values)]
     return bool(len(finite) and finite.min() > 0 and finite.max() > ratio * finite.min())
 
 
 def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return values with a gap, NaN, where one is infinite."""
+    """Return float64 values, NaN where one is infinite."""
     numbers: NDArray[np.float64] = np.asarray(values, dtype=np.float64).copy()
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
+
+
+def short(name: str, most: int = LONGEST) -> str:
+    """Return a name on one line, cut in its middle if it is longer than `most` columns."""
+    kept = "".join(letter for letter in " ".join(name.split()) if _is_seen(letter))
+    if not kept:
+        return "''"
+    if _columns(kept) <= most:
+        return kept
+    tail = _within(kept[::-1], (most - 1) // 2)[::-1]
+    return f"{_within(kept, most - 1 - _columns(tail))}…{tail}"
+
+
+def label(name: str, most: int = LONGEST) -> str:
+    """Return a name for Matplotlib: `$` starts no formula, `_` hides no legend entry."""
+    text = short(name, most).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def layer_name(name: str, most: int = 28) -> str:
+    """Return the name of a layer without the common prefix `layers.`."""
+    return short(name.removeprefix("layers."), most)
+
+
+def _is_seen(letter: str) -> bool:
+    return not unicodedata.category(letter).startswith("C") and letter not in _SELECTORS
+
+
+def _columns(text: str) -> int:
+    return sum(map(_width, text))
+
+
+def _width(letter: str) -> int:
+    if unicodedata.combining(letter):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def _within(text: str, most: int) -> str:
+    """Return as much of the beginning as fits."""
+    taken = 0
+    for index, letter in enumerate(text):
+        taken += _width(letter)
+        if taken > most:
+            return text[:index]
+    return text

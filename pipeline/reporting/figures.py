@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from pipeline.canvas import DOTS_PER_INCH, drawing, own_style
-from pipeline.pictures.picture import Picture
+from pipeline.pictures.picture import DOTS_PER_INCH, Picture, drawing, own_style
 from pipeline.reporting.svg import inline_svg, page_colours
 
 if TYPE_CHECKING:

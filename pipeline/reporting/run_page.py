@@ -70,8 +70,7 @@ def making(subject: Subject) -> dict[str, Any]:
 
 def pictures_of(findings: Findings) -> list[Shown]:
     """Draw all pictures of a run."""
-    from pipeline.pictures.gallery import gallery
-    from pipeline.pictures.texts import texts
+    from pipeline.pictures.gallery import gallery, texts
 
     return drawn(gallery(findings), texts=texts(findings))
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.canvas import drawing, own_style, save
 from pipeline.config.options import LrRangeOptions
-from pipeline.pictures.lr_range import Marks, lr_range
+from pipeline.pictures.curves import Marks, lr_range
+from pipeline.pictures.picture import drawing, own_style, save
 from pipeline.running.command_line import Command
 from pipeline.serving.spreadsheets import write_csv
 from pipeline.terminal import number

@@ -17,8 +17,7 @@ from pipeline.findings.files import save
 from pipeline.findings.records import Findings
 from pipeline.markup import MISSING, bullets
 from pipeline.paths import python_path
-from pipeline.pictures.artist import FOLDER
-from pipeline.pictures.picture import Written, read_list
+from pipeline.pictures.picture import FOLDER, Written, read_list
 from pipeline.running.recording import unless_it_fails
 from pipeline.running.results import tested_names
 from pipeline.running.run_findings import with_views

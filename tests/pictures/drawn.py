@@ -3,32 +3,32 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import combinations
-from types import ModuleType
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from pipeline.canvas import drawing
 from pipeline.findings.records import Findings
-from pipeline.pictures.picture import Picture
-from pipeline.pictures.texts import texts
+from pipeline.pictures.gallery import gallery, texts
+from pipeline.pictures.picture import Picture, drawing
 
 ROOM_FOR_ROUNDING = 1.5
 """Dots that texts may share."""
 
 
-def picture(room: ModuleType, findings: Findings, name: str) -> Picture:
-    found = {one.name: one for one in room.pictures(findings)}
-    assert name in found, f"there are {sorted(found)}"
-    return found[name]
+def names_of(findings: Findings, folder: str) -> list[str]:
+    return [one.name for one in gallery(findings) if one.name.startswith(f"{folder}/")]
+
+
+def picture(findings: Findings, name: str) -> Picture:
+    return next(one for one in gallery(findings) if one.name == name)
 
 
 @contextmanager
-def figure_of(room: ModuleType, findings: Findings, name: str) -> Iterator[Figure]:
+def figure_of(findings: Findings, name: str) -> Iterator[Figure]:
     with drawing(texts(findings)):
-        yield picture(room, findings, name).draw()
+        yield picture(findings, name).draw()
 
 
 def lines_of(axes: Axes) -> dict[str, Line2D]:

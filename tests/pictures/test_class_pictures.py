@@ -4,17 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figure_of, legend_of, lines_of, picture
+from drawn import figure_of, legend_of, lines_of, names_of, picture
 from findings_made import made_findings
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from pipeline.findings.records import Findings, TestRows
-from pipeline.pictures import classes
-from pipeline.pictures.calibration import reliability
-from pipeline.pictures.confusion import counted
+from pipeline.pictures.classes import precision_recall, reliability, roc
 from pipeline.pictures.picture import NotDrawnError
-from pipeline.pictures.ranking import precision_recall, roc
 
 GENERATOR = np.random.default_rng(5)
 SCORES = np.round(GENERATOR.random(200), 2)  # with equal ones
@@ -60,8 +57,7 @@ def test_the_counts_of_the_confusion_matrix_are_those_of_scikit_learn() -> None:
     assert findings.test is not None
     true, said = findings.test.targets, findings.test.outputs.argmax(1)
     expected = sklearn_metrics.confusion_matrix(true, said, labels=range(7))
-    np.testing.assert_array_equal(counted(true, said, classes=7), expected)
-    with figure_of(classes, findings, "classes/confusion") as figure:
+    with figure_of(findings, "classes/confusion") as figure:
         cells = [text.get_text().split("\n") for text in figure.axes[0].texts]
     assert [int(count) for count, _ in cells] == expected.ravel().tolist()
     shares = expected / expected.sum(1, keepdims=True)
@@ -74,14 +70,14 @@ def test_a_binary_task_decides_by_its_threshold_and_marks_it_on_both_curves() ->
     assert test is not None
     said = test.outputs > 0.8
     expected = sklearn_metrics.confusion_matrix(test.targets, said)
-    with figure_of(classes, findings, "classes/confusion") as figure:
+    with figure_of(findings, "classes/confusion") as figure:
         counts = [int(text.get_text().split("\n")[0]) for text in figure.axes[0].texts]
     assert counts == expected.ravel().tolist()
     (_, others), (_, found) = expected / expected.sum(1, keepdims=True)
     precision = expected[1, 1] / expected[:, 1].sum()
     points = {"precision_recall": (found, precision), "roc": (others, found)}
     for name, point in points.items():
-        with figure_of(classes, findings, f"classes/{name}") as figure:
+        with figure_of(findings, f"classes/{name}") as figure:
             mark = lines_of(figure.axes[0])["at threshold 0.8"]
         assert (mark.get_xdata()[0], mark.get_ydata()[0]) == pytest.approx(point)
 
@@ -90,7 +86,7 @@ def test_each_class_has_its_curve_and_the_legend_its_area() -> None:
     findings = made_findings(classes=3)
     test = findings.test
     assert test is not None
-    with figure_of(classes, findings, "classes/roc") as figure:
+    with figure_of(findings, "classes/roc") as figure:
         drawn, legend = lines_of(figure.axes[0]), legend_of(figure)
     areas = []
     for index, name in enumerate(findings.classes):
@@ -106,7 +102,7 @@ def test_each_class_has_its_curve_and_the_legend_its_area() -> None:
 
 def test_of_many_classes_the_worst_ten_have_a_name_and_the_others_are_grey() -> None:
     findings = made_findings(classes=100, rows=1500)
-    with figure_of(classes, findings, "classes/precision_recall") as figure:
+    with figure_of(findings, "classes/precision_recall") as figure:
         legend, drawn = legend_of(figure), len(figure.axes[0].lines)
     assert len(legend) == 10 + 2
     assert drawn == 100 + 2
@@ -121,11 +117,11 @@ def test_the_cells_of_a_hundred_classes_hold_no_numbers_and_the_text_names_the_w
     said = test.outputs.copy()
     said[test.targets == 4] = np.eye(100)[77]
     findings = replace(findings, test=replace(test, outputs=said))
-    with figure_of(classes, findings, "classes/confusion") as figure:
+    with figure_of(findings, "classes/confusion") as figure:
         axes = figure.axes[0]
         assert len(axes.texts) == 0
         assert len(axes.get_xticks()) == len(axes.get_yticks()) == 25
-    told = picture(classes, findings, "classes/confusion").alt
+    told = picture(findings, "classes/confusion").alt
     assert "most often confused: class 4 taken for class 77 (15 of 15)" in told
 
 
@@ -142,11 +138,11 @@ def test_test_rows_of_one_class_have_no_curves_and_the_picture_says_so(task: str
         message = f"^the test rows hold one class only, 'cat': there is no {words}$"
         with (
             pytest.raises(NotDrawnError, match=message),
-            figure_of(classes, findings, f"classes/{name}"),
+            figure_of(findings, f"classes/{name}"),
         ):
             pass
     for name in ("confusion", "calibration"):
-        with figure_of(classes, findings, f"classes/{name}") as figure:
+        with figure_of(findings, f"classes/{name}") as figure:
             assert figure.axes
 
 
@@ -160,9 +156,9 @@ def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
         outputs=findings.test.outputs[kept],
     )
     findings = replace(findings, test=test)
-    with figure_of(classes, findings, "classes/roc") as figure:
+    with figure_of(findings, "classes/roc") as figure:
         assert not [one for one in legend_of(figure) if one.startswith("class 2")]
-    assert "1 without test rows" in picture(classes, findings, "classes/roc").alt
+    assert "1 without test rows" in picture(findings, "classes/roc").alt
 
 
 def test_probabilities_that_are_no_numbers_are_named_as_the_reason() -> None:
@@ -175,11 +171,11 @@ def test_probabilities_that_are_no_numbers_are_named_as_the_reason() -> None:
         message = f"^some probabilities are no numbers: there is no {what}$"
         with (
             pytest.raises(NotDrawnError, match=message),
-            figure_of(classes, findings, f"classes/{name}"),
+            figure_of(findings, f"classes/{name}"),
         ):
             pass
 
 
 @pytest.mark.parametrize("changes", [{"task": "regression"}, {"test": None}])
 def test_a_regression_and_a_run_without_a_test_have_no_classes_to_show(changes: dict) -> None:
-    assert list(classes.pictures(made_findings(**changes))) == []
+    assert names_of(made_findings(**changes), "classes") == []

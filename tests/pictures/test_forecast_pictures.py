@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figure_of, legend_of, lines_of, picture
+from drawn import figure_of, legend_of, lines_of, names_of, picture
 from findings_made import made_findings
 
 from pipeline.findings.records import Findings, TestRows
-from pipeline.pictures import forecasts
 from pipeline.pictures.picture import NotDrawnError
 
 
@@ -29,7 +28,7 @@ def test_a_forecast_of_one_step_lies_beside_the_truth_and_the_naive_one() -> Non
     test = findings.test
     assert test is not None
     assert test.naive is not None
-    with figure_of(forecasts, findings, "forecast/truth") as figure:
+    with figure_of(findings, "forecast/truth") as figure:
         drawn = lines_of(figure.axes[0])
     held = {"truth": test.targets, "network": test.outputs, "naive": test.naive}
     assert set(drawn) == set(held)
@@ -40,7 +39,7 @@ def test_a_forecast_of_one_step_lies_beside_the_truth_and_the_naive_one() -> Non
 
 def test_of_many_rows_the_last_are_shown_and_the_title_says_so() -> None:
     findings = made_findings(task="regression", kind="series", rows=1234)
-    with figure_of(forecasts, findings, "forecast/truth") as figure:
+    with figure_of(findings, "forecast/truth") as figure:
         assert figure.axes[0].get_title() == "the last 200 of 1,234 test rows"
         assert len(lines_of(figure.axes[0])["truth"].get_xdata()) == 200
 
@@ -51,7 +50,7 @@ def test_a_line_is_broken_where_rows_are_missing() -> None:
     assert test is not None
     kept = np.r_[0:10, 20:30]
     halves = TestRows(rows=test.rows[kept], targets=test.targets[kept], outputs=test.outputs[kept])
-    with figure_of(forecasts, replace(findings, test=halves), "forecast/truth") as figure:
+    with figure_of(replace(findings, test=halves), "forecast/truth") as figure:
         values = np.asarray(lines_of(figure.axes[0])["network"].get_ydata(), dtype=float)
     assert np.flatnonzero(np.isnan(values)).tolist() == [10]
     assert len(values) == 21
@@ -59,7 +58,7 @@ def test_a_line_is_broken_where_rows_are_missing() -> None:
 
 def test_forecasts_of_several_steps_follow_the_truth_that_came_before() -> None:
     findings = several_steps(channels=1, horizon=5)
-    with figure_of(forecasts, findings, "forecast/truth") as figure:
+    with figure_of(findings, "forecast/truth") as figure:
         assert len(figure.axes) == 4
         for axes in figure.axes[1:]:
             drawn = lines_of(axes)
@@ -73,7 +72,7 @@ def test_forecasts_of_several_steps_follow_the_truth_that_came_before() -> None:
 
 def test_channels_that_are_forecast_together_are_told_apart() -> None:
     findings = several_steps(channels=2, horizon=3)
-    with figure_of(forecasts, findings, "forecast/truth") as figure:
+    with figure_of(findings, "forecast/truth") as figure:
         rows = np.asarray(figure.axes).reshape(2, 2)
         for channel, (left, right) in enumerate(rows):
             assert left.get_ylabel() == f"channel {channel}\n(kW)"
@@ -86,7 +85,7 @@ def test_independent_rows_are_a_cloud_of_predicted_over_true_values() -> None:
     findings = made_findings(task="regression", rows=50)
     test = findings.test
     assert test is not None
-    with figure_of(forecasts, findings, "forecast/truth") as figure:
+    with figure_of(findings, "forecast/truth") as figure:
         (axes,) = figure.axes
         points = np.asarray(axes.collections[0].get_offsets())
     np.testing.assert_allclose(points, np.column_stack([test.targets, test.outputs]))
@@ -99,7 +98,7 @@ def test_residuals_are_counted_and_drawn_over_time_or_prediction(kind: str) -> N
     test = findings.test
     assert test is not None
     off = (test.outputs - test.targets).ravel()
-    with figure_of(forecasts, findings, "forecast/residuals") as figure:
+    with figure_of(findings, "forecast/residuals") as figure:
         cloud, counts = figure.axes
         points = np.asarray(cloud.collections[0].get_offsets())
         counted = sum(bar.get_width() for bar in counts.patches if hasattr(bar, "get_width"))
@@ -107,7 +106,7 @@ def test_residuals_are_counted_and_drawn_over_time_or_prediction(kind: str) -> N
     across = test.rows if kind == "series" else test.outputs.ravel()
     np.testing.assert_allclose(points, np.column_stack([across, off]), atol=1e-5)
     assert counted == 90
-    told = picture(forecasts, findings, "forecast/residuals").alt
+    told = picture(findings, "forecast/residuals").alt
     assert f"median {np.median(off):.4f}" in told
 
 
@@ -118,14 +117,14 @@ def test_rows_of_which_no_number_was_said_are_left_out_and_all_of_them_are_a_rea
     outputs = test.outputs.copy()
     outputs[:5] = np.nan
     some = replace(findings, test=replace(test, outputs=outputs))
-    with figure_of(forecasts, some, "forecast/truth") as figure:
+    with figure_of(some, "forecast/truth") as figure:
         assert len(figure.axes[0].collections[0].get_offsets()) == 15
     none = replace(findings, test=replace(test, outputs=np.full_like(outputs, np.nan)))
     message = "^no prediction of a test row is a number$"
     for name in ("truth", "residuals"):
         with (
             pytest.raises(NotDrawnError, match=message),
-            figure_of(forecasts, none, f"forecast/{name}"),
+            figure_of(none, f"forecast/{name}"),
         ):
             pass
 
@@ -134,9 +133,9 @@ def test_a_single_test_row_can_be_drawn() -> None:
     for kind in ("table", "series"):
         findings = made_findings(task="regression", kind=kind, rows=1)  # type: ignore[arg-type] # a string
         for name in ("truth", "residuals"):
-            with figure_of(forecasts, findings, f"forecast/{name}") as figure:
+            with figure_of(findings, f"forecast/{name}") as figure:
                 figure.canvas.draw()
 
 
 def test_classes_have_no_forecast() -> None:
-    assert list(forecasts.pictures(made_findings())) == []
+    assert names_of(made_findings(), "forecast") == []

@@ -18,7 +18,6 @@ from pipeline.data.scale import Scaler, identity
 from pipeline.data.schema import Schema
 from pipeline.findings.records import Importances
 from pipeline.importance import importances_of
-from pipeline.pictures import columns
 from pipeline.pictures.picture import NotDrawnError
 
 Network = Callable[[Tensor], Tensor]
@@ -196,26 +195,26 @@ def made(falls: np.ndarray, names: tuple[str, ...] | None = None) -> Importances
 def test_the_bars_are_the_means_of_the_repeats_the_most_important_first() -> None:
     falls = np.array([[0.1, 0.3], [0.5, 0.7], [-0.1, 0.1]])
     findings = made_findings(importances=made(falls, ("low", "high", "none")))
-    with figure_of(columns, findings, "columns/importance") as figure:
+    with figure_of(findings, "columns/importance") as figure:
         (axes,) = figure.axes
         assert [text.get_text() for text in axes.get_yticklabels()] == ["high", "low", "none"]
         assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.6, 0.2, 0])
         dots = np.asarray(axes.collections[0].get_offsets())
     np.testing.assert_allclose(dots[:, 0], [0.5, 0.7, 0.1, 0.3, -0.1, 0.1])
-    told = picture(columns, findings, "columns/importance").alt
+    told = picture(findings, "columns/importance").alt
     assert "most for: high 0.6000, low 0.2000, none 0.0000" in told
 
 
 def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured() -> None:
     falls = np.random.default_rng(0).random((10_000, 5))
     all_measured = made_findings(importances=made(falls))
-    with figure_of(columns, all_measured, "columns/importance") as figure:
+    with figure_of(all_measured, "columns/importance") as figure:
         (axes,) = figure.axes
         assert len(axes.patches) == 20
         assert axes.get_title(loc="left") == "The 20 most important of 10,000 columns."
     falls[30:] = np.nan
     some = made_findings(importances=made(falls))
-    with figure_of(columns, some, "columns/importance") as figure:
+    with figure_of(some, "columns/importance") as figure:
         assert (
             figure.axes[0]
             .get_title(loc="left")
@@ -234,6 +233,6 @@ def test_importances_that_tell_nothing_are_named_as_the_reason(fall: float, mess
     findings = made_findings(importances=made(np.full((3, 5), fall)))
     with (
         pytest.raises(NotDrawnError, match=message),
-        figure_of(columns, findings, "columns/importance"),
+        figure_of(findings, "columns/importance"),
     ):
         pass

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from drawn import figure_of, overlapping, picture
+from drawn import figure_of, names_of, overlapping, picture
 from findings_made import config_of, made_findings
 from hydra.utils import get_class
 from matplotlib.figure import Figure
@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.findings.records import Findings, Inside
 from pipeline.inside.views import inside_of
-from pipeline.pictures import inside
+from pipeline.pictures.gallery import gallery
 from pipeline.pictures.picture import write_pictures
 
 UGLY = (
@@ -55,10 +55,6 @@ def opened(
     )
     kind = {1: "table", 2: "series", 3: "images"}[len(shape)]
     return made_findings(kind=kind, inside=seen, rows=30, **changes)
-
-
-def names(findings: Findings) -> list[str]:
-    return [one.name for one in inside.pictures(findings)]
 
 
 def images(figure: Figure) -> list[np.ndarray]:
@@ -106,16 +102,16 @@ def test_every_architecture_is_drawn_with_any_names_and_no_text_on_another(
     model: str, words: tuple[str, ...], expected: list[str], labels: tuple[str, ...]
 ) -> None:
     findings = opened(model, *words, labels=labels, classes=labels)
-    assert names(findings) == expected
+    assert names_of(findings, "inside") == expected
     for name in expected:
-        with figure_of(inside, findings, name) as figure:
+        with figure_of(findings, name) as figure:
             assert overlapping(figure) == [], name
             assert len(images(figure)) > 0
 
 
 def test_a_feature_map_stands_beside_its_input_on_the_scale_of_its_layer() -> None:
     findings = opened("cnn2d")
-    with figure_of(inside, findings, "inside/feature_maps") as figure:
+    with figure_of(findings, "inside/feature_maps") as figure:
         drawn = [axes for axes in figure.axes if axes.images][: 2 * 3]
         titles = [axes.get_title() for axes in drawn[:3]]
         first = findings.inside.views["feature map/layers.layer1"]
@@ -130,7 +126,7 @@ def test_a_feature_map_stands_beside_its_input_on_the_scale_of_its_layer() -> No
 
 def test_gates_are_drawn_between_zero_and_one_and_states_around_zero() -> None:
     findings = opened("lstm")
-    with figure_of(inside, findings, "inside/gates") as figure:
+    with figure_of(findings, "inside/gates") as figure:
         rows = {axes.get_ylabel(): axes for axes in figure.axes if axes.get_ylabel()}
         assert [name.removesuffix("\nunit") for name in rows] == [
             "input",
@@ -152,13 +148,13 @@ def test_gates_are_drawn_between_zero_and_one_and_states_around_zero() -> None:
 def test_a_picture_says_of_how_many_classes_and_rows_it_shows_some() -> None:
     labels = [f"class {number}" for number in range(12)]
     findings = opened("gru", labels=labels, classes=100)
-    with figure_of(inside, findings, "inside/states") as figure:
+    with figure_of(findings, "inside/states") as figure:
         assert figure.get_suptitle() == "States over time\n(3 of 12 rows, 12 of 100 classes)"
 
 
 def test_a_view_that_was_thinned_says_so_above_its_picture() -> None:
     findings = opened("mlp", "hidden=[1500]")
-    with figure_of(inside, findings, "inside/activations") as figure:
+    with figure_of(findings, "inside/activations") as figure:
         titles = [axes.get_title() for axes in figure.axes]
     assert titles[:2] == ["input", "layer1 (1024 of 1500 values)"]
 
@@ -173,15 +169,16 @@ def test_values_that_are_no_numbers_leave_gaps_and_nothing_at_all_yields_nothing
         inputs=findings.inside.inputs,
         views=broken,
     )
-    written = write_pictures(inside.pictures(made_findings(inside=seen, kind="series")), tmp_path)
-    assert [(one.file != "", one.reason) for one in written] == [(True, "")] * 2
-    assert names(made_findings()) == []
+    written = write_pictures(gallery(made_findings(inside=seen, kind="series")), tmp_path)
+    inside = [one for one in written if one.name.startswith("inside/")]
+    assert [(one.file != "", one.reason) for one in inside] == [(True, "")] * 2
+    assert names_of(made_findings(), "inside") == []
 
 
 def test_the_words_of_a_picture_hold_its_rows_and_the_range_of_each_layer() -> None:
     findings = opened("mlp", "hidden=[4]")
     values = findings.inside.views["activation/layers.layer1"]
-    told = picture(inside, findings, "inside/activations").alt
+    told = picture(findings, "inside/activations").alt
     assert told == (
         "2 rows (ash, beech) and what each unit gives: layers.layer1 from "
         f"{values.min():.3g} to {values.max():.3g}."

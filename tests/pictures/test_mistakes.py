@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figure_of, lines_of, picture
+from drawn import figure_of, lines_of, names_of, picture
 from findings_made import made_findings
 
 from pipeline.findings.records import Findings, Mistakes, TestRows
 from pipeline.mistakes import worst
-from pipeline.pictures import mistakes
 from pipeline.pictures.picture import NotDrawnError
 
 
@@ -71,7 +70,7 @@ def test_an_image_is_shown_with_both_classes_and_their_probabilities() -> None:
     test = findings.test
     assert test is not None
     assert findings.mistakes is not None
-    with figure_of(mistakes, findings, "mistakes/worst") as figure:
+    with figure_of(findings, "mistakes/worst") as figure:
         titles = [axes.get_title() for axes in figure.axes]
         pixels = np.asarray(figure.axes[1].images[0].get_array())
     for title, at in zip(titles, findings.mistakes.positions, strict=True):
@@ -87,7 +86,7 @@ def test_an_image_is_shown_with_both_classes_and_their_probabilities() -> None:
 def test_bytes_of_three_channels_are_a_picture_in_its_own_colours() -> None:
     inputs = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
     findings = shown(made_findings(kind="images"), inputs)
-    with figure_of(mistakes, findings, "mistakes/worst") as figure:
+    with figure_of(findings, "mistakes/worst") as figure:
         pixels = np.asarray(figure.axes[0].images[0].get_array())
     np.testing.assert_allclose(pixels, inputs[0].transpose(1, 2, 0) / 255)
 
@@ -95,7 +94,7 @@ def test_bytes_of_three_channels_are_a_picture_in_its_own_colours() -> None:
 def test_a_series_is_shown_with_a_line_for_each_feature() -> None:
     findings = shown(made_findings(kind="series", task="binary"), np.random.rand(3, 24, 2))
     assert findings.mistakes is not None
-    with figure_of(mistakes, findings, "mistakes/worst") as figure:
+    with figure_of(findings, "mistakes/worst") as figure:
         drawn = lines_of(figure.axes[2])
     for index, name in enumerate(("load", "wind")):
         expected = findings.mistakes.inputs[2, :, index]
@@ -108,7 +107,7 @@ def test_a_forecast_is_shown_after_its_window_with_the_truth() -> None:
     assert test is not None
     assert findings.mistakes is not None
     at = findings.mistakes.positions[0]
-    with figure_of(mistakes, findings, "mistakes/worst") as figure:
+    with figure_of(findings, "mistakes/worst") as figure:
         drawn = lines_of(figure.axes[0])
         window = figure.axes[0].lines[0].get_ydata()
     np.testing.assert_allclose(window, findings.mistakes.inputs[0, :, 0])  # `load` alone
@@ -120,14 +119,14 @@ def test_a_forecast_is_shown_after_its_window_with_the_truth() -> None:
 def test_a_test_without_mistakes_says_so_in_place_of_a_picture() -> None:
     nothing = Mistakes(positions=np.arange(0), inputs=np.empty((0, 1, 8, 8)))
     findings = made_findings(kind="images", mistakes=nothing)
-    assert picture(mistakes, findings, "mistakes/worst").alt == "No test row was mistaken."
+    assert picture(findings, "mistakes/worst").alt == "No test row was mistaken."
     message = "^no test row was mistaken$"
     with (
         pytest.raises(NotDrawnError, match=message),
-        figure_of(mistakes, findings, "mistakes/worst"),
+        figure_of(findings, "mistakes/worst"),
     ):
         pass
 
 
 def test_the_rows_of_a_table_have_no_looks() -> None:
-    assert list(mistakes.pictures(made_findings(kind="table"))) == []
+    assert names_of(made_findings(kind="table"), "mistakes") == []

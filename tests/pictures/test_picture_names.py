@@ -1,6 +1,5 @@
 """Names in pictures, and all pictures at once under names and numbers that nobody hopes for."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,10 @@ from findings_made import made_findings
 from matplotlib import pyplot
 from PIL import Image
 
-from pipeline.canvas import drawing
 from pipeline.findings.records import Findings, Importances
-from pipeline.pictures import classes, columns, curves, forecasts, layers, mistakes
-from pipeline.pictures.names import label, layer_name, short
-from pipeline.pictures.picture import NotDrawnError, Picture, read_list, write_pictures
-from pipeline.pictures.texts import texts
+from pipeline.pictures.gallery import gallery, texts
+from pipeline.pictures.picture import NotDrawnError, drawing, read_list, write_pictures
+from pipeline.pictures.style import label, layer_name, short
 
 UGLY = (
     '<b>bold</b> & "quoted"',
@@ -28,7 +25,6 @@ UGLY = (
     "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
     "\\frac{1}{2} 100%",
 )
-ROOMS = (curves, classes, forecasts, mistakes, columns, layers)
 
 
 @pytest.mark.parametrize(
@@ -64,11 +60,6 @@ def test_a_name_is_no_formula_and_hides_from_no_legend() -> None:
 def test_a_layer_goes_without_what_all_begin_with() -> None:
     assert layer_name("layers.layer1.linear") == "layer1.linear"
     assert layer_name("head") == "head"
-
-
-def every(findings: Findings) -> Iterator[Picture]:
-    for room in ROOMS:
-        yield from room.pictures(findings)
 
 
 def ugly(**more: object) -> Findings:
@@ -115,7 +106,7 @@ def test_every_picture_is_written_without_texts_that_lie_on_each_other(
     case: str, tmp_path: Path
 ) -> None:
     findings = CASES[case]()
-    drawn = list(every(findings))
+    drawn = list(gallery(findings))
     with drawing(texts(findings)):
         for one in drawn:
             with suppress(NotDrawnError):  # why not is asked below

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figure_of, legend_of, lines_of, picture
+from drawn import figure_of, legend_of, lines_of, names_of, picture
 from findings_made import made_findings
 
 from pipeline.findings.records import Activity, Clipping, Findings, Vitals
-from pipeline.pictures import curves, layers
 from pipeline.pictures.picture import NotDrawnError
 
 
@@ -20,7 +19,7 @@ def with_value(findings: Findings, epoch: int, key: str, value: float) -> Findin
 
 def test_both_losses_are_drawn_as_they_were_and_the_kept_epoch_is_marked() -> None:
     findings = made_findings(epochs=12, kept=5)
-    with figure_of(curves, findings, "curves/loss") as figure:
+    with figure_of(findings, "curves/loss") as figure:
         drawn = lines_of(figure.axes[0])
     assert set(drawn) == {"training", "validation", "kept weights: epoch 5"}
     for name, key in (("training", "train/loss"), ("validation", "val/loss")):
@@ -30,7 +29,7 @@ def test_both_losses_are_drawn_as_they_were_and_the_kept_epoch_is_marked() -> No
 
 
 def test_a_single_epoch_is_a_point_that_can_be_seen() -> None:
-    with figure_of(curves, made_findings(epochs=1, kept=1), "curves/loss") as figure:
+    with figure_of(made_findings(epochs=1, kept=1), "curves/loss") as figure:
         axes = figure.axes[0]
         assert lines_of(axes)["training"].get_marker() == "o"
         low, high = axes.get_xlim()
@@ -40,36 +39,36 @@ def test_a_single_epoch_is_a_point_that_can_be_seen() -> None:
 def test_values_that_are_missing_or_infinite_are_gaps() -> None:
     findings = with_value(made_findings(epochs=6), 3, "val/loss", float("nan"))
     findings = with_value(findings, 6, "train/loss", float("inf"))
-    with figure_of(curves, findings, "curves/loss") as figure:
+    with figure_of(findings, "curves/loss") as figure:
         drawn = lines_of(figure.axes[0])
     assert np.flatnonzero(np.isnan(drawn["validation"].get_ydata())).tolist() == [2]
     assert np.flatnonzero(np.isnan(drawn["training"].get_ydata())).tolist() == [5]
-    assert "nan" not in picture(curves, findings, "curves/loss").alt
+    assert "nan" not in picture(findings, "curves/loss").alt
 
 
 def test_a_loss_that_blows_up_is_drawn_in_decades_and_the_picture_says_what_happened() -> None:
     findings = with_value(made_findings(epochs=6, end="diverged", kept=None), 6, "val/loss", 1e9)
-    with figure_of(curves, findings, "curves/loss") as figure:
+    with figure_of(findings, "curves/loss") as figure:
         assert figure.axes[0].get_yscale() == "log"
         assert figure.axes[0].get_title() == "training diverged after these epochs"
-    told = picture(curves, findings, "curves/loss").alt
+    told = picture(findings, "curves/loss").alt
     assert told.endswith("epoch 6 were kept; training diverged after 6 whole epochs.")
 
 
 def test_a_run_that_diverged_in_its_first_epoch_says_why_there_is_no_loss() -> None:
     findings = made_findings(history={}, end="diverged", kept=None)
-    assert [one.name for one in curves.pictures(findings)] == ["curves/loss"]
+    assert names_of(findings, "curves") == ["curves/loss"]
     message = "^no epoch was finished, so there is no loss to draw$"
     with (
         pytest.raises(NotDrawnError, match=message),
-        figure_of(curves, findings, "curves/loss"),
+        figure_of(findings, "curves/loss"),
     ):
         pass
 
 
 def test_all_validated_metrics_share_a_picture_and_the_deciding_one_comes_first() -> None:
     findings = made_findings(monitor="val/auroc", kept=2)
-    with figure_of(curves, findings, "curves/metrics") as figure:
+    with figure_of(findings, "curves/metrics") as figure:
         titles = [axes.get_title() for axes in figure.axes]
         (curve, mark) = figure.axes[0].lines
     assert titles == ["auroc", "accuracy", "f1"]
@@ -80,8 +79,8 @@ def test_all_validated_metrics_share_a_picture_and_the_deciding_one_comes_first(
 def test_without_validation_rows_there_is_no_picture_of_metrics() -> None:
     history = {1: {"train/loss": 0.5, "lr": 0.1}, 2: {"train/loss": 0.4, "lr": 0.1}}
     findings = made_findings(history=history, kept=None)
-    assert [one.name for one in curves.pictures(findings)] == ["curves/loss", "curves/lr"]
-    assert picture(curves, findings, "curves/lr").alt == "The learning rate is 0.1000 throughout."
+    assert names_of(findings, "curves") == ["curves/loss", "curves/lr"]
+    assert picture(findings, "curves/lr").alt == "The learning rate is 0.1000 throughout."
 
 
 def deep(count: int) -> Findings:
@@ -104,7 +103,7 @@ def test_each_layer_has_its_line_on_a_log_axis(name: str) -> None:
     findings = deep(4)
     assert findings.vitals is not None
     held = findings.vitals.gradients if name == "gradient_norms" else findings.vitals.updates
-    with figure_of(layers, findings, f"layers/{name}") as figure:
+    with figure_of(findings, f"layers/{name}") as figure:
         axes = figure.axes[0]
         assert axes.get_yscale() == "log"
         for index in range(4):
@@ -113,7 +112,7 @@ def test_each_layer_has_its_line_on_a_log_axis(name: str) -> None:
 
 
 def test_twenty_layers_have_a_colour_bar_that_names_the_first_and_the_last() -> None:
-    with figure_of(layers, deep(20), "layers/updates") as figure:
+    with figure_of(deep(20), "layers/updates") as figure:
         axes, bar = figure.axes
         assert len(axes.lines) == 20
         assert len({line.get_color().tobytes() for line in axes.lines}) == 20
@@ -127,16 +126,16 @@ def clipped(findings: Findings, threshold: float | None, algorithm: str = "norm"
 
 
 def test_the_clipping_threshold_is_drawn_where_it_is_a_norm() -> None:
-    with figure_of(layers, clipped(deep(3), 0.5), "layers/gradient_norms") as figure:
+    with figure_of(clipped(deep(3), 0.5), "layers/gradient_norms") as figure:
         line = lines_of(figure.axes[0])["clipped above 0.5 (all together)"]
         assert list(line.get_ydata()) == [0.5, 0.5]
     for none in (clipped(deep(3), None), clipped(deep(3), 0.5, "value")):
-        with figure_of(layers, none, "layers/gradient_norms") as figure:
+        with figure_of(none, "layers/gradient_norms") as figure:
             assert not [one for one in legend_of(figure) if "clipped" in one]
 
 
 def test_a_threshold_far_from_all_norms_is_told_and_leaves_the_axis_alone() -> None:
-    with figure_of(layers, clipped(deep(3), 1e9), "layers/gradient_norms") as figure:
+    with figure_of(clipped(deep(3), 1e9), "layers/gradient_norms") as figure:
         assert figure.axes[0].get_ylim()[1] < 100
         assert "clipped above 1e+09 (all together), outside this picture" in legend_of(figure)
 
@@ -148,7 +147,7 @@ def test_layers_without_any_gradient_say_so_in_place_of_a_picture() -> None:
     message = "^no layer has a mean gradient norm that is a number above 0$"
     with (
         pytest.raises(NotDrawnError, match=message),
-        figure_of(layers, dead, "layers/gradient_norms"),
+        figure_of(dead, "layers/gradient_norms"),
     ):
         pass
 
@@ -160,10 +159,10 @@ def test_dead_and_saturated_shares_are_bars_of_percent() -> None:
         Activity(layer="layers.layer2.activation", kind="Tanh", dead=0, saturated=0.9, **made),  # type: ignore[arg-type] # floats
     )
     findings = made_findings(activity=activity)
-    with figure_of(layers, findings, "layers/activity") as figure:
+    with figure_of(findings, "layers/activity") as figure:
         widths = [bar.get_width() for bar in figure.axes[0].patches]
     assert widths == [25, 0, 0, 90]
-    told = picture(layers, findings, "layers/activity").alt
+    told = picture(findings, "layers/activity").alt
     assert told == (
         "layer1.activation (ReLU): 25% of the units dead; "
         "layer2.activation (Tanh): 90% of the values saturated."
@@ -171,4 +170,4 @@ def test_dead_and_saturated_shares_are_bars_of_percent() -> None:
 
 
 def test_a_run_of_which_nobody_has_watched_the_layers_has_no_pictures_of_them() -> None:
-    assert list(layers.pictures(made_findings(vitals=None, activity=()))) == []
+    assert names_of(made_findings(vitals=None, activity=()), "layers") == []

@@ -11,12 +11,11 @@ import pytest
 from mlflow import MlflowClient
 from records import epochs, events, only_run, runs
 
-from pipeline.canvas import drawing
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.findings.files import load
 from pipeline.findings.records import Findings
-from pipeline.pictures.picture import read_list
+from pipeline.pictures.picture import drawing, read_list
 from pipeline.running.run_description import wants_pictures
 
 Train = Callable[..., int]

@@ -26,7 +26,7 @@ import settings
 import sharing
 from stage import Claim, Claims, Stage
 
-from pipeline.canvas import drawing, own_style
+from pipeline.pictures.picture import drawing, own_style
 
 NOTES = Path(__file__).resolve().parent.parent
 RESULTS = "results.txt"

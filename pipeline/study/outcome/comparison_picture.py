@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.canvas import drawing, save
-from pipeline.pictures.picture import NotDrawnError
+from pipeline.pictures.picture import NotDrawnError, drawing, save
 from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison
 from pipeline.study.outcome.statistics import spread
 from pipeline.study.outcome.wording import short_names, shown_text

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.canvas import drawing, own_style, save
+from pipeline.pictures.picture import drawing, own_style, save
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.clip_map import clip_map, has_map
 
