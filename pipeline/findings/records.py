@@ -148,6 +148,30 @@ class Inside:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LrCurve:
+    """Losses of a range test over rising learning rates, up to the first that is not finite.
+
+    Args:
+        rates: Learning rate of each step, (steps,).
+        losses: Loss of each step's batch, before the step moves the weights, (steps,).
+        smoothed: The same, smoothed, (steps,); empty if the steps are too few.
+        suggestion: Rate between the next two, in two digits; `None` = the loss does not fall.
+        steepest: The rate at which `smoothed` falls fastest.
+        lowest: The rate at which it is lowest.
+        blown_up: The rate beyond that at which the loss is worse than at the start, or not
+            finite; `None` = there is none.
+    """
+
+    rates: Array
+    losses: Array
+    smoothed: Array
+    suggestion: float | None = None
+    steepest: float | None = None
+    lowest: float | None = None
+    blown_up: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Findings:
     """All that a run has found out.
 

@@ -1,14 +1,13 @@
 """Curves of a training: losses, metrics and learning rate over the epochs; the range test."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.findings.records import Findings
+from pipeline.findings.records import Findings, LrCurve
 from pipeline.pictures import style
 from pipeline.pictures.picture import NotDrawnError, Picture
 from pipeline.pictures.style import label, short
@@ -183,32 +182,8 @@ def _mark_kept(axes: "Axes", findings: Findings) -> None:
 # ── over the learning rate ──────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """The rates to mark; `None` = there is no such rate.
-
-    Args:
-        suggestion: The suggested rate.
-        steepest: Where the smoothed loss falls fastest.
-        lowest: Where it is lowest.
-        blown_up: From which it is worse than at the start, or not finite.
-    """
-
-    suggestion: float | None
-    steepest: float | None
-    lowest: float | None
-    blown_up: float | None
-
-
-def lr_range(rates: Floats, losses: Floats, smoothed: Floats, marks: Marks) -> "Figure":
-    """Draw the losses over the rates, on a logarithmic axis.
-
-    Args:
-        rates: Learning rate of each step, (steps,); it may be empty.
-        losses: Loss of each step's batch, (steps,).
-        smoothed: The same, smoothed, (steps,), or empty.
-        marks: The rates to mark.
-    """
+def lr_range(curve: LrCurve) -> "Figure":
+    """Draw the losses of a range test over the learning rate, with the rates that it found."""
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
@@ -216,37 +191,37 @@ def lr_range(rates: Floats, losses: Floats, smoothed: Floats, marks: Marks) -> "
     axes.set_xlabel("optimizer.lr (learning rate of the step)")
     axes.set_ylabel("train/loss")
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.scatter(rates, losses, s=12, c="0.6", label="loss of a batch", zorder=2)
-    if len(smoothed):
-        axes.plot(rates, smoothed, color=style.TRAIN, lw=2, label="smoothed", zorder=3)
-        _limit(axes, losses, smoothed)
-    if marks.suggestion is not None:
-        _mark_rates(axes, rates, smoothed, marks)
-    if not len(rates):
+    axes.scatter(curve.rates, curve.losses, s=12, c="0.6", label="loss of a batch", zorder=2)
+    if len(curve.smoothed):
+        axes.plot(curve.rates, curve.smoothed, color=style.TRAIN, lw=2, label="smoothed", zorder=3)
+        _limit(axes, curve.losses, curve.smoothed)
+    if curve.suggestion is not None:
+        _mark_rates(axes, curve)
+    if not len(curve.rates):
         axes.text(0.5, 0.5, "no loss is a number", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
-    elif marks.blown_up is not None:
-        end = 1.5 * max([marks.blown_up, *rates[-1:].tolist()])
-        what = f"blows up at {marks.blown_up:.3g}"
-        axes.axvspan(marks.blown_up, end, color="0.9", zorder=0, label=what)
+    elif curve.blown_up is not None:
+        end = 1.5 * max([curve.blown_up, *curve.rates[-1:].tolist()])
+        what = f"blows up at {curve.blown_up:.3g}"
+        axes.axvspan(curve.blown_up, end, color="0.9", zorder=0, label=what)
         axes.set_xlim(right=end)
-    suggested = f"suggested: optimizer.lr={marks.suggestion:g}" if marks.suggestion else ""
+    suggested = f"suggested: optimizer.lr={curve.suggestion:g}" if curve.suggestion else ""
     axes.set_title(suggested or "no rate is suggested", loc="left")
     axes.legend(framealpha=0.9)
     return figure
 
 
-def _mark_rates(axes: "Axes", rates: Floats, smoothed: Floats, marks: Marks) -> None:
+def _mark_rates(axes: "Axes", curve: LrCurve) -> None:
     for rate, marker, words in (
-        (marks.steepest, "v", "falls fastest"),
-        (marks.suggestion, "o", "suggested"),
-        (marks.lowest, "s", "lowest"),
+        (curve.steepest, "v", "falls fastest"),
+        (curve.suggestion, "o", "suggested"),
+        (curve.lowest, "s", "lowest"),
     ):
         assert rate is not None
-        height = float(np.interp(np.log(rate), np.log(rates), smoothed))
+        height = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
         colour, size = (style.VALIDATION, 10) if marker == "o" else (style.TRAIN, 7)
-        look = {"marker": marker, "color": colour, "mec": "white", "ls": "", "zorder": 4}
-        axes.plot([rate], [height], ms=size, label=f"{words}: {rate:.2g}", **look)  # type: ignore[arg-type] # of many kinds
+        look: dict[str, Any] = {"marker": marker, "color": colour, "ms": size, "mec": "white"}
+        axes.plot([rate], [height], ls="", zorder=4, label=f"{words}: {rate:.2g}", **look)
         if marker == "o":
             axes.axvline(rate, color=colour, lw=1.2, ls="--", zorder=2)
 

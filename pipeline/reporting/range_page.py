@@ -6,12 +6,14 @@ from pydantic import ValidationError
 
 from pipeline.config.options import LrRangeOptions
 from pipeline.errors import ConfigError
+from pipeline.findings.records import LrCurve
+from pipeline.pictures.curves import lr_range
 from pipeline.pictures.picture import Picture
 from pipeline.reporting.figures import Shown, drawn
 from pipeline.reporting.run_page import making
 from pipeline.reporting.subject import Subject
 from pipeline.running.command_line import Command
-from pipeline.running.lr_curve import Curve, curve_figure, stored_curve, training, verdict
+from pipeline.running.lr_curve import stored_curve, training, verdict
 
 
 def range_page(subject: Subject) -> dict[str, Any]:
@@ -33,11 +35,11 @@ def range_summary(subject: Subject) -> str:
     return f"range test of the learning rate; {_verdict(subject, _curve(subject))}"
 
 
-def _curve(subject: Subject) -> Curve | None:
+def _curve(subject: Subject) -> LrCurve | None:
     return None if subject.folder is None else stored_curve(subject.folder / "artifacts")
 
 
-def _verdict(subject: Subject, curve: Curve | None) -> str:
+def _verdict(subject: Subject, curve: LrCurve | None) -> str:
     if curve is None:
         why = f" ({subject.reason})" if subject.reason else ""
         return f"no curve is there: the range test is {subject.status.lower()}{why}"
@@ -50,7 +52,7 @@ def _verdict(subject: Subject, curve: Curve | None) -> str:
     return verdict(curve, tried)
 
 
-def _training(subject: Subject, curve: Curve | None) -> str:
+def _training(subject: Subject, curve: LrCurve | None) -> str:
     """Return what trains with the suggested rate; empty where nobody knows."""
     if subject.folder is None or curve is None or curve.suggestion is None:
         return ""
@@ -60,11 +62,11 @@ def _training(subject: Subject, curve: Curve | None) -> str:
         return ""
 
 
-def _drawn(curve: Curve, told: str) -> list[Shown]:
+def _drawn(curve: LrCurve, told: str) -> list[Shown]:
     picture = Picture(
         name="lr_range",
         title="Loss over the learning rate",
         alt=f"The loss of each step's batch over its learning rate, and smoothed; {told}",
-        draw=lambda: curve_figure(curve),
+        draw=lambda: lr_range(curve),
     )
     return drawn([picture])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.options import LrRangeOptions
-from pipeline.pictures.curves import Marks, lr_range
-from pipeline.pictures.picture import drawing, own_style, save
+from pipeline.findings.records import LrCurve
+from pipeline.pictures.curves import lr_range
+from pipeline.pictures.picture import drawing, save
 from pipeline.running.command_line import Command
 from pipeline.serving.spreadsheets import write_csv
 from pipeline.terminal import number
 from pipeline.tracking.find import FIND_LR
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 
 Floats = NDArray[np.float64]
@@ -34,32 +35,7 @@ CERTAIN = 5.0
 """Standard errors by which the loss must have fallen, so that it is no matter of luck."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Curve:
-    """Losses over rising learning rates, up to the first that is no number.
-
-    Args:
-        rates: Learning rate of each step, (steps,).
-        losses: Loss of each step's batch, before the step moves the weights, (steps,).
-        smoothed: The same without the chance of single batches, (steps,); empty where the steps
-            are too few.
-        suggestion: Between the next two, in two digits; `None` = the loss does not fall.
-        steepest: The rate at which `smoothed` falls fastest.
-        lowest: The rate at which it is lowest.
-        blown_up: The rate beyond that at which the loss is worse than at the start, or no number;
-            `None` = there is none.
-    """
-
-    rates: Floats
-    losses: Floats
-    smoothed: Floats
-    suggestion: float | None = None
-    steepest: float | None = None
-    lowest: float | None = None
-    blown_up: float | None = None
-
-
-def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Curve:
+def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
     """Read a range test (Smith 2017).
 
     Where the loss falls fastest is early for a training with a schedule, and where it is lowest
@@ -78,7 +54,7 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Curve:
     broken = list(rates[count : count + 1])
     if count < FEWEST:
         end = broken or list(rates[-1:])
-        return Curve(rates=known, losses=seen, smoothed=seen[:0], blown_up=end[0])
+        return LrCurve(rates=known, losses=seen, smoothed=seen[:0], blown_up=end[0])
     decades = np.log10(known)
     weights = _weights(decades)
     early = max(3, count // 10)
@@ -92,7 +68,7 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> Curve:
     change, chance = since @ capped, CERTAIN * noise * np.linalg.norm(since, axis=1)
     is_fall = -change[lowest] > chance[lowest]
     worse = known[lowest:][(change > chance)[lowest:]]
-    return Curve(
+    return LrCurve(
         rates=known,
         losses=seen,
         smoothed=smoothed,
@@ -117,7 +93,7 @@ FOLDER = FIND_LR
 TABLE = "lr_range.csv"
 
 
-def verdict(curve: Curve, tried: LrRangeOptions) -> str:
+def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
     """Say in one line which rate is suggested and why, or why none is and what to do.
 
     Args:
@@ -139,7 +115,7 @@ def verdict(curve: Curve, tried: LrRangeOptions) -> str:
     )
 
 
-def _why_not(curve: Curve, tried: LrRangeOptions) -> str:
+def _why_not(curve: LrCurve, tried: LrRangeOptions) -> str:
     lower = f"begin lower, such as lr_range.lowest={tried.lowest / 1000:g}"
     longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
     if not len(curve.smoothed):
@@ -150,19 +126,19 @@ def _why_not(curve: Curve, tried: LrRangeOptions) -> str:
     return f"the loss stayed flat about {number(curve.smoothed[0])}; {higher}, or {longer}"
 
 
-def write_curve(folder: Path, curve: Curve, rates: list[float], losses: list[float]) -> Path:
+def write_curve(folder: Path, curve: LrCurve, rates: list[float], losses: list[float]) -> Path:
     """Write the curve up to the first loss that is no number, with that, and its picture."""
     folder.mkdir(exist_ok=True)
     end = min(len(curve.losses) + 1, len(losses))
     columns = zip_longest(range(1, end + 1), rates[:end], losses[:end], curve.smoothed.tolist())
     write_csv(folder / TABLE, ["step", "lr", "loss", "smoothed"], [*columns])
     picture = folder / "lr_range.png"
-    with drawing(), own_style():
-        save(curve_figure(curve), picture)
+    with drawing():
+        save(lr_range(curve), picture)
     return picture
 
 
-def stored_curve(artifacts: Path) -> Curve | None:
+def stored_curve(artifacts: Path) -> LrCurve | None:
     """Read the curve that a range test has left; `None` where it has not, or it is damaged.
 
     Args:
@@ -174,17 +150,6 @@ def stored_curve(artifacts: Path) -> Curve | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return read_curve(*map(list, zip(*steps, strict=True))) if steps else None
-
-
-def curve_figure(curve: Curve) -> Figure:
-    """Draw a curve with all its marks."""
-    marks = Marks(
-        suggestion=curve.suggestion,
-        steepest=curve.steepest,
-        lowest=curve.lowest,
-        blown_up=curve.blown_up,
-    )
-    return lr_range(curve.rates, curve.losses, curve.smoothed, marks)
 
 
 def training(command: Command, suggestion: float) -> str:

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pipeline.config.check import check_callbacks
+from pipeline.findings.records import LrCurve
 from pipeline.modules.task import Batch, Task
-from pipeline.running.lr_curve import FOLDER, Curve, read_curve, training, verdict, write_curve
+from pipeline.running.lr_curve import FOLDER, read_curve, training, verdict, write_curve
 from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record
 from pipeline.running.results import where_lines
@@ -49,7 +50,7 @@ class RangeTest:
 
     folder: Path
     run_id: str | None
-    curve: Curve
+    curve: LrCurve
     verdict: str
     picture: Path
     command: str | None

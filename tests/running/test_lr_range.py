@@ -372,13 +372,12 @@ def test_a_damaged_file_gives_no_curve(tmp_path: Path) -> None:
 
 
 def test_a_curve_without_one_finite_loss_is_a_picture_too() -> None:
-    from pipeline.pictures.curves import Marks, lr_range
+    from pipeline.pictures.curves import lr_range
     from pipeline.pictures.picture import drawing
 
     curve = read_curve([1e-6], [math.nan])
-    marks = Marks(suggestion=None, steepest=None, lowest=None, blown_up=curve.blown_up)
     with drawing():
-        figure = lr_range(curve.rates, curve.losses, curve.smoothed, marks)
+        figure = lr_range(curve)
         (axes,) = figure.axes
         assert [text.get_text() for text in axes.texts] == ["no loss is a number"]
 
