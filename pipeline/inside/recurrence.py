@@ -1,6 +1,6 @@
-"""States, gates and cells over time, computed again from a layer's weights.
+"""States, gates and cells over time, recomputed from a layer's weights.
 
-Fused kernels give the states alone. The formulas are those of `torch.nn.RNN`, `GRU` and `LSTM`,
+Fused kernels return only the states. The formulas are those of `torch.nn.RNN`, `GRU` and `LSTM`,
 and of the ReLU cells in `pipeline.networks.recurrent`.
 """
 
@@ -14,17 +14,17 @@ from torch.nn import functional
 from pipeline.networks.recurrent import ReluGRU, ReluLSTM
 
 TOLERANCE = 1e-2
-"""Up to which states count as the layer's own: kernels of GPUs round inputs to ten bits."""
+"""Largest difference to the layer's own states: kernels of GPUs round inputs to ten bits."""
 ROUNDINGS = 16
-"""In half precision, how often a state may have been rounded on its way."""
+"""In half precision, how often a state may have been rounded."""
 
 Activation = Callable[[Tensor], Tensor]
 Seen = dict[tuple[str, str], Tensor]
-"""By kind and place: what is seen at each step, (samples, steps, hidden)."""
+"""Values at each step by kind and place, (samples, steps, hidden)."""
 
 
 class _Weights(NamedTuple):
-    """Of one direction: of the inputs and of the states, with their biases."""
+    """Weights of one direction, for the inputs and for the states, with their biases."""
 
     inputs: Tensor
     states: Tensor
@@ -33,81 +33,79 @@ class _Weights(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """What a cell holds from step to step, each (samples, hidden)."""
+    """State and cell between two steps, each (samples, hidden)."""
 
     state: Tensor
     cell: Tensor
 
 
 def over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> Seen:
-    """Return what a recurrent layer did at each step, (samples, steps, hidden) each.
+    """Return the values of a recurrent layer at each step, (samples, steps, hidden) each.
 
     Args:
         layer: An RNN, a GRU or an LSTM, of one or several layers, in one or both directions.
-        inputs: What it was called with: (samples, steps, features), perhaps a first state.
-        outputs: What it gave.
+        inputs: Of the call: (samples, steps, features), perhaps an initial state.
+        outputs: Of the call.
 
     Returns:
         Of the kinds `state`; for a GRU `reset gate`, `update gate`, `candidate`; for an LSTM
         `forget gate`, `input gate`, `output gate`, `candidate`, `cell`. The place is empty, or
         ` forward` and ` backward` where there are two directions, then ` 1`, ` 2` where there are
-        several layers; what is read backwards stands at the step that was read. It is the state
-        alone where the layer's rule is another one, and nothing where no steps can be told apart.
+        several layers; a value of the backward direction belongs to the step that was read. Only
+        the state is returned if the layer follows another rule, and nothing if the output has no
+        steps.
     """
     states = outputs[0] if isinstance(outputs, tuple) else outputs
     if not isinstance(states, Tensor) or states.ndim != 3 or not isinstance(inputs[0], Tensor):
         return {}
     own = _by_samples(layer, states).detach()
-    told = _recomputed(layer, inputs) if layer.proj_size == 0 else {}
-    last = [values for (kind, _), values in told.items() if kind == "state"]
-    last = last[-len(_directions(layer)) :]
+    directions = _directions(layer)
+    found = _recomputed(layer, inputs) if layer.proj_size == 0 else {}
+    last = [values for (kind, _), values in found.items() if kind == "state"][-len(directions) :]
     if last and _agree(torch.cat(last, dim=2), own):
-        return told
-    parts = own.float().chunk(len(_directions(layer)), dim=2)
-    return {
-        ("state", word): part for (_, word), part in zip(_directions(layer), parts, strict=True)
-    }
+        return found
+    parts = own.float().chunk(len(directions), dim=2)
+    return {("state", word): part for (_, word), part in zip(directions, parts, strict=True)}
 
 
-def _agree(told: Tensor, own: Tensor) -> bool:
+def _agree(found: Tensor, own: Tensor) -> bool:
     off = max(TOLERANCE, ROUNDINGS * torch.finfo(own.dtype).eps)
-    return torch.allclose(
-        told.float(), own.to(told.device).float(), rtol=off, atol=off, equal_nan=True
-    )
+    own = own.to(found.device).float()
+    return torch.allclose(found.float(), own, rtol=off, atol=off, equal_nan=True)
 
 
 def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> Seen:
-    # Half precision would lose what a fused kernel keeps inside.
+    # In half precision less would be exact than in a fused kernel.
     precise = layer.weight_ih_l0.dtype if layer.weight_ih_l0.dtype == torch.float64 else None
     steps = _by_samples(layer, inputs[0]).to(precise or torch.float32)
-    first = _first_held(layer, inputs[1] if len(inputs) > 1 else None, steps)
-    told: Seen = {}
+    initial = _initial(layer, inputs[1] if len(inputs) > 1 else None, steps)
+    found: Seen = {}
     for number in range(layer.num_layers):
         depth = f" {number + 1}" if layer.num_layers > 1 else ""
-        found = []
+        states = []
         for direction, word in _directions(layer):
             weights = _weights(layer, f"l{number}{direction}", steps)
             ordered = steps.flip(1) if direction else steps
-            views = _run(layer, ordered, weights, next(first))
+            views = _run(layer, ordered, weights, next(initial))
             for kind, values in views.items():
-                told[kind, word + depth] = values.flip(1) if direction else values
-            found.append(told["state", word + depth])
-        steps = torch.cat(found, dim=2)
-    return told
+                found[kind, word + depth] = values.flip(1) if direction else values
+            states.append(found["state", word + depth])
+        steps = torch.cat(states, dim=2)
+    return found
 
 
 def _directions(layer: nn.RNNBase) -> list[tuple[str, str]]:
-    """Return how each direction ends the names of weights, and the views' names."""
+    """Return the endings of each direction for the names of weights and of views."""
     return [("", " forward"), ("_reverse", " backward")] if layer.bidirectional else [("", "")]
 
 
 def _by_samples(layer: nn.RNNBase, values: Tensor) -> Tensor:
-    ours = isinstance(layer, (ReluGRU, ReluLSTM))  # they know no other order
+    ours = isinstance(layer, (ReluGRU, ReluLSTM))  # always batch first
     return values if layer.batch_first or ours else values.transpose(0, 1)
 
 
-def _first_held(layer: nn.RNNBase, given: Any, steps: Tensor) -> Iterator[_Held]:
-    """Yield what each layer and direction begins with: zeros, unless the call gave it."""
+def _initial(layer: nn.RNNBase, given: Any, steps: Tensor) -> Iterator[_Held]:
+    """Yield the initial state of each layer and direction: zeros, unless the call gave it."""
     count = layer.num_layers * len(_directions(layer))
     zeros = steps.new_zeros(count, len(steps), layer.hidden_size)
     state, cell = given if isinstance(given, tuple) else (given, None)
@@ -128,7 +126,7 @@ def _weights(layer: nn.RNNBase, ending: str, like: Tensor) -> _Weights:
 
 
 def _run(layer: nn.RNNBase, steps: Tensor, weights: _Weights, held: _Held) -> dict[str, Tensor]:
-    """Go over the steps (samples, steps, features) and keep all that is seen at each."""
+    """Run over the steps (samples, steps, features) and return the values at each."""
     step_of, activation = _rule(layer)
     projected = functional.linear(steps, weights.inputs, weights.input_bias)
     seen: list[Mapping[str, Tensor]] = []
