@@ -87,7 +87,7 @@ def cores() -> int:
 
 
 def describe(present: Present) -> str:
-    """Write what `available` found in words."""
+    """Return what `available` found in words."""
     words = []
     if present.gpus or present.variable is not None:
         whose = "" if present.variable is None else f" of {VARIABLE}={present.variable or repr('')}"

@@ -1,4 +1,4 @@
-"""The one way into every command: names checked, Hydra called, errors told, exit codes given."""
+"""Entry of every command: checks names, calls Hydra, prints errors, returns exit codes."""
 
 import argparse
 import contextlib
@@ -167,7 +167,7 @@ def _flags(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _as_process_arguments(words: list[str], *, multirun: bool) -> Iterator[None]:
-    """Let Hydra, which reads the process's own arguments, see these."""
+    """Give these arguments to Hydra, which reads those of the process."""
     before = sys.argv
     GlobalHydra.instance().clear()
     with contextlib.ExitStack() as stack:
@@ -184,7 +184,7 @@ def _as_process_arguments(words: list[str], *, multirun: bool) -> Iterator[None]
 
 @contextlib.contextmanager
 def _errors_raised() -> Iterator[None]:
-    """Let Hydra raise what it would otherwise print as a traceback, ending the process."""
+    """Let Hydra raise errors; by default it prints a traceback and ends the process."""
     before = os.environ.get(_FULL_ERROR)
     os.environ[_FULL_ERROR] = "1"
     try:
@@ -197,7 +197,7 @@ def _errors_raised() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logging_kept() -> Iterator[None]:
-    """Take back what Hydra does to the root logger, for `--info` say, of whoever calls `main`."""
+    """Restore the caller's root logger, which Hydra changes, for `--info` for example."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -209,7 +209,7 @@ def _logging_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _user_environment() -> Iterator[None]:
-    """Hide that variable again from the processes that a run starts."""
+    """Remove that variable while a run may start processes, which would inherit it."""
     os.environ.pop(_FULL_ERROR, None)
     try:
         yield
@@ -218,10 +218,10 @@ def _user_environment() -> Iterator[None]:
 
 
 class _Tolerant(io.FileIO):
-    """Writes to a descriptor until that fails; from then on to nowhere."""
+    """Writes to a descriptor until that fails, then to the null device."""
 
     def write(self, data: object, /) -> int:
-        """Write the bytes; pretend to have where nobody can take them."""
+        """Write the bytes, or discard them where writing fails."""
         try:
             return super().write(data)  # type: ignore[arg-type] # bytes, as the buffer hands them on
         except OSError:

@@ -1,4 +1,4 @@
-"""What can go wrong, each kind with its exit code, and the nearest name for a mistyped one."""
+"""Kinds of errors with their exit codes, and the nearest name for a mistyped one."""
 
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class PipelineError(Exception):
-    """Problems that a person can read: one line each, saying what, where and how to mend it.
+    """One or more problems of one line each: what is wrong, where, and how to fix it.
 
     Args:
         problems: One line a problem, without the word "error".
@@ -20,13 +20,13 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """The command can never work as it stands: a wrong name, value, space or checkpoint."""
+    """The command is wrong: a name, a value, a search space or a checkpoint."""
 
     exit_code = 2
 
 
 class DataError(PipelineError):
-    """The data can never work as they stand: a missing column, a hole, one class only."""
+    """The data are wrong: a missing column, an empty cell, a single class."""
 
     exit_code = 2
 
@@ -36,7 +36,7 @@ class ChangedDataError(DataError):
 
 
 class EnvironmentFaultError(PipelineError):
-    """The same command may work later or elsewhere: a server down, a disk full, no accelerator."""
+    """The environment is at fault: a server is down, the disk full, an accelerator missing."""
 
     exit_code = 3
 

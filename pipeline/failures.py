@@ -1,4 +1,4 @@
-"""What ended a command, told in lines for people, with the exit code that it means."""
+"""Errors that end a command: the lines that are printed, and the exit code."""
 
 import errno
 import logging
@@ -19,7 +19,7 @@ from pipeline.signals import stop
 
 BUG = 1
 LEADER_SECONDS = 60.0
-"""How long the first of several ranks may take to tell what all have found; it ends the others."""
+"""Longest time in which the first of several ranks prints an error of all and ends the others."""
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -37,7 +37,7 @@ _ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code of whatever ended a command."""
+    """Return the exit code of an error that ended a command."""
     if isinstance(error, PipelineError | Interrupted):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
@@ -59,7 +59,7 @@ def print_error(error: BaseException, *, traceback: bool) -> int:
         error: What ended the command.
         traceback: Whether the user asked for the traceback.
     """
-    if stop.signal_number is not None:  # whatever a library has made of the signal
+    if stop.signal_number is not None:  # a library may have replaced the exception
         error = Interrupted(stop.signal_number)
     code = exit_code(error)
     if code == BUG and not isinstance(error, SystemExit):
@@ -75,7 +75,7 @@ def print_error(error: BaseException, *, traceback: bool) -> int:
 
 
 def _told_here(error: BaseException, code: int) -> tuple[str, ...]:
-    """Return the lines to print; what all ranks have found the first of them tells."""
+    """Return the lines to print; the first rank alone prints an error that all ranks have."""
     try:
         rank = launched_rank() or ALONE
     except ConfigError:  # what is wrong with the rank is what is told
@@ -83,8 +83,8 @@ def _told_here(error: BaseException, code: int) -> tuple[str, ...]:
     if rank.leads:
         return _lines(error)
     if code == ConfigError.exit_code:
-        # The first end of a rank ends all, and the line may not be out yet. Whoever is still here
-        # then has found something of its own, such as data that are missing on its machine.
+        # The end of one rank ends all, perhaps before the first has printed. A rank that still runs
+        # after this wait has an error of its own, such as data that its machine lacks.
         time.sleep(LEADER_SECONDS)
     return tuple(f"rank {rank.number}: {line}" for line in _lines(error))
 
@@ -116,7 +116,7 @@ def _is_impossible_place(error: BaseException) -> bool:
 
 
 def _advice(error: OSError) -> str:
-    """Say what helps against a fault of a place."""
+    """Return what helps against an error at a path."""
     noted = getattr(error, "__notes__", None)  # of a file that was to be replaced
     lacking = noted or shortage(Path(str(error.filename or ".")), error.errno)
     if lacking:
@@ -129,12 +129,12 @@ def _is_environment(error: BaseException) -> bool:
 
 
 def _is_misuse(error: BaseException) -> bool:
-    # Lightning's own word for options that don't go together; it is not imported to look.
+    # Raised by Lightning, which is not imported here, for options that exclude each other.
     return type(error).__name__ == "MisconfigurationException"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch is not imported to look at an error that it may not have raised.
+    # torch is not imported for an error that it may not have raised.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 

@@ -1,4 +1,4 @@
-"""Where files lie, what they are called, and how one is replaced without ever being half there."""
+"""Places and names of files, and writing a file whole or not at all."""
 
 import errno
 import getpass
@@ -30,7 +30,7 @@ def conf_folder() -> Path:
 
 
 def python_path() -> str:
-    """Return where a process of ours finds this program and the user's own code, as PYTHONPATH."""
+    """Return the PYTHONPATH with which a child process finds this program and the user's code."""
     root = str(Path(__file__).parent.parent)
     return os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
 
@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 def name_user() -> None:
     """Set HOME and USER where neither the environment nor the system knows them.
 
-    A container may run as a bare number, and libraries look both up while they are imported.
+    A container may run under a user id without a name, and libraries look both up at import.
     """
     try:
         Path.home()
@@ -58,12 +58,12 @@ def name_user() -> None:
 
 
 def is_url(path: str) -> bool:
-    """Tell an address, such as `https://…` or `s3://…`, from a place on this machine."""
+    """Return whether a path is an address, such as `https://…` or `s3://…`."""
     return URL_START.match(path) is not None
 
 
 def place_problem(key: str, place: str) -> str | None:
-    """Say why a text can never name a file or folder of this machine, or `None`."""
+    """Return why a text can't be the path of a file or folder, or `None`."""
     if "\0" in place:
         return f"{key}={place!r} is not a valid path (it holds a NUL); choose another."
     try:
@@ -75,7 +75,7 @@ def place_problem(key: str, place: str) -> str | None:
 
 
 def output_problem(place: str) -> str | None:
-    """Say why nothing can ever be written below `output=`, or `None`."""
+    """Return why nothing can be written below `output=`, or `None`."""
     if is_url(place):
         return (
             f"output={place!r} is an address; expected a place on this machine. Write there, then "
@@ -85,7 +85,7 @@ def output_problem(place: str) -> str | None:
 
 
 def name_problem(key: str, name: str) -> str | None:
-    """Say what is wrong with a name that becomes part of a path, or `None`."""
+    """Return what is wrong with a name that becomes part of a path, or `None`."""
     if NAME_PATTERN.fullmatch(name):
         return None
     return (
@@ -160,7 +160,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: boo
 
 
 def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
-    """Say what a write has lacked and what helps; `None` = nothing beyond its error.
+    """Return what a failed write lacked and what helps; `None` = no more than its error says.
 
     Args:
         place: The file, or the folder that holds it.
@@ -178,7 +178,7 @@ def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
 
 
 def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
-    """Say what a write into the folder of a run has lacked and what helps.
+    """Return what a failed write into the folder of a run lacked and what helps.
 
     Args:
         folder: Where it was written to.

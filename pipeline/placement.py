@@ -1,4 +1,4 @@
-"""Which worker of a study trains on which GPUs: pure functions that ask no machine."""
+"""Placement of a study's workers on GPUs, as pure functions."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from itertools import chain, cycle, islice
 from pipeline.errors import EnvironmentFaultError
 
 SHARING = 4
-"""Most processes that a GPU serves well in turn."""
+"""Most processes that share one GPU."""
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 PLACED = "PIPELINE_PLACED"
-"""Variable of a worker that sees its own GPUs alone: which they are was decided for it."""
+"""Variable of a worker whose GPUs were chosen for it; it sees no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

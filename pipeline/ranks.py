@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 
 _LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 HERE_ALONE = {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
-"""Variables by which ranks of one machine speak to each other without listening to others."""
+"""Variables with which ranks of one machine use the loopback alone."""
 _NAMES = {
     "TORCHELASTIC_RUN_ID": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "SLURM_STEP_NUM_TASKS": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),

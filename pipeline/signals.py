@@ -1,4 +1,4 @@
-"""Signals that ask for an orderly stop, told as one exception wherever they arrive."""
+"""Signals that ask for an orderly stop, raised as one exception."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether a stop was asked for, kept beside the exception in case a library swallows that."""
+    """Whether a stop was asked for; kept beside the exception, which a library may swallow."""
 
     def __init__(self) -> None:
         self.signal_number: int | None = None
@@ -64,7 +64,7 @@ stop = Stop()
 
 
 def end_with_parent() -> None:
-    """End this process, whatever it does, once the one that has started it is gone."""
+    """End this process, whatever it does, once its parent has ended."""
     parent = os.getppid()
 
     def watch() -> None:

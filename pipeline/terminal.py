@@ -1,4 +1,4 @@
-"""What a person reads: one console, and how numbers are written."""
+"""Text in a terminal: the console, and the format of numbers and durations."""
 
 import sys
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def console() -> Console:
 
 
 def _is_notebook() -> bool:
-    """Tell whether a notebook shows what is printed: it calls itself a terminal and is none."""
+    """Return whether a notebook shows what is printed; it claims to be a terminal."""
     streams = sys.modules.get("ipykernel.iostream")
     return streams is not None and isinstance(sys.stdout, streams.OutStream)
 
@@ -39,7 +39,7 @@ def say(shown: Console, text: str, *, style: str | None = None) -> None:
 
 @contextmanager
 def announcing(wanted: bool) -> Iterator[None]:
-    """Let what `announce` is told be seen meanwhile, or not."""
+    """Print, or hide, what `announce` is given while the body runs."""
     token = _ANNOUNCING.set(wanted)
     try:
         yield
@@ -48,7 +48,7 @@ def announcing(wanted: bool) -> Iterator[None]:
 
 
 def announce(text: str) -> None:
-    """Say at once, on standard error, why one has to wait; nothing where nobody listens."""
+    """Print on standard error why the user has to wait, within `announcing(True)` alone."""
     if _ANNOUNCING.get():
         print(text, file=sys.stderr, flush=True)
 
@@ -61,7 +61,7 @@ def shown_verbosity(verbose: int | None) -> int:
 
 
 def number(value: float) -> str:
-    """Write a metric so that it can be compared at a glance: four significant digits or more."""
+    """Return a metric as text with at least four significant digits."""
     if isnan(value):  # a ratio without a denominator
         return "undefined"
     size = abs(value)
@@ -77,7 +77,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as `0.4 s`, `12 s`, `3:05` or `2:03:05`."""
+    """Return seconds as `0.4 s`, `12 s`, `3:05` or `2:03:05`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:

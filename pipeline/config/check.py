@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,36 +42,14 @@ _METRIC = re.compile(r"[A-Za-z0-9_]+")
 _TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
 _NOT_ON_CPU = ("16-mixed", "16-true")
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    """A group of the configuration whose choice names a class.
-
-    Args:
-        name: Its key in the tree.
-        base: Dotted path of the class of which it must be a subclass.
-        filled: Parameters that the program fills in; a user can't give them.
-        shared: Options in the group that are not the constructor's; `None` = none.
-    """
-
-    name: str
-    base: str
-    filled: tuple[str, ...] = ()
-    shared: type[Options] | None = None
-
-
-SECTIONS = (
-    Section(name="model", base=MODULE, filled=("input_shape", "outputs")),
-    Section(name="data", base=SOURCE, shared=DataOptions),
-    Section(name="optimizer", base=OPTIMIZER, filled=("params",)),
-    Section(
-        name="scheduler",
-        base=SCHEDULER,
-        filled=("optimizer", "total_steps"),
-        shared=SchedulerOptions,
-    ),
+_SECTIONS: Sequence[tuple[str, str, Sequence[str], type[Options] | None]] = (
+    ("model", MODULE, ("input_shape", "outputs"), None),
+    ("data", SOURCE, (), DataOptions),
+    ("optimizer", OPTIMIZER, ("params",), None),
+    ("scheduler", SCHEDULER, ("optimizer", "total_steps"), SchedulerOptions),
 )
+"""Groups that name a class: key, base class, parameters that the program fills in, and options in
+the group that are not the constructor's."""
 
 
 def check(
@@ -140,31 +117,28 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
     given = values.get("trust")
     trust = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
     make_importable(trust)
-    for section in SECTIONS:
-        if isinstance(values.get(section.name), Mapping):
-            yield from _section_problems(section, values[section.name], trust)
+    for key, base, filled, shared in _SECTIONS:
+        section = values.get(key)
+        if not isinstance(section, Mapping):
+            continue
+        ours, target = parts(section, shared) if shared else ({}, section)
+        if shared:
+            yield from validate(shared, ours, prefix=f"{key}.")[1]
+        yield from target_problems(key, target, bases=[base], filled=filled, trust=trust)
+        if key == "scheduler":
+            yield from _plateau_problems(ours, target)
     for name, target in _mapping(_mapping(values, "metrics"), "more").items():
         if isinstance(target, Mapping):
             yield from target_problems(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
     yield from _callback_targets(_mapping(values, "callbacks"), trust)
 
 
-def _section_problems(
-    section: Section, values: Mapping[str, Any], trust: Sequence[str]
-) -> Iterator[str]:
-    ours: Mapping[str, Any] = {}
-    if section.shared is not None:
-        ours, values = parts(values, section.shared)
-        yield from validate(section.shared, ours, prefix=f"{section.name}.")[1]
-    yield from target_problems(
-        section.name, values, bases=[section.base], filled=section.filled, trust=trust
-    )
-    if section.shared is SchedulerOptions:
-        follows = str(values.get(TARGET)).endswith(".ReduceLROnPlateau")
-        if follows and ours.get("monitor") is None:
-            yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
-        if not follows and ours.get("monitor") is not None:
-            yield "scheduler.monitor has no meaning for this schedule; leave it away."
+def _plateau_problems(ours: Mapping[str, Any], target: Mapping[str, Any]) -> Iterator[str]:
+    follows = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
+    if follows and ours.get("monitor") is None:
+        yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
+    if not follows and ours.get("monitor") is not None:
+        yield "scheduler.monitor has no meaning for this schedule; leave it away."
 
 
 def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Iterator[str]:

@@ -46,7 +46,7 @@ FREE_FORM = ("tags", "callbacks")
 WITH_CONSTRUCTOR = ("model", "data", "optimizer", "scheduler")
 """Where a constructor decides which keys may be added with `+`."""
 MoreNames = Callable[["Composer", Sequence[str]], Iterable[str]]
-"""Looks at the names that a command alone has: from the overrides that are right, its problems."""
+"""Checks names that one command alone has: gets the correct overrides, returns problems."""
 
 
 def compose(
@@ -79,13 +79,13 @@ def compose(
 
 
 def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
-    """Name a run, and a study, that has no name, by the short names of what it is made of.
+    """Name a run without a name `<model>-<data>`, and a study `<sweeps>-<model>-<data>`.
 
-    A run is `<model>-<data>`; a study `<sweeps>-<model>-<data>`, without what it varies.
+    The name of a study leaves out what the study varies.
 
     Args:
         tree: A composed tree.
-        hydra: What Hydra says of it.
+        hydra: Hydra's own settings of it.
     """
     choices = dict(hydra.runtime.choices)
     if _has_no_name(tree):
@@ -108,7 +108,7 @@ def _joined(words: Sequence[object]) -> str | None:
 
 
 def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
-    """Return the chosen files of `sweeps/`; Hydra counts a list of them among no choices."""
+    """Return the chosen files of `sweeps/`; Hydra's choices hold a single one, not a list."""
     given = [str(word) for word in hydra.overrides.task if str(word).startswith("sweeps=[")]
     words = given[0].partition("=")[2] if given else hydra.runtime.choices.get("sweeps")
     return "-".join(re.findall(r"[\w.-]+", str(words))) if words else None
@@ -131,7 +131,7 @@ class Composer:
             self._search.append(f"hydra.searchpath=[{quoted(f'file://{config_dir.absolute()}')}]")
 
     def groups(self) -> list[str]:
-        """Return the names of the config groups, Hydra's own left out."""
+        """Return the names of the config groups, without Hydra's own."""
         found = self._loader.get_group_options(
             "", ObjectType.GROUP, config_name=self.config_name, overrides=self._search
         )
@@ -146,14 +146,14 @@ class Composer:
         )
 
     def changed_hydra(self, tree: DictConfig, lines: Sequence[str]) -> list[str]:
-        """Return Hydra's own settings in which a composed tree differs from what ships."""
+        """Return Hydra's own settings in which a composed tree differs from the shipped one."""
         shipped = self._loader.load_configuration(self.config_name, [], RunMode.RUN)
         expected = {**_settings(shipped), "overrides": [*self._search, *lines]}
         found = _settings(tree)
         return sorted(key for key in {*expected, *found} if found.get(key) != expected.get(key))
 
     def tree(self, lines: Sequence[str]) -> DictConfig:
-        """Compose the root with overrides; `hydra` stands in it too.
+        """Compose the root file with overrides; `hydra` is part of the tree.
 
         Raises:
             ConfigError: Hydra or OmegaConf refuses.
@@ -167,7 +167,7 @@ class Composer:
 
 
 def _settings(tree: DictConfig) -> dict[str, Any]:
-    """Return Hydra's own settings but for those that it fills in itself."""
+    """Return Hydra's own settings without those that it fills in itself."""
     content = OmegaConf.to_container(tree.hydra, resolve=False)
     assert isinstance(content, dict)
     settings = {str(key): value for key, value in content.items()}
@@ -207,7 +207,7 @@ def checked_lines(
     options: type[BaseModel] = RunConfig,
     more: MoreNames | None = None,
 ) -> list[str]:
-    """Return the overrides as Hydra is to be given them, all their names known.
+    """Return the overrides in the form that Hydra gets, after a check of all their names.
 
     Args:
         lines: As typed.
@@ -215,7 +215,7 @@ def checked_lines(
         config_dir: A folder of the user's own YAML.
         multirun: Whether commas separate values, a run each.
         options: Which keys the tree may have.
-        more: Names problems of the command's own.
+        more: Checks names that this command alone has.
 
     Raises:
         ConfigError: All wrong names, one line each.
@@ -253,7 +253,7 @@ def _name_problems(
     options: type[BaseModel],
     config_dir: Path | None,
 ) -> tuple[list[str], list[Given]]:
-    """Return what is wrong, and the overrides about which there is nothing to say."""
+    """Return a line for each problem, and the overrides without one."""
     known = source.groups()
     groups = [one for one in given if one.override.key_or_group in known or "/" in one.key]
     values = [one for one in given if one not in groups]

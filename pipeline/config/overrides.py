@@ -56,11 +56,11 @@ _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One override as it was typed and as Hydra read it.
+    """One override as it was typed and as Hydra parses it.
 
     Args:
-        typed: What stood on the command line.
-        override: What it means; its `input_line` is what Hydra is to be given.
+        typed: Its text on the command line.
+        override: Its parsed form; `input_line` is the text that Hydra gets.
     """
 
     typed: str
@@ -74,14 +74,14 @@ class Given:
 
     @property
     def line(self) -> str:
-        """What Hydra is to be given."""
+        """The text that Hydra gets."""
         return str(self.override.input_line)
 
 
 def raw_value(words: Sequence[str], key: str) -> str | None:
-    """Return what a key is given, as it stands, without quotes around the whole of it.
+    """Return the text that a command line gives a key, without quotes around the whole of it.
 
-    Hydra would take a run's id such as `12e45678` for a number.
+    Hydra would read a run's id such as `12e45678` as a number.
     """
     values = [word.partition("=")[2] for word in words if word.startswith(f"{key}=")]
     if not values:
@@ -91,7 +91,7 @@ def raw_value(words: Sequence[str], key: str) -> str | None:
 
 
 def place_problems(words: Sequence[str]) -> Iterator[str]:
-    """Yield a line for each place of a command line that no file or folder can have."""
+    """Yield a line for each path of a command line that can't be one of a file or folder."""
     for key in _PLACES:
         place = raw_value(words, key) or ""
         if place.startswith("["):  # a list, such as runs=[A,B]
@@ -124,11 +124,11 @@ def _is_text(annotation: object) -> bool:
 def read(
     lines: Sequence[str], *, texts: Collection[str], multirun: bool
 ) -> tuple[list[Given], list[str]]:
-    """Return the overrides that can be read, and a line for each problem with the others.
+    """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
     Args:
         lines: The overrides as they were typed.
-        texts: Keys whose value is taken as it stands, `resume=12e45678` included.
+        texts: Keys whose value is always a text, `resume=12e45678` included.
         multirun: Whether commas separate values, a run each.
     """
     parser = OverridesParser.create()
@@ -166,7 +166,7 @@ def _parsed(
 
 
 def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[str]:
-    """Yield what to let Hydra read, in the order in which it is to be tried."""
+    """Yield the texts that Hydra is to parse, in order, until it accepts one."""
     match = _KEY_VALUE.fullmatch(line)
     if match is None:
         yield line
@@ -188,15 +188,15 @@ def _is_bare(value: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Return a text as Hydra reads it unchanged."""
+    """Return a text in the quotes with which Hydra reads it unchanged."""
     line: str = QuotedString(text.strip(), Quote.single).with_quotes()
     return line
 
 
 def plainest(line: str) -> str:
-    """Return an override with its quotes left out where they mean nothing, else as double ones.
+    """Return an override without quotes if they are not needed, else with double quotes.
 
-    Within the single quotes of a shell double ones need no escape.
+    Double quotes need no escape within the single quotes of a shell.
     """
     key, _, value = line.partition("=")
     inner = value[1:-1]
@@ -248,11 +248,11 @@ def _repeated(given: Sequence[Given]) -> list[str]:
 
 
 def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
-    """Return a line for each problem with the YAML that a run may read from a folder.
+    """Return a line for each problem with the YAML files that a run may read from a folder.
 
     Args:
         folder: What `--config-dir` names.
-        groups: Names of its sub-folders that are looked through; anything else is not ours.
+        groups: Names of its sub-folders that are checked; a run reads no others.
     """
     if problem := place_problem("--config-dir", str(folder)):
         return [problem]

@@ -121,8 +121,8 @@ def _references(value: object, key: str) -> Iterator[tuple[str, str]]:
 def without_references(value: Any) -> Any:
     """Return plain values in which each text with a reference in it has become `***`.
 
-    What a run has left holds no reference but to the environment, which nobody but the user's own
-    words and files may read: a stranger's model would have its values recorded or sent.
+    References in files of a run are to the environment. Only the user's own words and files may
+    read it: a stranger's model could have its values recorded or sent.
     """
     if isinstance(value, Mapping):
         return {key: without_references(inner) for key, inner in value.items()}
@@ -133,7 +133,7 @@ def without_references(value: Any) -> Any:
 
 @contextmanager
 def environment_kept() -> Iterator[None]:
-    """Let `${oc.env:NAME}` resolve to itself, so that what is saved never holds its value."""
+    """Let `${oc.env:NAME}` resolve to itself, so that no stored config holds its value."""
     OmegaConf.register_new_resolver(_ENVIRONMENT, _reference, replace=True)
     try:
         yield
@@ -167,9 +167,9 @@ class ConfigDifference:
 def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
     """Return the config as a plain dict that may be stored anywhere.
 
-    References are resolved, except for those to environment variables, which stay as they are;
-    secrets are hidden; `format` tells later versions how to read it. Who is trusted is no part
-    of it: that comes from a command line alone.
+    References are resolved, except for those to environment variables; secrets are hidden;
+    `format` tells later versions how to read it. `trust` is left out, since only a command line
+    may give it.
     """
     if isinstance(config, BaseModel):
         config = config.model_dump()
@@ -216,7 +216,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDi
 
 
 def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Say why a run can't be gone on with under another config.
+    """Return why a run can't be resumed with another config.
 
     Args:
         old: The config of the run, as `plain` gave it.
@@ -227,7 +227,7 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
     """
     never, ask = [], []
     for change in differences(old, new):
-        # A key that one lacks, because an older version had none, is as good as null.
+        # A key that an older version lacked is equal to null.
         if _is_free(change, new) or (change.old is None and change.new is None):
             continue
         if _lies_under(change.key, FIXED) and change.key not in _STEPS:
@@ -247,7 +247,7 @@ def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
 
 
 def _spans_training(config: Mapping[str, Any]) -> bool:
-    """Say whether the schedule is laid out over all steps, which the program fills in."""
+    """Say whether the schedule covers all steps, whose number the program fills in."""
     scheduler = config.get("scheduler") or {}
     return str(scheduler.get(TARGET)).endswith(".OneCycleLR")
 

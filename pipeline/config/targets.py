@@ -32,38 +32,16 @@ BASES = (MODULE, OPTIMIZER, SCHEDULER, SOURCE, CALLBACK, METRIC)
 
 # Signatures of torch and Lightning have no bounds. These are the bounds that their documentation
 # gives, or that their formulas need, by the name of the parameter.
-_BOUNDS: Mapping[str, tuple[object, ...]] = {
-    "lr": (Gt(0),),
-    "max_lr": (Gt(0),),
-    "swa_lrs": (Gt(0),),
-    "eps": (Gt(0),),
-    "weight_decay": (Ge(0),),
-    "lr_decay": (Ge(0),),
-    "momentum": (Ge(0), Lt(1)),
-    "momentum_decay": (Ge(0),),
-    "dampening": (Ge(0), Lt(1)),
-    "alpha": (Ge(0), Lt(1)),
-    "rho": (Ge(0), Le(1)),
-    "betas": (Ge(0), Lt(1)),
-    "gamma": (Gt(0), Le(1)),
-    "factor": (Gt(0), Lt(1)),
-    "eta_min": (Ge(0),),
-    "min_lr": (Ge(0),),
-    "T_max": (Ge(1),),
-    "T_0": (Ge(1),),
-    "T_mult": (Ge(1),),
-    "step_size": (Ge(1),),
-    "total_iters": (Ge(1),),
-    "patience": (Ge(0),),
-    "cooldown": (Ge(0),),
-    "pct_start": (Gt(0), Lt(1)),
-    "div_factor": (Gt(0),),
-    "final_div_factor": (Gt(0),),
-    "decay": (Ge(0), Le(1)),
-    "swa_epoch_start": (Gt(0),),
-    "annealing_epochs": (Ge(1),),
-    "update_every_n_steps": (Ge(1),),
+_NAMES_BY_BOUNDS: Mapping[tuple[object, ...], str] = {
+    (Gt(0),): "lr max_lr swa_lrs eps div_factor final_div_factor swa_epoch_start",
+    (Ge(0),): "weight_decay lr_decay momentum_decay eta_min min_lr patience cooldown",
+    (Ge(1),): "T_max T_0 T_mult step_size total_iters annealing_epochs update_every_n_steps",
+    (Ge(0), Lt(1)): "momentum dampening alpha betas",
+    (Ge(0), Le(1)): "rho decay",
+    (Gt(0), Lt(1)): "factor pct_start",
+    (Gt(0), Le(1)): "gamma",
 }
+_BOUNDS = {name: bounds for bounds, names in _NAMES_BY_BOUNDS.items() for name in names.split()}
 _BOUNDLESS_PACKAGES = ("torch", "pytorch_lightning")
 _MEANT = (int, float, str, bool, NoneType)
 
