@@ -23,9 +23,9 @@ from pytorch_lightning import Callback
 
 from benchmarks.clock import EpochClock
 from benchmarks.step_time import COMMON, WINDOWS
-from pipeline.callbacks.vitals import VitalSigns
+from pipeline.callbacks.epoch_end import VitalSigns
 from pipeline.config.compose import compose
-from pipeline.modules.weight_watch import WeightWatch
+from pipeline.modules.epoch import WeightWatch
 from pipeline.run import run
 
 BOUND = 1.05

@@ -1,22 +1,27 @@
-"""Writing a checkpoint: the old one or the whole new one is there at any moment."""
+"""Where Lightning's checkpoints go: to a file, whole or not at all, or to memory."""
 
 import os
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from pipeline.callbacks.adoption import adopted
 from pipeline.callbacks.checkpoint_file import read_checkpoint, write_problem
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import replace_file, sync_file
 
 AS_WELL = "as_well"
 """Storage option: a second path that is to be the same file."""
+ADOPTED = ("state_dict", "loops", "epoch", "global_step", "pytorch-lightning_version", "pipeline")
+"""What a run with another config takes from a checkpoint."""
+KEPT = ("pytorch-lightning_version", "pipeline")
+"""What is kept in memory beside the weights."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -87,7 +92,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         return adopted(content) if self._adopts else content
 
 
-def let_be_the_same(source: Path, target: Path) -> None:
+def adopted(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run with another config takes from a checkpoint: weights and epochs trained.
+
+    The optimizer's state, the schedule and the callbacks would bring the old config's learning
+    rate, patience and so on with them, whatever the new one says.
+    """
+    taken = {key: value for key, value in checkpoint.items() if key in ADOPTED}
+    return {**taken, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}}
+
+
+def link_or_copy(source: Path, target: Path) -> None:
     """Let `target` be the file `source` is now; a later `source` is another file."""
     if target.exists() and target.samefile(source):
         return  # renaming one name of a file to another of its names would leave both
@@ -105,6 +120,38 @@ def _sync(target: Path, as_well: Path | None) -> None:
     try:
         sync_file(target)
         if as_well is not None:
-            let_be_the_same(target, as_well)
+            link_or_copy(target, as_well)
     except OSError as error:
         raise EnvironmentFaultError(write_problem(target, error)) from error
+
+
+class MemoryIO(CheckpointIO):
+    """Holds a copy of the newest weights that it was given."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, Any] = {}
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Copy the weights; the states that going on would need are left out."""
+        del path, storage_options
+        self.content = {key: checkpoint[key] for key in KEPT}
+        self.content["state_dict"] = {
+            name: weight.detach().clone() for name, weight in checkpoint["state_dict"].items()
+        }
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Any | None = None,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Return what is held."""
+        del path, map_location, weights_only
+        return self.content
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Forget what is held."""
+        del path
+        self.content = {}

@@ -1,20 +1,116 @@
-"""Keeps the weights of the best and of the last epoch, with all that going on needs."""
+"""Keeps the weights of the best and of the last epoch, and what a resumed run needs beside them.
 
+`Checkpoints` writes files for a run, `KeptWeights` holds the weights of a trial in memory. The
+states of all random number generators travel in the files.
+"""
+
+import math
+import random
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import CheckpointIO
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import Checkpoint
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from pipeline.callbacks.checkpoint_file import read_checkpoint
-from pipeline.callbacks.checkpoint_io import AS_WELL, AtomicCheckpointIO, let_be_the_same
-from pipeline.callbacks.generators import generator_states, restore_generators
-from pipeline.callbacks.keeper import Keeper
+from pipeline import __version__
+from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint, write_problem
+from pipeline.callbacks.checkpoint_io import (
+    AS_WELL,
+    AtomicCheckpointIO,
+    MemoryIO,
+    link_or_copy,
+)
+from pipeline.errors import DivergedError, EnvironmentFaultError
 from pipeline.metrics import Direction
+from pipeline.paths import replace_file
 from pipeline.signals import stop
 
 SHORT_SECONDS = 1.0
 """An epoch that took longer is on the disk before the next begins."""
+
+
+class Keeper(Checkpoint):
+    """Knows the best epoch so far and what a checkpoint says about itself.
+
+    Args:
+        monitor: Metric that decides; `None` = the last epoch is kept.
+        facts: Plain values that travel with the weights: the config, the data's schema.
+        better: Whether a larger or a smaller value of it is better.
+        writer: Takes the checkpoints that Lightning makes.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str | None,
+        facts: Mapping[str, Any],
+        better: Direction,
+        writer: CheckpointIO,
+    ) -> None:
+        super().__init__()
+        self.writer = writer
+        self._monitor = monitor
+        self._rises = better == "max"
+        self._facts = dict(facts)
+        self._epoch = 0
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+
+    def best_weights(self) -> Mapping[str, Any] | None:
+        """Return the weights of the best epoch; `None` where the last ones count."""
+        raise NotImplementedError
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse weights that are no numbers; the epochs before stay as they are.
+
+        Raises:
+            DivergedError: A weight is no number any more.
+        """
+        self._epoch = trainer.current_epoch + 1
+        _require_finite(pl_module, epoch=self._epoch)
+
+    def is_best(self, trainer: pl.Trainer) -> bool:
+        """Tell whether the monitored metric was never better, and remember it then."""
+        if self._monitor is None or self._monitor not in trainer.callback_metrics:
+            return False
+        value = float(trainer.callback_metrics[self._monitor])
+        if math.isnan(value):  # a metric that has no value for these rows yet
+            return False
+        better = self.best_value is None or (
+            value > self.best_value if self._rises else value < self.best_value
+        )
+        if better:
+            self.best_value, self.best_epoch = value, self._epoch
+        return better
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say what the checkpoint is and what it was trained from."""
+        del trainer, pl_module
+        checkpoint["pipeline"] = {
+            "format": FORMAT,
+            "version": __version__,
+            "epoch": self._epoch,
+            **self._facts,
+        }
+
+
+def _require_finite(module: pl.LightningModule, *, epoch: int) -> None:
+    # The last steps of an epoch can ruin weights whose loss nobody has computed yet.
+    values = [v for v in module.state_dict().values() if v.is_floating_point() and v.numel()]
+    largest = [value.float() for value in torch._foreach_norm(values, float("inf"))]
+    if not bool(torch.isfinite(torch.stack(largest)).all()):
+        raise DivergedError(
+            f"a weight is no number after epoch {epoch}: training diverged; try a smaller "
+            "optimizer.lr, or trainer.gradient_clip_val=1.0"
+        )
 
 
 class Checkpoints(Keeper):
@@ -39,31 +135,17 @@ class Checkpoints(Keeper):
         better: Direction,
         adopts: bool = False,
     ) -> None:
-        super().__init__(monitor=monitor, facts=facts, better=better)
+        self._files = AtomicCheckpointIO(adopts=adopts)
+        super().__init__(monitor=monitor, facts=facts, better=better, writer=self._files)
         self._folder = folder
-        self._writer = AtomicCheckpointIO(adopts=adopts)
+        self._last, self._best = folder / "last.ckpt", folder / "best.ckpt"
         self._states: dict[str, Any] | None = None
-
-    @property
-    def writer(self) -> AtomicCheckpointIO:
-        """What writes the files."""
-        return self._writer
-
-    @property
-    def last_path(self) -> Path:
-        """Checkpoint of the newest finished epoch."""
-        return self._folder / "last.ckpt"
-
-    @property
-    def best_path(self) -> Path:
-        """Checkpoint of the best epoch."""
-        return self._folder / "best.ckpt"
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Read the weights of the best epoch; `None` where the last ones count."""
-        if self._monitor is None or not self.best_path.exists():
+        if self._monitor is None or not self._best.exists():
             return None
-        weights: Mapping[str, Any] = read_checkpoint(self.best_path)["state_dict"]
+        weights: Mapping[str, Any] = read_checkpoint(self._best)["state_dict"]
         return weights
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -81,7 +163,7 @@ class Checkpoints(Keeper):
         if self._states is not None:
             restore_generators(self._states)
             self._states = None
-            self._mend_best(trainer)
+            self._repair_best(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoint, after validation and all that was logged.
@@ -91,26 +173,26 @@ class Checkpoints(Keeper):
             Interrupted: A stop was asked for, and something on the way has swallowed it.
         """
         super().on_train_epoch_end(trainer, pl_module)
-        as_well = {AS_WELL: self.best_path} if self.is_best(trainer) else None
-        trainer.save_checkpoint(self.last_path, weights_only=False, storage_options=as_well)
+        as_well = {AS_WELL: self._best} if self.is_best(trainer) else None
+        trainer.save_checkpoint(self._last, weights_only=False, storage_options=as_well)
         if float(trainer.callback_metrics["time/epoch"]) > SHORT_SECONDS:
-            self._writer.finish()
+            self._files.finish()
         stop.check()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait for the last checkpoint to be on the disk."""
         del trainer, pl_module
-        self._writer.finish()
+        self._files.finish()
 
-    def _mend_best(self, trainer: pl.Trainer) -> None:
+    def _repair_best(self, trainer: pl.Trainer) -> None:
         """Let the best checkpoint be the newest where a kill came between writing the two."""
-        goes_on_from_last = str(trainer.ckpt_path) == str(self.last_path)
+        goes_on_from_last = str(trainer.ckpt_path) == str(self._last)
         if (
             trainer.is_global_zero
             and goes_on_from_last
             and self.best_epoch == trainer.current_epoch
         ):
-            let_be_the_same(self.last_path, self.best_path)
+            link_or_copy(self._last, self._best)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what going on needs beside Lightning's own state."""
@@ -125,3 +207,116 @@ class Checkpoints(Keeper):
         self.best_value = state_dict["best_value"]
         self.best_epoch = state_dict["best_epoch"]
         self._states = state_dict["generators"]
+
+
+class KeptWeights(Keeper):
+    """Holds the weights of the best epoch, or of the last one; nothing is written on the way.
+
+    Args:
+        monitor: Metric that decides; `None` = the last epoch is kept.
+        facts: Plain values that travel with the weights.
+        better: Whether a larger or a smaller value of the metric is better.
+    """
+
+    def __init__(self, *, monitor: str | None, facts: Mapping[str, Any], better: Direction) -> None:
+        self._memory = MemoryIO()
+        super().__init__(monitor=monitor, facts=facts, better=better, writer=self._memory)
+
+    def best_weights(self) -> Mapping[str, Any] | None:
+        """Return the weights of the best epoch; `None` where the last ones count."""
+        if self.best_epoch is None:
+            return None
+        weights: Mapping[str, Any] = self._memory.content["state_dict"]
+        return weights
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the weights of an epoch that was never bettered.
+
+        Raises:
+            DivergedError: A weight is no number any more; what was kept stays as it is.
+            Interrupted: A stop was asked for, and something on the way has swallowed it.
+        """
+        super().on_train_epoch_end(trainer, pl_module)
+        if self.is_best(trainer):
+            self._take(trainer)
+        stop.check()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the last weights where they count."""
+        del pl_module
+        if self.best_epoch is None:
+            self._take(trainer)
+
+    def write(self, path: Path) -> None:
+        """Write the kept weights to a file, whole or not at all.
+
+        Raises:
+            EnvironmentFaultError: The disk is full or the folder can't be written.
+        """
+        try:
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, lambda file: torch.save(self._memory.content, file))
+        except (OSError, RuntimeError) as error:
+            raise EnvironmentFaultError(write_problem(path, error)) from error
+
+    def _take(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint("memory", weights_only=False)
+
+
+def generator_states() -> dict[str, Any]:
+    """Return the states of Python's, numpy's and torch's generators, GPUs included.
+
+    Their long lists of numbers are tensors, which a file takes in a tenth of the time.
+    """
+    legacy = np.random.get_state(legacy=False)
+    version, internal, gauss_next = random.getstate()
+    key = torch.from_numpy(legacy["state"]["key"].astype(np.int64))
+    return {
+        "python": [version, torch.from_numpy(np.array(internal, dtype=np.int64)), gauss_next],
+        "numpy": {**legacy, "state": {**legacy["state"], "key": key}},
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_generators(states: dict[str, Any]) -> None:
+    """Put all generators back to where `generator_states` found them."""
+    version, internal, gauss_next = states["python"]
+    random.setstate((version, tuple(internal.tolist()), gauss_next))
+    inner = states["numpy"]["state"]
+    key = inner["key"].cpu().numpy().astype(np.uint32)
+    np.random.set_state({**states["numpy"], "state": {**inner, "key": key}})
+    torch.set_rng_state(states["torch"].cpu())
+    for index, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state.cpu(), index)
+
+
+class OwnNoise(Checkpoint):
+    """Gives each rank but the first random numbers of its own, for dropout say.
+
+    They follow from the first rank's, which are those of the seed or of the checkpoint. A
+    Checkpoint by its base class alone, so that it comes after what restores those.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the first rank's sequence."""
+        del pl_module
+        if trainer.global_rank:
+            seed = int(torch.randint(2**31, ()))
+            torch.manual_seed(seed + trainer.global_rank)
+
+
+class ScheduleCatchesUp(Callback):
+    """Moves a fresh schedule to where it would be after the epochs that were trained before."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Move the schedule."""
+        del pl_module
+        for config in trainer.lr_scheduler_configs:
+            moves = trainer.current_epoch
+            if config.interval == "step":
+                share = trainer.current_epoch / max(trainer.max_epochs or 1, 1)
+                moves = round(float(trainer.estimated_stepping_batches) * share)
+            if not isinstance(config.scheduler, ReduceLROnPlateau):  # that one moves by a metric
+                for _ in range(moves):
+                    config.scheduler.step()

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pipeline.callbacks.keeper import Keeper
+from pipeline.callbacks.checkpoints import Keeper
 from pipeline.terminal import console, duration, number
 
 REFRESH_SECONDS = 0.1

@@ -1,21 +1,29 @@
-"""Values of a whole epoch, gathered step by step without ever waiting for the device."""
+"""Values of an epoch, gathered step by step without waiting for the device.
+
+The mean loss, the outputs of an evaluation, the norms of gradients with their clipping, and how
+far steps move the weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import is_
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_value_
 
 from pipeline.data.scale import as_float64
-from pipeline.modules.together import gathered, summed
+from pipeline.modules.distributed import gather_rows, sum_over_ranks
 
-FOLD = 1024  # steps after which the kept values become one, so that memory stays bounded
+FOLD = 1024
+"""Steps after which the kept values become one, so that memory stays bounded."""
+SPARSE = 16
+"""Steps from one look at an update to the next, at least: a look copies all weights."""
+LOOKS = 4
+"""Looks at an update in an epoch of many steps."""
 
-
-def at_least_single(values: Tensor) -> Tensor:
-    """Return values of half precision as float32, others as they are.
-
-    A sum over the rows of a part would lose all but three digits in bfloat16.
-    """
-    half = values.is_floating_point() and values.element_size() < 4
-    return values.float() if half else values
+Algorithm = Literal["norm", "value"]
 
 
 class EpochMean:
@@ -47,7 +55,7 @@ class EpochMean:
         self._fold()
         if self._total is None:
             return torch.tensor(float("nan"))
-        mean = (self._total if ranks == 1 else summed(self._total)) / self._weight
+        mean = (self._total if ranks == 1 else sum_over_ranks(self._total)) / self._weight
         self._total, self._weight = None, 0
         return mean
 
@@ -82,4 +90,217 @@ class EpochOutputs:
         outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
         batches = [len(batch) for batch in self._targets]
         self._outputs, self._targets = [], []
-        return (outputs if ranks == 1 else gathered(outputs, batches, ranks)), targets
+        return (outputs if ranks == 1 else gather_rows(outputs, batches, ranks)), targets
+
+
+class Clipper:
+    """Clips gradients and records their norm before and after, for an epoch.
+
+    Clipping by norm rescales all gradients together so that their global L2 norm is at most the
+    threshold (Pascanu et al. 2013); clipping by value cuts each entry on its own.
+    `watch` sees the norms of the single gradients, which that of all is made of.
+    """
+
+    def __init__(self) -> None:
+        self.watch = WeightWatch()
+        self._before: list[Tensor] = []
+        self._after: list[Tensor] = []
+        self._sums: Tensor | None = None
+        self._largest: Tensor | None = None
+        self._steps = 0
+
+    def clip(
+        self, gradients_of: Sequence[Tensor], *, threshold: float | None, algorithm: Algorithm
+    ) -> None:
+        """Clip the gradients of these parameters in place.
+
+        Args:
+            gradients_of: Parameters that have gradients.
+            threshold: Largest global L2 norm, or largest absolute entry, > 0; `None` records the
+                norm and leaves the gradients alone.
+            algorithm: `norm` or `value`.
+        """
+        weights = [p for p in gradients_of if p.grad is not None]
+        gradients = [p.grad for p in weights if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        self.watch.see(norms, weights)
+        before = after = _whole(norms)
+        if threshold is not None and algorithm == "norm":
+            # What torch's clip_grad_norm_ does; it sorts the gradients by device and type first,
+            # twice, which takes a small network longer than the arithmetic.
+            factor = (threshold / (before + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(gradients, factor)
+            after = before * factor
+        elif threshold is not None:
+            clip_grad_value_(gradients_of, threshold)
+            after = _whole(torch.stack(torch._foreach_norm(gradients)))
+        self._before.append(before)
+        self._after.append(after)
+        if len(self._before) == FOLD:
+            self._fold()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the epoch's means, largest norm and share of clipped steps, and begin anew.
+
+        Keys: `grad/norm`, `grad/norm_clipped`, `grad/norm_max`, `grad/clipped` (a fraction).
+        """
+        self._fold()
+        if self._sums is None or self._largest is None:
+            return {}
+        before, after, clipped = (self._sums / self._steps).unbind()
+        largest = self._largest
+        self._sums, self._largest, self._steps = None, None, 0
+        return {
+            "grad/norm": before,
+            "grad/norm_clipped": after,
+            "grad/norm_max": largest,
+            "grad/clipped": clipped,
+        }
+
+    def _fold(self) -> None:
+        if not self._before:
+            return
+        kept = (self._before, self._after)
+        before, after = (as_float64(torch.stack(norms)) for norms in kept)
+        sums = torch.stack([before.sum(), after.sum(), (after < before).sum().to(before.dtype)])
+        self._sums = sums if self._sums is None else self._sums + sums
+        largest = before.max()
+        self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
+        self._steps += len(before)
+        self._before, self._after = [], []
+
+
+def _whole(norms: Tensor) -> Tensor:
+    """Return the norm of all gradients together from the norms of each."""
+    norm: Tensor = torch.linalg.vector_norm(norms)
+    return norm
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Watched:
+    """What some steps did to the weights.
+
+    Args:
+        weights: The weights of two and more dimensions that have gradients: neither biases nor
+            norms, (weights).
+        gradients: Mean L2 norm of a weight's gradient before clipping, (weights,).
+        first: The same of the first step, (weights,).
+        updates: Mean of ‖step‖ / ‖weight‖ over the steps that were looked at, (weights,); NaN
+            where none was.
+
+    Steps whose gradients are no numbers count in none of them.
+    """
+
+    weights: tuple[Tensor, ...]
+    gradients: Tensor
+    first: Tensor
+    updates: Tensor
+
+
+class WeightWatch:
+    """Keeps the gradient norms of all steps, and at times how far a step has moved the weights."""
+
+    def __init__(self) -> None:
+        self._every = SPARSE
+        self._until = 0
+        self._all: list[Tensor] = []
+        self._places = torch.empty(0, dtype=torch.int64)
+        self._watched: list[Tensor] = []
+        self._before: list[Tensor] = []
+        self._forget()
+
+    def pace(self, *, step: int, steps: float) -> None:
+        """Choose the steps of an epoch whose updates are looked at; the first of all is one.
+
+        The next ones are not: where a gradient explodes, they are long because of it, and would
+        look as if the learning rate had made them so.
+
+        Args:
+            step: Steps taken so far.
+            steps: Steps that the epoch has.
+        """
+        self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
+        self._forget()  # what nobody has taken: ranks but the first have nobody who does
+        self._until = -step % self._every
+
+    def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:
+        """Take the norms of a step's gradients, before the weights move.
+
+        Args:
+            norms: L2 norm of each gradient, (weights,).
+            weights: What has these gradients.
+        """
+        if len(weights) != len(self._all) or not all(map(is_, weights, self._all)):
+            self._begin_anew(weights)
+        self._norms.append(norms)
+        if self._before:
+            self._measure()
+        if self._until == 0:
+            self._until = self._every
+            self._before = [weight.detach().clone() for weight in self._watched]
+            self._as_they_were = norms
+        self._until -= 1
+        if len(self._norms) == FOLD:
+            self._fold()
+
+    def take(self) -> Watched | None:
+        """Return what was seen and begin anew; `None` where there was no step."""
+        if self._before:
+            self._measure()
+        self._fold()
+        if self._sums is None or not self._watched:
+            return None
+        missing = torch.full_like(self._sums, torch.nan)
+        watched = Watched(
+            weights=tuple(self._watched),
+            gradients=self._sums / self._steps,
+            first=missing if self._first is None else self._first,
+            updates=missing if not self._updates else _mean(torch.stack(self._updates)),
+        )
+        self._forget()
+        return watched
+
+    def _begin_anew(self, weights: Sequence[Tensor]) -> None:
+        self._all = list(weights)
+        places = [place for place, one in enumerate(weights) if one.ndim > 1]
+        self._places = torch.tensor(places, device=weights[0].device if weights else None)
+        self._watched = [weights[place] for place in places]
+        self._before = []
+        self._forget()
+
+    def _forget(self) -> None:
+        self._norms: list[Tensor] = []
+        self._sums: Tensor | None = None
+        self._steps: Tensor | float = 0.0
+        self._first: Tensor | None = None
+        self._updates: list[Tensor] = []
+
+    @torch.no_grad()
+    def _measure(self) -> None:
+        """Find out how far the weights have moved since they were copied."""
+        before, self._before = self._before, []
+        moves = torch._foreach_sub(self._watched, before)
+        moved, size = (torch.stack(torch._foreach_norm(one)) for one in (moves, before))
+        finite = torch.isfinite(self._as_they_were).all()
+        ratio = as_float64(moved) / as_float64(size)
+        self._updates.append(torch.where(finite.to(ratio.device), ratio, torch.nan))
+
+    def _fold(self) -> None:
+        """Make sums of the norms that are kept, so that memory stays bounded."""
+        if not self._norms or not self._watched:
+            self._norms = []
+            return
+        norms = as_float64(torch.stack(self._norms))
+        finite = torch.isfinite(norms).all(1)
+        seen = norms.index_select(1, self._places.to(norms.device))
+        sums = torch.where(finite[:, None], seen, 0.0).sum(0)
+        self._sums = sums if self._sums is None else self._sums + sums
+        self._steps = self._steps + finite.sum()
+        if self._first is None:
+            place = finite.to(torch.uint8).argmax().reshape(1)  # an index that stays on the device
+            self._first = seen.index_select(0, place)[0]
+        self._norms = []
+
+
+def _mean(rows: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(rows), rows, torch.nan).nanmean(0)

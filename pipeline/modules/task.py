@@ -1,4 +1,4 @@
-"""What every task shares: the step, the epoch's values, clipping, optimizer and schedule."""
+"""What every task shares, from the step to the schedule; then classification and regression."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -15,11 +16,10 @@ from pipeline.data.scale import as_float64
 from pipeline.data.share import Shared
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
-from pipeline.modules.epoch import EpochMean, EpochOutputs
-from pipeline.modules.gradients import Clipper
+from pipeline.modules.distributed import broadcast_in_place, values_of_first_rank
+from pipeline.modules.epoch import Clipper, EpochMean, EpochOutputs, WeightWatch
 from pipeline.modules.short_steps import ShortSteps
-from pipeline.modules.together import alike, spread
-from pipeline.modules.weight_watch import WeightWatch
+from pipeline.networks.inspection import probabilities
 
 Batch = tuple[Tensor, Tensor] | Shared
 
@@ -189,7 +189,7 @@ class Task(ShortSteps):
     def on_validation_start(self) -> None:
         """Let all ranks evaluate the same network: running means of a norm are each rank's own."""
         if self._ranks > 1:
-            spread(self.network.buffers())
+            broadcast_in_place(self.network.buffers())
 
     def validation_step(self, batch: Batch) -> None:
         """Keep a batch's outputs for the end of the epoch."""
@@ -226,7 +226,7 @@ class Task(ShortSteps):
             self.test_outputs = outputs.cpu(), targets.cpu()
         scores = self.scores(outputs, targets)
         values = {f"{stage}/loss": loss, **{f"{stage}/{key}": scores[key] for key in scores}}
-        return values if self._ranks == 1 else alike(values)
+        return values if self._ranks == 1 else values_of_first_rank(values)
 
     def _require_finite(self, key: str, value: Tensor) -> None:
         if not torch.isfinite(value):
@@ -271,3 +271,113 @@ class Task(ShortSteps):
         """Remember that state until the schedule exists."""
         super().on_load_checkpoint(checkpoint)
         self._plateau_state = checkpoint.get("plateau")
+
+
+class Classifier(Task):
+    """A network that tells classes apart.
+
+    Args:
+        network: Maps inputs to one logit (two classes) or a logit a class.
+        scores: Metrics of a whole part.
+        optimization: Optimizer and schedule.
+        class_weights: Weight of each class (classes,) in the loss; `None` = equal.
+        label_smoothing: Share of the target that is spread over all classes, 0 to 1.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        scores: Scores,
+        optimization: Optimization,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(network, scores=scores, optimization=optimization)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self._label_smoothing = label_smoothing
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross-entropy of logits (rows, outputs) for classes (rows,)."""
+        if outputs.shape[1] == 1:
+            return self._binary_loss(outputs.squeeze(1), targets)
+        return functional.cross_entropy(
+            outputs, targets, weight=self._like(outputs), label_smoothing=self._label_smoothing
+        )
+
+    def _like(self, logits: Tensor) -> Tensor | None:
+        """Return the weights of the classes where the logits are, and in their precision."""
+        return None if self.class_weights is None else self.class_weights.to(logits)
+
+    def weight(self, targets: Tensor) -> Tensor | float:
+        """Return what rows weigh in the mean loss of a batch: the sum of their classes' weights."""
+        if self.class_weights is None:
+            return super().weight(targets)
+        return self.class_weights.to(targets.device)[targets].sum()
+
+    def _binary_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smoothing = self._label_smoothing
+        if self.class_weights is None:
+            smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+            return functional.binary_cross_entropy_with_logits(logits, smoothed)
+        # One logit is the second of two whose first is 0; so weights mean what they do elsewhere.
+        pair = torch.stack([torch.zeros_like(logits), logits], dim=1)
+        return functional.cross_entropy(
+            pair, targets, weight=self._like(logits), label_smoothing=smoothing
+        )
+
+    def to_scores(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        stage: str,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
+        """Return probabilities (rows,) of the positive class or (rows, classes), and classes."""
+        return probabilities(outputs), targets
+
+
+class Regressor(Task):
+    """A network that predicts values.
+
+    Args:
+        network: Maps inputs to scaled values (batch, outputs).
+        scores: Metrics of a whole part.
+        optimization: Optimizer and schedule.
+        to_units: Undoes the targets' scaling: scaled values and offsets (rows, outputs), or
+            `None`, give values in the target's units.
+        offsets: What is added to each row of a part, `val` or `test`, after that; rows in order.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        scores: Scores,
+        optimization: Optimization,
+        to_units: Callable[[Tensor, Tensor | None], Tensor],
+        offsets: Mapping[str, Tensor | None],
+    ) -> None:
+        super().__init__(network, scores=scores, optimization=optimization)
+        self._to_units = to_units
+        self._offsets = dict(offsets)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean squared error of scaled values (rows, outputs).
+
+        Raises:
+            ValueError: The shapes differ; broadcasting would give a wrong number in silence.
+        """
+        if outputs.shape != targets.shape:
+            raise ValueError(
+                f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)} differ in shape"
+            )
+        return functional.mse_loss(outputs, targets)
+
+    def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
+        """Return predicted and true values (rows, outputs) in the target's units, float64."""
+        offsets = self._offsets.get(stage)
+        if offsets is not None:
+            offsets = offsets[: len(targets)]
+        return self._to_units(outputs, offsets), self._to_units(targets, offsets)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pytorch_lightning import Callback
 
-from pipeline.callbacks.adoption import ScheduleCatchesUp
-from pipeline.callbacks.checkpoints import Checkpoints
-from pipeline.callbacks.generators import OwnNoise
-from pipeline.callbacks.keeper import Keeper
-from pipeline.callbacks.kept_weights import KeptWeights
-from pipeline.callbacks.rungs import PrunedError, Rungs
+from pipeline.callbacks.checkpoints import (
+    Checkpoints,
+    Keeper,
+    KeptWeights,
+    OwnNoise,
+    ScheduleCatchesUp,
+)
+from pipeline.callbacks.epoch_end import PrunedError, Pruning
 from pipeline.modules.task import Task
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import direction_of
@@ -62,7 +64,7 @@ class Participant:
         own = [build_callback(target) for target in plan.options.callbacks.values()]
         catches_up = [ScheduleCatchesUp()] if plan.start.parent is not None else []
         noise = [OwnNoise()] if plan.rank.world > 1 else []
-        rungs = [] if prunes is None else [Rungs(prunes)]
+        rungs = [] if prunes is None else [Pruning(prunes)]
         self.trainer: Trainer = build_trainer(
             plan.options,
             plan.devices,

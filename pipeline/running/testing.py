@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.baselines import Baseline
 from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
-from pipeline.callbacks.kept_weights import MemoryIO
+from pipeline.callbacks.checkpoint_io import MemoryIO
 from pipeline.data.part import Part
 from pipeline.data.schema import Schema
 from pipeline.metrics import ClassScores

@@ -70,7 +70,7 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
         _keep_code_private()
         network.compile()  # in place, so that the names of the weights stay
     if schema.task == "regression":
-        from pipeline.modules.regressor import Regressor
+        from pipeline.modules.task import Regressor
 
         parts = {"val": prepared.validation, "test": prepared.test}
         return Regressor(
@@ -80,7 +80,7 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
             to_units=schema.to_units,
             offsets={stage: part.offsets if part else None for stage, part in parts.items()},
         )
-    from pipeline.modules.classifier import Classifier
+    from pipeline.modules.task import Classifier
 
     return Classifier(
         network,
@@ -112,8 +112,8 @@ def build_trainer(
     """
     from pytorch_lightning import Trainer
 
-    from pipeline.callbacks.no_profiler import NoProfiler
-    from pipeline.modules.shared_norm import SharedBatchNorm
+    from pipeline.modules.distributed import SharedBatchNorm
+    from pipeline.modules.short_steps import NoProfiler
     from pipeline.running.trainer import GivenRank, leave_stops_to_ours, strategy_of
 
     ours = {"threads", "compile", "matmul_precision", "profiler"}

@@ -8,10 +8,9 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from pipeline.callbacks.kept_weights import KeptWeights
+from pipeline.callbacks.checkpoints import Keeper, KeptWeights
+from pipeline.callbacks.epoch_end import EpochRecord, VitalSigns
 from pipeline.callbacks.progress import EpochBars, EpochLines
-from pipeline.callbacks.record import EpochRecord
-from pipeline.callbacks.vitals import VitalSigns
 from pipeline.config.check import check_callbacks
 from pipeline.errors import DivergedError
 from pipeline.paths import replace_text
@@ -35,7 +34,6 @@ from pipeline.tracking.logger import JournalLogger
 if TYPE_CHECKING:
     from pytorch_lightning import Callback
 
-    from pipeline.callbacks.keeper import Keeper
     from pipeline.running.peers import Peers
 
 

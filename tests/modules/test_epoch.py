@@ -1,11 +1,12 @@
-"""Values of an epoch are those of all its rows."""
+"""Values of an epoch are those of all its rows and steps; clipping bounds the gradients."""
 
 import math
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from pipeline.modules.epoch import EpochMean, EpochOutputs
+from pipeline.modules.epoch import Clipper, EpochMean, EpochOutputs
 
 
 @pytest.mark.parametrize("steps", [1, 7, 1024, 3000])
@@ -46,3 +47,91 @@ def test_outputs_come_back_in_the_order_of_their_batches() -> None:
     values, targets = outputs.take()
     assert values.tolist() == [[1.0], [2.0], [3.0]]
     assert targets.tolist() == [0, 1, 1]
+
+
+def parameters_with_gradients(scale: float, seed: int = 0) -> list[nn.Parameter]:
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for shape in ((4, 3), (7,), (2, 2, 2)):
+        parameter = nn.Parameter(torch.zeros(shape))
+        parameter.grad = scale * torch.randn(shape, generator=generator)
+        made.append(parameter)
+    return made
+
+
+def flat(parameters: list[nn.Parameter]) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+
+
+def test_clipping_by_norm_keeps_the_direction_and_bounds_the_global_norm() -> None:
+    parameters = parameters_with_gradients(10.0)
+    before = flat(parameters)
+    clipper = Clipper()
+    clipper.clip(parameters, threshold=1.5, algorithm="norm")
+    after = flat(parameters)
+    assert float(after.norm()) == pytest.approx(1.5, rel=1e-5)
+    torch.testing.assert_close(after / after.norm(), before / before.norm())
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 10.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_clipping_by_norm_leaves_what_torchs_own_function_leaves_to_the_last_bit(
+    scale: float, dtype: torch.dtype
+) -> None:
+    ours, theirs = (parameters_with_gradients(scale) for _ in range(2))
+    for parameter in (*ours, *theirs):
+        parameter.data = parameter.data.to(dtype)
+        parameter.grad = parameter.grad.to(dtype) if parameter.grad is not None else None
+    Clipper().clip(ours, threshold=1.5, algorithm="norm")
+    nn.utils.clip_grad_norm_(theirs, 1.5)
+    torch.testing.assert_close(flat(ours), flat(theirs), rtol=0, atol=0)
+
+
+def test_clipping_by_value_bounds_each_entry_and_leaves_small_ones_alone() -> None:
+    parameters = parameters_with_gradients(1.0)
+    before = flat(parameters)
+    Clipper().clip(parameters, threshold=0.5, algorithm="value")
+    torch.testing.assert_close(flat(parameters), before.clamp(-0.5, 0.5))
+
+
+def test_without_a_threshold_the_gradients_stay_and_the_norm_is_on_record() -> None:
+    parameters = parameters_with_gradients(3.0)
+    before = flat(parameters)
+    clipper = Clipper()
+    clipper.clip(parameters, threshold=None, algorithm="norm")
+    torch.testing.assert_close(flat(parameters), before, rtol=0, atol=0)
+    values = clipper.compute()
+    assert float(values["grad/norm"]) == pytest.approx(float(before.norm()), rel=1e-6)
+    assert float(values["grad/clipped"]) == 0.0
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_norms_before_and_after_and_the_clipped_share_are_those_of_the_epoch(
+    algorithm: str,
+) -> None:
+    clipper, before, after = Clipper(), [], []
+    for scale in (0.01, 0.1, 5.0, 10.0):
+        parameters = parameters_with_gradients(scale)
+        before.append(float(flat(parameters).norm()))
+        clipper.clip(parameters, threshold=1.0, algorithm=algorithm)  # type: ignore[arg-type]
+        after.append(float(flat(parameters).norm()))
+    values = {key: float(value) for key, value in clipper.compute().items()}
+    assert values["grad/norm"] == pytest.approx(sum(before) / 4, rel=1e-5)
+    assert values["grad/norm_clipped"] == pytest.approx(sum(after) / 4, rel=1e-5)
+    assert values["grad/norm_max"] == pytest.approx(max(before), rel=1e-5)
+    assert values["grad/clipped"] == 0.5
+
+
+def test_an_epoch_of_thousands_of_steps_has_the_mean_of_all_of_them() -> None:
+    clipper = Clipper()
+    parameter = nn.Parameter(torch.zeros(1))
+    for step in range(2500):
+        parameter.grad = torch.tensor([float(step)])
+        clipper.clip([parameter], threshold=None, algorithm="norm")
+    values = clipper.compute()
+    assert float(values["grad/norm"]) == pytest.approx(2499 / 2, rel=1e-5)
+    assert float(values["grad/norm_max"]) == 2499.0
+
+
+def test_an_epoch_without_a_step_has_no_gradient_values() -> None:
+    assert Clipper().compute() == {}

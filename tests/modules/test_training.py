@@ -18,9 +18,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import RunConfig, data_options
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.modules.classifier import Classifier
-from pipeline.modules.regressor import Regressor
-from pipeline.modules.task import Optimization
+from pipeline.modules.task import Classifier, Optimization, Regressor
 from pipeline.running.assembly import build_network, build_source
 from pipeline.running.trainer import build_task
 

@@ -1,12 +1,50 @@
-"""Batch norm over a whole batch whose rows lie on several ranks, on any kind of device."""
+"""Several processes training together: sums, rows and batch norms over all of their ranks."""
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from pytorch_lightning.plugins.layer_sync import LayerSync
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.modules.epoch import at_least_single
-from pipeline.modules.together import summed
+from pipeline.data.share import joined, totals
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Return the sum of a value over all ranks."""
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total
+
+
+def gather_rows(own: Tensor, batches: Sequence[int], ranks: int) -> Tensor:
+    """Return the rows of all ranks in order.
+
+    Args:
+        own: What this rank has of all batches, one after another; (own rows, …).
+        batches: How many rows each batch had over all ranks.
+        ranks: How many there are.
+    """
+    rows = totals(batches, ranks)
+    # Every rank must send as much as any other: what is added is cut off again.
+    padded = own.new_zeros((max(rows), *own.shape[1:]))
+    padded[: len(own)] = own
+    parts = [torch.empty_like(padded) for _ in rows]
+    distributed.all_gather(parts, padded)
+    return joined([part[:count] for part, count in zip(parts, rows, strict=True)], batches)
+
+
+def values_of_first_rank(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the values of the first rank, so that no rank decides by another last bit."""
+    told = torch.stack([value.double() for value in values.values()])
+    distributed.broadcast(told, 0)
+    return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
+
+
+def broadcast_in_place(values: Iterable[Tensor]) -> None:
+    """Give all ranks the values of the first, in place."""
+    for value in values:
+        distributed.broadcast(value, 0)
 
 
 class SharedBatchNorm(LayerSync):
@@ -45,7 +83,7 @@ class _Sharing(_BatchNorm):
         if not self.training:
             return super().forward(values)
         rest = [axis for axis in range(values.dim()) if axis != 1]
-        given, values = values.dtype, at_least_single(values)
+        given, values = values.dtype, _at_least_single(values)
         own = values.new_tensor([values.numel() / values.shape[1]])
         # The mean first: the sum of squares alone would lose digits where the mean is large.
         total = _over_all(torch.cat([values.sum(rest), own]))
@@ -96,8 +134,17 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(_: object, values: Tensor) -> Tensor:
-        return summed(values)
+        return sum_over_ranks(values)
 
     @staticmethod
     def backward(_: object, gradients: Tensor) -> Tensor:
-        return summed(gradients)
+        return sum_over_ranks(gradients)
+
+
+def _at_least_single(values: Tensor) -> Tensor:
+    """Return values of half precision as float32, others as they are.
+
+    A sum over the rows of a part would lose all but three digits in bfloat16.
+    """
+    half = values.is_floating_point() and values.element_size() < 4
+    return values.float() if half else values

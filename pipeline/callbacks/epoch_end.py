@@ -1,13 +1,15 @@
-"""Remembers how the weights of each layer fared in each epoch."""
+"""What happens at the end of an epoch: its values go on record, and a study may prune the run."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
 
+from pipeline.data.scale import as_float64
 from pipeline.errors import DivergedError
 from pipeline.findings.records import Vitals
 from pipeline.modules.task import Task
@@ -15,6 +17,66 @@ from pipeline.networks.layers import LearnedPool
 
 _RECURRENT = re.compile(r"weight_(ih|hh|hr)_l(\d+)(_reverse)?")
 _OF = {"ih": "input", "hh": "state", "hr": "projection"}
+
+
+class EpochRecord(Checkpoint):
+    """Hands all values of a finished epoch to `write(epoch, values)`, epochs counted from 1.
+
+    A Checkpoint by its base class alone: Lightning calls those last, after whatever was logged.
+    `history` holds what it has handed on.
+
+    Args:
+        write: Takes an epoch and its values.
+    """
+
+    def __init__(self, write: Callable[[int, Mapping[str, float]], None]) -> None:
+        super().__init__()
+        self._write = write
+        self.history: dict[int, dict[str, float]] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the epoch down."""
+        if trainer.is_global_zero:
+            known, device = trainer.callback_metrics, pl_module.device
+            # One copy to the host for all of them.
+            numbers = torch.stack([as_float64(v.to(device)) for v in known.values()]).tolist()
+            values = dict(zip(known, numbers, strict=True))
+            self.history[trainer.current_epoch + 1] = values
+            self._write(trainer.current_epoch + 1, values)
+
+
+class PrunedError(Exception):
+    """The training was ended because others did better by now."""
+
+
+class Pruning(Checkpoint):
+    """Asks at the end of each epoch, counted from 1, whether to prune.
+
+    A Checkpoint by its base class alone, so that it comes last and the epoch is on record.
+
+    Args:
+        prunes: Takes the epoch and says whether training ends here.
+    """
+
+    def __init__(self, prunes: Callable[[int], bool]) -> None:
+        super().__init__()
+        self._prunes = prunes
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ask.
+
+        Raises:
+            PrunedError: The answer was yes. The Trainer's own wish to stop would wait until
+                `min_epochs` have passed.
+        """
+        del pl_module
+        try:
+            answer = self._prunes(trainer.current_epoch + 1)
+        except Exception:
+            trainer.strategy.broadcast(True)  # the other ranks end here, too
+            raise
+        if trainer.strategy.broadcast(answer):  # that of the first rank is that of all
+            raise PrunedError
 
 
 class VitalSigns(pl.Callback):

@@ -12,14 +12,13 @@ import torch
 from records import only_run
 from torch import Tensor, nn
 
-from pipeline.callbacks.vitals import VitalSigns, layer_names
+from pipeline.callbacks.epoch_end import VitalSigns, layer_names
 from pipeline.errors import DivergedError
 from pipeline.findings.files import load
 from pipeline.findings.records import Vitals
 from pipeline.metrics import for_task
-from pipeline.modules.classifier import Classifier
-from pipeline.modules.task import Optimization
-from pipeline.modules.weight_watch import WeightWatch
+from pipeline.modules.epoch import WeightWatch
+from pipeline.modules.task import Classifier, Optimization
 from pipeline.networks.convolution import CNN1d
 from pipeline.networks.mlp import MLP
 from pipeline.networks.recurrent import LSTM
