@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig
 from pipeline.entry import command
+from pipeline.paths import conf_folder
 
 
 @dataclass
@@ -64,6 +65,11 @@ class CommandLine:
         assert self(*words) == 0, self.err
         (run,) = self.runs
         return run
+
+
+def choices(group: str) -> str:
+    """Return the words of a group of `conf/` as a message lists them."""
+    return ", ".join(sorted(path.stem for path in (conf_folder() / group).glob("*.yaml")))
 
 
 def written(folder: Path, files: dict[str, str | bytes]) -> Sequence[str]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from command_line import CommandLine, written
+from command_line import CommandLine, choices, written
 from hydra.core.global_hydra import GlobalHydra
 
 from pipeline.config.compose import compose
@@ -27,8 +27,7 @@ def test_a_key_without_its_group_is_found_in_the_group(line: CommandLine) -> Non
 
 def test_an_unknown_choice_lists_the_choices_and_the_nearest(line: CommandLine) -> None:
     assert line.problem("model=lstmm") == (
-        "model=lstmm is unknown; expected one of cnn1d, cnn2d, gru, lstm, mlp, rnn. "
-        "Did you mean 'lstm'?"
+        f"model=lstmm is unknown; expected one of {choices('model')}. Did you mean 'lstm'?"
     )
 
 

@@ -1,4 +1,8 @@
+"""What holds for every network that `conf/model/` names, and for a new one as soon as it does."""
+
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +12,21 @@ from pipeline.errors import ConfigError
 from pipeline.networks.inputs import require_kind
 
 ModelAndInput = tuple[str, tuple[int, ...]]
+NEW_NETWORK = """
+from typing import Annotated
+
+from annotated_types import Gt
+from torch import nn
+
+
+class Wide(nn.Sequential):
+    takes = ("table",)
+
+    def __init__(self, input_shape, outputs, *, factor: Annotated[int, Gt(0)]) -> None:
+        (features,) = input_shape
+        hidden = factor * features
+        super().__init__(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+"""
 
 
 def test_a_network_maps_each_sample_to_its_outputs(build, model_and_input: ModelAndInput) -> None:
@@ -113,3 +132,27 @@ def test_a_kind_of_input_that_a_network_does_not_take_is_refused(
     with pytest.raises(ConfigError) as refusal:
         require_kind("net", takes, shape)
     assert str(refusal.value) == message
+
+
+def test_a_new_network_is_one_python_file_and_one_yaml_file(
+    train: Callable[..., int], own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (own_folder / "new_network.py").write_text(NEW_NETWORK, encoding="utf-8")
+    file = own_folder / "conf" / "model" / "wide.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# Wide.\n_target_: new_network.Wide\nfactor: 3 # >= 1\n", encoding="utf-8")
+    words = ("--config-dir", "conf", "trust=[new_network]", "tracking=none", "verbose=0")
+
+    assert train(*words, "model=wide", "data=iris", "trainer.max_epochs=1") == 0
+    weights = torch.load(next(own_folder.glob("runs/*-wide-iris-*/checkpoints/best.ckpt")))
+    assert weights["state_dict"]["network.0.weight"].shape == (12, 4)
+
+    for wrong, told in (
+        ("model=wied", "Did you mean 'wide'?\n"),
+        ("model.factor=0", "model.factor=0 is not allowed; expected a whole number > 0.\n"),
+        ("data=digits", "model=wide reads a table (features,), but the data are images"),
+    ):
+        capsys.readouterr()
+        model = () if wrong.startswith("model=") else ("model=wide",)
+        assert train(*words, *model, wrong) == 2
+        assert told in capsys.readouterr().err
