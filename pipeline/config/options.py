@@ -46,7 +46,6 @@ class TrainerOptions(Options):
     limit_train_batches: Limit | None
     limit_val_batches: Limit | None
     limit_test_batches: Limit | None
-    limit_predict_batches: Limit | None
     overfit_batches: Limit
     fast_dev_run: bool | NaturalInt
     val_check_interval: (
@@ -61,8 +60,6 @@ class TrainerOptions(Options):
     profiler: Literal["simple", "advanced", "pytorch"] | None
     detect_anomaly: bool
     sync_batchnorm: bool
-    reload_dataloaders_every_n_epochs: NaturalInt
-    model_registry: Text | None
 
 
 REFUSED = {

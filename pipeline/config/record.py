@@ -21,7 +21,14 @@ from pipeline.redaction import MASK, redact_value
 FORMAT = 1
 Scalar = str | int | float | bool | None
 
+RETIRED = (
+    "trainer.limit_predict_batches",
+    "trainer.model_registry",
+    "trainer.reload_dataloaders_every_n_epochs",
+)
+"""Keys that changed nothing and are gone; runs on record may hold them."""
 FREE = (
+    *RETIRED,
     "format",
     "name",
     "output",

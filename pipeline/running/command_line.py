@@ -10,6 +10,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from pipeline.config.overrides import plainest, raw_value, read
+from pipeline.config.record import RETIRED
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact_word
@@ -98,7 +99,7 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if problems:
         raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
     # Who is trusted is said on the present command line, never by a file.
-    given = {"trust", "resume", "data.allow_url", *(_key(word) for word in words)}
+    given = {"trust", "resume", "data.allow_url", *RETIRED, *(_key(word) for word in words)}
     kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
     # Where things are sent is said there too. To send nothing is harmless, and stays so.
     named = any(_is_tracking(word) for word in words)

@@ -22,7 +22,7 @@ from pipeline.config.options import (
     TrackingOptions,
     TrainerOptions,
 )
-from pipeline.config.record import flatten, plain, resolved, without_references
+from pipeline.config.record import RETIRED, flatten, plain, resolved, without_references
 from pipeline.config.targets import TARGET
 from pipeline.config.values import shown, wrong_value
 from pipeline.errors import ConfigError
@@ -139,6 +139,8 @@ def run_config(place: Path) -> dict[str, Any]:
         ConfigError: There is no model, or its config can't be read.
     """
     stored = stored_config(place)
+    retired = {key.removeprefix("trainer.") for key in RETIRED}
+    stored["trainer"] = {k: v for k, v in stored["trainer"].items() if k not in retired}
     if "allow_url" in stored["data"]:
         stored["data"] = {**stored["data"], "allow_url": False}
     defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))

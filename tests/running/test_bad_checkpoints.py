@@ -1,5 +1,6 @@
 """Files that are no checkpoint to go on from, each told in one line that names it."""
 
+import json
 import os
 import pickle
 import shutil
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from records import checkpoint, events, only_run
+from records import checkpoint, epochs, events, only_run
 
 from pipeline import __version__
 from pipeline.config.compose import compose
@@ -275,3 +276,26 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch(train: Train, own_folder:
     }
     assert checkpoint(run, "best")["pipeline"]["epoch"] == min(losses, key=lambda e: losses[e])
     assert checkpoint(run, "last")["pipeline"]["epoch"] == 8
+
+
+def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
+    train: Train, run: Path
+) -> None:
+    from pipeline.evaluate import main as evaluate
+
+    gone = {"limit_predict_batches": None, "reload_dataloaders_every_n_epochs": 0}
+    for file in (last(run), run / "model" / "model.ckpt"):
+        content = torch.load(file, weights_only=True)
+        content["pipeline"]["config"]["trainer"] |= {**gone, "model_registry": "shelf"}
+        file.unlink()
+        torch.save(content, file)
+    config = run / "artifacts" / "config.yaml"
+    lines = [f"  {key}: {'null' if value is None else value}\n" for key, value in gone.items()]
+    given = config.read_text(encoding="utf-8")
+    config.write_text(given.replace("trainer:\n", f"trainer:\n{''.join(lines)}"), encoding="utf-8")
+    command = json.loads((run / "command.json").read_text(encoding="utf-8"))
+    command["overrides"].append("trainer.model_registry=shelf")
+    (run / "command.json").write_text(json.dumps(command), encoding="utf-8")
+    assert evaluate([f"model_from={run}", "tracking=none", "verbose=0", "output=again"]) == 0
+    assert train(f"resume={run}", "trainer.max_epochs=4", "verbose=0") == 0
+    assert len(epochs(run)) == 4
