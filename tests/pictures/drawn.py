@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import combinations
 
+import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -11,7 +12,7 @@ from matplotlib.text import Text
 
 from pipeline.findings.records import Findings
 from pipeline.pictures.gallery import gallery, texts
-from pipeline.pictures.picture import Picture, drawing
+from pipeline.pictures.picture import NotDrawnError, Picture, drawing
 
 ROOM_FOR_ROUNDING = 1.5
 """Dots that texts may share."""
@@ -29,6 +30,13 @@ def picture(findings: Findings, name: str) -> Picture:
 def figure_of(findings: Findings, name: str) -> Iterator[Figure]:
     with drawing(texts(findings)):
         yield picture(findings, name).draw()
+
+
+def reason(findings: Findings, name: str) -> str:
+    """Why a picture is not drawn."""
+    with pytest.raises(NotDrawnError) as caught, figure_of(findings, name):
+        pass
+    return str(caught.value)
 
 
 def lines_of(axes: Axes) -> dict[str, Line2D]:

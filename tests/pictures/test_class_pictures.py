@@ -4,14 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figure_of, legend_of, lines_of, names_of, picture
+from drawn import figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
 from pipeline.findings.records import Findings, TestRows
 from pipeline.pictures.classes import precision_recall, reliability, roc
-from pipeline.pictures.picture import NotDrawnError
 
 GENERATOR = np.random.default_rng(5)
 SCORES = np.round(GENERATOR.random(200), 2)  # with equal ones
@@ -135,12 +134,8 @@ def one_class(findings: Findings, index: int) -> Findings:
 def test_test_rows_of_one_class_have_no_curves_and_the_picture_says_so(task: str) -> None:
     findings = one_class(made_findings(task=task, classes=["dog", "cat"]), 1)  # type: ignore[arg-type] # a string
     for name, words in (("roc", "ROC curve"), ("precision_recall", "precision-recall curve")):
-        message = f"^the test rows hold one class only, 'cat': there is no {words}$"
-        with (
-            pytest.raises(NotDrawnError, match=message),
-            figure_of(findings, f"classes/{name}"),
-        ):
-            pass
+        expected = f"the test rows hold one class only, 'cat': there is no {words}"
+        assert reason(findings, f"classes/{name}") == expected
     for name in ("confusion", "calibration"):
         with figure_of(findings, f"classes/{name}") as figure:
             assert figure.axes
@@ -168,12 +163,8 @@ def test_probabilities_that_are_no_numbers_are_named_as_the_reason() -> None:
     outputs[3] = np.nan
     findings = replace(findings, test=replace(findings.test, outputs=outputs))
     for name, what in (("roc", "ROC curve"), ("calibration", "calibration")):
-        message = f"^some probabilities are no numbers: there is no {what}$"
-        with (
-            pytest.raises(NotDrawnError, match=message),
-            figure_of(findings, f"classes/{name}"),
-        ):
-            pass
+        expected = f"some probabilities are no numbers: there is no {what}"
+        assert reason(findings, f"classes/{name}") == expected
 
 
 @pytest.mark.parametrize("changes", [{"task": "regression"}, {"test": None}])

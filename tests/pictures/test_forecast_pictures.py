@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn import figure_of, legend_of, lines_of, names_of, picture
+from drawn import figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 
 from pipeline.findings.records import Findings, TestRows
-from pipeline.pictures.picture import NotDrawnError
 
 
 def several_steps(*, channels: int, horizon: int, rows: int = 60) -> Findings:
@@ -120,13 +119,8 @@ def test_rows_of_which_no_number_was_said_are_left_out_and_all_of_them_are_a_rea
     with figure_of(some, "forecast/truth") as figure:
         assert len(figure.axes[0].collections[0].get_offsets()) == 15
     none = replace(findings, test=replace(test, outputs=np.full_like(outputs, np.nan)))
-    message = "^no prediction of a test row is a number$"
     for name in ("truth", "residuals"):
-        with (
-            pytest.raises(NotDrawnError, match=message),
-            figure_of(none, f"forecast/{name}"),
-        ):
-            pass
+        assert reason(none, f"forecast/{name}") == "no prediction of a test row is a number"
 
 
 def test_a_single_test_row_can_be_drawn() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from drawn import figure_of, lines_of, names_of, picture
+from drawn import figure_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 from sklearn.base import BaseEstimator
 from sklearn.inspection import permutation_importance
@@ -20,7 +20,6 @@ from pipeline.data.schema import Schema
 from pipeline.findings.records import Findings, Importances, Mistakes, TestRows
 from pipeline.importance import importances_of
 from pipeline.mistakes import worst
-from pipeline.pictures.picture import NotDrawnError
 
 Network = Callable[[Tensor], Tensor]
 
@@ -227,17 +226,13 @@ def test_of_many_columns_twenty_are_drawn_and_the_title_says_what_was_measured()
 @pytest.mark.parametrize(
     ("fall", "message"),
     [
-        (np.nan, "^no column has an importance: f1 is no number$"),
-        (0.0, "^no column alone changes f1 on the validation rows$"),
+        (np.nan, "no column has an importance: f1 is no number"),
+        (0.0, "no column alone changes f1 on the validation rows"),
     ],
 )
 def test_importances_that_tell_nothing_are_named_as_the_reason(fall: float, message: str) -> None:
     findings = made_findings(importances=importances(np.full((3, 5), fall)))
-    with (
-        pytest.raises(NotDrawnError, match=message),
-        figure_of(findings, "columns/importance"),
-    ):
-        pass
+    assert reason(findings, "columns/importance") == message
 
 
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────
@@ -353,12 +348,7 @@ def test_a_test_without_mistakes_says_so_in_place_of_a_picture() -> None:
     nothing = Mistakes(positions=np.arange(0), inputs=np.empty((0, 1, 8, 8)))
     findings = made_findings(kind="images", mistakes=nothing)
     assert picture(findings, "mistakes/worst").alt == "No test row was mistaken."
-    message = "^no test row was mistaken$"
-    with (
-        pytest.raises(NotDrawnError, match=message),
-        figure_of(findings, "mistakes/worst"),
-    ):
-        pass
+    assert reason(findings, "mistakes/worst") == "no test row was mistaken"
 
 
 def test_the_rows_of_a_table_have_no_looks() -> None:
