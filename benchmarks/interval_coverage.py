@@ -19,9 +19,8 @@ import torch
 from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings no types
 
 from pipeline import metrics
-from pipeline.bootstrap import Units, intervals, units_of
+from pipeline.bootstrap import Units, flips, intervals, paired_differences, units_of
 from pipeline.findings.records import TestRows
-from pipeline.reporting.paired import flips, paired_differences
 from pipeline.serving.decision import conformal
 
 DRAWS = 200

@@ -1,4 +1,4 @@
-"""How far a figure of the test could be elsewhere, had chance sent other rows: its 95 % interval.
+"""95 % intervals of test figures and of the difference between two networks, and McNemar's test.
 
 Independent units are drawn again with replacement: rows, whole groups of rows, or blocks of
 neighbouring forecasts, which resemble each other. Every metric is computed for all draws at once
@@ -8,21 +8,17 @@ gives an interval by Student's t, on a scale that keeps it inside the range of t
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.scale import ROUNDING
-from pipeline.findings.records import Findings
-
-Values = NDArray[np.float64]
-Weighted = Callable[[Values], dict[str, Values]]
-"""Scores of all draws (draws,) by metric, from how often each row was drawn (draws, rows)."""
+from pipeline.findings.records import Array, Findings, TestRows
+from pipeline.metrics import Values, WeightedScores, weighted_scores, widest_difference
 
 LEVEL = 0.95
 FEWEST_UNITS = 20
@@ -41,6 +37,9 @@ MOST_EXPONENT = 50.0
 """Keeps the end of an interval finite."""
 BLOCK_CELLS = 200_000
 """Draws × rows that are counted at once: as many as a core's own memory holds."""
+MOST_EXACT = 13
+"""Groups whose signs are chosen in all ways: 8,192."""
+SWAPS, SWAPS_AT_ONCE = 10_000, 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -182,31 +181,47 @@ def intervals(
     """
     if not units.are_enough:
         return Intervals(draws=0, units=units.words, ends={})
-    draws = affordable(draws, outputs.numel())
-    has_area = draws * outputs.numel() <= AREA_OPERATIONS
-    weighted = weighted_scores(outputs, targets, threshold=threshold, has_area=has_area)
-    parts = [weighted(counts) for counts in redrawn(units, draws, seed=seed)]
-    values = weighted(np.ones((1, len(targets))))
-    reaches = reaches_of(parts, units, targets.numpy())
+    draws, has_area = _affordable(draws, outputs.numel())
+    scores = weighted_scores(outputs, targets, threshold=threshold, has_area=has_area)
+    values = scores(np.ones((1, len(targets))))
     ends = {
-        key: interval(key, float(values[key][0]), reach)
-        for key, reach in reaches.items()
-        if reach > 0 and math.isfinite(values[key][0]) and (key, units.kind) != ("r2", "block")
+        key: interval(key, float(values[key][0]), half)
+        for key, half in _half_widths(scores, units, targets.numpy(), draws, seed).items()
+        if half > 0 and math.isfinite(values[key][0]) and (key, units.kind) != ("r2", "block")
     }
     return Intervals(draws=draws, units=units.words, ends=ends)
 
 
-def affordable(draws: int, numbers: int) -> int:
-    """Return how many draws of so many outputs can be scored in about half a second."""
-    return max(min(draws, FEWEST_DRAWS), min(draws, OPERATIONS // max(1, numbers)))
+def _affordable(draws: int, numbers: int) -> tuple[int, bool]:
+    """Return how many draws of so many outputs take half a second, and whether AUROC is scored."""
+    draws = max(min(draws, FEWEST_DRAWS), min(draws, OPERATIONS // max(1, numbers)))
+    return draws, draws * numbers <= AREA_OPERATIONS
 
 
-def redrawn(units: Units, draws: int, *, seed: int) -> Iterator[Values]:
-    """Yield how often each row was drawn, (draws, rows), some draws at a time."""
+def _half_widths(
+    scores: WeightedScores, units: Units, targets: NDArray[Any], draws: int, seed: int
+) -> dict[str, float]:
+    """Draw again and return half the width of each figure's interval, were the figure normal.
+
+    A figure that most draws leave without a value is not there; one that is the same in all draws
+    has no width.
+    """
     generator = np.random.default_rng(seed)
     portion = max(1, BLOCK_CELLS // len(units.of_row))
-    for begin in range(0, draws, portion):
-        yield drawn(units, min(portion, draws - begin), generator=generator)
+    parts = [
+        scores(drawn(units, min(portion, draws - begin), generator=generator))
+        for begin in range(0, draws, portion)
+    ]
+    found = {}
+    for key in parts[0]:
+        values = np.concatenate([part[key] for part in parts])
+        known = values[np.isfinite(values)]
+        count = units.of_an_area(targets.astype(np.int64)) if key == "auroc" else None
+        if len(known) <= len(values) / 2 or (count is not None and count < FEWEST_UNITS):
+            continue
+        error, rounding = float(known.std()), 1e-12 * float(np.abs(known).max())
+        found[key] = units.errors(count=count) * error if error > rounding else 0.0
+    return found
 
 
 def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values:
@@ -216,34 +231,6 @@ def drawn(units: Units, draws: int, *, generator: np.random.Generator) -> Values
     counts = np.bincount(places.ravel(), minlength=draws * units.count)
     of_unit = counts.reshape(draws, units.count).astype(np.float64)
     return of_unit if units.kind == "row" else of_unit[:, units.of_row]
-
-
-def reaches_of(
-    draws: Sequence[Mapping[str, Values]], units: Units, targets: NDArray[np.generic]
-) -> dict[str, float]:
-    """Return half the width of each figure's interval, were the figure normally distributed.
-
-    A figure that most draws leave without a value is not there; one that is the same in all draws
-    has no width.
-
-    Args:
-        draws: Figures of some draws (draws,) by metric, in portions.
-        units: What was drawn.
-        targets: Classes (rows,) or values (rows, outputs).
-    """
-    found = {}
-    for key in draws[0]:
-        values = np.concatenate([portion[key] for portion in draws])
-        known = values[np.isfinite(values)]
-        if len(known) <= len(values) / 2:
-            continue
-        count = units.of_an_area(targets.astype(np.int64)) if key == "auroc" else None
-        if count is not None and count < FEWEST_UNITS:
-            continue
-        error = float(known.std())
-        rounding = 1e-12 * float(np.abs(known).max())
-        found[key] = units.errors(count=count) * error if error > rounding else 0.0
-    return found
 
 
 def interval(key: str, value: float, reach: float) -> tuple[float, float]:
@@ -275,122 +262,142 @@ def interval(key: str, value: float, reach: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def weighted_scores(
-    outputs: Tensor, targets: Tensor, *, threshold: float, has_area: bool = True
-) -> Weighted:
-    """Return what scores draws of these rows as `pipeline.metrics` scores rows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedDifference:
+    """A figure of the second of two networks, less that of the first.
 
     Args:
-        outputs: As in `intervals`.
-        targets: As in `intervals`.
-        threshold: As in `intervals`.
-        has_area: Compute the area under the ROC curve, too.
+        first: The first one's figure on all rows.
+        second: The second one's.
+        interval: 95 % interval of their difference; `None` = it is not known.
     """
-    values, true = outputs.double().numpy(), targets.numpy()
-    if targets.is_floating_point():
-        return partial(_regression, values=values, true=true.astype(np.float64))
-    if outputs.ndim == 1:
-        # Compared as the metrics compare them, in the precision of the outputs.
-        called = (outputs > threshold).numpy()
-        probabilities = values if has_area else None
-        return partial(_binary, positive=true == 1, called=called, probabilities=probabilities)
-    called = values.argmax(1)
-    return partial(
-        _multiclass,
-        true=true,
-        called=called,
-        classes=values.shape[1],
-        probabilities=values if has_area else None,
+
+    first: float
+    second: float
+    interval: tuple[float, float] | None
+
+    @property
+    def value(self) -> float:
+        """The difference itself."""
+        return self.second - self.first
+
+
+def paired_differences(
+    first: TestRows,
+    second: TestRows,
+    *,
+    thresholds: tuple[float, float],
+    units: Units,
+    seed: int = 0,
+) -> Mapping[str, PairedDifference]:
+    """Measure two networks on the same rows, drawn again for both alike.
+
+    What a row does to both at once cancels out, so that the interval of the difference is narrower
+    than two intervals beside each other would tell (Efron and Tibshirani 1993, chapter 8).
+
+    Args:
+        first: The first one's test rows.
+        second: The second one's: the same rows in the same order.
+        thresholds: Probability above which each calls a row positive.
+        units: What counts as independent among the rows.
+        seed: Of the draws.
+    """
+    draws, has_area = _affordable(DRAWS, first.outputs.size)
+    targets = torch.from_numpy(first.targets)
+    one, other = (
+        weighted_scores(
+            torch.from_numpy(part.outputs), targets, threshold=threshold, has_area=has_area
+        )
+        for part, threshold in zip((first, second), thresholds, strict=True)
+    )
+
+    def difference(weights: Values) -> dict[str, Values]:
+        before = one(weights)
+        return {key: values - before[key] for key, values in other(weights).items()}
+
+    halves: Mapping[str, float] = {}
+    if units.are_enough:
+        halves = _half_widths(difference, units, first.targets, draws, seed)
+    once = np.ones((1, len(first.targets)))
+    before, after = one(once), other(once)
+    return {
+        key: _difference(key, float(before[key][0]), float(after[key][0]), halves.get(key))
+        for key in before
+    }
+
+
+def _difference(key: str, first: float, second: float, half: float | None) -> PairedDifference:
+    value, most = second - first, widest_difference(key)
+    ends = None if half is None else (max(-most, value - half), min(most, value + half))
+    return PairedDifference(first=first, second=second, interval=ends)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flips:
+    """How often one of two is right where the other is wrong.
+
+    Args:
+        both: Rows that both get right.
+        first: Rows that the first alone gets right.
+        second: Rows that the second alone gets right.
+        neither: Rows that both get wrong.
+        p: Probability of so uneven a split of the rows that only one gets right, or a more uneven
+            one, were both equally good: McNemar's test, exact, two-sided; 1 where there is none.
+            Where rows come in groups, that of a test on whole groups.
+    """
+
+    both: int
+    first: int
+    second: int
+    neither: int
+    p: float
+
+
+def flips(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], *, groups: Array | None = None
+) -> Flips:
+    """Count in which rows (rows,) each of two is right.
+
+    Args:
+        first: Rows that the first gets right.
+        second: Rows that the second gets right.
+        groups: Number of each row's group; `None` = rows are independent.
+
+    Source: McNemar 1947; the binomial form is exact for any number of rows.
+    """
+    alone = int((first & ~second).sum()), int((~first & second).sum())
+    more = second.astype(np.int64) - first
+    return Flips(
+        both=int((first & second).sum()),
+        first=alone[0],
+        second=alone[1],
+        neither=int((~first & ~second).sum()),
+        p=_sign_test(*alone) if groups is None else _swap_test(more, groups),
     )
 
 
-def _regression(weights: Values, *, values: Values, true: Values) -> dict[str, Values]:
-    rows, errors = weights.sum(1), values - true
-    squares = weights @ errors**2  # (draws, outputs)
-    centred = true - true.mean(0)
-    spread = weights @ centred**2 - (weights @ centred) ** 2 / rows[:, None]
-    spread[spread <= rows[:, None] * (ROUNDING * np.abs(true).max(0)) ** 2] = 0.0
-    return {
-        "rmse": np.sqrt(squares.sum(1) / (rows * true.shape[1])),
-        "mae": (weights @ np.abs(errors)).sum(1) / (rows * true.shape[1]),
-        "r2": (1 - _ratio(squares, spread, empty=np.nan)).mean(1),
-    }
+def _sign_test(first: int, second: int) -> float:
+    from scipy.stats import binomtest  # type: ignore[import-untyped] # scipy brings no types
+
+    total = first + second
+    return float(binomtest(first, total, 0.5).pvalue) if total else 1.0
 
 
-def _binary(
-    weights: Values,
-    *,
-    positive: NDArray[np.bool_],
-    called: NDArray[np.bool_],
-    probabilities: Values | None,
-) -> dict[str, Values]:
-    hits, calls, members = (_count(weights, by) for by in (positive & called, called, positive))
-    found = {
-        "accuracy": _count(weights, positive == called) / weights.sum(1),
-        "precision": _ratio(hits, calls),
-        "recall": _ratio(hits, members),
-        "f1": _ratio(2 * hits, calls + members),
-    }
-    if probabilities is not None:
-        found["auroc"] = _area(weights, probabilities, positive)
-    return found
+def _swap_test(more: NDArray[np.int64], groups: Array) -> float:
+    """Return the p of a test that swaps the two networks in whole groups.
 
-
-def _multiclass(
-    weights: Values,
-    *,
-    true: NDArray[np.int64],
-    called: NDArray[np.int64],
-    classes: int,
-    probabilities: Values | None,
-) -> dict[str, Values]:
-    members = true[:, None] == np.arange(classes)  # (rows, classes)
-    chosen = called[:, None] == np.arange(classes)
-    hits, calls, belong = (_count(weights, by) for by in (members & chosen, chosen, members))
-    there = calls + belong > 0  # a class in neither is left out of the mean
-    found = {
-        "accuracy": hits.sum(1) / weights.sum(1),
-        "precision": _mean(_ratio(hits, calls), there),
-        "recall": _mean(_ratio(hits, belong), there),
-        "f1": _mean(_ratio(2 * hits, calls + belong), there),
-    }
-    if probabilities is not None:
-        columns = zip(probabilities.T, members.T, strict=True)
-        areas = np.stack([_area(weights, scores, own) for scores, own in columns], axis=1)
-        known = ~np.isnan(areas)
-        found["auroc"] = _mean(np.where(known, areas, 0.0), known)
-    return found
-
-
-def _count(weights: Values, flags: NDArray[np.bool_]) -> Values:
-    """Count the drawn rows with a flag, for flags (rows,) or (rows, classes)."""
-    counts: Values = weights @ flags.astype(np.float64)
-    return counts
-
-
-def _area(weights: Values, scores: Values, positive: NDArray[np.bool_]) -> Values:
-    """Return the area under the ROC curve of each draw, NaN where it has one kind of rows only.
-
-    The share of pairs whose positive row has the higher score; of a tie, half counts.
+    Were both equally good, what the second gets right more than the first (rows,) could have the
+    other sign in each group. All ways to choose the signs are tried, or many at random (Fisher's
+    randomization test); groups of one row give McNemar's test.
     """
-    order = np.argsort(scores, kind="stable")
-    ordered, levels = weights[:, order], np.unique(scores[order], return_inverse=True)[1]
-    ups = ordered * positive[order]
-    downs = ordered - ups
-    starts = np.flatnonzero(np.diff(levels, prepend=-1))
-    if len(starts) < len(levels):  # rows with one score are one level
-        ups, downs = (np.add.reduceat(rows, starts, axis=1) for rows in (ups, downs))
-    below = np.cumsum(downs, axis=1)
-    pairs = ups.sum(1) * below[:, -1]
-    below -= downs / 2
-    return _ratio(np.einsum("dl,dl->d", ups, below), pairs, empty=np.nan)
-
-
-def _mean(values: Values, counted: NDArray[np.bool_]) -> Values:
-    return _ratio((values * counted).sum(1), counted.sum(1).astype(np.float64), empty=np.nan)
-
-
-def _ratio(part: Values, whole: Values, *, empty: float = 0.0) -> Values:
-    filled = np.full(np.broadcast(part, whole).shape, empty)
-    ratios: Values = np.divide(part, whole, out=filled, where=whole > 0)
-    return ratios
+    in_group = np.bincount(np.unique(groups, return_inverse=True)[1], weights=more)
+    in_group = in_group[in_group != 0]
+    count = len(in_group)
+    if count <= MOST_EXACT:
+        signs = 1 - 2 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
+        return float((np.abs(signs @ in_group) >= abs(in_group.sum())).mean())
+    generator, extreme = np.random.default_rng(0), 1  # what was found is one of the ways
+    for _ in range(SWAPS // SWAPS_AT_ONCE):
+        signs = generator.choice((-1.0, 1.0), size=(SWAPS_AT_ONCE, count))
+        extreme += int((np.abs(signs @ in_group) >= abs(in_group.sum())).sum())
+    return extreme / (SWAPS + 1)

@@ -7,6 +7,7 @@ in neither targets nor predictions is left out, as in scikit-learn's default cal
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -30,6 +31,10 @@ from pipeline.data.scale import ROUNDING, as_float64
 Scores = Callable[[Tensor, Tensor], dict[str, Tensor]]
 """Scores all rows of a part at once: probabilities (rows,) or (rows, classes), or values
 (rows, outputs), and the classes (rows,) or values (rows, outputs) that are true."""
+
+Values = NDArray[np.float64]
+WeightedScores = Callable[[Values], dict[str, Values]]
+"""Scores of all draws (draws,) by metric, from how often each row was drawn (draws, rows)."""
 
 Direction = Literal["max", "min"]
 
@@ -155,6 +160,129 @@ def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
     below = np.searchsorted(ordered, of_positive, side="left").sum()
     not_above = np.searchsorted(ordered, of_positive, side="right").sum()
     return float((below + not_above - positives**2) / (2 * positives * negatives))
+
+
+def weighted_scores(
+    outputs: Tensor, targets: Tensor, *, threshold: float, has_area: bool = True
+) -> WeightedScores:
+    """Return what scores weighted rows: the scores of many bootstrap draws at once.
+
+    Args:
+        outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs).
+        targets: Classes, int64 (rows,), or values (rows, outputs).
+        threshold: Probability above which a row counts as positive.
+        has_area: Compute the area under the ROC curve, too, which takes longest.
+    """
+    values, true = outputs.double().numpy(), targets.numpy()
+    if targets.is_floating_point():
+        return partial(_weighted_regression, values=values, true=true.astype(np.float64))
+    if outputs.ndim == 1:
+        # Compared as the metrics compare them, in the precision of the outputs.
+        called = (outputs > threshold).numpy()
+        probabilities = values if has_area else None
+        return partial(
+            _weighted_binary, positive=true == 1, called=called, probabilities=probabilities
+        )
+    called = values.argmax(1)
+    return partial(
+        _weighted_multiclass,
+        true=true,
+        called=called,
+        classes=values.shape[1],
+        probabilities=values if has_area else None,
+    )
+
+
+def _weighted_regression(weights: Values, *, values: Values, true: Values) -> dict[str, Values]:
+    rows, errors = weights.sum(1), values - true
+    squares = weights @ errors**2  # (draws, outputs)
+    centred = true - true.mean(0)
+    spread = weights @ centred**2 - (weights @ centred) ** 2 / rows[:, None]
+    spread[spread <= rows[:, None] * (ROUNDING * np.abs(true).max(0)) ** 2] = 0.0
+    return {
+        "rmse": np.sqrt(squares.sum(1) / (rows * true.shape[1])),
+        "mae": (weights @ np.abs(errors)).sum(1) / (rows * true.shape[1]),
+        "r2": (1 - _ratios(squares, spread, empty=np.nan)).mean(1),
+    }
+
+
+def _weighted_binary(
+    weights: Values,
+    *,
+    positive: NDArray[np.bool_],
+    called: NDArray[np.bool_],
+    probabilities: Values | None,
+) -> dict[str, Values]:
+    hits, calls, members = (_count(weights, by) for by in (positive & called, called, positive))
+    found = {
+        "accuracy": _count(weights, positive == called) / weights.sum(1),
+        "precision": _ratios(hits, calls),
+        "recall": _ratios(hits, members),
+        "f1": _ratios(2 * hits, calls + members),
+    }
+    if probabilities is not None:
+        found["auroc"] = _weighted_area(weights, probabilities, positive)
+    return found
+
+
+def _weighted_multiclass(
+    weights: Values,
+    *,
+    true: NDArray[np.int64],
+    called: NDArray[np.int64],
+    classes: int,
+    probabilities: Values | None,
+) -> dict[str, Values]:
+    members = true[:, None] == np.arange(classes)  # (rows, classes)
+    chosen = called[:, None] == np.arange(classes)
+    hits, calls, belong = (_count(weights, by) for by in (members & chosen, chosen, members))
+    there = calls + belong > 0  # a class in neither is left out of the mean
+    found = {
+        "accuracy": hits.sum(1) / weights.sum(1),
+        "precision": _mean(_ratios(hits, calls), there),
+        "recall": _mean(_ratios(hits, belong), there),
+        "f1": _mean(_ratios(2 * hits, calls + belong), there),
+    }
+    if probabilities is not None:
+        columns = zip(probabilities.T, members.T, strict=True)
+        areas = np.stack([_weighted_area(weights, scores, own) for scores, own in columns], axis=1)
+        known = ~np.isnan(areas)
+        found["auroc"] = _mean(np.where(known, areas, 0.0), known)
+    return found
+
+
+def _count(weights: Values, flags: NDArray[np.bool_]) -> Values:
+    """Count the drawn rows with a flag, for flags (rows,) or (rows, classes)."""
+    counts: Values = weights @ flags.astype(np.float64)
+    return counts
+
+
+def _weighted_area(weights: Values, scores: Values, positive: NDArray[np.bool_]) -> Values:
+    """Return the area under the ROC curve of each draw, NaN where it has one kind of rows only.
+
+    The share of pairs whose positive row has the higher score; of a tie, half counts.
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered, levels = weights[:, order], np.unique(scores[order], return_inverse=True)[1]
+    ups = ordered * positive[order]
+    downs = ordered - ups
+    starts = np.flatnonzero(np.diff(levels, prepend=-1))
+    if len(starts) < len(levels):  # rows with one score are one level
+        ups, downs = (np.add.reduceat(rows, starts, axis=1) for rows in (ups, downs))
+    below = np.cumsum(downs, axis=1)
+    pairs = ups.sum(1) * below[:, -1]
+    below -= downs / 2
+    return _ratios(np.einsum("dl,dl->d", ups, below), pairs, empty=np.nan)
+
+
+def _mean(values: Values, counted: NDArray[np.bool_]) -> Values:
+    return _ratios((values * counted).sum(1), counted.sum(1).astype(np.float64), empty=np.nan)
+
+
+def _ratios(part: Values, whole: Values, *, empty: float = 0.0) -> Values:
+    filled = np.full(np.broadcast(part, whole).shape, empty)
+    ratios: Values = np.divide(part, whole, out=filled, where=whole > 0)
+    return ratios
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,13 @@ def called(test: TestRows, *, threshold: float) -> NDArray[np.int64]:
     return np.asarray(test.outputs.argmax(1), dtype=np.int64)
 
 
+def errors(test: TestRows) -> Array:
+    """Return how far the values of each row are off, the mean over its outputs, (rows,)."""
+    off = np.abs(test.outputs.astype(np.float64) - test.targets)
+    mean: Array = off.reshape(len(off), -1).mean(1)
+    return mean
+
+
 def _distance(test: TestRows) -> Array:
     """Return how far a row is off, in deviations of its target, (rows,)."""
     targets = np.asarray(test.targets, dtype=np.float64)

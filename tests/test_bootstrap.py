@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 from benchmarks.interval_coverage import Classes, Forecasts, coverage
 from pipeline import metrics
-from pipeline.bootstrap import drawn, interval, intervals, units_of, weighted_scores
+from pipeline.bootstrap import drawn, interval, intervals, units_of
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 
@@ -51,7 +51,7 @@ def test_each_draw_is_scored_as_its_rows_written_out_would_be(
     groups = None if size is None else np.arange(len(targets)) // size
     units = units_of(len(targets), groups=groups)
     weights = drawn(units, 30, generator=np.random.default_rng(3))
-    found = weighted_scores(outputs, targets, threshold=0.45)(weights)
+    found = metrics.weighted_scores(outputs, targets, threshold=0.45)(weights)
     classes = outputs.shape[1] if outputs.ndim == 2 else 2
     score = metrics.for_task(task, classes=classes, threshold=0.45)
     for draw, counts in enumerate(weights.astype(int)):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 
-from pipeline.thresholds import Found, find_threshold
+from pipeline.thresholds import FoundThreshold, find_threshold
 
 SEEDS = range(8)
 
@@ -21,7 +21,7 @@ def made(seed: int, *, rows: int = 60, levels: int | None = None) -> tuple[np.nd
     return scores.astype(np.float32), classes
 
 
-def found(rule: str, scores: np.ndarray, classes: np.ndarray) -> Found:
+def found(rule: str, scores: np.ndarray, classes: np.ndarray) -> FoundThreshold:
     return find_threshold(rule, torch.from_numpy(scores), torch.from_numpy(classes))
 
 
@@ -100,7 +100,7 @@ def test_a_network_that_says_the_same_of_every_row_calls_all_of_them() -> None:
     classes = np.array([1, 0] * 5)
     best = found("best_f1", scores, classes)
     assert called(scores, best.threshold).sum() == 10
-    assert best == Found(
+    assert best == FoundThreshold(
         threshold=best.threshold, metric="f1", reached=pytest.approx(2 / 3), rows=10
     )
 

@@ -6,19 +6,18 @@ from functools import cached_property
 
 import numpy as np
 
-from pipeline.bootstrap import units_of_test
+from pipeline.bootstrap import (
+    Flips,
+    PairedDifference,
+    flips,
+    paired_differences,
+    units_of_test,
+)
 from pipeline.config.record import ConfigDifference, differences
 from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.metrics import direction
-from pipeline.mistakes import called
+from pipeline.mistakes import called, errors
 from pipeline.reporting.figures_of_run import rows_words, telling
-from pipeline.reporting.paired import (
-    Difference,
-    Flips,
-    errors,
-    flips,
-    paired_differences,
-)
 from pipeline.reporting.subject import Subject
 from pipeline.running.results import tested_names
 
@@ -97,7 +96,7 @@ class Against:
         return one, other
 
     @cached_property
-    def figures(self) -> dict[str, Difference]:
+    def figures(self) -> dict[str, PairedDifference]:
         """Each metric of both on the test rows, with the interval of its difference.
 
         Where the rows can't be paired, and for metrics of one's own, there is no interval.
@@ -106,7 +105,7 @@ class Against:
         theirs = tested_names(other.task, other.metrics)
         both = [name for name in tested_names(one.task, one.metrics) if name in theirs]
         plain = {
-            name: Difference(
+            name: PairedDifference(
                 first=one.metrics[f"test/{name}"],
                 second=other.metrics[f"test/{name}"],
                 interval=None,
@@ -131,7 +130,7 @@ class Against:
 
 def _measured(
     against: Against, pair: tuple[TestRows, TestRows], names: Sequence[str]
-) -> dict[str, Difference]:
+) -> dict[str, PairedDifference]:
     one, other = against.findings
     both = replace(pair[0], groups=_groups(pair))
     found = paired_differences(

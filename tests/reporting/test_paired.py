@@ -10,11 +10,10 @@ from findings_made import made_findings
 from scipy.stats import t as student
 from sklearn.metrics import f1_score
 
-from pipeline.bootstrap import units_of
+from pipeline.bootstrap import flips, paired_differences, units_of
 from pipeline.findings.records import Findings, TestRows
 from pipeline.mistakes import called
 from pipeline.reporting.against import Against
-from pipeline.reporting.paired import flips, paired_differences
 from pipeline.reporting.subject import Subject
 
 
