@@ -11,11 +11,13 @@ there already: the doctor is asked again, and nothing is trained.
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +26,7 @@ import yaml
 from benchmarks.doctor_tables import write_tables
 
 if TYPE_CHECKING:
-    from pipeline.findings.records import Findings
+    from omegaconf import DictConfig
 
 SETS = ("A", "B", "C", "healthy")
 QUIET = ("tracking=none", "verbose=0")
@@ -42,7 +44,7 @@ class Asked:
         verdict: What is said of the sick run, and must not be of the cured one.
         words: Its overrides.
         right: What is right to say of a healthy run.
-        tested: One of those that a test runs.
+        tested: Epochs of the shorter run that a test makes of it; `None` = no test does.
     """
 
     name: str
@@ -51,7 +53,7 @@ class Asked:
     verdict: str
     words: tuple[str, ...]
     right: str = ""
-    tested: bool = False
+    tested: int | None = None
 
     def is_wrong(self, names: str) -> bool:
         """Tell whether these verdicts are not what had to be said."""
@@ -83,47 +85,55 @@ def asked(sets: Sequence[str] = SETS, only: Sequence[str] = ()) -> Iterator[Aske
             yield from _sick_and_cured(case)
     for case in cases["healthy"] if "healthy" in sets and not only else ():
         words, right = tuple(case["words"].split()), case.get("right", "")
-        yield Asked(case["name"], "healthy", "healthy", "", words, right=right)
+        yield Asked(
+            case["name"], "healthy", "healthy", "", words, right=right, tested=case["tested"]
+        )
 
 
 def _sick_and_cured(case: dict[str, Any]) -> Iterator[Asked]:
-    sick, tested = case["sick"].split(), case.get("tested", False)
+    sick, tested = case["sick"].split(), case.get("tested", {})
     given = (case["name"], case["set"])
-    yield Asked(*given, "sick", case["verdict"], merged(sick, ()), tested=tested)
+    yield Asked(*given, "sick", case["verdict"], merged(sick, ()), tested=tested.get("sick"))
     if "cure" in case:
         cured = merged(sick, case["cure"].split())
-        yield Asked(*given, "cured", case["verdict"], cured, tested=tested)
+        yield Asked(*given, "cured", case["verdict"], cured, tested=tested.get("cured"))
 
 
-def findings_of(words: Sequence[str], folder: Path) -> "Findings":
-    """Train and return what the run has found out; one that lies in the folder is taken as it is.
+def said_of(one: Asked, *, seed: int, folder: Path) -> str:
+    """Return the names of the verdicts on a run with this seed.
+
+    A run with the same configuration that lies in the folder is taken as it is.
 
     Args:
-        words: Overrides; the tables that they name lie in the present folder.
+        one: The run; the tables that it names lie in the present folder.
+        seed: Of the run.
         folder: Takes the run's artifacts.
     """
-    from pipeline.config.compose import compose
+    from pipeline.config.record import plain
+    from pipeline.doctor.diagnosis import diagnose
     from pipeline.errors import DivergedError
     from pipeline.findings.files import load
     from pipeline.run import run
 
-    kept = folder / hashlib.sha256(" ".join(words).encode()).hexdigest()[:16]
+    output = folder / "new"
+    config = _composed((*one.words, *QUIET, f"output={output}")).copy()
+    config.seed = seed
+    content = json.dumps(plain(config), sort_keys=True, default=str)
+    kept = folder / hashlib.sha256(content.encode()).hexdigest()[:16]
     if not kept.exists():
-        output = folder / f"{kept.name}.new"
         shutil.rmtree(output, ignore_errors=True)
         with contextlib.suppress(DivergedError):
-            run(compose([*words, *QUIET, f"output={output}"]))
+            run(config)
         (made,) = output.iterdir()
         (made / "artifacts").rename(kept)
-        shutil.rmtree(output)
-    return load(kept)
+    return diagnose(load(kept)).names
 
 
-def said_of(one: Asked, *, seed: int, folder: Path) -> str:
-    """Return the names of the verdicts on a run with this seed."""
-    from pipeline.doctor.diagnosis import diagnose
+@cache
+def _composed(words: tuple[str, ...]) -> "DictConfig":
+    from pipeline.config.compose import compose
 
-    return diagnose(findings_of(merged(one.words, (f"seed={seed}",)), folder)).names
+    return compose(words)
 
 
 def main() -> None:

@@ -1,13 +1,16 @@
 """Real runs: what ails them is told, and is not told once they are cured; healthy ones are let be.
 
-The cases are of sets that no threshold was found on; `python -m benchmarks.doctor_cases` tells all.
+The cases are of sets that no threshold was found on; `python -m benchmarks.doctor_cases` tells all
+of them, in their full length. The runs here have fewer epochs, and those with equal configurations
+are one.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.doctor_cases import Asked, asked, said_of
+from benchmarks.doctor_cases import Asked, asked, merged, said_of
 from benchmarks.doctor_tables import write_tables
 from pipeline.doctor.diagnosis import RULES
 
@@ -15,6 +18,22 @@ SEEDS = {"sick": (0, 1), "cured": (0,), "healthy": (0,)}
 CASES = [one for one in asked(("B", "C")) if one.tested]
 HEALTHY = list(asked(("healthy",)))
 ARCHITECTURES = ("mlp", "cnn1d", "cnn2d", "rnn", "gru", "lstm")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables, in which each run is kept for all tests."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_tables(folder)
+    return folder
+
+
+def expect(one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)  # the tables are named by relative paths
+    shorter = replace(one, words=merged(one.words, (f"trainer.max_epochs={one.tested}",)))
+    for seed in SEEDS[one.state]:
+        said = said_of(shorter, seed=seed, folder=runs)
+        assert not one.is_wrong(said), f"seed {seed}: expected {one.expected}, found {said}"
 
 
 def test_each_verdict_has_two_sick_cases_that_its_thresholds_were_not_found_on() -> None:
@@ -29,16 +48,15 @@ def test_healthy_runs_of_all_architectures_are_asked_about() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", CASES, ids=lambda one: f"{one.verdict}-{one.name}-{one.state}")
-def test_a_sick_run_has_its_verdict_and_the_cured_one_has_not(one: Asked, own_folder: Path) -> None:
-    write_tables(own_folder)
-    for seed in SEEDS[one.state]:
-        said = said_of(one, seed=seed, folder=own_folder)
-        assert not one.is_wrong(said), f"seed {seed}: expected {one.expected}, found {said}"
+def test_a_sick_run_has_its_verdict_and_the_cured_one_has_not(
+    one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect(one, runs, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", HEALTHY, ids=lambda one: one.name)
-def test_a_healthy_run_has_no_verdict(one: Asked, own_folder: Path) -> None:
-    for seed in SEEDS["healthy"]:
-        said = said_of(one, seed=seed, folder=own_folder)
-        assert not one.is_wrong(said), f"seed {seed}: expected {one.expected}, found {said}"
+def test_a_healthy_run_has_no_verdict(
+    one: Asked, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expect(one, runs, monkeypatch)
