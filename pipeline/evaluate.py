@@ -50,9 +50,9 @@ def body(config: DictConfig) -> int:
             "model_from has no value yet (???); expected a run's folder or id, last, or "
             "models:/NAME@ALIAS: model_from=last."
         )
-    from pipeline.running.evaluation_config import asked_for
+    from pipeline.running.evaluation_config import evaluation_request
 
-    asked = asked_for(config)
+    asked = evaluation_request(config)
     from pipeline.running.evaluation import evaluate, print_evaluation
 
     evaluation = evaluate(asked)

@@ -13,7 +13,7 @@ from pipeline.reporting.figures import Shown, drawn
 from pipeline.reporting.run_page import making
 from pipeline.reporting.subject import Subject
 from pipeline.running.command_line import Command
-from pipeline.running.lr_curve import stored_curve, training, verdict
+from pipeline.running.lr_curve import stored_curve, training_command, verdict
 
 
 def range_page(subject: Subject) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _training(subject: Subject, curve: LrCurve | None) -> str:
     if subject.folder is None or curve is None or curve.suggestion is None:
         return ""
     try:
-        return training(Command.load(subject.folder), curve.suggestion)
+        return training_command(Command.load(subject.folder), curve.suggestion)
     except ConfigError:  # it was started from Python
         return ""
 

@@ -6,7 +6,6 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,8 +21,9 @@ from pipeline.errors import ConfigError
 from pipeline.networks.inputs import SHAPES, Kind, require_kind
 from pipeline.paths import conf_folder
 
-if TYPE_CHECKING:
-    pass
+EVERY_KIND = tuple(SHAPES)
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+"""Variable that Lightning sets where training is to be deterministic."""
 
 
 def seed_generators(seed: int) -> None:
@@ -54,9 +54,6 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
     return network
 
 
-EVERY_KIND = tuple(SHAPES)
-
-
 def require_readable(options: RunConfig, schema: Schema) -> None:
     """Refuse a model that can't read the data, and name those that can.
 
@@ -81,10 +78,6 @@ def readers(kind: Kind) -> list[str]:
         for name, target in targets.items()
         if kind in getattr(resolve(target), "takes", EVERY_KIND)
     ]
-
-
-CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
-"""Variable that Lightning sets where training is to be deterministic."""
 
 
 @contextmanager

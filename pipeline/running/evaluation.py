@@ -34,7 +34,7 @@ from pipeline.paths import cache_folder, replace_text
 from pipeline.redaction import redact
 from pipeline.running.assembly import build_source
 from pipeline.running.datasets import Datasets
-from pipeline.running.evaluation_config import Asked, Chosen
+from pipeline.running.evaluation_config import Chosen, EvaluationRequest
 from pipeline.running.plan import Occasion, Plan, filled_in
 from pipeline.running.recording import on_record
 from pipeline.running.results import class_table, figures_table, macro_footnote, where_lines
@@ -53,7 +53,7 @@ from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.baselines import Baseline
-    from pipeline.running.testing import Tested
+    from pipeline.running.testing import ScoredTest
 
 STAGES = {"validation": "val", "train": "train", "all": "all"}
 """What a metric's name begins with where it is not that of a test."""
@@ -78,14 +78,14 @@ class Evaluation:
     folder: Path
     model: Model
     stage: str
-    tested: Tested
+    tested: ScoredTest
     drift: tuple[str, ...] | None
     seconds: float
     unsent: int
     where_to_look: tuple[str, ...]
 
 
-def evaluate(asked: Asked) -> Evaluation:
+def evaluate(asked: EvaluationRequest) -> Evaluation:
     """Score the model on the rows that were asked for.
 
     Args:
@@ -138,13 +138,13 @@ def _training_report(model: Model) -> DataReport | None:
     return None if plain is None else DataReport.from_dict(plain)
 
 
-def _decision(asked: Asked, model: Model) -> Decision:
+def _decision(asked: EvaluationRequest, model: Model) -> Decision:
     if asked.threshold is None:
         return model.decision
     return Decision(threshold=asked.threshold, rule=str(asked.threshold))
 
 
-def _named(metrics: Mapping[str, float], asked: Asked) -> dict[str, float]:
+def _named(metrics: Mapping[str, float], asked: EvaluationRequest) -> dict[str, float]:
     """Return the figures under the name of what was evaluated: `val/f1` of validation rows."""
     stage = STAGES.get(asked.split, "test") if asked.is_own else "test"
     return {
@@ -164,7 +164,9 @@ class _FittedOnOwn(Datasets):
         return super().baselines(prepared) if self._has_training else ()
 
 
-def _plan(asked: Asked, model: Model, rows: _Rows, uri: str | None, *, started_at: float) -> Plan:
+def _plan(
+    asked: EvaluationRequest, model: Model, rows: _Rows, uri: str | None, *, started_at: float
+) -> Plan:
     """Put together what a test needs, with the network as it was kept."""
     options, notes = asked.options.on_one_device(), rows.notes
     if not rows.has_training and options.loss.class_weights == "balanced":
@@ -196,7 +198,7 @@ def _plan(asked: Asked, model: Model, rows: _Rows, uri: str | None, *, started_a
     )
 
 
-def _tags(asked: Asked, model: Model, uri: str | None) -> dict[str, str]:
+def _tags(asked: EvaluationRequest, model: Model, uri: str | None) -> dict[str, str]:
     """Say which run the model is of; the evaluation is its child where both lie in one store."""
     run_id, is_here = _run_of(asked.place, model, uri)
     tags = {
@@ -234,7 +236,7 @@ class _Rows:
     notes: tuple[str, ...]
 
 
-def _own_rows(asked: Asked, model: Model) -> _Rows:
+def _own_rows(asked: EvaluationRequest, model: Model) -> _Rows:
     """Read the data that the model was trained on, and choose a part of them."""
     budget = asked.options.data["memory_budget"]
     raw, content, digest = _read_own(asked.options, model.schema)
@@ -256,7 +258,7 @@ def _own_rows(asked: Asked, model: Model) -> _Rows:
     )
 
 
-def _other_rows(asked: Asked, model: Model) -> _Rows:
+def _other_rows(asked: EvaluationRequest, model: Model) -> _Rows:
     """Read other data, all rows of which are evaluated, and the model's own for baselines."""
     options, schema = asked.options, model.schema
     raw, content, part = _read_other(options, schema)
@@ -322,7 +324,9 @@ def _changed(digest: str, model: Model, consequence: str) -> tuple[str, ...]:
     )
 
 
-def _training_rows(asked: Asked, model: Model) -> tuple[Part | None, Array | None, tuple[str, ...]]:
+def _training_rows(
+    asked: EvaluationRequest, model: Model
+) -> tuple[Part | None, Array | None, tuple[str, ...]]:
     """Return the model's own training rows where they can still be read, and their fingerprints."""
     try:
         options = asked.own_options()

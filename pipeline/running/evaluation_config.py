@@ -93,7 +93,7 @@ class EvaluateOptions(Options):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class EvaluationRequest:
     """An evaluation whose values are all checked.
 
     Args:
@@ -152,7 +152,7 @@ def run_config(place: Path) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if key != "format"}
 
 
-def asked_for(config: DictConfig) -> Asked:
+def evaluation_request(config: DictConfig) -> EvaluationRequest:
     """Check all values of an evaluation.
 
     Raises:
@@ -175,7 +175,7 @@ def asked_for(config: DictConfig) -> Asked:
         raise ConfigError(*problems)
     is_own = same_source(options.data, resolved(stored)[0]["data"])
     threshold = given["metrics"]["threshold"]
-    return Asked(
+    return EvaluationRequest(
         place=place,
         split=given["split"],
         is_own=is_own,

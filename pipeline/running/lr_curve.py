@@ -35,6 +35,12 @@ CERTAIN = 5.0
 """Standard errors by which the loss must have fallen, so that it is no matter of luck."""
 
 
+LR = "optimizer.lr"
+FOLDER = FIND_LR
+"""Folder of the artifacts that takes the curve and its picture."""
+TABLE = "lr_range.csv"
+
+
 def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
     """Read a range test (Smith 2017).
 
@@ -85,12 +91,6 @@ def _weights(decades: Floats) -> Floats:
     weights: Floats = np.exp(-0.5 * ((decades[:, None] - decades) / width) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights
-
-
-LR = "optimizer.lr"
-FOLDER = FIND_LR
-"""Folder of the artifacts that takes the curve and its picture."""
-TABLE = "lr_range.csv"
 
 
 def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
@@ -152,7 +152,7 @@ def stored_curve(artifacts: Path) -> LrCurve | None:
     return read_curve(*map(list, zip(*steps, strict=True))) if steps else None
 
 
-def training(command: Command, suggestion: float) -> str:
+def training_command(command: Command, suggestion: float) -> str:
     """Return the command line that trains what was tested, with the suggested rate."""
     kept = [word for word in command.overrides if not _is_ours(word.partition("=")[0])]
     return replace(command, overrides=(*kept, f"{LR}={suggestion:g}")).line()

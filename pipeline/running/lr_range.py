@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from pipeline.config.check import check_callbacks
 from pipeline.findings.records import LrCurve
 from pipeline.modules.task import Batch, Task
-from pipeline.running.lr_curve import FOLDER, read_curve, training, verdict, write_curve
+from pipeline.running.lr_curve import FOLDER, read_curve, training_command, verdict, write_curve
 from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record
 from pipeline.running.results import where_lines
@@ -30,6 +30,19 @@ from pipeline.tracking.find import COMMAND_TAG, FIND_LR
 
 if TYPE_CHECKING:
     from pipeline.running.peers import Peers
+
+
+UNLIMITED = {
+    "max_epochs": -1,
+    "min_epochs": None,
+    "max_steps": -1,
+    "min_steps": None,
+    "max_time": None,
+    "num_sanity_val_steps": 0,
+    "val_check_interval": None,
+    "check_val_every_n_epoch": 1,
+}
+"""Of the Trainer's options, those that would end the test early, or validate in between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +75,7 @@ class RangeTest:
 def range_test(
     plan: Plan, recorder: Recorder | None, uri: str | None, peers: Peers | None = None
 ) -> RangeTest:
-    """Let the learning rate of the planned run climb for some steps, on record; nothing is kept.
+    """Take steps of the planned run at rising learning rates, on record; nothing is kept.
 
     Args:
         plan: The run; on one device.
@@ -76,7 +89,7 @@ def range_test(
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
     plan = replace(plan, occasion=occasion)
     with on_record(plan, recorder, uri) as record:
-        rates, losses = climb(plan)
+        rates, losses = try_rates(plan)
         curve = read_curve(rates, losses)
         picture = write_curve(record.artifacts / FOLDER, curve, rates, losses)
         found = curve.suggestion
@@ -87,7 +100,9 @@ def range_test(
         curve=curve,
         verdict=verdict(curve, plan.options.lr_range),
         picture=picture,
-        command=None if found is None or plan.command is None else training(plan.command, found),
+        command=None
+        if found is None or plan.command is None
+        else training_command(plan.command, found),
         seconds=perf_counter() - plan.started_at,
         unsent=record.unsent,
         where_to_look=record.where_to_look,
@@ -109,21 +124,8 @@ def _lines(test: RangeTest) -> Iterator[str]:
     yield from where_lines(test.where_to_look, unsent=test.unsent)
 
 
-UNLIMITED = {
-    "max_epochs": -1,
-    "min_epochs": None,
-    "max_steps": -1,
-    "min_steps": None,
-    "max_time": None,
-    "num_sanity_val_steps": 0,
-    "val_check_interval": None,
-    "check_val_every_n_epoch": 1,
-}
-"""Of the Trainer's options, those that would end the test early, or validate in between."""
-
-
-def climb(plan: Plan) -> tuple[list[float], list[float]]:
-    """Take a step at each learning rate of the ladder, and put everything back as it was.
+def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
+    """Take a step at each of the rising learning rates, and put everything back as it was.
 
     Weights, generators and the order of the rows are afterwards what they were before. The
     schedule and the callbacks of the run have no part in it; clipping, precision, accumulation
@@ -139,7 +141,7 @@ def climb(plan: Plan) -> tuple[list[float], list[float]]:
     options = plan.options
     trainer_options = options.trainer.model_copy(update=UNLIMITED)
     options = options.model_copy(update={"scheduler": None, "trainer": trainer_options})
-    module = _Climb(
+    module = _RateSteps(
         build_task(options, plan.network, plan.prepared),
         shows_bar=shown_verbosity(options.verbose) == 1,
     )
@@ -158,7 +160,7 @@ def climb(plan: Plan) -> tuple[list[float], list[float]]:
     return module.rates, module.losses
 
 
-class _Climb(pl.LightningModule):
+class _RateSteps(pl.LightningModule):
     """The steps of a task alone, each with its rate and its loss.
 
     A task by itself would be evaluated at the end of an epoch, and refuse a loss that is no

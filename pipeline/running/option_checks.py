@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import ceil
 
 from pipeline.config.options import LossOptions, MetricsOptions, RunConfig, TrainerOptions
@@ -15,51 +14,33 @@ from pipeline.data.source import Task
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.running.scoring import direction_of
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """How many rows each part of the data has."""
-
-    train: int
-    validation: int
-    test: int
+CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "auroc")
+REGRESSION = ("rmse", "mae", "r2")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Extent:
-    """What a run will do.
+def check_limits(options: RunConfig, prepared: Prepared) -> tuple[str | None, bool]:
+    """Refuse limits of the Trainer under which a run could not do what it says.
 
     Args:
-        unvalidated: Why nothing is validated, in words; `None` = something is.
-        tests: Whether any test row is read.
-    """
+        options: The configuration.
+        prepared: The data in its parts.
 
-    unvalidated: str | None
-    tests: bool
-
-    @property
-    def validates(self) -> bool:
-        """Whether there are validated weights to choose the best of."""
-        return self.unvalidated is None
-
-
-def extent(trainer: TrainerOptions, rows: Rows, *, batch_size: int) -> Extent:
-    """Say what a run will do, or refuse limits under which it could not do what it says.
-
-    Args:
-        trainer: The Trainer's options.
-        rows: The sizes of the parts.
-        batch_size: Rows of a batch.
+    Returns:
+        Why nothing is validated, in words, `None` = something is; and whether any test row is read.
 
     Raises:
         ConfigError: Nothing would be trained, a share is less than a batch, or the weights that
             are validated would not be those that an epoch ends with. All problems at once.
     """
+    trainer, batch_size = options.trainer, options.data["batch_size"]
+    validation = 0 if prepared.validation is None else len(prepared.validation)
     overfit = "overfit_batches" if trainer.overfit_batches else None
     batches = {
-        "train": _batches(trainer, overfit or "limit_train_batches", rows.train, batch_size),
-        "val": _batches(trainer, overfit or "limit_val_batches", rows.validation, batch_size),
-        "test": _batches(trainer, "limit_test_batches", rows.test, batch_size),
+        "train": _batches(
+            trainer, overfit or "limit_train_batches", len(prepared.train), batch_size
+        ),
+        "val": _batches(trainer, overfit or "limit_val_batches", validation, batch_size),
+        "test": _batches(trainer, "limit_test_batches", len(prepared.test), batch_size),
     }
     problems = [problem for _, problem in batches.values() if problem]
     if overfit:  # one key limits two parts
@@ -70,7 +51,9 @@ def extent(trainer: TrainerOptions, rows: Rows, *, batch_size: int) -> Extent:
         problems += _between_epochs(trainer, train)
     if problems:
         raise ConfigError(*problems)
-    return Extent(unvalidated=_unvalidated(trainer, rows, train, val), tests=test > 0)
+    if not validation:
+        return "data.validation=0", test > 0
+    return _unvalidated(trainer, train, val), test > 0
 
 
 def _batches(
@@ -129,9 +112,7 @@ def _between_epochs(trainer: TrainerOptions, batches: int) -> list[str]:
     ]
 
 
-def _unvalidated(trainer: TrainerOptions, rows: Rows, train: int, val: int) -> str | None:
-    if not rows.validation:
-        return "data.validation=0"
+def _unvalidated(trainer: TrainerOptions, train: int, val: int) -> str | None:
     if not val:
         return "trainer.limit_val_batches=0"
     first = _interval(trainer, train)
@@ -153,10 +134,6 @@ def _trained_batches(trainer: TrainerOptions, batches: int) -> int:
     return min(most, epochs * batches + rest * trainer.accumulate_grad_batches)
 
 
-CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "auroc")
-REGRESSION = ("rmse", "mae", "r2")
-
-
 def require_logged(options: RunConfig, task: Task) -> None:
     """Refuse to follow a metric that the task of the data does not have.
 
@@ -168,50 +145,42 @@ def require_logged(options: RunConfig, task: Task) -> None:
     logged = ("val/loss", *(f"val/{name}" for name in names), "train/loss", *own)
     followed = list(_followed(options))
     problems = [
-        f"{one.key}={shown(one.metric)} is not logged for a {task} task; expected one of "
-        f"{', '.join(logged)}.{did_you_mean(one.metric, logged)}"
-        for one in followed
-        if one.metric not in logged
+        f"{key}={shown(metric)} is not logged for a {task} task; expected one of "
+        f"{', '.join(logged)}.{did_you_mean(metric, logged)}"
+        for key, metric, _ in followed
+        if metric not in logged
     ]
     problems += [
         problem
-        for one in followed
-        if one.metric in own
-        for problem in _against_its_direction(one, options)
+        for key, metric, mode in followed
+        if metric in own
+        for problem in _direction_problems(key, metric, mode, options)
     ]
     if problems:
         raise ConfigError(*problems)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Followed:
-    """A metric that a key names, and the way in which whoever follows it wants it to go."""
-
-    key: str
-    metric: str
-    mode: object
-
-
-def _followed(options: RunConfig) -> Iterator[Followed]:
+def _followed(options: RunConfig) -> Iterator[tuple[str, str, object]]:
+    """Yield each key that names a metric, the metric, and the mode in which it is followed."""
     if options.monitor is not None:
-        yield Followed(key="monitor", metric=options.monitor, mode=None)
+        yield "monitor", options.monitor, None
     sections: dict[str, Mapping[str, object]] = {"scheduler": options.scheduler or {}}
     sections |= {f"callbacks.{name}": target for name, target in options.callbacks.items()}
     for key, section in sections.items():
         metric = section.get("monitor")
         if isinstance(metric, str):
-            yield Followed(key=f"{key}.monitor", metric=metric, mode=section.get("mode"))
+            yield f"{key}.monitor", metric, section.get("mode")
 
 
-def _against_its_direction(one: Followed, options: RunConfig) -> Iterator[str]:
+def _direction_problems(key: str, metric: str, mode: object, options: RunConfig) -> Iterator[str]:
     try:
-        better = direction_of(one.metric, options.metrics)
+        better = direction_of(metric, options.metrics)
     except ConfigError as error:
-        yield from (f"{one.key}={problem}" for problem in error.problems)
+        yield from (f"{key}={problem}" for problem in error.problems)
         return
-    if one.mode in ("min", "max") and one.mode != better:
-        mode_key = one.key.removesuffix("monitor") + "mode"
-        yield f"{mode_key}={one.mode} looks for the worst {one.metric}; expected {better}."
+    if mode in ("min", "max") and mode != better:
+        mode_key = key.removesuffix("monitor") + "mode"
+        yield f"{mode_key}={mode} looks for the worst {metric}; expected {better}."
 
 
 def without_validation(options: RunConfig, reason: str) -> tuple[RunConfig, str]:

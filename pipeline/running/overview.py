@@ -25,7 +25,8 @@ def print_overview(plan: Plan) -> None:
         shown.print(Group(config_tree(plan.config), layer_table(plan.layers)))
     if verbose:
         say(shown, summary(plan))
-        for line in data_lines(plan):
+        report = plan.prepared.report
+        for line in () if report is None else lines(report):
             say(shown, line)
         for note in (*plan.start.notes, *plan.notes, *plan.prepared.notes):
             say(shown, f"note: {note}")
@@ -72,12 +73,6 @@ def summary(plan: Plan) -> str:
         f"{plan.options.name}: {parameters:,} parameters; {rows} rows; on {plan.devices.words}; "
         f"{threads} thread{'' if threads == 1 else 's'}; seed {plan.options.seed}"
     )
-
-
-def data_lines(plan: Plan) -> list[str]:
-    """Say in four lines what the data are, what they lack and what was looked for."""
-    report = plan.prepared.report
-    return [] if report is None else lines(report)
 
 
 def _kernel(layer: LayerRow) -> str:

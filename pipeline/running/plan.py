@@ -22,8 +22,7 @@ from pipeline.running.assembly import build_network, seed_generators
 from pipeline.running.command_line import Command
 from pipeline.running.datasets import Datasets
 from pipeline.running.option_checks import (
-    Rows,
-    extent,
+    check_limits,
     require_decidable,
     require_fitting_loss,
     require_logged,
@@ -170,17 +169,12 @@ def make_plan(
 
 def _limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
     """Leave out what the Trainer's limits make impossible, and say so."""
-    rows = Rows(
-        train=len(prepared.train),
-        validation=0 if prepared.validation is None else len(prepared.validation),
-        test=len(prepared.test),
-    )
-    planned = extent(options.trainer, rows, batch_size=options.data["batch_size"])
+    unvalidated, tests = check_limits(options, prepared)
     notes = []
-    if planned.unvalidated is not None:
-        options, note = without_validation(options, planned.unvalidated)
+    if unvalidated is not None:
+        options, note = without_validation(options, unvalidated)
         notes.append(note)
-    if options.test and not planned.tests:
+    if options.test and not tests:
         options = options.model_copy(update={"test": False})
         notes.append("trainer.limit_test_batches=0: nothing is tested, as with test=false")
     if options.trainer.profiler is not None:

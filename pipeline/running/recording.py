@@ -42,6 +42,10 @@ from pipeline.tracking.uri import where_to_look
 LOG = "run.log"
 
 
+REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
+_Item = TypeVar("_Item")
+
+
 @dataclass(slots=True, kw_only=True)
 class Record:
     """What the running training may write to.
@@ -245,9 +249,6 @@ def say_how_to_go_on(record: Record) -> None:
         )
 
 
-REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
-
-
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the whole configuration, references to the environment unresolved."""
     replace_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
@@ -321,9 +322,6 @@ def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
         handler.close()
         for library, handlers, propagate in kept:
             library.handlers, library.propagate = handlers, propagate
-
-
-_Item = TypeVar("_Item")
 
 
 def unless_it_fails(call: Callable[[], _Item], otherwise: _Item, *, what: str) -> _Item:

@@ -25,6 +25,10 @@ SHOWN = {
 }
 
 
+MARGIN = 8
+"""Columns of the words before a line."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestPart:
     """The final outputs of the network on the test rows, read once.
@@ -202,10 +206,6 @@ def macro_footnote(values: Mapping[str, float]) -> str:
         "f1 is the mean of the classes' F1; 2PR/(P+R) of the mean precision and recall is "
         f"{number(combined)}; 0/0 counts as 0"
     )
-
-
-MARGIN = 8
-"""Columns of the words before a line."""
 
 
 def print_result(result: Result) -> None:

@@ -25,9 +25,12 @@ from pipeline.tracking.lease import Lease, alive, exists, is_local
 from pipeline.tracking.state import run_folders
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
+PLACES = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
+CHECKPOINTS = "checkpoints"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
+class SavedCheckpoint:
     """What a checkpoint says about itself, without its weights.
 
     Args:
@@ -41,13 +44,13 @@ class Saved:
     facts: Mapping[str, Any]
 
     @classmethod
-    def of(cls, path: Path, content: Mapping[str, Any]) -> Saved:
+    def of(cls, path: Path, content: Mapping[str, Any]) -> SavedCheckpoint:
         """Describe a checkpoint that was read."""
         shapes = shapes_of(own_weights(content["state_dict"]))
         return cls(path=path, shapes=shapes, facts=content["pipeline"])
 
 
-def require_fitting(saved: Saved, network: nn.Module, prepared: Prepared) -> None:
+def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepared) -> None:
     """Refuse a checkpoint of another task, of other data, or with weights of other shapes.
 
     Raises:
@@ -66,7 +69,7 @@ def require_fitting(saved: Saved, network: nn.Module, prepared: Prepared) -> Non
         raise ConfigError(*problems)
 
 
-def _task_problems(saved: Saved, prepared: Prepared) -> list[str]:
+def _task_problems(saved: SavedCheckpoint, prepared: Prepared) -> list[str]:
     now, then = prepared.schema.to_dict(), saved.facts["schema"]
     for key in ("task", "outputs", "classes"):
         if then.get(key) != now[key]:
@@ -75,9 +78,6 @@ def _task_problems(saved: Saved, prepared: Prepared) -> list[str]:
                 f"{now[key]!r} now; a run with other data is a new run."
             ]
     return []
-
-
-PLACES = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
 
 
 def trainer_of(folder: Path) -> Lease | None:
@@ -119,9 +119,6 @@ def _may_be_written(run: Path, file: Path) -> bool:
     return writer.isdigit() and exists(int(writer))
 
 
-CHECKPOINTS = "checkpoints"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Where training starts from.
@@ -136,7 +133,7 @@ class Start:
 
     folder: Path | None = None
     parent: Path | None = None
-    saved: Saved | None = None
+    saved: SavedCheckpoint | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -204,7 +201,7 @@ def _go_on(
     _refuse_live(folder)
     remove_leftovers(folder / CHECKPOINTS)
     path, content, warnings = _newest_good(folder, skip_damaged=skip_damaged)
-    saved = Saved.of(path, content)
+    saved = SavedCheckpoint.of(path, content)
     notes = _written_elsewhere(saved)
     refused, changes = resume_problems(saved.facts["config"], config)
     if refused:
@@ -219,14 +216,14 @@ def _go_on(
     return Start(folder=folder, saved=saved, notes=notes, warnings=warnings)
 
 
-def _written_elsewhere(saved: Saved) -> tuple[str, ...]:
+def _written_elsewhere(saved: SavedCheckpoint) -> tuple[str, ...]:
     version = saved.facts.get("version")
     if version == __version__:
         return ()
     return (f"{saved.path} was written by pipeline {version}; this is {__version__}",)
 
 
-def _require_more_epochs(saved: Saved, options: RunConfig) -> None:
+def _require_more_epochs(saved: SavedCheckpoint, options: RunConfig) -> None:
     epoch, epochs = saved.facts["epoch"], options.trainer.max_epochs
     if epoch >= epochs:
         raise ConfigError(
@@ -235,7 +232,7 @@ def _require_more_epochs(saved: Saved, options: RunConfig) -> None:
         )
 
 
-def _require_longer(saved: Saved, options: RunConfig, folder: Path) -> None:
+def _require_longer(saved: SavedCheckpoint, options: RunConfig, folder: Path) -> None:
     epochs = saved.facts["config"]["trainer"]["max_epochs"]
     if options.trainer.max_epochs <= epochs:
         raise ConfigError(

@@ -44,6 +44,31 @@ if TYPE_CHECKING:
     from pipeline.running.recording import Record
 
 
+VARIABLE = "PIPELINE_PICTURES"
+"""`0` in the environment draws no pictures where the config leaves it open."""
+SECONDS = 300.0
+"""A run waits no longer for its pictures."""
+TELLING = (
+    "curves/loss",
+    "classes/confusion",
+    "forecast/truth",
+    "inside/",
+    "mistakes/worst",
+    "columns/importance",
+)
+"""Pictures that are in the note itself, of `inside/` the first one."""
+MOST_SHOWN = 4
+FILES = {
+    "card.md": "the model's card",
+    "doctor.md": "the doctor's findings",
+    "data_report.md": "what the data are",
+    "config.yaml": "the whole configuration",
+    "classes.csv": "figures by class",
+    "test_predictions.csv": "predictions",
+    "history.csv": "every epoch's values",
+}
+
+
 @contextmanager
 def described(
     plan: Plan, record: Record, network: nn.Module | None, findings: Findings, doctor: Sequence[str]
@@ -83,12 +108,6 @@ def described(
 def _saved(findings: Findings, record: Record) -> bool:
     save(findings, record.artifacts)
     return True
-
-
-VARIABLE = "PIPELINE_PICTURES"
-"""`0` in the environment draws no pictures where the config leaves it open."""
-SECONDS = 300.0
-"""A run waits no longer for its pictures."""
 
 
 def wants_pictures(options: RunConfig) -> bool:
@@ -147,27 +166,6 @@ class Artist:
             command = "python -m pipeline.report"
             return [], f"the pictures could not be drawn (exit code {code}); {command} may say more"
         return read_list(self._artifacts / FOLDER), None
-
-
-TELLING = (
-    "curves/loss",
-    "classes/confusion",
-    "forecast/truth",
-    "inside/",
-    "mistakes/worst",
-    "columns/importance",
-)
-"""Pictures that are in the note itself, of `inside/` the first one."""
-MOST_SHOWN = 4
-FILES = {
-    "card.md": "the model's card",
-    "doctor.md": "the doctor's findings",
-    "data_report.md": "what the data are",
-    "config.yaml": "the whole configuration",
-    "classes.csv": "figures by class",
-    "test_predictions.csv": "predictions",
-    "history.csv": "every epoch's values",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

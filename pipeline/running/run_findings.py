@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pipeline.running.plan import Plan
     from pipeline.running.recording import Record
     from pipeline.running.results import Result
-    from pipeline.running.testing import Tested
+    from pipeline.running.testing import ScoredTest
 
 
 MOST_ROWS = 2000
@@ -73,7 +73,7 @@ def findings_of(
     participant: Participant,
     result: Result,
     *,
-    test: Tested | None,
+    test: ScoredTest | None,
     vitals: Vitals | None,
     diverged: bool = False,
 ) -> Findings:
@@ -219,7 +219,7 @@ def _activity(task: Task, part: Part) -> tuple[Activity, ...]:
     return activity_of(task.network, part.take(rows).to(like))
 
 
-def _test_rows(test: Tested) -> TestRows:
+def _test_rows(test: ScoredTest) -> TestRows:
     """Return what was said of the test rows, of evenly spaced ones where there are very many."""
     part = test.part
     count = max(1, MOST_NUMBERS * len(part.targets) // max(1, part.outputs.numel()))

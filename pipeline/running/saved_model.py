@@ -16,9 +16,9 @@ from pipeline.paths import replace_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import write_config, write_history
 from pipeline.running.results import metric_names
-from pipeline.running.resuming import Saved, require_fitting
+from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of
-from pipeline.running.testing import Tested, decide, tested_again, with_intervals
+from pipeline.running.testing import ScoredTest, decide, tested_again, with_intervals
 from pipeline.running.trainer import build_task
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.decision import Decision
@@ -113,7 +113,7 @@ def _copy_own_code(trust: Sequence[str], folder: Path) -> None:
             shutil.copy2(module, into)
 
 
-def write_card(folder: Path, plan: Plan, weights: TrainedWeights, test: Tested | None) -> str:
+def write_card(folder: Path, plan: Plan, weights: TrainedWeights, test: ScoredTest | None) -> str:
     """Write the card beside the model, and return its text.
 
     Args:
@@ -166,7 +166,7 @@ class StoredWeights:
     history: Mapping[int, Mapping[str, float]]
     tags: Mapping[str, str]
 
-    def test(self, into: Path) -> Tested:
+    def test(self, into: Path) -> ScoredTest:
         """Test the weights once, and write the tables that a run by itself leaves.
 
         Args:
@@ -179,7 +179,7 @@ class StoredWeights:
         test.write(into, self.plan.prepared.schema)
         return test
 
-    def write_model(self, into: Path, test: Tested | None) -> Figure:
+    def write_model(self, into: Path, test: ScoredTest | None) -> Figure:
         """Write the weights as a model with its card, as a run by itself does.
 
         Args:
@@ -216,7 +216,7 @@ def read_weights(plan: Plan, kept: Path) -> StoredWeights:
         ConfigError: The checkpoint is missing, damaged, or of another run.
     """
     content = read_checkpoint(kept)
-    require_fitting(Saved.of(kept, content), plan.network, plan.prepared)
+    require_fitting(SavedCheckpoint.of(kept, content), plan.network, plan.prepared)
     task = build_task(plan.options, plan.network, plan.prepared)
     task.load_state_dict(content["state_dict"])
     events = list(read_events(kept.parent.parent / JOURNAL))

@@ -8,7 +8,7 @@ from torch import distributed
 
 from pipeline.errors import ConfigError
 from pipeline.running.plan import Plan
-from pipeline.running.resuming import Saved, Start
+from pipeline.running.resuming import SavedCheckpoint, Start
 
 
 def said(plan: Plan) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def start_of(saying: Mapping[str, Any]) -> Start:
     """Return the start of another rank, from what `said` gave; the first rank has looked at it."""
     if saying["checkpoint"] is None:
         return Start()
-    saved = Saved(path=Path(saying["checkpoint"]), shapes={}, facts={})
+    saved = SavedCheckpoint(path=Path(saying["checkpoint"]), shapes={}, facts={})
     return Start(saved=saved, parent=saved.path.parent if saying["adopts"] else None)
 
 

@@ -17,6 +17,9 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.uri import sqlite_path, uri_words
 
+REFUSAL_SECONDS = 0.1
+"""Long enough for a closed port to show, too short to be felt."""
+
 
 def require_writable(output: Path, uri: str | None) -> None:
     """Make sure that the run folders and the tracking database can be written.
@@ -57,10 +60,6 @@ def _nearest(place: Path) -> Path | None:
     """Return the path itself or the lowest of its parents that exists."""
     absolute = place.absolute()
     return next((path for path in (absolute, *absolute.parents) if path.exists()), None)
-
-
-REFUSAL_SECONDS = 0.1
-"""Long enough for a closed port to show, too short to be felt."""
 
 
 @contextmanager

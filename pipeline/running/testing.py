@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tested:
+class ScoredTest:
     """What a test came to.
 
     Args:
@@ -73,7 +73,7 @@ class Tested:
             replace_text(folder / "intervals.json", json.dumps(plain, indent=1) + "\n")
 
 
-def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Tested:
+def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> ScoredTest:
     """Test the weights that the task holds now on the test rows, once.
 
     Args:
@@ -100,7 +100,7 @@ def tested(plan: Plan, task: Task, trainer: Trainer, decision: Decision) -> Test
     values = {key: float(value) for key, value in logged if key.startswith("test/")}
     naive = scores_of(options, schema, threshold=0.5)
     linear = scores_of(options, schema, threshold=options.first_threshold)
-    return Tested(
+    return ScoredTest(
         part=part,
         metrics=values | baseline_metrics(part, naive=naive, linear=linear),
         classes=scores_by_class(part, schema, threshold=decision.threshold),
@@ -175,7 +175,7 @@ def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
         network.train(was_training)
 
 
-def with_intervals(plan: Plan, test: Tested) -> Tested:
+def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
     """Return a test with the 95 % intervals of its metrics."""
     schema = plan.prepared.schema
     horizon = None if schema.window is None else schema.horizon
@@ -189,7 +189,7 @@ def with_intervals(plan: Plan, test: Tested) -> Tested:
     return replace(test, intervals=found)
 
 
-def tested_again(plan: Plan, task: Task, decision: Decision) -> Tested:
+def tested_again(plan: Plan, task: Task, decision: Decision) -> ScoredTest:
     """Test weights that were trained before, as their training tests them: equal bits.
 
     Args:

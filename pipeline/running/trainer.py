@@ -48,6 +48,19 @@ if TYPE_CHECKING:
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
 
 
+REFUSED: Mapping[type[Callback], str] = {
+    ModelCheckpoint: "a run keeps its weights itself; keep=best|last says which count",
+    ProgressBar: "choose with verbose=0|1|2",
+    StochasticWeightAveraging: "it changes the weights once all checkpoints are written; "
+    "callbacks=ema averages them inside of the checkpoints",
+    BatchSizeFinder: "it trains with another data.batch_size than the config says",
+    LearningRateFinder: "it trains with another optimizer.lr than the config says",
+}
+"""Callbacks with which the record would not be true, each with the reason."""
+EVALUATED_NUMBERS = 2**15
+"""Numbers of an evaluated batch: enough to keep the cores busy, little enough for any memory."""
+
+
 def _keep_code_private() -> None:
     """Let the compiler keep its code in our cache.
 
@@ -266,17 +279,6 @@ class GivenRank(ClusterEnvironment):
         return 0
 
 
-REFUSED: Mapping[type[Callback], str] = {
-    ModelCheckpoint: "a run keeps its weights itself; keep=best|last says which count",
-    ProgressBar: "choose with verbose=0|1|2",
-    StochasticWeightAveraging: "it changes the weights once all checkpoints are written; "
-    "callbacks=ema averages them inside of the checkpoints",
-    BatchSizeFinder: "it trains with another data.batch_size than the config says",
-    LearningRateFinder: "it trains with another optimizer.lr than the config says",
-}
-"""Callbacks with which the record would not be true, each with the reason."""
-
-
 def require_truthful(options: RunConfig) -> None:
     """Refuse callbacks that do what is the program's own, or what no record would show.
 
@@ -302,10 +304,6 @@ def build_callback(target: Mapping[str, Any]) -> Callback:
     callback = build(target, **filled)
     assert isinstance(callback, Callback)
     return callback
-
-
-EVALUATED_NUMBERS = 2**15
-"""Numbers of an evaluated batch: enough to keep the cores busy, little enough for any memory."""
 
 
 def training_batches(plan: Plan) -> Iterable[Any]:

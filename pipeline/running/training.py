@@ -23,7 +23,7 @@ from pipeline.running.run_description import described
 from pipeline.running.run_findings import findings_of, with_importances, write_diagnosis
 from pipeline.running.saved_model import TrainedWeights, write_card, write_model
 from pipeline.running.starting import tell_start
-from pipeline.running.testing import Tested, decide, tested, with_intervals
+from pipeline.running.testing import ScoredTest, decide, tested, with_intervals
 from pipeline.running.trainer import require_truthful
 from pipeline.serving.decision import Decision
 from pipeline.serving.files import CARD
@@ -158,7 +158,7 @@ class Session:
             self._participant.task.load_state_dict(best)
         return decide(self._plan, self._participant.task.network)
 
-    def _test(self, decision: Decision) -> Tested:
+    def _test(self, decision: Decision) -> ScoredTest:
         test = tested(self._plan, self._participant.task, self._participant.trainer, decision)
         return test if self._plan.occasion.lean else with_intervals(self._plan, test)
 
@@ -176,7 +176,12 @@ class Session:
         return {key: value for values in epochs for key, value in values.items()}
 
     def _result(
-        self, decision: Decision, test: Tested | None, values: Mapping[str, float], *, epochs: int
+        self,
+        decision: Decision,
+        test: ScoredTest | None,
+        values: Mapping[str, float],
+        *,
+        epochs: int,
     ) -> Result:
         plan, record = self._plan, self._record
         return Result(
@@ -198,7 +203,7 @@ class Session:
             where_to_look=record.where_to_look,
         )
 
-    def _write_finished(self, result: Result, test: Tested | None) -> Result:
+    def _write_finished(self, result: Result, test: ScoredTest | None) -> Result:
         """Write what a finished run has found out, and its model; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
         network = self._participant.task.network
@@ -217,7 +222,7 @@ class Session:
             self._write_model(result, test)
         return result
 
-    def _write_model(self, result: Result, test: Tested | None) -> None:
+    def _write_model(self, result: Result, test: ScoredTest | None) -> None:
         record = self._record
         begins = [event for event in record.journal.events() if event["event"] == "begin"]
         weights = TrainedWeights(

@@ -71,20 +71,20 @@ def moves_watched() -> Iterator[list[float]]:
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_each_step_moves_the_weights_by_the_rate_of_its_rung(accumulated: int) -> None:
-    from pipeline.running.lr_range import climb
+    from pipeline.running.lr_range import try_rates
 
     words = ("lr_range.lowest=0.001", "lr_range.highest=0.5", "lr_range.steps=25")
     batches = f"trainer.accumulate_grad_batches={accumulated}"
     plan = planned(*IRIS, *PLAIN_SGD, "scheduler=onecycle", batches, *words)
     with moves_watched() as applied:
-        rates, losses = climb(plan)
+        rates, losses = try_rates(plan)
     assert rates == pytest.approx(ladder(0.001, 0.5, 25), rel=1e-12)
     assert applied == pytest.approx(rates, rel=1e-3)
     assert len(losses) == 25
 
 
 def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
-    from pipeline.running.lr_range import climb
+    from pipeline.running.lr_range import try_rates
     from pipeline.running.training import train
 
     words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
@@ -92,7 +92,7 @@ def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
     plan = planned(*words, "output=tested")
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
     generators = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    climb(plan)
+    try_rates(plan)
     after = plan.network.state_dict()
     assert all(torch.equal(after[key], weights[key]) for key in weights)
     assert torch.equal(torch.get_rng_state(), generators[0])
@@ -161,9 +161,9 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
 
 
 def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
-    from pipeline.running.lr_range import climb
+    from pipeline.running.lr_range import try_rates
 
-    first, again, other = (climb(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
+    first, again, other = (try_rates(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
     assert first == again
     assert first[0] == other[0]
     assert first[1] != other[1]

@@ -255,13 +255,12 @@ def points(folder: Path, run: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["on_train_batch_end:15", "on_save_checkpoint:4"])
 def test_the_history_in_mlflow_has_every_step_of_a_resumed_run_once(
-    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    fork: Start, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = (*RUN, *NETWORK, *STOPPING)
     finished(fork, *words, "output=whole")
-    run = killed(fork, monkeypatch, moment, *words, "output=runs")
+    run = killed(fork, monkeypatch, "on_save_checkpoint:4", *words, "output=runs")
     finished(fork, f"resume={run}", "trust=[killer]")
     found, expected = (points(own_folder, one) for one in (run, only_run(own_folder / "whole")))
     assert found.keys() == expected.keys()
