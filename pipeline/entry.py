@@ -95,8 +95,7 @@ def _called(
     def job(config: DictConfig) -> None:
         codes.append(_outcome(config, body, traceback=traceback))
 
-    arguments_seen = _as_process_arguments([*lines, *flags], multirun=arguments.multirun)
-    with arguments_seen, _errors_raised(), _logging_kept():
+    with _settings_of_hydra([*lines, *flags], multirun=arguments.multirun):
         run = hydra.main(version_base=None, config_path=str(conf_folder()), config_name=config_name)
         try:
             run(job)()
@@ -166,45 +165,32 @@ def _flags(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _as_process_arguments(words: list[str], *, multirun: bool) -> Iterator[None]:
-    """Give these arguments to Hydra, which reads those of the process."""
-    before = sys.argv
+def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
+    """Set what Hydra reads of the process, and restore afterwards what it changes.
+
+    It reads its words from `sys.argv`; without the variable it would print errors as tracebacks
+    and end the process; it replaces the handlers of the root logger, for `--info` for example.
+    """
+    argv, variable = sys.argv, os.environ.get(_FULL_ERROR)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     GlobalHydra.instance().clear()
     with contextlib.ExitStack() as stack:
         if multirun:
             # Hydra writes a file about the sweep, which says nothing that the runs don't.
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             words = [f"hydra.sweep.dir={quoted(folder)}", *words]
-        sys.argv = [before[0], *words]
+        sys.argv = [argv[0], *words]
+        os.environ[_FULL_ERROR] = "1"
         try:
             yield
         finally:
-            sys.argv = before
-
-
-@contextlib.contextmanager
-def _errors_raised() -> Iterator[None]:
-    """Let Hydra raise errors; by default it prints a traceback and ends the process."""
-    before = os.environ.get(_FULL_ERROR)
-    os.environ[_FULL_ERROR] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(_FULL_ERROR, None)
-        if before is not None:
-            os.environ[_FULL_ERROR] = before
-
-
-@contextlib.contextmanager
-def _logging_kept() -> Iterator[None]:
-    """Restore the caller's root logger, which Hydra changes, for `--info` for example."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
+            sys.argv = argv
+            os.environ.pop(_FULL_ERROR, None)
+            if variable is not None:
+                os.environ[_FULL_ERROR] = variable
+            root.handlers[:] = handlers
+            root.setLevel(level)
 
 
 @contextlib.contextmanager

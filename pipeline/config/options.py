@@ -209,9 +209,6 @@ class RunConfig(Registration):
         return self.model_copy(update={"trainer": self.trainer.model_copy(update=one)})
 
 
-Objectives = Annotated[list[Text], Field(min_length=1, max_length=2)]
-
-
 class RayOptions(Options):
     """The Ray cluster of the workers, and what each worker reserves there."""
 
@@ -234,7 +231,7 @@ class SweepOptions(Options):
     devices_per_trial: PositiveInt
     launcher: Literal["processes", "ray"]
     ray: RayOptions
-    objective: Text | Objectives | None
+    objective: Text | Annotated[list[Text], Field(min_length=1, max_length=2)] | None
     sampler: Literal["tpe", "random", "grid"] | Target
     pruner: Literal["median", "hyperband", "asha", "none"] | Target
     pruner_warmup: Fraction
