@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig
 
@@ -50,23 +49,26 @@ def body(config: DictConfig) -> int:
         raise ConfigError(
             f"output={options.output!r} is no page; expected a file ending in {ENDING}"
         )
-    from pipeline.reporting.reports import Places, report_against, report_run, report_study
+    from pipeline.reporting.page import Places
 
-    with TemporaryDirectory() as scratch:
-        places = Places(
-            folder=Path(options.folder),
-            key="folder",
-            storage=options.storage,
-            tracking=options.tracking,
-            output=None if options.output is None else Path(options.output),
-            scratch=Path(scratch),
-        )
-        if options.run is not None:
-            told = report_run(options.run, places)
-        elif options.study is not None:
-            told = report_study(options.study, places)
-        else:
-            told = report_against(options.runs or (), places)
+    places = Places(
+        folder=Path(options.folder),
+        storage=options.storage,
+        tracking=options.tracking,
+        output=None if options.output is None else Path(options.output),
+    )
+    if options.run is not None:
+        from pipeline.reporting.run_page import report_run
+
+        told = report_run(options.run, places)
+    elif options.study is not None:
+        from pipeline.reporting.study_page import report_study
+
+        told = report_study(options.study, places)
+    else:
+        from pipeline.reporting.comparison_page import report_pair
+
+        told = report_pair(options.runs or (), places)
     print(*told, sep="\n")
     return 0
 

@@ -12,7 +12,7 @@ from pipeline.data.column_report import ColumnReport, categories, numbers
 from pipeline.data.content import Content
 from pipeline.data.measured import Cells, measured_cells
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices, Samples, Series
+from pipeline.data.source import Array, Indices, Samples, Series, Task
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -53,7 +53,7 @@ class DataReport:
     """
 
     kind: str
-    task: str
+    task: Task
     rows: Mapping[str, int]
     shape: tuple[int, ...]
     span: tuple[str, ...]

@@ -1,8 +1,10 @@
-"""Fills the templates, and writes what comes of it as one file that needs no other."""
+"""Pages of HTML that need no other file: filled, written, and added to MLflow's artifacts."""
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
+from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import replace_text
 from pipeline.reporting.svg import ILLEGAL
@@ -19,6 +22,24 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 Template = Literal["run.html", "range.html", "study.html", "comparison.html"]
+NAME = "report.html"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where runs are looked for, and where a report goes.
+
+    Args:
+        folder: Holds a folder for each run and each study.
+        storage: Optuna's URL of the studies' database; `None` = the default.
+        tracking: Where runs are on record.
+        output: The file; `None` = among the run's artifacts.
+    """
+
+    folder: Path
+    storage: str | None
+    tracking: TrackingOptions
+    output: Path | None
 
 
 def rendered(template: Template, values: Mapping[str, Any]) -> str:
@@ -65,13 +86,32 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def write_page(path: Path, text: str) -> None:
-    """Write a page.
+def publish(
+    text: str, path: Path, tracking: TrackingOptions, attach: Callable[[Path], str | None]
+) -> str:
+    """Write a page, add it to the artifacts in MLflow, and return the line that says where it is.
+
+    Args:
+        text: The page.
+        path: The file.
+        tracking: Where runs are on record.
+        attach: Adds the file in MLflow, and returns what was in the way; `None` = nothing.
 
     Raises:
         ConfigError: The path is a folder.
         EnvironmentFaultError: It can't be written.
     """
+    _write(path, text)
+    problem = None if tracking.kind == "none" else attach(path)
+    if problem is not None:
+        print(
+            f"warning: {problem}; MLflow lacks the report, which the same command sends again",
+            file=sys.stderr,
+        )
+    return f"report  {path}  {path.absolute().as_uri()}"
+
+
+def _write(path: Path, text: str) -> None:
     if path.is_dir():
         raise ConfigError(f"output={str(path)!r} is a folder; expected a file ending in .html")
     try:

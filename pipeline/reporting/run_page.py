@@ -1,44 +1,60 @@
-"""What stands in the report of one run."""
+"""The report of one run, or of a range test of the learning rate."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from math import isclose
+from typing import Any
 
+import torch
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
+from pydantic import ValidationError
 
-from pipeline.findings.records import Findings
-from pipeline.markup import MISSING
-from pipeline.reporting.figures import Shown, drawn
-from pipeline.reporting.figures_of_run import (
-    classes_sheet,
-    interval_text,
-    result_sheet,
-    rows_words,
-    telling,
-)
-from pipeline.reporting.subject import Subject
+from pipeline.bootstrap import units_of_test
+from pipeline.config.options import LrRangeOptions
+from pipeline.doctor.diagnosis import diagnose
+from pipeline.errors import ConfigError
+from pipeline.findings.records import Findings, LrCurve
+from pipeline.markup import MISSING, TextTable
+from pipeline.metrics import ClassScores, class_scores, confusion
+from pipeline.pictures.curves import lr_range
+from pipeline.pictures.gallery import gallery, texts
+from pipeline.pictures.picture import Picture
+from pipeline.reporting.page import NAME, Places, rendered
+from pipeline.reporting.subject import Subject, found_subject
+from pipeline.reporting.svg import PagePicture, drawn
+from pipeline.running.command_line import Command
+from pipeline.running.lr_curve import stored_curve, training_command
+from pipeline.running.lr_curve import verdict as curve_verdict
+from pipeline.running.results import mean_words, predicted_classes, tested_names
 from pipeline.terminal import duration, number
-
-if TYPE_CHECKING:
-    from pipeline.doctor.verdict import Verdict
 
 BYTES = 1024
 UNITS = ("bytes", "KiB", "MiB", "GiB")
+MACRO = (
+    "precision, recall, f1 and auroc are means over the classes, each class counting alike; f1 is "
+    "the mean of the classes' F1. A class that is in neither the targets nor the predictions is "
+    "left out of the mean, and 0/0 counts as 0"
+)
+INTERVALS = (
+    "intervals hold the true figure in 95 % of tests; they tell what other test rows would change, "
+    "not what another training would. Where the figure is the same whichever rows are drawn, as on "
+    "rows that are all right, there is no interval"
+)
+
 
 Facts = Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What the doctor says of a run.
-
-    Args:
-        verdicts: Worst first.
-        words: What stands where there is none.
-    """
-
-    verdicts: "Sequence[Verdict]"
-    words: str
+def report_run(reference: str, places: Places) -> list[str]:
+    """Report on a run, and return what the terminal is told."""
+    subject = found_subject(reference, places)
+    if subject.is_range_test:
+        verdict, page = _range_page(subject)
+        text = rendered("range.html", page)
+        told = f"range test of the learning rate; {verdict}"
+    else:
+        text, told = rendered("run.html", run_page(subject)), summary(subject)
+    return [f"{subject.findings.name}: {told}", subject.publish(text, places, NAME)]
 
 
 def run_page(subject: Subject) -> dict[str, Any]:
@@ -48,38 +64,32 @@ def run_page(subject: Subject) -> dict[str, Any]:
         "title": findings.name,
         "summary": summary(subject),
         "lacks": subject.lacks,
-        "diagnosis": _diagnosis(subject),
-        "result": result_sheet(findings),
-        "untested": "the test rows were left alone, or the run has not come to its test",
-        "classes": classes_sheet(findings),
-        "groups": grouped(pictures_of(findings)),
-        **making(subject),
+        "verdicts": () if subject.lacks else diagnose(findings).verdicts,
+        "result": result_table(findings),
+        "classes": class_table(findings),
+        "groups": _grouped(drawn(gallery(findings), texts=texts(findings))),
+        **_making(subject),
     }
 
 
-def making(subject: Subject) -> dict[str, Any]:
+def _making(subject: Subject) -> dict[str, Any]:
     """Return what the page says of how a run was made."""
     return {
         "command": subject.tags.get("command", ""),
-        "config": config_text(subject.findings.config),
-        "data": [_pair(line) for line in subject.data],
-        "facts": facts_of(subject),
-        "environment": environment(subject.tags),
+        "config": _config_text(subject.findings.config),
+        "data": [
+            (word, rest.strip()) for word, _, rest in (line.partition(" ") for line in subject.data)
+        ],
+        "facts": _facts(subject),
+        "environment": _environment(subject.tags),
     }
 
 
-def pictures_of(findings: Findings) -> list[Shown]:
-    """Draw all pictures of a run."""
-    from pipeline.pictures.gallery import gallery, texts
-
-    return drawn(gallery(findings), texts=texts(findings))
-
-
-def grouped(pictures: Sequence[Shown]) -> dict[str, list[Shown]]:
-    """Return pictures by what they belong to, in the order of the first of each."""
-    groups: dict[str, list[Shown]] = {}
+def _grouped(pictures: Sequence[PagePicture]) -> dict[str, list[PagePicture]]:
+    """Return pictures by their group, in the order of the first of each."""
+    groups: dict[str, list[PagePicture]] = {}
     for picture in pictures:
-        groups.setdefault(picture.folder.replace("_", " ") or "more", []).append(picture)
+        groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
     return groups
 
 
@@ -95,7 +105,7 @@ def summary(subject: Subject) -> str:
 
 
 def _outcome(subject: Subject) -> str:
-    findings, name = subject.findings, telling(subject.findings)
+    findings, name = subject.findings, main_metric(subject.findings)
     if findings.end == "diverged":
         return "it diverged, its loss is no number any more"
     if subject.status == "RUNNING":
@@ -103,7 +113,7 @@ def _outcome(subject: Subject) -> str:
     if name is None:
         broken = f", {subject.reason}" if subject.reason else ""
         return f"{subject.status.lower()}{broken}, not tested"
-    ends = interval_text(findings.intervals.get(name))
+    ends = _interval_text(findings.intervals.get(name))
     within = "" if ends == MISSING else f" (95 % interval {ends})"
     kinds = ("naive", "linear")
     others = [
@@ -116,24 +126,13 @@ def _outcome(subject: Subject) -> str:
     return f"{name} {number(findings.metrics[f'test/{name}'])}{rows}{within}{against}"
 
 
-def _diagnosis(subject: Subject) -> Told:
-    from pipeline.doctor.diagnosis import diagnose
-
-    if subject.lacks:
-        return Told(verdicts=(), words="the doctor needs the findings of a whole run")
-    found = diagnose(subject.findings)
-    return Told(verdicts=found.verdicts, words="healthy: the doctor has found nothing")
-
-
-def config_text(config: Mapping[str, Any]) -> str:
-    """Write a configuration as YAML."""
+def _config_text(config: Mapping[str, Any]) -> str:
     plain = {key: value for key, value in config.items() if key != "format"}
     text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=88)
     return text
 
 
-def facts_of(subject: Subject) -> Facts:
-    """Return what there is to know of a run, in pairs."""
+def _facts(subject: Subject) -> Facts:
     findings = subject.findings
     rows = ", ".join(f"{count:,} {part}" for part, count in findings.rows.items())
     kept = f"{findings.kept} of {findings.epochs}" if findings.kept else str(findings.epochs)
@@ -153,8 +152,7 @@ def facts_of(subject: Subject) -> Facts:
     return [(key, value.strip()) for key, value in told.items() if value.strip()]
 
 
-def environment(tags: Mapping[str, str]) -> Facts:
-    """Return what a run was made with, in pairs."""
+def _environment(tags: Mapping[str, str]) -> Facts:
     names = {"python": "Python", "host": "machine", "git.commit": "commit", "seed": "seed"}
     told = [(name, str(tags[key])) for key, name in names.items() if key in tags]
     if tags.get("git.dirty") == "true":
@@ -171,7 +169,160 @@ def size_words(count: float) -> str:
     return f"{count:.0f} {UNITS[0]}" if power == 0 else f"{count:.1f} {UNITS[power]}"
 
 
-def _pair(line: str) -> tuple[str, str]:
-    """Take a line's first word as its heading."""
-    word, _, rest = line.partition(" ")
-    return word, rest.strip()
+def result_table(findings: Findings) -> TextTable | None:
+    """Lay the test figures beside the baselines'; `None` where nothing was tested."""
+    names = tested_names(findings.task, findings.metrics)
+    if not names:
+        return None
+    kinds = [
+        kind
+        for kind in ("naive", "linear")
+        if any(key.startswith(f"{kind}/") for key in findings.metrics)
+    ]
+    called_so = dict(zip(("naive", "linear"), findings.baselines, strict=False))
+    headings = [f"{kind}: {called_so[kind]}" if kind in called_so else kind for kind in kinds]
+    lines = [
+        [
+            name,
+            _text(findings.metrics.get(f"test/{name}")),
+            _interval_text(findings.intervals.get(name)),
+            *(_text(findings.metrics.get(f"{kind}/{name}")) for kind in kinds),
+        ]
+        for name in names
+    ]
+    return TextTable(
+        title=_title(findings),
+        headings=["metric", "network", "95 % interval", *headings],
+        lines=lines,
+        notes=[
+            *([MACRO] if findings.task == "multiclass" else []),
+            *_interval_notes(findings),
+        ],
+    )
+
+
+def _interval_notes(findings: Findings) -> list[str]:
+    """Say what the intervals rest on, or why there are none."""
+    units = units_of_test(findings)
+    if findings.intervals:
+        drawn = f": the test has {units.words}" if units.kind != "row" else ""
+        return [INTERVALS + drawn]
+    if findings.test is None or units.kind == "row":
+        return []
+    return [f"no intervals: the test has {units.words}, too few for them"]
+
+
+def _interval_text(ends: tuple[float, float] | None) -> str:
+    """Write both ends of an interval, or `–` where there is none or it has no width.
+
+    Drawing one row again, or rows that are all right, changes no figure; that is no certainty.
+    """
+    if ends is None or isclose(*ends, rel_tol=1e-6):
+        return MISSING
+    return f"{number(ends[0])} … {number(ends[1])}"
+
+
+def rows_words(count: int, noun: str = "row") -> str:
+    """Write a number of rows: `1 test row`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def class_table(findings: Findings) -> TextTable | None:
+    """List TP, FP, TN, FN of each class on the test rows; `None` where there is none."""
+    scores = _scores_by_class(findings)
+    if not scores:
+        return None
+    lines = [
+        [
+            one.name,
+            *(f"{count:,}" for count in (one.support, *one.counts)),
+            *map(number, (one.precision, one.recall, one.f1)),
+        ]
+        for one in scores
+    ]
+    there = sum(one.support > 0 for one in scores)
+    tested = rows_words(sum(one.support for one in scores), "test row")
+    return TextTable(
+        title=f"each class against all others, on the {tested}",
+        headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
+        lines=lines,
+        notes=[f"the test rows hold {there} of the {len(scores)} classes"]
+        if there < len(scores)
+        else [],
+    )
+
+
+def _scores_by_class(findings: Findings) -> list[ClassScores]:
+    """Count what the network made of each class; empty for a regression, and without test rows."""
+    test = findings.test
+    if test is None or findings.task == "regression" or not len(test.targets):
+        return []
+    outputs, targets = torch.from_numpy(test.outputs), torch.from_numpy(test.targets)
+    predicted = predicted_classes(outputs, threshold=findings.threshold)
+    return class_scores(
+        confusion(predicted, targets.long(), classes=len(findings.classes)), findings.classes
+    )
+
+
+def main_metric(findings: Findings) -> str | None:
+    """Return the metric that stands for the run's test: that of the monitor, or f1, or rmse."""
+    names = tested_names(findings.task, findings.metrics)
+    own = findings.monitor.rpartition("/")[2]
+    usual = ("f1", "rmse", "accuracy")
+    return next((name for name in (own, *usual, *names) if name in names), None)
+
+
+def _title(findings: Findings) -> str:
+    if findings.task == "regression":
+        return f"on the test rows, in {findings.units or 'the target’s units'}"
+    if findings.task == "binary" and len(findings.classes) > 1:
+        return f"on the test rows; positive class: {findings.classes[1]}"
+    scores = _scores_by_class(findings)
+    mean = mean_words(scores) if scores else f"mean over {len(findings.classes)} classes"
+    return f"on the test rows, {mean}"
+
+
+def _text(value: float | None) -> str:
+    return MISSING if value is None else number(value)
+
+
+def _range_page(subject: Subject) -> tuple[str, dict[str, Any]]:
+    """Return what a range test suggests, and what its template asks for."""
+    curve = None if subject.folder is None else stored_curve(subject.folder / "artifacts")
+    told = _verdict(subject, curve)
+    pictures = []
+    if curve is not None:
+        alt = f"The loss of each step's batch over its learning rate, and smoothed; {told}"
+        title, draw = "Loss over the learning rate", partial(lr_range, curve)
+        pictures = drawn([Picture(name="lr_range", title=title, alt=alt, draw=draw)])
+    return told, {
+        "title": subject.findings.name,
+        "summary": f"A range test of the learning rate of {subject.findings.model}",
+        "verdict": told,
+        "training": _training(subject, curve),
+        "pictures": pictures,
+        **_making(subject),
+    }
+
+
+def _verdict(subject: Subject, curve: LrCurve | None) -> str:
+    if curve is None:
+        why = f" ({subject.reason})" if subject.reason else ""
+        return f"no curve is there: the range test is {subject.status.lower()}{why}"
+    try:
+        tried = LrRangeOptions.model_validate(subject.findings.config.get("lr_range"), strict=False)
+    except ValidationError as error:
+        raise ConfigError(
+            f"the configuration in {str(subject.folder)!r} does not say which rates were tried"
+        ) from error
+    return curve_verdict(curve, tried)
+
+
+def _training(subject: Subject, curve: LrCurve | None) -> str:
+    """Return what trains with the suggested rate; empty where nobody knows."""
+    if subject.folder is None or curve is None or curve.suggestion is None:
+        return ""
+    try:
+        return training_command(Command.load(subject.folder), curve.suggestion)
+    except ConfigError:  # it was started from Python
+        return ""

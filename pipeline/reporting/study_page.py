@@ -1,21 +1,29 @@
-"""What stands in the report of a study."""
+"""The report of a study."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.record import flatten
+from pipeline.errors import ConfigError
 from pipeline.markup import MISSING, TextTable
 from pipeline.pictures.picture import Picture
-from pipeline.reporting.figures import Shown, drawn
-from pipeline.reporting.study_subject import StudySubject
-from pipeline.study.ledger.ranking import best, pareto
+from pipeline.reporting.page import NAME, Places, publish, rendered
+from pipeline.reporting.svg import PagePicture, drawn
+from pipeline.study.ledger.ranking import best, pareto, winner
 from pipeline.study.ledger.rows import Row
-from pipeline.study.outcome.comparison import Comparison
+from pipeline.study.ledger.storage import storage_url
+from pipeline.study.ledger.stored import Recorded, Studies
+from pipeline.study.outcome.comparison import REPEATED, Comparison, compare
 from pipeline.study.outcome.comparison_picture import comparison_figure, comparison_names
 from pipeline.study.outcome.comparison_table import comparison_table, confirmed_sheet
+from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.pictures import pictures, texts
 from pipeline.study.outcome.summary import figures_table, front_table, importance_table
 from pipeline.study.outcome.verdict import verdict
+from pipeline.study.outcome.winner import Winner, experiment_command
 from pipeline.study.outcome.wording import (
     counts_line,
     end_word,
@@ -25,11 +33,17 @@ from pipeline.study.outcome.wording import (
     swept_keys,
     value_words,
 )
+from pipeline.study.space.parameters import Parameter
+from pipeline.study.space.ranges import Range
+from pipeline.study.substudies import LONGEST_STEM
 from pipeline.terminal import duration, number
+from pipeline.tracking.attaching import attach
+from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TESTED = "tested"
 MOST_TRIALS = 1000
 """Rows of the table of trials: the best ones, where there are more."""
 MOST_TOLD = 5
@@ -44,24 +58,167 @@ TITLES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StudySubject:
+    """A study as a report tells of it.
+
+    Args:
+        name: Its name.
+        ending: What it came to, or has come to by now.
+        recorded: What is on record of it.
+        comparison: Of its cells over seeds or folds; `None` = it repeats nothing.
+        confirmation: The winner over several seeds; `None` = that was not asked for.
+        confirmed: The trials of that.
+    """
+
+    name: str
+    ending: Ending
+    recorded: Recorded
+    comparison: Comparison | None
+    confirmation: Comparison | None
+    confirmed: Sequence[Row]
+
+
+def found_study(name: str, output: Path, storage: str | None) -> StudySubject:
+    """Return a study by its name.
+
+    Args:
+        name: The study's.
+        output: The folder that holds a folder for each study.
+        storage: Optuna's URL of the database; `None` = the default.
+
+    Raises:
+        ConfigError: There is no such study, or no such database.
+        EnvironmentFaultError: The database can't be read now.
+    """
+    file = sqlite_path(storage_url(storage, key="storage"))
+    if file is not None and not file.is_file():
+        raise ConfigError(
+            f"study={name!r} is unknown: there is no database of studies {str(file)!r}; expected "
+            "the one that the sweep used: storage=sqlite:///FILE"
+        )
+    studies = Studies(storage)
+    recorded = studies.open(name)
+    ending = _ending(recorded, output / name)
+    confirmed = _confirmed(studies, name, ending)
+    again = () if confirmed is None else _rows(confirmed)
+    return StudySubject(
+        name=name,
+        ending=replace(ending, confirm_seeds=len(again)),
+        recorded=recorded,
+        comparison=_comparison(recorded, ending.rows),
+        confirmation=None if confirmed is None else _comparison(confirmed, again),
+        confirmed=again,
+    )
+
+
+def _rows(recorded: Recorded) -> list[Row]:
+    """Return all trials with what was varied in each, of which the ledger alone says nothing."""
+    space = recorded.ledger.facts.get("space") or {}
+    parameters = [_parameter(plain) for plain in space.values()]
+    found = []
+    for row in recorded.ledger.trials():
+        told = ((one.key, one.from_params(row.params)) for one in parameters)
+        overrides = {key: text for key, text in told if text is not None}
+        found.append(replace(row, overrides=overrides))
+    return found
+
+
+def _parameter(plain: Mapping[str, Any]) -> Parameter:
+    """Read what `Parameter.plain` gave; where it holds is told by what a trial has."""
+    values = {field.name: plain[field.name] for field in fields(Range)}
+    values["choices"] = tuple(values["choices"])
+    return Parameter(**values, key=plain["key"], name=plain["name"])
+
+
+def _ending(recorded: Recorded, folder: Path) -> Ending:
+    rows = _rows(recorded)
+    directions = [objective.direction for objective in recorded.objectives]
+    best = winner(rows, directions)
+    tested: dict[str, dict[str, Any]] = recorded.ledger.facts.get(TESTED, {})
+    own = {} if best is None else tested.get(str(best.number), {})
+    others = [number for number in tested if best is None or number != str(best.number)]
+    base = int(others[0]) if len(others) == 1 else None  # none else is ever tested
+    return Ending(
+        rows=rows,
+        objectives=recorded.names,
+        directions=directions,
+        folder=folder,
+        seconds=_seconds(rows),
+        importances=recorded.ledger.importances(),
+        base=base,
+        winner=None if best is None else _winner(best, recorded.ledger.name, folder),
+        tested=own.get("metrics", {}),
+        base_tested={} if base is None else tested[str(base)].get("metrics", {}),
+        baselines=own.get("baselines", ()),
+    )
+
+
+def _winner(best: Row, name: str, folder: Path) -> Winner:
+    """Return how the best trial is trained again; without a command where nobody has put it down.
+
+    The whole command, in words, is known to the sweep alone; this one says the same.
+    """
+    called = name.removesuffix(".yaml")
+    yaml = folder / "conf" / "experiment" / f"{called}.yaml"
+    command = experiment_command(folder.absolute(), called) if yaml.is_file() else ""
+    return Winner(number=best.number, command=command, yaml=yaml, yaml_command=command)
+
+
+def _seconds(rows: Sequence[Row]) -> float:
+    """Return the time from the first trial's begin to the last one's end."""
+    begins = [row.started for row in rows if row.started is not None]
+    ends = [time.time() if row.state == "running" else row.ended or 0.0 for row in rows]
+    return max(0.0, max(ends) - min(begins)) if begins else 0.0
+
+
+def _comparison(recorded: Recorded, rows: Sequence[Row]) -> Comparison | None:
+    if set(REPEATED).isdisjoint(swept_keys(rows)):
+        return None
+    objective = recorded.objectives[0]
+    return compare(rows, objective=objective.name, direction=objective.direction)
+
+
+def _confirmed(studies: Studies, name: str, ending: Ending) -> Recorded | None:
+    """Return the study of the winner over several seeds."""
+    if ending.winner is None:
+        return None
+    called = f"{name[:LONGEST_STEM]}-confirm-{ending.winner.number}"
+    return studies.open(called) if called in studies.names() else None
+
+
+def report_study(name: str, places: Places) -> list[str]:
+    """Report on a study, and return what the terminal is told."""
+    subject = found_study(name, places.folder, places.storage)
+    folder, tracking = places.folder / name, places.tracking
+    own = folder / "artifacts" / NAME if folder.is_dir() else Path(f"report-{name}.html")
+    told = publish(
+        rendered("study.html", study_page(subject)),
+        places.output or own,
+        tracking,
+        lambda path: attach(folder, path, tracking, name=NAME),
+    )
+    return [f"{name}: {summary(subject)}", told]
+
+
 def study_page(subject: StudySubject) -> dict[str, Any]:
     """Return what the template of a study's report asks for."""
-    ending = subject.ending
+    ending, row = subject.ending, subject.ending.best_row
     searches = subject.comparison is None
     return {
         "title": f"study {subject.name}",
         "summary": summary(subject),
         "verdict": verdict(ending) if searches else [],
         "command": "" if ending.winner is None or not searches else ending.winner.command,
-        "point": _point(subject) if searches else "",
+        "point": point_words(row.overrides, short_names(row.overrides)) if searches and row else "",
         "figures": figures_table(ending) if ending.tested else None,
         "front": front_table(ending) if len(ending.objectives) == 2 else None,
         "repeats": _repeats(subject),
         "importances": importance_table(ending.importance, bars=False)
         if searches and ending.importance is not None and ending.importance.shares
         else None,
-        "trials": trials_sheet(subject),
-        "pictures": _drawn(subject) if searches else [],
+        "trials": trials_table(subject),
+        "pictures": _study_pictures(subject) if searches else [],
         "searches": searches,
         "facts": _facts(subject),
     }
@@ -79,10 +236,13 @@ def summary(subject: StudySubject) -> str:
     return f"{told}; the best is trial {row.number}: {value_words(row.values, ending.objectives)}."
 
 
-def trials_sheet(subject: StudySubject) -> TextTable:
+def trials_table(subject: StudySubject) -> TextTable:
     """List the trials by number, at most a thousand of them, the winner marked."""
     ending = subject.ending
-    rows = sorted(_shown(ending.rows, subject), key=lambda row: row.number)
+    rows = ending.rows
+    if len(rows) > MOST_TRIALS:
+        rows = best(rows, ending.directions, MOST_TRIALS)
+    rows = sorted(rows, key=lambda row: row.number)
     keys = swept_keys(ending.rows)
     names = short_names(keys)
     left_out = len(ending.rows) - len(rows)
@@ -90,7 +250,8 @@ def trials_sheet(subject: StudySubject) -> TextTable:
         [
             str(row.number),
             end_word(row),
-            *_values(row, len(ending.objectives)),
+            *map(number, row.values),
+            *([MISSING] * (len(ending.objectives) - len(row.values))),
             *(shown_text(row.overrides.get(key)) for key in keys),
             _took(row),
         ]
@@ -109,25 +270,10 @@ def trials_sheet(subject: StudySubject) -> TextTable:
     )
 
 
-def _shown(rows: Sequence[Row], subject: StudySubject) -> Sequence[Row]:
-    if len(rows) <= MOST_TRIALS:
-        return rows
-    return best(rows, subject.ending.directions, MOST_TRIALS)
-
-
-def _values(row: Row, count: int) -> list[str]:
-    return [*map(number, row.values), *([MISSING] * (count - len(row.values)))]
-
-
 def _took(row: Row) -> str:
     if row.started is None or row.ended is None:
         return MISSING
     return duration(max(0.0, row.ended - row.started))
-
-
-def _point(subject: StudySubject) -> str:
-    row = subject.ending.best_row
-    return "" if row is None else point_words(row.overrides, short_names(row.overrides))
 
 
 def _repeats(subject: StudySubject) -> list[dict[str, Any]]:
@@ -171,35 +317,25 @@ def _words(comparison: Comparison) -> str:
     return f"{comparison.by}: {'; '.join(told) or 'none has completed'}"
 
 
-def _drawn(subject: StudySubject) -> list[Shown]:
+def _study_pictures(subject: StudySubject) -> list[PagePicture]:
     """Draw what Optuna has to draw; nothing before the first trial has completed."""
-    if not any(row.state == "complete" for row in subject.rows):
+    ending = subject.ending
+    if not any(row.state == "complete" for row in ending.rows):
         return []
-    return drawn(_pictures(subject), texts=texts(subject.rows, subject.ending.objectives))
-
-
-def _pictures(subject: StudySubject) -> Iterator[Picture]:
-    ending, study = subject.ending, subject.recorded.study
-    algorithm = flatten(subject.recorded.ledger.facts.get("base") or {}).get(
-        "trainer.gradient_clip_algorithm"
-    )
-    told = (ending.objectives, ending.importances, str(algorithm or "norm"))
-    for name, draw in pictures(study, ending.rows, *told):
-        yield _picture(name, draw, subject)
+    base = flatten(subject.recorded.ledger.facts.get("base") or {})
+    algorithm = str(base.get("trainer.gradient_clip_algorithm") or "norm")
+    study, objectives = subject.recorded.study, ending.objectives
+    found = pictures(study, ending.rows, objectives, ending.importances, algorithm)
+    shown = (_picture(name, draw, subject) for name, draw in found)
+    return drawn(shown, texts=texts(ending.rows, objectives))
 
 
 def _picture(name: str, draw: "Callable[[], Figure]", subject: StudySubject) -> Picture:
-    stem, _, second = name.rpartition("_")
-    kind, objective = (stem, 1) if second == "2" else (name, 0)
-    objectives = subject.ending.objectives
-    about = objectives[objective] if len(objectives) > objective else ""
+    kind, objectives = name.removesuffix("_2"), subject.ending.objectives
+    about = objectives[1] if name.endswith("_2") else objectives[0]
     of = f", {about}" if kind in ("history", "importances", "slices") else ""
-    return Picture(
-        name=name,
-        title=f"{TITLES.get(kind, kind)}{of}",
-        alt=_told(kind, subject),
-        draw=draw,
-    )
+    title = f"{TITLES.get(kind, kind)}{of}"
+    return Picture(name=name, title=title, alt=_told(kind, subject), draw=draw)
 
 
 def _told(kind: str, subject: StudySubject) -> str:

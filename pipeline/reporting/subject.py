@@ -1,26 +1,38 @@
-"""The run that a report is about: found by what a person calls it, here or in MLflow."""
+"""The run that a report is about: found by its folder, name or id, here or in MLflow."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-from pipeline.config.options import TrackingOptions
+import yaml  # type: ignore[import-untyped] # PyYAML brings no types
+
+from pipeline.config.targets import TARGET
+from pipeline.data.report import DataReport
 from pipeline.data.report_text import lines
 from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.findings.files import FILE, FOLDER, load
-from pipeline.findings.records import Findings
-from pipeline.reporting.older import REPORT, data_report, findings_of_journal
+from pipeline.findings.records import Clipping, Findings
+from pipeline.metrics import direction
+from pipeline.reporting.page import Places, publish
+from pipeline.tracking.attaching import attach, attach_to
 from pipeline.tracking.fetch_run import fetched_run
 from pipeline.tracking.find import COMMAND_TAG, FIND_LR, LAST, find_run
-from pipeline.tracking.journal import JOURNAL, read_events
+from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
 from pipeline.tracking.listing import standing
 from pipeline.tracking.state import read_state, run_folders, trial_folders
 from pipeline.tracking.uri import tracking_uri
 
 SHOWN = 5
-OLDER = (
+SHORT_ID = 8
+REPORT = "data_report.json"
+FINAL = ("test/", "naive/", "linear/", "best/", "time/fit", "model/")
+"""Prefixes of values that belong to a run rather than to an epoch."""
+LEFT_NONE = (
     "this run has left no findings, since an older version of this program trained it, or since "
     "it is a trial of a study; what its journal holds is told here"
 )
@@ -33,14 +45,14 @@ class Subject:
     """A run as a report tells of it.
 
     Args:
-        folder: Where it lies here; `None` = it was fetched from MLflow.
+        folder: Its folder on this machine; `None` = it was fetched from MLflow.
         uri: The store that has it, without its password; empty where none has.
         findings: What it has found out, or what its journal says.
         lacks: Why the findings are not whole; empty where they are.
         status: RUNNING, FINISHED, FAILED, KILLED or LOST.
         reason: Why it ended early; empty where it did not.
         tags: What it was made with: `command`, `host`, `version.torch`, …
-        data: Lines that say what the data are; empty where nobody has put that down.
+        data: Lines that say what the data are; empty where they are not on record.
         size: Bytes of the model that it has left; `None` = not known.
     """
 
@@ -59,73 +71,78 @@ class Subject:
         """Whether it has tried learning rates and trained nothing."""
         return self.tags.get(COMMAND_TAG) == FIND_LR
 
+    def publish(self, text: str, places: Places, name: str) -> str:
+        """Write a page of the run, and return the line that says where it is.
 
-def found_subject(
-    reference: str, output: Path, tracking: TrackingOptions, *, key: str, scratch: Path
-) -> Subject:
+        Without `output` it goes among the artifacts of the run, or into the current folder where
+        the run is not on this machine.
+        """
+        run_id, folder, tracking = self.findings.run_id, self.folder, places.tracking
+        if folder is not None:
+            path = places.output or folder / "artifacts" / name
+            return publish(text, path, tracking, lambda p: attach(folder, p, tracking, name=name))
+        path = places.output or Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
+        return publish(
+            text, path, tracking, lambda p: attach_to(run_id, self.uri, p, tracking, name=name)
+        )
+
+
+def found_subject(reference: str, places: Places) -> Subject:
     """Return the run that a person names.
 
     Args:
-        reference: A run's or a trial's folder (its path, or its name below `output`), an MLflow id
-            or its beginning, its name where no other run has it, or `last`; of a run that lies
-            elsewhere the whole id.
-        output: The folder that holds a folder for each run.
-        tracking: Where runs are on record.
-        key: What the command calls that folder.
-        scratch: An empty folder for files that have to be fetched.
+        reference: A run's or a trial's folder (its path, or its name below the folder of runs), an
+            MLflow id or its beginning, its name where no other run has it, or `last`; of a run
+            that is not on this machine the whole id.
+        places: Where runs are looked for.
 
     Raises:
         ConfigError: No run is called so, several are, or what it has left can't be read.
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
     try:
-        return _here(_found_folder(reference, output, key=key))
+        return _here(_found_folder(reference, places.folder))
     except UnknownRunError:
-        if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
+        if places.tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
             raise
-        return _fetched(reference, tracking_uri(tracking), scratch)
+        return _fetched(reference, tracking_uri(places.tracking))
 
 
 class UnknownRunError(ConfigError):
-    """No run that lies here is called so."""
+    """No run on this machine is called so."""
 
 
-def _found_folder(reference: str, output: Path, *, key: str) -> Path:
+def _found_folder(reference: str, runs: Path) -> Path:
     try:
-        return find_run(reference, output, key=key)
+        return find_run(reference, runs, key="folder")
     except ConfigError as error:
-        names = dict(_names(output))
+        names = dict(_names(runs))
         called = [folder for folder, name in names.items() if name == reference]
         if len(called) == 1:
             return called[0]
         if called:
-            raise ConfigError(_several(reference, called)) from error
+            raise ConfigError(
+                f"run {reference!r} is the name of {len(called)} runs; expected one of their "
+                f"folders: {some([folder.name for folder in called], most=SHOWN)}"
+            ) from error
         if reference == LAST or "is not the beginning of one id" in str(error):
             raise
-        raise UnknownRunError(_unknown(reference, output, key, names)) from error
+        raise UnknownRunError(_unknown(reference, runs, names)) from error
 
 
-def _names(output: Path) -> Iterator[tuple[Path, str]]:
+def _names(runs: Path) -> Iterator[tuple[Path, str]]:
     """Yield what runs are called, the newest first, those of trials last."""
-    for folder in [*reversed(run_folders(output)), *reversed(trial_folders(output))]:
+    for folder in [*reversed(run_folders(runs)), *reversed(trial_folders(runs))]:
         begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
         yield folder, str(next(begins, {}).get("name", ""))
 
 
-def _several(reference: str, folders: Sequence[Path]) -> str:
-    newest = [folder.name for folder in folders]
-    return (
-        f"run {reference!r} is the name of {len(folders)} runs; expected one of their folders: "
-        f"{some(newest, most=SHOWN)}"
-    )
-
-
-def _unknown(reference: str, output: Path, key: str, names: Mapping[Path, str]) -> str:
+def _unknown(reference: str, runs: Path, names: Mapping[Path, str]) -> str:
     often = Counter(names.values())
     shown = [name if often[name] == 1 else folder.name for folder, name in names.items()]
     near = did_you_mean(reference, [*often, *(folder.name for folder in names)])
     return (
-        f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run's folder or "
+        f"run {reference!r} is unknown below folder={str(runs)!r}; expected a run's folder or "
         f"name, the beginning of an MLflow run id, or {LAST}; there are "
         f"{some(shown, most=SHOWN) or 'none'}.{near}"
     )
@@ -140,8 +157,9 @@ def _here(folder: Path) -> Subject:
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Give study={folder.name}.")
     later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
     status, reason = standing(events, read_state(folder))
-    artifacts = folder / "artifacts"
-    findings, lacks = _findings(folder, is_over=status == "FINISHED" or reason == "diverged")
+    findings, lacks = _findings(
+        folder, events, is_over=status == "FINISHED" or reason == "diverged"
+    )
     model = folder / "model" / "model.ckpt"
     return Subject(
         folder=folder,
@@ -151,48 +169,154 @@ def _here(folder: Path) -> Subject:
         status=status,
         reason=reason,
         tags={**begins[0]["tags"], **later},
-        data=_data_lines(artifacts),
+        data=_data_lines(folder / "artifacts"),
         size=model.stat().st_size if model.is_file() else None,
     )
 
 
-def _findings(folder: Path, *, is_over: bool) -> tuple[Findings, str]:
+def _findings(folder: Path, events: Sequence[Event], *, is_over: bool) -> tuple[Findings, str]:
     """Return the findings of a run, and why they are not whole."""
     artifacts = folder / "artifacts"
     if not (artifacts / FOLDER / FILE).is_file():
-        return findings_of_journal(folder), OLDER if is_over else UNFINISHED
+        return _of_journal(folder, events), LEFT_NONE if is_over else UNFINISHED
     try:
         return load(artifacts), ""
     except ConfigError as error:
-        return findings_of_journal(folder), f"{error}; what the journal holds is told here"
+        return _of_journal(folder, events), f"{error}; what the journal holds is told here"
 
 
-def _fetched(run_id: str, uri: str, scratch: Path) -> Subject:
-    wanted = (FOLDER, REPORT)
-    run = fetched_run(run_id, uri, wanted, scratch)
-    if run.tags.get(COMMAND_TAG) == FIND_LR:
-        raise ConfigError(
-            f"run {run_id!r} ({run.name}) is a range test of the learning rate; expected one that "
-            "lies here, or look at its picture in MLflow"
-        )
-    if not (scratch / FOLDER / FILE).is_file():
-        raise ConfigError(
-            f"run {run_id!r} ({run.name}) has left no findings in MLflow; expected a run that this "
-            "version of the program has trained to its end"
-        )
-    return Subject(
-        folder=None,
-        uri=uri,
-        findings=load(scratch),
-        lacks="",
-        status=run.status,
-        reason=run.tags.get("end_reason", ""),
-        tags=run.tags,
-        data=_data_lines(scratch),
-        size=None,
+def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
+    """Return what the journal says of a run that still trains, was stopped, or is a trial.
+
+    What it does not say keeps its default, and a picture of it says what it lacks.
+    """
+    begun = [event for event in events if event["event"] == "begin"][-1]
+    ends = [event for event in events if event["event"] in ("begin", "end")]
+    epochs = epochs_of(iter(events))
+    config = _config(folder, begun)
+    model, data, trainer = (config.get(key) or {} for key in ("model", "data", "trainer"))
+    report = _data_report(folder / "artifacts")
+    metrics = {k: v for values in epochs.values() for k, v in values.items() if k.startswith(FINAL)}
+    monitor = str(config.get("monitor") or "val/loss")
+    kept = metrics.get("best/epoch")
+    return Findings(
+        name=begun["name"],
+        run_id=read_state(folder).run_id,
+        end="diverged" if ends[-1].get("reason") == "diverged" else "finished",
+        task=_task(report, epochs),
+        kind=_kind(report),
+        model=str(model.get(TARGET, "network")).rpartition(".")[2],
+        config=config,
+        classes=() if report is None else tuple(one.name for one in report.classes),
+        features=() if report is None else tuple(one.name for one in report.columns),
+        label="" if report is None else report.label,
+        units="" if report is None else report.units,
+        horizon=int(data.get("horizon") or 1),
+        monitor=monitor,
+        better=direction(monitor),
+        kept=None if kept is None else int(kept),
+        epochs=max(epochs, default=0),
+        planned=int(trainer.get("max_epochs") or 0),
+        clipping=Clipping(
+            threshold=trainer.get("gradient_clip_val"),
+            algorithm=trainer.get("gradient_clip_algorithm") or "norm",
+            chosen=False,
+        ),
+        metrics=metrics,
+        intervals=_intervals(folder / "artifacts"),
+        rows={} if report is None else report.rows,
+        parameters=int(metrics.get("model/parameters", 0)),
+        seconds=metrics.get("time/fit", 0.0),
+        device=str(begun["tags"].get("device", "")),
+        data_hash=str(begun["tags"].get("data.hash", "")),
+        history={
+            epoch: {key: value for key, value in values.items() if not key.startswith(FINAL)}
+            for epoch, values in epochs.items()
+        },
     )
 
 
+def _config(folder: Path, begun: Event) -> Mapping[str, Any]:
+    """Return the configuration from its file, or from the journal, which is all a trial has."""
+    try:
+        text = (folder / "artifacts" / "config.yaml").read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        config = None
+    return config if isinstance(config, dict) else _nested(begun["params"])
+
+
+def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in params.items():
+        *groups, name = str(key).split(".")
+        inner = tree
+        for group in groups:
+            below = inner.get(group)
+            inner[group] = below if isinstance(below, dict) else {}
+            inner = inner[group]
+        inner[name] = value
+    return tree
+
+
+def _task(
+    report: DataReport | None, epochs: Mapping[int, Mapping[str, float]]
+) -> Literal["binary", "multiclass", "regression"]:
+    if report is not None:
+        return report.task
+    is_regression = any(key.endswith("/rmse") for values in epochs.values() for key in values)
+    return "regression" if is_regression else "multiclass"
+
+
+def _kind(report: DataReport | None) -> Literal["table", "series", "images"]:
+    if report is not None and report.kind == "series":
+        return "series"
+    return "images" if report is not None and report.kind == "images" else "table"
+
+
+def _intervals(artifacts: Path) -> dict[str, tuple[float, float]]:
+    try:
+        ends = json.loads((artifacts / "intervals.json").read_text(encoding="utf-8"))["ends"]
+        return {str(key): (float(low), float(high)) for key, (low, high) in ends.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _data_report(artifacts: Path) -> DataReport | None:
+    """Read what a run has recorded of its data; `None` where it has not, or it is damaged."""
+    try:
+        return DataReport.from_dict(json.loads((artifacts / REPORT).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
 def _data_lines(artifacts: Path) -> tuple[str, ...]:
-    report = data_report(artifacts)
+    report = _data_report(artifacts)
     return () if report is None else tuple(lines(report))
+
+
+def _fetched(run_id: str, uri: str) -> Subject:
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        run = fetched_run(run_id, uri, (FOLDER, REPORT), folder)
+        if run.tags.get(COMMAND_TAG) == FIND_LR:
+            raise ConfigError(
+                f"run {run_id!r} ({run.name}) is a range test of the learning rate; expected one "
+                "that lies here, or look at its picture in MLflow"
+            )
+        if not (folder / FOLDER / FILE).is_file():
+            raise ConfigError(
+                f"run {run_id!r} ({run.name}) has left no findings in MLflow; expected a run that "
+                "this version of the program has trained to its end"
+            )
+        return Subject(
+            folder=None,
+            uri=uri,
+            findings=load(folder),
+            lacks="",
+            status=run.status,
+            reason=run.tags.get("end_reason", ""),
+            tags=run.tags,
+            data=_data_lines(folder),
+            size=None,
+        )

@@ -1,14 +1,25 @@
-"""A figure as SVG that stands in a page: text as text, in the page's own colours."""
+"""Pictures as elements of a page: SVG in the page's own colours, or PNG where that is too large."""
 
+import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from markupsafe import Markup
+
+from pipeline.pictures.picture import DOTS_PER_INCH, Picture, drawing, own_style
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+POINTS_PER_INCH = 72
+WIDE = 500.0  # points
+LARGEST_SVG = 1_500_000
+"""Characters of a picture above which it is given as pixels: a browser is slow with so many."""
 
 INK, PAPER = "#010203", "#fdfcfb"
 """Stand for the page's own colours while Matplotlib draws; no picture chooses them."""
@@ -44,8 +55,90 @@ ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
 """Signs that no page may hold, and that a name may."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagePicture:
+    """A picture of a page.
+
+    Args:
+        group: The pictures that it belongs to, such as `curves`; empty where it stands alone.
+        title: What it is.
+        alt: What is seen in it.
+        content: The element that shows it; `None` where it could not be drawn.
+        width: Of that, in points.
+        reason: Why it could not be drawn; empty where it was.
+    """
+
+    group: str
+    title: str
+    alt: str
+    content: Markup | None = None
+    width: float = 0.0
+    reason: str = ""
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it takes the whole width of a page."""
+        return self.width > WIDE
+
+
+def drawn(
+    pictures: Iterable[Picture], *, texts: Iterable[str] = (), prefix: str = "picture"
+) -> list[PagePicture]:
+    """Draw pictures as elements of one page.
+
+    Args:
+        pictures: What to draw.
+        texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
+        prefix: Begins the ids in these pictures; no other pictures of the page have it.
+    """
+    with drawing(texts):
+        return [_drawn(picture, f"{prefix}-{n}") for n, picture in enumerate(pictures)]
+
+
+def _drawn(picture: Picture, prefix: str) -> PagePicture:
+    shown = PagePicture(group=picture.name.rpartition("/")[0], title=picture.title, alt=picture.alt)
+    try:
+        content, width = _svg(picture, prefix)
+        if len(content) > LARGEST_SVG:
+            content, width = _pixels(picture)
+    except Exception as error:  # no picture is worth a page
+        return replace(shown, reason=" ".join(str(error).split()) or type(error).__name__)
+    return replace(shown, content=content, width=width)
+
+
+def _svg(picture: Picture, prefix: str) -> tuple[Markup, float]:
+    with own_style(), _page_colours(), _closed(picture) as figure:
+        text, width = _inline(figure, prefix=prefix, alt=picture.alt)
+    return Markup(text), width  # an XML writer has escaped it
+
+
+def _pixels(picture: Picture) -> tuple[Markup, float]:
+    """Return a picture as PNG on white, in the page itself, and its width in points."""
+    written = BytesIO()
+    with own_style(), _closed(picture) as figure:
+        figure.savefig(
+            written, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", facecolor="white"
+        )
+        width = float(figure.get_size_inches()[0]) * POINTS_PER_INCH
+    code = base64.b64encode(written.getvalue()).decode("ascii")
+    element = Markup('<img style="--width: {:.0f}pt" alt="{}" src="data:image/png;base64,{}">')
+    return element.format(width, picture.alt, code), width
+
+
 @contextmanager
-def page_colours() -> Iterator[None]:
+def _closed(picture: Picture) -> "Iterator[Figure]":
+    """Draw a picture, and close its figure afterwards."""
+    from matplotlib import pyplot
+
+    figure = picture.draw()
+    try:
+        yield figure
+    finally:
+        pyplot.close(figure)
+
+
+@contextmanager
+def _page_colours() -> Iterator[None]:
     """Let Matplotlib draw what will stand in a page: no ground, and the page's ink."""
     import matplotlib as mpl
 
@@ -55,15 +148,10 @@ def page_colours() -> Iterator[None]:
         yield
 
 
-def inline_svg(figure: "Figure", *, prefix: str, alt: str) -> tuple[str, float]:
-    """Return a figure as an `<svg>` element of a page, and its width in points.
+def _inline(figure: "Figure", *, prefix: str, alt: str) -> tuple[str, float]:
+    """Return a figure as an `<svg>` element, and its width in points.
 
-    It is drawn, and this is called, within `page_colours`.
-
-    Args:
-        figure: What was drawn.
-        prefix: Begins each of its ids, which no other picture of the page may have.
-        alt: What is seen in it, for those who can't.
+    It is drawn, and this is called, within `_page_colours`.
     """
     written = BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

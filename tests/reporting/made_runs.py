@@ -43,7 +43,7 @@ def damage(folder: Path) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Take a run's findings away, as if an older version of the program had trained it."""
+    """Remove a run's findings: a trial of a study has none either."""
     shutil.rmtree(folder / "artifacts" / FOLDER)
 
 

@@ -1,7 +1,6 @@
 """The pages themselves: sound, alone, escaped, and telling of everything that is there."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,18 @@ from test_paired import against, subject
 
 from pipeline.findings.records import Findings
 from pipeline.pictures.picture import NotDrawnError, Picture
-from pipeline.reporting import figures
+from pipeline.reporting import svg
 from pipeline.reporting.comparison_page import comparison_page, lines, verdict
-from pipeline.reporting.figures import drawn
-from pipeline.reporting.figures_of_run import MACRO, classes_sheet, result_sheet
 from pipeline.reporting.page import rendered
-from pipeline.reporting.run_page import run_page, size_words, summary
+from pipeline.reporting.run_page import (
+    MACRO,
+    class_table,
+    result_table,
+    run_page,
+    size_words,
+    summary,
+)
+from pipeline.reporting.svg import drawn
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = (
@@ -81,7 +86,7 @@ def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
 
 def test_the_table_of_classes_is_scikit_learns() -> None:
     made = made_findings(seed=4)
-    sheet = classes_sheet(made)
+    sheet = class_table(made)
     assert sheet is not None
     assert made.test is not None
     by_hand = precision_recall_fscore_support(made.test.targets, made.test.outputs.argmax(1))
@@ -155,7 +160,7 @@ def test_what_can_not_be_drawn_says_so_in_place() -> None:
 
 
 def test_a_picture_of_very_many_lines_is_given_as_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "LARGEST_SVG", 20_000)
+    monkeypatch.setattr(svg, "LARGEST_SVG", 20_000)
 
     def draw() -> Figure:
         figure, axes = pyplot.subplots()
@@ -222,7 +227,7 @@ def test_an_interval_without_width_is_no_interval() -> None:
     words = summary(subject(one))
     assert " on 1 test row;" in words
     assert "interval" not in words
-    sheet = result_sheet(one)
+    sheet = result_table(one)
     assert sheet is not None
     assert [line[2] for line in sheet.lines] == ["–"] * 3
     assert " (95 % interval 0.3000 … 0.4000)" in summary(
@@ -279,11 +284,3 @@ def test_sizes_are_written_for_people() -> None:
         "1.5 KiB",
         "5.0 MiB",
     ]
-
-
-def test_a_page_goes_into_a_folder_of_any_name(tmp_path: Path) -> None:
-    from pipeline.reporting.page import write_page
-
-    path = tmp_path / "a b=c,#%[ 中文 🐟" / "x.html"
-    write_page(path, "page")
-    assert path.read_text() == "page"

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from pipeline.bootstrap import flips, paired_differences, units_of
 from pipeline.findings.records import Findings, TestRows
 from pipeline.mistakes import called
-from pipeline.reporting.against import Against
+from pipeline.reporting.run_pair import RunPair
 from pipeline.reporting.subject import Subject
 
 
@@ -31,8 +31,8 @@ def subject(findings: Findings) -> Subject:
     )
 
 
-def against(first: Findings, second: Findings) -> Against:
-    return Against(first=subject(first), second=subject(second))
+def against(first: Findings, second: Findings) -> RunPair:
+    return RunPair(first=subject(first), second=subject(second))
 
 
 def two_sided(first: int, second: int) -> float:
@@ -216,7 +216,7 @@ def test_rows_that_are_not_the_same_are_not_compared() -> None:
     for words, second in others.items():
         both = against(first, second)
         assert both.obstacle == words
-        assert both.right is None
+        assert both.flips is None
         assert both.errors is None
         assert all(figure.interval is None for figure in both.figures.values())
 

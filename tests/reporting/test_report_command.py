@@ -110,9 +110,9 @@ def test_a_command_that_asks_for_nothing_clear_is_refused(
 def test_a_run_without_findings_is_told_from_its_journal(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    older = made_run(Path("runs"), "older", findings=small_findings("older"))
-    forget(older)
-    _, page = page_of(report(capsys, "run=older"))
+    bare = made_run(Path("runs"), "bare", findings=small_findings("bare"))
+    forget(bare)
+    _, page = page_of(report(capsys, "run=bare"))
     assert "Not all can be told: this run has left no findings" in page.text
     assert "f1 0.6250 – 0.2500" in page.text
     assert "3 of 4 epochs" in page.texts("p")[0]
@@ -166,7 +166,7 @@ def test_a_range_test_is_told_with_its_curve_and_is_no_run_to_compare(
     assert f"S{told[1:]}." in page.texts("p")
     assert again in page.texts("code")
     assert len(page.all("svg")) == 1
-    assert "older version" not in page.text
+    assert "Not all can be told" not in page.text
     made_run(Path("runs"), "trained")
     assert problem(capsys, "runs=[trained,ladder]") == (
         "run 'ladder' is a range test of the learning rate; expected runs that have trained"

@@ -1,4 +1,4 @@
-"""Why one run is better than another: what differs between them, row by row."""
+"""Two runs compared: their configs, their test figures, and their answers row by row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from pipeline.config.record import ConfigDifference, differences
 from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.metrics import direction
 from pipeline.mistakes import called, errors
-from pipeline.reporting.figures_of_run import rows_words, telling
+from pipeline.reporting.run_page import main_metric, rows_words
 from pipeline.reporting.subject import Subject
 from pipeline.running.results import tested_names
 
@@ -26,7 +26,7 @@ UNTOLD = ("format", "name", "output", "tags", "verbose", "traceback", "tracking"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Against:
+class RunPair:
     """Two runs, the second of which is asked about.
 
     Args:
@@ -63,36 +63,33 @@ class Against:
         return _rows_problem(one.test, other.test)
 
     @cached_property
-    def pair(self) -> tuple[TestRows, TestRows] | None:
+    def tests(self) -> tuple[TestRows, TestRows] | None:
         """The same test rows, as both saw them; `None` where there is an obstacle."""
         one, other = (findings.test for findings in self.findings)
         return None if self.obstacle or one is None or other is None else (one, other)
 
-    @cached_property
-    def right(self) -> tuple[Array, Array] | None:
-        """Which rows each gets right, bool (rows,); `None` for a regression."""
-        if self.pair is None or self.findings[0].task == "regression":
-            return None
-        targets = self.pair[0].targets
+    def answers(self, tests: tuple[TestRows, TestRows]) -> tuple[Array, Array]:
+        """Return the class that each gives every row, int (rows,)."""
         one, other = (
-            called(test, threshold=findings.threshold) == targets
-            for findings, test in zip(self.findings, self.pair, strict=True)
+            called(test, threshold=findings.threshold)
+            for findings, test in zip(self.findings, tests, strict=True)
         )
         return one, other
 
     @cached_property
     def flips(self) -> Flips | None:
         """How the rows split that only one gets right; `None` for a regression."""
-        if self.right is None or self.pair is None:
+        if self.tests is None or self.findings[0].task == "regression":
             return None
-        return flips(*self.right, groups=_groups(self.pair))
+        one, other = (answer == self.tests[0].targets for answer in self.answers(self.tests))
+        return flips(one, other, groups=_groups(self.tests))
 
     @cached_property
     def errors(self) -> tuple[Array, Array] | None:
         """How far each is off in each row, (rows,); `None` for a classification."""
-        if self.pair is None or self.findings[0].task != "regression":
+        if self.tests is None or self.findings[0].task != "regression":
             return None
-        one, other = map(errors, self.pair)
+        one, other = map(errors, self.tests)
         return one, other
 
     @cached_property
@@ -112,12 +109,21 @@ class Against:
             )
             for name in both
         }
-        return plain if self.pair is None else plain | _measured(self, self.pair, both)
+        if self.tests is None:
+            return plain
+        found = paired_differences(
+            *self.tests,
+            thresholds=(one.threshold, other.threshold),
+            units=units_of_test(
+                replace(one, test=replace(self.tests[0], groups=_groups(self.tests)))
+            ),
+        )
+        return plain | {name: found[name] for name in both if name in found}
 
     @property
-    def telling(self) -> str | None:
+    def main_metric(self) -> str | None:
         """The metric that the two are judged by."""
-        name = telling(self.findings[1])
+        name = main_metric(self.findings[1])
         return name if name in self.figures else next(iter(self.figures), None)
 
     def better(self, name: str) -> str:
@@ -126,19 +132,6 @@ class Against:
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
         return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
-
-
-def _measured(
-    against: Against, pair: tuple[TestRows, TestRows], names: Sequence[str]
-) -> dict[str, PairedDifference]:
-    one, other = against.findings
-    both = replace(pair[0], groups=_groups(pair))
-    found = paired_differences(
-        *pair,
-        thresholds=(one.threshold, other.threshold),
-        units=units_of_test(replace(one, test=both)),
-    )
-    return {name: found[name] for name in names if name in found}
 
 
 def _groups(pair: tuple[TestRows, TestRows]) -> Array | None:
