@@ -1,4 +1,4 @@
-"""Reading a checkpoint file: whole and ours, or not at all; nothing in it is ever run."""
+"""Reads checkpoint files of this project, checked and without running anything in them."""
 
 import zipfile
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
 
 
 def write_problem(path: Path, error: Exception) -> str:
-    """Say in one line why a file could not be written and how much room there is."""
+    """Return one line: why a file could not be written, and how much space is left."""
     code, reason = _reason(error)
     state, remedy = lack_in_output(path.parent, code)
     return f"{path} can't be written ({reason}; {state}); {remedy}"

@@ -1,4 +1,4 @@
-"""Where Lightning's checkpoints go: to a file, whole or not at all, or to memory."""
+"""Targets of Lightning's checkpoints: a file that is replaced atomically, or memory."""
 
 import os
 import shutil
@@ -75,7 +75,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             synced.result()
 
     def teardown(self) -> None:
-        """Wait for the disk, also where a signal made the training lose sight of it."""
+        """Wait for the disk, also after a signal has interrupted the training."""
         self._thread.submit(int).result()  # one thread does one thing after the other
         with suppress(EnvironmentFaultError):
             self.finish()
@@ -103,7 +103,7 @@ def adopted(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Let `target` be the file `source` is now; a later `source` is another file."""
+    """Make `target` the file that `source` is now; a later `source` is another file."""
     if target.exists() and target.samefile(source):
         return  # renaming one name of a file to another of its names would leave both
     beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")

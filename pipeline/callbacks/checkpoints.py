@@ -1,4 +1,4 @@
-"""Keeps the weights of the best and of the last epoch, and what a resumed run needs beside them.
+"""Keeps the weights of the best and of the last epoch, and the state that a resumed run needs.
 
 `Checkpoints` writes files for a run, `KeptWeights` holds the weights of a trial in memory. The
 states of all random number generators travel in the files.
@@ -36,7 +36,7 @@ SHORT_SECONDS = 1.0
 
 
 class Keeper(Checkpoint):
-    """Knows the best epoch so far and what a checkpoint says about itself.
+    """Base of what keeps weights: the best epoch so far, and the facts in a checkpoint.
 
     Args:
         monitor: Metric that decides; `None` = the last epoch is kept.
@@ -92,7 +92,7 @@ class Keeper(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Say what the checkpoint is and what it was trained from."""
+        """Add format, version, epoch and facts to the checkpoint."""
         del trainer, pl_module
         checkpoint["pipeline"] = {
             "format": FORMAT,
@@ -155,7 +155,7 @@ class Checkpoints(Keeper):
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put the generators back where the interrupted run left them.
+        """Restore the states of the generators of the interrupted run.
 
         Building the network and restoring its weights has drawn numbers since.
         """
@@ -185,7 +185,7 @@ class Checkpoints(Keeper):
         self._files.finish()
 
     def _repair_best(self, trainer: pl.Trainer) -> None:
-        """Let the best checkpoint be the newest where a kill came between writing the two."""
+        """Make the best checkpoint the last one where a kill came between writing the two."""
         goes_on_from_last = str(trainer.ckpt_path) == str(self._last)
         if (
             trainer.is_global_zero
@@ -195,7 +195,7 @@ class Checkpoints(Keeper):
             link_or_copy(self._last, self._best)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what going on needs beside Lightning's own state."""
+        """Return the best epoch and the states of the generators."""
         return {
             "best_value": self.best_value,
             "best_epoch": self.best_epoch,
@@ -203,7 +203,7 @@ class Checkpoints(Keeper):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up that state; the generators wait until training starts."""
+        """Restore that state; the generators are restored when training starts."""
         self.best_value = state_dict["best_value"]
         self.best_epoch = state_dict["best_epoch"]
         self._states = state_dict["generators"]
@@ -230,7 +230,7 @@ class KeptWeights(Keeper):
         return weights
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the weights of an epoch that was never bettered.
+        """Copy the weights where the epoch is the best so far.
 
         Raises:
             DivergedError: A weight is no number any more; what was kept stays as it is.
@@ -242,7 +242,7 @@ class KeptWeights(Keeper):
         stop.check()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the last weights where they count."""
+        """Copy the last weights where no epoch is the best."""
         del pl_module
         if self.best_epoch is None:
             self._take(trainer)
@@ -280,7 +280,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Put all generators back to where `generator_states` found them."""
+    """Restore the states that `generator_states` returned."""
     version, internal, gauss_next = states["python"]
     random.setstate((version, tuple(internal.tolist()), gauss_next))
     inner = states["numpy"]["state"]
@@ -292,14 +292,14 @@ def restore_generators(states: dict[str, Any]) -> None:
 
 
 class OwnNoise(Checkpoint):
-    """Gives each rank but the first random numbers of its own, for dropout say.
+    """Gives each rank but the first random numbers of its own, for example for dropout.
 
     They follow from the first rank's, which are those of the seed or of the checkpoint. A
     Checkpoint by its base class alone, so that it comes after what restores those.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the first rank's sequence."""
+        """Seed torch from the first rank's sequence and the rank."""
         del pl_module
         if trainer.global_rank:
             seed = int(torch.randint(2**31, ()))

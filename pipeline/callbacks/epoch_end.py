@@ -20,10 +20,10 @@ _OF = {"ih": "input", "hh": "state", "hr": "projection"}
 
 
 class EpochRecord(Checkpoint):
-    """Hands all values of a finished epoch to `write(epoch, values)`, epochs counted from 1.
+    """Passes all values of a finished epoch to `write(epoch, values)`, epochs counted from 1.
 
     A Checkpoint by its base class alone: Lightning calls those last, after whatever was logged.
-    `history` holds what it has handed on.
+    `history` holds all values passed so far.
 
     Args:
         write: Takes an epoch and its values.
@@ -35,7 +35,7 @@ class EpochRecord(Checkpoint):
         self.history: dict[int, dict[str, float]] = {}
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch down."""
+        """Write the values of the epoch."""
         if trainer.is_global_zero:
             known, device = trainer.callback_metrics, pl_module.device
             # One copy to the host for all of them.
@@ -46,7 +46,7 @@ class EpochRecord(Checkpoint):
 
 
 class PrunedError(Exception):
-    """The training was ended because others did better by now."""
+    """The trial was pruned."""
 
 
 class Pruning(Checkpoint):
@@ -63,7 +63,7 @@ class Pruning(Checkpoint):
         self._prunes = prunes
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ask.
+        """Call `prunes` and end the training where it says so.
 
         Raises:
             PrunedError: The answer was yes. The Trainer's own wish to stop would wait until
@@ -80,10 +80,10 @@ class Pruning(Checkpoint):
 
 
 class VitalSigns(pl.Callback):
-    """Takes each epoch's gradient norms and updates from the task, for `vitals` to tell.
+    """Keeps each epoch's gradient norms and updates of the weights, as the task measured them.
 
-    It has no hook within an epoch: the task watches its weights by itself. An epoch that an error
-    has ended is there, too, as far as its gradients were numbers.
+    It has no hook within an epoch. An epoch that ended by divergence counts as well, as far as its
+    gradients were finite.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class VitalSigns(pl.Callback):
         self._epochs: dict[int, Tensor] = {}
 
     def vitals(self) -> Vitals | None:
-        """Return what was seen so far; `None` before the first step."""
+        """Return the values of all epochs so far; `None` before the first step."""
         if self._first is None or not self._epochs:
             return None
         rows = torch.stack(list(self._epochs.values())).numpy()  # (epochs, 2, layers)
@@ -107,18 +107,18 @@ class VitalSigns(pl.Callback):
         )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the epoch's values."""
+        """Keep the epoch's values."""
         self._take(trainer, pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Take what the epoch has come to before it diverged."""
+        """Keep the values of the epoch before it diverged."""
         if isinstance(exception, DivergedError):  # after another error the device may be of no use
             self._take(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs to tell of all its epochs."""
+        """Return the values of all epochs, for a resumed run."""
         return {
             "layers": list(self._layers),
             "sizes": list(self._sizes),
@@ -128,7 +128,7 @@ class VitalSigns(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up that state."""
+        """Restore that state."""
         self._layers, self._sizes = tuple(state_dict["layers"]), tuple(state_dict["sizes"])
         self._first, values = state_dict["first"], state_dict["values"]
         known = () if values is None else values.unbind()

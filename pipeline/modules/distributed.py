@@ -35,7 +35,7 @@ def gather_rows(own: Tensor, batches: Sequence[int], ranks: int) -> Tensor:
 
 
 def values_of_first_rank(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the values of the first rank, so that no rank decides by another last bit."""
+    """Return the values of the first rank, so that all ranks decide by the same last bit."""
     told = torch.stack([value.double() for value in values.values()])
     distributed.broadcast(told, 0)
     return {key: told[at].to(value.dtype) for at, (key, value) in enumerate(values.items())}
@@ -48,17 +48,17 @@ def broadcast_in_place(values: Iterable[Tensor]) -> None:
 
 
 class SharedBatchNorm(LayerSync):
-    """Lets each batch norm take the mean and the variance of all ranks' rows while it trains.
+    """Makes each batch norm use the mean and the variance of all ranks' rows in training.
 
-    So several devices train the network that one would. torch's own layer for this works on GPUs
-    alone.
+    Several devices then train the same network as one device. torch's `SyncBatchNorm` works on
+    GPUs only.
     """
 
     def __init__(self) -> None:
         self._kinds: dict[nn.Module, type[nn.Module]] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Let the batch norms of a model share what they see; weights and buffers stay theirs."""
+        """Make the batch norms of a model share their sums; weights and buffers stay the same."""
         for layer in model.modules():
             if isinstance(layer, _BatchNorm) and layer.track_running_stats:
                 self._kinds[layer] = type(layer)
@@ -66,7 +66,7 @@ class SharedBatchNorm(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Let them be what they were."""
+        """Give the batch norms their own classes back."""
         for layer, kind in self._kinds.items():
             layer.__class__ = kind
         self._kinds.clear()

@@ -94,11 +94,11 @@ class EpochOutputs:
 
 
 class Clipper:
-    """Clips gradients and records their norm before and after, for an epoch.
+    """Clips gradients and records their norms before and after clipping, over an epoch.
 
     Clipping by norm rescales all gradients together so that their global L2 norm is at most the
     threshold (Pascanu et al. 2013); clipping by value cuts each entry on its own.
-    `watch` sees the norms of the single gradients, which that of all is made of.
+    `watch` gets the norms of the single gradients.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ def _whole(norms: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Watched:
-    """What some steps did to the weights.
+    """Gradient norms and updates of the weights over some steps.
 
     Args:
         weights: The weights of two and more dimensions that have gradients: neither biases nor
@@ -198,7 +198,7 @@ class Watched:
 
 
 class WeightWatch:
-    """Keeps the gradient norms of all steps, and at times how far a step has moved the weights."""
+    """Keeps the gradient norms of all steps and the size of the update of some steps."""
 
     def __init__(self) -> None:
         self._every = SPARSE
@@ -277,7 +277,7 @@ class WeightWatch:
 
     @torch.no_grad()
     def _measure(self) -> None:
-        """Find out how far the weights have moved since they were copied."""
+        """Compute how far the weights have moved since they were copied."""
         before, self._before = self._before, []
         moves = torch._foreach_sub(self._watched, before)
         moved, size = (torch.stack(torch._foreach_norm(one)) for one in (moves, before))
@@ -286,7 +286,7 @@ class WeightWatch:
         self._updates.append(torch.where(finite.to(ratio.device), ratio, torch.nan))
 
     def _fold(self) -> None:
-        """Make sums of the norms that are kept, so that memory stays bounded."""
+        """Sum the norms that are kept, so that memory stays bounded."""
         if not self._norms or not self._watched:
             self._norms = []
             return

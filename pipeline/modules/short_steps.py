@@ -1,4 +1,4 @@
-"""What keeps a step of a small network short: Lightning's hooks, without what they need not do."""
+"""Makes a step of a small network short: Lightning's hooks without their unneeded work."""
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
@@ -24,7 +24,7 @@ AROUND_GRADIENTS = (
     "on_after_backward",
     "on_before_optimizer_step",
 )
-"""Hooks around the gradients of a step, which Lightning leaves to a module that moves weights."""
+"""Hooks around the gradients of a step, which Lightning does not call in manual optimization."""
 
 
 class ShortSteps(pl.LightningModule):
@@ -55,16 +55,16 @@ class ShortSteps(pl.LightningModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Leave a batch that lies on the device already as it is."""
+        """Return a batch that is already on the device unchanged."""
         if batch[0].device == device:
             return batch
         moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved
 
     def on_fit_start(self) -> None:
-        """Find out which way a step takes, and which callbacks want to see it.
+        """Decide between manual and automatic optimization, and find the callbacks with hooks.
 
-        Lightning has checked and built everything for its automatic way by now.
+        Lightning has checked and built everything for automatic optimization by now.
         """
         self._listeners = {
             hook: [one for one in _callbacks(self.trainer) if is_overridden(hook, one)]
@@ -73,11 +73,11 @@ class ShortSteps(pl.LightningModule):
         self.automatic_optimization = not _is_plain(self.trainer)
 
     def on_fit_end(self) -> None:
-        """Let the next fit be checked as this one was."""
+        """Go back to automatic optimization, so that the next fit is checked as this one was."""
         self.automatic_optimization = True
 
     def descend(self, loss: Tensor) -> Tensor:
-        """Move the weights against the gradients of `loss`, then the schedules.
+        """Take an optimizer step for `loss`, then step the schedules.
 
         Returns:
             The loss without its graph.
@@ -101,7 +101,7 @@ class ShortSteps(pl.LightningModule):
         return loss.detach()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let the run go on from its step in either way: Lightning counts each on its own."""
+        """Set the step counts of both ways, which Lightning counts separately."""
         if "loops" not in checkpoint:
             return  # weights alone
         steps, loops = checkpoint["global_step"], checkpoint["loops"]["fit_loop"]
@@ -124,7 +124,7 @@ class ShortSteps(pl.LightningModule):
 
 
 class NoProfiler(PassThroughProfiler):
-    """Measures nothing, and costs as much.
+    """A profiler that measures nothing, at almost no cost.
 
     Lightning's own builds a generator around each of some thirty hooks a step.
     """
@@ -151,7 +151,7 @@ def _is_plain(trainer: pl.Trainer) -> bool:
 
 
 def _evaluates_once(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer needs no closure; of one that is not torch's nobody knows."""
+    """Tell whether an optimizer needs no closure; assumed of torch's own optimizers only."""
     kind = type(optimizer)
     if not kind.__module__.startswith("torch.optim."):
         return False

@@ -1,4 +1,4 @@
-"""A network looked at from outside: evaluated without a trace, its outputs, its layer table."""
+"""Inspects a network: evaluation mode without side effects, probabilities, the layer table."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ def probabilities(logits: Tensor) -> Tensor:
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode without gradients, and leave it as it was.
+    """Put a network into evaluation mode without gradients, and restore it afterwards.
 
-    Modes, buffers (their values and the tensors themselves) and torch's generators are put back.
+    Modes, buffers (their values and the tensors themselves) and torch's generators are restored.
     """
     modes = [(module, module.training) for module in network.modules()]
     buffers = [
