@@ -48,7 +48,9 @@ def naive(prepared: Prepared) -> Baseline:
     if schema.task != "regression":
         counts = torch.bincount(train.targets, minlength=len(schema.classes))
         shares = counts / counts.sum()
-        return Baseline(name="majority class", outputs=_as_outputs(shares, schema, len(test)))
+        is_binary = schema.task == "binary"
+        outputs = shares[1].expand(len(test)) if is_binary else shares.expand(len(test), -1)
+        return Baseline(name="majority class", outputs=outputs)
     if test.offsets is not None:
         return Baseline(name=f"value {schema.difference} steps before", outputs=test.offsets)
     if schema.window is not None:
@@ -152,10 +154,6 @@ def _lagged(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
         name=f"least squares on {prepared.schema.window} steps",
         outputs=prepared.schema.to_units(values, prepared.test.offsets),
     )
-
-
-def _as_outputs(shares: Tensor, schema: Schema, rows: int) -> Tensor:
-    return shares[1].expand(rows) if schema.task == "binary" else shares.expand(rows, -1)
 
 
 def _last(part: Part, schema: Schema) -> Tensor:

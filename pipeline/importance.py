@@ -152,15 +152,11 @@ class _Look:
         return value
 
 
-def _orders(rows: int) -> list[Tensor]:
-    generator = np.random.default_rng(0)
-    return [torch.from_numpy(generator.permutation(rows)) for _ in range(REPEATS)]
-
-
 def _falls(look: _Look, columns: Sequence[Sequence[int]], *, affordable: int) -> Falls:
     """Return how much worse the metric gets, (columns, repeats); NaN = nobody has looked."""
     falls = np.full((len(columns), REPEATS), np.nan)
-    orders = _orders(len(look.part))
+    generator, rows = np.random.default_rng(0), len(look.part)
+    orders = [torch.from_numpy(generator.permutation(rows)) for _ in range(REPEATS)]
     before = look.badness()
     chosen: Iterable[int] = range(len(columns))
     if len(columns) * REPEATS > affordable:

@@ -5,7 +5,13 @@ import numpy as np
 from pipeline.bootstrap import units_of_test
 from pipeline.doctor.evidence import Gain, curve, error, gain, missed_classes
 from pipeline.doctor.fit import LEARNED
-from pipeline.doctor.verdict import Verdict, more_epochs, number, setting, standard_scale
+from pipeline.doctor.verdict import (
+    Verdict,
+    more_epochs,
+    regularization,
+    setting,
+    standard_scale,
+)
 from pipeline.findings.records import Findings
 
 
@@ -109,12 +115,7 @@ def _against_overfitting(findings: Findings, turn: int | None) -> tuple[str, ...
     train, test = error(findings, "train"), error(findings, "test")
     by_heart = train is not None and test is not None and train < BY_HEART * test
     if by_heart or turn:
-        return (
-            "model.dropout=0.3" if number(findings, "model.dropout") < 0.3 else "",
-            "optimizer.weight_decay=0.01"
-            if number(findings, "optimizer.weight_decay") < 0.01
-            else "",
-        )
+        return regularization(findings)
     loss = curve(findings, "val/loss")
     best = findings.kept or (int(loss.argmin()) + 1 if len(loss) else findings.epochs)
     return (more_epochs(findings, 3),) if best > EARLY * findings.epochs else ()

@@ -13,7 +13,7 @@ from pipeline.doctor.evidence import (
     missed_classes,
     naive_loss,
 )
-from pipeline.doctor.verdict import Verdict, more_epochs, number, setting
+from pipeline.doctor.verdict import Verdict, more_epochs, number, regularization, setting
 from pipeline.findings.records import Array, Findings
 
 GAP = 0.1
@@ -47,10 +47,7 @@ def overfitting(findings: Findings) -> Verdict | None:
         f"{_right(findings, held_out)} on {part} rows",
         numbers={"training": train, part: held_out},
         cures=(
-            "model.dropout=0.3" if number(findings, "model.dropout") < 0.3 else "",
-            "optimizer.weight_decay=0.01"
-            if number(findings, "optimizer.weight_decay") < 0.01
-            else "",
+            *regularization(findings),
             "keep=best" if findings.rows.get("validation") else "",
             "callbacks=early_stopping" if would_stop else "",
         ),

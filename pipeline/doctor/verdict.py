@@ -103,6 +103,14 @@ def more_epochs(findings: Findings, factor: int) -> str:
     return f"trainer.max_epochs={factor * findings.planned}"
 
 
+def regularization(findings: Findings) -> tuple[str, str]:
+    """Return the overrides for dropout and weight decay; each empty where there is enough."""
+    return (
+        "model.dropout=0.3" if number(findings, "model.dropout") < 0.3 else "",
+        "optimizer.weight_decay=0.01" if number(findings, "optimizer.weight_decay") < 0.01 else "",
+    )
+
+
 def applicable(findings: Findings, overrides: Sequence[str]) -> tuple[str, ...]:
     """Return those overrides whose key the run has, with another value, each once."""
     return tuple(dict.fromkeys(word for word in overrides if word and _applies(findings, word)))
