@@ -23,6 +23,8 @@ from pipeline.metrics import Values, WeightedScores, weighted_scores, widest_dif
 LEVEL = 0.95
 FEWEST_UNITS = 20
 """Fewer groups or blocks have no interval: what they differ by is not known well enough."""
+FEWEST_ROWS = 30
+"""An area under the ROC curve of fewer rows of a class has no interval; it would be too wide."""
 MOST_BLOCKS = 30
 """More and shorter blocks miss what lasts in the errors of forecasts (Schmeiser 1982)."""
 DRAWS = 1000
@@ -94,13 +96,13 @@ class Units:
         """Return the units that an area under the ROC curve rests on.
 
         They are no more than those that the rarest class is in, or is not in where these are
-        fewer. Of groups and blocks half count: an area is a mean over pairs, which vary less from
-        draw to draw than from test to test.
+        fewer. Half of them count: an area is a mean over pairs, which vary less from draw to draw
+        than from test to test.
         """
         there = np.unique(targets)
         sides = [targets == one for one in there] + [targets != one for one in there]
         counts = [len(np.unique(self.of_row[side])) for side in sides if side.any()]
-        return float(min([self.effective, *counts])) / (1 if self.kind == "row" else 2)
+        return float(min([self.effective, *counts])) / 2
 
 
 def units_of(
@@ -217,7 +219,8 @@ def _half_widths(
         values = np.concatenate([part[key] for part in parts])
         known = values[np.isfinite(values)]
         count = units.of_an_area(targets.astype(np.int64)) if key == "auroc" else None
-        if len(known) <= len(values) / 2 or (count is not None and count < FEWEST_UNITS):
+        fewest = FEWEST_ROWS / 2 if units.kind == "row" else FEWEST_UNITS
+        if len(known) <= len(values) / 2 or (count is not None and count < fewest):
             continue
         error, rounding = float(known.std()), 1e-12 * float(np.abs(known).max())
         found[key] = units.errors(count=count) * error if error > rounding else 0.0

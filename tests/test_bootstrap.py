@@ -165,8 +165,8 @@ def test_few_groups_and_groups_of_which_few_have_most_rows_have_no_interval() ->
     assert few.words == "12 groups of rows"
 
 
-@pytest.mark.parametrize(("positive", "is_there"), [(19, False), (20, True)])
-def test_an_area_has_an_interval_where_20_rows_are_of_the_rarest_class(
+@pytest.mark.parametrize(("positive", "is_there"), [(29, False), (30, True)])
+def test_an_area_has_an_interval_where_30_rows_are_of_the_rarest_class(
     positive: int, is_there: bool
 ) -> None:
     targets = torch.tensor([1] * positive + [0] * (200 - positive))
@@ -182,7 +182,7 @@ def test_an_area_has_an_interval_where_20_rows_are_of_the_rarest_class(
         (Forecasts(rows=100, horizon=1), ("rmse", "mae")),
         (Forecasts(rows=480, horizon=12), ("rmse", "mae")),
         (Classes(groups=24, size=20, shared=0.5), ("accuracy", "f1")),
-        (Classes(groups=80), ("accuracy", "f1", "auroc")),
+        (Classes(groups=120), ("accuracy", "f1", "auroc")),
     ],
     ids=["steps", "horizon", "groups", "rows"],
 )
