@@ -281,7 +281,8 @@ def _predicted(rows: int, what: str, horizon: int, group: int, repetitions: int)
 
 
 def _held(found: Coverage, keys: Sequence[str]) -> list[str]:
-    return [_share(found.held[key]) if found.printed[key] else "none" for key in keys]
+    seldom = 0.05  # so seldom is an interval printed that the table says none
+    return [_share(found.held[key]) if found.printed[key] > seldom else "none" for key in keys]
 
 
 def _share(value: float) -> str:
