@@ -73,6 +73,9 @@ REFUSED = {
     "trainer.enable_model_summary": "choose with verbose=0|1|2",
     "trainer.enable_autolog_hparams": "the run records its own config",
     "trainer.use_distributed_sampler": "devices share the rows by the program's own means",
+    "trainer.limit_predict_batches": "a training predicts nothing; pipeline.predict reads all rows",
+    "trainer.model_registry": "a run registers its model itself; choose with register=NAME",
+    "trainer.reload_dataloaders_every_n_epochs": "a run reads the same rows in every epoch",
 }
 """Arguments of Lightning's Trainer that the program sets itself, each with its replacement."""
 
