@@ -108,8 +108,18 @@ class Training:
         return psutil.Process(self.pid).children(recursive=True)
 
     def recorder(self) -> psutil.Process:
-        """Return the process that fills MLflow."""
-        (found,) = (p for p in self.children() if "pipeline.tracking.recorder" in p.cmdline())
+        """Return the process that fills MLflow, as soon as it is there."""
+        self.wait_until(lambda: self.running("pipeline.tracking.recorder"), what="its recorder")
+        (found,) = self.running("pipeline.tracking.recorder")
+        return found
+
+    def running(self, module: str) -> list[psutil.Process]:
+        """Return the processes below it that run a module."""
+        found = []
+        for one in self.children():
+            with suppress(psutil.NoSuchProcess):  # such as git, which lives for a moment
+                if module in one.cmdline():
+                    found.append(one)
         return found
 
     def end(self) -> int:

@@ -31,7 +31,7 @@ Start = Callable[..., Training]
 
 def peers(training: Training) -> list[psutil.Process]:
     """The processes that train together with the one that was started."""
-    return [child for child in training.children() if PEER in child.cmdline()]
+    return training.running(PEER)
 
 
 def all_gone(processes: Sequence[psutil.Process]) -> None:
