@@ -44,7 +44,7 @@ class Asked:
         verdict: What is said of the sick run, and must not be of the cured one.
         words: Its overrides.
         right: What is right to say of a healthy run.
-        tested: Epochs of the shorter run that a test makes of it; `None` = no test does.
+        tested: A test runs it as well.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Asked:
     verdict: str
     words: tuple[str, ...]
     right: str = ""
-    tested: int | None = None
+    tested: bool = False
 
     def is_wrong(self, names: str) -> bool:
         """Tell whether these verdicts are not what had to be said."""
@@ -85,18 +85,16 @@ def asked(sets: Sequence[str] = SETS, only: Sequence[str] = ()) -> Iterator[Aske
             yield from _sick_and_cured(case)
     for case in cases["healthy"] if "healthy" in sets and not only else ():
         words, right = tuple(case["words"].split()), case.get("right", "")
-        yield Asked(
-            case["name"], "healthy", "healthy", "", words, right=right, tested=case["tested"]
-        )
+        yield Asked(case["name"], "healthy", "healthy", "", words, right=right, tested=True)
 
 
 def _sick_and_cured(case: dict[str, Any]) -> Iterator[Asked]:
-    sick, tested = case["sick"].split(), case.get("tested", {})
+    sick, tested = case["sick"].split(), case.get("tested", False)
     given = (case["name"], case["set"])
-    yield Asked(*given, "sick", case["verdict"], merged(sick, ()), tested=tested.get("sick"))
+    yield Asked(*given, "sick", case["verdict"], merged(sick, ()), tested=tested)
     if "cure" in case:
         cured = merged(sick, case["cure"].split())
-        yield Asked(*given, "cured", case["verdict"], cured, tested=tested.get("cured"))
+        yield Asked(*given, "cured", case["verdict"], cured, tested=tested)
 
 
 def said_of(one: Asked, *, seed: int, folder: Path) -> str:

@@ -25,6 +25,8 @@ from pipeline.serving.decision import conformal
 
 DRAWS = 200
 TRUE_ROWS = 1_000_000
+SELDOM = 0.05
+"""Share of the tests with an interval up to which a table says none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,8 +283,7 @@ def _predicted(rows: int, what: str, horizon: int, group: int, repetitions: int)
 
 
 def _held(found: Coverage, keys: Sequence[str]) -> list[str]:
-    seldom = 0.05  # so seldom is an interval printed that the table says none
-    return [_share(found.held[key]) if found.printed[key] > seldom else "none" for key in keys]
+    return [_share(found.held[key]) if found.printed[key] > SELDOM else "none" for key in keys]
 
 
 def _share(value: float) -> str:

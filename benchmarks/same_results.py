@@ -6,8 +6,9 @@
 Runs a fixed list of commands one after the other in an empty folder: every network, every kind of
 data, a resumed run, studies, predictions, an evaluation, exports, reports, and commands that are
 refused. Of each it notes the exit code, what is printed and which files are written; of each run
-the weights, the history and the artifacts; at the end what MLflow and Optuna hold. Times,
-identifiers and folders are left out. Takes about five minutes. Exit code 1 = something differs.
+the weights, the history, the pictures and the other artifacts; at the end what MLflow and Optuna
+hold. Times, identifiers and folders are left out, and so are logs, tags, exported programs and the
+pages of reports. Takes about five minutes. Exit code 1 = something differs.
 
 The commands run on one thread: sums of several threads may differ in their last bits.
 """
@@ -90,13 +91,13 @@ BAD = {
     "no study": "runs action=check study=nobody",
 }
 EPOCHS = "trainer.max_epochs=2"
-FOREIGN = (".lock", "journal.jsonl", "mlflow.json", "run.log", "requirements.txt", ".pt2", ".onnx")
-"""Files that hold times or identifiers, or are compared otherwise."""
+FOREIGN = (".lock", ".db", "mlflow.json", "run.log", "requirements.txt", ".html", ".pt2", ".onnx")
+"""Ends of files that hold times or identifiers, or are compared otherwise."""
 MOMENTARY = ("time/", "trials/")
 """How metrics begin that differ each time; the number of trials is written once a second."""
 MOMENTS = (
     (re.compile(r"\d{8}-\d{6}-([\w.-]+?)-[0-9a-f]{6}"), r"MOMENT-\1-ID"),
-    (re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}\b|\b[0-9a-f]{6}(?=-\d{4})"), "ID"),
+    (re.compile(r"\b[0-9a-f]{32}\b|(?<=[\t(])[0-9a-f]{8}\b|\b[0-9a-f]{6}(?=-\d{4})"), "ID"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?([+-]\d\d:?\d\d|Z)?"), "MOMENT"),
     (re.compile(r"\b\d+:\d\d(:\d\d)?\b|\b[\d.]+ (s|ms|minutes?|seconds?)\b"), "TIME"),
     (re.compile(r"TIME( of it)?\b.*(?= of it training)"), "TIME"),
@@ -217,13 +218,12 @@ def _digest(path: Path, folder: Path) -> Any:
     """Return what a file holds: a digest of its numbers, or its lines without times."""
     if path.name == "journal.jsonl":
         return _history(path)
-    if path.name.endswith(FOREIGN) or path.suffix in (".db", ".png", ".html"):
+    if path.name.endswith(FOREIGN):
         return None
     if path.suffix == ".ckpt":
         return _hash_of_tensors(torch.load(path, weights_only=True))
-    if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            return {name: _hash(arrays[name].tobytes()) for name in sorted(arrays.files)}
+    if path.suffix in (".npz", ".png"):
+        return _hash(path.read_bytes())
     if path.suffix == ".csv":
         return _rows(path, folder)
     text = _plain(path.read_text(encoding="utf-8"), folder)
@@ -240,12 +240,13 @@ def _rows(path: Path, folder: Path) -> list[str]:
 
 
 def _history(path: Path) -> list[Any]:
-    events = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    return [
-        [event["epoch"], {k: v for k, v in event["values"].items() if not k.startswith(MOMENTARY)}]
-        for event in events
-        if event["event"] == "epoch"
-    ]
+    found: list[Any] = []
+    for event in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        values = event.get("values", {}).items()
+        kept = {key: value for key, value in values if not key.startswith(MOMENTARY)}
+        if kept:
+            found.append([event["epoch"], kept])
+    return found
 
 
 def _hash_of_tensors(value: Any) -> str:

@@ -218,10 +218,13 @@ def _half_widths(
     for key in parts[0]:
         values = np.concatenate([part[key] for part in parts])
         known = values[np.isfinite(values)]
-        count = units.of_an_area(targets.astype(np.int64)) if key == "auroc" else None
-        fewest = FEWEST_ROWS / 2 if units.kind == "row" else FEWEST_UNITS
-        if len(known) <= len(values) / 2 or (count is not None and count < fewest):
+        if len(known) <= len(values) / 2:
             continue
+        count = None
+        if key == "auroc":
+            count = units.of_an_area(targets.astype(np.int64))
+            if count < (FEWEST_ROWS / 2 if units.kind == "row" else FEWEST_UNITS):
+                continue
         error, rounding = float(known.std()), 1e-12 * float(np.abs(known).max())
         found[key] = units.errors(count=count) * error if error > rounding else 0.0
     return found

@@ -16,7 +16,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from pydantic import BaseModel
 
 from pipeline.config.compose import MoreNames, checked_lines, composition_problem, with_name
@@ -39,14 +39,14 @@ def command(
     rewrite: Callable[[Sequence[str]], list[str]] = list,
     more_names: MoreNames | None = None,
 ) -> Callable[..., int]:
-    """Return the `main` of a command: from its words, by default those of this process, to a code.
+    """Return the `main` of a command, which takes a command line and returns its exit code.
 
     Args:
         config_name: The root file in `conf/`, without `.yaml`.
         body: Does the work of a composed tree and returns its exit code.
         options: Which keys the tree may have.
         rewrite: Replaces the words of the command line before anything reads them.
-        more_names: Looks at the names that this command alone has.
+        more_names: Checks names that only this command has.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -117,9 +117,10 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
 
 def _refuse_many_devices(config: DictConfig) -> None:
     several = str(HydraConfig.get().mode).endswith("MULTIRUN")
-    devices = config.get("trainer", {}).get("devices", "auto")
-    many = OmegaConf.is_list(devices) and len(devices) > 1
-    if several and (many or (isinstance(devices, int) and devices > 1)):
+    trainer = config.get("trainer")
+    devices = trainer.get("devices") if isinstance(trainer, DictConfig) else None
+    count = len(devices) if isinstance(devices, ListConfig) else devices
+    if several and isinstance(count, int) and count > 1:
         raise ConfigError(
             f"trainer.devices={devices} can't be joined with -m; start each run by itself"
         )

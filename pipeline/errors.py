@@ -71,16 +71,19 @@ def some(words: Sequence[str], *, most: int) -> str:
     return ", ".join(words[:most]) + ", …" * (len(words) > most)
 
 
-def did_you_mean(name: str, choices: Iterable[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str:
     """Return ` Did you mean 'lstm'?` for the choice nearest to `name`, or an empty string.
 
-    Of equally near choices the first is taken. Where a choice has the same parent as the name, such
-    as `val/` or `trainer.`, only what follows the parent is compared.
+    Args:
+        name: What is unknown.
+        choices: What is known; of equally near ones the first is taken.
+        by_leaf: Where a choice has the same parent as the name, such as `val/` or `trainer.`,
+            compare only what follows the parent.
     """
     nearest, likeness = "", 0.6
     whole = SequenceMatcher(b=name)
     for choice in choices:
-        if parent := _shared_parent(choice, name):
+        if by_leaf and (parent := _shared_parent(choice, name)):
             matcher = SequenceMatcher(a=choice[len(parent) :], b=name[len(parent) :])
         else:
             matcher = whole

@@ -12,7 +12,7 @@ from pipeline.config.options import DataOptions, TrackingOptions
 from pipeline.config.overrides import raw_value
 from pipeline.entry import command
 from pipeline.errors import ConfigError
-from pipeline.running.evaluation_config import EvaluateOptions, run_config
+from pipeline.running.evaluation_config import EvaluateOptions, evaluation_request, run_config
 
 LONGEST_NAME = 54
 GROUP, STORED = "of_run", "stored"
@@ -50,8 +50,6 @@ def body(config: DictConfig) -> int:
             "model_from has no value yet (???); expected a run's folder or id, last, or "
             "models:/NAME@ALIAS: model_from=last."
         )
-    from pipeline.running.evaluation_config import evaluation_request
-
     asked = evaluation_request(config)
     from pipeline.running.evaluation import evaluate, print_evaluation
 

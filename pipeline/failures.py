@@ -33,7 +33,7 @@ _PLACE = {
     errno.ELOOP: "is a link that leads to itself",
 }
 _ROOM = (errno.ENOSPC, errno.EDQUOT)
-"""Faults that more room would mend."""
+"""Errors that free disk space would fix."""
 
 
 def exit_code(error: BaseException) -> int:

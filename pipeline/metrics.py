@@ -38,9 +38,11 @@ WeightedScores = Callable[[Values], dict[str, Values]]
 
 Direction = Literal["max", "min"]
 
+CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "auroc")
+REGRESSION = ("rmse", "mae", "r2")
 SMALLER_IS_BETTER = frozenset({"loss", "rmse", "mae", "time", "parameters"})
 BOUNDS = {
-    **dict.fromkeys(("accuracy", "precision", "recall", "f1", "auroc"), (0.0, 1.0)),
+    **dict.fromkeys(CLASSIFICATION, (0.0, 1.0)),
     **dict.fromkeys(("loss", "rmse", "mae"), (0.0, math.inf)),
     "r2": (-math.inf, 1.0),
 }

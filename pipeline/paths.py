@@ -184,10 +184,12 @@ def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
         folder: Where it was written to.
         code: Number of the system's error.
     """
-    if not folder.is_dir():
+    try:
+        free = f"{shutil.disk_usage(folder).free} bytes free"
+        known = shortage(folder, code)
+    except OSError:  # gone, or on a file system that does not answer
         return "its folder is gone", "leave the folder of a run in place until it ends"
-    usual = "make room or choose another folder with output=FOLDER"
-    return shortage(folder, code) or (f"{shutil.disk_usage(folder).free} bytes free", usual)
+    return known or (free, "make room or choose another folder with output=FOLDER")
 
 
 def sync_file(path: Path) -> None:

@@ -104,7 +104,7 @@ def _carried_out(
         # long, in the recorder's process and on another core.
         with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
             work = load()
-        stop.check()  # an import may have swallowed it
+            stop.check()  # an import may have swallowed it
         return work(plan, recorder, uri, peers)
 
 

@@ -1,5 +1,6 @@
 """Findings in a folder: what is written comes back, whatever it holds, and damage is told."""
 
+import json
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ def test_damage_and_other_formats_are_told_in_a_line(file: str, tmp_path: Path) 
         with pytest.raises(ConfigError, match="is damaged"):
             load(tmp_path)
     if file.endswith("json"):
+        lacking = {k: v for k, v in json.loads(whole).items() if k != "threshold"}
+        place.write_text(json.dumps(lacking), encoding="utf-8")
+        with pytest.raises(ConfigError, match="is damaged"):
+            load(tmp_path)
         place.write_bytes(whole.replace(b'"format": 1', b'"format": 99'))
         with pytest.raises(ConfigError, match="has format 99; this version reads format 1"):
             load(tmp_path)

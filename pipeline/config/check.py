@@ -108,7 +108,7 @@ def _causes(problems: Sequence[str], referring: Mapping[str, str]) -> list[str]:
 
 
 def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return a section, or an empty one where its value is none: its type is checked elsewhere."""
+    """Return a section, or an empty mapping where it is none; `validate` reports the type."""
     found = values.get(key)
     return found if isinstance(found, Mapping) else {}
 
@@ -253,7 +253,7 @@ def _followed_problem(
     if metric not in known:
         yield (
             f"{prefix}monitor={metric!r} is never logged; expected one of {', '.join(known)}."
-            + did_you_mean(metric, known)
+            + did_you_mean(metric, known, by_leaf=True)
         )
     elif metric in MONITORED and mode in ("min", "max") and mode != better:
         yield f"{prefix}mode={mode} looks for the worst {metric}; expected {better}."

@@ -1,7 +1,7 @@
 """Options of a run and of a study, typed and bounded; nothing here imports torch.
 
-Defaults and descriptions of the keys are in `conf/`, so no field has a default: a missing key is an
-error.
+Defaults and descriptions of the keys are in `conf/`, so a missing key is an error; only
+`scheduler.monitor` may be left out.
 """
 
 import warnings
@@ -25,7 +25,10 @@ class Options(BaseModel):
 
 
 class TrainerOptions(Options):
-    """Arguments of Lightning's Trainer, under its own names, and three of ours."""
+    """Arguments of Lightning's Trainer, under its own names, and three more.
+
+    Those are `threads`, `compile` and `matmul_precision`.
+    """
 
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: PositiveInt | Annotated[list[NaturalInt], Field(min_length=1)] | Literal["auto"]
@@ -206,9 +209,8 @@ class RunConfig(Registration):
     def on_one_device(self) -> Self:
         """Return the same run on a single device."""
         devices = self.trainer.devices
-        if devices in ("auto", 1) or (isinstance(devices, list) and len(devices) == 1):
-            return self
-        one = {"devices": "auto", "num_nodes": 1, "strategy": "auto"}
+        is_one = devices in ("auto", 1) or (isinstance(devices, list) and len(devices) == 1)
+        one = {"devices": devices if is_one else "auto", "num_nodes": 1, "strategy": "auto"}
         return self.model_copy(update={"trainer": self.trainer.model_copy(update=one)})
 
 

@@ -46,10 +46,10 @@ _PLACES = (
 """Keys that name a file, a folder or a run, in one command or another."""
 HYDRA = "hydra"
 HYDRA_REFUSED = "belongs to Hydra's own settings, which can run code"
-LARGEST = 2**20
-"""Bytes."""
-DEEPEST = 20
-"""Lists and mappings within one another; what reads them takes a hundred frames and more each."""
+LARGEST_FILE = 2**20
+"""Bytes of a YAML file at most."""
+DEEPEST_NESTING = 20
+"""Levels of lists and mappings at most; the YAML reader needs over 100 stack frames for each."""
 _IN_HYDRA = re.compile(rf"(?:.*[\s/@.])?{HYDRA}(?:[\s/@.].*)?")
 _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
@@ -269,7 +269,7 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
 
 def problems_in_file(file: Path) -> Iterator[str]:
     """Yield what is wrong with one file, with the line where it stands."""
-    if file.stat().st_size > LARGEST:
+    if file.stat().st_size > LARGEST_FILE:
         yield f"{file} is larger than 1 MiB; expected a file of configuration."
         return
     try:
@@ -297,8 +297,9 @@ def _problems_in_text(text: str) -> Iterator[str]:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if depth > DEEPEST:
-            yield f"{event.start_mark.line + 1} is nested deeper than {DEEPEST} levels; flatten it."
+        if depth > DEEPEST_NESTING:
+            line = event.start_mark.line + 1
+            yield f"{line} is nested deeper than {DEEPEST_NESTING} levels; flatten it."
             return
         if isinstance(event, AliasEvent):
             yield f"{event.start_mark.line + 1} has an alias (*{event.anchor}); write it out."

@@ -28,7 +28,6 @@ RETIRED = (
 )
 """Keys that changed nothing and are gone; runs on record may hold them."""
 FREE = (
-    *RETIRED,
     "format",
     "name",
     "output",
@@ -213,12 +212,15 @@ def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
-    """Return every key whose value differs, in the order of the newer config."""
+    """Return every key whose value differs, in the order of the newer config.
+
+    Keys that changed nothing and are gone do not count.
+    """
     before, after = flatten(old), flatten(new)
     return [
         ConfigDifference(key=key, old=before.get(key), new=after.get(key))
         for key in dict.fromkeys([*after, *before])
-        if before.get(key, ...) != after.get(key, ...)
+        if key not in RETIRED and before.get(key, ...) != after.get(key, ...)
     ]
 
 
@@ -263,14 +265,9 @@ def _lies_under(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(f"{root}.") for root in roots)
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """Return a hash that is equal for two configs if and only if they train the same weights."""
-    kept = {key: value for key, value in flatten(config).items() if not _lies_under(key, FREE)}
-    text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
 def data_fingerprint(config: Mapping[str, Any]) -> str:
     """Return a hash that is equal for two plain configs that read and split the same data."""
     data = {key: value for key, value in config["data"].items() if key not in SERVING}
-    return fingerprint({"data": data})
+    kept = {k: v for k, v in flatten({"data": data}).items() if not _lies_under(k, FREE)}
+    text = json.dumps(kept, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

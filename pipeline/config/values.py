@@ -123,7 +123,8 @@ def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
     siblings = [name for name in names if parent and name.rpartition(".")[0] == parent]
     if same_leaf:
         return f"{key} is unknown. Did you mean '{same_leaf[0]}'?"
-    return f"{key} is unknown.{did_you_mean(key, siblings) or did_you_mean(key, names)}"
+    near = did_you_mean(key, siblings, by_leaf=True) or did_you_mean(key, names, by_leaf=True)
+    return f"{key} is unknown.{near}"
 
 
 def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Model:
@@ -140,10 +141,11 @@ def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Mode
     found = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(found, dict)
     values = {str(key): value for key, value in found.items() if value != "???"}
-    options, problems = validate(model, values, prefix=prefix)
-    if options is None:
-        raise ConfigError(*problems)
-    return options
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = _problems_in(error, model, values, prefix=prefix, hints={})
+        raise ConfigError(*problems) from error
 
 
 def validate(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -80,7 +80,13 @@ class DataReport:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "DataReport":
-        """Read what `to_dict` wrote."""
+        """Read what `to_dict` wrote.
+
+        Raises:
+            ValueError: The task is none that there is.
+        """
+        if plain["task"] not in get_args(Task):
+            raise ValueError(f"{plain['task']!r} is no task")
         fields: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
         }

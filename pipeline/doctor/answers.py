@@ -1,5 +1,7 @@
 """Verdicts on the answers for the test rows, beside a baseline, a line and chance."""
 
+import math
+
 import numpy as np
 
 from pipeline.bootstrap import units_of_test
@@ -44,8 +46,8 @@ def no_better_than_naive(findings: Findings) -> Verdict | None:
     found = gain(findings, "naive")
     if found is None or found.low > 0 or _has_few_rows(findings):
         return None
-    if findings.intervals.get("auroc", (0.0, 0.0))[0] > 0.5:
-        return None  # the probabilities order the rows better than chance does
+    if _orders_the_rows(findings):
+        return None
     is_worse = found.high < 0
     if not is_worse and _is_vague(findings):
         return None
@@ -62,6 +64,22 @@ def no_better_than_naive(findings: Findings) -> Verdict | None:
         cures=(standard_scale(findings),),
         advice="do the inputs tell the target at all?",
     )
+
+
+def _orders_the_rows(findings: Findings) -> bool:
+    """Return whether the probabilities order the rows better than chance does.
+
+    Where a class has too few rows for an interval of the area under the ROC curve, the standard
+    error of an area by chance stands in (Mann and Whitney 1947).
+    """
+    if "auroc" in findings.intervals:
+        return findings.intervals["auroc"][0] > 0.5
+    if "test/auroc" not in findings.metrics or findings.test is None:
+        return False
+    rows = len(findings.test.targets)
+    fewest = int(np.unique(findings.test.targets, return_counts=True)[1].min())
+    error = math.sqrt((rows + 1) / (12 * fewest * max(rows - fewest, 1)))
+    return findings.metrics["test/auroc"] - 1.96 * error > 0.5
 
 
 SURE = 0.99

@@ -1,7 +1,7 @@
 """What a run has found out: plain values and arrays that the doctor, pictures and reports read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -226,7 +226,7 @@ class Findings:
     config: Mapping[str, Any]
     classes: tuple[str, ...]
     features: tuple[str, ...]
-    targets: tuple[str, ...] = ()
+    targets: tuple[str, ...]
     label: str
     units: str
     horizon: int
@@ -235,15 +235,15 @@ class Findings:
     kept: int | None
     epochs: int
     planned: int
-    steps: int = 0
+    steps: int
     clipping: Clipping
-    threshold: float = 0.5
+    threshold: float
     metrics: Mapping[str, float]
-    training: Mapping[str, float] = field(default_factory=dict)
+    training: Mapping[str, float]
     intervals: Mapping[str, tuple[float, float]]
-    baselines: tuple[str, ...] = ()
+    baselines: tuple[str, ...]
     rows: Mapping[str, int]
-    shares: tuple[float, ...] = ()
+    shares: tuple[float, ...]
     parameters: int
     seconds: float
     device: str

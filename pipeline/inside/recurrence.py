@@ -75,7 +75,7 @@ def _agree(found: Tensor, own: Tensor) -> bool:
 
 
 def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> Seen:
-    # In half precision less would be exact than in a fused kernel.
+    # A fused kernel computes in more than half precision internally.
     precise = layer.weight_ih_l0.dtype if layer.weight_ih_l0.dtype == torch.float64 else None
     steps = _by_samples(layer, inputs[0]).to(precise or torch.float32)
     initial = _initial(layer, inputs[1] if len(inputs) > 1 else None, steps)

@@ -37,6 +37,7 @@ MOST_TILES = 200
 """Channels of all samples together that fit into a picture."""
 ACROSS = 3
 """Samples side by side where each is a mosaic of channels."""
+MAPS_TITLE = "Channels of each layer, added up"
 MOST_KERNELS, MOST_INPUTS = 64, 4
 """Kernels of an input channel, and input channels, that are drawn."""
 
@@ -77,17 +78,18 @@ def _maps(findings: Findings, inside: Inside) -> Iterator[Picture]:
     views, left_out = some_layers([v for v in found if v.values.ndim == found[0].values.ndim])
     if views:
         draw = _grey_maps if views[0].values.ndim == 3 else _curve_maps
-        title = heading(findings, "Channels of each layer, added up", left_out)
         yield Picture(
             name="inside/feature_maps",
             title="Feature maps: each hidden layer's channels added up",
             alt=f"{words(inside)}, each input beside the sum over the channels of each "
             f"convolutional layer after its activation: {spans(views)}.",
-            draw=partial(draw, findings, inside, views, title),
+            draw=partial(draw, findings, inside, views, left_out),
         )
 
 
-def _grey_maps(_: Findings, inside: Inside, views: Sequence[LayerView], title: str) -> "Figure":
+def _grey_maps(
+    findings: Findings, inside: Inside, views: Sequence[LayerView], left_out: str
+) -> "Figure":
     """Draw a row for each sample: the input, then each layer's sum, all on the layer's scale."""
     height, width = views[0].values.shape[1:]
     tall = min(2.0, max(0.4, height / width))
@@ -96,6 +98,7 @@ def _grey_maps(_: Findings, inside: Inside, views: Sequence[LayerView], title: s
     size = (1.3 + cell * columns, 1.1 + cell * tall * samples)
     heights = [1.0] * samples + [0.07]  # the last row are the scales
     shape = (samples + 1, columns)
+    title = heading(findings, MAPS_TITLE, left_out)
     figure, grid = titled_figure(title, shape, size=size, height_ratios=heights)
     axes, scales = grid[:-1], grid[-1]
     scales[0].remove()
@@ -127,11 +130,12 @@ def _input_images(samples: Floats) -> Floats:
 
 
 def _curve_maps(
-    findings: Findings, inside: Inside, views: Sequence[LayerView], title: str
+    findings: Findings, inside: Inside, views: Sequence[LayerView], left_out: str
 ) -> "Figure":
     """Draw a row for each sample: the input, then each layer's sum as a curve over a grey strip."""
     samples, columns = len(inside.rows), len(views) + 1
     size = (1.5 + 1.75 * columns, 1.3 + 0.75 * samples)
+    title = heading(findings, MAPS_TITLE, left_out)
     figure, axes = titled_figure(title, (samples, columns), size=size)
     length = len(as_series(inside.inputs[0]))
     low, high = limits(inside.inputs)

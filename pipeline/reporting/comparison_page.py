@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.markup import MISSING, TextTable
 from pipeline.pictures import style
+from pipeline.pictures.curves import LOG_RATIO
 from pipeline.pictures.picture import Picture
 from pipeline.reporting.page import Places, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
@@ -31,7 +32,6 @@ MOST_ROWS = 50
 """Test rows that are listed."""
 LONGEST_WORD = 40
 COLOURS = {"A": style.TRAIN, "B": style.VALIDATION}
-LOG_RATIO = 50.0
 DIFFERENCE = (
     "difference: B less A, with its 95 % interval; both were measured on the same draws of the "
     "test rows, so that what a row does to both cancels out. Where the interval holds 0, these "
@@ -384,7 +384,7 @@ def _draw(both: dict[str, Findings], keys: list[str], name: str) -> "Figure":
             )
         if findings.kept is not None:
             panel.axvline(findings.kept, color=COLOURS[letter], linestyle=":", linewidth=1)
-    if name == "loss" and values and min(values) > 0 and max(values) > LOG_RATIO * min(values):
+    if name == "loss" and values and style.spans_decades(np.asarray(values), ratio=LOG_RATIO):
         panel.set_yscale("log")
     panel.set_ylabel(name)
     style.epochs_across(panel, sorted(epochs))

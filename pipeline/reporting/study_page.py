@@ -155,7 +155,7 @@ def _ending(recorded: Recorded, folder: Path) -> Ending:
 
 
 def _winner(best: Row, name: str, folder: Path) -> Winner:
-    """Return how the best trial is trained again; without a command where nobody has put it down.
+    """Return how the best trial is trained again; without a command if none is stored.
 
     The whole command, in words, is known to the sweep alone; this one says the same.
     """

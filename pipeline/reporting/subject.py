@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -42,7 +42,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """A run as a report tells of it.
+    """A run to report on.
 
     Args:
         folder: Its folder on this machine; `None` = it was fetched from MLflow.
@@ -186,10 +186,7 @@ def _findings(folder: Path, events: Sequence[Event], *, is_over: bool) -> tuple[
 
 
 def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
-    """Return what the journal says of a run that still trains, was stopped, or is a trial.
-
-    What it does not say keeps its default, and a picture of it says what it lacks.
-    """
+    """Return what the journal says of a run that still trains, was stopped, or is a trial."""
     begun = [event for event in events if event["event"] == "begin"][-1]
     ends = [event for event in events if event["event"] in ("begin", "end")]
     epochs = epochs_of(iter(events))
@@ -209,6 +206,7 @@ def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
         config=config,
         classes=() if report is None else tuple(one.name for one in report.classes),
         features=() if report is None else tuple(one.name for one in report.columns),
+        targets=(),
         label="" if report is None else report.label,
         units="" if report is None else report.units,
         horizon=int(data.get("horizon") or 1),
@@ -217,12 +215,17 @@ def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
         kept=None if kept is None else int(kept),
         epochs=max(epochs, default=0),
         planned=int(trainer.get("max_epochs") or 0),
+        steps=0,
         clipping=Clipping(
             threshold=trainer.get("gradient_clip_val"),
             algorithm=trainer.get("gradient_clip_algorithm") or "norm",
             chosen=False,
         ),
+        threshold=0.5,
         metrics=metrics,
+        training={},
+        baselines=(),
+        shares=(),
         intervals=_intervals(folder / "artifacts"),
         rows={} if report is None else report.rows,
         parameters=int(metrics.get("model/parameters", 0)),
@@ -312,7 +315,7 @@ def _fetched(run_id: str, uri: str) -> Subject:
         return Subject(
             folder=None,
             uri=uri,
-            findings=load(folder),
+            findings=replace(load(folder), run_id=run_id),
             lacks="",
             status=run.status,
             reason=run.tags.get("end_reason", ""),

@@ -1,4 +1,4 @@
-"""The command line of an interrupted run, taken up again by `resume=RUN`."""
+"""The command line of a run: saved in its folder, printed, and read again by `resume=RUN`."""
 
 import json
 import re

@@ -153,7 +153,7 @@ def _named(metrics: Mapping[str, float], asked: EvaluationRequest) -> dict[str, 
     }
 
 
-class _FittedOnOwn(Datasets):
+class _EvaluationDatasets(Datasets):
     """Has baselines only where there are training rows to fit them on."""
 
     def __init__(self, *, has_training: bool) -> None:
@@ -176,7 +176,7 @@ def _plan(
             *notes,
             "test/loss weighs all classes alike: the training rows would say how to balance them",
         )
-    devices = choose(options.trainer.model_copy(update={"strategy": "auto", "num_nodes": 1}))
+    devices = choose(options.trainer)
     layers = tuple(layer_table(model.network, model.schema.input_shape))
     options = filled_in(options, rows.prepared, layers, devices)
     torch.set_num_threads(options.trainer.threads or 1)
@@ -193,7 +193,8 @@ def _plan(
         command=None,
         notes=notes,
         occasion=Occasion(
-            datasets=_FittedOnOwn(has_training=rows.has_training), tags=_tags(asked, model, uri)
+            datasets=_EvaluationDatasets(has_training=rows.has_training),
+            tags=_tags(asked, model, uri),
         ),
     )
 

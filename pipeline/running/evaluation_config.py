@@ -73,18 +73,12 @@ class EvaluateOptions(Options):
     """Which model is scored, on which rows."""
 
     model_from: Text
-    """A run or trial: folder, MLflow id or its beginning; `last`; `models:/NAME@ALIAS`."""
     split: Chosen
-    """Part of the run's own data; other data are scored whole."""
     name: Text | None
-    """Name of the evaluation; null = <name of the run>-evaluated."""
     output: Text
-    """Folder that holds a folder for each run."""
     verbose: Annotated[int, Field(ge=0, le=2)] | None
-    """0 silent."""
     traceback: bool
     trust: list[str]
-    """Packages beside ours and torch's whose classes a `_target_` may name."""
     tags: dict[str, str] | list[str] | None
     data: Target
     trainer: TrainerOptions
@@ -139,8 +133,8 @@ def run_config(place: Path) -> dict[str, Any]:
         ConfigError: There is no model, or its config can't be read.
     """
     stored = stored_config(place)
-    retired = {key.removeprefix("trainer.") for key in RETIRED}
-    stored["trainer"] = {k: v for k, v in stored["trainer"].items() if k not in retired}
+    if isinstance(own := stored.get("trainer"), dict):
+        stored["trainer"] = {k: v for k, v in own.items() if f"trainer.{k}" not in RETIRED}
     if "allow_url" in stored["data"]:
         stored["data"] = {**stored["data"], "allow_url": False}
     defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))

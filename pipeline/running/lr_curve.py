@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +20,6 @@ from pipeline.serving.spreadsheets import write_csv
 from pipeline.terminal import number
 from pipeline.tracking.find import FIND_LR
 
-if TYPE_CHECKING:
-    pass
-
-
 Floats = NDArray[np.float64]
 
 WIDTH = 0.3
@@ -36,8 +31,6 @@ CERTAIN = 5.0
 
 
 LR = "optimizer.lr"
-FOLDER = FIND_LR
-"""Folder of the artifacts that takes the curve and its picture."""
 TABLE = "lr_range.csv"
 
 
@@ -126,8 +119,9 @@ def _why_not(curve: LrCurve, tried: LrRangeOptions) -> str:
     return f"the loss stayed flat about {number(curve.smoothed[0])}; {higher}, or {longer}"
 
 
-def write_curve(folder: Path, curve: LrCurve, rates: list[float], losses: list[float]) -> Path:
+def write_curve(artifacts: Path, curve: LrCurve, rates: list[float], losses: list[float]) -> Path:
     """Write the curve up to the first loss that is no number, with that, and its picture."""
+    folder = artifacts / FIND_LR
     folder.mkdir(exist_ok=True)
     end = min(len(curve.losses) + 1, len(losses))
     columns = zip_longest(range(1, end + 1), rates[:end], losses[:end], curve.smoothed.tolist())
@@ -145,7 +139,7 @@ def stored_curve(artifacts: Path) -> LrCurve | None:
         artifacts: The run's artifacts.
     """
     try:
-        with (artifacts / FOLDER / TABLE).open(encoding="utf-8", newline="") as file:
+        with (artifacts / FIND_LR / TABLE).open(encoding="utf-8", newline="") as file:
             steps = [(float(step["lr"]), float(step["loss"])) for step in csv.DictReader(file)]
     except (OSError, ValueError, KeyError, TypeError):
         return None

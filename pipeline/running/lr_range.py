@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from pipeline.config.check import check_callbacks
 from pipeline.findings.records import LrCurve
 from pipeline.modules.task import Batch, Task
-from pipeline.running.lr_curve import FOLDER, read_curve, training_command, verdict, write_curve
+from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record
 from pipeline.running.results import where_lines
@@ -91,7 +91,7 @@ def range_test(
     with on_record(plan, recorder, uri) as record:
         rates, losses = try_rates(plan)
         curve = read_curve(rates, losses)
-        picture = write_curve(record.artifacts / FOLDER, curve, rates, losses)
+        picture = write_curve(record.artifacts, curve, rates, losses)
         found = curve.suggestion
         record.journal.tag(FIND_LR, "none" if found is None else f"{found:g}")
     return RangeTest(

@@ -12,10 +12,8 @@ from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
 from pipeline.data.source import Task
 from pipeline.errors import ConfigError, did_you_mean
+from pipeline.metrics import CLASSIFICATION, REGRESSION
 from pipeline.running.scoring import direction_of
-
-CLASSIFICATION = ("accuracy", "precision", "recall", "f1", "auroc")
-REGRESSION = ("rmse", "mae", "r2")
 
 
 def check_limits(options: RunConfig, prepared: Prepared) -> tuple[str | None, bool]:
@@ -146,7 +144,7 @@ def require_logged(options: RunConfig, task: Task) -> None:
     followed = list(_followed(options))
     problems = [
         f"{key}={shown(metric)} is not logged for a {task} task; expected one of "
-        f"{', '.join(logged)}.{did_you_mean(metric, logged)}"
+        f"{', '.join(logged)}.{did_you_mean(metric, logged, by_leaf=True)}"
         for key, metric, _ in followed
         if metric not in logged
     ]

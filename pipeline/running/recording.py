@@ -289,7 +289,7 @@ class RunLog(logging.FileHandler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
-        """Say nothing: the terminal is no place for it either."""
+        """Ignore errors of the log; they are not printed either."""
 
     def close(self) -> None:
         """Close the file."""

@@ -19,9 +19,9 @@ from pipeline.serving.decision import Decision
 from pipeline.terminal import console, duration, number, say
 
 SHOWN = {
-    "binary": ("accuracy", "precision", "recall", "f1", "auroc"),
-    "multiclass": ("accuracy", "precision", "recall", "f1", "auroc"),
-    "regression": ("rmse", "mae", "r2"),
+    "binary": metrics.CLASSIFICATION,
+    "multiclass": metrics.CLASSIFICATION,
+    "regression": metrics.REGRESSION,
 }
 
 

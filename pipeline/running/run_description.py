@@ -39,7 +39,6 @@ from pipeline.tracking.state import read_state
 if TYPE_CHECKING:
     from torch import nn
 
-    from pipeline.findings.records import Findings
     from pipeline.running.plan import Plan
     from pipeline.running.recording import Record
 

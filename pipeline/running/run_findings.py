@@ -42,10 +42,8 @@ from pipeline.running.testing import outputs_of
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
-    from pipeline.findings.records import Findings
     from pipeline.modules.task import Task
     from pipeline.running.participant import Participant
-    from pipeline.running.plan import Plan
     from pipeline.running.recording import Record
     from pipeline.running.results import Result
     from pipeline.running.testing import ScoredTest
@@ -73,6 +71,7 @@ def findings_of(
     participant: Participant,
     result: Result,
     *,
+    seconds: float,
     test: ScoredTest | None,
     vitals: Vitals | None,
     diverged: bool = False,
@@ -83,6 +82,7 @@ def findings_of(
         plan: The run.
         participant: What has trained, with the weights that are kept.
         result: What the run came to.
+        seconds: What the training took.
         test: The test of the kept weights, with its intervals; `None` = there was none.
         vitals: Gradients and updates of each layer during training.
         diverged: The weights are not numbers any more, so that none are scored.
@@ -122,7 +122,7 @@ def findings_of(
         rows={name: len(part) for name, part in parts.items() if part is not None},
         shares=_shares(prepared.train.targets, classes=len(schema.classes)),
         parameters=result.parameters,
-        seconds=result.seconds if diverged else result.metrics["time/fit"],
+        seconds=seconds,
         device=plan.devices.words,
         data_hash=prepared.content_hash,
         history={epoch: _of_epoch(values) for epoch, values in result.history.items()},

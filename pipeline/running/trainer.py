@@ -39,7 +39,6 @@ from pipeline.running.scoring import scores_of
 
 if TYPE_CHECKING:
     from lightning_fabric.plugins import CheckpointIO
-    from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.loggers import Logger
 
     from pipeline.modules.task import Optimization, Task
@@ -62,10 +61,10 @@ EVALUATED_NUMBERS = 2**15
 
 
 def _keep_code_private() -> None:
-    """Let the compiler keep its code in our cache.
+    """Keep compiled code in the project's cache.
 
-    Its own choice is a name in the temporary folder, where anybody could put other code before;
-    for headers that are compiled ahead there is no other place.
+    The compiler's default is a known path in the temporary folder, where another user could place
+    code first. Precompiled headers have no other place and are switched off.
     """
     import torch._inductor.config as compiler
 
@@ -123,11 +122,8 @@ def build_trainer(
         writer: Takes the checkpoints.
         rank: Which of the processes that train together this one is.
     """
-    from pytorch_lightning import Trainer
-
     from pipeline.modules.distributed import SharedBatchNorm
     from pipeline.modules.short_steps import NoProfiler
-    from pipeline.running.trainer import GivenRank, leave_stops_to_ours, strategy_of
 
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
@@ -228,7 +224,7 @@ def leave_stops_to_ours(trainer: Trainer) -> None:
 
 
 def _nothing() -> None:
-    """Stand for what is not done."""
+    """Do nothing."""
 
 
 class GivenRank(ClusterEnvironment):

@@ -119,7 +119,9 @@ class Session:
         """Test the kept weights where that is asked for, and write everything down."""
         decision = self._decide()
         pruned = self._participant.pruned
-        test = self._test(decision) if self._plan.options.test and not pruned else None
+        test = None
+        if self._plan.options.test and not pruned:
+            test = tested(self._plan, self._participant.task, self._participant.trainer, decision)
         # What ends a pruned training comes before its last epoch is counted.
         epochs = self._participant.trainer.current_epoch + int(pruned)
         values = {
@@ -157,10 +159,6 @@ class Session:
         if best is not None:
             self._participant.task.load_state_dict(best)
         return decide(self._plan, self._participant.task.network)
-
-    def _test(self, decision: Decision) -> ScoredTest:
-        test = tested(self._plan, self._participant.task, self._participant.trainer, decision)
-        return test if self._plan.occasion.lean else with_intervals(self._plan, test)
 
     def _best(self) -> dict[str, float]:
         history, epoch = self._record.journal.epochs(), self._participant.keeper.best_epoch
@@ -207,8 +205,15 @@ class Session:
         """Write what a finished run has found out, and its model; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
         network = self._participant.task.network
+        if test is not None and not lean:
+            test = with_intervals(plan, test)
         findings = findings_of(
-            plan, self._participant, result, test=test, vitals=self._vitals.vitals()
+            plan,
+            self._participant,
+            result,
+            seconds=self._fit_seconds,
+            test=test,
+            vitals=self._vitals.vitals(),
         )
         if not lean:
             findings = with_importances(findings, plan, network)
@@ -248,7 +253,8 @@ class Session:
         findings = findings_of(
             plan,
             self._participant,
-            replace(result, seconds=self._fit_seconds),
+            result,
+            seconds=self._fit_seconds,
             test=None,
             vitals=self._vitals.vitals(),
             diverged=True,

@@ -86,7 +86,8 @@ class Closing:
         """
         lost = self._mender.settle_lost(died)
         self.tell_lost(lost)
-        if any(not one.adopted for one in lost):
+        is_known = bool(died) and self.failure is not None and self.failure.reason == "lost"
+        if is_known or any(not one.adopted for one in lost):
             self.failure = Ended(state="failed", reason="lost", message=why, exit_code=3)
 
     def tell_lost(self, lost: Iterable[Lost]) -> None:

@@ -104,10 +104,10 @@ class Driver:
     def _advance(self) -> None:
         self._workshop.staff(self._wanted())
         self._fill()
-        for post, message in self._workshop.listen(TICK_SECONDS):
-            self._hear(post, message)
+        self._listen(TICK_SECONDS)
         if self._look.is_due():
             self._closing.settle_lost()
+            self._listen(0.0)  # how a worker died whose trial was just found lost
             self._leading.tend(self._progress)
         if self._beat.is_due():
             self._ledger.beat(post.number for post in self._workshop.busy() if post.is_alive())
@@ -145,6 +145,10 @@ class Driver:
             self._scribe.begin(folder)
 
     # ── what workers say ────────────────────────────────────────────────────────────────────
+
+    def _listen(self, seconds: float) -> None:
+        for post, message in self._workshop.listen(seconds):
+            self._hear(post, message)
 
     def _hear(self, post: Post, message: Message) -> None:
         match message:

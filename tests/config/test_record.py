@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.compose import compose
-from pipeline.config.record import differences, fingerprint, flatten, plain, resume_problems
+from pipeline.config.record import data_fingerprint, differences, flatten, plain, resume_problems
 
 
 def test_what_is_stored_is_plain_json_with_its_format() -> None:
@@ -114,11 +114,20 @@ def test_more_epochs_are_free_only_where_the_schedule_does_not_depend_on_them() 
     assert resumed("trainer.max_epochs=10", base=("scheduler=none",))[1]
 
 
-def test_configs_that_train_the_same_weights_have_one_fingerprint() -> None:
+def test_configs_that_read_and_split_the_same_data_have_one_fingerprint() -> None:
     base: dict[str, Any] = plain(compose())
 
-    assert fingerprint(base) == fingerprint(plain(compose(["verbose=0", "name=other"])))
-    assert fingerprint(base) != fingerprint(plain(compose(["seed=1"])))
+    same = plain(compose(["seed=1", "model=mlp", "data.num_workers=2"]))
+    assert data_fingerprint(base) == data_fingerprint(same)
+    assert data_fingerprint(base) != data_fingerprint(plain(compose(["data.split_seed=1"])))
+
+
+def test_keys_that_are_gone_are_no_difference() -> None:
+    new = plain(compose(["data=iris"]))
+    gone = {"limit_predict_batches": None, "model_registry": "shelf"}
+    old = {**new, "trainer": {**new["trainer"], **gone}}
+
+    assert differences(old, new) == []
 
 
 def test_a_key_that_an_older_version_lacked_is_as_good_as_null() -> None:

@@ -150,7 +150,8 @@ def no_better(baseline: str, task: Task = "multiclass") -> Findings:
         assert random is not None
         changed = replace(test, outputs=random)
         intervals = {key: ends for key, ends in made.intervals.items() if key != "auroc"}
-        return replace(made, test=changed, intervals=intervals)
+        metrics = {**made.metrics, **({} if task == "regression" else {"test/auroc": 0.5})}
+        return replace(made, test=changed, metrics=metrics, intervals=intervals)
     metrics = dict(made.metrics)
     for key in ("accuracy", "rmse"):
         if f"test/{key}" in metrics:

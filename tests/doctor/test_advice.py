@@ -168,3 +168,20 @@ def test_a_network_that_learned_nothing_underfits_where_a_line_finds_something()
     assert nothing.test is not None
     blind = replace(nothing, test=replace(nothing.test, linear=nothing.test.outputs[::-1].copy()))
     assert names(blind) == ["no_better_than_naive"]
+
+
+def test_an_area_without_an_interval_is_not_taken_for_chance() -> None:
+    made = made_findings(task="binary", rows=800, monitor="val/accuracy")
+    assert made.test is not None
+    targets = np.arange(800) < 28  # too few of one class for an interval of the area
+    outputs = np.where(targets, -1.0, -3.0) + np.random.default_rng(0).normal(0, 0.5, 800)
+    outputs[:3] = 1.0
+    test = replace(
+        made.test,
+        targets=targets.astype(made.test.targets.dtype).reshape(made.test.targets.shape),
+        outputs=outputs.astype(made.test.outputs.dtype).reshape(made.test.outputs.shape),
+        naive=np.full_like(made.test.outputs, -3.0),
+    )
+    metrics = {**made.metrics, "test/auroc": 0.98, "test/accuracy": 775 / 800}
+    found = replace(made, test=test, metrics=metrics, intervals={"accuracy": (0.955, 0.981)})
+    assert "no_better_than_naive" not in names(found)

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 FORKS = Path(__file__).with_name("forks.py")
+RECORDER = "pipeline.tracking.recorder"
 
 
 def crowding() -> float:
@@ -109,8 +110,8 @@ class Training:
 
     def recorder(self) -> psutil.Process:
         """Return the process that fills MLflow, as soon as it is there."""
-        self.wait_until(lambda: self.running("pipeline.tracking.recorder"), what="its recorder")
-        (found,) = self.running("pipeline.tracking.recorder")
+        self.wait_until(lambda: self.running(RECORDER), what="its recorder")
+        (found,) = self.running(RECORDER)
         return found
 
     def running(self, module: str) -> list[psutil.Process]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import psutil
 
-from faults.processes import Training, wait_until
+from faults.processes import RECORDER, Training, wait_until
 from faults.study_records import Records
 
 BASE = (
@@ -20,7 +20,6 @@ BASE = (
     "optimizer.lr=tag(log, interval(1e-3, 1e-1))",
 )
 WORKER = "pipeline.study.workers.worker"
-RECORDER = "pipeline.tracking.recorder"
 
 
 class Sweeping:
@@ -53,13 +52,7 @@ class Sweeping:
         return self._children(RECORDER)
 
     def _children(self, module: str) -> list[psutil.Process]:
-        found = []
-        for child in self.process.children():
-            try:
-                if module in child.cmdline():
-                    found.append(child)
-            except psutil.NoSuchProcess:
-                continue
+        found = self.process.running(module)
         self._family |= {child.pid: child for child in found}
         return found
 

@@ -3,15 +3,19 @@
 import random
 import signal
 import time
-from contextlib import suppress
 
 import psutil
 import pytest
 
 from faults.conftest import Start
-from faults.processes import Training, checkpoint_epoch, ending, recorded_epochs, wait_until
+from faults.processes import (
+    RECORDER,
+    checkpoint_epoch,
+    ending,
+    recorded_epochs,
+    wait_until,
+)
 from faults.stores import only_run, outcome, recorded_steps
-from faults.sweeps import RECORDER
 from pipeline.runs import main as runs
 
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
@@ -62,7 +66,6 @@ def test_a_recorder_that_is_killed_while_it_starts_is_started_again(
     start: Start, database: str
 ) -> None:
     training = start("model=mlp", "data=iris", "trainer.max_epochs=1")
-    training.wait_until(lambda: recorders_of(training), what="the recorder")
     training.recorder().kill()
     assert training.end() == 0, training.err
     assert training.err == ""
@@ -76,7 +79,7 @@ def test_a_recorder_that_is_always_killed_costs_the_record_alone(
 ) -> None:
     training = start(*ENDLESS[:2], "trainer.max_epochs=1", f"tracking.required={required}")
     while psutil.Process(training.pid).status() != psutil.STATUS_ZOMBIE:
-        for recorder in recorders_of(training):
+        for recorder in training.running(RECORDER):
             recorder.kill()
         time.sleep(0.01)
     path = training.folder / "mlflow.db"
@@ -94,16 +97,6 @@ def test_a_recorder_that_is_always_killed_costs_the_record_alone(
         assert told.startswith("warning: ")
         assert ending(training.run) == ("FINISHED", None)
         assert recorded_epochs(training.run) == [1]
-
-
-def recorders_of(training: Training) -> list[psutil.Process]:
-    """Return the recorders of a training process, none once it has ended."""
-    found = []
-    for child in training.children():
-        with suppress(psutil.NoSuchProcess):
-            if RECORDER in child.cmdline():
-                found.append(child)
-    return found
 
 
 @pytest.mark.slow

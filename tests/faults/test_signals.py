@@ -116,7 +116,7 @@ def test_a_stop_that_an_import_makes_an_error_of_stays_a_stop(
 def test_a_stop_while_the_store_is_reached_does_not_wait_for_it(start: Start) -> None:
     training = start("model=mlp", "data=iris")
     recorder = training.recorder()
-    recorder.suspend()  # at once: it has still to load its libraries
+    recorder.suspend()  # while it loads its libraries
     training.wait_until(lambda: training.out, what="its first words")
     training.send(signal.SIGTERM)
     assert training.end() == 143

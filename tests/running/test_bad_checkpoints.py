@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from records import checkpoint, epochs, events, only_run
 
 from pipeline import __version__
@@ -299,3 +300,17 @@ def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
     assert evaluate([f"model_from={run}", "tracking=none", "verbose=0", "output=again"]) == 0
     assert train(f"resume={run}", "trainer.max_epochs=4", "verbose=0") == 0
     assert len(epochs(run)) == 4
+
+
+@pytest.mark.parametrize("trainer", [{}, {"trainer": None}])
+def test_a_config_on_record_without_a_trainer_has_the_default_one_or_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str], trainer: dict[str, None]
+) -> None:
+    from pipeline.evaluate import main as evaluate
+
+    config = run / "artifacts" / "config.yaml"
+    given = yaml.safe_load(config.read_text(encoding="utf-8"))
+    del given["trainer"]
+    config.write_text(yaml.safe_dump({**given, **trainer}), encoding="utf-8")
+    code = evaluate([f"model_from={run}", "tracking=none", "verbose=0", "output=again"])
+    assert (code, "bug" in capsys.readouterr().err) == (2 if trainer else 0, False)

@@ -67,7 +67,7 @@ def _direction(name: str, metrics: "MetricsOptions | None") -> "Direction":
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
     """Return the names of all values that a trial has."""
-    from pipeline.running.option_checks import CLASSIFICATION, REGRESSION
+    from pipeline.metrics import CLASSIFICATION, REGRESSION
 
     metrics = [
         *(() if task == "regression" else CLASSIFICATION),
@@ -80,7 +80,7 @@ def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
 def _unknown(names: Sequence[str], known: Sequence[str]) -> list[str]:
     return [
         f"sweep.objective={shown(name)} is not logged; expected one of {', '.join(known)}."
-        + did_you_mean(name, known)
+        + did_you_mean(name, known, by_leaf=True)
         for name in names
         if name not in known
     ]

@@ -205,6 +205,7 @@ def test_missing_columns_are_all_named_beside_those_that_are_there() -> None:
     ("path", "problem"),
     [
         ("patient.csv", r"patient.csv does not exist; .* Did you mean 'patients.csv'\?"),
+        ("patients.txt", r"patients.txt does not exist; .* Did you mean 'patients.csv'\?"),
         ("no/x.csv", r"no/x.csv does not exist; .* Its folder no does not exist either"),
         ("patients.csv/x", r"patients.csv/x does not exist; a part of its path is a file"),
         (".", r"\. is a folder; expected a CSV or Parquet file"),
