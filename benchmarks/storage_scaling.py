@@ -26,8 +26,8 @@ from typing import Any
 
 from benchmarks.outage import server
 from benchmarks.study_cost import open_ledger, value_of
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.rows import Row
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.lease import own_lease
@@ -53,7 +53,7 @@ def take_all(url: str, options: dict[str, Any], ready: Barrier) -> None:
         ledger.progress()
         before, used = used, time.process_time()
         cost = {"cost": used - before}
-        ledger.finish(taken, End(state="complete", values=(value_of(taken),), attributes=cost))
+        ledger.finish(taken, TrialEnd(state="complete", values=(value_of(taken),), attributes=cost))
     ledger.close()
 
 

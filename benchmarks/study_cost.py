@@ -18,10 +18,11 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import composer
 from pipeline.config.options import SweepOptions
-from pipeline.study.ledger.ledger import End, Ledger, Taken
+from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.space.reading import plain_sweep, read_space
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import own_lease
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
@@ -60,7 +61,7 @@ def one_trial(ledger: Ledger) -> None:
     value = value_of(taken)
     for step in range(1, 10):
         ledger.report(taken, step=step, value=value * step / 10)
-    ledger.finish(taken, End(state="complete", values=(value,)))
+    ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
     ledger.progress()
 
 

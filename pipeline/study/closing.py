@@ -6,15 +6,13 @@ from dataclasses import replace
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError
 from pipeline.study.assignment import Assignment
-from pipeline.study.ledger.adopting import has_begun
-from pipeline.study.ledger.ends import End, changed_data_line
 from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.live import Live
 from pipeline.study.mending import Mender, tell_journal
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.scribe import Scribe
-from pipeline.study.workers.messages import Ended
+from pipeline.study.trial_end import TrialEnd, changed_data_line, has_begun
 
 OOMS = 3
 """Trials out of memory, one after another, after which a person is told what to lower."""
@@ -34,7 +32,7 @@ class Closing:
     def __init__(
         self, plan: StudyPlan, ledger: Ledger, scribe: Scribe, *, mender: Mender, live: Live
     ) -> None:
-        self.failure: Ended | None = None
+        self.failure: TrialEnd | None = None
         self._plan = plan
         self._ledger = ledger
         self._scribe = scribe
@@ -43,7 +41,7 @@ class Closing:
         self._kept = plan.keepers(ledger.progress())
         self._ooms = 0
 
-    def end(self, assignment: Assignment, ended: Ended) -> Ended:
+    def end(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
         """Close a trial whose worker has told how it ended, or was ended for being too slow.
 
         Returns:
@@ -53,16 +51,16 @@ class Closing:
         ended = self._on_its_data(assignment, ended)
         if assignment.overdue and ended.reason == "interrupted":
             ended = _too_slow(ended, self._plan.options.trial_timeout)
-        if ended.state == "failed" and not tell_journal(assignment.folder, _as_end(ended)):
+        if ended.state == "failed" and not tell_journal(assignment.folder, ended):
             ended = replace(ended, reason="lost")
-        if self._ledger.finish(assignment.taken, _as_end(ended)):
+        if self._ledger.finish(assignment.taken, ended):
             self._note(assignment, ended)
-            self._record(assignment.number, _as_end(ended))
+            self._record(assignment.number, ended)
         else:
             self._drop(assignment)
         return ended
 
-    def _on_its_data(self, assignment: Assignment, ended: Ended) -> Ended:
+    def _on_its_data(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
         """Note the data of a config that is new to the study."""
         if ended.data is None or assignment.job.data is not None:
             return ended
@@ -70,7 +68,7 @@ class Closing:
         noted = self._ledger.note_data(config, ended.data)
         if noted == ended.data:
             return ended
-        return Ended(
+        return TrialEnd(
             state="failed",
             reason="interrupted",
             message=changed_data_line(config, noted, ended.data),
@@ -88,7 +86,7 @@ class Closing:
         self.tell_lost(lost)
         is_known = bool(died) and self.failure is not None and self.failure.reason == "lost"
         if is_known or any(not one.adopted for one in lost):
-            self.failure = Ended(state="failed", reason="lost", message=why, exit_code=3)
+            self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
 
     def tell_lost(self, lost: Iterable[Lost]) -> None:
         """Tell of trials that were given up."""
@@ -109,7 +107,7 @@ class Closing:
         else:
             self._scribe.forget(assignment.folder)
 
-    def _note(self, assignment: Assignment, ended: Ended) -> None:
+    def _note(self, assignment: Assignment, ended: TrialEnd) -> None:
         self._live.ended(assignment, ended)
         if ended.state == "failed" and ended.reason != "interrupted":
             self.failure = ended
@@ -117,7 +115,7 @@ class Closing:
         if self._ooms == OOMS:
             self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
 
-    def _record(self, number: int, end: End | Row) -> None:
+    def _record(self, number: int, end: TrialEnd | Row) -> None:
         """Let MLflow have a trial; the files of all but the best go then."""
         keepers = self._plan.keepers(self._ledger.progress())
         self._mender.record(number, end, keepers=keepers)
@@ -126,16 +124,6 @@ class Closing:
         self._kept = keepers
 
 
-def _as_end(ended: Ended) -> End:
-    return End(
-        state=ended.state,
-        values=ended.values,
-        reason=ended.reason,
-        message=ended.message,
-        attributes=ended.attributes,
-    )
-
-
-def _too_slow(ended: Ended, seconds: float | None) -> Ended:
+def _too_slow(ended: TrialEnd, seconds: float | None) -> TrialEnd:
     message = f"took longer than sweep.trial_timeout={seconds:g}"
     return replace(ended, reason="error", message=message, exit_code=1)

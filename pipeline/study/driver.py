@@ -12,7 +12,8 @@ from pipeline.study.leading import Leading
 from pipeline.study.ledger.ledger import Ledger, Progress
 from pipeline.study.live import Live
 from pipeline.study.plan import StudyPlan
-from pipeline.study.workers.messages import Beat, Ended, Gone, Message, Ready, Rung
+from pipeline.study.trial_end import TrialEnd
+from pipeline.study.workers.messages import Beat, Gone, Message, Ready, Rung
 from pipeline.study.workshop import Post
 
 TICK_SECONDS = 0.25
@@ -157,7 +158,7 @@ class Driver:
             case Rung(step=step, value=value) if post.assignment is not None:
                 prune = self._ledger.report(post.assignment.taken, step=step, value=value)
                 post.worker.verdict(prune=prune)
-            case Ended() if post.assignment is not None:
+            case TrialEnd() if post.assignment is not None:
                 _require_environment(self._closing.end(post.finish(), message))
             case Gone():
                 self._bury(post, message)
@@ -169,7 +170,7 @@ class Driver:
         was_ready, assignment = post.was_ready, post.assignment
         self._workshop.dismiss(post)
         if assignment is not None and assignment.overdue:
-            self._closing.end(assignment, Ended(state="failed", reason="interrupted"))
+            self._closing.end(assignment, TrialEnd(state="failed", reason="interrupted"))
         why = f"its process died ({gone.message})"
         self._closing.settle_lost([] if assignment is None else [assignment.number], why=why)
         if not was_ready:
@@ -208,7 +209,7 @@ class Driver:
         deadline = time.monotonic() + STOP_SECONDS
         while self._workshop.busy() and time.monotonic() < deadline:
             for post, message in self._workshop.listen(TICK_SECONDS):
-                if isinstance(message, Ended) and post.assignment is not None:
+                if isinstance(message, TrialEnd) and post.assignment is not None:
                     self._closing.end(post.finish(), message)
                 elif isinstance(message, Gone):
                     died += [] if post.assignment is None else [post.number]
@@ -220,7 +221,7 @@ class Driver:
         self._closing.settle_lost(died)
 
 
-def _require_environment(ended: Ended) -> None:
+def _require_environment(ended: TrialEnd) -> None:
     """Stop where the next trial would end as this one did.
 
     Raises:

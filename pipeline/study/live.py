@@ -15,7 +15,7 @@ from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.wording import point_words, short_names, value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.study.screen import Screen
-from pipeline.study.workers.messages import Ended
+from pipeline.study.trial_end import TrialEnd
 from pipeline.terminal import console, duration, say, shown_verbosity
 
 REFRESH_SECONDS = 0.5
@@ -70,7 +70,7 @@ class Live:
         else:
             print(f"warning: {line}", file=sys.stderr)
 
-    def ended(self, assignment: Assignment, ended: Ended) -> None:
+    def ended(self, assignment: Assignment, ended: TrialEnd) -> None:
         """Tell of a trial that has ended."""
         self._ended += 1
         line = _line(assignment, ended)
@@ -106,7 +106,7 @@ class Live:
         return f"{duration(passed)}, eta {duration(left)}"
 
 
-def _line(assignment: Assignment, ended: Ended) -> Text:
+def _line(assignment: Assignment, ended: TrialEnd) -> Text:
     """Say what a trial came to, in one line."""
     came_to = ended.reason or ended.state
     if ended.state == "complete":

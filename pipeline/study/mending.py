@@ -6,14 +6,13 @@ from pathlib import Path
 
 from pipeline.config.record import flatten, plain
 from pipeline.errors import EnvironmentFaultError
-from pipeline.study.ledger.adopting import end_in_journal, has_begun
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.lost import Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.plan import StudyPlan
-from pipeline.study.recording.books import record_missing, repair, run_end
+from pipeline.study.recording.books import record_missing, repair
 from pipeline.study.recording.scribe import Scribe, leftovers
+from pipeline.study.trial_end import TrialEnd, end_in_journal, has_begun, run_end
 from pipeline.tracking.journal import Journal, Scalar
 from pipeline.tracking.state import is_finished
 
@@ -57,7 +56,7 @@ class Mender:
             self.record(one.number, one.end, keepers=keepers)
         return lost
 
-    def record(self, number: int, end: End | Row, *, keepers: Collection[int]) -> None:
+    def record(self, number: int, end: TrialEnd | Row, *, keepers: Collection[int]) -> None:
         """Let MLflow have a trial that has ended, also one killed before its run began.
 
         Args:
@@ -81,7 +80,7 @@ class Mender:
         return flatten(plain(plan.trees.config(plan.with_tuned(row.overrides))))
 
 
-def tell_journal(folder: Path, end: End | Row) -> bool:
+def tell_journal(folder: Path, end: TrialEnd | Row) -> bool:
     """Let a trial's journal, where it has begun, end as the study says; tell whether it does."""
     known, wanted = end_in_journal(folder), run_end(end)
     if not has_begun(folder) or wanted is None:

@@ -13,13 +13,13 @@ from pipeline.study.conclude import (
 from pipeline.study.conduct import Conducted, conducted
 from pipeline.study.floor import Floor, open_floor
 from pipeline.study.hiring import seated
-from pipeline.study.ledger.ends import changed_data_line
 from pipeline.study.ledger.ranking import winner
 from pipeline.study.live import print_opening
 from pipeline.study.outcome.wording import point_words, short_names
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.scribe import Scribe
 from pipeline.study.substudies import confirmation, tunings
+from pipeline.study.trial_end import changed_data_line
 from pipeline.terminal import console, say, shown_verbosity
 
 

@@ -13,17 +13,18 @@ from omegaconf import OmegaConf
 
 from pipeline.config.options import SweepOptions
 from pipeline.paths import conf_folder
-from pipeline.study.ledger.ledger import End, Ledger
+from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.storage import open_storage
 from pipeline.study.space.entries import as_parameters, read_entries, read_ranges
 from pipeline.study.space.space import Space
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import Lease, own_lease
 from pipeline.tracking.uri import sqlite_uri
 
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}
 GRID = {"seed": "range(0, 4)", "optimizer.lr": "choice(0.1, 0.01, 0.001)"}
-COMPLETE = End(state="complete", values=(0.5,))
+COMPLETE = TrialEnd(state="complete", values=(0.5,))
 F1 = (Objective(name="val/f1", direction="max"),)
 BASE = {"format": 1, "seed": 0, "optimizer": {"lr": 0.01}, "trainer": {"max_epochs": 5}}
 

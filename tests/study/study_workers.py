@@ -14,9 +14,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
+from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.crew import Worker
 from pipeline.study.workers.job import Job
-from pipeline.study.workers.messages import Beat, Ended, Message, Ready, Rung
+from pipeline.study.workers.messages import Beat, Message, Ready, Rung
 
 Kind = TypeVar("Kind", bound=Message)
 
@@ -98,13 +99,13 @@ class Conversation:
                 assert isinstance(message, Beat), message
         raise AssertionError(f"waited in vain for {kind.__name__}")
 
-    def train(self, job: Job, *, verdicts: Sequence[bool] = ()) -> Ended:
+    def train(self, job: Job, *, verdicts: Sequence[bool] = ()) -> TrialEnd:
         """Let it train a trial to its end, with these answers at the rungs."""
         self.worker.train(job)
         for prune in verdicts:
             self.hear(Rung)
             self.worker.verdict(prune)
-        return self.hear(Ended)
+        return self.hear(TrialEnd)
 
 
 def started(environment: dict[str, str] | None = None) -> Conversation:

@@ -8,12 +8,12 @@ from mlflow.tracking import MlflowClient
 from recorded_trials import database_in, ends, runs, trials
 
 from pipeline.runs import main
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.mending import tell_journal
 from pipeline.study.recording.books import Place, differences, record_missing, repair
 from pipeline.study.recording.scribe import Scribe
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.books import Booked
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.lease import own_lease
@@ -21,13 +21,13 @@ from pipeline.tracking.uri import sqlite_uri
 
 NAME = "lr"
 ENDS = (
-    End(state="complete", values=(0.75,), attributes={"epochs": 5, "test/f1": 0.5}),
-    End(state="pruned", reason="pruned"),
-    End(state="failed", reason="diverged"),
-    End(state="failed", reason="oom"),
-    End(state="failed", reason="error"),
-    End(state="failed", reason="interrupted"),
-    End(state="failed", reason="lost"),
+    TrialEnd(state="complete", values=(0.75,), attributes={"epochs": 5, "test/f1": 0.5}),
+    TrialEnd(state="pruned", reason="pruned"),
+    TrialEnd(state="failed", reason="diverged"),
+    TrialEnd(state="failed", reason="oom"),
+    TrialEnd(state="failed", reason="error"),
+    TrialEnd(state="failed", reason="interrupted"),
+    TrialEnd(state="failed", reason="lost"),
 )
 RECORDED = {
     0: ("FINISHED", None),
@@ -141,7 +141,7 @@ def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> Non
     record_missing(rows, place, Scribe(None, experiment="pipeline"), lambda _: {})
     assert len(list(descriptors.iterdir())) == before
     for row in rows:
-        assert tell_journal(place.trial_folder(row.number), End(state="failed", reason="lost"))
+        assert tell_journal(place.trial_folder(row.number), TrialEnd(state="failed", reason="lost"))
     assert len(list(descriptors.iterdir())) == before
 
 

@@ -6,15 +6,16 @@ import pytest
 from ledger_processes import complete_all
 from ledgers import COMPLETE, database, dead_lease, open_ledger, space_of
 
-from pipeline.study.ledger.ledger import End, Ledger
+from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.objectives import Objective
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import own_lease
 
 NOWHERE = Path("nowhere")
 LR_01 = {"optimizer.lr": "0.01"}
 
 
-def end_as(ledger: Ledger, end: End) -> int:
+def end_as(ledger: Ledger, end: TrialEnd) -> int:
     """Take a trial and end it; return its number."""
     taken = ledger.take(own_lease())
     assert taken is not None
@@ -22,16 +23,16 @@ def end_as(ledger: Ledger, end: End) -> int:
     return taken.number
 
 
-def failed(reason: str) -> End:
+def failed(reason: str) -> TrialEnd:
     """The end of a trial that failed."""
-    return End(state="failed", reason=reason)
+    return TrialEnd(state="failed", reason=reason)
 
 
 @pytest.mark.parametrize(
     ("end", "counts"),
     [
         (COMPLETE, True),
-        (End(state="pruned", reason="pruned"), True),
+        (TrialEnd(state="pruned", reason="pruned"), True),
         (failed("diverged"), True),
         (failed("oom"), True),
         (failed("error"), True),
@@ -40,7 +41,7 @@ def failed(reason: str) -> End:
     ],
 )
 def test_the_total_counts_what_a_trial_did_itself_and_not_what_befell_it(
-    end: End, counts: bool, tmp_path: Path
+    end: TrialEnd, counts: bool, tmp_path: Path
 ) -> None:
     ledger = open_ledger(database(tmp_path), n_trials=1, max_retry=0)
     end_as(ledger, end)
@@ -132,7 +133,7 @@ def test_a_value_that_is_no_number_fails_and_is_never_the_best(
     value: float, tmp_path: Path
 ) -> None:
     ledger = open_ledger(database(tmp_path))
-    end_as(ledger, End(state="complete", values=(value,)))
+    end_as(ledger, TrialEnd(state="complete", values=(value,)))
     best = end_as(ledger, COMPLETE)
     row = ledger.trials()[0]
     assert (row.state, row.reason, row.values) == ("failed", "diverged", ())
@@ -162,7 +163,7 @@ def test_what_a_trial_leaves_is_found_again_in_its_row(tmp_path: Path) -> None:
     ledger = open_ledger(path)
     taken = ledger.take(own_lease())
     assert taken is not None
-    end = End(state="complete", values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
+    end = TrialEnd(state="complete", values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
     ledger.finish(taken, end)
     row = open_ledger(path).trials()[0]
     assert row.values == (0.5,)
@@ -186,8 +187,8 @@ def test_progress_tells_how_trials_ended_and_the_best_point(tmp_path: Path) -> N
     ledger = open_ledger(
         database(tmp_path), n_trials=6, enqueue=[{"optimizer.lr": 0.01}], max_retry=0
     )
-    end_as(ledger, End(state="complete", values=(0.75,)))
-    for end in (COMPLETE, End(state="pruned", reason="pruned"), failed("oom"), failed("lost")):
+    end_as(ledger, TrialEnd(state="complete", values=(0.75,)))
+    for end in (COMPLETE, TrialEnd(state="pruned", reason="pruned"), failed("oom"), failed("lost")):
         end_as(ledger, end)
     ledger.take(own_lease())
     progress = ledger.progress()
@@ -213,7 +214,7 @@ def test_two_objectives_keep_those_that_no_other_beats(tmp_path: Path) -> None:
     )
     ledger = open_ledger(database(tmp_path), objectives=objectives, keep_best=3)
     for values in ((0.9, 100.0), (0.8, 50.0), (0.7, 80.0)):
-        end_as(ledger, End(state="complete", values=values))
+        end_as(ledger, TrialEnd(state="complete", values=values))
     assert ledger.progress().best[:2] == (0, 1)
     taken = ledger.take(own_lease())
     assert taken is not None
@@ -240,7 +241,7 @@ def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
     assert (before.shares, before.trials) == ({}, 0)
     while (taken := ledger.take(own_lease())) is not None:
         ledger.finish(
-            taken, End(state="complete", values=(float(taken.overrides["optimizer.lr"]),))
+            taken, TrialEnd(state="complete", values=(float(taken.overrides["optimizer.lr"]),))
         )
     (found,) = ledger.importances()
     clip = "trainer.gradient_clip_val"

@@ -19,9 +19,9 @@ from recorded_trials import (
 )
 
 from pipeline.runs import main
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.recording.scribe import Scribe, leftovers
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.lease import Lease, own_lease
@@ -66,7 +66,7 @@ def take(ledger: Ledger, holder: Lease) -> int:
 def complete(ledger: Ledger, value: float) -> None:
     taken = ledger.take(own_lease())
     assert taken is not None
-    assert ledger.finish(taken, End(state="complete", values=(value,)))
+    assert ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
 
 
 def folder_of(ledger: Ledger, number: int) -> Path:
@@ -93,7 +93,7 @@ def test_the_list_shows_studies_before_runs_and_a_studys_own_run_once(
         complete(ledger, value)
     taken = ledger.take(own_lease())
     assert taken is not None
-    ledger.finish(taken, End(state="failed", reason="diverged"))
+    ledger.finish(taken, TrialEnd(state="failed", reason="diverged"))
     take(ledger, own_lease())
     begin(Path("runs") / STUDY, "", key=STUDY, tags={"pipeline.command": "sweep"})
     begin(Path("runs") / "1-mlp", "", key="mlp", tags={}).end("FINISHED")
@@ -226,7 +226,7 @@ def test_clean_removes_a_study_whole_and_never_one_at_work(
     capsys.readouterr()
     assert main([*words, "apply=true"]) == 2
     assert f"study='{STUDY}' is at work; stop it, or wait for its end" in capsys.readouterr().err
-    ledger.finish(taken, End(state="failed", reason="error"))
+    ledger.finish(taken, TrialEnd(state="failed", reason="error"))
 
     assert main(words) == 0
     assert f"study {STUDY}: 2 trials, 1 runs, 0.0 MiB in runs/{STUDY}" in capsys.readouterr().out

@@ -20,15 +20,17 @@ from postgres_ledgers import (
 )
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.storage import storage_url
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import own_lease
 
 pytestmark = pytest.mark.slow
 NOWHERE = Path("nowhere")
 MANY = {"n_trials": 100_000, "max_retry": 1000}
-INTERRUPTED = End(state="failed", reason="interrupted", message="stopped", attributes={"epochs": 1})
+INTERRUPTED = TrialEnd(
+    state="failed", reason="interrupted", message="stopped", attributes={"epochs": 1}
+)
 
 
 @pytest.fixture(scope="module")

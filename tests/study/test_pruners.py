@@ -8,9 +8,10 @@ from ledgers import database, open_ledger, options
 
 from pipeline.errors import ConfigError
 from pipeline.study.ledger.judging import judge_problems
-from pipeline.study.ledger.ledger import End, Ledger, Taken
+from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.pruners import RUNGS, rung_epochs
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import own_lease
 
 
@@ -31,9 +32,9 @@ def run(ledger: Ledger, value: float, steps: int = RUNGS - 1) -> int | None:
     taken = take(ledger)
     for step in range(3, steps + 1):
         if ledger.report(taken, step=step, value=value):
-            ledger.finish(taken, End(state="pruned", reason="pruned"))
+            ledger.finish(taken, TrialEnd(state="pruned", reason="pruned"))
             return step
-    ledger.finish(taken, End(state="complete", values=(value,)))
+    ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
     return None
 
 

@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import ConfigError
 from pipeline.study.ledger.judging import judge_problems
-from pipeline.study.ledger.ledger import End
 from pipeline.study.ledger.samplers import trial_seed
 from pipeline.study.ledger.window import MOST, visible
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import own_lease
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
@@ -103,7 +103,7 @@ def test_tpe_finds_the_better_half_of_a_space_with_conditions(tmp_path: Path) ->
     while (taken := ledger.take(own_lease())) is not None:
         off = taken.overrides["trainer.gradient_clip_val"] == "null"
         offs.append(off)
-        ledger.finish(taken, End(state="complete", values=(float(off),)))
+        ledger.finish(taken, TrialEnd(state="complete", values=(float(off),)))
     assert sum(offs[-20:]) > 15
 
 

@@ -10,9 +10,9 @@ from pipeline.config.compose import compose
 from pipeline.errors import ConfigError, DivergedError, Interrupted
 from pipeline.running.datasets import Datasets
 from pipeline.running.results import Result
+from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import (
     Beat,
-    Ended,
     Gone,
     Message,
     Ready,
@@ -86,8 +86,8 @@ def test_a_secret_in_an_error_is_not_told(monkeypatch: pytest.MonkeyPatch) -> No
         Ready(),
         Beat(),
         Rung(step=3, epoch=12, value=0.1 + 0.2),
-        Ended(state="complete", values=(1 / 3, 2.0), attributes={"epochs": 4, "test/f1": 0.1}),
-        Ended(state="failed", reason="oom", message="ein Wörtchen ✗", exit_code=3),
+        TrialEnd(state="complete", values=(1 / 3, 2.0), attributes={"epochs": 4, "test/f1": 0.1}),
+        TrialEnd(state="failed", reason="oom", message="ein Wörtchen ✗", exit_code=3),
         Tested(metrics={"test/f1": 0.7}, classes=({"name": "a b"},), baselines=("last value",)),
         Gone(message="ended by SIGKILL"),
     ],

@@ -22,8 +22,9 @@ from study_workers import (
     worker_in,
 )
 
+from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.job import Job, TestJob
-from pipeline.study.workers.messages import Ended, Rung, Tested
+from pipeline.study.workers.messages import Rung, Tested
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
@@ -213,7 +214,7 @@ def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
     worker.worker.verdict(prune=False)
     second = worker.hear(Rung)
     worker.worker.verdict(prune=True)
-    ended = worker.hear(Ended)
+    ended = worker.hear(TrialEnd)
     assert [(rung.step, rung.epoch) for rung in (first, second)] == [(1, 2), (2, 4)]
     values = [epoch["val/f1"] for epoch in epochs(Path(job.folder)).values()]
     assert (first.value, second.value) == (max(values[:2]), max(values))

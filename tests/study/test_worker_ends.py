@@ -14,7 +14,8 @@ import pytest
 from records import epochs
 from study_workers import BASE, Conversation, callback, ending, job_of, journal, started, worker_in
 
-from pipeline.study.workers.messages import Ended, Gone, Rung
+from pipeline.study.trial_end import TrialEnd
+from pipeline.study.workers.messages import Gone, Rung
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("trainer.max_epochs=100000", "scheduler=none")
@@ -74,7 +75,7 @@ def test_a_signal_stops_the_trial_in_hand_and_the_worker_stays(
     shared.worker.train(job)
     await_that(lambda: has_epochs(job.folder))
     os.kill(shared.worker.pid, number)
-    ended = shared.hear(Ended)
+    ended = shared.hear(TrialEnd)
     assert (ended.state, ended.reason, ended.message) == ("failed", "interrupted", "interrupted")
     assert ended.exit_code == 128 + number
     assert ending(job) == ("KILLED", "interrupted")
@@ -86,7 +87,7 @@ def test_a_trial_that_waits_for_a_verdict_can_be_interrupted(shared: Conversatio
     shared.worker.train(job)
     shared.hear(Rung)
     shared.worker.interrupt()
-    assert shared.hear(Ended).reason == "interrupted"
+    assert shared.hear(TrialEnd).reason == "interrupted"
     assert ending(job) == ("KILLED", "interrupted")
     assert len([event for event in journal(job) if event["event"] == "epoch"]) == 1
     assert shared.train(job_of(number=1)).state == "complete"
@@ -98,7 +99,7 @@ def test_a_second_interrupt_hurries_nobody(shared: Conversation) -> None:
     await_that((folder / "paused").exists)
     shared.worker.interrupt()
     shared.worker.interrupt()
-    assert shared.hear(Ended).reason == "interrupted"
+    assert shared.hear(TrialEnd).reason == "interrupted"
     assert shared.train(job_of(number=1)).state == "complete"
 
 

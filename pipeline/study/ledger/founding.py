@@ -12,11 +12,11 @@ from optuna.trial import FrozenTrial
 
 from pipeline.config.record import FREE, ConfigDifference, data_fingerprint, differences
 from pipeline.errors import ConfigError
-from pipeline.study.ledger.ends import REMEDY, changed_data_line
 from pipeline.study.ledger.marks import START
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.points import Points
 from pipeline.study.ledger.start_points import enqueue
+from pipeline.study.trial_end import REMEDY, changed_data_line
 
 FORMAT = 1
 DATA = "data"

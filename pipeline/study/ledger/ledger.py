@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config.options import SweepOptions
 from pipeline.config.record import data_fingerprint
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.founding import DATA, found, noted_data
 from pipeline.study.ledger.importances import Importances, importances
 from pipeline.study.ledger.lost import Lost, beat
@@ -27,9 +26,10 @@ from pipeline.study.ledger.start_points import start_points
 from pipeline.study.ledger.storage import WAIT_SECONDS, open_storage
 from pipeline.study.ledger.store import Store
 from pipeline.study.ledger.taking import Taken, Taking
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import Lease
 
-__all__ = ["End", "Ledger", "Lost", "Progress", "Row", "Taken"]
+__all__ = ["Ledger", "Lost", "Progress", "Row", "Taken"]
 
 
 class Ledger:
@@ -173,7 +173,7 @@ class Ledger:
 
         self._work(move)
 
-    def finish(self, taken: Taken, end: End) -> bool:
+    def finish(self, taken: Taken, end: TrialEnd) -> bool:
         """Put the end of a trial on record.
 
         A value that is no finite number is a failure. What was interrupted or lost is queued

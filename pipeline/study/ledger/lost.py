@@ -9,8 +9,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.marks import LEASE, lease_mark, lease_of
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import Lease, alive, is_local, working
 
 TICK_SECONDS = 10.0
@@ -31,7 +31,7 @@ class Lost:
     """
 
     number: int
-    end: End
+    end: TrialEnd
     adopted: bool
     queued_again: bool
 

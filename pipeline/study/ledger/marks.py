@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.study.ledger.ends import COUNTED_FAILURES
+from pipeline.study.trial_end import COUNTED_FAILURES
 from pipeline.tracking.lease import Lease
 
 LEASE = "lease"

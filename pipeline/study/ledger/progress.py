@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.study.ledger.ends import COUNTED_FAILURES
 from pipeline.study.ledger.rows import Row
+from pipeline.study.trial_end import COUNTED_FAILURES
 
 ENDLESS = 1_000_000_000
 """Trials left where nothing limits them."""

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from pipeline.study.ledger.adopting import has_begun
 from pipeline.study.ledger.lost import Lost
 from pipeline.study.ledger.stored import Recorded, Studies
+from pipeline.study.trial_end import has_begun
 from pipeline.tracking.forgetting import mark
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.state import trial_folder

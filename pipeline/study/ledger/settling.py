@@ -9,12 +9,11 @@ from typing import Any
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.study.ledger.adopting import end_in_journal
-from pipeline.study.ledger.ends import RETRIED, End
 from pipeline.study.ledger.lost import Lost
 from pipeline.study.ledger.marks import ATTRIBUTES, END_REASON, RETRY_OF, retries_of
 from pipeline.study.ledger.taking import again
 from pipeline.study.ledger.trial_rows import TrialRows
+from pipeline.study.trial_end import RETRIED, TrialEnd, end_in_journal
 
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -42,11 +41,11 @@ class Settling:
     def give_up(self, trial: FrozenTrial, folder: Path) -> Lost:
         """Write the end of a trial whose process is lost: that in its journal, if it tells one."""
         told = end_in_journal(folder)
-        end = _judged(told or End(state="failed", reason="lost"), self._objectives)
+        end = _judged(told or TrialEnd(state="failed", reason="lost"), self._objectives)
         queued = self.settle(trial, end)
         return Lost(number=trial.number, end=end, adopted=told is not None, queued_again=queued)
 
-    def settle(self, trial: FrozenTrial, end: End) -> bool:
+    def settle(self, trial: FrozenTrial, end: TrialEnd) -> bool:
         """Write how a running trial ended, and tell whether its point is queued again.
 
         What comes first can be repeated: a kill in between leaves a running trial, and whoever
@@ -61,7 +60,7 @@ class Settling:
         self._storage.set_trial_state_values(trial_id, _STATES[end.state], values)
         return queued
 
-    def is_settled(self, trial: FrozenTrial, end: End) -> bool:
+    def is_settled(self, trial: FrozenTrial, end: TrialEnd) -> bool:
         """Tell whether a trial has ended so and not otherwise, with all that is noted of it."""
         end = _judged(end, self._objectives)
         noted = {key: trial.user_attrs.get(key) for key in (ATTRIBUTES, END_REASON)}
@@ -70,7 +69,7 @@ class Settling:
             **_notes(end),
         }
 
-    def _queue_again(self, trial: FrozenTrial, end: End) -> bool:
+    def _queue_again(self, trial: FrozenTrial, end: TrialEnd) -> bool:
         """Queue the point of a trial that failed through no fault of its own, once."""
         if end.reason not in RETRIED or retries_of(trial) >= self._max_retry:
             return False
@@ -112,7 +111,7 @@ class GivingUp:
                 self.found[number] = before[number]
 
 
-def _notes(end: End) -> dict[str, Any]:
+def _notes(end: TrialEnd) -> dict[str, Any]:
     """Return what is noted with a trial that has ended so."""
     attributes = dict(end.attributes)
     if end.message is not None:
@@ -127,7 +126,7 @@ def _last_report(trial: FrozenTrial) -> tuple[float, ...] | None:
     return None if step is None else (trial.intermediate_values[step],)
 
 
-def _judged(end: End, objectives: int) -> End:
+def _judged(end: TrialEnd, objectives: int) -> TrialEnd:
     """Return the end as it may be stored: Optuna would take an infinite value for the best."""
     if end.state != "complete":
         return end

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.study.ledger.ends import RETRIED
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.wording import OFF
+from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

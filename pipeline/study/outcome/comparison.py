@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.study.ledger.ends import RETRIED
 from pipeline.study.ledger.ranking import best
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.statistics import Spread, paired, spread
 from pipeline.study.outcome.wording import end_word, swept_keys
 from pipeline.study.outcome.yardstick import yardstick
+from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction

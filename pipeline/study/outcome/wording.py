@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.markup import MISSING
-from pipeline.study.ledger.ends import COUNTED_FAILURES, RETRIED
 from pipeline.study.ledger.progress import ENDS
 from pipeline.study.ledger.rows import Row
+from pipeline.study.trial_end import COUNTED_FAILURES, RETRIED
 from pipeline.terminal import number
 
 OFF = "off"

@@ -22,8 +22,9 @@ from pipeline.study.preflight.report import Report, command_words
 from pipeline.study.preflight.scope import Scope, scope_of
 from pipeline.study.preflight.study_rehearsals import of_sweeps
 from pipeline.study.preflight.watch import Watch
+from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.job import Job
-from pipeline.study.workers.messages import Ended, Gone
+from pipeline.study.workers.messages import Gone
 from pipeline.study.workshop import Post, Workshop
 from pipeline.terminal import console, duration, say
 
@@ -126,7 +127,7 @@ class Preflight:
 
     def _hear(self, seconds: float) -> None:
         for post, message in self._workshop.listen(seconds):
-            if isinstance(message, Ended):
+            if isinstance(message, TrialEnd):
                 assignment = post.finish()
                 self._end(assignment.folder, self._judged(assignment, message))
             elif isinstance(message, Gone):
@@ -144,7 +145,7 @@ class Preflight:
             self._end(folder, self._failed(folder, f"its process died ({gone.message})", BUG))
         self._workshop.staff(self._wanted)
 
-    def _judged(self, assignment: Assignment, ended: Ended) -> Found:
+    def _judged(self, assignment: Assignment, ended: TrialEnd) -> Found:
         cell = self._tried[assignment.folder].cell
         message = ended.message or f"it ended as {ended.reason}"
         if ended.state != "failed" or (ended.reason == "diverged" and cell.part == "sweeps"):

@@ -8,23 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.paths import create_folder
-from pipeline.study.ledger.adopting import has_begun
-from pipeline.study.ledger.ends import End
 from pipeline.study.ledger.rows import Row
 from pipeline.study.recording.scribe import Scribe
 from pipeline.study.recording.study_run import trial_key, trial_name, trial_tags
+from pipeline.study.trial_end import has_begun, run_end
 from pipeline.tracking.books import Booked
-from pipeline.tracking.journal import Header, Journal, Scalar, Status
+from pipeline.tracking.journal import Header, Journal, Scalar
 from pipeline.tracking.state import trial_folder
-
-REASONS: Mapping[str, Status] = {
-    "diverged": "FAILED",
-    "oom": "FAILED",
-    "error": "FAILED",
-    "interrupted": "KILLED",
-    "lost": "FAILED",
-}
-"""MLflow's status of a failed trial, by why it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +40,6 @@ class Place:
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial's run."""
         return trial_folder(self.folder, self.uid, number)
-
-
-def run_end(row: Row | End) -> tuple[Status, str | None] | None:
-    """Return the status and the `end_reason` that a trial's run has; `None` before its end."""
-    if row.state == "complete":
-        return "FINISHED", None
-    if row.state == "pruned":
-        return "FINISHED", "pruned"
-    if row.state == "failed":
-        reason = row.reason or "error"
-        return REASONS.get(reason, "FAILED"), reason
-    return None
 
 
 def differences(

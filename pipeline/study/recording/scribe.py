@@ -11,8 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import Self
 
 from pipeline.running.resuming import trainer_of
-from pipeline.study.ledger.adopting import has_begun
 from pipeline.study.recording.outbox import Outbox
+from pipeline.study.trial_end import has_begun
 from pipeline.tracking.books import Booked
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import JOURNAL

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
+from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.job import Job, TestJob
 from pipeline.study.workers.local_process import LocalProcess
-from pipeline.study.workers.messages import Ended, Gone, Message, Placed, Ready, Tested, decode
+from pipeline.study.workers.messages import Gone, Message, Placed, Ready, Tested, decode
 from pipeline.tracking.facts import command_tags
 from pipeline.tracking.lease import Lease
 
@@ -89,7 +90,7 @@ class Worker:
         return self._transport.outlet
 
     def train(self, job: Job) -> None:
-        """Let it train a trial; it answers with Rung, and with Ended once."""
+        """Let it train a trial; it answers with Rung, and with TrialEnd once."""
         self.state = "training"
         job = replace(job, tags={**command_tags(), **job.tags})
         self._send({"do": "train", "job": job.to_json()})
@@ -141,7 +142,7 @@ class Worker:
     def _heed(self, message: Message) -> None:
         if isinstance(message, Placed):
             self._transport.lease = message.lease
-        elif isinstance(message, Ready | Ended | Tested):
+        elif isinstance(message, Ready | TrialEnd | Tested):
             self.state = "idle"
 
     def _read(self) -> bool:

@@ -12,8 +12,8 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore
 from torch.distributed import DistStoreError
 
 from pipeline.ranks import Rank
+from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.job import Job
-from pipeline.study.workers.messages import Ended
 
 WORD_SECONDS = 10.0
 """How long the others may take to say how a trial ended for them, after the first has noticed."""
@@ -42,7 +42,7 @@ class Fellows:
         self._store.set(f"order {self._orders}", json.dumps(job.to_json()))
         self._orders += 1
 
-    def judged(self, ended: Ended) -> tuple[Ended | None, bool]:
+    def judged(self, ended: TrialEnd) -> tuple[TrialEnd | None, bool]:
         """Return how a trial ended for all ranks, and whether they can train another one together.
 
         Args:
@@ -60,7 +60,7 @@ class Fellows:
             return (None if ended.reason == "error" else ended), False
         others = [word for word in words if word["reason"] not in (None, "cut")]
         if ended.reason == "error" and others:
-            return Ended(state="failed", **others[0]), False
+            return TrialEnd(state="failed", **others[0]), False
         in_step = all(word["reason"] in (None, "diverged") for word in words)
         return ended, ended.reason == "diverged" and in_step
 
@@ -89,7 +89,7 @@ class Fellows:
         """Tell the first rank how a trial ended here.
 
         Args:
-            word: `reason`, `message` and `exit_code` as `Ended` has them; a reason of `cut` where
+            word: `reason`, `message` and `exit_code` as in `TrialEnd`; a reason of `cut` where
                 another rank was first.
         """
         self._store.set(f"end {self._orders - 1} {self._rank.number}", json.dumps(word))

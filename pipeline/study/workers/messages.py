@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
-from pipeline.study.ledger.ends import State
+from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.lease import Lease
 
 
@@ -46,29 +46,6 @@ class Rung:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """A trial has ended, and its journal says how.
-
-    Args:
-        state: What became of it.
-        reason: pruned, diverged, oom, error or interrupted; `None` where it completed.
-        message: One line for people; `None` where there is nothing to say.
-        values: A value an objective; empty where it did not complete.
-        attributes: `seconds`, `epochs`, `threads`, and final values such as `test/f1`.
-        exit_code: What a single run would have ended with: 3 for a fault of the environment.
-        data: Hash of the data that it trained on; `None` where it failed.
-    """
-
-    state: State
-    reason: str | None = None
-    message: str | None = None
-    values: tuple[float, ...] = ()
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    exit_code: int = 0
-    data: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
     """The kept weights of a trial were tested, or could not be.
 
@@ -104,7 +81,7 @@ class Gone:
     final: bool = False
 
 
-Message = Placed | Ready | Beat | Rung | Ended | Tested | Gone
+Message = Placed | Ready | Beat | Rung | TrialEnd | Tested | Gone
 _KINDS = {kind.__name__.lower(): kind for kind in get_args(Message)}
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "lease": lambda fields: Lease(**fields),

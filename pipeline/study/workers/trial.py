@@ -28,10 +28,9 @@ from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.saved_model import StoredWeights, read_weights
 from pipeline.running.training import train
-from pipeline.study.ledger.adopting import VALUES, end_in_journal
-from pipeline.study.ledger.ends import changed_data_line
+from pipeline.study.trial_end import VALUES, TrialEnd, changed_data_line, end_in_journal
 from pipeline.study.workers.job import KEPT, Job, TestJob
-from pipeline.study.workers.messages import Ended, Rung, Tested
+from pipeline.study.workers.messages import Rung, Tested
 from pipeline.study.workers.unplanned import one_line, put_on_record
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.uri import tracking_uri
@@ -50,7 +49,7 @@ class Bench:
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`")
         warnings.filterwarnings("ignore", message="The number of training batches")
 
-    def train(self, job: Job, prunes: Prunes) -> Ended:
+    def train(self, job: Job, prunes: Prunes) -> TrialEnd:
         """Train a trial, on record; whatever ends it is told, not raised.
 
         Args:
@@ -210,7 +209,7 @@ def _uri(options: RunConfig) -> str | None:
     return None if options.tracking.kind == "none" else tracking_uri(options.tracking)
 
 
-def _ended(job: Job, plan: Plan, result: Result) -> Ended:
+def _ended(job: Job, plan: Plan, result: Result) -> TrialEnd:
     attributes: dict[str, Any] = {
         "seconds": result.seconds,
         "epochs": result.epochs,
@@ -219,20 +218,18 @@ def _ended(job: Job, plan: Plan, result: Result) -> Ended:
     }
     data = plan.prepared.content_hash
     if result.pruned:
-        return Ended(state="pruned", reason="pruned", attributes=attributes, data=data)
+        return TrialEnd(state="pruned", reason="pruned", attributes=attributes, data=data)
     values = objective_values(result, job.objectives)
-    return Ended(state="complete", values=values, attributes=attributes, data=data)
+    return TrialEnd(state="complete", values=values, attributes=attributes, data=data)
 
 
-def _failed(job: Job, error: BaseException, seconds: float) -> Ended:
+def _failed(job: Job, error: BaseException, seconds: float) -> TrialEnd:
     explained = explain(error)
     end = end_in_journal(Path(job.folder))
     if isinstance(explained, Interrupted) and end is not None and end.state != "failed":
-        return Ended(  # the stop came when all was on record
-            state=end.state, reason=end.reason, values=end.values, attributes=end.attributes
-        )
+        return end  # the stop came when all was on record
     _, reason = ending(explained, error.__cause__ or error)
-    return Ended(
+    return TrialEnd(
         state="failed",
         reason=reason,
         message=one_line(explained),

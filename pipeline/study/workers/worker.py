@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pipeline.errors import Interrupted
 from pipeline.ranks import ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
+from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.job import Job, TestJob
-from pipeline.study.workers.messages import Beat, Ended, Gone, Message, Ready, Rung, Tested, encode
+from pipeline.study.workers.messages import Beat, Gone, Message, Ready, Rung, Tested, encode
 from pipeline.tracking.recorder import claim_output
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def carry_out(order: Order, at: Place) -> None:
     at.bench.tidy()
 
 
-def _say_together(ended: Ended, fellows: "Fellows", voice: "Voice") -> None:
+def _say_together(ended: TrialEnd, fellows: "Fellows", voice: "Voice") -> None:
     """Say how a trial ended for all ranks; where they can't go on, others take their place."""
     judged, go_on = fellows.judged(ended)
     if go_on and judged is not None:
@@ -119,8 +120,8 @@ def _fellows(rank: Rank) -> "Fellows | None":
     return Fellows(rank)
 
 
-def _trained(job: Job, at: Place) -> Ended:
-    ended: Ended | None = None
+def _trained(job: Job, at: Place) -> TrialEnd:
+    ended: TrialEnd | None = None
 
     def prunes(rung: Rung) -> bool:
         at.voice.say(rung)
@@ -130,7 +131,7 @@ def _trained(job: Job, at: Place) -> Ended:
         with at.interruption.allowed():
             ended = at.bench.train(job, prunes)
     except Interrupted as error:  # it came between the trial's end and here
-        ended = ended or Ended(state="failed", reason="interrupted", exit_code=error.exit_code)
+        ended = ended or TrialEnd(state="failed", reason="interrupted", exit_code=error.exit_code)
     return ended
 
 
