@@ -1,19 +1,33 @@
-"""What this process may train on, and which accelerator, devices and threads a run takes of it."""
+"""Devices: what is here, what a run takes of it, and which GPUs each worker of a study gets."""
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, cycle, islice
 
 import torch
 
-from pipeline.config.options import TrainerOptions
+from pipeline.config.options import SweepOptions, TrainerOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.placement import PLACED, VARIABLE
 from pipeline.ranks import launched_rank
 
 OPERATIONS_PER_THREAD = 100_000_000
 """Multiplications and additions of a step below which a second thread costs more than it gives."""
 LACKING = {"cpu": ("16-mixed", "16-true"), "mps": ("64-true",)}
 """Precisions that an accelerator does not have."""
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+PLACED = "PIPELINE_PLACED"
+"""Variable of a worker whose GPUs were chosen for it; it sees no others."""
+WORKERS_PER_GPU = 4
+"""Most workers that share one GPU, where their number is not given."""
+BYTES_PER_PARAMETER = 16
+"""Weight, gradient and two moments of Adam in float32."""
+BYTES_PER_PROCESS = 2**30
+"""What torch and its kernels take of a GPU before a network does."""
+
+WorkerGpus = tuple[str, ...]
+"""GPUs of a worker as entries of CUDA_VISIBLE_DEVICES; empty = whatever its machine has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +38,13 @@ class Gpu:
         index: Its number among those that are visible, counted from 0.
         name: Its maker's name.
         free_bytes: Memory that nobody has taken.
+        entry: Its name in CUDA_VISIBLE_DEVICES: an index, a UUID, or the beginning of one.
     """
 
     index: int
     name: str
     free_bytes: int
+    entry: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +78,34 @@ class Present:
         """The GPUs, those with most free memory first."""
         return sorted(self.gpus, key=lambda gpu: -gpu.free_bytes)
 
+    def __str__(self) -> str:
+        words = []
+        if self.gpus or self.variable is not None:
+            value = self.variable or repr("")
+            shown = "" if self.variable is None else f" of {VARIABLE}={value}"
+            words.append(f"{len(self.gpus)} gpu{shown}")
+        if self.mps:
+            words.append("1 mps")
+        return ", ".join([*words, f"{self.cores} CPU cores"])
+
 
 def available() -> Present:
     """Ask torch what this process may train on."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    variable = os.environ.get(VARIABLE)
     return Present(
         cores=cores(),
         gpus=tuple(
-            Gpu(index=index, name=torch.cuda.get_device_name(index), free_bytes=_free(index))
-            for index in range(count)
+            Gpu(
+                index=index,
+                name=torch.cuda.get_device_name(index),
+                free_bytes=_free(index),
+                entry=entry,
+            )
+            for index, entry in enumerate(visible_devices(variable, count))
         ),
         mps=torch.backends.mps.is_available(),
-        variable=os.environ.get(VARIABLE),
+        variable=variable,
         placed=PLACED in os.environ,
         launched=launched_rank() is not None,
     )
@@ -86,22 +118,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe(present: Present) -> str:
-    """Return what `available` found in words."""
-    words = []
-    if present.gpus or present.variable is not None:
-        whose = "" if present.variable is None else f" of {VARIABLE}={present.variable or repr('')}"
-        words.append(f"{len(present.gpus)} gpu{whose}")
-    if present.mps:
-        words.append("1 mps")
-    return ", ".join([*words, f"{present.cores} CPU cores"])
-
-
 def _free(index: int) -> int:
     try:
         return torch.cuda.mem_get_info(index)[0]
     except RuntimeError:  # a GPU that others fill, or have to themselves, can't even be asked
         return 0
+
+
+# ── a run ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,12 +193,11 @@ def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
         )
     _require_enough(kind, wanted, present)
     devices = _indices(wanted, present) if kind == "gpu" else count
-    taken = _words(kind, devices, wanted, present)
     several = "ddp" if wanted.strategy == "auto" else wanted.strategy
     return Devices(
         accelerator=kind,
         devices=devices,
-        words=f"{taken}; here: {describe(present)}",
+        words=f"{_words(kind, devices, wanted, present)}; here: {present}",
         nodes=wanted.num_nodes,
         strategy=several if count * wanted.num_nodes > 1 else "auto",
     )
@@ -189,8 +212,7 @@ def threads(*, operations: int) -> int:
     Args:
         operations: Multiplications and additions of one training step.
     """
-    wanted = max(1, operations // OPERATIONS_PER_THREAD)
-    return min(wanted, cores())
+    return min(max(1, operations // OPERATIONS_PER_THREAD), cores())
 
 
 def _count(wanted: TrainerOptions) -> int:
@@ -208,8 +230,7 @@ def _kind(wanted: TrainerOptions, present: Present) -> str:
     if _count(wanted) > 1:
         way = f"Use trainer=auto for one device, or {_among_processes(wanted)}"
     raise EnvironmentFaultError(
-        f"trainer.accelerator={wanted.accelerator} is not here; this machine has "
-        f"{describe(present)}. {way}"
+        f"trainer.accelerator={wanted.accelerator} is not here; this machine has {present}. {way}"
     )
 
 
@@ -225,7 +246,7 @@ def _require_enough(kind: str, wanted: TrainerOptions, present: Present) -> None
     if kind == "cpu" and _count(wanted) > 1 and not shares:
         way = f". The CPU can stand in for them: {_among_processes(wanted)}"
     raise EnvironmentFaultError(
-        f"trainer.devices={wanted.devices} is not here; this machine has {describe(present)}{way}"
+        f"trainer.devices={wanted.devices} is not here; this machine has {present}{way}"
     )
 
 
@@ -257,3 +278,124 @@ def _words(kind: str, devices: int | list[int], wanted: TrainerOptions, present:
     else:
         words = kind if devices == 1 else f"{kind} × {devices} processes"
     return words if wanted.num_nodes == 1 else f"{words}, on each of {wanted.num_nodes} machines"
+
+
+# ── the workers of a study ──────────────────────────────────────────────────────────────────────
+
+
+def worker_devices(
+    options: SweepOptions,
+    trainer: TrainerOptions,
+    *,
+    accelerator: str,
+    parameters: int,
+    present: Present | None = None,
+) -> tuple[tuple[WorkerGpus, ...], tuple[str, ...]]:
+    """Return the GPUs of each worker of a study, and lines worth telling about them.
+
+    Without a number of workers there are as many on the CPU as its cores have room for their
+    threads, and on GPUs as many as their free memory has room for, too. GPUs are taken in the
+    order of `trainer.devices` where that names them, else the freest first.
+
+    Args:
+        options: The study.
+        trainer: How its trials train.
+        accelerator: What its trials train on: cpu, gpu or mps.
+        parameters: Size of the network.
+        present: What is there; `None` = what this process sees.
+
+    Raises:
+        EnvironmentFaultError: There are too few GPUs for a single worker.
+    """
+    present = available() if present is None else present
+    most = max(1, present.cores // ((trainer.threads or 1) * options.devices_per_trial))
+    if accelerator != "gpu" or options.launcher == "ray":
+        alone = 1 if accelerator == "mps" else most
+        return ((),) * (options.workers or alone), ()
+    named = trainer.devices if isinstance(trainer.devices, list) else None
+    return placement(
+        present.freest if named is None else [present.gpus[index] for index in named],
+        bytes_each=BYTES_PER_PROCESS + 2 * BYTES_PER_PARAMETER * parameters,
+        workers=options.workers,
+        devices_per_trial=options.devices_per_trial,
+        most=most,
+    )
+
+
+def placement(
+    gpus: Sequence[Gpu], *, bytes_each: int, workers: int | None, devices_per_trial: int, most: int
+) -> tuple[tuple[WorkerGpus, ...], tuple[str, ...]]:
+    """Return the GPUs of each worker, and a line where workers are too few or share GPUs.
+
+    With one GPU for a trial, workers beyond the number of GPUs share them evenly. With several,
+    each worker has GPUs of its own, and there are only as many workers as there are such groups.
+
+    Args:
+        gpus: GPUs in the order in which they are to be taken.
+        bytes_each: Memory of a GPU that a worker takes.
+        workers: How many are wanted; `None` = as many as there is room for.
+        devices_per_trial: GPUs that train one trial together.
+        most: Workers that the CPU has room for, where `workers` is `None`.
+
+    Raises:
+        EnvironmentFaultError: There are too few GPUs for a single worker.
+    """
+    room = {gpu: min(WORKERS_PER_GPU, gpu.free_bytes // bytes_each) for gpu in gpus}
+    if devices_per_trial == 1:
+        roomy = [gpu for turn in range(WORKERS_PER_GPU) for gpu in gpus if room[gpu] > turn]
+        count = max(1, min(most, len(roomy))) if workers is None else workers
+        placed: list[WorkerGpus] = [
+            (gpu.entry,) for gpu in islice(chain(roomy, cycle(gpus)), count)
+        ]
+    elif workers is not None:
+        placed = _grouped(gpus, devices_per_trial, wanted=workers)
+    else:
+        placed = _grouped([gpu for gpu in gpus if room[gpu]], devices_per_trial, wanted=most)
+        placed = placed or _grouped(gpus, devices_per_trial, wanted=1)
+    there = f"there {'is' if len(gpus) == 1 else 'are'} {len(gpus)}"
+    if not placed:
+        raise EnvironmentFaultError(
+            f"sweep.devices_per_trial={devices_per_trial} needs so many GPUs on one machine; "
+            f"{there}"
+        )
+    notes, (_, sharing) = [], Counter(placed).most_common(1)[0]
+    if workers is not None and len(placed) < workers:
+        notes.append(
+            f"sweep.workers={workers} with sweep.devices_per_trial={devices_per_trial} would take "
+            f"{workers * devices_per_trial} GPUs; {there}, so that {len(placed)} train side by side"
+        )
+    elif workers is not None and sharing > 1:
+        used = len(set(placed))
+        notes.append(
+            f"sweep.workers={workers} share {used} of {len(gpus)} GPUs, up to {sharing} on one"
+        )
+    return tuple(placed), tuple(notes)
+
+
+def _grouped(gpus: Sequence[Gpu], size: int, *, wanted: int) -> list[WorkerGpus]:
+    """Give each worker as many GPUs, neighbours together: they are wired so."""
+    count = min(len(gpus) // size, wanted)
+    taken = sorted(gpus[: count * size], key=lambda gpu: gpu.index)
+    entries = [gpu.entry for gpu in taken]
+    return [tuple(entries[start : start + size]) for start in range(0, len(entries), size)]
+
+
+def visible_devices(variable: str | None, count: int) -> tuple[str, ...]:
+    """Return the names of the GPUs that a process sees, in the order of their indices.
+
+    CUDA shows the entries of its variable from the first up to one that it can't use, or none at
+    all where one is there twice. So those that it shows are the first `count`, whatever their
+    form: https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#env-vars
+
+    Args:
+        variable: What CUDA_VISIBLE_DEVICES says; `None` = it is not set.
+        count: GPUs that CUDA shows.
+    """
+    if variable is None:
+        return tuple(str(index) for index in range(count))
+    return tuple(entry.strip() for entry in variable.split(",")[:count])
+
+
+def worker_environment(gpus: WorkerGpus) -> dict[str, str]:
+    """Return the variables of a worker: it sees its own GPUs alone, counted from 0."""
+    return {VARIABLE: ",".join(gpus), PLACED: "1"} if gpus else {}

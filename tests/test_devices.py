@@ -15,7 +15,6 @@ from pipeline.devices import (
     Present,
     available,
     choose,
-    describe,
     threads,
 )
 from pipeline.errors import ConfigError, EnvironmentFaultError
@@ -118,7 +117,7 @@ def test_a_variable_that_hides_gpus_is_told_with_what_it_shows() -> None:
         f"gpu 1 ({NAME}), the freest of 2; here: 2 gpu of CUDA_VISIBLE_DEVICES=4,GPU-7f, "
         "64 CPU cores"
     )
-    assert describe(machine(variable="")) == "0 gpu of CUDA_VISIBLE_DEVICES='', 64 CPU cores"
+    assert str(machine(variable="")) == "0 gpu of CUDA_VISIBLE_DEVICES='', 64 CPU cores"
 
 
 @no_gpu
@@ -160,7 +159,7 @@ def test_a_number_of_gpus_is_that_many_distinct_ones_or_a_refusal(count: int) ->
             assert len(set(devices)) == number
             assert max(devices) < count
         else:
-            assert f"this machine has {describe(present)}" in refused(present, number, "gpu")
+            assert f"this machine has {present}" in refused(present, number, "gpu")
 
 
 def test_processes_of_the_cpu_share_a_training_where_the_cpu_is_named() -> None:

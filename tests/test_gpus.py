@@ -11,7 +11,7 @@ import pytest
 import torch
 from records import checkpoint, epochs, events, final_values, only_run
 
-from pipeline.placement import visible_devices
+from pipeline.devices import visible_devices
 from pipeline.sweep import main as sweep
 
 Train = Callable[..., int]

@@ -7,9 +7,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from pipeline.devices import available
+from pipeline.devices import PLACED, available
 from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.placement import PLACED, Seat
 from pipeline.study.workers.crew import Worker
 from pipeline.study.workers.local_process import worker_command
 from pipeline.study.workers.ray_cluster import RayCluster, token_in
@@ -47,7 +46,7 @@ def seated_on_ray(plan: "StudyPlan") -> "StudyPlan":
         notes = (*notes, f"sweep.workers={wanted}: the Ray cluster has room for {room}; {there}")
     # Studies within this one ask no cluster again, of which its own workers then hold a part.
     options = plan.options.model_copy(update={"workers": workers})
-    return replace(plan, options=options, seats=(Seat(),) * workers, notes=notes)
+    return replace(plan, options=options, gpus=((),) * workers, notes=notes)
 
 
 @contextmanager

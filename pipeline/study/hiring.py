@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pipeline.devices import worker_environment
 from pipeline.study.workers.crew import Worker
 from pipeline.study.workers.local_process import LocalProcess, worker_command
 
@@ -50,7 +51,7 @@ def hiring(plan: "StudyPlan") -> Hire:
 
     def hire(slot: int) -> Worker:
         # A study within this one, the tuning of a cell say, may find room for more than it did.
-        environment = plan.seats[slot % plan.workers].environment
+        environment = worker_environment(plan.gpus[slot % plan.workers])
         return Worker(transport=LocalProcess(environment, command))
 
     return hire

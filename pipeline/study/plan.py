@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, SweepOptions
 from pipeline.config.record import plain
+from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.metrics import Direction
-from pipeline.placement import Seat
 from pipeline.ranks import ALONE
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.store import require_writable
@@ -28,7 +28,6 @@ from pipeline.study.space.space import Space
 from pipeline.study.space.trees import Trees
 from pipeline.study.space.trial_devices import device_problems, words_of_devices
 from pipeline.study.space.values import value_problems
-from pipeline.study.workers_that_fit import seats_that_fit
 from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")
@@ -50,7 +49,7 @@ class StudyPlan:
         objectives: What it is about, one or two.
         url: Optuna's address of the database.
         uri: Where runs are tracked; `None` = nowhere.
-        seats: Where each of its workers trains, side by side.
+        gpus: Those of each of its workers, side by side.
         base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
         uid: Tells this study from an earlier one of its name; '' before it is opened.
         tuned: Further overrides for each cell and split of a comparison, from its own tuning.
@@ -67,7 +66,7 @@ class StudyPlan:
     objectives: tuple[Objective, ...]
     url: str
     uri: str | None
-    seats: tuple[Seat, ...]
+    gpus: tuple[WorkerGpus, ...]
     base_point: Mapping[str, object] | None
     uid: str = ""
     tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -81,7 +80,7 @@ class StudyPlan:
     @property
     def workers(self) -> int:
         """How many processes train side by side."""
-        return len(self.seats)
+        return len(self.gpus)
 
     @property
     def names(self) -> list[str]:
@@ -190,7 +189,12 @@ def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig
     require_writable(Path(run.output), uri)
     base = plain(trees.base())
     planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
-    seats, seating = seats_that_fit(options, planned)
+    gpus, shortfall = worker_devices(
+        options,
+        planned.options.trainer,
+        accelerator=planned.devices.accelerator,
+        parameters=sum(layer.parameters for layer in planned.layers),
+    )
     return StudyPlan(
         name=str(options.name),
         options=options,
@@ -202,9 +206,9 @@ def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig
         objectives=_objectives(options, planned),
         url=storage_url(options.storage),
         uri=uri,
-        seats=seats,
+        gpus=gpus,
         base_point=base_point,
-        notes=(*planned.notes, *planned.prepared.notes, *planned.prepared.warnings, *seating),
+        notes=(*planned.notes, *planned.prepared.notes, *planned.prepared.warnings, *shortfall),
     )
 
 

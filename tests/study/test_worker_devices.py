@@ -1,0 +1,322 @@
+"""Which GPUs each worker of a study gets, on machines of 0 to 64, none of which need be there."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import psutil
+import pytest
+from spaces import checked, study
+
+from pipeline.config.compose import composer
+from pipeline.config.options import SweepOptions, TrainerOptions
+from pipeline.devices import (
+    BYTES_PER_PROCESS,
+    WORKERS_PER_GPU,
+    Gpu,
+    Present,
+    WorkerGpus,
+    placement,
+    visible_devices,
+    worker_devices,
+)
+from pipeline.errors import EnvironmentFaultError
+from pipeline.study.hiring import hiring
+from pipeline.study.plan import StudyPlan, make_study_plan
+from pipeline.study.space.trial_devices import device_problems
+from pipeline.study.workers.crew import Worker
+from pipeline.sweep import main as sweep
+
+LR = "optimizer.lr=tag(log, interval(1e-3, 1e-1))"
+SMALL = ("model=mlp", "data=iris", "tracking=none")
+SIZES = range(65)
+PLENTY = 1000
+
+
+def planned(*words: str) -> StudyPlan:
+    lines = checked(*SMALL, LR, "trainer=cpu", *words)
+    with composer("sweep", None) as source:
+        return make_study_plan(source.tree(lines), lines, None)
+
+
+def gpus(count: int, *, room: int = WORKERS_PER_GPU) -> list[Gpu]:
+    """So many GPUs, each with room for so many workers of one byte."""
+    return [
+        Gpu(index=index, name="H100", free_bytes=room, entry=str(index)) for index in range(count)
+    ]
+
+
+def placed(
+    there: Sequence[Gpu], *, workers: int | None = None, together: int = 1, most: int = 1
+) -> tuple[WorkerGpus, ...]:
+    """The GPUs of each worker, of one byte each."""
+    return placement(there, bytes_each=1, workers=workers, devices_per_trial=together, most=most)[0]
+
+
+# ── what a study may say ────────────────────────────────────────────────────────────────────────
+
+
+def single_run(devices: str, count: int) -> str:
+    return (
+        f"trainer.devices={devices} is for a single run; in a study "
+        f"sweep.devices_per_trial={count} lets so many devices train each trial together, and "
+        "CUDA_VISIBLE_DEVICES says which GPUs its trials may take"
+    )
+
+
+def contradiction(devices: int) -> str:
+    return (
+        f"trainer.devices={devices} and sweep.devices_per_trial=2 contradict each other; leave "
+        "trainer.devices away"
+    )
+
+
+def test_a_sweep_that_names_several_devices_is_refused_before_anything_is_made(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep([*SMALL, LR, "trainer=cpu", "trainer.devices=2"]) == 2
+    assert capsys.readouterr().err.splitlines() == [f"error: {single_run('2', 2)}"]
+    assert list(own_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "together", "lines"),
+    [
+        (("trainer.devices=[0,2]",), 1, [single_run("[0, 2]", 2)]),
+        (("trainer=choice(cpu, ddp)",), 1, [single_run("2", 2)]),
+        (
+            ("trainer.devices=choice(1, 3)", "trainer.num_nodes=2"),
+            2,
+            [
+                "trainer.num_nodes=2 is for a single run; a trial of a study trains on one "
+                "machine: trainer.num_nodes=1",
+                contradiction(1),
+                contradiction(3),
+            ],
+        ),
+        (("trainer.devices=[3]",), 1, []),
+        (("trainer.devices=2",), 2, []),
+        (("trainer.devices=auto",), 2, []),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_devices_of_a_single_run_are_refused_wherever_a_study_names_them(
+    words: tuple[str, ...], together: int, lines: list[str]
+) -> None:
+    space, trees = study(*SMALL, LR, *words)
+    assert device_problems(space, trees, devices_per_trial=together) == lines
+
+
+# ── how many workers, and where ─────────────────────────────────────────────────────────────────
+
+
+def test_workers_of_the_cpu_are_as_many_as_asked_or_as_its_cores_have_threads_for() -> None:
+    cores = len(psutil.Process().cpu_affinity())
+    assert planned("sweep.workers=7").gpus == ((),) * 7
+    assert planned().workers == cores
+    assert planned("sweep.devices_per_trial=2").workers == max(1, cores // 2)
+    assert planned(f"trainer.threads={cores}", "sweep.devices_per_trial=2").workers == 1
+
+
+@pytest.mark.parametrize(
+    ("named", "parameters", "entries"),
+    [
+        (None, 10, ["GPU-b", "GPU-d", "GPU-a"] * 2 + ["GPU-b", "GPU-d"] * 2),
+        # Weights and moments of 2 GiB more leave room for fewer.
+        (None, 2**26, ["GPU-b", "GPU-d", "GPU-b", "GPU-b", "GPU-b"]),
+        ([2, 0], 10, ["GPU-a", "GPU-a"]),
+    ],
+)
+def test_gpus_are_taken_by_free_memory_or_as_they_are_named(
+    named: list[int] | None, parameters: int, entries: list[str]
+) -> None:
+    free = (2, 80, 0, 5)
+    there = tuple(
+        Gpu(
+            index=index,
+            name="H100",
+            free_bytes=free * BYTES_PER_PROCESS + 1000,
+            entry=f"GPU-{'abcd'[index]}",
+        )
+        for index, free in enumerate(free)
+    )
+    found, notes = worker_devices(
+        SweepOptions.model_construct(workers=None, devices_per_trial=1, launcher="local"),
+        TrainerOptions.model_construct(threads=None, devices=named or "auto"),
+        accelerator="gpu",
+        parameters=parameters,
+        present=Present(cores=80, gpus=there),
+    )
+    assert found == tuple((entry,) for entry in entries)
+    assert notes == ()
+
+
+@pytest.mark.parametrize("count", SIZES[1:])
+def test_workers_are_given_gpus_of_their_own_as_long_as_there_are_any(count: int) -> None:
+    for workers in range(1, 2 * count + 3):
+        found = placed(gpus(count), workers=workers, most=count)
+        assert len(found) == workers
+        uses = Counter(chain(*found))
+        assert len(uses) == min(workers, count)
+        assert max(uses.values()) - min(uses.values()) <= 1
+
+
+@pytest.mark.parametrize("count", SIZES[1:])
+def test_without_a_number_of_workers_four_share_a_gpu_at_most(count: int) -> None:
+    for most in (1, 2, count, PLENTY):
+        found = placed(gpus(count), most=most)
+        assert len(found) == min(most, WORKERS_PER_GPU * count)
+        assert max(Counter(found).values()) <= WORKERS_PER_GPU
+
+
+@pytest.mark.parametrize("count", SIZES)
+@pytest.mark.parametrize("together", [2, 3, 4, 8])
+def test_groups_of_gpus_never_overlap_and_are_as_many_as_there_is_room_for(
+    count: int, together: int
+) -> None:
+    for workers in (None, 1, 2, 7, 64):
+        if count < together:
+            with pytest.raises(
+                EnvironmentFaultError, match=rf"_per_trial={together} needs so many GPUs .* {count}"
+            ):
+                placed(gpus(count), workers=workers, together=together, most=PLENTY)
+            continue
+        found = placed(gpus(count), workers=workers, together=together, most=PLENTY)
+        assert len(found) == min(workers or PLENTY, count // together)
+        assert {len(one) for one in found} == {together}
+        assert set(Counter(chain(*found)).values()) == {1}
+
+
+def test_the_freest_gpus_are_taken_and_neighbours_train_together() -> None:
+    freest_first = [replace(gpus(1)[0], index=i, entry=f"GPU-{i}") for i in (3, 0, 2, 1)]
+    assert placed(freest_first, workers=2) == (("GPU-3",), ("GPU-0",))
+    assert placed(freest_first, workers=1, together=2) == (("GPU-0", "GPU-3"),)
+    pairs = placed(freest_first, workers=2, together=2)
+    assert pairs == (("GPU-0", "GPU-1"), ("GPU-2", "GPU-3"))
+
+
+def test_a_full_gpu_is_left_alone_unless_all_of_them_are_full() -> None:
+    there = [gpus(1, room=2)[0], gpus(2, room=0)[1]]
+    assert placed(there, most=9) == (("0",), ("0",))
+    assert placed(there, workers=1) == (("0",),)
+    for together in (1, 2):
+        assert placed(gpus(4, room=0), together=together, most=9) == (("0", "1")[:together],)
+
+
+def test_a_machine_without_gpus_has_no_room_for_a_worker() -> None:
+    with pytest.raises(EnvironmentFaultError, match=r"needs so many GPUs .*; there are 0$"):
+        placed([], most=4)
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "together", "note"),
+    [
+        (6, 3, 2, ()),
+        (4, 4, 1, ()),
+        (
+            6,
+            4,
+            2,
+            (
+                "sweep.workers=4 with sweep.devices_per_trial=2 would take 8 GPUs; there are 6, "
+                "so that 3 train side by side",
+            ),
+        ),
+        (2, 7, 1, ("sweep.workers=7 share 2 of 2 GPUs, up to 4 on one",)),
+    ],
+)
+def test_what_is_fewer_than_asked_for_or_shared_is_told(
+    count: int, workers: int, together: int, note: tuple[str, ...]
+) -> None:
+    _, notes = placement(
+        gpus(count), bytes_each=1, workers=workers, devices_per_trial=together, most=1
+    )
+    assert notes == note
+
+
+# ── what a worker is shown ──────────────────────────────────────────────────────────────────────
+
+
+def shown(worker: Worker) -> str | None:
+    """What a worker's process says of GPUs, once it has been started."""
+    worker.start()
+    process = psutil.Process(worker.pid)
+    try:
+        while not (environment := process.environ()):  # the moment in which it becomes Python
+            time.sleep(0.01)
+        return environment.get("CUDA_VISIBLE_DEVICES")
+    finally:
+        worker.kill()
+        worker.quit()
+
+
+def test_each_worker_and_its_successor_see_the_gpus_of_their_slot_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    on_the_cpu = planned("sweep.workers=1")
+    hire = hiring(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9"))))
+    assert [shown(hire(slot)) for slot in (0, 1, 1, 0)] == ["4", "GPU-7,GPU-9", "GPU-7,GPU-9", "4"]
+    assert shown(hire(2)) == "4"
+    assert shown(hiring(on_the_cpu)(0)) is None
+
+
+# ── what CUDA shows ─────────────────────────────────────────────────────────────────────────────
+
+
+def uuids(count: int) -> list[str]:
+    return [f"GPU-{index * 0x9E3779B9 % 2**32:08x}-d72c-4106" for index in range(count)]
+
+
+def shown_by_cuda(variable: str | None, there: Sequence[str]) -> list[int]:
+    """The GPUs that a process sees: the rule of CUDA's guide, and of torch's reading of it."""
+    if variable is None:
+        return list(range(len(there)))
+    seen: list[int] = []
+    for entry in variable.split(","):
+        index = _index(entry.strip(), there)
+        if index is None or entry.startswith("GPU-") != variable.startswith("GPU-"):
+            break
+        seen.append(index)
+    return seen if len(set(seen)) == len(seen) else []
+
+
+def _index(entry: str, there: Sequence[str]) -> int | None:
+    if entry.startswith("GPU-"):
+        found = [index for index, uuid in enumerate(there) if uuid.startswith(entry)]
+        return found[0] if len(found) == 1 else None
+    number = re.match(r"[+]?\d+", entry)
+    return int(number[0]) if number and int(number[0]) < len(there) else None
+
+
+def variables(there: Sequence[str]) -> Iterator[str | None]:
+    """Everything that people write into the variable on a machine with these GPUs."""
+    indices = [str(index) for index in range(len(there))]
+    prefixes = [uuid[:12] for uuid in there]
+    yield from (None, "", "-1", "NoDevFiles", "none", "GPU-", "GPU-nobody", "0,-1,1", "0,0")
+    yield from (" 1 , 0 ", "0,,1", "+1,0", "1gpu,0", "0,64,1", "64", "0,GPU-nobody,1")
+    for all_of_them in (indices, list(there), prefixes):
+        for some in (all_of_them, all_of_them[::-1], all_of_them[1::2], all_of_them[-1:]):
+            yield ",".join(some)
+        yield ",".join([*all_of_them, *all_of_them[:1]])
+    yield ",".join(chain(prefixes[:1], indices[1:]))
+
+
+@pytest.mark.parametrize("count", SIZES)
+def test_a_worker_sees_the_gpu_that_the_study_sees_whatever_the_variable_says(count: int) -> None:
+    there = uuids(count)
+    for variable in variables(there):
+        seen = shown_by_cuda(variable, there)
+        names = visible_devices(variable, len(seen))
+        assert [shown_by_cuda(name, there) for name in names] == [[one] for one in seen], variable
+        if names:
+            assert shown_by_cuda(",".join(names), there) == seen, variable
+
+
+def test_parts_of_gpus_are_taken_as_they_are_named() -> None:
+    # CUDA shows a process the first of them alone.
+    assert visible_devices("MIG-8a3f, MIG-77b1", 1) == ("MIG-8a3f",)
