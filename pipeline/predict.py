@@ -39,7 +39,7 @@ def body(config: DictConfig) -> int:
     model = loaded_model(
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
-    from pipeline.serving.new_rows import Rules
+    from pipeline.data.reader import Rules
     from pipeline.serving.prediction_summary import summary
     from pipeline.serving.predictions import predictions
     from pipeline.serving.rows_done import RowsDone

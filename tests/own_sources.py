@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from pipeline.config.options import DataOptions
 from pipeline.config.targets import build
 from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.reader import Block, Rules, reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.source import Samples, Source
 from pipeline.paths import conf_folder
@@ -43,6 +45,13 @@ def prepared(name: str, path: str | Path, **changes: Any) -> Prepared:
 def stored(schema: Schema) -> Schema:
     """The schema as a checkpoint gives it back."""
     return Schema.from_dict(schema.to_dict())
+
+
+def new_rows(path: Path | str, schema: Schema, rules: Rules | None = None) -> Block:
+    """All rows of a new file for a trained model, with their names."""
+    opened = reader_of(schema).open(Path(path), rules or Rules(), size=2**30)
+    blocks = list(opened.blocks)
+    return blocks[0] if blocks else Block(raw=np.zeros((0, *schema.raw_shape)))
 
 
 def _keys(name: str) -> dict[str, Any]:

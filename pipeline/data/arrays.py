@@ -15,6 +15,7 @@ from pipeline.data.array_files.parts import labelled_samples, part_notes, places
 from pipeline.data.array_files.places import readable, readable_file
 from pipeline.data.array_files.stored import Stored
 from pipeline.data.array_files.values import largest, require_numbers
+from pipeline.data.reading_arrays import ArrayReader
 from pipeline.data.source import Array, OnDemand, Reading, Samples, Source, Task
 from pipeline.errors import ConfigError, DataError
 
@@ -172,3 +173,6 @@ def _reading(first: Stored, layout: Layout, inputs: Array | OnDemand) -> Reading
         "dtype": inputs.dtype.name,
         "x": name,
     }
+
+
+READER = ArrayReader

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from pipeline.data.part import Part, part_of
 from pipeline.data.scale import rows_a_block
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand
@@ -37,6 +39,25 @@ class Content:
     notes: tuple[str, ...]
     groups: Indices | None = None
     constant: tuple[str, ...] = ()
+
+    def part(self, rows: Indices, *, budget: int) -> Part:
+        """Return some rows as a network gets them.
+
+        Args:
+            rows: Positions in `inputs`.
+            budget: MiB that they may take as one tensor.
+        """
+        schema, targets = self.schema, self.targets[rows]
+        is_regression = schema.task == "regression"
+        return Part(
+            inputs=part_of(self.inputs, rows, schema, budget=budget),
+            targets=schema.target_scaler.scaled(targets)
+            if is_regression
+            else torch.from_numpy(targets),
+            offsets=None if self.offsets is None else torch.from_numpy(self.offsets[rows]),
+            rows=self.numbers[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
 
     def digest(self) -> str:
         """Return the sha256 of the raw content, its names and what lies in which part."""

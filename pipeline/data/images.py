@@ -15,6 +15,7 @@ from pipeline.data.pictures.choices import choose
 from pipeline.data.pictures.classes import LabelledPicture, find_labelled
 from pipeline.data.pictures.decoding import Mode, look
 from pipeline.data.pictures.on_demand import Pictures, judged
+from pipeline.data.reading_arrays import ImageReader
 from pipeline.data.source import Samples, Source
 
 CHANNELS: dict[Mode, tuple[str, ...]] = {"L": ("grey",), "RGB": ("red", "green", "blue")}
@@ -82,3 +83,6 @@ def _absent(pictures: Sequence[LabelledPicture], sizes: dict[PartName, int]) -> 
         missing = classes - {picture.label for picture in pictures if picture.part == part}
         if missing and part != "train":  # what training lacks is refused by the shared check
             yield f"the {part} part has no picture of class {', '.join(sorted(missing))}"
+
+
+READER = ImageReader

@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from pipeline.config.options import DataOptions
 from pipeline.data.content import Content
-from pipeline.data.example import example_of
 from pipeline.data.independent import independent
-from pipeline.data.part import Part, part_of
+from pipeline.data.part import Part
+from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings
 from pipeline.data.schema import Schema
-from pipeline.data.source import Indices, Samples, Series, Source
+from pipeline.data.source import Samples, Series, Source
 from pipeline.data.timed import timed
 
 
@@ -63,7 +60,7 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
     raw = source.read()
     content = content_of(raw, options, what=source.place)
     parts = {
-        name: part_with(content, rows, budget=options.memory_budget)
+        name: content.part(rows, budget=options.memory_budget)
         for name, rows in content.split.parts().items()
     }
     return Prepared(
@@ -73,7 +70,7 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         test=parts["test"],
         content_hash=content.digest(),
         notes=(*content.notes, *_batch_note(len(parts["train"]), options.batch_size)),
-        example=example_of(raw, content),
+        example=reader_of(content.schema).example(raw, content),
         report=data_report(raw, content, options) if reports else None,
     )
 
@@ -93,30 +90,6 @@ def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the 
     if isinstance(raw, Samples):
         return independent(raw, options, what=what)
     return timed(raw, options, what=what)
-
-
-def part_with(content: Content, rows: Indices, *, budget: int) -> Part:
-    """Return some rows of content as a network gets them.
-
-    Args:
-        content: With the schema that encodes and scales them.
-        rows: Positions in its inputs.
-        budget: MiB that they may take as one tensor.
-    """
-    schema, offsets = content.schema, content.offsets
-    return Part(
-        inputs=part_of(content.inputs, rows, schema, budget=budget),
-        targets=_targets(content, rows),
-        offsets=None if offsets is None else torch.from_numpy(offsets[rows]),
-        rows=content.numbers[rows],
-        groups=None if content.groups is None else content.groups[rows],
-    )
-
-
-def _targets(content: Content, rows: Indices) -> Tensor:
-    if content.schema.task == "regression":
-        return content.schema.target_scaler.scaled(content.targets[rows])
-    return torch.from_numpy(content.targets[rows])
 
 
 def _batch_note(rows: int, batch_size: int) -> list[str]:

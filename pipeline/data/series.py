@@ -1,16 +1,30 @@
-"""A user's values in time, from a CSV or Parquet file."""
+"""A user's values in time, from a CSV or Parquet file; and the past of a forecast."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from pipeline.data.as_saved import NOTHING
+from pipeline.data.checks import check_reach, largest_by_column
+from pipeline.data.content import Content
+from pipeline.data.part import Part
+from pipeline.data.reader import Block, Found, NewRows, Reader, Rules
+from pipeline.data.schema import Schema
 from pipeline.data.series_file.columns import Layout
 from pipeline.data.series_file.file import layout_of, recorded_in
 from pipeline.data.series_file.forms import form_and_position
-from pipeline.data.series_file.holes import Missing, without_holes
-from pipeline.data.series_file.recorded import Recorded, described, irregularities
-from pipeline.data.series_file.steps import IRREGULAR
-from pipeline.data.series_file.times import Times
-from pipeline.data.source import Series, Source
+from pipeline.data.series_file.frame import WHAT, recorded_in_frame, with_times
+from pipeline.data.series_file.holes import Missing, filled, without_holes
+from pipeline.data.series_file.recorded import Recorded, described, irregularities, missing_told
+from pipeline.data.series_file.steps import IRREGULAR, find_step, fits, labels_after, step_of
+from pipeline.data.series_file.times import TimeColumn, Times, read_times
+from pipeline.data.source import Samples, Series, Source
+from pipeline.data.split import Split
 from pipeline.data.tables.address import local_file
+from pipeline.data.tables.delimited import column_names, require_columns
+from pipeline.data.windows import Windows, cut_windows, differenced
 from pipeline.errors import DataError, did_you_mean
 
 
@@ -109,3 +123,147 @@ def _position(times: Times, test_from: str | int | None) -> int | None:
             f"{times.labels[0]} and up to {times.labels[-1]}.{did_you_mean(label, times.labels)}"
         )
     return int(after or 0)
+
+
+class SeriesReader(Reader):
+    """Reads the past of a forecast, or a series to evaluate, with the training's channels and step.
+
+    A row is the newest window of the past; its answer is the steps that follow.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__(schema)
+        reading = schema.reading
+        self._time: str | None = reading.get("time")
+        self._step = step_of(reading.get("step", IRREGULAR))
+        self._missing: Missing = reading.get("missing", "refuse")
+        self._sorts = bool(reading.get("sort", False))
+        self._layout = Layout(time=self._time, values=schema.features, targets=schema.targets)
+        self._lag = schema.difference or 0
+        self._needed = (schema.window or 0) + self._lag
+
+    def inputs(self) -> Any:
+        """Describe the column of times and the channels."""
+        named = [{"name": name, "type": "double"} for name in self.schema.features]
+        return [{"name": self._time, "type": "string"}, *named] if self._time else named
+
+    def example(self, raw: Samples | Series, content: Content) -> Any:
+        """Return as much of the end of a series as a forecast needs."""
+        del content
+        assert isinstance(raw, Series)
+        rows: list[dict[str, Any]] = []
+        for label, values in zip(
+            raw.times[-self._needed :], raw.values[-self._needed :], strict=True
+        ):
+            cells = [None if np.isnan(value) else float(value) for value in values]
+            named = dict(zip(raw.names, cells, strict=True))
+            rows.append({self._time: label, **named} if self._time else named)
+        return rows
+
+    def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
+        """Read the past from a CSV or Parquet file."""
+        del size
+        self.refuse_id(rules)
+        sep = self.schema.reading.get("sep")
+        require_columns(path, column_names(path, sep=sep), self._layout.columns)
+        series = recorded_in(path, self._layout, sep=sep, sort=self._sorts)
+        return NewRows(
+            heading=self._time,
+            blocks=iter([self._newest(series)]),
+            found=Found(gaps=tuple(self._gaps(series.times))),
+            total=self.schema.horizon,
+        )
+
+    def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
+        """Read the past from a DataFrame, whose index may be the times."""
+        del what, missing
+        frame = with_times(self.required_frame(held), self._time)
+        require_columns(WHAT, [str(name) for name in frame.columns], self._layout.columns)
+        return self._newest(recorded_in_frame(frame, self._layout, sort=self._sorts))
+
+    def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
+        """Cut a series into windows as in training; content and part hold them scaled."""
+        schema = self.schema
+        windows = self._windows(series)
+        check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
+        inputs = schema.to_inputs(windows.inputs)
+        part = Part(
+            inputs=inputs,
+            targets=schema.target_scaler.scaled(windows.targets),
+            offsets=None if windows.offsets is None else torch.tensor(windows.offsets),
+            rows=windows.first,
+        )
+        content = Content(
+            inputs=inputs.numpy(),
+            targets=part.targets.numpy(),
+            offsets=windows.offsets,
+            numbers=windows.first,
+            split=Split(train=NOTHING, validation=None, test=np.arange(len(windows.first))),
+            schema=schema,
+            notes=series.notes,
+        )
+        return content, part
+
+    def _windows(self, series: Series) -> Windows:
+        schema = self.schema
+        require_columns("the series", series.names, schema.features)
+        if self._time is not None:
+            place = TimeColumn(file="the series", column=self._time)
+            self._require_same_step("the series", read_times(series.times, place))
+        columns = [series.names.index(name) for name in schema.features]
+        chosen = Series(
+            values=filled(series.values[:, columns], self._missing, borders=()),
+            times=series.times,
+            names=schema.features,
+            targets=schema.targets,
+        )
+        return cut_windows(chosen, schema)
+
+    def _newest(self, series: Recorded) -> Block:
+        """Return the newest window of a past, holes filled as in training, and what follows it."""
+        schema = self.schema
+        self._require_enough(series)
+        if series.time is not None:
+            self._require_same_step(series.file, series.times)
+        whole = without_holes(series, self._missing)[0].values
+        known = filled(whole, self._missing, borders=())[-self._needed :]
+        window = differenced(known, self._lag)[None, -(schema.window or 0) :]
+        lost = schema.beyond_single(schema.to_inputs(window))
+        if lost is not None:
+            raise DataError(
+                f"{series.file}: column {lost[1]!r} has a value in its last {self._needed} rows "
+                "that is infinite in single precision once it is scaled as in training; expected "
+                "values of about the size of the training rows"
+            )
+        offsets = None
+        if self._lag:
+            targets = [schema.features.index(name) for name in schema.targets]
+            before = known[len(known) - self._lag :][: schema.horizon, targets]
+            offsets = before.reshape(1, -1)
+        following = None
+        if self._time is not None:
+            following = list(labels_after(series.times, self._step, schema.horizon))
+        return Block(raw=window, names=following, offsets=offsets)
+
+    def _gaps(self, times: Times) -> list[str]:
+        if self._time is None or self._step is None:
+            return []
+        return missing_told(times, self._step)
+
+    def _require_enough(self, series: Recorded) -> None:
+        if len(series.values) < self._needed:
+            difference = f" and a difference of {self._lag}" if self._lag else ""
+            raise DataError(
+                f"{series.file} has {len(series.values)} rows; expected at least {self._needed}: "
+                f"the forecast needs a window of {self.schema.window}{difference}"
+            )
+
+    def _require_same_step(self, file: str, times: Times) -> None:
+        if self._step is not None and not fits(times, self._step):
+            raise DataError(
+                f"{file}: the times have step {find_step(times) or IRREGULAR}, those of the "
+                f"training had {self._step}; expected the same step"
+            )
+
+
+READER = SeriesReader

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
-from pipeline.config.options import RunConfig, data_options, source_target
+from pipeline.config.options import RunConfig, data_options
 from pipeline.config.targets import TARGET
-from pipeline.data.as_saved import NOTHING, rows_as_saved, split_as_saved
+from pipeline.data.as_saved import NOTHING, split_as_saved
 from pipeline.data.checks import fingerprints
 from pipeline.data.content import Content
 from pipeline.data.drift import drifted
 from pipeline.data.part import Part
-from pipeline.data.prepare import Prepared, content_of, part_with
+from pipeline.data.prepare import Prepared, content_of
+from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, report_of_test
 from pipeline.data.report_text import lines
 from pipeline.data.schema import Schema
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 
 STAGES = {"validation": "val", "train": "train", "all": "all"}
 """What a metric's name begins with where it is not that of a test."""
-TABLE = "pipeline.data.table.Table"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -246,8 +246,8 @@ def _own_rows(asked: EvaluationRequest, model: Model) -> _Rows:
     of_which = f"the run's own {asked.split} part"
     return _Rows(
         prepared=_prepared(
-            training=part_with(content, content.split.train, budget=budget),
-            test=part_with(tested, rows, budget=budget),
+            training=content.part(content.split.train, budget=budget),
+            test=tested.part(rows, budget=budget),
             schema=model.schema,
             digest=digest,
             report=report_of_test(raw, tested, _training_report(model), None),
@@ -338,7 +338,7 @@ def _training_rows(
         return None, None, (note,)
     rows = content.split.train
     prints = fingerprints(content.inputs, rows) if isinstance(raw, Samples) else None
-    part = part_with(content, rows, budget=options.data["memory_budget"])
+    part = content.part(rows, budget=options.data["memory_budget"])
     return part, prints, _changed(digest, model, "the baselines are fitted on what is there now")
 
 
@@ -353,55 +353,8 @@ def _no_rows(schema: Schema) -> Part:
 
 def _read_other(options: RunConfig, schema: Schema) -> tuple[Samples | Series, Content, Part]:
     """Return what was read, all of it as the test part of some content, and that part."""
-    raw: Samples | Series
-    if options.data[TARGET] == TABLE and schema.reading.get("target") is not None:
-        raw, content = _of_table(options, schema)
-    else:
-        source = build_source(options)
-        raw = source.read()
-        if isinstance(raw, Series):
-            return _of_series(raw, schema, what=source.place)
-        content = rows_as_saved(raw, schema, what=source.place)
-    part = part_with(content, content.split.test, budget=options.data["memory_budget"])
-    return raw, content, part
-
-
-def _of_table(options: RunConfig, schema: Schema) -> tuple[Samples, Content]:
-    from pipeline.data.as_saved_table import table_as_saved
-    from pipeline.data.tables.address import local_file
-
-    file = source_target(options)
-    path = local_file(file["path"], key="data.path", allow_url=file["allow_url"])
-    content = table_as_saved(path, schema, sep=file["sep"], group=file["group"])
-    raw = Samples(
-        inputs=content.inputs,
-        targets=content.targets,
-        task=schema.task,
-        classes=schema.classes,
-        features=schema.features,
-    )
-    return raw, content
-
-
-def _of_series(raw: Series, schema: Schema, *, what: str) -> tuple[Series, Content, Part]:
-    if schema.window is None:
-        raise DataError(
-            "the data are values in time, and the model was trained on independent rows; expected "
-            "data of the kind that it knows"
-        )
-    from pipeline.data.series_file.again import windows_for
-
-    inputs, targets, offsets, first = windows_for(raw, schema, what=what)
-    content = Content(
-        inputs=inputs.numpy(),
-        targets=targets.numpy(),
-        offsets=None if offsets is None else offsets.numpy(),
-        numbers=first,
-        split=Split(train=NOTHING, validation=None, test=np.arange(len(first))),
-        schema=schema,
-        notes=raw.notes,
-    )
-    return raw, content, Part(inputs=inputs, targets=targets, offsets=offsets, rows=first)
+    source = build_source(options)
+    return reader_of(schema).evaluated(source, budget=options.data["memory_budget"])
 
 
 def _print_rows(plan: Plan, rows: _Rows) -> None:

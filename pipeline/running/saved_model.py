@@ -20,10 +20,10 @@ from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of
 from pipeline.running.testing import ScoredTest, decide, tested_again, with_intervals
 from pipeline.running.trainer import build_task
+from pipeline.serving.answers import interface
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.decision import Decision
 from pipeline.serving.files import CARD, CODE, FOLDER
-from pipeline.serving.interface import interface
 from pipeline.serving.saving import save_model
 from pipeline.tracking.figure import Figure
 from pipeline.tracking.journal import JOURNAL, epochs_of, read_events

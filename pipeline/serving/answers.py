@@ -1,20 +1,98 @@
-"""What outputs say to a person: a class with its probability, or a value with its interval."""
+"""What a model takes and says: its interface, and its outputs as classes or values."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from pipeline.data.reader import Block, reader_of
 from pipeline.data.schema import Schema
+from pipeline.data.tables.location import where
 from pipeline.errors import DataError
 from pipeline.serving.decision import Decision
-from pipeline.serving.interface import output_names
-from pipeline.serving.model import Model
+from pipeline.serving.sheets import Column
 
-Column = list[str] | list[float]
+if TYPE_CHECKING:
+    from pipeline.serving.model import Model
+
+PREDICTION = "prediction"
 
 
-def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
+def interface(schema: Schema, *, has_intervals: bool) -> dict[str, Any]:
+    """Describe inputs and outputs as plain values: the signature that MLflow shows.
+
+    Args:
+        schema: The meaning of inputs and outputs.
+        has_intervals: Values come with an interval.
+
+    Returns:
+        `kind`: table, series, images or array; `inputs`: a list of `{name, type}`, or
+        `{shape, dtype}` of an array's rows; `outputs`: a list of `{name, type}`, with the times of
+        a series before its values.
+    """
+    texts = [time] if (time := schema.reading.get("time")) else []
+    names = output_names(schema, has_intervals=has_intervals)
+    if schema.task != "regression":
+        texts.append(PREDICTION)
+    return {
+        "kind": schema.reading["kind"],
+        "inputs": reader_of(schema).inputs(),
+        "outputs": [
+            {"name": name, "type": "string" if name in texts else "double"}
+            for name in ([time, *names] if time else names)
+        ],
+    }
+
+
+def output_names(schema: Schema, *, has_intervals: bool) -> list[str]:
+    """Return the names of an answer's columns, in order."""
+    if schema.task == "binary":
+        return [PREDICTION, f"probability of {schema.positive}"]
+    if schema.task == "multiclass":
+        return [PREDICTION, *(f"probability of {name}" for name in schema.classes)]
+    ends = ("", " low", " high") if has_intervals else ("",)
+    return [f"{name}{end}" for name in value_names(schema) for end in ends]
+
+
+def value_names(schema: Schema) -> list[str]:
+    """Return the name of each value that a regression predicts; those of a series each step."""
+    if schema.targets:
+        return list(schema.targets)
+    if schema.outputs == 1:
+        return [PREDICTION]
+    return [f"{PREDICTION} {number + 1}" for number in range(schema.outputs)]
+
+
+def answer_names(model: "Model") -> list[str]:
+    """Return the names of the columns of an answer."""
+    return output_names(model.schema, has_intervals=bool(model.decision.intervals))
+
+
+def answered(model: "Model", rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
+    """Answer for some rows.
+
+    Args:
+        model: That answers.
+        rows: Of the reader of its schema.
+        what: Where they come from, in messages.
+        first_row: Number of the first one there, counted from 1.
+
+    Returns:
+        The columns that `output_names` names; of a series an entry a step.
+
+    Raises:
+        DataError: A value or an answer is no number in single precision; names its row.
+    """
+    outputs = model.outputs(rows.raw, what=what, first_row=first_row)
+    if rows.offsets is not None:
+        outputs = outputs + torch.from_numpy(rows.offsets).to(outputs)
+    if model.schema.window is None:
+        require_numbers(outputs, what=what, first_row=first_row)
+    return answers(model, outputs)
+
+
+def answers(model: "Model", outputs: Tensor) -> dict[str, Column]:
     """Return the columns of an answer, named and ordered as `output_names` says.
 
     Args:
@@ -24,11 +102,6 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
     """
     columns = _columns(model.schema, model.decision, outputs)
     return dict(zip(answer_names(model), columns, strict=True))
-
-
-def answer_names(model: Model) -> list[str]:
-    """Return the names of the columns of an answer."""
-    return output_names(model.schema, has_intervals=bool(model.decision.intervals))
 
 
 def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
@@ -42,8 +115,6 @@ def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
     Raises:
         DataError: Names the first such row.
     """
-    from pipeline.data.tables.location import where
-
     lost = ~torch.isfinite(outputs)
     lost = lost if lost.ndim == 1 else lost.any(1)
     if bool(lost.any()):
@@ -56,21 +127,21 @@ def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
 
 def _columns(schema: Schema, decision: Decision, outputs: Tensor) -> Iterator[Column]:
     if schema.task == "regression":
-        yield from _values(decision, outputs)
-    elif schema.task == "binary":
-        yield _named(schema, outputs > decision.threshold)
-        yield outputs.tolist()
-    else:
-        yield _named(schema, outputs.argmax(1))
-        yield from outputs.T.tolist()
+        yield from _values(schema, decision, outputs)
+        return
+    is_binary = schema.task == "binary"
+    chosen = outputs > decision.threshold if is_binary else outputs.argmax(1)
+    yield [schema.classes[index] for index in chosen.tolist()]
+    yield from [outputs.tolist()] if is_binary else outputs.T.tolist()
 
 
-def _named(schema: Schema, chosen: Tensor) -> list[str]:
-    return [schema.classes[index] for index in chosen.tolist()]
-
-
-def _values(decision: Decision, outputs: Tensor) -> Iterator[Column]:
-    for number, values in enumerate(outputs.double().T):
-        yield values.tolist()
-        if decision.intervals:
-            yield from ((values + end).tolist() for end in decision.intervals[number])
+def _values(schema: Schema, decision: Decision, outputs: Tensor) -> Iterator[Column]:
+    """Yield each value and the ends of its interval; a series' outputs go step by step."""
+    steps = schema.horizon if schema.window is not None else 1
+    names = schema.outputs // steps
+    values = outputs.double().reshape(len(outputs) * steps, names)
+    ends = torch.tensor(decision.intervals, dtype=torch.float64).reshape(-1, names, 2)
+    for number, column in enumerate(values.T):
+        yield column.tolist()
+        for side in (0, 1) if decision.intervals else ():
+            yield (column + ends[:, number, side]).tolist()

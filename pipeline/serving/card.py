@@ -11,8 +11,8 @@ from pipeline.data.report_text import PARTS, lines
 from pipeline.data.schema import Schema
 from pipeline.markup import bullets, escaped, fenced, markdown_table
 from pipeline.metrics import ClassScores
+from pipeline.serving.answers import value_names
 from pipeline.serving.decision import FEWEST, Decision
-from pipeline.serving.interface import value_names
 from pipeline.serving.limits import limits, no_better
 from pipeline.terminal import number
 

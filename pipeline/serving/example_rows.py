@@ -1,16 +1,15 @@
 """The few raw rows that a model was left with, read again, or made up where there are none."""
 
 import json
-from typing import Any
 
 import numpy as np
 
 from pipeline.data.encode import UNKNOWN, Code
+from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array
 from pipeline.serving.files import EXAMPLE
 from pipeline.serving.model import Model
-from pipeline.serving.new_rows import Rules
 
 MADE_UP = 3
 """Rows that take the place of an example."""
@@ -21,29 +20,12 @@ def example_rows(model: Model) -> Array:
     file = model.file.with_name(EXAMPLE)
     if not file.is_file():
         return _made_up(model.schema)
-    return _read(json.loads(file.read_text(encoding="utf-8")), model.schema)
+    example = json.loads(file.read_text(encoding="utf-8"))
+    if example and isinstance(example[0], dict):
+        import pandas as pd
 
-
-def _read(example: Any, schema: Schema) -> Array:
-    import pandas as pd
-
-    from pipeline.serving.frames import picture_rows, table_rows
-
-    kind = schema.reading["kind"]
-    if kind == "table":
-        return table_rows(pd.DataFrame(example), schema, Rules(missing="impute"), what=EXAMPLE)
-    if kind == "images":
-        return picture_rows(pd.DataFrame(example), schema, what=EXAMPLE)
-    return _window(example, schema) if kind == "series" else np.asarray(example)
-
-
-def _window(example: list[dict[str, Any]], schema: Schema) -> Array:
-    import pandas as pd
-
-    from pipeline.serving.forecast import newest_window, past_of_frame
-
-    past, _ = past_of_frame(pd.DataFrame(example), schema)
-    return newest_window(past, schema)
+        example = pd.DataFrame(example)
+    return reader_of(model.schema).apply(example, what=EXAMPLE, missing="impute").raw
 
 
 def _made_up(schema: Schema) -> Array:

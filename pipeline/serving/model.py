@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.record import flatten, without_references
 from pipeline.config.targets import MODULE, build, make_importable, target_problems
+from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
 from pipeline.data.tables.location import where
@@ -162,6 +163,7 @@ def _schema(file: Path, plain: dict[str, Any]) -> Schema:
     try:
         schema = Schema.from_dict(plain)
         kind = schema.reading["kind"]
+        reader_of(schema)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{file} does not say how to read new rows: its schema is of another version of this "

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
+from pipeline.data.reader import Found, NewRows, Rules, reader_of
 from pipeline.errors import ConfigError
-from pipeline.serving.answers import Column, answer_names, answers, require_numbers
+from pipeline.serving.answers import answer_names, answered
 from pipeline.serving.model import Model
-from pipeline.serving.new_rows import Found, NewRows, Rules, new_rows
-from pipeline.serving.sheets import Sheet
+from pipeline.serving.sheets import Column, Sheet
 
 Told = Callable[[int], object]
 """Is told how many rows are done."""
@@ -73,26 +73,15 @@ def predictions(model: Model, path: Path, rules: Rules, *, told: Told = bool) ->
         ConfigError: A rule does not go with this kind of data.
         DataError: The file can't be used, or, while the sheet is taken, a row.
     """
-    kind = model.schema.reading["kind"]
-    if rules.id is not None and kind != "table":
-        raise ConfigError(
-            f"id={rules.id} names a column of a table, but this model reads {kind}; leave it away"
-        )
-    if kind == "series":
-        return _forecast(model, path)
-    return _answers(model, path, rules, told=told)
-
-
-def _answers(model: Model, path: Path, rules: Rules, *, told: Told) -> Predictions:
-    rows, tally = new_rows(path, model.schema, rules, size=model.block_rows), Tally()
-    names = answer_names(model)
-    is_class = model.schema.task != "regression"
+    names, tally = answer_names(model), Tally()
+    rows = reader_of(model.schema).open(path, rules, size=model.block_rows)
     heading = () if rows.heading is None else (rows.heading,)
     if rows.heading in names:
         raise ConfigError(
             f"the column {rows.heading!r} of {path} has the name of an answer; rename it, or name "
             "the rows by another: id=COLUMN"
         )
+    is_class = model.schema.task != "regression"
     sheet = Sheet(
         header=(*heading, *names),
         texts=frozenset((*heading, *(names[:1] if is_class else ()))),
@@ -105,27 +94,7 @@ def _pieces(
     model: Model, rows: NewRows, tally: Tally, *, what: str, told: Told
 ) -> Iterator[Sequence[Column]]:
     for block in rows.blocks:
-        outputs = model.outputs(block.raw, what=what, first_row=tally.rows + 1)
-        require_numbers(outputs, what=what, first_row=tally.rows + 1)
-        columns = list(answers(model, outputs).values())
+        columns = list(answered(model, block, what=what, first_row=tally.rows + 1).values())
         tally.add(columns, classes=model.schema.task != "regression")
         yield columns if block.names is None else [block.names, *columns]
         told(tally.rows)
-
-
-def _forecast(model: Model, path: Path) -> Predictions:
-    from pipeline.serving.forecast import forecast, gaps_told, past_of
-
-    past, times = past_of(path, model.schema)
-    columns = forecast(model, past, times)
-    time = model.schema.reading.get("time")
-    values: list[Column] = [column for name, column in columns.items() if name != time]
-    tally = Tally()
-    tally.add(values, classes=False)
-    sheet = Sheet(
-        header=tuple(columns),
-        texts=frozenset(() if time is None else (time,)),
-        pieces=iter([list(columns.values())]),
-    )
-    found = Found(gaps=tuple(gaps_told(times, model.schema)))
-    return Predictions(sheet=sheet, tally=tally, found=found, total=tally.rows)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from pipeline.serving.answers import Column
 from pipeline.serving.spreadsheets import cell, csv_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Column = list[str] | list[float]
 CSV, PARQUET = ".csv", ".parquet"
 GROUP_ROWS = 65_536
 """Rows that a Parquet file keeps together."""

@@ -5,9 +5,8 @@ import torch
 from serving.made_models import model, schema
 
 from pipeline.errors import DataError
-from pipeline.serving.answers import answers, require_numbers
+from pipeline.serving.answers import answers, interface, require_numbers
 from pipeline.serving.decision import Decision
-from pipeline.serving.interface import interface
 
 
 def test_a_row_is_positive_only_above_the_threshold() -> None:

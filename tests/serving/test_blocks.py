@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.serving.blocks import Block, regrouped, sliced
+from pipeline.data.reader import Block, regrouped, sliced
 
 SIZES = [(), (0,), (3,), (4,), (5,), (1, 1, 1), (9, 0, 2), (2, 10, 1), (3, 1, 4, 1, 5, 9, 2, 6)]
 

@@ -5,19 +5,21 @@ import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
+from own_sources import new_rows
 from torch import Tensor, nn
 
 from pipeline.config.options import DataOptions
 from pipeline.data.airline import Airline
 from pipeline.data.part import Part
 from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.reader import Block, Rules, reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.series import SeriesFile
 from pipeline.data.sunspots import Sunspots
 from pipeline.errors import DataError
 from pipeline.paths import conf_folder
 from pipeline.serving.decision import Decision
-from pipeline.serving.forecast import forecast, gaps_told, past_of, past_of_frame
+from pipeline.serving.frames import predict_frame
 from pipeline.serving.model import Model
 
 ROWS, HORIZON = 60, 3
@@ -70,6 +72,14 @@ def model_of(schema: Schema, *, decision: Decision | None = None) -> Model:
     )
 
 
+def forecast(model: Model, past: pd.DataFrame) -> dict[str, list[object]]:
+    return predict_frame(model, past).to_dict("list")
+
+
+def held(past: pd.DataFrame, schema: Schema) -> Block:
+    return reader_of(schema).apply(past, what="the frame")
+
+
 def told_in_training(model: Model, part: Part, row: int) -> Tensor:
     """What the training says of one row of a part, in units, (horizon, targets)."""
     with torch.inference_mode():
@@ -87,8 +97,7 @@ def test_a_forecast_is_what_the_training_says_of_the_same_window(
     model = model_of(parts.schema)
     for row in (0, len(parts.test) - 1):
         first = int(parts.test.rows[row])
-        frame()[:first].to_csv("past.csv", index=False)
-        columns = forecast(model, *past_of(Path("past.csv"), parts.schema))
+        columns = forecast(model, frame()[:first])
         expected = told_in_training(model, parts.test, row)
         assert columns["when"] == frame()["when"][first : first + HORIZON].tolist()
         assert columns["c"] == expected[:, 0].tolist()
@@ -108,7 +117,7 @@ def test_a_forecast_is_what_a_window_cut_by_hand_gives() -> None:
     scaled = line.weight.detach().numpy() @ window.reshape(-1) + line.bias.detach().numpy()
     by_step = scaled.reshape(HORIZON, 2) * spread[[2, 0]] + shift[[2, 0]]
     before = values[[-5, -4, -3]][:, [2, 0]]
-    columns = forecast(model, values, frame()["when"].tolist())
+    columns = forecast(model, frame())
     np.testing.assert_allclose(
         np.array([columns["c"], columns["a"]]).T, by_step + before, rtol=1e-5
     )
@@ -116,21 +125,19 @@ def test_a_forecast_is_what_a_window_cut_by_hand_gives() -> None:
 
 def test_only_the_last_window_and_its_difference_count() -> None:
     model = model_of(read(frame(), difference=5).schema)
-    values, times = frame()[list(COLUMNS)].to_numpy(), frame()["when"].tolist()
-    whole, end = forecast(model, values, times), forecast(model, values[-9:], times[-9:])
-    assert whole == end
+    assert forecast(model, frame()) == forecast(model, frame()[-9:])
     with pytest.raises(
         DataError,
-        match=r"the past has 8 rows; expected at least 9: the forecast needs a window of 4 and a "
+        match=r"the frame has 8 rows; expected at least 9: the forecast needs a window of 4 and a "
         r"difference of 5",
     ):
-        forecast(model, values[-8:], times[-8:])
+        forecast(model, frame()[-8:])
 
 
 def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target() -> None:
     pairs = tuple((-float(output), 10.0 + output) for output in range(2 * HORIZON))
     model = model_of(read(frame()).schema, decision=Decision(intervals=pairs))
-    columns = forecast(model, frame()[list(COLUMNS)].to_numpy(), frame()["when"].tolist())
+    columns = forecast(model, frame())
     assert list(columns) == ["when", "c", "c low", "c high", "a", "a low", "a high"]
     for target, outputs in (("c", [0, 2, 4]), ("a", [1, 3, 5])):
         values = np.array(columns[target])
@@ -140,7 +147,7 @@ def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target
 
 def test_without_intervals_there_are_values_alone() -> None:
     model = model_of(read(frame()).schema)
-    columns = forecast(model, frame()[list(COLUMNS)].to_numpy(), frame()["when"].tolist())
+    columns = forecast(model, frame())
     assert list(columns) == ["when", "c", "a"]
 
 
@@ -158,7 +165,8 @@ def test_a_series_that_ships_goes_on_in_its_own_labels(
     schema = prepare(source, options(horizon=2)).schema
     series = source.read()
     time = schema.reading["time"]
-    assert forecast(model_of(schema), series.values, series.times)[time] == following
+    given = pd.DataFrame({time: series.times, series.names[0]: series.values[:, 0]})
+    assert forecast(model_of(schema), given)[time] == following
 
 
 def test_columns_are_found_in_any_order_and_others_are_ignored() -> None:
@@ -166,9 +174,9 @@ def test_columns_are_found_in_any_order_and_others_are_ignored() -> None:
     frame().to_csv("straight.csv", index=False)
     turned = frame()[["b", "when", "c", "a"]].assign(more="word")
     turned.to_csv("turned.csv", index=False)
-    straight, other = (past_of(Path(f"{name}.csv"), schema) for name in ("straight", "turned"))
-    np.testing.assert_array_equal(straight[0], other[0])
-    assert straight[1] == other[1]
+    straight, other = (new_rows(f"{name}.csv", schema) for name in ("straight", "turned"))
+    np.testing.assert_array_equal(straight.raw, other.raw)
+    assert straight.names == other.names
 
 
 def test_all_missing_columns_are_named_at_once() -> None:
@@ -178,9 +186,9 @@ def test_all_missing_columns_are_named_at_once() -> None:
         DataError,
         match=r"new\.csv lacks the columns 'when'.*, 'a', 'c'.* wen, b",
     ):
-        past_of(Path("new.csv"), schema)
+        new_rows("new.csv", schema)
     with pytest.raises(DataError, match=r"the frame lacks the columns 'when', 'a', 'c'"):
-        past_of_frame(frame()[["b"]], schema)
+        held(frame()[["b"]], schema)
 
 
 def test_a_file_of_another_step_is_refused_with_both_steps() -> None:
@@ -189,7 +197,7 @@ def test_a_file_of_another_step_is_refused_with_both_steps() -> None:
     with pytest.raises(
         DataError, match=r"new\.csv: the times have step 1 day, those of the training had 1 month"
     ):
-        past_of(Path("new.csv"), schema)
+        new_rows("new.csv", schema)
 
 
 def test_a_file_that_is_too_short_is_refused_with_both_lengths() -> None:
@@ -198,7 +206,7 @@ def test_a_file_that_is_too_short_is_refused_with_both_lengths() -> None:
     with pytest.raises(
         DataError, match=r"new\.csv has 10 rows; expected at least 16: .* window of 4 and a differ"
     ):
-        past_of(Path("new.csv"), schema)
+        new_rows("new.csv", schema)
 
 
 @pytest.mark.parametrize("missing", ["previous", "linear"])
@@ -207,10 +215,10 @@ def test_holes_of_a_new_file_are_filled_as_in_training(missing: str) -> None:
     holey = frame()
     holey.loc[[20, 58, 59], "b"] = np.nan
     holey.to_csv("new.csv", index=False)
-    values, _ = past_of(Path("new.csv"), schema)
+    (window,) = new_rows("new.csv", schema).raw
     filled = holey["b"].ffill() if missing == "previous" else holey["b"].interpolate()
-    np.testing.assert_allclose(values[:, 1], filled, rtol=1e-12)
-    np.testing.assert_array_equal(past_of_frame(holey, schema)[0], values)
+    np.testing.assert_allclose(window[:, 1], filled[-4:], rtol=1e-12)
+    np.testing.assert_array_equal(held(holey, schema).raw, [window])
 
 
 def test_a_hole_is_refused_by_row_and_column_where_training_had_none() -> None:
@@ -219,23 +227,23 @@ def test_a_hole_is_refused_by_row_and_column_where_training_had_none() -> None:
     holey.loc[20, "b"] = np.nan
     holey.to_csv("new.csv", index=False)
     with pytest.raises(DataError, match=r"new\.csv line 22, column 'b' is empty"):
-        past_of(Path("new.csv"), schema)
+        new_rows("new.csv", schema)
     with pytest.raises(DataError, match=r"the frame row 21, column 'b' is empty"):
-        past_of_frame(holey, schema)
+        held(holey, schema)
 
 
 def test_a_frame_gives_what_its_file_gives_whatever_its_types() -> None:
     schema = read(frame()).schema
     frame().to_csv("new.csv", index=False)
-    values, labels = past_of(Path("new.csv"), schema)
-    with_words = past_of_frame(frame().astype({"b": str}), schema)
-    np.testing.assert_array_equal(with_words[0], values)
-    assert with_words[1] == labels
+    in_file = new_rows("new.csv", schema)
+    with_words = held(frame().astype({"b": str}), schema)
+    np.testing.assert_array_equal(with_words.raw, in_file.raw)
+    assert with_words.names == in_file.names
     dated = frame().assign(when=pd.to_datetime(frame()["when"]))
     for given in (dated, dated.set_index("when"), dated.set_index("when").rename_axis(None)):
-        found, days = past_of_frame(given, schema)
-        np.testing.assert_array_equal(found, values)
-        assert days == tuple(f"{label}-01" for label in labels)
+        found = held(given, schema)
+        np.testing.assert_array_equal(found.raw, in_file.raw)
+        assert found.names == [f"{label}-01" for label in in_file.names]
 
 
 def test_a_word_in_a_frame_is_refused_by_row_and_column() -> None:
@@ -243,7 +251,7 @@ def test_a_word_in_a_frame_is_refused_by_row_and_column() -> None:
     worded = frame().astype({"b": object})
     worded.loc[3, "b"] = "many"
     with pytest.raises(DataError, match=r"the frame row 4, column 'b': 'many' is no number"):
-        past_of_frame(worded, schema)
+        held(worded, schema)
 
 
 def test_rows_after_irregular_times_are_numbered() -> None:
@@ -253,22 +261,26 @@ def test_rows_after_irregular_times_are_numbered() -> None:
         for day in pd.Timestamp("2000-01-01") + pd.to_timedelta(np.arange(ROWS) ** 2, unit="D")
     ]
     schema = read(irregular).schema
-    columns = forecast(model_of(schema), *past_of_frame(irregular, schema))
+    columns = forecast(model_of(schema), irregular)
     assert columns["when"] == ["+1", "+2", "+3"]
 
 
 def test_a_series_without_times_is_forecast_without_labels() -> None:
     schema = read(frame().drop(columns="when")).schema
-    columns = forecast(model_of(schema), *past_of_frame(frame(), schema))
+    columns = forecast(model_of(schema), frame())
     assert list(columns) == ["c", "a"]
     assert len(columns["c"]) == HORIZON
 
 
 def test_steps_that_a_new_past_lacks_are_told() -> None:
     schema = read(frame()).schema
-    _, labels = past_of_frame(frame().drop(index=[50, 51]), schema)
-    assert gaps_told(labels, schema) == [
+    frame().drop(index=[50, 51]).to_csv("gappy.csv", index=False)
+    frame().to_csv("whole.csv", index=False)
+    gappy, whole = (
+        reader_of(schema).open(Path(f"{name}.csv"), Rules(), size=1) for name in ("gappy", "whole")
+    )
+    assert gappy.found.gaps == (
         "2 steps of 1 month are missing: 2 after 2004-02; a window takes the rows on both sides "
-        "for neighbours"
-    ]
-    assert gaps_told(frame()["when"].tolist(), schema) == []
+        "for neighbours",
+    )
+    assert whole.found.gaps == ()

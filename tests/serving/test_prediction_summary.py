@@ -5,9 +5,9 @@ from collections import Counter
 from serving.made_models import model, schema
 
 from pipeline import __version__
+from pipeline.data.reader import Found
 from pipeline.serving.decision import Decision
 from pipeline.serving.model import Model
-from pipeline.serving.new_rows import Found
 from pipeline.serving.prediction_summary import summary
 from pipeline.serving.predictions import Predictions, Tally
 from pipeline.serving.sheets import Sheet

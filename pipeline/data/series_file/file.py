@@ -1,7 +1,6 @@
 """Reads a series from a CSV or Parquet file, a batch of rows at a time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,18 +8,9 @@ from pipeline.data.series_file.columns import Cells, Layout, find_layout
 from pipeline.data.series_file.recorded import ROW, Recorded, recorded
 from pipeline.data.series_file.times import TimeColumn
 from pipeline.data.source import Array
-from pipeline.data.tables.cells import (
-    infinite_problem,
-    numbers_or_none,
-    present,
-    word_problem,
-)
+from pipeline.data.tables.cells import numbers
 from pipeline.data.tables.delimited import batches, column_names
 from pipeline.data.tables.location import Place
-from pipeline.errors import DataError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 OTHERWISE = "or name the columns of values alone: data.columns=[…]"
 LOOKED_AT = 1000
@@ -53,20 +43,11 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
         for name, read in blocks.items():
-            read.append(_numbers(batch.column(name), name, place))
+            cells = batch.column(name)
+            read.append(numbers(cells, column=name, place=place, otherwise=OTHERWISE))
     return recorded(
         TimeColumn(file=str(path), column=layout.time or ROW, sep=sep),
         labels if layout.time is not None else None,
         {name: np.concatenate(read) for name, read in blocks.items()},
         sort=sort,
     )
-
-
-def _numbers(cells: "pa.Array", column: str, place: Place) -> Array:
-    texts = present(cells)
-    values = numbers_or_none(texts)
-    if values is None:
-        raise DataError(word_problem(texts, column, place, otherwise=OTHERWISE))
-    if problem := infinite_problem(values, texts, column, place):
-        raise DataError(problem)
-    return values

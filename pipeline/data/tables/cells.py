@@ -29,6 +29,10 @@ class Levelled(Protocol):
     """A column that knows its categories."""
 
     @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
     def levels(self) -> tuple[str, ...]:
         """All categories, in the order of their indices."""
 
@@ -41,25 +45,39 @@ def present(cells: pa.Array) -> pa.Array:
     return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(MISSING))), None, cells)
 
 
-def numbers(
-    cells: pa.Array, *, column: str, file: str, first_row: int, sep: str | None = None
-) -> Array:
+def raw_rows(batch: pa.RecordBatch, columns: Sequence[Levelled], place: Place) -> Array:
+    """Return the cells of some columns as float64 (rows, columns).
+
+    NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.
+
+    Raises:
+        DataError: A cell is no number, or infinite in single precision: says where and which.
+    """
+    raw = np.empty((batch.num_rows, len(columns)))
+    for index, column in enumerate(columns):
+        cells = batch.column(column.name)
+        if column.levels:
+            raw[:, index] = codes(cells, column)
+        else:
+            raw[:, index] = numbers(cells, column=column.name, place=place)
+    return raw
+
+
+def numbers(cells: pa.Array, *, column: str, place: Place, otherwise: str = TRAINED) -> Array:
     """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
 
     Args:
         cells: Texts.
         column: Its name.
-        file: Name of the file, or of whatever else the rows came in.
-        first_row: Number of the first row, counted from 1.
-        sep: What parts the cells of the file; None = found.
+        place: Where the cells come from.
+        otherwise: What else helps where one is no number.
 
     Raises:
         DataError: A cell is no number, or infinite in single precision: says where and which.
     """
-    place = Place(file=file, first_row=first_row, sep=sep)
     values = numbers_or_none(cells)
     if values is None:
-        raise DataError(word_problem(present(cells), column, place, otherwise=TRAINED))
+        raise DataError(word_problem(present(cells), column, place, otherwise=otherwise))
     if problem := infinite_problem(values, cells, column, place):
         raise DataError(problem)
     return values

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data.encode import UNKNOWN
 from pipeline.data.source import Array
-from pipeline.data.tables.cells import codes, numbers
+from pipeline.data.tables.cells import raw_rows
 from pipeline.data.tables.gather import Gathered
 from pipeline.data.tables.leaks import Leaks
 from pipeline.data.tables.location import Place
@@ -75,21 +75,12 @@ class Conversion:
             gathered.add(rows[name])
 
     def _inputs(self, batch: pa.RecordBatch, place: Place) -> Array:
-        inputs = np.empty((batch.num_rows, len(self._meaning.columns)))
-        for index, column in enumerate(self._meaning.columns):
-            cells = batch.column(column.name)
+        columns = self._meaning.columns
+        inputs = raw_rows(batch, columns, place)
+        for column, cells in zip(columns, inputs.T, strict=True):
             if column.levels:
-                inputs[:, index] = codes(cells, column)
-                self._unknown[column.name] += int((inputs[:, index] == UNKNOWN).sum())
-            else:
-                inputs[:, index] = numbers(
-                    cells,
-                    column=column.name,
-                    file=place.file,
-                    first_row=place.first_row,
-                    sep=place.sep,
-                )
-            self._count_holes(column.name, np.isnan(inputs[:, index]), place)
+                self._unknown[column.name] += int((cells == UNKNOWN).sum())
+            self._count_holes(column.name, np.isnan(cells), place)
         return inputs
 
     def _beside(

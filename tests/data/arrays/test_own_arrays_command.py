@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_sources import new_rows
 from PIL import Image
 
-from pipeline.data.reading_arrays import read_new
 from pipeline.serving.model import Model
 
 Train = Callable[..., int]
@@ -78,7 +78,7 @@ def test_files_train_a_model_that_predicts_from_new_files(
     (run,) = (own_folder / "runs").iterdir()
     model = Model.load(run)
     assert model.schema.classes == classes
-    outputs = model.outputs(read_new(Path(fresh), model.schema))
+    outputs = model.outputs(new_rows(fresh, model.schema).raw)
     assert ((outputs > 0.5).numpy() == LABELS).mean() > 0.9
 
 
@@ -91,7 +91,7 @@ def test_pictures_that_readers_decode_train_as_those_in_memory(
     monkeypatch.setattr("pipeline.data.pictures.on_demand.IN_MEMORY_BYTES", 0)
     assert train(*words, "data.memory_budget=0", "data.num_workers=2") == 0
     near, far = (Model.load(run) for run in sorted((own_folder / "runs").iterdir()))
-    rows = read_new(Path("new"), near.schema)
+    rows = new_rows("new", near.schema).raw
     assert (near.outputs(rows) == far.outputs(rows)).all()
 
 

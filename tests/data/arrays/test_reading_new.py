@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from own_sources import prepared, stored
+from own_sources import new_rows, prepared, stored
 from PIL import Image
 
-from pipeline.data.reading_arrays import names_of_new, read_new
 from pipeline.data.schema import Schema
 from pipeline.errors import DataError
 
@@ -29,7 +28,7 @@ def trained(values: np.ndarray, **changes: Any) -> Schema:
 
 
 def new(path: str, schema: Schema) -> np.ndarray:
-    return np.asarray(read_new(Path(path), schema)[:])
+    return np.asarray(new_rows(path, schema).raw)
 
 
 @pytest.mark.parametrize("form", ["npz", "npy", "folder", "other names", "several parts"])
@@ -105,7 +104,7 @@ def test_a_large_csv_is_the_same_from_disk(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("pipeline.data.array_files.flat_rows.IN_MEMORY_BYTES", 0)
     schema = trained(SERIES)
     np.savetxt("new.csv", SERIES.reshape(30, -1), fmt="%.17g", delimiter=",")
-    rows = read_new(Path("new.csv"), schema)
+    rows = new_rows("new.csv", schema).raw
     assert isinstance(rows, np.memmap)
     assert (rows == SERIES).all()
 
@@ -182,14 +181,14 @@ def test_a_folder_of_new_pictures_is_read_in_order_with_names() -> None:
     Image.fromarray(COLOURS[20]).save("new/b.PNG")
     Image.fromarray(COLOURS[21]).save("new/deeper/a.png")
     Path("new/notes.txt").write_text("x")
-    assert names_of_new(Path("new"), schema) == ["b.PNG", "deeper/a.png"]
+    assert new_rows("new", schema).names == ["b.PNG", "deeper/a.png"]
     assert (new("new", schema) == COLOURS[20:22].transpose(0, 3, 1, 2)).all()
 
 
 def test_one_new_picture_is_enough_and_gets_the_trainings_size_and_mode() -> None:
     schema = pictures()
     Image.new("L", (50, 40), 99).save("new.jpg")
-    assert names_of_new(Path("new.jpg"), schema) == ["new.jpg"]
+    assert new_rows("new.jpg", schema).names == ["new.jpg"]
     rows = new("new.jpg", schema)
     assert rows.shape == (1, 3, 6, 5)
     assert abs(rows.astype(int) - 99).max() <= 1
@@ -198,7 +197,7 @@ def test_one_new_picture_is_enough_and_gets_the_trainings_size_and_mode() -> Non
 def test_rows_of_arrays_have_no_names() -> None:
     schema = trained(TABLE)
     np.save("new.npy", TABLE)
-    assert names_of_new(Path("new.npy"), schema) is None
+    assert new_rows("new.npy", schema).names is None
 
 
 @pytest.mark.parametrize(

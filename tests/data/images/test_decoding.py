@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.pictures.decoding import Look, look
-from pipeline.data.reading_arrays import decode
+from pipeline.data.pictures.decoding import Look, decode, look
 from pipeline.errors import DataError
 
 HEIGHT, WIDTH = 6, 8

@@ -3,8 +3,11 @@ import pytest
 import torch
 from given_series import options, prepared, source, written
 
+from pipeline.data.part import Part
 from pipeline.data.prepare import prepare
-from pipeline.data.series_file.again import windows_for
+from pipeline.data.reader import reader_of
+from pipeline.data.schema import Schema
+from pipeline.data.series import SeriesFile
 from pipeline.errors import DataError
 
 
@@ -21,49 +24,52 @@ def content(rows: int, *, first_year: int = 2000, columns: str = "a,b", lift: fl
     return "\n".join([f"month,{columns}", *lines])
 
 
+def again(series: SeriesFile, schema: Schema) -> Part:
+    return reader_of(schema).evaluated(series, budget=64)[2]
+
+
 SHAPE = {"window": 4, "horizon": 2, "difference": 3, "scale": "standard"}
 
 
 def test_the_test_rows_of_the_training_come_out_again_bit_for_bit() -> None:
     trained = source(written(content(80)), targets=("b",))
     parts = prepare(trained, options(**SHAPE))
-    inputs, targets, offsets, first = windows_for(trained.read(), parts.schema)
-    tested = np.isin(first, parts.test.rows)
-    assert first[tested].tolist() == parts.test.rows.tolist()
-    assert torch.equal(inputs[torch.from_numpy(tested)], parts.test.inputs)
-    assert torch.equal(targets[torch.from_numpy(tested)], parts.test.targets)
-    assert offsets is not None
-    assert torch.equal(offsets[torch.from_numpy(tested)], parts.test.offsets)
+    part = again(trained, parts.schema)
+    tested = torch.from_numpy(np.isin(part.rows, parts.test.rows))
+    assert part.rows[tested].tolist() == parts.test.rows.tolist()
+    assert torch.equal(part.inputs[tested], parts.test.inputs)
+    assert torch.equal(part.targets[tested], parts.test.targets)
+    assert torch.equal(part.offsets[tested], parts.test.offsets)
 
 
 def test_a_new_series_is_scaled_by_what_the_training_learned() -> None:
     schema = prepared(source(written(content(80))), window=3, scale="standard").schema
-    lifted = source(written(content(40, lift=50.0), "new.csv")).read()
-    inputs, targets, offsets, _ = windows_for(lifted, schema)
-    raw = schema.input_scaler.unscaled(inputs).numpy()
-    np.testing.assert_allclose(raw[0], lifted.values[:3], rtol=1e-5)
+    lifted = source(written(content(40, lift=50.0), "new.csv"))
+    part, values = again(lifted, schema), lifted.read().values
+    raw = schema.input_scaler.unscaled(part.inputs).numpy()
+    np.testing.assert_allclose(raw[0], values[:3], rtol=1e-5)
     np.testing.assert_allclose(
-        schema.to_units(targets, None)[:, 0].numpy(), lifted.values[3:, 0], rtol=1e-5
+        schema.to_units(part.targets, None)[:, 0].numpy(), values[3:, 0], rtol=1e-5
     )
-    assert float(inputs.mean()) > 5
-    assert offsets is None
+    assert float(part.inputs.mean()) > 5
+    assert part.offsets is None
 
 
 def test_channels_are_found_by_name_in_any_order_beside_others() -> None:
     schema = prepared(source(written(content(80))), window=3).schema
     straight, turned = (
-        windows_for(source(written(content(40, columns=columns), "new.csv")).read(), schema)
+        again(source(written(content(40, columns=columns), "new.csv")), schema)
         for columns in ("a,b", "c,b,a")
     )
-    assert torch.equal(straight[0], turned[0])
-    assert torch.equal(straight[1], turned[1])
+    assert torch.equal(straight.inputs, turned.inputs)
+    assert torch.equal(straight.targets, turned.targets)
 
 
 def test_a_missing_channel_is_refused_by_name() -> None:
     schema = prepared(source(written(content(80))), window=3).schema
-    series = source(written(content(40, columns="a,c"), "new.csv")).read()
+    series = source(written(content(40, columns="a,c"), "new.csv"))
     with pytest.raises(DataError, match=r"the series lacks the column 'b'; .* a, c"):
-        windows_for(series, schema)
+        again(series, schema)
 
 
 def test_another_step_is_refused_with_both() -> None:
@@ -72,4 +78,4 @@ def test_another_step_is_refused_with_both() -> None:
     with pytest.raises(
         DataError, match=r"the times have step 1 year, those of the training had 1 month; expected"
     ):
-        windows_for(source(yearly).read(), schema)
+        again(source(yearly), schema)

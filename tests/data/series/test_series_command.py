@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from given_series import written
 
-from pipeline.serving.forecast import forecast, past_of
+from pipeline.serving.frames import predict_frame
 from pipeline.serving.model import Model
 
 Train = Callable[..., int]
@@ -37,7 +38,7 @@ def test_a_file_of_a_spreadsheet_trains_and_is_forecast_with_dates_and_intervals
     assert "naive: value 12 steps before" in printed
     (run,) = (own_folder / "runs").iterdir()
     model = Model.load(run)
-    columns = forecast(model, *past_of(path, model.schema))
+    columns = predict_frame(model, pd.read_csv(path, sep=";")).to_dict("list")
     assert columns["month"] == ["2010-01", "2010-02", "2010-03"]
     assert list(columns) == ["month", "sales", "sales low", "sales high"]
     assert all(low <= high for low, high in zip(*list(columns.values())[2:], strict=True))

@@ -6,13 +6,13 @@ from given_tables import FILE, write
 from pipeline.data.encode import UNKNOWN
 from pipeline.data.source import Column
 from pipeline.data.tables.cells import MISSING, codes, numbers
-from pipeline.data.tables.location import line_of, where
+from pipeline.data.tables.location import Place, line_of, where
 from pipeline.errors import DataError
 
 
 def parsed(*cells: str | None, **changes: object) -> list[float]:
-    given = {"column": "dose", "file": "the request", "first_row": 1, **changes}
-    return numbers(pa.array(cells, pa.string()), **given).tolist()
+    place = Place(**{"file": "the request", **changes})  # type: ignore[arg-type] # of a test
+    return numbers(pa.array(cells, pa.string()), column="dose", place=place).tolist()
 
 
 def refused(*cells: str | None, **changes: object) -> str:

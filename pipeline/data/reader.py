@@ -1,0 +1,289 @@
+"""New rows of any kind, read as the training read its own."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pipeline.data.as_saved import rows_as_saved
+from pipeline.data.content import Content
+from pipeline.data.part import Part
+from pipeline.data.schema import Schema
+from pipeline.data.source import Array, OnDemand, Samples, Series, Source
+from pipeline.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXAMPLE_ROWS = 3
+"""Rows that a model is left with as an example."""
+MODULES = {"array": "arrays"}
+"""Kinds whose module has another name."""
+
+Unknown = Literal["other", "refuse"]
+Missing = Literal["refuse", "impute"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How new rows are taken.
+
+    Args:
+        id: Column of a table that names its rows; None = that of the training, where it is there.
+        unknown: What becomes of a category that training never saw.
+        missing: What becomes of an empty cell in a column that had none in training.
+    """
+
+    id: str | None = None
+    unknown: Unknown = "other"
+    missing: Missing = "refuse"
+
+
+@dataclass(slots=True, kw_only=True)
+class Found:
+    """What was met in new rows, complete once all blocks have been read.
+
+    Args:
+        unknown: Cells by column whose category was counted as another.
+        missing: Cells by column that were filled in.
+        ignored: Columns that the model does not know.
+        gaps: Where steps of a series are missing, in words.
+    """
+
+    unknown: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    ignored: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Block:
+    """Some rows.
+
+    Args:
+        raw: (rows, *raw_shape).
+        names: What each answer is called, (rows,); of a series the times of the steps to predict,
+            (horizon,). None = they have no names.
+        offsets: What a difference of a series took away, in units, (rows, outputs); None = nothing.
+    """
+
+    raw: Array
+    names: list[str] | None = None
+    offsets: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NewRows:
+    """A file that has been opened.
+
+    Args:
+        heading: Of the column of names; None = the rows have none.
+        blocks: The rows in their order, each block but the last of the size that was asked for.
+        found: Grows while the blocks are read.
+        total: Rows in all; None = not known before the end.
+    """
+
+    heading: str | None
+    blocks: Iterator[Block]
+    found: Found = field(default_factory=Found)
+    total: int | None = None
+
+
+class Reader(ABC):
+    """Reads new rows of one kind for a trained model.
+
+    A source's `read` and the preparation learn from the training rows; the schema keeps what they
+    have learned, and a reader applies it to any other rows. `reader_of` finds the reader of a
+    schema: the attribute `READER` of the module `pipeline.data.<kind>`.
+
+    Args:
+        schema: Of the trained model.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+
+    @abstractmethod
+    def inputs(self) -> Any:
+        """Describe a row: a list of `{name, type}`, or `{shape, dtype}` of an array's rows."""
+
+    @abstractmethod
+    def example(self, raw: Samples | Series, content: Content) -> Any:
+        """Return a few raw training rows as JSON can hold them: the first ones, or a series' end.
+
+        Returns:
+            Rows as `[{column: cell}, …]`, which `apply` takes as a DataFrame, or nested lists.
+        """
+
+    @abstractmethod
+    def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
+        """Open a file of new rows.
+
+        Args:
+            path: The file or folder.
+            rules: How to take the rows.
+            size: Rows a block.
+
+        Raises:
+            ConfigError: A rule does not go with this kind of rows.
+            DataError: The file can't be used, or, when its block is read, a row.
+        """
+
+    @abstractmethod
+    def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
+        """Return rows that lie in memory.
+
+        Args:
+            held: A DataFrame, or numbers (rows, *raw_shape) as an array or nested lists.
+            what: Name of the rows in messages.
+            missing: What becomes of an empty cell in a column that had none in training.
+
+        Raises:
+            DataError: The rows can't be used.
+        """
+
+    def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
+        """Read rows with what is true of them, all of which are evaluated.
+
+        Args:
+            source: Where they come from, of any kind that fits the model.
+            budget: MiB that they may take as one tensor.
+
+        Returns:
+            What was read, that as the test part of some content, and that part.
+
+        Raises:
+            DataError: They are of another shape or task, or lack a column.
+        """
+        raw = source.read()
+        if isinstance(raw, Series):
+            return raw, *self.evaluated_series(raw, what=source.place)
+        content = rows_as_saved(raw, self.schema, what=source.place)
+        return raw, content, content.part(content.split.test, budget=budget)
+
+    def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
+        """Return values in time as content and part, where the model reads a series."""
+        del series, what
+        raise DataError(
+            "the data are values in time, and the model was trained on independent rows; expected "
+            "data of the kind that it knows"
+        )
+
+    def refuse_id(self, rules: Rules) -> None:
+        """Refuse a column that names the rows, where they have no columns.
+
+        Raises:
+            ConfigError: One is named.
+        """
+        if rules.id is not None:
+            raise ConfigError(
+                f"id={rules.id} names a column of a table, but this model reads "
+                f"{self.schema.reading['kind']}; leave it away"
+            )
+
+    def required_frame(self, held: Any) -> pd.DataFrame:
+        """Return rows whose columns have names.
+
+        Raises:
+            DataError: They have none.
+        """
+        import pandas as pd
+
+        if isinstance(held, pd.DataFrame):
+            return held
+        raise DataError(
+            f"this model reads a {self.schema.reading['kind']}; expected a DataFrame with its "
+            "columns by name"
+        )
+
+
+def reader_of(schema: Schema) -> Reader:
+    """Return the reader for new rows of a schema.
+
+    Raises:
+        KeyError: There is none for its kind of rows.
+    """
+    kind = str(schema.reading["kind"])
+    name = f"pipeline.data.{MODULES.get(kind, kind)}"
+    try:
+        made: type[Reader] = import_module(name).READER
+    except (AttributeError, ImportError) as error:
+        raise KeyError(kind) from error
+    return made(schema)
+
+
+def first_rows(raw: Samples, content: Content) -> Array:
+    """Return the first training rows, those without a hole where there are such."""
+    first = content.split.train[: 100 * EXAMPLE_ROWS]
+    if raw.columns:
+        holes = np.isnan(np.asarray(raw.inputs[first], dtype=np.float64)).any(1)
+        first = first[~holes] if (~holes).any() else first
+    return np.asarray(raw.inputs[first[:EXAMPLE_ROWS]])
+
+
+def numbers_of(held: Any, shape: tuple[int, ...], *, what: str) -> Array:
+    """Return numbers in memory as (rows, *shape), those of a row flat or in their shape.
+
+    Raises:
+        DataError: They are no numbers, or of another shape.
+    """
+    try:
+        raw = np.asarray(held)
+        raw = raw if raw.dtype.kind in "biuf" else raw.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{what} holds something else than numbers, or rows of several lengths"
+        ) from error
+    if raw.shape[1:] != shape and (raw.ndim != 2 or raw.shape[1] != int(np.prod(shape))):
+        raise DataError(
+            f"{what} has the shape {_words(raw.shape)}; expected rows of {_words(shape)}: "
+            f"(rows, {', '.join(map(str, shape))})"
+        )
+    return raw.reshape(len(raw), *shape)
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "one number"
+
+
+def sliced(raw: Array | OnDemand, names: list[str] | None, *, size: int) -> Iterator[Block]:
+    """Yield rows (rows, *raw_shape) in blocks; each is made or read when it is its turn."""
+    for start in range(0, len(raw), size):
+        end = start + size
+        yield Block(raw=raw[start:end], names=None if names is None else names[start:end])
+
+
+def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
+    """Yield the same rows in blocks of one size, the last one excepted."""
+    waiting: list[Block] = []
+    for piece in pieces:
+        waiting.append(piece)
+        if sum(map(len, waiting)) >= size:
+            joined = _joined(waiting)
+            whole = len(joined) - len(joined) % size
+            rest = None if joined.names is None else joined.names[whole:]
+            names = None if joined.names is None else joined.names[:whole]
+            yield from sliced(joined.raw[:whole], names, size=size)
+            waiting = [Block(raw=joined.raw[whole:], names=rest)]
+    if sum(map(len, waiting)):
+        yield _joined(waiting)
+
+
+def _joined(blocks: list[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    named = all(block.names is not None for block in blocks)
+    names = [name for block in blocks for name in block.names or ()]
+    return Block(
+        raw=np.concatenate([block.raw for block in blocks]), names=names if named else None
+    )
