@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pipeline.data.checks import check_finite, check_reach, check_rows
 from pipeline.data.content import Content
 from pipeline.data.encode import UNKNOWN, Code
-from pipeline.data.positive import NAMES_ANOTHER
+from pipeline.data.labels import NAMES_ANOTHER
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Column, Indices, OnDemand, Samples, Series
 from pipeline.data.split import Split

@@ -2,48 +2,57 @@
 
 import csv
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from pipeline.data.series_file.steps import IRREGULAR, find_step
 from pipeline.data.series_file.times import TimeColumn, read_times
-from pipeline.data.source import Series
+from pipeline.data.source import Series, Source
 from pipeline.errors import ConfigError, did_you_mean
 
 FOLDER = Path(__file__).parent / "files"
 
 
-def read_series(file: str, *, first: str, last: str, test_from: str, units: str) -> Series:
-    """Read the second column of a shipped file, from `first` to `last`, both included.
-
-    An empty cell becomes NaN.
+class BundledSeries(Source):
+    """The second column of a shipped file, NaN where a cell is empty.
 
     Args:
-        file: Name of the file.
         first: Label of the first time.
-        last: Label of the last time.
+        last: Label of the last time, included.
         test_from: Label of the first time of the test.
-        units: Unit of the values.
-
-    Raises:
-        ConfigError: A label is no time of the file.
     """
-    with (FOLDER / file).open(newline="", encoding="utf-8") as lines:
-        header, *rows = csv.reader(lines)
-    times = tuple(time for time, _ in rows)
-    start, end = _position(times, "first", first), _position(times, "last", last) + 1
-    kept = times[start:end]
-    begin = _position(kept, "test_from", test_from)
-    step = find_step(read_times(kept, TimeColumn(file=file, column=header[0])))
-    return Series(
-        values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
-        times=kept,
-        names=(header[1],),
-        targets=(header[1],),
-        units=units,
-        test_from=begin,
-        reading={"time": header[0], "step": str(step or IRREGULAR)},
-    )
+
+    file: ClassVar[str]
+    units: ClassVar[str]
+
+    def __init__(self, *, first: str, last: str, test_from: str) -> None:
+        self.first = first
+        self.last = last
+        self.test_from = test_from
+
+    def read(self) -> Series:
+        """Read the values, (times, 1).
+
+        Raises:
+            ConfigError: A label is no time of the file.
+        """
+        with (FOLDER / self.file).open(newline="", encoding="utf-8") as lines:
+            header, *rows = csv.reader(lines)
+        times = tuple(time for time, _ in rows)
+        start, end = _position(times, "first", self.first), _position(times, "last", self.last) + 1
+        kept = times[start:end]
+        begin = _position(kept, "test_from", self.test_from)
+        step = find_step(read_times(kept, TimeColumn(file=self.file, column=header[0])))
+        return Series(
+            values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
+            times=kept,
+            names=(header[1],),
+            targets=(header[1],),
+            units=self.units,
+            test_from=begin,
+            reading={"time": header[0], "step": str(step or IRREGULAR)},
+        )
 
 
 def _position(times: tuple[str, ...], key: str, label: str) -> int:

@@ -1,17 +1,32 @@
-"""Rows of any source before they are parted, and the hash that names them."""
+"""Split and measured rows with the hash that names them; how independent rows become such."""
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from pipeline.config.options import DataOptions
+from pipeline.data.checks import (
+    check_apart,
+    check_classes,
+    check_finite,
+    check_reach,
+    check_rows,
+    check_targets,
+    check_told_apart,
+    constant_columns,
+    feature_names,
+)
+from pipeline.data.disorder import disorder_notes, permutation_of, with_shuffled_labels
+from pipeline.data.encode import Encoder, fit_encoder
 from pipeline.data.part import Part, part_of
-from pipeline.data.scale import rows_a_block
+from pipeline.data.scale import Scaler, fit, identity, rows_a_block, statistics
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices, OnDemand
-from pipeline.data.split import Split
+from pipeline.data.source import Array, Indices, OnDemand, Samples
+from pipeline.data.split import Split, split_rows
+from pipeline.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,3 +108,105 @@ class Content:
 def _update(hashed: "hashlib._Hash", values: Array) -> None:
     hashed.update(f"{values.dtype.str}{values.shape}".encode())
     hashed.update(np.ascontiguousarray(values).data)
+
+
+def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
+    """Split and measure independent rows.
+
+    Args:
+        samples: The rows.
+        options: What happens to them.
+        what: Name of the data in messages.
+
+    Raises:
+        ConfigError: An option for series is set.
+        DataError: The rows can't be learned from as they stand.
+    """
+    _refuse_series_options(options)
+    check_rows(samples)
+    is_regression = samples.task == "regression"
+    reach = check_finite(samples.inputs, "the data", holes_too=not samples.columns)
+    split = split_rows(samples, options)
+    if not is_regression:
+        check_classes(samples, split)
+    if samples.strict:
+        check_apart(samples.inputs, split)
+    encoder = None
+    if samples.columns:
+        encoder = fit_encoder(np.asarray(samples.inputs), samples.columns, split.train)
+    measured = statistics(samples.inputs, split.train, encoder)
+    if samples.inputs.dtype == np.uint8 and options.scale == "none":
+        input_scaler = identity(len(measured.mean), spread=255.0)
+    else:
+        input_scaler = fit(
+            measured, options.scale, kept=None if encoder is None else encoder.one_hot
+        )
+    targets = with_shuffled_labels(_targets(samples), split.train, options)
+    if is_regression:
+        measured_targets = statistics(targets, split.train)
+        target_scaler = fit(measured_targets, options.scale)
+    else:
+        target_scaler = identity(1 if samples.task == "binary" else len(samples.classes))
+    schema = _schema(samples, encoder, input_scaler, target_scaler)
+    check_reach(schema, reach, targets, what=what)
+    if samples.inputs.dtype.itemsize > 4:
+        check_told_apart(input_scaler, measured, feature_names(schema), what=what)
+    if is_regression:
+        check_targets(schema, measured_targets, what=what)
+    return Content(
+        inputs=samples.inputs,
+        targets=targets,
+        offsets=None,
+        numbers=np.arange(len(targets)),
+        split=split,
+        schema=replace(schema, permutation=permutation_of(samples, options)),
+        notes=(*samples.notes, *disorder_notes(options)),
+        groups=samples.group_numbers,
+        constant=constant_columns(measured, schema),
+    )
+
+
+def _schema(
+    samples: Samples, encoder: Encoder | None, input_scaler: Scaler, target_scaler: Scaler
+) -> Schema:
+    # New rows come by the names of their columns where they have some, else as arrays.
+    named = len(samples.inputs.shape) == 2 and bool(samples.columns or samples.features)
+    return Schema(
+        task=samples.task,
+        input_shape=samples.input_shape if encoder is None else (len(encoder.features),),
+        outputs=len(target_scaler.shift),
+        classes=samples.classes,
+        features=samples.features if encoder is None else encoder.features,
+        targets=(),
+        units=samples.units,
+        window=None,
+        horizon=1,
+        difference=None,
+        input_scaler=input_scaler,
+        target_scaler=target_scaler,
+        encoder=encoder,
+        label=samples.label,
+        reading={"kind": "table" if named else "array", **samples.reading},
+    )
+
+
+def _targets(samples: Samples) -> Array:
+    if samples.task != "regression":
+        return samples.targets.astype(np.int64, copy=False)
+    values = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
+    check_finite(values, "the target")
+    return values  # (rows, outputs)
+
+
+def _refuse_series_options(options: DataOptions) -> None:
+    given = {"window": options.window, "difference": options.difference}
+    if options.horizon != 1:
+        given["horizon"] = options.horizon
+    problems = [
+        f"data.{key}={value} is for values in time, but this data has independent rows; "
+        f"expected {1 if key == 'horizon' else 'null'}"
+        for key, value in given.items()
+        if value is not None
+    ]
+    if problems:
+        raise ConfigError(*problems)

@@ -1,23 +1,22 @@
 """Handwritten digits of 8×8 pixels (scikit-learn's `load_digits`)."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from pipeline.data.scikit import shipped
-from pipeline.data.source import Samples, Source
+from pipeline.data.scikit import ScikitLearnSet
+from pipeline.data.source import Samples
 
 LARGEST_VALUE = 16
 
 
-class Digits(Source):
+class Digits(ScikitLearnSet):
     """1,797 grey pictures of 8×8 pixels, 0 … 1, of ten digits."""
+
+    name = "digits"
 
     def read(self) -> Samples:
         """Read the pictures, (rows, 1, 8, 8)."""
-        table = shipped("digits")
-        return Samples(
-            inputs=(table.inputs / LARGEST_VALUE).astype(np.float32).reshape(-1, 1, 8, 8),
-            targets=table.targets,
-            task="multiclass",
-            classes=table.classes,
-            features=("grey",),
-        )
+        table = super().read()
+        pixels = (np.asarray(table.inputs) / LARGEST_VALUE).astype(np.float32)
+        return replace(table, inputs=pixels.reshape(-1, 1, 8, 8), features=("grey",))

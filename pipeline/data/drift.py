@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.column_report import ColumnReport
-from pipeline.data.report import DataReport
+from pipeline.data.report import ColumnReport, DataReport
 from pipeline.errors import some
 from pipeline.markup import plain
 

@@ -1,18 +1,17 @@
-"""Batches of a part: slices of one order an epoch, from tensors or from rows read lazily."""
+"""Batches of a part, from tensors or from lazy rows, and how processes share each batch."""
 
 import hashlib
 import math
 import signal
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from pipeline.data.part import LazyInputs, Part
-from pipeline.data.share import Shared, own_rows
 from pipeline.ranks import ALONE, Rank
 
 Batch = tuple[Tensor, Tensor]
@@ -22,6 +21,20 @@ GATHERED_BYTES = 2**19
 
 # A Python number takes 36 bytes, so those of all rows at once are more than the rows of some data.
 LISTED_ROWS = 65_536
+
+
+class Shared(NamedTuple):
+    """One rank's share of a batch, which may be empty: every rank takes part in every step.
+
+    Args:
+        inputs: Its rows (own, *input_shape).
+        targets: (own,) or (own, outputs).
+        batch_targets: Those of the whole batch, over all ranks.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    batch_targets: Tensor
 
 
 class Order(Sampler[int]):
@@ -176,16 +189,11 @@ def loader(
         rank: Which of the processes that share each batch asks for them.
     """
     order = Order(len(part), shuffle=shuffle, seed=seed)
-    if isinstance(part.inputs, LazyInputs):
-        rows = _Rows(part.inputs, part.targets, rank)
-        return _lazy(rows, order, batch_size, num_workers)
-    inputs, targets = part.inputs.to(device), part.targets.to(device)
-    return Batches(inputs, targets, order, batch_size=batch_size, rank=rank)
-
-
-def _lazy(rows: _Rows, order: Order, batch_size: int, num_workers: int) -> _Lazy:
+    if not isinstance(part.inputs, LazyInputs):
+        inputs, targets = part.inputs.to(device), part.targets.to(device)
+        return Batches(inputs, targets, order, batch_size=batch_size, rank=rank)
     return _Lazy(
-        rows,
+        _Rows(part.inputs, part.targets, rank),
         batch_sampler=BatchSampler(order, batch_size, drop_last=False),
         collate_fn=_as_fetched,
         worker_init_fn=_leave_stops_to_the_trainer,
@@ -210,3 +218,36 @@ def _leave_stops_to_the_trainer(_worker: int) -> None:
 
 def _as_fetched(batch: Any) -> Any:
     return batch
+
+
+def shares(rows: int, world: int) -> list[int]:
+    """Return how many of a batch's rows each rank has: as equal as can be, none of them twice."""
+    each, more = divmod(rows, world)
+    return [each + (number < more) for number in range(world)]
+
+
+def own_rows(rows: Tensor, rank: Rank) -> Tensor:
+    """Return a rank's share of the rows of a batch, (own,)."""
+    sizes = shares(len(rows), rank.world)
+    end = sum(sizes[: rank.number + 1])
+    return rows[end - sizes[rank.number] : end]
+
+
+def joined(parts: Sequence[Tensor], batches: Sequence[int]) -> Tensor:
+    """Put the shares of all ranks together, in the order of the rows.
+
+    Args:
+        parts: What each rank has of all batches, one after another; (rows of the rank, …).
+        batches: How many rows each batch had.
+    """
+    sizes = [shares(rows, len(parts)) for rows in batches]
+    pieces = [
+        torch.split(part, [size[number] for size in sizes]) for number, part in enumerate(parts)
+    ]
+    return torch.cat([piece for batch in zip(*pieces, strict=True) for piece in batch])
+
+
+def totals(batches: Sequence[int], world: int) -> list[int]:
+    """Return how many rows each rank has of batches with so many rows."""
+    sizes = [shares(rows, world) for rows in batches]
+    return [sum(column) for column in zip(*sizes, strict=True)] if sizes else [0] * world

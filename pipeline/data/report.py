@@ -1,20 +1,80 @@
-"""What the data are, found out before training: columns, classes, holes, leaks."""
+"""What the data are, found out before training: columns, classes, missing cells, leaks."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.config.options import DataOptions
-from pipeline.data.checks import count_among, fingerprints, repeated_rows
-from pipeline.data.column_report import ColumnReport, categories, numbers
+from pipeline.data.checks import (
+    count_among,
+    feature_names,
+    fingerprints,
+    repeated_rows,
+    target_names,
+)
 from pipeline.data.content import Content
-from pipeline.data.measured import Cells, measured_cells
-from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices, Samples, Series, Task
+from pipeline.data.encode import MOST_LEVELS, UNKNOWN, Code
+from pipeline.data.scale import statistics
+from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
+
+DECILES = tuple(round(0.1 * n, 1) for n in range(1, 10))
+MOST_ROWS = 100_000
+"""Rows that are measured, evenly spaced; the following limits hold as well."""
+MOST_CELLS = 4_000_000
+MOST_COLUMNS = 1_000
+MOST_UNNAMED = 100
+"""Columns without a name, more of which are pixels or steps rather than variables."""
+MOST_VALUES = 100_000
+"""Values of a channel."""
+FEW_ROWS = 50
+COSTLY_ROWS = 200
 
 Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnReport:
+    """One column of a table, or one channel of an array or a series.
+
+    Args:
+        name: Of the column or the channel.
+        levels: Its most frequent categories; empty = it holds numbers.
+        rows: Rows that were measured.
+        missing: Those of them without a value.
+        unknown: Those of them with a category that the training part did not have.
+        filled: What takes the place of a missing value; empty = nothing does.
+        mean: Of the numbers; `None` = there are none.
+        deviation: Their standard deviation.
+        minimum: The smallest.
+        maximum: The largest.
+        edges: Numbers between which the shares are counted: deciles of the training part. A value
+            that holds a tenth of the rows or more has a share of its own.
+        shares: Share of the values up to each edge and above the last one, or of each level and
+            of all others; they add up to 1.
+    """
+
+    name: str
+    levels: tuple[str, ...] = ()
+    rows: int
+    missing: int
+    unknown: int = 0
+    filled: str = ""
+    mean: float | None = None
+    deviation: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    edges: tuple[float, ...] = ()
+    shares: tuple[float, ...]
+
+    @property
+    def is_category(self) -> bool:
+        """Whether it holds categories."""
+        return bool(self.levels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +135,7 @@ class DataReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as dicts, lists, texts and numbers."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
     @classmethod
@@ -83,18 +143,9 @@ class DataReport:
         """Read what `to_dict` wrote.
 
         Raises:
-            ValueError: The task is none that there is.
+            ValueError: A field is missing or of another type.
         """
-        if plain["task"] not in get_args(Task):
-            raise ValueError(f"{plain['task']!r} is no task")
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
-        }
-        for key in ("columns", "targets"):
-            fields[key] = tuple(ColumnReport.from_dict(one) for one in plain[key])
-        fields["classes"] = tuple(ClassRows(**one) for one in plain["classes"])
-        fields["equal"] = tuple(tuple(pair) for pair in plain["equal"])
-        return cls(**fields)
+        return TypeAdapter(cls).validate_python(plain)
 
 
 def data_report(raw: Samples | Series, content: Content, options: DataOptions) -> DataReport:
@@ -135,13 +186,14 @@ def _report(
     schema, parts = content.schema, content.split.parts()
     if part == "test":
         parts = {part: parts[part]}
-    cells = measured_cells(raw, content, parts[part])
+    cells = _cells(raw, content, parts[part])
+    times = () if isinstance(raw, Samples) else raw.times
     return DataReport(
         kind=str(schema.reading["kind"]),
         task=schema.task,
         rows={name: len(rows) for name, rows in parts.items()},
         shape=schema.raw_shape,
-        span=_span(raw),
+        span=(times[0], times[-1], str(len(times))) if times else (),
         label=schema.label,
         units=schema.units,
         positive=schema.positive,
@@ -160,24 +212,96 @@ def _report(
     )
 
 
-def _span(raw: Samples | Series) -> tuple[str, ...]:
-    if isinstance(raw, Samples):
-        return ()
-    return raw.times[0], raw.times[-1], str(len(raw.times))
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Cells:
+    """Cells of some rows, few enough to be measured quickly.
+
+    Args:
+        names: Of the columns or channels.
+        values: float64 (values, columns); NaN = missing.
+        rows: How many rows they come from.
+        are_channels: A row has several values of each.
+        codes: How columns of a table are encoded, by name.
+        filled: What takes the place of a missing value in columns without a code.
+        unlisted: Further columns.
+    """
+
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    rows: int
+    are_channels: bool
+    codes: Mapping[str, Code] = field(default_factory=dict)
+    filled: str = ""
+    unlisted: int = 0
 
 
-def _columns(cells: Cells, like: DataReport | None) -> tuple[ColumnReport, ...]:
+def _cells(raw: Samples | Series, content: Content, rows: Indices) -> _Cells:
+    """Take cells of the rows at these positions in `content.inputs`."""
+    schema, inputs = content.schema, content.inputs
+    if isinstance(raw, Series):
+        return _times(raw, content, rows)
+    width = int(np.prod(inputs.shape[1:]))
+    costly = isinstance(inputs, OnDemand) and inputs.costly
+    most = COSTLY_ROWS if costly else min(MOST_ROWS, MOST_CELLS // width)
+    rows = _evenly_spaced(rows, max(FEW_ROWS, most))
+    names = schema.columns or feature_names(schema)
+    if inputs.ndim > 2 or not (schema.features or width <= MOST_UNNAMED):
+        return _channels(np.asarray(inputs[rows]), names)
+    listed = names[:MOST_COLUMNS]
+    return _Cells(
+        names=listed,
+        values=np.asarray(inputs[rows][:, : len(listed)], dtype=np.float64),
+        rows=len(rows),
+        are_channels=False,
+        codes={} if schema.encoder is None else {code.name: code for code in schema.encoder.codes},
+        unlisted=len(names) - len(listed),
+    )
+
+
+def _channels(block: Array, names: tuple[str, ...]) -> _Cells:
+    if block.ndim == 2:  # pixels or steps in a row, without names
+        names, values = ("all columns",), block.reshape(-1, 1)
+    else:
+        last = np.moveaxis(block, 1, -1) if block.ndim == 4 else block
+        values = last.reshape(-1, last.shape[-1])
+    if len(values) > MOST_VALUES:
+        values = values[np.random.default_rng(0).integers(0, len(values), MOST_VALUES)]
+    return _Cells(names=names, values=values.astype(np.float64), rows=len(block), are_channels=True)
+
+
+def _times(series: Series, content: Content, rows: Indices) -> _Cells:
+    """Take the times of a series that the windows see or predict."""
+    schema = content.schema
+    end = int(content.numbers[rows[-1]]) + schema.horizon
+    start = int(content.numbers[rows[0]]) if rows[0] else 0
+    times = _evenly_spaced(np.arange(start, end), MOST_ROWS)
+    columns = [series.names.index(name) for name in schema.features]
+    return _Cells(
+        names=schema.features,
+        values=np.asarray(series.values[times][:, columns], dtype=np.float64),
+        rows=len(times),
+        are_channels=True,
+        filled=str(series.reading.get("missing", "")),
+    )
+
+
+def _evenly_spaced(rows: Indices, most: int) -> Indices:
+    if len(rows) <= most:
+        return rows
+    chosen: Indices = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+    return chosen
+
+
+def _columns(cells: _Cells, like: DataReport | None) -> tuple[ColumnReport, ...]:
     known = {} if like is None else {column.name: column for column in like.columns}
     found = []
     for index, name in enumerate(cells.names):
-        values, code = cells.values[:, index], cells.codes.get(name)
+        values, code, before = cells.values[:, index], cells.codes.get(name), known.get(name)
         if code is not None and code.is_category:
-            found.append(categories(code, values, like=known.get(name)))
+            found.append(_categories(code, values, before))
         else:
-            filled = cells.filled.get(name, "")
-            found.append(
-                numbers(name, values, rows=cells.rows, filled=filled, like=known.get(name))
-            )
+            filled = cells.filled if code is None else _filling(code)
+            found.append(_numbers(name, values, cells.rows, before, filled=filled))
     return tuple(found)
 
 
@@ -191,17 +315,74 @@ def _targets(
     known = [None] * len(names) if like is None else list(like.targets)
     values = content.targets[rows]
     return tuple(
-        numbers(name, values[:, index], rows=len(rows), like=known[index])
+        _numbers(name, values[:, index], len(rows), known[index])
         for index, name in enumerate(names)
     )
 
 
-def target_names(schema: Schema) -> list[str]:
-    """Return a name for each value that a regression of independent rows predicts."""
-    label = schema.label or "target"
-    if schema.outputs == 1:
-        return [label]
-    return [f"{label} {number + 1}" for number in range(schema.outputs)]
+def _numbers(
+    name: str, values: Array, rows: int, like: ColumnReport | None, *, filled: str = ""
+) -> ColumnReport:
+    """Measure float64 (values,), NaN = missing; a channel has several of each row."""
+    known = values[~np.isnan(values)]
+    edges = _edges(known) if like is None else np.asarray(like.edges)
+    counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)
+    figures: dict[str, Any] = {}
+    if len(known):
+        measured = statistics(known[:, None], np.arange(len(known)))
+        ends = ("mean", "deviation", "minimum", "maximum")
+        figures = {end: float(getattr(measured, end)[0]) for end in ends}
+    return ColumnReport(
+        name=name,
+        rows=rows,
+        missing=round((len(values) - len(known)) * rows / max(1, len(values))),
+        filled=filled,
+        edges=tuple(edges.tolist()),
+        shares=_shares(counts),
+        **figures,
+    )
+
+
+def _categories(code: Code, cells: Array, like: ColumnReport | None) -> ColumnReport:
+    """Measure float64 (rows,): the index of each category in `code.levels`, NaN = missing."""
+    known = cells[~np.isnan(cells)]
+    counts = np.bincount(known[known > UNKNOWN].astype(np.int64), minlength=len(code.levels))
+    if like is None:
+        named = [int(index) for index in np.argsort(-counts, kind="stable")[:MOST_LEVELS]]
+        named = [index for index in named if counts[index]] or [0]
+    else:
+        named = [code.levels.index(level) for level in like.levels]
+    chosen = counts[named]
+    return ColumnReport(
+        name=code.name,
+        levels=tuple(code.levels[index] for index in named),
+        rows=len(cells),
+        missing=len(cells) - len(known),
+        unknown=int((known <= UNKNOWN).sum()),
+        filled=_filling(code),
+        shares=_shares(np.append(chosen, len(known) - chosen.sum())),
+    )
+
+
+def _filling(code: Code) -> str:
+    """Say what a missing cell of a column becomes."""
+    if not code.is_category:
+        return f"the mean {code.fill:.4g}"
+    return "no category" if code.fill == UNKNOWN else code.levels[int(code.fill)]
+
+
+def _edges(known: Array) -> Array:
+    """Return the deciles; where several are one value, that value has a share of its own."""
+    if not len(known):
+        return np.empty(0)
+    edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
+    below = np.nextafter(edges[times > 1], -np.inf)
+    return np.unique(np.concatenate([edges, below]))
+
+
+def _shares(counts: Array) -> tuple[float, ...]:
+    shares = counts / max(1, counts.sum())
+    return tuple(float(share) for share in shares)
 
 
 def _classes(content: Content, parts: Mapping[str, Indices]) -> tuple[ClassRows, ...]:
@@ -217,22 +398,15 @@ def _classes(content: Content, parts: Mapping[str, Indices]) -> tuple[ClassRows,
     )
 
 
-def _equal(cells: Cells, constant: tuple[str, ...]) -> Pairs:
+def _equal(cells: _Cells, constant: tuple[str, ...]) -> Pairs:
     """Return columns that hold the same as an earlier one; those with one value are left out."""
     columns = np.ascontiguousarray(cells.values.T)
+    prints = fingerprints(columns, np.arange(len(columns)))
     first: dict[tuple[object, ...], str] = {}
     pairs = []
-    for name, print_ in zip(
-        cells.names, fingerprints(columns, np.arange(len(columns))), strict=True
-    ):
+    for name, print_ in zip(cells.names, prints, strict=True):
         if name not in constant:
             code = cells.codes.get(name)
             before = first.setdefault((print_, () if code is None else code.levels), name)
             pairs += [(before, name)] if before != name else []
     return tuple(pairs)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value

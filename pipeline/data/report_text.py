@@ -1,14 +1,15 @@
-"""A data report in sentences: four lines for a terminal, and what to beware of."""
+"""A data report in words: four lines for a terminal, warnings, and a page of Markdown."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from pipeline.data.column_report import ColumnReport
-from pipeline.data.report import DataReport
+from pipeline.data.report import ColumnReport, DataReport
 from pipeline.errors import some
-from pipeline.markup import plain
+from pipeline.markup import bullets, escaped, markdown_table, plain
 
 NAMED = 5
 """Names in a line before "…"."""
+SHOWN_COLUMNS = 100
+"""Columns in a page's table."""
 PARTS = {"train": "training"}
 """Parts that go by another word than their name."""
 
@@ -41,14 +42,40 @@ def warnings(report: DataReport) -> list[str]:
     return found
 
 
+def markdown(report: DataReport) -> str:
+    """Return the report as a page."""
+    parts = ["# Data", bullets(escaped(line) for line in lines(report))]
+    if report.classes:
+        parts += ["## Classes", classes_table(report)]
+    if report.targets:
+        parts += ["## Target", _columns_table(report.targets)]
+    title = "Channels" if report.are_channels else "Columns"
+    parts += [f"## {title}", _columns_words(report), _columns_table(report.columns)]
+    if report.notes:
+        parts += ["## Notes", bullets(escaped(note) for note in report.notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def classes_table(report: DataReport) -> str:
+    """Return Markdown with the rows and the share of each class in each part."""
+    totals = {part: max(1, rows) for part, rows in report.rows.items()}
+    rows = [
+        [escaped(one.name), *(f"{n} ({n / totals[p]:.1%})" for p, n in one.rows.items())]
+        for one in report.classes
+    ]
+    return markdown_table(["class", *report.rows], rows)
+
+
 def _content(report: DataReport) -> str:
     rows = sum(report.rows.values())
     if report.kind == "series":
         first, last, times = report.span
         count = len(report.columns)
-        channels = f"{count} column{'s' * (count != 1)}: {_named(_names(report.columns))}"
-        return f"{times} times from {first} to {last}, {rows} windows; {plain(channels)}"
-    return f"{rows} rows of {_row(report)}{_target_words(report)}"
+        names = _named([column.name for column in report.columns])
+        channels = plain(f"{_count(count, 'column')}: {names}")
+        return f"{times} times from {first} to {last}, {rows} windows; {channels}"
+    target = f"target {plain(report.label)}, " if report.label else ""
+    return f"{rows} rows of {_row(report)}; {target}{report.task}"
 
 
 def _row(report: DataReport) -> str:
@@ -74,11 +101,6 @@ def _column_kinds(report: DataReport) -> str:
     return f"{_count(count, 'column')} ({kinds})"
 
 
-def _target_words(report: DataReport) -> str:
-    named = f"; target {plain(report.label)}" if report.label else ""
-    return f"{named}, {report.task}" if named else f"; {report.task}"
-
-
 def _classes(report: DataReport) -> str:
     counts = {one.name: sum(one.rows.values()) for one in report.classes}
     total = max(1, sum(counts.values()))
@@ -91,11 +113,8 @@ def _classes(report: DataReport) -> str:
         most, least = (f"{counts[n] / total:.1%} ({plain(n)})" for n in (ordered[0], ordered[-1]))
         words = f"{len(ordered)}, from {most} down to {least}"
     positive = f"; {plain(report.positive)} is positive" if report.positive else ""
-    return f"classes {words}{positive}{_absent(report)}"
-
-
-def _absent(report: DataReport) -> str:
-    return "".join(f"; {sentence}" for sentence in _absences(report))
+    absent = "".join(f"; {sentence}" for sentence in _absences(report))
+    return f"classes {words}{positive}{absent}"
 
 
 def _absences(report: DataReport) -> Iterator[str]:
@@ -103,7 +122,7 @@ def _absences(report: DataReport) -> Iterator[str]:
     for part in report.rows:
         absent = [one.name for one in report.classes if not one.rows[part]]
         if absent:
-            yield f"no {_word(part)} row is of class {_named(absent)}"
+            yield f"no {PARTS.get(part, part)} row is of class {_named(absent)}"
 
 
 def _values(report: DataReport) -> str:
@@ -140,7 +159,7 @@ def _missing(report: DataReport) -> str:
         for column in sorted(with_holes, key=lambda column: -column.missing)
     ]
     return (
-        f"{_count(total, 'cell')} {which_rows(report)}, in "
+        f"{_count(total, 'cell')} {_which_rows(report)}, in "
         f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
         f"{some(words, most=NAMED)}"
     )
@@ -178,21 +197,13 @@ def _leak(report: DataReport) -> str:
     )
 
 
-def which_rows(report: DataReport) -> str:
+def _which_rows(report: DataReport) -> str:
     """Say which rows were measured: those that train, or those that a model is evaluated on."""
     return "of the training part" if report.of == "train" else "of those evaluated"
 
 
 def _tested(report: DataReport) -> str:
     return "test row" if report.of == "train" else "evaluated row"
-
-
-def _word(part: str) -> str:
-    return PARTS.get(part, part)
-
-
-def _names(columns: Iterable[ColumnReport]) -> list[str]:
-    return [column.name for column in columns]
 
 
 def _pairs(report: DataReport) -> list[str]:
@@ -209,3 +220,29 @@ def _unit(report: DataReport) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _columns_words(report: DataReport) -> str:
+    rows, what = report.rows[report.of], f"rows {_which_rows(report)}"
+    if report.kind == "series":
+        measured = f"{report.measured} times {_which_rows(report)}"
+    elif report.measured < rows:
+        measured = f"{report.measured} evenly spaced ones of {rows} {what}"
+    else:
+        measured = f"all {rows} {what}"
+    unlisted = max(0, len(report.columns) - SHOWN_COLUMNS) + report.unlisted
+    more = f" {unlisted} further columns are left out here." if unlisted else ""
+    return f"Measured on {measured}.{more}"
+
+
+def _columns_table(columns: Sequence[ColumnReport]) -> str:
+    headings = ["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"]
+    return markdown_table(headings, map(_cells, columns[:SHOWN_COLUMNS]))
+
+
+def _cells(column: ColumnReport) -> list[str]:
+    numbers = (column.mean, column.deviation, column.minimum, column.maximum)
+    shown = ["–" if value is None else f"{value:.5g}" for value in numbers]
+    levels = zip(column.levels[:NAMED], column.shares, strict=False)
+    frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
+    return [escaped(column.name), str(column.missing), *shown, frequent]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.cached import Arrays, cached
-from pipeline.data.positive import positive_second
+from pipeline.data.labels import positive_second
 from pipeline.data.source import Array, Samples, Source
 
 SIZE = 16  # pixels a side

@@ -1,40 +1,30 @@
 """The data sets that scikit-learn ships, without its import of over a second each time."""
 
-from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
 from pipeline.data.cached import Arrays, cached
-from pipeline.data.source import Array
+from pipeline.data.source import Samples, Source, Task
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Table:
-    """A data set of scikit-learn, as it ships it.
+class ScikitLearnSet(Source):
+    """The data set that `sklearn.datasets.load_<name>` gives, unchanged."""
 
-    Args:
-        inputs: float64 (rows, features).
-        targets: (rows,) class indices or values.
-        features: Names of the features.
-        classes: Names of the classes; empty for a regression.
-    """
+    name: ClassVar[str]
+    task: ClassVar[Task] = "multiclass"
 
-    inputs: Array
-    targets: Array
-    features: tuple[str, ...]
-    classes: tuple[str, ...]
-
-
-def shipped(name: str) -> Table:
-    """Return scikit-learn's data set `name`, as `sklearn.datasets.load_<name>` gives it."""
-    arrays = cached(name, partial(_load, name), made_by="scikit-learn")
-    return Table(
-        inputs=arrays["inputs"],
-        targets=arrays["targets"],
-        features=tuple(str(feature) for feature in arrays["features"]),
-        classes=tuple(str(label) for label in arrays["classes"]),
-    )
+    def read(self) -> Samples:
+        """Read the table, (rows, features)."""
+        arrays = cached(self.name, partial(_load, self.name), made_by="scikit-learn")
+        return Samples(
+            inputs=arrays["inputs"],
+            targets=arrays["targets"],
+            task=self.task,
+            classes=tuple(str(label) for label in arrays["classes"]),
+            features=tuple(str(feature) for feature in arrays["features"]),
+        )
 
 
 def _load(name: str) -> Arrays:

@@ -1,15 +1,20 @@
-"""Which rows train, which validate and which test: drawn by a seed, by class, group or time."""
+"""Which rows train, validate and test: drawn by a seed, by class, group, time or fold."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.options import DataOptions
-from pipeline.data.folds import fold_of_rows, fold_of_times
 from pipeline.data.source import Array, Indices, Samples
 from pipeline.errors import DataError
+
+Fold = tuple[Indices, Indices]
+"""Row numbers that train and row numbers that validate, each in rising order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,7 +54,7 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
     train = _without(rows, test)
     validation = None
     if options.folds is not None:
-        train, validation = fold_of_rows(samples, train, options)
+        train, validation = _fold_of_rows(samples, train, options)
     elif samples.validation is not None:
         validation = np.sort(samples.validation)
         train = _without(train, validation)
@@ -82,7 +87,7 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
     Args:
         length: Times in the series.
         test_from: Index where the test begins; None = the last share of the times.
-        options: Their `validation` and `test` are the shares; with `folds`, see `fold_of_times`.
+        options: Their `validation` and `test` are the shares; with `folds`, one fold validates.
 
     Raises:
         DataError: A part is empty.
@@ -90,7 +95,7 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
     held = share(length, options.test) if test_from is None else length - test_from
     before, test = np.split(np.arange(length), [length - held])
     if options.folds is not None:
-        train, validation = fold_of_times(before, options)
+        train, validation = _fold_of_times(before, options)
     else:
         train, validation = np.split(before, [len(before) - share(len(before), options.validation)])
     split = Split(
@@ -100,6 +105,60 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
     )
     check_sizes(split, options)
     return split
+
+
+def _fold_of_rows(samples: Samples, rows: Indices, options: DataOptions) -> Fold:
+    """Cut independent rows into `folds` parts of which each validates once; return one fold.
+
+    The parts are those of scikit-learn, shuffled by `split_seed`: groups stay whole (GroupKFold);
+    without groups, classes keep their shares where `stratify` says so (StratifiedKFold, else
+    KFold).
+    """
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+
+    groups = None if samples.groups is None else samples.groups[rows]
+    labels = samples.targets[rows]
+    if groups is not None:
+        kind, there = GroupKFold, len(np.unique(groups))
+        _require_enough(there, f"{there} groups", options)
+    elif options.stratify and samples.task != "regression":
+        kind = StratifiedKFold
+        classes, counts = counted(labels)
+        there, name = int(counts.min()), samples.classes[classes[counts.argmin()]]
+        rarest = f"the {there} rows of class {name!r}"
+        _require_enough(there, rarest, options, or_else=", or data.stratify=false")
+    else:
+        kind = KFold
+        _require_enough(len(rows), f"{len(rows)} rows", options)
+    splitter = kind(options.folds, shuffle=True, random_state=options.split_seed)
+    return _chosen(splitter.split(rows, labels, groups), rows, options)
+
+
+def _fold_of_times(times: Indices, options: DataOptions) -> Fold:
+    """Cut times into `folds` + 1 blocks in a row; train before the block that validates.
+
+    In fold i the blocks 0 … i train and block i + 1 validates, so that no forecast is judged by a
+    network that has seen later values (scikit-learn's TimeSeriesSplit). The oldest block therefore
+    never validates, and what follows the validating block is left out.
+    """
+    from sklearn.model_selection import TimeSeriesSplit
+
+    there = len(times) - 1
+    _require_enough(there, f"{there} times after the oldest", options)
+    return _chosen(TimeSeriesSplit(options.folds or 0).split(times), times, options)
+
+
+def _chosen(folds: Iterator[Any], rows: Indices, options: DataOptions) -> Fold:
+    train, validation = next(islice(folds, options.fold, None))
+    return rows[train], rows[validation]
+
+
+def _require_enough(there: int, what: str, options: DataOptions, *, or_else: str = "") -> None:
+    if there < (options.folds or 0):
+        raise DataError(
+            f"data.folds={options.folds} can't share out {what}; expected data.folds of at most "
+            f"{there}{or_else}"
+        )
 
 
 def share(rows: int, fraction: float) -> int:

@@ -1,10 +1,9 @@
 """Yearly mean sunspot numbers (US National Geophysical Data Center, public domain)."""
 
-from pipeline.data.bundled_series import read_series
-from pipeline.data.source import Series, Source
+from pipeline.data.bundled_series import BundledSeries
 
 
-class Sunspots(Source):
+class Sunspots(BundledSeries):
     """One value a year; the file holds 1700 to 2008.
 
     Args:
@@ -13,17 +12,8 @@ class Sunspots(Source):
         test_from: First year of the test.
     """
 
-    def __init__(self, *, first: int, last: int, test_from: int) -> None:
-        self.first = first
-        self.last = last
-        self.test_from = test_from
+    file = "sunspots_yearly.csv"
+    units = "sunspots"
 
-    def read(self) -> Series:
-        """Read the years, (years, 1)."""
-        return read_series(
-            "sunspots_yearly.csv",
-            first=str(self.first),
-            last=str(self.last),
-            test_from=str(self.test_from),
-            units="sunspots",
-        )
+    def __init__(self, *, first: int, last: int, test_from: int) -> None:
+        super().__init__(first=str(first), last=str(last), test_from=str(test_from))

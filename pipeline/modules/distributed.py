@@ -7,7 +7,7 @@ from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.data.share import joined, totals
+from pipeline.data.loader import joined, totals
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:

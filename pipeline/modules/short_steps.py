@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
-from pipeline.data.share import Shared
+from pipeline.data.loader import Shared
 
 Batch = tuple[Tensor, ...] | Shared
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from pipeline.data.loader import Shared
 from pipeline.data.scale import as_float64
-from pipeline.data.share import Shared
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
 from pipeline.modules.distributed import broadcast_in_place, values_of_first_rank

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.record import flatten
 from pipeline.data.report import DataReport
-from pipeline.data.report_page import markdown
+from pipeline.data.report_text import markdown
 from pipeline.errors import (
     ChangedDataError,
     DivergedError,

@@ -6,8 +6,7 @@ from typing import Any
 
 from pipeline.bootstrap import Intervals
 from pipeline.data.report import DataReport
-from pipeline.data.report_page import classes_table
-from pipeline.data.report_text import PARTS, lines
+from pipeline.data.report_text import PARTS, classes_table, lines
 from pipeline.data.schema import Schema
 from pipeline.markup import bullets, escaped, fenced, markdown_table
 from pipeline.metrics import ClassScores

@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 from given_data import Shipped, shipped
 
-from pipeline.data.co2 import CO2, repeated_forward
+from pipeline.data.co2 import CO2
 
 
 def test_the_published_weeks_come_out_and_the_empty_ones_repeat_the_week_before() -> None:
@@ -34,13 +33,7 @@ def test_co2_is_forecast_a_week_ahead_in_its_own_units() -> None:
     assert len(prepared.test) == 418
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        ([1.0, np.nan, np.nan, 2.0, np.nan], [1.0, 1.0, 1.0, 2.0, 2.0]),
-        ([np.nan, 3.0, np.nan], [np.nan, 3.0, 3.0]),
-    ],
-)
-def test_a_hole_is_filled_from_the_past_alone(before: list[float], after: list[float]) -> None:
-    values = np.array(before)[:, None]
-    np.testing.assert_array_equal(repeated_forward(values)[:, 0], after)
+def test_an_empty_week_without_a_week_before_it_stays_empty() -> None:
+    values = CO2(first="1958-05-10", last="2001-12-29", test_from="1994-01-01").read().values[:, 0]
+    assert np.isnan(values[0])
+    assert values[1] == 317.5

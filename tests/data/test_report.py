@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from given_data import Given, labelled, options, series, shipped, valued
 
-from pipeline.data.measured import MOST_CELLS, MOST_COLUMNS
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.data.report import DataReport
-from pipeline.data.report_page import markdown
-from pipeline.data.report_text import lines, warnings
+from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport
+from pipeline.data.report_text import lines, markdown, warnings
 from pipeline.data.source import Column, OnDemand, Samples
 from pipeline.running.datasets import KeptDatasets
 

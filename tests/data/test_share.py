@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from pipeline.data.loader import Batches, Order
-from pipeline.data.share import joined, own_rows, shares, totals
+from pipeline.data.loader import Batches, Order, joined, own_rows, shares, totals
 from pipeline.ranks import Rank
 
 

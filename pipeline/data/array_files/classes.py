@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.positive import NAMES_ANOTHER, positive_second
+from pipeline.data.labels import NAMES_ANOTHER, positive_second
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.positive import unknown_positive
+from pipeline.data.labels import unknown_positive
 from pipeline.data.source import MOST_CLASSES, Array, Task
 from pipeline.data.tables.cells import (
     MISSING,
