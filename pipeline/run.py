@@ -14,11 +14,10 @@ from pipeline.config.check import check
 from pipeline.config.record import plain
 from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
-from pipeline.running.assembly import torch_settings_kept
 from pipeline.running.command_line import Command
 from pipeline.running.overview import print_overview
-from pipeline.running.plan import Plan, make_plan
-from pipeline.running.store import connecting, require_writable
+from pipeline.running.plan import Plan, make_plan, torch_settings_kept
+from pipeline.running.recording import connecting, require_writable
 from pipeline.signals import end_with_parent, stop
 from pipeline.terminal import announcing, shown_verbosity
 from pipeline.tracking.client import Recorder

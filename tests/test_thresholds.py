@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, precision_recall_curve, recall_score
 
-from pipeline.thresholds import FoundThreshold, find_threshold
+from pipeline.metrics import FoundThreshold, find_threshold
 
 SEEDS = range(8)
 

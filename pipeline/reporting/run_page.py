@@ -15,7 +15,7 @@ from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings.records import Findings, LrCurve
 from pipeline.markup import MISSING, TextTable
-from pipeline.metrics import ClassScores, class_scores, confusion
+from pipeline.metrics import ClassScores, class_scores, confusion, predicted_classes
 from pipeline.pictures.curves import lr_range
 from pipeline.pictures.gallery import gallery, texts
 from pipeline.pictures.picture import Picture
@@ -25,7 +25,7 @@ from pipeline.reporting.svg import PagePicture, drawn
 from pipeline.running.command_line import Command
 from pipeline.running.lr_curve import stored_curve, training_command
 from pipeline.running.lr_curve import verdict as curve_verdict
-from pipeline.running.results import mean_words, predicted_classes, tested_names
+from pipeline.running.results import mean_words, tested_names
 from pipeline.terminal import duration, number
 
 BYTES = 1024

@@ -1,4 +1,4 @@
-"""Where the runs of a process have their data from: read anew for each, or kept for the next."""
+"""The data of the runs of a process: read anew for each run, or kept for the next."""
 
 import json
 from collections.abc import Iterator
@@ -11,33 +11,43 @@ import torch
 from torch import Tensor
 
 from pipeline.baselines import Baseline, linear, naive
-from pipeline.config.options import SERVING, RunConfig, data_options
+from pipeline.config.options import SERVING, RunConfig, data_options, source_target
+from pipeline.config.targets import build
 from pipeline.data.part import Part
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.running.assembly import build_source
+from pipeline.data.source import Source
 
 BASELINE_ROWS = 20_000
 BASELINE_SECONDS = 20.0
 KEPT_BYTES = 2**30
-"""What may be kept beside the newest data."""
+"""Memory for kept data beside the newest."""
+
+
+def build_source(options: RunConfig) -> Source:
+    """Build the source of the data from the keys that are its own."""
+    source = build(source_target(options), trust=options.trust)
+    assert isinstance(source, Source)
+    return source
 
 
 class Datasets:
     """Reads and prepares the data of each run anew."""
 
     reports: ClassVar[bool] = True
-    """Whether the data are measured for people to read."""
+    """Whether the data are measured for the report that people read."""
 
     def prepared(self, options: RunConfig) -> Prepared:
         """Return the data of a configuration in its parts."""
         return prepare(build_source(options), data_options(options), reports=self.reports)
 
     def on_device(self, part: Part, device: torch.device) -> Part:
-        """Return a part whose tensors lie on the device that trains."""
-        return moved(part, device)
+        """Return a part whose tensors lie on a device; lazy rows stay where they are."""
+        if not isinstance(part.inputs, Tensor):
+            return part
+        return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
 
     def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return what simpler predictors say about the test rows: the naive, then the linear."""
+        """Return the predictions of baselines for the test rows: the naive, then the linear."""
         line = linear(prepared, max_rows=BASELINE_ROWS, max_seconds=BASELINE_SECONDS)
         return (naive(prepared), *([] if line is None else [line]))
 
@@ -49,28 +59,19 @@ class _Kept:
     baselines: tuple[Baseline, ...] | None = None
     writes: int = 0
 
-    def __post_init__(self) -> None:
-        self.writes = self.count_writes()
-
-    def move(self, part: Part, device: torch.device) -> Part:
-        """Return a part on a device, moved there once."""
-        place = id(part), device
-        if place not in self.moved:
-            self.moved[place] = moved(part, device)
-            self.writes = self.count_writes()
-        return self.moved[place]
-
-    def count_writes(self) -> int:
-        """Return how often something was written into the data; their views count as well."""
-        return sum(tensor._version for tensor in self.tensors())
+    def parts(self) -> list[Part]:
+        found = (self.prepared.train, self.prepared.validation, self.prepared.test)
+        return [part for part in found if part is not None]
 
     def tensors(self) -> Iterator[Tensor]:
-        parts = [self.prepared.train, self.prepared.validation, self.prepared.test]
-        for part in [*parts, *self.moved.values()]:
-            if part is not None:
-                yield part.targets
-                if isinstance(part.inputs, Tensor):
-                    yield part.inputs
+        for part in (*self.parts(), *self.moved.values()):
+            yield part.targets
+            if isinstance(part.inputs, Tensor):
+                yield part.inputs
+
+    def count_writes(self) -> int:
+        """Return how often something was written into the data or a view of them."""
+        return sum(tensor._version for tensor in self.tensors())
 
 
 class KeptDatasets(Datasets):
@@ -82,22 +83,28 @@ class KeptDatasets(Datasets):
         self._kept: dict[str, _Kept] = {}
 
     def prepared(self, options: RunConfig) -> Prepared:
-        """Return the data of a configuration, as an earlier run left them if they are the same."""
+        """Return the data of a configuration, those of an earlier run where they are the same."""
         key = _key(options)  # other files are other data
-        kept = self._kept.pop(key, None) or _Kept(super().prepared(options))
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            kept = _Kept(super().prepared(options))
+            kept.writes = kept.count_writes()
         self._kept[key] = kept  # the newest comes last
         self._drop_oldest()
         return kept.prepared
 
     def on_device(self, part: Part, device: torch.device) -> Part:
         """Return a part whose tensors lie on the device, moved there once."""
-        kept = self._of(part)
+        kept, place = self._of(part), (id(part), device)
         if device.type == "cpu" or kept is None:
             return super().on_device(part, device)
-        return kept.move(part, device)
+        if place not in kept.moved:
+            kept.moved[place] = super().on_device(part, device)
+            kept.writes = kept.count_writes()
+        return kept.moved[place]
 
     def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return what simpler predictors say about the test rows, fitted once."""
+        """Return the predictions of baselines for the test rows, fitted once."""
         kept = self._of(prepared.test)
         if kept is None:
             return super().baselines(prepared)
@@ -112,11 +119,7 @@ class KeptDatasets(Datasets):
                 del self._kept[key]
 
     def _of(self, part: Part) -> _Kept | None:
-        for kept in self._kept.values():
-            prepared = kept.prepared
-            if part in (prepared.train, prepared.validation, prepared.test):
-                return kept
-        return None
+        return next((kept for kept in self._kept.values() if part in kept.parts()), None)
 
     def _drop_oldest(self) -> None:
         sizes = {
@@ -127,13 +130,6 @@ class KeptDatasets(Datasets):
             if sum(sizes.values()) <= KEPT_BYTES:
                 break
             del self._kept[key], sizes[key]
-
-
-def moved(part: Part, device: torch.device) -> Part:
-    """Return a part whose tensors lie on a device; lazy rows stay where they are."""
-    if not isinstance(part.inputs, Tensor):
-        return part
-    return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
 
 
 def _key(options: RunConfig) -> str:

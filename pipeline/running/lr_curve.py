@@ -9,7 +9,6 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config.options import LrRangeOptions
 from pipeline.findings.records import LrCurve
@@ -20,15 +19,12 @@ from pipeline.serving.spreadsheets import write_csv
 from pipeline.terminal import number
 from pipeline.tracking.find import FIND_LR
 
-Floats = NDArray[np.float64]
-
 WIDTH = 0.3
 """Standard deviation of the smoothing, in decades of the rate; never less than one step."""
 FEWEST = 10
 """Steps below which no slope is worth a word."""
 CERTAIN = 5.0
-"""Standard errors by which the loss must have fallen, so that it is no matter of luck."""
-
+"""Standard errors by which the loss must have fallen to count as a fall."""
 
 LR = "optimizer.lr"
 TABLE = "lr_range.csv"
@@ -37,15 +33,15 @@ TABLE = "lr_range.csv"
 def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
     """Read a range test (Smith 2017).
 
-    Where the loss falls fastest is early for a training with a schedule, and where it is lowest
-    lies at the edge of what works; the suggestion is halfway, on the logarithmic axis. The slope
-    is that against the logarithm of the rate, in which the steps are equal. Lightning's own
-    suggestion takes it against the rate itself, by which the noise at the smallest rates outweighs
-    all that follows (https://github.com/Lightning-AI/pytorch-lightning/issues/21141).
+    The rate with the steepest fall is low for a training with a schedule, and that with the lowest
+    loss is at the edge of divergence; the suggestion is halfway, on the logarithmic axis. The slope
+    is taken against the logarithm of the rate. Lightning takes it against the rate itself, where
+    the noise at the smallest rates dominates
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/21141).
 
     Args:
         rates: Learning rate of each step, rising.
-        losses: Loss of each step; from the first that is no number on, none is read.
+        losses: Loss of each step, read up to the first that is not finite.
     """
     finite = np.isfinite(losses)
     count = len(losses) if finite.all() else int(finite.argmin())
@@ -55,15 +51,17 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
         end = broken or list(rates[-1:])
         return LrCurve(rates=known, losses=seen, smoothed=seen[:0], blown_up=end[0])
     decades = np.log10(known)
-    weights = _weights(decades)
+    width = max(WIDTH, float(np.diff(decades).max()))
+    weights = np.exp(-0.5 * ((decades[:, None] - decades) / width) ** 2)  # (steps, steps)
+    weights /= weights.sum(axis=1, keepdims=True)
     early = max(3, count // 10)
-    # One batch beyond the end of all learning may lose a million times as much as any before.
+    # A single batch of a diverged network may have a loss a million times as large.
     capped = np.minimum(seen, 2 * seen[:early].mean())
     smoothed = weights @ capped
     lowest = int(smoothed.argmin())
     steepest = int(np.gradient(smoothed, decades)[: lowest + 1].argmin())
     noise = (capped - smoothed)[: max(lowest + 1, count // 2)].std()
-    since = weights - weights[:early].mean(axis=0)  # gives how far each one is from the start
+    since = weights - weights[:early].mean(axis=0)  # differences from the start
     change, chance = since @ capped, CERTAIN * noise * np.linalg.norm(since, axis=1)
     is_fall = -change[lowest] > chance[lowest]
     worse = known[lowest:][(change > chance)[lowest:]]
@@ -78,21 +76,8 @@ def read_curve(rates: Sequence[float], losses: Sequence[float]) -> LrCurve:
     )
 
 
-def _weights(decades: Floats) -> Floats:
-    """Return what each step counts in the mean around each other, Gaussian, (steps, steps)."""
-    width = max(WIDTH, float(np.diff(decades).max()))
-    weights: Floats = np.exp(-0.5 * ((decades[:, None] - decades) / width) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights
-
-
 def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
-    """Say in one line which rate is suggested and why, or why none is and what to do.
-
-    Args:
-        curve: The losses over the rates.
-        tried: The rates that were to be tried.
-    """
+    """Return in one line which rate is suggested and why, or why none is and what to do."""
     span = f"{tried.steps} steps from {tried.lowest:g} to {tried.highest:g}"
     if not len(curve.losses):
         return (
@@ -120,7 +105,7 @@ def _why_not(curve: LrCurve, tried: LrRangeOptions) -> str:
 
 
 def write_curve(artifacts: Path, curve: LrCurve, rates: list[float], losses: list[float]) -> Path:
-    """Write the curve up to the first loss that is no number, with that, and its picture."""
+    """Write the curve, up to the first loss that is not finite, and return its picture."""
     folder = artifacts / FIND_LR
     folder.mkdir(exist_ok=True)
     end = min(len(curve.losses) + 1, len(losses))
@@ -133,11 +118,7 @@ def write_curve(artifacts: Path, curve: LrCurve, rates: list[float], losses: lis
 
 
 def stored_curve(artifacts: Path) -> LrCurve | None:
-    """Read the curve that a range test has left; `None` where it has not, or it is damaged.
-
-    Args:
-        artifacts: The run's artifacts.
-    """
+    """Return the curve among a run's artifacts; `None` where it is missing or damaged."""
     try:
         with (artifacts / FIND_LR / TABLE).open(encoding="utf-8", newline="") as file:
             steps = [(float(step["lr"]), float(step["loss"])) for step in csv.DictReader(file)]
@@ -148,9 +129,6 @@ def stored_curve(artifacts: Path) -> LrCurve | None:
 
 def training_command(command: Command, suggestion: float) -> str:
     """Return the command line that trains what was tested, with the suggested rate."""
-    kept = [word for word in command.overrides if not _is_ours(word.partition("=")[0])]
+    ours = (f"{FIND_LR}=", f"{LR}=", "lr_range")
+    kept = [word for word in command.overrides if not word.startswith(ours)]
     return replace(command, overrides=(*kept, f"{LR}={suggestion:g}")).line()
-
-
-def _is_ours(key: str) -> bool:
-    return key in (FIND_LR, LR) or key.startswith("lr_range")

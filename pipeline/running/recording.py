@@ -1,23 +1,28 @@
-"""A run's record: its folder, its files, its log, its journal, and a true end in every case."""
+"""A run's record: its folder, its files, its log, its journal, and a correct end in every case."""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import shlex
 import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
 
+from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten
-from pipeline.data.report import DataReport
 from pipeline.data.report_text import markdown
 from pipeline.errors import (
     ChangedDataError,
@@ -30,34 +35,129 @@ from pipeline.redaction import redact
 from pipeline.running.plan import Occasion, Plan
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
-from pipeline.running.store import warn_of_model, warn_of_unsent
 from pipeline.serving.spreadsheets import write_csv
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.journal import Header, Journal, Status, resume_words
 from pipeline.tracking.state import read_state
-from pipeline.tracking.uri import where_to_look
+from pipeline.tracking.uri import sqlite_path, uri_words, where_to_look
 
 LOG = "run.log"
-
-
 REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
+REFUSAL_SECONDS = 0.1
+"""Time within which a closed port answers; too short to be noticed."""
 _Item = TypeVar("_Item")
+
+
+# ── the store ───────────────────────────────────────────────────────────────────────────────
+
+
+def require_writable(output: Path, uri: str | None) -> None:
+    """Make sure that the run folders and the tracking database can be written.
+
+    Args:
+        output: The folder that holds a folder for each run; it may not exist yet.
+        uri: Where runs are tracked; `None` = nowhere.
+
+    Raises:
+        EnvironmentFaultError: A place can't be written; all of them are named.
+    """
+    problems = []
+    if why := _refusal(output):
+        problems.append(
+            f"output={str(output)!r} can't be written ({why}); choose another: output=FOLDER"
+        )
+    database = None if uri is None else sqlite_path(uri)
+    if database is not None and (why := _refusal(database) or _refusal(database.parent)):
+        problems.append(
+            f"the tracking database {str(database)!r} can't be written ({why}); record elsewhere "
+            "with tracking.uri=sqlite:///FILE, or nowhere with tracking=none"
+        )
+    if problems:
+        raise EnvironmentFaultError(*problems)
+
+
+def _refusal(place: Path) -> str | None:
+    """Return why a path, or its lowest parent that exists, can't be written; else `None`."""
+    absolute = place.absolute()
+    nearest = next((path for path in (absolute, *absolute.parents) if path.exists()), None)
+    if nearest is None or os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0)):
+        return None
+    read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if read_only else errno.EACCES)
+
+
+@contextmanager
+def connecting(recorder: Recorder, options: TrackingOptions, uri: str) -> Iterator[None]:
+    """Connect the recorder while the body runs; afterwards it is connected.
+
+    A stop does not wait for it: the recorder's process then ends by itself.
+
+    Raises:
+        EnvironmentFaultError: The store does not answer, and the run requires it.
+    """
+    connected: Future[str | None] = Future()
+
+    def connect() -> None:
+        try:
+            connected.set_result(
+                recorder.connect(uri, experiment=options.experiment, required=options.required)
+            )
+        except Exception as error:  # the waiting thread raises it
+            connected.set_exception(error)
+
+    Thread(target=connect, daemon=True).start()
+    try:
+        if wait([connected], timeout=REFUSAL_SECONDS).done:
+            connected.result()  # raises at once where the server is down
+        yield
+        problem = connected.result()
+    except BaseException:
+        if not connected.done():
+            recorder.abandon()
+        raise
+    if problem is not None:
+        print(f"warning: {problem}; the values wait in the run folder", file=sys.stderr)
+
+
+def warn_of_unsent(
+    unsent: int, problem: str | None, *, place: Path, output: Path, uri: str | None
+) -> None:
+    """Print that MLflow lacks values, why, and how to send them.
+
+    Args:
+        unsent: Number of values; 0 prints nothing.
+        problem: The cause, in one line.
+        place: Where the values wait.
+        output: The folder that holds a folder for each run.
+        uri: The store that they are for; `None` = nothing is tracked.
+    """
+    if unsent:
+        why = f"{problem}; " if problem else ""
+        where = shlex.join([f"output={output}", *uri_words(uri or "")])
+        print(
+            f"warning: {why}{unsent} values wait in {str(place)!r}; send them with: "
+            f"python -m pipeline.runs action=sync {where}",
+            file=sys.stderr,
+        )
+
+
+# ── the record ──────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """What the running training may write to.
+    """Folder and journal of a running training.
 
     Args:
         folder: The run's folder.
         journal: Takes each epoch's values and the final ones.
         uri: Where the run is tracked.
         run_id: MLflow's id of the run; `None` where nothing is tracked.
-        unsent: Values that the tracking server has not got; known once the record is closed.
+        unsent: Values that the tracking server lacks; known once the record is closed.
         reason: Why it ended, beside its status.
-        registered: What the registration of its model came to; known once the record is closed.
+        registered: Result of the registration of its model; known once the record is closed.
     """
 
     folder: Path
@@ -86,7 +186,7 @@ class Record:
         return self.folder / "artifacts"
 
     def conclude(self, occasion: Occasion, result: Result) -> None:
-        """Put down the last that there is to say before the end."""
+        """Record the last tags, and why the run ends."""
         self.reason = "pruned" if result.pruned else None
         if occasion.concludes is not None:
             for key, value in occasion.concludes(result).items():
@@ -95,7 +195,7 @@ class Record:
 
 @contextmanager
 def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterator[Record]:
-    """Put a run on record while the body trains it; its end is true whatever the body does."""
+    """Record a run while the body trains it; its end is correct whatever the body does."""
     record = _begin(plan, uri)
     try:
         with log_to(record.folder / LOG, lean=plan.occasion.lean):
@@ -113,7 +213,8 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
         if recorder is not None:
             record.unsent = recorder.close(record.folder)
             record.registered = recorder.registered
-            warn_of_model(record.unsent, recorder.problem)
+            if recorder.problem and not record.unsent:  # MLflow lacks the model only
+                print(f"warning: {recorder.problem}", file=sys.stderr)
             warn_of_unsent(
                 record.unsent,
                 recorder.problem,
@@ -144,21 +245,32 @@ def _write_files(record: Record, plan: Plan) -> None:
     record.artifacts.mkdir(mode=0o750, exist_ok=True)
     write_config(record.artifacts, plan.config)
     write_environment(record.artifacts)
-    if plan.prepared.report is not None:
-        write_report(record.artifacts, plan.prepared.report)
+    if (report := plan.prepared.report) is not None:
+        text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+        replace_text(record.artifacts / REPORT, text + "\n")
+        replace_text(record.artifacts / REPORT_PAGE, markdown(report))
     if plan.command is not None:
         plan.command.save(record.folder)
 
 
 def _header(plan: Plan, uri: str) -> Header:
-    options, occasion = plan.options, plan.occasion
+    options, occasion, parent = plan.options, plan.occasion, plan.start.parent
     given = options.tags
     tags = dict.fromkeys(given, "true") if isinstance(given, list) else given
+    resolved = {
+        "monitor": options.monitor,
+        "keep": options.keep,
+        "trainer": {
+            **plan.config["trainer"],
+            "threads": options.trainer.threads,
+            "accelerator": options.trainer.accelerator,
+        },
+    }
     return Header(
         name=plan.name,
         experiment=options.tracking.experiment,
         uri=uri,
-        params=flatten({**plan.config, **_resolved(plan)}),
+        params=flatten({**plan.config, **resolved}),
         tags={
             **(environment_tags() if occasion.made_with is None else occasion.made_with),
             "data.hash": plan.prepared.content_hash,
@@ -167,7 +279,7 @@ def _header(plan: Plan, uri: str) -> Header:
             **{str(key): str(value) for key, value in tags.items()},
             **occasion.tags,
         },
-        parent=_parent_id(plan),
+        parent=None if parent is None else read_state(parent).run_id or None,
         parent_folder=occasion.parent_folder,
         key=occasion.key,
         register=None if occasion.lean else options.register,
@@ -175,26 +287,12 @@ def _header(plan: Plan, uri: str) -> Header:
     )
 
 
-def _resolved(plan: Plan) -> dict[str, object]:
-    """Return what the configuration left to the program, as it was decided."""
-    options = plan.options
-    trainer = {**plan.config["trainer"], "threads": options.trainer.threads}
-    trainer["accelerator"] = options.trainer.accelerator
-    return {"monitor": options.monitor, "keep": options.keep, "trainer": trainer}
-
-
-def _parent_id(plan: Plan) -> str | None:
-    if plan.start.parent is None:
-        return None
-    return read_state(plan.start.parent).run_id or None
-
-
 def _end(record: Record, error: BaseException) -> BaseException:
-    """Write down how the run ended, and return the error as a person should read it."""
+    """Record how the run ended, and return the error as a person should read it."""
     logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     explained = explain(error)
     status, reason = ending(explained, error)
-    # On a full disk even this line may not fit; the recorder then calls the run lost.
+    # On a full disk this line may not fit; the recorder then closes the run as lost.
     with suppress(EnvironmentFaultError):
         record.journal.end(status, reason)
     if isinstance(explained, Interrupted):
@@ -212,9 +310,9 @@ def ending(explained: BaseException, error: BaseException) -> tuple[Status, str]
 
 
 def explain(error: BaseException) -> BaseException:
-    """Turn what torch says in its own words into a line for people; other errors stay."""
+    """Return an error of torch as a line for people; other errors stay as they are."""
     if stop.signal_number is not None and not isinstance(error, Interrupted):
-        # What a stopped reader of data, or Lightning after a swallowed signal, raises instead.
+        # A stopped data loader, or Lightning after a swallowed signal, raises other errors.
         return Interrupted(stop.signal_number)
     if _is_out_of_memory(error):
         return EnvironmentFaultError(
@@ -239,7 +337,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def say_how_to_go_on(record: Record) -> None:
-    """Tell a person who stopped the run how to continue it."""
+    """Print how to continue a run that was stopped."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
         words = resume_words(record.folder)
@@ -254,25 +352,18 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     replace_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
 
-def write_report(folder: Path, report: DataReport) -> None:
-    """Write what the data are, for programs and for people."""
-    text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-    replace_text(folder / REPORT, text + "\n")
-    replace_text(folder / REPORT_PAGE, markdown(report))
-
-
 def write_history(folder: Path, history: Mapping[int, Mapping[str, float]]) -> None:
-    """Write a line an epoch with all its values: the curves as a table."""
+    """Write a table with a line an epoch and all its values."""
     keys = list(dict.fromkeys(key for values in history.values() for key in values))
     lines = [[epoch, *(values.get(key, "") for key in keys)] for epoch, values in history.items()]
     write_csv(folder / "history.csv", ["epoch", *keys], lines)
 
 
 class RunLog(logging.FileHandler):
-    """Appends to a run's log, secrets masked; where the disk is full, the run goes on without.
+    """Appends to a run's log, secrets masked; a full disk does not end the run.
 
     Args:
-        path: The file; it is made at the first line.
+        path: The file, created at the first line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -299,11 +390,11 @@ class RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
-    """Send what libraries log and warn to the run's log instead of the terminal.
+    """Redirect log records and warnings of libraries from the terminal to the run's log.
 
     Args:
         path: The run's log.
-        lean: Leave out what is no warning.
+        lean: Warnings and errors only.
     """
     handler = RunLog(path)
     handler.setLevel(logging.WARNING if lean else logging.NOTSET)
@@ -325,11 +416,11 @@ def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
 
 
 def unless_it_fails(call: Callable[[], _Item], otherwise: _Item, *, what: str) -> _Item:
-    """Return what a call gives; where it fails, warn in one line and return something else.
+    """Return the result of a call; where it fails, warn in one line and return the default.
 
     Args:
         call: Reads a trained network or its figures.
-        otherwise: What takes its place.
+        otherwise: The default.
         what: What is missing then, such as `no feature maps`.
     """
     try:

@@ -1,8 +1,8 @@
-"""Where a run continues: which interrupted run, under which configuration, from which weights."""
+"""Where a training starts: from fresh weights, or from which checkpoint of which run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,14 @@ from pipeline.tracking.lease import Lease, alive, exists, is_local
 from pipeline.tracking.state import run_folders
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
-PLACES = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
 CHECKPOINTS = "checkpoints"
+WRITTEN = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
+"""Folders below `output` in which a kill may leave half-written files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedCheckpoint:
-    """What a checkpoint says about itself, without its weights.
+    """Facts of a checkpoint, without its weights.
 
     Args:
         path: The file.
@@ -50,75 +51,6 @@ class SavedCheckpoint:
         return cls(path=path, shapes=shapes, facts=content["pipeline"])
 
 
-def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepared) -> None:
-    """Refuse a checkpoint of another task, of other data, or with weights of other shapes.
-
-    Raises:
-        ConfigError: It names the file, what it holds and what is there now.
-    """
-    problems = _task_problems(saved, prepared)
-    if not problems:
-        misfit = shape_problem(saved.path, saved.shapes, network, saved.facts["config"])
-        problems = [] if misfit is None else [misfit]
-    if not problems and saved.facts.get("data", prepared.content_hash) != prepared.content_hash:
-        problems = [
-            f"{saved.path} was trained on data with the hash {saved.facts['data'][:12]}, and those "
-            f"there now have {prepared.content_hash[:12]}; a run with other data is a new run."
-        ]
-    if problems:
-        raise ConfigError(*problems)
-
-
-def _task_problems(saved: SavedCheckpoint, prepared: Prepared) -> list[str]:
-    now, then = prepared.schema.to_dict(), saved.facts["schema"]
-    for key in ("task", "outputs", "classes"):
-        if then.get(key) != now[key]:
-            return [
-                f"{saved.path} is of another task: its {key} was {then.get(key)!r} and is "
-                f"{now[key]!r} now; a run with other data is a new run."
-            ]
-    return []
-
-
-def trainer_of(folder: Path) -> Lease | None:
-    """Return the lease of the process that trains a run; `None` once the run has ended."""
-    lease = None
-    for event in read_events(folder / JOURNAL):
-        if event["event"] == "begin":
-            lease = Lease(**event["lease"])
-        elif event["event"] == "end":
-            lease = None
-    return lease
-
-
-def live_trainer_of(folder: Path) -> Lease | None:
-    """Return the lease of a process of this machine that trains a run at this moment."""
-    lease = trainer_of(folder)
-    return lease if lease is not None and is_local(lease) and alive(lease) else None
-
-
-def remove_abandoned(output: Path) -> None:
-    """Remove the half-written files of all runs below `output` whose processes are gone."""
-    for file in list(_half_written(output)):
-        run = output / file.relative_to(output).parts[0]
-        if not _may_be_written(run, file):
-            with suppress(OSError):
-                file.unlink()
-
-
-def _half_written(output: Path) -> Iterator[Path]:
-    for place in PLACES:
-        yield from output.glob(f"{place}/.*.tmp")
-
-
-def _may_be_written(run: Path, file: Path) -> bool:
-    lease = trainer_of(run)
-    if lease is not None and alive(lease):  # one of another machine counts as alive
-        return True
-    writer = file.name.split(".")[-2]
-    return writer.isdigit() and exists(int(writer))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """Where training starts from.
@@ -127,8 +59,8 @@ class Start:
         folder: The run to go on with in place; `None` = a new run.
         parent: The run that a new one with another config comes from; `None` = no such run.
         saved: The checkpoint to begin with; `None` = fresh weights.
-        notes: Lines worth telling.
-        warnings: Lines that nobody may miss.
+        notes: Lines for the overview.
+        warnings: Lines for standard error.
     """
 
     folder: Path | None = None
@@ -143,8 +75,69 @@ class Start:
         return None if self.saved is None else self.saved.path
 
 
+def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepared) -> None:
+    """Refuse a checkpoint of another task, of other data, or with weights of other shapes.
+
+    Raises:
+        ConfigError: It names the file, what it holds and what is there now.
+    """
+    now, then = prepared.schema.to_dict(), saved.facts["schema"]
+    for key in ("task", "outputs", "classes"):
+        if then.get(key) != now[key]:
+            raise ConfigError(
+                f"{saved.path} is of another task: its {key} was {then.get(key)!r} and is "
+                f"{now[key]!r} now; a run with other data is a new run."
+            )
+    misfit = shape_problem(saved.path, saved.shapes, network, saved.facts["config"])
+    if misfit is not None:
+        raise ConfigError(misfit)
+    if saved.facts.get("data", prepared.content_hash) != prepared.content_hash:
+        raise ConfigError(
+            f"{saved.path} was trained on data with the hash {saved.facts['data'][:12]}, and those "
+            f"there now have {prepared.content_hash[:12]}; a run with other data is a new run."
+        )
+
+
+# ── who trains ──────────────────────────────────────────────────────────────────────────────
+
+
+def trainer_of(folder: Path) -> Lease | None:
+    """Return the lease of the process that trains a run; `None` once the run has ended."""
+    lease = None
+    for event in read_events(folder / JOURNAL):
+        if event["event"] == "begin":
+            lease = Lease(**event["lease"])
+        elif event["event"] == "end":
+            lease = None
+    return lease
+
+
+def _live_trainer_of(folder: Path) -> Lease | None:
+    """Return the lease of a process of this machine that trains a run at this moment."""
+    lease = trainer_of(folder)
+    return lease if lease is not None and is_local(lease) and alive(lease) else None
+
+
+def remove_abandoned(output: Path) -> None:
+    """Remove the half-written files of all runs below `output` whose processes are gone."""
+    for file in [file for place in WRITTEN for file in output.glob(f"{place}/.*.tmp")]:
+        lease, writer = trainer_of(output / file.relative_to(output).parts[0]), _writer(file)
+        # The trainer of another machine counts as alive.
+        if (lease is None or not alive(lease)) and not (writer and exists(writer)):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _writer(file: Path) -> int | None:
+    number = file.name.split(".")[-2]
+    return int(number) if number.isdigit() else None
+
+
+# ── `resume=` ───────────────────────────────────────────────────────────────────────────────
+
+
 def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
-    """Say where `resume=` starts from, after comparing the configs.
+    """Return where `resume=` starts from, after comparing the configs.
 
     Args:
         options: The configuration that was asked for.
@@ -161,6 +154,11 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
         return _newest_unfinished(options, config)
     folder = find_run(options.resume, Path(options.output))
     _require_named_store(folder, options.tracking)
+    if (lease := _live_trainer_of(folder)) is not None:
+        raise EnvironmentFaultError(
+            f"{folder} is being trained at this moment by process {lease.pid}; wait for its end, "
+            f"or stop it with: kill {lease.pid}"
+        )
     return _go_on(folder, options, config, skip_damaged=False)
 
 
@@ -179,105 +177,60 @@ def _require_named_store(folder: Path, tracking: TrackingOptions) -> None:
 
 def _newest_unfinished(options: RunConfig, config: Mapping[str, Any]) -> Start:
     for folder in reversed(run_folders(Path(options.output))):
-        if not (folder / CHECKPOINTS / "last.ckpt").exists() or _is_finished(folder):
-            continue
-        if live_trainer_of(folder) is not None:
-            continue
-        try:
-            return _go_on(folder, options, config, skip_damaged=True)
-        except ConfigError:
-            continue  # a run of another config
+        is_left = (folder / CHECKPOINTS / "last.ckpt").exists() and not _is_finished(folder)
+        if is_left and _live_trainer_of(folder) is None:
+            with suppress(ConfigError):  # a run of another config
+                return _go_on(folder, options, config, skip_damaged=True)
     return Start(notes=("resume=auto: no unfinished run of this config; a new one begins",))
 
 
 def _is_finished(folder: Path) -> bool:
-    events = list(read_events(folder / "journal.jsonl"))
+    events = list(read_events(folder / JOURNAL))
     return bool(events) and events[-1].get("status") == "FINISHED"
 
 
 def _go_on(
     folder: Path, options: RunConfig, config: Mapping[str, Any], *, skip_damaged: bool
 ) -> Start:
-    _refuse_live(folder)
     remove_leftovers(folder / CHECKPOINTS)
-    path, content, warnings = _newest_good(folder, skip_damaged=skip_damaged)
-    saved = SavedCheckpoint.of(path, content)
-    notes = _written_elsewhere(saved)
-    refused, changes = resume_problems(saved.facts["config"], config)
-    if refused:
-        raise ConfigError(*refused)
-    if changes and not options.resume_allow_change:
-        raise ConfigError(*changes)
-    if changes:
-        _require_more_epochs(saved, options)
-        return Start(parent=folder, saved=saved, notes=notes, warnings=warnings)
-    if _is_finished(folder):
-        _require_longer(saved, options, folder)
-    return Start(folder=folder, saved=saved, notes=notes, warnings=warnings)
-
-
-def _written_elsewhere(saved: SavedCheckpoint) -> tuple[str, ...]:
-    version = saved.facts.get("version")
-    if version == __version__:
-        return ()
-    return (f"{saved.path} was written by pipeline {version}; this is {__version__}",)
-
-
-def _require_more_epochs(saved: SavedCheckpoint, options: RunConfig) -> None:
-    epoch, epochs = saved.facts["epoch"], options.trainer.max_epochs
-    if epoch >= epochs:
-        raise ConfigError(
-            f"{saved.path} has {epoch} epochs behind it and trainer.max_epochs={epochs} leaves "
-            f"none; give more, such as trainer.max_epochs={epoch + epochs}."
+    saved, warnings = _newest_whole(folder, skip_damaged=skip_damaged)
+    facts, epochs = saved.facts, options.trainer.max_epochs
+    notes: tuple[str, ...] = ()
+    if facts.get("version") != __version__:
+        notes = (
+            f"{saved.path} was written by pipeline {facts.get('version')}; this is {__version__}",
         )
-
-
-def _require_longer(saved: SavedCheckpoint, options: RunConfig, folder: Path) -> None:
-    epochs = saved.facts["config"]["trainer"]["max_epochs"]
-    if options.trainer.max_epochs <= epochs:
+    refused, changes = resume_problems(facts["config"], config)
+    if refused or (changes and not options.resume_allow_change):
+        raise ConfigError(*(refused or changes))
+    if changes and facts["epoch"] >= epochs:
+        raise ConfigError(
+            f"{saved.path} has {facts['epoch']} epochs behind it and trainer.max_epochs={epochs} "
+            f"leaves none; give more, such as trainer.max_epochs={facts['epoch'] + epochs}."
+        )
+    before = facts["config"]["trainer"]["max_epochs"]
+    if not changes and _is_finished(folder) and epochs <= before:
         raise ConfigError(
             f"{folder} has finished; go on with more epochs, such as "
-            f"trainer.max_epochs={2 * epochs}, or with another config and resume_allow_change=true."
+            f"trainer.max_epochs={2 * before}, or with another config and resume_allow_change=true."
         )
+    where = {"parent": folder} if changes else {"folder": folder}
+    return Start(**where, saved=saved, notes=notes, warnings=warnings)
 
 
-def _refuse_live(folder: Path) -> None:
-    lease = live_trainer_of(folder)
-    if lease is not None:
-        raise EnvironmentFaultError(
-            f"{folder} is being trained at this moment by process {lease.pid}; wait for its end, "
-            f"or stop it with: kill {lease.pid}"
-        )
-
-
-def _newest_good(
-    folder: Path, *, skip_damaged: bool
-) -> tuple[Path, Mapping[str, Any], tuple[str, ...]]:
-    """Return the newest checkpoint that is whole, or say which older one is."""
-    newest, *older = _checkpoints(folder)
-    try:
-        return newest, read_checkpoint(newest), ()
-    except ConfigError as error:
-        good = next(_readable(older), None)
-        if good is None:
-            raise
-        path, content = good
-        if skip_damaged:
-            return path, content, (f"{error}; going on from {path}",)
-        raise ConfigError(f"{error}; {path} is whole: resume=auto goes on from it") from error
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    names = [folder / CHECKPOINTS / name for name in ("last.ckpt", "best.ckpt")]
-    present = [path for path in names if path.exists()]
-    if not present:
-        raise ConfigError(f"{folder} holds no checkpoint: no epoch of that run was finished")
-    return present
-
-
-def _readable(paths: list[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    for path in paths:
+def _newest_whole(folder: Path, *, skip_damaged: bool) -> tuple[SavedCheckpoint, tuple[str, ...]]:
+    """Return the newest checkpoint that is whole, and a warning where it is not the newest."""
+    paths = [folder / CHECKPOINTS / name for name in ("last.ckpt", "best.ckpt")]
+    damage: ConfigError | None = None
+    for path in filter(Path.exists, paths):
         try:
-            yield path, read_checkpoint(path)
-        except ConfigError:
+            saved = SavedCheckpoint.of(path, read_checkpoint(path))
+        except ConfigError as error:
+            damage = damage or error
             continue
+        if damage is None:
+            return saved, ()
+        if skip_damaged:
+            return saved, (f"{damage}; going on from {path}",)
+        raise ConfigError(f"{damage}; {path} is whole: resume=auto goes on from it") from damage
+    raise damage or ConfigError(f"{folder} holds no checkpoint: no epoch of that run was finished")

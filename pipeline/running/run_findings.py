@@ -1,4 +1,4 @@
-"""What a run has found out, for the doctor, the pictures and the reports."""
+"""Findings of a run, for the doctor, the pictures and the reports."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,8 +40,6 @@ from pipeline.running.scoring import direction_of, scores_of
 from pipeline.running.testing import outputs_of
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
-
     from pipeline.modules.task import Task
     from pipeline.running.participant import Participant
     from pipeline.running.recording import Record
@@ -50,20 +48,20 @@ if TYPE_CHECKING:
 
 
 MOST_ROWS = 2000
-"""Training rows that are asked about once training is over."""
+"""Training rows that are scored after the training."""
 FEWEST_ROWS = 32
 MOST_WORK = 5 * 10**10
-"""Multiplications and additions that asking may take: some seconds of one core."""
+"""Multiplications and additions of that scoring: some seconds of one core."""
 MOST_BYTES = 64 * 2**20
-"""Of the rows that are asked about, as float32."""
+"""Size of these rows as float32."""
 ACTIVE_ROWS = 512
-"""Of these, the rows whose activations are looked at."""
+"""Of these, the rows for the statistics of activations."""
 MOST_NUMBERS = 10_000_000
 """Outputs of test rows that are kept for pictures and reports: 40 MB before they are packed."""
 MOST_MISTAKES = 12
 """Test rows whose mistakes are the worst, for a picture."""
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
-"""How the names of an epoch's own values begin."""
+"""Beginnings of the names of an epoch's values."""
 
 
 def findings_of(
@@ -76,19 +74,21 @@ def findings_of(
     vitals: Vitals | None,
     diverged: bool = False,
 ) -> Findings:
-    """Return what a run has found out, short of what only pictures need.
+    """Return the findings of a run, without those that only pictures need.
 
     Args:
         plan: The run.
-        participant: What has trained, with the weights that are kept.
-        result: What the run came to.
-        seconds: What the training took.
+        participant: Its task, with the kept weights.
+        result: Its figures.
+        seconds: Duration of the training.
         test: The test of the kept weights, with its intervals; `None` = there was none.
         vitals: Gradients and updates of each layer during training.
-        diverged: The weights are not numbers any more, so that none are scored.
+        diverged: The weights are not finite, so that nothing is scored.
     """
     options, schema, prepared = plan.options, plan.prepared.schema, plan.prepared
     parts = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
+    usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
+    batches, trainer = participant.trainer.num_training_batches, options.trainer
     training: Mapping[str, float] = {}
     activity: tuple[Activity, ...] = ()
     if not (plan.occasion.lean or diverged):
@@ -111,9 +111,13 @@ def findings_of(
         better=direction_of(options.monitor or "train/loss", options.metrics),
         kept=participant.keeper.best_epoch,
         epochs=result.epochs,
-        planned=options.trainer.max_epochs,
-        steps=_steps(participant.trainer),
-        clipping=_clipping(plan),
+        planned=trainer.max_epochs,
+        steps=0 if batches == math.inf else ceil(batches / trainer.accumulate_grad_batches),
+        clipping=Clipping(
+            threshold=trainer.gradient_clip_val,
+            algorithm=trainer.gradient_clip_algorithm,
+            chosen=trainer.gradient_clip_val != usual_clipping,
+        ),
         threshold=result.decision.threshold,
         metrics=result.metrics,
         training=training,
@@ -125,17 +129,14 @@ def findings_of(
         seconds=seconds,
         device=plan.devices.words,
         data_hash=prepared.content_hash,
-        history={epoch: _of_epoch(values) for epoch, values in result.history.items()},
+        history={
+            epoch: {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
+            for epoch, values in result.history.items()
+        },
         vitals=vitals,
         activity=activity,
         test=None if test is None or plan.occasion.lean else _test_rows(test),
     )
-
-
-def _steps(trainer: Trainer) -> int:
-    """Return the optimizer steps of an epoch."""
-    batches = trainer.num_training_batches
-    return 0 if batches == math.inf else -(-int(batches) // trainer.accumulate_grad_batches)
 
 
 def _of_training_rows(
@@ -143,33 +144,17 @@ def _of_training_rows(
 ) -> tuple[Mapping[str, float], tuple[Activity, ...]]:
     """Return scores and activations of some training rows, with the weights that are kept."""
     what = "no figures of training rows"
-    part = unless_it_fails(lambda: _some(plan.prepared.train, _affordable(plan)), None, what=what)
+    part = unless_it_fails(lambda: _some_rows(plan), None, what=what)
     if part is None:
         return {}, ()
     return (
         unless_it_fails(lambda: _scores(plan, task, part, threshold), {}, what=what),
-        unless_it_fails(lambda: _activity(task, part), (), what="no look at activations"),
+        unless_it_fails(
+            lambda: activity_of(task.network, part.take(torch.arange(min(ACTIVE_ROWS, len(part))))),
+            (),
+            what="no look at activations",
+        ),
     )
-
-
-def _of_epoch(values: Mapping[str, float]) -> dict[str, float]:
-    return {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
-
-
-def _clipping(plan: Plan) -> Clipping:
-    trainer = plan.options.trainer
-    return Clipping(
-        threshold=trainer.gradient_clip_val,
-        algorithm=trainer.gradient_clip_algorithm,
-        chosen=trainer.gradient_clip_val != _usual_clipping(),
-    )
-
-
-@cache
-def _usual_clipping() -> Any:
-    """Return the threshold that a run has where nobody chooses one."""
-    file = conf_folder() / "trainer" / "auto.yaml"
-    return OmegaConf.select(OmegaConf.load(file), "gradient_clip_val")
 
 
 def _shares(targets: Tensor, *, classes: int) -> tuple[float, ...]:
@@ -179,23 +164,18 @@ def _shares(targets: Tensor, *, classes: int) -> tuple[float, ...]:
     return tuple((counts / counts.sum()).tolist())
 
 
-def _some(part: Part, count: int) -> Part:
-    """Return rows of a part, evenly spaced where it has more than are wanted."""
-    indices = _spaced(len(part), count)
+def _some_rows(plan: Plan) -> Part:
+    """Return evenly spaced training rows, as many as cost little time and memory."""
+    part, shape = plan.prepared.train, plan.prepared.schema.input_shape
+    work = forward_operations(plan.layers, shape)
+    affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
+    indices = _spaced(len(part), min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
     return Part(
         inputs=part.take(indices),
         targets=part.targets[indices],
         offsets=None if part.offsets is None else part.offsets[indices],
         rows=part.rows[indices.numpy()],
     )
-
-
-def _affordable(plan: Plan) -> int:
-    """Return how many training rows are scored, as many as cost little time and memory."""
-    shape = plan.prepared.schema.input_shape
-    work = forward_operations(plan.layers, shape)
-    affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
-    return min(MOST_ROWS, max(FEWEST_ROWS, affordable))
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
@@ -213,48 +193,49 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
     return {"loss": loss, **{key: float(value) for key, value in scores(*final).items()}}
 
 
-def _activity(task: Task, part: Part) -> tuple[Activity, ...]:
-    like = next(task.network.parameters(), torch.empty(0))
-    rows = torch.arange(min(ACTIVE_ROWS, len(part)))
-    return activity_of(task.network, part.take(rows).to(like))
-
-
 def _test_rows(test: ScoredTest) -> TestRows:
-    """Return what was said of the test rows, of evenly spaced ones where there are very many."""
-    part = test.part
-    count = max(1, MOST_NUMBERS * len(part.targets) // max(1, part.outputs.numel()))
-    kept = _spaced(len(part.targets), count)
-    baselines = [baseline.outputs[kept].numpy() for baseline in part.baselines]
-    naive, linear = [*baselines, None, None][:2]
+    """Return targets and predictions of the test rows, of evenly spaced ones where many."""
+    count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.numel()))
+    kept = _spaced(len(test.targets), count)
+    naive, linear = [*(one.outputs[kept].numpy() for one in test.predictions), None, None][:2]
     return TestRows(
-        rows=np.asarray(part.rows, dtype=np.int64)[kept.numpy()],
-        targets=part.targets[kept].numpy(),
-        outputs=part.outputs[kept].numpy(),
+        rows=np.asarray(test.rows, dtype=np.int64)[kept.numpy()],
+        targets=test.targets[kept].numpy(),
+        outputs=test.outputs[kept].numpy(),
         naive=naive,
         linear=linear,
-        groups=None if part.groups is None else part.groups[kept.numpy()],
+        groups=None if test.groups is None else test.groups[kept.numpy()],
     )
 
 
 def _spaced(rows: int, count: int) -> Tensor:
-    """Return positions of evenly spaced rows, all of them where they are not more than wanted."""
+    """Return positions of evenly spaced rows, of all rows where they are few."""
     return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
 
 
 def with_importances(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
-    """Return the findings with how much each column of a table matters; other data have none.
+    """Return the findings with the importance of each column of a table; other data have none.
 
     Args:
         findings: Of the run.
         plan: The run.
-        network: With the weights that are kept.
+        network: With the kept weights.
     """
+    prepared = plan.prepared
     if findings.kind != "table":
         return findings
-    importances = unless_it_fails(
-        lambda: _importances(findings, plan, network), None, what="no importances"
-    )
-    return replace(findings, importances=importances)
+
+    def importances() -> Importances:
+        return importances_of(
+            prepared.train if prepared.validation is None else prepared.validation,
+            schema=prepared.schema,
+            outputs=lambda inputs: outputs_of(network, [inputs]),
+            scores=scores_of(plan.options.metrics, prepared.schema, threshold=findings.threshold),
+            part_name="train" if prepared.validation is None else "validation",
+        )
+
+    found = unless_it_fails(importances, None, what="no importances")
+    return replace(findings, importances=found)
 
 
 def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
@@ -263,7 +244,7 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
     Args:
         findings: Of the run.
         plan: The run.
-        network: With the weights that are kept.
+        network: With the kept weights.
     """
     was_training = network.training
     network.eval()
@@ -277,24 +258,12 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
         network.train(was_training)
 
 
-def _importances(findings: Findings, plan: Plan, network: nn.Module) -> Importances:
-    prepared = plan.prepared
-    part = prepared.train if prepared.validation is None else prepared.validation
-    return importances_of(
-        part,
-        schema=prepared.schema,
-        outputs=lambda inputs: outputs_of(network, [inputs]),
-        scores=scores_of(plan.options.metrics, prepared.schema, threshold=findings.threshold),
-        part_name="train" if prepared.validation is None else "validation",
-    )
-
-
 def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
     schema, test = plan.prepared.schema, findings.test
     if test is None or findings.kind == "table" or schema.difference is not None:
-        return None  # a window of differences says nothing beside a forecast of levels
+        return None  # a window of differences can't be drawn beside a forecast of levels
     positions = worst(test, threshold=findings.threshold, count=MOST_MISTAKES)
-    # The findings may have fewer rows than the part, of which each row has one number.
+    # The findings may have fewer rows than the part.
     part = plan.prepared.test
     places = [int(np.flatnonzero(part.rows == row)[0]) for row in test.rows[positions]]
     inputs = schema.input_scaler.unscaled(part.take(torch.tensor(places, dtype=torch.int64)))
@@ -309,7 +278,7 @@ def _inside(plan: Plan, network: nn.Module) -> Inside | None:
 
 
 def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
-    """Diagnose a run, put that on record, and return the lines to show.
+    """Diagnose a run, record the diagnosis, and return the lines to show.
 
     Args:
         findings: Of the run.

@@ -1,4 +1,4 @@
-"""What the outputs of a run are scored by: the metrics of its task, and those of one's own."""
+"""Metrics of a run: those of its task, the user's own, and the options that depend on them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import torch
 from torch import Tensor
 
 from pipeline import metrics
-from pipeline.config.options import MetricsOptions
+from pipeline.config.options import LossOptions, MetricsOptions, RunConfig
 from pipeline.config.targets import TARGET, build
 from pipeline.config.values import shown
+from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
-from pipeline.errors import ConfigError
-from pipeline.metrics import Direction, Scores
+from pipeline.data.source import Task
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.metrics import CLASSIFICATION, REGRESSION, Direction, Scores
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 REHEARSED = 8
-"""Rows that a metric of one's own is tried with before any time is spent."""
+"""Made-up rows with which a user's own metric is tried before the training."""
 
 
 def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> Scores:
     """Return all metrics of a run.
 
     Args:
-        options: Which metrics it has beside those of its task.
+        options: Metrics beside those of the task.
         schema: The meaning of outputs and targets.
         threshold: Probability above which a row of a binary task counts as positive. It is not
-            handed to metrics of one's own: they get the probabilities.
+            passed to the user's own metrics: they get the probabilities.
     """
     ours = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
     own = own_metrics(options)
@@ -46,26 +48,23 @@ def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> S
 
 
 def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
-    """Build the metrics of one's own, by name; their targets were judged before."""
+    """Build the user's own metrics, by name; their targets were checked before."""
     if not options.more:  # changed filters would let each trial repeat what libraries warn of once
         return {}
     with warnings.catch_warnings():
         # Some of torchmetrics' warn that they keep all rows, which lie in memory here anyway.
         warnings.simplefilter("ignore", UserWarning)
-        return {name: _complete(build(target)) for name, target in options.more.items()}
-
-
-def _complete(metric: Metric) -> Metric:
-    """Let a metric take the rows that it is given for all there are, whoever trains beside it."""
-    metric.sync_on_compute = False
-    return metric
+        own: dict[str, Metric] = {name: build(target) for name, target in options.more.items()}
+    for metric in own.values():
+        metric.sync_on_compute = False  # every rank has the rows of all ranks
+    return own
 
 
 def direction_of(key: str, options: MetricsOptions) -> Direction:
-    """Say which way a metric, one's own among them, becomes better.
+    """Say which way a metric, the user's own among them, becomes better.
 
     Raises:
-        ConfigError: It is one's own and does not say.
+        ConfigError: The user's own metric does not say.
     """
     name = key.rpartition("/")[2]
     if name not in options.more:
@@ -80,7 +79,7 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
 
 
 def require_working(options: MetricsOptions, schema: Schema) -> None:
-    """Try the metrics of one's own on a few made-up rows.
+    """Try the the user's own metrics on a few made-up rows.
 
     Raises:
         ConfigError: One line for each that fails, or gives something else than one number.
@@ -92,14 +91,16 @@ def require_working(options: MetricsOptions, schema: Schema) -> None:
 
 def _problems(own: Mapping[str, Metric], schema: Schema) -> Iterator[str]:
     outputs, targets = _made_up(schema)
+    shapes = [
+        "(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})"
+        for rows in _shaped(outputs, targets)
+    ]
+    kind = "values" if schema.task == "regression" else "probabilities"
+    given = f"; it is given {kind} {shapes[0]} and targets {shapes[1]}"
     for name, metric in own.items():
-        given = "; it is given {} {} and targets {}".format(
-            "values" if schema.task == "regression" else "probabilities",
-            *(_words(one) for one in _shaped(outputs, targets)),
-        )
         try:
             value = _value(metric, outputs, targets)
-        except Exception as error:  # whatever a user's own class raises is theirs to read
+        except Exception as error:  # a user's own class may raise anything
             line = " ".join(str(error).split())
             yield f"metrics.more.{name} fails: {type(error).__name__}: {line[:200]}{given}"
             continue
@@ -108,10 +109,6 @@ def _problems(own: Mapping[str, Metric], schema: Schema) -> Iterator[str]:
                 f"metrics.more.{name} gives {shown(tuple(value.shape))} values; expected one "
                 f"number{given}"
             )
-
-
-def _words(rows: Tensor) -> str:
-    return "(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})"
 
 
 def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
@@ -143,3 +140,101 @@ def _shaped(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     if outputs.ndim == 2 and outputs.shape[1] == 1:
         return outputs.squeeze(1), targets.squeeze(1)
     return outputs, targets
+
+
+# ── options that depend on the task ─────────────────────────────────────────────────────────
+
+
+def require_logged(options: RunConfig, task: Task) -> None:
+    """Refuse to follow a metric that the task of the data does not have.
+
+    Raises:
+        ConfigError: One line for each such key.
+    """
+    names = REGRESSION if task == "regression" else CLASSIFICATION
+    own = [f"val/{name}" for name in options.metrics.more]
+    logged = ("val/loss", *(f"val/{name}" for name in names), "train/loss", *own)
+    followed = list(_followed(options))
+    problems = [
+        f"{key}={shown(metric)} is not logged for a {task} task; expected one of "
+        f"{', '.join(logged)}.{did_you_mean(metric, logged, by_leaf=True)}"
+        for key, metric, _ in followed
+        if metric not in logged
+    ]
+    problems += [
+        problem
+        for key, metric, mode in followed
+        if metric in own
+        for problem in _direction_problems(key, metric, mode, options)
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _followed(options: RunConfig) -> Iterator[tuple[str, str, object]]:
+    """Yield each key that names a metric, the metric, and the mode in which it is followed."""
+    if options.monitor is not None:
+        yield "monitor", options.monitor, None
+    sections: dict[str, Mapping[str, object]] = {"scheduler": options.scheduler or {}}
+    sections |= {f"callbacks.{name}": target for name, target in options.callbacks.items()}
+    for key, section in sections.items():
+        metric = section.get("monitor")
+        if isinstance(metric, str):
+            yield f"{key}.monitor", metric, section.get("mode")
+
+
+def _direction_problems(key: str, metric: str, mode: object, options: RunConfig) -> Iterator[str]:
+    try:
+        better = direction_of(metric, options.metrics)
+    except ConfigError as error:
+        yield from (f"{key}={problem}" for problem in error.problems)
+        return
+    if mode in ("min", "max") and mode != better:
+        mode_key = key.removesuffix("monitor") + "mode"
+        yield f"{mode_key}={mode} looks for the worst {metric}; expected {better}."
+
+
+def require_decidable(options: MetricsOptions, prepared: Prepared) -> None:
+    """Refuse a rule that finds no threshold in this data.
+
+    Raises:
+        ConfigError: There are not two classes, no validation rows, or none of the positive class.
+    """
+    if options.rule is None:
+        return
+    rule, task = f"metrics.threshold={options.rule}", prepared.schema.task
+    if task != "binary":
+        raise ConfigError(
+            f"{rule} draws a line between two classes, and this is a {task} task; leave it away"
+        )
+    if prepared.validation is None:
+        raise ConfigError(
+            f"{rule} is found on validation rows, and there are none; give data.validation=0.2, "
+            "or a number such as metrics.threshold=0.5"
+        )
+    if not bool((prepared.validation.targets == 1).any()):
+        raise ConfigError(
+            f"{rule} is found on validation rows, and none of the {len(prepared.validation)} is "
+            f"of the positive class {prepared.schema.positive!r}; give a larger data.validation"
+        )
+
+
+def require_fitting_loss(loss: LossOptions, schema: Schema) -> None:
+    """Refuse options that the loss of this task does not have.
+
+    Raises:
+        ConfigError: One line for each.
+    """
+    problems = []
+    if schema.task == "regression":
+        if loss.class_weights is not None:
+            problems.append("loss.class_weights has no meaning for a regression; expected null.")
+        if loss.label_smoothing:
+            problems.append("loss.label_smoothing has no meaning for a regression; expected 0.0.")
+    elif isinstance(loss.class_weights, list) and len(loss.class_weights) != len(schema.classes):
+        problems.append(
+            f"loss.class_weights={loss.class_weights} are {len(loss.class_weights)} weights for "
+            f"{len(schema.classes)} classes; expected one each of {', '.join(schema.classes)}."
+        )
+    if problems:
+        raise ConfigError(*problems)

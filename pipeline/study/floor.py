@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.running.store import warn_of_unsent
+from pipeline.running.recording import warn_of_unsent
 from pipeline.study.hiring import staffing
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recording.scribe import Scribe

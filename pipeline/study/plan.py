@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.metrics import Direction
 from pipeline.ranks import ALONE
 from pipeline.running.plan import Plan, make_plan
-from pipeline.running.store import require_writable
+from pipeline.running.recording import require_writable
 from pipeline.study.ledger.judging import judge_problems, read_options
 from pipeline.study.ledger.objectives import Objective, read_objectives
 from pipeline.study.ledger.progress import Progress

@@ -26,7 +26,7 @@ from pipeline.config.compose import compose
 from pipeline.config.record import plain
 from pipeline.running.lr_curve import read_curve
 from pipeline.running.plan import Plan, make_plan
-from pipeline.tracking.find import find_run
+from pipeline.tracking.find import FIND_LR, find_run
 
 Train = Callable[..., int]
 QUIET = ("tracking=none", "verbose=0")
@@ -340,13 +340,13 @@ def test_a_first_loss_that_is_no_number_is_told_as_such() -> None:
 
 @pytest.mark.parametrize("broken", [3, 60, None])
 def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int | None) -> None:
-    from pipeline.running.lr_curve import FOLDER, stored_curve, write_curve
+    from pipeline.running.lr_curve import stored_curve, write_curve
 
     rates, losses = list(RATES), valley(0.1)
     if broken is not None:
         losses[broken:] = [math.nan] * (100 - broken)
     curve = read_curve(rates, losses)
-    write_curve(tmp_path / FOLDER, curve, rates, losses)
+    write_curve(tmp_path, curve, rates, losses)
     again = stored_curve(tmp_path)
     assert again is not None
     for name in ("rates", "losses", "smoothed"):
@@ -356,10 +356,10 @@ def test_a_curve_is_read_from_its_file_as_it_was(tmp_path: Path, broken: int | N
 
 
 def test_a_damaged_file_gives_no_curve(tmp_path: Path) -> None:
-    from pipeline.running.lr_curve import FOLDER, TABLE, stored_curve
+    from pipeline.running.lr_curve import TABLE, stored_curve
 
     assert stored_curve(tmp_path) is None
-    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FIND_LR).mkdir()
     for text in (
         "",
         "step,lr,loss,smoothed\n",
@@ -367,7 +367,7 @@ def test_a_damaged_file_gives_no_curve(tmp_path: Path) -> None:
         "a,b\n1,2\n",
         "lr,loss\nx,1",
     ):
-        (tmp_path / FOLDER / TABLE).write_text(text)
+        (tmp_path / FIND_LR / TABLE).write_text(text)
         assert stored_curve(tmp_path) is None, text
 
 

@@ -18,10 +18,9 @@ from pipeline.config.record import as_tree, plain
 from pipeline.errors import ChangedDataError, ConfigError, DivergedError, Interrupted
 from pipeline.failures import exit_code
 from pipeline.ranks import ALONE
-from pipeline.running.assembly import torch_settings_kept
 from pipeline.running.datasets import Datasets, KeptDatasets
 from pipeline.running.participant import follow
-from pipeline.running.plan import Occasion, Plan, make_plan
+from pipeline.running.plan import Occasion, Plan, make_plan, torch_settings_kept
 from pipeline.running.process_group import is_cut, process_group
 from pipeline.running.recording import ending, explain
 from pipeline.running.results import Result
