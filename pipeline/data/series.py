@@ -22,8 +22,8 @@ from pipeline.data.series_file.steps import IRREGULAR, find_step, fits, labels_a
 from pipeline.data.series_file.times import TimeColumn, Times, read_times
 from pipeline.data.source import Samples, Series, Source
 from pipeline.data.split import Split
-from pipeline.data.tables.address import local_file
-from pipeline.data.tables.delimited import column_names, require_columns
+from pipeline.data.tables.file import column_names, require_columns
+from pipeline.data.tables.store import local_file
 from pipeline.data.windows import Windows, cut_windows, differenced
 from pipeline.errors import DataError, did_you_mean
 

@@ -25,17 +25,20 @@ from pipeline.data.reader import (
 )
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, Task
-from pipeline.data.tables.address import local_file
-from pipeline.data.tables.cells import numbers, raw_rows
-from pipeline.data.tables.delimited import batches, column_names, require_columns
-from pipeline.data.tables.frame_cells import as_texts
-from pipeline.data.tables.labels import NO_CLASS, Labels
-from pipeline.data.tables.location import Place
-from pipeline.data.tables.parts import TEST, TRAIN, VALIDATION
-from pipeline.data.tables.reading import Files, read_samples
-from pipeline.data.tables.records import shown
-from pipeline.data.tables.roles import Keys
-from pipeline.data.tables.store import is_large, stored
+from pipeline.data.tables.cells import (
+    NO_CLASS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    class_indices,
+    frame_texts,
+    numbers,
+    raw_rows,
+)
+from pipeline.data.tables.columns import Keys
+from pipeline.data.tables.conversion import Files, read_samples
+from pipeline.data.tables.file import Place, batches, column_names, require_columns, shown
+from pipeline.data.tables.store import is_large, local_file, stored
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
 
 if TYPE_CHECKING:
@@ -240,7 +243,7 @@ class TableReader(Reader):
                 f"{what} has several columns called {', '.join(map(repr, repeated))}; "
                 "name each differently"
             )
-        batch = as_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
+        batch = frame_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
         self._require(what, names)
         raw = self.rows(batch, Place(file=what, sep=self.sep), Rules(missing=missing), Found())
         return Block(raw=raw)
@@ -296,7 +299,7 @@ class TableReader(Reader):
         """
         classes = self.schema.classes
         if classes:
-            found = Labels(classes).indices(cells, column=column, place=place)
+            found = class_indices(cells, classes, column=column, place=place)
             holes = found == NO_CLASS
         else:
             found = numbers(cells, column=column, place=place)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pipeline.data.reader import Block, reader_of
 from pipeline.data.schema import Schema
-from pipeline.data.tables.location import where
+from pipeline.data.tables.file import where
 from pipeline.errors import DataError
 from pipeline.serving.decision import Decision
 from pipeline.serving.sheets import Column

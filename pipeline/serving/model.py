@@ -15,7 +15,7 @@ from pipeline.config.targets import MODULE, build, make_importable, target_probl
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand
-from pipeline.data.tables.location import where
+from pipeline.data.tables.file import where
 from pipeline.errors import ConfigError, DataError
 from pipeline.networks.inspection import probabilities
 from pipeline.redaction import MASK

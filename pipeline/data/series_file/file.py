@@ -9,8 +9,7 @@ from pipeline.data.series_file.recorded import ROW, Recorded, recorded
 from pipeline.data.series_file.times import TimeColumn
 from pipeline.data.source import Array
 from pipeline.data.tables.cells import numbers
-from pipeline.data.tables.delimited import batches, column_names
-from pipeline.data.tables.location import Place
+from pipeline.data.tables.file import Place, batches, column_names
 
 OTHERWISE = "or name the columns of values alone: data.columns=[…]"
 LOOKED_AT = 1000

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.series_file.forms import EXPECTED, Form, form_and_position
 from pipeline.data.source import Indices
-from pipeline.data.tables.location import where
+from pipeline.data.tables.file import where
 from pipeline.errors import DataError
 
 

@@ -1,28 +1,40 @@
-"""Cells of a column as numbers or as indices of categories, each fault with its row and value."""
+"""Cells of a column as numbers, categories, classes, times or parts, each fault with its place."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.data.encode import UNKNOWN
 from pipeline.data.source import Array
-from pipeline.data.tables.location import Place
-from pipeline.data.tables.records import shown
-from pipeline.errors import DataError
+from pipeline.data.tables.file import Place, shown
+from pipeline.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
 """Words that mean an empty cell of a feature; a class may have such a name."""
-
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
 TRAINED = "as the model was trained on numbers there"
 LARGEST = float(np.finfo(np.float32).max)
+DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
+NO_CLASS = -1
+TRUTHS = frozenset({"true", "false"})
+TRAIN, VALIDATION, TEST = 0, 1, 2
+PARTS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+}
 
 
 class Levelled(Protocol):
@@ -34,15 +46,7 @@ class Levelled(Protocol):
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """All categories, in the order of their indices."""
-
-
-def present(cells: pa.Array) -> pa.Array:
-    """Return the cells with null for every word that means a missing one."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(MISSING))), None, cells)
+        """All categories, in the order of their indices; empty = it holds numbers."""
 
 
 def raw_rows(batch: pa.RecordBatch, columns: Sequence[Levelled], place: Place) -> Array:
@@ -57,10 +61,49 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Levelled], place: Place) -
     for index, column in enumerate(columns):
         cells = batch.column(column.name)
         if column.levels:
-            raw[:, index] = codes(cells, column)
+            raw[:, index] = _codes(cells, column.levels)
         else:
             raw[:, index] = numbers(cells, column=column.name, place=place)
     return raw
+
+
+def present(cells: pa.Array) -> pa.Array:
+    """Return the cells with null for every word that means a missing one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(MISSING))), None, cells)
+
+
+def are_missing(cells: pa.Array) -> NDArray[np.bool_]:
+    """Tell which cells are null, bool (rows,)."""
+    missing: NDArray[np.bool_] = cells.is_null().to_numpy(zero_copy_only=False)
+    return missing
+
+
+def encoded(cells: pa.Array) -> tuple[list[str | None], NDArray[np.int64]]:
+    """Return the different texts of some cells, and which of them each cell is, (rows,).
+
+    A null is the last of the texts, `None`, whether there is one or not.
+    """
+    import pyarrow.compute as pc
+
+    found = pc.dictionary_encode(cells)
+    texts = found.dictionary.to_pylist()
+    places = found.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+    return [*texts, None], places.astype(np.int64)
+
+
+def _codes(cells: pa.Array, levels: tuple[str, ...]) -> Array:
+    """Return the index of each cell's category, float64 (rows,), NaN where it is missing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = present(cells)
+    found = pc.index_in(texts, value_set=pa.array(levels, type=pa.string()))
+    indices = found.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    known = np.where(np.isnan(indices), UNKNOWN, indices)
+    return np.where(are_missing(texts), np.nan, known)
 
 
 def numbers(cells: pa.Array, *, column: str, place: Place, otherwise: str = TRAINED) -> Array:
@@ -84,10 +127,7 @@ def numbers(cells: pa.Array, *, column: str, place: Place, otherwise: str = TRAI
 
 
 def numbers_or_none(cells: pa.Array) -> Array | None:
-    """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
-
-    None = it has other words.
-    """
+    """Return the numbers of a column as `numbers` does; None = it has other words."""
     import pyarrow as pa
 
     try:
@@ -130,25 +170,6 @@ def infinite_problem(values: Array, texts: pa.Array, column: str, place: Place) 
     )
 
 
-def codes(cells: pa.Array, code: Levelled) -> Array:
-    """Return the index of each cell's category, float64 (rows,).
-
-    NaN is a missing cell, `UNKNOWN` a category that the column does not know.
-
-    Args:
-        cells: Texts.
-        code: Its `levels` are the categories.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = present(cells)
-    found = pc.index_in(texts, value_set=pa.array(code.levels, type=pa.string()))
-    indices = found.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    known = np.where(np.isnan(indices), UNKNOWN, indices)
-    return np.where(_nulls(texts), np.nan, known)
-
-
 def are_numbers(texts: pa.Array) -> Array:
     """Tell which cells are numbers or missing, bool (rows,)."""
     import pyarrow.compute as pc
@@ -162,11 +183,6 @@ def all_numbers(texts: Sequence[str]) -> bool:
     return all(re.match(NUMBER, text) for text in texts)
 
 
-def _nulls(texts: pa.Array) -> Array:
-    nulls: Array = texts.is_null().to_numpy(zero_copy_only=False)
-    return nulls
-
-
 def _mended(cell: str) -> str | None:
     """Return the number that a cell means to people; None = it means none."""
     bare = cell.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
@@ -175,3 +191,149 @@ def _mended(cell: str) -> str | None:
     elif re.fullmatch(r"[+-]?\d+,\d+", bare):
         bare = bare.replace(",", ".")
     return bare if re.match(NUMBER, bare) else None
+
+
+def class_index(text: str, classes: Sequence[str]) -> int | None:
+    """Return the class that a cell names: `1.0` is the class `1`, `TRUE` the class `True`.
+
+    None = there is no such class.
+    """
+    if text in classes:
+        return classes.index(text)
+    if all_numbers((text, *classes)):
+        values = [float(name) for name in classes]
+        return values.index(float(text)) if float(text) in values else None
+    lowered = [name.lower() for name in classes]
+    if TRUTHS.issuperset(lowered) and text.lower() in lowered:
+        return lowered.index(text.lower())
+    return None
+
+
+def class_indices(
+    cells: pa.Array, classes: Sequence[str], *, column: str, place: Place
+) -> NDArray[np.int64]:
+    """Return the class of each cell, int64 (rows,); `NO_CLASS` where a cell is empty.
+
+    Raises:
+        DataError: A cell names no class: says where and which.
+    """
+    names, places = encoded(cells)
+    found = [NO_CLASS if name is None else class_index(name, classes) for name in names]
+    unknown = [index for index, known in enumerate(found) if known is None]
+    if unknown:
+        position = int(np.isin(places, unknown).argmax())
+        name = str(names[places[position]])
+        raise DataError(
+            f"{place.cell(position, column)}: {shown(name)} is no class; expected "
+            f"{', '.join(map(repr, classes))}.{did_you_mean(name, classes)}"
+        )
+    return np.array(found, dtype=np.int64)[places]
+
+
+def parts(cells: pa.Array, *, column: str, place: Place) -> NDArray[np.int8]:
+    """Return the part of each row that a column of words says, int8 (rows,).
+
+    Raises:
+        DataError: A cell is empty or another word: says where and which.
+    """
+    words, places = encoded(cells)
+    numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
+    found: NDArray[np.int8] = numbered[places]
+    if (found < 0).any():
+        position = int((found < 0).argmax())
+        word = words[places[position]] or ""
+        raise DataError(
+            f"{place.cell(position, column)}: {shown(word)} is no part; expected train, "
+            f"validation or test.{did_you_mean(word.lower(), PARTS)}"
+        )
+    return found
+
+
+def instants(cells: pa.Array, *, column: str, place: Place) -> Array:
+    """Return times as float64 (rows,): numbers as they are, dates as microseconds since 1970.
+
+    Raises:
+        DataError: A cell is empty or no time: says where and which.
+    """
+    values = numbers_or_none(cells)
+    if values is None:
+        values = _dates(present(cells), column, place)
+    if np.isnan(values).any():
+        raise DataError(
+            f"{place.cell(int(np.isnan(values).argmax()), column)}: the cell is empty; expected "
+            "a time in every row"
+        )
+    return values
+
+
+def _dates(texts: pa.Array, column: str, place: Place) -> Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    dated = pc.match_substring_regex(texts, DATED).fill_null(fill_value=True)
+    if not pc.all(dated).as_py():
+        position = int(np.argmin(dated.to_numpy(zero_copy_only=False)))
+        raise DataError(
+            f"{place.cell(position, column)}: {shown(texts[position].as_py())} is no time; "
+            "expected numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
+        )
+    months = pc.binary_join_element_wise(texts, pa.scalar("01"), "-")
+    whole = pc.if_else(pc.equal(pc.utf8_length(texts), 7), months, texts)
+    try:
+        zoned = pc.match_substring_regex(whole, r"(Z|:\d{2}[+-]\d{2}:?\d{2})$")
+        kind = pa.timestamp("us", "UTC") if pc.any(zoned).as_py() else pa.timestamp("us")
+        ticks = whole.cast(kind).cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"{place.file}, column {column!r}: {' '.join(str(error).split())}; expected dates "
+            "such as 2024-05-31, all with a time zone or all without"
+        ) from error
+    return np.array(ticks.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def frame_texts(
+    frame: pd.DataFrame, levels: Mapping[str, tuple[str, ...]], *, what: str
+) -> pa.RecordBatch:
+    """Return the columns of a frame as a file's: texts, a missing one null, numbers in full.
+
+    Args:
+        frame: Its columns have different names.
+        levels: Categories of the columns that have some.
+        what: Name of the rows in messages.
+
+    Raises:
+        DataError: A column holds what no file does.
+    """
+    import pyarrow as pa
+
+    names = [str(name).strip() for name in frame.columns]
+    columns = []
+    for position, name in enumerate(names):
+        column = frame.iloc[:, position]
+        try:
+            plain = _plain(column, levels.get(name, ()))
+            columns.append(pa.array(plain, from_pandas=True).cast(pa.string()))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise DataError(
+                f"{what}'s column {name!r} of type {column.dtype} can't be read; expected numbers "
+                "or texts"
+            ) from error
+    return pa.RecordBatch.from_arrays(columns, names=names)
+
+
+def _plain(column: pd.Series[Any], levels: tuple[str, ...]) -> pd.Series[Any]:
+    """Return a column whose cells read as a file's do."""
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(column):  # written as the training wrote true and false
+        known = {level.casefold(): level for level in levels}
+        words = {value: known.get(str(value).casefold(), str(value)) for value in (True, False)}
+        return column.map(words)
+    if pd.api.types.is_float_dtype(column):
+        return column.astype("float64")  # a float32 has a shorter text, which is another number
+    return column.map(_in_words, na_action="ignore") if column.dtype == object else column
+
+
+def _in_words(value: object) -> str:
+    """Return one cell of a mixed column as a text; a whole number has no point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -1,26 +1,33 @@
-"""Large tables, converted once and mapped from the user's cache ever after."""
+"""What the user's cache keeps: files that were fetched, and large tables as mapped arrays."""
 
 import hashlib
 import json
 import os
 import platform
+import re
 import shutil
+import urllib.request
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.error import URLError
+from urllib.parse import urlsplit
 
 import numpy as np
 import psutil
 
 from pipeline.data.source import Column, Samples
-from pipeline.data.tables.delimited import rows_times_columns
-from pipeline.data.tables.reading import Files, read_samples
-from pipeline.data.tables.roles import Keys
-from pipeline.errors import EnvironmentFaultError
-from pipeline.paths import cache_folder, create_folder
+from pipeline.data.tables.columns import Keys
+from pipeline.data.tables.conversion import Files, read_samples
+from pipeline.data.tables.file import form_of
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.paths import cache_folder, create_folder, is_url, replace_file
 from pipeline.terminal import announce, duration
 
+FETCHED = ("http", "https")
+SECONDS = 60
+MOST_BYTES = 2**34
 LARGE_BYTES = 2**28
 """Size of a file, or of its cells as numbers, from which it is converted and mapped."""
 VERSION = 1
@@ -29,13 +36,92 @@ ARRAYS = ("inputs", "targets", "test", "validation", "groups", "order", "ids")
 FACTS = "facts.json"
 
 
+def local_file(path: str, *, key: str, allow_url: bool) -> Path:
+    """Return the file, fetched into the cache once if it is a URL and that is allowed.
+
+    Args:
+        path: As the user gave it.
+        key: The key that it was given by.
+        allow_url: Whether anything may be fetched.
+
+    Raises:
+        ConfigError: It is a URL that is not allowed, or of a kind that is never fetched.
+        EnvironmentFaultError: It can't be fetched.
+    """
+    if not is_url(path):
+        return Path(path)
+    shown = _without_secrets(path)
+    if not allow_url:
+        raise ConfigError(
+            f"{key}={shown} is a URL, and nothing is fetched unasked; save the file first, or say "
+            "data.allow_url=true"
+        )
+    if urlsplit(path).scheme.lower() not in FETCHED:
+        raise ConfigError(f"{key}={shown} can't be fetched; expected http:// or https://")
+    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(urlsplit(path).path).name)[-60:]
+    file = cache_folder() / f"fetched-{digest}-{name}"
+    if not file.exists():
+        _fetch(path, file, shown)
+    return file
+
+
+def _fetch(url: str, file: Path, shown: str) -> None:
+    try:
+        create_folder(file.parent)
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            _require_room(int(answer.headers.get("Content-Length") or 0), file.parent, shown)
+            replace_file(file, lambda target: _copy(answer, target, shown))
+    except (URLError, TimeoutError, ConnectionError) as error:
+        reason = getattr(error, "reason", error)
+        raise EnvironmentFaultError(f"{shown} can't be fetched: {reason}; try again") from error
+
+
+def _copy(answer: BinaryIO, target: BinaryIO, shown: str) -> None:
+    while block := answer.read(2**20):
+        target.write(block)
+        if target.tell() > MOST_BYTES:
+            _require_room(MOST_BYTES + 1, Path(os.sep), shown)
+
+
+def _require_room(size: int, folder: Path, shown: str) -> None:
+    if size > MOST_BYTES:
+        raise EnvironmentFaultError(
+            f"{shown} is larger than {MOST_BYTES // 2**30} GiB; save it yourself and give its path"
+        )
+    if size > shutil.disk_usage(folder).free:
+        raise EnvironmentFaultError(
+            f"{shown} has {size} bytes, more than {folder} has room for; make room, or choose "
+            "another place with XDG_CACHE_HOME"
+        )
+
+
+def _without_secrets(url: str) -> str:
+    """Return a URL without a name, a password or what is behind its question mark."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def is_large(files: Files) -> bool:
     """Tell whether the rows of a table are better not kept in memory."""
     return _size(files) >= LARGE_BYTES
 
 
+def _size(files: Files) -> int:
+    """Return the bytes of the files, or of their cells as numbers where they say how many."""
+    import pyarrow.parquet as pq
+
+    sizes = []
+    for path, _ in files.paths:
+        sizes.append(path.stat().st_size)
+        if form_of(path).sep is None:
+            stored = pq.read_metadata(path)
+            sizes[-1] = max(sizes[-1], 8 * stored.num_rows * stored.num_columns)
+    return sum(sizes)
+
+
 def stored(files: Files, keys: Keys) -> Samples:
-    """Return a table from the cache, converted first where it does not lie there.
+    """Return a table from the user's cache, converted first where it does not lie there.
 
     It is known by path, size, time of change and keys. Any number of processes may do this at
     once: each writes a folder of its own, and the first one to be done keeps it.
@@ -45,40 +131,28 @@ def stored(files: Files, keys: Keys) -> Samples:
         DataError: The table can't be learned from as it stands.
         EnvironmentFaultError: The cache has no room or can't be written.
     """
-    place = _place(files, keys)
+    paths = [str(path.resolve()) for path, _ in files.paths]
+    states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in files.paths]
+    how = (VERSION, [part for _, part in files.paths], files.sep, sorted(asdict(keys).items()))
+    table, state, read = (
+        hashlib.sha256(repr(words).encode()).hexdigest()[:16] for words in (paths, states, how)
+    )
+    place = cache_folder() / f"table-{table}-{state}-{read}"
     if not (place / FACTS).exists():
-        _forget_older(place)
+        _forget_older(place.parent, table, state)
         _convert(files, keys, place)
     return _load(place)
 
 
-def _size(files: Files) -> int:
-    return sum(max(8 * rows_times_columns(path), path.stat().st_size) for path, _ in files.paths)
-
-
-def _place(files: Files, keys: Keys) -> Path:
-    """Name the folder: what file, in which state, read how."""
-    paths = [str(path.resolve()) for path, _ in files.paths]
-    states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in files.paths]
-    how = (VERSION, [part for _, part in files.paths], files.sep, sorted(asdict(keys).items()))
-    words = (_digest(paths), _digest(states), _digest(how))
-    return cache_folder() / f"table-{'-'.join(words)}"
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
-
-
-def _forget_older(place: Path) -> None:
+def _forget_older(cache: Path, table: str, state: str) -> None:
     """Remove what an earlier state of the file or a killed process left.
 
     A process that has it mapped keeps what it has.
     """
-    table, state = place.name.split("-")[1:3]
-    for other in place.parent.glob(f"table-{table}-*"):
+    for other in cache.glob(f"table-{table}-*"):
         if other.name.split("-")[2] != state:
             shutil.rmtree(other, ignore_errors=True)
-    for other in place.parent.glob(f".table-*@{_host()}.*.tmp"):
+    for other in cache.glob(f".table-*@{_host()}.*.tmp"):
         if not psutil.pid_exists(int(other.suffixes[-2][1:])):
             shutil.rmtree(other, ignore_errors=True)
 
@@ -92,8 +166,8 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
     beside = place.with_name(f".{place.name}@{_host()}.{os.getpid()}.tmp")
     try:
         create_folder(beside)
-        _require_room(files, beside)
-        _announced(files, keys, beside)
+        _require_room_for(files, beside)
+        _write(files, keys, beside)
         try:
             beside.rename(place)
         except OSError:
@@ -107,7 +181,21 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _announced(files: Files, keys: Keys, folder: Path) -> None:
+def _require_room_for(files: Files, folder: Path) -> None:
+    """Refuse a cache that can't hold the numbers.
+
+    A cell of a text takes two bytes at least and becomes eight, but most take more: the size of
+    the files themselves is what is asked for here, and a disk that fills up later says so, too.
+    """
+    needed, free = _size(files), shutil.disk_usage(folder).free
+    if free < needed:
+        raise EnvironmentFaultError(
+            f"the cache {folder.parent} has {free / 2**30:.1f} GiB left, and this table needs "
+            f"about {needed / 2**30:.1f}; make room, or choose another place with XDG_CACHE_HOME"
+        )
+
+
+def _write(files: Files, keys: Keys, folder: Path) -> None:
     """Write what the files hold into a folder, and say what takes so long."""
     import pyarrow as pa
 
@@ -117,43 +205,19 @@ def _announced(files: Files, keys: Keys, folder: Path) -> None:
         f"cache {folder.parent}"
     )
     samples = read_samples(files, keys, folder=folder)
-    _save(samples, folder)
-    pa.default_memory_pool().release_unused()  # else training keeps what reading needed
-    announce(f"converted {len(samples.targets):,} rows in {duration(perf_counter() - started_at)}")
-
-
-def _require_room(files: Files, folder: Path) -> None:
-    """Refuse a cache that can't hold the numbers.
-
-    A cell of a text takes two bytes at least and becomes eight, but most take more: the size of
-    the files themselves is what is asked for here, and a disk that fills up later says so, too.
-    """
-    needed = _size(files)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise EnvironmentFaultError(
-            f"the cache {folder.parent} has {free / 2**30:.1f} GiB left, and this table needs "
-            f"about {needed / 2**30:.1f}; make room, or choose another place with XDG_CACHE_HOME"
-        )
-
-
-def _save(samples: Samples, folder: Path) -> None:
     for name in ARRAYS:
         array = getattr(samples, name)
         if array is not None and not isinstance(array, np.memmap):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    kept = ("task", "classes", "features", "units", "label", "strict", "notes")
     facts = {
-        "task": samples.task,
-        "classes": samples.classes,
-        "features": samples.features,
-        "units": samples.units,
-        "label": samples.label,
+        **{name: getattr(samples, name) for name in kept},
         "columns": [(column.name, column.levels) for column in samples.columns],
         "reading": dict(samples.reading),
-        "strict": samples.strict,
-        "notes": samples.notes,
     }
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    pa.default_memory_pool().release_unused()  # else training keeps what reading needed
+    announce(f"converted {len(samples.targets):,} rows in {duration(perf_counter() - started_at)}")
 
 
 def _load(place: Path) -> Samples:

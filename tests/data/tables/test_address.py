@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from given_tables import patients, read, text, write
 
-from pipeline.data.tables.address import local_file
+from pipeline.data.tables.store import local_file
 from pipeline.errors import ConfigError, EnvironmentFaultError
 
 

@@ -5,8 +5,8 @@ from given_tables import FILE, write
 
 from pipeline.data.encode import UNKNOWN
 from pipeline.data.source import Column
-from pipeline.data.tables.cells import MISSING, codes, numbers
-from pipeline.data.tables.location import Place, line_of, where
+from pipeline.data.tables.cells import MISSING, numbers, raw_rows
+from pipeline.data.tables.file import Place, where
 from pipeline.errors import DataError
 
 
@@ -70,12 +70,14 @@ def test_a_long_cell_is_cut_in_the_message() -> None:
 
 def test_a_category_is_the_index_of_its_level_and_a_stranger_is_known_as_one() -> None:
     cells = pa.array(["b", "a", None, "NA", "c", "b"])
-    found = codes(cells, Column(name="town", levels=("a", "b")))
+    batch = pa.RecordBatch.from_arrays([cells], names=["town"])
+    column = Column(name="town", levels=("a", "b"))
+    found = raw_rows(batch, [column], Place(file="the request"))[:, 0]
     np.testing.assert_array_equal(found, [1, 0, np.nan, np.nan, UNKNOWN, 1])
 
 
 def test_a_row_of_a_file_is_told_by_its_line_whatever_its_cells_span() -> None:
-    path = write('\ufeff\na;b\n1;"x\n\ny"\n\n2;z\n')
-    assert [line_of(path, row) for row in (1, 2, 3)] == [3, 7, None]
-    assert where(FILE, 2) == f"{FILE} line 7"
+    write('\ufeff\na;b\n1;"x\n\ny"\n\n2;z\n')
+    told = [f"{FILE} line 3", f"{FILE} line 7", f"{FILE} row 3"]
+    assert [where(FILE, row) for row in (1, 2, 3)] == told
     assert where("the request", 2) == "the request row 2"

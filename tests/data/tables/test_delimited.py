@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from given_tables import FILE, patients, text, write
 
-from pipeline.data.tables import delimited
-from pipeline.data.tables.delimited import batches, column_names
+from pipeline.data.tables import file as table_file
+from pipeline.data.tables.file import batches, column_names
 from pipeline.errors import ConfigError, DataError
 
 
@@ -57,7 +57,7 @@ def test_chosen_columns_come_in_the_order_that_is_asked_for() -> None:
 def test_a_file_of_many_blocks_comes_in_order_with_the_number_of_each_first_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(delimited, "BLOCK_BYTES", 200)
+    monkeypatch.setattr(table_file, "BLOCK_BYTES", 200)
     path = write("a,b\n" + "".join(f'{row},"x\n{row}"\n' for row in range(1, 101)))
     found = [(first, batch.column("a").to_pylist()) for first, batch in batches(path)]
     assert len(found) > 3

@@ -14,8 +14,8 @@ from given_tables import FILE, patients, source, text, write
 
 from pipeline.data.source import Samples
 from pipeline.data.tables import store
-from pipeline.data.tables.reading import Files, read_samples
-from pipeline.data.tables.roles import Keys
+from pipeline.data.tables.columns import Keys
+from pipeline.data.tables.conversion import Files, read_samples
 from pipeline.errors import DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder
 
@@ -148,11 +148,11 @@ def test_a_table_is_large_from_the_size_of_its_text_or_of_its_numbers(
 @pytest.fixture
 def reader() -> Callable[[], subprocess.Popen[str]]:
     code = (
-        "import sys; from pathlib import Path; from pipeline.data.tables import store, reading, "
-        "roles; keys = roles.Keys(target='y', task=None, positive=None, numeric=(), "
+        "import sys; from pathlib import Path; from pipeline.data.tables import columns, store; "
+        "keys = columns.Keys(target='y', task=None, positive=None, numeric=(), "
         "categorical=(), drop=(), id=None, group=None, time=None, split=None, missing='mean', "
         "units='', strict=False); sys.stdin.readline(); "
-        "print(float(store.stored(reading.Files(paths=((Path('big.csv'), 0),), sep=None), keys)"
+        "print(float(store.stored(store.Files(paths=((Path('big.csv'), 0),), sep=None), keys)"
         ".inputs.sum()))"
     )
 

@@ -14,22 +14,21 @@ from pipeline.data.source import MOST_CLASSES, Array, Task
 from pipeline.data.tables.cells import (
     MISSING,
     all_numbers,
-    infinite_problem,
+    are_missing,
+    class_index,
+    class_indices,
+    numbers,
     numbers_or_none,
     present,
     word_problem,
 )
-from pipeline.data.tables.labels import Labels
-from pipeline.data.tables.location import Place
-from pipeline.data.tables.records import shown
-from pipeline.data.tables.roles import Keys
-from pipeline.data.tables.suspicion import free_text
+from pipeline.data.tables.columns import MOST_LEVELS, Keys, free_text
+from pipeline.data.tables.file import Place, shown
 from pipeline.errors import ConfigError, DataError, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_TEXTS = 100_000
 AS_CLASSES = "or take its words as classes: data.task=multiclass"
 
 
@@ -56,19 +55,15 @@ class Outcome:
             DataError: A cell is no number, or names no class.
         """
         known = cells if self.are_words else present(cells)
-        holes: Array = known.is_null().to_numpy(zero_copy_only=False)
         if self.classes:
-            return Labels(self.classes).indices(known, column=self.name, place=place), holes
-        values = numbers_or_none(known)
-        if values is None:
-            raise DataError(word_problem(known, self.name, place, otherwise=AS_CLASSES))
-        if problem := infinite_problem(values, known, self.name, place):
-            raise DataError(problem)
+            found = class_indices(known, self.classes, column=self.name, place=place)
+            return found, are_missing(known)
+        values = numbers(known, column=self.name, place=place, otherwise=AS_CLASSES)
         return values, np.isnan(values)
 
 
 @dataclass(slots=True)
-class TargetEvidence:
+class TargetCells:
     """What the cells of the target have shown so far.
 
     Args:
@@ -83,8 +78,6 @@ class TargetEvidence:
 
     def add(self, cells: pa.Array, place: Place) -> None:
         """Look at the next batch of cells."""
-        import pyarrow.compute as pc
-
         self.rows += len(cells)
         known = present(cells)
         values = numbers_or_none(known)
@@ -92,14 +85,15 @@ class TargetEvidence:
             self.first_word = self.first_word or word_problem(
                 known, self.name, place, otherwise=AS_CLASSES
             )
-        elif self.first_fraction is None and (fractions := _are_fractions(values)).any():
-            position = int(fractions.argmax())
-            self.first_fraction = (
-                f"{place.cell(position, self.name)}: {shown(known[position].as_py())}"
-            )
-        if len(self.texts) <= MOST_TEXTS:
-            counted = pc.value_counts(cells.drop_null())
-            names, counts = counted.field("values"), counted.field("counts")
+        elif self.first_fraction is None:
+            fractions = np.isfinite(values) & (values != np.trunc(values))
+            if fractions.any():
+                position = int(fractions.argmax())
+                text = shown(known[position].as_py())
+                self.first_fraction = f"{place.cell(position, self.name)}: {text}"
+        if len(self.texts) <= MOST_LEVELS:
+            found = cells.drop_null().value_counts()
+            names, counts = found.field("values"), found.field("counts")
             self.texts.update(dict(zip(names.to_pylist(), counts.to_pylist(), strict=True)))
 
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
@@ -110,23 +104,22 @@ class TargetEvidence:
             DataError: The cells can't mean what `task` says, or anything.
         """
         are_words = self._are_words()
-        found = self._found_task(are_words=are_words)
-        if (keys.task or found) == "regression":
+        if (keys.task or self._found_task(are_words=are_words)) == "regression":
             return self._regression(keys)
         self._require_classes(are_words=are_words)
         counts = self._classes(are_words=are_words)
         if len(counts) < 2 or (keys.task == "binary" and len(counts) != 2):
             raise DataError(self._wrong_count(counts, keys))
-        task = keys.task or ("binary" if len(counts) == 2 else "multiclass")
-        classes, note = _ordered(counts, task, keys, self.name)
-        outcome = Outcome(name=self.name, task=task, classes=classes, are_words=are_words)
+        if (keys.task or ("binary" if len(counts) == 2 else "multiclass")) == "binary":
+            outcome, note = self._binary(counts, keys, are_words=are_words)
+        else:
+            outcome, note = self._multiclass(counts, keys, are_words=are_words)
         return outcome, [note, *self._words_kept(outcome)]
 
     def _are_words(self) -> bool:
         """Tell words from numbers that have an empty cell called `NA` among them."""
         words = [text for text in self.texts if not all_numbers([text])]
-        numbers = len(self.texts) - len(words)
-        return not numbers or any(word not in MISSING for word in words)
+        return len(words) == len(self.texts) or any(word not in MISSING for word in words)
 
     def _found_task(self, *, are_words: bool) -> Task:
         values = {float(text) for text in self.texts if all_numbers([text])}
@@ -154,7 +147,7 @@ class TargetEvidence:
                 f"{self.first_fraction} is no class; expected words or whole numbers, or "
                 "data.task=regression"
             )
-        if words := free_text(self.texts, most=MOST_TEXTS):
+        if words := free_text(self.texts):
             raise DataError(
                 f"the target {self.name!r} {words}: no classes; name another: data.target=COLUMN"
             )
@@ -167,21 +160,62 @@ class TargetEvidence:
         for text, count in self.texts.items():
             if text not in MISSING:
                 by_value.setdefault(float(text), Counter())[text] += count
-        return {_name(value, texts): texts.total() for value, texts in sorted(by_value.items())}
+        # A number that the file writes in several ways is named by its value.
+        return {
+            next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
+            for value, texts in sorted(by_value.items())
+        }
 
     def _wrong_count(self, counts: dict[str, int], keys: Keys) -> str:
+        if not counts:
+            return f"the target {self.name!r} has no cell that is not empty"
         if len(counts) == 1:
             (name,) = counts
             return (
                 f"the target {self.name!r} has one class, {name!r}, in all {counts[name]} rows; "
                 "expected at least 2 classes"
             )
-        if not counts:
-            return f"the target {self.name!r} has no cell that is not empty"
         return (
             f"data.task={keys.task}, but the target {self.name!r} has {len(counts)} classes: "
             f"{_listed(counts)}; expected 2, or data.task=multiclass"
         )
+
+    def _binary(
+        self, counts: dict[str, int], keys: Keys, *, are_words: bool
+    ) -> tuple[Outcome, str]:
+        """Put the positive class second: the one that is named, or the rarer one."""
+        names = tuple(counts)
+        if keys.positive is None:
+            positive = min(reversed(names), key=lambda label: counts[label])
+        elif (index := class_index(keys.positive, names)) is not None:
+            positive = names[index]
+        else:
+            raise unknown_positive(keys.positive, names)
+        negative = names[1 - names.index(positive)]
+        which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
+        why = "" if keys.positive else f", {which}; or data.positive={negative}"
+        outcome = Outcome(
+            name=self.name, task="binary", classes=(negative, positive), are_words=are_words
+        )
+        return outcome, (
+            f"task: binary, {self.name!r} is {_listed(counts)}; precision, recall and F1 speak of "
+            f"{positive!r}{why}"
+        )
+
+    def _multiclass(
+        self, counts: dict[str, int], keys: Keys, *, are_words: bool
+    ) -> tuple[Outcome, str]:
+        if keys.positive is not None:
+            raise ConfigError(
+                f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
+                "it out"
+            )
+        may_be_values = keys.task is None and all_numbers(tuple(counts))
+        how = "; data.task=regression takes numbers as values" if may_be_values else ""
+        outcome = Outcome(
+            name=self.name, task="multiclass", classes=tuple(counts), are_words=are_words
+        )
+        return outcome, f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
 
     def _words_kept(self, outcome: Outcome) -> Iterator[str]:
         for name in outcome.classes:
@@ -193,49 +227,5 @@ class TargetEvidence:
                 )
 
 
-def _name(value: float, texts: Counter[str]) -> str:
-    """Return the one text of a number, or the number where the file writes it in several ways."""
-    return next(iter(texts)) if len(texts) == 1 else f"{value:.0f}"
-
-
-def _ordered(
-    counts: dict[str, int], task: Task, keys: Keys, name: str
-) -> tuple[tuple[str, ...], str]:
-    """Return the classes with the positive one second, and what to say of them."""
-    classes = tuple(counts)
-    if task != "binary":
-        if keys.positive is not None:
-            raise ConfigError(
-                f"data.positive={keys.positive} has no meaning for {len(classes)} classes; leave "
-                "it out"
-            )
-        may_be_values = keys.task is None and all_numbers(classes)
-        how = "; data.task=regression takes numbers as values" if may_be_values else ""
-        return classes, f"task: multiclass, {name!r} is one of {_listed(counts)}{how}"
-    positive = _positive(counts, keys)
-    negative = classes[1 - classes.index(positive)]
-    which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
-    why = "" if keys.positive else f", {which}; or data.positive={negative}"
-    return (negative, positive), (
-        f"task: binary, {name!r} is {_listed(counts)}; precision, recall and F1 speak of "
-        f"{positive!r}{why}"
-    )
-
-
-def _positive(counts: dict[str, int], keys: Keys) -> str:
-    classes = tuple(counts)
-    if keys.positive is None:
-        return min(reversed(classes), key=lambda label: counts[label])
-    index = Labels(classes).index(keys.positive)
-    if index is None:
-        raise unknown_positive(keys.positive, classes)
-    return classes[index]
-
-
 def _listed(counts: dict[str, int]) -> str:
     return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)
-
-
-def _are_fractions(values: Array) -> Array:
-    fractions: Array = np.isfinite(values) & (values != np.trunc(values))
-    return fractions

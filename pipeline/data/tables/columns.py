@@ -1,0 +1,329 @@
+"""What the columns of a training table are for and hold, found in one pass over it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from pipeline.data.source import Array, Column, Task
+from pipeline.data.tables.cells import (
+    are_numbers,
+    infinite_problem,
+    numbers_or_none,
+    present,
+    word_problem,
+)
+from pipeline.data.tables.file import Place, shown
+from pipeline.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_LEVELS = 100_000
+"""Different words of one column that are kept; with more it is free text."""
+EXACT = 2**53
+"""Whole numbers up to it are exact as float64."""
+FEW = 20
+"""So many different words are categories, however few rows there are."""
+FREE = 0.5
+"""Share of the cells that differ from all others from which on they are free text."""
+DATE = re.compile(
+    r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
+    r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """The keys of `conf/data/table.yaml` that say how the table is read.
+
+    Args:
+        target: Column to predict; None = the last one.
+        task: None = found from the target.
+        positive: Class that precision, recall and F1 speak of; None = the rarer one.
+        numeric: Columns that must be numbers.
+        categorical: Columns whose cells are categories, numbers too.
+        drop: Columns that are left out.
+        id: Column that names the rows; None = they have no names.
+        group: Column of what must stay in one part; None = rows are on their own.
+        time: Column that orders the rows; the last ones test.
+        split: Column with the words train, validation and test.
+        missing: What happens where a feature's cell is empty.
+        units: Unit of a regression's target.
+        strict: Refuse what is only told otherwise: the target among the features, and test rows
+            that also train.
+    """
+
+    target: str | None
+    task: Task | None
+    positive: str | None
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    drop: tuple[str, ...]
+    id: str | None
+    group: str | None
+    time: str | None
+    split: str | None
+    missing: Literal["mean", "drop", "refuse"]
+    units: str
+    strict: bool
+
+    def wanted(self, name: str) -> Literal["numeric", "categorical"] | None:
+        """Return what a column must be; None = to be found."""
+        if name in self.numeric:
+            return "numeric"
+        return "categorical" if name in self.categorical else None
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Yield each key with each column that it names."""
+        for key in ("target", "id", "group", "time", "split"):
+            if getattr(self, key) is not None:
+                yield key, getattr(self, key)
+        for key in ("numeric", "categorical", "drop"):
+            yield from ((key, name) for name in getattr(self, key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """What the columns of one table are for.
+
+    Args:
+        target: What is to be predicted.
+        features: What it is predicted from, in the order of the file.
+        beside: The columns that are read for another purpose: id, group, time and split.
+    """
+
+    target: str
+    features: tuple[str, ...]
+    beside: tuple[str, ...]
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """All columns that are read, each once."""
+        return tuple(dict.fromkeys((*self.features, self.target, *self.beside)))
+
+
+def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
+    """Give every column its role.
+
+    Args:
+        path: The file, for messages.
+        names: Of its columns.
+        keys: What the user says about them.
+
+    Raises:
+        DataError: All keys that name no column, or one that can't be what they say.
+    """
+    if len(names) == 1:
+        raise DataError(
+            f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
+            "If another sign parts the cells, say which: data.sep=;"
+        )
+    target = names[-1] if keys.target is None else keys.target
+    unknown = [
+        f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
+        f"{did_you_mean(name, names)}"
+        for key, name in keys.named()
+        if name not in names
+    ]
+    if problems := [*unknown, *_contradictions(target, keys)]:
+        raise DataError(*problems)
+    beside = tuple(
+        name for name in (keys.id, keys.group, keys.time, keys.split) if name is not None
+    )
+    left_out = {target, *keys.drop, *beside} - {*keys.numeric, *keys.categorical}
+    features = tuple(name for name in names if name not in left_out)
+    if not features:
+        raise DataError(
+            f"{path}: no column is left to predict {target!r} from; its columns are "
+            f"{', '.join(names)}. Drop fewer"
+        )
+    return Roles(target=target, features=features, beside=beside)
+
+
+def _contradictions(target: str, keys: Keys) -> Iterator[str]:
+    for key, name in keys.named():
+        if name == target and key != "target":
+            yield f"data.{key}={name} is also the target; name another with data.target=COLUMN"
+    for name in keys.drop:
+        if name in (*keys.numeric, *keys.categorical):
+            yield f"data.drop=[{name}] leaves out a column that another key wants as a feature"
+    for name in keys.numeric:
+        if name in keys.categorical:
+            yield f"{name!r} is in data.numeric and in data.categorical; expected one of them"
+    parting = [key for key in ("group", "time", "split") if getattr(keys, key) is not None]
+    if len(parting) > 1:
+        yield (
+            f"data.{parting[0]} and data.{parting[1]} both say how rows are parted; expected one"
+        )
+
+
+@dataclass(slots=True)
+class RowCount:
+    """Sums that tell whether a column holds each whole number of a range once, in any order."""
+
+    count: int = 0
+    minimum: float = np.inf
+    maximum: float = -np.inf
+    total: float = 0.0
+    squares: float = 0.0
+    whole: bool = True
+
+    def add(self, values: Array) -> None:
+        """Look at the next values (rows,)."""
+        if not self.whole:
+            return
+        whole = (values == np.floor(values)) & (np.abs(values) < EXACT)  # NaN is neither
+        self.whole = bool(whole.all())
+        if self.whole and len(values):
+            self.count += len(values)
+            self.minimum = min(self.minimum, float(values.min()))
+            self.maximum = max(self.maximum, float(values.max()))
+            self.total += float(values.sum())
+            self.squares += float((values**2).sum())
+
+    def counts_rows(self, rows: int) -> bool:
+        """Tell whether all rows together hold each number from the least to the largest once."""
+        if not self.whole or self.count != rows or rows < 3:
+            return False
+        if self.maximum - self.minimum != rows - 1:
+            return False
+        middle = (self.minimum + self.maximum) / 2
+        squares = rows * (middle**2 + (rows**2 - 1) / 12)
+        return bool(
+            np.isclose(self.total, rows * middle, rtol=1e-12, atol=1e-6)
+            and np.isclose(self.squares, squares, rtol=1e-9)
+        )
+
+
+@dataclass(slots=True)
+class FeatureCells:
+    """What the cells of one feature have shown so far.
+
+    Args:
+        name: Of the column.
+        wanted: What the user says it is; None = to be found.
+    """
+
+    name: str
+    wanted: Literal["numeric", "categorical"] | None
+    rows: int = 0
+    missing: int = 0
+    numbers: int = 0
+    words: int = 0
+    first_word: str | None = None
+    problem: str | None = None
+    inexact: bool = False
+    levels: Counter[str] = field(default_factory=Counter)
+    row_count: RowCount = field(default_factory=RowCount)
+
+    def add(self, cells: pa.Array, place: Place) -> None:
+        """Look at the next batch of cells."""
+        self.rows += len(cells)
+        # Once there are words and no number, the column is not tried as numbers again.
+        values = None if self.is_category else numbers_or_none(cells)
+        if values is not None:
+            self._add_numbers(values, cells, place)
+            return
+        texts = present(cells)
+        self.missing += texts.null_count
+        if self.wanted == "numeric":
+            self.problem = self.problem or word_problem(texts, self.name, place)
+        else:
+            self._add_words(texts, place)
+
+    def _add_numbers(self, values: Array, texts: pa.Array, place: Place) -> None:
+        import pyarrow.compute as pc
+
+        missing = int(np.isnan(values).sum())
+        self.missing += missing
+        self.numbers += len(values) - missing
+        self.problem = self.problem or infinite_problem(values, texts, self.name, place)
+        self.row_count.add(values)
+        if not self.inexact and (np.abs(values) >= EXACT).any():
+            # 1e20 is a measurement, 12345678901234567890 a name
+            self.inexact = bool(pc.any(pc.match_substring_regex(texts, r"^[+-]?\d+$")).as_py())
+
+    def _add_words(self, texts: pa.Array, place: Place) -> None:
+        import pyarrow.compute as pc
+
+        found = pc.value_counts(texts.drop_null())
+        words, counts = found.field("values"), found.field("counts").to_numpy()
+        if self.wanted is None:
+            as_numbers = are_numbers(words)
+            self.numbers += int(counts[as_numbers].sum())
+            self.words += int(counts[~as_numbers].sum())
+        if self.words and self.first_word is None:
+            self.first_word = word_problem(texts, self.name, place)
+        if len(self.levels) <= MOST_LEVELS:
+            self.levels.update(dict(zip(words.to_pylist(), counts.tolist(), strict=True)))
+
+    @property
+    def is_category(self) -> bool:
+        """Whether the cells are categories."""
+        if self.wanted is not None:
+            return self.wanted == "categorical"
+        return self.words > 0 and not self.numbers
+
+    def problems(self) -> Iterator[str]:
+        """Yield what makes the column no feature as it stands."""
+        if self.problem is not None:
+            yield self.problem
+        elif self.numbers and self.words and self.first_word is not None:
+            yield (
+                f"{self.first_word}. The column has {self.numbers} "
+                f"number{'s' * (self.numbers != 1)} beside {self.words} other "
+                f"cell{'s' * (self.words != 1)}"
+            )
+        elif self.is_category:
+            yield from self._problems_of_levels()
+
+    def _problems_of_levels(self) -> Iterator[str]:
+        found, name = self.wanted is None, self.name
+        if found and self.levels and all(DATE.fullmatch(text) for text in self.levels):
+            yield (
+                f"column {name!r} holds dates, such as {shown(min(self.levels))}, which are no "
+                f"feature as they stand; leave it out: data.drop=[{name}], or order the rows by "
+                f"it: data.time={name}, or write what matters of it, such as the month or the days "
+                "since a day, as a number"
+            )
+        elif (found or len(self.levels) > MOST_LEVELS) and (words := free_text(self.levels)):
+            yield (
+                f"column {name!r} {words}: free text or names, which are no feature; leave "
+                f"it out: data.drop=[{name}], or name the rows by it: data.id={name}"
+            )
+
+    def notes(self) -> Iterator[str]:
+        """Yield what is suspicious about the column and no reason to refuse it."""
+        name = self.name
+        if self.missing == self.rows:
+            yield f"column {name!r} is empty: it says nothing; data.drop=[{name}]"
+        elif self.inexact:
+            yield (
+                f"column {name!r} has numbers above 2^53, which are rounded; it looks like "
+                f"an id: data.drop=[{name}], or data.id={name} to name the rows by it"
+            )
+        elif not self.is_category and self.row_count.counts_rows(self.rows):
+            yield (
+                f"column {name!r} counts the rows, as an index does; if it is one, leave it "
+                f"out: data.drop=[{name}], or data.id={name} to name the rows by it"
+            )
+
+    def column(self) -> Column:
+        """Return the column with its categories in the order of their names."""
+        return Column(name=self.name, levels=tuple(sorted(self.levels)) if self.is_category else ())
+
+
+def free_text(levels: Counter[str]) -> str | None:
+    """Describe cells that hardly repeat, so that they are no categories; None = they are some."""
+    cells, too_many = levels.total(), len(levels) > MOST_LEVELS
+    if len(levels) <= max(FEW, FREE * cells) and not too_many:
+        return None
+    found = f"over {MOST_LEVELS}" if too_many else str(len(levels))
+    return f"has {found} different words in {cells} cells, such as {shown(min(levels))}"

@@ -1,0 +1,509 @@
+"""A CSV or Parquet file of a user: its columns, its rows as batches of texts, and its damage."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SEPARATORS = (",", ";", "\t", "|")
+TYPED = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";"}
+HEAD_BYTES = 65_536
+BLOCK_BYTES = 2**22
+BATCH_ROWS = 65_536
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+LONGEST_SHOWN = 40
+MOST_TOLD = 5
+SAVE_AS = "save it as UTF-8, as with: iconv -f {code} -t UTF-8 {name} > new.csv"
+OTHER_FILES = {
+    b"PK\x03\x04": "an Excel or zip file; save the sheet as CSV (UTF-8)",
+    b"\xd0\xcf\x11\xe0": "an old Excel file; save the sheet as CSV (UTF-8)",
+    b"\x1f\x8b": "compressed; unpack it first, as with gunzip",
+    b"BZh": "compressed; unpack it first, as with bunzip2",
+    b"\xfd7zXZ": "compressed; unpack it first, as with unxz",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How a file is read.
+
+    Args:
+        names: Of the columns, without spaces around them.
+        sep: What parts the cells of a text; None = the file is Parquet.
+        start: Byte where the first row behind the header of a text begins.
+    """
+
+    names: tuple[str, ...]
+    sep: str | None = None
+    start: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a batch of cells comes from, for messages.
+
+    Args:
+        file: Name of the file or of whatever else the rows came in.
+        first_row: Number of the first row of data, counted from 1.
+        sep: What parts the cells; None = found in the file.
+    """
+
+    file: str
+    first_row: int = 1
+    sep: str | None = None
+
+    def cell(self, position: int, column: str) -> str:
+        """Name a cell of the batch, its position counted from 0."""
+        return f"{where(self.file, self.first_row + position, sep=self.sep)}, column {column!r}"
+
+
+def where(file: str, row: int, *, sep: str | None = None) -> str:
+    """Name a row in a message: `patients.csv line 18`, or `patients.csv row 17`.
+
+    Lines are those of an editor, the header at line 1, and count what quoted cells span; rows are
+    counted from 1 behind the header, and name those of files without lines.
+
+    Args:
+        file: Name of the file or of whatever else the rows came in.
+        row: Number of the row of data, counted from 1.
+        sep: What parts the cells; None = found in the file.
+    """
+    path = Path(file)
+    try:
+        form = form_of(path, sep=sep) if path.is_file() else None
+    except (ConfigError, DataError, OSError):
+        form = None
+    if form is not None and form.sep is not None:
+        for line, _ in islice(_records(path, form.sep), row, row + 1):
+            return f"{file} line {line}"
+    return f"{file} row {row}"
+
+
+def shown(cell: str) -> str:
+    """Return a cell as it may stand in a message, quoted and cut where it is long."""
+    return repr(cell if len(cell) <= LONGEST_SHOWN else f"{cell[:LONGEST_SHOWN]}…")
+
+
+def column_names(path: Path, *, sep: str | None = None) -> tuple[str, ...]:
+    """Return the names of the columns, without spaces around them.
+
+    Args:
+        path: A CSV or Parquet file, told apart by their content.
+        sep: What parts the cells of a CSV file: `,` `;` `|` or a tab; None = found.
+
+    Raises:
+        ConfigError: `sep` is no separator.
+        DataError: It is no table with a header.
+        EnvironmentFaultError: It may not be read.
+    """
+    return form_of(path, sep=sep).names
+
+
+def require_columns(
+    what: Path | str, there: Sequence[str], wanted: Sequence[str], *, needed: str = ""
+) -> None:
+    """Refuse what lacks columns.
+
+    Args:
+        what: A file, or a word for what else holds the columns.
+        there: The columns that it has.
+        wanted: Those that it must have.
+        needed: What they are needed for, in words.
+
+    Raises:
+        DataError: Names all that are missing and all that are there.
+    """
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        named = ", ".join(map(repr, missing))
+        purpose = f", which {needed}" if needed else ""
+        raise DataError(
+            f"{what} lacks the column{'s' * (len(missing) > 1)} {named}{purpose}; it has "
+            f"{', '.join(there)}.{did_you_mean(missing[0], there)}"
+        )
+
+
+def batches(
+    path: Path, *, sep: str | None = None, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield batches of rows in order, each with the number of its first row, counted from 1.
+
+    All cells are texts without spaces around them; an empty cell is null. A header without rows
+    yields nothing. The whole file is never in memory at once.
+
+    Args:
+        path: A CSV or Parquet file, told apart by their content.
+        sep: What parts the cells of a CSV file; None = found.
+        columns: Names of those to read, in the order of the batches; None = all.
+
+    Raises:
+        DataError: It is no table, lacks a column, or is damaged: says in which line.
+        EnvironmentFaultError: It may not be read.
+    """
+    form = form_of(path, sep=sep)
+    chosen = form.names if columns is None else tuple(columns)
+    require_columns(path, form.names, chosen)
+    read = _parquet(path, form, chosen) if form.sep is None else _text(path, form, chosen)
+    first = 1
+    for batch in read:
+        if batch.num_rows:
+            yield first, batch
+        first += batch.num_rows
+
+
+def form_of(path: Path, *, sep: str | None = None) -> Form:
+    """Look at the beginning of a file: see `column_names`."""
+    head = _head(path)
+    for magic, words in OTHER_FILES.items():
+        if head.startswith(magic):
+            raise DataError(f"{path} is {words}")
+    if head.startswith(b"PAR1"):
+        return Form(names=_checked(path, _parquet_names(path)))
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_like_utf16(head):
+        raise DataError(f"{path} is UTF-16; {SAVE_AS.format(code='UTF-16', name=path.name)}")
+    if b"\0" in head:
+        raise DataError(_nul_problem(path))
+    if not head.removeprefix(BYTE_ORDER_MARK).strip():
+        raise DataError(f"{path} is empty; expected a line of names and rows below it")
+    chosen = _separator(head, sep)
+    names, start = _header(path, chosen)
+    return Form(names=_checked(path, names), sep=chosen, start=start)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        try:
+            there = [file.name for file in path.parent.iterdir()]
+            nearest = f".{did_you_mean(path.name, there)}"
+        except OSError:
+            nearest = f". Its folder {path.parent} does not exist either"
+        raise DataError(
+            f"{path} does not exist; expected a CSV or Parquet file{nearest}"
+        ) from error
+    except NotADirectoryError as error:
+        raise DataError(f"{path} does not exist; a part of its path is a file") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder; expected a CSV or Parquet file") from error
+    except PermissionError as error:
+        raise EnvironmentFaultError(
+            f"{path} may not be read; give yourself permission, as with chmod u+r"
+        ) from error
+
+
+def _separator(head: bytes, given: str | None) -> str:
+    """Return what is given, or what parts the first records into most cells, equally many each."""
+    if given is not None:
+        chosen = TYPED.get(given, given)
+        if len(chosen) != 1 or chosen in '"\r\n':
+            raise ConfigError(
+                f"data.sep={given!r} is no separator; expected one character such as ';', or tab"
+            )
+        return chosen
+    text = head.decode("utf-8-sig", errors="ignore")
+    complete = text.rpartition("\n")[0] if len(head) == HEAD_BYTES else text
+    return max(SEPARATORS, key=lambda sep: _fit(complete or text, sep))
+
+
+def _fit(text: str, sep: str) -> tuple[bool, float, int]:
+    try:
+        widths = [len(record) for record in csv.reader(io.StringIO(text), delimiter=sep) if record]
+    except csv.Error:
+        return False, 0.0, 0
+    header = widths[0] if widths else 0
+    return header > 1, sum(width == header for width in widths) / max(1, len(widths)), header
+
+
+def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
+    """Read the first record; return its cells and the byte behind it."""
+    with path.open("rb") as file:
+        if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
+            file.seek(0)
+        reader = csv.reader(_lines(file), delimiter=sep)
+        try:
+            names = next(record for record in reader if any(cell.strip() for cell in record))
+        except UnicodeDecodeError as error:
+            raise DataError(_utf8_problem(path) or f"{path} is no UTF-8") from error
+        except csv.Error as error:
+            raise DataError(f"{path}: its first line can't be read as names: {error}") from error
+        except StopIteration as error:
+            raise DataError(f"{path} has no names in its first line") from error
+        return tuple(names), file.tell()
+
+
+def _lines(file: BinaryIO) -> Iterator[str]:
+    while line := file.readline():  # a file that is iterated over does not tell its position
+        yield line.decode("utf-8")
+
+
+def _parquet_names(path: Path) -> tuple[str, ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return tuple(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path} begins as a Parquet file and can't be read as one; it may be cut short"
+        ) from error
+
+
+def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(
+        cell.strip() or f"unnamed_{position}" for position, cell in enumerate(cells, start=1)
+    )
+    if _all_numbers(names):
+        raise DataError(
+            f"{path}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, …) where "
+            "names of columns are expected; put a line of names above it"
+        )
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        listed = ", ".join(map(repr, repeated))
+        raise DataError(f"{path}: several columns are named {listed}; give each a name of its own")
+    return names
+
+
+def _all_numbers(names: tuple[str, ...]) -> bool:
+    """Tell rows of numbers from names; 0, 1, 2, … are the names that pandas gives."""
+    if names == tuple(map(str, range(len(names)))) and len(names) > 1:
+        return False
+    try:
+        return bool([float(name) for name in names])
+    except ValueError:
+        return False
+
+
+def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+
+    last = None
+    try:
+        for last in _parsed(path, form, columns):
+            if not all(_content(cells).all() for cells in last.columns):
+                raise DataError(_nul_problem(path))
+            yield _trimmed(last)
+    except pa.ArrowInvalid as error:
+        raise DataError(*_parse_problems(path, form, str(error))) from error
+    if last is not None:
+        row = last.slice(last.num_rows - 1).to_pylist()[0]
+        # A quoted cell that never ends swallows all rows below it, line breaks and all.
+        broken = any(cell is not None and "\n" in cell for cell in row.values())
+        if broken and (problems := _unended(path, form)):
+            raise DataError(*problems)
+
+
+def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    if _is_blank(path, form.start):
+        return
+    with pa.OSFile(str(path), "rb") as file:
+        file.seek(form.start)
+        yield from arrow_csv.open_csv(
+            file,
+            read_options=arrow_csv.ReadOptions(
+                column_names=[*form.names], block_size=BLOCK_BYTES, use_threads=True
+            ),
+            parse_options=arrow_csv.ParseOptions(delimiter=form.sep, newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(form.names, pa.string()),
+                include_columns=[*columns],
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+            ),
+        )
+
+
+def _is_blank(path: Path, start: int) -> bool:
+    """Tell a file that has nothing but blank lines behind its header."""
+    with path.open("rb") as file:
+        file.seek(start)
+        while block := file.read(BLOCK_BYTES):
+            if block.strip():
+                return False
+    return True
+
+
+def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Take the spaces around all cells away; what is empty then is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def trimmed(cells: pa.Array) -> pa.Array:
+        # Letters, digits and signs of ASCII become 0 to 93, spaces of any kind lie above them.
+        is_plain = not (_content(cells) - np.uint8(33) > 93).any()
+        if is_plain and pc.min(pc.binary_length(cells)).as_py() != 0:
+            return cells
+        texts = pc.utf8_trim_whitespace(cells)
+        return pc.if_else(pc.equal(texts, ""), None, texts)
+
+    return pa.RecordBatch.from_arrays(
+        [trimmed(cells) for cells in batch.columns], names=batch.schema.names
+    )
+
+
+def _content(cells: pa.Array) -> NDArray[np.uint8]:
+    """Return the bytes of all cells, one behind the other."""
+    texts = cells.buffers()[2]
+    content: NDArray[np.uint8] = np.frombuffer(b"" if texts is None else texts, dtype=np.uint8)
+    return content
+
+
+def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            stored = dict(zip(form.names, file.schema_arrow.names, strict=True))
+            chosen = [stored[name] for name in columns]
+            _require_plain(path, file.schema_arrow, chosen)
+            for batch in file.iter_batches(BATCH_ROWS, columns=chosen):
+                cells = [batch.column(name) for name in chosen]
+                texts = [
+                    (one.dictionary_decode() if pa.types.is_dictionary(one.type) else one).cast(
+                        pa.string()
+                    )
+                    for one in cells
+                ]
+                yield _trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
+    except (pa.ArrowException, OSError) as error:
+        line = " ".join(str(error).split())
+        raise DataError(f"{path} can't be read as Parquet: {line}") from error
+
+
+def _require_plain(path: Path, schema: pa.Schema, columns: Sequence[str]) -> None:
+    from pyarrow import types
+
+    kinds = (types.is_nested, types.is_binary, types.is_large_binary)
+    odd = [name for name in columns if any(is_odd(schema.field(name).type) for is_odd in kinds)]
+    if odd:
+        raise DataError(
+            f"{path}: the column {odd[0]!r} holds {schema.field(odd[0]).type}; expected "
+            f"numbers or texts. Leave it out: data.drop=[{','.join(odd)}]"
+        )
+
+
+def _parse_problems(path: Path, form: Form, error: str) -> list[str]:
+    """Say in which lines a text is damaged that the parser refused with an error."""
+    if problem := _utf8_problem(path):
+        return [problem]
+    return (
+        _ragged(path, form)
+        or _unended(path, form)
+        or [f"{path} can't be read: {' '.join(error.split())}"]
+    )
+
+
+def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record with the line where it begins, the header first, blank lines left out.
+
+    It is slow, and called once something is wrong. `strict` refuses a quoted cell that never ends.
+    """
+    begun = 1
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+        reader = csv.reader(lines, delimiter=sep, strict=strict)
+        try:
+            for record in reader:
+                if record:
+                    yield begun, record
+                begun = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(
+                f"{path} line {begun}: a quoted cell never ends; close its quote, or double a "
+                "quote that belongs to the cell"
+            ) from error
+
+
+def _unended(path: Path, form: Form) -> list[str]:
+    try:
+        for _ in _records(path, form.sep or ",", strict=True):
+            pass
+    except DataError as error:
+        return list(error.problems)
+    return []
+
+
+def _ragged(path: Path, form: Form) -> list[str]:
+    """Tell rows with more or fewer cells than the header, the first few by their line."""
+    sep, expected, rows = form.sep or ",", len(form.names), 0
+    found = []
+    try:
+        for line, record in _records(path, sep):
+            rows += 1
+            if len(record) != expected:
+                found.append((line, len(record)))
+    except DataError:
+        pass  # what never ends is told by itself; the rows before it are known
+    if not found:
+        return []
+    if len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
+        return [
+            f"{path}: every row has {expected + 1} cells, one more than the header's {expected}; "
+            "its first column may be an index without a name. Put a name for it into line 1"
+        ]
+    named = "a tab" if sep == "\t" else repr(sep)
+    problems = [
+        f"{path} line {line} has {width} cell{'s' * (width != 1)}; expected {expected}, as in the "
+        f"header. Put cells that contain {named} into quotes"
+        for line, width in found[:MOST_TOLD]
+    ]
+    more = len(found) - MOST_TOLD
+    return problems + ([f"{path}: {more} more rows have another number of cells"] * (more > 0))
+
+
+def _nul_problem(path: Path) -> str:
+    """Say where the first NUL byte of a file is."""
+    line, before = 1, 0
+    with path.open("rb") as file:
+        while (block := file.read(BLOCK_BYTES)) and b"\0" not in block:
+            line, before = line + block.count(b"\n"), before + len(block)
+    position = block.find(b"\0")
+    line, byte = line + block.count(b"\n", 0, position), before + position + 1
+    return (
+        f"{path} line {line} has a NUL byte (byte {byte} of the file): it is no text, or it was "
+        "damaged; write it anew"
+    )
+
+
+def _utf8_problem(path: Path) -> str | None:
+    """Say where a file stops being UTF-8; None = it is UTF-8 throughout."""
+    with path.open("rb") as file:
+        for line, content in enumerate(file, start=1):
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = content[error.start]
+                return (
+                    f"{path} line {line} has the byte 0x{byte:02x} "
+                    f"({bytes([byte]).decode('latin-1')!r} in Latin-1), which is no UTF-8; "
+                    f"{SAVE_AS.format(code='LATIN1', name=path.name)}"
+                )
+    return None
+
+
+def _looks_like_utf16(head: bytes) -> bool:
+    """Tell Latin letters of two bytes each, every other one NUL."""
+    return len(head) >= 4 and any(
+        head[first::2].count(0) > 0.4 * len(head[first::2]) and head[1 - first :: 2].count(0) == 0
+        for first in (0, 1)
+    )
