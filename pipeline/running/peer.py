@@ -1,14 +1,11 @@
 """One more process of a training: `python -m pipeline.running.peer`, started by the leading one.
 
-It is told on its standard input what to train, says on its standard output how it fares, and ends
-when the leading process is gone, also in the middle of a step.
+It is told what to train, says how it fares, and ends when the leading process is gone, also in the
+middle of a step.
 """
 
-import json
 import os
 import signal
-import sys
-import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,27 +14,25 @@ from time import perf_counter
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.processes.parent import Parent
 from pipeline.redaction import redact
-from pipeline.signals import end_with_parent
-from pipeline.tracking.recorder import claim_output, send
 
 
 def main() -> None:
     """Take part in one training, and end."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the leading process says when to stop
-    answers = claim_output()
-    order = json.loads(sys.stdin.buffer.readline())
-    end_with_parent()
-    threading.Thread(target=_end_with_the_pipe, daemon=True).start()
+    parent = Parent.claim()
+    order = parent.first_message()
+    parent.listen()
     try:
-        _take_part(order, answers)
+        _take_part(order, parent)
     except BaseException as error:
-        send(answers, {"say": "failed", **_told(error)})
+        parent.say({"say": "failed", **_told(error)})
     os._exit(0)
 
 
-def _take_part(order: Mapping[str, Any], answers: int) -> None:
+def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     from pipeline.config.check import check
     from pipeline.config.record import as_tree, plain
     from pipeline.ranks import Rank
@@ -54,15 +49,10 @@ def _take_part(order: Mapping[str, Any], answers: int) -> None:
     from pipeline.running.participant import follow
     from pipeline.running.process_group import process_group
 
-    send(answers, {"say": "ready"})
+    parent.say({"say": "ready"})
     with process_group(rank, plan.devices, Path(order["meeting"])):
         follow(plan)
-        send(answers, {"say": "done"})
-
-
-def _end_with_the_pipe() -> None:
-    os.read(0, 1)  # nothing more is said to this process: what comes is the end
-    os._exit(1)
+        parent.say({"say": "done"})
 
 
 def _told(error: BaseException) -> dict[str, Any]:

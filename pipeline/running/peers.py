@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import selectors
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,7 +22,7 @@ from pipeline.errors import (
     EnvironmentFaultError,
     PipelineError,
 )
-from pipeline.paths import python_path
+from pipeline.processes.child import Child, python_module
 from pipeline.ranks import Rank
 from pipeline.running.plan import Plan
 from pipeline.running.process_group import is_cut, keep_to_this_machine, process_group
@@ -47,17 +45,9 @@ class _Peer:
     """One process and what it has said."""
 
     rank: Rank
-    process: subprocess.Popen[bytes]
-    said: bytes = b""
+    child: Child
     is_ready: bool = False
     is_done: bool = False
-
-    def words(self) -> list[dict[str, Any]] | None:
-        """Read what there is; `None` = it will say no more."""
-        assert self.process.stdout is not None
-        content = os.read(self.process.stdout.fileno(), 1 << 16)
-        *lines, self.said = (self.said + content).split(b"\n")
-        return [json.loads(line) for line in lines] if content else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +84,7 @@ class Peers:
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", ignore_cleanup_errors=True)
         self._failure: Failure | None = None
         self._changed = threading.Condition()
+        self._listener = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._is_over = False
         self._give_up: Callable[[Failure], None] | None = None
 
@@ -101,17 +92,21 @@ class Peers:
         keep_to_this_machine()
         for number in range(1, self._plan.rank.world):
             rank = Rank(number=number, world=self._plan.rank.world, local=number)
-            self._peers.append(_Peer(rank, _started(self._order(rank))))
-        threading.Thread(target=self._listen, name="peers", daemon=True).start()
+            child = Child(python_module("pipeline.running.peer"))
+            child.start()
+            child.send(self._order(rank))
+            self._peers.append(_Peer(rank, child))
+        self._listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._is_over = True
         for peer in self._peers:
-            _dismiss(peer.process)
+            peer.child.dismiss()
+        self._listener.join()
         for peer in self._peers:
-            _see_end(peer.process)
+            peer.child.close(ENDED_SECONDS)
         self._folder.cleanup()
 
     @contextmanager
@@ -178,10 +173,10 @@ class Peers:
     def _listen(self) -> None:
         with selectors.DefaultSelector() as selector:
             for peer in self._peers:
-                assert peer.process.stdout is not None
-                selector.register(peer.process.stdout, selectors.EVENT_READ, peer)
+                selector.register(peer.child, selectors.EVENT_READ, peer)
             while selector.get_map() and not self._is_over:
-                for key, _ in selector.select(TICK_SECONDS):
+                selector.select(TICK_SECONDS)
+                for key in list(selector.get_map().values()):
                     if not self._hear(key.data):
                         selector.unregister(key.fileobj)
                 if self._failure is not None:
@@ -190,9 +185,9 @@ class Peers:
 
     def _hear(self, peer: _Peer) -> bool:
         """Take in what a rank says, and tell whether more can come."""
-        words = peer.words()
+        words = peer.child.messages()
         with self._changed:
-            for word in words or ():
+            for word in words:
                 if word["say"] == "ready":
                     peer.is_ready = True
                 elif word["say"] == "done" or word["is_cut"]:
@@ -201,10 +196,10 @@ class Peers:
                     name = f"rank {peer.rank.number}"
                     logging.getLogger("pipeline").error("%s: %s", name, word["traceback"])
                     self._fail(f"{name}: {word['problem']}", word["code"])
-            if words is None and not peer.is_done and not self._is_over:
+            if peer.child.has_ended and not peer.is_done and not self._is_over:
                 self._fail(_death(peer))
             self._changed.notify_all()
-        return words is not None
+        return not peer.child.has_ended
 
     def _fail(self, problem: str, code: int = EnvironmentFaultError.exit_code) -> None:
         self._failure = self._failure or Failure(problem=problem, code=code)
@@ -223,40 +218,8 @@ class Peers:
             self._give_up(failure)
 
 
-def _started(order: dict[str, Any]) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "pipeline.running.peer"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": python_path()},
-        start_new_session=True,
-        bufsize=0,
-    )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has died, which is heard on the other pipe
-        process.stdin.write(json.dumps(order, ensure_ascii=False).encode() + b"\n")
-    return process
-
-
-def _dismiss(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
-
-
-def _see_end(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(ENDED_SECONDS)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def _death(peer: _Peer) -> str:
-    with suppress(subprocess.TimeoutExpired):
-        peer.process.wait(ENDED_SECONDS)
-    code = peer.process.returncode
+    code = peer.child.wait(ENDED_SECONDS)
     how = f"by {signal.Signals(-code).name}" if code is not None and code < 0 else "by itself"
     return (
         f"rank {peer.rank.number} of {peer.rank.world} was ended {how}, and with it the training; "

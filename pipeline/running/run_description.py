@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,8 +14,8 @@ from pipeline.config.options import RunConfig
 from pipeline.findings.files import save
 from pipeline.findings.records import Findings
 from pipeline.markup import MISSING, bullets
-from pipeline.paths import python_path
 from pipeline.pictures.picture import FOLDER, Written, read_list
+from pipeline.processes.child import Child, python_module
 from pipeline.running.recording import unless_it_fails
 from pipeline.running.results import tested_names
 from pipeline.running.run_findings import with_views
@@ -125,41 +123,25 @@ class Artist:
 
     def __init__(self, artifacts: Path) -> None:
         self._artifacts = artifacts
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = Child(
+            python_module("pipeline.pictures.artist"), environment={"MPLBACKEND": "Agg"}
+        )
 
     def __enter__(self) -> Artist:
         with suppress(OSError):  # no room for another process, which `finish` finds
-            self._process = self._started()
+            self._child.start()
+            self._child.send({"artifacts": str(self._artifacts.absolute())})
         return self
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline.pictures.artist"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": python_path(), "MPLBACKEND": "Agg"},
-            start_new_session=True,
-        )
-        assert process.stdin is not None  # it was asked for
-        with suppress(BrokenPipeError):  # it has died at once, which `finish` finds
-            process.stdin.write(json.dumps(str(self._artifacts.absolute())).encode() + b"\n")
-            process.stdin.flush()
-        return process
-
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+        self._child.close(0.0)
 
     def finish(self) -> tuple[list[Written], str | None]:
         """Wait for the pictures; return them, and what has gone wrong where there are none."""
-        process = self._process
-        if process is None:
+        if not self._child.is_open:
             return [], "the pictures could not be drawn: no process for it could be started"
-        try:
-            code = process.wait(SECONDS)
-        except subprocess.TimeoutExpired:
+        code = self._child.wait(SECONDS)
+        if code is None:
             return [], f"the pictures were not drawn within {SECONDS:.0f} s"
         if code != 0:
             command = "python -m pipeline.report"

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import count
 
 from pipeline.errors import EnvironmentFaultError
+from pipeline.processes.lease import Lease
 from pipeline.study.assignment import Assignment
 from pipeline.study.hiring import Hire
 from pipeline.study.workers.crew import Worker
 from pipeline.study.workers.job import TestJob
 from pipeline.study.workers.messages import Gone, Message, Ready, Tested
-from pipeline.tracking.lease import Lease
 
 STILLBORN = 3
 """Workers that may die before they are ready, one after another."""

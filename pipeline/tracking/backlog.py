@@ -7,9 +7,9 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.processes.lease import Lease
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.journal import JOURNAL, Event, parse_line
-from pipeline.tracking.lease import Lease
 
 
 class Backlog:

@@ -1,21 +1,24 @@
 """The training process's side of the recorder. Nothing here imports MLflow."""
 
+import os
 import socket
 import time
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
+from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
 from pipeline.tracking.books import Booked
-from pipeline.tracking.channel import Answer, Channel, RecorderEndedError, RecorderGoneError
 from pipeline.tracking.faults import TRANSIENT, as_error, down_line, named
-from pipeline.tracking.quiet import REQUEST_SECONDS
+from pipeline.tracking.quiet import REQUEST_SECONDS, quiet_mlflow
 from pipeline.tracking.state import read_state, unsent
 from pipeline.tracking.uri import is_server
 
+START_SECONDS = 90.0
 SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0
 DATABASE_SECONDS = 90.0
 CLOSE_SECONDS = 150.0
@@ -56,7 +59,14 @@ class Recorder:
     def __init__(self) -> None:
         self.problem: str | None = None
         self.registered: str | None = None
-        self._channel = Channel()
+        environment = dict(os.environ)
+        quiet_mlflow(environment)
+        self._child = Child(
+            python_module("pipeline.tracking.recorder"),
+            environment=environment,
+            name="the recorder process",
+        )
+        self._is_ready = False
         self._connection = ("", "")
         self._followed: dict[Path, None] = {}
         self._revived_at: float | None = None
@@ -71,11 +81,12 @@ class Recorder:
     @property
     def pid(self) -> int | None:
         """Process id of the recorder; `None` while there is none."""
-        return self._channel.pid
+        return self._child.pid if self._child.is_open else None
 
     def start(self) -> None:
         """Start the process, whose imports take seconds; it gets ready while others work."""
-        self._channel.start()
+        self._is_ready = False
+        self._child.start()
 
     def connect(self, uri: str, *, experiment: str, required: bool = True) -> str | None:
         """Reach the store at `uri` and its experiment.
@@ -154,54 +165,62 @@ class Recorder:
     def mend(self, output: Path) -> None:
         """Let the recorder send, in quiet moments, what earlier runs below `output` could not."""
         try:
-            self._channel.ask("mend", DATABASE_SECONDS, output=str(output.absolute()))
-        except RecorderGoneError as error:
+            self._ask("mend", DATABASE_SECONDS, output=str(output.absolute()))
+        except ChildGoneError as error:
             self.problem = str(error)
 
     def quit(self) -> None:
         """End the process; a run that is still open becomes lost."""
-        if not self._channel.is_mine:
-            return
-        try:
-            self._channel.ask("quit", CLOSE_SECONDS)
-            self._channel.stop(wait=QUIT_SECONDS)
-        except RecorderGoneError:
-            return
+        if self._child.is_open:  # else it has ended, or belongs to the process that forked this one
+            with suppress(ChildGoneError):
+                self._ask("quit", CLOSE_SECONDS)
+                self._child.close(QUIT_SECONDS)
 
     def abandon(self) -> None:
         """Leave the process to itself: it finishes its command and ends, for nobody sends more."""
-        self._channel.abandon()
+        self._child.abandon()
 
-    def _connect(self, uri: str, experiment: str, *, later: bool = False) -> Answer:
+    def _ask(self, what: str, seconds: float, **content: object) -> dict[str, Any]:
+        """Return the answer to a command, whose process may still be importing its libraries.
+
+        Raises:
+            ChildGoneError: There is no process, or no longer.
+        """
+        if not self._is_ready:
+            self._child.answer(0, START_SECONDS)
+            self._is_ready = True
+        return self._child.ask(seconds, do=what, **content)
+
+    def _connect(self, uri: str, experiment: str, *, later: bool = False) -> dict[str, Any]:
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
         command = "expect" if later else "connect"
         connection = {"uri": uri, "experiment": experiment}
         try:
             try:
-                return self._channel.ask(command, seconds, **connection)
-            except RecorderEndedError:  # killed while it started, before it followed anything
+                return self._ask(command, seconds, **connection)
+            except ChildEndedError:  # killed while it started, before it followed anything
                 if not self._may_revive():
                     raise
                 self._revived_at = time.monotonic()
                 self.start()
-                return self._channel.ask(command, seconds, **connection)
-        except RecorderEndedError as error:
+                return self._ask(command, seconds, **connection)
+        except ChildEndedError as error:
             line = f"{named(uri)}: {error}, twice; {ADVICE}"
             return {"ok": False, "kind": "down", "problem": line}
-        except RecorderGoneError as error:
+        except ChildGoneError as error:
             return {"ok": False, "kind": "down", "problem": f"{named(uri)}: {error}"}
 
-    def _ask_anew(self, what: str, **content: object) -> Answer:
+    def _ask_anew(self, what: str, **content: object) -> dict[str, Any]:
         """Ask, and once more with a new process if the first has died."""
         try:
-            return self._channel.ask(what, CLOSE_SECONDS, **content)
-        except RecorderGoneError as error:
+            return self._ask(what, CLOSE_SECONDS, **content)
+        except ChildGoneError as error:
             if not self._may_revive():
                 return {"problem": str(error)}
         try:
             self._revive()
-            return self._channel.ask(what, CLOSE_SECONDS, **content)
-        except RecorderGoneError as error:
+            return self._ask(what, CLOSE_SECONDS, **content)
+        except ChildGoneError as error:
             return {"problem": str(error)}
 
     def _may_revive(self) -> bool:
@@ -214,7 +233,7 @@ class Recorder:
         self.start()
         self._connect(*self._connection)
         for folder in self._followed:
-            self._channel.ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
+            self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
 
 
 def _no_listener(uri: str) -> str | None:

@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import lack_in_output
+from pipeline.processes.lease import own_lease
 from pipeline.redaction import redact, redact_value
 from pipeline.tracking.figure import Figure
-from pipeline.tracking.lease import own_lease
 from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"

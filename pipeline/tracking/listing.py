@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.processes.lease import Lease, alive
 from pipeline.terminal import duration, number
 from pipeline.tracking.find import COMMAND_TAG
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
-from pipeline.tracking.lease import Lease, alive
 from pipeline.tracking.state import State, read_state, run_folders, unsent
 
 HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mlflow.entities import Run
 
-from pipeline.tracking.lease import Lease, alive, is_local, lease_of, working
+from pipeline.processes.lease import Lease, alive, is_local, lease_of, working
 from pipeline.tracking.store import Store
 
 LOOKS = 10

@@ -1,18 +1,17 @@
 """The process that fills MLflow from the journals of a training process.
 
-It takes commands as JSON lines on its standard input and answers each with one on its standard
-output. It outlives its training process just long enough to close what that one left open.
+It takes commands from its parent and answers each. It outlives its training process just long
+enough to close what that one left open.
 """
 
-import json
 import os
-import select
 import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.processes.parent import Parent
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.quiet import quiet_mlflow
 
@@ -29,22 +28,22 @@ def main() -> None:
     """Serve commands until `quit`, or until nobody is left to send one."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    answers = claim_output()
+    parent = Parent.claim()
     quiet_mlflow()
     from pipeline.tracking.recording import Desk
 
     desk = Desk()
-    send(answers, {"id": 0, "ok": True})
-    serve(desk, Commands(0), answers)
+    parent.say({"id": 0, "ok": True})
+    serve(desk, parent)
     os._exit(0)  # the interpreter's own way out would take most of a second
 
 
-def serve(desk: "Desk", commands: "Commands", answers: int) -> None:
+def serve(desk: "Desk", parent: Parent) -> None:
     """Answer commands and tick once a second."""
     next_tick = time.monotonic() + TICK_SECONDS
-    while not commands.ended:
-        for command in commands.read(next_tick - time.monotonic()):
-            send(answers, {"id": command["id"], **carry_out(desk, command)})
+    while not parent.is_gone:
+        for command in parent.hear(next_tick - time.monotonic()):
+            parent.say({"id": command["id"], **carry_out(desk, command)})
             if command["do"] == "quit":
                 return
         if time.monotonic() >= next_tick:
@@ -81,49 +80,6 @@ def carry_out(desk: "Desk", command: Command) -> Answer:
     except StoreError as error:
         return {"ok": False, "kind": error.kind, "problem": error.line}
     return {"ok": True}
-
-
-class Commands:
-    """Reads commands from a pipe without ever waiting longer than it is told.
-
-    Args:
-        descriptor: The pipe.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._rest = b""
-        self._parent = os.getppid()
-        self.ended = False
-
-    def read(self, seconds: float) -> list[Command]:
-        """Return the commands that come in the next `seconds`; sets `ended` after the last."""
-        ready, _, _ = select.select([self._descriptor], [], [], max(0.0, seconds))
-        if not ready:
-            # A worker that the parent forked may keep the pipe open after the parent's death.
-            self.ended = os.getppid() != self._parent
-            return []
-        content = os.read(self._descriptor, 1 << 16)
-        self.ended = not content
-        *lines, self._rest = (self._rest + content).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-
-def claim_output() -> int:
-    """Return a private copy of standard output, and silence what libraries print."""
-    answers = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    return answers
-
-
-def send(answers: int, answer: Answer) -> None:
-    """Write an answer; a reader that is gone will show on the other pipe."""
-    try:
-        os.write(answers, json.dumps(answer).encode() + b"\n")
-    except OSError:
-        return
 
 
 if __name__ == "__main__":

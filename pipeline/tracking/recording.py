@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.processes.lease import alive
 from pipeline.redaction import redact
 from pipeline.tracking.books import booked
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.forgetting import is_marked, remove
-from pipeline.tracking.lease import alive
 from pipeline.tracking.replay import InUseError, Replay
 from pipeline.tracking.settling import Closed
 from pipeline.tracking.state import unfinished

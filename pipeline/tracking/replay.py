@@ -7,6 +7,7 @@ from typing import Literal
 
 import filelock
 
+from pipeline.processes.lease import Lease, alive, working
 from pipeline.redaction import redact
 from pipeline.tracking.backlog import Backlog, unreadable
 from pipeline.tracking.batch import next_batch
@@ -14,7 +15,6 @@ from pipeline.tracking.books import END_TAG, PARENT_TAG
 from pipeline.tracking.faults import StoreError
 from pipeline.tracking.fields import param_texts
 from pipeline.tracking.journal import JOURNAL, Event, Status
-from pipeline.tracking.lease import Lease, alive, working
 from pipeline.tracking.settling import Left, Settled, settle
 from pipeline.tracking.state import STATE, State, read_state, write_state
 from pipeline.tracking.store import Store

@@ -11,8 +11,8 @@ from typing import Any
 
 from ledgers import COMPLETE, GRID, open_ledger, space_of
 
+from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.tracking.lease import own_lease
 
 
 def open_new(path: Path, said: Path) -> None:

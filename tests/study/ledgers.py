@@ -13,13 +13,13 @@ from omegaconf import OmegaConf
 
 from pipeline.config.options import SweepOptions
 from pipeline.paths import conf_folder
+from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.storage import open_storage
 from pipeline.study.space.entries import as_parameters, read_entries, read_ranges
 from pipeline.study.space.space import Space
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.lease import Lease, own_lease
 from pipeline.tracking.uri import sqlite_uri
 
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}

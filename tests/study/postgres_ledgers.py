@@ -12,9 +12,9 @@ from typing import Any
 
 from ledgers import BASE, COMPLETE, F1, options, space_of
 
+from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.storage import storage_url
-from pipeline.tracking.lease import own_lease
 
 LATE_SECONDS = 0.3
 

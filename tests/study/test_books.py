@@ -7,6 +7,7 @@ from ledgers import open_ledger
 from mlflow.tracking import MlflowClient
 from recorded_trials import database_in, ends, runs, trials
 
+from pipeline.processes.lease import own_lease
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
@@ -16,7 +17,6 @@ from pipeline.study.recording.scribe import Scribe
 from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.books import Booked
 from pipeline.tracking.journal import Header, Journal
-from pipeline.tracking.lease import own_lease
 from pipeline.tracking.uri import sqlite_uri
 
 NAME = "lr"

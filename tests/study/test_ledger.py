@@ -6,10 +6,10 @@ import pytest
 from ledger_processes import complete_all
 from ledgers import COMPLETE, database, dead_lease, open_ledger, space_of
 
+from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.objectives import Objective
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.lease import own_lease
 
 NOWHERE = Path("nowhere")
 LR_01 = {"optimizer.lr": "0.01"}

@@ -9,8 +9,8 @@ from ledger_processes import complete_all
 from ledgers import BASE, COMPLETE, LR, database, open_ledger, space_of
 
 from pipeline.errors import ConfigError
+from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.objectives import Objective
-from pipeline.tracking.lease import own_lease
 
 REMEDY = (
     "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "

@@ -18,13 +18,13 @@ from recorded_trials import (
     wait_until,
 )
 
+from pipeline.processes.lease import Lease, own_lease
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.recording.scribe import Scribe, leftovers
 from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import Header, Journal
-from pipeline.tracking.lease import Lease, own_lease
 from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import sqlite_uri
 

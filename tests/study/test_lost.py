@@ -13,11 +13,11 @@ import pytest
 from ledgers import COMPLETE, database, dead_lease, far_lease, open_ledger
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from pipeline.processes.lease import Lease, own_lease, started
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.lost import TICK_SECONDS, Watch
 from pipeline.study.ledger.marks import LEASE, lease_mark
 from pipeline.tracking.journal import Header, Journal, Status
-from pipeline.tracking.lease import Lease, own_lease, started
 
 NOWHERE = Path("nowhere")
 GRACE = 60.0

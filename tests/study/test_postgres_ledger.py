@@ -20,10 +20,10 @@ from postgres_ledgers import (
 )
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.lease import own_lease
 
 pytestmark = pytest.mark.slow
 NOWHERE = Path("nowhere")

@@ -11,11 +11,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import ConfigError
+from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.judging import judge_problems
 from pipeline.study.ledger.samplers import trial_seed
 from pipeline.study.ledger.window import MOST, visible
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.lease import own_lease
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
 MIXED = {

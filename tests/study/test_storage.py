@@ -19,10 +19,10 @@ from optuna.study import StudyDirection
 from real_processes import run_script
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.patience import Patience
 from pipeline.study.ledger.server_store import ServerStore
 from pipeline.study.ledger.storage import open_storage, storage_url
-from pipeline.tracking.lease import own_lease
 from pipeline.tracking.uri import sqlite_uri
 
 

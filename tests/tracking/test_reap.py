@@ -11,8 +11,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from real_processes import ROOT
 
+from pipeline.processes.lease import Lease, own_lease, started
 from pipeline.tracking.journal import Journal, Status
-from pipeline.tracking.lease import Lease, own_lease, started
 from pipeline.tracking.reap import reap
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.store import Store
@@ -189,7 +189,7 @@ def test_another_users_process_that_is_hidden_is_judged_by_its_counter(
 
 def test_a_hidden_process_is_neither_gone_nor_seen_to_work(hidden: Lease, gone: Lease) -> None:
     script = (
-        "import sys; from pipeline.tracking.lease import alive, lease_of_process, working\n"
+        "import sys; from pipeline.processes.lease import alive, lease_of_process, working\n"
         "from dataclasses import replace\n"
         "for pid, start in zip(sys.argv[1::2], sys.argv[2::2]):\n"
         "    lease = replace(lease_of_process(int(pid)), started=start)\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from pipeline.processes.lease import own_lease
 from pipeline.runs import main
 from pipeline.tracking.journal import JOURNAL, Journal
-from pipeline.tracking.lease import own_lease
 from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import sqlite_uri
 

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config.options import SweepOptions
 from pipeline.config.record import data_fingerprint
+from pipeline.processes.lease import Lease
 from pipeline.study.ledger.founding import DATA, found, noted_data
 from pipeline.study.ledger.importances import Importances, importances
 from pipeline.study.ledger.lost import Lost, beat
@@ -27,7 +28,6 @@ from pipeline.study.ledger.storage import WAIT_SECONDS, open_storage
 from pipeline.study.ledger.store import Store
 from pipeline.study.ledger.taking import Taken, Taking
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.lease import Lease
 
 __all__ = ["Ledger", "Lost", "Progress", "Row", "Taken"]
 

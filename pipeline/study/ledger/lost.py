@@ -9,9 +9,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.processes.lease import Lease, alive, is_local, working
 from pipeline.study.ledger.marks import LEASE, lease_mark, lease_of
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.lease import Lease, alive, is_local, working
 
 TICK_SECONDS = 10.0
 """How often a live lease moves, and a watcher looks at the least."""

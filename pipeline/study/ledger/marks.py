@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.processes.lease import Lease
 from pipeline.study.trial_end import COUNTED_FAILURES
-from pipeline.tracking.lease import Lease
 
 LEASE = "lease"
 """The process that trains it, and a counter that moves while it does."""

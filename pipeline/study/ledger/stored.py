@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder
+from pipeline.processes.lease import Lease, alive, is_local, working
 from pipeline.study.ledger.founding import find_study
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.marks import lease_of
@@ -18,7 +19,6 @@ from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
 from pipeline.study.ledger.store import Store
 from pipeline.study.ledger.unvaried import Unvaried
-from pipeline.tracking.lease import Lease, alive, is_local, working
 from pipeline.tracking.uri import sqlite_path
 
 

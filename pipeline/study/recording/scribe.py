@@ -10,13 +10,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Self
 
+from pipeline.processes.lease import alive
 from pipeline.running.resuming import trainer_of
 from pipeline.study.recording.outbox import Outbox
 from pipeline.study.trial_end import has_begun
 from pipeline.tracking.books import Booked
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import JOURNAL
-from pipeline.tracking.lease import alive
 from pipeline.tracking.state import TRIALS
 
 TICK_SECONDS = 0.25

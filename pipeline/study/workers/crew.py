@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
+from pipeline.processes.lease import Lease
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.job import Job, TestJob
 from pipeline.study.workers.local_process import LocalProcess
 from pipeline.study.workers.messages import Gone, Message, Placed, Ready, Tested, decode
 from pipeline.tracking.facts import command_tags
-from pipeline.tracking.lease import Lease
 
 CHUNK = 1 << 16
 

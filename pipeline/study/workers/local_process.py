@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from pipeline.paths import python_path
+from pipeline.processes.lease import Lease, lease_of_process
 from pipeline.ranks import HERE_ALONE
-from pipeline.tracking.lease import Lease, lease_of_process
 
 QUIT_SECONDS = 5.0
 WORKER = "pipeline.study.workers.worker"

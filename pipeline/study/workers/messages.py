@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
+from pipeline.processes.lease import Lease
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.lease import Lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

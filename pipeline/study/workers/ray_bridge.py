@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from pipeline.processes.lease import Lease
 from pipeline.study.workers import ray_actor
 from pipeline.study.workers.messages import Gone, Message, Placed, encode
 from pipeline.study.workers.ray_connection import (
@@ -28,7 +29,6 @@ from pipeline.study.workers.ray_connection import (
     library,
 )
 from pipeline.study.workers.ray_needs import free_words
-from pipeline.tracking.lease import Lease
 
 CHUNK = 1 << 16
 TICK_SECONDS = 1.0

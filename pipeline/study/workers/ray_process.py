@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.errors import EnvironmentFaultError
-from pipeline.tracking.lease import Lease
+from pipeline.processes.lease import Lease
 
 QUIT_SECONDS = 5.0
 Tell = Callable[[Mapping[str, Any], socket.socket | None], None]

@@ -27,7 +27,6 @@ from pipeline.signals import end_with_parent, stop
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.job import Job, TestJob
 from pipeline.study.workers.messages import Beat, Gone, Message, Ready, Rung, Tested, encode
-from pipeline.tracking.recorder import claim_output
 
 if TYPE_CHECKING:
     from pipeline.study.workers.fellows import Fellows
@@ -255,6 +254,15 @@ class Beats(threading.Thread):
             if os.getppid() != self._parent:
                 os._exit(0)
             self._voice.say(Beat())
+
+
+def claim_output() -> int:
+    """Return a private copy of standard output, and silence what libraries print."""
+    answers = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    return answers
 
 
 def _claim_input() -> int:

@@ -4,7 +4,7 @@ import sys
 import time
 from dataclasses import replace
 
-from pipeline.tracking.lease import alive, lease_of, own_lease, started, status, working
+from pipeline.processes.lease import alive, lease_of, own_lease, started, status, working
 
 
 def sleeping() -> subprocess.Popen[bytes]:

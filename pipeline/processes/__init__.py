@@ -1,0 +1,1 @@
+"""Child processes: starting one, talking to it, watching it, ending it."""

@@ -1,0 +1,226 @@
+"""A child process: messages without waiting, whatever becomes of it, and its end."""
+
+import os
+import select
+import signal
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.processes.child import Child, ChildEndedError, ChildGoneError
+from pipeline.processes.framing import MAX_BYTES, FrameReader, FrameWriter
+
+SERVES = """
+import os, signal, sys, time
+from pipeline.processes.parent import Parent
+parent = Parent.claim()
+{setup}
+while not parent.is_gone:
+    for message in parent.hear(1.0):
+        {answer}
+"""
+ECHO = SERVES.format(setup="", answer="parent.say(message)")
+HALF = """
+import os, signal
+os.write(1, bytes([0, 0, 0, 12]) + b'{{"say"')
+os.kill(os.getpid(), signal.{signal})
+os.write(1, b': "x"}}')
+input()
+"""
+
+
+@contextmanager
+def started(code: str, **options: Any) -> Iterator[Child]:
+    child = Child(("-c", code), **options)
+    child.start()
+    try:
+        yield child
+    finally:
+        if child.is_open:
+            child.kill()
+            child.close()
+
+
+def heard(child: Child, count: int = 1, *, seconds: float = 20.0) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = []
+    deadline = time.monotonic() + seconds
+    while len(messages) < count and not child.has_ended and time.monotonic() < deadline:
+        select.select([child], [], [], 0.1)
+        messages += child.messages()
+    return messages
+
+
+def wait_for_status(child: Child, status: str) -> None:
+    while psutil.Process(child.pid).status() != status:
+        time.sleep(0.01)
+
+
+def test_messages_arrive_as_they_were_sent() -> None:
+    messages: list[dict[str, Any]] = [
+        {"text": 'a\n"é€\udcff', "number": 0.1, "none": None},
+        {"long": "x" * 1_000_000},
+        {},
+    ]
+    with started(ECHO) as child:
+        for message in messages:
+            child.send(message)
+        assert heard(child, 3) == messages
+
+
+def test_a_process_that_is_stopped_in_the_middle_of_a_message_delays_nobody() -> None:
+    with started(HALF.format(signal="SIGSTOP")) as child:
+        wait_for_status(child, "stopped")
+        before = time.monotonic()
+        assert child.messages() == []
+        assert time.monotonic() - before < 0.5
+        assert not child.has_ended
+        os.kill(child.pid, signal.SIGCONT)
+        assert heard(child) == [{"say": "x"}]
+
+
+def test_a_process_that_dies_in_the_middle_of_a_message_has_said_nothing() -> None:
+    with started(HALF.format(signal="SIGKILL")) as child:
+        assert heard(child) == []
+        assert child.has_ended
+        assert child.see_end() == "ended by SIGKILL"
+
+
+def test_a_pipe_that_is_full_delays_nobody_and_loses_nothing() -> None:
+    answer = "parent.say({'length': len(message['long'])})"
+    with started(SERVES.format(setup="parent.say({})", answer=answer)) as child:
+        assert heard(child) == [{}]
+        os.kill(child.pid, signal.SIGSTOP)
+        wait_for_status(child, "stopped")
+        before = time.monotonic()
+        for length in range(5):
+            child.send({"long": "x" * (length + 300_000)})
+            assert child.messages() == []
+        assert time.monotonic() - before < 1.0
+        os.kill(child.pid, signal.SIGCONT)
+        lengths = [300_000, 300_001, 300_002, 300_003, 300_004]
+        assert [message["length"] for message in heard(child, 5)] == lengths
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"Warning: a library prints this\n",
+        struct.pack(">I", MAX_BYTES + 1),
+        struct.pack(">I", 3) + b"{a}",
+        struct.pack(">I", 1) + b"\xff",
+    ],
+)
+def test_what_is_not_a_message_ends_the_conversation_after_those_before_it(content: bytes) -> None:
+    reader, writer = os.pipe()
+    try:
+        FrameWriter(writer).send({"say": "first"})
+        os.write(writer, content)
+        frames = FrameReader(reader)
+        assert frames.receive() == [{"say": "first"}]
+        assert frames.ended
+        assert frames.receive() == []
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_message_that_is_too_long_is_not_sent() -> None:
+    with started(ECHO) as child:
+        with pytest.raises(ValueError, match="exceeds"):
+            child.send({"long": "x" * MAX_BYTES})
+        child.send({"short": 1})
+        assert heard(child) == [{"short": 1}]
+
+
+def test_what_libraries_print_is_no_message() -> None:
+    setup = "print('hello', flush=True); os.system('echo hello'); os.write(2, b'hello')"
+    with started(SERVES.format(setup=setup, answer="parent.say(message)")) as child:
+        child.send({"say": "x"})
+        assert heard(child) == [{"say": "x"}]
+
+
+def test_an_answer_is_the_one_to_its_question() -> None:
+    answer = "parent.say({'id': message['id'] - 1}, {'id': message['id'], 'is': message['is']})"
+    with started(SERVES.format(setup="", answer=answer)) as child:
+        assert [child.ask(20.0, **{"is": word})["is"] for word in "ab"] == ["a", "b"]
+
+
+def test_a_process_that_does_not_answer_in_time_is_ended() -> None:
+    with started(ECHO, name="the test process") as child:
+        assert child.ask(20.0, say="x")["say"] == "x"
+        pid = child.pid
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(ChildGoneError, match="the test process did not answer within 0 s"):
+            child.ask(0.3, say="x")
+        assert not psutil.pid_exists(pid)
+        with pytest.raises(ChildGoneError, match="the test process has ended"):
+            child.ask(0.3, say="x")
+
+
+def test_a_process_that_dies_without_an_answer_is_noticed_though_its_pipe_stays_open() -> None:
+    setup = "os.fork() or time.sleep(30)"
+    answer = "os.kill(os.getpid(), signal.SIGKILL)"
+    code = SERVES.format(setup=setup, answer=answer)
+    with started(code) as child, pytest.raises(ChildEndedError):
+        child.ask(20.0)
+
+
+def test_a_process_ends_with_those_it_has_started(tmp_path: Path) -> None:
+    setup = "parent.say({'pid': os.fork()})"
+    with started(SERVES.format(setup=setup, answer="pass")) as child:
+        below = [message["pid"] for message in heard(child, 2)]
+        child.kill()
+        child.see_end()
+        deadline = time.monotonic() + 10.0
+        while psutil.pid_exists(max(below)) and time.monotonic() < deadline:
+            if psutil.Process(max(below)).status() == "zombie":
+                break
+            time.sleep(0.05)
+        else:
+            assert not psutil.pid_exists(max(below))
+
+
+def test_a_process_that_ignores_its_dismissal_is_ended_by_force() -> None:
+    with started("import time; time.sleep(60)") as child:
+        pid, before = child.pid, time.monotonic()
+        child.close(0.5)
+        assert time.monotonic() - before < 5.0
+        assert not psutil.pid_exists(pid)
+
+
+def test_an_abandoned_process_does_what_it_was_told_and_ends(tmp_path: Path) -> None:
+    code = SERVES.format(
+        setup="", answer=f"time.sleep(0.5); open({str(tmp_path / 'done')!r}, 'w').close()"
+    )
+    child = Child(("-c", code))
+    child.start()
+    process = psutil.Process(child.pid)
+    child.send({"do": "it"})
+    child.abandon()
+    assert process.wait(20.0) is not None
+    assert (tmp_path / "done").exists()
+
+
+def test_a_process_that_listens_beats_and_ends_with_its_parent() -> None:
+    setup = "parent.heartbeat = {'say': 'beat'}; parent.listen(parent.say, exit_code=7)"
+    with started(
+        SERVES.format(setup=setup, answer="").partition("while")[0] + "time.sleep(60)"
+    ) as child:
+        child.send({"say": "x"})
+        assert heard(child, 3) == [{"say": "x"}, {"say": "beat"}, {"say": "beat"}]
+        child.dismiss()
+        assert child.wait(10.0) == 7
+
+
+def test_variables_are_added_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIVEN_BEFORE", "1")
+    setup = "parent.say({name: os.environ.get(name) for name in ('GIVEN_BEFORE', 'ADDED')})"
+    environment = {"GIVEN_BEFORE": None, "ADDED": "2"}
+    with started(SERVES.format(setup=setup, answer="pass"), environment=environment) as child:
+        assert heard(child) == [{"GIVEN_BEFORE": None, "ADDED": "2"}]
