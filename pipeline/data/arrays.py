@@ -1,29 +1,79 @@
-"""Arrays of a user's own: `.npz`, `.npy`, or a folder of `.npy` files."""
+"""Arrays of a user's own, `.npz`, `.npy` or a folder of `.npy`, and new rows for their models."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import math
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.data.array_files.alike import require_alike
-from pipeline.data.array_files.containers import ONLY, arrays_at
-from pipeline.data.array_files.joined import as_floats, join
-from pipeline.data.array_files.labels import Asked, Target, Word, target_of
-from pipeline.data.array_files.layout import Layout, arranged, layout_of, told
-from pipeline.data.array_files.names import PartName, named_pair, pairs
-from pipeline.data.array_files.parts import labelled_samples, part_notes, places
-from pipeline.data.array_files.places import readable, readable_file
-from pipeline.data.array_files.stored import Stored
-from pipeline.data.array_files.values import largest, require_numbers
-from pipeline.data.reading_arrays import ArrayReader
-from pipeline.data.source import Array, OnDemand, Reading, Samples, Source, Task
-from pipeline.errors import ConfigError, DataError
+from pipeline.data.array_files import (
+    AXES,
+    IN_MEMORY_BYTES,
+    ONLY,
+    Layout,
+    StoredArray,
+    arranged,
+    arrays_at,
+    as_floats,
+    is_of_numpy,
+    join,
+    largest,
+    layout_of,
+    readable,
+    require_content,
+    require_numbers,
+)
+from pipeline.data.content import Content
+from pipeline.data.idx import is_idx, read_idx
+from pipeline.data.labels import (
+    PARTS,
+    Asked,
+    PartName,
+    Target,
+    Word,
+    joined_target,
+    labelled_samples,
+    part_notes,
+)
+from pipeline.data.reader import (
+    Block,
+    Missing,
+    NewRows,
+    Reader,
+    Rules,
+    first_rows,
+    numbers_of,
+    sliced,
+)
+from pipeline.data.schema import Schema
+from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
+from pipeline.data.ucr import channel, is_number, lines, read_series, stacked
+from pipeline.errors import ConfigError, DataError, did_you_mean
+
+Role = Literal["x", "y"]
+
+EXPECTED = "x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
+SEPARATORS = ",;\t"
+_ROLES: Mapping[str, Role] = {
+    **dict.fromkeys(("x", "inputs", "images"), "x"),
+    **dict.fromkeys(("y", "labels", "targets"), "y"),
+}
+_ROLE, _PART = "|".join(_ROLES), "|".join(PARTS)
+_NAME = re.compile(
+    rf"(?:(?P<before>{_PART})_)?(?P<role>{_ROLE})(?:_(?P<after>{_PART}))?", re.IGNORECASE
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    x: Stored
-    y: Stored
+class _Pair(NamedTuple):
+    """The arrays of a part."""
+
+    x: StoredArray
+    y: StoredArray
 
 
 class Arrays(Source):
@@ -71,21 +121,30 @@ class Arrays(Source):
     def read(self) -> Samples:
         """Read the arrays, the training part first."""
         parts = self._parts()
-        require_alike([part.x for part in parts.values()])
+        _require_alike([part.x for part in parts.values()])
         sizes = {name: _rows(part) for name, part in parts.items()}
         first = parts["train"].x
         layout = layout_of(first.shape, first.dtype, self.layout)
         inputs = _inputs([part.x for part in parts.values()], layout)
+        axes = AXES[layout, len(first.shape)]
+        told = f"inputs of shape {first.shape} are {axes}; data.layout= says otherwise"
         return labelled_samples(
             inputs,
             self._target(parts),
             sizes,
-            reading=_reading(first, layout, inputs),
-            notes=(*told(layout, first.shape), *part_notes(sizes)),
+            reading={
+                "kind": "array",
+                "format": "npz",
+                "layout": layout,
+                "axes": len(first.shape),
+                "dtype": inputs.dtype.name,
+                "x": "" if first.member is None else first.member.filename.removesuffix(".npy"),
+            },
+            notes=([] if layout == "table" else [told]) + part_notes(sizes),
             units=self.units,
         )
 
-    def _parts(self) -> Mapping[PartName, _Part]:
+    def _parts(self) -> Mapping[PartName, _Pair]:
         """Find the arrays of each part."""
         parts = self._parts_at("path", self.path, self.targets)
         if self.test_path is None:
@@ -100,46 +159,64 @@ class Arrays(Source):
         tests = self._parts_at("test_path", self.test_path, self.test_targets)
         return {**parts, "test": tests.get("test") or tests["train"]}
 
-    def _parts_at(self, key: str, path: str, targets: str | None) -> dict[PartName, _Part]:
+    def _parts_at(self, key: str, path: str, targets: str | None) -> dict[PartName, _Pair]:
         place = readable(path, key=f"data.{key}")
         found = arrays_at(place)
         if ONLY in found:
             beside = "targets" if key == "path" else "test_targets"
-            return {"train": _Part(x=found[ONLY], y=_targets_file(path, targets, f"data.{beside}"))}
+            return {"train": _Pair(found[ONLY], _targets_file(path, targets, f"data.{beside}"))}
         if targets is not None:
             raise ConfigError(
                 f"data.targets={targets!r} goes with a .npy of inputs, but {path} holds several "
                 "arrays; name the targets in it: data.y=NAME"
             )
         if self.x is None and self.y is None:
-            named = pairs(found, file=place.name)
+            named = _pairs([*found], place.name)
         else:
-            named = {"train": named_pair(found, x=self.x, y=self.y, file=place.name)}
-        return {part: _Part(x=found[pair.x], y=found[pair.y]) for part, pair in named.items()}
+            named = {"train": _named_pair([*found], self.x, self.y, place.name)}
+        return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
 
-    def _target(self, parts: Mapping[PartName, _Part]) -> Target:
-        values = {part.y.label: part.y.read() for part in parts.values()}
-        if len({(array.shape[1:], array.dtype.kind in "US") for array in values.values()}) > 1:
-            shapes = ", ".join(f"{label} {array.shape}" for label, array in values.items())
+    def _target(self, parts: Mapping[PartName, _Pair]) -> Target:
+        labels = {part.y.label: part.y.read() for part in parts.values()}
+        if len({(array.shape[1:], array.dtype.kind in "US") for array in labels.values()}) > 1:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in labels.items())
             raise DataError(f"the targets differ between the parts: {shapes}; expected one kind")
-        where = places({label: len(array) for label, array in values.items()})
-        first, *others = values.values()
-        joined = np.concatenate([first, *others]) if others else first
-        return target_of(joined, self.asked, where)
+        return joined_target(labels, self.asked)
 
 
-def _targets_file(path: str, targets: str | None, key: str) -> Stored:
+def _targets_file(path: str, targets: str | None, key: str) -> StoredArray:
     if targets is None:
         raise ConfigError(f"{path} has inputs alone; say where their targets are: {key}=FILE.npy")
-    expected = "the .npy of the targets"
-    found = arrays_at(readable_file(targets, key=key, expected=expected))
+    place, expected = readable(targets, key=key), "expected the .npy of the targets"
+    if place.is_dir():
+        raise DataError(f"{key}={targets!r} is a folder; {expected}")
+    found = arrays_at(place)
     if ONLY not in found:
-        raise DataError(f"{key}={targets!r} holds several arrays; expected {expected}")
+        raise DataError(f"{key}={targets!r} holds several arrays; {expected}")
     return found[ONLY]
 
 
-def _rows(part: _Part) -> int:
-    x, y = part.x, part.y
+def _require_alike(stored: Sequence[StoredArray]) -> None:
+    """Refuse inputs that a network can't take together, or at all."""
+    first = stored[0]
+    for one in stored:
+        one.refuse_objects()
+        if one.dtype.kind not in "biuf":
+            raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
+        if one.shape[1:] != first.shape[1:]:
+            raise DataError(
+                f"{first.label} has shape {first.shape} and {one.label} has shape {one.shape}; "
+                "expected the same shape but for the number of rows"
+            )
+        if (one.dtype == np.uint8) != (first.dtype == np.uint8):
+            raise DataError(
+                f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
+                "expected one type, since uint8 means 0 to 255"
+            )
+
+
+def _rows(part: _Pair) -> int:
+    x, y = part
     if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
         raise DataError(
             f"{x.label} has shape {x.shape} and {y.label} has shape {y.shape}; expected as many "
@@ -150,29 +227,266 @@ def _rows(part: _Part) -> int:
     return x.shape[0]
 
 
-def _inputs(stored: Sequence[Stored], layout: Layout) -> Array | OnDemand:
+def _inputs(stored: Sequence[StoredArray], layout: Layout) -> Array | OnDemand:
     arrays = [one.read() for one in stored]
     for one, values in zip(stored, arrays, strict=True):
         require_numbers(values, one.label)
-    if arrays[0].dtype == np.uint8 and max(map(largest, arrays)) <= 1:
-        return join([as_floats(arranged(values, layout)) for values in arrays])  # not 0 to 255
-    return join([_numeric(arranged(values, layout)) for values in arrays])
+    # Bytes of 0 and 1 are numbers, not shades of 0 to 255.
+    are_bits = arrays[0].dtype == np.uint8 and max(map(largest, arrays)) <= 1
+    moved = [arranged(values, layout) for values in arrays]
+    return join(
+        [as_floats(values) if are_bits or values.dtype.kind == "b" else values for values in moved]
+    )
 
 
-def _numeric(values: Array) -> Array | OnDemand:
-    return as_floats(values) if values.dtype.kind == "b" else values
+def _pairs(names: Sequence[str], file: str) -> dict[PartName, tuple[str, str]]:
+    """Return the inputs and targets of each part, told by names such as `x_train` or `X`.
+
+    Raises:
+        DataError: No inputs, inputs without targets, or two arrays for one place.
+    """
+    found = _places(names, file)
+    parts: dict[PartName, tuple[str, str]] = {}
+    for part in dict.fromkeys(PARTS.values()):
+        x, y = found.get((part, "x")), found.get((part, "y"))
+        if x and y:
+            parts[part] = x, y
+        elif x or y:
+            raise DataError(
+                f"{file} has {x or y} but no {'targets' if x else 'inputs'} beside it; its arrays "
+                f"are {', '.join(names)}; expected {EXPECTED}"
+            )
+    if "train" not in parts:
+        raise DataError(
+            f"{file} has no inputs to train on; its arrays are {', '.join(names)}; expected "
+            f"{EXPECTED}, or say which they are: data.x=NAME data.y=NAME"
+        )
+    return parts
 
 
-def _reading(first: Stored, layout: Layout, inputs: Array | OnDemand) -> Reading:
-    name = "" if first.member is None else first.member.removesuffix(".npy")
-    return {
-        "kind": "array",
-        "format": "npz",
-        "layout": layout,
-        "axes": len(first.shape),
-        "dtype": inputs.dtype.name,
-        "x": name,
-    }
+def _named_pair(names: Sequence[str], x: str | None, y: str | None, file: str) -> tuple[str, str]:
+    """Return the arrays that the user names; what is left open is told by its name.
+
+    Raises:
+        ConfigError: There is no array of this name, with the nearest.
+        DataError: What is left open can't be told.
+    """
+    for key, name in (("data.x", x), ("data.y", y)):
+        if name is not None and name not in names:
+            raise ConfigError(
+                f"{key}={name!r} is not in {file}; its arrays are {', '.join(names)}."
+                f"{did_you_mean(name, names)}"
+            )
+    if x is None or y is None:
+        told = _places([name for name in names if name not in (x, y)], file)
+        x, y = x or told.get(("train", "x")), y or told.get(("train", "y"))
+    if x is None or y is None:
+        raise DataError(
+            f"{file} has no {'inputs' if x is None else 'targets'} beside it; its arrays are "
+            f"{', '.join(names)}; name both: data.x=NAME data.y=NAME"
+        )
+    return x, y
+
+
+def _places(names: Iterable[str], file: str) -> dict[tuple[PartName, Role], str]:
+    """Return the names by part and role; `x` and `y_train` win over `images` and `train_labels`."""
+    found: dict[tuple[PartName, Role], str] = {}
+    letters: dict[str, bool] = {}
+    for name in names:
+        match = _NAME.fullmatch(name)
+        if match is None:
+            continue
+        letters[name] = len(match["role"]) == 1
+        part = PARTS[(match["before"] or match["after"] or "train").lower()]
+        place = part, _ROLES[match["role"].lower()]
+        other = found.get(place)
+        if other is not None and letters[other] == letters[name]:
+            raise DataError(
+                f"{file} has both {other} and {name}; expected one of them. Say which: "
+                "data.x=NAME data.y=NAME"
+            )
+        if other is None or letters[name]:
+            found[place] = name
+    return found
+
+
+class ArrayReader(Reader):
+    """Reads the files that `arrays`, `ucr` and `idx` read, and arrays in memory."""
+
+    def inputs(self) -> Any:
+        """Describe the shape of a row."""
+        return {"shape": list(self.schema.raw_shape), "dtype": "float64"}
+
+    def example(self, raw: Samples | Series, content: Content) -> Any:
+        """Return the first training rows as nested lists."""
+        assert isinstance(raw, Samples)
+        return first_rows(raw, content).tolist()
+
+    def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
+        """Open a file of rows.
+
+        Args:
+            path: An `.npz`, a `.npy`, a folder of `.npy`, a UCR file with labels or without, an
+                idx file, or a CSV with a flattened sample a row.
+            rules: How to take the rows.
+            size: Rows a block.
+
+        Raises:
+            ConfigError: A rule does not go with arrays.
+            DataError: The file can't be read, or its rows are not those of the model; names the
+                place.
+        """
+        self.refuse_id(rules)
+        raw = self._rows(readable(path, key="input"))
+        return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
+
+    def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
+        """Return numbers (rows, *raw_shape), those of a row flat or in their shape."""
+        del missing
+        held = held.to_numpy() if hasattr(held, "to_numpy") else held
+        return Block(raw=numbers_of(held, self.schema.raw_shape, what=what))
+
+    def _rows(self, place: Path) -> Array:
+        schema = self.schema
+        if place.is_dir() or is_of_numpy(place):
+            found = arrays_at(place)
+            trained = str(schema.reading.get("x", ""))
+            name = ONLY if ONLY in found else _inputs_name([*found], trained, place.name)
+            return _as_trained(found[name].read(), schema, found[name].label)
+        require_content(place)
+        if is_idx(place):
+            return _as_trained(read_idx(place), schema, str(place))
+        suffix = place.suffix.lower()
+        of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
+        if suffix == ".ts" or (of_series and suffix != ".csv"):
+            return _series_rows(place, schema)
+        return _flat_rows(place, schema.raw_shape)
+
+
+def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
+    """Return the name of the array with new inputs: the one of the training, else the only one.
+
+    Raises:
+        DataError: None or several could be meant.
+    """
+    matches = {name: match for name in names if (match := _NAME.fullmatch(name))}
+    of_part = {name for name, match in matches.items() if match["before"] or match["after"]}
+    if trained in names and trained not in of_part:
+        return trained
+    inputs = [name for name, match in matches.items() if _ROLES[match["role"].lower()] == "x"]
+    inputs = inputs or ([*names] if len(names) == 1 else [])
+    whole = [name for name in inputs if name not in of_part]
+    chosen = whole if len(whole) == 1 else inputs
+    if len(chosen) != 1:
+        raise DataError(
+            f"{file} has {len(chosen)} arrays that could be the new rows; its arrays are "
+            f"{', '.join(names)}; expected one named {trained or 'x'}"
+        )
+    return chosen[0]
+
+
+def _as_trained(values: Array, schema: Schema, label: str) -> Array:
+    """Return values of the training's file, of the network, or flat (rows, numbers), as raw rows.
+
+    Raises:
+        DataError: The shape is another one, a value is no finite number, or pictures of 0 to 255
+            are given as 0 to 1.
+    """
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{label} has values of type {values.dtype}; expected numbers")
+    require_numbers(values, label)
+    _check_range(values, schema, label)
+    shape, reading = schema.raw_shape, schema.reading
+    if "layout" in reading and values.ndim == reading["axes"]:
+        moved = arranged(values, reading["layout"])
+        values = moved if moved.shape[1:] == shape else values
+    if values.shape[1:] != shape and values.ndim == 2 and values.shape[1] == math.prod(shape):
+        values = values.reshape(len(values), *shape)
+    if values.shape[1:] != shape:
+        raise DataError(
+            f"{label} has shape {values.shape}; the model was trained on {shape} a row; expected "
+            f"(rows, {', '.join(map(str, shape))}), as in training, or (rows, {math.prod(shape)})"
+        )
+    return values.astype(np.float32) if values.dtype.kind == "b" else values
+
+
+def _check_range(values: Array, schema: Schema, label: str) -> None:
+    if schema.reading.get("dtype") != "uint8" or values.dtype == np.uint8 or not len(values):
+        return
+    top = largest(values)
+    if top > 255 or (values.dtype.kind == "f" and 0 < top <= 1):
+        raise DataError(
+            f"{label} has values up to {top:g}; the model was trained on pictures of type uint8, 0 "
+            f"to 255, and scales them itself{'; multiply by 255' if top <= 1 else ''}"
+        )
+
+
+def _series_rows(file: Path, schema: Schema) -> Array:
+    """Read new series as (rows, *raw_shape).
+
+    Raises:
+        DataError: They have other steps or channels; names both.
+    """
+    steps = schema.raw_shape[0]
+    length = steps if schema.reading.get("length") is not None else None
+    values = stacked(read_series(file, steps=steps).series, length=length)
+    if values.shape[1:] == schema.raw_shape:
+        return values
+    if values.shape[1:] == (*schema.raw_shape, 1):
+        return values[:, :, 0]
+    steps, channels = values.shape[1:]
+    raise DataError(
+        f"{file} has series of {steps} steps and {channels} channels; the model was trained on "
+        f"{schema.raw_shape} a row (steps, channels)"
+    )
+
+
+def _flat_rows(file: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Read a CSV as (rows, *shape); many rows lie in a file that is gone when they are.
+
+    Args:
+        file: Numbers parted by commas, semicolons or tabs, with a header or without.
+        shape: Of one sample; its values stand in C order, the last axis moving fastest.
+
+    Raises:
+        DataError: A line has another number of fields, or a field is no finite number.
+    """
+    width = math.prod(shape)
+    rows = sum(1 for _ in _flat_lines(file))
+    if rows * width * 8 <= IN_MEMORY_BYTES:
+        made = np.empty((rows, width))
+    else:
+        unnamed = tempfile.TemporaryFile()  # noqa: SIM115 - the mapping keeps it, and ends it
+        made = np.memmap(unnamed, dtype=np.float64, mode="w+", shape=(rows, width))
+    for index, (number, fields) in enumerate(_flat_lines(file)):
+        where = f"{file.name} line {number}"
+        if len(fields) != width:
+            raise DataError(
+                f"{where} has {len(fields)} fields; expected {width} values, a sample of shape "
+                f"{shape} in one row"
+            )
+        values = channel(fields, where)
+        if len(values) != width:
+            raise DataError(f"{where}: field {len(values) + 1} is missing; expected a number")
+        made[index] = values
+    return made.reshape(rows, *shape)
+
+
+def _flat_lines(file: Path) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield the numbers of the lines and their fields, without a header."""
+    separator = None
+    for number, text in lines(file):
+        first = separator is None
+        separator = separator or next((one for one in SEPARATORS if one in text), ",")
+        fields = next(csv.reader([text], delimiter=separator))
+        if not (first and _is_header(fields)):
+            yield number, fields
+
+
+def _is_header(fields: Sequence[str]) -> bool:
+    """Tell names of columns from numbers: none is a number, or pandas has counted them."""
+    counted = [str(index) for index in range(len(fields))]
+    return not any(map(is_number, fields)) or (len(fields) > 2 and list(fields) == counted)
 
 
 READER = ArrayReader

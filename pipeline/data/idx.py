@@ -1,20 +1,59 @@
-"""Pictures in MNIST's idx format: a folder with images and labels of two parts."""
+"""Pictures in MNIST's idx format: a folder with images and labels of two parts, gzipped or not."""
 
+import gzip
+import re
+import struct
+import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
-from pipeline.data.array_files.idx import read_idx
-from pipeline.data.array_files.idx_folder import IdxPair, find_idx
-from pipeline.data.array_files.joined import join
-from pipeline.data.array_files.labels import Asked, Target, Word, target_of
-from pipeline.data.array_files.layout import arranged, layout_of
-from pipeline.data.array_files.names import PartName
-from pipeline.data.array_files.parts import labelled_samples, part_notes, places
-from pipeline.data.array_files.places import readable
-from pipeline.data.array_files.values import require_numbers
+from pipeline.data.array_files import (
+    IN_MEMORY_BYTES,
+    LARGEST_PACKED,
+    arranged,
+    files_in,
+    join,
+    layout_of,
+    readable,
+    require_content,
+    require_numbers,
+)
+from pipeline.data.labels import (
+    Asked,
+    PartName,
+    Word,
+    joined_target,
+    labelled_samples,
+    part_notes,
+)
 from pipeline.data.source import Array, Samples, Source
 from pipeline.errors import DataError
+
+TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+GZIP_MAGIC = b"\x1f\x8b"
+MOST_DIMENSIONS = 4
+BLOCK_BYTES = 16 * 2**20
+EXPECTED = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+    "t10k-labels-idx1-ubyte (each may end in .gz)"
+)
+_NAME = re.compile(
+    r"(?P<prefix>.*?)(?P<part>train|t10k|test)[-_](?P<role>images|labels)"
+    r"(?:[-._]idx\d)?(?:[-._]ubyte)?(?:\.idx)?(?P<gz>\.gz)?",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdxPair:
+    """The two files of a part."""
+
+    images: Path
+    labels: Path
 
 
 class Idx(Source):
@@ -32,14 +71,15 @@ class Idx(Source):
 
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
-        pairs = find_idx(readable(self.path))
+        pairs = _pairs(readable(self.path))
         images = {part: read_idx(pair.images) for part, pair in pairs.items()}
         labels = {part: read_idx(pair.labels) for part, pair in pairs.items()}
         _check(pairs, images, labels)
         first = images["train"]
         layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         sizes = {part: len(array) for part, array in images.items()}
-        target = self._target(pairs, labels)
+        named = {pairs[part].labels.name: array for part, array in labels.items()}
+        target = joined_target(named, self.asked)
         return labelled_samples(
             join([arranged(array, layout) for array in images.values()]),
             target,
@@ -53,12 +93,6 @@ class Idx(Source):
             },
             notes=part_notes(sizes),
         )
-
-    def _target(
-        self, pairs: Mapping[PartName, IdxPair], labels: Mapping[PartName, Array]
-    ) -> Target:
-        sizes = {pairs[part].labels.name: len(array) for part, array in labels.items()}
-        return target_of(np.concatenate(list(labels.values())), self.asked, places(sizes))
 
 
 def _check(
@@ -83,3 +117,141 @@ def _check(
                 f"{pictures.shape}; expected one height and width"
             )
         require_numbers(pictures, str(pair.images))
+
+
+def _pairs(place: Path) -> dict[PartName, IdxPair]:
+    """Find the files from their folder, or from one of them.
+
+    Raises:
+        DataError: Files are missing, or several data sets lie there.
+    """
+    folder = place if place.is_dir() else place.parent
+    sets = _sets(folder)
+    roles = sets[_prefix(place, sets)]
+    found: dict[PartName, IdxPair] = {}
+    parts: tuple[PartName, ...] = ("train", "test")
+    for part in parts:
+        images, labels = (roles.get((part, role)) for role in ("images", "labels"))
+        if images and labels:
+            found[part] = IdxPair(images=images, labels=labels)
+        elif there := images or labels:
+            raise DataError(
+                f"{there} has no {'labels' if images else 'images'} beside it; expected {EXPECTED}"
+            )
+    if "train" not in found:
+        raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")
+    for pair in found.values():
+        require_content(pair.images)
+        require_content(pair.labels)
+    return found
+
+
+def _sets(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
+    """Return the files by prefix, such as `emnist-letters-`, part and role."""
+    sets: dict[str, dict[tuple[str, str], Path]] = {}
+    for file in files_in(folder):
+        match = _NAME.fullmatch(file.name)
+        if match is not None:
+            part = "train" if match["part"].lower() == "train" else "test"
+            # What is unpacked comes first in sorted order and is read.
+            sets.setdefault(match["prefix"], {}).setdefault((part, match["role"].lower()), file)
+    return sets
+
+
+def _prefix(place: Path, sets: Mapping[str, object]) -> str:
+    if not place.is_dir():
+        match = _NAME.fullmatch(place.name)
+        if match is None:
+            raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")
+        return match["prefix"]
+    if not sets:
+        raise DataError(f"{place} has no idx files; expected {EXPECTED}")
+    if len(sets) > 1:
+        raise DataError(
+            f"{place} has {len(sets)} data sets, beginning with {', '.join(map(repr, sets))}; say "
+            f"which: data.path={place}/FILE, the images to train on"
+        )
+    return next(iter(sets))
+
+
+def is_idx(file: Path) -> bool:
+    """Return whether a file, once unpacked, begins as idx does."""
+    try:
+        with _opened(file) as opened:
+            start = opened.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in TYPES and start[3] > 0
+
+
+def read_idx(file: Path) -> Array:
+    """Read a file: a header of big-endian sizes, then the values; a large one stays on disk.
+
+    Raises:
+        DataError: It is no idx file, is cut short, or holds more than its header says.
+    """
+    try:
+        with _opened(file) as opened:
+            dtype, shape = _header(opened, file)
+            offset = opened.tell()
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if not _is_packed(file) and size > IN_MEMORY_BYTES:
+                _check_length(file, shape, size, file.stat().st_size - offset)
+                return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
+            if size > LARGEST_PACKED:
+                raise DataError(
+                    f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
+                    "Unpack it first (gunzip): it is then read from disk as needed"
+                )
+            content = _read(opened, size + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{file} is cut short or damaged ({error}); copy the file again") from error
+    _check_length(file, shape, size, len(content))
+    values = np.frombuffer(content, dtype=dtype).reshape(shape)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _opened(file: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(file, "rb")) if _is_packed(file) else file.open("rb")
+
+
+def _is_packed(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(2) == GZIP_MAGIC
+
+
+def _header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    start = opened.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
+        raise DataError(
+            f"{file} is no idx file: it begins with {start!r}; expected two zero bytes, a type "
+            f"({', '.join(map(str, TYPES))}) and the number of dimensions"
+        )
+    dimensions = start[3]
+    if not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise DataError(f"{file} has {dimensions} dimensions; expected 1 to {MOST_DIMENSIONS}")
+    sizes = opened.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise DataError(f"{file} is cut short within its header; copy the file again")
+    return np.dtype(TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
+
+
+def _read(opened: IO[bytes], most: int) -> bytearray:
+    """Read at most so many bytes, in blocks, so that a false header asks for no memory."""
+    content = bytearray()
+    while block := opened.read(min(BLOCK_BYTES, most - len(content))):
+        content += block
+    return content
+
+
+def _check_length(file: Path, shape: tuple[int, ...], size: int, found: int) -> None:
+    if found < size:
+        raise DataError(
+            f"{file} is cut short: its header says {shape}, {size} bytes, but "
+            f"{found} are there; copy the file again"
+        )
+    if found > size:
+        raise DataError(
+            f"{file} goes on behind the {size} bytes that its header says, "
+            f"{shape}; expected none. Copy the file again"
+        )

@@ -1,3 +1,5 @@
+"""Batches from memory and from lazy rows, and how ranks share each: every row once."""
+
 import itertools
 
 import numpy as np
@@ -7,9 +9,10 @@ from given_data import Given, labelled, options, series, shipped, valued
 from lightning_fabric.utilities.data import _set_sampler_epoch
 
 from pipeline.data import loader as loading
-from pipeline.data.loader import Order, loader
+from pipeline.data.loader import Batches, Order, joined, loader, own_rows, shares, totals
 from pipeline.data.part import LazyInputs, Part
 from pipeline.data.prepare import prepare
+from pipeline.ranks import Rank
 
 CPU = torch.device("cpu")
 
@@ -169,3 +172,44 @@ def test_a_batch_larger_than_the_training_part_is_one_step_and_is_told() -> None
         prepared.train, batch_size=500, shuffle=True, seed=0, num_workers=0, device=CPU
     )
     assert [len(targets) for _, targets in batches] == [89]
+
+
+@pytest.mark.parametrize("world", range(1, 9))
+def test_shares_are_as_equal_as_can_be_and_make_up_the_batch(world: int) -> None:
+    for rows in range(40):
+        sizes = shares(rows, world)
+        assert sum(sizes) == rows
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_all_ranks_together_see_the_batches_that_one_process_sees(
+    world: int, shuffle: bool
+) -> None:
+    inputs, targets = torch.arange(23.0).unsqueeze(1), torch.arange(23)
+
+    def epoch(rank: Rank) -> list[tuple[torch.Tensor, ...]]:
+        order = Order(23, shuffle=shuffle, seed=3)
+        order.set_epoch(2)
+        return [tuple(b) for b in Batches(inputs, targets, order, batch_size=7, rank=rank)]
+
+    alone = epoch(Rank())
+    ranks = [epoch(Rank(number=number, world=world)) for number in range(world)]
+    for step, (whole, *parts) in enumerate(zip(alone, *ranks, strict=True)):
+        assert torch.cat([part[0] for part in parts]).equal(whole[0]), step
+        assert torch.cat([part[1] for part in parts]).equal(whole[1]), step
+        assert all(part[2].equal(whole[1]) for part in parts), step
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_what_ranks_have_is_put_back_in_the_order_of_the_rows(world: int) -> None:
+    rows = torch.arange(50)
+    batches = [16, 16, 16, 2]
+    split = rows.split(batches)
+    parts = [
+        torch.cat([own_rows(batch, Rank(number=number, world=world)) for batch in split])
+        for number in range(world)
+    ]
+    assert [len(part) for part in parts] == totals(batches, world)
+    assert joined(parts, batches).equal(rows)

@@ -1,11 +1,19 @@
+"""Parts are disjoint and complete; each row before the test validates once over the folds."""
+
+import re
+
 import numpy as np
 import pytest
-from given_data import Given, labelled, options, shipped, valued
+from given_data import Given, labelled, options, series, shipped, valued
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, TimeSeriesSplit
 
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.record import plain, resume_problems
 from pipeline.data.prepare import prepare
 from pipeline.data.source import Samples
 from pipeline.data.split import Split, split_rows, split_times
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 SEEDS = range(20)
 
@@ -101,47 +109,223 @@ def test_a_series_is_split_in_time_with_the_test_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "sizes"),
-    [(1, "train 0, validation 0, test 1"), (2, "train 0, validation 1, test 1")],
+    ("samples", "changes", "problem"),
+    [
+        (valued(np.ones((1, 2)), np.ones(1)), {}, "1 rows into train 0, validation 0, test 1; exp"),
+        (valued(np.ones((2, 2)), np.ones(2)), {}, "2 rows into train 0, validation 1, test 1; exp"),
+        (
+            labelled([0, 1] * 5),
+            {"test": 0.9, "validation": 0.99, "stratify": False},
+            "data.test=0.9 and data.validation=0.99 split 10 rows into train 0, validation 1, test "
+            "9; expected at least one row in each part",
+        ),
+        (labelled([0, 1] * 5, groups=np.zeros(10)), {}, "10 rows into train 0, validation 0, test"),
+        (
+            labelled([0] * 10 + [1] * 10 + [2]),
+            {},
+            "class 'c' has 1 row to share between training and test; expected at least 2. Give it "
+            "more rows, or split without regard to classes: data.stratify=false",
+        ),
+        (labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20])), {}, "class 'c' is in the test pa"),
+        (labelled([1] * 12, classes=("a", "b")), {}, "all 12 rows are of class 'b'; expected at l"),
+    ],
+    ids=["one row", "two rows", "fractions", "one group", "rare class", "untrained", "one class"],
 )
-def test_fewer_rows_than_parts_are_refused_with_the_sizes(rows: int, sizes: str) -> None:
-    samples = valued(np.ones((rows, 2)), np.ones(rows))
-    with pytest.raises(
-        DataError,
-        match=rf"data.test=0.25 and data.validation=0.2 split {rows} rows into {sizes}; "
-        "expected at least one row in each part",
-    ):
-        split_rows(samples, options())
+def test_rows_that_can_not_be_split_are_refused_with_the_sizes_or_the_class(
+    samples: Samples, changes: dict[str, object], problem: str
+) -> None:
+    with pytest.raises(DataError, match=re.escape(problem)):
+        prepare(Given(samples), options(**changes))
 
 
-def test_fractions_that_leave_no_training_row_are_refused_with_the_sizes() -> None:
-    samples = labelled([0, 1] * 5)
-    with pytest.raises(DataError, match=r"10 rows into train 0, validation 1, test 9"):
-        split_rows(samples, options(test=0.9, validation=0.99, stratify=False))
+FOLDS = 4
+CONTENT = {
+    "by class": labelled(np.repeat([0, 1, 2], [60, 25, 12])),
+    "two classes, the test named": labelled(np.arange(50) % 2, test=np.array([3, 8, 49])),
+    "by group": labelled(np.arange(90) % 3, groups=np.arange(90) // 5),
+    "values": valued(np.random.default_rng(0).normal(size=(41, 2)), np.arange(41.0)),
+}
 
 
-def test_one_group_only_is_refused_with_the_sizes() -> None:
-    samples = labelled([0, 1] * 5, groups=np.zeros(10))
-    with pytest.raises(DataError, match=r"10 rows into train 0, validation 0, test 10"):
-        split_rows(samples, options())
+def splits(samples: Samples, **changes: object) -> list[Split]:
+    return [
+        split_rows(samples, options(folds=FOLDS, fold=fold, **changes)) for fold in range(FOLDS)
+    ]
 
 
-def test_a_class_of_one_row_is_refused_with_the_way_out() -> None:
-    samples = labelled([0] * 10 + [1] * 10 + [2])
-    with pytest.raises(
-        DataError,
-        match=r"class 'c' has 1 row to share between training and test; .*data.stratify=false",
-    ):
-        split_rows(samples, options())
+def validated(split: Split) -> np.ndarray:
+    assert split.validation is not None
+    return split.validation
 
 
-def test_a_tested_class_without_a_training_row_is_refused_by_name() -> None:
-    samples = labelled([0, 1] * 10 + [2], test=np.array([0, 1, 20]))
-    with pytest.raises(DataError, match=r"class 'c' is in the test part but not in the training"):
-        prepare(Given(samples), options())
+@pytest.mark.parametrize("samples", CONTENT.values(), ids=CONTENT)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_every_row_that_is_not_for_the_test_validates_once_over_the_folds(
+    samples: Samples, seed: int
+) -> None:
+    found = splits(samples, split_seed=seed)
+    test = split_rows(samples, options(split_seed=seed)).test
+    together = np.concatenate([validated(split) for split in found])
+    assert sorted(together) == sorted(set(range(len(samples.inputs))) - set(test))
+    for split in found:
+        assert split.test.tolist() == test.tolist()
+        assert set(split.train) == set(together) - set(validated(split))
+        assert all((np.diff(rows) > 0).all() for rows in split.parts().values())
 
 
-def test_one_class_only_is_refused_with_its_count() -> None:
-    samples = labelled([1] * 12, classes=("a", "b"))
-    with pytest.raises(DataError, match=r"all 12 rows are of class 'b'; expected at least 2"):
-        prepare(Given(samples), options())
+@pytest.mark.parametrize(
+    ("name", "stratify", "splitter"),
+    [
+        ("by class", True, StratifiedKFold),
+        ("by class", False, KFold),
+        ("by group", True, GroupKFold),
+        ("values", True, KFold),
+    ],
+)
+def test_the_folds_are_those_of_scikit_learns_own_splitter(
+    name: str, stratify: bool, splitter: type
+) -> None:
+    samples = CONTENT[name]
+    found = splits(samples, split_seed=5, stratify=stratify)
+    rest = np.setdiff1d(np.arange(len(samples.inputs)), found[0].test)
+    groups = None if samples.groups is None else samples.groups[rest]
+    theirs = splitter(FOLDS, shuffle=True, random_state=5).split(
+        rest, samples.targets[rest], groups
+    )
+    for split, (train, validation) in zip(found, theirs, strict=True):
+        assert split.train.tolist() == rest[train].tolist()
+        assert validated(split).tolist() == rest[validation].tolist()
+
+
+def test_the_share_of_the_validation_is_not_read_with_folds() -> None:
+    samples = CONTENT["by class"]
+    first, second = splits(samples, validation=0.0), splits(samples, validation=0.7)
+    for one, other in zip(first, second, strict=True):
+        assert validated(one).tolist() == validated(other).tolist()
+
+
+def test_a_fold_in_time_trains_on_nothing_that_came_after_its_validation() -> None:
+    found = [split_times(100, None, options(folds=FOLDS, fold=fold)) for fold in range(FOLDS)]
+    theirs = TimeSeriesSplit(FOLDS).split(np.arange(75))
+    for split, (train, validation) in zip(found, theirs, strict=True):
+        assert split.test.tolist() == list(range(75, 100))
+        assert split.train.tolist() == train.tolist() == list(range(train[-1] + 1))
+        assert validated(split).tolist() == validation.tolist()
+        assert validated(split)[0] == train[-1] + 1
+    together = np.concatenate([validated(split) for split in found])
+    assert together.tolist() == list(range(15, 75))
+
+
+def test_windows_of_a_fold_predict_inside_their_own_part() -> None:
+    counting = series(np.arange(60.0)[:, None])
+    prepared = prepare(Given(counting), options(window=3, horizon=2, folds=3, fold=1, test=0.25))
+    assert prepared.train.targets[-1].tolist() == [21, 22]
+    assert prepared.validation.inputs[0, :, 0].tolist() == [20, 21, 22]
+    assert prepared.validation.targets[[0, -1]].tolist() == [[23, 24], [32, 33]]
+    assert prepared.test.targets[0].tolist() == [45, 46]
+
+
+@pytest.mark.parametrize("scale", ["standard", "minmax"])
+@pytest.mark.parametrize("fold", range(3))
+def test_scaling_is_fitted_on_the_training_part_of_the_fold_alone(scale: str, fold: int) -> None:
+    samples = CONTENT["values"]
+    prepared = prepare(Given(samples), options(folds=3, fold=fold, scale=scale))
+    inputs = prepared.train.inputs
+    if scale == "standard":
+        np.testing.assert_allclose(inputs.mean(0), [0, 0], atol=1e-6)
+        np.testing.assert_allclose(inputs.std(0, correction=0), [1, 1], atol=1e-6)
+    else:
+        np.testing.assert_allclose(inputs.amin(0), [0, 0], atol=1e-6)
+        np.testing.assert_allclose(inputs.amax(0), [1, 1], atol=1e-6)
+
+
+def test_each_fold_has_a_content_hash_of_its_own() -> None:
+    hashes = {shipped("iris", folds=3, fold=fold).content_hash for fold in range(3)}
+    assert len({*hashes, shipped("iris").content_hash}) == 4
+
+
+@pytest.mark.parametrize(
+    ("samples", "folds", "problem"),
+    [
+        (
+            labelled(np.repeat([0, 1, 2], [30, 30, 4])),
+            4,
+            "data.folds=4 can't share out the 3 rows of class 'c'; expected data.folds of at most "
+            "3, or data.stratify=false",
+        ),
+        (
+            labelled(np.arange(20) % 2, groups=np.arange(20) // 5, test=np.arange(5)),
+            4,
+            "data.folds=4 can't share out 3 groups; expected data.folds of at most 3",
+        ),
+        (
+            valued(np.ones((8, 1)), np.arange(8.0)),
+            7,
+            "data.folds=7 can't share out 6 rows; expected data.folds of at most 6",
+        ),
+    ],
+    ids=["class", "groups", "rows"],
+)
+def test_more_folds_than_there_is_to_share_are_refused_with_the_most_that_go(
+    samples: Samples, folds: int, problem: str
+) -> None:
+    with pytest.raises(DataError, match=f"^{re.escape(problem)}$"):
+        split_rows(samples, options(folds=folds))
+
+
+def test_a_series_of_fewer_times_than_blocks_is_refused_with_the_most_that_go() -> None:
+    problem = "data.folds=6 can't share out 5 times after the oldest; expected data.folds of at"
+    with pytest.raises(DataError, match=problem):
+        split_times(8, None, options(folds=6))
+
+
+def test_a_fold_shorter_than_the_horizon_is_refused_with_the_sizes() -> None:
+    counting = series(np.arange(40.0)[:, None])
+    problem = r"data.test=0.25 and data.folds=5 split \d+ rows into train \d+, validation 0, test"
+    with pytest.raises(DataError, match=problem):
+        prepare(Given(counting), options(window=1, horizon=6, folds=5, fold=4))
+
+
+def problems(*words: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as raised:
+        check(compose(["data=iris", *words]))
+    return raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (
+            ("data.folds=1", "data.fold=-1"),
+            (
+                "data.folds=1 is not allowed; expected a whole number ≥ 2 or null.",
+                "data.fold=-1 is not allowed; expected a whole number ≥ 0.",
+            ),
+        ),
+        (
+            ("data.folds=3", "data.fold=3", "trainer.max_epochs=0"),
+            (
+                "trainer.max_epochs=0 is not allowed; expected a whole number > 0.",
+                "data.fold=3 is none of data.folds=3; expected 0 to 2.",
+            ),
+        ),
+        (
+            ("data.fold=2",),
+            ("data.fold=2 is one of data.folds, which is null; expected data.fold=0.",),
+        ),
+    ],
+    ids=["out of bounds", "beyond the last", "without folds"],
+)
+def test_wrong_folds_are_told_together_one_line_each(
+    words: tuple[str, ...], lines: tuple[str, ...]
+) -> None:
+    assert problems(*words) == lines
+
+
+def test_another_fold_can_never_be_resumed_as_the_same_run() -> None:
+    words = ("data=iris", "data.folds=3")
+    old, new = (plain(compose([*words, f"data.fold={fold}"])) for fold in (0, 1))
+    assert resume_problems(old, new) == (
+        ["data.fold was 0 and is 1 now; a run with another model or other data is a new run."],
+        [],
+    )

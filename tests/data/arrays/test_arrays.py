@@ -152,7 +152,7 @@ def test_many_truths_become_numbers_as_they_are_needed(
 ) -> None:
     path = npz(x=(PICTURES > 99).astype(dtype), y=Y)
     near = prepared("arrays", path, scale="standard")
-    monkeypatch.setattr("pipeline.data.array_files.joined.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     assert isinstance(read("arrays", path).inputs, OnDemand)
     far = prepared("arrays", path, scale="standard", memory_budget=0)
     assert far.schema == near.schema
@@ -167,8 +167,8 @@ def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
     save = np.savez_compressed if packed else np.savez
     save("x.npz", x_train=values[:20], y_train=Y[:20], x_test=values[20:], y_test=Y[20:])
     near = prepared("arrays", "x.npz", scale="standard")
-    monkeypatch.setattr("pipeline.data.array_files.stored.IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr("pipeline.data.array_files.joined.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     assert isinstance(read("arrays", "x.npz").inputs, OnDemand)
     far = prepared("arrays", "x.npz", scale="standard", memory_budget=0)
     assert far.schema == near.schema
@@ -176,7 +176,7 @@ def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
 
 
 def test_a_large_npy_is_mapped_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.array_files.stored.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
     samples = read("arrays", npy("x.npy", X), targets=str(npy("y.npy", Y)))
     assert isinstance(samples.inputs, np.memmap)
     assert (samples.inputs == X).all()
@@ -185,7 +185,7 @@ def test_a_large_npy_is_mapped_and_not_read(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_part_on_disk_is_measured_whole_however_many_rows_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.data.array_files.joined.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     rows = np.zeros((3000, 1))
     rows[1] = 3000
     labels = np.arange(3000) % 2
@@ -298,7 +298,7 @@ def test_an_array_that_is_cut_short_is_refused(
     from_disk: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if from_disk:
-        monkeypatch.setattr("pipeline.data.array_files.stored.IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
     path = npy("x.npy", X)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(DataError, match=r"x.npy is .*cut short.*; copy"):
@@ -308,7 +308,7 @@ def test_an_array_that_is_cut_short_is_refused(
 def test_a_member_that_would_unpack_to_too_much_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.data.array_files.stored.RATIO_FROM", 10_000)
+    monkeypatch.setattr("pipeline.data.array_files.RATIO_FROM", 10_000)
     np.savez_compressed("x.npz", x=np.zeros((100_000, 4)), y=np.zeros(100_000))
     with pytest.raises(
         DataError, match=r"x.npz: x would unpack from \d+ to 3200128 bytes; .*savez"

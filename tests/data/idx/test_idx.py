@@ -75,17 +75,6 @@ def test_one_of_several_sets_is_named_by_its_file() -> None:
     assert len(read("idx", "set/emnist-letters-train-images-idx3-ubyte.gz").inputs) == 30
 
 
-def test_classes_are_named_by_the_user_in_the_order_of_the_labels() -> None:
-    mnist()
-    assert read("idx", "set", classes=["a", "b", "c"]).classes == ("a", "b", "c")
-
-
-def test_bytes_reach_the_network_between_0_and_1() -> None:
-    mnist()
-    parts = prepared("idx", "set")
-    np.testing.assert_allclose(parts.test.inputs[:, 0], PICTURES[20:] / 255, rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("code", "dtype"), [(9, ">i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")]
 )
@@ -102,8 +91,8 @@ def test_other_types_than_bytes_are_read_as_numbers(code: int, dtype: str) -> No
 def test_large_files_give_the_same_rows_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     mnist()
     near = prepared("idx", "set", scale="standard")
-    for module in ("idx", "joined"):
-        monkeypatch.setattr(f"pipeline.data.array_files.{module}.IN_MEMORY_BYTES", 0)
+    for module in ("idx", "array_files"):
+        monkeypatch.setattr(f"pipeline.data.{module}.IN_MEMORY_BYTES", 0)
     assert isinstance(read("idx", "set").inputs, OnDemand)
     far = prepared("idx", "set", scale="standard", memory_budget=0)
     assert far.schema == near.schema
@@ -166,7 +155,7 @@ def test_a_packed_file_that_would_fill_the_memory_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mnist(FORMS[1])
-    monkeypatch.setattr("pipeline.data.array_files.idx.LARGEST_PACKED", 500)
+    monkeypatch.setattr("pipeline.data.idx.LARGEST_PACKED", 500)
     with pytest.raises(DataError, match=r"would unpack to 600 bytes; expected at most 500. Unpack"):
         read("idx", "set")
 

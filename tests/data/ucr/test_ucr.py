@@ -47,22 +47,6 @@ def test_both_files_are_found_and_their_split_is_kept(path: str) -> None:
     assert samples.classes == ("-1", "1")  # 1 is the rarer one
 
 
-def test_the_validation_is_cut_from_the_training_file_alone() -> None:
-    wave()
-    parts = prepared("ucr", "Wave", validation=0.25)
-    assert parts.validation is not None
-    assert parts.test.rows.tolist() == [8, 9]
-    assert set(parts.validation.rows) < set(range(8))
-
-
-def test_scaling_is_fitted_on_the_training_rows_alone() -> None:
-    wave()
-    parts = prepared("ucr", "Wave", validation=0.25)
-    trained = VALUES[parts.train.rows]
-    assert parts.schema.input_scaler.shift[0] == pytest.approx(trained.mean())
-    assert parts.schema.input_scaler.spread[0] == pytest.approx(trained.std())
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -282,10 +266,3 @@ def test_an_unequal_length_between_the_files_names_both() -> None:
         DataError, match=r"a_TEST.tsv line 1 has 3 values, a_TRAIN.tsv line 1 has 2"
     ):
         read("ucr", path)
-
-
-def test_a_class_that_the_test_alone_has_is_refused_with_its_part() -> None:
-    written("a_TRAIN.tsv", rows([1, 2, 1, 2, 1, 2]))
-    path = written("a_TEST.tsv", rows([1, 3]))
-    with pytest.raises(DataError, match=r"class '3' is in the test part but not in the training"):
-        prepared("ucr", path)

@@ -1,4 +1,10 @@
+"""The data sets that ship: as published, the same at every call, and drawn by their formulas."""
+
 import inspect
+import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +12,10 @@ import torch
 from given_data import Shipped, names, shipped
 
 from pipeline.data.airline import Airline
+from pipeline.data.co2 import CO2
+from pipeline.data.mnist1d import MNIST1D
 from pipeline.data.rgb_patches import RGBPatches
-from pipeline.data.source import Samples, Series, Source
+from pipeline.data.source import Samples, Source
 from pipeline.data.synthetic_control import STEPS, draw
 from pipeline.errors import ConfigError
 
@@ -26,21 +34,19 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_data_set_of_the_folder_comes_out_scaled_split_and_finite(name: str) -> None:
-    prepared = shipped(name)
-    parts = [prepared.train, prepared.validation, prepared.test]
+def test_every_set_reads_the_same_twice_split_finite_and_of_its_published_shape(name: str) -> None:
+    prepared, again = shipped(name), shipped(name)
+    assert prepared.content_hash == again.content_hash
+    schema, parts = prepared.schema, [prepared.train, prepared.validation, prepared.test]
     rows = np.concatenate([part.rows for part in parts])
     assert len(set(rows.tolist())) == len(rows)
     for part in parts:
         assert part.inputs.dtype == torch.float32
-        assert part.inputs.shape == (len(part), *prepared.schema.input_shape)
+        assert part.inputs.shape == (len(part), *schema.input_shape)
         assert torch.isfinite(part.inputs).all()
         assert torch.isfinite(part.targets).all()
-
-
-@pytest.mark.parametrize("name", names())
-def test_every_data_set_of_the_folder_reads_the_same_twice(name: str) -> None:
-    assert shipped(name).content_hash == shipped(name).content_hash
+    found = (schema.task, schema.input_shape, schema.outputs, len(rows))
+    assert SHAPES.get(name, found) == found
 
 
 @pytest.mark.parametrize("name", names())
@@ -51,17 +57,6 @@ def test_a_source_states_every_key_and_leaves_its_default_to_the_yaml(name: str)
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert parameter.default is parameter.empty
         assert parameter.annotation is not parameter.empty
-
-
-@pytest.mark.parametrize("name", SHAPES)
-def test_a_shipped_set_has_its_published_task_shape_and_rows(name: str) -> None:
-    prepared = shipped(name)
-    task, shape, outputs, rows = SHAPES[name]
-    parts = (prepared.train, prepared.validation, prepared.test)
-    assert prepared.schema.task == task
-    assert prepared.schema.input_shape == shape
-    assert prepared.schema.outputs == outputs
-    assert sum(len(part) for part in parts) == rows
 
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris", "diabetes"])
@@ -182,6 +177,126 @@ def test_training_and_test_charts_are_drawn_apart() -> None:
     assert np.bincount(samples.targets).tolist() == [100] * 6
 
 
-def test_a_series_and_rows_are_what_sources_give() -> None:
-    kinds = {name: type(Shipped(name).source().read()) for name in SHAPES}
-    assert {name for name, kind in kinds.items() if kind is Series} == {"sunspots", "airline"}
+@pytest.fixture(scope="module")
+def mnist1d() -> MNIST1D:
+    return MNIST1D(shuffled_positions=False)
+
+
+def test_the_set_is_the_published_one(mnist1d: MNIST1D) -> None:
+    samples = mnist1d.read()
+    train = np.setdiff1d(np.arange(5000), samples.test)
+    counts = np.bincount(samples.targets[train])
+    assert samples.inputs.shape == (5000, 40, 1)
+    assert (len(train), len(samples.test)) == (4000, 1000)
+    assert (counts.min(), counts.max()) == (394, 411)
+    assert samples.inputs[train].mean() == pytest.approx(-0.0003, abs=5e-5)
+    assert samples.inputs[train].std() == pytest.approx(0.998, abs=5e-4)
+
+
+def test_making_the_set_leaves_the_global_generators_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    MNIST1D(shuffled_positions=False).read()
+    assert random.getstate() == states[0]
+    assert np.random.get_state()[1].tolist() == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_shuffled_positions_permute_the_steps_of_all_rows_alike(mnist1d: MNIST1D) -> None:
+    before = mnist1d.read().inputs[:, :, 0]
+    after = MNIST1D(shuffled_positions=True).read().inputs[:, :, 0]
+    order = [int(np.flatnonzero((before == column[:, None]).all(0))[0]) for column in after.T]
+    assert sorted(order) == list(range(40))
+    assert order != list(range(40))
+
+
+def test_a_warm_cache_is_read_without_the_library_that_makes_the_set() -> None:
+    shipped("mnist1d")
+    script = (
+        "import sys; from pipeline.data.mnist1d import MNIST1D; "
+        "MNIST1D(shuffled_positions=False).read(); sys.exit('mnist1d' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_the_published_weeks_come_out_and_the_empty_ones_repeat_the_week_before() -> None:
+    series = Shipped("co2").source().read()
+    assert (len(series.values), series.times[0], series.times[-1]) == (
+        2284,
+        "1958-03-29",
+        "2001-12-29",
+    )
+    at = series.times.index("1958-05-10")
+    assert series.values[at - 1 : at + 2, 0].tolist() == [316.9, 316.9, 317.5]
+    assert series.notes == ("59 weeks without a value repeat the week before them",)
+
+
+def test_every_week_of_co2_comes_seven_days_after_the_one_before() -> None:
+    times = np.array(Shipped("co2").source().read().times, dtype="datetime64[D]")
+    assert set(np.diff(times).astype(int)) == {7}
+
+
+def test_no_week_of_the_co2_test_was_empty() -> None:
+    series = CO2(first="1986-01-04", last="2001-12-29", test_from="1994-01-01").read()
+    assert series.notes == ()
+    assert series.values[0] == [346.4]
+
+
+def test_co2_is_forecast_a_week_ahead_in_its_own_units() -> None:
+    prepared = shipped("co2")
+    assert prepared.schema.units == "ppm"
+    assert len(prepared.test) == 418
+
+
+def test_an_empty_week_without_a_week_before_it_stays_empty() -> None:
+    values = CO2(first="1958-05-10", last="2001-12-29", test_from="1994-01-01").read().values[:, 0]
+    assert np.isnan(values[0])
+    assert values[1] == 317.5
+
+
+def recalled(**changes: object) -> Samples:
+    return Shipped("recall", changes).source().read()
+
+
+def test_the_answer_is_the_first_of_the_one_hot_tokens() -> None:
+    samples = recalled(steps=7, tokens=5, rows=50)
+    assert samples.inputs.shape == (50, 7, 5)
+    assert set(np.unique(samples.inputs)) == {0.0, 1.0}
+    assert (samples.inputs.sum(axis=2) == 1).all()
+    assert samples.targets.tolist() == samples.inputs[:, 0].argmax(axis=1).tolist()
+
+
+def test_each_token_comes_first_equally_often_and_tells_nothing_of_those_behind_it() -> None:
+    samples = recalled(steps=4, tokens=4, rows=4000)
+    assert np.bincount(samples.targets).tolist() == [1000] * 4
+    second = samples.inputs[:, 1].argmax(axis=1)
+    table = np.histogram2d(samples.targets, second, bins=4)[0]
+    np.testing.assert_allclose(table, 250, atol=5 * np.sqrt(250))
+
+
+def test_another_process_seed_draws_other_sequences_and_the_same_one_the_same() -> None:
+    first, again, other = recalled(), recalled(), recalled(process_seed=1)
+    np.testing.assert_array_equal(first.inputs, again.inputs)
+    assert (first.inputs != other.inputs).any()
+
+
+def test_two_tokens_make_a_binary_task_and_one_step_is_enough() -> None:
+    schema = shipped("recall", steps=1, tokens=2, rows=40).schema
+    assert (schema.task, schema.input_shape, schema.positive) == ("binary", (1, 2), "1")
+
+
+def charts(*, normalise_each: bool) -> np.ndarray:
+    source = Shipped("synthetic_control", {"normalise_each": normalise_each}).source()
+    series: np.ndarray = source.read().inputs[:, :, 0]
+    return series
+
+
+def test_a_chart_normalised_by_itself_keeps_its_form_alone() -> None:
+    raw, normalised = charts(normalise_each=False), charts(normalise_each=True)
+    np.testing.assert_allclose(normalised.mean(1), 0, atol=1e-9)
+    np.testing.assert_allclose(normalised.std(1), 1)
+    forms = [np.corrcoef(a, b)[0, 1] for a, b in zip(raw, normalised, strict=True)]
+    np.testing.assert_allclose(forms, 1)
+    assert raw.mean() > 20

@@ -1,0 +1,441 @@
+"""A user's own files: found, opened as arrays by their names, checked, left on disk where large."""
+
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.checks import fingerprints
+from pipeline.data.scale import rows_a_block
+from pipeline.data.source import Array, Indices, OnDemand
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+from pipeline.paths import is_url, place_problem
+
+IN_MEMORY_BYTES = 512 * 2**20
+"""What arrays may take together before they stay on disk."""
+MAPPED_FROM_BYTES = 64 * 2**20
+"""Above this a single array stays on disk; the system can take its pages back."""
+LARGEST_PACKED = 8 * 2**30
+"""Bytes that a compressed array may have when unpacked, which happens in memory."""
+MOST_RATIO, RATIO_FROM = 200, 2**30
+"""Above so many bytes a member may not be packed more tightly than this."""
+LARGEST = float(np.finfo(np.float32).max)
+FLOAT = np.dtype(np.float32)
+
+NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
+ONLY = ""
+"""Name of the array of a single `.npy`."""
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+
+Layout = Literal["table", "series", "images", "channels_first", "channels_last"]
+AXES: Mapping[tuple[Layout, int], str] = {
+    ("table", 2): "a table (rows, features)",
+    ("series", 2): "series of one value (rows, steps)",
+    ("series", 3): "series (rows, steps, features)",
+    ("channels_first", 3): "series (rows, features, steps)",
+    ("images", 3): "grey pictures (rows, height, width)",
+    ("channels_first", 4): "pictures (rows, channels, height, width)",
+    ("channels_last", 4): "pictures (rows, height, width, channels)",
+}
+"""What arrays of each layout and rank are."""
+COLOURS = (1, 3, 4)
+"""Numbers of channels of a picture in a file: grey, RGB, RGB with alpha."""
+
+
+def readable(path: str | Path, *, key: str = "data.path") -> Path:
+    """Return the file or folder at `path` once it is known to be there and readable.
+
+    Args:
+        path: As the user typed it, relative to the current folder.
+        key: The key it was given by.
+
+    Raises:
+        ConfigError: It is a URL.
+        DataError: There is nothing at this place.
+        EnvironmentFaultError: Permission is denied.
+    """
+    if is_url(str(path)):
+        raise ConfigError(
+            f"{key}={str(path)!r} is a URL; expected a file or folder on this machine. "
+            f"Download it first, then give {key}=FILE"
+        )
+    place = Path(path).expanduser()
+    if problem := place_problem(key, str(place)):
+        raise ConfigError(problem)
+    try:
+        present = place.exists()
+    except OSError as error:
+        raise _denied(place, key) from error
+    if not present:
+        raise DataError(f"{key}={str(path)!r} is not there{_hint(place)}")
+    if not os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
+        raise _denied(place, key)
+    return place
+
+
+def _denied(place: Path, key: str) -> EnvironmentFaultError:
+    return EnvironmentFaultError(
+        f"{key}={str(place)!r} can't be read: permission is denied. Ask its owner for the right "
+        "to read it"
+    )
+
+
+def _hint(place: Path) -> str:
+    folder = place.parent
+    if not folder.is_dir():
+        return f"; the folder {str(folder)!r} is not there either. Check the path"
+    looked = f"looked in {str(folder.resolve())!r}"
+    nearest = did_you_mean(place.name, [path.name for path in folder.iterdir()])
+    return f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
+
+
+def require_content(file: Path) -> None:
+    """Refuse a file without a byte.
+
+    Raises:
+        DataError: It is empty.
+    """
+    if file.stat().st_size == 0:
+        raise DataError(f"{file} is empty (0 bytes); expected data. Write or copy it again")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the files of a folder in sorted order, without hidden ones."""
+    return sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredArray:
+    """An array in a file: its shape known from the header, read or mapped when wanted.
+
+    Args:
+        path: The file.
+        member: The part of an archive that holds it; None = the file is the array.
+        label: Its name in messages, such as `x.npz: x_train`.
+        shape: Of the array.
+        dtype: Of its values.
+        fortran: Whether the first index moves fastest.
+        offset: Byte of the file where the values begin; None = they are compressed.
+    """
+
+    path: Path
+    member: zipfile.ZipInfo | None
+    label: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    fortran: bool
+    offset: int | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def read(self) -> Array:
+        """Return the array: in memory, or left on disk where it is large and not compressed.
+
+        Raises:
+            DataError: The file is cut short, damaged, would unpack to too much, or holds objects.
+        """
+        self.refuse_objects()
+        if self.offset is not None and self.nbytes > MAPPED_FROM_BYTES:
+            return self._mapped(self.offset)
+        if self.member is not None:
+            self._refuse_bomb(self.member)
+        with _telling_damage(self.label):
+            if self.member is None:
+                whole: Array = np.load(self.path, allow_pickle=False)
+                return whole
+            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
+                member: Array = np.lib.format.read_array(file, allow_pickle=False)
+                return member
+
+    def refuse_objects(self) -> None:
+        """Refuse Python objects, which are never unpickled.
+
+        Raises:
+            DataError: The array has such.
+        """
+        if self.dtype.hasobject:
+            raise DataError(
+                f"{self.label} holds Python objects, which only a pickle can read and a pickle can "
+                "run code; expected numbers or words. Save it anew as x.astype(float) or "
+                "y.astype(str), with rows of one length"
+            )
+
+    def _mapped(self, offset: int) -> Array:
+        there = self.path.stat().st_size - offset
+        if there < self.nbytes:
+            raise DataError(
+                f"{self.label} is cut short: {there} of {self.nbytes} bytes are there; copy the "
+                "file again"
+            )
+        order: Literal["F", "C"] = "F" if self.fortran else "C"
+        mapped: Array = np.memmap(
+            self.path, dtype=self.dtype, mode="r", offset=offset, shape=self.shape, order=order
+        )
+        return mapped
+
+    def _refuse_bomb(self, member: zipfile.ZipInfo) -> None:
+        unpacked = max(member.file_size, self.nbytes)
+        ratio = unpacked / max(1, member.compress_size)
+        if unpacked > LARGEST_PACKED or (unpacked > RATIO_FROM and ratio > MOST_RATIO):
+            raise DataError(
+                f"{self.label} would unpack from {member.compress_size} to {unpacked} bytes; "
+                "expected less. Save it with numpy.savez, which does not compress: it is then "
+                "read from disk as needed"
+            )
+
+
+def arrays_at(place: Path) -> Mapping[str, StoredArray]:
+    """Return the arrays of an `.npz`, a `.npy` or a folder of `.npy` files by their names.
+
+    That of a single `.npy` is named ``ONLY``.
+
+    Raises:
+        DataError: It is none of the three, or damaged.
+    """
+    if place.is_dir():
+        return _of_folder(place)
+    require_content(place)
+    with place.open("rb") as file:
+        magic = file.read(6)
+    if magic == NPY_MAGIC:
+        return {ONLY: _of_file(place, place.name)}
+    if magic.startswith(ZIP_MAGIC):
+        return _of_archive(place)
+    raise DataError(
+        f"{place} is no .npz or .npy file: it begins with {magic!r}; expected one that "
+        "numpy.savez or numpy.save wrote"
+    )
+
+
+def is_of_numpy(file: Path) -> bool:
+    """Return whether a file begins as an `.npy` or `.npz` does."""
+    with file.open("rb") as opened:
+        return opened.read(len(NPY_MAGIC)).startswith((NPY_MAGIC, ZIP_MAGIC))
+
+
+def _of_folder(folder: Path) -> Mapping[str, StoredArray]:
+    files = [file for file in files_in(folder) if file.suffix.lower() == ".npy"]
+    if not files:
+        raise DataError(
+            f"{folder} has no .npy file; expected x_train.npy, y_train.npy and so on in it, or "
+            "the path of one .npz file"
+        )
+    for file in files:
+        require_content(file)
+    return {file.stem: _of_file(file, f"{folder.name}/{file.name}") for file in files}
+
+
+def _of_file(path: Path, label: str) -> StoredArray:
+    with path.open("rb") as file:
+        return _stored(file, path, label, start=0)
+
+
+def _of_archive(path: Path) -> Mapping[str, StoredArray]:
+    found: dict[str, StoredArray] = {}
+    with _telling_damage(path.name), zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name != info.filename:
+                start = _first_byte(path, info)
+                with archive.open(info) as file:
+                    found[name] = _stored(file, path, f"{path.name}: {name}", start, member=info)
+    if not found:
+        raise DataError(f"{path} has no array; expected x_train, y_train and so on in it")
+    return found
+
+
+def _first_byte(path: Path, info: zipfile.ZipInfo) -> int | None:
+    """Return where a member that is not compressed begins: behind its name and extra field."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        return None
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    return int(info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes)
+
+
+def _stored(
+    file: IO[bytes],
+    path: Path,
+    label: str,
+    start: int | None,
+    *,
+    member: zipfile.ZipInfo | None = None,
+) -> StoredArray:
+    """Read the header of a `.npy` that begins at byte `start` of `path`."""
+    with _telling_damage(label):
+        version = np.lib.format.read_magic(file)
+        reader = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }.get(version)
+        if reader is None:
+            raise ValueError(f"format {version} of .npy is for tables of named fields")
+        shape, fortran, dtype = reader(file)
+    return StoredArray(
+        path=path,
+        member=member,
+        label=label,
+        shape=shape,
+        dtype=dtype,
+        fortran=fortran,
+        offset=None if start is None else start + file.tell(),
+    )
+
+
+@contextmanager
+def _telling_damage(label: str) -> Iterator[None]:
+    """Turn what numpy and zipfile say of a damaged file into one line."""
+    try:
+        yield
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        words = " ".join(str(error).split())
+        raise DataError(
+            f"{label} is damaged or cut short ({words}); copy or save the file again"
+        ) from error
+
+
+class JoinedArrays(OnDemand):
+    """Arrays on disk that follow one another, taken row by row.
+
+    Args:
+        parts: (rows, *row_shape) each, with one row shape.
+        dtype: That rows are given in; None = the one that holds those of all parts.
+    """
+
+    costly = False
+
+    def __init__(
+        self, parts: Sequence[Array | OnDemand], *, dtype: np.dtype[np.generic] | None = None
+    ) -> None:
+        self.parts = tuple(parts)
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.dtype = dtype or np.result_type(*(part.dtype for part in parts))
+
+    @cached_property
+    def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
+        """(rows,) equal for equal content."""
+        return np.concatenate([fingerprints(part, np.arange(len(part))) for part in self.parts])
+
+    def __getitem__(self, rows: slice | Indices) -> Array:
+        """Read rows, (rows, *row_shape)."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        made = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        for number, part in enumerate(self.parts):
+            mine = owner == number
+            if mine.any():
+                made[mine] = part[rows[mine] - self.starts[number]]
+        return made
+
+
+def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
+    """Return parts one after another as one array (rows, *row_shape), a copy if it is small."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if not isinstance(part, OnDemand)]
+    if len(arrays) == len(parts) and sum(part.nbytes for part in arrays) <= IN_MEMORY_BYTES:
+        return np.concatenate(arrays)
+    return JoinedArrays(parts)
+
+
+def as_floats(values: Array) -> Array | OnDemand:
+    """Return float32 of the same values: a copy where that is small, else made row by row."""
+    if values.size * FLOAT.itemsize <= IN_MEMORY_BYTES:
+        return values.astype(FLOAT)
+    return JoinedArrays([values], dtype=FLOAT)
+
+
+def require_numbers(values: Array, label: str) -> None:
+    """Refuse NaN, infinity and what becomes infinite in 32 bits, a block at a time.
+
+    Args:
+        values: (rows, …); may lie on disk.
+        label: Its name in the message, such as `x.npz: x_train`.
+
+    Raises:
+        DataError: Names the first such value and counts their rows.
+    """
+    if values.dtype.kind != "f":
+        return
+    size, count, first = rows_a_block(values), 0, ""
+    for start in range(0, len(values), size):
+        block = np.asarray(values[start : start + size])
+        odd = ~(np.abs(block) <= LARGEST)  # NaN compares false
+        if odd.any():
+            place = np.argwhere(odd)[0]
+            value = block[tuple(place)]
+            indices = ", ".join(str(int(index)) for index in (start + place[0], *place[1:]))
+            word = "missing (NaN)" if np.isnan(value) else f"{value}"
+            first = first or f"[{indices}] is {word}"
+            count += int(odd.reshape(len(odd), -1).any(1).sum())
+    if first:
+        raise DataError(
+            f"{label}{first} ({count} of {len(values)} rows have such a value); expected finite "
+            "numbers up to 3.4e38. Fill them in or leave these rows out"
+        )
+
+
+def largest(values: Array) -> float:
+    """Return the largest value, a block at a time; 0 without rows."""
+    size = rows_a_block(values)
+    blocks = range(0, len(values), size)
+    return max((float(values[start : start + size].max()) for start in blocks), default=0.0)
+
+
+def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], asked: Layout | None) -> Layout:
+    """Return what the axes of (rows, …) are: as asked, else by rank, type and lengths.
+
+    Raises:
+        DataError: No array of this rank can be read.
+        ConfigError: What was asked does not fit the rank.
+    """
+    rank = len(shape)
+    if rank not in (2, 3, 4):
+        raise DataError(
+            f"inputs of shape {shape} can't be read; expected {', '.join(AXES.values())}. "
+            "Reshape them, such as x.reshape(len(x), -1)"
+        )
+    if asked is not None:
+        if (asked, rank) not in AXES:
+            fitting = ", ".join(layout for layout in get_args(Layout) if (layout, rank) in AXES)
+            raise ConfigError(
+                f"data.layout={asked} does not fit inputs of shape {shape}; expected one of "
+                f"{fitting}"
+            )
+        return asked
+    if rank == 2:
+        return "table"
+    if rank == 3:
+        return "images" if dtype == np.uint8 or shape[1] == shape[2] else "series"
+    return "channels_last" if shape[3] in COLOURS and shape[1] not in COLOURS else "channels_first"
+
+
+def arranged(values: Array, layout: Layout) -> Array:
+    """Return a view of (rows, …) with the axes that a network gets."""
+    rank = values.ndim
+    if layout == "series" and rank == 2:
+        return values[:, :, None]  # (rows, steps, 1)
+    if layout == "images":
+        return values[:, None]  # (rows, 1, height, width)
+    if layout == "channels_first" and rank == 3:
+        return values.transpose(0, 2, 1)  # (rows, steps, features)
+    if layout == "channels_last":
+        return values.transpose(0, 3, 1, 2)  # (rows, channels, height, width)
+    return values

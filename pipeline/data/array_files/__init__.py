@@ -1,1 +1,0 @@
-"""Files that hold arrays: numpy's own, the archive's UCR series, MNIST's idx, plain rows."""

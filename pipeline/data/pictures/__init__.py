@@ -1,1 +1,0 @@
-"""Folders of pictures: found, judged by their headers, decoded."""
