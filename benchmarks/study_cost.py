@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 from pipeline.config.compose import composer
 from pipeline.config.options import SweepOptions
 from pipeline.processes.lease import own_lease
+from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, Taken
-from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.space.reading import plain_sweep, read_space
 from pipeline.study.trial_end import TrialEnd

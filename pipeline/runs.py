@@ -14,7 +14,7 @@ from pipeline.entry import command
 from pipeline.errors import ConfigError, RecordsDifferError
 
 if TYPE_CHECKING:
-    from pipeline.study.ledger.stored import Studies
+    from pipeline.study.recorded_studies import Studies
     from pipeline.tracking.old_runs import Old
 
 
@@ -106,8 +106,7 @@ def check_study(options: RunsOptions) -> int:
     """Compare a study with MLflow; 5 where they differ."""
     if options.study is None:
         raise ConfigError("action=check needs the name of a study: study=NAME")
-    from pipeline.study.ledger.stored import Studies
-    from pipeline.study.recording.books import differences, metric_names
+    from pipeline.study.recorded_studies import Studies, differences, metric_names
     from pipeline.tracking.books import booked
     from pipeline.tracking.opened import opened_store
 
@@ -146,18 +145,18 @@ def clean_runs(options: RunsOptions) -> int:
 
 def clean_study(options: RunsOptions) -> int:
     """Remove a study whole, or say what that would be."""
-    from pipeline.study.ledger.stored import Studies
+    from pipeline.study.recorded_studies import Studies
     from pipeline.tracking.opened import opened_store
 
     studies, name = Studies(options.storage), str(options.study)
     with opened_store(options.tracking) as store:
-        from pipeline.study.recording.removal import doomed_study, remove_study
+        from pipeline.study.recorded_studies import removal_of, remove_study
 
-        doomed = doomed_study(studies, store, name, Path(options.output) / name)
+        removal = removal_of(studies, store, name, Path(options.output) / name)
         if options.apply:
-            remove_study(studies, store, doomed)
+            remove_study(studies, store, removal)
     after = f"removed; {_collect(options)}" if options.apply else "remove it with apply=true"
-    print(f"{doomed}: {after}")
+    print(f"{removal}: {after}")
     return 0
 
 
@@ -185,7 +184,7 @@ def _studies(options: RunsOptions) -> "Studies | None":
     path = Path("optuna.db") if options.storage is None else sqlite_path(options.storage)
     if path is not None and not path.is_file():
         return None
-    from pipeline.study.ledger.stored import Studies
+    from pipeline.study.recorded_studies import Studies
 
     return Studies(options.storage)
 
@@ -208,7 +207,7 @@ def _reaped_trials(options: RunsOptions) -> Iterator[str]:
     studies = _studies(options)
     if studies is None:
         return
-    from pipeline.study.ledger.reaping import reap_trials
+    from pipeline.study.recorded_studies import reap_trials
 
     for name, lost in reap_trials(studies, Path(options.output), grace=options.grace):
         yield f"study {name}: {lost.line}"

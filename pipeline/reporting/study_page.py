@@ -12,10 +12,8 @@ from pipeline.markup import MISSING, TextTable
 from pipeline.pictures.picture import Picture
 from pipeline.reporting.page import NAME, Places, publish, rendered
 from pipeline.reporting.svg import PagePicture, drawn
-from pipeline.study.ledger.ranking import best, pareto, winner
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import Row, best, pareto, winner
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.ledger.stored import Recorded, Studies
 from pipeline.study.outcome.comparison import REPEATED, Comparison, compare
 from pipeline.study.outcome.comparison_picture import comparison_figure, comparison_names
 from pipeline.study.outcome.comparison_table import comparison_table, confirmed_sheet
@@ -33,6 +31,7 @@ from pipeline.study.outcome.wording import (
     swept_keys,
     value_words,
 )
+from pipeline.study.recorded_studies import RecordedStudy, Studies
 from pipeline.study.space.parameters import Parameter
 from pipeline.study.space.ranges import Range
 from pipeline.study.substudies import LONGEST_STEM
@@ -73,7 +72,7 @@ class StudySubject:
 
     name: str
     ending: Ending
-    recorded: Recorded
+    recorded: RecordedStudy
     comparison: Comparison | None
     confirmation: Comparison | None
     confirmed: Sequence[Row]
@@ -112,7 +111,7 @@ def found_study(name: str, output: Path, storage: str | None) -> StudySubject:
     )
 
 
-def _rows(recorded: Recorded) -> list[Row]:
+def _rows(recorded: RecordedStudy) -> list[Row]:
     """Return all trials with what was varied in each, of which the ledger alone says nothing."""
     space = recorded.ledger.facts.get("space") or {}
     parameters = [_parameter(plain) for plain in space.values()]
@@ -131,7 +130,7 @@ def _parameter(plain: Mapping[str, Any]) -> Parameter:
     return Parameter(**values, key=plain["key"], name=plain["name"])
 
 
-def _ending(recorded: Recorded, folder: Path) -> Ending:
+def _ending(recorded: RecordedStudy, folder: Path) -> Ending:
     rows = _rows(recorded)
     directions = [objective.direction for objective in recorded.objectives]
     best = winner(rows, directions)
@@ -172,14 +171,14 @@ def _seconds(rows: Sequence[Row]) -> float:
     return max(0.0, max(ends) - min(begins)) if begins else 0.0
 
 
-def _comparison(recorded: Recorded, rows: Sequence[Row]) -> Comparison | None:
+def _comparison(recorded: RecordedStudy, rows: Sequence[Row]) -> Comparison | None:
     if set(REPEATED).isdisjoint(swept_keys(rows)):
         return None
     objective = recorded.objectives[0]
     return compare(rows, objective=objective.name, direction=objective.direction)
 
 
-def _confirmed(studies: Studies, name: str, ending: Ending) -> Recorded | None:
+def _confirmed(studies: Studies, name: str, ending: Ending) -> RecordedStudy | None:
     """Return the study of the winner over several seeds."""
     if ending.winner is None:
         return None

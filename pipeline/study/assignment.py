@@ -12,7 +12,7 @@ from pipeline.paths import create_folder
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.plan import StudyPlan
-from pipeline.study.recording.study_run import trial_key, trial_name, trial_tags
+from pipeline.study.study_run import trial_key, trial_name, trial_tags
 from pipeline.study.workers.job import Job
 
 

@@ -1,48 +1,69 @@
-"""Puts the ends of trials on record, so that both stores tell the same of each."""
+"""Closes trials so that the study and MLflow agree, and repairs what killed processes left."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
-from pipeline.config.record import plain
-from pipeline.errors import ChangedDataError
+from pipeline.config.record import flatten, plain
+from pipeline.errors import ChangedDataError, EnvironmentFaultError
+from pipeline.paths import create_folder
 from pipeline.study.assignment import Assignment
-from pipeline.study.ledger.ledger import Ledger, Lost
+from pipeline.study.ledger.leases import Lost
+from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.live import Live
-from pipeline.study.mending import Mender, tell_journal
+from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
 from pipeline.study.plan import StudyPlan
-from pipeline.study.recording.scribe import Scribe
-from pipeline.study.trial_end import TrialEnd, changed_data_line, has_begun
+from pipeline.study.study_run import RunDestination
+from pipeline.study.trial_end import (
+    TrialEnd,
+    changed_data_line,
+    end_in_journal,
+    has_begun,
+    run_end,
+)
+from pipeline.tracking.journal import Journal, Scalar
+from pipeline.tracking.state import is_finished
 
 OOMS = 3
 """Trials out of memory, one after another, after which a person is told what to lower."""
 
 
-class Closing:
-    """Closes trials in the study and in MLflow, and remembers what the last failure was.
+class TrialCloser:
+    """Closes trials in both stores, and remembers the last failure.
 
     Args:
         plan: The study, opened.
-        ledger: What is on record of it.
-        scribe: Brings the record into MLflow.
-        mender: Finds the trials that are lost.
-        live: Tells of it.
+        ledger: Its record in Optuna's database.
+        recorder: Brings runs into MLflow.
+        live: Shows it.
     """
 
     def __init__(
-        self, plan: StudyPlan, ledger: Ledger, scribe: Scribe, *, mender: Mender, live: Live
+        self, plan: StudyPlan, ledger: Ledger, recorder: MlflowRecorder, live: Live
     ) -> None:
         self.failure: TrialEnd | None = None
         self._plan = plan
         self._ledger = ledger
-        self._scribe = scribe
-        self._mender = mender
+        self._recorder = recorder
         self._live = live
-        self._kept = plan.keepers(ledger.progress())
+        self._kept = self._keepers()
         self._ooms = 0
 
+    def repair(self) -> None:
+        """Repair what earlier processes left: lost trials, unsent folders, and missing runs."""
+        self._close_lost()
+        rows = self._ledger.trials()
+        kept = {self._plan.trial_folder(number) for number in self._keepers()}
+        for folder in leftovers(self._plan.folder):
+            if has_begun(folder) and not (folder in kept and is_finished(folder)):
+                self._recorder.end(folder, lost=True, forget=folder not in kept)
+        if self._plan.uri is not None:
+            record_missing(rows, self._plan.destination, self._recorder, self._params)
+
     def end(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
-        """Close a trial whose worker has told how it ended, or was ended for being too slow.
+        """Close a trial whose worker has told how it ended, or was stopped for being too slow.
 
         Returns:
             How it ended, which is as its worker says unless it took too long or trained on other
@@ -50,8 +71,9 @@ class Closing:
         """
         ended = self._on_its_data(assignment, ended)
         if assignment.overdue and ended.reason == "interrupted":
-            ended = _too_slow(ended, self._plan.options.trial_timeout)
-        if ended.state == "failed" and not tell_journal(assignment.folder, ended):
+            message = f"took longer than sweep.trial_timeout={self._plan.options.trial_timeout:g}"
+            ended = replace(ended, reason="error", message=message, exit_code=1)
+        if ended.state == "failed" and not end_journal(assignment.folder, ended):
             ended = replace(ended, reason="lost")
         if self._ledger.finish(assignment.taken, ended):
             self._note(assignment, ended)
@@ -60,8 +82,28 @@ class Closing:
             self._drop(assignment)
         return ended
 
+    def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
+        """Close the trials whose process is gone or silent, and tell of each.
+
+        Args:
+            died: Trials whose process was seen to die, maybe on another machine.
+            why: What is known of it.
+        """
+        lost = self._close_lost(died)
+        is_known = bool(died) and self.failure is not None and self.failure.reason == "lost"
+        if is_known or any(not one.adopted for one in lost):
+            self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
+
+    def _close_lost(self, died: Collection[int] = ()) -> list[Lost]:
+        lost = self._ledger.close_lost(self._plan.trial_folder, died)
+        for one in lost:
+            end_journal(self._plan.trial_folder(one.number), one.end)
+            self._record(one.number, one.end)
+            self._live.warn(one.line)
+        return lost
+
     def _on_its_data(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
-        """Note the data of a config that is new to the study."""
+        """Store the hash of the data of a config that is new to the study."""
         if ended.data is None or assignment.job.data is not None:
             return ended
         config = plain(assignment.job.config)
@@ -75,38 +117,6 @@ class Closing:
             exit_code=ChangedDataError.exit_code,
         )
 
-    def settle_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
-        """Give up the trials whose process is gone or silent, and tell of each.
-
-        Args:
-            died: Trials whose process was seen to die, maybe on another machine.
-            why: What is known of it.
-        """
-        lost = self._mender.settle_lost(died)
-        self.tell_lost(lost)
-        is_known = bool(died) and self.failure is not None and self.failure.reason == "lost"
-        if is_known or any(not one.adopted for one in lost):
-            self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
-
-    def tell_lost(self, lost: Iterable[Lost]) -> None:
-        """Tell of trials that were given up."""
-        for one in lost:
-            self._live.warn(one.line)
-
-    def _drop(self, assignment: Assignment) -> None:
-        """Let MLflow have a trial as somebody else has put it on record."""
-        row = self._ledger.trials()[assignment.number]
-        if row.reason == "lost":
-            self._live.warn(
-                f"trial {row.number} was given up while its process stood still; its late result "
-                "is dropped"
-            )
-        if has_begun(assignment.folder):
-            tell_journal(assignment.folder, row)
-            self._record(row.number, row)
-        else:
-            self._scribe.forget(assignment.folder)
-
     def _note(self, assignment: Assignment, ended: TrialEnd) -> None:
         self._live.ended(assignment, ended)
         if ended.state == "failed" and ended.reason != "interrupted":
@@ -115,15 +125,113 @@ class Closing:
         if self._ooms == OOMS:
             self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
 
+    def _drop(self, assignment: Assignment) -> None:
+        """Let MLflow have a trial as another process has put it on record."""
+        row = self._ledger.trials()[assignment.number]
+        if row.reason == "lost":
+            self._live.warn(
+                f"trial {row.number} was given up while its process stood still; its late result "
+                "is dropped"
+            )
+        if has_begun(assignment.folder):
+            end_journal(assignment.folder, row)
+            self._record(row.number, row)
+        else:
+            self._recorder.forget(assignment.folder)
+
     def _record(self, number: int, end: TrialEnd | Row) -> None:
-        """Let MLflow have a trial; the files of all but the best go then."""
-        keepers = self._plan.keepers(self._ledger.progress())
-        self._mender.record(number, end, keepers=keepers)
+        """Let MLflow have a trial that has ended; the files of all but the best are removed then.
+
+        Args:
+            number: The trial's.
+            end: How it ended, by the study; it may have been killed before its run began.
+        """
+        keepers = self._keepers()
+        folder = self._plan.trial_folder(number)
+        if self._plan.uri is None or has_begun(folder):
+            self._recorder.end(folder, lost=end.reason == "lost", forget=number not in keepers)
+        else:
+            row = self._ledger.trials()[number]
+            with suppress(EnvironmentFaultError):  # on a full disk, the next start does it
+                write_run(row, self._plan.destination, self._recorder, self._params(row))
         for other in self._kept - keepers - {number}:
-            self._scribe.forget(self._plan.trial_folder(other))
+            self._recorder.forget(self._plan.trial_folder(other))
         self._kept = keepers
 
+    def _keepers(self) -> set[int]:
+        return self._plan.keepers(self._ledger.progress())
 
-def _too_slow(ended: TrialEnd, seconds: float | None) -> TrialEnd:
-    message = f"took longer than sweep.trial_timeout={seconds:g}"
-    return replace(ended, reason="error", message=message, exit_code=1)
+    def _params(self, row: Row) -> dict[str, Scalar]:
+        plan = self._plan
+        return flatten(plain(plan.trees.config(plan.with_tuned(row.overrides))))
+
+
+def end_journal(folder: Path, end: TrialEnd | Row) -> bool:
+    """Let a trial's journal, where it has begun, end as the study says; tell whether it does."""
+    known, wanted = end_in_journal(folder), run_end(end)
+    if not has_begun(folder) or wanted is None:
+        return True
+    if known is not None and run_end(known) == wanted:
+        return True
+    try:
+        with closing(Journal(folder)) as journal:
+            journal.end(*wanted)
+    except EnvironmentFaultError:
+        return False
+    return True
+
+
+def record_missing(
+    rows: Iterable[Row],
+    destination: RunDestination,
+    recorder: MlflowRecorder,
+    params_of: Callable[[Row], Mapping[str, Scalar]],
+) -> int:
+    """Give a run to each trial that has ended without one, and return how many those are.
+
+    MLflow is asked only where trials have ended. A trial whose journal is still there is not
+    missing: it is recorded from that.
+
+    Args:
+        rows: The study's trials, read before this driver took any.
+        destination: Where its runs belong.
+        recorder: Brings them there.
+        params_of: Returns the flattened configuration of a trial.
+    """
+    ended = [row for row in rows if run_end(row) is not None]
+    known = {run.trial for run in recorder.trial_runs(destination.uid)} if ended else set()
+    missing = [
+        row
+        for row in ended
+        if row.number not in known and not has_begun(destination.trial_folder(row.number))
+    ]
+    for row in missing:
+        write_run(row, destination, recorder, params_of(row))
+    return len(missing)
+
+
+def write_run(
+    row: Row,
+    destination: RunDestination,
+    recorder: MlflowRecorder,
+    params: Mapping[str, Scalar],
+) -> None:
+    """Write the journal of a trial that has none from its row, and send it."""
+    folder = destination.trial_folder(row.number)
+    create_folder(folder)
+    began, ended = _milliseconds(row.started), _milliseconds(row.ended)
+    values = {f"best/{k}": v for k, v in zip(destination.objectives, row.values, strict=False)}
+    for key, value in row.attributes.items():
+        if "/" in key and isinstance(value, int | float) and not isinstance(value, bool):
+            values[key] = float(value)
+    with closing(Journal(folder)) as journal:
+        tags = {"pipeline.repaired": "true"}
+        journal.begin(destination.trial_header(row.number, params, **tags), at=began)
+        journal.epoch(int(row.attributes.get("epochs", 0)), values, at=ended)
+        status, reason = run_end(row) or ("FAILED", "lost")
+        journal.end(status, reason, at=ended)
+    recorder.end(folder, lost=False, forget=True)
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(1000 * seconds)

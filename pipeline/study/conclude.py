@@ -13,8 +13,7 @@ from pipeline.serving.files import FOLDER
 from pipeline.study.assignment import trial_config
 from pipeline.study.conduct import Conducted
 from pipeline.study.ledger.importances import Importances
-from pipeline.study.ledger.ranking import winner
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.outcome.comparison import REPEATED, compare
 from pipeline.study.outcome.comparison_picture import write_comparison_picture
 from pipeline.study.outcome.comparison_table import (

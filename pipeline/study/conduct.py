@@ -5,18 +5,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.errors import DivergedError, Interrupted, PipelineError
-from pipeline.study.closing import Closing
+from pipeline.study.closing import TrialCloser
 from pipeline.study.driver import Driver, StudyFailedError
 from pipeline.study.floor import Floor
-from pipeline.study.leading import Leading
-from pipeline.study.ledger.ledger import Ledger, Progress
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.rows import Progress
 from pipeline.study.live import Live
-from pipeline.study.mending import Mender
 from pipeline.study.plan import StudyPlan
+from pipeline.study.study_run import StudyRun, study_params
 from pipeline.tracking.figure import Figure
-from pipeline.tracking.journal import Status
+from pipeline.tracking.journal import Header, Status
 
 TOLD = "a person knows how to go on"
 """Noted with a stop, which ends one study within another but is told once."""
@@ -58,33 +59,38 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
     started_at = time.monotonic()
     ledger = open_ledger(plan)
     plan = plan.opened(ledger.uid)
-    leading = Leading(plan, floor.scribe)
-    mender = Mender(plan, ledger, floor.scribe)
+    run = StudyRun(plan.folder, floor.recorder, partial(_study_header, plan))
     try:
         with Live(plan) as live:
-            closing = Closing(plan, ledger, floor.scribe, mender=mender, live=live)
-            closing.tell_lost(mender.mend())
-            driver = Driver(plan, ledger, floor, leading=leading, closing=closing, live=live)
+            closer = TrialCloser(plan, ledger, floor.recorder, live)
+            closer.repair()
+            driver = Driver(plan, ledger, floor, run=run, closer=closer, live=live)
             progress = driver.run()
-        leading.tend(progress)
+        run.update(progress, plan.names)
         _require_result(progress)
         yield Conducted(
             plan=plan,
             ledger=ledger,
-            leads=leading.leads,
-            left=leading.left,
-            describe=leading.describe,
+            leads=run.leads,
+            left=run.left,
+            describe=run.describe,
             seconds=time.monotonic() - started_at,
         )
-        leading.end("FINISHED")
+        run.end("FINISHED")
     except BaseException as error:
-        leading.end(*_ending(error))
+        run.end(*_ending(error))
         if isinstance(error, Interrupted) and TOLD not in getattr(error, "__notes__", ()):
             _say_how_to_go_on(ledger.progress())
             error.add_note(TOLD)
         raise
     finally:
         ledger.close()
+
+
+def _study_header(plan: StudyPlan) -> Header:
+    return plan.destination.study_header(
+        study_params(plan.options, plan.base), register=plan.run.register, trust=plan.run.trust
+    )
 
 
 def open_ledger(plan: StudyPlan) -> Ledger:

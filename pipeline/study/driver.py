@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pipeline.errors import ChangedDataError, EnvironmentFaultError, PipelineError
 from pipeline.signals import stop
 from pipeline.study.assignment import assign
-from pipeline.study.closing import Closing
+from pipeline.study.closing import TrialCloser
 from pipeline.study.floor import Floor
-from pipeline.study.leading import Leading
-from pipeline.study.ledger.ledger import Ledger, Progress
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.rows import Progress
 from pipeline.study.live import Live
 from pipeline.study.plan import StudyPlan
+from pipeline.study.study_run import StudyRun
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Beat, Gone, Message, Ready, Rung
 from pipeline.study.workshop import Post
@@ -58,8 +59,8 @@ class Driver:
         plan: The study, opened.
         ledger: What is on record of it.
         floor: The workers, and who puts their trials on record in MLflow.
-        leading: Records how far the study is.
-        closing: Puts the ends of trials on record.
+        run: Records how far the study is.
+        closer: Closes trials in both stores.
         live: Shows it.
     """
 
@@ -69,22 +70,22 @@ class Driver:
         ledger: Ledger,
         floor: Floor,
         *,
-        leading: Leading,
-        closing: Closing,
+        run: StudyRun,
+        closer: TrialCloser,
         live: Live,
     ) -> None:
         self._plan = plan
         self._ledger = ledger
         self._workshop = floor.workshop
-        self._scribe = floor.scribe
-        self._leading = leading
+        self._recorder = floor.recorder
+        self._run = run
         self._live = live
         self._progress = ledger.progress()
         self._mended = self._progress.consecutive_failures
         self._started_at = time.monotonic()
         self._look = Clock(LOOK_SECONDS)
         self._beat = Clock(BEAT_SECONDS)
-        self._closing = closing
+        self._closer = closer
 
     def run(self) -> Progress:
         """Work until the study is settled, its time is over, or nobody wants more.
@@ -107,9 +108,9 @@ class Driver:
         self._fill()
         self._listen(TICK_SECONDS)
         if self._look.is_due():
-            self._closing.settle_lost()
+            self._closer.close_lost()
             self._listen(0.0)  # how a worker died whose trial was just found lost
-            self._leading.tend(self._progress)
+            self._run.update(self._progress, self._plan.names)
         if self._beat.is_due():
             self._ledger.beat(post.number for post in self._workshop.busy() if post.is_alive())
         self._end_slow_trials()
@@ -143,7 +144,7 @@ class Driver:
                 return
             folder = self._plan.trial_folder(taken.number)
             post.give(assign(self._plan, self._ledger, taken, folder))
-            self._scribe.begin(folder)
+            self._recorder.begin(folder)
 
     # ── what workers say ────────────────────────────────────────────────────────────────────
 
@@ -159,20 +160,20 @@ class Driver:
                 prune = self._ledger.report(post.assignment.taken, step=step, value=value)
                 post.worker.verdict(prune=prune)
             case TrialEnd() if post.assignment is not None:
-                _require_environment(self._closing.end(post.finish(), message))
+                _require_environment(self._closer.end(post.finish(), message))
             case Gone():
-                self._bury(post, message)
+                self._close_died(post, message)
             case _:
                 return
 
-    def _bury(self, post: Post, gone: Gone) -> None:
+    def _close_died(self, post: Post, gone: Gone) -> None:
         """Go on without a worker that has died, and give its trial up."""
         was_ready, assignment = post.was_ready, post.assignment
         self._workshop.dismiss(post)
         if assignment is not None and assignment.overdue:
-            self._closing.end(assignment, TrialEnd(state="failed", reason="interrupted"))
+            self._closer.end(assignment, TrialEnd(state="failed", reason="interrupted"))
         why = f"its process died ({gone.message})"
-        self._closing.settle_lost([] if assignment is None else [assignment.number], why=why)
+        self._closer.close_lost([] if assignment is None else [assignment.number], why=why)
         if not was_ready:
             self._workshop.count_stillborn(gone)
 
@@ -191,7 +192,7 @@ class Driver:
             StudyFailedError: `sweep.max_consecutive_failures` trials failed in a row.
         """
         most = self._plan.options.max_consecutive_failures
-        failure = self._closing.failure
+        failure = self._closer.failure
         in_a_row = self._progress.consecutive_failures
         self._mended = min(self._mended, in_a_row)  # none of them, once a trial has not failed
         if in_a_row - self._mended < most or failure is None:
@@ -210,7 +211,7 @@ class Driver:
         while self._workshop.busy() and time.monotonic() < deadline:
             for post, message in self._workshop.listen(TICK_SECONDS):
                 if isinstance(message, TrialEnd) and post.assignment is not None:
-                    self._closing.end(post.finish(), message)
+                    self._closer.end(post.finish(), message)
                 elif isinstance(message, Gone):
                     died += [] if post.assignment is None else [post.number]
                     self._workshop.dismiss(post)
@@ -218,7 +219,7 @@ class Driver:
                     post.worker.verdict(prune=False)
         died += [post.number for post in self._workshop.busy()]
         self._workshop.kill()
-        self._closing.settle_lost(died)
+        self._closer.close_lost(died)
 
 
 def _require_environment(ended: TrialEnd) -> None:

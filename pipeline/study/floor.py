@@ -1,4 +1,4 @@
-"""What studies are worked on with: workers and a scribe, shared by one study after another."""
+"""What studies are worked on with: workers and a recorder, shared by one study after another."""
 
 import sys
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipeline.running.recording import warn_of_unsent
 from pipeline.study.hiring import staffing
+from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.plan import StudyPlan
-from pipeline.study.recording.scribe import Scribe
 from pipeline.study.workshop import Workshop
 
 
@@ -19,11 +19,11 @@ class Floor:
 
     Args:
         workshop: The workers.
-        scribe: Puts trials on record in MLflow.
+        recorder: Puts trials on record in MLflow.
     """
 
     workshop: Workshop
-    scribe: Scribe
+    recorder: MlflowRecorder
 
 
 @contextmanager
@@ -37,16 +37,16 @@ def open_floor(plan: StudyPlan) -> Iterator[Floor]:
     tracking = plan.run.tracking
     with ExitStack() as stack:
         workshop = stack.enter_context(Workshop(stack.enter_context(staffing(plan))))
-        scribe = stack.enter_context(Scribe(plan.uri, experiment=tracking.experiment))
+        recorder = stack.enter_context(MlflowRecorder(plan.uri, experiment=tracking.experiment))
         workshop.staff(min(plan.workers, plan.total or plan.workers))
-        problem = scribe.connect(required=tracking.required)
+        problem = recorder.connect(required=tracking.required)
         if problem is not None:
             print(
                 f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
                 file=sys.stderr,
             )
         try:
-            yield Floor(workshop=workshop, scribe=scribe)
+            yield Floor(workshop=workshop, recorder=recorder)
         finally:
-            unsent, output = scribe.close(), Path(plan.run.output)
-            warn_of_unsent(unsent, scribe.problem, place=plan.folder, output=output, uri=plan.uri)
+            unsent, output = recorder.close(), Path(plan.run.output)
+            warn_of_unsent(unsent, recorder.problem, place=plan.folder, output=output, uri=plan.uri)

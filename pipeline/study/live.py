@@ -1,20 +1,19 @@
 """How far a study is: a table that stays in its place, or a line a trial."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Self
 
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.study.assignment import Assignment
-from pipeline.study.ledger.ledger import Progress
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.outcome.wording import point_words, short_names, value_words
 from pipeline.study.plan import StudyPlan
-from pipeline.study.screen import Screen
 from pipeline.study.trial_end import TrialEnd
 from pipeline.terminal import console, duration, say, shown_verbosity
 
@@ -28,7 +27,7 @@ def print_opening(plan: StudyPlan) -> None:
     if shown_verbosity(plan.run.verbose) == 0:
         return
     many = "" if plan.workers == 1 else "s"
-    about = " and ".join(f"{one.name} ({one.direction})" for one in plan.objectives)
+    about = " and ".join(map(str, plan.objectives))
     total = "trials" if plan.total is None else f"{plan.total} trials"
     say(shown, f"{plan.name}: {total} about {about} on {plan.workers} worker{many}")
     for one in plan.space.parameters:
@@ -116,3 +115,47 @@ def _line(assignment: Assignment, ended: TrialEnd) -> Text:
     words = point_words(overrides, short_names(overrides))
     reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
     return Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)
+
+
+class Screen:
+    """Draws at the bottom of a terminal while it is open; in a pipe it draws nothing.
+
+    Args:
+        wanted: Whether anything is to be drawn.
+        seconds: Shortest time from one drawing to the next.
+    """
+
+    def __init__(self, *, wanted: bool, seconds: float) -> None:
+        shown = console()
+        is_drawn = wanted and shown.is_terminal
+        self._live = (
+            RichLive(console=shown, auto_refresh=False, transient=True) if is_drawn else None
+        )
+        self._seconds = seconds
+        self._drawn_at = 0.0
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether there is a terminal to draw in."""
+        return self._live is not None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def draw(self, make: Callable[[], RenderableType]) -> None:
+        """Draw what `make` returns, unless something was drawn a moment ago."""
+        if self._live is None or monotonic() - self._drawn_at < self._seconds:
+            return
+        self._drawn_at = monotonic()
+        self._live.update(make(), refresh=True)
+
+    def say(self, line: str) -> None:
+        """Print a line above what is drawn."""
+        assert self._live is not None
+        self._live.console.print(line, markup=False, soft_wrap=True)

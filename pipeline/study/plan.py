@@ -17,17 +17,21 @@ from pipeline.metrics import Direction
 from pipeline.ranks import ALONE
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import require_writable
-from pipeline.study.ledger.judging import judge_problems, read_options
-from pipeline.study.ledger.objectives import Objective, read_objectives
-from pipeline.study.ledger.progress import Progress
+from pipeline.study.ledger.definition import (
+    Objective,
+    judge_problems,
+    read_objectives,
+    read_options,
+)
 from pipeline.study.ledger.pruners import compares
+from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.recording.books import Place
 from pipeline.study.space.reading import plain_sweep, read_space
 from pipeline.study.space.space import Space
 from pipeline.study.space.trees import Trees
 from pipeline.study.space.trial_devices import device_problems, words_of_devices
 from pipeline.study.space.values import value_problems
+from pipeline.study.study_run import RunDestination
 from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")
@@ -105,9 +109,9 @@ class StudyPlan:
         return min(limits, default=None)
 
     @property
-    def place(self) -> Place:
+    def destination(self) -> RunDestination:
         """Where its runs belong."""
-        return Place(
+        return RunDestination(
             name=self.name,
             uid=self.uid,
             folder=self.folder,
@@ -118,7 +122,7 @@ class StudyPlan:
 
     def trial_folder(self, number: int) -> Path:
         """Return the folder of a trial's run."""
-        return self.place.trial_folder(number)
+        return self.destination.trial_folder(number)
 
     def keepers(self, progress: Progress) -> set[int]:
         """Return the trials whose weights stay: the best, and that of the config as it stands."""

@@ -13,11 +13,11 @@ from pipeline.study.conclude import (
 from pipeline.study.conduct import Conducted, conducted
 from pipeline.study.floor import Floor, open_floor
 from pipeline.study.hiring import seated
-from pipeline.study.ledger.ranking import winner
+from pipeline.study.ledger.rows import winner
 from pipeline.study.live import print_opening
+from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.outcome.wording import point_words, short_names
 from pipeline.study.plan import StudyPlan
-from pipeline.study.recording.scribe import Scribe
 from pipeline.study.substudies import confirmation, tunings
 from pipeline.study.trial_end import changed_data_line
 from pipeline.terminal import console, say, shown_verbosity
@@ -35,7 +35,7 @@ def sweep(plan: StudyPlan) -> None:
             conclude(done, floor.workshop)
             if plan.options.confirm_seeds and done.leads:
                 _confirm(done, floor)
-        _tell_model(plan, floor.scribe)
+        _tell_model(plan, floor.recorder)
 
 
 def _require_winner(plan: StudyPlan) -> None:
@@ -51,12 +51,12 @@ def _require_winner(plan: StudyPlan) -> None:
         )
 
 
-def _tell_model(plan: StudyPlan, scribe: Scribe) -> None:
+def _tell_model(plan: StudyPlan, recorder: MlflowRecorder) -> None:
     """Say what became of the winner's model in MLflow."""
-    if scribe.registered is not None and plan.run.verbose != 0:
-        say(console(), f"model   {scribe.registered}")
-    if scribe.model_problem is not None:
-        print(f"warning: {scribe.model_problem}", file=sys.stderr)
+    if recorder.registered is not None and plan.run.verbose != 0:
+        say(console(), f"model   {recorder.registered}")
+    if recorder.model_problem is not None:
+        print(f"warning: {recorder.model_problem}", file=sys.stderr)
 
 
 def _tuned(cell: str, plan: StudyPlan, floor: Floor) -> dict[str, str]:

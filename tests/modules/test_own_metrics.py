@@ -13,7 +13,7 @@ from records import epochs, final_values, only_run
 from torchmetrics.functional.classification import binary_matthews_corrcoef
 
 from pipeline.errors import ConfigError
-from pipeline.study.ledger.objectives import read_objectives
+from pipeline.study.ledger.definition import read_objectives
 
 Train = Callable[..., int]
 TRUST = "trust=[own_scores,torchmetrics]"

@@ -15,7 +15,7 @@ from headless import DESK, PHONE, Browser, chromium
 from mlflow.tracking import MlflowClient
 from pages import Page, require_sound
 
-from pipeline.study.ledger.stored import Studies
+from pipeline.study.recorded_studies import Studies
 
 pytestmark = pytest.mark.slow
 

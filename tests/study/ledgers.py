@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from pipeline.config.options import SweepOptions
 from pipeline.paths import conf_folder
 from pipeline.processes.lease import Lease, own_lease
+from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.storage import open_storage
 from pipeline.study.space.entries import as_parameters, read_entries, read_ranges
 from pipeline.study.space.space import Space

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow_databases import make_database
 
-from pipeline.study.recording.study_run import trial_key, trial_tags
+from pipeline.study.study_run import trial_key, trial_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import sqlite_uri
 

@@ -9,11 +9,12 @@ from recorded_trials import database_in, ends, runs, trials
 
 from pipeline.processes.lease import own_lease
 from pipeline.runs import main
+from pipeline.study.closing import end_journal, record_missing, write_run
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.mending import tell_journal
-from pipeline.study.recording.books import Place, differences, record_missing, repair
-from pipeline.study.recording.scribe import Scribe
+from pipeline.study.mlflow_recorder import MlflowRecorder
+from pipeline.study.recorded_studies import differences
+from pipeline.study.study_run import RunDestination
 from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.books import Booked
 from pipeline.tracking.journal import Header, Journal
@@ -40,8 +41,8 @@ RECORDED = {
 }
 
 
-def place_of(ledger: Ledger, folder: Path, uri: str) -> Place:
-    return Place(
+def destination_of(ledger: Ledger, folder: Path, uri: str) -> RunDestination:
+    return RunDestination(
         name=NAME,
         uid=ledger.uid,
         folder=folder,
@@ -65,11 +66,13 @@ def record_all(ledger: Ledger, folder: Path, uri: str) -> int:
     journal = Journal(folder)
     tags = {"pipeline.study": ledger.uid, "pipeline.command": "sweep"}
     journal.begin(Header(name=NAME, experiment="pipeline", uri=uri, tags=tags))
-    place = place_of(ledger, folder, uri)
-    with Scribe(uri, experiment="pipeline") as scribe:
-        scribe.connect()
-        scribe.follow(folder)
-        count = repair(ledger.trials(), place, scribe, lambda row: dict(row.overrides))
+    destination = destination_of(ledger, folder, uri)
+    with MlflowRecorder(uri, experiment="pipeline") as recorder:
+        recorder.connect()
+        recorder.follow(folder)
+        count = record_missing(
+            ledger.trials(), destination, recorder, lambda row: dict(row.overrides)
+        )
         journal.end("FINISHED")
     return count
 
@@ -134,14 +137,18 @@ def test_a_repaired_run_tells_what_the_study_knows_of_its_trial(recorded: Path) 
 
 def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> None:
     names = {"name": NAME, "uid": "0123", "experiment": "pipeline", "objectives": ("val/f1",)}
-    place = Place(**names, folder=tmp_path, uri="sqlite:///nowhere.db")
+    destination = RunDestination(**names, folder=tmp_path, uri="sqlite:///nowhere.db")
     rows = [Row(number=n, state="failed", reason="oom") for n in range(200)]
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
-    record_missing(rows, place, Scribe(None, experiment="pipeline"), lambda _: {})
+    recorder = MlflowRecorder(None, experiment="pipeline")
+    for row in rows:
+        write_run(row, destination, recorder, {})
     assert len(list(descriptors.iterdir())) == before
     for row in rows:
-        assert tell_journal(place.trial_folder(row.number), TrialEnd(state="failed", reason="lost"))
+        assert end_journal(
+            destination.trial_folder(row.number), TrialEnd(state="failed", reason="lost")
+        )
     assert len(list(descriptors.iterdir())) == before
 
 

@@ -7,8 +7,8 @@ from ledger_processes import complete_all
 from ledgers import COMPLETE, database, dead_lease, open_ledger, space_of
 
 from pipeline.processes.lease import own_lease
+from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.ledger.objectives import Objective
 from pipeline.study.trial_end import TrialEnd
 
 NOWHERE = Path("nowhere")
@@ -120,7 +120,7 @@ def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(tmp_path: Path) -> N
     ledger = open_ledger(database(tmp_path), n_trials=1)
     taken = ledger.take(dead_lease())
     assert taken is not None
-    ledger.sweep_lost(lambda _: NOWHERE)
+    ledger.close_lost(lambda _: NOWHERE)
     assert not ledger.finish(taken, COMPLETE)
     assert ledger.report(taken, step=3, value=0.5)
     ledger.beat([taken.number])

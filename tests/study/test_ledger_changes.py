@@ -10,7 +10,7 @@ from ledgers import BASE, COMPLETE, LR, database, open_ledger, space_of
 
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.objectives import Objective
+from pipeline.study.ledger.definition import Objective
 
 REMEDY = (
     "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "

@@ -21,7 +21,7 @@ def test_a_point_of_a_grid_that_was_lost_is_tried_again(tmp_path: Path) -> None:
     given = {"space": space, "sampler": "grid", "n_trials": None}
     ledger = open_ledger(database(tmp_path), max_retry=1, **given)
     ledger.take(dead_lease())
-    ledger.sweep_lost(lambda _: NOWHERE)
+    ledger.close_lost(lambda _: NOWHERE)
     points = complete_all(ledger)
     assert sorted(map(str, points)) == sorted(str(space.overrides(p)) for p in space.points())
 
@@ -33,7 +33,7 @@ def test_a_point_of_a_grid_that_kills_every_process_does_not_hold_up_the_rest(
     ledger = open_ledger(database(tmp_path), **given)
     for _ in range(2):
         ledger.take(dead_lease())
-        ledger.sweep_lost(lambda _: NOWHERE)
+        ledger.close_lost(lambda _: NOWHERE)
     assert len(complete_all(ledger)) == 11
     assert ledger.progress().settled
 

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.data.source import Task
 from pipeline.errors import ConfigError
-from pipeline.study.ledger.objectives import Objective, logged, read_objectives
+from pipeline.study.ledger.definition import Objective, logged, read_objectives
 
 TASKS: tuple[Task | None, ...] = ("binary", "multiclass", "regression", None)
 

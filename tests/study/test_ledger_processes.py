@@ -47,10 +47,10 @@ def test_a_killed_process_loses_no_trial_and_the_total_stays(tmp_path: Path) -> 
     ledger = open_ledger(path, n_trials=3, max_retry=2)
     process = start(take_one, path, said)
     number = int(wait_for(said).split()[0])
-    assert ledger.sweep_lost(lambda _: NOWHERE) == []
+    assert ledger.close_lost(lambda _: NOWHERE) == []
     process.kill()
     process.join()
-    assert [lost.number for lost in ledger.sweep_lost(lambda _: NOWHERE)] == [number]
+    assert [lost.number for lost in ledger.close_lost(lambda _: NOWHERE)] == [number]
     complete_all(ledger)
     rows = ledger.trials()
     assert Counter(row.state for row in rows) == {"complete": 3, "failed": 1}

@@ -21,7 +21,7 @@ from recorded_trials import (
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.recording.scribe import Scribe, leftovers
+from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
 from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.find import find_run
 from pipeline.tracking.journal import Header, Journal
@@ -31,13 +31,13 @@ from pipeline.tracking.uri import sqlite_uri
 DRIVER = """
 import os, sys, time
 from pathlib import Path
-from pipeline.study.recording.scribe import Scribe
+from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.tracking.state import read_state
 
 uri, long, short = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-with Scribe(uri, experiment="pipeline") as scribe:
-    scribe.connect()
-    scribe.begin(long)
+with MlflowRecorder(uri, experiment="pipeline") as recorder:
+    recorder.connect()
+    recorder.begin(long)
     while not read_state(long).run_id:
         time.sleep(0.05)
     print("told", flush=True)
@@ -174,11 +174,11 @@ def test_a_driver_killed_in_the_middle_leaves_nothing_running(uri: str, tmp_path
         driver.wait()
     wait_until(lambda: ends(uri) == {0: ("FAILED", "lost")})
     assert leftovers(study) == [long, short]
-    with Scribe(uri, experiment="pipeline") as scribe:
-        scribe.connect()
+    with MlflowRecorder(uri, experiment="pipeline") as recorder:
+        recorder.connect()
         for folder in leftovers(study):
-            scribe.end(folder, lost=True, forget=True)
-        assert scribe.close() == 0
+            recorder.end(folder, lost=True, forget=True)
+        assert recorder.close() == 0
     assert ends(uri) == {0: ("FAILED", "lost"), 1: ("FINISHED", None)}
     assert leftovers(study) == []
 

@@ -14,9 +14,8 @@ from ledgers import COMPLETE, database, dead_lease, far_lease, open_ledger
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.processes.lease import Lease, own_lease, started
+from pipeline.study.ledger.leases import LEASE, TICK_SECONDS, LeaseWatch, lease_attribute
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.ledger.lost import TICK_SECONDS, Watch
-from pipeline.study.ledger.marks import LEASE, lease_mark
 from pipeline.tracking.journal import Header, Journal, Status
 
 NOWHERE = Path("nowhere")
@@ -34,7 +33,7 @@ class Clock:
 
 def running(lease: Lease | None, number: int = 0) -> FrozenTrial:
     """A trial that somebody trains."""
-    marks = {} if lease is None else {LEASE: lease_mark(lease)}
+    marks = {} if lease is None else {LEASE: lease_attribute(lease)}
     trial = create_trial(state=TrialState.RUNNING, user_attrs=marks)
     trial.number = number
     return trial
@@ -47,25 +46,25 @@ def numbers(trials: list[FrozenTrial]) -> list[int]:
 
 def test_a_trial_whose_process_is_gone_is_lost_at_once() -> None:
     trials = [running(own_lease(), 0), running(dead_lease(), 1)]
-    assert numbers(Watch(GRACE).lost_among(trials)) == [1]
+    assert numbers(LeaseWatch(GRACE).lost_among(trials)) == [1]
 
 
 def test_a_process_id_that_was_given_anew_is_another_process() -> None:
     reused = replace(own_lease(), started="1")
-    assert numbers(Watch(GRACE).lost_among([running(reused)])) == [0]
+    assert numbers(LeaseWatch(GRACE).lost_among([running(reused)])) == [0]
 
 
 def test_a_zombie_is_gone() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     lease = replace(own_lease(), pid=child.pid, started=started(child.pid) or "")
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert numbers(Watch(GRACE).lost_among([running(lease)])) == [0]
+    assert numbers(LeaseWatch(GRACE).lost_among([running(lease)])) == [0]
     child.wait()
 
 
 def test_a_live_process_of_this_machine_is_never_lost_however_still_its_counter() -> None:
     clock = Clock()
-    watch = Watch(GRACE, clock)
+    watch = LeaseWatch(GRACE, clock)
     for _ in range(100):
         assert watch.lost_among([running(own_lease())]) == []
         clock.now += TICK_SECONDS
@@ -76,7 +75,7 @@ def test_a_counter_far_away_that_stands_still_for_the_grace_time_is_lost(
     lease: Lease | None,
 ) -> None:
     clock = Clock()
-    watch = Watch(GRACE, clock)
+    watch = LeaseWatch(GRACE, clock)
     found = []
     for _ in range(8):
         found.append(bool(watch.lost_among([running(lease)])))
@@ -86,7 +85,7 @@ def test_a_counter_far_away_that_stands_still_for_the_grace_time_is_lost(
 
 def test_a_counter_far_away_that_moves_is_alive() -> None:
     clock = Clock()
-    watch = Watch(GRACE, clock)
+    watch = LeaseWatch(GRACE, clock)
     for beat in range(30):
         assert watch.lost_among([running(far_lease(counter=beat // 4))]) == []
         clock.now += TICK_SECONDS
@@ -94,7 +93,7 @@ def test_a_counter_far_away_that_moves_is_alive() -> None:
 
 def test_the_time_that_the_watcher_itself_stood_still_does_not_count() -> None:
     clock = Clock()
-    watch = Watch(GRACE, clock)
+    watch = LeaseWatch(GRACE, clock)
     lease = far_lease()
     assert watch.lost_among([running(lease)]) == []
     clock.now += 100 * GRACE
@@ -111,7 +110,7 @@ def test_a_stopped_process_of_this_machine_is_judged_by_its_counter() -> None:
     child.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
     clock = Clock()
-    watch = Watch(GRACE, clock)
+    watch = LeaseWatch(GRACE, clock)
     found = []
     for _ in range(8):
         found.append(bool(watch.lost_among([running(lease)])))
@@ -129,7 +128,7 @@ def test_a_lost_trial_is_told_and_its_point_tried_again(tmp_path: Path) -> None:
         taken = ledger.take(dead_lease())
         assert taken is not None
         points.append(taken.overrides)
-        lines += [lost.line for lost in ledger.sweep_lost(lambda _: NOWHERE)]
+        lines += [lost.line for lost in ledger.close_lost(lambda _: NOWHERE)]
     assert points[0] == points[1]
     assert lines == [
         "trial 0 was lost with its process; its point is tried again",
@@ -143,7 +142,7 @@ def test_however_many_look_a_lost_trial_is_queued_once(tmp_path: Path) -> None:
     path = database(tmp_path)
     ledgers = [open_ledger(path) for _ in range(3)]
     ledgers[0].take(dead_lease())
-    found = [ledger.sweep_lost(lambda _: NOWHERE) for ledger in ledgers]
+    found = [ledger.close_lost(lambda _: NOWHERE) for ledger in ledgers]
     assert [len(lost) for lost in found] == [1, 0, 0]
     assert ledgers[2].progress().waiting == 1
 
@@ -152,11 +151,11 @@ def test_a_kill_between_queueing_and_failing_queues_no_second_time(tmp_path: Pat
     path = database(tmp_path)
     ledger = open_ledger(path)
     ledger.take(dead_lease())
-    ledger.sweep_lost(lambda _: NOWHERE)
+    ledger.close_lost(lambda _: NOWHERE)
     with ledger._store.engine.begin() as connection:  # as if the kill came before the last write
         connection.exec_driver_sql("UPDATE trials SET state = 'RUNNING' WHERE number = 0")
     after = open_ledger(path)
-    assert [lost.queued_again for lost in after.sweep_lost(lambda _: NOWHERE)] == [True]
+    assert [lost.queued_again for lost in after.close_lost(lambda _: NOWHERE)] == [True]
     assert after.progress().waiting == 1
 
 
@@ -165,7 +164,7 @@ def test_a_live_trial_stays_in_its_holders_hands(tmp_path: Path) -> None:
     taken = open_ledger(path).take(own_lease())
     assert taken is not None
     other = open_ledger(path)
-    assert other.sweep_lost(lambda _: NOWHERE) == []
+    assert other.close_lost(lambda _: NOWHERE) == []
     assert other.finish(taken, COMPLETE)
 
 
@@ -176,10 +175,10 @@ def test_a_beat_is_seen_by_whoever_watches(tmp_path: Path) -> None:
     assert taken is not None
     for _ in range(6):
         ledger.beat([taken.number])
-        assert watcher.sweep_lost(lambda _: NOWHERE) == []
+        assert watcher.close_lost(lambda _: NOWHERE) == []
         time.sleep(0.1)
     for _ in range(6):
-        lost = watcher.sweep_lost(lambda _: NOWHERE)
+        lost = watcher.close_lost(lambda _: NOWHERE)
         time.sleep(0.15)
         if lost:
             break
@@ -200,7 +199,7 @@ def test_a_trial_that_had_completed_is_taken_over_with_its_values(tmp_path: Path
     ledger, journal = dead_trial(tmp_path)
     journal.tag("pipeline.values", json.dumps([0.75]))
     journal.end("FINISHED")
-    (lost,) = ledger.sweep_lost(lambda _: tmp_path)
+    (lost,) = ledger.close_lost(lambda _: tmp_path)
     assert lost.adopted
     assert lost.line == "trial 0 had ended (complete) when its process died; it is on record"
     row = ledger.trials()[0]
@@ -225,7 +224,7 @@ def test_a_trial_that_had_ended_otherwise_is_taken_over_with_its_reason(
 ) -> None:
     ledger, journal = dead_trial(tmp_path)
     journal.end(status, reason)
-    (lost,) = ledger.sweep_lost(lambda _: tmp_path)
+    (lost,) = ledger.close_lost(lambda _: tmp_path)
     row = ledger.trials()[0]
     assert lost.adopted
     assert (row.state, row.reason) == (state, reason)
@@ -238,12 +237,12 @@ def test_a_trial_that_left_no_number_is_lost(values: str | None, tmp_path: Path)
     if values is not None:
         journal.tag("pipeline.values", values)
     journal.end("FINISHED")
-    (lost,) = ledger.sweep_lost(lambda _: tmp_path)
+    (lost,) = ledger.close_lost(lambda _: tmp_path)
     assert not lost.adopted
     assert ledger.trials()[0].reason == "lost"
 
 
 def test_a_trial_that_had_not_ended_is_lost(tmp_path: Path) -> None:
     ledger, _ = dead_trial(tmp_path)
-    (lost,) = ledger.sweep_lost(lambda _: tmp_path)
+    (lost,) = ledger.close_lost(lambda _: tmp_path)
     assert not lost.adopted

@@ -120,7 +120,7 @@ def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_
         taken = ledger.take(dead)
         assert taken is not None
         wire._left = left
-        (told,) = ledger.sweep_lost(lambda _: NOWHERE)
+        (told,) = ledger.close_lost(lambda _: NOWHERE)
         assert (told.number, told.queued_again) == (taken.number, True)
         lost.append(taken.number)
 
@@ -151,7 +151,7 @@ def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_c
     assert kept == [(2 * steps,)]
     halvings = "FROM trial_system_attributes WHERE key LIKE 'completed_rung%'"
     ((noted,),) = server.ask(database, f"SELECT count(*) {halvings}")
-    in_memory = [trial.system_attrs for trial in ledger._parts.comparing._own.values()]
+    in_memory = [trial.system_attrs for trial in ledger._pruning._own.values()]
     assert noted == sum(key.startswith("completed") for one in in_memory for key in one)
     assert noted >= steps
 
@@ -236,13 +236,13 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
 ) -> None:
     url = server.url(database)
     ledger, other = open_on_server(url), open_on_server(url)
-    other._lock._wait = 0.3
+    other._store.wait = 0.3
 
     def take_meanwhile() -> None:
         with ledger._lock, pytest.raises(EnvironmentFaultError, match="is locked by another"):
             other.take(own_lease())
 
-    ledger._work(take_meanwhile)
+    ledger._store.call(take_meanwhile)
     assert other.take(own_lease()) is not None
 
 

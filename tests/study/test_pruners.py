@@ -8,9 +8,8 @@ from ledgers import database, open_ledger, options
 
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.judging import judge_problems
+from pipeline.study.ledger.definition import Objective, judge_problems
 from pipeline.study.ledger.ledger import Ledger, Taken
-from pipeline.study.ledger.objectives import Objective
 from pipeline.study.ledger.pruners import RUNGS, rung_epochs
 from pipeline.study.trial_end import TrialEnd
 

@@ -12,9 +12,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.judging import judge_problems
-from pipeline.study.ledger.samplers import trial_seed
-from pipeline.study.ledger.window import MOST, visible
+from pipeline.study.ledger.definition import judge_problems
+from pipeline.study.ledger.samplers import MOST, trial_seed, visible
 from pipeline.study.trial_end import TrialEnd
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")

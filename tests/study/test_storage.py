@@ -20,9 +20,7 @@ from real_processes import run_script
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.patience import Patience
-from pipeline.study.ledger.server_store import ServerStore
-from pipeline.study.ledger.storage import open_storage, storage_url
+from pipeline.study.ledger.storage import Retry, ServerStorage, open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 
 
@@ -83,8 +81,8 @@ def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     url = sqlite_uri(tmp_path / "optuna.db")
-    patience = Patience(0.0, "the study database")
-    store = ServerStore(RDBStorage(url), url=url, wait=1.0, patience=patience)
+    retry = Retry(0.0, "the study database")
+    store = ServerStorage(RDBStorage(url), url, wait=1.0, retry=retry)
     with store.lock("study"):
         (lock,) = (cache / "pipeline" / "locks").iterdir()
         assert list(folder.iterdir()) == []
@@ -199,8 +197,8 @@ def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(EnvironmentFaultError) as raised:
-            store.work(
-                lambda: store.storage.create_new_study([StudyDirection.MAXIMIZE], study_name="lr")
+            store.call(
+                lambda: store.optuna.create_new_study([StudyDirection.MAXIMIZE], study_name="lr")
             )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -18,16 +18,17 @@ from recorded_trials import (
     wait_until,
 )
 
-from pipeline.study.recording.scribe import Scribe
-from pipeline.study.recording.study_run import Leadership, StudyRun, study_params
+from pipeline.study.ledger.rows import Progress, Row
+from pipeline.study.mlflow_recorder import MlflowRecorder
+from pipeline.study.study_run import RunDestination, StudyLock, StudyRun, study_params
 from pipeline.tracking.state import unfinished
 from pipeline.tracking.sync import sync
 
 LEADER = """
 import sys, time
 from pathlib import Path
-from pipeline.study.recording.study_run import Leadership
-leadership = Leadership(Path(sys.argv[1]))
+from pipeline.study.study_run import StudyLock
+leadership = StudyLock(Path(sys.argv[1]))
 print("leads" if leadership.try_acquire() else "follows", flush=True)
 time.sleep(60)
 """
@@ -46,17 +47,37 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def scribe(uri: str) -> Iterator[Scribe]:
-    with Scribe(uri, experiment="pipeline") as scribe:
-        scribe.connect()
-        yield scribe
+def recorder(uri: str) -> Iterator[MlflowRecorder]:
+    with MlflowRecorder(uri, experiment="pipeline") as recorder:
+        recorder.connect()
+        yield recorder
 
 
-def begun(folder: Path, scribe: Scribe, uri: str, **changed: object) -> StudyRun:
-    run = StudyRun(folder, scribe, name=STUDY, uid=UID)
+def begun(folder: Path, recorder: MlflowRecorder, uri: str, **changed: object) -> StudyRun:
+    """Lead a study, and begin its run or go on with it."""
+    destination = RunDestination(
+        name=STUDY,
+        uid=UID,
+        folder=folder,
+        uri=uri,
+        experiment="pipeline",
+        objectives=("val/f1",),
+    )
     params = study_params(options(name=STUDY, **changed), BASE)
-    run.begin(uri=uri, experiment="pipeline", params=params)
+    run = StudyRun(folder, recorder, lambda: destination.study_header(params))
+    assert run.leads
     return run
+
+
+def update(
+    run: StudyRun, counts: dict[str, int], number: int, value: float, **overrides: str
+) -> None:
+    """Record how many trials have ended how, and which is the best."""
+    best = Row(number=number, state="complete", values=(value,), overrides=overrides)
+    progress = Progress(
+        total=20, counts=counts, left=0, best=(number,), best_row=best, consecutive_failures=0
+    )
+    run.update(progress, ("val/f1",))
 
 
 def study_run(uri: str) -> Run:
@@ -65,13 +86,13 @@ def study_run(uri: str) -> Run:
 
 
 def test_a_study_is_a_run_with_its_options_its_counts_and_its_winner(
-    folder: Path, scribe: Scribe, uri: str
+    folder: Path, recorder: MlflowRecorder, uri: str
 ) -> None:
-    run = begun(folder, scribe, uri)
-    run.counts({"complete": 1, "diverged": 0, "running": 1})
-    run.best({"val/f1": 0.5}, 0, {"optimizer.lr": "0.1", "model.layers": "2"})
-    run.counts({"complete": 2, "diverged": 1, "waiting": 1})
-    run.best({"val/f1": 0.75}, 2, {"optimizer.lr": "0.01"})
+    run = begun(folder, recorder, uri)
+    first = {"optimizer.lr": "0.1", "model.layers": "2"}
+    update(run, {"complete": 1, "diverged": 0, "running": 1}, 0, 0.5, **first)
+    second = {"optimizer.lr": "0.01"}
+    update(run, {"complete": 2, "diverged": 1, "waiting": 1}, 2, 0.75, **second)
     (folder / "artifacts").mkdir()
     (folder / "artifacts" / "trials.csv").write_text("number\n")
     run.end("FINISHED")
@@ -92,11 +113,11 @@ def test_a_study_is_a_run_with_its_options_its_counts_and_its_winner(
 
 
 def test_the_latest_best_value_is_the_best_in_whatever_order_trials_end(
-    folder: Path, scribe: Scribe, uri: str
+    folder: Path, recorder: MlflowRecorder, uri: str
 ) -> None:
-    run = begun(folder, scribe, uri)
+    run = begun(folder, recorder, uri)
     for number, value in ((0, 0.25), (6, 0.5), (5, 0.75)):
-        run.best({"val/f1": value}, number, {})
+        update(run, {}, number, value)
     run.end("FINISHED")
     found = study_run(uri)
     assert found.data.metrics["best/val/f1"] == 0.75
@@ -105,18 +126,16 @@ def test_the_latest_best_value_is_the_best_in_whatever_order_trials_end(
 
 
 def test_a_study_that_goes_on_keeps_its_run_and_repeats_nothing(
-    folder: Path, scribe: Scribe, uri: str
+    folder: Path, recorder: MlflowRecorder, uri: str
 ) -> None:
-    first = begun(folder, scribe, uri)
-    first.best({"val/f1": 0.5}, 3, {"optimizer.lr": "0.1"})
-    first.counts({"complete": 4})
+    first = begun(folder, recorder, uri)
+    update(first, {"complete": 4}, 3, 0.5, **{"optimizer.lr": "0.1"})
     first.end("KILLED", "interrupted")
     stopped = study_run(uri)
     assert (stopped.info.status, stopped.data.tags["end_reason"]) == ("KILLED", "interrupted")
-    second = begun(folder, scribe, uri, n_trials=40)
+    second = begun(folder, recorder, uri, n_trials=40)
     wait_until(lambda: study_run(uri).info.status == "RUNNING")
-    second.best({"val/f1": 0.5}, 3, {"optimizer.lr": "0.1"})
-    second.counts({"complete": 4})
+    update(second, {"complete": 4}, 3, 0.5, **{"optimizer.lr": "0.1"})
     second.end("FINISHED")
     found = study_run(uri)
     assert found.info.run_id == stopped.info.run_id
@@ -126,24 +145,24 @@ def test_a_study_that_goes_on_keeps_its_run_and_repeats_nothing(
     assert len(history) == 1
 
 
-def test_trials_fold_under_their_study(folder: Path, scribe: Scribe, uri: str) -> None:
-    run = begun(folder, scribe, uri)
+def test_trials_fold_under_their_study(folder: Path, recorder: MlflowRecorder, uri: str) -> None:
+    run = begun(folder, recorder, uri)
     for number in range(2):
         trial = finish_trial(begin_trial(folder, number, uri))
-        scribe.end(trial, lost=False, forget=True)
+        recorder.end(trial, lost=False, forget=True)
     run.end("FINISHED")
-    assert scribe.close() == 0
+    assert recorder.close() == 0
     parents = {trial.data.tags["mlflow.parentRunId"] for trial in trials(uri).values()}
     assert parents == {study_run(uri).info.run_id}
 
 
 def test_the_parent_is_created_with_the_first_trial_where_its_driver_is_gone(
-    folder: Path, scribe: Scribe, uri: str
+    folder: Path, recorder: MlflowRecorder, uri: str
 ) -> None:
-    with Scribe(None, experiment="pipeline") as nobody:
+    with MlflowRecorder(None, experiment="pipeline") as nobody:
         begun(folder, nobody, uri)
-        scribe.end(finish_trial(begin_trial(folder, 0, uri)), lost=False, forget=True)
-        assert scribe.close() == 0
+        recorder.end(finish_trial(begin_trial(folder, 0, uri)), lost=False, forget=True)
+        assert recorder.close() == 0
     parent = study_run(uri)
     assert trials(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert parent.data.params["sweep.n_trials"] == "20"
@@ -152,7 +171,7 @@ def test_the_parent_is_created_with_the_first_trial_where_its_driver_is_gone(
 def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
     folder: Path, uri: str, tmp_path: Path
 ) -> None:
-    with Scribe(None, experiment="pipeline") as nobody:
+    with MlflowRecorder(None, experiment="pipeline") as nobody:
         begun(folder, nobody, uri).end("FINISHED")
     finish_trial(begin_trial(folder, 0, uri))
     moved = tmp_path / "elsewhere" / STUDY
@@ -188,12 +207,11 @@ def test_one_driver_leads_until_it_dies(
 ) -> None:
     leader = lead()
     assert says(leader) == "leads"
-    mine = Leadership(tmp_path / "runs" / STUDY)
+    mine = StudyLock(tmp_path / "runs" / STUDY)
     assert not mine.try_acquire()
     leader.kill()
     leader.wait()
     assert mine.try_acquire()
-    assert mine.is_held
 
 
 def test_of_those_that_begin_together_one_leads(

@@ -13,8 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.compose import composer
-from pipeline.study.ledger.ranking import best, pareto, winner
-from pipeline.study.ledger.rows import Row, RowState
+from pipeline.study.ledger.rows import Row, RowState, best, pareto, winner
 from pipeline.study.outcome.winner import experiment_command, write_winner
 from pipeline.study.space.trees import Trees
 

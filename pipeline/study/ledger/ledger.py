@@ -1,9 +1,11 @@
-"""The record of a study: who takes which trial, how each ended, and how far the study is."""
+"""The record of a study: who takes which trial, how each ends, and how far the study is."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
@@ -11,51 +13,91 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config.options import SweepOptions
-from pipeline.config.record import data_fingerprint
 from pipeline.processes.lease import Lease
-from pipeline.study.ledger.founding import DATA, found, noted_data
+from pipeline.study.ledger.definition import (
+    Objective,
+    create_or_check,
+    data_on_record,
+    start_points,
+    stored_data,
+)
 from pipeline.study.ledger.importances import Importances, importances
-from pipeline.study.ledger.lost import Lost, beat
-from pipeline.study.ledger.marks import RETRY_OF, lease_mark
-from pipeline.study.ledger.objectives import Objective
-from pipeline.study.ledger.parts import Parts
-from pipeline.study.ledger.points import Points
-from pipeline.study.ledger.progress import Progress
-from pipeline.study.ledger.rows import Row
-from pipeline.study.ledger.settling import GivingUp, Settling
-from pipeline.study.ledger.start_points import start_points
-from pipeline.study.ledger.storage import WAIT_SECONDS, open_storage
-from pipeline.study.ledger.store import Store
-from pipeline.study.ledger.taking import Taken, Taking
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.ledger.leases import LEASE, LeaseWatch, Lost, lease_attribute, lease_of
+from pipeline.study.ledger.pruners import TrialPruner, build_pruner, compares
+from pipeline.study.ledger.rows import Progress, Row
+from pipeline.study.ledger.samplers import Sampling
+from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
+from pipeline.study.ledger.trials import ATTRIBUTES, END_REASON, RETRY_OF, StudyTrials
+from pipeline.study.trial_end import RETRIED, TrialEnd, end_in_journal
 
-__all__ = ["Ledger", "Lost", "Progress", "Row", "Taken"]
+if TYPE_CHECKING:
+    from pipeline.study.space.space import Space
+
+_STATES = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A trial that was taken to be trained.
+
+    Args:
+        number: Counted from 0.
+        overrides: Hydra's texts by config key or group.
+        params: Optuna's values by Optuna's names.
+        retry_of: Number of the trial whose point is tried again; `None` where it is a new one.
+    """
+
+    number: int
+    overrides: Mapping[str, str]
+    params: Mapping[str, object]
+    retry_of: int | None = None
 
 
 class Ledger:
-    """One open study; several processes may have it open, each has a ledger of its own.
+    """One open study; several processes may have it open, each with a ledger of its own.
 
     Every call may raise `EnvironmentFaultError` (the database is locked, gone, replaced, full or
     down) and `ConfigError` (its file is no database any more), one line each. A server that is
     down is waited for, and the call is made again: each finds out what the cut one has written.
 
     Args:
-        store: Where the study is kept.
-        study: Optuna's study, whole.
-        parts: How this process takes part in it.
+        store: The database.
+        study: Optuna's study.
+        space: What is varied.
+        options: The options of the study.
+        objectives: Its objectives.
+        seed: That of its random numbers.
     """
 
-    def __init__(self, store: Store, study: Study, parts: Parts) -> None:
+    def __init__(
+        self,
+        store: StudyStorage,
+        study: Study,
+        space: "Space",
+        options: SweepOptions,
+        objectives: Sequence[Objective],
+        *,
+        seed: int,
+    ) -> None:
         self.name = study.study_name
-        self._store = store
-        self._study = study
-        self._storage = store.storage
-        self._work = store.work
-        self._lock = store.lock(study.study_name)
-        self._parts = parts
-        self._rows = parts.rows
-        self._settling = Settling(study, parts.rows, max_retry=parts.budget.max_retry)
         self.uid = str(study.user_attrs["uid"])
+        self._store = store
+        self._storage = store.optuna
+        self._lock = store.lock(study.study_name)
+        self._study = study
+        self._objectives = len(objectives)
+        study.pruner = build_pruner(  # samplers look at it too
+            options.pruner, warmup=options.pruner_warmup, objectives=len(objectives)
+        )
+        self.prunes = compares(options.pruner, len(objectives))
+        self._pruning = TrialPruner(study, store.optuna)
+        self._sampling = Sampling(study, store.optuna, space, sampler=options.sampler, seed=seed)
+        self._watch = LeaseWatch(options.grace)
+        self._trials = StudyTrials(study, space, options, [one.direction for one in objectives])
 
     @classmethod
     def open(
@@ -64,7 +106,7 @@ class Ledger:
         url: str,
         name: str,
         options: SweepOptions,
-        space: Points,
+        space: "Space",
         base: Mapping[str, Any],
         data: str | None = None,
         objectives: Sequence[Objective],
@@ -77,12 +119,12 @@ class Ledger:
         Args:
             url: From `storage_url`.
             name: Name of the study.
-            options: What it is.
+            options: Its options.
             space: What is varied.
             base: The run that it varies, as plain values.
             data: Hash of the data of that run; `None` = it is not checked.
-            objectives: What it is about.
-            seed: Where its random numbers come from.
+            objectives: Its objectives.
+            seed: That of its random numbers.
             base_point: The run as it stands, as Optuna's values; `None` = outside of the space.
             wait: Seconds that any call waits for a lock.
 
@@ -101,8 +143,8 @@ class Ledger:
 
         def opened() -> Ledger:
             with store.lock(name):
-                study = found(
-                    store.storage,
+                study = create_or_check(
+                    store.optuna,
                     name,
                     space=space,
                     base=base,
@@ -111,18 +153,18 @@ class Ledger:
                     points=points,
                     allow_change=options.allow_change,
                 )
-                parts = Parts.of(study, space, options, objectives, seed=seed)
-                return cls(store, study, parts)
+                return cls(store, study, space, options, objectives, seed=seed)
 
-        return store.work(opened)
+        return store.call(opened)
 
-    @property
-    def prunes(self) -> bool:
-        """Whether trials are compared before they end."""
-        return self._parts.comparing is not None
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+    # ── trials that run ─────────────────────────────────────────────────────────────────────
 
     def take(self, holder: Lease) -> Taken | None:
-        """Take the next trial, points that wait first; `None` = there is none to take now.
+        """Take the next trial, waiting points first; `None` = there is none to take now.
 
         Args:
             holder: The process that is going to train it.
@@ -130,38 +172,52 @@ class Ledger:
         Raises:
             ConfigError: The sampler can't choose a point.
         """
-        taking = Taking(self._study, self._parts.budget, self._parts.sampling, lease_mark(holder))
+        lease = lease_attribute(holder)
+        written: FrozenTrial | None = None
+        overrides: dict[str, str] = {}
 
-        def take() -> bool:
+        def take() -> FrozenTrial | None:
+            nonlocal written, overrides
             with self._lock:
-                return taking.take(self._rows.tally(), self._store.require_writable)
+                if written is not None and self._is_held(written, lease):
+                    return written
+                before, trials = self._trials.next_trial()
+                if before is None:
+                    return None
+                self._store.require_writable()
+                written, overrides = self._sampling.choose(before, trials)
+                written.user_attrs = {**written.user_attrs, LEASE: lease}
+                if before.state == TrialState.WAITING:
+                    self._write_waiting(before, written)
+                else:
+                    self._write_new(written)
+                return written
 
-        if not self._work(take):
+        trial = self._store.call(take)
+        if trial is None:
             return None
-        if self._parts.comparing is not None:
-            self._parts.comparing.begin(taking.trial)
+        self._pruning.begin(trial)
         return Taken(
-            number=taking.trial.number,
-            overrides=taking.overrides,
-            params=dict(taking.trial.params),
-            retry_of=taking.trial.user_attrs.get(RETRY_OF),
+            number=trial.number,
+            overrides=overrides,
+            params=dict(trial.params),
+            retry_of=trial.user_attrs.get(RETRY_OF),
         )
 
     def report(self, taken: Taken, *, step: int, value: float) -> bool:
-        """Note what a trial has come to at a rung, and tell whether it is to be ended.
+        """Store the value of a trial at a rung, and tell whether the trial is to be ended.
 
         Args:
             taken: The trial.
             step: The rung.
             value: The objective there.
         """
-        comparing = self._parts.comparing
-        if comparing is None or not math.isfinite(value):
+        if not self.prunes or not math.isfinite(value):
             return False
         try:
-            return comparing.report(taken.number, step=step, value=value, work=self._work)
+            return self._pruning.report(taken.number, step=step, value=value, call=self._store.call)
         except UpdateFinishedTrialError:
-            return True  # somebody has given it up
+            return True  # another process has closed it
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Move the leases of trials that are still being trained."""
@@ -169,72 +225,169 @@ class Ledger:
 
         def move() -> None:
             for number in held:
-                beat(self._storage, self._storage.get_trial(self._id(number)))
+                trial = self._storage.get_trial(self._id(number))
+                lease = lease_of(trial)
+                if trial.state == TrialState.RUNNING and lease is not None:
+                    moved = lease_attribute(replace(lease, counter=lease.counter + 1))
+                    with suppress(UpdateFinishedTrialError):
+                        self._storage.set_trial_user_attr(trial._trial_id, LEASE, moved)
 
-        self._work(move)
+        self._store.call(move)
+
+    # ── trials that end ─────────────────────────────────────────────────────────────────────
 
     def finish(self, taken: Taken, end: TrialEnd) -> bool:
         """Put the end of a trial on record.
 
-        A value that is no finite number is a failure. What was interrupted or lost is queued
-        again, up to `sweep.max_retry` times.
+        A value that is not finite is a failure. The point of a trial that was interrupted or lost
+        is queued again, up to `sweep.max_retry` times.
 
         Returns:
-            Whether it counts; somebody may have given the trial up and queued it again, and then
-            the result is dropped.
+            Whether it counts; where another process has closed the trial and queued it again, the
+            result is dropped.
         """
-        self._forget(taken.number)
+        self._pruning.end(taken.number)
 
         def finish() -> bool:
             with self._lock:
                 trial = self._storage.get_trial(self._id(taken.number))
                 if trial.state != TrialState.RUNNING:
-                    return self._settling.is_settled(trial, end)
-                self._settling.settle(trial, end)
+                    return self._has_ended_as(trial, end)
+                self._close_trial(trial, end)
                 return True
 
-        return self._work(finish)
+        return self._store.call(finish)
 
-    def sweep_lost(
+    def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = ()
     ) -> list[Lost]:
-        """Give up the trials whose process is gone or silent, whoever took them.
+        """Close the trials whose process is gone or silent, whoever took them.
 
-        Where its journal says that a trial had ended, that counts; else it is lost.
+        Where its journal holds an end, a trial ended so; else it is lost.
 
         Args:
             folder_of: Returns the folder of a trial's run.
             died: Trials whose process was seen to die, maybe on another machine.
         """
-        giving_up = GivingUp(self._settling, self._rows, folder_of)
+        closed: dict[int, Lost] = {}
 
-        def sweep() -> None:
-            lost = self._parts.watch.lost_among(self._running(), died)
-            if lost or giving_up.found:
-                with self._lock:
-                    giving_up.give_up({trial.number for trial in lost})
+        def close() -> None:
+            nonlocal closed
+            running = [one for one in self._trials.now() if one.state == TrialState.RUNNING]
+            lost = {trial.number for trial in self._watch.lost_among(running, died)}
+            if not lost and not closed:
+                return
+            with self._lock:
+                before, closed = closed, {}
+                for trial in self._trials.now():
+                    number = trial.number
+                    if trial.state == TrialState.RUNNING and number in lost:
+                        closed[number] = self._close_lost(trial, folder_of(number))
+                    elif number in before and self._has_ended_as(trial, before[number].end):
+                        closed[number] = before[number]
 
-        self._work(sweep)
-        self._forget(*giving_up.found)
-        return list(giving_up.found.values())
+        self._store.call(close)
+        self._pruning.end(*closed)
+        return list(closed.values())
 
-    def _forget(self, *numbers: int) -> None:
-        if self._parts.comparing is not None:
-            self._parts.comparing.end(*numbers)
+    def _close_lost(self, trial: FrozenTrial, folder: Path) -> Lost:
+        told = end_in_journal(folder)
+        end = self._storable(told or TrialEnd(state="failed", reason="lost"))
+        queued = self._close_trial(trial, end)
+        return Lost(number=trial.number, end=end, adopted=told is not None, queued_again=queued)
 
-    def _running(self) -> list[FrozenTrial]:
-        return [trial for trial in self._rows.trials() if trial.state == TrialState.RUNNING]
+    def _close_trial(self, trial: FrozenTrial, end: TrialEnd) -> bool:
+        """Write how a running trial ended, and tell whether its point is queued again.
+
+        The state is written last: a kill before that leaves a running trial, and whoever closes
+        that finds its point queued.
+        """
+        end = self._storable(end)
+        queued = end.reason in RETRIED and self._queue_again(trial)
+        trial_id = trial._trial_id
+        for key, value in _end_attributes(end).items():
+            self._storage.set_trial_user_attr(trial_id, key, value)
+        values: Sequence[float] | None = None if end.state == "failed" else end.values or None
+        if end.state == "pruned" and not values and trial.last_step is not None:
+            values = (trial.intermediate_values[trial.last_step],)
+        self._storage.set_trial_state_values(trial_id, _STATES[end.state], values)
+        return queued
+
+    def _queue_again(self, trial: FrozenTrial) -> bool:
+        """Queue the point of a trial, once; tell whether it is to be tried again."""
+        again = self._trials.retry_of(trial)
+        if again is None:
+            return False
+        queued = {other.user_attrs.get(RETRY_OF) for other in self._trials.now()}
+        if trial.number not in queued:
+            self._storage.create_new_trial(self._study._study_id, template_trial=again)
+        return True
+
+    def _has_ended_as(self, trial: FrozenTrial, end: TrialEnd) -> bool:
+        """Tell whether a trial has ended so and not otherwise, with all that is stored of it."""
+        end = self._storable(end)
+        stored = {key: trial.user_attrs.get(key) for key in (ATTRIBUTES, END_REASON)}
+        expected = {**dict.fromkeys(stored), **_end_attributes(end)}
+        return trial.state == _STATES[end.state] and stored == expected
+
+    def _storable(self, end: TrialEnd) -> TrialEnd:
+        """Return the end as it may be stored: Optuna would take an infinite value for the best."""
+        if end.state != "complete":
+            return end
+        if len(end.values) == self._objectives and all(map(math.isfinite, end.values)):
+            return end
+        message = end.message or f"came to {list(end.values)}, which is no result"
+        return replace(end, state="failed", values=(), reason="diverged", message=message)
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
 
+    def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
+        """Tell whether the trial of this id has this lease: after a crash, a server reuses ids."""
+        try:
+            found = self._storage.get_trial(trial._trial_id)
+        except KeyError:
+            return False
+        return found.state == TrialState.RUNNING and found.user_attrs.get(LEASE) == lease
+
+    def _write_new(self, trial: FrozenTrial) -> None:
+        """Write a new trial in one transaction, and set its id and number.
+
+        The lock makes the number known, unless another program adds trials as well; to check it
+        costs nothing, while to read it reads the trial.
+        """
+        study_id, storage = self._study._study_id, self._storage
+        trial._trial_id = storage.create_new_trial(study_id, template_trial=trial)
+        if self._id(trial.number) != trial._trial_id:
+            trial.number = storage.get_trial_number_from_id(trial._trial_id)
+
+    def _write_waiting(self, before: FrozenTrial, after: FrozenTrial) -> None:
+        """Write the point of a waiting trial, and last that it runs."""
+        trial_id, storage = before._trial_id, self._storage
+        for name, value in after.params.items():
+            if name not in before.params:
+                distribution = after.distributions[name]
+                internal = distribution.to_internal_repr(value)
+                storage.set_trial_param(trial_id, name, internal, distribution)
+        for key, value in after.system_attrs.items():
+            if before.system_attrs.get(key) != value:
+                storage.set_trial_system_attr(trial_id, key, value)
+        for key, value in after.user_attrs.items():
+            if before.user_attrs.get(key) != value:
+                storage.set_trial_user_attr(trial_id, key, value)
+        storage.set_trial_state_values(trial_id, state=TrialState.RUNNING)
+
+    # ── reading, and facts of the study ─────────────────────────────────────────────────────
+
     def progress(self) -> Progress:
         """Return how far the study is."""
-        return self._work(self._rows.progress)
+        return self._store.call(self._trials.progress)
 
     def trials(self) -> list[Row]:
         """Return all trials by number."""
-        return self._work(self._rows.rows)
+        return self._store.call(self._trials.rows)
 
     @property
     def study(self) -> Study:
@@ -243,12 +396,12 @@ class Ledger:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is noted with the study: `uid`, `space`, `base`, `objectives`, and what was set."""
-        return self._work(lambda: dict(self._study.user_attrs))
+        """User attributes of the study: `uid`, `space`, `base`, `objectives`, and those set."""
+        return self._store.call(lambda: dict(self._study.user_attrs))
 
     def set_fact(self, key: str, value: Any) -> None:
-        """Note something with the study, as JSON can hold it."""
-        self._work(lambda: self._study.set_user_attr(key, value))
+        """Set a user attribute of the study to a value that JSON can hold."""
+        self._store.call(lambda: self._study.set_user_attr(key, value))
 
     def data_of(self, config: Mapping[str, Any]) -> str | None:
         """Return the hash of the data that trials of a config train on; `None` = not known yet.
@@ -256,22 +409,21 @@ class Ledger:
         Args:
             config: The config of a trial as plain values.
         """
-        noted = self.facts.get(DATA, {}).get(data_fingerprint(config))
-        return None if noted is None else str(noted)
+        return stored_data(self.facts, config)
 
     def note_data(self, config: Mapping[str, Any], data: str) -> str:
-        """Return the hash of the data of a config, noted now unless it was.
+        """Return the hash of the data of a config, stored now unless it was.
 
         Args:
             config: The config of a trial as plain values.
-            data: What its worker has read.
+            data: The hash of the data that its worker has read.
         """
 
         def note() -> str:
             with self._lock:
-                return noted_data(self._study, config, data)
+                return data_on_record(self._study, config, data)
 
-        return self._work(note)
+        return self._store.call(note)
 
     def importances(self) -> list[Importances]:
         """Return for each objective which parameters made trials good, and how much."""
@@ -280,12 +432,17 @@ class Ledger:
             complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
             return complete, self._study.directions
 
-        complete, directions = self._work(read)
+        complete, directions = self._store.call(read)
         return [
             importances(complete, objective=index, minimizes=one == StudyDirection.MINIMIZE)
             for index, one in enumerate(directions)
         ]
 
-    def close(self) -> None:
-        """Close the database."""
-        self._store.close()
+
+def _end_attributes(end: TrialEnd) -> dict[str, Any]:
+    """Return the user attributes of a trial that has ended so."""
+    attributes = dict(end.attributes)
+    if end.message is not None:
+        attributes["message"] = end.message
+    found = {ATTRIBUTES: attributes or None, END_REASON: end.reason}
+    return {key: value for key, value in found.items() if value is not None}

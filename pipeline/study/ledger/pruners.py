@@ -1,13 +1,23 @@
-"""How hopeless trials are found: compared with others at equal shares of their own epochs."""
+"""Pruners: trials are compared at equal shares of their own epochs, and hopeless ones ended."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pipeline.study.ledger.optuna_targets import build_quietly, class_of, judge_target
+from pipeline.study.ledger.samplers import (
+    build_quietly,
+    class_of,
+    study_in_memory,
+    target_problems,
+)
 
 if TYPE_CHECKING:
+    from optuna import Study
     from optuna.pruners import BasePruner
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
 
 KEY = "sweep.pruner"
 RUNGS = 10
@@ -16,6 +26,8 @@ STARTUP_TRIALS = 5
 """Trials that a median is taken of at least."""
 HALVING = 2
 """One of so many goes on at each halving; ten rungs leave no room for more than a few."""
+FRESH_SECONDS = 1.0
+"""Age that what other processes have done may have; what this one does is always seen."""
 
 
 def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
@@ -34,11 +46,6 @@ def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
         if rung > max(rungs.values(), default=0) and rung / RUNGS >= warmup:
             rungs[epoch] = rung
     return rungs
-
-
-def first_rung(warmup: float) -> int:
-    """Return the first rung after the warmup."""
-    return max(1, math.ceil(RUNGS * warmup))
 
 
 def compares(pruner: str | Mapping[str, Any], objectives: int) -> bool:
@@ -64,7 +71,7 @@ def build_pruner(
         built = build_quietly(pruner)
         assert isinstance(built, pruners.BasePruner)
         return built
-    first = first_rung(warmup)
+    first = max(1, math.ceil(RUNGS * warmup))
     if pruner == "hyperband":
         return pruners.HyperbandPruner(
             min_resource=first, max_resource=RUNGS, reduction_factor=HALVING
@@ -89,7 +96,7 @@ def pruner_problems(
     if isinstance(pruner, Mapping):
         from optuna.pruners import BasePruner
 
-        problems = list(judge_target(KEY, pruner, base=BasePruner))
+        problems = list(target_problems(KEY, pruner, base=BasePruner))
         yield from problems
     if pruner in ("median", "none") or problems:
         return  # the default steps aside where nothing can be compared
@@ -106,3 +113,81 @@ def pruner_problems(
         build_pruner(pruner, warmup=warmup, objectives=1)
     except (ValueError, TypeError) as error:
         yield f"{KEY}: {name} can't be made so: {error}"
+
+
+class TrialPruner:
+    """Asks the pruner about the trials that this process has taken.
+
+    Args:
+        study: Optuna's study, with its pruner.
+        storage: The storage of the study.
+    """
+
+    def __init__(self, study: "Study", storage: "BaseStorage") -> None:
+        self._study = study
+        self._storage = storage
+        self._own: dict[int, FrozenTrial] = {}
+        self._others: Sequence[FrozenTrial] = ()
+        self._read_at = -FRESH_SECONDS
+
+    def begin(self, trial: "FrozenTrial") -> None:
+        """Remember a trial that was taken."""
+        self._own[trial.number] = trial
+
+    def end(self, *numbers: int) -> None:
+        """Forget trials that have ended; their results are read before the next decision."""
+        for number in numbers:
+            self._own.pop(number, None)
+        self._read_at = -FRESH_SECONDS
+
+    def report(
+        self, number: int, *, step: int, value: float, call: Callable[[Callable[[], bool]], bool]
+    ) -> bool:
+        """Store the value of a trial at a rung, and tell whether the trial is to be ended.
+
+        A trial that this process has not taken is to be ended if it has ended in the study.
+
+        Args:
+            number: The trial's.
+            step: The rung.
+            value: The objective there.
+            call: Makes a call to the database, again where that is cut short.
+
+        Raises:
+            UpdateFinishedTrialError: The trial has ended in the study.
+        """
+        own = self._own.get(number)
+        if own is None:
+
+            def has_ended() -> bool:
+                return self._study.get_trials(deepcopy=False)[number].state.is_finished()
+
+            return call(has_ended)
+        trial = copy(own)
+        trial.intermediate_values = {**own.intermediate_values, step: value}
+
+        def compare() -> bool:
+            trial.system_attrs = dict(own.system_attrs)
+            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            decision = self._study.pruner.prune(self._seen_by(trial), trial)
+            for key, noted in trial.system_attrs.items():
+                if own.system_attrs.get(key) != noted:
+                    self._storage.set_trial_system_attr(trial._trial_id, key, noted)
+            return bool(decision)  # numpy has a bool of its own
+
+        decision = call(compare)
+        self._own[number] = trial
+        return decision
+
+    def _seen_by(self, trial: "FrozenTrial") -> "Study":
+        """Return the study as the pruner is to see it; what it sets stays in memory at first."""
+        if monotonic() - self._read_at >= FRESH_SECONDS:
+            trials = self._study.get_trials(deepcopy=False)
+            self._others = [one for one in trials if one.number not in self._own]
+            self._read_at = monotonic()
+        own = (one for one in self._own.values() if one.number != trial.number)
+        study = self._study
+        others = [*self._others, *own]
+        return study_in_memory(
+            study, self._storage, trial, others, sampler=study.sampler, pruner=study.pruner
+        )

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.study.ledger.ranking import best
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import Row, best
 from pipeline.study.outcome.statistics import Spread, paired, spread
 from pipeline.study.outcome.wording import end_word, swept_keys
 from pipeline.study.outcome.yardstick import yardstick

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.study.ledger.ranking import best
-from pipeline.study.ledger.rows import Row
-from pipeline.study.ledger.stored import Recorded, Studies
+from pipeline.study.ledger.rows import Row, best
 from pipeline.study.outcome.wording import value_words
+from pipeline.study.recorded_studies import RecordedStudy, Studies
 from pipeline.terminal import duration
 
 HEADINGS = ("study", "trials", "best", "age", "folder")
@@ -43,7 +42,7 @@ def known_studies(studies: Studies, output: Path) -> list[Known]:
     return [_known(studies.open(name), output / name) for name in studies.names()]
 
 
-def _known(study: Recorded, folder: Path) -> Known:
+def _known(study: RecordedStudy, folder: Path) -> Known:
     rows = study.ledger.trials()
     progress = study.ledger.progress()
     running = [f"{progress.running} running"] if progress.running else []
@@ -56,7 +55,7 @@ def _known(study: Recorded, folder: Path) -> Known:
     )
 
 
-def _best(study: Recorded, rows: Sequence[Row]) -> str:
+def _best(study: RecordedStudy, rows: Sequence[Row]) -> str:
     directions = [objective.direction for objective in study.objectives]
     found = best(rows, directions)
     return value_words(found[0].values, study.names) if found else ""

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from pipeline.markup import MISSING, TextTable, show
-from pipeline.study.ledger.ranking import best, pareto
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import Row, best, pareto
 from pipeline.study.outcome.ending import Ending
 from pipeline.study.outcome.verdict import verdict
 from pipeline.study.outcome.wording import (

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.markup import MISSING
-from pipeline.study.ledger.progress import ENDS
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import ENDS, Row
 from pipeline.study.trial_end import COUNTED_FAILURES, RETRIED
 from pipeline.terminal import number
 

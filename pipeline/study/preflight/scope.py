@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.compose import Composer, composer
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError
-from pipeline.study.ledger.judging import read_options
+from pipeline.study.ledger.definition import read_options
 from pipeline.study.space.grammar import read_range
 from pipeline.study.space.surroundings import Surroundings
 from pipeline.study.space.trees import Trees

@@ -7,8 +7,7 @@ from omegaconf import DictConfig
 
 from pipeline.config.check import check
 from pipeline.errors import ConfigError
-from pipeline.study.ledger.judging import judge_problems, read_options
-from pipeline.study.ledger.objectives import read_objectives
+from pipeline.study.ledger.definition import judge_problems, read_objectives, read_options
 from pipeline.study.preflight.rehearsals import OWN, Cell, Found, Step, composed, in_one_line
 from pipeline.study.preflight.scope import GROUPS, Scope
 from pipeline.study.space.corners import corners

@@ -5,9 +5,9 @@ from typing import Self
 
 from rich.text import Text
 
+from pipeline.study.live import Screen
 from pipeline.study.preflight.rehearsals import Found
 from pipeline.study.preflight.report import SHOWN, Report
-from pipeline.study.screen import Screen
 from pipeline.terminal import console, say
 
 REFRESH_SECONDS = 0.25

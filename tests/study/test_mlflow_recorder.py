@@ -21,7 +21,7 @@ from recorded_trials import (
 )
 
 from pipeline.errors import EnvironmentFaultError
-from pipeline.study.recording.scribe import Scribe, leftovers
+from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.sync import sync
 
@@ -37,19 +37,19 @@ def study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def scribe(uri: str) -> Iterator[Scribe]:
-    with Scribe(uri, experiment="pipeline") as scribe:
-        scribe.connect()
-        yield scribe
+def recorder(uri: str) -> Iterator[MlflowRecorder]:
+    with MlflowRecorder(uri, experiment="pipeline") as recorder:
+        recorder.connect()
+        yield recorder
 
 
 def test_a_finished_trial_is_a_finished_run_and_its_folder_goes(
-    scribe: Scribe, study: Path, uri: str
+    recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     folder = finish_trial(begin_trial(study, 3, uri, parent=False), 0.75)
-    scribe.begin(folder)
-    scribe.end(folder, lost=False, forget=True)
-    assert scribe.close() == 0
+    recorder.begin(folder)
+    recorder.end(folder, lost=False, forget=True)
+    assert recorder.close() == 0
     run = trials(uri)[3]
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"val/f1": 0.75})
     assert float(run.data.params["optimizer.lr"]) == pytest.approx(0.4)
@@ -58,71 +58,75 @@ def test_a_finished_trial_is_a_finished_run_and_its_folder_goes(
 
 
 def test_the_folder_of_a_trial_worth_keeping_stays_until_it_is_forgotten(
-    scribe: Scribe, study: Path, uri: str
+    recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     folder = finish_trial(begin_trial(study, 0, uri, parent=False))
-    scribe.end(folder, lost=False, forget=False)
+    recorder.end(folder, lost=False, forget=False)
     wait_until(lambda: ends(uri) == {0: ("FINISHED", None)})
     assert folder.exists()
-    scribe.forget(folder)
-    assert scribe.close() == 0
+    recorder.forget(folder)
+    assert recorder.close() == 0
     assert not folder.exists()
 
 
-def test_a_trial_that_takes_long_shows_as_running(scribe: Scribe, study: Path, uri: str) -> None:
+def test_a_trial_that_takes_long_shows_as_running(
+    recorder: MlflowRecorder, study: Path, uri: str
+) -> None:
     journal = begin_trial(study, 0, uri, parent=False)
-    scribe.begin(journal.folder)
+    recorder.begin(journal.folder)
     wait_until(lambda: ends(uri) == {0: ("RUNNING", None)})
-    scribe.end(finish_trial(journal), lost=False, forget=True)
-    assert scribe.close() == 0
+    recorder.end(finish_trial(journal), lost=False, forget=True)
+    assert recorder.close() == 0
     assert ends(uri) == {0: ("FINISHED", None)}
     assert not journal.folder.exists()
 
 
 def test_a_trial_whose_worker_died_is_lost_unless_its_journal_has_its_end(
-    scribe: Scribe, study: Path, uri: str
+    recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     cut_short = begin_trial(study, 0, uri, parent=False).folder
     just_ended = finish_trial(begin_trial(study, 1, uri, parent=False))
     for folder in (cut_short, just_ended):
-        scribe.end(folder, lost=True, forget=True)
-    assert scribe.close() == 0
+        recorder.end(folder, lost=True, forget=True)
+    assert recorder.close() == 0
     assert ends(uri) == {0: ("FAILED", "lost"), 1: ("FINISHED", None)}
 
 
 def test_a_trial_that_never_began_leaves_neither_run_nor_folder(
-    scribe: Scribe, study: Path, uri: str
+    recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     folder = trial_folder(study, 0)
     folder.mkdir(parents=True)
-    scribe.begin(folder)
-    scribe.end(folder, lost=True, forget=True)
-    assert scribe.close() == 0
+    recorder.begin(folder)
+    recorder.end(folder, lost=True, forget=True)
+    assert recorder.close() == 0
     assert not folder.exists()
 
 
-def test_recording_a_trial_again_makes_no_second_run(scribe: Scribe, study: Path, uri: str) -> None:
+def test_recording_a_trial_again_makes_no_second_run(
+    recorder: MlflowRecorder, study: Path, uri: str
+) -> None:
     folder = finish_trial(begin_trial(study, 0, uri, parent=False))
-    scribe.end(folder, lost=False, forget=False)
+    recorder.end(folder, lost=False, forget=False)
     wait_until(lambda: ends(uri) == {0: ("FINISHED", None)})
     (folder / "mlflow.json").unlink()  # as if the recorder had died before it was written
-    scribe.end(folder, lost=False, forget=True)
-    assert scribe.close() == 0
+    recorder.end(folder, lost=False, forget=True)
+    assert recorder.close() == 0
     assert ends(uri) == {0: ("FINISHED", None)}
 
 
 def test_trials_outlive_a_recorder_that_is_killed_between_them(
-    scribe: Scribe, study: Path, uri: str
+    recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     long = begin_trial(study, 0, uri, parent=False)
-    scribe.begin(long.folder)
+    recorder.begin(long.folder)
     wait_until(lambda: ends(uri) == {0: ("RUNNING", None)})
     os.kill(recorder_pid(), signal.SIGKILL)
     for number in range(1, 4):
         short = finish_trial(begin_trial(study, number, uri, parent=False))
-        scribe.end(short, lost=False, forget=True)
-    scribe.end(finish_trial(long), lost=False, forget=True)
-    assert scribe.close() == 0
+        recorder.end(short, lost=False, forget=True)
+    recorder.end(finish_trial(long), lost=False, forget=True)
+    assert recorder.close() == 0
     assert ends(uri) == dict.fromkeys(range(4), ("FINISHED", None))
     assert leftovers(study) == []
 
@@ -130,26 +134,26 @@ def test_trials_outlive_a_recorder_that_is_killed_between_them(
 def test_a_server_that_is_down_is_one_line_at_the_start(study: Path) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     with (
-        Scribe(uri, experiment="pipeline") as scribe,
+        MlflowRecorder(uri, experiment="pipeline") as recorder,
         pytest.raises(EnvironmentFaultError, match=rf"{uri} does not answer .*tracking=local"),
     ):
-        scribe.connect()
+        recorder.connect()
 
 
 def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
     study: Path, uri: str
 ) -> None:
     down = f"http://127.0.0.1:{free_port()}"
-    with Scribe(down, experiment="pipeline") as scribe:
-        warning = scribe.connect(required=False)
+    with MlflowRecorder(down, experiment="pipeline") as recorder:
+        warning = recorder.connect(required=False)
         assert warning is not None
         assert "does not answer" in warning
         for number in range(3):
             folder = finish_trial(begin_trial(study, number, down, parent=False))
-            scribe.begin(folder)
-            scribe.end(folder, lost=False, forget=number != 2)
-        assert scribe.close() == 3 * 4  # each: begin, two values, end
-        assert scribe.problem is not None
+            recorder.begin(folder)
+            recorder.end(folder, lost=False, forget=number != 2)
+        assert recorder.close() == 3 * 4  # each: begin, two values, end
+        assert recorder.problem is not None
     assert len(leftovers(study)) == 3
     for folder in leftovers(study):
         path = folder / "journal.jsonl"
@@ -161,11 +165,11 @@ def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
 
 def test_without_tracking_folders_are_kept_and_forgotten_all_the_same(study: Path) -> None:
     kept, gone = (finish_trial(begin_trial(study, n, "", parent=False)) for n in range(2))
-    with Scribe(None, experiment="pipeline") as scribe:
-        assert scribe.connect() is None
-        scribe.end(kept, lost=False, forget=False)
-        scribe.end(gone, lost=False, forget=True)
-        assert scribe.close() == 0
+    with MlflowRecorder(None, experiment="pipeline") as recorder:
+        assert recorder.connect() is None
+        recorder.end(kept, lost=False, forget=False)
+        recorder.end(gone, lost=False, forget=True)
+        assert recorder.close() == 0
     assert (kept.exists(), gone.exists()) == (True, False)
 
 
@@ -179,12 +183,14 @@ def test_what_a_killed_driver_left_is_found_and_what_others_train_is_not(
     assert leftovers(study) == [finished, lost]
 
 
-def test_a_trial_waits_for_the_run_of_its_study(scribe: Scribe, study: Path, uri: str) -> None:
+def test_a_trial_waits_for_the_run_of_its_study(
+    recorder: MlflowRecorder, study: Path, uri: str
+) -> None:
     folder = finish_trial(begin_trial(study, 0, uri))
-    scribe.end(folder, lost=False, forget=True)
-    wait_until(lambda: scribe.problem is not None)
-    assert "is being created" in str(scribe.problem)
+    recorder.end(folder, lost=False, forget=True)
+    wait_until(lambda: recorder.problem is not None)
+    assert "is being created" in str(recorder.problem)
     Journal(study).begin(Header(name=STUDY, experiment="pipeline", uri=uri))
-    assert scribe.close() == 0
+    assert recorder.close() == 0
     parent = next(run for run in runs(uri) if "pipeline.trial" not in run.data.tags)
     assert trials(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id

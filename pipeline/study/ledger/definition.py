@@ -1,0 +1,343 @@
+"""What a study is: options, objectives, space and run, stored with it and compared later."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from pipeline.config.options import SweepOptions
+from pipeline.config.record import FREE, ConfigDifference, data_fingerprint, differences
+from pipeline.config.values import shown, validated
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.study.ledger.pruners import pruner_problems
+from pipeline.study.ledger.samplers import FIXED, sampler_problems
+from pipeline.study.trial_end import REMEDY, changed_data_line
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.storages import BaseStorage
+
+    from pipeline.config.options import MetricsOptions
+    from pipeline.data.source import Task
+    from pipeline.metrics import Direction
+    from pipeline.study.space.space import Space
+
+COSTS = ("model/parameters", "time/fit")
+"""Costs of a trial, which every trial has."""
+FORMAT = 1
+DATA = "data"
+"""User attribute of a study: the hash of the data of each config, by the config's fingerprint."""
+START = "start"
+"""User attribute of a trial: number of its start point; 0 is the base config where it is tried."""
+_WRITTEN_FIRST = {"uid", "objectives", "space", "base", DATA}
+ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
+
+
+def read_options(tree: DictConfig) -> SweepOptions:
+    """Return the options of a composed study.
+
+    Raises:
+        ConfigError: All wrong values, one line each.
+    """
+    return validated(SweepOptions, tree.sweep, prefix="sweep.")
+
+
+def judge_problems(
+    options: SweepOptions, *, objectives: int = 1, max_epochs: int | None = None
+) -> list[str]:
+    """Return a line for each option of a study that can't work, or not beside another.
+
+    Args:
+        options: The options.
+        objectives: How many objectives the study has.
+        max_epochs: Most epochs of a trial; `None` where that is not known.
+    """
+    problems = [
+        *sampler_problems(options.sampler, objectives=objectives),
+        *pruner_problems(
+            options.pruner,
+            warmup=options.pruner_warmup,
+            objectives=objectives,
+            max_epochs=max_epochs,
+        ),
+    ]
+    if options.sampler == "grid":
+        problems += [
+            f"sweep.{name} has no place in a grid, which tries its own points alone."
+            for name, given in (
+                ("base_trial=true", options.base_trial),
+                ("enqueue", options.enqueue),
+            )
+            if given
+        ]
+    elif options.n_trials is None and options.timeout is None:
+        problems.append(
+            "sweep.n_trials=null would never end; expected a number, sweep.timeout=SECONDS, or "
+            "sweep.sampler=grid, which ends with its points."
+        )
+    return problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """A value of a trial that a study optimizes.
+
+    Args:
+        name: Such as `val/f1`.
+        direction: Whether a larger or a smaller value is better.
+    """
+
+    name: str
+    direction: "Direction"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.direction})"
+
+
+def read_objectives(
+    option: str | Sequence[str] | None,
+    monitor: str,
+    *,
+    task: "Task | None" = None,
+    validated: bool = True,
+    metrics: "MetricsOptions | None" = None,
+) -> tuple[Objective, ...]:
+    """Return the objectives of a study, with the directions of their metrics.
+
+    Args:
+        option: `sweep.objective`; `None` = the run's `monitor`.
+        monitor: The metric that a run follows.
+        task: That of the data; `None` allows the metrics of every task.
+        validated: Whether a trial has validation rows.
+        metrics: The user's own metrics; `None` = there are none.
+
+    Raises:
+        ConfigError: A value that no trial has, or one twice: one line each; or it has no direction.
+    """
+    from pipeline.metrics import direction
+    from pipeline.running.scoring import direction_of
+
+    names = [option] if isinstance(option, str) else list(option or [monitor])
+    own = [f"val/{name}" for name in metrics.more] if metrics and validated else []
+    known = (*logged(task, validated=validated), *own)
+    problems = [
+        f"sweep.objective={shown(name)} is not logged; expected one of {', '.join(known)}."
+        + did_you_mean(name, known, by_leaf=True)
+        for name in names
+        if name not in known
+    ]
+    if len(set(names)) != len(names):
+        problems.append(
+            f"sweep.objective={shown(names)} names one value twice; expected two, or one."
+        )
+    if problems:
+        raise ConfigError(*problems)
+    return tuple(
+        Objective(
+            name=name,
+            direction=direction(name) if metrics is None else direction_of(name, metrics),
+        )
+        for name in names
+    )
+
+
+def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
+    """Return the names of all values that a trial has."""
+    from pipeline.metrics import CLASSIFICATION, REGRESSION
+
+    metrics = [
+        *(() if task == "regression" else CLASSIFICATION),
+        *(REGRESSION if task in ("regression", None) else ()),
+    ]
+    validation = [f"val/{name}" for name in ("loss", *metrics)] if validated else []
+    return (*validation, "train/loss", *COSTS)
+
+
+def start_points(
+    options: SweepOptions, space: "Space", base: Mapping[str, object] | None
+) -> list[dict[str, object]]:
+    """Return the points to try first, as Optuna's values: the base config, then `sweep.enqueue`.
+
+    Args:
+        options: The options of the study.
+        space: What is varied.
+        base: The config as it stands, as Optuna's values; `None` where it is no point.
+
+    Raises:
+        ConfigError: A point lies outside of the space; one line for each value.
+    """
+    points, problems = [], []
+    if options.base_trial and base is None:
+        problems.append(
+            "sweep.base_trial=true: the config as it stands lies outside of the space; widen the "
+            "space, or leave base_trial away"
+        )
+    if base is not None and options.base_trial is not False and options.sampler != "grid":
+        points.append(dict(base))
+    for index, point in enumerate(options.enqueue):
+        try:
+            points.append(space.params(point, place=f"sweep.enqueue[{index}]"))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+    return points
+
+
+def create_or_check(
+    storage: "BaseStorage",
+    name: str,
+    *,
+    space: "Space",
+    base: Mapping[str, Any],
+    data: str | None,
+    objectives: Sequence[Objective],
+    points: Sequence[Mapping[str, Any]],
+    allow_change: bool,
+) -> "Study":
+    """Create a study, or return the existing one unchanged; the caller holds its lock.
+
+    Args:
+        storage: Where it is kept.
+        name: Its name.
+        space: What is varied.
+        base: The run that it varies, as plain values.
+        data: Hash of the data of that run; `None` = not known.
+        objectives: Its objectives.
+        points: Those to try first.
+        allow_change: Go on with another space or run.
+
+    Raises:
+        ConfigError: It is another study than this one, one line for each difference.
+    """
+    from optuna import Study
+    from optuna.study import StudyDirection
+
+    ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
+    directions = [ways[objective.direction] for objective in objectives]
+    study = find_study(storage, name)
+    if study is None:
+        storage.create_new_study(directions, study_name=name)
+        study = Study(study_name=name, storage=storage)
+    facts = study.user_attrs
+    if facts.get("format") == FORMAT:
+        lines = _changes(study, space, base, objectives)
+        other_data = []
+        if data is not None and (noted := stored_data(facts, base)) not in (None, data):
+            other_data.append(changed_data_line(base, str(noted), data))
+        if (lines or other_data) and not allow_change:
+            raise ConfigError(*(f"{line}; {REMEDY}" for line in lines), *other_data)
+        if lines:
+            _store_config(study, space, base)
+        if other_data:
+            study.set_user_attr(DATA, {})
+        if data is not None:
+            data_on_record(study, base, data)
+        return study
+    # A kill while it was created leaves a study in which some of this is missing.
+    is_ours = set(facts) <= _WRITTEN_FIRST and study.directions == directions
+    if not is_ours or not all(START in trial.user_attrs for trial in study.get_trials(False)):
+        raise ConfigError(
+            f"the study {name!r} was made by another program, or another version of this one; "
+            f"{ANOTHER_NAME}"
+        )
+    study.set_user_attr("uid", secrets.token_hex(3))
+    study.set_user_attr("objectives", [asdict(objective) for objective in objectives])
+    _store_config(study, space, base)
+    if data is not None:
+        data_on_record(study, base, data)
+    _enqueue(study, points)
+    study.set_user_attr("format", FORMAT)
+    return study
+
+
+def find_study(storage: "BaseStorage", name: str) -> "Study | None":
+    """Return the study of this name, if there is one."""
+    from optuna import Study
+
+    try:
+        return Study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+
+
+def stored_data(facts: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """Return the hash of the data that trials of a config train on; `None` = not known yet.
+
+    Args:
+        facts: User attributes of the study.
+        config: The config of a trial as plain values.
+    """
+    noted = facts.get(DATA, {}).get(data_fingerprint(config))
+    return None if noted is None else str(noted)
+
+
+def data_on_record(study: "Study", config: Mapping[str, Any], data: str) -> str:
+    """Return the hash of the data of a config, stored now unless it was; the caller holds the lock.
+
+    Args:
+        study: The study.
+        config: The config as plain values.
+        data: The hash that was found now.
+    """
+    noted = stored_data(study.user_attrs, config)
+    if noted is None:
+        known = study.user_attrs.get(DATA, {})
+        study.set_user_attr(DATA, {**known, data_fingerprint(config): data})
+    return noted or data
+
+
+def _enqueue(study: "Study", points: Sequence[Mapping[str, Any]]) -> None:
+    """Queue the points in their order, each once."""
+    from optuna.trial import TrialState, create_trial
+
+    queued = {trial.user_attrs.get(START) for trial in study.get_trials(deepcopy=False)}
+    for start, point in enumerate(points):
+        if start not in queued:
+            study.add_trial(
+                create_trial(
+                    state=TrialState.WAITING,
+                    user_attrs={START: start},
+                    system_attrs={FIXED: dict(point)},
+                )
+            )
+
+
+def _store_config(study: "Study", space: "Space", base: Mapping[str, Any]) -> None:
+    study.set_user_attr("space", space.plain())
+    study.set_user_attr("base", dict(base))
+
+
+def _changes(
+    study: "Study", space: "Space", base: Mapping[str, Any], objectives: Sequence[Objective]
+) -> list[str]:
+    """Return a line for each change of a study that may be allowed.
+
+    Raises:
+        ConfigError: A change that can't be allowed: other objectives, or another kind of parameter.
+    """
+    facts = study.user_attrs
+    changed, kinds = space.differences(facts["space"])
+    never = [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in kinds]
+    before = [Objective(**stored) for stored in facts["objectives"]]
+    if before != list(objectives):
+        was, now = (" and ".join(map(str, one)) for one in (before, objectives))
+        line = (
+            f"sweep.objective was {was} and is {now} now; what was tried so far can't be judged by "
+            f"it; {ANOTHER_NAME}"
+        )
+        never.insert(0, line)
+    if never:
+        raise ConfigError(*never)
+    swept = {parameter.key for parameter in space.parameters}
+    configs = [str(one) for one in differences(facts["base"], base) if _matters(one, swept)]
+    return [line.rstrip(".") for line in (*changed, *configs)]
+
+
+def _matters(change: ConfigDifference, swept: set[str]) -> bool:
+    """Tell whether trials before and after a change of this key can't be compared."""
+    free = (*FREE, "sweep")
+    is_free = any(change.key == root or change.key.startswith(f"{root}.") for root in free)
+    return not is_free and change.key not in swept

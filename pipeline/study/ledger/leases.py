@@ -1,0 +1,129 @@
+"""Leases of running trials: each names the process that trains it, and shows whether it lives."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass
+from time import monotonic
+
+from optuna.trial import FrozenTrial
+
+from pipeline.processes.lease import Lease, alive, is_local, working
+from pipeline.study.trial_end import TrialEnd
+
+LEASE = "lease"
+"""User attribute of a trial: the process that trains it, and a counter that moves meanwhile."""
+TICK_SECONDS = 10.0
+"""How often the counter of a live lease moves, and the longest pause between two looks at it."""
+LOOKS = 3
+"""Fewest looks at an unchanged counter within the grace time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A trial whose process is gone, closed by another one.
+
+    Args:
+        number: The trial's.
+        end: Its end on record.
+        adopted: Its journal held an end that was not on record yet.
+        queued_again: Its point is queued to be tried again.
+    """
+
+    number: int
+    end: TrialEnd
+    adopted: bool
+    queued_again: bool
+
+    @property
+    def line(self) -> str:
+        """One line for people."""
+        if self.adopted:
+            how = self.end.reason or self.end.state
+            return f"trial {self.number} had ended ({how}) when its process died; it is on record"
+        after = "is tried again" if self.queued_again else "was tried often enough"
+        return f"trial {self.number} was lost with its process; its point {after}"
+
+
+def lease_attribute(lease: Lease) -> dict[str, object]:
+    """Return a lease as it is stored with a trial."""
+    return asdict(lease)
+
+
+def lease_of(trial: FrozenTrial) -> Lease | None:
+    """Read the lease of a trial; `None` where there is no complete one."""
+    try:
+        return Lease(**trial.user_attrs[LEASE])
+    except (KeyError, TypeError):
+        return None
+
+
+@dataclass(slots=True)
+class Unchanged:
+    """A lease whose counter has not moved since it was first looked at.
+
+    Args:
+        counter: Its value; `None` where there is no lease.
+        seconds: How long it has not moved, without the time in which the watcher did not run.
+        looked_at: Monotonic time of the last look.
+    """
+
+    counter: int | None
+    seconds: float
+    looked_at: float
+
+
+class LeaseWatch:
+    """Finds lost trials: by their processes on this machine, else by their counters.
+
+    Args:
+        grace: Seconds without a sign of life after which a trial counts as lost.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(self, grace: float, clock: Callable[[], float] = monotonic) -> None:
+        self._grace = grace
+        self._clock = clock
+        self._longest_step = min(2 * TICK_SECONDS, grace / LOOKS)
+        self._unchanged: dict[int, Unchanged] = {}
+
+    def lost_among(
+        self, running: Iterable[FrozenTrial], died: Collection[int] = ()
+    ) -> list[FrozenTrial]:
+        """Look at all running trials, and return those that are lost.
+
+        Args:
+            running: The trials.
+            died: Numbers of those whose process was seen to die.
+        """
+        running = list(running)
+        numbers = {trial.number for trial in running}
+        self._unchanged = {n: kept for n, kept in self._unchanged.items() if n in numbers}
+        return [
+            trial
+            for trial in running
+            if trial.number in died or self._is_lost(trial.number, lease_of(trial))
+        ]
+
+    def _is_lost(self, number: int, lease: Lease | None) -> bool:
+        if lease is not None and is_local(lease):
+            if not alive(lease):
+                return True
+            if working(lease):
+                self._unchanged.pop(number, None)
+                return False
+        counter = None if lease is None else lease.counter
+        return self._seconds_unchanged(number, counter) >= self._grace
+
+    def _seconds_unchanged(self, number: int, counter: int | None) -> float:
+        """Return for how many seconds a counter has not moved.
+
+        Of the time since the last look at most the usual pause between two looks counts: while
+        the watcher itself was stopped, the counter may have moved.
+        """
+        now = self._clock()
+        kept = self._unchanged.get(number)
+        if kept is None or kept.counter != counter:
+            self._unchanged[number] = Unchanged(counter, 0.0, now)
+            return 0.0
+        kept.seconds += min(now - kept.looked_at, self._longest_step)
+        kept.looked_at = now
+        return kept.seconds

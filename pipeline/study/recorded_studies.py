@@ -1,0 +1,289 @@
+"""Studies on record: read, compared with MLflow, reaped and removed, and never created."""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+from optuna import Study, delete_study
+from optuna.trial import TrialState
+
+from pipeline.config.options import SweepOptions
+from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
+from pipeline.paths import conf_folder
+from pipeline.processes.lease import Lease, alive, is_local, working
+from pipeline.study.ledger.definition import Objective, find_study
+from pipeline.study.ledger.leases import Lost, lease_of
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.storage import open_storage, storage_url
+from pipeline.study.ledger.storage_faults import named
+from pipeline.study.space.space import Space
+from pipeline.study.study_run import StudyLock
+from pipeline.study.trial_end import has_begun, run_end
+from pipeline.tracking.books import Booked
+from pipeline.tracking.forgetting import mark, remove
+from pipeline.tracking.journal import Journal
+from pipeline.tracking.old_runs import MIB, remove_record, size_of
+from pipeline.tracking.state import trial_folder
+from pipeline.tracking.uri import sqlite_path
+
+if TYPE_CHECKING:
+    from pipeline.tracking.store import Store
+
+REAP_LOOKS = 10
+"""How often a silent trial is looked at within the grace time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedStudy:
+    """A study that is on record.
+
+    Args:
+        ledger: Its trials; none can be taken.
+        objectives: Its objectives.
+        study: Optuna's study.
+    """
+
+    ledger: Ledger
+    objectives: tuple[Objective, ...]
+    study: Study
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its objectives."""
+        return [objective.name for objective in self.objectives]
+
+    def leases(self) -> list[Lease | None]:
+        """Return the leases of the trials that run."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [lease_of(trial) for trial in running]
+
+    def is_live(self) -> bool:
+        """Tell whether a process trains a trial of it, or may do so on another machine."""
+        return any(lease is not None and alive(lease) for lease in self.leases())
+
+
+class Studies:
+    """The studies of one database.
+
+    Args:
+        storage: Optuna's URL of it; `None` = the default.
+
+    Raises:
+        EnvironmentFaultError: There is no such file, or it can't be read now.
+        ConfigError: It is no database of studies.
+    """
+
+    def __init__(self, storage: str | None) -> None:
+        self._url = storage_url(storage, key="storage")
+        path = sqlite_path(self._url)
+        if path is not None and not path.is_file():
+            raise EnvironmentFaultError(
+                f"{named(self._url)} is not there; expected the one that the sweep used: "
+                "storage=sqlite:///FILE"
+            )
+        self._store = open_storage(self._url)
+
+    def names(self) -> list[str]:
+        """Return the names of those that a sweep has made."""
+        found = self._store.call(self._store.optuna.get_all_studies)
+        return sorted(study.study_name for study in found if "uid" in study.user_attrs)
+
+    def open(self, name: str, *, grace: float = 60.0) -> RecordedStudy:
+        """Open a study.
+
+        Args:
+            name: Its name.
+            grace: Seconds without a sign of life after which a trial counts as lost.
+
+        Raises:
+            ConfigError: No sweep has made it.
+        """
+        names = self.names()
+        if name not in names:
+            raise ConfigError(
+                f"study={name!r} is unknown in {named(self._url)}; there are "
+                f"{', '.join(names) or 'none'}.{did_you_mean(name, names)}"
+            )
+        tree = OmegaConf.load(conf_folder() / "sweep.yaml")
+        values = OmegaConf.to_container(tree.sweep)
+        assert isinstance(values, dict)
+        options = SweepOptions.model_validate({**values, "grace": grace})
+
+        def opened() -> RecordedStudy:
+            study = find_study(self._store.optuna, name)
+            assert study is not None  # its name is there
+            stored = study.user_attrs.get("objectives", [])
+            objectives = tuple(Objective(**one) for one in stored)
+            ledger = Ledger(self._store, study, Space((), {}), options, objectives, seed=0)
+            return RecordedStudy(ledger=ledger, objectives=objectives, study=study)
+
+        return self._store.call(opened)
+
+    def delete(self, name: str) -> None:
+        """Remove a study with its trials for good."""
+        storage = self._store.optuna
+        self._store.call(lambda: delete_study(study_name=name, storage=storage))
+
+    def close(self) -> None:
+        """Close the database."""
+        self._store.close()
+
+
+def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tuple[str, Lost]]:
+    """Close the lost trials of all studies, and yield each with the name of its study.
+
+    A trial of another machine, or whose process a signal has stopped, is lost when it has given
+    no sign of life for `grace` seconds, so this may take that long.
+
+    Args:
+        studies: Those of a database.
+        output: The folder that holds a folder for each study.
+        grace: Seconds.
+    """
+    opened = [studies.open(name, grace=grace) for name in studies.names()]
+    deadline = time.monotonic() + 2 * grace
+    while True:
+        for study in opened:
+            for lost in _reaped(study.ledger, output / study.ledger.name):
+                yield study.ledger.name, lost
+        leases = [lease for study in opened for lease in study.leases()]
+        is_doubtful = any(one is None or not (is_local(one) and working(one)) for one in leases)
+        if not is_doubtful or time.monotonic() > deadline:
+            return
+        time.sleep(grace / REAP_LOOKS)
+
+
+def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
+    def folder_of(number: int) -> Path:
+        return trial_folder(folder, ledger.uid, number)
+
+    found = ledger.close_lost(folder_of)
+    for lost in found:
+        place = folder_of(lost.number)
+        if not lost.adopted and has_begun(place):
+            with closing(Journal(place)) as journal:
+                journal.end("FAILED", "lost")  # whatever it had written of its own
+            mark(place)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyRemoval:
+    """A study that may be removed.
+
+    Args:
+        name: Its name.
+        folder: Its folder, which may be gone.
+        trials: How many trials it has.
+        run_ids: MLflow's ids of its own run and of its trials'.
+        size: Bytes of its folder.
+    """
+
+    name: str
+    folder: Path
+    trials: int
+    run_ids: tuple[str, ...]
+    size: int
+
+    def __str__(self) -> str:
+        size = f"{self.size / MIB:.1f} MiB in {self.folder}"
+        return f"study {self.name}: {self.trials} trials, {len(self.run_ids)} runs, {size}"
+
+
+def removal_of(studies: Studies, store: "Store", name: str, folder: Path) -> StudyRemoval:
+    """Look at a study that is to be removed.
+
+    Raises:
+        ConfigError: There is none of this name, or a driver or a worker works on it.
+    """
+    study = studies.open(name)
+    lock = StudyLock(folder)
+    is_led = folder.is_dir() and not lock.try_acquire()
+    lock.release()
+    if study.is_live() or is_led:
+        raise ConfigError(f"study={name!r} is at work; stop it, or wait for its end")
+    return StudyRemoval(
+        name=name,
+        folder=folder,
+        trials=len(study.ledger.trials()),
+        run_ids=tuple(run.info.run_id for run in store.of_study(study.ledger.uid)),
+        size=size_of(folder),
+    )
+
+
+def remove_study(studies: Studies, store: "Store", removal: StudyRemoval) -> None:
+    """Remove a study, its own record last, so that a removal that was cut short can be repeated."""
+    for run_id in removal.run_ids:
+        remove_record(store, run_id)
+    remove(removal.folder)
+    studies.delete(removal.name)
+
+
+def metric_names(objectives: Iterable[str]) -> list[str]:
+    """Return the metrics of a run that may hold the value of an objective."""
+    return [name for objective in objectives for name in (f"best/{objective}", objective)]
+
+
+def differences(
+    rows: Iterable[Row], runs: Iterable[Booked], objectives: Sequence[str] = ()
+) -> list[str]:
+    """Return one line for each thing in which a study and MLflow differ.
+
+    A trial that waits has no run; one that runs may not have its run yet.
+
+    Args:
+        rows: The study's trials.
+        runs: The runs of its trials, with the metrics of `metric_names`.
+        objectives: Names of the study's objectives.
+    """
+    by_trial: dict[int, list[Booked]] = defaultdict(list)
+    for run in runs:
+        by_trial[run.trial].append(run)
+    lines = [
+        line
+        for row in sorted(rows, key=lambda row: row.number)
+        for line in _trial_differences(row, by_trial.pop(row.number, []), objectives)
+    ]
+    return lines + [
+        f"run {run.run_id} is of trial {number}, of which the study knows nothing"
+        for number, strangers in sorted(by_trial.items())
+        for run in strangers
+    ]
+
+
+def _trial_differences(
+    row: Row, runs: Sequence[Booked], objectives: Sequence[str]
+) -> Iterator[str]:
+    end = run_end(row)
+    trial = f"trial {row.number} ({_words(row.state, row.reason)})"
+    if not runs:
+        if end is not None:
+            yield f"{trial} has no run"
+        return
+    if len(runs) > 1:
+        yield f"{trial} has {len(runs)} runs: {', '.join(run.run_id for run in runs)}"
+        return
+    (run,) = runs
+    wanted = end or ("RUNNING", None)
+    if (run.status, run.end_reason) != wanted:
+        yield (
+            f"{trial} should have a run that is {_words(*wanted)}; "
+            f"run {run.run_id} is {_words(run.status, run.end_reason)}"
+        )
+    for name, value in zip(objectives, row.values, strict=False):
+        held = [run.metrics[key] for key in metric_names([name]) if key in run.metrics]
+        if not held:
+            yield f"trial {row.number} has {name}={value}; run {run.run_id} has no such value"
+        elif not any(math.isclose(value, one, rel_tol=1e-9) for one in held):
+            yield f"trial {row.number} has {name}={value}; run {run.run_id} has {held[0]}"
+
+
+def _words(state: str, reason: str | None) -> str:
+    return state if reason in (None, state) else f"{state}, {reason}"

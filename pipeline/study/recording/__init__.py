@@ -1,1 +1,0 @@
-"""A study and its trials in MLflow."""

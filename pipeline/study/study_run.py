@@ -1,0 +1,261 @@
+"""A study's own run in MLflow, under which its trials fold. Nothing here imports MLflow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pipeline.config.compose import LONGEST_NAME
+from pipeline.config.options import SweepOptions
+from pipeline.config.record import flatten
+from pipeline.errors import EnvironmentFaultError
+from pipeline.paths import create_folder
+from pipeline.study.ledger.rows import Progress
+from pipeline.study.mlflow_recorder import MlflowRecorder
+from pipeline.tracking.books import STUDY_TAG, TRIAL_TAG
+from pipeline.tracking.facts import environment_tags
+from pipeline.tracking.figure import Figure
+from pipeline.tracking.find import COMMAND_TAG
+from pipeline.tracking.journal import Header, Journal, Scalar, Status
+from pipeline.tracking.note import TAG as NOTE_TAG
+from pipeline.tracking.state import trial_folder
+
+LOCK = ".study.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDestination:
+    """Where the runs of a study and of its trials belong.
+
+    Args:
+        name: Name of the study.
+        uid: Tells it from an earlier one of its name.
+        folder: The study's folder.
+        uri: Where its trials are tracked; '' = nowhere.
+        experiment: Name of the MLflow experiment.
+        objectives: Names of its objectives.
+    """
+
+    name: str
+    uid: str
+    folder: Path
+    uri: str
+    experiment: str
+    objectives: Sequence[str]
+
+    def trial_folder(self, number: int) -> Path:
+        """Return the folder of a trial's run."""
+        return trial_folder(self.folder, self.uid, number)
+
+    def study_header(
+        self,
+        params: Mapping[str, Scalar],
+        *,
+        register: str | None = None,
+        trust: Sequence[str] = (),
+    ) -> Header:
+        """Return what the journal of the study's own run begins with.
+
+        Args:
+            params: Of `study_params`.
+            register: Name under which the winner's model is registered; `None` = it is not.
+            trust: Packages whose classes that model may name.
+        """
+        tags = {**environment_tags(), COMMAND_TAG: "sweep", STUDY_TAG: self.uid}
+        return Header(
+            name=self.name,
+            experiment=self.experiment,
+            uri=self.uri,
+            params=params,
+            tags={**tags, "study": self.name},
+            key=f"{self.name}-{self.uid}",
+            register=register,
+            trust=trust,
+        )
+
+    def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
+        """Return what the journal of a trial's run begins with.
+
+        Args:
+            number: The trial's.
+            params: Its flattened configuration.
+            tags: Tags beside those that tell which trial it is.
+        """
+        return Header(
+            name=trial_name(self.name, number),
+            experiment=self.experiment,
+            uri=self.uri,
+            params=params,
+            tags={**trial_tags(self.name, self.uid, number), **tags},
+            parent_folder=str(self.folder.absolute()),
+            key=trial_key(self.name, self.uid, number),
+        )
+
+
+class StudyLock:
+    """The right to write a study's own run, which one driver has at a time.
+
+    It ends with the process that has it, however that ends.
+
+    Args:
+        folder: The study's folder; it may not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = filelock.FileLock(folder / LOCK)
+
+    def try_acquire(self) -> bool:
+        """Take it if nobody has it; tell whether this driver has it now.
+
+        Raises:
+            EnvironmentFaultError: The folder can't be written.
+        """
+        if self._lock.is_locked:
+            return True
+        try:
+            create_folder(self._folder)
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        except OSError as error:
+            raise EnvironmentFaultError(
+                f"the study's folder {str(self._folder)!r} can't be written ({error.strerror}); "
+                "choose another with output=FOLDER"
+            ) from error
+        return True
+
+    def release(self) -> None:
+        """Let another driver have it."""
+        self._lock.release()
+
+
+class StudyRun:
+    """The study's own run, written by whichever driver leads at the moment.
+
+    Args:
+        folder: The study's folder.
+        recorder: Brings the run into MLflow.
+        header: Returns what the journal of the run begins with.
+    """
+
+    def __init__(
+        self, folder: Path, recorder: MlflowRecorder, header: Callable[[], Header]
+    ) -> None:
+        self._folder = folder
+        self._recorder = recorder
+        self._header = header
+        self._lock = StudyLock(folder)
+        self._journal: Journal | None = None
+        self._values: dict[str, float] = {}
+        self._tags: dict[str, str] = {}
+        self._best_step = -1
+        self._count_step = 0
+        self._told: int | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the run now; it does if no other does."""
+        if self._journal is None and self._lock.try_acquire():
+            journal = Journal(self._folder)
+            self._remember(journal)
+            journal.begin(self._header())
+            self._recorder.follow(self._folder)
+            self._journal = journal
+        return self._journal is not None
+
+    def update(self, progress: Progress, objectives: Sequence[str]) -> None:
+        """Record how far the study is, if this process leads.
+
+        Args:
+            progress: How far it is.
+            objectives: Names of its objectives.
+        """
+        if not self.leads or self._journal is None:
+            return
+        ends = {k: n for k, n in progress.counts.items() if k not in ("running", "waiting")}
+        if sum(ends.values()) > self._count_step:
+            self._count_step = sum(ends.values())
+            values = {f"trials/{key}": float(n) for key, n in ends.items()}
+            self._journal.epoch(self._count_step, values)
+        best = progress.best_row
+        if best is None or best.number == self._told:
+            return
+        self._told = best.number
+        found = {f"best/{k}": float(v) for k, v in zip(objectives, best.values, strict=True)}
+        if any(self._values.get(key) != value for key, value in found.items()):
+            # MLflow shows the value of the highest step, so a better trial of a lower number
+            # than the best one before it gets the next step.
+            self._best_step = max(best.number, self._best_step + 1)
+            self._journal.epoch(self._best_step, found)
+            self._values |= found
+        gone = {key: "" for key in self._tags if key.startswith("best.")}
+        tags = {f"best.{key}": str(value) for key, value in best.overrides.items()}
+        self._tag({**gone, **tags, "best.trial": str(best.number)})
+
+    def left(self, figure: Figure) -> None:
+        """Record that the study's folder holds the winner's model, if this process leads."""
+        if self._journal is not None:
+            self._journal.model(figure)
+
+    def describe(self, note: str) -> None:
+        """Record the description of the study, in Markdown, if this process leads."""
+        self._tag({NOTE_TAG: note})
+
+    def end(self, status: Status, reason: str | None = None) -> None:
+        """End the run, if this process leads: FINISHED, KILLED interrupted or FAILED.
+
+        Waits until that has been sent; then another driver may lead.
+        """
+        if self._journal is not None:
+            self._journal.end(status, reason)
+            self._journal.close()
+            self._recorder.leave(self._folder)
+        self._journal = None
+        self._lock.release()
+
+    def _tag(self, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            if self._journal is not None and self._tags.get(key) != value:
+                self._journal.tag(key, value)
+                self._tags[key] = value
+
+    def _remember(self, journal: Journal) -> None:
+        """Take up what earlier drivers have recorded, so that nothing is recorded twice."""
+        for event in journal.events():
+            if event["event"] == "tag":
+                self._tags[event["key"]] = event["value"]
+            elif event["event"] == "epoch":
+                self._values |= event["values"]
+                kinds = {key.partition("/")[0] for key in event["values"]}
+                if "best" in kinds:
+                    self._best_step = max(self._best_step, event["epoch"])
+                if "trials" in kinds:
+                    self._count_step = max(self._count_step, event["epoch"])
+
+
+def study_params(options: SweepOptions, base: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return what a study is, and the run that it varies, as parameters of its run."""
+    return flatten({**base, "sweep": options.model_dump()})
+
+
+def trial_key(name: str, uid: str, number: int) -> str:
+    """Return the key of a trial's run."""
+    return f"{name}-{uid}-{number}"
+
+
+def trial_name(name: str, number: int) -> str:
+    """Return the name of a trial's run, within the letters that a name may have."""
+    return f"{name[:LONGEST_NAME]}-{number}"
+
+
+def trial_tags(name: str, uid: str, number: int) -> dict[str, str]:
+    """Return the tags that tell which trial a run is."""
+    return {
+        COMMAND_TAG: "trial",
+        STUDY_TAG: uid,
+        TRIAL_TAG: str(number),
+        "study": name,
+    }
