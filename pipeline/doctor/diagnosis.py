@@ -4,32 +4,35 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.doctor import answers, fit, optimization
-from pipeline.doctor.verdict import Verdict, applicable, setting
+from pipeline.doctor import fit, optimization
+from pipeline.doctor.evidence import Verdict, applicable, setting
 from pipeline.findings.records import Findings
 
 HEALTHY = "healthy"
 MOST_LINES = 3
 
 RULES: Mapping[str, Callable[[Findings], Verdict | None]] = {
-    "exploding_gradient": optimization.exploding_gradient,
-    "vanishing_gradient": optimization.vanishing_gradient,
-    "dead_relu": optimization.dead_relu,
-    "saturated": optimization.saturated,
-    "lr_too_high": optimization.lr_too_high,
-    "clipping_always": optimization.clipping_always,
-    "lr_too_low": optimization.lr_too_low,
-    "leakage": answers.leakage,
-    "class_collapse": answers.class_collapse,
-    "no_better_than_naive": answers.no_better_than_naive,
-    "overfitting": fit.overfitting,
-    "stopped_early": fit.stopped_early,
-    "underfitting": fit.underfitting,
-    "no_better_than_linear": answers.no_better_than_linear,
-    "noisy_metrics": answers.noisy_metrics,
-    "clipping_never": optimization.clipping_never,
+    rule.__name__: rule
+    for rule in (
+        optimization.exploding_gradient,
+        optimization.vanishing_gradient,
+        optimization.dead_relu,
+        optimization.saturated,
+        optimization.lr_too_high,
+        optimization.clipping_always,
+        optimization.lr_too_low,
+        fit.leakage,
+        fit.class_collapse,
+        fit.no_better_than_naive,
+        fit.overfitting,
+        fit.stopped_early,
+        fit.underfitting,
+        fit.no_better_than_linear,
+        fit.noisy_metrics,
+        optimization.clipping_never,
+    )
 }
-"""What gives each verdict, the worst first."""
+"""Function of each verdict, the worst first."""
 
 _NO_BETTER = {"no_better_than_naive", "no_better_than_linear"}
 _LITTLE_LEARNED = _NO_BETTER | {"class_collapse", "underfitting", "stopped_early", "noisy_metrics"}
@@ -95,23 +98,21 @@ class Diagnosis:
 
 
 def diagnose(findings: Findings) -> Diagnosis:
-    """Return the verdicts on a run; a rule whose evidence is missing says nothing.
+    """Return the verdicts on a run; a rule without its evidence gives none.
 
     Args:
         findings: Of a run that has finished or diverged.
     """
     found = {name: verdict for name, rule in RULES.items() if (verdict := rule(findings))}
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}
-    told = [_with_help(findings, found[name]) for name in found if name not in symptoms]
-    return Diagnosis(findings.name, tuple(told))
-
-
-def _with_help(findings: Findings, verdict: Verdict) -> Verdict:
-    """Keep the overrides that apply; with shuffled labels there is nothing to learn."""
     is_shuffled = setting(findings, "data.shuffle_labels") is not None
-    if is_shuffled and verdict.name in _OF_WHAT_IS_LEARNED:
-        return replace(verdict, cures=(), advice=_SHUFFLED)
-    return replace(verdict, cures=applicable(findings, verdict.cures))
+    told = []
+    for verdict in (found[name] for name in found if name not in symptoms):
+        if is_shuffled and verdict.name in _OF_WHAT_IS_LEARNED:  # there is nothing to learn
+            told.append(replace(verdict, cures=(), advice=_SHUFFLED))
+        else:
+            told.append(replace(verdict, cures=applicable(findings, verdict.cures)))
+    return Diagnosis(findings.name, tuple(told))
 
 
 def _section(verdict: Verdict) -> str:

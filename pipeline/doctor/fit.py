@@ -1,19 +1,26 @@
-"""Verdicts on the fit: too much learned by heart, too little learned, or not to the end."""
+"""Verdicts on the fit, and on the answers for the test rows beside those of baselines."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from pipeline.bootstrap import units_of, units_of_test
 from pipeline.doctor.evidence import (
+    Gain,
+    Verdict,
     curve,
     error,
     gain,
     is_unlearned,
     missed_classes,
+    more_epochs,
     naive_loss,
+    number,
+    regularization,
+    setting,
+    standard_scale,
 )
-from pipeline.doctor.verdict import Verdict, more_epochs, number, regularization, setting
 from pipeline.findings.records import Array, Findings
 
 GAP = 0.1
@@ -183,3 +190,292 @@ def _right(findings: Findings, value: float) -> str:
     if findings.task == "regression":
         return f"R² {1 - value:.2f}"
     return f"{100 * (1 - value):.0f} % right"
+
+
+# ── answers for the test rows ───────────────────────────────────────────────────────────────
+
+
+def class_collapse(findings: Findings) -> Verdict | None:
+    """Classes that are never found, or next to never; the thresholds stand in `evidence`."""
+    found = missed_classes(findings)
+    if found is None or _has_few_rows(findings):
+        return None
+    never, others = found.classes[0], len(found.classes) - 1
+    rest = f", and so it is with {others} more" if others else ""
+    finds_threshold = findings.task == "binary" and findings.rows.get("validation")
+    return Verdict(
+        name="class_collapse",
+        evidence=f"{found.hits[never] or 'none'} of the {found.support[never]} test rows that are "
+        f"{findings.classes[never]!r} is told so{rest}",
+        numbers={
+            "classes": float(others + 1),
+            "rows": float(sum(found.support[one] for one in found.classes)),
+        },
+        cures=(
+            "loss.class_weights=balanced" if found.rare else "",
+            "metrics.threshold=best_f1" if finds_threshold else "",
+            more_epochs(findings, 3),
+        ),
+    )
+
+
+def no_better_than_naive(findings: Findings) -> Verdict | None:
+    """A gain over the naive baseline that is zero or negative, where the test can tell."""
+    found = gain(findings, "naive")
+    if found is None or found.low > 0 or _has_few_rows(findings):
+        return None
+    if _orders_the_rows(findings):
+        return None
+    is_worse = found.high < 0
+    if not is_worse and _is_vague(findings):
+        return None
+    if is_worse:
+        by = _at_least(findings, -found.high)
+    elif findings.task == "regression":
+        by = f"with a squared error at best {100 * max(found.high, 0.0):.0f} % smaller"
+    else:
+        by = f"at best {100 * max(found.high, 0.0):.1f} points better"
+    return Verdict(
+        name="no_better_than_naive",
+        evidence=f"{_beside(findings, found)} of the {_baseline(findings, 0, 'naive')}, {by}",
+        numbers={"gain": found.mean, "low": found.low, "high": found.high},
+        cures=(standard_scale(findings),),
+        advice="do the inputs tell the target at all?",
+    )
+
+
+def _orders_the_rows(findings: Findings) -> bool:
+    """Return whether the probabilities order the rows better than chance does.
+
+    Where a class has too few rows for an interval of the area under the ROC curve, the standard
+    error of an area by chance stands in (Mann and Whitney 1947).
+    """
+    if "auroc" in findings.intervals:
+        return findings.intervals["auroc"][0] > 0.5
+    if "test/auroc" not in findings.metrics or findings.test is None:
+        return False
+    rows = len(findings.test.targets)
+    fewest = int(np.unique(findings.test.targets, return_counts=True)[1].min())
+    error = math.sqrt((rows + 1) / (12 * fewest * max(rows - fewest, 1)))
+    return findings.metrics["test/auroc"] - 1.96 * error > 0.5
+
+
+SURE = 0.99
+"""Level of the interval: to be worse than a line is said of every run, and one in a hundred may be
+wrong."""
+WORSE = 1.1
+"""Test error as a share of the linear baseline's."""
+BY_HEART = 0.5
+"""Training error as a share of the test error, below which what helps is to learn less by heart."""
+EARLY = 0.25
+"""Best epoch as a share of all: what comes after it has made nothing better."""
+
+
+def no_better_than_linear(findings: Findings) -> Verdict | None:
+    """Answers worse than those of the linear baseline; nothing where both are as good."""
+    found = gain(findings, "linear", level=SURE)
+    if found is None or found.high >= 0 or _has_few_rows(findings):
+        return None
+    ours, theirs = found.ours, WORSE * found.theirs
+    if findings.task != "regression":
+        ours, theirs = 1 - found.ours, WORSE * (1 - found.theirs)
+    if not ours >= theirs:
+        return None
+    name, turn = _baseline(findings, 1, "linear baseline"), _turn(findings)
+    by = f", by overfitting: from epoch {turn} on the validation loss rises" if turn else ""
+    return Verdict(
+        name="no_better_than_linear",
+        evidence=f"{_beside(findings, found)} of {name}, {_at_least(findings, -found.high)}{by}",
+        numbers={"gain": found.mean, "low": found.low, "high": found.high},
+        cures=(
+            standard_scale(findings),
+            *_against_overfitting(findings, turn),
+            "model.hidden=[]" if findings.model == "MLP" else "",
+        ),
+        advice=f"take {name}",
+    )
+
+
+def _turn(findings: Findings) -> int | None:
+    """Return the early epoch from which the validation loss rises while the training's falls."""
+    train, validation = curve(findings, "train/loss"), curve(findings, "val/loss")
+    if len(train) < 2 or len(validation) < 2 or not train[-1] < train[0]:
+        return None
+    best = int(validation.argmin()) + 1
+    rises = validation[-1] > (1 + LEARNED) * validation.min()
+    return best if rises and best <= max(1, EARLY * len(validation)) else None
+
+
+def _against_overfitting(findings: Findings, turn: int | None) -> tuple[str, ...]:
+    """Return the overrides against learning by heart, or more epochs where the best was late."""
+    train, test = error(findings, "train"), error(findings, "test")
+    by_heart = train is not None and test is not None and train < BY_HEART * test
+    if by_heart or turn:
+        return regularization(findings)
+    loss = curve(findings, "val/loss")
+    best = findings.kept or (int(loss.argmin()) + 1 if len(loss) else findings.epochs)
+    return (more_epochs(findings, 3),) if best > EARLY * findings.epochs else ()
+
+
+TOO_GOOD = 0.02
+"""Error that is left on the test, as a share of rows or of variance."""
+TOLD_BY_ONE = 0.8
+"""Share of the importance of all columns that one has."""
+
+
+def leakage(findings: Findings) -> Verdict | None:
+    """Almost no error, and one column with almost all of the importance."""
+    left, importances = error(findings, "test"), findings.importances
+    if left is None or importances is None or _has_few_rows(findings):
+        return None
+    if len(importances.columns) < 2:
+        return None
+    # Of a wide table some columns were not looked at.
+    falls = np.nan_to_num(np.clip(importances.falls.mean(1), 0.0, None))
+    share = float(falls.max() / falls.sum()) if falls.sum() > 0 else 0.0
+    if left > TOO_GOOD or share < TOLD_BY_ONE:
+        return None
+    column = importances.columns[int(falls.argmax())]
+    dropped = [*(setting(findings, "data.drop") or ()), column]
+    # Other names need quotes on a command line.
+    are_plain = all(
+        one.replace("_", "").replace("-", "").isalnum() and one.isascii() for one in dropped
+    )
+    right = f"R² {1 - left:.4f}" if findings.task == "regression" else f"{100 * (1 - left):.1f} %"
+    return Verdict(
+        name="leakage",
+        evidence=f"{right} of the test is right, and {column!r} alone has {100 * share:.0f} % of "
+        "the importance",
+        numbers={"error": left, "share": share},
+        cures=(f"data.drop=[{','.join(dropped)}]" if are_plain else "",),
+        advice="leave the column out, unless it is known before the target is",
+    )
+
+
+FEWEST_ROWS = 10
+"""Test rows of which something can be told."""
+WIDE = 0.2
+"""Width of the 95 % interval of a share, such as f1: its first digit is unknown."""
+UNSEEN = 3.0
+"""Rows of which none is wrong say no more than that fewer than 3 of them are, with 95 % certainty
+(the rule of three: Hanley and Lippman-Hand 1983)."""
+WIDE_ERROR = 0.8
+"""The same of an error in units, as a share of the error."""
+WIDE_GAIN = 0.3
+"""Width of the 95 % interval of the gain over the naive baseline: whether there is one is unknown,
+where it holds zero; a narrower one says that there is none."""
+
+
+def noisy_metrics(findings: Findings) -> Verdict | None:
+    """A test that is too small for its figure, or for the gain over the naive baseline."""
+    if not _has_few_rows(findings) and not _is_vague(findings):
+        return None
+    share = setting(findings, "data.test")
+    is_small = isinstance(share, float) and share < 0.4 and not _is_given(findings)
+    return Verdict(
+        name="noisy_metrics",
+        evidence=_vagueness(findings),
+        numbers={"rows": float(findings.rows.get("test", 0))},
+        cures=("data.test=0.4" if is_small else "",),
+        advice="more test rows, or cross-validation: python -m pipeline.sweep sweeps=folds",
+    )
+
+
+def _has_few_rows(findings: Findings) -> bool:
+    """Return whether there was a test, of so few rows that nothing can be told of them."""
+    return 0 < _tested_rows(findings) < FEWEST_ROWS
+
+
+def _is_vague(findings: Findings) -> bool:
+    """Return whether the test is too small for its figure, or for the gain over the baseline."""
+    key = _judged_metric(findings)
+    if _has_few_units(findings) or _unclear_gain(findings) is not None:
+        return True
+    if key is None:
+        return False
+    low, high = findings.intervals.get(key, (0.0, 0.0))
+    if key in ("rmse", "mae"):
+        return high - low > WIDE_ERROR * max(abs(findings.metrics[f"test/{key}"]), 1e-12)
+    # Drawing again finds no error where there is none, and three rows in so many may be one.
+    return max(high - low, UNSEEN / max(findings.rows.get("test", 0), 1)) > WIDE
+
+
+def _vagueness(findings: Findings) -> str:
+    """Say how little the test says: of its figure, or of the gain over the naive baseline."""
+    if _has_few_rows(findings):
+        return f"nothing can be told by so few test rows as {_tested_rows(findings)}"
+    if _has_few_units(findings):
+        units = units_of_test(findings).words
+        return f"the {_tested_rows(findings)} test rows are {units}, too few to tell anything"
+    key, found = _judged_metric(findings), _unclear_gain(findings)
+    rows = max(findings.rows.get("test", 0), 1)
+    if found is not None:
+        name = _baseline(findings, 0, "naive baseline")
+        said = f"{_beside(findings, found)} of the {name} on {rows} rows"
+        return f"{said}; with others the network could be better than it or worse"
+    assert key is not None
+    figure = findings.metrics[f"test/{key}"]
+    said = f"test/{key} is {figure:.3g} on {rows} rows"
+    low, high = findings.intervals.get(key, (figure, figure))
+    if low == high:
+        return f"{said}; with others up to {UNSEEN / rows:.0%} of them could be wrong"
+    return f"{said}; with others it could be {low:.3g} to {high:.3g}"
+
+
+def _tested_rows(findings: Findings) -> int:
+    return 0 if findings.test is None else len(findings.test.targets)
+
+
+def _has_few_units(findings: Findings) -> bool:
+    """Return whether the test rows are too few groups, or blocks of forecasts."""
+    units = units_of_test(findings)
+    return units.kind != "row" and len(units.of_row) > 0 and not units.are_enough
+
+
+def _unclear_gain(findings: Findings) -> Gain | None:
+    """Return the gain over the naive baseline where it may be any; else `None`."""
+    found = gain(findings, "naive")
+    if found is None or not found.low <= 0 < found.high:
+        return None
+    return found if found.high - found.low > WIDE_GAIN else None
+
+
+def _judged_metric(findings: Findings) -> str | None:
+    """Return the metric whose interval is looked at: that which decides about epochs, if any.
+
+    A metric that is 1 on all rows has no interval.
+    """
+    monitored = findings.monitor.rpartition("/")[2]
+    usual = "rmse" if findings.task == "regression" else "f1"
+    for key in (monitored, usual):
+        figure = findings.metrics.get(f"test/{key}")
+        if figure is not None and (key in findings.intervals or figure == 1):
+            return key
+    return None
+
+
+def _is_given(findings: Findings) -> bool:
+    """Return whether the data themselves say which rows test, as far as the config shows it."""
+    section = setting(findings, "data") or {}
+    if any(section.get(key) is not None for key in ("test_from", "test_path", "split")):
+        return True
+    asked = round(float(section.get("test", 0.0)) * sum(findings.rows.values()))
+    return abs(asked - findings.rows.get("test", 0)) > max(2.0, 0.05 * asked)
+
+
+def _baseline(findings: Findings, index: int, default: str) -> str:
+    return findings.baselines[index] if len(findings.baselines) > index else default
+
+
+def _beside(findings: Findings, found: Gain) -> str:
+    """Return the network's result beside a baseline's, in words."""
+    if findings.task == "regression":
+        return f"test/rmse is {found.ours:.3g} beside {found.theirs:.3g}"
+    ours, theirs = 100 * found.ours, 100 * found.theirs
+    return f"{ours:.1f} % of each class's test rows are right beside {theirs:.1f} %"
+
+
+def _at_least(findings: Findings, share: float) -> str:
+    if findings.task == "regression":
+        return f"with a squared error at least {100 * share:.0f} % larger"
+    return f"at least {100 * share:.1f} points worse"

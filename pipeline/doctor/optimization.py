@@ -4,18 +4,20 @@ import math
 
 import numpy as np
 
-from pipeline.doctor.evidence import curve, is_unlearned, naive_loss
-from pipeline.doctor.fit import STILL_LEARNING, share_of_last_quarter
-from pipeline.doctor.verdict import (
+from pipeline.doctor.evidence import (
     Verdict,
+    curve,
+    is_unlearned,
     largest_update,
     learning_rate_times,
     lower_learning_rate,
     more_epochs,
+    naive_loss,
     setting,
     standard_scale,
     with_norm,
 )
+from pipeline.doctor.fit import STILL_LEARNING, share_of_last_quarter
 from pipeline.findings.records import Array, Findings, Vitals
 
 EXPLODED = 100.0

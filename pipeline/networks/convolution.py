@@ -11,7 +11,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeGuard
 
 import torch
@@ -24,14 +23,12 @@ from pipeline.networks.layers import (
     Count,
     Gain,
     Init,
+    LayerStyle,
     Norm,
     Pool,
     Share,
-    build_activation,
-    build_channel_norm,
     build_pool,
     compose_layer,
-    dense_layers,
     initialise,
     output_layer,
 )
@@ -112,33 +109,26 @@ class _CNN(nn.Module):
         lengths = [tuple(sample_lengths)]  # before the first layer, then after each
         for number, layer in enumerate(sizes, start=1):
             lengths.append(layer.output_lengths(lengths[-1], number=number))
-        _require_channels(channels, sizes)
-        build = partial(
-            _convolution_layer,
-            mixing=mixing,
-            activation=activation,
-            norm=norm,
-            pool=pool,
-            dropout=dropout,
-            init=init,
-            gain=gain,
-        )
-        layers = map(build, [inputs, *channels], channels, sizes, lengths)
-        self.layers = nn.Sequential(
-            OrderedDict((f"layer{n}", one) for n, one in enumerate(layers, start=1))
-        )
+        style = LayerStyle(activation=activation, norm=norm, dropout=dropout, init=init, gain=gain)
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        described = zip(channels, sizes, lengths[:-1], strict=True)
+        for number, (count, layer, before) in enumerate(described, start=1):
+            if count < len(layer.shapes):
+                raise ConfigError(
+                    f"model.channels={_as_typed(list(channels))} has {count} in layer {number}; "
+                    f"expected at least {len(layer.shapes)}, one for each shape of its kernels"
+                )
+            convolution = _convolution(inputs, count, layer, before, mixing=mixing, style=style)
+            pooling = build_pool(pool, count, window=layer.pool) if layer.pool else None
+            layers[f"layer{number}"] = style.layer(
+                {"convolution": convolution}, count, lengths=self.dimensions, pool=pooling
+            )
+            inputs = count
+        self.layers = nn.Sequential(layers)
         self.averages = pool == "global"
         positions = 1 if self.averages else math.prod(lengths[-1])
         widths = [channels[-1] * positions, *hidden]
-        self.dense = dense_layers(
-            widths,
-            activation=activation,
-            norm=norm,
-            dropout=dropout,
-            skip=False,
-            init=init,
-            gain=gain,
-        )
+        self.dense = style.dense(widths)
         self.head = output_layer(widths[-1], outputs, init=init, gain=gain)
 
     def as_channels(self, samples: Tensor) -> Tensor:
@@ -194,46 +184,33 @@ class Concatenation(nn.Module):
         return torch.cat([layer(values) for layer in self.shapes], dim=1)
 
 
-def _convolution_layer(
+def _convolution(
     inputs: int,
     channels: int,
     sizes: "LayerSizes",
     lengths: Lengths,
     *,
     mixing: Mixing,
-    activation: Activation,
-    norm: Norm,
-    pool: Pool,
-    dropout: float,
-    init: Init,
-    gain: float | None,
-) -> nn.Sequential:
-    """Return `convolution`, `norm`, `activation`, `pool` and `dropout`, those that are wanted.
+    style: LayerStyle,
+) -> nn.Module:
+    """Return the convolution of a layer.
 
     Several kernel shapes share the output channels as evenly as possible, the first ones taking
     the remainder, and their outputs are concatenated.
     """
-    # Batch norm takes the mean away again, and a bias with it.
-    bias = norm != "batch"
     shapes = len(sizes.shapes)
     shares = [channels // shapes + (number < channels % shapes) for number in range(shapes)]
     branches = [
-        _branch(inputs, share, shape, sizes, lengths, mixing=mixing, bias=bias)
+        _branch(inputs, share, shape, sizes, lengths, mixing=mixing, bias=style.has_bias)
         for share, shape in zip(shares, sizes.shapes, strict=True)
     ]
     convolution = branches[0] if shapes == 1 else Concatenation(branches)
     for name, layer in convolution.named_modules():
         if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
             # No activation follows the mixing, only the next convolution.
-            following: Activation = "identity" if name.endswith("mixing") else activation
-            initialise(layer, init=init, gain=gain, activation=following)
-    return compose_layer(
-        convolution=convolution,
-        norm=build_channel_norm(norm, channels, dimensions=len(lengths)),
-        activation=build_activation(activation),
-        pool=build_pool(pool, channels, window=sizes.pool) if sizes.pool else None,
-        dropout=nn.Dropout(dropout) if dropout else None,
-    )
+            following: Activation = "identity" if name.endswith("mixing") else style.activation
+            initialise(layer, init=style.init, gain=style.gain, activation=following)
+    return convolution
 
 
 def _branch(
@@ -364,15 +341,6 @@ class LayerSizes:
         )
 
 
-def _require_channels(channels: Sequence[int], sizes: Sequence[LayerSizes]) -> None:
-    for number, (count, layer) in enumerate(zip(channels, sizes, strict=True), start=1):
-        if count < len(layer.shapes):
-            raise ConfigError(
-                f"model.channels={_as_typed(list(channels))} has {count} in layer {number}; "
-                f"expected at least {len(layer.shapes)}, one for each shape of its kernels"
-            )
-
-
 def read_layers(
     *,
     layers: int,
@@ -388,12 +356,16 @@ def read_layers(
     Raises:
         ConfigError: A list has neither one entry per layer nor the form of a shape.
     """
-    kernels = _Reader("kernel_size", kernel_size, dimensions)
-    strides = _Reader("stride", stride, dimensions)
-    paddings = _Reader("padding", padding, dimensions)
-    dilations = _Reader("dilation", dilation, dimensions)
-    pools = _Reader("pool_size", pool_size, dimensions)
-    entries = [reader.entries(layers) for reader in (kernels, strides, paddings, dilations, pools)]
+    given = {
+        "kernel_size": kernel_size,
+        "stride": stride,
+        "padding": padding,
+        "dilation": dilation,
+        "pool_size": pool_size,
+    }
+    readers = [_Reader(key, value, dimensions) for key, value in given.items()]
+    kernels, strides, paddings, dilations, pools = readers
+    entries = [reader.entries(layers) for reader in readers]
     return [
         LayerSizes(
             shapes=kernels.shapes(kernel),

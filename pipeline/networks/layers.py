@@ -1,12 +1,13 @@
 """Layers that the networks share: activation, norm, pooling, first weights, dense layers.
 
-The types at the top state the bounds of a network's parameters. A configuration is checked
-against them before a network is built (`pipeline.config.targets`); nothing checks them again.
+The types at the top state the bounds of a network's parameters. `pipeline.config.targets` checks a
+configuration against them; the networks themselves do not check them again.
 """
 
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Count = Annotated[int, Gt(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
@@ -41,59 +43,43 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 _SATURATING = ("tanh", "sigmoid", "identity")
 
 
-def build_activation(name: Activation) -> nn.Module:
-    """Return the function as a module that works value by value, in any shape."""
-    return _ACTIVATIONS[name]()
-
-
 # ── normalisation ───────────────────────────────────────────────────────────────────────────
 
 
-class _BatchNorm1d(nn.BatchNorm1d):
-    """Batch norm that uses its running statistics where a batch has one value per channel."""
+class _SingleValues(_BatchNorm):
+    """Batch norm that uses its running statistics where a batch has one value per channel.
+
+    One value has no variance: torch refuses it, and the last batch of an epoch may hold one row.
+    """
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalise (batch, channels) or (batch, channels, length)."""
+        """Normalise (batch, channels, *lengths)."""
         if self.training and values.numel() == values.shape[1]:
-            return _by_running_statistics(self, values)
+            return functional.batch_norm(
+                values, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         return super().forward(values)
 
 
-class _BatchNorm2d(nn.BatchNorm2d):
+class _BatchNorm1d(_SingleValues, nn.BatchNorm1d):
+    """The same for (batch, channels) or (batch, channels, length)."""
+
+
+class _BatchNorm2d(_SingleValues, nn.BatchNorm2d):
     """The same for (batch, channels, height, width)."""
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Normalise (batch, channels, height, width)."""
-        if self.training and values.numel() == values.shape[1]:
-            return _by_running_statistics(self, values)
-        return super().forward(values)
 
-
-def _by_running_statistics(norm: nn.BatchNorm1d | nn.BatchNorm2d, values: Tensor) -> Tensor:
-    # One value has no variance: torch refuses it, and the last batch of an epoch may hold one row.
-    return functional.batch_norm(
-        values, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-    )
-
-
-def build_dense_norm(name: Norm, width: int) -> nn.Module | None:
-    """Return the norm of a dense layer's values (batch, width), or `None` for none."""
-    if name == "none":
-        return None
-    return _BatchNorm1d(width) if name == "batch" else nn.LayerNorm(width)
-
-
-def build_channel_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | None:
-    """Return the norm of a convolution's values (batch, channels, *lengths), or `None` for none.
+def build_norm(name: Norm, channels: int, *, dimensions: int) -> nn.Module | None:
+    """Return the norm of a layer's values (batch, channels, *lengths), or `None` for none.
 
     The layer norm takes all channels and positions of one sample together (a group norm of one
-    group), so it works for any length.
+    group where there are positions), so it works for any length.
     """
     if name == "none":
         return None
     if name == "layer":
-        return nn.GroupNorm(1, channels)
-    return _BatchNorm1d(channels) if dimensions == 1 else _BatchNorm2d(channels)
+        return nn.GroupNorm(1, channels) if dimensions else nn.LayerNorm(channels)
+    return _BatchNorm2d(channels) if dimensions == 2 else _BatchNorm1d(channels)
 
 
 # ── pooling ─────────────────────────────────────────────────────────────────────────────────
@@ -195,7 +181,7 @@ def _gain(init: Init, activation: Activation) -> float:
     return 5 / 3 if activation == "tanh" else math.sqrt(2)
 
 
-# ── dense layers ────────────────────────────────────────────────────────────────────────────
+# ── layers ──────────────────────────────────────────────────────────────────────────────────
 
 
 class Skip(nn.Module):
@@ -217,30 +203,57 @@ class Skip(nn.Module):
         return outputs
 
 
-def dense_layers(
-    widths: Sequence[int],
-    *,
-    activation: Activation,
-    norm: Norm,
-    dropout: float,
-    skip: bool,
-    init: Init,
-    gain: float | None,
-) -> nn.Sequential:
-    """Return hidden layers `layer1`, `layer2`, … from `widths[0]` inputs to `widths[-1]` values."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (inputs, width) in enumerate(pairwise(widths), start=1):
-        # Batch norm takes the mean away again, and a bias with it.
-        linear = nn.Linear(inputs, width, bias=norm != "batch")
-        initialise(linear, init=init, gain=gain, activation=activation)
-        layer = compose_layer(
-            linear=linear,
-            norm=build_dense_norm(norm, width),
-            activation=build_activation(activation),
-            dropout=nn.Dropout(dropout) if dropout else None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerStyle:
+    """What all hidden layers of a network share.
+
+    Args:
+        activation: Function after each layer.
+        norm: Normalises a layer's values before its activation.
+        dropout: Share of a layer's values that are zeroed in training.
+        init: How the first weights are drawn.
+        gain: Factor of the first weights; `None` suits the activation.
+    """
+
+    activation: Activation
+    norm: Norm
+    dropout: float
+    init: Init
+    gain: float | None
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether weights have a bias: batch norm subtracts the mean again, and a bias with it."""
+        return self.norm != "batch"
+
+    def layer(
+        self, weights: dict[str, nn.Module], channels: int, *, lengths: int, pool: nn.Module | None
+    ) -> nn.Sequential:
+        """Return weights with their `norm`, `activation`, `pool` and `dropout`.
+
+        Args:
+            weights: The linear map or convolution, by name.
+            channels: Of its output (batch, channels, *lengths).
+            lengths: Number of lengths.
+            pool: Pooling after the activation; `None` = none.
+        """
+        return compose_layer(
+            **weights,
+            norm=build_norm(self.norm, channels, dimensions=lengths),
+            activation=_ACTIVATIONS[self.activation](),
+            pool=pool,
+            dropout=nn.Dropout(self.dropout) if self.dropout else None,
         )
-        layers[f"layer{number}"] = Skip(layer) if skip and inputs == width else layer
-    return nn.Sequential(layers)
+
+    def dense(self, widths: Sequence[int], *, skip: bool = False) -> nn.Sequential:
+        """Return `layer1`, `layer2`, … from `widths[0]` inputs to `widths[-1]` values."""
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, (inputs, width) in enumerate(pairwise(widths), start=1):
+            linear = nn.Linear(inputs, width, bias=self.has_bias)
+            initialise(linear, init=self.init, gain=self.gain, activation=self.activation)
+            layer = self.layer({"linear": linear}, width, lengths=0, pool=None)
+            layers[f"layer{number}"] = Skip(layer) if skip and inputs == width else layer
+        return nn.Sequential(layers)
 
 
 def output_layer(inputs: int, outputs: int, *, init: Init, gain: float | None) -> nn.Linear:

@@ -10,9 +10,9 @@ from pipeline.networks.layers import (
     Count,
     Gain,
     Init,
+    LayerStyle,
     Norm,
     Share,
-    dense_layers,
     output_layer,
 )
 
@@ -49,15 +49,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [math.prod(input_shape), *hidden]
-        self.layers = dense_layers(
-            widths,
-            activation=activation,
-            norm=norm,
-            dropout=dropout,
-            skip=skip,
-            init=init,
-            gain=gain,
-        )
+        style = LayerStyle(activation=activation, norm=norm, dropout=dropout, init=init, gain=gain)
+        self.layers = style.dense(widths, skip=skip)
         self.head = output_layer(widths[-1], outputs, init=init, gain=gain)
 
     def forward(self, samples: Tensor) -> Tensor:

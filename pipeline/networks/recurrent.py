@@ -1,12 +1,12 @@
-"""Recurrent networks, which differ in their cell alone: RNN, GRU and LSTM.
+"""Recurrent networks, which differ in their cell only: RNN, GRU and LSTM.
 
 torch has no fused kernel for ReLU in the cells of a GRU or an LSTM. `ReluGRU` and `ReluLSTM` hold
-their weights as `torch.nn.GRU` and `torch.nn.LSTM` do, under the same names, and differ in the loop
-over steps alone. What the inputs give is computed for all steps at once before it.
+their weights as `torch.nn.GRU` and `torch.nn.LSTM` do, under the same names, and loop over the
+steps. The projection of the inputs is computed for all steps at once before the loop.
 """
 
 from collections import OrderedDict
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,24 +20,27 @@ Readout = Literal["last", "mean", "flatten"]
 
 
 class _LoopLayer(nn.RNNBase):
-    """A loop over the steps, once for each direction."""
+    """A loop over the steps, once for each direction.
+
+    Args:
+        features: Values per step.
+        hidden: Size of the state.
+        bidirectional: Whether a second layer reads the steps backwards.
+    """
+
+    cell: ClassVar[str]
+
+    def __init__(self, features: int, hidden: int, *, bidirectional: bool) -> None:
+        super().__init__(self.cell, features, hidden, bidirectional=bidirectional)
 
     def forward(self, windows: Tensor) -> tuple[Tensor, None]:
         """Map (batch, steps, features) to all states (batch, steps, directions * hidden)."""
         steps = windows.transpose(0, 1)
-        states = self._run(steps, *self._weights(""))
+        states = self._run(steps, *self.all_weights[0])
         if self.bidirectional:
-            backward = self._run(steps.flip(0), *self._weights("_reverse")).flip(0)
+            backward = self._run(steps.flip(0), *self.all_weights[1]).flip(0)
             states = torch.cat((states, backward), dim=2)
         return states.transpose(0, 1), None
-
-    def _weights(self, direction: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return (
-            getattr(self, f"weight_ih_l0{direction}"),
-            getattr(self, f"weight_hh_l0{direction}"),
-            getattr(self, f"bias_ih_l0{direction}"),
-            getattr(self, f"bias_hh_l0{direction}"),
-        )
 
     def _run(
         self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
@@ -51,15 +54,9 @@ class ReluLSTM(_LoopLayer):
 
     c' = sigmoid(f) * c + sigmoid(i) * relu(g) and h' = sigmoid(o) * relu(c'), where
     (i, f, g, o) = W x + U h + b. So does Keras with `activation="relu"`.
-
-    Args:
-        features: Values per step.
-        hidden: Size of the state.
-        bidirectional: Whether a second layer reads the steps backwards.
     """
 
-    def __init__(self, features: int, hidden: int, *, bidirectional: bool) -> None:
-        super().__init__("LSTM", features, hidden, bidirectional=bidirectional)
+    cell = "LSTM"
 
     def _run(
         self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
@@ -81,15 +78,9 @@ class ReluGRU(_LoopLayer):
 
     n = relu(W x + b + sigmoid(r) * (U h + d)) and h' = (1 - sigmoid(z)) * n + sigmoid(z) * h:
     torch's form, where the reset gate acts after the product with U.
-
-    Args:
-        features: Values per step.
-        hidden: Size of the state.
-        bidirectional: Whether a second layer reads the steps backwards.
     """
 
-    def __init__(self, features: int, hidden: int, *, bidirectional: bool) -> None:
-        super().__init__("GRU", features, hidden, bidirectional=bidirectional)
+    cell = "GRU"
 
     def _run(
         self, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
@@ -133,17 +124,12 @@ def initialise_recurrent(layer: nn.RNNBase, *, init: Init, gain: float | None) -
             if layer.mode == "LSTM" and name.startswith("bias_ih"):
                 parameter[layer.hidden_size : 2 * layer.hidden_size] = 1.0
         else:
-            scheme = _recurrent_scheme(init, recurrent=name.startswith("weight_hh"))
+            usual: Init = "orthogonal" if name.startswith("weight_hh") else "xavier"
+            scheme = usual if init in ("default", "keras") else init
             gates = 1 if init == "keras" else len(parameter) // layer.hidden_size
             for gate in parameter.chunk(gates):
                 # That of the identity is 1; tanh's or ReLU's would make states grow at each step.
                 draw_weight(gate, init=scheme, gain=gain, activation="identity")
-
-
-def _recurrent_scheme(init: Init, *, recurrent: bool) -> Init:
-    if init in ("default", "keras"):
-        return "orthogonal" if recurrent else "xavier"
-    return init
 
 
 class RecurrentLayer(nn.Module):
@@ -194,6 +180,10 @@ class _Recurrent(nn.Module):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("series",)
+    fused: ClassVar[type[nn.RNNBase]]
+    """torch's layer."""
+    loop: ClassVar[type[_LoopLayer] | None] = None
+    """Layer with ReLU in the cell, where torch's has none."""
 
     def __init__(
         self,
@@ -219,7 +209,7 @@ class _Recurrent(nn.Module):
         parts: OrderedDict[str, nn.Module] = OrderedDict()
         for number in range(1, layers + 1):
             inputs = features if number == 1 else width
-            recurrent = self.build_layer(inputs, hidden, activation, bidirectional=bidirectional)
+            recurrent = self._build_layer(inputs, activation)
             initialise_recurrent(recurrent, init=init, gain=gain)
             parts[f"layer{number}"] = RecurrentLayer(
                 recurrent, width=width, norm=norm, dropout=dropout
@@ -228,12 +218,18 @@ class _Recurrent(nn.Module):
         read = width * steps if readout == "flatten" else width
         self.head = output_layer(read, outputs, init=init, gain=gain)
 
-    @staticmethod
-    def build_layer(
-        features: int, hidden: int, activation: CellActivation, *, bidirectional: bool
-    ) -> nn.RNNBase:
-        """Return one layer, which maps (batch, steps, features) to (states, …)."""
-        raise NotImplementedError
+    def _build_layer(self, inputs: int, activation: CellActivation) -> nn.RNNBase:
+        """Return one layer, which maps (batch, steps, inputs) to (states, …)."""
+        if self.loop is not None and activation == "relu":
+            return self.loop(inputs, self.hidden, bidirectional=self.bidirectional)
+        own: dict[str, Any] = {} if self.loop is not None else {"nonlinearity": activation}
+        return self.fused(
+            input_size=inputs,
+            hidden_size=self.hidden,
+            batch_first=True,
+            bidirectional=self.bidirectional,
+            **own,
+        )
 
     def forward(self, windows: Tensor) -> Tensor:
         """Map windows (batch, steps, features) to values or logits (batch, outputs)."""
@@ -258,18 +254,7 @@ class RNN(_Recurrent):
     Source: Elman 1990.
     """
 
-    @staticmethod
-    def build_layer(
-        features: int, hidden: int, activation: CellActivation, *, bidirectional: bool
-    ) -> nn.RNNBase:
-        """Return torch's fused layer."""
-        return nn.RNN(
-            features,
-            hidden,
-            nonlinearity=activation,
-            batch_first=True,
-            bidirectional=bidirectional,
-        )
+    fused = nn.RNN
 
 
 class GRU(_Recurrent):
@@ -278,27 +263,13 @@ class GRU(_Recurrent):
     Source: Cho et al. 2014.
     """
 
-    @staticmethod
-    def build_layer(
-        features: int, hidden: int, activation: CellActivation, *, bidirectional: bool
-    ) -> nn.RNNBase:
-        """Return torch's fused layer, or a loop for ReLU."""
-        if activation == "relu":
-            return ReluGRU(features, hidden, bidirectional=bidirectional)
-        return nn.GRU(features, hidden, batch_first=True, bidirectional=bidirectional)
+    fused, loop = nn.GRU, ReluGRU
 
 
 class LSTM(_Recurrent):
-    """Long short-term memory: what to forget, what to store, what to show.
+    """Long short-term memory, with gates for the input, the stored cell and the output.
 
     Source: Hochreiter and Schmidhuber 1997; Gers et al. 2000 (the forget gate).
     """
 
-    @staticmethod
-    def build_layer(
-        features: int, hidden: int, activation: CellActivation, *, bidirectional: bool
-    ) -> nn.RNNBase:
-        """Return torch's fused layer, or a loop for ReLU."""
-        if activation == "relu":
-            return ReluLSTM(features, hidden, bidirectional=bidirectional)
-        return nn.LSTM(features, hidden, batch_first=True, bidirectional=bidirectional)
+    fused, loop = nn.LSTM, ReluLSTM

@@ -1,4 +1,4 @@
-"""What Lightning trains with: the task, the Trainer, the callbacks, the batches."""
+"""Objects that Lightning trains with: the task, the Trainer, the callbacks, the batches."""
 
 from __future__ import annotations
 
@@ -55,22 +55,9 @@ REFUSED: Mapping[type[Callback], str] = {
     BatchSizeFinder: "it trains with another data.batch_size than the config says",
     LearningRateFinder: "it trains with another optimizer.lr than the config says",
 }
-"""Callbacks with which the record would not be true, each with the reason."""
+"""Callbacks that would make the record wrong, each with the reason."""
 EVALUATED_NUMBERS = 2**15
-"""Numbers of an evaluated batch: enough to keep the cores busy, little enough for any memory."""
-
-
-def _keep_code_private() -> None:
-    """Keep compiled code in the project's cache.
-
-    The compiler's default is a known path in the temporary folder, where another user could place
-    code first. Precompiled headers have no other place and are switched off.
-    """
-    import torch._inductor.config as compiler
-
-    compiler.cpp_cache_precompile_headers = False
-    create_folder(cache_folder())
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+"""Input values of an evaluated batch: keeps the cores busy and fits any memory."""
 
 
 def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
@@ -79,8 +66,7 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
     scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
     optimization = _optimization(options)
     if options.trainer.compile:
-        _keep_code_private()
-        network.compile()  # in place, so that the names of the weights stay
+        _compile(network)
     if schema.task == "regression":
         from pipeline.modules.task import Regressor
 
@@ -101,6 +87,20 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
         class_weights=_class_weights(options, prepared),
         label_smoothing=options.loss.label_smoothing,
     )
+
+
+def _compile(network: nn.Module) -> None:
+    """Compile a network in place, so that the names of its weights stay.
+
+    The compiler's default folder is a known path in the temporary folder, where another user could
+    place code first. Precompiled headers have no other place and are switched off.
+    """
+    import torch._inductor.config as compiler
+
+    compiler.cpp_cache_precompile_headers = False
+    create_folder(cache_folder())
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    network.compile()
 
 
 def build_trainer(
@@ -127,26 +127,29 @@ def build_trainer(
 
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
-    shares_norm = rank.world > 1 and options.trainer.sync_batchnorm
-    shared_norm = [SharedBatchNorm()] if shares_norm else []
-    arguments = options.trainer.model_dump(exclude=ours | placed)
+    plugins: list[Any] = [writer, GivenRank(rank)]
+    strategy: Strategy | str = "auto"
+    if rank.world > 1:
+        find_unused = devices.strategy == "ddp_find_unused_parameters_true"
+        strategy = DDPStrategy(find_unused_parameters=find_unused, timeout=PATIENCE)
+        plugins += [SharedBatchNorm()] if options.trainer.sync_batchnorm else []
     trainer = Trainer(
         accelerator=devices.accelerator,
         devices=devices.devices,
         num_nodes=devices.nodes,
-        strategy=strategy_of(rank, devices),
+        strategy=strategy,
         use_distributed_sampler=False,  # rows are shared by ours, none of them twice
         logger=logger,
         callbacks=list(callbacks),
-        plugins=[writer, GivenRank(rank), *shared_norm],
+        plugins=plugins,
         profiler=options.trainer.profiler or NoProfiler(),
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_autolog_hparams=False,
-        **arguments,
+        **options.trainer.model_dump(exclude=ours | placed),
     )
     if rank.world > 1:
-        leave_stops_to_ours(trainer)
+        _ignore_stops(trainer)
     return trainer
 
 
@@ -154,7 +157,10 @@ def _optimization(options: RunConfig) -> Optimization:
     from pipeline.modules.task import Optimization
 
     def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        built = build(_with_fused(options), trust=options.trust, params=list(parameters))
+        target = dict(options.optimizer)
+        if "fused" in target and target["fused"] is None:
+            target["fused"] = options.trainer.precision in FUSED_PRECISIONS
+        built = build(target, trust=options.trust, params=list(parameters))
         assert isinstance(built, Optimizer)
         return built
 
@@ -176,14 +182,6 @@ def _optimization(options: RunConfig) -> Optimization:
     )
 
 
-def _with_fused(options: RunConfig) -> dict[str, Any]:
-    """Choose the fused kernel where the optimizer has one and the precision allows it."""
-    target = dict(options.optimizer)
-    if "fused" in target and target["fused"] is None:
-        target["fused"] = options.trainer.precision in FUSED_PRECISIONS
-    return target
-
-
 def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
     weights = options.loss.class_weights
     if weights is None:
@@ -194,30 +192,12 @@ def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
     return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
-def strategy_of(rank: Rank, devices: Devices) -> Strategy | str:
-    """Return how Lightning is to train on these devices.
-
-    Args:
-        rank: Which of the processes that train together this one is.
-        devices: What they train on.
-    """
-    if rank.world == 1:
-        return "auto"
-    return DDPStrategy(
-        find_unused_parameters=devices.strategy == "ddp_find_unused_parameters_true",
-        timeout=PATIENCE,
-    )
-
-
-def leave_stops_to_ours(trainer: Trainer) -> None:
+def _ignore_stops(trainer: Trainer) -> None:
     """Keep Lightning from answering SIGTERM where several processes train together.
 
-    Its handler tells the other ranks in the middle of whatever step the signal meets, each of them
-    waiting for the other from then on, and each step asks all ranks whether one was told to stop.
-    Here the first rank answers a stop, and the others end with it.
-
-    Args:
-        trainer: Has several ranks.
+    Its handler broadcasts to the other ranks in the middle of a step, so that ranks wait for each
+    other from then on, and each step asks all ranks whether one was told to stop. Here the first
+    rank answers a stop, and the others end with it.
     """
     trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
@@ -228,16 +208,16 @@ def _nothing() -> None:
 
 
 class GivenRank(ClusterEnvironment):
-    """Ranks that have been started and have met.
+    """Ranks that were started already.
 
-    Lightning would else judge by the environment, where a batch job or a notebook on a cluster has
-    variables of Slurm, or a container those of torch, that say nothing of this process.
+    Lightning would otherwise read the environment, where a batch job, a notebook on a cluster or a
+    container may have variables of Slurm or torch that do not hold for this process.
 
     Args:
         rank: This process.
     """
 
-    # Else Lightning would start the whole command again, once for each device.
+    # Otherwise Lightning would start the whole command again, once for each device.
     creates_processes_externally = True
     main_address = "127.0.0.1"
     main_port = 0
@@ -249,7 +229,7 @@ class GivenRank(ClusterEnvironment):
 
     @staticmethod
     def detect() -> bool:
-        """Say that nothing in the environment tells of it."""
+        """Return False: the environment does not describe it."""
         return False
 
     def world_size(self) -> int:
@@ -276,7 +256,7 @@ class GivenRank(ClusterEnvironment):
 
 
 def require_truthful(options: RunConfig) -> None:
-    """Refuse callbacks that do what is the program's own, or what no record would show.
+    """Refuse callbacks that repeat the program's own work, or change what is recorded.
 
     Raises:
         ConfigError: One line for each.
@@ -292,10 +272,10 @@ def require_truthful(options: RunConfig) -> None:
 
 
 def build_callback(target: Mapping[str, Any]) -> Callback:
-    """Build a callback that was judged before."""
+    """Build a callback that was checked before."""
     filled: dict[str, object] = {}
     if issubclass(find(target[TARGET]), EarlyStopping):
-        # Lightning looks at the end of every epoch, also of one that had no validation.
+        # Lightning checks at the end of every epoch, also of one without a validation.
         filled["check_on_train_epoch_end"] = str(target.get("monitor")).startswith("train/")
     callback = build(target, **filled)
     assert isinstance(callback, Callback)
@@ -303,7 +283,7 @@ def build_callback(target: Mapping[str, Any]) -> Callback:
 
 
 def training_batches(plan: Plan) -> Iterable[Any]:
-    """Return the batches of the training part, in a new order each epoch if that is asked for."""
+    """Return the batches of the training part, in a new order each epoch with `data.shuffle`."""
     options = plan.options
     # Overfitting means the same batches each epoch; Lightning sees to that for DataLoaders.
     shuffle = bool(options.data["shuffle"]) and not options.trainer.overfit_batches
@@ -311,9 +291,10 @@ def training_batches(plan: Plan) -> Iterable[Any]:
 
 
 def evaluated_batches(plan: Plan, part: Part) -> Iterable[Any]:
-    """Return the batches of a part in its order, larger ones where nobody counts them."""
-    size = plan.options.data["batch_size"]
-    if not _limits_evaluations(plan):
+    """Return the batches of a part in its order, larger ones where no limit counts them."""
+    size, trainer = plan.options.data["batch_size"], plan.options.trainer
+    limits = (trainer.limit_val_batches, trainer.limit_test_batches, trainer.overfit_batches)
+    if not (any(limits) or trainer.fast_dev_run):
         size = max(size, EVALUATED_NUMBERS // prod(plan.prepared.schema.input_shape))
     return _batches(plan, part, size=size, shuffle=False)
 
@@ -329,10 +310,3 @@ def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[An
         device=device,
         rank=plan.rank,
     )
-
-
-def _limits_evaluations(plan: Plan) -> bool:
-    """Tell whether evaluated batches are counted, so that they are those of the config."""
-    trainer = plan.options.trainer
-    limits = (trainer.limit_val_batches, trainer.limit_test_batches)
-    return any((*limits, trainer.overfit_batches, trainer.fast_dev_run))

@@ -44,9 +44,9 @@ def train(
 
     Args:
         plan: The run.
-        recorder: Fills MLflow; `None` = somebody else does, or nobody.
+        recorder: Fills MLflow; `None` = another process does, or none.
         uri: Where it is tracked; `None` = nowhere.
-        peers: The processes that this one trains together with and has started itself.
+        peers: The other processes of the training that this one has started.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
@@ -78,11 +78,11 @@ def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]
 
 
 class Session:
-    """One training as the process that leads it has it: fit, tested, on record.
+    """One training in its leading process: fit, tested, on record.
 
     Args:
         plan: The run.
-        record: Takes what the training comes to.
+        record: Takes the results.
     """
 
     def __init__(self, plan: Plan, record: Record) -> None:
@@ -90,11 +90,12 @@ class Session:
         self._record = record
         self._epochs = EpochRecord(record.journal.epoch)
         self._vitals = VitalSigns()
+        prunes = plan.occasion.prunes
         self._participant = Participant(
             plan,
             record.checkpoints,
             records=[self._vitals, self._epochs],
-            prunes=None if plan.occasion.prunes is None else self._prunes,
+            prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
             shows=self._progress,
             logger=JournalLogger(record.journal),
         )
@@ -116,13 +117,12 @@ class Session:
         self._fit_seconds = perf_counter() - started_at
 
     def finish(self) -> Result:
-        """Test the kept weights where that is asked for, and write everything down."""
-        decision = self._decide()
-        pruned = self._participant.pruned
+        """Test the kept weights where that is asked for, and record everything."""
+        decision, pruned = self._decide(), self._participant.pruned
         test = None
         if self._plan.options.test and not pruned:
             test = tested(self._plan, self._participant.task, self._participant.trainer, decision)
-        # What ends a pruned training comes before its last epoch is counted.
+        # A pruned training ends before Lightning counts its last epoch.
         epochs = self._participant.trainer.current_epoch + int(pruned)
         values = {
             **self._best(),
@@ -140,10 +140,6 @@ class Session:
         if file is not None and not self._participant.pruned and isinstance(keeper, KeptWeights):
             keeper.write(file)
 
-    def _prunes(self, epoch: int) -> bool:
-        prunes = self._plan.occasion.prunes
-        return prunes is not None and prunes(epoch, self._kept_values())
-
     def _progress(self, keeper: Keeper) -> list[Callback]:
         verbose = shown_verbosity(self._plan.options.verbose)
         if verbose == 0:
@@ -152,9 +148,9 @@ class Session:
         return [kind(self._plan.options.monitor or "train/loss", keeper)]
 
     def _decide(self) -> Decision:
-        """Load the kept weights, and find on the validation rows how they answer."""
+        """Load the kept weights, and find their decision on the validation rows."""
         if self._participant.pruned or (self._plan.occasion.lean and not self._plan.options.test):
-            return Decision()  # nobody asks a trial that is not tested
+            return Decision()  # a trial that is not tested needs none
         best = self._participant.keeper.best_weights()
         if best is not None:
             self._participant.task.load_state_dict(best)
@@ -202,7 +198,7 @@ class Session:
         )
 
     def _write_finished(self, result: Result, test: ScoredTest | None) -> Result:
-        """Write what a finished run has found out, and its model; add the diagnosis."""
+        """Write the findings of a finished run and its model; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
         network = self._participant.task.network
         if test is not None and not lean:
@@ -246,7 +242,7 @@ class Session:
         replace_text(record.artifacts / CARD, text)
 
     def _write_diverged(self) -> None:
-        """Write what a diverged run has found out; the diagnosis says why it has no figures."""
+        """Write the findings of a diverged run; the diagnosis says why it has no figures."""
         plan, record = self._plan, self._record
         history = record.journal.epochs()
         result = self._result(Decision(), None, {}, epochs=len(history))
