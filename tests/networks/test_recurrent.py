@@ -1,14 +1,15 @@
 """Recurrent networks: each cell beside the same written in numpy, and what the output reads."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.networks.recurrent import GRU, LSTM, RNN
-
 Array = NDArray[np.float64]
+Build = Callable[..., nn.Module]
 FEATURES, HIDDEN = 3, 4
 
 
@@ -54,11 +55,12 @@ def gru_states(steps: Array, w: Array, u: Array, b: Array, d: Array, activation:
     return np.stack(states)
 
 
-CELLS = [(RNN, rnn_states), (GRU, gru_states), (LSTM, lstm_states)]
+CELLS = {"rnn": rnn_states, "gru": gru_states, "lstm": lstm_states}
 
 
-def make_layer(network: type[nn.Module], activation: str, *, bidirectional: bool) -> nn.RNNBase:
-    layer = network.build_layer(FEATURES, HIDDEN, activation, bidirectional=bidirectional)
+def make_layer(build: Build, model: str, activation: str, *, bidirectional: bool) -> nn.RNNBase:
+    cell = {"activation": activation, "bidirectional": bidirectional}
+    layer = build(model, (2, FEATURES), 1, hidden=HIDDEN, layers=1, **cell).layers[0].recurrent
     for weight in layer.parameters():
         nn.init.normal_(weight, std=0.7)
     return layer.double()
@@ -71,24 +73,24 @@ def weights_of(layer: nn.RNNBase, direction: str) -> list[Array]:
 
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize(("network", "oracle"), CELLS)
+@pytest.mark.parametrize("model", CELLS)
 def test_the_states_of_a_cell_are_those_of_the_textbook(
-    network: type[nn.Module], oracle, activation: str, steps: int
+    build: Build, model: str, activation: str, steps: int
 ) -> None:
-    layer = make_layer(network, activation, bidirectional=False)
+    layer = make_layer(build, model, activation, bidirectional=False)
     windows = torch.randn(2, steps, FEATURES, dtype=torch.float64)
     states = layer(windows)[0].detach().numpy()
     for row in range(2):
-        expected = oracle(windows[row].numpy(), *weights_of(layer, ""), activation)
+        expected = CELLS[model](windows[row].numpy(), *weights_of(layer, ""), activation)
         np.testing.assert_allclose(states[row], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize(("network", "oracle"), CELLS)
+@pytest.mark.parametrize("model", CELLS)
 def test_the_backward_half_reads_the_steps_from_the_end(
-    network: type[nn.Module], oracle, activation: str
+    build: Build, model: str, activation: str
 ) -> None:
-    layer = make_layer(network, activation, bidirectional=True)
+    layer, oracle = make_layer(build, model, activation, bidirectional=True), CELLS[model]
     window = torch.randn(1, 5, FEATURES, dtype=torch.float64)
     states = layer(window)[0][0].detach().numpy()
     steps = window[0].numpy()
@@ -97,11 +99,9 @@ def test_the_backward_half_reads_the_steps_from_the_end(
     np.testing.assert_allclose(states, np.concatenate([forward, backward], axis=1), atol=1e-12)
 
 
-@pytest.mark.parametrize("network", [GRU, LSTM])
-def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(
-    network: type[nn.Module],
-) -> None:
-    layer = make_layer(network, "relu", bidirectional=True)
+@pytest.mark.parametrize("model", ["gru", "lstm"])
+def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(build: Build, model: str) -> None:
+    layer = make_layer(build, model, "relu", bidirectional=True)
     windows = torch.randn(2, 4, FEATURES, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda values: layer(values)[0], (windows,))
 
