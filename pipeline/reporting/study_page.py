@@ -36,7 +36,7 @@ from pipeline.study.space.parameters import Parameter
 from pipeline.study.space.ranges import Range
 from pipeline.study.substudies import LONGEST_STEM
 from pipeline.terminal import duration, number
-from pipeline.tracking.attaching import attach
+from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:

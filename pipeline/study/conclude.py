@@ -33,8 +33,8 @@ from pipeline.study.workers.job import KEPT, TestJob
 from pipeline.study.workers.messages import Tested
 from pipeline.study.workshop import Workshop
 from pipeline.terminal import console, say
-from pipeline.tracking.figure import Figure
-from pipeline.tracking.state import read_state
+from pipeline.tracking.folders import read_state
+from pipeline.tracking.journal import Figure
 from pipeline.tracking.uri import where_to_look
 
 TESTED = "tested"
