@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError
@@ -130,7 +129,7 @@ def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
 
 def _write_winner(plan: StudyPlan, row: Row) -> Winner:
     return write_winner(
-        winner_config(plan, row),
+        winner_overrides(plan, row),
         plan.trees,
         number=row.number,
         study=plan.name,
@@ -138,13 +137,12 @@ def _write_winner(plan: StudyPlan, row: Row) -> Winner:
     )
 
 
-def winner_config(plan: StudyPlan, row: Row) -> dict[str, Any]:
-    """Return the run of a trial as plain values, with what was decided in its process."""
-    config = plain(plan.trees.config(plan.with_tuned(row.overrides)))
+def winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
+    """Return the run of a trial, as Hydra's texts, with what was decided in its process."""
+    overrides = {**plan.with_tuned(row.overrides), "register": "null"}  # the study registers it
     if "threads" in row.attributes:
-        config["trainer"]["threads"] = row.attributes["threads"]
-    config["register"] = None  # the study registers it
-    return config
+        overrides["trainer.threads"] = str(row.attributes["threads"])
+    return overrides
 
 
 def _tested(

@@ -27,7 +27,7 @@ from pipeline.devices import (
 from pipeline.errors import EnvironmentFaultError
 from pipeline.study.hiring import hiring
 from pipeline.study.plan import StudyPlan, make_study_plan
-from pipeline.study.space.trial_devices import device_problems
+from pipeline.study.space.trial_configs import device_problems
 from pipeline.study.workers.crew import Worker
 from pipeline.sweep import main as sweep
 
