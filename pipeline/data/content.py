@@ -1,7 +1,6 @@
 """Split and measured rows with the hash that names them; how independent rows become such."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 
 from pipeline.config.options import DataOptions
 from pipeline.data.checks import (
+    blocks,
     check_apart,
     check_classes,
     check_finite,
@@ -22,7 +22,7 @@ from pipeline.data.checks import (
 from pipeline.data.disorder import disorder_notes, permutation_of, with_shuffled_labels
 from pipeline.data.encode import Encoder, fit_encoder
 from pipeline.data.part import Part, part_of
-from pipeline.data.scale import Scaler, fit, identity, rows_a_block, statistics
+from pipeline.data.scale import Scaler, fit, identity, statistics
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, split_rows
@@ -86,7 +86,8 @@ class Content:
             )
         if schema.permutation:
             hashed.update(repr(schema.permutation).encode())
-        for block in self._blocks():
+        raw = self.inputs
+        for block in [raw.fingerprints] if isinstance(raw, OnDemand) else blocks(raw):
             _update(hashed, block)
         _update(hashed, self.targets)
         if self.offsets is not None:
@@ -95,14 +96,6 @@ class Content:
             hashed.update(name.encode())
             _update(hashed, self.numbers[rows])
         return hashed.hexdigest()
-
-    def _blocks(self) -> Iterator[Array]:
-        if isinstance(self.inputs, OnDemand):
-            yield self.inputs.fingerprints
-            return
-        size = rows_a_block(self.inputs)
-        for start in range(0, len(self.inputs), size):
-            yield self.inputs[start : start + size]
 
 
 def _update(hashed: "hashlib._Hash", values: Array) -> None:
