@@ -8,7 +8,6 @@ from pathlib import Path
 from pipeline.config.record import flatten, plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError
 from pipeline.paths import create_folder
-from pipeline.study.assignment import Assignment
 from pipeline.study.ledger.leases import Lost
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
@@ -23,8 +22,9 @@ from pipeline.study.trial_end import (
     has_begun,
     run_end,
 )
-from pipeline.tracking.folders import is_finished
+from pipeline.study.workers.worker_pool import Assignment
 from pipeline.tracking.journal import Journal, Scalar
+from pipeline.tracking.state import is_finished
 
 OOMS = 3
 """Trials out of memory, one after another, after which a person is told what to lower."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError
@@ -9,7 +10,6 @@ from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
-from pipeline.study.assignment import trial_config
 from pipeline.study.conduct import Conducted
 from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row, winner
@@ -28,12 +28,11 @@ from pipeline.study.outcome.trials_csv import write_trials
 from pipeline.study.outcome.winner import Winner, write_winner
 from pipeline.study.outcome.wording import counts_line
 from pipeline.study.plan import StudyPlan
-from pipeline.study.workers.job import KEPT, TestJob
-from pipeline.study.workers.messages import Tested
-from pipeline.study.workshop import Workshop
+from pipeline.study.workers.messages import KEPT, Tested, TestJob
+from pipeline.study.workers.worker_pool import WorkerPool
 from pipeline.terminal import console, say
-from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import Figure
+from pipeline.tracking.figure import Figure
+from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import where_to_look
 
 TESTED = "tested"
@@ -41,7 +40,7 @@ LEFT = "left"
 """Number of the trial whose weights are the study's model."""
 
 
-def conclude(done: Conducted, workshop: Workshop) -> None:
+def conclude(done: Conducted, pool: WorkerPool) -> None:
     """Write down and print what a study came to; only the process that leads does."""
     if not done.leads:
         if done.plan.run.verbose != 0:
@@ -55,7 +54,7 @@ def conclude(done: Conducted, workshop: Workshop) -> None:
     if is_comparison(done.plan):
         _conclude_comparison(done, rows, artifacts)
     else:
-        _conclude_search(done, rows, artifacts, workshop)
+        _conclude_search(done, rows, artifacts, pool)
 
 
 def is_comparison(plan: StudyPlan) -> bool:
@@ -86,17 +85,15 @@ def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> N
             say(console(), f"{heading:8}{line}")
 
 
-def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, workshop: Workshop) -> None:
+def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, pool: WorkerPool) -> None:
     plan = done.plan
     best = winner(rows, plan.directions)
     written = None if best is None else _write_winner(plan, best)
-    tested = (
-        None if best is None else _tested(done, best, workshop, artifacts / "winner", leave=True)
-    )
+    tested = None if best is None else _tested(done, best, pool, artifacts / "winner", leave=True)
     base = _base_row(plan, rows)
     base_tested = None
     if base is not None and best is not None and base.values and base.number != best.number:
-        base_tested = _tested(done, base, workshop, artifacts / "default")
+        base_tested = _tested(done, base, pool, artifacts / "default")
     importances = done.ledger.importances()
     ending = Ending(
         rows=rows,
@@ -129,7 +126,7 @@ def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
 
 def _write_winner(plan: StudyPlan, row: Row) -> Winner:
     return write_winner(
-        winner_overrides(plan, row),
+        winner_config(plan, row),
         plan.trees,
         number=row.number,
         study=plan.name,
@@ -137,23 +134,24 @@ def _write_winner(plan: StudyPlan, row: Row) -> Winner:
     )
 
 
-def winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
-    """Return the run of a trial, as Hydra's texts, with what was decided in its process."""
-    overrides = {**plan.with_tuned(row.overrides), "register": "null"}  # the study registers it
+def winner_config(plan: StudyPlan, row: Row) -> dict[str, Any]:
+    """Return the run of a trial as plain values, with what was decided in its process."""
+    config = plain(plan.trees.config(plan.with_tuned(row.overrides)))
     if "threads" in row.attributes:
-        overrides["trainer.threads"] = str(row.attributes["threads"])
-    return overrides
+        config["trainer"]["threads"] = row.attributes["threads"]
+    config["register"] = None  # the study registers it
+    return config
 
 
 def _tested(
-    done: Conducted, row: Row, workshop: Workshop, into: Path, *, leave: bool = False
+    done: Conducted, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False
 ) -> Tested | None:
     """Test the weights of a trial, or return what they came to when that was done before.
 
     Args:
         done: The study.
         row: The trial.
-        workshop: Has the workers.
+        pool: Has the workers.
         into: Folder that takes the tables.
         leave: Leave the weights as the study's model, unless that was done before.
     """
@@ -166,7 +164,7 @@ def _tested(
     kept = done.plan.trial_folder(row.number) / CHECKPOINTS / KEPT
     if not (tests or leaves) or not kept.exists():  # it was trained on another machine
         return before
-    tested = workshop.test(_test_job(done, row, into if tests else None, leave=leaves))
+    tested = pool.test(_test_job(done, row, into if tests else None, leave=leaves))
     if tested.problem is not None:
         problem = f"trial {row.number} can't be tested: {tested.problem}"
         if tested.exit_code == ChangedDataError.exit_code:
@@ -184,7 +182,7 @@ def _tested(
 
 def _test_job(done: Conducted, row: Row, into: Path | None, *, leave: bool) -> TestJob:
     plan = done.plan
-    config = trial_config(plan, row.overrides, number=row.number)
+    config = plan.trial_config(row.overrides, number=row.number)
     if into is not None:
         create_folder(into)
     return TestJob(

@@ -6,20 +6,64 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from pipeline.errors import DivergedError, Interrupted, PipelineError
+from pipeline.running.recording import warn_of_unsent
 from pipeline.study.closing import TrialCloser
 from pipeline.study.driver import Driver, StudyFailedError
-from pipeline.study.floor import Floor
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.live import Live
+from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.plan import StudyPlan
 from pipeline.study.study_run import StudyRun, study_params
-from pipeline.tracking.journal import Figure, Header, Status
+from pipeline.study.workers.worker_pool import WorkerPool, worker_pool
+from pipeline.tracking.figure import Figure
+from pipeline.tracking.journal import Header, Status
 
 TOLD = "a person knows how to go on"
 """Noted with a stop, which ends one study within another but is told once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyProcesses:
+    """The processes that work for studies, one study after another.
+
+    Args:
+        pool: The workers.
+        recorder: Brings trials into MLflow.
+    """
+
+    pool: WorkerPool
+    recorder: MlflowRecorder
+
+
+@contextmanager
+def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
+    """Start workers and reach MLflow, side by side; no process outlives the body.
+
+    Raises:
+        EnvironmentFaultError: The tracking server is down, and the run requires it; or workers are
+            to run on a Ray cluster, and there is none.
+    """
+    tracking = plan.run.tracking
+    with (
+        worker_pool(plan) as pool,
+        MlflowRecorder(plan.uri, experiment=tracking.experiment) as recorder,
+    ):
+        pool.start(min(plan.workers, plan.total or plan.workers))
+        problem = recorder.connect(required=tracking.required)
+        if problem is not None:
+            print(
+                f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
+                file=sys.stderr,
+            )
+        try:
+            yield StudyProcesses(pool=pool, recorder=recorder)
+        finally:
+            unsent, output = recorder.close(), Path(plan.run.output)
+            warn_of_unsent(unsent, recorder.problem, place=plan.folder, output=output, uri=plan.uri)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +88,7 @@ class Conducted:
 
 
 @contextmanager
-def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
+def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]:
     """Work on a study until it has its trials; the body tells what it came to.
 
     Its own run in MLflow ends with the body, truly whatever happens.
@@ -58,12 +102,13 @@ def conducted(plan: StudyPlan, floor: Floor) -> Iterator[Conducted]:
     started_at = time.monotonic()
     ledger = open_ledger(plan)
     plan = plan.opened(ledger.uid)
-    run = StudyRun(plan.folder, floor.recorder, partial(_study_header, plan))
+    pool, recorder = processes.pool, processes.recorder
+    run = StudyRun(plan.folder, recorder, partial(_study_header, plan))
     try:
         with Live(plan) as live:
-            closer = TrialCloser(plan, ledger, floor.recorder, live)
+            closer = TrialCloser(plan, ledger, recorder, live)
             closer.repair()
-            driver = Driver(plan, ledger, floor, run=run, closer=closer, live=live)
+            driver = Driver(plan, ledger, pool, recorder, run=run, closer=closer, live=live)
             progress = driver.run()
         run.update(progress, plan.names)
         _require_result(progress)

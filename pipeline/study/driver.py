@@ -3,19 +3,21 @@
 import time
 from dataclasses import dataclass, field
 
+from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError, PipelineError
+from pipeline.paths import create_folder
 from pipeline.signals import stop
-from pipeline.study.assignment import assign
 from pipeline.study.closing import TrialCloser
-from pipeline.study.floor import Floor
-from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.ledger import Ledger, Taken
+from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.live import Live
+from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.plan import StudyPlan
-from pipeline.study.study_run import StudyRun
+from pipeline.study.study_run import StudyRun, trial_key, trial_tags
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Beat, Gone, Message, Ready, Rung
-from pipeline.study.workshop import Post
+from pipeline.study.workers.messages import Answer, Gone, Job, Rung
+from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool
 
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
@@ -58,7 +60,8 @@ class Driver:
     Args:
         plan: The study, opened.
         ledger: What is on record of it.
-        floor: The workers, and who puts their trials on record in MLflow.
+        pool: The workers.
+        recorder: Brings their trials into MLflow.
         run: Records how far the study is.
         closer: Closes trials in both stores.
         live: Shows it.
@@ -68,7 +71,8 @@ class Driver:
         self,
         plan: StudyPlan,
         ledger: Ledger,
-        floor: Floor,
+        pool: WorkerPool,
+        recorder: MlflowRecorder,
         *,
         run: StudyRun,
         closer: TrialCloser,
@@ -76,8 +80,8 @@ class Driver:
     ) -> None:
         self._plan = plan
         self._ledger = ledger
-        self._workshop = floor.workshop
-        self._recorder = floor.recorder
+        self._pool = pool
+        self._recorder = recorder
         self._run = run
         self._live = live
         self._progress = ledger.progress()
@@ -104,7 +108,7 @@ class Driver:
         return self._ledger.progress()
 
     def _advance(self) -> None:
-        self._workshop.staff(self._wanted())
+        self._pool.start(self._wanted())
         self._fill()
         self._listen(TICK_SECONDS)
         if self._look.is_due():
@@ -112,17 +116,17 @@ class Driver:
             self._listen(0.0)  # how a worker died whose trial was just found lost
             self._run.update(self._progress, self._plan.names)
         if self._beat.is_due():
-            self._ledger.beat(post.number for post in self._workshop.busy() if post.is_alive())
+            self._ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
         self._end_slow_trials()
         self._progress = self._ledger.progress()
-        self._live.show(self._progress, [post.number for post in self._workshop.busy()])
+        self._live.show(self._progress, [worker.number for worker in self._pool.busy()])
 
     def _is_over(self) -> bool:
         if stop.signal_number is not None:
             return True
         self._require_hope()
         if self._is_late():
-            return not self._workshop.busy()
+            return not self._pool.busy()
         return self._progress.settled
 
     def _is_late(self) -> bool:
@@ -131,59 +135,82 @@ class Driver:
 
     def _wanted(self) -> int:
         """Return how many workers there is work for."""
-        busy = len(self._workshop.busy())
+        busy = len(self._pool.busy())
         return min(self._plan.workers, busy + self._progress.left)
 
     def _fill(self) -> None:
         """Give each idle worker a trial, as long as the study has one."""
         if self._is_late():
             return
-        for post in self._workshop.idle():
-            taken = self._ledger.take(post.lease)
+        for worker in self._pool.idle():
+            taken = self._ledger.take(worker.lease)
             if taken is None:
                 return
-            folder = self._plan.trial_folder(taken.number)
-            post.give(assign(self._plan, self._ledger, taken, folder))
-            self._recorder.begin(folder)
+            assignment = self._assignment(taken)
+            worker.give(assignment)
+            self._recorder.begin(assignment.folder)
+
+    def _assignment(self, taken: Taken) -> Assignment:
+        """Make the folder of a trial, and what its worker is told."""
+        plan, number = self._plan, taken.number
+        folder = plan.trial_folder(number)
+        create_folder(folder)
+        config = plan.trial_config(taken.overrides, number=number)
+        epochs = config["trainer"]["max_epochs"]
+        is_pruned = plan.prunes and isinstance(epochs, int)
+        tags = trial_tags(plan.name, plan.uid, number)
+        if taken.retry_of is not None:
+            tags["pipeline.retry_of"] = str(taken.retry_of)
+        job = Job(
+            number=number,
+            folder=str(folder),
+            name=str(config["name"]),
+            config=config,
+            trust=list(plan.run.trust),
+            parent_folder=str(plan.folder),
+            key=trial_key(plan.name, plan.uid, number),
+            tags=tags,
+            objectives=plan.names,
+            rungs=rung_epochs(epochs, plan.options.pruner_warmup) if is_pruned else {},
+            data=self._ledger.data_of(plain(config)),
+            test=plan.run.test and plan.options.test_trials,
+        )
+        return Assignment(taken=taken, job=job)
 
     # ── what workers say ────────────────────────────────────────────────────────────────────
 
     def _listen(self, seconds: float) -> None:
-        for post, message in self._workshop.listen(seconds):
-            self._hear(post, message)
+        for worker, answer in self._pool.listen(seconds):
+            self._hear(worker, answer)
 
-    def _hear(self, post: Post, message: Message) -> None:
-        match message:
-            case Ready() | Beat():
-                return
-            case Rung(step=step, value=value) if post.assignment is not None:
-                prune = self._ledger.report(post.assignment.taken, step=step, value=value)
-                post.worker.verdict(prune=prune)
-            case TrialEnd() if post.assignment is not None:
-                _require_environment(self._closer.end(post.finish(), message))
+    def _hear(self, worker: Worker, answer: Answer) -> None:
+        match answer:
+            case Rung(step=step, value=value) if worker.assignment is not None:
+                prune = self._ledger.report(worker.assignment.taken, step=step, value=value)
+                worker.verdict(prune=prune)
+            case TrialEnd() if worker.assignment is not None:
+                _require_environment(self._closer.end(worker.finish(), answer))
             case Gone():
-                self._close_died(post, message)
-            case _:
-                return
+                self._close_died(worker, answer)
 
-    def _close_died(self, post: Post, gone: Gone) -> None:
+    def _close_died(self, worker: Worker, gone: Gone) -> None:
         """Go on without a worker that has died, and give its trial up."""
-        was_ready, assignment = post.was_ready, post.assignment
-        self._workshop.dismiss(post)
+        assignment = worker.assignment
+        self._pool.dismiss(worker)
         if assignment is not None and assignment.overdue:
             self._closer.end(assignment, TrialEnd(state="failed", reason="interrupted"))
         why = f"its process died ({gone.message})"
         self._closer.close_lost([] if assignment is None else [assignment.number], why=why)
-        if not was_ready:
-            self._workshop.count_stillborn(gone)
+        if not worker.is_ready:
+            self._pool.count_failed_start(gone)
 
     # ── what must not go on ─────────────────────────────────────────────────────────────────
 
     def _end_slow_trials(self) -> None:
         seconds = self._plan.options.trial_timeout
-        for post in self._workshop.busy():
-            if seconds is not None and post.assignment is not None:
-                post.end_if_slower_than(seconds)
+        for worker in self._pool.busy():
+            if seconds is not None and worker.assignment is not None:
+                worker.end_if_slower_than(seconds)
 
     def _require_hope(self) -> None:
         """Stop where one failure follows another.
@@ -205,20 +232,20 @@ class Driver:
 
     def _leave(self) -> None:
         """Stop what still runs here; the study can be gone on with from anywhere."""
-        self._workshop.interrupt()
+        self._pool.interrupt()
         died: list[int] = []
         deadline = time.monotonic() + STOP_SECONDS
-        while self._workshop.busy() and time.monotonic() < deadline:
-            for post, message in self._workshop.listen(TICK_SECONDS):
-                if isinstance(message, TrialEnd) and post.assignment is not None:
-                    self._closer.end(post.finish(), message)
-                elif isinstance(message, Gone):
-                    died += [] if post.assignment is None else [post.number]
-                    self._workshop.dismiss(post)
-                elif isinstance(message, Rung):
-                    post.worker.verdict(prune=False)
-        died += [post.number for post in self._workshop.busy()]
-        self._workshop.kill()
+        while self._pool.busy() and time.monotonic() < deadline:
+            for worker, answer in self._pool.listen(TICK_SECONDS):
+                if isinstance(answer, TrialEnd) and worker.assignment is not None:
+                    self._closer.end(worker.finish(), answer)
+                elif isinstance(answer, Gone):
+                    died += [] if worker.assignment is None else [worker.number]
+                    self._pool.dismiss(worker)
+                elif isinstance(answer, Rung):
+                    worker.verdict(prune=False)
+        died += [worker.number for worker in self._pool.busy()]
+        self._pool.kill()
         self._closer.close_lost(died)
 
 

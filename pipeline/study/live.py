@@ -10,11 +10,11 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.study.assignment import Assignment
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.outcome.wording import point_words, short_names, value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.study.trial_end import TrialEnd
+from pipeline.study.workers.worker_pool import Assignment
 from pipeline.terminal import console, duration, say, shown_verbosity
 
 REFRESH_SECONDS = 0.5

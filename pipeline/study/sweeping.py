@@ -3,39 +3,39 @@
 import sys
 from dataclasses import replace
 
-from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError
 from pipeline.study.conclude import (
     conclude,
     conclude_confirmation,
     is_comparison,
-    winner_overrides,
+    winner_config,
 )
-from pipeline.study.conduct import Conducted, conducted
-from pipeline.study.floor import Floor, open_floor
-from pipeline.study.hiring import seated
+from pipeline.study.conduct import Conducted, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import winner
 from pipeline.study.live import print_opening
 from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.outcome.wording import point_words, short_names
-from pipeline.study.plan import StudyPlan, confirmation, tunings
+from pipeline.study.plan import StudyPlan
+from pipeline.study.substudies import confirmation, tunings
 from pipeline.study.trial_end import changed_data_line
+from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.terminal import console, say, shown_verbosity
 
 
 def sweep(plan: StudyPlan) -> None:
     """Start a study, go on with it, or join it, until it has its trials; then tell its end."""
     _require_winner(plan)
-    plan = seated(plan)
+    if plan.options.launcher == "ray":
+        plan = fitted_to_cluster(plan)
     print_opening(plan)
     cells = tunings(plan)
-    with open_floor(plan) as floor:
-        tuned = {cell: _tuned(cell, one, floor) for cell, one in cells.items()}
-        with conducted(replace(plan, tuned=tuned), floor) as done:
-            conclude(done, floor.workshop)
+    with study_processes(plan) as processes:
+        tuned = {cell: _tuned(cell, one, processes) for cell, one in cells.items()}
+        with conducted(replace(plan, tuned=tuned), processes) as done:
+            conclude(done, processes.pool)
             if plan.options.confirm_seeds and done.leads:
-                _confirm(done, floor)
-        _tell_model(plan, floor.recorder)
+                _confirm(done, processes)
+        _tell_model(plan, processes.recorder)
 
 
 def _require_winner(plan: StudyPlan) -> None:
@@ -59,9 +59,9 @@ def _tell_model(plan: StudyPlan, recorder: MlflowRecorder) -> None:
         print(f"warning: {recorder.model_problem}", file=sys.stderr)
 
 
-def _tuned(cell: str, plan: StudyPlan, floor: Floor) -> dict[str, str]:
+def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, str]:
     """Tune one cell of a comparison, and return what is best for it."""
-    with conducted(plan, floor) as done:
+    with conducted(plan, processes) as done:
         best = winner(done.ledger.trials(), plan.directions)
         found = {} if best is None else dict(best.overrides)
         if shown_verbosity(plan.run.verbose):
@@ -69,15 +69,14 @@ def _tuned(cell: str, plan: StudyPlan, floor: Floor) -> dict[str, str]:
         return found
 
 
-def _confirm(done: Conducted, floor: Floor) -> None:
+def _confirm(done: Conducted, processes: StudyProcesses) -> None:
     """Train the winner again with several seeds."""
     best = winner(done.ledger.trials(), done.plan.directions)
     if best is not None:
-        overrides = winner_overrides(done.plan, best)
-        plan = confirmation(done.plan, overrides, best.number)
-        config = plain(done.plan.trees.config(overrides))
+        config = winner_config(done.plan, best)
+        plan = confirmation(done.plan, config, best.number)
         known = done.ledger.data_of(config)
         if known not in (None, plan.data):
             raise ChangedDataError(changed_data_line(config, known, plan.data))
-        with conducted(plan, floor) as again:
+        with conducted(plan, processes) as again:
             conclude_confirmation(again, done, best)

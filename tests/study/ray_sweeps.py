@@ -10,9 +10,10 @@ from faults.processes import Training, start_command, wait_until
 from faults.sweeps import BASE
 from ray_nodes import Nodes
 
+from pipeline.study.workers.ray import BRIDGE
+
 SWEEP_PARTS = Path(__file__).parents[1] / "faults" / "own_code" / "sweep_parts.py"
 DEFAULTS = (*beside(BASE, ["sweep.workers=null"]), "trust=[sweep_parts]")
-BRIDGE = "pipeline.study.workers.ray_bridge"
 Start = Callable[..., Training]
 
 

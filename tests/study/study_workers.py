@@ -5,7 +5,7 @@ import os
 import select
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.crew import Worker
-from pipeline.study.workers.job import Job
-from pipeline.study.workers.messages import Beat, Message, Ready, Rung
+from pipeline.study.workers.messages import Answer, Job, Rung
+from pipeline.study.workers.worker import worker_command, worker_process
+from pipeline.study.workers.worker_pool import Worker
 
-Kind = TypeVar("Kind", bound=Message)
+Kind = TypeVar("Kind", bound=Answer)
 
 BASE = ("model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none")
 TRUST = ("trial_parts",)
@@ -83,21 +83,25 @@ class Conversation:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self.said: list[Message] = []
+        self.said: list[Answer] = []
 
     def hear(self, kind: type[Kind]) -> Kind:
-        """Wait for a message of a kind, and fail where another one comes that is no beat."""
+        """Wait for an answer, and fail where it is of another kind."""
+        self._wait(lambda: self.said)
+        answer = self.said.pop(0)
+        assert isinstance(answer, kind), answer
+        return answer
+
+    def await_ready(self) -> None:
+        """Wait until it has loaded its libraries."""
+        self._wait(lambda: self.worker.is_ready)
+
+    def _wait(self, happened: Callable[[], object]) -> None:
         deadline = time.monotonic() + 90 * max(1.0, os.getloadavg()[0])
-        while time.monotonic() < deadline:
-            if not self.said:
-                select.select([self.worker], [], [], 0.5)
-                self.said += self.worker.messages()
-            while self.said:
-                message = self.said.pop(0)
-                if isinstance(message, kind):
-                    return message
-                assert isinstance(message, Beat), message
-        raise AssertionError(f"waited in vain for {kind.__name__}")
+        while not happened():
+            assert time.monotonic() < deadline
+            select.select([self.worker], [], [], 0.5)
+            self.said += self.worker.answers()
 
     def train(self, job: Job, *, verdicts: Sequence[bool] = ()) -> TrialEnd:
         """Let it train a trial to its end, with these answers at the rungs."""
@@ -110,10 +114,10 @@ class Conversation:
 
 def started(environment: dict[str, str] | None = None) -> Conversation:
     """Start a worker in the current folder."""
-    worker = Worker(environment)
+    worker = Worker(worker_process(environment or {}, worker_command()))
     worker.start()
     conversation = Conversation(worker)
-    conversation.hear(Ready)
+    conversation.await_ready()
     return conversation
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from spaces import study
 
+from pipeline.study.space.corners import corners
 from pipeline.sweep import main
 
 OWN_NETS = Path(__file__).parent / "own_parts" / "preflight_nets.py"
@@ -184,7 +185,7 @@ def test_a_range_of_its_own_is_refused_by_a_preflight(
 def test_corners_hold_each_end_each_choice_and_off_wherever_a_range_depends_on_another() -> None:
     off = "trainer.gradient_clip_val=tag(off, interval(0.5, 2))"
     space, _ = study("sweeps=architecture", "model=choice(mlp, gru)", off)
-    points = space.corners()
+    points = corners(space)
     seen: dict[str, set[str]] = {}
     for point in points:
         for key, text in point.items():

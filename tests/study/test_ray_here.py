@@ -9,7 +9,6 @@ import pytest
 from faults.processes import wait_until
 from faults.sweeps import behaving
 from ray_sweeps import (
-    BRIDGE,
     Start,
     await_end,
     await_family,
@@ -20,9 +19,9 @@ from ray_sweeps import (
 )
 
 from pipeline.errors import EnvironmentFaultError
-from pipeline.study.workers.messages import Gone, Message
-from pipeline.study.workers.ray_cluster import RayCluster, token_in
-from pipeline.study.workers.ray_connection import Spec
+from pipeline.study.workers.messages import Answer, Gone
+from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec, token_in
+from pipeline.study.workers.worker_pool import Worker
 
 
 @pytest.fixture
@@ -47,12 +46,12 @@ def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
-    spec = Spec(address=None, cpus=0.1, gpus=2.0, cores=1, cards=4)  # Ray believes in any number
+    spec = RaySpec(address=None, cpus=0.1, gpus=2.0, cores=1, cards=4)  # Ray believes in any number
     with (
         token_in(own_folder / "study") as token,
-        RayCluster(spec, environment={"MADE": "yes"}, command=("-c", LOOK)) as cluster,
+        RayCluster(spec, token=token, environment={"MADE": "yes"}, command=("-c", LOOK)) as cluster,
     ):
-        workers = [cluster.worker(token) for _ in range(2)]
+        workers = [Worker(cluster.worker()) for _ in range(2)]
         for worker in workers:
             worker.start()
         files: list[Path] = []
@@ -73,16 +72,16 @@ def test_workers_see_the_gpus_that_ray_reserves_and_die_with_what_speaks_to_it(
         family = [*bridge.children(recursive=True), *looking]
         folder = folder_of(family)
         bridge.kill()
-        said: list[Message] = []
+        said: list[Answer] = []
 
         def is_gone() -> bool:
-            said.extend(workers[0].messages())
-            return workers[0].state == "gone"
+            said.extend(workers[0].answers())
+            return workers[0].is_gone
 
         wait_until(is_gone, what="the loss of the connection")
         assert said[-1] == Gone(message="the connection to Ray was lost")
         with pytest.raises(EnvironmentFaultError, match=r"connection to Ray on this machine was l"):
-            cluster.worker(token).start()
+            cluster.worker().start()
         for worker in workers:
             worker.quit()
     await_end(family)

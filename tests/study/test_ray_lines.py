@@ -11,9 +11,9 @@ import pytest
 
 import pipeline
 from pipeline.paths import python_path
-from pipeline.study.workers.local_process import COMMAND
-from pipeline.study.workers.ray_actor import Outpost
-from pipeline.study.workers.ray_needs import Needs, free_words
+from pipeline.study.workers.ray import RaySpec, free_words
+from pipeline.study.workers.ray_bridge import NodeActor
+from pipeline.study.workers.worker import worker_command
 from pipeline.sweep import main as sweep
 
 ON_RAY = (
@@ -93,13 +93,12 @@ def test_a_cluster_that_does_not_answer_is_named_within_moments(
 def order(**changes: Any) -> dict[str, Any]:
     """What a node is asked for, by a driver in the current folder."""
     token = Path.cwd() / "token"
-    token.write_text("seen", encoding="ascii")
+    token.touch()
     return {
-        "command": COMMAND,
+        "command": worker_command(),
         "environment": {"PYTHONPATH": python_path()},
         "folder": str(Path.cwd()),
         "token": str(token),
-        "secret": "seen",
         "pipeline": pipeline.__version__,
         "python": f"Python {platform.python_version()}",
         **changes,
@@ -109,7 +108,10 @@ def order(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"secret": "other"}, "does not see the study's folder '{cwd}'; set output= to a folder"),
+        (
+            {"token": "/nowhere/token"},
+            "does not see the study's folder '/nowhere'; set output=",
+        ),
         ({"folder": "/nowhere"}, "has no folder '/nowhere', in which the sweep was started"),
         ({"python": "Python 3.9.1"}, f"has Python {platform.python_version()}, and the driver Py"),
         ({"pipeline": "9.9"}, f"has pipeline {pipeline.__version__}, and the driver 9.9; give"),
@@ -118,29 +120,34 @@ def order(**changes: Any) -> dict[str, Any]:
 def test_what_a_node_lacks_or_has_otherwise_is_one_line(
     monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], line: str
 ) -> None:
-    monkeypatch.setattr("pipeline.study.workers.ray_actor.SHOWN_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.study.workers.ray_bridge.SHOWN_SECONDS", 0.1)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    problem = Outpost().start(order(**changes))["problem"]
+    problem = NodeActor().start(order(**changes))["problem"]
     assert line.format(cwd=Path.cwd()) in problem
     assert problem.startswith("node ")
     assert len(problem.splitlines()) == 1
 
 
+def needs(cpus: float, gpus: float = 0.0) -> RaySpec:
+    """A worker that reserves so much."""
+    return RaySpec(address=None, cpus=cpus, gpus=gpus, cores=1, cards=0)
+
+
 @pytest.mark.parametrize(
-    ("needs", "free", "fit"),
+    ("spec", "free", "fit"),
     [
-        (Needs(cpus=1), [{"CPU": 4.0}, {"CPU": 0.5}, {"memory": 1e9}], 4),
-        (Needs(cpus=3), [{"CPU": 4.0}, {"CPU": 2.0}], 1),  # not one of three on two nodes
-        (Needs(cpus=0.1), [{"CPU": 0.3}], 3),  # 0.3 / 0.1 < 3 in binary
-        (Needs(cpus=1, gpus=0.5), [{"CPU": 9.0, "GPU": 2.0}, {"CPU": 9.0}], 4),
-        (Needs(cpus=4, gpus=2), [{"CPU": 8.0, "GPU": 3.0}, {"CPU": 8.0, "GPU": 4.0}], 3),
-        (Needs(cpus=1, gpus=1), [], 0),
+        (needs(cpus=1), [{"CPU": 4.0}, {"CPU": 0.5}, {"memory": 1e9}], 4),
+        (needs(cpus=3), [{"CPU": 4.0}, {"CPU": 2.0}], 1),  # not one of three on two nodes
+        (needs(cpus=0.1), [{"CPU": 0.3}], 3),  # 0.3 / 0.1 < 3 in binary
+        (needs(cpus=1, gpus=0.5), [{"CPU": 9.0, "GPU": 2.0}, {"CPU": 9.0}], 4),
+        (needs(cpus=4, gpus=2), [{"CPU": 8.0, "GPU": 3.0}, {"CPU": 8.0, "GPU": 4.0}], 3),
+        (needs(cpus=1, gpus=1), [], 0),
     ],
 )
 def test_a_worker_fits_where_one_node_has_all_that_it_reserves(
-    needs: Needs, free: list[dict[str, float]], fit: int
+    spec: RaySpec, free: list[dict[str, float]], fit: int
 ) -> None:
-    assert needs.fit(free) == fit
+    assert spec.room(free) == fit
 
 
 def test_what_nodes_have_is_said_with_its_numbers() -> None:

@@ -1,5 +1,6 @@
 """What a trial comes to, and how its end is worded."""
 
+import json
 import math
 from pathlib import Path
 
@@ -12,17 +13,14 @@ from pipeline.running.datasets import Datasets
 from pipeline.running.results import Result
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import (
-    Beat,
+    Answer,
     Gone,
-    Message,
-    Ready,
     Rung,
     Tested,
     decode,
     encode,
 )
-from pipeline.study.workers.trial import objective_values
-from pipeline.study.workers.unplanned import one_line
+from pipeline.study.workers.trial import objective_values, one_line
 
 
 def result(**kept: float) -> Result:
@@ -81,10 +79,8 @@ def test_a_secret_in_an_error_is_not_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "message",
+    "answer",
     [
-        Ready(),
-        Beat(),
         Rung(step=3, epoch=12, value=0.1 + 0.2),
         TrialEnd(state="complete", values=(1 / 3, 2.0), attributes={"epochs": 4, "test/f1": 0.1}),
         TrialEnd(state="failed", reason="oom", message="ein Wörtchen ✗", exit_code=3),
@@ -92,7 +88,5 @@ def test_a_secret_in_an_error_is_not_told(monkeypatch: pytest.MonkeyPatch) -> No
         Gone(message="ended by SIGKILL"),
     ],
 )
-def test_a_message_is_understood_as_it_was_said(message: Message) -> None:
-    line = encode(message)
-    assert line.count(b"\n") == 1
-    assert decode(line) == message
+def test_an_answer_is_understood_as_it_was_given(answer: Answer) -> None:
+    assert decode(json.loads(json.dumps(encode(answer)))) == answer

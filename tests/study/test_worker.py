@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -23,8 +23,7 @@ from study_workers import (
 )
 
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.job import Job, TestJob
-from pipeline.study.workers.messages import Rung, Tested
+from pipeline.study.workers.messages import Job, Rung, Tested, TestJob, read
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
@@ -45,7 +44,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
 @pytest.fixture
 def worker(shared: Conversation) -> Conversation:
     """The shared worker, idle and alive before each test."""
-    assert shared.worker.state == "idle"
+    assert shared.worker.is_ready
+    assert not shared.worker.is_gone
     return shared
 
 
@@ -172,7 +172,7 @@ def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
     begin = journal(job)[0]
     assert (begin["key"], begin["parent_folder"]) == (job.key, job.parent_folder)
     assert begin["name"] == "study-0"
-    assert begin["lease"]["pid"] == worker.worker.pid
+    assert begin["lease"]["pid"] == worker.worker.lease.pid
     assert begin["lease"]["started"] == worker.worker.lease.started
     assert tags(job)["pipeline.values"] == f"[{ended.values[0]}]"
     assert tags(job)["pipeline.trial"] == "0"
@@ -300,7 +300,7 @@ def test_data_are_read_once_for_all_trials_that_ask_for_the_same(worker: Convers
 
 
 def _worker_folder(worker: Conversation) -> Path:
-    return Path(f"/proc/{worker.worker.pid}/cwd").readlink()
+    return Path(f"/proc/{worker.worker.lease.pid}/cwd").readlink()
 
 
 def test_data_that_a_trial_has_written_into_are_read_anew_for_the_next(
@@ -341,4 +341,4 @@ def test_jobs_survive_the_way_through_the_pipe() -> None:
     import json
 
     job = job_of(rungs={3: 1, 6: 2})
-    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+    assert read(Job, json.loads(json.dumps(asdict(job)))) == job

@@ -25,10 +25,11 @@ from pipeline.devices import (
     worker_devices,
 )
 from pipeline.errors import EnvironmentFaultError
-from pipeline.study.hiring import hiring
 from pipeline.study.plan import StudyPlan, make_study_plan
-from pipeline.study.space.trial_configs import device_problems
-from pipeline.study.workers.crew import Worker
+from pipeline.study.space.trial_devices import device_problems
+from pipeline.study.workers.messages import Gone
+from pipeline.study.workers.worker import WORKER
+from pipeline.study.workers.worker_pool import WorkerPool, worker_pool
 from pipeline.sweep import main as sweep
 
 LR = "optimizer.lr=tag(log, interval(1e-3, 1e-1))"
@@ -241,17 +242,17 @@ def test_what_is_fewer_than_asked_for_or_shared_is_told(
 # ── what a worker is shown ──────────────────────────────────────────────────────────────────────
 
 
-def shown(worker: Worker) -> str | None:
-    """What a worker's process says of GPUs, once it has been started."""
-    worker.start()
-    process = psutil.Process(worker.pid)
-    try:
-        while not (environment := process.environ()):  # the moment in which it becomes Python
-            time.sleep(0.01)
-        return environment.get("CUDA_VISIBLE_DEVICES")
-    finally:
-        worker.kill()
-        worker.quit()
+def shown(pool: WorkerPool, *, workers: int) -> list[str | None]:
+    """What workers are told of GPUs, the oldest first."""
+    pool.start(workers)
+    started = [one for one in psutil.Process().children() if WORKER in one.cmdline()]
+    return [told(process) for process in sorted(started, key=lambda one: one.create_time())]
+
+
+def told(process: psutil.Process) -> str | None:
+    while not (environment := process.environ()):  # the moment in which it becomes Python
+        time.sleep(0.01)
+    return environment.get("CUDA_VISIBLE_DEVICES")
 
 
 def test_each_worker_and_its_successor_see_the_gpus_of_their_slot_alone(
@@ -259,10 +260,19 @@ def test_each_worker_and_its_successor_see_the_gpus_of_their_slot_alone(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     on_the_cpu = planned("sweep.workers=1")
-    hire = hiring(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9"))))
-    assert [shown(hire(slot)) for slot in (0, 1, 1, 0)] == ["4", "GPU-7,GPU-9", "GPU-7,GPU-9", "4"]
-    assert shown(hire(2)) == "4"
-    assert shown(hiring(on_the_cpu)(0)) is None
+    with worker_pool(replace(on_the_cpu, gpus=(("4",), ("GPU-7", "GPU-9")))) as pool:
+        assert shown(pool, workers=3) == ["4", "GPU-7,GPU-9", "4"]
+        (second,) = (
+            process
+            for process in psutil.Process().children()
+            if WORKER in process.cmdline() and told(process) == "GPU-7,GPU-9"
+        )
+        second.kill()
+        (gone,) = (worker for worker, answer in pool.listen(10) if isinstance(answer, Gone))
+        pool.dismiss(gone)
+        assert shown(pool, workers=3) == ["4", "4", "GPU-7,GPU-9"]
+    with worker_pool(on_the_cpu) as pool:
+        assert shown(pool, workers=1) == [None]
 
 
 # ── what CUDA shows ─────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from pipeline.tracking.journal import Figure, Header, Journal
+from pipeline.tracking.figure import Figure
+from pipeline.tracking.journal import Header, Journal
 
 INTERFACE = {
     "kind": "table",

@@ -27,8 +27,10 @@ from pipeline.study.ledger.storage_faults import (
     server_gone,
     storage_faults,
 )
-from pipeline.tracking.database import create_file, lock_until_end
-from pipeline.tracking.uri import sqlite_path, sqlite_uri, with_driver
+from pipeline.tracking.advisory import lock_until_end
+from pipeline.tracking.database import create_file
+from pipeline.tracking.drivers import with_driver
+from pipeline.tracking.uri import sqlite_path, sqlite_uri
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage

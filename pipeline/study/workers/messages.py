@@ -1,33 +1,75 @@
-"""What a worker says, a line of JSON each."""
+"""What a worker is told to do, and what it answers; all of it passes through JSON."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from pipeline.processes.lease import Lease
+from pydantic import TypeAdapter
+
 from pipeline.study.trial_end import TrialEnd
+
+KEPT = "kept.ckpt"
+"""File of the weights that a trial keeps, among its checkpoints."""
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A worker of another machine has found its place, and its process runs.
+class Job:
+    """One trial to train.
 
     Args:
-        lease: The process.
+        number: Its number in the study.
+        folder: Its run folder, which exists.
+        name: Name of its run.
+        config: The run's configuration as plain values, references unresolved.
+        trust: Packages whose classes it may name, from the command line.
+        parent_folder: The study's folder, whose MLflow run is the parent.
+        key: Name by which MLflow's run is found again.
+        tags: Tags of the run beside those of every run.
+        objectives: Names of the values that the trial comes to: `val/f1`, `model/parameters`, …
+        rungs: Epochs at which it asks whether to go on, with the number of the rung.
+        data: Hash of the data that it is to train on; `None` = not known yet.
+        test: Touch the test rows at its end.
+        keep: Write the weights it keeps to `checkpoints/kept.ckpt`.
     """
 
-    lease: Lease
+    number: int
+    folder: str
+    name: str
+    config: dict[str, Any]
+    trust: list[str]
+    parent_folder: str
+    key: str
+    tags: dict[str, str]
+    objectives: list[str]
+    rungs: dict[int, int] = field(default_factory=dict)
+    data: str | None = None
+    test: bool = False
+    keep: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """All libraries are loaded; it waits for work."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestJob:
+    """The kept weights of an ended trial to test once, and to leave as a model.
 
+    Args:
+        folder: The trial's run folder, with its journal and `checkpoints/kept.ckpt`.
+        into: Folder that takes the tables: config, predictions, classes, history; `None` = they
+            are not tested.
+        config: The trial's configuration as plain values, references unresolved.
+        trust: Packages whose classes it may name, from the command line.
+        leave: Folder that takes the model; `None` = none is left.
+        data: Hash of the data that it was trained on; `None` = not known.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Its process runs: said once a second."""
+    __test__ = False  # no test class, whatever its name makes pytest think
+
+    folder: str
+    into: str | None
+    config: dict[str, Any]
+    trust: list[str]
+    leave: str | None = None
+    data: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +123,21 @@ class Gone:
     final: bool = False
 
 
-Message = Placed | Ready | Beat | Rung | TrialEnd | Tested | Gone
-_KINDS = {kind.__name__.lower(): kind for kind in get_args(Message)}
-_READERS: Mapping[str, Callable[[Any], Any]] = {
-    "lease": lambda fields: Lease(**fields),
-    **dict.fromkeys(("values", "classes", "baselines"), tuple),
-}
+Answer = Rung | TrialEnd | Tested | Gone
+_ANSWERS: Mapping[str, type[Answer]] = {kind.__name__: kind for kind in get_args(Answer)}
 
 
-def encode(message: Message) -> bytes:
-    """Return a message as one line."""
-    said = {"say": type(message).__name__.lower(), **asdict(message)}
-    return json.dumps(said, ensure_ascii=False).encode() + b"\n"
+def encode(answer: Answer) -> dict[str, Any]:
+    """Return an answer as plain values, its kind among them."""
+    return {"say": type(answer).__name__, **asdict(answer)}
 
 
-def decode(line: bytes) -> Message:
-    """Read what `encode` gave."""
-    said: dict[str, Any] = json.loads(line)
-    kind: Callable[..., Message] = _KINDS[said.pop("say")]
-    return kind(**{key: _READERS[key](v) if key in _READERS else v for key, v in said.items()})
+def decode(said: Mapping[str, Any]) -> Answer:
+    """Return the answer of which `encode` gave the plain values, also after a way as JSON."""
+    values = {key: value for key, value in said.items() if key != "say"}
+    return read(_ANSWERS[said["say"]], values)
+
+
+def read(kind: type[_Kind], values: Mapping[str, Any]) -> _Kind:
+    """Return a record of a kind from plain values, to which JSON has made lists and texts."""
+    return TypeAdapter(kind).validate_python(values)

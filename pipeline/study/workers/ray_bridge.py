@@ -1,109 +1,189 @@
 """The process that speaks to Ray for a driver: `python -m pipeline.study.workers.ray_bridge SPEC`.
 
-Ray's library ends its process where a cluster's head is lost, handles its signals and writes to its
-streams; none of that may befall a driver. Standard input is a socket to the driver: first it is
-told what there is room for, then it asks for workers, each with a socket of its own over which the
-messages of `crew.py` pass as they are. The process ends with its driver, and the actors with it.
+It asks Ray for an actor for each worker; the actor keeps the worker's process on its node. Messages
+of drivers and workers pass through it as they are. It ends with its driver, and the actors with it.
 """
 
 import json
 import os
+import secrets
 import select
+import signal
 import socket
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Any
 
-from pipeline.processes.lease import Lease
-from pipeline.study.workers import ray_actor
-from pipeline.study.workers.messages import Gone, Message, Placed, encode
-from pipeline.study.workers.ray_connection import (
-    NoClusterError,
-    Spec,
-    connected,
-    free_resources,
-    library,
-)
-from pipeline.study.workers.ray_needs import free_words
+from pipeline.processes.parent import Parent
+from pipeline.study.workers.messages import Gone, encode
+from pipeline.study.workers.ray import RaySpec, free_words
 
-CHUNK = 1 << 16
+if TYPE_CHECKING:
+    from pipeline.processes.child import Child
+
+ANSWER_SECONDS = 5.0
+STORE_BYTES = 100 * 2**20
+"""Memory for objects that actors share; ours share none, and Ray takes a third of it all."""
 TICK_SECONDS = 1.0
-QUIT = b'{"do": "quit"}\n'
-QUIT_SECONDS = 5.0
 ROOM_SECONDS = 60.0
 """How long all workers may wait for room before that is told."""
+SHOWN_SECONDS = 10.0
+"""How long a network's file system may take to show a new file on another machine."""
 THREADS = 4
-"""Calls of an actor that may wait at a time: one reads, one writes, others kill."""
+"""Calls of an actor that may wait at a time: one for what its process says, others to end it."""
+
+Order = Mapping[str, Any]
+"""`command` and `environment` of a process, `folder` to work in, `token` (a file that the driver
+has made), `pipeline` and `python` (their versions)."""
+
+
+class NoClusterError(Exception):
+    """Ray can't be reached: one line for people."""
 
 
 def main() -> None:
     """Serve one driver until it is gone."""
-    control = _claim_control()
-    spec = Spec(**json.loads(sys.argv[1]))
+    driver = Parent.claim()
+    spec = RaySpec(**json.loads(sys.argv[1]))
+    (asked,) = driver.hear(ANSWER_SECONDS)
     try:
         with connected(spec):
-            _tell(control, {"free": free_resources()})
-            Bridge(control, spec).serve()
+            driver.say({"id": asked["id"], "free": free_resources()})
+            Bridge(driver, spec).serve()
     except NoClusterError as error:
-        _tell(control, {"problem": str(error)})
+        driver.say({"id": asked["id"], "problem": str(error)})
+
+
+# ── on a node ───────────────────────────────────────────────────────────────────────────────────
+
+
+class NodeActor:
+    """A worker's process on a node of the cluster; what may block is called on threads of its own.
+
+    It travels to the node by value, and imports nothing of this program before it has seen that
+    the node has the same: a node that lacks something is to be named in one line.
+    """
+
+    _process: "Child"
+
+    def start(self, order: Order) -> dict[str, Any]:
+        """Start the process; return its `lease`, or the `problem` of this node in one line."""
+        problem = _misfit(order)
+        if problem is not None:
+            return {"problem": f"node {socket.gethostname()} of the Ray cluster {problem}"}
+        from pipeline.study.workers.worker import worker_process
+
+        if "OMP_NUM_THREADS" not in order["environment"]:
+            os.environ.pop("OMP_NUM_THREADS", None)  # Ray's own idea, which the driver hasn't
+        self._lock = threading.Lock()
+        self._process = worker_process(order["environment"], order["command"])
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, ())  # Ray blocks SIGINT, for all below
+        self._process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return {"lease": asdict(self._process.lease)}
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Wait for what the process says; nothing once it has ended."""
+        while True:
+            select.select([self._process], [], [], 1.0)
+            with self._lock:
+                messages = self._process.messages()
+            if messages or self._process.has_ended:
+                return messages
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send the process a message; that it has died is told by `messages`."""
+        with self._lock:
+            self._process.send(message)
+
+    def kill(self) -> None:
+        """End the process and whatever it has started."""
+        self._process.kill()
+
+    def see_end(self) -> str:
+        """Say how the process ended."""
+        return self._process.see_end()
+
+
+def _misfit(order: Order) -> str | None:
+    """Return what this node lacks, or has otherwise than the driver."""
+    token, deadline = Path(order["token"]), time.monotonic() + SHOWN_SECONDS
+    while not token.exists():
+        if time.monotonic() > deadline:
+            return (
+                f"does not see the study's folder {str(token.parent)!r}; set output= to a folder "
+                "that all machines share under one path"
+            )
+        time.sleep(0.2)
+    try:
+        os.chdir(order["folder"])
+    except OSError:
+        return (
+            f"has no folder {order['folder']!r}, in which the sweep was started; start it in one "
+            "that all machines share under one path"
+        )
+    there = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
+    if there != order["python"]:
+        return f"has {there}, and the driver {order['python']}; give both the same environment"
+    sys.path[:0] = order["environment"]["PYTHONPATH"].split(os.pathsep)
+    try:
+        import pipeline
+    except ImportError:
+        return f"lacks this program in {sys.executable}; install it there as it is on the driver"
+    if pipeline.__version__ != order["pipeline"]:
+        return (
+            f"has pipeline {pipeline.__version__}, and the driver {order['pipeline']}; give both "
+            "the same environment"
+        )
+    return None
+
+
+# ── beside the driver ───────────────────────────────────────────────────────────────────────────
 
 
 class Bridge:
     """Asks Ray for the actors that a driver wants, and relays between the two.
 
     Args:
-        control: The socket to the driver.
+        driver: Gives orders, each with the number of a worker.
         spec: The cluster, and what each worker reserves.
     """
 
-    def __init__(self, control: socket.socket, spec: Spec) -> None:
+    def __init__(self, driver: Parent, spec: RaySpec) -> None:
         ray = library()
-        ray.cloudpickle.register_pickle_by_value(ray_actor)
-        self._control = control
+        ray.cloudpickle.register_pickle_by_value(sys.modules[NodeActor.__module__])
+        self._driver = driver
         self._spec = spec
-        self._actors = ray.remote(ray_actor.Outpost).options(
+        # Messages to a process stay in their order on a thread of their own.
+        self._actors = ray.remote(concurrency_groups={"send": 1})(NodeActor).options(
             num_cpus=spec.cpus, num_gpus=spec.gpus, max_restarts=0, max_concurrency=THREADS
         )
         self._relays: dict[int, Relay] = {}
-        self._descriptors: deque[int] = deque()
 
     def serve(self) -> None:
         """Do what the driver asks, until it is gone."""
-        rest = b""
-        while True:
-            if select.select([self._control], [], [], TICK_SECONDS)[0]:
-                content = self._receive()
-                if not content:
-                    break
-                *lines, rest = (rest + content).split(b"\n")
-                for line in lines:
-                    self._carry_out(json.loads(line))
+        while not self._driver.is_gone:
+            for order in self._driver.hear(TICK_SECONDS):
+                self._carry_out(order)
             self._look_for_room()
-        for relay in self._relays.values():
-            relay.join(QUIT_SECONDS)
 
-    def _receive(self) -> bytes:
-        try:
-            content, descriptors, *_ = socket.recv_fds(self._control, CHUNK, 1)
-        except ConnectionError:
-            return b""
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        self._descriptors += descriptors
-        return content
-
-    def _carry_out(self, order: Mapping[str, Any]) -> None:
-        number = order["worker"]
-        if order["do"] == "hire":
-            connection = socket.socket(fileno=self._descriptors.popleft())
-            self._relays[number] = Relay(connection, self._actors.remote(), order["process"])
-            self._relays[number].start()
-        else:
+    def _carry_out(self, order: dict[str, Any]) -> None:
+        number = order.pop("worker")
+        if order["do"] == "start":
+            relay = Relay(self._driver, number, self._actors.remote(), order["process"])
+            self._relays[number] = relay
+            relay.start()
+        elif order["do"] == "kill":
             self._relays[number].kill()
+        else:
+            self._relays[number].send(order)
 
     def _look_for_room(self) -> None:
         """End the waiting where no worker has found a place for long."""
@@ -114,38 +194,43 @@ class Bridge:
             return
         problem = (
             f"the Ray cluster has had no room for a worker for {ROOM_SECONDS:.0f} s: each reserves "
-            f"{self._spec.needs.words}, free are {free_words(free_resources())}"
+            f"{self._spec.needs}, free are {free_words(free_resources())}"
         )
         for relay in live:
             relay.refuse(problem)
 
 
 class Relay(threading.Thread):
-    """Carries orders to an actor's process, and what that says to the driver.
+    """Carries what an actor's process says to the driver.
 
     Args:
-        connection: The driver's worker.
+        driver: Hears it.
+        number: Of the worker.
         actor: Asked for, it may wait for room.
-        process: What to start, and what the node has to have: `ray_actor.Order`.
+        process: What to start, and what the node has to have.
     """
 
-    def __init__(self, connection: socket.socket, actor: Any, process: Mapping[str, Any]) -> None:
+    def __init__(self, driver: Parent, number: int, actor: Any, process: Order) -> None:
         super().__init__(name="relay", daemon=True)
         self.placed = False
         self.asked_at = time.monotonic()
-        self._connection = connection
+        self._driver = driver
+        self._number = number
         self._actor = actor
         self._process = process
         self._node = ""
         self._refusal: str | None = None
 
     def run(self) -> None:
-        """Relay until the process has ended, its actor has died, or the driver lets go of it."""
-        threading.Thread(target=self._pass_orders, name="orders", daemon=True).start()
-        gone = self._relayed()
-        with suppress(OSError):
-            self._say(gone)
-            self._connection.shutdown(socket.SHUT_RDWR)
+        """Relay until the process has ended, its actor has died, or it was refused."""
+        self._say(encode(self._relayed()))
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send the process a message, without waiting for it."""
+        if self.placed:
+            self._actor.send.options(concurrency_group="send").remote(message)
+        elif message["do"] == "quit":
+            self._end_actor()
 
     def kill(self) -> None:
         """End the process and whatever it has started."""
@@ -165,15 +250,15 @@ class Relay(threading.Thread):
             started = ray.get(self._actor.start.remote(self._process))
             if "problem" in started:
                 return Gone(message=started["problem"], final=True)
-            lease = Lease(**started["lease"])
-            self._node, self.placed = lease.host, True
-            self._say(Placed(lease=lease))
-            while content := ray.get(self._actor.read.remote()):
-                self._connection.sendall(content)
+            self._node, self.placed = started["lease"]["host"], True
+            self._say({"say": "placed", **started})
+            while messages := ray.get(self._actor.messages.remote()):
+                for message in messages:
+                    self._say(message)
             return Gone(message=ray.get(self._actor.see_end.remote()))
         except ray.exceptions.RayTaskError as error:
             return Gone(message=f"its Ray actor failed: {type(error.cause).__name__}")
-        except (ray.exceptions.RayError, OSError):
+        except ray.exceptions.RayError:
             if self._refusal is not None:
                 return Gone(message=self._refusal, final=True)
             where = f" on node {self._node}" if self._node else ", which had no place yet,"
@@ -181,38 +266,109 @@ class Relay(threading.Thread):
         finally:
             self._end_actor()
 
-    def _pass_orders(self) -> None:
-        """Pass orders on, and let the process end where none can come any more."""
-        ray = library()
-        with suppress(ray.exceptions.RayError, OSError):
-            with self._connection.makefile("rb") as orders:
-                for line in orders:
-                    if self.placed:
-                        ray.get(self._actor.write.remote(line))
-            if self.placed:
-                ray.get(self._actor.write.remote(QUIT))
-                self.join(QUIT_SECONDS)
-        self._end_actor()
-
     def _end_actor(self) -> None:
         with suppress(Exception):  # it may be gone, or Ray itself
             library().kill(self._actor)
 
-    def _say(self, message: Message) -> None:
-        self._connection.sendall(encode(message))
+    def _say(self, message: Mapping[str, Any]) -> None:
+        self._driver.say({**message, "worker": self._number})
 
 
-def _tell(control: socket.socket, answer: Mapping[str, Any]) -> None:
-    with suppress(OSError):  # a driver that is gone needs no answer
-        control.sendall(json.dumps(answer).encode() + b"\n")
+# ── the connection to a cluster ─────────────────────────────────────────────────────────────────
 
 
-def _claim_control() -> socket.socket:
-    """Return the socket that is standard input, of which Ray's processes inherit nothing."""
-    control = socket.socket(fileno=os.dup(0))
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nowhere, 0)
-    return control
+@contextmanager
+def connected(spec: RaySpec) -> Iterator[None]:
+    """Connect this process to Ray while the body runs; a cluster of its own ends with it.
+
+    Raises:
+        NoClusterError: It can't be reached, or won't have us.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        if spec.address is None:
+            _start_cluster(spec)
+        else:
+            _require_answer(spec.address)
+            _initialise(spec.address, address=spec.address)
+        yield
+    finally:
+        with suppress(Exception):  # a cluster that has died can't be left in order
+            library().shutdown()
+        if spec.folder:
+            rmtree(spec.folder, ignore_errors=True)
+
+
+def free_resources() -> list[dict[str, float]]:
+    """Return what each node has to give at this moment, as Ray names it."""
+    # Ray's public functions add the nodes up, and a worker lives on one node.
+    found: dict[str, dict[str, float]] = library()._private.state.available_resources_per_node()
+    return list(found.values())
+
+
+def library() -> Any:
+    """Return the module `ray`, which is not everywhere, and whose types are not whole."""
+    return import_module("ray")
+
+
+def _start_cluster(spec: RaySpec) -> None:
+    """Start a cluster that nobody else may use, and that listens on this machine alone."""
+    os.environ.pop("RAY_ADDRESS", None)
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # Without clusters of several machines, whatever system it names, Ray binds to 127.0.0.1.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    _initialise(
+        "this machine",
+        address="local",
+        num_cpus=spec.cores,
+        num_gpus=spec.cards,
+        include_dashboard=False,
+        object_store_memory=STORE_BYTES,
+        _temp_dir=spec.folder,
+    )
+
+
+def _require_answer(address: str) -> None:
+    """See whether anybody listens; Ray itself would wait for minutes.
+
+    Raises:
+        NoClusterError: Nobody does.
+    """
+    try:
+        found = str(library()._private.services.canonicalize_bootstrap_address(address))
+    except ConnectionError as error:
+        raise NoClusterError(
+            "sweep.ray.address=auto found no Ray cluster on this machine; start one with "
+            "'ray start --head', or leave sweep.ray.address=null for one of this machine alone"
+        ) from error
+    host, _, port = found.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        why = error.strerror or "no answer"
+        raise NoClusterError(
+            f"nothing answers at {found}, sweep.ray.address={address} ({why}); see whether the "
+            "cluster is up with: ray status"
+        ) from error
+
+
+def _initialise(place: str, **options: Any) -> None:
+    ray = library()
+    try:
+        ray.init(log_to_driver=False, configure_logging=False, **options)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise NoClusterError(
+            f"the Ray cluster at {place} does not let this process in: {_line(error)}; where it "
+            "has a token, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or ~/.ray/auth_token, are to be "
+            "the same here"
+        ) from error
+    except Exception as error:  # other versions, no node on this machine, whatever Ray finds
+        raise NoClusterError(f"Ray at {place} refused this process: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 if __name__ == "__main__":

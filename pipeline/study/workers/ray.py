@@ -1,0 +1,396 @@
+"""Workers on a Ray cluster: what each reserves, how many fit, and the connection to the cluster.
+
+Ray's library ends its process where a cluster's head is lost, handles its signals and writes to its
+streams; none of that may befall a driver. So a process of its own (`ray_bridge.py`) speaks to Ray.
+The messages between a driver and its workers pass through it, each with the number of the worker.
+"""
+
+import json
+import os
+import platform
+import re
+import secrets
+import select
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from itertools import count
+from math import floor
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any, Self
+
+import pipeline
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.paths import create_folder, python_path
+from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
+from pipeline.processes.lease import Lease
+
+if TYPE_CHECKING:
+    from pipeline.study.plan import StudyPlan
+
+BRIDGE = "pipeline.study.workers.ray_bridge"
+OPEN_SECONDS = 60.0
+START_SECONDS = 180.0
+"""How long a connection to a cluster, or the start of one, may take."""
+CLOSE_SECONDS = 20.0
+QUIT_SECONDS = 5.0
+ROUNDING = 1e-6
+"""Ray counts in ten-thousandths; a sum of them may fall a little short in binary."""
+CARRIED = ("XDG_CACHE_HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
+"""Variables that workers take from the driver and not from their node: where data lie, and what
+may change numbers."""
+
+Free = Iterable[Mapping[str, float]]
+"""What each node has to give, as Ray names it: CPU, GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaySpec:
+    """A cluster, and what each worker reserves there.
+
+    Args:
+        address: `auto` or HOST:PORT of an existing one; `None` = one on this machine.
+        cpus: CPUs of a worker, > 0.
+        gpus: GPUs of a worker, >= 0; 0.5 = half of one.
+        cores: CPUs of this machine.
+        cards: GPUs of this machine.
+        folder: Takes what a cluster on this machine writes, and goes with it. Its path is short:
+            those of Ray's sockets below it hold 107 bytes.
+    """
+
+    address: str | None
+    cpus: float
+    gpus: float = 0.0
+    cores: int = 0
+    cards: int = 0
+    folder: str = ""
+
+    @property
+    def needs(self) -> str:
+        """What each worker reserves, for people."""
+        return _amounts(self.cpus, self.gpus)
+
+    @property
+    def place(self) -> str:
+        """Where workers run, for people."""
+        return f"the Ray cluster at {self.address}" if self.address else "Ray on this machine"
+
+    def room(self, free: Free) -> int:
+        """Return how many workers there is room for; each is on one node whole."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return sum(
+            min(
+                floor(node.get(name, 0.0) / amount + ROUNDING)
+                for name, amount in wanted.items()
+                if amount
+            )
+            for node in free
+        )
+
+
+def free_words(free: Free) -> str:
+    """Say what the nodes have."""
+    nodes = [_amounts(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in free]
+    return f"{' + '.join(nodes)} on {len(nodes)} node{'' if len(nodes) == 1 else 's'}"
+
+
+def _amounts(cpus: float, gpus: float) -> str:
+    words = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"]
+    return " and ".join([*words, *([f"{gpus:g} GPU{'' if gpus <= 1 else 's'}"] if gpus else [])])
+
+
+# ── a study on a cluster ────────────────────────────────────────────────────────────────────────
+
+
+def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
+    """Return a plan with as many workers as are wanted and the cluster has room for.
+
+    Raises:
+        ConfigError: Ray is not installed, or what a worker is to reserve can't be.
+        EnvironmentFaultError: There is no cluster, or no room for a single worker.
+    """
+    if find_spec("ray") is None:
+        raise ConfigError(
+            "sweep.launcher=ray needs the package ray, which is not installed; install it with: "
+            "pip install 'pipeline[ray]'"
+        )
+    spec, wanted = _spec(plan), plan.options.workers
+    free: Free = [{"CPU": spec.cores, "GPU": spec.cards}]
+    if spec.address is not None:
+        with RayCluster(spec) as cluster:
+            free = cluster.free
+    room = spec.room(free)
+    there = f"each reserves {spec.needs}, free are {free_words(free)}"
+    if not room:
+        raise EnvironmentFaultError(
+            f"the Ray cluster has no room for a worker: {there}; wait for what else runs there, or "
+            "lower sweep.ray.num_cpus or sweep.ray.num_gpus"
+        )
+    workers = min(room, wanted or room)
+    notes = plan.notes
+    if wanted is not None and wanted > room:
+        notes = (*notes, f"sweep.workers={wanted}: the Ray cluster has room for {room}; {there}")
+    # Studies within this one ask no cluster again, of which its own workers then hold a part.
+    options = plan.options.model_copy(update={"workers": workers})
+    return replace(plan, options=options, gpus=((),) * workers, notes=notes)
+
+
+@contextmanager
+def cluster_of(plan: "StudyPlan") -> Iterator["RayCluster"]:
+    """Connect to the cluster of a study while the body runs; its nodes see the study's folder.
+
+    Raises:
+        EnvironmentFaultError: There is no cluster.
+    """
+    from pipeline.devices import PLACED
+    from pipeline.study.workers.worker import worker_command
+
+    spec = _spec(plan)
+    with (
+        token_in(plan.folder) as token,
+        RayCluster(
+            spec,
+            token=token,
+            environment={PLACED: "1"} if spec.gpus else {},
+            command=worker_command(plan.options.devices_per_trial),
+        ) as cluster,
+    ):
+        yield cluster
+
+
+def _spec(plan: "StudyPlan") -> RaySpec:
+    """Return what a worker reserves.
+
+    Raises:
+        ConfigError: A wrong address, or GPUs that can't be reserved so.
+    """
+    from pipeline.devices import available
+
+    options, trainer = plan.options, plan.run.trainer
+    address, together = options.ray.address, options.devices_per_trial
+    if address not in (None, "auto") and not re.fullmatch(r"[^\s:/]+:\d{1,5}", str(address)):
+        raise ConfigError(
+            f"sweep.ray.address={address}: expected auto, HOST:PORT of the cluster's head, or null"
+        )
+    on_gpus, gpus = trainer.accelerator == "gpu", options.ray.num_gpus
+    if gpus is None:
+        gpus = float(together) if on_gpus else 0.0
+    if gpus > 1 and gpus % 1:
+        raise ConfigError(f"sweep.ray.num_gpus={gpus:g}: expected a share of one, or whole GPUs")
+    if on_gpus and gpus < (together if together > 1 else 1e-4):
+        raise ConfigError(
+            f"sweep.ray.num_gpus={gpus:g} leaves too few GPUs to a worker, whose trials train on "
+            f"{together}; expected null, or trainer=cpu"
+        )
+    present = available()
+    return RaySpec(
+        address=address,
+        cpus=options.ray.num_cpus or float((trainer.threads or 1) * together),
+        gpus=gpus,
+        cores=present.cores,
+        cards=len(present.gpus),
+    )
+
+
+# ── the connection ──────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def token_in(folder: Path) -> Iterator[Path]:
+    """Leave a file in a folder while the body runs, by which nodes show that they see it."""
+    create_folder(folder)
+    path = folder.absolute() / f".{secrets.token_hex(16)}.tmp"
+    try:
+        path.touch()
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # a study that could not begin leaves nothing
+
+
+class RayCluster:
+    """A connection to Ray, which a process of its own keeps. A context manager.
+
+    Args:
+        spec: The cluster, and what each worker reserves there.
+        token: File that the nodes of workers have to see; `None` where none is started.
+        environment: Variables of the workers beside those of their nodes.
+        command: Words for Python on the nodes.
+    """
+
+    def __init__(
+        self,
+        spec: RaySpec,
+        *,
+        token: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
+        self.free: list[dict[str, float]] = []
+        self._spec = spec
+        self._token = token
+        self._environment = dict(environment or {})
+        self._command = list(command)
+        self._numbers = count()
+        self._received: dict[int, list[dict[str, Any]]] = {}
+
+    def __enter__(self) -> Self:
+        if self._spec.address is None:
+            self._spec = replace(self._spec, folder=mkdtemp(prefix="ray-"))
+        self._bridge = Child((*python_module(BRIDGE), json.dumps(asdict(self._spec))))
+        self._bridge.start()
+        self._pid = self._bridge.pid
+        try:
+            self.free = self._connect()
+        except BaseException:  # a stop as well: Ray may take minutes to find that it can't
+            self._end(0.0)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end(CLOSE_SECONDS)
+
+    def worker(self) -> "RayProcess":
+        """Return the process of a worker, not started yet, on a node that sees the token."""
+        carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
+        order = {
+            "command": self._command,
+            "environment": {**carried, "PYTHONPATH": python_path(), **self._environment},
+            "folder": str(Path.cwd()),
+            "token": str(self._token),
+            "pipeline": pipeline.__version__,
+            "python": f"Python {platform.python_version()}",
+        }
+        return RayProcess(self, next(self._numbers), order)
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on for what workers say."""
+        return self._bridge.fileno()
+
+    def send(self, number: int, message: Mapping[str, object]) -> None:
+        """Send a message to a worker."""
+        self._bridge.send({**message, "worker": number})
+
+    def receive(self, number: int) -> list[dict[str, Any]]:
+        """Return what a worker has said since the last call."""
+        if self._bridge.is_open:
+            for message in self._bridge.messages():
+                self._received.setdefault(message.pop("worker"), []).append(message)
+        return self._received.pop(number, [])
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing more will be heard."""
+        return not self._bridge.is_open or self._bridge.has_ended
+
+    def require(self) -> None:
+        """Refuse to go on without the connection.
+
+        Raises:
+            EnvironmentFaultError: It is lost.
+        """
+        if self.is_lost:
+            raise EnvironmentFaultError(
+                f"the connection to {self._spec.place} was lost; see whether it is up with "
+                "'ray status', then give the same command, which goes on"
+            )
+
+    def _connect(self) -> list[dict[str, float]]:
+        """Wait for the bridge to reach the cluster; return what that has to give.
+
+        Raises:
+            EnvironmentFaultError: It does not, or not in time.
+        """
+        place, seconds = self._spec.place, OPEN_SECONDS
+        if self._spec.address is None:
+            seconds = START_SECONDS
+        try:
+            answer = self._bridge.ask(seconds)
+        except ChildEndedError as error:
+            raise EnvironmentFaultError(f"{place} ended the process that speaks to it") from error
+        except ChildGoneError as error:
+            raise EnvironmentFaultError(f"{place} gave no answer within {seconds:.0f} s") from error
+        if "problem" in answer:
+            raise EnvironmentFaultError(answer["problem"])
+        free: list[dict[str, float]] = answer["free"]
+        return free
+
+    def _end(self, seconds: float) -> None:
+        """Let the bridge end, and end it if that takes longer; nothing of a cluster here stays."""
+        if self._bridge.is_open:
+            self._bridge.dismiss()
+            if self._bridge.wait(seconds) != 0:
+                with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
+                    os.killpg(self._pid, signal.SIGKILL)
+            self._bridge.close()
+        rmtree(self._spec.folder, ignore_errors=True)
+
+
+class RayProcess:
+    """The process of a worker on some node of a cluster, with the methods of `Child`.
+
+    Args:
+        cluster: The connection to it.
+        number: Tells the worker from others of this driver.
+        order: What to start, and what the node has to have: `ray_bridge.Order`.
+    """
+
+    def __init__(self, cluster: RayCluster, number: int, order: Mapping[str, Any]) -> None:
+        self.has_ended = False
+        self._cluster = cluster
+        self._number = number
+        self._order = order
+
+    def start(self) -> None:
+        """Ask for the actor, which starts the process once it has its place.
+
+        Raises:
+            EnvironmentFaultError: The connection to Ray is lost.
+        """
+        self._cluster.require()
+        self.send({"do": "start", "process": self._order})
+
+    @property
+    def lease(self) -> Lease:
+        """What tells whether the process is still there; known once it has its place."""
+        return self._lease
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on for what it says."""
+        return self._cluster.fileno()
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Send it a message without waiting."""
+        self._cluster.send(self._number, message)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return what it has said since the last call, without waiting."""
+        messages = self._cluster.receive(self._number)
+        for message in messages:
+            if message["say"] == "placed":
+                self._lease = Lease(**message["lease"])
+        self.has_ended = self._cluster.is_lost or any(one["say"] == "Gone" for one in messages)
+        return [message for message in messages if message["say"] != "placed"]
+
+    def kill(self) -> None:
+        """End the process and whatever it has started."""
+        self.send({"do": "kill"})
+
+    def see_end(self) -> str:
+        """Say how it ended, where its last word does not."""
+        return "the connection to Ray was lost"
+
+    def close(self) -> None:
+        """Let go of it, which ends it, and see it gone."""
+        deadline = time.monotonic() + QUIT_SECONDS
+        while not self.has_ended and (left := deadline - time.monotonic()) > 0:
+            select.select([self], [], [], left)
+            self.messages()
+        if not self.has_ended:
+            self.kill()

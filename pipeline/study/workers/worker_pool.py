@@ -1,0 +1,290 @@
+"""The workers of a driver: started when there is work, given trials, heard, watched, ended."""
+
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pipeline.devices import worker_environment
+from pipeline.errors import EnvironmentFaultError
+from pipeline.processes.child import Child
+from pipeline.processes.lease import Lease
+from pipeline.study.ledger.ledger import Taken
+from pipeline.study.workers.messages import Answer, Gone, Job, Tested, TestJob, decode
+from pipeline.study.workers.ray import RayProcess, cluster_of
+from pipeline.study.workers.worker import worker_command, worker_process
+from pipeline.tracking.facts import command_tags
+
+if TYPE_CHECKING:
+    from pipeline.study.plan import StudyPlan
+
+FAILED_STARTS = 3
+"""Workers that may die before they are ready, one after another."""
+BEAT_PATIENCE = 5.0
+KILL_SECONDS = 15.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Assignment:
+    """A trial that a worker trains.
+
+    Args:
+        taken: The trial.
+        job: What the worker is told.
+        overdue: It was stopped because it took too long.
+    """
+
+    taken: Taken
+    job: Job
+    overdue: bool = False
+
+    @property
+    def number(self) -> int:
+        """The trial's number."""
+        return self.taken.number
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return Path(self.job.folder)
+
+
+class Worker:
+    """A process that trains trials one after another; it is never waited for.
+
+    Args:
+        process: It dies with this process, wherever it runs; not started yet.
+        slot: Its number among the workers of this driver, which its successor gets.
+    """
+
+    def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
+        self.slot = slot
+        self.is_ready = False
+        """It has loaded its libraries."""
+        self.is_gone = False
+        self.assignment: Assignment | None = None
+        self._process = process
+        self._given_at = 0.0
+        self._heard_at = 0.0
+
+    def start(self) -> None:
+        """Start the process."""
+        self._process.start()
+
+    @property
+    def lease(self) -> Lease:
+        """What tells whether the process is still there; known once it is ready."""
+        return self._process.lease
+
+    @property
+    def number(self) -> int:
+        """Number of the trial in hand."""
+        assert self.assignment is not None
+        return self.assignment.number
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on for what it says."""
+        return self._process.fileno()
+
+    def give(self, assignment: Assignment) -> None:
+        """Let it train a trial, which it keeps until `finish`."""
+        self.assignment, self._given_at = assignment, time.monotonic()
+        self.train(assignment.job)
+
+    def finish(self) -> Assignment:
+        """Take the trial out of its hands."""
+        assignment, self.assignment = self.assignment, None
+        assert assignment is not None
+        return assignment
+
+    def train(self, job: Job) -> None:
+        """Let it train a trial; it answers with Rung, and with TrialEnd once."""
+        job = replace(job, tags={**command_tags(), **job.tags})
+        self._process.send({"do": "train", "job": asdict(job)})
+
+    def test(self, job: TestJob) -> None:
+        """Let it test the kept weights of a trial; it answers with Tested."""
+        self._process.send({"do": "test", "job": asdict(job)})
+
+    def verdict(self, prune: bool) -> None:
+        """Answer a Rung."""
+        self._process.send({"do": "verdict", "prune": prune})
+
+    def interrupt(self) -> None:
+        """Stop what it does now; it answers as ever and stays for more."""
+        self._process.send({"do": "interrupt"})
+
+    def kill(self) -> None:
+        """End the process and whatever it has started, at once."""
+        self._process.kill()
+
+    def quit(self) -> None:
+        """Let the process end, whatever it does, and see it gone."""
+        self._process.send({"do": "quit"})
+        self._process.close()
+        self.is_gone = True
+
+    def answers(self) -> list[Answer]:
+        """Return what it has answered since the last call; Gone, once, where it has died."""
+        if self.is_gone:
+            return []
+        answers: list[Answer] = []
+        for said in self._process.messages():
+            self._heard_at = time.monotonic()
+            if said["say"] == "ready":
+                self.is_ready = True
+            elif said["say"] != "beat":
+                answers.append(decode(said))
+        has_told = any(isinstance(answer, Gone) for answer in answers)
+        if has_told or self._process.has_ended:
+            how, self.is_gone = self._process.see_end(), True
+            answers += [] if has_told else [Gone(message=how)]
+        return answers
+
+    def is_alive(self) -> bool:
+        """Tell whether it has said something lately."""
+        return time.monotonic() - self._heard_at < BEAT_PATIENCE
+
+    def end_if_slower_than(self, seconds: float) -> None:
+        """Interrupt a trial that takes too long, and kill a worker that does not listen."""
+        assert self.assignment is not None
+        took = time.monotonic() - self._given_at
+        if took > seconds and not self.assignment.overdue:
+            self.assignment.overdue = True
+            self.interrupt()
+        elif took > seconds + KILL_SECONDS:
+            self.kill()
+
+
+class WorkerPool:
+    """All workers of this process. A context manager: none outlives it.
+
+    Args:
+        process: Returns the process of the worker of a slot, counted from 0, not started yet;
+            `None` = one on whatever this machine has.
+    """
+
+    def __init__(self, process: Callable[[int], Child | RayProcess] | None = None) -> None:
+        self._process = process or (lambda _slot: worker_process({}, worker_command()))
+        self._workers: list[Worker] = []
+        self._failed_starts = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in list(self._workers):
+            self.dismiss(worker)
+
+    def start(self, wanted: int) -> None:
+        """Start workers until there are as many as wanted; none is ended for being idle."""
+        while len(self._workers) < wanted:
+            taken = {worker.slot for worker in self._workers}
+            slot = next(slot for slot in count() if slot not in taken)
+            worker = Worker(self._process(slot), slot=slot)
+            worker.start()
+            self._workers.append(worker)
+
+    def idle(self) -> list[Worker]:
+        """Return those that wait for a trial."""
+        return [worker for worker in self._workers if worker.is_ready and not worker.assignment]
+
+    def busy(self) -> list[Worker]:
+        """Return those that train one."""
+        return [worker for worker in self._workers if worker.assignment is not None]
+
+    def listen(self, seconds: float) -> Iterator[tuple[Worker, Answer]]:
+        """Yield what workers answer, after waiting at most so long for the first word."""
+        poll = select.poll()
+        for worker in self._workers:
+            poll.register(worker, select.POLLIN)
+        poll.poll(seconds * 1000)
+        for worker in list(self._workers):
+            was_ready, answers = worker.is_ready, worker.answers()
+            if worker.is_ready and not was_ready:
+                self._failed_starts = 0
+            for answer in answers:
+                yield worker, answer
+
+    def test(self, job: TestJob) -> Tested:
+        """Let an idle worker test the weights of a trial, and wait for it.
+
+        Raises:
+            EnvironmentFaultError: Workers die before they are ready.
+        """
+        worker = self._idle_worker()
+        worker.test(job)
+        while True:
+            for other, answer in self.listen(1.0):
+                if other is worker and isinstance(answer, Tested):
+                    return answer
+                if isinstance(answer, Gone):
+                    self.dismiss(other)
+                    if other is worker:
+                        return Tested(problem=f"its process died ({answer.message})")
+
+    def _idle_worker(self) -> Worker:
+        while not self.idle():
+            self.start(1)
+            for worker, answer in self.listen(1.0):
+                if isinstance(answer, Gone):
+                    self.dismiss(worker)
+                    self.count_failed_start(answer)
+        return self.idle()[0]
+
+    def dismiss(self, worker: Worker) -> None:
+        """End a worker, or forget one that has died."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+            worker.quit()
+
+    def count_failed_start(self, gone: Gone) -> None:
+        """Note that a worker died before it was ready.
+
+        Raises:
+            EnvironmentFaultError: Several did, one after another, or no other can live there.
+        """
+        if gone.final:
+            raise EnvironmentFaultError(gone.message)
+        self._failed_starts += 1
+        if self._failed_starts >= FAILED_STARTS:
+            raise EnvironmentFaultError(
+                f"{FAILED_STARTS} workers died one after another before they were ready "
+                f"({gone.message}); see whether a single run works: python -m pipeline.train"
+            )
+
+    def interrupt(self) -> None:
+        """Ask all that train to stop."""
+        for worker in self.busy():
+            worker.interrupt()
+
+    def kill(self) -> None:
+        """End those that do not listen."""
+        for worker in self.busy():
+            worker.kill()
+            self.dismiss(worker)
+
+
+@contextmanager
+def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
+    """Yield the workers of a study, none started yet, wherever they are to run.
+
+    Raises:
+        EnvironmentFaultError: They are to run on a Ray cluster, and there is none.
+    """
+    if plan.options.launcher == "ray":
+        with cluster_of(plan) as cluster, WorkerPool(lambda _slot: cluster.worker()) as pool:
+            yield pool
+        return
+    command = worker_command(plan.options.devices_per_trial)
+
+    def process(slot: int) -> Child:
+        # A study within this one, the tuning of a cell say, may find room for more than it did.
+        return worker_process(worker_environment(plan.gpus[slot % plan.workers]), command)
+
+    with WorkerPool(process) as pool:
+        yield pool
