@@ -15,7 +15,6 @@ from pipeline.errors import ConfigError, RecordsDifferError
 
 if TYPE_CHECKING:
     from pipeline.study.recorded_studies import Studies
-    from pipeline.tracking.old_runs import Old
 
 
 class RunsOptions(Options):
@@ -50,7 +49,7 @@ def body(config: DictConfig) -> int:
 def list_runs(options: RunsOptions) -> int:
     """Print a line for each study and each run; MLflow is not asked."""
     from pipeline.markup import print_rows
-    from pipeline.tracking.listing import HEADINGS, listed
+    from pipeline.tracking.folders import HEADINGS, listed
 
     has_studies = _list_studies(options)
     runs = [run for run in listed(Path(options.output)) if not run.is_study]
@@ -66,15 +65,12 @@ def list_runs(options: RunsOptions) -> int:
 
 def sync_runs(options: RunsOptions) -> int:
     """Send what the run folders hold and MLflow lacks; 3 where something stays unsent."""
-    from pipeline.tracking.quiet import quiet_mlflow
-    from pipeline.tracking.state import unfinished
+    from pipeline.tracking.folders import unfinished
+    from pipeline.tracking.sync import sync
     from pipeline.tracking.uri import tracking_uri
 
-    uri, folders = tracking_uri(options.tracking), unfinished(Path(options.output))
-    quiet_mlflow()
-    from pipeline.tracking.sync import sync
-
-    results = sync(folders, uri)
+    uri = tracking_uri(options.tracking)
+    results = sync(unfinished(Path(options.output)), uri)
     for result in results:
         print(f"{result.folder}: {result.sent} sent, {result.unsent} unsent")
     for problem in dict.fromkeys(result.problem for result in results if result.problem):
@@ -86,14 +82,12 @@ def sync_runs(options: RunsOptions) -> int:
 
 def reap_runs(options: RunsOptions) -> int:
     """Close lost trials, send what is unsent, then close the runs in MLflow that are lost."""
-    from pipeline.tracking.opened import opened_store
+    from pipeline.tracking.sync import opened_store, reap
 
     for line in _reaped_trials(options):
         print(line)
     code = sync_runs(options)
     with opened_store(options.tracking) as store:
-        from pipeline.tracking.reap import reap
-
         closed = reap(store, grace=options.grace)
     for run in closed:
         print(f"{run.info.run_id}: closed as lost ({run.info.run_name})")
@@ -107,13 +101,12 @@ def check_study(options: RunsOptions) -> int:
     if options.study is None:
         raise ConfigError("action=check needs the name of a study: study=NAME")
     from pipeline.study.recorded_studies import Studies, differences, metric_names
-    from pipeline.tracking.books import booked
-    from pipeline.tracking.opened import opened_store
+    from pipeline.tracking.sync import opened_store
 
     study = Studies(options.storage).open(options.study)
     rows = [row for row in study.ledger.trials() if row.state != "waiting"]
     with opened_store(options.tracking) as store:
-        runs = booked(store.of_study(study.ledger.uid), metric_names(study.names))
+        runs = store.trials_of(study.ledger.uid, metric_names(study.names))
     if lines := differences(rows, runs, study.names):
         raise RecordsDifferError(*lines)
     print(f"{len(rows)} trials, {len(runs)} runs: they agree")
@@ -122,7 +115,8 @@ def check_study(options: RunsOptions) -> int:
 
 def clean_runs(options: RunsOptions) -> int:
     """Remove runs that ended long ago, or say which those are; name those recorded elsewhere."""
-    from pipeline.tracking.old_runs import MIB, old_runs
+    from pipeline.tracking.folders import MIB, old_runs
+    from pipeline.tracking.sync import opened_for_records, remove_runs
     from pipeline.tracking.uri import how_to_name, tracking_uri
 
     uri = tracking_uri(options.tracking)
@@ -133,7 +127,9 @@ def clean_runs(options: RunsOptions) -> int:
     if not runs:
         print(f"no run below output={options.output!r} ended {options.older_than:g} days ago")
     elif options.apply:
-        _remove(runs, options)
+        with opened_for_records(options.tracking) as store:
+            for run in remove_runs(runs, store):
+                print(run)
         print(f"{len(runs)} runs, {size}: removed; {_collect(options)}")
     else:
         print(*runs, sep="\n")
@@ -146,7 +142,7 @@ def clean_runs(options: RunsOptions) -> int:
 def clean_study(options: RunsOptions) -> int:
     """Remove a study whole, or say what that would be."""
     from pipeline.study.recorded_studies import Studies
-    from pipeline.tracking.opened import opened_store
+    from pipeline.tracking.sync import opened_store
 
     studies, name = Studies(options.storage), str(options.study)
     with opened_store(options.tracking) as store:
@@ -158,15 +154,6 @@ def clean_study(options: RunsOptions) -> int:
     after = f"removed; {_collect(options)}" if options.apply else "remove it with apply=true"
     print(f"{removal}: {after}")
     return 0
-
-
-def _remove(runs: "list[Old]", options: RunsOptions) -> None:
-    from pipeline.tracking.old_runs import remove_runs
-    from pipeline.tracking.opened import opened_for_records
-
-    with opened_for_records(options.tracking) as store:
-        for run in remove_runs(runs, store):
-            print(run)
 
 
 def _collect(options: RunsOptions) -> str:

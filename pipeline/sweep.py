@@ -8,8 +8,7 @@ from pipeline.config.options import SweepConfig
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.running.command_line import Command
-from pipeline.study.space.arguments import with_space
-from pipeline.study.space.reading import names_of_study
+from pipeline.study.space.reading import names_of_study, with_space
 
 
 def body(config: DictConfig) -> int:
@@ -20,7 +19,7 @@ def body(config: DictConfig) -> int:
             "find_lr=true tests the rates of one run: give it to python -m pipeline.train"
         )
     if config.sweep.preflight is True:
-        from pipeline.study.preflight.preflight import preflight
+        from pipeline.study.preflight import preflight
 
         preflight(said.overrides, said.config_dir)
         return 0

@@ -8,7 +8,7 @@ from pipeline.tracking.uri import sqlite_uri
 
 def make_database(path: Path) -> None:
     """Make it, in an environment that stays as it was."""
-    from pipeline.tracking.quiet import quiet_mlflow
+    from pipeline.tracking.uri import quiet_mlflow
 
     before = dict(os.environ)
     try:

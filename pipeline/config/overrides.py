@@ -78,6 +78,11 @@ class Given:
         return str(self.override.input_line)
 
 
+def key_of(word: str) -> str:
+    """Return the key of an override as it was typed, without its sign."""
+    return word.partition("=")[0].lstrip("+~")
+
+
 def raw_value(words: Sequence[str], key: str) -> str | None:
     """Return the text that a command line gives a key, without quotes around the whole of it.
 

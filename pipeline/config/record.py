@@ -185,6 +185,12 @@ def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
     return {"format": FORMAT, **_without_secrets(values)}
 
 
+def as_written(tree: DictConfig) -> dict[str, Any]:
+    """Return a tree as a plain dict, its references as they are written and secrets hidden."""
+    values: dict[str, Any] = _without_secrets(OmegaConf.to_container(tree, resolve=False))
+    return values
+
+
 def _without_secrets(value: Any, key: str = "") -> Any:
     if isinstance(value, Mapping):
         return {str(n): _without_secrets(inner, f"{key}.{n}") for n, inner in value.items()}

@@ -14,8 +14,7 @@ from typing import IO, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks import fingerprints
-from pipeline.data.scale import rows_a_block
+from pipeline.data.checks import blocks, fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import is_url, place_problem
@@ -35,6 +34,10 @@ NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
 ONLY = ""
 """Name of the array of a single `.npy`."""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 Layout = Literal["table", "series", "images", "channels_first", "channels_last"]
 AXES: Mapping[tuple[Layout, int], str] = {
@@ -73,20 +76,17 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
         raise ConfigError(problem)
     try:
         present = place.exists()
-    except OSError as error:
-        raise _denied(place, key) from error
+        allowed = not present or os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0))
+    except OSError:
+        present, allowed = True, False
     if not present:
         raise DataError(f"{key}={str(path)!r} is not there{_hint(place)}")
-    if not os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0)):
-        raise _denied(place, key)
+    if not allowed:
+        raise EnvironmentFaultError(
+            f"{key}={str(place)!r} can't be read: permission is denied. Ask its owner for the "
+            "right to read it"
+        )
     return place
-
-
-def _denied(place: Path, key: str) -> EnvironmentFaultError:
-    return EnvironmentFaultError(
-        f"{key}={str(place)!r} can't be read: permission is denied. Ask its owner for the right "
-        "to read it"
-    )
 
 
 def _hint(place: Path) -> str:
@@ -115,7 +115,7 @@ def files_in(folder: Path) -> list[Path]:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StoredArray:
     """An array in a file: its shape known from the header, read or mapped when wanted.
 
@@ -125,7 +125,7 @@ class StoredArray:
         label: Its name in messages, such as `x.npz: x_train`.
         shape: Of the array.
         dtype: Of its values.
-        fortran: Whether the first index moves fastest.
+        order: F = the first index moves fastest, C = the last one.
         offset: Byte of the file where the values begin; None = they are compressed.
     """
 
@@ -134,7 +134,7 @@ class StoredArray:
     label: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
-    fortran: bool
+    order: Literal["F", "C"]
     offset: int | None
 
     @property
@@ -181,11 +181,7 @@ class StoredArray:
                 f"{self.label} is cut short: {there} of {self.nbytes} bytes are there; copy the "
                 "file again"
             )
-        order: Literal["F", "C"] = "F" if self.fortran else "C"
-        mapped: Array = np.memmap(
-            self.path, dtype=self.dtype, mode="r", offset=offset, shape=self.shape, order=order
-        )
-        return mapped
+        return np.memmap(self.path, self.dtype, "r", offset, self.shape, self.order)
 
     def _refuse_bomb(self, member: zipfile.ZipInfo) -> None:
         unpacked = max(member.file_size, self.nbytes)
@@ -207,12 +203,17 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
         DataError: It is none of the three, or damaged.
     """
     if place.is_dir():
-        return _of_folder(place)
+        files = [file for file in files_in(place) if file.suffix.lower() == ".npy"]
+        if not files:
+            raise DataError(
+                f"{place} has no .npy file; expected x_train.npy, y_train.npy and so on in it, or "
+                "the path of one .npz file"
+            )
+        return {file.stem: _of_npy(file, f"{place.name}/{file.name}") for file in files}
     require_content(place)
-    with place.open("rb") as file:
-        magic = file.read(6)
+    magic = first_bytes(place)
     if magic == NPY_MAGIC:
-        return {ONLY: _of_file(place, place.name)}
+        return {ONLY: _of_npy(place, place.name)}
     if magic.startswith(ZIP_MAGIC):
         return _of_archive(place)
     raise DataError(
@@ -221,25 +222,14 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
     )
 
 
-def is_of_numpy(file: Path) -> bool:
-    """Return whether a file begins as an `.npy` or `.npz` does."""
+def first_bytes(file: Path) -> bytes:
+    """Return as many bytes as `NPY_MAGIC` has."""
     with file.open("rb") as opened:
-        return opened.read(len(NPY_MAGIC)).startswith((NPY_MAGIC, ZIP_MAGIC))
+        return opened.read(len(NPY_MAGIC))
 
 
-def _of_folder(folder: Path) -> Mapping[str, StoredArray]:
-    files = [file for file in files_in(folder) if file.suffix.lower() == ".npy"]
-    if not files:
-        raise DataError(
-            f"{folder} has no .npy file; expected x_train.npy, y_train.npy and so on in it, or "
-            "the path of one .npz file"
-        )
-    for file in files:
-        require_content(file)
-    return {file.stem: _of_file(file, f"{folder.name}/{file.name}") for file in files}
-
-
-def _of_file(path: Path, label: str) -> StoredArray:
+def _of_npy(path: Path, label: str) -> StoredArray:
+    require_content(path)
     with path.open("rb") as file:
         return _stored(file, path, label, start=0)
 
@@ -279,22 +269,11 @@ def _stored(
     """Read the header of a `.npy` that begins at byte `start` of `path`."""
     with _telling_damage(label):
         version = np.lib.format.read_magic(file)
-        reader = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if reader is None:
+        if version not in _HEADERS:
             raise ValueError(f"format {version} of .npy is for tables of named fields")
-        shape, fortran, dtype = reader(file)
-    return StoredArray(
-        path=path,
-        member=member,
-        label=label,
-        shape=shape,
-        dtype=dtype,
-        fortran=fortran,
-        offset=None if start is None else start + file.tell(),
-    )
+        shape, fortran, dtype = _HEADERS[version](file)
+    offset = None if start is None else start + file.tell()
+    return StoredArray(path, member, label, shape, dtype, "F" if fortran else "C", offset)
 
 
 @contextmanager
@@ -374,9 +353,8 @@ def require_numbers(values: Array, label: str) -> None:
     """
     if values.dtype.kind != "f":
         return
-    size, count, first = rows_a_block(values), 0, ""
-    for start in range(0, len(values), size):
-        block = np.asarray(values[start : start + size])
+    count, first, start = 0, "", 0
+    for block in blocks(values):
         odd = ~(np.abs(block) <= LARGEST)  # NaN compares false
         if odd.any():
             place = np.argwhere(odd)[0]
@@ -385,6 +363,7 @@ def require_numbers(values: Array, label: str) -> None:
             word = "missing (NaN)" if np.isnan(value) else f"{value}"
             first = first or f"[{indices}] is {word}"
             count += int(odd.reshape(len(odd), -1).any(1).sum())
+        start += len(block)
     if first:
         raise DataError(
             f"{label}{first} ({count} of {len(values)} rows have such a value); expected finite "
@@ -394,9 +373,7 @@ def require_numbers(values: Array, label: str) -> None:
 
 def largest(values: Array) -> float:
     """Return the largest value, a block at a time; 0 without rows."""
-    size = rows_a_block(values)
-    blocks = range(0, len(values), size)
-    return max((float(values[start : start + size].max()) for start in blocks), default=0.0)
+    return max((float(block.max()) for block in blocks(values)), default=0.0)
 
 
 def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], asked: Layout | None) -> Layout:

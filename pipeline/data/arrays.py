@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from pipeline.data.array_files import (
     AXES,
     IN_MEMORY_BYTES,
+    NPY_MAGIC,
     ONLY,
+    ZIP_MAGIC,
     Layout,
     StoredArray,
     arranged,
     arrays_at,
     as_floats,
-    is_of_numpy,
+    first_bytes,
     join,
     largest,
     layout_of,
@@ -348,7 +350,7 @@ class ArrayReader(Reader):
 
     def _rows(self, place: Path) -> Array:
         schema = self.schema
-        if place.is_dir() or is_of_numpy(place):
+        if place.is_dir() or first_bytes(place).startswith((NPY_MAGIC, ZIP_MAGIC)):
             found = arrays_at(place)
             trained = str(schema.reading.get("x", ""))
             name = ONLY if ONLY in found else _inputs_name([*found], trained, place.name)

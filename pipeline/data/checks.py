@@ -55,7 +55,7 @@ def check_finite(raw: Array | OnDemand, what: str, *, holes_too: bool = True) ->
         return None
     wrong = (lambda block: ~np.isfinite(block)) if holes_too else np.isinf
     reach, found = np.zeros(raw.shape[axis_of(raw.ndim)]), []
-    for block in _blocks(raw):
+    for block in blocks(raw):
         found.append(wrong(block).reshape(len(block), -1).any(1))
         reach = np.fmax(reach, largest_by_column(block))
     holes = np.concatenate(found)
@@ -171,12 +171,8 @@ def target_names(schema: Schema) -> tuple[str, ...]:
     """Return a name for each output of a regression."""
     if schema.targets:
         return schema.targets * schema.horizon
-    label = schema.label or "target"
-    return (
-        (label,)
-        if schema.outputs == 1
-        else tuple(f"{label} {n + 1}" for n in range(schema.outputs))
-    )
+    label, count = schema.label or "target", schema.outputs
+    return (label,) if count == 1 else tuple(f"{label} {n + 1}" for n in range(count))
 
 
 def check_classes(samples: Samples, split: Split) -> None:
@@ -249,15 +245,12 @@ def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:
     known.sort()
     sought.sort()
     # Both in order, so that looking up millions stays in the processor's cache, without copies.
-    blocks = (
-        sought[start : start + FOUND_AT_ONCE] for start in range(0, len(sought), FOUND_AT_ONCE)
-    )
-    return sum(int((known[_place(known, block)] == block).sum()) for block in blocks)
-
-
-def _place(ordered: NDArray[np.uint64], sought: NDArray[np.uint64]) -> Indices:
-    """Return where each number would stand; the last place for those behind all others."""
-    return np.minimum(np.searchsorted(ordered, sought), len(ordered) - 1)
+    found = 0
+    for start in range(0, len(sought), FOUND_AT_ONCE):
+        block = sought[start : start + FOUND_AT_ONCE]
+        places = np.minimum(np.searchsorted(known, block), len(known) - 1)
+        found += int((known[places] == block).sum())
+    return found
 
 
 def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
@@ -277,6 +270,8 @@ def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
     return found
 
 
-def _blocks(raw: Array) -> Iterator[Array]:
+def blocks(raw: Array) -> Iterator[Array]:
+    """Yield rows (rows, …) in order, as many at a time as memory never feels."""
     size = rows_a_block(raw)
-    return (raw[start : start + size] for start in range(0, len(raw), size))
+    for start in range(0, len(raw), size):
+        yield np.asarray(raw[start : start + size])

@@ -1,14 +1,15 @@
 """Split and measured rows with the hash that names them; how independent rows become such."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
 
 from pipeline.config.options import DataOptions
 from pipeline.data.checks import (
+    blocks,
     check_apart,
     check_classes,
     check_finite,
@@ -19,10 +20,9 @@ from pipeline.data.checks import (
     constant_columns,
     feature_names,
 )
-from pipeline.data.disorder import disorder_notes, permutation_of, with_shuffled_labels
 from pipeline.data.encode import Encoder, fit_encoder
 from pipeline.data.part import Part, part_of
-from pipeline.data.scale import Scaler, fit, identity, rows_a_block, statistics
+from pipeline.data.scale import Scaler, fit, identity, statistics
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, split_rows
@@ -86,7 +86,8 @@ class Content:
             )
         if schema.permutation:
             hashed.update(repr(schema.permutation).encode())
-        for block in self._blocks():
+        raw = self.inputs
+        for block in [raw.fingerprints] if isinstance(raw, OnDemand) else blocks(raw):
             _update(hashed, block)
         _update(hashed, self.targets)
         if self.offsets is not None:
@@ -95,14 +96,6 @@ class Content:
             hashed.update(name.encode())
             _update(hashed, self.numbers[rows])
         return hashed.hexdigest()
-
-    def _blocks(self) -> Iterator[Array]:
-        if isinstance(self.inputs, OnDemand):
-            yield self.inputs.fingerprints
-            return
-        size = rows_a_block(self.inputs)
-        for start in range(0, len(self.inputs), size):
-            yield self.inputs[start : start + size]
 
 
 def _update(hashed: "hashlib._Hash", values: Array) -> None:
@@ -141,7 +134,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         input_scaler = fit(
             measured, options.scale, kept=None if encoder is None else encoder.one_hot
         )
-    targets = with_shuffled_labels(_targets(samples), split.train, options)
+    targets = _with_shuffled_labels(_targets(samples), split.train, options)
     if is_regression:
         measured_targets = statistics(targets, split.train)
         target_scaler = fit(measured_targets, options.scale)
@@ -159,8 +152,8 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         offsets=None,
         numbers=np.arange(len(targets)),
         split=split,
-        schema=replace(schema, permutation=permutation_of(samples, options)),
-        notes=(*samples.notes, *disorder_notes(options)),
+        schema=replace(schema, permutation=_permutation(samples, options)),
+        notes=(*samples.notes, *_disorder_notes(options)),
         groups=samples.group_numbers,
         constant=constant_columns(measured, schema),
     )
@@ -210,3 +203,70 @@ def _refuse_series_options(options: DataOptions) -> None:
     ]
     if problems:
         raise ConfigError(*problems)
+
+
+def _with_shuffled_labels(targets: Array, trained: Indices, options: DataOptions) -> Array:
+    """Return targets (rows, …) of which those of the training rows have changed places."""
+    if options.shuffle_labels is None:
+        return targets
+    shuffled = targets.copy()
+    shuffled[trained] = np.random.default_rng(options.shuffle_labels).permutation(targets[trained])
+    return shuffled
+
+
+def _disorder_notes(options: DataOptions) -> list[str]:
+    """Say what was taken away, so that nobody takes the figures for those of the data."""
+    notes = []
+    if options.permute is not None:
+        notes.append(f"data.permute={options.permute}: the positions of every row are permuted")
+    if options.shuffle_labels is not None:
+        notes.append(
+            f"data.shuffle_labels={options.shuffle_labels}: the labels of the training rows are "
+            "shuffled; what is learned of them is learned by heart"
+        )
+    return notes
+
+
+def refuse_disorder(options: DataOptions) -> None:
+    """Refuse both for values in time.
+
+    Raises:
+        ConfigError: Names those that are set.
+    """
+    why = {
+        "permute": "a window's last step is what a forecast goes on from",
+        "shuffle_labels": "what a series predicts is the series itself",
+    }
+    problems = [
+        f"data.{key}={value} is for independent rows, but this data is values in time: {reason}; "
+        "expected null"
+        for key, reason in why.items()
+        if (value := getattr(options, key)) is not None
+    ]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _permutation(samples: Samples, options: DataOptions) -> tuple[int, ...]:
+    """Draw the one order in which the network gets the positions of every row.
+
+    Positions are the steps of a series, the pixels of an image (all channels of one move together)
+    and the values of a row without names.
+
+    Returns:
+        For each place the position that comes there; empty = they stay as they lie.
+
+    Raises:
+        ConfigError: The rows are a table's, whose columns go by their names.
+    """
+    if options.permute is None:
+        return ()
+    shape = samples.input_shape
+    if len(shape) == 1 and (samples.columns or samples.features):
+        raise ConfigError(
+            f"data.permute={options.permute} is for steps, pixels and values without names, but "
+            "this data is a table, whose columns go by their names; expected null"
+        )
+    positions = prod(shape[1:]) if len(shape) == 3 else shape[0]
+    drawn = np.random.default_rng(options.permute).permutation(positions)
+    return tuple(drawn.tolist())

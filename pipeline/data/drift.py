@@ -6,13 +6,12 @@ likely as large an index is among rows of the same source (twice the sum of rows
 chi-squared: Kullback 1959; for the index see Yurdakul and Naranjo 2020).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.data.report import ColumnReport, DataReport
-from pipeline.errors import some
+from pipeline.data.report_text import named
 from pipeline.markup import plain
 
 LARGE = 0.25
@@ -24,9 +23,6 @@ FEWEST_SHARE = 0.01
 """Share of a level in training below which nobody wonders that it is gone."""
 TOLD = 8
 """Lines before "…"."""
-NAMED = 5
-
-Shares = NDArray[np.float64]
 
 
 def drifted(trained: DataReport, new: DataReport) -> list[str]:
@@ -59,7 +55,7 @@ def stability_index(then: ColumnReport, now: ColumnReport) -> float:
 
     Half a row is added to each count, so that an empty share has a logarithm.
     """
-    before, after = (_counts(column) for column in (then, now))
+    before, after = (np.asarray(column.shares) * _known(column) for column in (then, now))
     p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (before, after))
     return float(((q - p) * np.log(q / p)).sum())
 
@@ -119,19 +115,11 @@ def _levels(then: ColumnReport, now: ColumnReport, *, chance: float) -> Iterator
         if p >= FEWEST_SHARE and q == 0 and (1 - p) ** rows < chance / len(then.levels)
     ]
     if gone:
-        yield f"no row has {_named(gone)}"
-
-
-def _counts(column: ColumnReport) -> Shares:
-    return np.asarray(column.shares) * _known(column)
+        yield f"no row has {named(gone)}"
 
 
 def _known(column: ColumnReport) -> int:
     return column.rows - column.missing
-
-
-def _named(names: Sequence[str]) -> str:
-    return some([plain(name) for name in names], most=NAMED)
 
 
 def _number(value: float | None) -> str:

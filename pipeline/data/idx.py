@@ -5,9 +5,8 @@ import re
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 
@@ -48,8 +47,7 @@ _NAME = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdxPair:
+class _Pair(NamedTuple):
     """The two files of a part."""
 
     images: Path
@@ -96,7 +94,7 @@ class Idx(Source):
 
 
 def _check(
-    pairs: Mapping[PartName, IdxPair],
+    pairs: Mapping[PartName, _Pair],
     images: Mapping[PartName, Array],
     labels: Mapping[PartName, Array],
 ) -> None:
@@ -119,7 +117,7 @@ def _check(
         require_numbers(pictures, str(pair.images))
 
 
-def _pairs(place: Path) -> dict[PartName, IdxPair]:
+def _pairs(place: Path) -> dict[PartName, _Pair]:
     """Find the files from their folder, or from one of them.
 
     Raises:
@@ -127,13 +125,27 @@ def _pairs(place: Path) -> dict[PartName, IdxPair]:
     """
     folder = place if place.is_dir() else place.parent
     sets = _sets(folder)
-    roles = sets[_prefix(place, sets)]
-    found: dict[PartName, IdxPair] = {}
+    if place.is_dir():
+        if not sets:
+            raise DataError(f"{place} has no idx files; expected {EXPECTED}")
+        prefix, *others = sets
+        if others:
+            raise DataError(
+                f"{place} has {len(sets)} data sets, beginning with "
+                f"{', '.join(map(repr, sets))}; say which: data.path={place}/FILE, the images to "
+                "train on"
+            )
+    elif match := _NAME.fullmatch(place.name):
+        prefix = match["prefix"]
+    else:
+        raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")
+    roles = sets[prefix]
+    found: dict[PartName, _Pair] = {}
     parts: tuple[PartName, ...] = ("train", "test")
     for part in parts:
         images, labels = (roles.get((part, role)) for role in ("images", "labels"))
         if images and labels:
-            found[part] = IdxPair(images=images, labels=labels)
+            found[part] = _Pair(images, labels)
         elif there := images or labels:
             raise DataError(
                 f"{there} has no {'labels' if images else 'images'} beside it; expected {EXPECTED}"
@@ -156,22 +168,6 @@ def _sets(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
             # What is unpacked comes first in sorted order and is read.
             sets.setdefault(match["prefix"], {}).setdefault((part, match["role"].lower()), file)
     return sets
-
-
-def _prefix(place: Path, sets: Mapping[str, object]) -> str:
-    if not place.is_dir():
-        match = _NAME.fullmatch(place.name)
-        if match is None:
-            raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")
-        return match["prefix"]
-    if not sets:
-        raise DataError(f"{place} has no idx files; expected {EXPECTED}")
-    if len(sets) > 1:
-        raise DataError(
-            f"{place} has {len(sets)} data sets, beginning with {', '.join(map(repr, sets))}; say "
-            f"which: data.path={place}/FILE, the images to train on"
-        )
-    return next(iter(sets))
 
 
 def is_idx(file: Path) -> bool:

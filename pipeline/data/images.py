@@ -5,9 +5,8 @@ import binascii
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from annotated_types import Gt
@@ -95,26 +94,15 @@ class Images(Source):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledPicture:
-    """A picture with what its folders say.
-
-    Args:
-        file: Where it lies.
-        name: Its path below the root.
-        label: Its class.
-        part: Its part; train where the folder names no parts.
-    """
-
+class _LabelledPicture(NamedTuple):
     file: Path
     name: str
     label: str
     part: PartName
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Listing:
-    """A folder's content in sorted order; hidden names are left away."""
+class _Listing(NamedTuple):
+    """A folder's content in sorted order, without hidden names."""
 
     folders: Sequence[Path]
     pictures: Sequence[Path]
@@ -151,7 +139,7 @@ def _refuse_leaving(entry: Path, root: Path) -> None:
         )
 
 
-def _find(root: Path) -> tuple[Sequence[LabelledPicture], list[str]]:
+def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
     """Return the pictures part after part and class after class, and a note on what is left away.
 
     Raises:
@@ -161,7 +149,7 @@ def _find(root: Path) -> tuple[Sequence[LabelledPicture], list[str]]:
         raise DataError(f"{root} is a file; expected a folder, {EXPECTED}")
     top = _listed(root, root)
     strays = [*top.strays]
-    pictures: list[LabelledPicture] = []
+    pictures: list[_LabelledPicture] = []
     for part, folder in _parts(top, root):
         listing = top if folder == root else _listed(folder, root)
         strays += [] if folder == root else listing.strays
@@ -169,9 +157,23 @@ def _find(root: Path) -> tuple[Sequence[LabelledPicture], list[str]]:
         for class_folder in listing.folders:
             found = _listed(class_folder, root)
             strays += [*found.strays, *found.folders]
-            pictures += _labelled(found.pictures, class_folder, part, root)
-    _require_classes(root, pictures)
-    return pictures, _stray_note(strays, root)
+            if not found.pictures:
+                raise DataError(
+                    f"{class_folder} has no picture; expected at least one for a class. Add some "
+                    "or remove the folder"
+                )
+            for file in found.pictures:
+                name = file.relative_to(root).as_posix()
+                pictures.append(_LabelledPicture(file, name, class_folder.name, part))
+    labels = sorted({picture.label for picture in pictures})
+    if not labels:
+        raise DataError(f"{root} has no class folders with pictures; expected {EXPECTED}")
+    if len(labels) == 1:
+        raise DataError(
+            f"{root} has one class only, {labels[0]!r}, with {len(pictures)} pictures; expected a "
+            f"folder for each of at least 2 classes: {EXPECTED}"
+        )
+    return pictures, [_stray_note(strays, root)] if strays else []
 
 
 def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, Path]]:
@@ -200,31 +202,7 @@ def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, Path]]:
     yield from ((part, named[part]) for part in dict.fromkeys(PARTS.values()) if part in named)
 
 
-def _labelled(
-    files: Sequence[Path], class_folder: Path, part: PartName, root: Path
-) -> Iterator[LabelledPicture]:
-    if not files:
-        raise DataError(
-            f"{class_folder} has no picture; expected at least one for a class. Add some or "
-            "remove the folder"
-        )
-    for file in files:
-        name = file.relative_to(root).as_posix()
-        yield LabelledPicture(file=file, name=name, label=class_folder.name, part=part)
-
-
-def _require_classes(root: Path, pictures: Sequence[LabelledPicture]) -> None:
-    labels = sorted({picture.label for picture in pictures})
-    if not labels:
-        raise DataError(f"{root} has no class folders with pictures; expected {EXPECTED}")
-    if len(labels) == 1:
-        raise DataError(
-            f"{root} has one class only, {labels[0]!r}, with {len(pictures)} pictures; expected a "
-            f"folder for each of at least 2 classes: {EXPECTED}"
-        )
-
-
-def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[LabelledPicture]) -> Size:
+def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledPicture]) -> Size:
     first = headers[0].size
     for header, picture in zip(headers, pictures, strict=True):
         if header.size != first:
@@ -241,17 +219,15 @@ def _words(size: Size) -> str:
     return f"{size[0]}×{size[1]}"
 
 
-def _stray_note(strays: Sequence[Path], root: Path) -> list[str]:
-    if not strays:
-        return []
+def _stray_note(strays: Sequence[Path], root: Path) -> str:
     first = strays[0].relative_to(root).as_posix()
-    return [
+    return (
         f"{len(strays)} files or folders are no pictures of a class and are left out: {first}"
-        + (", …" if len(strays) > 1 else "")
-    ]
+        f"{', …' * (len(strays) > 1)}"
+    )
 
 
-def _absent(pictures: Sequence[LabelledPicture], parts: Iterable[PartName]) -> Iterator[str]:
+def _absent(pictures: Sequence[_LabelledPicture], parts: Iterable[PartName]) -> Iterator[str]:
     """Say which classes a part has no picture of."""
     classes = {picture.label for picture in pictures}
     for part in parts:

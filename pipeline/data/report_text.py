@@ -32,10 +32,10 @@ def warnings(report: DataReport) -> list[str]:
         found.append(
             f"{len(report.constant)} of {len(report.columns) + report.unlisted} "
             f"{_unit(report)}s are constant in the training part and say nothing: "
-            f"{_named(report.constant)}"
+            f"{named(report.constant)}"
         )
     if report.equal:
-        found.append(f"{_unit(report)}s that hold the same: {_named(_pairs(report))}")
+        found.append(f"{_unit(report)}s that hold the same: {named(_pairs(report))}")
     if report.repeated:
         found.append(_leak(report))
     found += _absences(report)
@@ -71,7 +71,7 @@ def _content(report: DataReport) -> str:
     if report.kind == "series":
         first, last, times = report.span
         count = len(report.columns)
-        names = _named([column.name for column in report.columns])
+        names = named([column.name for column in report.columns])
         channels = plain(f"{_count(count, 'column')}: {names}")
         return f"{times} times from {first} to {last}, {rows} windows; {channels}"
     target = f"target {plain(report.label)}, " if report.label else ""
@@ -122,7 +122,7 @@ def _absences(report: DataReport) -> Iterator[str]:
     for part in report.rows:
         absent = [one.name for one in report.classes if not one.rows[part]]
         if absent:
-            yield f"no {PARTS.get(part, part)} row is of class {_named(absent)}"
+            yield f"no {PARTS.get(part, part)} row is of class {named(absent)}"
 
 
 def _values(report: DataReport) -> str:
@@ -168,11 +168,11 @@ def _missing(report: DataReport) -> str:
 def _checked(report: DataReport) -> Iterator[str]:
     unit = _unit(report)
     if report.constant:
-        yield f"{_constant(report)}: {_named(report.constant)}"
+        yield f"{_constant(report)}: {named(report.constant)}"
     else:
         yield f"no constant {unit}"
     if report.equal:
-        yield f"the same twice, both are kept: {_named(_pairs(report))}"
+        yield f"the same twice, both are kept: {named(_pairs(report))}"
     else:
         yield f"no {unit} twice"
     if report.repeated is not None:
@@ -210,7 +210,8 @@ def _pairs(report: DataReport) -> list[str]:
     return [f"{one} = {other}" for one, other in report.equal]
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """Return the first names of columns or classes on one line."""
     return some([plain(name) for name in names], most=NAMED)
 
 

@@ -1,6 +1,6 @@
 """What a checkpoint must know to read raw rows again and to name what the network says."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.disorder import permuted
 from pipeline.data.encode import Encoder
 from pipeline.data.scale import Scaler, axis_of
 from pipeline.data.source import Array, Reading, Task
@@ -121,6 +120,16 @@ class Schema:
         for key in ("input_scaler", "target_scaler"):
             fields[key] = Scaler(**{name: tuple(part) for name, part in plain[key].items()})
         return cls(**fields)
+
+
+def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:
+    """Return rows (rows, *input_shape) with their positions in another order; empty = as it is."""
+    if not permutation:
+        return rows
+    order = torch.tensor(permutation, device=rows.device)
+    if rows.ndim == 4:
+        return rows.flatten(2)[:, :, order].reshape(rows.shape)
+    return rows[:, order]
 
 
 def _kind_of_rows(plain: Mapping[str, Any]) -> str:

@@ -176,13 +176,9 @@ def check_sizes(split: Split, options: DataOptions) -> None:
     if all(sizes.values()):
         return
     listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    second = (
-        f"data.validation={options.validation}"
-        if options.folds is None
-        else f"data.folds={options.folds}"
-    )
+    second = "validation" if options.folds is None else "folds"
     raise DataError(
-        f"data.test={options.test} and {second} split "
+        f"data.test={options.test} and data.{second}={getattr(options, second)} split "
         f"{sum(sizes.values())} rows into {listed}; expected at least one row in each part"
     )
 

@@ -12,8 +12,7 @@ from pipeline.data.checks import (
     constant_columns,
     largest_by_column,
 )
-from pipeline.data.content import Content
-from pipeline.data.disorder import refuse_disorder
+from pipeline.data.content import Content, refuse_disorder
 from pipeline.data.scale import Scaler, fit, statistics
 from pipeline.data.schema import Schema
 from pipeline.data.series_file.holes import filled

@@ -164,26 +164,23 @@ def lines(file: Path) -> Iterator[tuple[int, str]]:
     """
     with file.open("rb") as opened:
         for number, content in enumerate(opened, start=1):
-            text = _text(content, f"{file.name} line {number}", first=number == 1).strip(" \r\n")
+            where, first = f"{file.name} line {number}", number == 1
+            if first and content.startswith(_UTF16):
+                raise DataError(f"{where} begins as UTF-16; expected UTF-8. Save the file as UTF-8")
+            if b"\0" in content:
+                raise DataError(
+                    f"{where} has a NUL byte at position {content.index(0)}; expected a text in "
+                    "UTF-8. Save the file as UTF-8"
+                )
+            try:
+                text = content.decode("utf-8-sig" if first else "utf-8").strip(" \r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{where} has byte 0x{content[error.start]:02X} at position {error.start}, "
+                    "which is not UTF-8; save the file as UTF-8"
+                ) from error
             if text.strip():
                 yield number, text
-
-
-def _text(content: bytes, where: str, *, first: bool) -> str:
-    if first and content.startswith(_UTF16):
-        raise DataError(f"{where} begins as UTF-16; expected UTF-8. Save the file as UTF-8")
-    if b"\0" in content:
-        raise DataError(
-            f"{where} has a NUL byte at position {content.index(0)}; expected a text in UTF-8. "
-            "Save the file as UTF-8"
-        )
-    try:
-        return content.decode("utf-8-sig" if first else "utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where} has byte 0x{content[error.start]:02X} at position {error.start}, which is "
-            "not UTF-8; save the file as UTF-8"
-        ) from error
 
 
 def channel(fields: Sequence[str], where: str, *, first_field: int = 1) -> Vector:

@@ -31,12 +31,12 @@ from pipeline.study.outcome.wording import (
     swept_keys,
     value_words,
 )
+from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import RecordedStudy, Studies
-from pipeline.study.space.parameters import Parameter
 from pipeline.study.space.ranges import Range
-from pipeline.study.substudies import LONGEST_STEM
+from pipeline.study.space.space import Parameter
 from pipeline.terminal import duration, number
-from pipeline.tracking.attaching import attach
+from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:

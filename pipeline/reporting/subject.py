@@ -19,12 +19,19 @@ from pipeline.findings.files import FILE, FOLDER, load
 from pipeline.findings.records import Clipping, Findings
 from pipeline.metrics import direction
 from pipeline.reporting.page import Places, publish
-from pipeline.tracking.attaching import attach, attach_to
-from pipeline.tracking.fetch_run import fetched_run
-from pipeline.tracking.find import COMMAND_TAG, FIND_LR, LAST, find_run
+from pipeline.tracking.fetch import fetched_run
+from pipeline.tracking.folders import (
+    COMMAND_TAG,
+    FIND_LR,
+    LAST,
+    find_run,
+    read_state,
+    run_folders,
+    standing,
+    trial_folders,
+)
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
-from pipeline.tracking.listing import standing
-from pipeline.tracking.state import read_state, run_folders, trial_folders
+from pipeline.tracking.sync import attach, attach_to
 from pipeline.tracking.uri import tracking_uri
 
 SHOWN = 5

@@ -14,7 +14,7 @@ from pipeline.config.record import RETIRED
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact_word
-from pipeline.tracking.find import find_run
+from pipeline.tracking.folders import find_run
 from pipeline.tracking.journal import COMMAND
 
 NEWEST_UNFINISHED = "auto"

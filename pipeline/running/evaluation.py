@@ -43,11 +43,10 @@ from pipeline.serving.decision import Decision
 from pipeline.serving.model import Model
 from pipeline.signals import stop
 from pipeline.terminal import console, duration, number, say
-from pipeline.tracking.books import PARENT_TAG
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.find import COMMAND_TAG
+from pipeline.tracking.fields import PARENT_TAG
+from pipeline.tracking.folders import COMMAND_TAG, read_state
 from pipeline.tracking.journal import JOURNAL
-from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pipeline.pictures.picture import drawing, save
 from pipeline.running.command_line import Command
 from pipeline.serving.spreadsheets import write_csv
 from pipeline.terminal import number
-from pipeline.tracking.find import FIND_LR
+from pipeline.tracking.folders import FIND_LR
 
 WIDTH = 0.3
 """Standard deviation of the smoothing, in decades of the rate; never less than one step."""

@@ -25,7 +25,7 @@ from pipeline.running.results import where_lines
 from pipeline.running.trainer import build_task, build_trainer, training_batches
 from pipeline.terminal import console, duration, shown_verbosity
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.find import COMMAND_TAG, FIND_LR
+from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
 
 if TYPE_CHECKING:
     from pipeline.running.peers import Peers

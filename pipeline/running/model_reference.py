@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError
 from pipeline.serving.files import model_file
-from pipeline.tracking.find import LAST, find_run
+from pipeline.tracking.folders import LAST, find_run
 from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.uri import tracking_uri
 

@@ -39,8 +39,8 @@ from pipeline.serving.spreadsheets import write_csv
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
+from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Header, Journal, Status, resume_words
-from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import sqlite_path, uri_words, where_to_look
 
 LOG = "run.log"

@@ -20,6 +20,7 @@ from pipeline.running.recording import unless_it_fails
 from pipeline.running.results import tested_names
 from pipeline.running.run_findings import with_views
 from pipeline.terminal import duration, number
+from pipeline.tracking.folders import read_state
 from pipeline.tracking.note import (
     TAG,
     as_text,
@@ -32,7 +33,6 @@ from pipeline.tracking.note import (
     spaced,
     titled,
 )
-from pipeline.tracking.state import read_state
 
 if TYPE_CHECKING:
     from torch import nn

@@ -25,9 +25,8 @@ from pipeline.serving.card import CardFacts, card
 from pipeline.serving.decision import Decision
 from pipeline.serving.files import CARD, CODE, FOLDER
 from pipeline.serving.saving import save_model
-from pipeline.tracking.figure import Figure
-from pipeline.tracking.journal import JOURNAL, epochs_of, read_events
-from pipeline.tracking.state import read_state
+from pipeline.tracking.folders import read_state
+from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events
 
 if TYPE_CHECKING:
     from pipeline.modules.task import Task

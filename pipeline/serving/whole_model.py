@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.disorder import permuted
 from pipeline.data.scale import Scaler
-from pipeline.data.schema import Schema
+from pipeline.data.schema import Schema, permuted
 from pipeline.data.source import Array
 from pipeline.networks.inspection import probabilities
 from pipeline.serving.model import Model

@@ -23,8 +23,8 @@ from pipeline.study.trial_end import (
     run_end,
 )
 from pipeline.study.workers.worker_pool import Assignment
+from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Journal, Scalar
-from pipeline.tracking.state import is_finished
 
 OOMS = 3
 """Trials out of memory, one after another, after which a person is told what to lower."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError
@@ -31,8 +30,8 @@ from pipeline.study.plan import StudyPlan
 from pipeline.study.workers.messages import KEPT, Tested, TestJob
 from pipeline.study.workers.worker_pool import WorkerPool
 from pipeline.terminal import console, say
-from pipeline.tracking.figure import Figure
-from pipeline.tracking.state import read_state
+from pipeline.tracking.folders import read_state
+from pipeline.tracking.journal import Figure
 from pipeline.tracking.uri import where_to_look
 
 TESTED = "tested"
@@ -126,7 +125,7 @@ def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
 
 def _write_winner(plan: StudyPlan, row: Row) -> Winner:
     return write_winner(
-        winner_config(plan, row),
+        winner_overrides(plan, row),
         plan.trees,
         number=row.number,
         study=plan.name,
@@ -134,13 +133,12 @@ def _write_winner(plan: StudyPlan, row: Row) -> Winner:
     )
 
 
-def winner_config(plan: StudyPlan, row: Row) -> dict[str, Any]:
-    """Return the run of a trial as plain values, with what was decided in its process."""
-    config = plain(plan.trees.config(plan.with_tuned(row.overrides)))
+def winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
+    """Return the run of a trial, as Hydra's texts, with what was decided in its process."""
+    overrides = {**plan.with_tuned(row.overrides), "register": "null"}  # the study registers it
     if "threads" in row.attributes:
-        config["trainer"]["threads"] = row.attributes["threads"]
-    config["register"] = None  # the study registers it
-    return config
+        overrides["trainer.threads"] = str(row.attributes["threads"])
+    return overrides
 
 
 def _tested(

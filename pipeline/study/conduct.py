@@ -19,8 +19,7 @@ from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.plan import StudyPlan
 from pipeline.study.study_run import StudyRun, study_params
 from pipeline.study.workers.worker_pool import WorkerPool, worker_pool
-from pipeline.tracking.figure import Figure
-from pipeline.tracking.journal import Header, Status
+from pipeline.tracking.journal import Figure, Header, Status
 
 TOLD = "a person knows how to go on"
 """Noted with a stop, which ends one study within another but is told once."""

@@ -15,11 +15,10 @@ from typing import Self
 from pipeline.processes.lease import alive
 from pipeline.running.resuming import trainer_of
 from pipeline.study.trial_end import has_begun
-from pipeline.tracking.books import Booked
 from pipeline.tracking.client import Recorded, Recorder
-from pipeline.tracking.forgetting import mark, remove
+from pipeline.tracking.fields import Booked
+from pipeline.tracking.folders import TRIALS, is_finished, mark, remove, unsent
 from pipeline.tracking.journal import JOURNAL
-from pipeline.tracking.state import TRIALS, is_finished, unsent
 
 TICK_SECONDS = 0.25
 PAUSE_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""A study that can begin: everything checked, nothing created."""
+"""A study that can begin, and those that belong to it: everything checked, nothing created."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, SweepOptions
-from pipeline.config.record import plain
+from pipeline.config.overrides import key_of
+from pipeline.config.record import data_fingerprint, plain
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.metrics import Direction
@@ -26,16 +27,23 @@ from pipeline.study.ledger.definition import (
 from pipeline.study.ledger.pruners import compares
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.space.reading import plain_sweep, read_space
+from pipeline.study.space.reading import StudyTree, plain_sweep
 from pipeline.study.space.space import Space
-from pipeline.study.space.trees import Trees
-from pipeline.study.space.trial_devices import device_problems, words_of_devices
-from pipeline.study.space.values import value_problems
+from pipeline.study.space.trial_configs import (
+    TrialConfigs,
+    device_problems,
+    value_problems,
+    words_of_devices,
+)
 from pipeline.study.study_run import RunDestination, trial_name
 from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")
 SEED = "seed"
+SEEDS = 2**32
+"""A seed is smaller than this."""
+LONGEST_STEM = 48
+"""Of a study's name of at most 64 characters, what is left when another word is joined to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +74,7 @@ class StudyPlan:
     base: Mapping[str, Any]
     data: str
     space: Space
-    trees: Trees
+    trees: TrialConfigs
     objectives: tuple[Objective, ...]
     url: str
     uri: str | None
@@ -168,13 +176,13 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
     words = [*words, *words_of_devices(config, words)]
-    trees = Trees(words, config_dir)
+    trees = TrialConfigs(words, config_dir)
     problems: list[str] = []
     options = _collected(read_options, config, problems)
     run = _collected(check, trees.base(), problems)
     if options is not None:
         problems += judge_problems(options, objectives=_objective_count(options))
-    space = read_space(plain_sweep(config), trees.source, words)
+    space = StudyTree(trees.source, words).read_space(plain_sweep(config))
     problems += value_problems(space, trees)
     if options is not None:
         problems += device_problems(space, trees, devices_per_trial=options.devices_per_trial)
@@ -183,7 +191,9 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
     return plan_study(options, space, trees, run)
 
 
-def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig) -> StudyPlan:
+def plan_study(
+    options: SweepOptions, space: Space, trees: TrialConfigs, run: RunConfig
+) -> StudyPlan:
     """Read the data of a study, and choose what `null` leaves open.
 
     Args:
@@ -225,7 +235,9 @@ def plan_study(options: SweepOptions, space: Space, trees: Trees, run: RunConfig
     )
 
 
-def _base_point(options: SweepOptions, space: Space, trees: Trees) -> Mapping[str, object] | None:
+def _base_point(
+    options: SweepOptions, space: Space, trees: TrialConfigs
+) -> Mapping[str, object] | None:
     """Return the run as it stands, where that is to be tried and lies within the space.
 
     Raises:
@@ -267,3 +279,90 @@ def _collected(
     except ConfigError as error:
         problems += error.problems
         return None
+
+
+# Studies that belong to another: the winner over several seeds, the tuning of each cell.
+
+
+def confirmation(plan: StudyPlan, overrides: Mapping[str, str], number: int) -> StudyPlan:
+    """Plan the winner over seeds other than the one that it was chosen with, each run tested.
+
+    Args:
+        plan: The study that it won.
+        overrides: The winning trial's run, as Hydra's texts by key or group.
+        number: Number of the winning trial.
+    """
+    seed, count = plan.trees.config(overrides)[SEED], plan.options.confirm_seeds
+    first = seed + 1 if seed + count < SEEDS else 0  # seeds that follow, or the first ones
+    return _substudy(
+        plan,
+        f"confirm-{number}",
+        overrides,
+        space={SEED: f"range({first}, {first + count})"},
+        sampler="grid",
+        pruner="none",
+        n_trials=None,
+        test_trials=True,
+    )
+
+
+def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
+    """Plan the tuning of each cell and split of a comparison, on validation alone.
+
+    Raises:
+        ConfigError: The cells would be compared on the rows that they are tuned on.
+    """
+    if not plan.options.tune:
+        return {}
+    _require_rows_beside_tuning(plan)
+    cells = {cell_of(point): point for point in map(plan.space.overrides, plan.space.points())}
+    return {
+        cell: _substudy(
+            plan,
+            f"tune-{number}",
+            {key: text for key, text in point.items() if key != SEED},
+            space=plan.options.tune_space,
+            sampler="tpe",
+            pruner="median",
+            n_trials=plan.options.tune,
+            test_trials=False,
+        )
+        for number, (cell, point) in enumerate(cells.items())
+    }
+
+
+def _require_rows_beside_tuning(plan: StudyPlan) -> None:
+    tune = f"sweep.tune={plan.options.tune}"
+    if not (plan.options.test_trials and plan.run.test):
+        raise ConfigError(
+            f"{tune} chooses by the validation rows, and without a test the cells would be "
+            "compared on the same rows; add sweep.test_trials=true test=true"
+        )
+    other = plain(plan.trees.config({SEED: str(plan.run.seed + 1)}))
+    if SEED in plan.space.keys and data_fingerprint(other) != data_fingerprint(plan.base):
+        raise ConfigError(
+            f"{tune} tunes once for all seeds, but the data depend on seed, so that validation "
+            "rows of one seed are test rows of another; vary data.split_seed instead"
+        )
+
+
+def _substudy(
+    plan: StudyPlan, word: str, overrides: Mapping[str, str], **changes: object
+) -> StudyPlan:
+    sweep = {
+        **plan.options.model_dump(),
+        "name": f"{plan.name[:LONGEST_STEM]}-{word}",
+        "when": {},
+        "enqueue": [],
+        "base_trial": None,
+        "confirm_seeds": 0,
+        "tune": 0,
+        **changes,
+    }
+    left_out = {"--config-dir", *sweep["space"]}
+    words = [one for one in plan.trees.train_words(overrides) if key_of(one) not in left_out]
+    trees = TrialConfigs(words, plan.trees.config_dir)
+    space = StudyTree(trees.source, words).read_space(sweep)
+    if problems := value_problems(space, trees):
+        raise ConfigError(*problems)
+    return plan_study(SweepOptions(**sweep), space, trees, check(trees.base()))

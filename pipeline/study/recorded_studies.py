@@ -26,11 +26,10 @@ from pipeline.study.ledger.storage_faults import named
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import StudyLock
 from pipeline.study.trial_end import has_begun, run_end
-from pipeline.tracking.books import Booked
-from pipeline.tracking.forgetting import mark, remove
+from pipeline.tracking.fields import Booked
+from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.old_runs import MIB, remove_record, size_of
-from pipeline.tracking.state import trial_folder
+from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:

@@ -14,13 +14,11 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import create_folder
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.mlflow_recorder import MlflowRecorder
-from pipeline.tracking.books import STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.facts import environment_tags
-from pipeline.tracking.figure import Figure
-from pipeline.tracking.find import COMMAND_TAG
-from pipeline.tracking.journal import Header, Journal, Scalar, Status
+from pipeline.tracking.fields import STUDY_TAG, TRIAL_TAG
+from pipeline.tracking.folders import COMMAND_TAG, trial_folder
+from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
 from pipeline.tracking.note import TAG as NOTE_TAG
-from pipeline.tracking.state import trial_folder
 
 LOCK = ".study.lock"
 

@@ -3,20 +3,20 @@
 import sys
 from dataclasses import replace
 
+from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError
 from pipeline.study.conclude import (
     conclude,
     conclude_confirmation,
     is_comparison,
-    winner_config,
+    winner_overrides,
 )
 from pipeline.study.conduct import Conducted, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import winner
 from pipeline.study.live import print_opening
 from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.outcome.wording import point_words, short_names
-from pipeline.study.plan import StudyPlan
-from pipeline.study.substudies import confirmation, tunings
+from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.trial_end import changed_data_line
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.terminal import console, say, shown_verbosity
@@ -73,8 +73,9 @@ def _confirm(done: Conducted, processes: StudyProcesses) -> None:
     """Train the winner again with several seeds."""
     best = winner(done.ledger.trials(), done.plan.directions)
     if best is not None:
-        config = winner_config(done.plan, best)
-        plan = confirmation(done.plan, config, best.number)
+        overrides = winner_overrides(done.plan, best)
+        plan = confirmation(done.plan, overrides, best.number)
+        config = plain(done.plan.trees.config(overrides))
         known = done.ledger.data_of(config)
         if known not in (None, plan.data):
             raise ChangedDataError(changed_data_line(config, known, plan.data))

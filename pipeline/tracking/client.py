@@ -1,6 +1,5 @@
 """The training process's side of the recorder. Nothing here imports MLflow."""
 
-import os
 import socket
 import time
 import urllib.request
@@ -12,11 +11,10 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
-from pipeline.tracking.books import Booked
 from pipeline.tracking.faults import TRANSIENT, as_error, down_line, named
-from pipeline.tracking.quiet import REQUEST_SECONDS, quiet_mlflow
-from pipeline.tracking.state import read_state, unsent
-from pipeline.tracking.uri import is_server
+from pipeline.tracking.fields import Booked
+from pipeline.tracking.folders import read_state, unsent
+from pipeline.tracking.uri import REQUEST_SECONDS, is_server
 
 START_SECONDS = 90.0
 SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0
@@ -59,12 +57,8 @@ class Recorder:
     def __init__(self) -> None:
         self.problem: str | None = None
         self.registered: str | None = None
-        environment = dict(os.environ)
-        quiet_mlflow(environment)
         self._child = Child(
-            python_module("pipeline.tracking.recorder"),
-            environment=environment,
-            name="the recorder process",
+            python_module("pipeline.tracking.recorder"), name="the recorder process"
         )
         self._is_ready = False
         self._connection = ("", "")

@@ -1,24 +1,30 @@
 """Makes a database ready for MLflow, once, however many processes ask at the same moment."""
 
+import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import filelock
 
 from pipeline.paths import create_folder, sync_file
-from pipeline.tracking.advisory import lock_until_end
 from pipeline.tracking.faults import StoreError, fault, is_known, named, schema_fault
 from pipeline.tracking.uri import is_server, sqlite_path, sqlite_uri
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 LOCK_SECONDS = 60.0
 FILLED_BY_CREATION = {"alembic_version", "workspaces"}
 """MLflow's tables that have rows before it creates the experiment 0."""
 POOLING = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
 """MLflow's variable for what becomes of connections between its calls."""
+DEAD_SECONDS = 300.0
+"""A client that says nothing for so long within a transaction is gone; the server ends it."""
 
 
 @contextmanager
@@ -56,6 +62,26 @@ def _database_server(uri: str) -> Iterator[None]:
             yield
     except OperationalError as error:
         raise fault(uri, str(error)) from error
+
+
+def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
+    """Wait for a lock, which holds until the connection's transaction ends, in whatever way.
+
+    Since it lies in the same transaction as what is written under it, nothing can be written by a
+    process that has lost it. Further locks of this transaction, those of rows, wait as long.
+
+    Args:
+        connection: In a transaction, to a PostgreSQL server.
+        name: What is locked.
+        wait: Seconds that the lock is waited for.
+    """
+    digest = hashlib.sha256(f"pipeline {name}".encode()).digest()
+    key = int.from_bytes(digest[:8], "big", signed=True)
+    connection.exec_driver_sql(
+        f"SELECT set_config('lock_timeout', '{round(wait * 1000)}', true), "
+        "set_config('idle_in_transaction_session_timeout', "
+        f"'{round(DEAD_SECONDS * 1000)}', true), pg_advisory_xact_lock({key})"
+    )
 
 
 @contextmanager

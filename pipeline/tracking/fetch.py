@@ -1,31 +1,82 @@
-"""Fetches a model that MLflow has into this user's cache folder."""
+"""Fetches what MLflow has and this machine lacks: a model into the cache, the files of a run."""
 
 import hashlib
 import re
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean, some
 from pipeline.paths import cache_folder, create_folder, shortage
 from pipeline.redaction import redact
 from pipeline.serving.files import model_file
 from pipeline.tracking.faults import named
-from pipeline.tracking.opened import opened_store_at
+from pipeline.tracking.sync import opened_store_at
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
-    from pipeline.tracking.lookup import Source
+    from mlflow.entities import LoggedModel
+
     from pipeline.tracking.store import Store
 
 _ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
 _VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
 _MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
+_RUN = re.compile(r"(?:runs:/)?(?P<id>[0-9a-f]{4,32})(?:/model)?")
+_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _HOSTS = ("http", "https", "mlflow-artifacts")
 """Kinds of addresses that name a server, which is sent the login of the tracking server."""
-_RUN = re.compile(r"(?:runs:/)?(?P<id>[0-9a-f]{4,32})(?:/model)?")
+SHOWN = 8
+
+Source = tuple[str, str | None]
+"""The address of a model's files, and the SHA-256 of its weights; `None` = it is not on record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedRun:
+    """A run that MLflow has.
+
+    Args:
+        run_id: Its id.
+        name: Its name.
+        status: MLflow's word for how it stands.
+        tags: All of its tags.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    tags: Mapping[str, str]
+
+
+def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> FetchedRun:
+    """Return what MLflow knows of a run, and copy files of it into a folder.
+
+    Args:
+        run_id: The whole id.
+        uri: Address of the tracking server or database, absolute.
+        artifacts: Files and folders that are wanted; one that the run lacks is left out.
+        into: Where they go, under the names that they have on the run.
+
+    Raises:
+        ConfigError: There is no such run.
+        EnvironmentFaultError: MLflow does not answer, or the download fails.
+    """
+    _require_database(f"run {run_id!r}", uri)
+    with opened_store_at(uri) as store:
+        run = store.run(run_id)
+        if run is None:
+            raise ConfigError(f"run {run_id!r} is unknown in {named(uri)}")
+        with store.client() as client:
+            there = {str(one.path) for one in client.list_artifacts(run_id)}
+            for wanted in there.intersection(artifacts):
+                client.download_artifacts(run_id, wanted, str(into))
+        name, status = str(run.info.run_name), str(run.info.status)
+        return FetchedRun(run_id=run_id, name=name, status=status, tags=dict(run.data.tags))
 
 
 def fetched(reference: str, uri: str) -> Path:
@@ -45,32 +96,127 @@ def fetched(reference: str, uri: str) -> Path:
             those that were logged.
         EnvironmentFaultError: MLflow does not answer, or the download fails.
     """
-    patterns = (_ALIAS, _VERSION, _MODEL, _RUN)
-    if not any(pattern.fullmatch(reference) for pattern in patterns):
+    if not any(one.fullmatch(reference) for one in (_ALIAS, _VERSION, _MODEL, _RUN)):
         raise ConfigError(
             f"{reference!r} names no model of MLflow's; expected models:/NAME@ALIAS, "
             "models:/NAME/VERSION, models:/m-… or an MLflow run id"
         )
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():  # nothing is created by a look
-        raise ConfigError(f"{reference!r} is unknown: there is no {str(path)!r} yet")
+    _require_database(repr(reference), uri)
     with opened_store_at(uri) as store:
         address, digest = _source(store, reference)
-        _require_own_server(reference, address, uri)
+        parts = urlsplit(address)
+        # The address of a version may be set by whoever registers it.
+        if parts.scheme in _HOSTS and parts.netloc not in ("", urlsplit(uri).netloc):
+            raise ConfigError(
+                f"the files of {reference!r} lie on another server ({redact(address)}), which is "
+                "not asked; give tracking.uri= of the server that has them"
+            )
         place = None if digest is None else _place(uri, address, digest)
         if place is not None and _digest(place) == digest:
             return place
         return _download(store, reference, address, digest)
 
 
-def _require_own_server(reference: str, address: str, uri: str) -> None:
-    """Refuse an address on another server: a version's may be set by whoever registers it."""
-    parts = urlsplit(address)
-    if parts.scheme in _HOSTS and parts.netloc not in ("", urlsplit(uri).netloc):
+def _require_database(what: str, uri: str) -> None:
+    """Refuse to look where there is no database yet: nothing is created by a look."""
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise ConfigError(f"{what} is unknown: there is no {str(path)!r} yet")
+
+
+# ── where a model lies ──────────────────────────────────────────────────────────────────────────
+
+
+def _source(store: "Store", reference: str) -> Source:
+    """Return where a model's files are, and what is known of their content.
+
+    Raises:
+        ConfigError: There is no such model; it says what there is instead.
+    """
+    if match := _ALIAS.fullmatch(reference):
+        name, alias = match["name"], match["alias"]
+        aliases = _aliases(store, name)
+        if alias not in aliases:
+            raise ConfigError(
+                f"{name!r} has no alias {alias!r} in {named(store.uri)}; it has {_some(aliases)}."
+                f"{did_you_mean(alias, aliases)}"
+            )
+        return _of_version(store, name, aliases[alias])
+    if match := _VERSION.fullmatch(reference):
+        return _of_version(store, match["name"], match["version"])
+    if match := _MODEL.fullmatch(reference):
+        model_id = match["id"]
+        model = store.found(lambda client: client.get_logged_model(model_id))
+        if model is None:
+            raise ConfigError(f"{named(store.uri)} has no model {model_id!r}")
+        return _of_model(model)
+    match = _RUN.fullmatch(reference)
+    assert match is not None  # one of the four fits
+    return _of_run(store, match["id"])
+
+
+def _aliases(store: "Store", name: str) -> dict[str, str]:
+    """Return the version that each alias of a registered model stands for."""
+    model = store.found(lambda client: client.get_registered_model(name))
+    if model is not None:
+        return {key: str(version) for key, version in model.aliases.items()}
+    with store.client() as client:
+        names = [model.name for model in client.search_registered_models(max_results=1000)]
+    raise ConfigError(
+        f"no model is registered as {name!r} in {named(store.uri)}; there are {_some(names)}."
+        f"{did_you_mean(name, names)}"
+    )
+
+
+def _of_version(store: "Store", name: str, number: str) -> Source:
+    """Return the source of a version; its tags, which anybody may copy, decide nothing."""
+    from pipeline.tracking.models import MODEL_TAG
+
+    _aliases(store, name)  # a name that is unknown is told as such
+    version = store.found(lambda client: client.get_model_version(name, number))
+    if version is None:
+        with store.client() as client:
+            found = client.search_model_versions(f"name = '{name}'")
+        numbers = sorted((str(one.version) for one in found), key=int)
         raise ConfigError(
-            f"the files of {reference!r} lie on another server ({redact(address)}), which is not "
-            f"asked; give tracking.uri= of the server that has them"
+            f"{name!r} has no version {number} in {named(store.uri)}; it has {_some(numbers)}"
         )
+    source = str(version.source)
+    model_id = str(version.model_id or version.tags.get(MODEL_TAG) or "")
+    if not _MODEL_ID.fullmatch(model_id):
+        return source, None
+    model = store.found(lambda client: client.get_logged_model(model_id))
+    if model is None or str(model.artifact_location) != source:
+        return source, None
+    return _of_model(model)
+
+
+def _of_run(store: "Store", beginning: str) -> Source:
+    """Return the source of the newest model of a run, of which the id's beginning is known."""
+    from pipeline.tracking.models import models_of
+
+    runs = store.beginning(beginning)
+    if len(runs) != 1:
+        ids = [str(run.info.run_id)[:12] for run in runs]
+        what = f"is the beginning of several ids: {_some(ids)}" if ids else "is unknown"
+        raise ConfigError(f"run {beginning!r} {what} in {named(store.uri)}")
+    models = models_of(store, runs[0].info.experiment_id, runs[0].info.run_id)
+    if not models:
+        raise ConfigError(f"run {beginning!r} has left no model in {named(store.uri)}")
+    return _of_model(models[0])
+
+
+def _of_model(model: "LoggedModel") -> Source:
+    from pipeline.tracking.models import DIGEST_TAG
+
+    return str(model.artifact_location), model.tags.get(DIGEST_TAG)
+
+
+def _some(names: Iterable[str]) -> str:
+    return some(list(names), most=SHOWN) or "none"
+
+
+# ── the cache ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _place(uri: str, address: str, digest: str) -> Path:
@@ -95,21 +241,6 @@ def _digest(folder: Path) -> str | None:
         return None
 
 
-def _source(store: "Store", reference: str) -> "Source":
-    """Return where a model's files are, and what is known of their content."""
-    from pipeline.tracking.lookup import by_alias, by_id, by_run, by_version
-
-    if match := _ALIAS.fullmatch(reference):
-        return by_alias(store, match["name"], match["alias"])
-    if match := _VERSION.fullmatch(reference):
-        return by_version(store, match["name"], match["version"])
-    if match := _MODEL.fullmatch(reference):
-        return by_id(store, match["id"])
-    match = _RUN.fullmatch(reference)
-    assert match is not None  # one of the four fits
-    return by_run(store, match["id"])
-
-
 def _download(store: "Store", reference: str, address: str, digest: str | None) -> Path:
     """Put a model's files in their place, all of them or none."""
     import mlflow.artifacts
@@ -125,7 +256,8 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
             mlflow.artifacts.download_artifacts(
                 artifact_uri=address, dst_path=str(beside), tracking_uri=store.uri
             )
-        folder = _top(beside)
+        top = next(beside.rglob("MLmodel"), None)
+        folder = beside if top is None else top.parent
         found = _digest(folder)
         if found is None:
             raise ConfigError(
@@ -139,12 +271,6 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
         return _moved(folder, _place(store.uri, address, found), found)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _top(folder: Path) -> Path:
-    """Return the folder of an MLflow model at or below `folder`."""
-    found = next(folder.rglob("MLmodel"), None)
-    return folder if found is None else found.parent
 
 
 def _moved(folder: Path, place: Path, digest: str) -> Path:

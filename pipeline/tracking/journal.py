@@ -5,7 +5,7 @@ import math
 import os
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +15,6 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.paths import lack_in_output
 from pipeline.processes.lease import own_lease
 from pipeline.redaction import redact, redact_value
-from pipeline.tracking.figure import Figure
 from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"
@@ -54,6 +53,23 @@ class Header:
     key: str | None = None
     register: str | None = None
     trust: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """What a model is judged by: its validation value, and of which data.
+
+    Args:
+        data: Hash of the data that it was trained on.
+        monitor: Metric of the validation rows; `None` = none was followed.
+        value: What that came to for the weights that are kept; `None` = not known.
+        better: Whether more or less of it is better.
+    """
+
+    data: str
+    monitor: str | None
+    value: float | None
+    better: Literal["max", "min"]
 
 
 class Journal:
@@ -215,19 +231,15 @@ def resume_words(folder: Path) -> str:
 def read_events(path: Path) -> Iterator[Event]:
     """Read the whole lines of a journal; a missing file has none."""
     if path.exists():
-        yield from parse(path.read_bytes())
+        content = path.read_bytes()
+        for line in content[: content.rfind(b"\n") + 1].splitlines():
+            yield parse_line(line)
 
 
 def recorded_uri(folder: Path) -> str:
     """Return where a run was last to be recorded, without a password; empty where nowhere."""
     begins = [one for one in read_events(folder / JOURNAL) if one["event"] == "begin"]
     return str(begins[-1].get("uri", "")) if begins else ""
-
-
-def parse(content: bytes) -> Iterator[Event]:
-    """Parse journal lines, of which only those that end in a newline are whole."""
-    for line in content[: content.rfind(b"\n") + 1].splitlines():
-        yield parse_line(line)
 
 
 def parse_line(line: bytes) -> Event:
@@ -241,7 +253,12 @@ def parse_line(line: bytes) -> Event:
     return {"event": "damaged", "time": 0}
 
 
-def epochs_of(events: Iterator[Event]) -> dict[int, dict[str, float]]:
+def count_values(events: Iterable[Event]) -> int:
+    """Count the values in events, of which one without any is 1."""
+    return sum(max(1, len(event.get("values", ()))) for event in events)
+
+
+def epochs_of(events: Iterable[Event]) -> dict[int, dict[str, float]]:
     """Merge the values of each epoch; the first record of a name stays."""
     merged: dict[int, dict[str, float]] = {}
     for event in events:

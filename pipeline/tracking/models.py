@@ -1,34 +1,99 @@
-"""The model that a run leaves, logged in MLflow once, as one that MLflow can serve."""
+"""The model that a run leaves, in MLflow: logged once, served by it, and registered.
+
+Each registered run is a version; the best one on its data is the champion.
+"""
 
 import hashlib
 import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import filelock
 import mlflow.pyfunc
+import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model
+from mlflow.models.signature import ModelSignature
 from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types.schema import AnyType
 
 from pipeline import __version__
+from pipeline.paths import cache_folder, create_folder
+from pipeline.redaction import redact
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
-from pipeline.tracking.experiments import create_private
+from pipeline.terminal import number
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.settling import Left
-from pipeline.tracking.signature import input_example, signature
-from pipeline.tracking.store import Store
+from pipeline.tracking.journal import Figure
+from pipeline.tracking.store import Store, create_private
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 TRUST = "trust"
 """Key of the packages whose classes a model may name: they were trusted when it was trained."""
 DIGEST_TAG = "pipeline.model"
+"""The SHA-256 of a logged model's weights."""
 NEEDED = ("torch", "numpy", "omegaconf", "pydantic", "annotated-types", "pandas", "pyarrow")
-NEEDED_FOR_IMAGES = ("pillow",)
+
+CHAMPION = "champion"
+MODEL_TAG = "pipeline.model"
+"""Names the logged model of a version: MLflow's own field is empty in some stores."""
+DECISION_TAG = "pipeline.decision"
+LOCK_SECONDS = 60.0
 
 
-def logged_model(store: Store, left: Left) -> LoggedModel:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftModel:
+    """A run whose folder holds a model.
+
+    Args:
+        folder: The run's folder.
+        run_id: MLflow's id of the run.
+        experiment_id: MLflow's id of its experiment.
+        trust: Packages whose classes the model may name.
+    """
+
+    folder: Path
+    run_id: str
+    experiment_id: str
+    trust: Sequence[str] = ()
+
+
+def log_and_register(
+    store: Store, left: LeftModel, name: str | None, figure: Mapping[str, Any]
+) -> str | None:
+    """Log a run's model and register it, each unless it has been.
+
+    Args:
+        store: Where the run is.
+        left: The run.
+        name: Of the registered model, made where it is missing; `None` = it is not registered.
+        figure: The fields of the `Figure` that it is compared by.
+
+    Returns:
+        What was decided about the registered version, and why, in one line for people.
+
+    Raises:
+        StoreError: The store refuses it or does not answer, or the model can't be prepared.
+    """
+    logged = logged_model(store, left)
+    return None if name is None else register(store, name, logged, Figure(**figure))
+
+
+# ── logging ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def logged_model(store: Store, left: LeftModel) -> LoggedModel:
     """Return MLflow's model of a run, logged now unless it has been.
 
     What a kill has left half done is done again, in its place.
@@ -40,7 +105,16 @@ def logged_model(store: Store, left: Left) -> LoggedModel:
     with store.client() as client:
         condition = f"source_run_id = '{left.run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
         found = client.search_logged_models([left.experiment_id], filter_string=condition)
-        model = found[0] if found else _created(client, left, digest)
+        if found:
+            model = found[0]
+        else:
+            model = client.create_logged_model(
+                left.experiment_id,
+                name=FOLDER,
+                source_run_id=left.run_id,
+                tags={DIGEST_TAG: digest},
+            )
+            client.log_outputs(left.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if model.status == LoggedModelStatus.READY:
             return model
         with TemporaryDirectory() as place:
@@ -61,24 +135,18 @@ def models_of(store: Store, experiment_id: str, run_id: str) -> list[LoggedModel
     return [model for model in found if model.status == LoggedModelStatus.READY]
 
 
-def _created(client: MlflowClient, left: Left, digest: str) -> LoggedModel:
-    model = client.create_logged_model(
-        left.experiment_id, name=FOLDER, source_run_id=left.run_id, tags={DIGEST_TAG: digest}
-    )
-    client.log_outputs(left.run_id, [LoggedModelOutput(model.model_id, step=0)])
-    return model
-
-
-def _prepare(place: Path, left: Left, model: LoggedModel) -> None:
+def _prepare(place: Path, left: LeftModel, model: LoggedModel) -> None:
     """Write the model as MLflow lays it out. Nothing is pickled, and nothing is run to look."""
-    source = left.folder / FOLDER
+    source, code = left.folder / FOLDER, left.folder / CODE
     try:
-        interface = _read(source / INTERFACE)
+        interface = json.loads((source / INTERFACE).read_text(encoding="utf-8"))
+        example = json.loads((source / EXAMPLE).read_text(encoding="utf-8"))
+        paths = sorted(str(path.absolute()) for path in code.iterdir()) if code.is_dir() else None
         mlflow.pyfunc.save_model(
             str(place),
             python_model=str(PYFUNC),
             artifacts={FOLDER: str(source.absolute())},
-            code_paths=_own_code(left.folder) or None,
+            code_paths=paths or None,
             mlflow_model=Model(
                 artifact_path=model.artifact_location,
                 model_uuid=model.model_id,
@@ -86,7 +154,7 @@ def _prepare(place: Path, left: Left, model: LoggedModel) -> None:
                 model_id=model.model_id,
             ),
             signature=signature(interface),
-            input_example=input_example(_read(source / EXAMPLE), interface),
+            input_example=input_example(example, interface),
             pip_requirements=requirements(interface["kind"]),
             model_config={TRUST: list(left.trust)},
             metadata={"pipeline": __version__},
@@ -105,17 +173,8 @@ def requirements(kind: str) -> list[str]:
 
     This program itself is none of them: an index has a stranger's package of its name.
     """
-    names = (*NEEDED, *(NEEDED_FOR_IMAGES if kind == "images" else ()))
+    names = (*NEEDED, "pillow") if kind == "images" else NEEDED
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
-
-
-def _own_code(folder: Path) -> list[str]:
-    code = folder / CODE
-    return sorted(str(path.absolute()) for path in code.iterdir()) if code.is_dir() else []
-
-
-def _read(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _digest(file: Path) -> str:
@@ -124,3 +183,178 @@ def _digest(file: Path) -> str:
             return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
+
+
+# ── its interface in MLflow's own words ─────────────────────────────────────────────────────────
+
+
+def signature(interface: Mapping[str, Any]) -> ModelSignature:
+    """Return what goes in and comes out, of `interface.json`."""
+    outputs = interface["outputs"]
+    given = Schema([ColSpec(DataType[output["type"]], output["name"]) for output in outputs])
+    return ModelSignature(inputs=_inputs(interface["inputs"]), outputs=given)
+
+
+def input_example(
+    rows: Sequence[Any], interface: Mapping[str, Any]
+) -> "pd.DataFrame | np.ndarray[Any, Any]":
+    """Return the rows of `example.json` as MLflow hands them to a model."""
+    if isinstance(interface["inputs"], Mapping):
+        return np.asarray(rows, dtype=interface["inputs"]["dtype"])
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=[column["name"] for column in interface["inputs"]])
+
+
+def _inputs(inputs: Mapping[str, Any] | Sequence[Mapping[str, str]]) -> Schema:
+    if not isinstance(inputs, Mapping):
+        return Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
+    # Told of an array of doubles, MLflow refuses singles and whole numbers. Columns without names
+    # take an array, nested lists and a DataFrame of any numbers; an array of objects any array.
+    if len(inputs["shape"]) == 1:
+        return Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
+    return Schema([TensorSpec(np.dtype("object"), (-1,))])
+
+
+def _type(name: str) -> DataType | AnyType:
+    # MLflow refuses whole numbers where it was told of a double, and numbers where it was told of
+    # a text, so `pandas.read_csv` of the training file would be no input. The model itself looks
+    # at every cell.
+    return DataType.binary if name == "binary" else AnyType()  # type: ignore[no-untyped-call] # MLflow's own
+
+
+# ── the registry ────────────────────────────────────────────────────────────────────────────────
+
+
+def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str:
+    """Make a run's model a version of a registered one, and champion where it is better.
+
+    What was decided before is only told again, so an alias that a person has moved stays.
+
+    Args:
+        store: Where the model is logged.
+        name: Of the registered model; made where it is missing.
+        model: Logged before.
+        figure: What it is compared by.
+
+    Returns:
+        One line for people: what was decided, and why.
+
+    Raises:
+        StoreError: The store refuses it or does not answer.
+    """
+    with _alone(store, name), store.client() as client:
+        version = _version_of(client, name, model) or _created(client, name, model, figure)
+        if DECISION_TAG in version.tags:
+            return str(version.tags[DECISION_TAG])
+        return _decided(client, name, str(version.version), figure)
+
+
+def _decided(client: MlflowClient, name: str, own: str, mine: Figure) -> str:
+    """Move the alias or leave it where it is, and note on the version why."""
+    now = client.get_registered_model(name).aliases.get(CHAMPION)
+    champion = None if now is None or str(now) == own else str(now)
+    theirs = None if champion is None else client.get_model_version(name, champion).tags
+    takes, why = verdict(mine, theirs, champion)
+    if takes:
+        client.set_registered_model_alias(name, CHAMPION, own)
+    line = f"{name} version {own} is registered{why}"
+    client.update_model_version(name, own, description=line)
+    client.set_model_version_tag(name, own, DECISION_TAG, line)
+    return line
+
+
+def _version_of(client: MlflowClient, name: str, model: LoggedModel) -> ModelVersion | None:
+    """Return the version that was made of a model before."""
+    if model.source_run_id is None:
+        return None
+    versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+    own = (v for v in versions if v.name == name and v.tags.get(MODEL_TAG) == model.model_id)
+    return next(own, None)
+
+
+def _created(client: MlflowClient, name: str, model: LoggedModel, figure: Figure) -> ModelVersion:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return client.create_model_version(
+        name,
+        source=model.artifact_location,
+        run_id=model.source_run_id,
+        tags={**version_tags(figure), "run": str(model.source_run_id), MODEL_TAG: model.model_id},
+        model_id=model.model_id,
+        await_creation_for=0,
+    )
+
+
+@contextmanager
+def _alone(store: Store, name: str) -> Iterator[None]:
+    """Let nobody else on this machine decide about a name: MLflow can't compare and set at once."""
+    key = hashlib.sha256(f"{redact(store.uri)} {name}".encode()).hexdigest()[:16]
+    folder = cache_folder() / "locks"
+    try:
+        create_folder(folder)
+        with filelock.FileLock(folder / f"register-{key}", timeout=LOCK_SECONDS):
+            yield
+    except filelock.Timeout as error:
+        line = f"another process registers {name!r} and does not end"
+        raise StoreError("locked", line) from error
+    except OSError as error:
+        line = (
+            f"{str(folder)!r} can't be written ({error.strerror}); name another cache folder in "
+            "XDG_CACHE_HOME"
+        )
+        raise StoreError("unwritable", line) from error
+
+
+def version_tags(figure: Figure) -> dict[str, str]:
+    """Return a figure as tags of a registered version."""
+    known = {"data.hash": figure.data, "monitor": figure.monitor, "value": figure.value}
+    return {key: str(value) for key, value in known.items() if value is not None}
+
+
+def verdict(
+    mine: Figure, theirs: Mapping[str, str] | None, champion: str | None
+) -> tuple[bool, str]:
+    """Say whether a new version becomes champion, and why, as the end of a sentence.
+
+    Args:
+        mine: The new version's figure.
+        theirs: The tags of the champion by now; `None` = there is no other.
+        champion: Its version.
+    """
+    if theirs is None:
+        return True, ", and its champion"
+    reason, before = None, _value(theirs)
+    data, monitor = theirs.get("data.hash", ""), theirs.get("monitor")
+    if mine.data != data:
+        known = data[:12] or "unknown"
+        reason = f"it was trained on other data: {known} against {mine.data[:12]} here"
+    elif mine.monitor != monitor:
+        reason = f"it was judged by {monitor or 'nothing'}, not by {mine.monitor} as here"
+    elif mine.value is None or before is None:
+        reason = f"{mine.monitor} is not known of both; it needs validation rows"
+    elif mine.value > before if mine.better == "max" else mine.value < before:
+        new, old = _apart(mine.value, before)
+        words = f"{mine.monitor} {new} against {old}"
+        return True, f", and champion in place of version {champion}: {words}"
+    else:
+        old, new = _apart(before, mine.value)
+        reason = f"{mine.monitor} {old} against {new} here"
+    return False, f"; champion stays version {champion}: {reason}"
+
+
+def _value(tags: Mapping[str, str]) -> float | None:
+    """Read the value of a version, whoever has set its tags."""
+    with suppress(KeyError, ValueError):
+        if math.isfinite(value := float(tags["value"])):
+            return value
+    return None
+
+
+def _apart(one: float, other: float) -> tuple[str, str]:
+    """Write two values so that those which differ look different."""
+    short = number(one), number(other)
+    return short if one == other or short[0] != short[1] else (repr(one), repr(other))

@@ -1,26 +1,40 @@
 """The process that fills MLflow from the journals of a training process.
 
 It takes commands from its parent and answers each. It outlives its training process just long
-enough to close what that one left open.
+enough to close what that one left open. MLflow is imported once signals are ignored.
 """
 
 import os
 import signal
 import time
-from dataclasses import asdict
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.processes.lease import alive
 from pipeline.processes.parent import Parent
+from pipeline.redaction import redact
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.quiet import quiet_mlflow
+from pipeline.tracking.folders import is_marked, remove, unfinished
+from pipeline.tracking.uri import quiet_mlflow
 
 if TYPE_CHECKING:
-    from pipeline.tracking.recording import Desk
+    from pipeline.tracking.replay import Replay
+    from pipeline.tracking.store import Store
 
 TICK_SECONDS = 1.0
+BEAT_SECONDS = 10.0
+PATIENCE = 5.0
+KNOWN_DOWN_PATIENCE = 2.0
+LOCK_PATIENCE = 60.0
+LONGEST_PAUSE = 30.0
+MENDING_SECONDS = 5.0
+DEATH_SECONDS = 5.0
+FOLDER_SECONDS = 20.0
+"""How long another process may take to let go of a run's folder."""
 
-Command = dict[str, Any]
 Answer = dict[str, Any]
 
 
@@ -30,56 +44,267 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     parent = Parent.claim()
     quiet_mlflow()
-    from pipeline.tracking.recording import Desk
+    import pipeline.tracking.replay  # noqa: F401 # takes seconds, before the first command
 
-    desk = Desk()
     parent.say({"id": 0, "ok": True})
-    serve(desk, parent)
+    serve(OpenRuns(), parent)
     os._exit(0)  # the interpreter's own way out would take most of a second
 
 
-def serve(desk: "Desk", parent: Parent) -> None:
+def serve(runs: "OpenRuns", parent: Parent) -> None:
     """Answer commands and tick once a second."""
     next_tick = time.monotonic() + TICK_SECONDS
     while not parent.is_gone:
         for command in parent.hear(next_tick - time.monotonic()):
-            parent.say({"id": command["id"], **carry_out(desk, command)})
+            parent.say({"id": command["id"], **runs.carry_out(command)})
             if command["do"] == "quit":
                 return
         if time.monotonic() >= next_tick:
-            desk.tick()
+            runs.tick()
             next_tick = time.monotonic() + TICK_SECONDS
-    desk.leave()
+    runs.leave()
 
 
-def carry_out(desk: "Desk", command: Command) -> Answer:
-    """Do what one command says."""
+@dataclass(slots=True)
+class OpenRun:
+    """A run that is followed: its journal, the beats of its lease, what was refused for good."""
+
+    replay: "Replay"
+    beats: int = 0
+    next_beat: float = 0.0
+    refusal: str | None = None
+
+
+class OpenRuns:
+    """Keeps one store up to date with the journals of several folders, through its outages."""
+
+    def __init__(self) -> None:
+        self._uri = ""
+        self._experiment = ""
+        self._store: Store | None = None
+        self._open: dict[Path, OpenRun] = {}
+        self._earlier: deque[Path] = deque()
+        self._failures = 0
+        self._retry_at = 0.0
+        self._problem = ""
+        self._commands: Mapping[str, Callable[..., Answer | None]] = {
+            "expect": self.expect,
+            "connect": self.connect,
+            "open": self.open,
+            "close": self.close,
+            "record": self.record,
+            "books": self.trials,
+            "mend": self.send_earlier,
+            "quit": lambda: self.leave(is_over=True),
+        }
+
+    def carry_out(self, command: Mapping[str, Any]) -> Answer:
+        """Do what a command says; a fault of the store is an answer, too."""
+        content = {key: value for key, value in command.items() if key not in ("id", "do")}
+        try:
+            return {"ok": True, **(self._commands[command["do"]](**content) or {})}
+        except StoreError as error:
+            return {"ok": False, "kind": error.kind, "problem": error.line}
+
+    # ── commands, each of which may raise StoreError ────────────────────────────────────────────
+
+    def expect(self, uri: str, experiment: str) -> None:
+        """Name the store and the experiment; they are reached when they are first needed."""
+        self._uri, self._experiment, self._store = uri, experiment, None
+
+    def connect(self, uri: str, experiment: str) -> None:
+        """Reach the store now; where that fails, later calls try again."""
+        self.expect(uri, experiment)
+        self._connected()
+
+    def open(self, folder: str) -> Answer:
+        """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""
+        run = self._open[Path(folder)] = OpenRun(_taken(Path(folder), wait=FOLDER_SECONDS))
+        problem = None
+        try:
+            self._advance(run, self._connected())
+        except StoreError as error:
+            self._note(error, run)
+            problem = error.line
+        return {"run_id": run.replay.state.run_id, "problem": problem}
+
+    def close(self, folder: str) -> Answer:
+        """Send the rest, end the run, and log and register the model that it has left."""
+        run = self._open.pop(Path(folder), None)
+        if run is None:
+            raise StoreError("refused", f"{folder!r} is not open")
+        error = self._finish(run, is_over=True)
+        run.replay.release()
+        return {
+            "unsent": run.replay.backlog.unsent(),
+            "problem": run.replay.problem if error is None else error.line,
+            "registered": run.replay.registered,
+        }
+
+    def record(self, folder: str, *, is_over: bool, patient: bool) -> Answer:
+        """Send a folder's whole journal in one go, and let go of it once its run has ended.
+
+        Args:
+            folder: The run's folder; it need not be open.
+            is_over: The run goes on no more: without a recorded end it is lost.
+            patient: Wait some seconds for a fault to pass.
+        """
+        if not patient and time.monotonic() < self._retry_at:
+            raise StoreError("down", self._problem)
+        place = Path(folder)
+        run = self._open.get(place) or OpenRun(_taken(place))
+        replay = run.replay
+        try:
+            error = self._finish(run, is_over=is_over, patient=patient)
+            if error is not None:
+                self._note(error, run)
+                raise error
+            self._failures = 0
+        finally:
+            if replay.is_done() or place not in self._open:
+                replay.release()
+                self._open.pop(place, None)
+        return {"done": replay.is_done(), "unsent": replay.backlog.unsent()}
+
+    def trials(self, study: str, metrics: list[str]) -> Answer:
+        """Answer what the store has of a study's trials."""
+        return {"runs": [asdict(run) for run in self._connected().trials_of(study, metrics)]}
+
+    def send_earlier(self, output: str) -> None:
+        """Note the folders of earlier runs that have something unsent, for quiet moments."""
+        self._earlier.extend(unfinished(Path(output)))
+
+    def leave(self, *, is_over: bool = False) -> None:
+        """Close all open runs, then look after earlier ones for a few seconds.
+
+        Args:
+            is_over: The open runs go on no more; else wait a moment for the trainer's death.
+        """
+        for run in self._open.values():
+            if not is_over:
+                _await_death(run.replay)
+            self._finish(run, is_over=is_over)
+            run.replay.release()
+        self._open.clear()
+        deadline = time.monotonic() + MENDING_SECONDS
+        while self._earlier and not self._failures and time.monotonic() < deadline:
+            self._send_one_earlier()
+
+    # ── between commands ────────────────────────────────────────────────────────────────────────
+
+    def tick(self) -> None:
+        """Send at most one batch of each open run, then look after one earlier run."""
+        if time.monotonic() < self._retry_at:
+            return
+        for run in self._open.values():
+            try:
+                self._advance(run, self._connected())
+                self._failures = 0
+            except StoreError as error:
+                self._note(error, run)
+                if time.monotonic() < self._retry_at:
+                    return
+        if self._earlier:
+            self._send_one_earlier()
+
+    def _connected(self) -> "Store":
+        if self._store is None:
+            from pipeline.tracking.store import Store
+
+            store = Store(self._uri)
+            store.experiment(self._experiment)
+            self._store = store
+        return self._store
+
+    def _advance(self, run: OpenRun, store: "Store") -> None:
+        if run.refusal is not None:
+            return
+        run.replay.backlog.read()
+        if run.replay.backlog.is_ready:
+            run.replay.push(store)
+        if time.monotonic() >= run.next_beat:
+            run.beats += 1
+            run.next_beat = time.monotonic() + BEAT_SECONDS
+            run.replay.beat(store, run.beats)
+
+    def _note(self, error: StoreError, run: OpenRun) -> None:
+        """Pause after a fault that may pass; give a run up that the store refuses."""
+        if error.kind == "waiting":
+            return
+        if error.transient:
+            self._problem = error.line
+            self._failures += 1
+            self._retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0**self._failures)
+        else:
+            run.refusal = error.line
+
+    def _finish(self, run: OpenRun, *, is_over: bool, patient: bool = True) -> StoreError | None:
+        """Send all that is left and close the run; return why that failed, after a bounded wait."""
+        known_down = self._failures > 0
+        moved_at = time.monotonic()
+        while True:
+            left = run.replay.backlog.unsent()
+            try:
+                run.replay.backlog.read()  # even where the store can't be reached, to count
+                run.replay.drain(self._connected(), is_over=is_over)
+            except StoreError as error:
+                if run.replay.backlog.unsent() < left:
+                    moved_at = time.monotonic()
+                patience = _patience(error, known_down=known_down) if patient else 0.0
+                if time.monotonic() - moved_at >= patience:
+                    return error
+                if error.kind == "waiting":
+                    self.tick()  # perhaps for one that is open here
+                time.sleep(0.25)
+            else:
+                return None
+
+    def _send_one_earlier(self) -> None:
+        """Send what an earlier run could not, and close it if its process is gone."""
+        folder = self._earlier.popleft()
+        if folder in self._open:
+            return
+        try:
+            replay = _taken(folder)
+        except StoreError:
+            return
+        try:
+            if replay.backlog.uri == redact(self._uri):
+                replay.drain(self._connected(), is_over=False)
+        except StoreError:
+            self._failures += 1  # its values stay in its journal, for `action=sync`
+        finally:
+            replay.release()
+        if replay.is_done() and is_marked(folder):
+            remove(folder)
+
+
+def _patience(error: StoreError, *, known_down: bool) -> float:
+    """Return for how many seconds a fault is worth another try at the end of a run."""
+    if not error.transient:
+        return 0.0
+    if error.kind == "locked":
+        return LOCK_PATIENCE
+    return KNOWN_DOWN_PATIENCE if known_down else PATIENCE
+
+
+def _await_death(replay: "Replay") -> None:
+    """Wait until a training process that has closed its pipes is gone, for a limited time."""
+    deadline = time.monotonic() + DEATH_SECONDS
+    lease = replay.backlog.lease
+    while lease is not None and alive(lease) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _taken(folder: Path, *, wait: float = 0.0) -> "Replay":
+    """Take a folder's journal in hand, for which another process may have to be waited for."""
+    from pipeline.tracking.replay import InUseError, Replay
+
     try:
-        match command["do"]:
-            case "connect":
-                desk.expect(command["uri"], command["experiment"])
-                desk.connect()
-            case "expect":
-                desk.expect(command["uri"], command["experiment"])
-            case "open":
-                run_id, problem = desk.open(Path(command["folder"]))
-                return {"ok": True, "run_id": run_id, "problem": problem}
-            case "close":
-                return {"ok": True, **asdict(desk.close(Path(command["folder"])))}
-            case "record":
-                done, unsent = desk.record(
-                    Path(command["folder"]), is_over=command["is_over"], patient=command["patient"]
-                )
-                return {"ok": True, "done": done, "unsent": unsent}
-            case "books":
-                return {"ok": True, "runs": desk.books(command["study"], command["metrics"])}
-            case "mend":
-                desk.mend(Path(command["output"]))
-            case "quit":
-                desk.leave(is_over=True)
-    except StoreError as error:
-        return {"ok": False, "kind": error.kind, "problem": error.line}
-    return {"ok": True}
+        return Replay(folder, wait=wait)
+    except InUseError as error:
+        line = f"{str(folder)!r} is recorded by another process"
+        raise StoreError("refused" if wait else "waiting", line) from error
 
 
 if __name__ == "__main__":

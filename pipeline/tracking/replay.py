@@ -1,27 +1,29 @@
 """Fills one MLflow run from a journal, however often and from wherever it is called."""
 
 import errno
-from dataclasses import replace
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import filelock
 
 from pipeline.processes.lease import Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.tracking.backlog import Backlog, unreadable
-from pipeline.tracking.batch import next_batch
-from pipeline.tracking.books import END_TAG, PARENT_TAG
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.fields import param_texts
-from pipeline.tracking.journal import JOURNAL, Event, Status
-from pipeline.tracking.settling import Left, Settled, settle
-from pipeline.tracking.state import STATE, State, read_state, write_state
-from pipeline.tracking.store import Store
+from pipeline.tracking.fields import END_TAG, PARENT_TAG, param_texts
+from pipeline.tracking.folders import STATE, State, read_state, write_state
+from pipeline.tracking.journal import JOURNAL, Event, Status, count_values, parse_line
+from pipeline.tracking.store import Point, Store
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
 CHANGED_PREFIX = "pipeline.changed."
+REGISTERED_TAG = "registered"
+PROBLEM_TAG = "model.problem"
+MOST_POINTS = 1000
+"""Values from which on a batch takes no further line."""
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 """Codes of a disk that is full, and of a folder that is gone."""
 
@@ -32,8 +34,114 @@ class InUseError(Exception):
     """Another process is sending this folder's journal."""
 
 
+@dataclass(slots=True)
+class Batch:
+    """Lines of a journal that one call to a store can take; at most the first begins the run."""
+
+    lines: int = 0
+    begin: Event | None = None
+    points: list[Point] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def next_batch(pending: Collection[Event]) -> Batch:
+    """Return what can be sent next: the run's end stays for later, a second begin too."""
+    batch = Batch()
+    for index, event in enumerate(pending):
+        kind = event["event"]
+        is_last = kind == "end" and index == len(pending) - 1
+        if len(batch.points) >= MOST_POINTS or is_last or (kind == "begin" and index > 0):
+            break
+        batch.lines += 1
+        if kind == "begin":
+            batch.begin = event
+        elif kind == "epoch":
+            at, epoch = event["time"], event["epoch"]
+            batch.points += [(key, value, at, epoch) for key, value in event["values"].items()]
+        elif kind == "tag":
+            batch.tags[event["key"]] = event["value"]
+    return batch
+
+
+class Backlog:
+    """What of a journal is still to be sent, and what its lines say about the run.
+
+    Its file stays open, so that a run whose folder is removed or renamed is followed to its end.
+
+    Args:
+        folder: The run's folder.
+        skip: Lines that the store holds.
+    """
+
+    def __init__(self, folder: Path, *, skip: int) -> None:
+        self.lease: Lease | None = None
+        self.uri = ""
+        self.begun: Event = {}
+        self.model: Event | None = None
+        self.last_ms = 0
+        self.pending: deque[Event] = deque()
+        self._path = folder / JOURNAL
+        self._skip = skip
+        self._file: BinaryIO | None = None
+        self._offset = 0
+
+    def read(self) -> None:
+        """Take in the lines that have been added to the journal.
+
+        Raises:
+            StoreError: It can't be read.
+        """
+        try:
+            if self._file is None:
+                self._file = self._path.open("rb")
+            self._file.seek(self._offset)
+            content = self._file.read()
+        except OSError as error:
+            raise _unreadable(self._path, error) from error
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._take(parse_line(line))
+
+    def close(self) -> None:
+        """Close the journal; the next read opens it again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def unsent(self) -> int:
+        """Count the values that the store lacks; an event without values is 1."""
+        return count_values(self.pending)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to send before the run ends."""
+        return bool(self.pending) and not self.only_end_left
+
+    @property
+    def only_end_left(self) -> bool:
+        """Whether the run's end is all that is left."""
+        return len(self.pending) == 1 and self.pending[0]["event"] == "end"
+
+    def _take(self, event: Event) -> None:
+        self.last_ms = max(self.last_ms, event["time"])
+        if event["event"] == "begin":
+            self.lease = Lease(**event["lease"])
+            self.uri = event["uri"]
+            self.begun = event
+        elif event["event"] == "model":
+            self.model = event
+        if self._skip > 0:
+            self._skip -= 1
+        else:
+            self.pending.append(event)
+
+
 class Replay:
     """One folder's journal on its way into a store; holds the folder's lock while it is open.
+
+    `registered` is what the registration of the run's model came to, in one line; `problem` why
+    MLflow will never have that model.
 
     Args:
         folder: The run's folder.
@@ -41,12 +149,14 @@ class Replay:
 
     Raises:
         InUseError: Another process sends the same journal.
+        StoreError: The journal can't be read.
     """
 
     def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
         self.folder = folder
+        self.registered: str | None = None
+        self.problem: str | None = None
         self._attached = False
-        self.settled = Settled()
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
@@ -56,7 +166,7 @@ class Replay:
         except filelock.Timeout as error:
             raise InUseError(str(folder)) from error
         except OSError as error:
-            raise StoreError("refused", unreadable(folder / JOURNAL, error)) from error
+            raise _unreadable(folder / JOURNAL, error) from error
         except StoreError:
             self._lock.release()
             raise
@@ -77,7 +187,8 @@ class Replay:
         )
         if batch.lines:
             self._write(replace(self.state, sent=self.state.sent + batch.lines, done=False))
-            self.backlog.drop(batch.lines)
+            for _ in range(batch.lines):
+                self.backlog.pending.popleft()
 
     def drain(self, store: Store, *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
@@ -87,37 +198,20 @@ class Replay:
             is_over: The run goes on no more: without a recorded end it is lost.
         """
         self.backlog.read()
-        while self.backlog.ready():
+        while self.backlog.is_ready:
             self.push(store)
         ending = self.ending()
         if ending == "open" and is_over:
             ending = "lost"
         if ending != "open":
-            self.terminate(store, ending)
+            self._terminate(store, ending)
 
     def ending(self) -> Ending:
         """Tell how the run stands: its end is recorded, its process is gone, or it goes on."""
-        if self.backlog.only_end_left():
+        if self.backlog.only_end_left:
             return "recorded"
         lease = self.backlog.lease
         return "lost" if lease is not None and not alive(lease) else "open"
-
-    def terminate(self, store: Store, ending: Ending) -> None:
-        """Upload the artifacts and close the run, once everything else has been sent."""
-        self._attach(store)
-        pending = self.backlog.pending
-        if self.state.done and not pending:
-            return
-        self._upload(store)
-        end = pending[0] if ending == "recorded" else None
-        status: Status = end["status"] if end else "FAILED"
-        if status == "FINISHED":
-            self._settle(store)
-        reason = end["reason"] if end else "lost"
-        last_ms = self.backlog.last_ms
-        store.terminate(self.state.run_id, status, reason=reason, end=last_ms)
-        self._write(replace(self.state, sent=self.state.sent + len(pending), done=True))
-        pending.clear()
 
     def is_done(self) -> bool:
         """Tell whether the store has all of the journal, and the run's end."""
@@ -129,6 +223,22 @@ class Replay:
         if self.state.run_id and lease is not None and working(lease):
             store.log(self.state.run_id, tags=replace(lease, counter=counter).tags())
 
+    def _terminate(self, store: Store, ending: Ending) -> None:
+        """Upload the artifacts and close the run, once everything else has been sent."""
+        self._attach(store)
+        if self.is_done():
+            return
+        self._upload(store)
+        pending = self.backlog.pending
+        end = pending[0] if ending == "recorded" else None
+        status: Status = end["status"] if end else "FAILED"
+        if status == "FINISHED":
+            self._settle(store)
+        reason = end["reason"] if end else "lost"
+        store.terminate(self.state.run_id, status, reason=reason, end=self.backlog.last_ms)
+        self._write(replace(self.state, sent=self.state.sent + len(pending), done=True))
+        pending.clear()
+
     def _attach(self, store: Store) -> None:
         """Begin anew where the store is another one, or has lost the run; once."""
         if self._attached:
@@ -138,7 +248,8 @@ class Replay:
             self.backlog.close()
             self.state, self.backlog = State(), Backlog(self.folder, skip=0)
             self.backlog.read()
-        if not self.state.run_id and not self.backlog.begins():
+        pending = self.backlog.pending
+        if not self.state.run_id and not (pending and pending[0]["event"] == "begin"):
             path = str(self.folder / JOURNAL)
             raise StoreError("refused", f"{path!r} does not begin with a run; it can't be sent")
         self._attached = True
@@ -165,12 +276,13 @@ class Replay:
         known, folder = begin["parent"], begin.get("parent_folder")
         if folder:
             moved = self.folder.absolute().parents[1]  # where a trial's study lies in any case
-            known = run_id_of(Path(folder) if Path(folder).is_dir() else moved, store)
+            known = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
         return {PARENT_TAG: known} if known else {}
 
     def _create(self, store: Store, begin: Event, tags: dict[str, str]) -> bool:
         experiment_id = store.experiment(begin["experiment"])
-        reason = self.backlog.reason()
+        last = self.backlog.pending[-1]
+        reason = last["reason"] if last["event"] == "end" else None
         run_id, is_new = store.create(
             experiment_id,
             name=begin["name"],
@@ -188,17 +300,31 @@ class Replay:
             store.upload(self.state.run_id, file, "" if below == "." else below)
 
     def _settle(self, store: Store) -> None:
-        """Let the store have the model that the run has left, where it has left one."""
+        """Log the model that the run has left and register it; no run fails by that.
+
+        Raises:
+            StoreError: The store does not answer; a later try may help.
+        """
         model, begun = self.backlog.model, self.backlog.begun
         if model is None:
             return
-        left = Left(
+        # It takes a second to import, and only a run that leaves a model needs it.
+        from pipeline.tracking.models import LeftModel, log_and_register
+
+        left = LeftModel(
             folder=self.folder,
             run_id=self.state.run_id,
             experiment_id=self.state.experiment_id,
             trust=begun.get("trust", ()),
         )
-        self.settled = settle(store, left, model=model, register=begun.get("register"))
+        try:
+            self.registered = log_and_register(store, left, begun.get("register"), model["figure"])
+        except StoreError as error:
+            if error.transient:
+                raise
+            self.problem = error.line
+        tags = {REGISTERED_TAG: self.registered, PROBLEM_TAG: self.problem}
+        store.log(self.state.run_id, tags={key: line for key, line in tags.items() if line})
 
     def _write(self, state: State) -> None:
         """Note how far the store is; what finds no place is sent again, which changes nothing."""
@@ -211,7 +337,7 @@ class Replay:
         self.state = state
 
 
-def run_id_of(folder: Path, store: Store) -> str:
+def _run_id(folder: Path, store: Store) -> str:
     """Return the id of a folder's run in a store, created where it has none there.
 
     Raises:
@@ -238,3 +364,7 @@ def _changes(known: dict[str, str], now: dict[str, str]) -> dict[str, str]:
     """Return tags for the parameters that a resumed run changed: MLflow keeps the first value."""
     changed = {key for key, text in now.items() if key in known and known[key] != text}
     return {f"{CHANGED_PREFIX}{key}": now[key] for key in sorted(changed)}
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError("refused", f"{str(path)!r} can't be sent ({error.strerror})")

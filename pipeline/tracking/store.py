@@ -2,24 +2,41 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from pipeline.tracking.batch import Point
-from pipeline.tracking.books import END_TAG, STUDY_TAG
+from pipeline.paths import create_folder
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.experiments import create_private, experiment_id, local_files
-from pipeline.tracking.faults import StoreError, fault, refusal
-from pipeline.tracking.fields import field_name, param_texts, tag_texts
+from pipeline.tracking.faults import StoreError, fault, named, refusal
+from pipeline.tracking.fields import (
+    END_TAG,
+    STUDY_TAG,
+    TRIAL_TAG,
+    Booked,
+    field_name,
+    param_texts,
+    tag_texts,
+)
 from pipeline.tracking.journal import Status
+from pipeline.tracking.uri import DATABASE, is_server, sqlite_path
 
+ARTIFACTS = "mlartifacts"
 FOLDER_TAG = "pipeline.folder"
 LOCK_SECONDS = 60.0
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's codes where a name, an id or a version is not known."""
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow's pages open on what it offers for language models, not on the runs."""
+
+Point = tuple[str, float, int, int]
+"""Name, value, milliseconds since 1970, epoch."""
 
 _Item = TypeVar("_Item")
 
@@ -40,8 +57,7 @@ class Store:
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, created where it is missing; never MLflow's own 0."""
         if name not in self._experiments:
-            found = self._patiently(lambda: experiment_id(self._client, self.uri, name))
-            self._experiments[name] = found
+            self._experiments[name] = self._patiently(lambda: self._experiment_id(name))
         return self._experiments[name]
 
     def create(
@@ -57,9 +73,10 @@ class Store:
             start: Milliseconds since 1970.
         """
         with self._translated():
-            found = self._find_run(experiment_id, key)
-            if found is not None:
-                return found, False
+            if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
+                found = self._client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
+                if found:
+                    return str(found[0].info.run_id), False
             marked = {**tag_texts(tags), FOLDER_TAG: key}
             run = self._client.create_run(
                 experiment_id, start_time=start, tags=marked, run_name=name
@@ -77,19 +94,33 @@ class Store:
 
     def running(self) -> list[Run]:
         """Return all runs of all experiments that have not ended."""
-        return self._found("attributes.status = 'RUNNING'")
+        return self._search("attributes.status = 'RUNNING'")
 
     def of_study(self, uid: str) -> list[Run]:
         """Return a study's own run and those of its trials, in whatever experiment."""
         if not uid.isalnum():  # a name must not become a filter of its own
             return []
-        return self._found(f"tags.`{STUDY_TAG}` = '{uid}'")
+        return self._search(f"tags.`{STUDY_TAG}` = '{uid}'")
+
+    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[Booked]:
+        """Return the runs of a study's trials, with the values that are asked for."""
+        return [
+            Booked(
+                trial=int(run.data.tags[TRIAL_TAG]),
+                run_id=run.info.run_id,
+                status=run.info.status,
+                end_reason=run.data.tags.get(END_TAG),
+                metrics={key: run.data.metrics[key] for key in metrics if key in run.data.metrics},
+            )
+            for run in self.of_study(uid)
+            if run.data.tags.get(TRIAL_TAG, "").isdigit()  # else it is the study's own
+        ]
 
     def beginning(self, run_id: str) -> list[Run]:
         """Return the runs whose ids begin so."""
-        return self._found(f"attributes.run_id LIKE '{run_id}%'") if run_id.isalnum() else []
+        return self._search(f"attributes.run_id LIKE '{run_id}%'") if run_id.isalnum() else []
 
-    def _found(self, condition: str) -> list[Run]:
+    def _search(self, condition: str) -> list[Run]:
         with self._translated():
             pages = self._client.search_experiments(view_type=ViewType.ACTIVE_ONLY)
             ids = [experiment.experiment_id for experiment in pages]
@@ -112,7 +143,15 @@ class Store:
     def files_of(self, run_id: str) -> Path | None:
         """Return the folder of a run's artifacts where they lie beside this database."""
         run = self.run(run_id)
-        return None if run is None else local_files(self.uri, run_id, run.info.artifact_uri)
+        if run is None or is_server(self.uri) or not run.info.artifact_uri.startswith("file:"):
+            return None
+        folder = Path(url2pathname(urlsplit(run.info.artifact_uri).path)).parent
+        database = sqlite_path(self.uri)
+        # Of a database on a server, an experiment may have been begun in another folder.
+        is_ours = ARTIFACTS in folder.parts
+        if database is not None:
+            is_ours = database.parent / ARTIFACTS in folder.parents
+        return folder if is_ours and folder.name == run_id else None
 
     def reopen(self, run_id: str) -> None:
         """Make a run RUNNING again, with no reason of an earlier end."""
@@ -180,15 +219,53 @@ class Store:
         with self._translated():
             yield self._client
 
+    def found(self, call: Callable[[MlflowClient], _Item]) -> _Item | None:
+        """Return what a call of MLflow's client finds; `None` where there is no such thing."""
+        with self._translated():
+            try:
+                return call(self._client)
+            except MlflowException as error:
+                if error.error_code not in MISSING:
+                    raise
+        return None
+
     def _connect(self) -> MlflowClient:
         with prepare_database(self.uri):
             return MlflowClient(self.uri)
 
-    def _find_run(self, experiment_id: str, key: str) -> str | None:
-        if "'" in key or "\\" in key:  # a name must not become a filter of its own
-            return None
-        found = self._client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
-        return str(found[0].info.run_id) if found else None
+    def _experiment_id(self, name: str) -> str:
+        """Return the id of an experiment, created where it is missing.
+
+        Raises:
+            StoreError: It has been deleted, or is MLflow's own.
+        """
+        found = self._find_experiment(name)
+        if found is None:
+            folder = _artifacts_folder(self.uri, name)
+            location = None if folder is None else folder.as_uri()
+            try:
+                found = str(self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._find_experiment(name) or ""
+        if found == "0":
+            raise StoreError(
+                "refused",
+                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
+                "choose another name",
+            )
+        return found
+
+    def _find_experiment(self, name: str) -> str | None:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise StoreError(
+                "deleted",
+                f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; choose "
+                f"another, or type: mlflow experiments restore -x {found.experiment_id}",
+            )
+        return None if found is None else str(found.experiment_id)
 
     def _new_params(
         self, run_id: str, params: Mapping[str, object], *, is_new: bool
@@ -227,3 +304,23 @@ class Store:
         except Exception as error:
             # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
             raise fault(self.uri, str(error)) from error
+
+
+def create_private(location: str) -> None:
+    """Create a folder of our artifacts, which MLflow would create for all to read."""
+    folder = Path(url2pathname(urlsplit(location).path))
+    if location.startswith("file:") and ARTIFACTS in folder.parts:
+        with suppress(OSError):  # MLflow says what is in the way
+            create_folder(folder)
+
+
+def _artifacts_folder(uri: str, experiment: str) -> Path | None:
+    """Return where a database's runs of a new experiment keep their files; a server knows itself.
+
+    They lie beside a database that is a file. Those of a database on a server lie in the current
+    folder of the first run of the experiment, which other machines need to reach by the same path.
+    """
+    if is_server(uri):
+        return None
+    database = sqlite_path(uri) or Path.cwd() / DATABASE
+    return database.parent / ARTIFACTS / field_name(experiment)

@@ -1,15 +1,31 @@
-"""Sends what journals hold and their stores lack, once training is over."""
+"""The store of a command: opened, sent what journals hold, cleared of lost runs and old ones.
 
-from collections.abc import Iterable
+MLflow is imported when a store is opened, not with this module.
+"""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from pipeline.config.options import TrackingOptions
+from pipeline.processes.lease import alive, is_local, lease_of, working
 from pipeline.redaction import redact
-from pipeline.tracking.faults import StoreError
-from pipeline.tracking.forgetting import is_marked, remove
-from pipeline.tracking.replay import InUseError, Replay
-from pipeline.tracking.store import Store
-from pipeline.tracking.uri import how_to_name
+from pipeline.tracking.faults import StoreError, as_error
+from pipeline.tracking.folders import ListedRun, is_marked, read_state, remove
+from pipeline.tracking.uri import how_to_name, quiet_mlflow, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from pipeline.tracking.store import Store
+
+LOOKS = 10
+"""How often a counter is read within the grace time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +41,9 @@ class Synced:
     """
 
     folder: Path
-    run_id: str
-    sent: int
-    unsent: int
+    run_id: str = ""
+    sent: int = 0
+    unsent: int = 0
     problem: str | None = None
 
 
@@ -45,7 +61,7 @@ class StoreInForce:
         self._uri = uri
         self._opened: Store | StoreError | None = None
 
-    def of(self, recorded: str) -> Store:
+    def of(self, recorded: str) -> "Store":
         """Return the store for a run that is recorded there.
 
         Args:
@@ -61,7 +77,7 @@ class StoreInForce:
                 f"{how_to_name(recorded)}",
             )
         if self._opened is None:
-            self._opened = _opened(self._uri)
+            self._opened = self._open()
         if isinstance(self._opened, StoreError):
             raise self._opened
         return self._opened
@@ -70,6 +86,53 @@ class StoreInForce:
         """Remember that the store does not answer, so that no other run waits for it."""
         if error.transient:
             self._opened = error
+
+    def _open(self) -> "Store | StoreError":
+        quiet_mlflow()
+        from pipeline.tracking.store import Store
+
+        try:
+            return Store(self._uri)
+        except StoreError as error:
+            return error
+
+
+@contextmanager
+def opened_store(options: TrackingOptions) -> "Iterator[Store]":
+    """Open the store that the options name.
+
+    Raises:
+        EnvironmentFaultError: A call to it fails.
+        ConfigError: It is no database.
+    """
+    with opened_store_at(tracking_uri(options)) as store:
+        yield store
+
+
+@contextmanager
+def opened_store_at(uri: str) -> "Iterator[Store]":
+    """Open the store at an absolute address, as `opened_store` does."""
+    with _told_faults():
+        yield StoreInForce(uri).of(redact(uri))
+
+
+@contextmanager
+def opened_for_records(options: TrackingOptions) -> Iterator[StoreInForce]:
+    """Give the store that the options name, for the runs that are recorded there."""
+    uri = tracking_uri(options)
+    with _told_faults():
+        yield StoreInForce(uri)
+
+
+@contextmanager
+def _told_faults() -> Iterator[None]:
+    try:
+        yield
+    except StoreError as error:
+        raise as_error(error.kind, error.line) from error
+
+
+# ── sending ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
@@ -83,12 +146,15 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
 
 
 def _sync(folder: Path, store: StoreInForce) -> Synced | None:
+    quiet_mlflow()
+    from pipeline.tracking.replay import InUseError, Replay
+
     try:
         replay = Replay(folder)
     except InUseError:
         return None
     except StoreError as error:
-        return Synced(folder=folder, run_id="", sent=0, unsent=0, problem=error.line)
+        return Synced(folder=folder, problem=error.line)
     before, problem = replay.backlog.unsent(), None
     try:
         if not replay.backlog.uri:
@@ -101,18 +167,125 @@ def _sync(folder: Path, store: StoreInForce) -> Synced | None:
         replay.release()
     if replay.is_done() and is_marked(folder):
         remove(folder)
-    left = replay.backlog.unsent()
-    return Synced(
-        folder=folder,
-        run_id=replay.state.run_id,
-        sent=before - left,
-        unsent=left,
-        problem=problem,
-    )
+    left, run_id = replay.backlog.unsent(), replay.state.run_id
+    return Synced(folder=folder, run_id=run_id, sent=before - left, unsent=left, problem=problem)
 
 
-def _opened(uri: str) -> Store | StoreError:
+def attach(folder: Path, file: Path, options: TrackingOptions, *, name: str) -> str | None:
+    """Put a file among the artifacts of a folder's run, in place of one of its name.
+
+    Args:
+        folder: The run's or the study's folder; one that MLflow does not have is left alone.
+        file: What to put there.
+        options: Name the store in force; a run that is recorded in another one is left alone.
+        name: What the artifact is called.
+
+    Returns:
+        What was in the way, in one line; `None` = nothing.
+    """
+    state = read_state(folder)
+    return attach_to(state.run_id, state.uri, file, options, name=name) if state.run_id else None
+
+
+def attach_to(
+    run_id: str, recorded: str, file: Path, options: TrackingOptions, *, name: str
+) -> str | None:
+    """Put a file on a run by its id, as `attach` does.
+
+    Args:
+        run_id: MLflow's id of the run.
+        recorded: The store that has it, as it is on record: without its password.
+        file: What to put there.
+        options: Name the store in force.
+        name: What the artifact is called.
+    """
     try:
-        return Store(uri)
+        store = StoreInForce(tracking_uri(options)).of(recorded)
+        with TemporaryDirectory() as place:
+            named = Path(place) / name  # an artifact is called as its file is
+            shutil.copyfile(file, named)
+            store.upload(run_id, named, "")
     except StoreError as error:
-        return error
+        return error.line
+    except OSError as error:
+        return f"{str(file)!r} can't be copied ({error.strerror})"
+    return None
+
+
+# ── closing and removing ────────────────────────────────────────────────────────────────────────
+
+
+def reap(store: "Store", *, grace: float) -> "list[Run]":
+    """Close lost runs as FAILED, `end_reason=lost`, and return them. A live one is never touched.
+
+    A run of this machine is lost when its process is gone. One that can't be judged so (another
+    machine, a process stopped by a signal, or one of another user that /proc hides) is lost when
+    its counter has not moved for `grace` seconds of this process's own monotonic clock, so this may
+    take that long.
+
+    Args:
+        store: Where the runs are.
+        grace: Seconds.
+    """
+    lost, doubtful = [], {}
+    for run in store.running():
+        lease = lease_of(run.data.tags)
+        if lease is None or (is_local(lease) and working(lease)):
+            continue
+        if is_local(lease) and not alive(lease):
+            lost.append(run)
+        else:
+            doubtful[run.info.run_id] = (lease.counter, time.monotonic())
+    lost += _without_a_beat(store, doubtful, grace)
+    return [run for run in lost if _close(store, run.info.run_id)]
+
+
+def _without_a_beat(
+    store: "Store", doubtful: dict[str, tuple[int, float]], grace: float
+) -> "list[Run]":
+    """Return those runs whose counter stays as it is for the whole grace time."""
+    lost = []
+    while doubtful:
+        time.sleep(grace / LOOKS)
+        for run_id, (counter, still_since) in list(doubtful.items()):
+            run = store.run(run_id)
+            lease = None if run is None else lease_of(run.data.tags)
+            if run is None or lease is None or run.info.status != "RUNNING":
+                del doubtful[run_id]
+            elif lease.counter != counter:
+                del doubtful[run_id]  # it lives
+            elif time.monotonic() - still_since >= grace:
+                del doubtful[run_id]
+                lost.append(run)
+    return lost
+
+
+def _close(store: "Store", run_id: str) -> bool:
+    """Close a lost run, unless its own recorder has done so meanwhile."""
+    run = store.run(run_id)
+    if run is None or run.info.status != "RUNNING":
+        return False
+    now = time.time_ns() // 1_000_000
+    store.terminate(run_id, "FAILED", reason="lost", end=max(now, run.info.start_time))
+    return True
+
+
+def remove_runs(runs: Iterable[ListedRun], store: StoreInForce) -> Iterator[ListedRun]:
+    """Remove runs, in MLflow first, and yield each that is gone.
+
+    Raises:
+        StoreError: The store can't be reached, or is another one; the folders stay.
+    """
+    for run in runs:
+        if run.run_id:
+            remove_record(store.of(run.uri), run.run_id)
+        remove(run.folder)
+        yield run
+
+
+def remove_record(store: "Store", run_id: str) -> None:
+    """Delete a run in MLflow, with the artifacts that lie beside its database."""
+    files = store.files_of(run_id)
+    store.delete(run_id)
+    if files is not None:
+        remove(files)

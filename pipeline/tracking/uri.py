@@ -1,14 +1,17 @@
-"""Where runs are recorded, as an address that MLflow takes. Nothing here imports MLflow."""
+"""Where runs are recorded, as an address that MLflow takes, and MLflow's own settings.
+
+Nothing here imports MLflow.
+"""
 
 import os
 import shlex
+from collections.abc import MutableMapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.redaction import MASK, has_password, redact
-from pipeline.tracking.drivers import with_driver
 
 DATABASE = "mlflow.db"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -16,6 +19,24 @@ SERVERS = ("http", "https", "databricks")
 TRAINING_PAGES = "workflowType=machine_learning"
 """Ends an address on MLflow's pages: without it they open what they have for language models."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+REMEDIES = {"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"}
+"""What to install for a package that talks to a database, where that is not its own name."""
+REQUEST_SECONDS = 5
+"""Longest wait for one answer of a tracking server, unless the user's environment says another."""
+
+
+def quiet_mlflow(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Bound MLflow's calls: by default one that fails is tried for four minutes."""
+    environment.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
+    environment["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"  # a journal is sent again anyway
+    environment["MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR"] = "0"
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    environment["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
+    environment["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"  # leaves no half-closed database
+    environment.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # its lines are not ours to show
+    environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    environment["MLFLOW_UV_AUTO_DETECT"] = "false"  # a model takes no file of the current folder
+    environment["GIT_PYTHON_REFRESH"] = "quiet"
 
 
 def tracking_uri(options: TrackingOptions) -> str:
@@ -122,3 +143,34 @@ def _absolute(key: str, uri: str) -> str:
     if path is not None:
         return sqlite_uri(path)
     return with_driver(key, uri) if kind in DATABASES else uri
+
+
+def with_driver(key: str, url: str) -> str:
+    """Return the address of a database server with a driver that is installed.
+
+    SQLAlchemy's own choice for `postgresql://` depends on its version; ours is psycopg.
+
+    Args:
+        key: Where the address comes from.
+        url: The address.
+
+    Raises:
+        ConfigError: The driver is missing, or the address can't be read.
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    scheme, _, rest = url.partition("://")
+    named = f"postgresql+psycopg://{rest}" if scheme == "postgresql" else url
+    try:
+        make_url(named).get_dialect().import_dbapi()
+    except ModuleNotFoundError as error:
+        package = str(error.name)
+        raise ConfigError(
+            f"{key}={redact(url)!r} needs the package {package!r}, which is not "
+            f"installed; install it with: pip install {REMEDIES.get(package, package)}"
+        ) from error
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        text = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"{key}={redact(url)!r} can't be read: {redact(text)}") from error
+    return named

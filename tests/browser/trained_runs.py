@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.tracking.state import read_state
+from pipeline.tracking.folders import read_state
 from pipeline.tracking.uri import TRAINING_PAGES
 
 SCRIPT = "<img src=x onerror=\"document.title='hacked'\">"

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 from pipeline import evaluate, export, predict, report, runs, train
 from pipeline.config.compose import compose
-from pipeline.tracking.state import State, read_state, write_state
+from pipeline.tracking.folders import State, read_state, write_state
 
 LOGIN, SECRET = "canary-of-login", "canary-of-variable"
 REFERENCE = "${oc.env:SECRET}"

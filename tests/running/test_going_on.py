@@ -11,7 +11,7 @@ import torch
 from mlflow import MlflowClient
 from records import checkpoint, epochs, events, final_values, only_run, runs
 
-from pipeline.tracking.state import State, read_state, write_state
+from pipeline.tracking.folders import State, read_state, write_state
 
 Train = Callable[..., int]
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "trainer.max_epochs=3")

@@ -26,7 +26,7 @@ from pipeline.config.compose import compose
 from pipeline.config.record import plain
 from pipeline.running.lr_curve import read_curve
 from pipeline.running.plan import Plan, make_plan
-from pipeline.tracking.find import FIND_LR, find_run
+from pipeline.tracking.folders import FIND_LR, find_run
 
 Train = Callable[..., int]
 QUIET = ("tracking=none", "verbose=0")

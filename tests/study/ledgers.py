@@ -17,7 +17,7 @@ from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.storage import open_storage
-from pipeline.study.space.entries import as_parameters, read_entries, read_ranges
+from pipeline.study.space.reading import parameters_of, read_definitions, read_ranges
 from pipeline.study.space.space import Space
 from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.uri import sqlite_uri
@@ -41,11 +41,11 @@ def space_of(
     space: Mapping[str, Any] = LR, when: Mapping[str, Any] | None = None, **base: str
 ) -> Space:
     """A space as it is read from YAML, over a run in which conditions find `base`."""
-    entries, problems = read_entries(space, when or {}, preferred=())
-    ranges, unreadable = read_ranges(entries)
+    definitions, problems = read_definitions(space, when)
+    ranges, unreadable = read_ranges(definitions)
     assert not problems
     assert not unreadable
-    return Space(as_parameters(ranges), base)
+    return Space(parameters_of(ranges), base)
 
 
 def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:

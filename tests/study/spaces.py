@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from pipeline.config.compose import checked_lines
 from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.study.space.arguments import with_space
-from pipeline.study.space.reading import names_of_study, plain_sweep, read_space
+from pipeline.study.space.reading import StudyTree, names_of_study, plain_sweep, with_space
 from pipeline.study.space.space import Space
-from pipeline.study.space.trees import Trees
+from pipeline.study.space.trial_configs import TrialConfigs
 
 
 def checked(*words: str) -> list[str]:
@@ -18,11 +17,12 @@ def checked(*words: str) -> list[str]:
     )
 
 
-def study(*words: str) -> tuple[Space, Trees]:
-    """Return the space of a command line, and the trees of its trials."""
+def study(*words: str) -> tuple[Space, TrialConfigs]:
+    """Return the space of a command line, and the runs of its trials."""
     lines = checked(*words)
-    trees = Trees(lines, None)
-    return read_space(plain_sweep(trees.source.tree(lines)), trees.source, lines), trees
+    trials = TrialConfigs(lines, None)
+    tree = StudyTree(trials.source, lines)
+    return tree.read_space(plain_sweep(tree.tree())), trials
 
 
 def problems(*words: str) -> Sequence[str]:

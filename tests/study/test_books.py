@@ -16,7 +16,7 @@ from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.recorded_studies import differences
 from pipeline.study.study_run import RunDestination
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.books import Booked
+from pipeline.tracking.fields import Booked
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
 

@@ -23,16 +23,15 @@ from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.find import find_run
+from pipeline.tracking.folders import find_run, read_state
 from pipeline.tracking.journal import Header, Journal
-from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import sqlite_uri
 
 DRIVER = """
 import os, sys, time
 from pathlib import Path
 from pipeline.study.mlflow_recorder import MlflowRecorder
-from pipeline.tracking.state import read_state
+from pipeline.tracking.folders import read_state
 
 uri, long, short = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 with MlflowRecorder(uri, experiment="pipeline") as recorder:

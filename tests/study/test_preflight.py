@@ -14,7 +14,6 @@ import psutil
 import pytest
 from spaces import study
 
-from pipeline.study.space.corners import corners
 from pipeline.sweep import main
 
 OWN_NETS = Path(__file__).parent / "own_parts" / "preflight_nets.py"
@@ -185,7 +184,7 @@ def test_a_range_of_its_own_is_refused_by_a_preflight(
 def test_corners_hold_each_end_each_choice_and_off_wherever_a_range_depends_on_another() -> None:
     off = "trainer.gradient_clip_val=tag(off, interval(0.5, 2))"
     space, _ = study("sweeps=architecture", "model=choice(mlp, gru)", off)
-    points = corners(space)
+    points = space.corners()
     seen: dict[str, set[str]] = {}
     for point in points:
         for key, text in point.items():

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from spaces import study
 
 from pipeline.errors import ConfigError
+from pipeline.study.space.ranges import value_of
 from pipeline.study.space.space import Space
-from pipeline.study.space.texts import value_of
 
 ARCHITECTURE = ("sweeps=architecture", "model=choice(mlp,cnn1d,gru)")
 CLIP = ("model=lstm", "sweeps=lr_epochs_clip")

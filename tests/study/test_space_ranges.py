@@ -7,8 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from pipeline.errors import ConfigError
-from pipeline.study.space.grammar import FORMS, read_range
-from pipeline.study.space.texts import text_of, value_of
+from pipeline.study.space.ranges import FORMS, read_range, text_of, value_of
 
 RIGHT = [
     "interval(1e-4, 1e-1)",

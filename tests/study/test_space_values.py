@@ -4,7 +4,7 @@ import pytest
 from spaces import study
 
 from pipeline.paths import conf_folder
-from pipeline.study.space.values import value_problems
+from pipeline.study.space.trial_configs import value_problems
 
 FILES = sorted((conf_folder() / "sweeps").glob("*.yaml"))
 SWEEPS = [file.stem for file in FILES if "  space:" in file.read_text(encoding="utf-8")]

@@ -21,7 +21,7 @@ from recorded_trials import (
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.study_run import RunDestination, StudyLock, StudyRun, study_params
-from pipeline.tracking.state import unfinished
+from pipeline.tracking.folders import unfinished
 from pipeline.tracking.sync import sync
 
 LEADER = """

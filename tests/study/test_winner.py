@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.compose import composer
 from pipeline.study.ledger.rows import Row, RowState, best, pareto, winner
 from pipeline.study.outcome.winner import experiment_command, write_winner
-from pipeline.study.space.trees import Trees
+from pipeline.study.space.trial_configs import TrialConfigs
 
 Direction = Literal["max", "min"]
 
@@ -75,8 +75,8 @@ def test_after_the_front_come_the_trials_that_only_it_beats() -> None:
 
 
 @pytest.fixture(scope="module")
-def trees() -> Trees:
-    return Trees(["model=mlp", "data=iris"], None)
+def trees() -> TrialConfigs:
+    return TrialConfigs(["model=mlp", "data=iris"], None)
 
 
 def plain(tree: DictConfig) -> dict[str, Any]:
@@ -86,7 +86,9 @@ def plain(tree: DictConfig) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("name", "hydra")}
 
 
-def test_both_commands_of_the_winner_compose_to_its_run(trees: Trees, tmp_path: Path) -> None:
+def test_both_commands_of_the_winner_compose_to_its_run(
+    trees: TrialConfigs, tmp_path: Path
+) -> None:
     swept = {
         "optimizer.lr": "0.00123456789012345",
         "trainer.gradient_clip_val": "null",
@@ -94,7 +96,7 @@ def test_both_commands_of_the_winner_compose_to_its_run(trees: Trees, tmp_path: 
     }
     config = plain(trees.config(swept))
     folder = tmp_path / "runs of mine" / "first"
-    found = write_winner(config, trees, number=7, study="first", folder=folder)
+    found = write_winner(swept, trees, number=7, study="first", folder=folder)
     words, flag_and_experiment = shlex.split(found.command), shlex.split(found.yaml_command)
     assert words[:3] == flag_and_experiment[:3] == ["python", "-m", "pipeline.train"]
     with composer("train") as source:

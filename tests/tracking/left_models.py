@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from pipeline.tracking.figure import Figure
-from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.journal import Figure, Header, Journal
 
 INTERFACE = {
     "kind": "table",

@@ -3,10 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.tracking.find import find_run
+from pipeline.tracking.folders import State, find_run, listed, unfinished, write_state
 from pipeline.tracking.journal import Header, Journal
-from pipeline.tracking.listing import listed
-from pipeline.tracking.state import State, unfinished, write_state
 
 
 def add_run(

@@ -14,9 +14,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.quiet import quiet_mlflow
 from pipeline.tracking.store import Store
-from pipeline.tracking.uri import sqlite_uri
+from pipeline.tracking.uri import quiet_mlflow, sqlite_uri
 
 PHASES = {"the first table": "CREATE TABLE", "a migration": "ALTER TABLE", "the last row": "INSERT"}
 

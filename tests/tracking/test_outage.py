@@ -20,8 +20,8 @@ from real_processes import stop_server, wait_for_health, youngest_child
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.client import Recorder
+from pipeline.tracking.folders import read_state, unfinished
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.state import read_state, unfinished
 from pipeline.tracking.sync import sync
 
 Server = Callable[[int], subprocess.Popen[bytes]]

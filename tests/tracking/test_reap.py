@@ -13,9 +13,9 @@ from real_processes import ROOT
 
 from pipeline.processes.lease import Lease, own_lease, started
 from pipeline.tracking.journal import Journal, Status
-from pipeline.tracking.reap import reap
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.store import Store
+from pipeline.tracking.sync import reap
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from pipeline.serving.files import EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.serving.model import Model
 from pipeline.sweep import main as sweep
 from pipeline.tracking import models
-from pipeline.tracking.signature import input_example, signature
+from pipeline.tracking.models import input_example, signature
 from pipeline.tracking.uri import sqlite_uri
 from pipeline.train import main as train
 

@@ -18,8 +18,8 @@ from real_processes import run_script, youngest_child
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
+from pipeline.tracking.folders import STATE, read_state, write_state
 from pipeline.tracking.journal import Journal
-from pipeline.tracking.state import STATE, read_state, write_state
 from pipeline.tracking.sync import sync
 from pipeline.tracking.uri import sqlite_path, sqlite_uri
 

@@ -16,8 +16,9 @@ from mlflow.tracking import MlflowClient
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fetch import fetched
-from pipeline.tracking.figure import Figure, verdict
-from pipeline.tracking.state import STATE, read_state
+from pipeline.tracking.folders import STATE, read_state
+from pipeline.tracking.journal import Figure
+from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.sync import sync
 
 Server = Callable[[int], subprocess.Popen[bytes]]
@@ -129,15 +130,19 @@ def models(uri: str) -> list[str]:
 def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
     mine: Figure, theirs: Figure | None, takes: bool, why: str
 ) -> None:
-    assert verdict(mine, theirs, None if theirs is None else "3") == (takes, why)
+    if theirs is None:
+        assert verdict(mine, None, None) == (takes, why)
+    else:
+        assert verdict(mine, version_tags(theirs), "3") == (takes, why)
 
 
-def test_a_figure_survives_the_tags_of_a_version_and_a_strangers_tags_are_no_figure() -> None:
+@pytest.mark.parametrize("value", ["high", "nan"])
+def test_the_tags_of_a_version_that_a_stranger_has_set_are_no_value(value: str) -> None:
     mine = figure(0.1 + 0.2)
-    assert Figure.of(mine.tags(), better="max") == mine
-    stranger = Figure.of({"value": "high"}, better="max")
-    assert (stranger.data, stranger.monitor, stranger.value) == ("", None, None)
-    assert Figure.of({"value": "nan"}, better="max").value is None
+    assert float(version_tags(mine)["value"]) == mine.value
+    takes, why = verdict(mine, {**version_tags(mine), "value": value}, "3")
+    assert not takes
+    assert why.endswith("val/f1 is not known of both; it needs validation rows")
 
 
 @pytest.mark.slow

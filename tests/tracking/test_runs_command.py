@@ -8,8 +8,8 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.processes.lease import own_lease
 from pipeline.runs import main
+from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import JOURNAL, Journal
-from pipeline.tracking.state import read_state
 from pipeline.tracking.uri import sqlite_uri
 
 Begun = Callable[..., Journal]

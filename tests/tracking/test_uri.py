@@ -74,8 +74,8 @@ def test_no_password_is_shown_in_the_command() -> None:
 
 def test_the_training_side_of_tracking_imports_neither_mlflow_nor_torch() -> None:
     code = (
-        "import sys, pipeline.tracking.client, pipeline.tracking.facts, pipeline.tracking.find, "
-        "pipeline.tracking.journal, pipeline.tracking.listing, pipeline.tracking.uri;"
+        "import sys, pipeline.tracking.client, pipeline.tracking.facts, pipeline.tracking.folders, "
+        "pipeline.tracking.journal, pipeline.tracking.sync, pipeline.tracking.uri;"
         "sys.exit(any(name in sys.modules for name in ('mlflow', 'torch', 'sqlalchemy')))"
     )
     root = Path(__file__).parents[2]

@@ -27,10 +27,8 @@ from pipeline.study.ledger.storage_faults import (
     server_gone,
     storage_faults,
 )
-from pipeline.tracking.advisory import lock_until_end
-from pipeline.tracking.database import create_file
-from pipeline.tracking.drivers import with_driver
-from pipeline.tracking.uri import sqlite_path, sqlite_uri
+from pipeline.tracking.database import create_file, lock_until_end
+from pipeline.tracking.uri import sqlite_path, sqlite_uri, with_driver
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage, RDBStorage

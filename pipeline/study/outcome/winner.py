@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from pipeline.config.overrides import quoted
 from pipeline.paths import replace_text
@@ -14,13 +14,13 @@ TRAIN = "python -m pipeline.train"
 
 
 class WritesRuns(Protocol):
-    """Says a run's config in words and as YAML; `Trees` does."""
+    """Says a run's config in words and as YAML; `TrialConfigs` does."""
 
-    def train_words(self, config: Mapping[str, Any]) -> list[str]:
-        """Return the words that compose to this config."""
+    def train_words(self, overrides: Mapping[str, str]) -> list[str]:
+        """Return the words that compose to this run."""
 
-    def winner_yaml(self, config: Mapping[str, Any], name: str) -> str:
-        """Return the experiment that composes to this config."""
+    def winner_yaml(self, overrides: Mapping[str, str], name: str) -> str:
+        """Return the experiment that composes to this run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +41,12 @@ class Winner:
 
 
 def write_winner(
-    config: Mapping[str, Any], trees: WritesRuns, *, number: int, study: str, folder: Path
+    overrides: Mapping[str, str], trees: WritesRuns, *, number: int, study: str, folder: Path
 ) -> Winner:
     """Write the winner's experiment below the study's folder and say both of its commands.
 
     Args:
-        config: The winner's run as plain values, references unresolved.
+        overrides: The winner's run, as Hydra's texts by key or group.
         trees: Says it in words and as YAML.
         number: The winner's.
         study: Name of the study; the experiment gets it too.
@@ -54,11 +54,11 @@ def write_winner(
     """
     name = study.removesuffix(".yaml")
     # Once is enough: the study has registered it.
-    words = [word for word in trees.train_words(config) if word != "register=null"]
+    words = [word for word in trees.train_words(overrides) if word != "register=null"]
     trusted = [word for word in words if word.startswith("trust=")]
     path = folder / "conf" / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, trees.winner_yaml(config, name))
+    replace_text(path, trees.winner_yaml(overrides, name))
     return Winner(
         number=number,
         command=command(words),

@@ -1,23 +1,107 @@
-"""The space of a study: what a trial may be, and each point of it in Optuna's words and Hydra's."""
+"""The space of a study: its parameters, their conditions, and each point for Optuna and Hydra."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.values import unknown_key
 from pipeline.errors import ConfigError
-from pipeline.study.space.conditions import holds
-from pipeline.study.space.parameters import Parameter, place_of
-from pipeline.study.space.ranges import Range
-from pipeline.study.space.texts import text_of, value_of
+from pipeline.study.space.ranges import OFF, Range, text_of, value_of
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
-Choose = Callable[[Parameter], str | None]
+MOST_CORNERS = 20
+"""Corners of one space; a list of choices that is longer is not tried to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A key or group that has a value.
+
+    Args:
+        key: The key or group.
+        text: Hydra's text of the value.
+    """
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter(Range):
+    """A key of the config, or a group, and the values that it may take.
+
+    Where it may be off, Optuna is asked twice: whether `<name> on`, then for the number.
+
+    Args:
+        key: The key or group.
+        name: Optuna's name for it: the key, and in brackets the value that its range depends on
+            where the key has several.
+        when: Where the range holds; `None` = everywhere.
+    """
+
+    key: str
+    name: str
+    when: Condition | None = None
+
+    @property
+    def switch(self) -> str:
+        """Optuna's name of the choice between on and off."""
+        return f"{self.name} on"
+
+    @property
+    def place(self) -> str:
+        """Where it stands in a config."""
+        return place_of(self.key, self.when)
+
+    def suggest(self, trial: "BaseTrial") -> str:
+        """Ask a trial for a value; return Hydra's text."""
+        if self.kind == "choice":
+            return str(trial.suggest_categorical(self.name, self.choices))
+        if self.off and not trial.suggest_categorical(self.switch, (True, False)):
+            return OFF
+        if self.kind == "int":
+            step = 1 if self.step is None else int(self.step)
+            low, high = int(self.low), int(self.high)
+            return self.text(trial.suggest_int(self.name, low, high, step=step, log=self.log))
+        number = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        return self.text(number)
+
+    def from_params(self, params: Mapping[str, Any]) -> str | None:
+        """Return Hydra's text of what Optuna holds; `None` = it holds nothing."""
+        if self.off and params.get(self.switch) is False:
+            return OFF
+        if self.name not in params:
+            return None
+        value = params[self.name]
+        return str(value) if self.kind == "choice" else self.text(value)
+
+    def to_params(self, value: object) -> dict[str, object]:
+        """Return what Optuna is to hold for a value within the range."""
+        if self.kind == "choice":
+            return {self.name: text_of(value)}
+        if value is None:
+            return {self.switch: False}
+        assert isinstance(value, int | float)
+        number: object = int(value) if self.kind == "int" else float(value)
+        return {self.switch: True, self.name: number} if self.off else {self.name: number}
+
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain values that JSON can hold."""
+        values = {**asdict(self), "choices": list(self.choices)}
+        return {**values, "when": None if self.when is None else str(self.when)}
+
+
+def place_of(key: str, when: object = None) -> str:
+    """Return where a range stands in a config."""
+    return f"sweep.space.{key}" if when is None else f"sweep.when.{when}.{key}"
 
 
 class Space:
@@ -41,7 +125,7 @@ class Space:
         """Return Hydra's texts by key or group for what Optuna holds of a trial."""
         return self._chosen(lambda parameter: parameter.from_params(params))
 
-    def _chosen(self, choose: Choose) -> dict[str, str]:
+    def _chosen(self, choose: Callable[[Parameter], str | None]) -> dict[str, str]:
         chosen: dict[str, str] = {}
         for parameter in self.parameters:
             text = choose(parameter) if self._holds(parameter, chosen) else None
@@ -50,12 +134,15 @@ class Space:
         return chosen
 
     def _holds(self, parameter: Parameter, chosen: Mapping[str, str]) -> bool:
-        return holds(parameter.when, chosen, swept=self.keys, base=self._base)
+        when = parameter.when
+        if when is None:
+            return True
+        return (chosen if when.key in self.keys else self._base).get(when.key) == when.text
 
     def is_idle(self, parameter: Parameter) -> bool:
-        """Say whether a range never holds: what it depends on has no such value in this study."""
+        """Tell whether a range never holds: its condition is met nowhere in this study."""
         when = parameter.when
-        if when is None or not self._depends(parameter):
+        if when is None or when.key not in self.keys:
             return not self._holds(parameter, {})
         value = value_of(when.text)
         return not any(one.holds(value) for one in self.parameters if one.key == when.key)
@@ -82,14 +169,16 @@ class Space:
             value = point[parameter.key]
             used.add(parameter.key)
             if not parameter.holds(value):
-                problems.append(_outside(f"{place}.{parameter.key}", value, parameter))
+                key = f"{place}.{parameter.key}={text_of(value)}"
+                problems.append(f"{key} lies outside of {parameter.place}={parameter}.")
                 return None
             params.update(parameter.to_params(value))
             return text_of(value)
 
         self._chosen(choose)
-        idle = [key for key in point if key in self.keys and key not in used]
-        problems += [self._idle(f"{place}.{key}", key) for key in idle] if not problems else []
+        if not problems:
+            idle = [key for key in point if key not in used]
+            problems = [self._unmet(f"{place}.{key}", key) for key in idle]
         if problems:
             raise ConfigError(*problems)
         return params
@@ -98,7 +187,7 @@ class Space:
         hint = unknown_key(str(key), self.keys).partition(" is unknown.")[2]
         return f"{key_there} is not varied by this study.{hint}"
 
-    def _idle(self, key_there: str, key: str) -> str:
+    def _unmet(self, key_there: str, key: str) -> str:
         conditions = [str(one.when) for one in self.parameters if one.key == key]
         return f"{key_there} has a range only where {' or '.join(conditions)}; give that as well"
 
@@ -107,31 +196,27 @@ class Space:
 
         Args:
             tree: A composed run.
-            choices: What its groups were given.
+            choices: The choice of each of its groups.
         """
-        inside = True
         params: dict[str, object] = {}
+        outside: list[str] = []
 
         def choose(parameter: Parameter) -> str | None:
-            nonlocal inside
             value = value_at(tree, choices, parameter.key)
             if not parameter.holds(value):
-                inside = False
+                outside.append(parameter.key)
                 return None
             params.update(parameter.to_params(value))
             return text_of(value)
 
         self._chosen(choose)
-        return params if inside else None
+        return None if outside else params
 
     def size(self) -> int | None:
-        """Return how many points there are; `None` = a range is continuous."""
-        roots = [one for one in self.parameters if not self._depends(one)]
+        """Return the number of points; `None` = a range is continuous."""
+        roots = [one for one in self.parameters if not (one.when and one.when.key in self.keys)]
         sizes = [self._size_from(one) for one in roots if not self.is_idle(one)]
         return None if None in sizes else prod(size for size in sizes if size is not None)
-
-    def _depends(self, parameter: Parameter) -> bool:
-        return parameter.when is not None and parameter.when.key in self.keys
 
     def _size_from(self, parameter: Parameter) -> int | None:
         """Count the values of a parameter, and for each those of what depends on it."""
@@ -151,7 +236,7 @@ class Space:
         """Return every point of a grid as Optuna's params, the last parameter moving fastest.
 
         Raises:
-            ValueError: There are infinitely many.
+            ValueError: A range is continuous.
         """
         return [params for params, _ in self._points(0, {}, {})]
 
@@ -168,6 +253,17 @@ class Space:
         for text in parameter.texts():
             held = parameter.to_params(value_of(text))
             yield from self._points(index + 1, {**chosen, parameter.key: text}, {**params, **held})
+
+    def corners(self) -> list[dict[str, str]]:
+        """Return points in which each end of a range and each choice occurs, 20 points at most.
+
+        Each is Hydra's texts by key or group; a range under a condition is varied where it holds.
+        """
+        trial = _CornerTrial()
+        points: list[dict[str, str]] = []
+        while (not points or trial.has_more()) and len(points) < MOST_CORNERS:
+            points.append(self.suggest(cast("BaseTrial", trial)))
+        return points
 
     def plain(self) -> dict[str, Any]:
         """Return the space as plain values that JSON can hold, by Optuna's names."""
@@ -190,18 +286,13 @@ class Space:
             before, after = stored.get(name), now.get(name)
             if before == after:
                 continue
-            (unbearable if _is_another(before, after) else bearable).append(_change(before, after))
+            # Optuna lets no parameter change these.
+            is_other = before and after and any(before[k] != after[k] for k in _FIXED_BY_OPTUNA)
+            (unbearable if is_other else bearable).append(_change(before, after))
         return bearable, unbearable
 
 
-_KIND = ("kind", "choices", "log")
-"""What Optuna does not let a parameter change."""
-
-
-def _is_another(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
-    if before is None or after is None:
-        return False
-    return any(before[one] != after[one] for one in _KIND)
+_FIXED_BY_OPTUNA = ("kind", "choices", "log")
 
 
 def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
@@ -219,14 +310,36 @@ def _range_of(plain: Mapping[str, Any]) -> Range:
     return Range(**{**values, "choices": tuple(values["choices"])})
 
 
-def _outside(key: str, value: object, parameter: Parameter) -> str:
-    return f"{key}={text_of(value)} lies outside of {parameter.place}={parameter}."
-
-
 def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
-    """Return what a composed run has at a key, or was given for a group."""
-    if key in choices:
-        chosen = choices[key]
-        return OmegaConf.to_container(chosen) if OmegaConf.is_config(chosen) else chosen
-    value = OmegaConf.select(tree, key)
+    """Return the value of a key in a composed run, or the choice of a group."""
+    value = choices[key] if key in choices else OmegaConf.select(tree, key)
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+Value = TypeVar("Value")
+
+
+class _CornerTrial:
+    """Takes the place of Optuna's trial; answers with the next end or choice of each range."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, int] = {}
+        self._sizes: dict[str, int] = {}
+
+    def has_more(self) -> bool:
+        """Tell whether a range that was asked for has an end or a choice that was not given."""
+        return any(self._given[name] < size for name, size in self._sizes.items())
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        """Return the next choice."""
+        number = self._given.get(name, 0)
+        self._given[name], self._sizes[name] = number + 1, len(choices)
+        return choices[number % len(choices)]
+
+    def suggest_int(self, name: str, low: int, high: int, **_: object) -> int:
+        """Return the lower end, then the upper one."""
+        return self.suggest_categorical(name, (low, high))
+
+    def suggest_float(self, name: str, low: float, high: float, **_: object) -> float:
+        """Return the lower end, then the upper one."""
+        return self.suggest_categorical(name, (low, high))

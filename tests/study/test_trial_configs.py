@@ -13,7 +13,7 @@ from spaces import checked, study
 from pipeline.config.compose import compose
 from pipeline.config.record import differences, plain
 from pipeline.paths import conf_folder
-from pipeline.study.space.trees import Trees
+from pipeline.study.space.trial_configs import TrialConfigs
 
 APART = ("name", "output", "tags", "verbose", "tracking")
 WORDS = ["model=lstm", "sweeps=lr_epochs_clip", "data.batch_size=64", "optimizer.betas=[0.8,0.9]"]
@@ -61,7 +61,7 @@ def test_the_run_of_a_trial_is_what_hydra_makes_of_the_same_words(
 ) -> None:
     words = [word for word in WORDS if not word.startswith("model=")]
     words = [word for word in words if "optimizer" not in word or "optimizer" not in overrides]
-    trees = Trees(words, None)
+    trees = TrialConfigs(words, None)
     bent = [f"{key}={text}" for key, text in overrides.items() if "[0]" not in key]
 
     expected = composed_by_hydra([*words, *bent])
@@ -72,7 +72,7 @@ def test_the_run_of_a_trial_is_what_hydra_makes_of_the_same_words(
 
 
 def test_a_trial_leaves_no_trace_in_the_next() -> None:
-    trees = Trees(WORDS, None)
+    trees = TrialConfigs(WORDS, None)
     before = as_plain(trees.config({"optimizer.lr": "0.1"}))
 
     trees.config({"optimizer.lr": "0.5", "model": "mlp", "model.hidden": "[3]"})
@@ -83,8 +83,8 @@ def test_a_trial_leaves_no_trace_in_the_next() -> None:
 
 
 def test_a_model_in_the_space_does_not_bring_data_of_its_own() -> None:
-    own = Trees(["model=cnn2d"], None)
-    other = Trees(["model=mlp"], None)
+    own = TrialConfigs(["model=cnn2d"], None)
+    other = TrialConfigs(["model=mlp"], None)
 
     assert other.config({"model": "cnn2d"}).data == other.base().data
     assert own.config({"model": "mlp"}).data == own.base().data
@@ -92,7 +92,7 @@ def test_a_model_in_the_space_does_not_bring_data_of_its_own() -> None:
 
 
 def test_an_experiment_in_the_space_brings_its_data() -> None:
-    trees = Trees(["data.batch_size=8"], None)
+    trees = TrialConfigs(["data.batch_size=8"], None)
 
     run = trees.config({"experiment": "notes_lstm"})
 
@@ -101,7 +101,7 @@ def test_an_experiment_in_the_space_brings_its_data() -> None:
 
 
 def test_a_study_is_no_part_of_its_runs() -> None:
-    base = Trees(["sweeps=quick"], None).base()
+    base = TrialConfigs(["sweeps=quick"], None).base()
 
     assert set(base) == set(compose())
     assert base.name == "mlp-mnist1d"
@@ -148,10 +148,10 @@ SAID_AGAIN = [
 def test_a_trial_is_said_again_in_words_that_compose_to_it(
     words: list[str], varied: dict[str, str]
 ) -> None:
-    trees = Trees(checked_words(words), None)
+    trees = TrialConfigs(checked_words(words), None)
     config = plain(trees.config(varied))
 
-    again = trees.train_words(config)
+    again = trees.train_words(varied)
 
     assert apart(config, plain(compose(again))) == []
     assert not any(word.startswith(("sweep", "name=", "verbose=")) for word in again)
@@ -161,12 +161,12 @@ def test_a_trial_is_said_again_in_words_that_compose_to_it(
 def test_a_trial_is_said_again_as_an_experiment_that_needs_no_other_words(
     words: list[str], varied: dict[str, str], own_folder: Path
 ) -> None:
-    trees = Trees(checked_words(words), None)
+    trees = TrialConfigs(checked_words(words), None)
     config = plain(trees.config(varied))
 
     file = own_folder / "experiment" / "best.yaml"
     file.parent.mkdir()
-    file.write_text(trees.winner_yaml(config, "best"), encoding="utf-8")
+    file.write_text(trees.winner_yaml(varied, "best"), encoding="utf-8")
 
     again = compose(["experiment=best"], config_dir=own_folder)
     assert apart(config, plain(again)) == []
@@ -174,16 +174,14 @@ def test_a_trial_is_said_again_as_an_experiment_that_needs_no_other_words(
 
 
 def checked_words(words: list[str]) -> list[str]:
-    """Return words as Hydra is given them; `Trees` asks nothing about names."""
+    """Return words as Hydra is given them; `TrialConfigs` asks nothing about names."""
     return [f"output='{word[7:]}'" if word.startswith("output=") else word for word in words]
 
 
 def test_the_words_are_only_those_that_are_needed() -> None:
-    trees = Trees(["model=lstm", "sweeps=quick", "output=elsewhere", "tags=[a]"], None)
+    trees = TrialConfigs(["model=lstm", "sweeps=quick", "output=elsewhere", "tags=[a]"], None)
 
-    config = plain(trees.config({"optimizer.lr": "0.1", "model": "gru"}))
-
-    assert trees.train_words(config) == [
+    assert trees.train_words({"optimizer.lr": "0.1", "model": "gru"}) == [
         "output=elsewhere",
         "model=gru",
         "optimizer.lr=0.1",
@@ -198,13 +196,14 @@ def test_words_and_experiment_hold_a_network_of_the_users_own(own_folder: Path) 
         "# Mine.\n_target_: pipeline.networks.mlp.MLP\nhidden: [5]\nactivation: tanh\n",
         encoding="utf-8",
     )
-    trees = Trees(["sweeps=quick", "model=net"], str(own_folder / "mine"))
-    config = plain(trees.config({"model.activation": "relu"}))
+    trees = TrialConfigs(["sweeps=quick", "model=net"], str(own_folder / "mine"))
+    varied = {"model.activation": "relu"}
+    config = plain(trees.config(varied))
 
-    words = trees.train_words(config)
+    words = trees.train_words(varied)
     file = own_folder / "best" / "experiment" / "best.yaml"
     file.parent.mkdir(parents=True)
-    file.write_text(trees.winner_yaml(config, "best"), encoding="utf-8")
+    file.write_text(trees.winner_yaml(varied, "best"), encoding="utf-8")
 
     assert words[:2] == [f"--config-dir={own_folder / 'mine'}", "model=net"]
     by_words = compose(words[1:], config_dir=own_folder / "mine")
@@ -217,10 +216,10 @@ def test_a_reference_to_the_environment_is_said_again_as_a_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LENGTH", "canary")
-    trees = Trees(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
+    trees = TrialConfigs(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
 
-    words = trees.train_words(plain(trees.base()))
-    text = trees.winner_yaml(plain(trees.base()), "best")
+    words = trees.train_words({})
+    text = trees.winner_yaml({}, "best")
 
     assert "monitor=${oc.env:LENGTH}" in words
     assert "canary" not in text
@@ -228,13 +227,13 @@ def test_a_reference_to_the_environment_is_said_again_as_a_reference(
 
 
 def test_a_config_that_no_words_compose_to_is_a_fault_of_ours() -> None:
-    trees = Trees(["sweeps=quick"], None)
+    trees = TrialConfigs(["sweeps=quick"], None)
 
-    config = {**plain(trees.base()), "seed": float("nan")}  # equal to nothing, itself included
+    varied = {"seed": "nan"}  # equal to nothing, itself included
 
-    for say in (trees.train_words, lambda config: trees.winner_yaml(config, "best")):
+    for say in (trees.train_words, lambda varied: trees.winner_yaml(varied, "best")):
         with pytest.raises(RuntimeError, match="the run can't be said again: seed was nan and is"):
-            say(config)
+            say(varied)
 
 
 def test_a_point_of_every_shipped_study_composes() -> None:

@@ -1,0 +1,519 @@
+"""One batch of everything that the config tree holds, before any real time is spent.
+
+Each model on each data set, each experiment, and the corners of each study's space become jobs of
+one batch for the workers; nothing of them is recorded.
+"""
+
+import shlex
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from rich.text import Text
+
+from pipeline.config.check import check
+from pipeline.config.compose import composer
+from pipeline.config.overrides import key_of
+from pipeline.devices import available
+from pipeline.errors import ConfigError
+from pipeline.failures import BUG
+from pipeline.markup import MISSING, TextTable, show
+from pipeline.networks.inputs import MISFIT
+from pipeline.redaction import redact_word
+from pipeline.study.ledger.definition import judge_problems, read_objectives, read_options
+from pipeline.study.ledger.ledger import Taken
+from pipeline.study.live import Screen
+from pipeline.study.outcome.wording import point_words, short_names
+from pipeline.study.space.ranges import read_range
+from pipeline.study.space.reading import StudyTree, plain_sweep, read_definitions
+from pipeline.study.space.space import Space
+from pipeline.study.space.trial_configs import TrialConfigs, value_problems
+from pipeline.study.trial_end import TrialEnd
+from pipeline.study.workers.messages import Answer, Gone, Job
+from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool
+from pipeline.terminal import console, duration, say
+
+Part = Literal["pairs", "experiments", "sweeps"]
+Verdict = Literal["ok", "skipped", "misfit", "fails"]
+SHOWN: Mapping[Verdict, str] = {"ok": "ok", "skipped": "skip", "misfit": MISSING, "fails": "FAILS"}
+"""Verdicts from best to worst, as the tables show them."""
+TITLES: Mapping[Part, tuple[str, str]] = {
+    "pairs": ("models × data", "data"),
+    "experiments": ("experiments", "experiment"),
+    "sweeps": ("sweeps × models", "sweeps"),
+}
+"""Title of each table, and heading of its first column."""
+NOTES: Mapping[Verdict, str] = {
+    "skipped": "skip: sweep.preflight_skip says that they don't fit",
+    "misfit": f"{MISSING} no failure: the model reads other data, lacks a varied key, or is varied",
+}
+OWN = "its own"
+"""Column of what chooses its model itself: an experiment, a study of several."""
+Study = tuple[TrialConfigs, DictConfig, Space]
+"""The runs of a study, its composed tree, and what it varies."""
+GROUPS = ("model", "data", "experiment")
+"""Groups of which a preflight tries every choice."""
+NAMED = 3
+"""Cells that are named before the rest is counted."""
+MOST_WORKERS = 8
+"""Each takes seconds to start, and a run takes a fraction of one."""
+WORKERS_A_GPU = 4
+AHEAD = 2
+"""Runs composed ahead for each worker."""
+OVERDUE = "overdue"
+"""Reason of the end of a rehearsal that took longer than it may."""
+SECONDS = 0.25
+"""Between two looks at the workers, and from one drawing of the progress to the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A place in one of the tables.
+
+    Args:
+        part: Which table.
+        row: Its heading: a data set, an experiment or a file of `sweeps/`.
+        column: Its heading: a model, or `OWN`.
+        words: What a person types for it.
+    """
+
+    part: Part
+    row: str
+    column: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """A run of one batch, and what came of it.
+
+    Args:
+        cell: What it belongs to.
+        config: The run as plain values, references unresolved.
+        point: What a study has varied, as Hydra's texts by key or group.
+        objectives: Values that it has to come to.
+        verdict: What came of it, `None` before it was tried; `misfit` is no failure.
+        message: Why it fails, in one line.
+        hint: How to see more, behind the message.
+    """
+
+    cell: Cell
+    config: Mapping[str, Any] = field(default_factory=dict)
+    point: Mapping[str, str] = field(default_factory=dict)
+    objectives: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    message: str = ""
+    hint: str = ""
+
+
+def preflight(words: Sequence[str], config_dir: str | None) -> None:
+    """Try what a command line leaves open, and print what would fail; nothing stays on the disk.
+
+    Args:
+        words: The overrides of the command line.
+        config_dir: Folder of the user's own YAML.
+
+    Raises:
+        ConfigError: Something would fail, a line for each reason; or the line itself is wrong.
+        EnvironmentFaultError: Workers die before they are ready.
+    """
+    started_at = time.monotonic()
+    scope, report = Scope(words, config_dir), Report()
+    verbose = scope.trials.base().get("verbose")
+    with (
+        TemporaryDirectory(prefix="preflight-") as folder,
+        WorkerPool() as pool,
+        Screen(wanted=verbose in (None, 1), seconds=SECONDS) as screen,
+    ):
+        for tried in _rehearsed(scope, report, pool, Path(folder), screen):
+            report.note(tried)
+            if verbose == 2 and tried.verdict is not None:
+                say(console(), f"{SHOWN[tried.verdict]:7}{tried.cell.words}")
+    if verbose != 0:
+        for table in report.tables():
+            show(console(), table)
+        seconds = duration(time.monotonic() - started_at)
+        size, failing = len(report.verdicts), report.failing
+        say(console(), f"{size} tried in {seconds}, {failing} would fail")
+    sys.stdout.flush()
+    if report.failing:
+        raise ConfigError(*report.lines())
+
+
+def _rehearsed(
+    scope: "Scope", report: "Report", pool: WorkerPool, folder: Path, screen: Screen
+) -> Iterator[Rehearsal]:
+    """Yield every rehearsal with its verdict, once a worker has tried it where that is needed."""
+    workers = scope.options.workers or _room()
+    numbers, waiting, running = count(), list[Rehearsal](), dict[Worker, Rehearsal]()
+    coming = chain(_pairs(scope), _experiments(scope), _sweeps(scope))
+    more = True
+    while more or waiting or running:
+        pool.start(workers)
+        if more and len(waiting) < AHEAD * workers:
+            one = next(coming, None)
+            more = one is not None
+            if one is not None:
+                report.expect(one.cell)
+                if one.verdict is not None:
+                    yield one
+                else:
+                    waiting.append(one)
+        for worker in pool.idle()[: len(waiting)]:
+            running[worker] = waiting.pop(0)
+            worker.give(_assignment(running[worker], next(numbers), folder))
+        for worker, answer in pool.listen(0.0 if more else SECONDS):
+            if (end := _end(pool, worker, answer)) is not None:
+                shutil.rmtree(worker.finish().folder)
+                yield scope.judged(running.pop(worker), end)
+        if scope.options.trial_timeout is not None:
+            for worker in pool.busy():
+                worker.end_if_slower_than(scope.options.trial_timeout)
+        screen.draw(lambda: _progress(report, running))
+
+
+def _end(pool: WorkerPool, worker: Worker, answer: Answer) -> TrialEnd | None:
+    """Return how a rehearsal ended; `None` where the answer is of something else."""
+    if isinstance(answer, Gone):
+        pool.dismiss(worker)
+        if worker.assignment is None:
+            pool.count_failed_start(answer)
+            return None
+        words = f"its process died ({answer.message})"
+        return TrialEnd(state="failed", reason="died", message=words, exit_code=BUG)
+    if not isinstance(answer, TrialEnd):
+        return None
+    assert worker.assignment is not None
+    return replace(answer, reason=OVERDUE) if worker.assignment.overdue else answer
+
+
+def _room() -> int:
+    """Return how many workers this machine has room for."""
+    present = available()
+    return min(present.cores, WORKERS_A_GPU if present.gpus or present.mps else MOST_WORKERS)
+
+
+def _assignment(rehearsal: Rehearsal, number: int, parent: Path) -> Assignment:
+    """Return a batch of each part of a run, as a worker is told of it, recorded nowhere."""
+    config, folder = rehearsal.config, parent / str(number)
+    shortened = {**config, "name": "preflight", "test": False}
+    for section, changed in (("trainer", {"fast_dev_run": 1}), ("tracking", {"kind": "none"})):
+        if isinstance(config.get(section), dict):
+            shortened[section] = {**config[section], **changed}
+    folder.mkdir()
+    job = Job(
+        number=number,
+        folder=str(folder),
+        name="preflight",
+        config=shortened,
+        trust=[str(package) for package in config.get("trust") or ()],
+        parent_folder=str(folder),
+        key=f"preflight-{number}",
+        tags={},
+        objectives=list(rehearsal.objectives),
+        keep=False,
+    )
+    taken = Taken(number=number, overrides=rehearsal.point, params={})
+    return Assignment(taken=taken, job=job)
+
+
+def _progress(report: "Report", running: Mapping[Worker, Rehearsal]) -> Text:
+    words = f"preflight  {report.tried} tried, {report.failing} would fail"
+    now = ", ".join(rehearsal.cell.words for rehearsal in running.values())
+    return Text(f"{words}   now {now}" if now else words, overflow="ellipsis", no_wrap=True)
+
+
+# What is tried.
+
+
+class Scope:
+    """What the command line of a preflight leaves open, of all that the config tree holds.
+
+    Args:
+        words: Its overrides.
+        config_dir: A folder of the user's own YAML.
+
+    Raises:
+        ConfigError: It can't be composed, has wrong options of a study, or a range of a key.
+    """
+
+    def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
+        with composer("sweep", None if config_dir is None else Path(config_dir)) as source:
+            study = StudyTree(source, words)
+        tree = study.tree()
+        ranges = _ranges(tree, study.varied_on_command_line())
+        left_out = ("sweeps", "sweep.space", "sweep.preflight", "sweep.preflight_skip", *ranges)
+        self.words = [word for word in words if key_of(word) not in left_out]
+        self.config_dir = config_dir
+        self.trials = TrialConfigs(self.words, config_dir)
+        self.options = read_options(tree)
+        self._fixed = set(GROUPS) & {key_of(word) for word in self.words}
+        if "experiment" in self._fixed:
+            self._fixed |= {"model", "data"}
+        self.limited = self._fixed | set(ranges)
+        self.choices = {group: ranges.get(group) or self._choices(group) for group in GROUPS}
+        files = [file for file in study.sweep_files() if file != "preflight"]
+        self.files = files or source.choices("sweeps")
+
+    def _choices(self, group: str) -> list[str]:
+        if group in self._fixed:
+            return [str(self.trials.choices[group])]
+        choices = self.trials.source.choices(group)
+        return (
+            choices if group == "model" else [one for one in choices if self._is_whole(group, one)]
+        )
+
+    def _is_whole(self, group: str, choice: str) -> bool:
+        """Tell whether a choice needs nothing from the user, such as the path of a file."""
+        try:
+            return not OmegaConf.missing_keys(self.trials.config({group: choice}))
+        except ConfigError:  # its rehearsal reports it
+            return True
+
+    def left_open(self, **groups: str) -> dict[str, str]:
+        """Return those of these choices that the words leave open."""
+        return {group: choice for group, choice in groups.items() if group not in self._fixed}
+
+    def judged(self, tried: Rehearsal, end: TrialEnd) -> Rehearsal:
+        """Return a rehearsal that has ended with its verdict."""
+        message = end.message or f"it ended as {end.reason}"
+        if end.state != "failed" or (end.reason == "diverged" and tried.cell.part == "sweeps"):
+            return replace(tried, verdict="ok")
+        if MISFIT in message and tried.cell.column != OWN:
+            return replace(tried, verdict="misfit")  # nobody has put the two together
+        if end.reason == OVERDUE:
+            message = f"it took longer than sweep.trial_timeout={self.options.trial_timeout}"
+        hint = self._hint(tried) if end.exit_code == BUG else ""
+        return replace(tried, verdict="fails", message=message, hint=hint)
+
+    def _hint(self, tried: Rehearsal) -> str:
+        """Return the command that shows by itself where an error comes from."""
+        folder = [] if self.config_dir is None else ["--config-dir", self.config_dir]
+        of_cell = [word for word in tried.cell.words.split() if not word.startswith("sweeps=")]
+        of_run = [w for w in self.words if not w.startswith("sweep.") and w not in of_cell]
+        point = [f"{key}={text}" for key, text in tried.point.items()]
+        words = [*folder, *of_run, *of_cell, *point, "debug=default", "traceback=true"]
+        command = shlex.join(map(redact_word, words))
+        return f"; see where it comes from: python -m pipeline.train {command}"
+
+
+def _ranges(tree: DictConfig, keys: Sequence[str]) -> dict[str, list[str]]:
+    """Return the choices of each group that the command line gives several of."""
+    ranges: dict[str, list[str]] = {}
+    problems = []
+    for key in keys:
+        text = tree.sweep.space[key]
+        if key not in GROUPS:
+            problems.append(
+                f"{key}={text}: a preflight tries the ranges of sweeps/; write a file there with "
+                "this one, or leave it away."
+            )
+            continue
+        try:
+            ranges[key] = list(read_range(text).choices)
+        except ConfigError as error:
+            problems += [f"{key}={text}: {problem}." for problem in error.problems]
+    if problems:
+        raise ConfigError(*problems)
+    return ranges
+
+
+def _pairs(scope: Scope) -> Iterator[Rehearsal]:
+    """Yield a run of each model on each data set, composed when asked for."""
+    skipped = [set(pair.split()) for pair in scope.options.preflight_skip]
+    for data in scope.choices["data"]:
+        for model in scope.choices["model"]:
+            words = f"model={model} data={data}"
+            cell = Cell(part="pairs", row=data, column=model, words=words)
+            if set(words.split()) in skipped:
+                yield Rehearsal(cell=cell, verdict="skipped")
+            else:
+                yield _composed(cell, scope.trials, scope.left_open(model=model, data=data))
+
+
+def _experiments(scope: Scope) -> Iterator[Rehearsal]:
+    """Yield a run of each experiment as it is: none where the command line says of what."""
+    for name in scope.choices["experiment"] if not scope.limited - {"experiment"} else ():
+        cell = Cell(part="experiments", row=name, column=OWN, words=f"experiment={name}")
+        yield _composed(cell, scope.trials, {"experiment": name})
+
+
+def _composed(
+    cell: Cell,
+    trials: TrialConfigs,
+    overrides: Mapping[str, str],
+    objectives: Sequence[str] = (),
+) -> Rehearsal:
+    """Compose a run to be tried, or say why that can't be done."""
+    point = overrides if cell.part == "sweeps" else {}
+    try:
+        config = OmegaConf.to_container(trials.config(overrides), resolve=False)
+    except ConfigError as error:
+        return Rehearsal(cell=cell, verdict="fails", message=_line(error.problems), point=point)
+    assert isinstance(config, dict)
+    named = {str(key): value for key, value in config.items()}
+    return Rehearsal(cell=cell, config=named, point=point, objectives=tuple(objectives))
+
+
+def _line(problems: Sequence[str]) -> str:
+    return " ".join(" ".join(problems).split())
+
+
+def _sweeps(scope: Scope) -> Iterator[Rehearsal]:
+    """Yield the corners of each file of `sweeps/` with each model that its space suits."""
+    for file in scope.files:
+        try:
+            tree = scope.trials.source.tree([*scope.words, f"sweeps={file}"])
+        except ConfigError:
+            yield from _of_file(scope, file, set())  # each cell says why
+            continue
+        if tree.sweep.get("preflight") is not True:
+            yield from _of_file(scope, file, _chosen(scope, tree))
+
+
+def _chosen(scope: Scope, tree: DictConfig) -> set[str]:
+    """Return the groups that a file varies, or has a choice of its own for."""
+    definitions, _ = read_definitions(tree.sweep.get("space"), tree.sweep.get("when"))
+    varied = {one.key for one in definitions}
+    before, after = scope.trials.choices, tree.hydra.runtime.choices
+    return {group for group in GROUPS if group in varied or before.get(group) != after.get(group)}
+
+
+def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
+    own = bool(chosen & {"model", "experiment"})
+    read: dict[Cell, Study | ConfigError] = {}
+    for model in [OWN] if own else scope.choices["model"]:
+        words = f"sweeps={file}" if own else f"sweeps={file} model={model}"
+        cell = Cell(part="sweeps", row=file, column=model, words=words)
+        if chosen & scope.limited:
+            yield Rehearsal(cell=cell, verdict="misfit")
+            continue
+        groups = {} if own else scope.left_open(model=model)
+        given = [*scope.words, *(f"{k}={v}" for k, v in groups.items()), f"sweeps={file}"]
+        try:
+            trials = TrialConfigs(given, scope.config_dir)
+            tree = StudyTree(trials.source, given)
+            read[cell] = trials, tree.tree(), tree.read_space(plain_sweep(tree.tree()))
+        except ConfigError as error:
+            read[cell] = error
+    unread: Verdict = "fails"
+    if any(isinstance(study, tuple) for study in read.values()):
+        unread = "misfit"
+    for cell, study in read.items():
+        if isinstance(study, ConfigError):
+            yield Rehearsal(cell=cell, verdict=unread, message=_line(study.problems))
+        else:
+            yield from _of_study(cell, *study)
+
+
+def _of_study(
+    cell: Cell, trials: TrialConfigs, tree: DictConfig, space: Space
+) -> Iterator[Rehearsal]:
+    """Yield the corners of a space, or what is wrong with its options, its run, its values."""
+    try:
+        options, run = read_options(tree), check(trials.base())
+        monitor = run.monitor or "train/loss"
+        objectives = read_objectives(options.objective, monitor, metrics=run.metrics)
+        problems = judge_problems(options, objectives=len(objectives))
+        if problems := [*problems, *value_problems(space, trials)]:
+            raise ConfigError(*problems)
+    except ConfigError as error:
+        yield Rehearsal(cell=cell, verdict="fails", message=_line(error.problems))
+        return
+    names = [options.objective] if isinstance(options.objective, str) else options.objective
+    for point in space.corners():
+        yield _composed(cell, trials, point, names or ())
+
+
+# What came of it.
+
+
+class Report:
+    """Collects what came of each rehearsal."""
+
+    def __init__(self) -> None:
+        self.verdicts: dict[Cell, Verdict] = {}
+        self.tried = 0
+        self._points: Counter[Cell] = Counter()
+        self._failures: dict[str, list[Rehearsal]] = {}
+
+    @property
+    def failing(self) -> int:
+        """How many cells would fail."""
+        return list(self.verdicts.values()).count("fails")
+
+    def expect(self, cell: Cell) -> None:
+        """Give a cell its place before anything is known of it, once for each of its points."""
+        self.verdicts.setdefault(cell, "ok")
+        self._points[cell] += 1
+
+    def note(self, tried: Rehearsal) -> None:
+        """Take what came of a run; of several in one cell the worst counts."""
+        assert tried.verdict is not None
+        self.tried += 1
+        worst = max(self.verdicts[tried.cell], tried.verdict, key=list(SHOWN).index)
+        self.verdicts[tried.cell] = worst
+        if tried.verdict == "fails":
+            self._failures.setdefault(tried.message, []).append(tried)
+
+    def tables(self) -> Iterator[TextTable]:
+        """Yield a table for each part of which there is anything."""
+        for part, (title, heading) in TITLES.items():
+            cells = {cell: verdict for cell, verdict in self.verdicts.items() if cell.part == part}
+            rows = list(dict.fromkeys(cell.row for cell in cells))
+            columns = sorted({cell.column: None for cell in cells}, key=lambda one: one == OWN)
+            shown = {(cell.row, cell.column): SHOWN[verdict] for cell, verdict in cells.items()}
+            if cells:
+                yield TextTable(
+                    title=title,
+                    headings=[heading, *columns],
+                    lines=[[row, *(shown.get((row, one), "") for one in columns)] for row in rows],
+                    words=frozenset(range(len(columns) + 1)),
+                    notes=[note for verdict, note in NOTES.items() if verdict in cells.values()],
+                )
+
+    def lines(self) -> list[str]:
+        """Return a line for each reason for which something fails: what, and why."""
+        return [
+            f"{self._places(failures)}: {message}{failures[0].hint}"
+            for message, failures in self._failures.items()
+        ]
+
+    def _places(self, failures: Sequence[Rehearsal]) -> str:
+        """Name what fails for one and the same reason: whole rows and columns, else cells."""
+        left = list(dict.fromkeys(one.cell for one in failures))
+        named: list[str] = []
+        for line in self._rows_and_columns():
+            if all(cell in left for cell in line):
+                first, *others = (cell.words.split() for cell in line)
+                named.append(next(word for word in first if all(word in one for one in others)))
+                left = [cell for cell in left if cell not in line]
+        named += [self._place(cell, [one for one in failures if one.cell == cell]) for cell in left]
+        named = list(dict.fromkeys(named))
+        more = len(named) - NAMED
+        return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+    def _rows_and_columns(self) -> list[list[Cell]]:
+        """Return the cells of each row and of each column that has several of a model each."""
+        lines: dict[tuple[str, ...], list[Cell]] = {}
+        for heading in ("row", "column"):
+            for cell in self.verdicts:
+                if cell.column != OWN:
+                    key = (cell.part, heading, getattr(cell, heading))
+                    lines.setdefault(key, []).append(cell)
+        return [line for line in lines.values() if len(line) > 1]
+
+    def _place(self, cell: Cell, failures: Sequence[Rehearsal]) -> str:
+        """Name a cell, and its first failing point where others do not fail."""
+        point = failures[0].point
+        if not point or len(failures) == self._points[cell]:
+            return cell.words
+        return f"{cell.words} where {point_words(point, short_names(point))}"

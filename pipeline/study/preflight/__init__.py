@@ -1,1 +1,0 @@
-"""One batch of everything that the config tree holds, before any real time is spent."""

@@ -1,0 +1,325 @@
+"""The run folders below `output`: how far MLflow has them, finding, listing and removing them.
+
+Nothing here imports MLflow.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.errors import ConfigError, did_you_mean, some
+from pipeline.paths import replace_file
+from pipeline.processes.lease import Lease, alive
+from pipeline.redaction import redact
+from pipeline.terminal import duration, number
+from pipeline.tracking.journal import (
+    JOURNAL,
+    Event,
+    count_values,
+    epochs_of,
+    parse_line,
+    read_events,
+)
+
+STATE = "mlflow.json"
+TRIALS = "trials"
+"""Folder of a study's trials within the study's own."""
+FORGET = ".forget"
+"""Marks a folder that is to go once MLflow has all of it."""
+
+LAST = "last"
+COMMAND_TAG = "pipeline.command"
+FIND_LR = "find_lr"
+"""What that tag holds for a range test."""
+SHOWN = 5
+
+HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
+TELLING = ("f1", "rmse", "accuracy", "loss")
+"""Metrics that stand for a run, the most telling first."""
+DAY = 86_400.0
+MIB = 1 << 20
+ENDED = ("FINISHED", "FAILED", "KILLED")
+
+
+# ── how much of a journal MLflow has ────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Where a run is recorded, and how far: `mlflow.json` in its folder.
+
+    Args:
+        uri: The store, without its password.
+        run_id: MLflow's id of the run; an empty string before it is created.
+        experiment_id: MLflow's id of its experiment.
+        sent: Lines of the journal that the store holds.
+        done: The run's end is on record.
+    """
+
+    uri: str = ""
+    run_id: str = ""
+    experiment_id: str = ""
+    sent: int = 0
+    done: bool = False
+
+
+def read_state(folder: Path) -> State:
+    """Read a folder's state; one that is missing or damaged is that of a run never sent."""
+    try:
+        return State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return State()
+
+
+def write_state(folder: Path, state: State) -> None:
+    """Replace a folder's state, without waiting for the disk: one that is lost is found again."""
+    text = json.dumps(asdict(state)) + "\n"
+    replace_file(folder / STATE, lambda file: file.write(text.encode()), synced=False)
+
+
+def unsent(folder: Path) -> int:
+    """Count the values of a folder's journal that its store lacks; an event without values is 1."""
+    return count_values(list(read_events(folder / JOURNAL))[read_state(folder).sent :])
+
+
+def is_finished(folder: Path) -> bool:
+    """Tell whether the store holds all of a folder's journal and the run's end."""
+    state = read_state(folder)
+    return state.done and (folder / JOURNAL).read_bytes().count(b"\n") == state.sent
+
+
+# ── which folders there are ─────────────────────────────────────────────────────────────────────
+
+
+def run_folders(output: Path) -> list[Path]:
+    """Return the run folders below `output`, oldest first.
+
+    Their journals say when they began. Their names tell local times, which a container and its
+    host may count differently.
+    """
+    folders = [path.parent for path in output.glob(f"*/{JOURNAL}")]
+    return sorted(folders, key=lambda folder: (_begun_at(folder), folder.name))
+
+
+def trial_folders(output: Path) -> list[Path]:
+    """Return the folders of the trials below `output` that are still there, study by study."""
+    return sorted(path.parent for path in output.glob(f"*/{TRIALS}/*/{JOURNAL}"))
+
+
+def trial_folder(study: Path, uid: str, number: int) -> Path:
+    """Return the folder of a trial's run.
+
+    Args:
+        study: The study's folder.
+        uid: Tells the study from an earlier one of its name.
+        number: The trial's.
+    """
+    return study / TRIALS / f"{uid}-{number:04}"
+
+
+def unfinished(output: Path) -> list[Path]:
+    """Return the folders below `output` whose store lacks values or an end, oldest first.
+
+    Those of trials are among them, each after that of its study.
+    """
+    folders = run_folders(output) + trial_folders(output)
+    return [folder for folder in folders if not is_finished(folder)]
+
+
+def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
+    """Return the folder of a run.
+
+    Args:
+        reference: A run folder (its path, or its name below `output`), an MLflow run id or its
+            beginning, or `last` for the newest training run.
+        output: The folder that holds a folder for each run.
+        key: What the command calls that folder.
+
+    Raises:
+        ConfigError: No run is called so, or several are.
+    """
+    trials = trial_folders(output)
+    named = [folder for folder in trials if folder.name == reference]
+    for folder in (Path(reference), output / reference, *named):
+        if reference and (folder / JOURNAL).is_file():
+            return folder
+    folders = run_folders(output)
+    if reference == LAST:
+        training = [folder for folder in folders if _is_training(folder)]
+        if training:
+            return training[-1]
+        raise ConfigError(f"there is no run below {key}={str(output)!r} yet; train one first")
+    folders += trials
+    found = [one for one in folders if reference and read_state(one).run_id.startswith(reference)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"run {reference!r} is not the beginning of one id; it fits {_newest_few(found)}"
+        )
+    raise ConfigError(
+        f"run {reference!r} is unknown below {key}={str(output)!r}; expected a run folder, the "
+        f"beginning of an MLflow run id, or {LAST}; there are {_newest_few(folders)}."
+        f"{did_you_mean(reference, [folder.name for folder in folders])}"
+    )
+
+
+def _begun_at(folder: Path) -> int:
+    """Return when a run first began, in milliseconds since 1970; 0 where that is unknown."""
+    try:
+        with (folder / JOURNAL).open("rb") as file:
+            return int(parse_line(file.readline())["time"])
+    except (OSError, TypeError, ValueError):
+        return 0
+
+
+def _is_training(folder: Path) -> bool:
+    for event in read_events(folder / JOURNAL):
+        if event["event"] == "begin":
+            return bool(event["tags"].get(COMMAND_TAG, "train") == "train")
+    return True
+
+
+def _newest_few(folders: list[Path]) -> str:
+    words = [f"{one.name} ({read_state(one).run_id[:8] or '-'})" for one in reversed(folders)]
+    return some(words, most=SHOWN) or "none"
+
+
+# ── what they say about their runs ──────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedRun:
+    """One run as a person wants to see it among others.
+
+    Args:
+        name: Name of the run.
+        status: RUNNING, FINISHED, FAILED, KILLED, or LOST where nobody has closed it yet.
+        end_reason: Why it ended early; '' where it did not.
+        metrics: The latest value of each metric.
+        age: Seconds since its last event.
+        run_id: MLflow's id; '' where it has none.
+        uri: The store that has it, without its password; '' where none has.
+        folder: Where it lies.
+        unsent: Values that MLflow lacks.
+        is_study: It is a study's own run.
+    """
+
+    name: str
+    status: str
+    end_reason: str
+    metrics: Mapping[str, float]
+    age: float
+    run_id: str
+    uri: str
+    folder: Path
+    unsent: int
+    is_study: bool
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of its folder, when they were first asked for."""
+        return size_of(self.folder)
+
+    def cells(self) -> list[str]:
+        """Return what a person is told, as `HEADINGS` names it."""
+        metrics = self.telling("best/val") or self.telling("val"), self.telling("test")
+        words = ("-" if one is None else f"{one[0]} {number(one[1])}" for one in metrics)
+        run = self.run_id[:8] or "-", str(self.folder)
+        return [self.name, self.status, self.end_reason or "-", *words, duration(self.age), *run]
+
+    def telling(self, stage: str) -> tuple[str, float] | None:
+        """Return the metric that stands for a stage (`best/val`, `val`, `test`), with its name."""
+        for metric in TELLING:
+            if (key := f"{stage}/{metric}") in self.metrics:
+                return metric, self.metrics[key]
+        return None
+
+    def is_recorded_in(self, uri: str) -> bool:
+        """Tell whether a store, given by its address, has the run, or none has."""
+        return not self.run_id or self.uri == redact(uri)
+
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.age / DAY:.0f} days old, {self.size / MIB:.1f} MiB"
+
+
+def listed(output: Path) -> list[ListedRun]:
+    """Return the runs below `output`, oldest first; folders without a begun run are left out."""
+    runs = (_listed(folder) for folder in run_folders(output))
+    return [run for run in runs if run is not None]
+
+
+def old_runs(output: Path, *, days: float) -> list[ListedRun]:
+    """Return the runs below `output` that ended at least so many days ago, oldest first.
+
+    Those that hold values which MLflow lacks are left out, and so are studies.
+    """
+    ended = (run for run in listed(output) if run.status in ENDED and not run.is_study)
+    return [run for run in ended if run.unsent == 0 and run.age >= days * DAY]
+
+
+def standing(events: Iterable[Event], state: State) -> tuple[str, str]:
+    """Return a begun run's status, as in `ListedRun`, and why it ended early."""
+    last = [event for event in events if event["event"] in ("begin", "end")][-1]
+    if last["event"] == "end":
+        return str(last["status"]), str(last["reason"] or "")
+    if alive(Lease(**last["lease"])):
+        return "RUNNING", ""
+    return ("FAILED", "lost") if state.done else ("LOST", "")
+
+
+def _listed(folder: Path) -> ListedRun | None:
+    events = list(read_events(folder / JOURNAL))
+    begins = [event for event in events if event["event"] == "begin"]
+    if not begins:
+        return None
+    state = read_state(folder)
+    status, reason = standing(events, state)
+    latest: dict[str, float] = {}
+    for values in epochs_of(events).values():
+        latest |= values
+    return ListedRun(
+        name=begins[-1]["name"],
+        status=status,
+        end_reason=reason,
+        metrics=latest,
+        age=max(0.0, time.time() - max(event["time"] for event in events) / 1000),
+        run_id=state.run_id,
+        uri=state.uri,
+        folder=folder,
+        unsent=unsent(folder) if begins[-1]["uri"] else 0,
+        is_study=begins[-1]["tags"].get(COMMAND_TAG) == "sweep",
+    )
+
+
+# ── removing them ───────────────────────────────────────────────────────────────────────────────
+
+
+def mark(folder: Path) -> None:
+    """Note that a folder is to go as soon as its journal has been sent."""
+    with suppress(OSError):  # a folder that is gone by now, or a full disk: it stays a while
+        (folder / FORGET).touch()
+
+
+def is_marked(folder: Path) -> bool:
+    """Tell whether a folder is to go."""
+    return (folder / FORGET).exists()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with all that it holds; another process may be doing the same."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    size = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # removed meanwhile
+            size += 0 if path.is_dir() else path.lstat().st_size
+    return size
