@@ -113,8 +113,9 @@ def _size(files: Files) -> int:
 
     sizes = []
     for path, _ in files.paths:
+        is_text = form_of(path).sep is not None  # refuses what can't be read, before its size
         sizes.append(path.stat().st_size)
-        if form_of(path).sep is None:
+        if not is_text:
             stored = pq.read_metadata(path)
             sizes[-1] = max(sizes[-1], 8 * stored.num_rows * stored.num_columns)
     return sum(sizes)

@@ -60,13 +60,6 @@ def test_a_given_validation_shares_no_row_with_a_test_that_is_split_off() -> Non
     assert not set(parts.test.rows) & set(parts.validation.rows)
 
 
-def test_two_npy_files_are_inputs_and_targets() -> None:
-    path, targets = npy("x.npy", X), npy("labels.npy", Y)
-    samples = read("arrays", path, targets=str(targets))
-    assert (samples.inputs == X).all()
-    assert samples.targets.tolist() == Y.tolist()
-
-
 def test_a_second_pair_of_files_is_the_test() -> None:
     path, targets = npy("x.npy", X[:20]), npy("y.npy", Y[:20])
     tests = {"test_path": str(npy("u.npy", X[20:])), "test_targets": str(npy("v.npy", Y[20:]))}
