@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from pipeline.terminal import console, say
+from pipeline.terminal import number as number_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -68,6 +69,27 @@ class TextTable:
     marked: frozenset[int] = frozenset()
     parts: frozenset[int] = frozenset()
     notes: Sequence[str] = ()
+
+
+def figure_text(values: Mapping[str, float], key: str) -> str:
+    """Return a figure as text, `–` if it is missing."""
+    value = values.get(key)
+    return MISSING if value is None else number_text(value)
+
+
+def baseline_headings(values: Mapping[str, float], names: Sequence[str]) -> dict[str, str]:
+    """Return the heading of each baseline that has figures, such as `naive: majority class`.
+
+    Args:
+        values: Figures by name: `naive/f1`, …
+        names: Names of the naive and the linear baseline, if they are known.
+    """
+    named = dict(zip(("naive", "linear"), names, strict=False))
+    return {
+        kind: f"{kind}: {named[kind]}" if kind in named else kind
+        for kind in ("naive", "linear")
+        if any(key.startswith(f"{kind}/") for key in values)
+    }
 
 
 def show(shown: Console, table: TextTable) -> None:

@@ -182,10 +182,9 @@ def _list_studies(options: RunsOptions) -> bool:
     if studies is None or not studies.names():
         return False
     from pipeline.markup import print_rows
-    from pipeline.study.outcome.known import HEADINGS, known_studies
+    from pipeline.study.outcome.summary import STUDY_HEADINGS, study_lines
 
-    known = known_studies(studies, Path(options.output))
-    print_rows(HEADINGS, [study.cells() for study in known])
+    print_rows(STUDY_HEADINGS, study_lines(studies, Path(options.output)))
     print()
     return True
 

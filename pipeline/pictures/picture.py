@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.paths import replace_file, replace_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Used = TypeVar("Used")
 
 DOTS_PER_INCH = 110
 FOLDER, LIST = "pictures", "pictures.json"
@@ -74,7 +76,7 @@ def write_pictures(
         texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
     """
     with drawing(texts) as notes:
-        written = [_written(picture, folder) for picture in pictures]
+        written = [write(picture, folder) for picture in pictures]
     about = {"name": "letters", "title": "Letters", "alt": "", "file": ""}
     written += [Written(**about, reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,20 +93,36 @@ def read_list(folder: Path) -> list[Written]:
     return [Written(**one) for one in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def _written(picture: Picture, folder: Path) -> Written:
+def write(picture: Picture, folder: Path) -> Written:
+    """Draw a picture as PNG into a folder, within `drawing`."""
+    file = f"{picture.name}.png"
+    _, reason = use_drawn(picture, lambda figure: save(figure, folder / file))
+    return Written(
+        name=picture.name,
+        title=picture.title,
+        alt=picture.alt,
+        file="" if reason else file,
+        reason=reason,
+    )
+
+
+def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used | None, str]:
+    """Draw a picture, and return what `use` makes of it, or `None` and why it can't be drawn.
+
+    Matplotlib's settings and figures are restored afterwards.
+    """
+    import matplotlib as mpl
     from matplotlib import pyplot
 
-    file, reason = f"{picture.name}.png", ""
+    before = set(pyplot.get_fignums())
     try:
-        with own_style():
-            figure = picture.draw()
-            save(figure, folder / file)
+        with mpl.rc_context():  # keeps a style that one picture sets out of the next
+            return use(picture.draw()), ""
+    except Exception as error:  # neither a run nor a page fails because of a picture
+        return None, " ".join(str(error).split()) or type(error).__name__
+    finally:
+        for figure in set(pyplot.get_fignums()) - before:
             pyplot.close(figure)
-    except Exception as error:  # a run does not fail because of a picture
-        file, reason = "", " ".join(str(error).split()) or type(error).__name__
-    return Written(
-        name=picture.name, title=picture.title, alt=picture.alt, file=file, reason=reason
-    )
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -142,15 +160,6 @@ def drawing(texts: Iterable[str] = ()) -> Iterator[list[str]]:
         finally:
             for figure in set(pyplot.get_fignums()) - before:
                 pyplot.close(figure)
-
-
-@contextmanager
-def own_style() -> Iterator[None]:
-    """Keep a style that one picture sets out of the next."""
-    import matplotlib as mpl
-
-    with mpl.rc_context():
-        yield
 
 
 def _fonts_for(text: str) -> tuple[list[str], list[str]]:

@@ -2,16 +2,16 @@
 
 import base64
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-from pipeline.pictures.picture import DOTS_PER_INCH, Picture, drawing, own_style
+from pipeline.pictures.picture import DOTS_PER_INCH, Picture, drawing, use_drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,6 +41,14 @@ INKED = (
 )
 """Settings of Matplotlib's that are black or white where nobody sets them."""
 GROUND = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+ON_PAGE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "legend.facecolor": PAPER,
+    **dict.fromkeys(GROUND, "none"),
+    **dict.fromkeys(INKED, INK),
+}
+"""Settings of Matplotlib's for a figure without ground, in the page's ink."""
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -62,18 +70,18 @@ class PagePicture:
     Args:
         group: The pictures that it belongs to, such as `curves`; empty where it stands alone.
         title: What it is.
-        alt: What is seen in it.
-        content: The element that shows it; `None` where it could not be drawn.
-        width: Of that, in points.
-        reason: Why it could not be drawn; empty where it was.
+        alt: What it shows.
+        content: The element that shows it; `None` if it could not be drawn.
+        width: Width of the element in points.
+        reason: Why it could not be drawn; empty if it was.
     """
 
     group: str
     title: str
     alt: str
-    content: Markup | None = None
-    width: float = 0.0
-    reason: str = ""
+    content: Markup | None
+    width: float
+    reason: str
 
     @property
     def is_wide(self) -> bool:
@@ -89,69 +97,44 @@ def drawn(
     Args:
         pictures: What to draw.
         texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
-        prefix: Begins the ids in these pictures; no other pictures of the page have it.
+        prefix: Beginning of the ids in these pictures, unique in the page.
     """
     with drawing(texts):
         return [_drawn(picture, f"{prefix}-{n}") for n, picture in enumerate(pictures)]
 
 
 def _drawn(picture: Picture, prefix: str) -> PagePicture:
-    shown = PagePicture(group=picture.name.rpartition("/")[0], title=picture.title, alt=picture.alt)
-    try:
-        content, width = _svg(picture, prefix)
-        if len(content) > LARGEST_SVG:
-            content, width = _pixels(picture)
-    except Exception as error:  # no picture is worth a page
-        return replace(shown, reason=" ".join(str(error).split()) or type(error).__name__)
-    return replace(shown, content=content, width=width)
-
-
-def _svg(picture: Picture, prefix: str) -> tuple[Markup, float]:
-    with own_style(), _page_colours(), _closed(picture) as figure:
-        text, width = _inline(figure, prefix=prefix, alt=picture.alt)
-    return Markup(text), width  # an XML writer has escaped it
-
-
-def _pixels(picture: Picture) -> tuple[Markup, float]:
-    """Return a picture as PNG on white, in the page itself, and its width in points."""
-    written = BytesIO()
-    with own_style(), _closed(picture) as figure:
-        figure.savefig(
-            written, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", facecolor="white"
-        )
-        width = float(figure.get_size_inches()[0]) * POINTS_PER_INCH
-    code = base64.b64encode(written.getvalue()).decode("ascii")
-    element = Markup('<img style="--width: {:.0f}pt" alt="{}" src="data:image/png;base64,{}">')
-    return element.format(width, picture.alt, code), width
-
-
-@contextmanager
-def _closed(picture: Picture) -> "Iterator[Figure]":
-    """Draw a picture, and close its figure afterwards."""
-    from matplotlib import pyplot
-
-    figure = picture.draw()
-    try:
-        yield figure
-    finally:
-        pyplot.close(figure)
-
-
-@contextmanager
-def _page_colours() -> Iterator[None]:
-    """Let Matplotlib draw what will stand in a page: no ground, and the page's ink."""
     import matplotlib as mpl
 
-    own = {"svg.fonttype": "none", "svg.hashsalt": "report", "legend.facecolor": PAPER}
-    own |= {**dict.fromkeys(GROUND, "none"), **dict.fromkeys(INKED, INK)}
-    with mpl.rc_context(own):  # type: ignore[arg-type] # its types want a literal for each key
-        yield
+    with mpl.rc_context(ON_PAGE):  # type: ignore[arg-type] # its types want a literal for each key
+        shown, reason = use_drawn(picture, partial(_svg, prefix=prefix, alt=picture.alt))
+    if shown is not None and len(shown[0]) > LARGEST_SVG:
+        shown, reason = use_drawn(picture, partial(_pixels, alt=picture.alt))
+    content, width = shown or (None, 0.0)
+    return PagePicture(
+        group=picture.name.rpartition("/")[0],
+        title=picture.title,
+        alt=picture.alt,
+        content=content,
+        width=width,
+        reason=reason,
+    )
 
 
-def _inline(figure: "Figure", *, prefix: str, alt: str) -> tuple[str, float]:
+def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
+    """Return a figure as PNG on white, in the page itself, and its width in points."""
+    written = BytesIO()
+    figure.savefig(written, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", facecolor="white")
+    width = float(figure.get_size_inches()[0]) * POINTS_PER_INCH
+    code = base64.b64encode(written.getvalue()).decode("ascii")
+    element = Markup('<img style="--width: {:.0f}pt" alt="{}" src="data:image/png;base64,{}">')
+    return element.format(width, alt, code), width
+
+
+def _svg(figure: "Figure", *, prefix: str, alt: str) -> tuple[Markup, float]:
     """Return a figure as an `<svg>` element, and its width in points.
 
-    It is drawn, and this is called, within `_page_colours`.
+    It is drawn, and this is called, under the settings `ON_PAGE`.
     """
     written = BytesIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -170,7 +153,8 @@ def _inline(figure: "Figure", *, prefix: str, alt: str) -> tuple[str, float]:
         "role": "img",
         "aria-label": ILLEGAL.sub("", alt),
     }
-    return ElementTree.tostring(root, encoding="unicode"), width
+    # The writer of XML has escaped all texts.
+    return Markup(ElementTree.tostring(root, encoding="unicode")), width
 
 
 def _shorten(root: ElementTree.Element) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.outcome.wording import point_words, short_names, value_words
+from pipeline.study.outcome.trial_text import point_words, value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.worker_pool import Assignment
@@ -95,7 +95,7 @@ class Live:
 
     def _best_words(self, row: Row) -> str:
         values = value_words(row.values, self._plan.names)
-        return f"{values}  {point_words(row.overrides, short_names(row.overrides))}"
+        return f"{values}  {point_words(row.overrides)}"
 
     def _time(self, progress: Progress) -> str:
         passed = monotonic() - self._started_at
@@ -112,7 +112,7 @@ def _line(assignment: Assignment, ended: TrialEnd) -> Text:
         came_to = value_words(ended.values, assignment.job.objectives)
     style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
     overrides = assignment.taken.overrides
-    words = point_words(overrides, short_names(overrides))
+    words = point_words(overrides)
     reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
     return Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)
 

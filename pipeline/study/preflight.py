@@ -31,7 +31,7 @@ from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import judge_problems, read_objectives, read_options
 from pipeline.study.ledger.ledger import Taken
 from pipeline.study.live import Screen
-from pipeline.study.outcome.wording import point_words, short_names
+from pipeline.study.outcome.trial_text import point_words
 from pipeline.study.space.ranges import read_range
 from pipeline.study.space.reading import StudyTree, plain_sweep, read_definitions
 from pipeline.study.space.space import Space
@@ -516,4 +516,4 @@ class Report:
         point = failures[0].point
         if not point or len(failures) == self._points[cell]:
             return cell.words
-        return f"{cell.words} where {point_words(point, short_names(point))}"
+        return f"{cell.words} where {point_words(point)}"

@@ -15,7 +15,7 @@ from pipeline.study.conduct import Conducted, StudyProcesses, conducted, study_p
 from pipeline.study.ledger.rows import winner
 from pipeline.study.live import print_opening
 from pipeline.study.mlflow_recorder import MlflowRecorder
-from pipeline.study.outcome.wording import point_words, short_names
+from pipeline.study.outcome.trial_text import point_words
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.trial_end import changed_data_line
 from pipeline.study.workers.ray import fitted_to_cluster
@@ -65,7 +65,7 @@ def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, s
         best = winner(done.ledger.trials(), plan.directions)
         found = {} if best is None else dict(best.overrides)
         if shown_verbosity(plan.run.verbose):
-            say(console(), f"tuned  {cell}: {point_words(found, short_names(found))}")
+            say(console(), f"tuned  {cell}: {point_words(found)}")
         return found
 
 

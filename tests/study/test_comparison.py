@@ -1,6 +1,7 @@
-"""Cells of a grid over seeds and folds: grouped, compared, written."""
+"""Cells of a grid over seeds and folds: grouped, compared, written; intervals against scipy's."""
 
 import csv
+import random
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,16 +12,14 @@ import pytest
 from made_studies import models_by_data
 from scipy import stats
 
-from pipeline.markup import markdown
 from pipeline.study.ledger.rows import Row
-from pipeline.study.outcome.comparison import Cell, Comparison, compare
-from pipeline.study.outcome.comparison_picture import write_comparison_picture
+from pipeline.study.outcome.comparison import Cell, Comparison, compare, paired, spread
 from pipeline.study.outcome.comparison_table import (
     comparison_table,
-    confirm_table,
-    print_comparison,
+    confirmation_table,
     write_comparison,
 )
+from pipeline.study.outcome.pictures import write_comparison_picture
 
 MODELS = ["mlp", "cnn1d", "gru", "rnn"]
 
@@ -195,7 +194,7 @@ def test_a_baseline_that_swept_data_change_stands_there_once_a_group(tmp_path: P
             for row in csv.DictReader(file)
         }
     assert (means["6", "naive"], means["12", "naive"]) == ("40.0", "30.0")
-    assert write_comparison_picture(compared, tmp_path / "comparison.png") == []
+    assert write_comparison_picture(compared, tmp_path) == []
 
 
 def test_a_baseline_has_a_column_of_its_own_where_every_key_changes_it() -> None:
@@ -221,9 +220,9 @@ def test_a_study_without_a_complete_trial_still_has_a_table(tmp_path: Path) -> N
     ]
     compared = compare(rows, objective="val/f1", direction="max")
     assert comparison_table(compared).lines == [["network", "0", "–", "–", "2 failed"]]
-    notes = write_comparison_picture(compared, tmp_path / "none.png")
+    notes = write_comparison_picture(compared, tmp_path)
     assert notes == ["no picture of the comparison: no trial has completed"]
-    assert not (tmp_path / "none.png").exists()
+    assert not (tmp_path / "comparison.png").exists()
 
 
 def test_the_csv_holds_every_figure_unrounded(
@@ -256,30 +255,25 @@ def test_the_latex_table_is_whole_and_needs_booktabs_alone(
     assert text.isascii()
 
 
-def test_a_markdown_table_has_the_same_columns_in_every_line(compared: Comparison) -> None:
-    lines = [line for line in markdown(comparison_table(compared)).splitlines() if "|" in line]
-    assert {line.count("|") for line in lines} == {8}
-    assert "| **mnist1d** | **cnn1d** |" in markdown(comparison_table(compared))
-
-
-def test_a_comparison_prints_plain_lines_in_a_pipe_and_nothing_where_silent(
-    compared: Comparison, capsys: pytest.CaptureFixture[str]
+def test_a_markdown_table_has_the_same_columns_in_every_line(
+    compared: Comparison, tmp_path: Path
 ) -> None:
-    print_comparison(compared, verbose=0)
-    assert capsys.readouterr().out == ""
-    print_comparison(compared)
-    shown = capsys.readouterr().out
-    assert not set(shown) & set("│┃━┏")
-    assert shown.splitlines()[0] == "mean ± sd over 5 seeds"
-    assert "paired by seed, with its 95 % interval" in shown
+    write_comparison(compared, tmp_path)
+    text = (tmp_path / "comparison.md").read_text(encoding="utf-8")
+    assert {line.count("|") for line in text.splitlines() if "|" in line} == {8}
+    assert "| **mnist1d** | **cnn1d** |" in text
+    assert text.splitlines()[0] == "mean ± sd over 5 seeds"
+    assert "paired by seed, with its 95 % interval" in text
 
 
 def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() -> None:
-    runs = [
-        {"val/f1": 0.8, "test/f1": 0.7, "naive/f1": 0.1},
-        {"val/f1": 0.9, "test/f1": 0.8, "naive/f1": 0.1},
+    rows = [
+        Row(number=n, state="complete", values=(value,), attributes=attributes)
+        for n, (value, attributes) in enumerate(
+            [(0.8, {"test/f1": 0.7, "naive/f1": 0.1}), (0.9, {"test/f1": 0.8, "naive/f1": 0.1})]
+        )
     ]
-    table = confirm_table(runs, objective="val/f1")
+    table = confirmation_table(rows, objective="val/f1", direction="max", default=None)
     assert table.title == "the winner again, over 2 seeds"
     reach = stats.t.ppf(0.975, 1) * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)
     assert 0.75 + reach > 1  # no F1 is larger than 1
@@ -370,3 +364,52 @@ def test_another_draw_of_the_parts_repeats_a_measurement_as_another_seed_does() 
     ]
     compared = compare(rows, objective="val/f1", direction="max")
     assert comparison_table(compared).title == "mean ± sd over 3 split_seeds"
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+def test_the_interval_of_a_mean_is_that_of_the_one_sample_t_test(n: int) -> None:
+    values = [random.Random(n).gauss(0.8, 0.05) for _ in range(n)] + [0.7]
+    found = spread(values)
+    interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert found is not None
+    assert (found.n, found.mean) == (n + 1, pytest.approx(np.mean(values)))
+    assert found.sd == pytest.approx(np.std(values, ddof=1))
+    assert found.interval == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_paired_differences_have_the_interval_of_the_paired_t_test(n: int) -> None:
+    draw = random.Random(n)
+    one = {(str(seed),): draw.gauss(0.8, 0.05) for seed in range(n)}
+    other = {key: value + draw.gauss(0.01, 0.02) for key, value in one.items()}
+    found = paired(one, other)
+    interval = stats.ttest_rel(list(one.values()), list(other.values())).confidence_interval(0.95)
+    assert found is not None
+    assert found.n == n
+    assert found.interval == pytest.approx((interval.low, interval.high))
+
+
+def test_only_repeats_that_both_have_are_paired() -> None:
+    found = paired({("0",): 1.0, ("1",): 2.0, ("2",): 9.0}, {("1",): 1.5, ("0",): 0.5, ("7",): 0.0})
+    assert found is not None
+    assert (found.n, found.mean, found.sd) == (2, 0.5, 0.0)
+    assert paired({("0",): 1.0}, {("1",): 1.0}) is None
+
+
+def test_one_measurement_has_a_mean_and_nothing_else() -> None:
+    found = spread([0.25])
+    assert found is not None
+    assert (found.n, found.mean, found.sd, found.interval) == (1, 0.25, None, None)
+    assert (found.words(), found.interval_words()) == ("0.2500", "–")
+
+
+def test_a_metric_that_is_undefined_in_a_repeat_is_no_measurement() -> None:
+    assert spread([0.5, float("nan"), 0.7]) == spread([0.5, 0.7])
+    assert spread([]) is None
+
+
+def test_a_spread_is_written_with_the_decimals_of_its_mean() -> None:
+    found = spread([15.0, 16.0, 17.0])
+    assert found is not None
+    assert found.words() == "16.00 ± 1.00"
+    assert found.interval_words() == "[13.52, 18.48]"

@@ -17,10 +17,13 @@ from PIL import Image
 from pipeline.pictures.picture import drawing
 from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row
-from pipeline.study.outcome.clip_map import clip_map
 from pipeline.study.outcome.comparison import compare
-from pipeline.study.outcome.comparison_picture import write_comparison_picture
-from pipeline.study.outcome.pictures import write_pictures
+from pipeline.study.outcome.pictures import (
+    clip_map,
+    write_comparison_picture,
+    write_study_pictures,
+)
+from pipeline.study.outcome.summary import StudySummary
 
 ONE = ["history", "importances", "lr_clip_map", "parallel_coordinates", "slices"]
 OBJECTIVES = ["val/f1", "time/fit"]
@@ -43,8 +46,15 @@ def drawn(folder: Path) -> list[str]:
 
 
 def pictures(study: optuna.Study, folder: Path, objectives: Sequence[str]) -> list[str]:
-    found = [shown_importances(study)] * len(objectives)
-    return write_pictures(study, rows_of(study), folder, objectives=objectives, importances=found)
+    summary = StudySummary(
+        rows=rows_of(study),
+        objectives=objectives,
+        directions=["max", "min"][: len(objectives)],
+        folder=folder,
+        seconds=1.0,
+        importances=[shown_importances(study)] * len(objectives),
+    )
+    return write_study_pictures(study, summary, folder)
 
 
 def shown_importances(study: optuna.Study) -> Importances:
@@ -143,7 +153,7 @@ def test_the_map_shows_each_trial_at_its_learning_rate_and_threshold(study: optu
 def test_a_comparison_is_drawn_with_a_panel_a_data_set(tmp_path: Path) -> None:
     rows = models_by_data(["mlp", "cnn1d", "rnn"], ["mnist1d", "digits"], 3)
     compared = compare(rows, objective="val/f1", direction="max")
-    assert write_comparison_picture(compared, tmp_path / "comparison.png") == []
+    assert write_comparison_picture(compared, tmp_path) == []
     assert drawn(tmp_path) == ["comparison"]
 
 

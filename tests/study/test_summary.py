@@ -1,27 +1,46 @@
-"""The last words of a study."""
+"""Summary of a study: in a terminal, on MLflow's page, as CSV; how its winner is trained again."""
 
+import csv
+import json
+import shlex
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 from scipy import stats
 
+from pipeline.config.compose import composer
+from pipeline.markup import TextTable
 from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row, RowState
-from pipeline.study.outcome.ending import Ending
-from pipeline.study.outcome.summary import figures_table, front_table, print_ending, top_table
-from pipeline.study.outcome.verdict import over_seeds, verdict
-from pipeline.study.outcome.winner import Winner
-from pipeline.study.outcome.wording import counts_line, short_names, shown_text
+from pipeline.study.outcome.comparison_table import lead_words
+from pipeline.study.outcome.summary import (
+    StudySummary,
+    best_table,
+    comparison_note,
+    experiment_command,
+    figures_table,
+    print_summary,
+    search_note,
+    verdict,
+    write_winner,
+)
+from pipeline.study.outcome.trial_text import counts_line, short_names, shown_text, write_trials
+from pipeline.study.space.trial_configs import TrialConfigs
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
 NOISE = (
     "one seed each does not tell whether the winner differs from the default by more than noise; "
     "sweep.confirm_seeds=5 would"
 )
+COMMAND = "python -m pipeline.train model=mlp 'model.hidden=[64]'"
 TESTED = {"test/f1": 0.84, "test/accuracy": 0.85, "naive/f1": 0.02, "linear/f1": 0.3}
 
 
@@ -46,23 +65,17 @@ def ending(
     tested: Mapping[str, float] | None = None,
     base_tested: Mapping[str, float] | None = None,
     direction: Literal["max", "min"] = "max",
-) -> Ending:
-    command = "python -m pipeline.train model=mlp 'model.hidden=[64]'"
-    again = "python -m pipeline.train --config-dir=runs/s/conf experiment=s"
-    yaml = Path("runs/s/conf/experiment/s.yaml")
-    found = (
-        None
-        if winner is None
-        else Winner(number=winner, command=command, yaml=yaml, yaml_command=again)
-    )
-    return Ending(
+) -> StudySummary:
+    return StudySummary(
         rows=[row(number, value) for number, value in enumerate(values)],
         objectives=["val/f1" if direction == "max" else "val/rmse"],
         directions=[direction],
         folder=Path("runs/s"),
         seconds=75.0,
         base=base,
-        winner=found,
+        winner=winner,
+        command=COMMAND,
+        yaml_command="python -m pipeline.train --config-dir=runs/s/conf experiment=s",
         tested=tested or {},
         base_tested=base_tested or {},
         importances=[
@@ -73,7 +86,6 @@ def ending(
                 hidden=("trainer.max_epochs",),
             )
         ],
-        where_to_look=["mlflow ui"],
     )
 
 
@@ -114,7 +126,7 @@ def test_a_key_is_called_by_its_last_part_unless_two_end_alike() -> None:
 
 
 def test_the_five_best_trials_are_listed_with_their_parameters() -> None:
-    table = top_table(ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], winner=1))
+    table = best_table(ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], winner=1))
     assert table.headings == [
         "rank", "trial", "val/f1", "lr", "max_epochs", "gradient_clip_val",
     ]  # fmt: skip
@@ -126,7 +138,7 @@ def test_the_five_best_trials_are_listed_with_their_parameters() -> None:
 def test_a_wide_space_is_told_as_words_in_one_column() -> None:
     study = ending([0.5], winner=0)
     wide = replace(study.rows[0], overrides={f"model.p{n}": "1" for n in range(7)})
-    table = top_table(replace(study, rows=[wide]))
+    table = best_table(replace(study, rows=[wide]))
     assert table.headings == ["rank", "trial", "val/f1", "parameters"]
     assert table.lines[0][-1] == "p0=1 p1=1 p2=1 p3=1 p4=1 p5=1 p6=1"
 
@@ -138,7 +150,7 @@ def test_two_objectives_end_in_their_pareto_front() -> None:
         for one, cost in zip(study.rows, (30, 20, 25), strict=True)
     ]
     both = replace(study, rows=rows, objectives=["val/f1", "time/fit"], directions=["max", "min"])
-    assert [line[:4] for line in front_table(both).lines] == [
+    assert [line[:4] for line in best_table(both).lines] == [
         ["1", "0 (default)", "0.9000", "30.00"],
         ["2", "1", "0.8000", "20.00"],
     ]
@@ -179,7 +191,7 @@ def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     study = replace(ending([0.5, 0.9], winner=1), importances=[Importances(trials=2)])
-    print_ending(study)
+    print_summary(study)
     shown = capsys.readouterr().out
     assert "too few trials (2 complete) to tell any from what shuffled objectives reach" in shown
     assert "%" not in shown
@@ -201,7 +213,7 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
     mean, sd = np.mean(values), np.std(values, ddof=1)
     low, high = stats.t.interval(0.95, 4, loc=mean, scale=sd * np.sqrt(1 + 1 / 5))
     assert bool(low < default < high) is noise
-    line = over_seeds(values, default=default, objective="val/f1", direction="max")
+    line = lead_words(values, default=default, objective="val/f1", direction="max")
     assert f"{mean - default:.4f} better in val/f1 than the default" in line
     assert line.endswith("that lies within noise" if noise else "that is more than noise (95 %)")
 
@@ -245,7 +257,7 @@ def test_a_study_in_which_all_failed_tells_the_last_reason() -> None:
 def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_ending(ending([0.5, 0.9], winner=1, tested=TESTED))
+    print_summary(ending([0.5, 0.9], winner=1, tested=TESTED), where_to_look=["mlflow ui"])
     shown = capsys.readouterr().out
     assert not set(shown) & set("│┃━┏\x1b")
     lines = shown.splitlines()
@@ -257,6 +269,172 @@ def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     assert lines[-3:] == ["took    1:15", "study   runs/s", "see it  mlflow ui"]
 
 
-def test_a_silent_study_says_nothing_at_its_end(capsys: pytest.CaptureFixture[str]) -> None:
-    print_ending(ending([0.5], winner=0), verbose=0)
-    assert capsys.readouterr().out == ""
+# ── the description on MLflow's page ────────────────────────────────────────────────────────────
+
+
+def place(folder: Path, files: Sequence[str]) -> None:
+    """Make a study's folder with its place in MLflow and the heads of pictures."""
+    (folder / "artifacts").mkdir()
+    state = {"run_id": "abc123", "experiment_id": "7"}
+    (folder / "mlflow.json").write_text(json.dumps(state), encoding="utf-8")
+    for file in files:
+        head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR"
+        (folder / "artifacts" / file).write_bytes(head + struct.pack(">II", 640, 400))
+
+
+def noted(
+    folder: Path,
+    *values: float,
+    files: Sequence[str] = (),
+    overrides: Mapping[str, str] = MappingProxyType({"optimizer.lr": "0.02"}),
+) -> StudySummary:
+    """A study in a folder, whose trials all have the same point."""
+    place(folder, files)
+    best = max(range(len(values)), key=values.__getitem__)
+    study = ending(values, winner=best, tested=TESTED)
+    rows = [replace(one, overrides=overrides) for one in study.rows]
+    return replace(study, rows=rows, folder=folder)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.replace("&emsp;", "").strip() for cell in line.split("|")[1:-1]]
+
+
+def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_path: Path) -> None:
+    note = search_note(noted(tmp_path, 0.7, 0.9, 0.8))
+    assert note.startswith("- 3 trials: 3 complete\n- the winner is trial 1: val/f1 0.9000; in")
+    assert f"`{COMMAND}`" in note
+    lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
+    assert lines[0] == ["rank", "trial", "val/f1", "lr"]
+    assert lines[2] == ["**1**", "**1**", "**0.9000**", "**0.02**"]
+    assert lines[3:5] == [["2", "2", "0.8000", "0.02"], ["3", "0 (default)", "0.7000", "0.02"]]
+    assert ["f1", "0.8400", "0.0200", "0.3000"] in lines
+
+
+def test_three_pictures_are_shown_and_the_other_files_linked(tmp_path: Path) -> None:
+    files = ("history.png", "lr_clip_map.png", "importances.png", "slices.png")
+    study = noted(tmp_path, 0.7, 0.9, files=files)
+    (tmp_path / "artifacts" / "trials.csv").touch()
+    note = search_note(study)
+    shown = [file for file in files if f"get-artifact?path={file}&run_uuid=abc123" in note]
+    assert shown == ["history.png", "lr_clip_map.png", "importances.png"]
+    for file in ("slices.png", "trials.csv"):
+        assert f"](#/experiments/7/runs/abc123/artifacts/{file}?" in note
+
+
+def test_what_was_varied_is_escaped_and_too_long_a_note_loses_its_end(tmp_path: Path) -> None:
+    texts = {"data.<b>|`x`": "<script>" + "y" * 9000}
+    study = noted(tmp_path, 0.7, 0.9, files=["history.png"], overrides=texts)
+    note = search_note(study)
+    assert len(note) <= 8000
+    assert "<b>" not in note
+    assert "<script>" not in note
+    assert "&lt;script&gt;" in note
+
+
+def test_a_study_that_compares_shows_its_table(tmp_path: Path) -> None:
+    sheet = TextTable(
+        title="mean ± sd over 3 seeds",
+        headings=["model", "n", "test/f1"],
+        lines=[["lstm", "3", "0.96 ± 0.01"], ["mlp", "3", "0.63 ± 0.02"]],
+        marked=frozenset({0}),
+        notes=["difference: to the best mean"],
+    )
+    place(tmp_path, ["comparison.png"])
+    note = comparison_note(sheet, ended("complete", None, 6), tmp_path)
+    lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
+    assert lines[2] == ["**lstm**", "**3**", "**0.96 ± 0.01**"]
+    assert "difference: to the best mean" in note
+    assert "path=comparison.png&run_uuid=abc123" in note
+
+
+# ── the winner's commands ───────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def trees() -> TrialConfigs:
+    return TrialConfigs(["model=mlp", "data=iris"], None)
+
+
+def plain(tree: DictConfig) -> dict[str, Any]:
+    """A composed run without what a command is free to say otherwise."""
+    config = OmegaConf.to_container(tree, resolve=False)
+    assert isinstance(config, dict)
+    return {key: value for key, value in config.items() if key not in ("name", "hydra")}
+
+
+def test_both_commands_of_the_winner_compose_to_its_run(
+    trees: TrialConfigs, tmp_path: Path
+) -> None:
+    swept = {
+        "optimizer.lr": "0.00123456789012345",
+        "trainer.gradient_clip_val": "null",
+        "model.hidden": "[8,4]",
+    }
+    config = plain(trees.config(swept))
+    folder = tmp_path / "runs of mine" / "first"
+    found = write_winner(swept, trees, study="first", folder=folder)
+    words, flag_and_experiment = map(shlex.split, found)
+    assert words[:3] == flag_and_experiment[:3] == ["python", "-m", "pipeline.train"]
+    with composer("train") as source:
+        assert plain(source.tree(words[3:])) == config
+    flag, experiment = flag_and_experiment[3:]
+    with composer("train", Path(flag.removeprefix("--config-dir="))) as source:
+        assert plain(source.tree([experiment])) == config
+    assert [path.name for path in folder.glob("conf/experiment/*")] == ["first.yaml"]
+
+
+@pytest.mark.parametrize("study", ["007", "1e5", "true", "null", "inf", "-x", "_x", "a.b"])
+def test_hydra_reads_any_name_of_a_study_as_a_name(study: str) -> None:
+    word = shlex.split(experiment_command(Path("runs"), study))[-1]
+    assert OverridesParser.create().parse_override(word).value() == study
+
+
+# ── all trials as CSV ───────────────────────────────────────────────────────────────────────────
+
+ROWS = [
+    Row(
+        number=0,
+        state="complete",
+        values=(0.8125,),
+        overrides={"optimizer.lr": "-0.01", "model": "mlp"},
+        attributes={"test/f1": 0.75, "seconds": 2.5},
+        started=0.0,
+        ended=3.0,
+    ),
+    Row(
+        number=1,
+        state="failed",
+        reason="error",
+        overrides={"optimizer.lr": "0.1", "data.path": "=cmd|' /C calc'!A0"},
+        attributes={"message": "+SUM(A1)\nsecond line"},
+        started=4.0,
+    ),
+    Row(number=2, state="waiting"),
+]
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_trial_has_a_line_with_its_end_values_and_parameters(tmp_path: Path) -> None:
+    write_trials(tmp_path / "trials.csv", ROWS, ["val/f1"])
+    first, second, third = read(tmp_path / "trials.csv")
+    assert (first["trial"], first["state"], first["reason"]) == ("0", "complete", "")
+    assert (float(first["val/f1"]), float(first["test/f1"])) == (0.8125, 0.75)
+    assert (first["started"], first["ended"]) == (
+        "1970-01-01T00:00:00+00:00",
+        "1970-01-01T00:00:03+00:00",
+    )
+    assert (second["state"], second["reason"], second["val/f1"]) == ("failed", "error", "")
+    assert (third["state"], third["optimizer.lr"], third["started"]) == ("waiting", "", "")
+
+
+def test_no_text_of_a_trial_is_a_formula_and_a_negative_number_stays_one(tmp_path: Path) -> None:
+    write_trials(tmp_path / "trials.csv", ROWS, ["val/f1"])
+    first, second, _ = read(tmp_path / "trials.csv")
+    assert first["optimizer.lr"] == "-0.01"
+    assert second["data.path"] == "'=cmd|' /C calc'!A0"
+    assert second["message"] == "'+SUM(A1)\nsecond line"

@@ -19,6 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import gradients
 import judging
 import looking
+import matplotlib as mpl
 import memorising
 import memory
 import predicting
@@ -26,7 +27,7 @@ import settings
 import sharing
 from stage import Claim, Claims, Stage
 
-from pipeline.pictures.picture import drawing, own_style
+from pipeline.pictures.picture import drawing
 
 NOTES = Path(__file__).resolve().parent.parent
 RESULTS = "results.txt"
@@ -66,7 +67,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as runs, drawing():
         stage = Stage(small=given.small, pictures=output / "pictures", runs=Path(runs))
         for name in given.names or EXPERIMENTS:
-            with own_style():
+            with mpl.rc_context():
                 for claim in EXPERIMENTS[name](stage):
                     print(claim, flush=True)
                     claims.append(claim)

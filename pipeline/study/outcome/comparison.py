@@ -1,85 +1,146 @@
-"""What a study of repeats says: each cell of its grid over seeds or folds, against the best one."""
+"""Comparison of the cells of a grid, each over its seeds or folds, with the best cell."""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.study.ledger.rows import Row, best
-from pipeline.study.outcome.statistics import Spread, paired, spread
-from pipeline.study.outcome.wording import end_word, swept_keys
-from pipeline.study.outcome.yardstick import yardstick
+from pipeline.study.outcome.trial_text import end_word, swept_keys
 from pipeline.study.trial_end import RETRIED
+from pipeline.terminal import number
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
 
 REPEATED = ("seed", "data.fold", "data.split_seed")
 """Keys that repeat a measurement and change nothing that is measured."""
-
 DATA = "data"
 """Cells on different data are not compared with each other."""
-
+NETWORK, BASELINES = "network", ("naive", "linear")
 SHOWN_METRICS = ("accuracy", "f1", "rmse")
-BASELINES = ("naive", "linear")
+AFTER_TRAINING_ALONE = ("f1", "rmse")
+"""Test metrics to compare by where the objective is a value of the training rows."""
 SAME = 1e-6
-"""Relative difference up to which two figures of a baseline are one, on two machines say."""
+"""Relative difference up to which two values of a baseline count as equal (other machines)."""
+CONFIDENCE = 0.95
 
+T = TypeVar("T")
 Repeat = tuple[str, ...]
 Values = Mapping[Repeat, float]
 Published = Mapping[str, Mapping[str, str | float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One point of the grid over all of its repeats.
+class Spread:
+    """Mean of repeated measurements and its uncertainty.
 
     Args:
-        settings: The texts of what was varied, by key.
-        values: What each repeat came to, by metric.
-        missing: How many trials did not complete, by how they ended.
-        is_best: It has the best mean of its data.
-        difference: Itself less the best cell, over the repeats that both have; `None` where it
-            is the best, stands alone, or shares no repeat with it.
+        n: Number of measurements.
+        mean: Their mean.
+        sd: Their standard deviation, divided by n - 1; `None` for a single one.
+        interval: 95 % interval of the mean by Student's t, inside the range of what is measured;
+            `None` for a single one.
     """
 
+    n: int
+    mean: float
+    sd: float | None
+    interval: tuple[float, float] | None
+
+    def words(self) -> str:
+        """Return `0.8123 ± 0.0045`, both with the decimals of the mean."""
+        if self.sd is None:
+            return number(self.mean)
+        return f"{number(self.mean)} ± {self._rounded(self.sd)}"
+
+    def interval_words(self) -> str:
+        """Return `[0.8001, 0.8245]`, or `–` for a single measurement."""
+        if self.interval is None:
+            return "–"
+        low, high = map(self._rounded, self.interval)
+        return f"[{low}, {high}]"
+
+    def _rounded(self, value: float) -> str:
+        """Return a value with as many decimals as `number` gives the mean."""
+        text = number(self.mean)
+        if "e" in text:
+            return number(value)
+        return f"{value:,.{len(text.partition('.')[2])}f}"
+
+
+def spread(
+    values: Iterable[float], *, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Spread | None:
+    """Return the spread of the finite measurements; `None` if there are none.
+
+    Args:
+        values: The measurements.
+        bounds: The smallest and the largest value that can be measured, and so the mean.
+    """
+    values = [value for value in values if math.isfinite(value)]
+    n = len(values)
+    if n == 0:
+        return None
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Spread(n=1, mean=mean, sd=None, interval=None)
+    from scipy.special import stdtrit  # type: ignore[import-untyped] # scipy brings no types
+
+    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    reach = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
+    interval = max(bounds[0], mean - reach), min(bounds[1], mean + reach)
+    return Spread(n=n, mean=mean, sd=sd, interval=interval)
+
+
+def paired(
+    one: Mapping[T, float], other: Mapping[T, float], *, widest: float = math.inf
+) -> Spread | None:
+    """Return the spread of `one - other` over the repeats that both have; `None` if none.
+
+    What a repeat (a seed, a fold) does to both cancels out, so that far fewer repeats show a
+    difference than two separate means need.
+
+    Args:
+        one: Measurements by repeat.
+        other: Others.
+        widest: The largest difference that is possible.
+    """
+    shared = [one[repeat] - other[repeat] for repeat in one if repeat in other]
+    return spread(shared, bounds=(-widest, widest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A network at one point of the grid, or a baseline, over all of its repeats.
+
+    Args:
+        kind: `network`, `naive` or `linear`.
+        settings: The texts of what was varied, by key; of a baseline only what changes it.
+        values: The value of each repeat, by metric.
+        missing: Number of trials that did not complete, by how they ended.
+        is_best: It has the best mean on its data.
+        difference: This cell minus the best one, over the repeats that both have; `None` for the
+            best, a single one, a baseline, or where they share no repeat.
+    """
+
+    kind: str = NETWORK
     settings: Mapping[str, str]
     values: Mapping[str, Values]
-    missing: Mapping[str, int]
+    missing: Mapping[str, int] = field(default_factory=dict)
     is_best: bool = False
     difference: Spread | None = None
 
     def spread(self, metric: str) -> Spread | None:
-        """Sum up a metric; `None` where no repeat has it."""
+        """Return the spread of a metric; `None` if no repeat has it."""
         from pipeline.metrics import bounds  # imports torch
 
-        return spread(list(self.values.get(metric, {}).values()), bounds=bounds(metric))
+        return spread(self.values.get(metric, {}).values(), bounds=bounds(metric))
 
     def is_named(self, words: str) -> bool:
-        """Tell whether all of the words `key=value` are settings of this cell."""
-        own = {f"{key}={text}" for key, text in self.settings.items()}
-        return set(words.split()) <= own
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineCell:
-    """What a baseline came to over the repeats of the cells that share it.
-
-    Args:
-        kind: `naive` or `linear`.
-        settings: What tells those cells apart from cells with other figures of it; empty where all
-            of their data share it.
-        values: By test metric.
-    """
-
-    kind: str
-    settings: Mapping[str, str]
-    values: Mapping[str, Values]
-
-    def stands_beside(self, cell: Cell) -> bool:
-        """Tell whether a cell is one of those."""
-        return self.settings.items() <= cell.settings.items()
+        """Return whether all of the words `key=value` are settings of this cell."""
+        return set(words.split()) <= {f"{key}={text}" for key, text in self.settings.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,24 +150,23 @@ class Block:
     Args:
         data: The choice of data; '' where the study has one only.
         cells: In the order of the grid.
-        baselines: Where they were measured, once for all cells that share them.
+        baselines: Each once for all cells that share its values.
     """
 
     data: str
     cells: tuple[Cell, ...]
-    baselines: tuple[BaselineCell, ...]
+    baselines: tuple[Cell, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A study of repeats, summed up.
+    """Comparison of the cells of a study of repeats.
 
     Args:
         keys: What was varied, without what repeats.
         repeated: What repeats: of `REPEATED`.
         metrics: What was measured: the objective, then the test metrics.
         by: The metric that cells are compared by.
-        direction: Whether more or less of it is better.
         blocks: The cells, by their data.
         published: What others have measured, by metric and by words that name a cell.
     """
@@ -115,26 +175,13 @@ class Comparison:
     repeated: tuple[str, ...]
     metrics: tuple[str, ...]
     by: str
-    direction: "Direction"
     blocks: tuple[Block, ...]
     published: Published
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
-    """What is asked of the trials; `Comparison` describes each part.
-
-    Args:
-        direction: Whether more or less of the objective is better.
-        better: Whether more or less of what is compared by is better.
-    """
-
-    keys: Sequence[str]
-    repeated: Sequence[str]
-    objective: str
-    direction: "Direction"
-    by: str
-    better: "Direction"
+    @property
+    def cells(self) -> list[Cell]:
+        """The networks' cells on all data."""
+        return [cell for block in self.blocks for cell in block.cells]
 
 
 def compare(
@@ -142,158 +189,140 @@ def compare(
     *,
     objective: str,
     direction: "Direction",
-    keys: Sequence[str] | None = None,
     published: Published | None = None,
 ) -> Comparison:
-    """Group trials by all that was varied but the seed and the fold.
+    """Group trials by all that was varied but the seed and the fold, and compare the groups.
 
     Args:
         rows: The trials of a grid.
-        objective: What the study is about.
+        objective: The study's objective.
         direction: Whether more or less of it is better.
-        keys: What tells cells apart; `None` = every swept key that repeats nothing.
         published: What others have measured, by metric and by `key=value` words of a cell.
     """
+    published = published or {}
     swept = swept_keys(rows)
-    told = [key for key in swept if key not in REPEATED] if keys is None else list(keys)
-    told.sort(key=lambda key: key != DATA)  # stable: the data first, the others as they came
-    by, better = yardstick(
-        rows, objective=objective, direction=direction, published=published or {}
-    )
-    question = _Question(
-        keys=told,
-        repeated=[key for key in swept if key in REPEATED],
-        objective=objective,
-        direction=direction,
-        by=by,
-        better=better,
-    )
-    groups = _grouped(rows, [key for key in told if key == DATA])
-    blocks = tuple(_block("".join(data), group, question) for data, group in groups)
-    return Comparison(
-        keys=tuple(told),
-        repeated=tuple(question.repeated),
-        metrics=_metrics(blocks, question),
-        by=by,
-        direction=better,
-        blocks=blocks,
-        published=published or {},
-    )
-
-
-def _metrics(blocks: Sequence[Block], question: _Question) -> tuple[str, ...]:
+    keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)
+    repeated = [key for key in swept if key in REPEATED]
+    by, better = _compared_by(rows, objective, direction, published)
+    blocks = []
+    for data, group in _grouped(rows, [key for key in keys if key == DATA]):
+        cells = [
+            _cell(own, repeated, objective, direction, dict(zip(keys, texts, strict=True)))
+            for texts, own in _grouped(group, keys)
+        ]
+        found = [one for kind in BASELINES for one in _baselines(group, keys, repeated, kind)]
+        compared = tuple(_against_best(cells, by, better))
+        blocks.append(Block(data="".join(data), cells=compared, baselines=tuple(found)))
     measured = {metric for block in blocks for cell in block.cells for metric in cell.values}
     tested = (f"test/{name}" for name in SHOWN_METRICS if f"test/{name}" in measured)
-    return tuple(dict.fromkeys([question.objective, question.by, *tested]))
-
-
-def _block(data: str, rows: Sequence[Row], question: _Question) -> Block:
-    cells = [
-        _cell(dict(zip(question.keys, texts, strict=True)), group, question)
-        for texts, group in _grouped(rows, question.keys)
-    ]
-    return Block(
-        data=data,
-        cells=tuple(_against_best(cells, question.by, question.better)),
-        baselines=tuple(found for kind in BASELINES for found in _baselines(rows, question, kind)),
+    return Comparison(
+        keys=tuple(keys),
+        repeated=tuple(repeated),
+        metrics=tuple(dict.fromkeys([objective, by, *tested])),
+        by=by,
+        blocks=tuple(blocks),
+        published=published,
     )
 
 
-def _cell(settings: Mapping[str, str], rows: Sequence[Row], question: _Question) -> Cell:
+def _compared_by(
+    rows: Sequence[Row], objective: str, direction: "Direction", published: Iterable[str]
+) -> tuple[str, "Direction"]:
+    """Return the metric to compare by, and whether more or less of it is better.
+
+    It is what others have published, or the test metric of the objective (`test/f1` for `val/f1`,
+    `test/f1` or `test/rmse` for `train/loss`), if every complete trial has it; else the objective.
+    """
+    from pipeline import metrics
+
+    part, _, name = objective.rpartition("/")
+    tested = {"val": (name,), "train": AFTER_TRAINING_ALONE}.get(part.partition("/")[0], ())
+    complete = [row for row in rows if row.state == "complete"]
+    wanted = [*published, *(f"test/{metric}" for metric in tested)]
+    measured = (key for key in wanted if all(key in row.attributes for row in complete))
+    by = next(measured, objective) if complete else objective
+    return by, direction if by.rpartition("/")[2] == name else metrics.direction(by)
+
+
+def _grouped(rows: Iterable[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
+    groups: dict[Repeat, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.overrides.get(key, "") for key in keys), []).append(row)
+    return list(groups.items())
+
+
+def _cell(
+    rows: Sequence[Row],
+    repeated: Sequence[str],
+    objective: str,
+    direction: "Direction",
+    settings: Mapping[str, str],
+) -> Cell:
     values: dict[str, dict[Repeat, float]] = {}
-    for repeat, group in _grouped(rows, question.repeated):
-        for row in best(group, [question.direction]):  # one a repeat, the best of a tuned cell
-            for metric, value in _measured_in(row, question.objective).items():
+    for repeat, group in _grouped(rows, repeated):
+        for row in best(group, [direction]):  # one for each repeat: the best of a tuned cell
+            tested = {k: value for k, value in row.attributes.items() if k.startswith("test/")}
+            for metric, value in {objective: row.values[0], **tested}.items():
                 values.setdefault(metric, {})[repeat] = value
-    # A trial that was interrupted or lost is queued again, and counts as what that comes to.
+    # A trial that was interrupted or lost is queued again, and counts as its repetition does.
     ends = (end_word(row) for row in rows if row.reason not in RETRIED)
     missing = Counter(end for end in ends if end != "complete")
     return Cell(settings=settings, values=values, missing=missing)
 
 
-def _measured_in(row: Row, objective: str) -> dict[str, float]:
-    tested = {name: value for name, value in row.attributes.items() if name.startswith("test/")}
-    return {objective: row.values[0], **tested}
-
-
-def _against_best(cells: Sequence[Cell], by: str, direction: "Direction") -> Iterable[Cell]:
-    """Mark the best cell of those with the most repeats, and measure the others against it."""
-    most = max((len(cell.values.get(by, {})) for cell in cells), default=0)
-    whole = [cell for cell in cells if len(cell.values.get(by, {})) == most]
-    if not most or len(cells) < 2:
-        return cells
-    choose = max if direction == "max" else min
-    top = choose(whole, key=lambda cell: _mean(cell, by))
-    return [_measured(cell, top, by) for cell in cells]
-
-
-def _measured(cell: Cell, top: Cell, by: str) -> Cell:
+def _against_best(cells: Sequence[Cell], by: str, better: "Direction") -> Iterable[Cell]:
+    """Mark the best of the cells with the most repeats, and set the others' difference to it."""
     from pipeline.metrics import widest_difference
 
-    own, best_own = cell.values.get(by, {}), top.values[by]
-    difference = None if cell is top else paired(own, best_own, widest=widest_difference(by))
-    return Cell(
-        settings=cell.settings,
-        values=cell.values,
-        missing=cell.missing,
-        is_best=cell is top,
-        difference=difference,
-    )
-
-
-def _mean(cell: Cell, metric: str) -> float:
-    found = cell.spread(metric)
-    assert found is not None
-    return found.mean
-
-
-def _baselines(rows: Sequence[Row], question: _Question, kind: str) -> list[BaselineCell]:
-    """Return a baseline once for all cells, or once for each setting that changes it."""
-    keys = [key for key in question.keys if key != DATA]
-    for key in keys.copy():
-        fewer = [other for other in keys if other != key]
-        if all(_agree(group, question.repeated, kind) for _, group in _grouped(rows, fewer)):
-            keys = fewer
-    cells = [
-        BaselineCell(
-            kind=kind,
-            settings=dict(zip(keys, texts, strict=True)),
-            values=_merged(_baseline_values(group, question.repeated, kind)),
+    means = {}
+    most = max((len(cell.values.get(by, {})) for cell in cells), default=0)
+    for index, cell in enumerate(cells):
+        found = cell.spread(by)
+        if found is not None and len(cell.values[by]) == most:
+            means[index] = found.mean
+    if not means or len(cells) < 2:
+        return cells
+    top = cells[(max if better == "max" else min)(means, key=means.__getitem__)]
+    return [
+        replace(cell, is_best=True)
+        if cell is top
+        else replace(
+            cell,
+            difference=paired(
+                cell.values.get(by, {}), top.values[by], widest=widest_difference(by)
+            ),
         )
-        for texts, group in _grouped(rows, keys)
+        for cell in cells
     ]
-    return [cell for cell in cells if cell.values]
 
 
-def _agree(rows: Sequence[Row], repeated: Sequence[str], kind: str) -> bool:
-    """Tell whether a baseline came to the same in all trials of a repeat."""
-    first: dict[tuple[str, Repeat], float] = {}
-    return all(
-        math.isclose(value, first.setdefault((metric, repeat), value), rel_tol=SAME)
-        for metric, repeat, value in _baseline_values(rows, repeated, kind)
-    )
+def _baselines(
+    rows: Sequence[Row], keys: Sequence[str], repeated: Sequence[str], kind: str
+) -> Iterator[Cell]:
+    """Yield a baseline once for all cells, or once for each setting that changes its values."""
+    keys = [key for key in keys if key != DATA]
+    for key in tuple(keys):
+        fewer = [other for other in keys if other != key]
+        if all(_baseline(group, repeated, kind)[1] for _, group in _grouped(rows, fewer)):
+            keys = fewer
+    for texts, group in _grouped(rows, keys):
+        values, _ = _baseline(group, repeated, kind)
+        if values:
+            yield Cell(kind=kind, settings=dict(zip(keys, texts, strict=True)), values=values)
 
 
-def _baseline_values(
+def _baseline(
     rows: Sequence[Row], repeated: Sequence[str], kind: str
-) -> Iterator[tuple[str, Repeat, float]]:
-    """Yield test metric, repeat and value of a baseline in each complete trial."""
-    for row in rows:
-        repeat = tuple(row.overrides.get(key, "") for key in repeated)
-        for name, value in row.attributes.items():
-            if row.state == "complete" and name.startswith(f"{kind}/"):
-                yield f"test/{name.removeprefix(f'{kind}/')}", repeat, value
-
-
-def _merged(found: Iterable[tuple[str, Repeat, float]]) -> dict[str, Values]:
+) -> tuple[dict[str, dict[Repeat, float]], bool]:
+    """Return a baseline's values, and whether all trials of a repeat agree on them."""
     values: dict[str, dict[Repeat, float]] = {}
-    for metric, repeat, value in found:
-        values.setdefault(metric, {})[repeat] = value
-    return dict(values)
-
-
-def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[tuple[Repeat, list[Row]]]:
-    groups: dict[Repeat, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row.overrides.get(key, "") for key in keys), []).append(row)
-    return list(groups.items())
+    first: dict[tuple[str, Repeat], float] = {}
+    agree = True
+    for repeat, group in _grouped((row for row in rows if row.state == "complete"), repeated):
+        for name, value in (pair for row in group for pair in row.attributes.items()):
+            stage, _, metric = name.partition("/")
+            if stage == kind and metric:
+                before = first.setdefault((metric, repeat), value)
+                agree = agree and math.isclose(value, before, rel_tol=SAME)
+                values.setdefault(f"test/{metric}", {})[repeat] = value
+    return values, agree

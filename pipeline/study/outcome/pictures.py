@@ -1,107 +1,161 @@
-"""A study in pictures: Optuna's own, and the map of learning rate and clipping."""
+"""Pictures of a study: Optuna's own, the map of learning rate and clipping, the comparison."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.pictures.picture import drawing, own_style, save
-from pipeline.study.ledger.rows import Row
-from pipeline.study.outcome.clip_map import clip_map, has_map
+from pipeline.pictures.picture import NotDrawnError, Picture, drawing, write
+from pipeline.study.ledger.rows import Row, pareto
+from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison
+from pipeline.study.outcome.summary import StudySummary
+from pipeline.study.outcome.trial_text import (
+    OFF,
+    point_words,
+    short_names,
+    shown_text,
+    value_words,
+)
+from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
     from pipeline.study.ledger.importances import Importances
 
-INCHES_A_PARAMETER = 2.1
+INCHES_PER_PARAMETER, INCHES_PER_BAR, INCHES_PER_CELL = 2.1, 0.5, 0.42
 SMALLEST = 7.0  # inches
-INCHES_A_BAR = 0.5
 LABEL_POINTS = 8
 ROOM = 0.06
 """Share of a picture's width that the numbers of an axis take."""
+MOST_TOLD = 5
+"""Parameters and trials that an alternative text names."""
+MOST_CELLS_TOLD = 8
+TITLES = {
+    "history": "History: each trial's value, and the best so far",
+    "importances": "Importances: what sets the best trials apart",
+    "slices": "Slices: each parameter against the value",
+    "parallel_coordinates": "Parallel coordinates: a line a trial",
+    "pareto_front": "Pareto front: what no other trial beats in both",
+    "lr_clip_map": "Learning rate and clipping",
+}
+LR = "optimizer.lr"
+CLIP = "trainer.gradient_clip_val"
+ALGORITHM = "trainer.gradient_clip_algorithm"
+GOLDEN = 0.618034
+"""Multiples of it modulo 1 fill a band evenly, so that trials do not lie on each other."""
+UNITS = {"norm": "largest norm of all gradients", "value": "largest size of each gradient"}
+ENDS: dict[str, dict[str, Any]] = {
+    "pruned": {"marker": "o", "facecolors": "none", "edgecolors": "0.6"},
+    "diverged": {"marker": "x", "color": "tab:orange"},
+    "failed": {"marker": "+", "color": "0.35"},
+}
+LINES = {"naive": ":", "linear": "--"}
 
-Drawn = tuple[str, "Callable[[], Figure]"]
 
-
-def write_pictures(
-    study: "Study",
-    rows: Sequence[Row],
-    folder: Path,
-    *,
-    objectives: Sequence[str],
-    importances: "Sequence[Importances]",
-    clip_algorithm: str = "norm",
+def write_study_pictures(
+    study: "Study", summary: StudySummary, folder: Path, *, clip_algorithm: str = "norm"
 ) -> list[str]:
-    """Write PNGs of a study into a folder and say which could not be made, and why.
-
-    They are `history`, `importances`, `slices` (one each an objective where there are two:
-    `history_2`, …), `parallel_coordinates`, `pareto_front` for two objectives, and
-    `lr_clip_map` where both are varied.
+    """Write the pictures of a study as PNG, and return which could not be drawn, and why.
 
     Args:
         study: As Optuna has it.
-        rows: The same trials as plain records.
-        folder: Where to write; it is made where it is missing.
-        objectives: Names of what the study is about.
-        importances: Which parameters stand out, for each of them.
+        summary: What is known of it.
+        folder: Where to write; it is created if it is missing.
         clip_algorithm: `norm` or `value`: that of trials that do not vary it.
     """
-    if not any(row.state == "complete" for row in rows):
+    pictures = list(study_pictures(study, summary, clip_algorithm))
+    if not pictures:
         return ["no pictures: no trial has completed"]
-    with drawing(texts(rows, objectives)) as notes:
-        for name, draw in pictures(study, rows, objectives, importances, clip_algorithm):
-            try:
-                with own_style():
-                    save(draw(), folder / f"{name}.png")
-            except Exception as error:  # no picture is worth a study's end
-                reason = " ".join(str(error).split()) or type(error).__name__
-                notes.append(f"no picture {name}: {reason}")
-    return notes
+    with drawing(study_names(summary)) as notes:
+        written = [write(picture, folder) for picture in pictures]
+    return [*notes, *(f"no picture {one.name}: {one.reason}" for one in written if one.reason)]
 
 
-def texts(rows: Sequence[Row], objectives: Sequence[str]) -> Iterator[str]:
-    """Yield all names and values that the pictures hold."""
-    yield from objectives
-    for row in rows:
+def study_names(summary: StudySummary) -> Iterator[str]:
+    """Yield all names and values that the pictures of a study hold."""
+    yield from summary.objectives
+    for row in summary.rows:
         yield from (*row.params, *row.overrides, *row.overrides.values())
 
 
-def pictures(
-    study: "Study",
-    rows: Sequence[Row],
-    objectives: Sequence[str],
-    importances: "Sequence[Importances]",
-    clip_algorithm: str,
-) -> Iterator[Drawn]:
-    """Yield each picture that `write_pictures` writes, by its name; none is drawn yet."""
-    for index, (name, found) in enumerate(zip(objectives, importances, strict=True)):
-        yield from _of_objective(study, index, name, found)
-    yield "parallel_coordinates", lambda: _parallel(study, objectives)
+def study_pictures(study: "Study", summary: StudySummary, clip_algorithm: str) -> Iterator[Picture]:
+    """Yield the pictures of a study, none of them drawn yet; none if no trial has completed.
+
+    They are `history`, `importances`, `slices` (with two objectives also `history_2`, …),
+    `parallel_coordinates`, `pareto_front` with two objectives, and `lr_clip_map` if both vary.
+    """
+    complete = [row for row in summary.rows if row.state == "complete"]
+    if not complete:
+        return
+    plots = _plots(study, summary)
+    if any(LR in row.overrides and CLIP in row.overrides for row in complete):
+        minimise = bool(study.directions[0].name == "MINIMIZE")
+        told: dict[str, Any] = {"objective": summary.objectives[0], "minimise": minimise}
+        plots["lr_clip_map"] = partial(clip_map, summary.rows, **told, algorithm=clip_algorithm)
+    for name, draw in plots.items():
+        kind, about = name.removesuffix("_2"), summary.objectives[name.endswith("_2")]
+        of = f", {about}" if kind in ("history", "importances", "slices") else ""
+        alt = _study_words(kind, summary, len(complete))
+        yield Picture(name=name, title=f"{TITLES[kind]}{of}", alt=alt, draw=draw)
+
+
+def _study_words(kind: str, summary: StudySummary, complete: int) -> str:
+    found, best = summary.importance, summary.best_row
+    if kind == "importances" and found is not None and found.shares:
+        shares = list(found.shares.items())[:MOST_TOLD]
+        return f"Most important: {', '.join(f'{name} {share:.0%}' for name, share in shares)}."
+    if kind == "pareto_front":
+        front = pareto(summary.rows, summary.directions)[:MOST_TOLD]
+        told = [
+            f"trial {row.number} ({value_words(row.values, summary.objectives)})" for row in front
+        ]
+        return f"On the front are {'; '.join(told)}."
+    if best is None:
+        return "No trial has completed."
+    return (
+        f"{complete} complete trials; the best is trial {best.number}: "
+        f"{value_words(best.values, summary.objectives)}, at {point_words(best.overrides)}."
+    )
+
+
+# ── Optuna's pictures ───────────────────────────────────────────────────────────────────────────
+
+
+def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Figure]]":
+    """Return what draws each picture, by its name."""
+    from optuna.visualization import matplotlib as optuna_plots
+
+    plots: dict[str, Callable[[], Figure]] = {}
+    objectives = summary.objectives
+    for index, (name, found) in enumerate(zip(objectives, summary.importances, strict=True)):
+        after = "" if index == 0 else f"_{index + 1}"
+        target = None if len(study.directions) == 1 else partial(_value, index)
+        told: dict[str, Any] = {"target": target, "target_name": name}
+        history = partial(optuna_plots.plot_optimization_history, study, **told)
+        plots[f"history{after}"] = partial(_figure_of, history)
+        plots[f"importances{after}"] = partial(_importances, found, name)
+        plots[f"slices{after}"] = partial(_slices, partial(optuna_plots.plot_slice, study, **told))
+    plots["parallel_coordinates"] = partial(_parallel, study, objectives)
     if len(objectives) == 2:
-        yield "pareto_front", lambda: _pareto(study, objectives)
-    if has_map(rows):
-        minimise = _minimises(study, 0)
-        told: dict[str, Any] = {"objective": objectives[0], "minimise": minimise}
-        yield "lr_clip_map", lambda: clip_map(rows, **told, algorithm=clip_algorithm)
+        front = partial(optuna_plots.plot_pareto_front, study, target_names=list(objectives))
+        plots["pareto_front"] = partial(_figure_of, front)
+    return plots
 
 
-def _of_objective(
-    study: "Study", index: int, name: str, importances: "Importances"
-) -> Iterator[Drawn]:
-    from optuna.visualization import matplotlib as plots
+def _value(index: int, trial: "FrozenTrial") -> float:
+    return float(trial.values[index])
 
-    after = "" if index == 0 else f"_{index + 1}"
 
-    def value(trial: "FrozenTrial") -> float:
-        return float(trial.values[index])
-
-    target = None if len(study.directions) == 1 else value
-    told: dict[str, Any] = {"target": target, "target_name": name}
-    yield f"history{after}", lambda: _figure(plots.plot_optimization_history(study, **told))
-    yield f"importances{after}", lambda: _importances(importances, name)
-    yield f"slices{after}", lambda: _slices(plots.plot_slice(study, **told))
+def _figure_of(plot: Callable[[], Any]) -> "Figure":
+    """Return the figure of one of Optuna's plots: of its axes, or of the first of several."""
+    axes = plot()
+    figure: Figure = next(iter(getattr(axes, "flat", [axes]))).figure
+    return figure
 
 
 def _importances(found: "Importances", name: str) -> "Figure":
@@ -109,13 +163,13 @@ def _importances(found: "Importances", name: str) -> "Figure":
     from matplotlib import pyplot
 
     if not found.shares:
-        raise ValueError(f"too few trials ({found.trials} complete)")
+        raise NotDrawnError(f"too few trials ({found.trials} complete)")
     names = list(found.shares)
     places = range(len(names))
     figure, axes = pyplot.subplots(
-        figsize=(SMALLEST, 2.0 + INCHES_A_BAR * len(names)), layout="constrained"
+        figsize=(SMALLEST, 2.0 + INCHES_PER_BAR * len(names)), layout="constrained"
     )
-    axes.barh(places, [found.shares[one] for one in names], height=0.6)
+    axes.barh(places, list(found.shares.values()), height=0.6)
     ends = [found.chance[one] for one in names]
     low, high = [place - 0.4 for place in places], [place + 0.4 for place in places]
     axes.vlines(ends, low, high, color="0.4", linestyle=":", label="shuffled objectives reach")
@@ -126,55 +180,261 @@ def _importances(found: "Importances", name: str) -> "Figure":
     return figure
 
 
-def _slices(axes: Any) -> "Figure":
-    """Give each parameter the room for its name."""
+def _slices(plot: Callable[[], Any]) -> "Figure":
+    """Draw the slices with enough room for the name of each parameter."""
+    axes = plot()
     several = list(getattr(axes, "flat", [axes]))
     for one in several:
         one.set_xlabel(_in_lines(one.get_xlabel()), fontsize=LABEL_POINTS)
-    return _widened(_figure(axes), len(several))
+    return _widened(several[0].figure, len(several))
 
 
 def _parallel(study: "Study", objectives: Sequence[str]) -> "Figure":
     """Draw the trials as lines; Optuna cuts the names of the axes, which are in sorted order."""
-    from optuna.visualization import matplotlib as plots
+    from optuna.visualization import matplotlib as optuna_plots
 
-    axes = plots.plot_parallel_coordinate(study, target_name=objectives[0])
-    names = [*objectives, *sorted({name for trial in _complete(study) for name in trial.params})]
+    axes = optuna_plots.plot_parallel_coordinate(study, target_name=objectives[0])
+    trials = [one for one in study.get_trials(deepcopy=False) if one.state.name == "COMPLETE"]
+    names = [*objectives, *sorted({name for trial in trials for name in trial.params})]
     if len(names) == len(axes.get_xticks()):
         labels = list(map(_in_lines, names))
         axes.set_xticks(range(len(names)), labels, rotation=0, ha="center", fontsize=LABEL_POINTS)
-    figure = _widened(_figure(axes), len(names))
+    figure = _widened(_figure_of(lambda: axes), len(names))
     for bar in (one for one in figure.axes if one.get_label() == "<colorbar>"):
         place = bar.get_position()  # it stands where the last axis has its numbers
         bar.set_position((place.x0 + ROOM, place.y0, place.width, place.height))
     return figure
 
 
-def _pareto(study: "Study", objectives: Sequence[str]) -> "Figure":
-    from optuna.visualization import matplotlib as plots
-
-    return _figure(plots.plot_pareto_front(study, target_names=list(objectives)))
-
-
-def _complete(study: "Study") -> "list[FrozenTrial]":
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-
-
-def _minimises(study: "Study", index: int) -> bool:
-    return bool(study.directions[index].name == "MINIMIZE")
-
-
-def _figure(axes: Any) -> "Figure":
-    """Return the figure of one of Optuna's plots: of its axes, or of the first of several."""
-    figure: Figure = next(iter(getattr(axes, "flat", [axes]))).figure
-    return figure
-
-
 def _widened(figure: "Figure", axes: int) -> "Figure":
-    figure.set_size_inches(max(SMALLEST, INCHES_A_PARAMETER * axes), 5.0)
+    figure.set_size_inches(max(SMALLEST, INCHES_PER_PARAMETER * axes), 5.0)
     return figure
 
 
 def _in_lines(name: str) -> str:
     """Break `trainer.gradient_clip_val (norm) on` where it may be broken."""
     return name.replace(".", ".\n").replace(" (", "\n(")
+
+
+# ── learning rate and clipping ──────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Point:
+    """A trial on the map; `clip` is `None` without clipping, `value` if it did not complete."""
+
+    number: int
+    lr: float
+    clip: float | None
+    algorithm: str
+    end: str
+    value: float | None
+
+    @property
+    def height(self) -> float:
+        """The threshold; in the band without clipping a place of its own."""
+        if self.clip is not None:
+            return self.clip
+        return 1.2 * ((self.number * GOLDEN) % 1 - 0.5)
+
+
+def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: str) -> "Figure":
+    """Draw each trial at its learning rate and clipping threshold, coloured by its value.
+
+    Trials without clipping are in a band of their own.
+
+    Args:
+        rows: The trials, of which a complete one varies both.
+        objective: Name of the value.
+        minimise: Less of it is better.
+        algorithm: `norm` or `value`: that of trials that do not vary it; a panel each.
+    """
+    from matplotlib import pyplot
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.lines import Line2D
+
+    points = [point for row in rows if (point := _point(row, algorithm)) is not None]
+    found = {point: point.value for point in points if point.value is not None}
+    best = (min if minimise else max)(found, key=found.__getitem__)
+    panels = sorted({point.algorithm for point in points})
+    coloured = ScalarMappable(
+        norm=Normalize(min(found.values()), max(found.values())),
+        cmap="viridis_r" if minimise else "viridis",
+    )
+    figure = pyplot.figure(figsize=(1.2 + 5.2 * len(panels), 5.4), layout="constrained")
+    grid = figure.add_gridspec(2, len(panels), height_ratios=(1.2, 7), hspace=0.02)
+    axes: list[Axes] = []
+    for column, name in enumerate(panels):
+        band = figure.add_subplot(grid[0, column], sharex=axes[0] if axes else None)
+        field = figure.add_subplot(grid[1, column], sharex=band)
+        _prepare_panel(band, field, name)
+        own = [point for point in points if point.algorithm == name]
+        for place, clips in ((field, True), (band, False)):
+            held = [point for point in own if (point.clip is not None) is clips]
+            _draw_points(place, held, coloured)
+            if best in held:
+                look: dict[str, Any] = {"s": 230, "marker": "*", "c": "none", "edgecolors": "red"}
+                place.scatter(best.lr, best.height, **look, zorder=4)
+        axes += [band, field]
+    figure.colorbar(coloured, ax=axes, label=objective)
+    entries = [
+        Line2D([], [], ls="", marker="*", mfc="none", mec="red", ms=14, label="best"),
+        Line2D([], [], ls="", marker="o", mfc="none", mec="0.6", label="pruned"),
+        Line2D([], [], ls="", marker="x", color="tab:orange", label="diverged"),
+        Line2D([], [], ls="", marker="+", color="0.35", label="failed"),
+    ]
+    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)
+    return figure
+
+
+def _point(row: Row, algorithm: str) -> _Point | None:
+    lr, clip = row.overrides.get(LR), row.overrides.get(CLIP)
+    end = "diverged" if row.reason == "diverged" else str(row.state)
+    if lr is None or clip is None or end not in ("complete", *ENDS) or row.reason in RETRIED:
+        return None
+    return _Point(
+        number=row.number,
+        lr=float(lr),
+        clip=None if clip == "null" else float(clip),
+        algorithm=row.overrides.get(ALGORITHM, algorithm),
+        end=end,
+        value=row.values[0] if end == "complete" else None,
+    )
+
+
+def _prepare_panel(band: "Axes", field: "Axes", algorithm: str) -> None:
+    field.set_xscale("log")
+    field.set_yscale("log")
+    field.set_xlabel(f"{LR} (learning rate)")
+    field.set_ylabel(f"{CLIP}\n({UNITS.get(algorithm, algorithm)})")
+    field.grid(visible=True, which="major", alpha=0.3)
+    band.set_title(f"clipping by {algorithm}")
+    band.set_ylim(-1.2, 1.2)
+    band.set_yticks([0], [OFF])
+    band.tick_params(labelbottom=False)
+    band.set_facecolor("0.96")
+
+
+def _draw_points(axes: "Axes", points: Sequence[_Point], coloured: Any) -> None:
+    for end, look in ENDS.items():
+        ended = [point for point in points if point.end == end]
+        lr, heights = [point.lr for point in ended], [point.height for point in ended]
+        axes.scatter(lr, heights, s=34, linewidths=1.2, zorder=2, **look)
+    complete = [point for point in points if point.value is not None]
+    axes.scatter(
+        [point.lr for point in complete],
+        [point.height for point in complete],
+        c=[point.value for point in complete if point.value is not None],
+        norm=coloured.norm,
+        cmap=coloured.cmap,
+        s=46,
+        edgecolors="0.25",
+        linewidths=0.5,
+        zorder=3,
+    )
+
+
+# ── a comparison ────────────────────────────────────────────────────────────────────────────────
+
+
+def write_comparison_picture(comparison: Comparison, folder: Path) -> list[str]:
+    """Write `comparison.png`; return why there is none, or which letters no font has."""
+    picture = comparison_picture(comparison, "comparison", title="comparison")
+    with drawing(comparison_names(comparison)) as notes:
+        reason = write(picture, folder).reason
+    return [*notes, f"no picture of the comparison: {reason}"] if reason else notes
+
+
+def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Picture:
+    """Return a picture of each cell's mean, its 95 % interval and its repeats, a panel per data."""
+    told = []
+    for cell in comparison.cells[:MOST_CELLS_TOLD]:
+        found = cell.spread(comparison.by)
+        point = ", ".join(f"{k}={shown_text(v or None)}" for k, v in cell.settings.items())
+        if found is not None:
+            told.append(f"{point or 'network'} {found.words()} over {found.n}")
+    return Picture(
+        name=name,
+        title=title,
+        alt=f"{comparison.by}: {'; '.join(told) or 'none has completed'}",
+        draw=partial(_draw_comparison, comparison),
+    )
+
+
+def comparison_names(comparison: Comparison) -> Iterator[str]:
+    """Yield all names that the picture of a comparison holds."""
+    for block in comparison.blocks:
+        yield block.data
+        yield from (_cell_name(comparison, cell) for cell in block.cells)
+
+
+def _cell_name(comparison: Comparison, cell: Cell) -> str:
+    settings = {key: cell.settings[key] or None for key in comparison.keys if key != DATA}
+    names = short_names(settings)
+    words = [f"{names[key]}={shown_text(text)}" for key, text in settings.items()]
+    if len(words) == 1:
+        return shown_text(*settings.values())
+    return " ".join(words) or "network"
+
+
+def _draw_comparison(comparison: Comparison) -> "Figure":
+    from matplotlib import pyplot
+
+    blocks = [
+        block
+        for block in comparison.blocks
+        if any(cell.spread(comparison.by) for cell in block.cells)
+    ]
+    if not blocks:
+        raise NotDrawnError("no trial has completed")
+    most = max(len(block.cells) for block in blocks)
+    size = (5.2 * len(blocks), 1.8 + INCHES_PER_CELL * most)
+    figure, axes = pyplot.subplots(
+        1, len(blocks), figsize=size, squeeze=False, layout="constrained"
+    )
+    for panel, block in zip(axes[0], blocks, strict=True):
+        _draw_block(panel, comparison, block)
+    return figure
+
+
+def _draw_block(axes: "Axes", comparison: Comparison, block: Block) -> None:
+    for height, cell in enumerate(block.cells):
+        _draw_cell(axes, comparison, cell, height)
+    for baseline in block.baselines:
+        found = baseline.spread(comparison.by)
+        settings = baseline.settings.items()
+        beside = [n for n, cell in enumerate(block.cells) if settings <= cell.settings.items()]
+        if found is not None:
+            low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
+            look: dict[str, Any] = {"linestyle": LINES[baseline.kind], "label": baseline.kind}
+            axes.vlines([found.mean] * len(beside), low, high, color="0.4", **look)
+    labels = [_cell_name(comparison, cell) for cell in block.cells]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_xlabel(comparison.by)
+    axes.grid(visible=True, axis="x", alpha=0.3)
+    if block.data:
+        axes.set_title(block.data)
+    shown = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    if shown:  # each kind once, however often it is drawn
+        axes.legend(shown.values(), shown.keys(), loc="best", fontsize="small")
+
+
+def _draw_cell(axes: "Axes", comparison: Comparison, cell: Cell, height: int) -> None:
+    found = cell.spread(comparison.by)
+    if found is None:
+        axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
+        return
+    repeats = list(cell.values[comparison.by].values())
+    axes.scatter(repeats, [height] * len(repeats), s=16, color="0.7", zorder=2)
+    low, high = found.interval or (found.mean, found.mean)
+    axes.errorbar(
+        found.mean,
+        height,
+        xerr=[[found.mean - low], [high - found.mean]],
+        fmt="o",
+        color="tab:blue" if cell.is_best else "black",
+        capsize=4,
+        zorder=3,
+    )

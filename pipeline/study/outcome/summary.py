@@ -1,86 +1,333 @@
-"""The last words of a study: counts, the best trials, what mattered, the winner and its command."""
+"""Summary of a study: winner, verdict and tables, in a terminal and on MLflow's page."""
 
-from typing import TYPE_CHECKING
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from pipeline.markup import MISSING, TextTable, show
+from pipeline.config.overrides import quoted
+from pipeline.markup import (
+    TextTable,
+    baseline_headings,
+    bullets,
+    figure_text,
+    markdown_cells,
+    show,
+)
+from pipeline.paths import replace_text
+from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import Row, best, pareto
-from pipeline.study.outcome.ending import Ending
-from pipeline.study.outcome.verdict import verdict
-from pipeline.study.outcome.wording import (
+from pipeline.study.outcome.trial_text import (
     counts_line,
     point_words,
     short_names,
     shown_text,
     swept_keys,
+    value_words,
 )
 from pipeline.terminal import console, duration, number, say
+from pipeline.tracking.folders import read_state
+from pipeline.tracking.note import (
+    as_text,
+    command_text,
+    fits,
+    fitted,
+    link,
+    name_text,
+    picture,
+    spaced,
+    titled,
+)
 
 if TYPE_CHECKING:
+    from pipeline.metrics import Direction
     from pipeline.study.ledger.importances import Importances
+    from pipeline.study.recorded_studies import RecordedStudy, Studies
+    from pipeline.study.space.trial_configs import TrialConfigs
 
 TOP = 5
 MOST_ON_FRONT = 20
 MOST_COLUMNS = 5
 BAR = 24
+FEW_TRIALS = 10
+TESTED = "tested"
+"""Fact of a study: the test figures and the names of the baselines, by trial number."""
 TEST_METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "rmse", "mae", "r2")
+STUDY_HEADINGS = ("study", "trials", "best", "age", "folder")
+PICTURES = {
+    "comparison.png": "The comparison",
+    "pareto_front.png": "Pareto front",
+    "history.png": "Value of each trial, and the best so far",
+    "lr_clip_map.png": "Learning rate and clipping threshold",
+    "importances.png": "What sets the best trials apart",
+    "parallel_coordinates.png": "Every trial as a line",
+    "slices.png": "The value over each parameter",
+}
+"""Pictures among a study's artifacts, the most important first."""
+MOST_PICTURES = 3
+FILES = {
+    "trials.csv": "all trials",
+    "winner/classes.csv": "the winner by class",
+    "winner/test_predictions.csv": "its predictions",
+    "comparison.csv": "all figures of the comparison",
+    "comparison.tex": "the table for LaTeX",
+}
 
 
-def print_ending(ending: Ending, *, verbose: int | None = None) -> None:
-    """Print what a study came to; nothing where `verbose` is 0.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySummary:
+    """A study that has ended, that was stopped, or that still runs.
 
     Args:
-        ending: The study.
-        verbose: As in the config: 0 is silent.
+        rows: All of its trials.
+        objectives: Names of the one or two objectives.
+        directions: Whether more or less of each is better.
+        folder: The study's folder.
+        seconds: Time from the start of the command's work to its end.
+        importances: Which parameters make a trial good, for each objective; empty = not known.
+        base: Number of the trial of the config as it stands; `None` = that was not tried.
+        winner: Number of the best trial; `None` = none completed.
+        command: Command that trains the winner again; empty = not known.
+        yaml_command: Command that does so by the winner's experiment; empty = not known.
+        tested: The winner's `test/…`, `naive/…` and `linear/…`; empty = it was not tested.
+        base_tested: The same of the base trial.
+        baselines: Names of the naive and the linear baseline, if they are known.
+        confirm_seeds: Number of seeds with which the winner is trained again.
     """
-    if verbose == 0:
+
+    rows: Sequence[Row]
+    objectives: Sequence[str]
+    directions: Sequence["Direction"]
+    folder: Path
+    seconds: float
+    importances: Sequence["Importances"] = ()
+    base: int | None = None
+    winner: int | None = None
+    command: str = ""
+    yaml_command: str = ""
+    tested: Mapping[str, float] = field(default_factory=dict)
+    base_tested: Mapping[str, float] = field(default_factory=dict)
+    baselines: Sequence[str] = ()
+    confirm_seeds: int = 0
+
+    def with_tests(self, facts: Mapping[str, Any]) -> "StudySummary":
+        """Return the summary with the test figures that the study's facts hold."""
+        tested = facts.get(TESTED, {})
+        own = tested.get(str(self.winner), {})
+        return replace(
+            self,
+            tested=own.get("metrics", {}),
+            base_tested=tested.get(str(self.base), {}).get("metrics", {}),
+            baselines=own.get("baselines", ()),
+        )
+
+    @property
+    def importance(self) -> "Importances | None":
+        """The importances of a single objective; `None` if there are two, or no trial completed."""
+        one = len(self.objectives) == 1 and self.importances and self.best_row is not None
+        return self.importances[0] if one else None
+
+    @property
+    def best_row(self) -> Row | None:
+        """The winning trial."""
+        return next((row for row in self.rows if row.number == self.winner), None)
+
+    @property
+    def base_row(self) -> Row | None:
+        """The trial of the config as it stands, if it completed."""
+        return next((row for row in self.rows if row.number == self.base and row.values), None)
+
+
+# ── the winner's commands ───────────────────────────────────────────────────────────────────────
+
+
+def write_winner(
+    overrides: Mapping[str, str], trees: "TrialConfigs", *, study: str, folder: Path
+) -> tuple[str, str]:
+    """Write the winner's experiment, and return both commands that train it again.
+
+    Args:
+        overrides: The winner's run, as Hydra's texts by key or group.
+        trees: Gives the run as words and as YAML.
+        study: Name of the study; the experiment gets it too.
+        folder: The study's; the YAML goes to `conf/experiment/` in it.
+
+    Returns:
+        The command with all words, and the one that names the experiment, quoted for a shell.
+    """
+    name = study.removesuffix(".yaml")
+    # The study has registered the model.
+    words = [word for word in trees.train_words(overrides) if word != "register=null"]
+    trusted = [word for word in words if word.startswith("trust=")]
+    path = folder / "conf" / "experiment" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, trees.winner_yaml(overrides, name))
+    return _command(words), experiment_command(folder, name, *trusted)
+
+
+def experiment_command(folder: Path, name: str, *more: str) -> str:
+    """Return the training command of an experiment in a study's folder, with further words."""
+    is_word = name[0].isalpha() and name.lower() not in ("true", "false", "null", "inf", "nan")
+    word = name if is_word else quoted(name)  # else Hydra reads a number or a truth value
+    return _command([f"--config-dir={folder / 'conf'}", f"experiment={word}", *more])
+
+
+def _command(words: Sequence[str]) -> str:
+    return f"python -m pipeline.train {shlex.join(map(redact_word, words))}".rstrip()
+
+
+# ── verdict ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def verdict(summary: StudySummary) -> list[str]:
+    """Return sentences on whether the winner beats the default and a naive prediction."""
+    winner, base = summary.best_row, summary.base_row
+    if winner is None:
+        return list(_no_winner(summary))
+    lines = [_on_validation(summary, winner, base)]
+    if winner.number != summary.base:
+        lines += _on_test(summary, winner, base)
+        lines += [] if base is None else [_about_noise(summary)]
+    too_few = "" if summary.importance is None else summary.importance.too_few
+    return [*lines, *_against_naive(summary), *([too_few] if too_few else [])]
+
+
+def _no_winner(summary: StudySummary) -> Iterator[str]:
+    yield "no trial completed, so there is no winner"
+    failed = [
+        row for row in summary.rows if row.state == "failed" and row.attributes.get("message")
+    ]
+    for row in failed[-1:]:
+        yield f"trial {row.number}: {row.reason}: {row.attributes['message']}"
+
+
+def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
+    name, reached = summary.objectives[0], value_words(winner.values, summary.objectives)
+    if base is None:
+        return f"the winner is trial {winner.number}: {reached}"
+    if winner.number == base.number:
+        return (
+            f"the winner is the default itself (trial {base.number}: {reached}); "
+            f"none of the other {_complete(summary) - 1} complete trials has a better {name}"
+        )
+    gain = abs(winner.values[0] - base.values[0])
+    return (
+        f"the winner is trial {winner.number}: {reached}; in {name} it is {number(gain)} better "
+        f"than the default ({number(base.values[0])}, trial {base.number})"
+    )
+
+
+def _complete(summary: StudySummary) -> int:
+    return sum(row.state == "complete" for row in summary.rows)
+
+
+def _on_test(summary: StudySummary, winner: Row, base: Row | None) -> Iterator[str]:
+    """Compare with the default on the test rows, where both were tested."""
+    from pipeline.metrics import direction
+
+    objective = summary.objectives[0].rpartition("/")[2]
+    wanted = (f"test/{objective}", "test/f1", "test/rmse", "test/accuracy")
+    both = (key for key in wanted if key in summary.tested and key in summary.base_tested)
+    key = next(both, None)
+    if key is None:
         return
-    shown = console()
-    say(shown, counts_line(ending.rows), style="bold")
-    if ending.best_row is not None:
-        show(shown, top_table(ending) if len(ending.objectives) == 1 else front_table(ending))
-    if ending.importance is not None and ending.importance.shares:
-        show(shown, importance_table(ending.importance, bars=shown.is_terminal))
-    if ending.tested:
-        show(shown, figures_table(ending))
-    for line in verdict(ending):
-        say(shown, line)
-    _print_last_lines(shown, ending)
+    reached, before = summary.tested[key], summary.base_tested[key]
+    better = summary.directions[0] if key == f"test/{objective}" else direction(key)
+    gain = _gain(reached, before, better)
+    figures = f"{key} {number(reached)} against {number(before)}"
+    if gain > 0:
+        yield f"on the test rows it is {number(gain)} better than the default: {figures}"
+        return
+    how = "the same as" if gain == 0 else f"{number(-gain)} worse than"
+    yield f"on the test rows it is {how} the default: {figures}"
+    complete, ahead, few = _complete(summary), "", ""
+    if base is not None:
+        ahead = f"being {number(abs(winner.values[0] - base.values[0]))} better in "
+    if complete < FEW_TRIALS:
+        few = f"; {complete} complete trials are few, sweep.n_trials={complete * 3} would be more"
+    yield (
+        f"why: the winner was chosen for {ahead}{summary.objectives[0]}, and the best of many is "
+        f"partly the luckiest on those rows{few}"
+    )
 
 
-def top_table(ending: Ending) -> TextTable:
-    """List the best trials with their values and parameters."""
-    rows = best(ending.rows, ending.directions, TOP)
-    return _trial_table(f"best {len(rows)} trials" if len(rows) > 1 else "best trial", rows, ending)
+def _about_noise(summary: StudySummary) -> str:
+    """Say what would tell whether the winner is better than the default by more than noise."""
+    told = "whether the winner differs from the default by more than noise"
+    if summary.confirm_seeds:
+        return f"{told}: see the winner over {summary.confirm_seeds} other seeds"
+    return f"one seed each does not tell {told}; sweep.confirm_seeds=5 would"
 
 
-def front_table(ending: Ending) -> TextTable:
-    """List the trials that no other beats in both objectives."""
-    front = pareto(ending.rows, ending.directions)
-    left_out = len(front) - MOST_ON_FRONT
-    notes = [f"{left_out} more are in trials.csv"] if left_out > 0 else []
-    title = "Pareto front: no trial is better in both"
-    return _trial_table(title, front[:MOST_ON_FRONT], ending, notes)
+def _against_naive(summary: StudySummary) -> Iterator[str]:
+    """Warn if the naive prediction is as good."""
+    from pipeline.metrics import direction
+
+    for metric in ("f1", "rmse", "accuracy"):
+        test, naive = summary.tested.get(f"test/{metric}"), summary.tested.get(f"naive/{metric}")
+        if test is None or naive is None:
+            continue
+        if _gain(test, naive, direction(f"test/{metric}")) <= 0:
+            yield (
+                f"no better than the naive prediction: test/{metric} {number(test)} against "
+                f"{number(naive)}; the network has learned nothing that helps on these rows"
+            )
+        return
+
+
+def _gain(value: float, before: float, better: "Direction") -> float:
+    return value - before if better == "max" else before - value
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def best_table(summary: StudySummary) -> TextTable:
+    """Return the best trials, or with two objectives the Pareto front, with their parameters."""
+    notes = []
+    if len(summary.objectives) == 1:
+        rows = best(summary.rows, summary.directions, TOP)
+        title = f"best {len(rows)} trials" if len(rows) > 1 else "best trial"
+    else:
+        front = pareto(summary.rows, summary.directions)
+        rows, title = front[:MOST_ON_FRONT], "Pareto front: no trial is better in both"
+        if len(front) > MOST_ON_FRONT:
+            notes = [f"{len(front) - MOST_ON_FRONT} more are in trials.csv"]
+    keys = swept_keys(rows)
+    names = short_names(keys)
+    wide = len(keys) > MOST_COLUMNS
+    headings = ["rank", "trial", *summary.objectives]
+    headings += ["parameters"] if wide else names.values()
+    lines = []
+    for rank, row in enumerate(rows, start=1):
+        trial = f"{row.number} (default)" if row.number == summary.base else str(row.number)
+        point = [shown_text(row.overrides.get(key)) for key in keys]
+        point = [point_words(row.overrides, names)] if wide else point
+        lines.append([str(rank), trial, *map(number, row.values), *point])
+    return TextTable(
+        title=title,
+        headings=headings,
+        lines=lines,
+        words=frozenset({len(headings) - 1} if wide else ()),
+        marked=frozenset(n for n, row in enumerate(rows) if row.number == summary.winner),
+        notes=notes,
+    )
 
 
 def importance_table(found: "Importances", *, bars: bool) -> TextTable:
-    """List the parameters that stand out by their importance, the greatest first.
+    """Return the parameters that stand out by their importance, the greatest first.
 
     Args:
         found: Of the study.
         bars: Draw a bar beside each share.
     """
     most = max(found.shares.values(), default=1.0)
-    lines = [
-        [
-            name,
-            f"{share:.0%}",
-            f"{found.chance[name]:.0%}",
-            *(["█" * round(BAR * share / most)] if bars else []),
-        ]
-        for name, share in found.shares.items()
-    ]
+    lines = []
+    for name, share in found.shares.items():
+        bar = ["█" * round(BAR * share / most)] if bars else []
+        lines.append([name, f"{share:.0%}", f"{found.chance[name]:.0%}", *bar])
     hidden = f"not above what shuffled objectives reach: {', '.join(found.hidden)}"
     return TextTable(
         title="importance (PED-ANOVA): what sets the best trials apart",
@@ -91,61 +338,111 @@ def importance_table(found: "Importances", *, bars: bool) -> TextTable:
     )
 
 
-def figures_table(ending: Ending) -> TextTable:
-    """Lay the winner's test figures beside the default's and the baselines'."""
-    sources = {"winner": ("test", ending.tested)}
-    if ending.base_tested and ending.winner and ending.winner.number != ending.base:
-        sources["default"] = ("test", ending.base_tested)
-    names = dict(zip(("naive", "linear"), ending.baselines, strict=False))
-    for kind in ("naive", "linear"):
-        if any(key.startswith(f"{kind}/") for key in ending.tested):
-            heading = f"{kind}: {names[kind]}" if kind in names else kind
-            sources[heading] = (kind, ending.tested)
-    lines = []
-    for metric in (name for name in TEST_METRICS if f"test/{name}" in ending.tested):
-        cells = (values.get(f"{stage}/{metric}") for stage, values in sources.values())
-        lines.append([metric, *(MISSING if cell is None else number(cell) for cell in cells)])
+def figures_table(summary: StudySummary) -> TextTable:
+    """Return the winner's test figures beside the default's and the baselines'."""
+    sources = {"winner": ("test", summary.tested)}
+    if summary.base_tested and summary.winner != summary.base:
+        sources["default"] = ("test", summary.base_tested)
+    for kind, heading in baseline_headings(summary.tested, summary.baselines).items():
+        sources[heading] = (kind, summary.tested)
+    lines = [
+        [name, *(figure_text(values, f"{stage}/{name}") for stage, values in sources.values())]
+        for name in TEST_METRICS
+        if f"test/{name}" in summary.tested
+    ]
     return TextTable(title="the winner, tested once", headings=["test", *sources], lines=lines)
 
 
-def _trial_table(
-    title: str, rows: list[Row], ending: Ending, notes: list[str] | None = None
-) -> TextTable:
-    keys = swept_keys(rows)
-    names = short_names(keys)
-    wide = len(keys) > MOST_COLUMNS
-    headings = ["rank", "trial", *ending.objectives]
-    headings += ["parameters"] if wide else [names[key] for key in keys]
-    lines = []
-    for rank, row in enumerate(rows, start=1):
-        trial = f"{row.number} (default)" if row.number == ending.base else str(row.number)
-        point = (
-            [point_words(row.overrides, names)]
-            if wide
-            else [shown_text(row.overrides.get(key)) for key in keys]
-        )
-        lines.append([str(rank), trial, *map(number, row.values), *point])
-    chosen = {
-        n for n, row in enumerate(rows) if ending.winner and row.number == ending.winner.number
-    }
-    return TextTable(
-        title=title,
-        headings=headings,
-        lines=lines,
-        words=frozenset({len(headings) - 1} if wide else ()),
-        marked=frozenset(chosen),
-        notes=notes or [],
-    )
+# ── in a terminal, on MLflow's page, among other studies ────────────────────────────────────────
 
 
-def _print_last_lines(shown: Console, ending: Ending) -> None:
+def print_summary(
+    summary: StudySummary, *, where_to_look: Sequence[str] = (), notes: Sequence[str] = ()
+) -> None:
+    """Print a study's trials, tables, verdict and commands.
+
+    Args:
+        summary: The study.
+        where_to_look: Command and address that show the trials.
+        notes: Further lines, such as which picture could not be drawn.
+    """
+    shown = console()
+    say(shown, counts_line(summary.rows), style="bold")
+    if summary.best_row is not None:
+        show(shown, best_table(summary))
+    if summary.importance is not None and summary.importance.shares:
+        show(shown, importance_table(summary.importance, bars=shown.is_terminal))
+    if summary.tested:
+        show(shown, figures_table(summary))
+    for line in verdict(summary):
+        say(shown, line)
     lines = []
-    if ending.winner is not None:
-        lines.append(f"again   {ending.winner.command}")
-        lines.append(f"or      {ending.winner.yaml_command}")
-    lines.append(f"took    {duration(ending.seconds)}")
-    lines.append(f"study   {ending.folder}")
-    for heading, line in zip(("see it", ""), ending.where_to_look, strict=False):
-        lines.append(f"{heading:8}{line}")
-    lines += [f"note    {note}" for note in ending.notes]
+    if summary.winner is not None:
+        lines += [f"again   {summary.command}", f"or      {summary.yaml_command}"]
+    lines += [f"took    {duration(summary.seconds)}", f"study   {summary.folder}"]
+    headed = zip(("see it", ""), where_to_look, strict=False)
+    lines += [f"{heading:8}{line}" for heading, line in headed]
+    lines += [f"note    {note}" for note in notes]
     shown.print("\n".join(lines), soft_wrap=True, markup=False)
+
+
+def search_note(summary: StudySummary) -> str:
+    """Return the description of a study that has looked for the best, in Markdown."""
+    again = titled("The winner again", command_text(summary.command))
+    tables = []
+    if summary.best_row is not None:
+        tables.append(best_table(summary))
+    if summary.tested:
+        tables.append(figures_table(summary))
+    if summary.importance is not None and summary.importance.shares:
+        tables.append(importance_table(summary.importance, bars=False))
+    words = [counts_line(summary.rows), *verdict(summary)]
+    return _note([bullets(map(as_text, words)), again, *map(_noted, tables)], summary.folder)
+
+
+def comparison_note(table: TextTable, rows: Sequence[Row], folder: Path) -> str:
+    """Return the description of a study that has compared, in Markdown.
+
+    Args:
+        table: The comparison.
+        rows: The trials.
+        folder: The study's folder.
+    """
+    return _note([bullets([as_text(counts_line(rows))]), _noted(table)], folder)
+
+
+def _noted(table: TextTable) -> str:
+    headings, *lines = markdown_cells(table, name_text)
+    below = "".join(f"\n\n{as_text(note)}" for note in table.notes)
+    return titled(table.title, f"{spaced(headings, lines)}{below}")
+
+
+def _note(first: Sequence[str], folder: Path) -> str:
+    """Append the pictures and the links, as many as fit."""
+    state, artifacts = read_state(folder), folder / "artifacts"
+    fitting = [file for file in PICTURES if fits(artifacts / file)] if state.run_id else []
+    shown = fitting[:MOST_PICTURES]
+    images = [titled(PICTURES[file], picture(state.run_id, file, PICTURES[file])) for file in shown]
+    links = [
+        link(state.experiment_id, state.run_id, file, words)
+        for file, words in {**PICTURES, **FILES}.items()
+        if file not in shown and (artifacts / file).is_file()
+    ]
+    further = titled("More", ", ".join(links)) if state.run_id and state.experiment_id else ""
+    parts = [*first, *images, further]
+    return fitted(parts, range(len(parts) - 1, 0, -1))
+
+
+def study_lines(studies: "Studies", output: Path) -> list[list[str]]:
+    """Return each study of a database as the cells that `STUDY_HEADINGS` names, by name."""
+    return [_study_line(studies.open(name), output / name) for name in studies.names()]
+
+
+def _study_line(study: "RecordedStudy", folder: Path) -> list[str]:
+    rows, progress = study.ledger.trials(), study.ledger.progress()
+    running = [f"{progress.running} running"] if progress.running else []
+    found = best(rows, [objective.direction for objective in study.objectives])
+    value = value_words(found[0].values, study.names) if found else "-"
+    instants = [at for row in rows for at in (row.started, row.ended) if at is not None]
+    age = duration(max(0.0, time.time() - max(instants))) if instants else "-"
+    return [study.ledger.name, ", ".join([progress.words, *running]), value, age, str(folder)]

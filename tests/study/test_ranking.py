@@ -1,21 +1,14 @@
-"""Which trials are best, and the commands that train the winner again."""
+"""Which trials are best."""
 
 import math
 import random
-import shlex
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.compose import composer
 from pipeline.study.ledger.rows import Row, RowState, best, pareto, winner
-from pipeline.study.outcome.winner import experiment_command, write_winner
-from pipeline.study.space.trial_configs import TrialConfigs
 
 Direction = Literal["max", "min"]
 
@@ -72,42 +65,3 @@ def test_a_front_is_told_from_the_best_of_its_first_objective() -> None:
 def test_after_the_front_come_the_trials_that_only_it_beats() -> None:
     rows = [row(0, 0.9, 30), row(1, 0.8, 40), row(2, 0.7, 10), row(3, 0.6, 50)]
     assert [one.number for one in best(rows, ["max", "min"], 4)] == [0, 2, 1, 3]
-
-
-@pytest.fixture(scope="module")
-def trees() -> TrialConfigs:
-    return TrialConfigs(["model=mlp", "data=iris"], None)
-
-
-def plain(tree: DictConfig) -> dict[str, Any]:
-    """A composed run without what a command is free to say otherwise."""
-    config = OmegaConf.to_container(tree, resolve=False)
-    assert isinstance(config, dict)
-    return {key: value for key, value in config.items() if key not in ("name", "hydra")}
-
-
-def test_both_commands_of_the_winner_compose_to_its_run(
-    trees: TrialConfigs, tmp_path: Path
-) -> None:
-    swept = {
-        "optimizer.lr": "0.00123456789012345",
-        "trainer.gradient_clip_val": "null",
-        "model.hidden": "[8,4]",
-    }
-    config = plain(trees.config(swept))
-    folder = tmp_path / "runs of mine" / "first"
-    found = write_winner(swept, trees, number=7, study="first", folder=folder)
-    words, flag_and_experiment = shlex.split(found.command), shlex.split(found.yaml_command)
-    assert words[:3] == flag_and_experiment[:3] == ["python", "-m", "pipeline.train"]
-    with composer("train") as source:
-        assert plain(source.tree(words[3:])) == config
-    flag, experiment = flag_and_experiment[3:]
-    with composer("train", Path(flag.removeprefix("--config-dir="))) as source:
-        assert plain(source.tree([experiment])) == config
-    assert [path.name for path in found.yaml.parent.iterdir()] == ["first.yaml"]
-
-
-@pytest.mark.parametrize("study", ["007", "1e5", "true", "null", "inf", "-x", "_x", "a.b"])
-def test_hydra_reads_any_name_of_a_study_as_a_name(study: str) -> None:
-    word = shlex.split(experiment_command(Path("runs"), study))[-1]
-    assert OverridesParser.create().parse_override(word).value() == study
