@@ -66,7 +66,7 @@ def body(config: DictConfig) -> int:
 
         told = report_study(options.study, places)
     else:
-        from pipeline.reporting.comparison_page import report_pair
+        from pipeline.reporting.pair_page import report_pair
 
         told = report_pair(options.runs or (), places)
     print(*told, sep="\n")

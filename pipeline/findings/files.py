@@ -70,7 +70,7 @@ def load(artifacts: Path) -> Findings:
     folder = artifacts / FOLDER
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        form = content.pop("format")
+        form = content["format"]
         if form == FORMAT:
             with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
                 return _findings(content, dict(arrays))
@@ -113,7 +113,7 @@ def _read(value: Any, arrays: Mapping[str, Any]) -> Any:
 
 
 def _findings(content: Mapping[str, Any], arrays: Mapping[str, Any]) -> Findings:
-    read = {key: _read(value, arrays) for key, value in content.items()}
+    read = {field.name: _read(content[field.name], arrays) for field in fields(Findings)}
     for key, kind in _PARTS.items():
         read[key] = None if read[key] is None else kind(**_with_tuples(read[key]))
     read["activity"] = [Activity(**one) for one in read["activity"]]

@@ -1,7 +1,7 @@
 """What a run has found out: plain values and arrays that the doctor, pictures and reports read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -224,26 +224,26 @@ class Findings:
     kind: Literal["table", "series", "images"]
     model: str
     config: Mapping[str, Any]
-    classes: tuple[str, ...]
-    features: tuple[str, ...]
-    targets: tuple[str, ...]
-    label: str
-    units: str
-    horizon: int
+    classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    label: str = ""
+    units: str = ""
+    horizon: int = 1
     monitor: str
     better: Literal["max", "min"]
     kept: int | None
     epochs: int
     planned: int
-    steps: int
+    steps: int = 0
     clipping: Clipping
-    threshold: float
+    threshold: float = 0.5
     metrics: Mapping[str, float]
-    training: Mapping[str, float]
+    training: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]]
-    baselines: tuple[str, ...]
+    baselines: tuple[str, ...] = ()
     rows: Mapping[str, int]
-    shares: tuple[float, ...]
+    shares: tuple[float, ...] = ()
     parameters: int
     seconds: float
     device: str

@@ -5,22 +5,16 @@ from pathlib import Path
 
 from pipeline.findings.files import load
 from pipeline.findings.records import Findings
-from pipeline.pictures import (
-    classes,
-    curves,
-    forecasts,
-    inside,
-    inside_maps,
-    inspection,
-    layers,
-)
+from pipeline.pictures import classes, forecasts, inside, inside_maps, inspection, training
 from pipeline.pictures.picture import FOLDER, Picture, write_pictures
 
 
 def gallery(findings: Findings) -> Iterator[Picture]:
     """Yield each picture that says something about these findings; none is drawn yet."""
-    for topic in (curves, classes, forecasts, inspection, inside_maps, inside, layers):
+    yield from training.curve_pictures(findings)
+    for topic in (classes, forecasts, inspection, inside_maps, inside):
         yield from topic.pictures(findings)
+    yield from training.layer_pictures(findings)
 
 
 def texts(findings: Findings) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The report of one run, or of a range test of the learning rate."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from math import isclose
 from typing import Any
@@ -14,17 +15,16 @@ from pipeline.config.options import LrRangeOptions
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings.records import Findings, LrCurve
-from pipeline.markup import MISSING, TextTable
+from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
 from pipeline.metrics import ClassScores, class_scores, confusion, predicted_classes
-from pipeline.pictures.curves import lr_range
 from pipeline.pictures.gallery import gallery, texts
 from pipeline.pictures.picture import Picture
+from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, Places, rendered
 from pipeline.reporting.subject import Subject, found_subject
 from pipeline.reporting.svg import PagePicture, drawn
 from pipeline.running.command_line import Command
-from pipeline.running.lr_curve import stored_curve, training_command
-from pipeline.running.lr_curve import verdict as curve_verdict
+from pipeline.running.lr_curve import stored_curve, training_command, verdict
 from pipeline.running.results import mean_words, tested_names
 from pipeline.terminal import duration, number
 
@@ -49,9 +49,9 @@ def report_run(reference: str, places: Places) -> list[str]:
     """Report on a run, and return what the terminal is told."""
     subject = found_subject(reference, places)
     if subject.is_range_test:
-        verdict, page = _range_page(subject)
+        page = _range_page(subject)
         text = rendered("range.html", page)
-        told = f"range test of the learning rate; {verdict}"
+        told = f"range test of the learning rate; {page['verdict']}"
     else:
         text, told = rendered("run.html", run_page(subject)), summary(subject)
     return [f"{subject.findings.name}: {told}", subject.publish(text, places, NAME)]
@@ -60,6 +60,9 @@ def report_run(reference: str, places: Places) -> list[str]:
 def run_page(subject: Subject) -> dict[str, Any]:
     """Return what the template of a run's report asks for."""
     findings = subject.findings
+    groups: dict[str, list[PagePicture]] = {}
+    for picture in drawn(gallery(findings), texts=texts(findings)):
+        groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
     return {
         "title": findings.name,
         "summary": summary(subject),
@@ -67,30 +70,22 @@ def run_page(subject: Subject) -> dict[str, Any]:
         "verdicts": () if subject.lacks else diagnose(findings).verdicts,
         "result": result_table(findings),
         "classes": class_table(findings),
-        "groups": _grouped(drawn(gallery(findings), texts=texts(findings))),
-        **_making(subject),
+        "groups": groups,
+        **_origin(subject),
     }
 
 
-def _making(subject: Subject) -> dict[str, Any]:
+def _origin(subject: Subject) -> dict[str, Any]:
     """Return what the page says of how a run was made."""
+    config = {key: value for key, value in subject.findings.config.items() if key != "format"}
+    split = (line.partition(" ") for line in subject.data)
     return {
         "command": subject.tags.get("command", ""),
-        "config": _config_text(subject.findings.config),
-        "data": [
-            (word, rest.strip()) for word, _, rest in (line.partition(" ") for line in subject.data)
-        ],
+        "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=88),
+        "data": [(word, rest.strip()) for word, _, rest in split],
         "facts": _facts(subject),
         "environment": _environment(subject.tags),
     }
-
-
-def _grouped(pictures: Sequence[PagePicture]) -> dict[str, list[PagePicture]]:
-    """Return pictures by their group, in the order of the first of each."""
-    groups: dict[str, list[PagePicture]] = {}
-    for picture in pictures:
-        groups.setdefault(picture.group.replace("_", " ") or "more", []).append(picture)
-    return groups
 
 
 def summary(subject: Subject) -> str:
@@ -113,23 +108,13 @@ def _outcome(subject: Subject) -> str:
     if name is None:
         broken = f", {subject.reason}" if subject.reason else ""
         return f"{subject.status.lower()}{broken}, not tested"
-    ends = _interval_text(findings.intervals.get(name))
+    metrics, ends = findings.metrics, _interval_text(findings.intervals.get(name))
     within = "" if ends == MISSING else f" (95 % interval {ends})"
-    kinds = ("naive", "linear")
-    others = [
-        f"{kind} {number(findings.metrics[f'{kind}/{name}'])}"
-        for kind in kinds
-        if f"{kind}/{name}" in findings.metrics
-    ]
+    keys = {kind: f"{kind}/{name}" for kind in ("naive", "linear")}
+    others = [f"{kind} {number(metrics[key])}" for kind, key in keys.items() if key in metrics]
     against = f"; {', '.join(others)}" if others else ""
     rows = f" on {rows_words(findings.rows['test'], 'test row')}" if "test" in findings.rows else ""
-    return f"{name} {number(findings.metrics[f'test/{name}'])}{rows}{within}{against}"
-
-
-def _config_text(config: Mapping[str, Any]) -> str:
-    plain = {key: value for key, value in config.items() if key != "format"}
-    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=88)
-    return text
+    return f"{name} {number(metrics[f'test/{name}'])}{rows}{within}{against}"
 
 
 def _facts(subject: Subject) -> Facts:
@@ -174,42 +159,25 @@ def result_table(findings: Findings) -> TextTable | None:
     names = tested_names(findings.task, findings.metrics)
     if not names:
         return None
-    kinds = [
-        kind
-        for kind in ("naive", "linear")
-        if any(key.startswith(f"{kind}/") for key in findings.metrics)
-    ]
-    called_so = dict(zip(("naive", "linear"), findings.baselines, strict=False))
-    headings = [f"{kind}: {called_so[kind]}" if kind in called_so else kind for kind in kinds]
-    lines = [
-        [
-            name,
-            _text(findings.metrics.get(f"test/{name}")),
-            _interval_text(findings.intervals.get(name)),
-            *(_text(findings.metrics.get(f"{kind}/{name}")) for kind in kinds),
-        ]
-        for name in names
-    ]
+    values, headings = findings.metrics, baseline_headings(findings.metrics, findings.baselines)
+    lines = []
+    for name in names:
+        figures = (figure_text(values, f"{kind}/{name}") for kind in headings)
+        ends = _interval_text(findings.intervals.get(name))
+        lines.append([name, figure_text(values, f"test/{name}"), ends, *figures])
+    units = units_of_test(findings)
+    notes = [MACRO] if findings.task == "multiclass" else []
+    if findings.intervals:
+        told = f": the test has {units.words}" if units.kind != "row" else ""
+        notes.append(f"{INTERVALS}{told}")
+    elif findings.test is not None and units.kind != "row":
+        notes.append(f"no intervals: the test has {units.words}, too few for them")
     return TextTable(
         title=_title(findings),
-        headings=["metric", "network", "95 % interval", *headings],
+        headings=["metric", "network", "95 % interval", *headings.values()],
         lines=lines,
-        notes=[
-            *([MACRO] if findings.task == "multiclass" else []),
-            *_interval_notes(findings),
-        ],
+        notes=notes,
     )
-
-
-def _interval_notes(findings: Findings) -> list[str]:
-    """Say what the intervals rest on, or why there are none."""
-    units = units_of_test(findings)
-    if findings.intervals:
-        drawn = f": the test has {units.words}" if units.kind != "row" else ""
-        return [INTERVALS + drawn]
-    if findings.test is None or units.kind == "row":
-        return []
-    return [f"no intervals: the test has {units.words}, too few for them"]
 
 
 def _interval_text(ends: tuple[float, float] | None) -> str:
@@ -282,30 +250,30 @@ def _title(findings: Findings) -> str:
     return f"on the test rows, {mean}"
 
 
-def _text(value: float | None) -> str:
-    return MISSING if value is None else number(value)
-
-
-def _range_page(subject: Subject) -> tuple[str, dict[str, Any]]:
-    """Return what a range test suggests, and what its template asks for."""
+def _range_page(subject: Subject) -> dict[str, Any]:
+    """Return what the template of a range test's report asks for."""
     curve = None if subject.folder is None else stored_curve(subject.folder / "artifacts")
-    told = _verdict(subject, curve)
+    told = _range_verdict(subject, curve)
     pictures = []
     if curve is not None:
         alt = f"The loss of each step's batch over its learning rate, and smoothed; {told}"
         title, draw = "Loss over the learning rate", partial(lr_range, curve)
         pictures = drawn([Picture(name="lr_range", title=title, alt=alt, draw=draw)])
-    return told, {
+    training = ""
+    if subject.folder is not None and curve is not None and curve.suggestion is not None:
+        with suppress(ConfigError):  # a run that was started from Python has no command
+            training = training_command(Command.load(subject.folder), curve.suggestion)
+    return {
         "title": subject.findings.name,
         "summary": f"A range test of the learning rate of {subject.findings.model}",
         "verdict": told,
-        "training": _training(subject, curve),
+        "training": training,
         "pictures": pictures,
-        **_making(subject),
+        **_origin(subject),
     }
 
 
-def _verdict(subject: Subject, curve: LrCurve | None) -> str:
+def _range_verdict(subject: Subject, curve: LrCurve | None) -> str:
     if curve is None:
         why = f" ({subject.reason})" if subject.reason else ""
         return f"no curve is there: the range test is {subject.status.lower()}{why}"
@@ -315,14 +283,4 @@ def _verdict(subject: Subject, curve: LrCurve | None) -> str:
         raise ConfigError(
             f"the configuration in {str(subject.folder)!r} does not say which rates were tried"
         ) from error
-    return curve_verdict(curve, tried)
-
-
-def _training(subject: Subject, curve: LrCurve | None) -> str:
-    """Return what trains with the suggested rate; empty where nobody knows."""
-    if subject.folder is None or curve is None or curve.suggestion is None:
-        return ""
-    try:
-        return training_command(Command.load(subject.folder), curve.suggestion)
-    except ConfigError:  # it was started from Python
-        return ""
+    return verdict(curve, tried)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 
@@ -95,12 +95,12 @@ class Subject:
 
 
 def found_subject(reference: str, places: Places) -> Subject:
-    """Return the run that a person names.
+    """Return the run that a user names.
 
     Args:
         reference: A run's or a trial's folder (its path, or its name below the folder of runs), an
-            MLflow id or its beginning, its name where no other run has it, or `last`; of a run
-            that is not on this machine the whole id.
+            MLflow id or its beginning, its name if no other run has it, or `last`; of a run that is
+            not on this machine the whole id.
         places: Where runs are looked for.
 
     Raises:
@@ -108,33 +108,23 @@ def found_subject(reference: str, places: Places) -> Subject:
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
     try:
-        return _here(_found_folder(reference, places.folder))
-    except UnknownRunError:
-        if places.tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
-            raise
-        return _fetched(reference, tracking_uri(places.tracking))
-
-
-class UnknownRunError(ConfigError):
-    """No run on this machine is called so."""
-
-
-def _found_folder(reference: str, runs: Path) -> Path:
-    try:
-        return find_run(reference, runs, key="folder")
+        folder = find_run(reference, places.folder, key="folder")
     except ConfigError as error:
-        names = dict(_names(runs))
+        names = dict(_names(places.folder))
         called = [folder for folder, name in names.items() if name == reference]
-        if len(called) == 1:
-            return called[0]
-        if called:
+        if len(called) > 1:
             raise ConfigError(
                 f"run {reference!r} is the name of {len(called)} runs; expected one of their "
                 f"folders: {some([folder.name for folder in called], most=SHOWN)}"
             ) from error
-        if reference == LAST or "is not the beginning of one id" in str(error):
-            raise
-        raise UnknownRunError(_unknown(reference, runs, names)) from error
+        if not called:
+            if reference == LAST or "is not the beginning of one id" in str(error):
+                raise
+            if places.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
+                return _fetched(reference, tracking_uri(places.tracking))
+            raise ConfigError(_unknown(reference, places.folder, names)) from error
+        folder = called[0]
+    return _local(folder)
 
 
 def _names(runs: Path) -> Iterator[tuple[Path, str]]:
@@ -155,7 +145,7 @@ def _unknown(reference: str, runs: Path, names: Mapping[Path, str]) -> str:
     )
 
 
-def _here(folder: Path) -> Subject:
+def _local(folder: Path) -> Subject:
     events = list(read_events(folder / JOURNAL))
     begins = [event for event in events if event["event"] == "begin"]
     if not begins:
@@ -195,54 +185,55 @@ def _findings(folder: Path, events: Sequence[Event], *, is_over: bool) -> tuple[
 def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
     """Return what the journal says of a run that still trains, was stopped, or is a trial."""
     begun = [event for event in events if event["event"] == "begin"][-1]
-    ends = [event for event in events if event["event"] in ("begin", "end")]
+    last = [event for event in events if event["event"] in ("begin", "end")][-1]
     epochs = epochs_of(iter(events))
     config = _config(folder, begun)
     model, data, trainer = (config.get(key) or {} for key in ("model", "data", "trainer"))
-    report = _data_report(folder / "artifacts")
-    metrics = {k: v for values in epochs.values() for k, v in values.items() if k.startswith(FINAL)}
+    values = [pair for values in epochs.values() for pair in values.items()]
+    metrics = {key: value for key, value in values if key.startswith(FINAL)}
     monitor = str(config.get("monitor") or "val/loss")
-    kept = metrics.get("best/epoch")
+    report = _data_report(folder / "artifacts")
+    of_data: dict[str, Any] = {"kind": "table", "task": "multiclass", "rows": {}}
+    if report is not None:
+        of_data = {
+            "task": report.task,
+            "kind": report.kind if report.kind in ("series", "images") else "table",
+            "classes": tuple(one.name for one in report.classes),
+            "features": tuple(one.name for one in report.columns),
+            "label": report.label,
+            "units": report.units,
+            "rows": report.rows,
+        }
+    elif any(key.endswith("/rmse") for key, _ in values):
+        of_data["task"] = "regression"
     return Findings(
         name=begun["name"],
         run_id=read_state(folder).run_id,
-        end="diverged" if ends[-1].get("reason") == "diverged" else "finished",
-        task=_task(report, epochs),
-        kind=_kind(report),
+        end="diverged" if last.get("reason") == "diverged" else "finished",
         model=str(model.get(TARGET, "network")).rpartition(".")[2],
         config=config,
-        classes=() if report is None else tuple(one.name for one in report.classes),
-        features=() if report is None else tuple(one.name for one in report.columns),
-        targets=(),
-        label="" if report is None else report.label,
-        units="" if report is None else report.units,
         horizon=int(data.get("horizon") or 1),
         monitor=monitor,
         better=direction(monitor),
-        kept=None if kept is None else int(kept),
+        kept=int(metrics["best/epoch"]) if "best/epoch" in metrics else None,
         epochs=max(epochs, default=0),
         planned=int(trainer.get("max_epochs") or 0),
-        steps=0,
         clipping=Clipping(
             threshold=trainer.get("gradient_clip_val"),
             algorithm=trainer.get("gradient_clip_algorithm") or "norm",
             chosen=False,
         ),
-        threshold=0.5,
         metrics=metrics,
-        training={},
-        baselines=(),
-        shares=(),
         intervals=_intervals(folder / "artifacts"),
-        rows={} if report is None else report.rows,
         parameters=int(metrics.get("model/parameters", 0)),
         seconds=metrics.get("time/fit", 0.0),
         device=str(begun["tags"].get("device", "")),
         data_hash=str(begun["tags"].get("data.hash", "")),
         history={
-            epoch: {key: value for key, value in values.items() if not key.startswith(FINAL)}
-            for epoch, values in epochs.items()
+            epoch: {key: value for key, value in found.items() if not key.startswith(FINAL)}
+            for epoch, found in epochs.items()
         },
+        **of_data,
     )
 
 
@@ -267,21 +258,6 @@ def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
             inner = inner[group]
         inner[name] = value
     return tree
-
-
-def _task(
-    report: DataReport | None, epochs: Mapping[int, Mapping[str, float]]
-) -> Literal["binary", "multiclass", "regression"]:
-    if report is not None:
-        return report.task
-    is_regression = any(key.endswith("/rmse") for values in epochs.values() for key in values)
-    return "regression" if is_regression else "multiclass"
-
-
-def _kind(report: DataReport | None) -> Literal["table", "series", "images"]:
-    if report is not None and report.kind == "series":
-        return "series"
-    return "images" if report is not None and report.kind == "images" else "table"
 
 
 def _intervals(artifacts: Path) -> dict[str, tuple[float, float]]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.config.options import LrRangeOptions
 from pipeline.findings.records import LrCurve
-from pipeline.pictures.curves import lr_range
 from pipeline.pictures.picture import drawing, save
+from pipeline.pictures.training import lr_range
 from pipeline.running.command_line import Command
 from pipeline.serving.spreadsheets import write_csv
 from pipeline.terminal import number

@@ -15,8 +15,8 @@ from test_paired import against, subject
 from pipeline.findings.records import Findings
 from pipeline.pictures.picture import NotDrawnError, Picture
 from pipeline.reporting import svg
-from pipeline.reporting.comparison_page import comparison_page, lines, verdict
 from pipeline.reporting.page import rendered
+from pipeline.reporting.pair_page import lines, pair_page, verdict
 from pipeline.reporting.run_page import (
     MACRO,
     class_table,
@@ -43,7 +43,7 @@ def of_run(findings: Findings, **changes: Any) -> Page:
 
 
 def of_two(first: Findings, second: Findings) -> Page:
-    return Page(rendered("comparison.html", comparison_page(against(first, second))))
+    return Page(rendered("comparison.html", pair_page(against(first, second))))
 
 
 def nasty(**more: Any) -> Findings:

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from pipeline.bootstrap import flips, paired_differences, units_of
 from pipeline.findings.records import Findings, TestRows
 from pipeline.mistakes import called
-from pipeline.reporting.run_pair import RunPair
+from pipeline.reporting.pair_page import RunPair
 from pipeline.reporting.subject import Subject
 
 

@@ -1,0 +1,434 @@
+"""Pictures of a training: curves over the epochs, the range test, what happens in the layers."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.findings.records import Activity, Array, Findings, LrCurve, Vitals
+from pipeline.pictures import style
+from pipeline.pictures.picture import NotDrawnError, Picture
+from pipeline.pictures.style import label, layer_name, short
+from pipeline.terminal import number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.float64]
+
+PANEL = 2.1
+"""Height of a metric's panel in inches."""
+LOG_RATIO = 50.0
+"""Largest value over the smallest from which a loss or a learning rate has a log axis."""
+NAMED = 8
+"""Layers up to which each has its name in the legend; more get a colour bar."""
+COLOURS = "viridis"
+DARKEST, BRIGHTEST = 0.28, 0.75
+"""Part of that map that is visible on a white and on a black background."""
+USUAL = (1e-4, 1e-2)
+"""Share of a layer's weights that a step usually moves."""
+
+
+def curve_pictures(findings: Findings) -> Iterator[Picture]:
+    """Yield losses, validation metrics and learning rate over the epochs."""
+    yield Picture(
+        name="curves/loss",
+        title="Loss over the epochs",
+        alt=_loss_words(findings),
+        draw=partial(_loss, findings),
+    )
+    metrics = _metrics(findings)
+    if metrics:
+        told = "; ".join(_metric_words(findings, key) for key in metrics)
+        yield Picture(
+            name="curves/metrics",
+            title="Metrics on the validation rows",
+            alt=f"{told}. {_kept_words(findings)}",
+            draw=partial(_metric_curves, findings, metrics),
+        )
+    if len(_values(findings, "lr")):
+        yield Picture(
+            name="curves/lr",
+            title="Learning rate",
+            alt=f"The learning rate {_course(findings, 'lr')}.",
+            draw=partial(_rate, findings),
+        )
+
+
+def _curve(findings: Findings, key: str) -> Floats:
+    """Return a value of each epoch, NaN where there is none, (epochs,)."""
+    values = [findings.history[epoch].get(key, np.nan) for epoch in sorted(findings.history)]
+    return style.only_finite(np.asarray(values))
+
+
+def _values(findings: Findings, key: str) -> Floats:
+    curve = _curve(findings, key)
+    return curve[~np.isnan(curve)]
+
+
+def _metrics(findings: Findings) -> list[str]:
+    """Return the validation metrics, the monitored one first."""
+    keys = {key for values in findings.history.values() for key in values}
+    own = sorted(key for key in keys if key.startswith("val/") and key != "val/loss")
+    seen = [key for key in own if len(_values(findings, key))]
+    return sorted(seen, key=lambda key: key != findings.monitor)
+
+
+def _kept(findings: Findings) -> int:
+    return findings.kept if findings.kept is not None else max(findings.history, default=0)
+
+
+def _loss_words(findings: Findings) -> str:
+    told = [
+        f"{name} loss {_course(findings, key)}"
+        for name, key in (("training", "train/loss"), ("validation", "val/loss"))
+        if len(_values(findings, key))
+    ]
+    if not told:
+        return "There is no loss: no epoch was finished."
+    return f"The {', the '.join(told)}. {_kept_words(findings)}"
+
+
+def _course(findings: Findings, key: str) -> str:
+    values = _values(findings, key)
+    if np.ptp(values) == 0:
+        return f"is {number(values[0])}{' throughout' if len(values) > 1 else ''}"
+    ends = f"goes from {number(values[0])} to {number(values[-1])} in {len(values)} epochs"
+    lowest = values.min()
+    return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {number(lowest)})"
+
+
+def _metric_words(findings: Findings, key: str) -> str:
+    values = _values(findings, key)
+    between = f" (between {number(values.min())} and {number(values.max())})"
+    name = short(key.removeprefix("val/"))
+    return f"{name} {number(values[-1])} at the end{between if np.ptp(values) else ''}"
+
+
+def _kept_words(findings: Findings) -> str:
+    words = f"The weights of epoch {_kept(findings)} were kept"
+    if findings.end == "diverged":
+        words += f"; training diverged after {len(findings.history)} whole epochs"
+    return f"{words}."
+
+
+def _loss(findings: Findings) -> "Figure":
+    figure, grid = style.panels(height=3.6)
+    axes = grid[0, 0]
+    for name, key, colour, line in (
+        ("training", "train/loss", style.TRAIN, "-"),
+        ("validation", "val/loss", style.VALIDATION, "--"),
+    ):
+        if len(_values(findings, key)):
+            _draw_curve(axes, findings, key, color=colour, linestyle=line, label=name)
+    if not axes.lines:
+        raise NotDrawnError("no epoch was finished, so there is no loss to draw")
+    every = np.concatenate([line.get_ydata() for line in axes.lines])
+    if style.spans_decades(every, ratio=LOG_RATIO):
+        axes.set_yscale("log")
+    axes.set_ylabel("loss")
+    _mark_kept(axes, findings)
+    if findings.end == "diverged":
+        axes.set_title("training diverged after these epochs")
+    style.below(figure, axes, columns=3)
+    return figure
+
+
+def _metric_curves(findings: Findings, metrics: list[str]) -> "Figure":
+    columns = min(2, len(metrics))
+    rows = -(-len(metrics) // columns)
+    figure, axes = style.panels(rows, columns, height=PANEL, sharex=True)
+    for panel, key in zip(axes.flat, metrics, strict=False):
+        _draw_curve(panel, findings, key, color=style.VALIDATION)
+        weight = "bold" if key == findings.monitor else "normal"
+        panel.set_title(label(key.removeprefix("val/")), fontsize=10, fontweight=weight)
+        _mark_kept(panel, findings)
+    for panel in axes.flat[len(metrics) :]:
+        panel.remove()
+    for panel in axes.flat[: max(0, len(metrics) - columns)]:
+        panel.set_xlabel("")
+    for panel in axes.flat[len(metrics) - columns : len(metrics)]:
+        panel.tick_params(labelbottom=True)  # also above an empty place
+    style.below(figure, axes[0, 0], columns=2)
+    return figure
+
+
+def _rate(findings: Findings) -> "Figure":
+    figure, axes = style.panels(height=2.6)
+    _draw_curve(axes[0, 0], findings, "lr", color=style.TRAIN)
+    if style.spans_decades(_curve(findings, "lr"), ratio=LOG_RATIO):
+        axes[0, 0].set_yscale("log")
+    else:
+        axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("learning rate")
+    return figure
+
+
+def _draw_curve(axes: "Axes", findings: Findings, key: str, **look: Any) -> None:
+    epochs = sorted(findings.history)
+    axes.plot(epochs, _curve(findings, key), marker=style.mark(len(epochs)), ms=3.5, **look)
+    style.epochs_across(axes, epochs)
+
+
+def _mark_kept(axes: "Axes", findings: Findings) -> None:
+    epoch = _kept(findings)
+    if epoch in findings.history:
+        what = f"kept weights: epoch {epoch}"
+        axes.axvline(epoch, color=style.QUIET, linestyle=":", linewidth=1.5, zorder=1, label=what)
+
+
+# ── over the learning rate ──────────────────────────────────────────────────────────────────────
+
+
+def lr_range(curve: LrCurve) -> "Figure":
+    """Draw the losses of a range test over the learning rate, with the rates that it found."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
+    axes.set_xscale("log")
+    axes.set_xlabel("optimizer.lr (learning rate of the step)")
+    axes.set_ylabel("train/loss")
+    axes.grid(visible=True, which="major", alpha=0.3)
+    axes.scatter(curve.rates, curve.losses, s=12, c="0.6", label="loss of a batch", zorder=2)
+    if len(curve.smoothed):
+        axes.plot(curve.rates, curve.smoothed, color=style.TRAIN, lw=2, label="smoothed", zorder=3)
+        _limit(axes, curve.losses, curve.smoothed)
+    if curve.suggestion is not None:
+        _mark_rates(axes, curve)
+    if not len(curve.rates):
+        axes.text(0.5, 0.5, "no loss is a number", transform=axes.transAxes, ha="center")
+        axes.set_yticks([])
+    elif curve.blown_up is not None:
+        end = 1.5 * max([curve.blown_up, *curve.rates[-1:].tolist()])
+        what = f"blows up at {curve.blown_up:.3g}"
+        axes.axvspan(curve.blown_up, end, color="0.9", zorder=0, label=what)
+        axes.set_xlim(right=end)
+    suggested = f"suggested: optimizer.lr={curve.suggestion:g}" if curve.suggestion else ""
+    axes.set_title(suggested or "no rate is suggested", loc="left")
+    axes.legend(framealpha=0.9)
+    return figure
+
+
+def _mark_rates(axes: "Axes", curve: LrCurve) -> None:
+    for rate, marker, words in (
+        (curve.steepest, "v", "falls fastest"),
+        (curve.suggestion, "o", "suggested"),
+        (curve.lowest, "s", "lowest"),
+    ):
+        assert rate is not None
+        height = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
+        colour, size = (style.VALIDATION, 10) if marker == "o" else (style.TRAIN, 7)
+        look: dict[str, Any] = {"marker": marker, "color": colour, "ms": size, "mec": "white"}
+        axes.plot([rate], [height], ls="", zorder=4, label=f"{words}: {rate:.2g}", **look)
+        if marker == "o":
+            axes.axvline(rate, color=colour, lw=1.2, ls="--", zorder=2)
+
+
+def _limit(axes: "Axes", losses: Floats, smoothed: Floats) -> None:
+    """Cut the axis off well above the first loss: what is higher says nothing."""
+    low, start = float(smoothed.min()), float(smoothed[0])
+    noise = float((losses - smoothed)[: max(3, len(losses) // 10)].std())
+    height = max(start - low, 6 * noise)
+    if height > 0:
+        axes.set_ylim(low - 0.4 * height, start + 0.6 * height)
+
+
+# ── the layers ──────────────────────────────────────────────────────────────────────────────────
+
+
+def layer_pictures(findings: Findings) -> Iterator[Picture]:
+    """Yield gradient norms, sizes of updates and activations of the layers."""
+    vitals = findings.vitals
+    if vitals is not None and len(vitals.epochs) and vitals.layers:
+        yield Picture(
+            name="layers/gradient_norms",
+            title="Gradient norm of each layer",
+            alt=_gradient_words(vitals),
+            draw=partial(_gradients, findings, vitals),
+        )
+        yield Picture(
+            name="layers/updates",
+            title="How far a step moves each layer's weights",
+            alt=_update_words(vitals),
+            draw=partial(_updates, vitals),
+        )
+    if findings.activity:
+        yield Picture(
+            name="layers/activity",
+            title="What the activations give",
+            alt=_activity_words(findings.activity),
+            draw=partial(_activity, findings.activity),
+        )
+
+
+def _gradient_words(vitals: Vitals) -> str:
+    known = np.isfinite(vitals.gradients[-1])
+    told = [
+        f"{layer_name(vitals.layers[at])} "
+        + (number(float(vitals.gradients[-1, at])) if known[at] else "no number")
+        + f" (nearest the {end})"
+        for at, end in ((0, "input"), (-1, "output"))
+    ]
+    return f"Mean gradient norm of {_counted(vitals)}; in the last epoch: {', '.join(told)}."
+
+
+def _update_words(vitals: Vitals) -> str:
+    updates = style.only_finite(vitals.updates)
+    known = np.flatnonzero(~np.isnan(updates).all(1))  # not every epoch has values
+    if not len(known):
+        return f"Share of its weights that a step moves, for {_counted(vitals)}."
+    last = updates[known[-1]]
+    low, high = int(np.nanargmin(last)), int(np.nanargmax(last))
+    return (
+        f"Share of its weights that a step moves, for {_counted(vitals)}; at last from "
+        f"{number(last[low])} ({layer_name(vitals.layers[low])}) to {number(last[high])} "
+        f"({layer_name(vitals.layers[high])}); 0.0001 to 0.01 is usual."
+    )
+
+
+def _counted(vitals: Vitals) -> str:
+    layers, epochs = len(vitals.layers), len(vitals.epochs)
+    return f"{layers} layer{'s' * (layers > 1)} in {epochs} epoch{'s' * (epochs > 1)}"
+
+
+def _activity_words(activity: Sequence[Activity]) -> str:
+    told = [
+        f"{layer_name(one.layer)} ({one.kind}): {what}"
+        for one in activity
+        if (what := _share_words(one))
+    ]
+    if not told:
+        return "No unit is dead and no value saturated."
+    return f"{'; '.join(told[:6])}{'; …' if len(told) > 6 else ''}."
+
+
+def _share_words(one: Activity) -> str:
+    shares = ((one.dead, "of the units dead"), (one.saturated, "of the values saturated"))
+    return ", ".join(f"{share:.0%} {what}" for share, what in shares if share > 0)
+
+
+def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
+    figure, axes = _log_lines(vitals, vitals.gradients, what="mean gradient norm")
+    epochs = [int(epoch) for epoch in vitals.epochs]
+    total = [findings.history.get(epoch, {}).get("grad/norm", np.nan) for epoch in epochs]
+    if np.isfinite(total).any():
+        axes.plot(
+            epochs,
+            style.only_finite(np.asarray(total)),
+            color=style.foreground(),
+            linestyle=(0, (1, 1)),
+            linewidth=2,
+            marker=style.mark(len(epochs)),
+            ms=3,
+            label="all together",
+        )
+    clipping = findings.clipping
+    if clipping.threshold is not None and clipping.algorithm == "norm":
+        _draw_threshold(axes, clipping.threshold)
+    style.below(figure, axes, columns=2)
+    return figure
+
+
+def _draw_threshold(axes: "Axes", threshold: float) -> None:
+    """Draw the clipping threshold; a distant one stays outside the axis."""
+    low, high = axes.get_ylim()
+    distant = not low / 30 < threshold < high * 30
+    what = f"clipped above {threshold:g} (all together){', outside this picture' * distant}"
+    axes.axhline(threshold, color=style.VALIDATION, linestyle="--", linewidth=1.5, label=what)
+    if distant:
+        axes.set_ylim(low, high)
+
+
+def _updates(vitals: Vitals) -> "Figure":
+    figure, axes = _log_lines(vitals, vitals.updates, what="|step| / |weights|")
+    axes.axhspan(*USUAL, color=style.NETWORK, alpha=style.SHADE, linewidth=0, label="usual")
+    style.below(figure, axes, columns=2)
+    return figure
+
+
+def _log_lines(vitals: Vitals, values: Array, *, what: str) -> "tuple[Figure, Axes]":
+    """Draw `values` (epochs, layers), a line for each layer, coloured from input to output."""
+    drawn = style.only_finite(values)
+    drawn[drawn <= 0] = np.nan  # not on a log axis
+    if np.isnan(drawn).all():
+        raise NotDrawnError(f"no layer has a {what} that is a number above 0")
+    figure, axes = style.panels(height=4.2)
+    colours = _colours(len(vitals.layers))
+    for index, name in enumerate(vitals.layers):
+        seen = ~np.isnan(drawn[:, index])
+        axes[0, 0].plot(
+            vitals.epochs[seen],
+            drawn[seen, index],
+            color=colours[index],
+            marker=style.mark(len(vitals.epochs)),
+            ms=3,
+            label=label(layer_name(name), 28) if len(vitals.layers) <= NAMED else None,
+        )
+    axes[0, 0].set_yscale("log")
+    axes[0, 0].set_ylabel(what)
+    style.epochs_across(axes[0, 0], [int(epoch) for epoch in vitals.epochs])
+    if len(vitals.layers) > NAMED:
+        _colour_bar(figure, axes[0, 0], vitals.layers)
+    return figure, axes[0, 0]
+
+
+def _colours(layers: int) -> Array:
+    import matplotlib as mpl
+
+    colours: Array = mpl.colormaps[COLOURS](np.linspace(DARKEST, BRIGHTEST, layers))
+    return colours
+
+
+def _colour_bar(figure: "Figure", axes: "Axes", layers: Sequence[str]) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    count = len(layers)
+    scale = ScalarMappable(Normalize(0.5, count + 0.5), ListedColormap(_colours(count)))
+    bar = figure.colorbar(scale, ax=axes, pad=0.02, aspect=30)
+    places = np.unique(np.linspace(1, count, 4).round().astype(int))
+    bar.set_ticks(
+        places.tolist(), labels=[label(layer_name(layers[place - 1], 18)) for place in places]
+    )
+    bar.ax.tick_params(labelsize=8)
+    bar.ax.invert_yaxis()
+    bar.ax.set_title("input", fontsize=8)
+    bar.ax.set_xlabel("output", fontsize=8)
+
+
+def _activity(activity: Sequence[Activity]) -> "Figure":
+    height = 1.3 + 0.34 * len(activity)
+    figure, axes = style.panels(1, 2, height=height, sharey=True, width_ratios=(3, 2))
+    places = np.arange(len(activity))
+    for share, colour, offset, what in (
+        ([one.dead for one in activity], style.DEAD, -0.2, "dead units"),
+        ([one.saturated for one in activity], style.SATURATED, 0.2, "saturated values"),
+    ):
+        percent = 100 * np.nan_to_num(np.asarray(share, dtype=np.float64))
+        bars = axes[0, 0].barh(places + offset, percent, height=0.36, color=colour, label=what)
+        shown = [f"{one:.0f}%" if one else "" for one in percent]
+        axes[0, 0].bar_label(bars, shown, padding=2, fontsize=8)
+    if not any(map(_share_words, activity)):
+        axes[0, 0].set_title("none dead, none saturated", fontsize=9)
+    axes[0, 0].set_xlim(0, 112)
+    axes[0, 0].set_xticks([0, 50, 100], ["0", "50%", "100%"])
+    axes[0, 0].set_yticks(
+        places, [f"{label(layer_name(one.layer, 22))}\n{label(one.kind)}" for one in activity]
+    )
+    axes[0, 0].tick_params(axis="y", labelsize=8)
+    axes[0, 0].invert_yaxis()
+    axes[0, 1].errorbar(
+        [one.mean for one in activity],
+        places,
+        xerr=[one.deviation for one in activity],
+        fmt="o",
+        ms=4,
+        capsize=3,
+        color=style.TRAIN,
+    )
+    axes[0, 1].set_xlabel("mean ± deviation")
+    style.below(figure, axes[0, 0], columns=2)
+    return figure

@@ -1,0 +1,505 @@
+"""The report of two runs, A and B: whether B is better than A, and what differs between them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.bootstrap import (
+    Flips,
+    PairedDifference,
+    flips,
+    paired_differences,
+    units_of_test,
+)
+from pipeline.config.record import ConfigDifference, differences
+from pipeline.config.targets import TARGET
+from pipeline.config.values import shown
+from pipeline.errors import ConfigError
+from pipeline.findings.records import Array, Findings, TestRows
+from pipeline.markup import MISSING, TextTable
+from pipeline.metrics import direction
+from pipeline.mistakes import called, errors
+from pipeline.pictures import style
+from pipeline.pictures.picture import Picture
+from pipeline.pictures.training import LOG_RATIO
+from pipeline.reporting.page import Places, rendered
+from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
+from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
+from pipeline.reporting.svg import drawn
+from pipeline.running.results import tested_names
+from pipeline.terminal import duration, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+IGNORED = ("format", "name", "output", "tags", "verbose", "traceback", "tracking", "register")
+"""Groups of the config that can't make a run better."""
+MOST_CHANGES = 3
+"""Differences of the configs that a line names."""
+MOST_ROWS = 50
+"""Test rows that are listed."""
+LONGEST_WORD = 40
+COLOURS = {"A": style.TRAIN, "B": style.VALIDATION}
+DIFFERENCE = (
+    "difference: B less A, with its 95 % interval; both were measured on the same draws of the "
+    "test rows, so that what a row does to both cancels out. Where the interval holds 0, these "
+    "rows do not tell the two apart"
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunPair:
+    """Two runs compared: their configs, test figures, and predictions row by row.
+
+    Args:
+        first: The run A.
+        second: The run B.
+    """
+
+    first: Subject
+    second: Subject
+
+    @property
+    def findings(self) -> tuple[Findings, Findings]:
+        """The findings of both."""
+        return self.first.findings, self.second.findings
+
+    @cached_property
+    def changes(self) -> Sequence[ConfigDifference]:
+        """What differs in their configs, without names and places."""
+        found = differences(*(findings.config for findings in self.findings))
+        return [change for change in found if change.key.partition(".")[0] not in IGNORED]
+
+    @cached_property
+    def obstacle(self) -> str:
+        """Why their test rows can't be compared; empty if they can."""
+        one, other = self.findings
+        if one.test is None or other.test is None:
+            lacking = [
+                letter for letter, run in zip("AB", self.findings, strict=True) if run.test is None
+            ]
+            return f"what {' and '.join(lacking)} said about its test rows is not on record"
+        if (one.task, one.classes) != (other.task, other.classes):
+            return f"A is a {_task_words(one)}, B is a {_task_words(other)}"
+        return _rows_problem(one.test, other.test)
+
+    @cached_property
+    def tests(self) -> tuple[TestRows, TestRows] | None:
+        """The same test rows with the outputs of each; `None` if there is an obstacle."""
+        one, other = (findings.test for findings in self.findings)
+        return None if self.obstacle or one is None or other is None else (one, other)
+
+    @cached_property
+    def answers(self) -> tuple[Array, Array] | None:
+        """The class that each predicts for every row, int (rows,); `None` for a regression."""
+        if self.tests is None or self.findings[0].task == "regression":
+            return None
+        one, other = (
+            called(test, threshold=findings.threshold)
+            for findings, test in zip(self.findings, self.tests, strict=True)
+        )
+        return one, other
+
+    @cached_property
+    def flips(self) -> Flips | None:
+        """How the rows split that only one gets right; `None` for a regression."""
+        if self.tests is None or self.answers is None:
+            return None
+        one, other = (answer == self.tests[0].targets for answer in self.answers)
+        return flips(one, other, groups=_groups(self.tests))
+
+    @cached_property
+    def errors(self) -> tuple[Array, Array] | None:
+        """How far each is off in each row, (rows,); `None` for a classification."""
+        if self.tests is None or self.findings[0].task != "regression":
+            return None
+        one, other = map(errors, self.tests)
+        return one, other
+
+    @cached_property
+    def figures(self) -> dict[str, PairedDifference]:
+        """Each metric of both on the test rows, with the interval of its difference.
+
+        There is no interval if the rows can't be paired, nor for a user's own metrics.
+        """
+        one, other = self.findings
+        theirs = tested_names(other.task, other.metrics)
+        figures = {
+            name: PairedDifference(
+                first=one.metrics[f"test/{name}"],
+                second=other.metrics[f"test/{name}"],
+                interval=None,
+            )
+            for name in tested_names(one.task, one.metrics)
+            if name in theirs
+        }
+        if self.tests is None:
+            return figures
+        grouped = replace(one, test=replace(self.tests[0], groups=_groups(self.tests)))
+        thresholds = (one.threshold, other.threshold)
+        found = paired_differences(*self.tests, thresholds=thresholds, units=units_of_test(grouped))
+        return figures | {name: found[name] for name in figures if name in found}
+
+    @property
+    def main_metric(self) -> str | None:
+        """The metric that the two are judged by."""
+        name = main_metric(self.findings[1])
+        return name if name in self.figures else next(iter(self.figures), None)
+
+    def better(self, name: str) -> str:
+        """Return `A`, `B`, or an empty text if these rows do not tell the two apart."""
+        ends = self.figures[name].interval
+        if ends is None or ends[0] <= 0 <= ends[1]:
+            return ""
+        return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
+
+
+def _groups(pair: tuple[TestRows, TestRows]) -> Array | None:
+    """Return the groups of the rows, which one of the runs may lack."""
+    one, other = (test.groups for test in pair)
+    return other if one is None else one
+
+
+def _task_words(findings: Findings) -> str:
+    if findings.task == "regression":
+        return "regression"
+    return f"{findings.task} task of {len(findings.classes)} classes"
+
+
+def _rows_problem(one: TestRows, other: TestRows) -> str:
+    if len(one.rows) != len(other.rows):
+        return f"A was tested on {rows_words(len(one.rows))}, B on {len(other.rows):,}"
+    if not np.array_equal(one.rows, other.rows):
+        shared = len(np.intersect1d(one.rows, other.rows))
+        return f"only {shared:,} of the {len(one.rows):,} test rows of A are among those of B"
+    if one.targets.shape != other.targets.shape or not np.allclose(
+        one.targets, other.targets, rtol=1e-5, atol=0, equal_nan=True
+    ):
+        return "their test rows have the same numbers but other targets: the data are others"
+    return "" if len(one.rows) else "there are no test rows"
+
+
+# ── the page and the terminal ───────────────────────────────────────────────────────────────────
+
+
+def report_pair(references: Sequence[str], places: Places) -> list[str]:
+    """Write the report of two runs against each other, and return what the terminal shows."""
+    first, second = (found_subject(reference, places) for reference in references)
+    for subject, reference in zip((first, second), references, strict=True):
+        if subject.is_range_test:
+            raise ConfigError(
+                f"run {reference!r} is a range test of the learning rate; expected runs that have "
+                "trained"
+            )
+    pair = RunPair(first=first, second=second)
+    run_id = first.findings.run_id[:SHORT_ID]
+    word = run_id if first.folder is None else first.folder.name[-LONGEST_WORD:]
+    text = rendered("comparison.html", pair_page(pair))
+    return [*lines(pair), second.publish(text, places, f"report-against-{word}.html")]
+
+
+def pair_page(pair: RunPair) -> dict[str, Any]:
+    """Return what the template of a comparison asks for."""
+    names = [findings.name for findings in pair.findings]
+    subjects = zip("AB", (pair.first, pair.second), strict=True)
+    return {
+        "title": f"{names[1]} against {names[0]}",
+        "summary": f"{verdict(pair)}.",
+        "subjects": [(x, one.findings.name, summary(one), one.lacks) for x, one in subjects],
+        "obstacle": pair.obstacle,
+        "figures": _figures_table(pair) if pair.figures else None,
+        "changes": _changes_table(pair),
+        "flips": _flips_words(pair),
+        "rows": _rows_table(pair),
+        "pictures": drawn(_pictures(pair)),
+        "costs": _costs_table(pair),
+        "is_other_data": pair.findings[0].data_hash != pair.findings[1].data_hash,
+    }
+
+
+def lines(pair: RunPair) -> list[str]:
+    """Return what the terminal shows: at most five lines."""
+    one, other = pair.findings
+    found = [f"B {other.name} against A {one.name}", f"result  {verdict(pair)}"]
+    if pair.obstacle:
+        found.append(f"rows    not compared: {pair.obstacle}")
+    elif words := _flips_words(pair):
+        found.append(f"rows    {words}")
+    found.append(f"config  {_changes_words(pair)}")
+    found.append(
+        f"cost    {other.parameters:,} weights against {one.parameters:,}; "
+        f"{duration(other.seconds)} against {duration(one.seconds)}"
+    )
+    return found
+
+
+def verdict(pair: RunPair) -> str:
+    """Say in a sentence which of the two is better, and how certain that is."""
+    name = pair.main_metric
+    if name is None:
+        return _not_compared(pair)
+    found = pair.figures[name]
+    told = f"{name} {number(found.second)} against {number(found.first)}"
+    if found.interval is None:
+        return f"{told}; how sure the difference is can't be told"
+    within = f"a difference of {_signed(found.value)} (95 % interval {_ends(found.interval)})"
+    better = pair.better(name)
+    sure = f"{better} is better" if better else "these test rows do not tell the two apart"
+    return f"{told}, {within}: {sure}"
+
+
+def _not_compared(pair: RunPair) -> str:
+    """Say what was measured of each, if there is no figure in common."""
+    tested = [tested_names(one.task, one.metrics) for one in pair.findings]
+    if not any(tested):
+        return "neither has been tested, so nothing says which is better"
+    if all(tested):
+        first, second = (", ".join(names) for names in tested)
+        return f"no figure in common: A has {first}, B has {second}"
+    told = []
+    for letter, findings in zip("AB", pair.findings, strict=True):
+        name = main_metric(findings)
+        why = " (it diverged)" if findings.end == "diverged" else ""
+        told.append(
+            f"{letter} was not tested{why}"
+            if name is None
+            else f"{letter} has {name} {number(findings.metrics[f'test/{name}'])}"
+        )
+    return "; ".join(told)
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else '−' if value < 0 else ''}{number(abs(value))}"
+
+
+def _ends(ends: Sequence[float]) -> str:
+    return f"{_signed(ends[0])} … {_signed(ends[1])}"
+
+
+def _figures_table(pair: RunPair) -> TextTable:
+    """Return the test figures of both beside each other."""
+    lines = []
+    for name, found in pair.figures.items():
+        ends, better = MISSING, MISSING
+        if found.interval is not None:
+            ends, better = _ends(found.interval), pair.better(name) or "not told apart"
+        figures = (number(found.first), number(found.second), _signed(found.value))
+        lines.append([name, *figures, ends, better])
+    return TextTable(
+        title="figures on the test rows",
+        headings=["metric", "A", "B", "difference", "95 % interval", "better"],
+        lines=lines,
+        words=frozenset({0, 5}),
+        notes=[DIFFERENCE] if pair.tests else [],
+    )
+
+
+def _costs_table(pair: RunPair) -> TextTable:
+    """Return time and size of both beside each other."""
+    both = pair.findings
+    sizes = (pair.first.size, pair.second.size)
+    costs = {
+        "network": [one.model for one in both],
+        "weights": [f"{one.parameters:,}" if one.parameters else MISSING for one in both],
+        "model's file": [MISSING if size is None else size_words(size) for size in sizes],
+        "time of training": [duration(one.seconds) if one.seconds else MISSING for one in both],
+        "epochs": [f"{one.epochs} of {one.planned}" for one in both],
+        "seconds an epoch": [
+            number(one.seconds / one.epochs) if one.epochs else MISSING for one in both
+        ],
+        "device": [one.device or MISSING for one in both],
+    }
+    lines = [[name, *texts] for name, texts in costs.items()]
+    return TextTable(title="time and size", headings=["", "A", "B"], lines=lines)
+
+
+def _changes_words(pair: RunPair) -> str:
+    """Name the main differences of the configs in a line: of the keys that both have."""
+    if not pair.changes:
+        return "nothing differs but names and places"
+    configs = [findings.config for findings in pair.findings]
+    both = [one for one in pair.changes if all(_has(config, one.key) for config in configs)]
+    told = []
+    for one in both[:MOST_CHANGES]:
+        key, values = one.key, [one.old, one.new]
+        if key.endswith(f".{TARGET}"):  # the name of a class is enough, its group says what it is
+            key = key.removesuffix(f".{TARGET}")
+            values = [str(value).rpartition(".")[2] for value in values]
+        told.append(f"{key} {' → '.join(map(_text, values))}")
+    more = len(pair.changes) - len(told)
+    return ", ".join(told) + (f" and {more} more" if more else "")
+
+
+def _changes_table(pair: RunPair) -> TextTable:
+    """Return what differs in the configs; a missing key is told from one that is null."""
+    configs = [findings.config for findings in pair.findings]
+    lines = []
+    for one in pair.changes:
+        values = zip(configs, (one.old, one.new), strict=True)
+        shown_values = (_text(it) if _has(config, one.key) else MISSING for config, it in values)
+        lines.append([one.key, *shown_values])
+    return TextTable(
+        title="what differs in the configurations, names and places left out",
+        headings=["key", "A", "B"],
+        lines=lines,
+        words=frozenset({0, 1, 2}),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else shown(value)
+
+
+def _has(config: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(config, Mapping) or part not in config:
+            return False
+        config = config[part]
+    return True
+
+
+def _flips_words(pair: RunPair) -> str:
+    """Say how many test rows flipped; empty if the rows can't be compared."""
+    if pair.flips is not None:
+        one = pair.flips
+        total = one.both + one.first + one.second + one.neither
+        return (
+            f"of {rows_words(total, 'test row')} {one.second:,} are right in B alone, "
+            f"{one.first:,} in A alone, {one.both:,} in both, {one.neither:,} in neither; "
+            f"McNemar's exact p = {number(one.p)}"
+        )
+    if pair.errors is not None:
+        before, after = pair.errors
+        return (
+            f"of {rows_words(len(before), 'test row')} B is nearer to the truth in "
+            f"{(after < before).sum():,}, A in {(before < after).sum():,}"
+        )
+    return ""
+
+
+def _rows_table(pair: RunPair) -> TextTable | None:
+    """Return the test rows that flipped, or whose error changed most, with both predictions."""
+    if pair.tests is None:
+        return None
+    if pair.errors is not None:
+        return _changed_rows(pair, pair.tests, pair.errors)
+    return None if pair.answers is None else _flipped_rows(pair, pair.tests, pair.answers)
+
+
+def _flipped_rows(
+    pair: RunPair, tests: tuple[TestRows, TestRows], answers: tuple[Array, Array]
+) -> TextTable:
+    classes, (before, _) = pair.findings[0].classes, tests
+    right = [answer == before.targets for answer in answers]
+    flipped = np.flatnonzero(right[0] != right[1])
+    chances = [_probabilities(*one) for one in zip(tests, answers, strict=True)]
+    # The most certain predictions come first: one of the two is certain and wrong.
+    order = flipped[np.argsort(-np.maximum(chances[0], chances[1])[flipped], kind="stable")]
+    lines = []
+    for at in order[:MOST_ROWS]:
+        both = zip(answers, chances, strict=True)
+        said = [f"{classes[answer[at]]} ({chance[at]:.0%})" for answer, chance in both]
+        truth = classes[before.targets[at]]
+        lines.append([str(before.rows[at]), truth, *said, "B" if right[1][at] else "A"])
+    return TextTable(
+        title=_first(len(order), "test rows that only one gets right, the surest answers first"),
+        headings=["row", "truth", "A says", "B says", "right"],
+        lines=lines,
+        words=frozenset({1, 2, 3, 4}),
+        notes=["in brackets the probability of what was said"],
+    )
+
+
+def _probabilities(test: TestRows, answers: Array) -> Array:
+    """Return the probability of the predicted class of each row, (rows,)."""
+    if test.outputs.ndim == 1:
+        return np.where(answers == 1, test.outputs, 1 - test.outputs)
+    return test.outputs[np.arange(len(answers)), answers]
+
+
+def _changed_rows(
+    pair: RunPair, tests: tuple[TestRows, TestRows], errors: tuple[Array, Array]
+) -> TextTable:
+    before, after = tests
+    gains = errors[0] - errors[1]
+    order = np.argsort(-np.abs(gains), kind="stable")
+    units = pair.findings[0].units
+    lines = []
+    for at in order[:MOST_ROWS]:
+        values = (_values(one[at]) for one in (before.targets, before.outputs, after.outputs))
+        off = (number(float(one[at])) for one in errors)
+        nearer = "B" if gains[at] > 0 else "A" if gains[at] < 0 else "both alike"
+        lines.append([str(before.rows[at]), *values, *off, nearer])
+    return TextTable(
+        title=_first(len(order), "test rows whose error differs most"),
+        headings=["row", "truth", "A says", "B says", "A is off by", "B is off by", "nearer"],
+        lines=lines,
+        words=frozenset({6}),
+        notes=[f"values in {units}"] if units else [],
+    )
+
+
+def _values(values: Any) -> str:
+    few = [number(float(value)) for value in np.atleast_1d(values)[:4]]
+    return ", ".join(few) + (", …" if np.size(values) > len(few) else "")
+
+
+def _first(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count <= MOST_ROWS else f"{MOST_ROWS} of {count:,} {what}"
+
+
+def _pictures(pair: RunPair) -> Iterator[Picture]:
+    """Yield the losses of both, then the metrics that decided on the kept epochs."""
+    judged = [findings.monitor.rpartition("/")[2] for findings in pair.findings]
+    for key in dict.fromkeys(["loss", *judged]):
+        curves: dict[tuple[str, str], dict[int, float]] = {}
+        told = []
+        for part, name in (("training", f"train/{key}"), ("validation", f"val/{key}")):
+            for letter, findings in zip("AB", pair.findings, strict=True):
+                history = findings.history.items()
+                curve = {epoch: values[name] for epoch, values in history if name in values}
+                if curve:
+                    curves[letter, part] = curve
+                    first, last = curve[min(curve)], curve[max(curve)]
+                    told.append(f"{letter}'s {name} from {number(first)} to {number(last)}")
+        yield Picture(
+            name=f"curves/{key}",
+            title=f"{key} over the epochs",
+            alt="; ".join(told) or f"neither run has a {key}",
+            draw=partial(_draw, curves, pair, key),
+        )
+
+
+def _draw(
+    curves: Mapping[tuple[str, str], Mapping[int, float]], pair: RunPair, name: str
+) -> "Figure":
+    """Draw the values by epoch of each run (A, B) and part (training, validation)."""
+    figure, axes = style.panels()
+    panel: Axes = axes[0, 0]
+    for letter, findings in zip("AB", pair.findings, strict=True):
+        for part in ("training", "validation"):
+            curve = curves.get((letter, part))
+            if curve:
+                panel.plot(
+                    list(curve),
+                    list(curve.values()),
+                    color=COLOURS[letter],
+                    linestyle="--" if part == "training" else "-",
+                    marker=style.mark(len(curve)),
+                    markersize=3,
+                    label=f"{letter}, {part}",
+                )
+        if findings.kept is not None:
+            panel.axvline(findings.kept, color=COLOURS[letter], linestyle=":", linewidth=1)
+    epochs = {1, *(epoch for curve in curves.values() for epoch in curve)}
+    values = [value for curve in curves.values() for value in curve.values()]
+    if name == "loss" and values and style.spans_decades(np.asarray(values), ratio=LOG_RATIO):
+        panel.set_yscale("log")
+    panel.set_ylabel(name)
+    style.epochs_across(panel, sorted(epochs))
+    style.below(figure, panel, columns=4)
+    return figure
