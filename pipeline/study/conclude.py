@@ -134,9 +134,7 @@ def winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
     return overrides
 
 
-def _test(
-    done: Conducted, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False
-) -> None:
+def _test(done: Conducted, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False) -> None:
     """Test the weights of a trial and record the figures, unless that was done before.
 
     Args:
