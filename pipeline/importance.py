@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.findings.records import Importances
 from pipeline.metrics import Scores, direction

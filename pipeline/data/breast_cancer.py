@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from pipeline.data.cached import ScikitLearnSet
 from pipeline.data.labels import positive_second
-from pipeline.data.scikit import ScikitLearnSet
 from pipeline.data.source import Samples
 
 

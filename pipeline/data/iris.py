@@ -1,6 +1,6 @@
 """Iris (scikit-learn's `load_iris`)."""
 
-from pipeline.data.scikit import ScikitLearnSet
+from pipeline.data.cached import ScikitLearnSet
 
 
 class Iris(ScikitLearnSet):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from pipeline.data.part import LazyInputs, Part
+from pipeline.data.content import LazyInputs, Part
 from pipeline.ranks import ALONE, Rank
 
 Batch = tuple[Tensor, Tensor]

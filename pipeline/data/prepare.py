@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.options import DataOptions
-from pipeline.data.content import Content, independent
-from pipeline.data.part import Part
+from pipeline.data.content import Content, Part, independent
 from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pipeline.data.as_saved import rows_as_saved
-from pipeline.data.content import Content
-from pipeline.data.part import Part
+from pipeline.data.content import Content, Part
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source
 from pipeline.errors import ConfigError, DataError

@@ -1,6 +1,8 @@
-"""A data report in words: four lines for a terminal, warnings, and a page of Markdown."""
+"""A data report in words: lines, warnings, a page of Markdown, and what differs from another."""
 
 from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from pipeline.data.report import ColumnReport, DataReport
 from pipeline.errors import some
@@ -12,6 +14,16 @@ SHOWN_COLUMNS = 100
 """Columns in a page's table."""
 PARTS = {"train": "training"}
 """Parts that go by another word than their name."""
+
+LARGE = 0.25
+"""Index above which the field speaks of another distribution."""
+CHANCE = 1e-3
+"""Chance of a false alarm in a whole table."""
+MORE_MISSING = 0.05
+FEWEST_SHARE = 0.01
+"""Share of a level in training below which nobody wonders that it is gone."""
+TOLD = 8
+"""Lines before "…"."""
 
 
 def lines(report: DataReport) -> list[str]:
@@ -32,10 +44,10 @@ def warnings(report: DataReport) -> list[str]:
         found.append(
             f"{len(report.constant)} of {len(report.columns) + report.unlisted} "
             f"{_unit(report)}s are constant in the training part and say nothing: "
-            f"{named(report.constant)}"
+            f"{_named(report.constant)}"
         )
     if report.equal:
-        found.append(f"{_unit(report)}s that hold the same: {named(_pairs(report))}")
+        found.append(f"{_unit(report)}s that hold the same: {_named(_pairs(report))}")
     if report.repeated:
         found.append(_leak(report))
     found += _absences(report)
@@ -71,7 +83,7 @@ def _content(report: DataReport) -> str:
     if report.kind == "series":
         first, last, times = report.span
         count = len(report.columns)
-        names = named([column.name for column in report.columns])
+        names = _named([column.name for column in report.columns])
         channels = plain(f"{_count(count, 'column')}: {names}")
         return f"{times} times from {first} to {last}, {rows} windows; {channels}"
     target = f"target {plain(report.label)}, " if report.label else ""
@@ -122,7 +134,7 @@ def _absences(report: DataReport) -> Iterator[str]:
     for part in report.rows:
         absent = [one.name for one in report.classes if not one.rows[part]]
         if absent:
-            yield f"no {PARTS.get(part, part)} row is of class {named(absent)}"
+            yield f"no {PARTS.get(part, part)} row is of class {_named(absent)}"
 
 
 def _values(report: DataReport) -> str:
@@ -168,11 +180,11 @@ def _missing(report: DataReport) -> str:
 def _checked(report: DataReport) -> Iterator[str]:
     unit = _unit(report)
     if report.constant:
-        yield f"{_constant(report)}: {named(report.constant)}"
+        yield f"{_constant(report)}: {_named(report.constant)}"
     else:
         yield f"no constant {unit}"
     if report.equal:
-        yield f"the same twice, both are kept: {named(_pairs(report))}"
+        yield f"the same twice, both are kept: {_named(_pairs(report))}"
     else:
         yield f"no {unit} twice"
     if report.repeated is not None:
@@ -210,8 +222,7 @@ def _pairs(report: DataReport) -> list[str]:
     return [f"{one} = {other}" for one, other in report.equal]
 
 
-def named(names: Sequence[str]) -> str:
-    """Return the first names of columns or classes on one line."""
+def _named(names: Sequence[str]) -> str:
     return some([plain(name) for name in names], most=NAMED)
 
 
@@ -247,3 +258,109 @@ def _cells(column: ColumnReport) -> list[str]:
     levels = zip(column.levels[:NAMED], column.shares, strict=False)
     frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
     return [escaped(column.name), str(column.missing), *shown, frequent]
+
+
+def drifted(trained: DataReport, new: DataReport) -> list[str]:
+    """Return a line for each column that has drifted, the largest index first, and at most a few.
+
+    Two figures decide together, so that neither a large table alarms over nothing nor a small one
+    over chance: the population stability index over the deciles, or levels, of the training part,
+    and how likely as large an index is among rows of the same source (twice the sum of rows'
+    information is chi-squared: Kullback 1959; for the index see Yurdakul and Naranjo 2020).
+
+    Args:
+        trained: Report of a model's training part.
+        new: Of other rows, whose shares were counted between the edges, and for the levels, of
+            the training part's report.
+    """
+    now = {column.name: column for column in (*new.columns, *new.targets)}
+    pairs = [
+        (column, now[column.name])
+        for column in (*trained.columns, *trained.targets)
+        if column.name in now
+    ]
+    found = [
+        (index, f"{plain(then.name)}: {'; '.join(words)}")
+        for then, later in pairs
+        for index, words in [_differences(then, later, chance=CHANCE / max(1, len(pairs)))]
+        if words
+    ]
+    lines = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
+    more = len(lines) - TOLD
+    return [*lines[:TOLD], *([f"… and {more} more columns"] if more > 0 else [])]
+
+
+def stability_index(then: ColumnReport, now: ColumnReport) -> float:
+    """Return the population stability index of one column: the sum of (q - p) ln(q / p).
+
+    Half a row is added to each count, so that an empty share has a logarithm.
+    """
+    before, after = (np.asarray(column.shares) * _known(column) for column in (then, now))
+    p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (before, after))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def _differences(
+    then: ColumnReport, now: ColumnReport, *, chance: float
+) -> tuple[float, list[str]]:
+    comparable = (then.levels, then.edges) == (now.levels, now.edges) and _known(then) > 0
+    index = stability_index(then, now) if comparable and _known(now) > 0 else 0.0
+    words = list(_more_missing(then, now, chance=chance))
+    if index > LARGE and index > _by_chance(then, now, chance=chance):
+        words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")
+    if comparable:
+        words += _changed_levels(then, now, chance=chance)
+    return index, words
+
+
+def _by_chance(then: ColumnReport, now: ColumnReport, *, chance: float) -> float:
+    """Return the index that rows of one source exceed with the given chance."""
+    from scipy.special import chdtri  # type: ignore[import-untyped] # scipy brings no types
+
+    freedom = max(1, sum(share > 0 for share in then.shares) - 1)
+    return float(chdtri(freedom, chance) * (1 / _known(then) + 1 / _known(now)))
+
+
+def _moved(then: ColumnReport, now: ColumnReport) -> str:
+    if then.is_category:
+        names = (*then.levels, "other levels")
+        changes = np.asarray(now.shares) - np.asarray(then.shares)
+        most = int(np.abs(changes).argmax())
+        return f"{plain(names[most])} is {now.shares[most]:.1%} and was {then.shares[most]:.1%}"
+    return (
+        f"mean {_shown(now.mean)} (sd {_shown(now.deviation)}) and was {_shown(then.mean)} "
+        f"(sd {_shown(then.deviation)})"
+    )
+
+
+def _more_missing(then: ColumnReport, now: ColumnReport, *, chance: float) -> Iterator[str]:
+    from scipy.special import ndtri
+
+    p, q = (column.missing / max(1, column.rows) for column in (then, now))
+    both = (then.missing + now.missing) / max(1, then.rows + now.rows)
+    spread = both * (1 - both) * (1 / max(1, then.rows) + 1 / max(1, now.rows))
+    by_chance = -ndtri(chance / 2) * np.sqrt(spread)
+    if abs(q - p) > max(MORE_MISSING, by_chance):
+        yield f"{q:.1%} are missing and {p:.1%} were"
+
+
+def _changed_levels(then: ColumnReport, now: ColumnReport, *, chance: float) -> Iterator[str]:
+    """Say which levels are new, and which have gone though chance would hardly leave them out."""
+    if now.unknown:
+        yield f"{now.unknown} of {now.rows} rows have a level that training never saw"
+    rows = _known(now)
+    gone = [
+        name
+        for name, p, q in zip(then.levels, then.shares, now.shares, strict=False)
+        if p >= FEWEST_SHARE and q == 0 and (1 - p) ** rows < chance / len(then.levels)
+    ]
+    if gone:
+        yield f"no row has {_named(gone)}"
+
+
+def _known(column: ColumnReport) -> int:
+    return column.rows - column.missing
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"

@@ -8,8 +8,7 @@ import torch
 
 from pipeline.data.as_saved import NOTHING
 from pipeline.data.checks import check_reach, largest_by_column
-from pipeline.data.content import Content
-from pipeline.data.part import Part
+from pipeline.data.content import Content, Part
 from pipeline.data.reader import Block, Found, NewRows, Reader, Rules
 from pipeline.data.schema import Schema
 from pipeline.data.series_file.columns import Layout

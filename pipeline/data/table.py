@@ -10,9 +10,8 @@ import numpy as np
 
 from pipeline.data.as_saved import content_of_test
 from pipeline.data.checks import check_reach, largest_by_column
-from pipeline.data.content import Content
+from pipeline.data.content import Content, Part
 from pipeline.data.encode import UNKNOWN, Code
-from pipeline.data.part import Part
 from pipeline.data.reader import (
     Block,
     Found,

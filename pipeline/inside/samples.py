@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
 from pipeline.data.source import Indices

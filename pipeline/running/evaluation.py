@@ -18,12 +18,11 @@ from pipeline.config.options import RunConfig, data_options
 from pipeline.config.targets import TARGET
 from pipeline.data.as_saved import NOTHING, split_as_saved
 from pipeline.data.checks import fingerprints
-from pipeline.data.content import Content
-from pipeline.data.drift import drifted
-from pipeline.data.part import Part
+from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Prepared, content_of
 from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, report_of_test
+from pipeline.data.report_text import drifted
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Samples, Series
 from pipeline.data.split import Split

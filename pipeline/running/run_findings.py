@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from pipeline.config.targets import TARGET
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.findings.records import (
     Activity,

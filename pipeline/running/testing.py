@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.baselines import Baseline
 from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
 from pipeline.callbacks.checkpoints import MemoryIO
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.data.source import Indices
 from pipeline.metrics import (

@@ -26,8 +26,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
 from pipeline.config.targets import TARGET, build, find
+from pipeline.data.content import Part
 from pipeline.data.loader import loader
-from pipeline.data.part import Part
 from pipeline.data.prepare import Prepared
 from pipeline.devices import Devices
 from pipeline.errors import ConfigError

@@ -14,7 +14,7 @@ from torch.nn import functional
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import data_options
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.running.datasets import build_source
 from pipeline.running.plan import build_network

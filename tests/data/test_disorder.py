@@ -10,7 +10,7 @@ from given_data import Given, Shipped, labelled, options, series, shipped
 from records import final_values
 from serving.new_data import read_rows
 
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Column
 from pipeline.errors import ConfigError

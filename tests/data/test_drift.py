@@ -7,9 +7,9 @@ import pytest
 from given_data import Given, labelled, options, valued
 
 from pipeline.data.as_saved import rows_as_saved
-from pipeline.data.drift import LARGE, TOLD, drifted, stability_index
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.report import DataReport, report_of_test
+from pipeline.data.report_text import LARGE, TOLD, drifted, stability_index
 from pipeline.data.source import Column, Samples
 
 NAN = float("nan")

@@ -9,8 +9,8 @@ from given_data import Given, labelled, options, series, shipped, valued
 from lightning_fabric.utilities.data import _set_sampler_epoch
 
 from pipeline.data import loader as loading
+from pipeline.data.content import LazyInputs, Part
 from pipeline.data.loader import Batches, Order, joined, loader, own_rows, shares, totals
-from pipeline.data.part import LazyInputs, Part
 from pipeline.data.prepare import prepare
 from pipeline.ranks import Rank
 

@@ -13,8 +13,8 @@ from sklearn.inspection import permutation_importance
 from torch import Tensor
 
 from pipeline import metrics
+from pipeline.data.content import Part
 from pipeline.data.encode import Code, Encoder
-from pipeline.data.part import Part
 from pipeline.data.scale import Scaler, identity
 from pipeline.data.schema import Schema
 from pipeline.findings.records import Findings, Importances, Mistakes, TestRows

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.config.options import DataOptions
 from pipeline.data.airline import Airline
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import Block, Rules, reader_of
 from pipeline.data.schema import Schema

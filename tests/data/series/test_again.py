@@ -3,7 +3,7 @@ import pytest
 import torch
 from given_series import options, prepared, source, written
 
-from pipeline.data.part import Part
+from pipeline.data.content import Part
 from pipeline.data.prepare import prepare
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
