@@ -42,7 +42,7 @@ def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
 class ScikitLearnSet(Source):
     """The data set that `sklearn.datasets.load_<name>` gives, unchanged.
 
-    The import of scikit-learn, over a second, is paid once for a user.
+    It is cached, since the import of scikit-learn takes more than a second.
     """
 
     name: ClassVar[str]

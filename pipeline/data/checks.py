@@ -271,7 +271,7 @@ def fingerprints(raw: Array | OnDemand, rows: Indices) -> NDArray[np.uint64]:
 
 
 def blocks(raw: Array) -> Iterator[Array]:
-    """Yield rows (rows, …) in order, as many at a time as memory never feels."""
+    """Yield rows (rows, …) in order, in blocks that take little memory."""
     size = rows_a_block(raw)
     for start in range(0, len(raw), size):
         yield np.asarray(raw[start : start + size])
