@@ -265,5 +265,5 @@ def _pictures(subject: StudySubject) -> list[PagePicture]:
     """Draw the pictures of a study; none before the first trial has completed."""
     base = flatten(subject.recorded.ledger.facts.get("base") or {})
     algorithm = str(base.get("trainer.gradient_clip_algorithm") or "norm")
-    found = list(study_pictures(subject.recorded.study, subject.summary, algorithm))
+    found = list(study_pictures(subject.recorded.ledger.study, subject.summary, algorithm))
     return drawn(found, texts=study_names(subject.summary)) if found else []

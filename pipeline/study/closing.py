@@ -168,10 +168,10 @@ class TrialCloser:
 
 def end_journal(folder: Path, end: TrialEnd | Row) -> bool:
     """Let a trial's journal, where it has begun, end as the study says; tell whether it does."""
-    known, wanted = end_in_journal(folder), run_end(end)
+    known, wanted = end_in_journal(folder), run_end(end.state, end.reason)
     if not has_begun(folder) or wanted is None:
         return True
-    if known is not None and run_end(known) == wanted:
+    if known is not None and run_end(known.state, known.reason) == wanted:
         return True
     try:
         with closing(Journal(folder)) as journal:
@@ -198,7 +198,7 @@ def record_missing(
         recorder: Brings them there.
         params_of: Returns the flattened configuration of a trial.
     """
-    ended = [row for row in rows if run_end(row) is not None]
+    ended = [row for row in rows if row.state not in ("running", "waiting")]
     known = {run.trial for run in recorder.trial_runs(destination.uid)} if ended else set()
     missing = [
         row
@@ -228,7 +228,7 @@ def write_run(
         tags = {"pipeline.repaired": "true"}
         journal.begin(destination.trial_header(row.number, params, **tags), at=began)
         journal.epoch(int(row.attributes.get("epochs", 0)), values, at=ended)
-        status, reason = run_end(row) or ("FAILED", "lost")
+        status, reason = run_end(row.state, row.reason) or ("FAILED", "lost")
         journal.end(status, reason, at=ended)
     recorder.end(folder, lost=False, forget=True)
 

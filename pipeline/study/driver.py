@@ -14,7 +14,7 @@ from pipeline.study.ledger.rows import Progress
 from pipeline.study.live import Live
 from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.plan import StudyPlan
-from pipeline.study.study_run import StudyRun, trial_key, trial_tags
+from pipeline.study.study_run import StudyRun
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Answer, Gone, Job, Rung
 from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool
@@ -158,18 +158,17 @@ class Driver:
         config = plan.trial_config(taken.overrides, number=number)
         epochs = config["trainer"]["max_epochs"]
         is_pruned = plan.prunes and isinstance(epochs, int)
-        tags = trial_tags(plan.name, plan.uid, number)
-        if taken.retry_of is not None:
-            tags["pipeline.retry_of"] = str(taken.retry_of)
+        retry = {} if taken.retry_of is None else {"pipeline.retry_of": str(taken.retry_of)}
+        header = plan.destination.trial_header(number, {}, **retry)
         job = Job(
             number=number,
             folder=str(folder),
-            name=str(config["name"]),
+            name=header.name,
             config=config,
             trust=list(plan.run.trust),
             parent_folder=str(plan.folder),
-            key=trial_key(plan.name, plan.uid, number),
-            tags=tags,
+            key=str(header.key),
+            tags=dict(header.tags),
             objectives=plan.names,
             rungs=rung_epochs(epochs, plan.options.pruner_warmup) if is_pruned else {},
             data=self._ledger.data_of(plain(config)),

@@ -35,7 +35,7 @@ from pipeline.study.space.trial_configs import (
     value_problems,
     words_of_devices,
 )
-from pipeline.study.study_run import RunDestination, trial_name
+from pipeline.study.study_run import RunDestination
 from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")
@@ -144,7 +144,7 @@ class StudyPlan:
         """Compose the run of a trial; references to the environment stay as they are."""
         tree = self.trees.config(self.with_tuned(overrides))
         with open_dict(tree):
-            tree.name = trial_name(self.name, number)
+            tree.name = self.destination.trial_header(number, {}).name
         config = OmegaConf.to_container(tree, resolve=False)
         assert isinstance(config, dict)
         return {str(key): value for key, value in config.items()}

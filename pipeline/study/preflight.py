@@ -221,7 +221,7 @@ def _assignment(rehearsal: Rehearsal, number: int, parent: Path) -> Assignment:
         objectives=list(rehearsal.objectives),
         keep=False,
     )
-    taken = Taken(number=number, overrides=rehearsal.point, params={})
+    taken = Taken(number=number, overrides=rehearsal.point)
     return Assignment(taken=taken, job=job)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
-from optuna import Study, delete_study
+from optuna import delete_study
 from optuna.trial import TrialState
 
 from pipeline.config.options import SweepOptions
@@ -46,12 +46,10 @@ class RecordedStudy:
     Args:
         ledger: Its trials; none can be taken.
         objectives: Its objectives.
-        study: Optuna's study.
     """
 
     ledger: Ledger
     objectives: tuple[Objective, ...]
-    study: Study
 
     @property
     def names(self) -> list[str]:
@@ -60,7 +58,7 @@ class RecordedStudy:
 
     def leases(self) -> list[Lease | None]:
         """Return the leases of the trials that run."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = self.ledger.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [lease_of(trial) for trial in running]
 
     def is_live(self) -> bool:
@@ -121,7 +119,7 @@ class Studies:
             stored = study.user_attrs.get("objectives", [])
             objectives = tuple(Objective(**one) for one in stored)
             ledger = Ledger(self._store, study, Space((), {}), options, objectives, seed=0)
-            return RecordedStudy(ledger=ledger, objectives=objectives, study=study)
+            return RecordedStudy(ledger=ledger, objectives=objectives)
 
         return self._store.call(opened)
 
@@ -260,7 +258,7 @@ def differences(
 def _trial_differences(
     row: Row, runs: Sequence[Booked], objectives: Sequence[str]
 ) -> Iterator[str]:
-    end = run_end(row)
+    end = run_end(row.state, row.reason)
     trial = f"trial {row.number} ({_words(row.state, row.reason)})"
     if not runs:
         if end is not None:

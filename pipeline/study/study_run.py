@@ -82,13 +82,19 @@ class RunDestination:
             tags: Tags beside those that tell which trial it is.
         """
         return Header(
-            name=trial_name(self.name, number),
+            name=f"{self.name[:LONGEST_NAME]}-{number}",
             experiment=self.experiment,
             uri=self.uri,
             params=params,
-            tags={**trial_tags(self.name, self.uid, number), **tags},
+            tags={
+                COMMAND_TAG: "trial",
+                STUDY_TAG: self.uid,
+                TRIAL_TAG: str(number),
+                "study": self.name,
+                **tags,
+            },
             parent_folder=str(self.folder.absolute()),
-            key=trial_key(self.name, self.uid, number),
+            key=f"{self.name}-{self.uid}-{number}",
         )
 
 
@@ -237,23 +243,3 @@ class StudyRun:
 def study_params(options: SweepOptions, base: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return what a study is, and the run that it varies, as parameters of its run."""
     return flatten({**base, "sweep": options.model_dump()})
-
-
-def trial_key(name: str, uid: str, number: int) -> str:
-    """Return the key of a trial's run."""
-    return f"{name}-{uid}-{number}"
-
-
-def trial_name(name: str, number: int) -> str:
-    """Return the name of a trial's run, within the letters that a name may have."""
-    return f"{name[:LONGEST_NAME]}-{number}"
-
-
-def trial_tags(name: str, uid: str, number: int) -> dict[str, str]:
-    """Return the tags that tell which trial a run is."""
-    return {
-        COMMAND_TAG: "trial",
-        STUDY_TAG: uid,
-        TRIAL_TAG: str(number),
-        "study": name,
-    }

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pipeline.tracking.journal import JOURNAL, Event, Status, read_events
 
@@ -48,26 +48,14 @@ class TrialEnd:
     data: str | None = None
 
 
-class HasState(Protocol):
-    """A trial that may have ended: `TrialEnd`, or a row of the study."""
-
-    @property
-    def state(self) -> str:
-        """How far it is, or how it ended."""
-
-    @property
-    def reason(self) -> str | None:
-        """Why it ended early."""
-
-
-def run_end(trial: HasState) -> tuple[Status, str | None] | None:
-    """Return the status and the `end_reason` of a trial's MLflow run; `None` before its end."""
-    if trial.state == "complete":
+def run_end(state: str, reason: str | None) -> tuple[Status, str | None] | None:
+    """Return the status and `end_reason` of the MLflow run of a trial; `None` before its end."""
+    if state == "complete":
         return "FINISHED", None
-    if trial.state == "pruned":
+    if state == "pruned":
         return "FINISHED", "pruned"
-    if trial.state == "failed":
-        reason = trial.reason or "error"
+    if state == "failed":
+        reason = reason or "error"
         return "KILLED" if reason in KILLED else "FAILED", reason
     return None
 

@@ -9,7 +9,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from ledgers import COMPLETE, GRID, open_ledger, space_of
+from ledgers import COMPLETE, GRID, open_ledger, space_of, take
 
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.ledger import Ledger
@@ -37,8 +37,7 @@ def take_all(path: Path, said: Path, given: dict[str, Any]) -> None:
 
 def take_one(path: Path, said: Path) -> None:
     """Take one trial, say its number and hold it until killed."""
-    taken = open_ledger(path).take(own_lease())
-    assert taken is not None
+    taken = take(open_ledger(path))
     waiting = said.with_suffix(".part")
     waiting.write_text(f"{taken.number} {os.getpid()}", encoding="utf-8")
     waiting.replace(said)

@@ -15,7 +15,7 @@ from pipeline.config.options import SweepOptions
 from pipeline.paths import conf_folder
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.definition import Objective
-from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import open_storage
 from pipeline.study.space.reading import parameters_of, read_definitions, read_ranges
 from pipeline.study.space.space import Space
@@ -62,6 +62,13 @@ def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) ->
         seed=seed,
         **{"base": BASE, **own},
     )
+
+
+def take(ledger: Ledger, holder: Lease | None = None) -> Taken:
+    """Take a trial that is there, for this process unless another holder is given."""
+    taken = ledger.take(holder or own_lease())
+    assert taken is not None
+    return taken
 
 
 def database(folder: Path) -> Path:

@@ -5,6 +5,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,8 +14,8 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow_databases import make_database
 
-from pipeline.study.study_run import trial_key, trial_tags
-from pipeline.tracking.journal import JOURNAL, Header, Journal
+from pipeline.study.study_run import RunDestination
+from pipeline.tracking.journal import JOURNAL, Journal
 from pipeline.tracking.uri import sqlite_uri
 
 STUDY = "lr-mlp-iris"
@@ -39,17 +40,11 @@ def begin_trial(study: Path, number: int, uri: str, *, parent: bool = True) -> J
     folder = trial_folder(study, number)
     folder.mkdir(parents=True)
     journal = Journal(folder)
-    journal.begin(
-        Header(
-            name=f"{STUDY}-{number}",
-            experiment="pipeline",
-            uri=uri,
-            params={"optimizer.lr": 0.1 * (number + 1)},
-            tags=trial_tags(STUDY, UID, number),
-            parent_folder=str(study) if parent else None,
-            key=trial_key(STUDY, UID, number),
-        )
+    destination = RunDestination(
+        name=STUDY, uid=UID, folder=study, uri=uri, experiment="pipeline", objectives=()
     )
+    header = destination.trial_header(number, {"optimizer.lr": 0.1 * (number + 1)})
+    journal.begin(header if parent else replace(header, parent_folder=None))
     return journal
 
 

@@ -3,11 +3,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from ledgers import open_ledger
+from ledgers import open_ledger, take
 from mlflow.tracking import MlflowClient
 from recorded_trials import database_in, ends, runs, trials
 
-from pipeline.processes.lease import own_lease
 from pipeline.runs import main
 from pipeline.study.closing import end_journal, record_missing, write_run
 from pipeline.study.ledger.ledger import Ledger
@@ -55,8 +54,7 @@ def destination_of(ledger: Ledger, folder: Path, uri: str) -> RunDestination:
 def train_all(ledger: Ledger) -> None:
     """Take and end a trial for each kind of end; the points of the last two are queued again."""
     for end in ENDS:
-        taken = ledger.take(own_lease())
-        assert taken is not None
+        taken = take(ledger)
         assert ledger.finish(taken, end)
 
 

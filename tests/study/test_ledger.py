@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from ledger_processes import complete_all
-from ledgers import COMPLETE, database, dead_lease, open_ledger, space_of
+from ledgers import COMPLETE, GRID, database, dead_lease, open_ledger, space_of, take
 
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective
@@ -17,8 +17,7 @@ LR_01 = {"optimizer.lr": "0.01"}
 
 def end_as(ledger: Ledger, end: TrialEnd) -> int:
     """Take a trial and end it; return its number."""
-    taken = ledger.take(own_lease())
-    assert taken is not None
+    taken = take(ledger)
     assert ledger.finish(taken, end)
     return taken.number
 
@@ -104,8 +103,7 @@ def del_fact(ledger: Ledger, key: str) -> None:
 def test_a_part_of_a_point_leaves_the_rest_to_the_sampler(tmp_path: Path) -> None:
     space = space_of({"optimizer.lr": "interval(0, 1)", "model.dropout": "interval(0, 0.5)"})
     ledger = open_ledger(database(tmp_path), space=space, enqueue=[{"model.dropout": 0.25}])
-    taken = ledger.take(own_lease())
-    assert taken is not None
+    taken = take(ledger)
     assert taken.overrides["model.dropout"] == "0.25"
     assert 0 <= float(taken.overrides["optimizer.lr"]) <= 1
 
@@ -118,8 +116,7 @@ def test_the_base_trial_is_left_out_where_it_was_not_asked_for(tmp_path: Path) -
 
 def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(tmp_path: Path) -> None:
     ledger = open_ledger(database(tmp_path), n_trials=1)
-    taken = ledger.take(dead_lease())
-    assert taken is not None
+    taken = take(ledger, dead_lease())
     ledger.close_lost(lambda _: NOWHERE)
     assert not ledger.finish(taken, COMPLETE)
     assert ledger.report(taken, step=3, value=0.5)
@@ -148,8 +145,7 @@ def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
     ledger = open_ledger(database(tmp_path), n_trials=1, max_retry=2)
     points, earlier = [], []
     for _ in range(4):
-        taken = ledger.take(own_lease())
-        assert taken is not None
+        taken = take(ledger)
         points.append(taken.overrides["optimizer.lr"])
         earlier.append(taken.retry_of)
         ledger.finish(taken, failed(reason))
@@ -161,14 +157,13 @@ def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
 def test_what_a_trial_leaves_is_found_again_in_its_row(tmp_path: Path) -> None:
     path = database(tmp_path)
     ledger = open_ledger(path)
-    taken = ledger.take(own_lease())
-    assert taken is not None
+    taken = take(ledger)
     end = TrialEnd(state="complete", values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
     ledger.finish(taken, end)
     row = open_ledger(path).trials()[0]
     assert row.values == (0.5,)
     assert row.attributes == {"test/f1": 0.4, "epochs": 5}
-    assert row.params == taken.params
+    assert row.params == {"optimizer.lr": float(taken.overrides["optimizer.lr"])}
     assert row.overrides == taken.overrides
     assert row.started is not None
     assert row.ended is not None
@@ -216,8 +211,7 @@ def test_two_objectives_keep_those_that_no_other_beats(tmp_path: Path) -> None:
     for values in ((0.9, 100.0), (0.8, 50.0), (0.7, 80.0)):
         end_as(ledger, TrialEnd(state="complete", values=values))
     assert ledger.progress().best[:2] == (0, 1)
-    taken = ledger.take(own_lease())
-    assert taken is not None
+    taken = take(ledger)
     assert not ledger.report(taken, step=5, value=0.0)
 
 
@@ -248,3 +242,39 @@ def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
     assert list(found.shares) == ["optimizer.lr"]
     assert set(found.hidden) == {clip, f"{clip} on"}
     assert found.shares["optimizer.lr"] > found.chance["optimizer.lr"] > 0
+
+
+def test_a_grid_tries_its_points_in_order_and_each_once(tmp_path: Path) -> None:
+    space = space_of(GRID)
+    ledger = open_ledger(database(tmp_path), space=space, sampler="grid", n_trials=None)
+    points = complete_all(ledger)
+    assert points == [space.overrides(point) for point in space.points()]
+    assert ledger.progress().settled
+
+
+def test_a_point_of_a_grid_that_was_lost_is_tried_again(tmp_path: Path) -> None:
+    space = space_of(GRID)
+    given = {"space": space, "sampler": "grid", "n_trials": None}
+    ledger = open_ledger(database(tmp_path), max_retry=1, **given)
+    ledger.take(dead_lease())
+    ledger.close_lost(lambda _: NOWHERE)
+    points = complete_all(ledger)
+    assert sorted(map(str, points)) == sorted(str(space.overrides(p)) for p in space.points())
+
+
+def test_a_point_of_a_grid_that_kills_every_process_does_not_hold_up_the_rest(
+    tmp_path: Path,
+) -> None:
+    given = {"space": space_of(GRID), "sampler": "grid", "n_trials": None, "max_retry": 1}
+    ledger = open_ledger(database(tmp_path), **given)
+    for _ in range(2):
+        ledger.take(dead_lease())
+        ledger.close_lost(lambda _: NOWHERE)
+    assert len(complete_all(ledger)) == 11
+    assert ledger.progress().settled
+
+
+def test_a_grid_may_be_cut_short(tmp_path: Path) -> None:
+    ledger = open_ledger(database(tmp_path), space=space_of(GRID), sampler="grid", n_trials=5)
+    assert len(complete_all(ledger)) == 5
+    assert ledger.progress().settled

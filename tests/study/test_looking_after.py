@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ledgers import dead_lease, far_lease, open_ledger
+from ledgers import dead_lease, far_lease, open_ledger, take
 from recorded_trials import (
     STUDY,
     begin_trial,
@@ -18,7 +18,7 @@ from recorded_trials import (
     wait_until,
 )
 
-from pipeline.processes.lease import Lease, own_lease
+from pipeline.processes.lease import own_lease
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
@@ -56,15 +56,8 @@ def ledger(own_folder: Path) -> Ledger:
     return open_ledger(own_folder / "optuna.db", name=STUDY, n_trials=10)
 
 
-def take(ledger: Ledger, holder: Lease) -> int:
-    taken = ledger.take(holder)
-    assert taken is not None
-    return taken.number
-
-
 def complete(ledger: Ledger, value: float) -> None:
-    taken = ledger.take(own_lease())
-    assert taken is not None
+    taken = take(ledger)
     assert ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
 
 
@@ -90,8 +83,7 @@ def test_the_list_shows_studies_before_runs_and_a_studys_own_run_once(
 ) -> None:
     for value in (0.5, 0.75):
         complete(ledger, value)
-    taken = ledger.take(own_lease())
-    assert taken is not None
+    taken = take(ledger)
     ledger.finish(taken, TrialEnd(state="failed", reason="diverged"))
     take(ledger, own_lease())
     begin(Path("runs") / STUDY, "", key=STUDY, tags={"pipeline.command": "sweep"})
@@ -125,7 +117,7 @@ def test_reap_closes_lost_trials_in_the_study_and_in_mlflow_and_queues_them_agai
     ledger: Ledger, uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lost, ended, alive = (
-        take(ledger, lease) for lease in (dead_lease(), dead_lease(), own_lease())
+        take(ledger, lease).number for lease in (dead_lease(), dead_lease(), own_lease())
     )
     for number in (lost, ended):
         journal = begun(ledger, number, uri)
@@ -220,8 +212,7 @@ def test_clean_removes_a_study_whole_and_never_one_at_work(
     begun(ledger, 0, uri).end("FINISHED")
     assert main(["action=sync"]) == 0
     words = ["action=clean", f"study={STUDY}"]
-    taken = ledger.take(own_lease())
-    assert taken is not None
+    taken = take(ledger)
     capsys.readouterr()
     assert main([*words, "apply=true"]) == 2
     assert f"study='{STUDY}' is at work; stop it, or wait for its end" in capsys.readouterr().err

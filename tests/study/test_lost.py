@@ -6,15 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from ledgers import COMPLETE, database, dead_lease, far_lease, open_ledger
+from ledgers import COMPLETE, database, dead_lease, far_lease, open_ledger, take
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.processes.lease import Lease, own_lease, started
-from pipeline.study.ledger.leases import LEASE, TICK_SECONDS, LeaseWatch, lease_attribute
+from pipeline.study.ledger.leases import LEASE, TICK_SECONDS, LeaseWatch
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.tracking.journal import Header, Journal, Status
 
@@ -33,7 +33,7 @@ class Clock:
 
 def running(lease: Lease | None, number: int = 0) -> FrozenTrial:
     """A trial that somebody trains."""
-    marks = {} if lease is None else {LEASE: lease_attribute(lease)}
+    marks = {} if lease is None else {LEASE: asdict(lease)}
     trial = create_trial(state=TrialState.RUNNING, user_attrs=marks)
     trial.number = number
     return trial
@@ -125,8 +125,7 @@ def test_a_lost_trial_is_told_and_its_point_tried_again(tmp_path: Path) -> None:
     ledger = open_ledger(database(tmp_path), n_trials=1, max_retry=1)
     points, lines = [], []
     for _ in range(2):
-        taken = ledger.take(dead_lease())
-        assert taken is not None
+        taken = take(ledger, dead_lease())
         points.append(taken.overrides)
         lines += [lost.line for lost in ledger.close_lost(lambda _: NOWHERE)]
     assert points[0] == points[1]
@@ -161,8 +160,7 @@ def test_a_kill_between_queueing_and_failing_queues_no_second_time(tmp_path: Pat
 
 def test_a_live_trial_stays_in_its_holders_hands(tmp_path: Path) -> None:
     path = database(tmp_path)
-    taken = open_ledger(path).take(own_lease())
-    assert taken is not None
+    taken = take(open_ledger(path))
     other = open_ledger(path)
     assert other.close_lost(lambda _: NOWHERE) == []
     assert other.finish(taken, COMPLETE)
@@ -171,8 +169,7 @@ def test_a_live_trial_stays_in_its_holders_hands(tmp_path: Path) -> None:
 def test_a_beat_is_seen_by_whoever_watches(tmp_path: Path) -> None:
     path = database(tmp_path)
     ledger, watcher = open_ledger(path, grace=0.3), open_ledger(path, grace=0.3)
-    taken = ledger.take(far_lease())
-    assert taken is not None
+    taken = take(ledger, far_lease())
     for _ in range(6):
         ledger.beat([taken.number])
         assert watcher.close_lost(lambda _: NOWHERE) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ledger_processes import start, wait_for
-from ledgers import COMPLETE, dead_lease
+from ledgers import COMPLETE, dead_lease, take
 from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import (
     Wire,
@@ -72,14 +72,13 @@ def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
     ledger = open_on_server(url, **MANY)
     numbers: list[int] = []
 
-    def take() -> None:
-        taken = ledger.take(own_lease())
-        assert taken is not None
+    def take_one() -> None:
+        taken = take(ledger)
         numbers.append(taken.number)
         (row,) = (row for row in ledger.trials() if row.number == taken.number)
         assert (row.state, row.overrides) == ("running", taken.overrides)
 
-    assert at_each_moment(wire, take) > 10
+    assert at_each_moment(wire, take_one) > 10
     wire.disarm()
     assert numbers == list(range(len(numbers)))
     assert states(ledger) == {"running": len(numbers)}
@@ -93,8 +92,7 @@ def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
 
     def finish() -> None:
         left, wire._left = wire._left, None  # what is cut is the end alone
-        taken = ledger.take(own_lease())
-        assert taken is not None
+        taken = take(ledger)
         wire._left = left
         end = replace(INTERRUPTED, attributes={"epochs": len(ended)})
         assert ledger.finish(taken, end)
@@ -117,8 +115,7 @@ def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_
 
     def give_up() -> None:
         left, wire._left = wire._left, None
-        taken = ledger.take(dead)
-        assert taken is not None
+        taken = take(ledger, dead)
         wire._left = left
         (told,) = ledger.close_lost(lambda _: NOWHERE)
         assert (told.number, told.queued_again) == (taken.number, True)
@@ -139,8 +136,7 @@ def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_c
         nonlocal steps
         steps += 1
         left, wire._left = wire._left, None
-        taken = ledger.take(own_lease())
-        assert taken is not None
+        taken = take(ledger)
         assert not ledger.report(taken, step=1, value=steps / 1000)
         wire._left = left
         ledger.report(taken, step=4, value=steps / 1000)  # passes a halving, which is noted
@@ -201,8 +197,7 @@ def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
 def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -> None:
     ledgers = [open_on_server(server.url(database), **MANY) for _ in range(2)]
     for ledger in ledgers:
-        taken = ledger.take(own_lease())
-        assert taken is not None
+        taken = take(ledger)
         assert ledger.finish(taken, COMPLETE)
     assert server.connections(database) == 2
 
@@ -213,8 +208,7 @@ def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
     with running_postgres() as server:
         name = server.database()
         ledger = open_on_server(server.url(name), storage_patience=1.0)
-        taken = ledger.take(own_lease())
-        assert taken is not None
+        taken = take(ledger)
         server.stop()
         for _ in range(2):  # the second time without any patience
             with pytest.raises(EnvironmentFaultError) as raised:

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledgers import database, open_ledger, options
+from ledgers import database, open_ledger, options, take
 
 from pipeline.errors import ConfigError
-from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective, judge_problems
-from pipeline.study.ledger.ledger import Ledger, Taken
+from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.pruners import RUNGS, rung_epochs
 from pipeline.study.trial_end import TrialEnd
 
@@ -17,13 +16,6 @@ from pipeline.study.trial_end import TrialEnd
 def target(name: str, **arguments: Any) -> dict[str, Any]:
     """A class of optuna.pruners as it stands in YAML."""
     return {"_target_": f"optuna.pruners.{name}", **arguments}
-
-
-def take(ledger: Ledger) -> Taken:
-    """Take a trial that is there."""
-    taken = ledger.take(own_lease())
-    assert taken is not None
-    return taken
 
 
 def run(ledger: Ledger, value: float, steps: int = RUNGS - 1) -> int | None:

@@ -1,6 +1,5 @@
 """How much each parameter has to do with the best trials, beside what chance alone gives."""
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -128,8 +127,5 @@ class _Judge:
             found = self._evaluator.evaluate(
                 self._study, target=lambda trial: float(values[trial.number])
             )
-        return np.array([max(0.0, _finite(found.get(name, 0.0))) for name in self.names])
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else 0.0
+        told = np.array([found.get(name, 0.0) for name in self.names])
+        return np.where(np.isfinite(told), np.maximum(told, 0.0), 0.0)

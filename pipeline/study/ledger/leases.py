@@ -1,7 +1,7 @@
 """Leases of running trials: each names the process that trains it, and shows whether it lives."""
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import monotonic
 
 from optuna.trial import FrozenTrial
@@ -41,11 +41,6 @@ class Lost:
             return f"trial {self.number} had ended ({how}) when its process died; it is on record"
         after = "is tried again" if self.queued_again else "was tried often enough"
         return f"trial {self.number} was lost with its process; its point {after}"
-
-
-def lease_attribute(lease: Lease) -> dict[str, object]:
-    """Return a lease as it is stored with a trial."""
-    return asdict(lease)
 
 
 def lease_of(trial: FrozenTrial) -> Lease | None:

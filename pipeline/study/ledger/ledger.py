@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from pipeline.study.ledger.definition import (
     stored_data,
 )
 from pipeline.study.ledger.importances import Importances, importances
-from pipeline.study.ledger.leases import LEASE, LeaseWatch, Lost, lease_attribute, lease_of
+from pipeline.study.ledger.leases import LEASE, LeaseWatch, Lost, lease_of
 from pipeline.study.ledger.pruners import TrialPruner, build_pruner, compares
 from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.ledger.samplers import Sampling
@@ -47,13 +47,11 @@ class Taken:
     Args:
         number: Counted from 0.
         overrides: Hydra's texts by config key or group.
-        params: Optuna's values by Optuna's names.
         retry_of: Number of the trial whose point is tried again; `None` where it is a new one.
     """
 
     number: int
     overrides: Mapping[str, str]
-    params: Mapping[str, object]
     retry_of: int | None = None
 
 
@@ -172,7 +170,7 @@ class Ledger:
         Raises:
             ConfigError: The sampler can't choose a point.
         """
-        lease = lease_attribute(holder)
+        lease = asdict(holder)
         written: FrozenTrial | None = None
         overrides: dict[str, str] = {}
 
@@ -200,7 +198,6 @@ class Ledger:
         return Taken(
             number=trial.number,
             overrides=overrides,
-            params=dict(trial.params),
             retry_of=trial.user_attrs.get(RETRY_OF),
         )
 
@@ -228,7 +225,7 @@ class Ledger:
                 trial = self._storage.get_trial(self._id(number))
                 lease = lease_of(trial)
                 if trial.state == TrialState.RUNNING and lease is not None:
-                    moved = lease_attribute(replace(lease, counter=lease.counter + 1))
+                    moved = asdict(replace(lease, counter=lease.counter + 1))
                     with suppress(UpdateFinishedTrialError):
                         self._storage.set_trial_user_attr(trial._trial_id, LEASE, moved)
 

@@ -113,11 +113,10 @@ def open_storage(
     if path is not None:
         with storage_faults(url):
             return _open_file(url, path, wait)
-    if url not in _reached and not from_start:
-        Retry(0.0, named(url)).call(lambda: _reach(url))
-        _reached.add(url)
-    retry = Retry(patience, named(url))
-    return ServerStorage(retry.call(lambda: _with_tables(url, wait)), url, wait=wait, retry=retry)
+    first = Retry(patience if from_start or url in _reached else 0.0, named(url))
+    backend = first.call(lambda: _with_tables(url, wait))
+    _reached.add(url)
+    return ServerStorage(backend, url, wait=wait, retry=Retry(patience, named(url)))
 
 
 class StudyStorage(ABC):
@@ -447,22 +446,12 @@ def _connect(path: Path, wait: float) -> sqlite3.Connection:
 # ── a server ────────────────────────────────────────────────────────────────────────────────
 
 
-def _reach(url: str) -> None:
-    with storage_faults(url), _engine(url).connect():
-        return
-
-
-def _engine(url: str) -> "Engine":
-    """Return what opens a connection for one purpose alone."""
+def _with_tables(url: str, wait: float) -> "RDBStorage":
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    return create_engine(url, poolclass=NullPool, **_connection_options(url))
-
-
-def _with_tables(url: str, wait: float) -> "RDBStorage":
     with storage_faults(url):
-        engine = _engine(url)
+        engine = create_engine(url, poolclass=NullPool, **_connection_options(url))
         if engine.dialect.name != "postgresql":
             with _machine_lock(engine, "tables", wait):
                 return _server_backend(url)
