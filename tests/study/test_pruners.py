@@ -42,45 +42,38 @@ def test_a_rung_is_the_first_epoch_at_which_its_share_is_done(
     assert list(rungs.values()) == [rung for rung in range(1, 10) if rung / RUNGS >= warmup]
 
 
-def test_trials_of_different_lengths_meet_at_the_same_rungs() -> None:
-    assert rung_epochs(20, 0.25)[10] == rung_epochs(40, 0.25)[20] == 5
+@pytest.mark.parametrize(
+    ("max_epochs", "warmup", "rungs"),
+    [
+        (20, 0.25, {6: 3, 8: 4, 10: 5, 12: 6, 14: 7, 16: 8, 18: 9}),
+        (40, 0.25, {12: 3, 16: 4, 20: 5, 24: 6, 28: 7, 32: 8, 36: 9}),
+        (10, 0.0, {epoch: epoch for epoch in range(1, 10)}),
+        (20, 0.95, {}),
+        (4, 0.25, {2: 5, 3: 7}),
+        (1, 0.0, {}),
+    ],
+)
+def test_nobody_is_compared_before_the_warmup_nor_at_the_last_epoch(
+    max_epochs: int, warmup: float, rungs: dict[int, int]
+) -> None:
+    assert rung_epochs(max_epochs, warmup) == rungs
 
 
-def test_nobody_is_compared_before_the_warmup_nor_at_the_last_epoch() -> None:
-    assert rung_epochs(20, 0.25) == {6: 3, 8: 4, 10: 5, 12: 6, 14: 7, 16: 8, 18: 9}
-    assert rung_epochs(10, 0.0) == {epoch: epoch for epoch in range(1, 10)}
-    assert rung_epochs(20, 0.95) == {}
-
-
-def test_a_short_trial_has_a_rung_an_epoch_at_most() -> None:
-    assert rung_epochs(4, 0.25) == {2: 5, 3: 7}
-    assert rung_epochs(1, 0.0) == {}
-
-
-def test_the_median_pruner_ends_what_is_worse_than_half_of_those_before(tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), n_trials=20)
+@pytest.mark.parametrize(
+    ("objective", "worse", "better"),
+    [
+        (Objective(name="val/f1", direction="max"), 0.4, 0.6),
+        (Objective(name="val/loss", direction="min"), 0.6, 0.4),
+    ],
+)
+def test_the_median_pruner_ends_what_is_worse_than_half_of_those_before(
+    objective: Objective, worse: float, better: float, tmp_path: Path
+) -> None:
+    ledger = open_ledger(database(tmp_path), objectives=(objective,), n_trials=20)
     for value in (0.1, 0.9, 0.2, 0.8, 0.5):
         assert run(ledger, value) is None
-    assert run(ledger, 0.4) == 3
-    assert run(ledger, 0.6) is None
-
-
-def test_a_smaller_value_is_the_better_one_for_a_loss(tmp_path: Path) -> None:
-    objectives = (Objective(name="val/loss", direction="min"),)
-    ledger = open_ledger(database(tmp_path), objectives=objectives, n_trials=20)
-    for value in (0.1, 0.9, 0.2, 0.8, 0.5):
-        assert run(ledger, value) is None
-    assert run(ledger, 0.6) == 3
-    assert run(ledger, 0.4) is None
-
-
-def test_a_study_that_is_gone_on_with_compares_with_its_earlier_trials(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    ledger = open_ledger(path)
-    for value in (0.1, 0.9, 0.2, 0.8, 0.5):
-        run(ledger, value)
-    ledger.close()
-    assert run(open_ledger(path), 0.4) == 3
+    assert run(ledger, worse) == 3
+    assert run(ledger, better) is None
 
 
 def test_a_trial_is_compared_with_those_that_another_process_completed(tmp_path: Path) -> None:

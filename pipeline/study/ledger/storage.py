@@ -5,7 +5,6 @@ import random
 import sqlite3
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -119,7 +118,7 @@ def open_storage(
     return ServerStorage(backend, url, wait=wait, retry=Retry(patience, named(url)))
 
 
-class StudyStorage(ABC):
+class StudyStorage:
     """An open database of studies.
 
     Args:
@@ -135,7 +134,6 @@ class StudyStorage(ABC):
         self.url = url
         self.wait = wait
 
-    @abstractmethod
     def call(self, function: Callable[[], Answer]) -> Answer:
         """Return what a function that uses the storage returns; it fails with one line for people.
 
@@ -146,15 +144,16 @@ class StudyStorage(ABC):
             EnvironmentFaultError: The database is locked, gone, replaced, full or down.
             ConfigError: Its file is no database any more.
         """
+        with storage_faults(self.url):
+            return function()
 
-    @abstractmethod
     def lock(self, study: str) -> Lock:
         """Return the lock under which one process at a time takes or closes trials of a study.
 
         It is to be entered within `call`, where it may be entered again.
         """
+        return _machine_lock(self.engine, f"study {study}", self.wait)
 
-    @abstractmethod
     def require_writable(self) -> None:
         """Wait for another process that writes, where Optuna would wait much longer."""
 
@@ -192,8 +191,7 @@ class FileStorage(StudyStorage):
         if (found.st_dev, found.st_ino) != self._identity:
             raise file_replaced(self._path)
         _require_pages(self._path, found.st_size)
-        with storage_faults(self.url):
-            return function()
+        return super().call(function)
 
     def lock(self, study: str) -> Lock:
         """Return the lock of a study, which lies in a file beside the database."""
@@ -249,12 +247,8 @@ class ServerStorage(StudyStorage):
         In PostgreSQL it holds for all that can reach the database, elsewhere for those of this
         machine.
         """
-        if self.engine.dialect.name != "postgresql":
-            return _machine_lock(self.engine, f"study {study}", self.wait)
-        return TransactionLock(self, f"study {study}")
-
-    def require_writable(self) -> None:
-        """Do nothing: a server lets many write."""
+        is_postgresql = self.engine.dialect.name == "postgresql"
+        return TransactionLock(self, f"study {study}") if is_postgresql else super().lock(study)
 
     @contextmanager
     def _sessions_within(self, connection: "Connection") -> Iterator[None]:
