@@ -51,21 +51,6 @@ def lease_of(trial: FrozenTrial) -> Lease | None:
         return None
 
 
-@dataclass(slots=True)
-class Unchanged:
-    """A lease whose counter has not moved since it was first looked at.
-
-    Args:
-        counter: Its value; `None` where there is no lease.
-        seconds: How long it has not moved, without the time in which the watcher did not run.
-        looked_at: Monotonic time of the last look.
-    """
-
-    counter: int | None
-    seconds: float
-    looked_at: float
-
-
 class LeaseWatch:
     """Finds lost trials: by their processes on this machine, else by their counters.
 
@@ -78,7 +63,8 @@ class LeaseWatch:
         self._grace = grace
         self._clock = clock
         self._longest_step = min(2 * TICK_SECONDS, grace / LOOKS)
-        self._unchanged: dict[int, Unchanged] = {}
+        self._looks: dict[int, tuple[int | None, float, float]] = {}
+        """By trial: its counter, for how many seconds that has not moved, when it was looked at."""
 
     def lost_among(
         self, running: Iterable[FrozenTrial], died: Collection[int] = ()
@@ -91,7 +77,7 @@ class LeaseWatch:
         """
         running = list(running)
         numbers = {trial.number for trial in running}
-        self._unchanged = {n: kept for n, kept in self._unchanged.items() if n in numbers}
+        self._looks = {n: look for n, look in self._looks.items() if n in numbers}
         return [
             trial
             for trial in running
@@ -103,7 +89,7 @@ class LeaseWatch:
             if not alive(lease):
                 return True
             if working(lease):
-                self._unchanged.pop(number, None)
+                self._looks.pop(number, None)
                 return False
         counter = None if lease is None else lease.counter
         return self._seconds_unchanged(number, counter) >= self._grace
@@ -115,10 +101,8 @@ class LeaseWatch:
         the watcher itself was stopped, the counter may have moved.
         """
         now = self._clock()
-        kept = self._unchanged.get(number)
-        if kept is None or kept.counter != counter:
-            self._unchanged[number] = Unchanged(counter, 0.0, now)
-            return 0.0
-        kept.seconds += min(now - kept.looked_at, self._longest_step)
-        kept.looked_at = now
-        return kept.seconds
+        known, seconds, looked_at = self._looks.get(number, (counter, 0.0, now))
+        seconds += min(now - looked_at, self._longest_step)
+        seconds = seconds if known == counter else 0.0
+        self._looks[number] = (counter, seconds, now)
+        return seconds
