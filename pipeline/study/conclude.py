@@ -8,7 +8,7 @@ from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
-from pipeline.study.conduct import Conducted
+from pipeline.study.driver import Conducted
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.outcome.comparison import REPEATED, compare
 from pipeline.study.outcome.comparison_table import confirmation_table, write_comparison

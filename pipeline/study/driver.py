@@ -1,11 +1,23 @@
-"""Keeps the workers busy until a study has its trials, or until it must stop."""
+"""Drives a study: keeps its workers busy until it has its trials, or until it must stop."""
 
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from pipeline.config.record import plain
-from pipeline.errors import ChangedDataError, EnvironmentFaultError, PipelineError
+from pipeline.errors import (
+    ChangedDataError,
+    DivergedError,
+    EnvironmentFaultError,
+    Interrupted,
+    PipelineError,
+)
 from pipeline.paths import create_folder
+from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
 from pipeline.study.closing import TrialCloser
 from pipeline.study.ledger.ledger import Ledger, Taken
@@ -14,15 +26,161 @@ from pipeline.study.ledger.rows import Progress
 from pipeline.study.live import Live
 from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.plan import StudyPlan
-from pipeline.study.study_run import StudyRun
+from pipeline.study.study_run import StudyRun, study_params
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Answer, Gone, Job, Rung
-from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool
+from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool, worker_pool
+from pipeline.tracking.journal import Figure, Status
 
+TOLD = "a person knows how to go on"
+"""Noted with a stop, which ends one study within another but is told once."""
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
 BEAT_SECONDS = 10.0
 STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyProcesses:
+    """The processes that work for studies, one study after another.
+
+    Args:
+        pool: The workers.
+        recorder: Brings trials into MLflow.
+    """
+
+    pool: WorkerPool
+    recorder: MlflowRecorder
+
+
+@contextmanager
+def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
+    """Start workers and reach MLflow, side by side; no process outlives the body.
+
+    Raises:
+        EnvironmentFaultError: The tracking server is down, and the run requires it; or workers are
+            to run on a Ray cluster, and there is none.
+    """
+    tracking = plan.run.tracking
+    with (
+        worker_pool(plan) as pool,
+        MlflowRecorder(plan.uri, experiment=tracking.experiment) as recorder,
+    ):
+        pool.start(min(plan.workers, plan.total or plan.workers))
+        problem = recorder.connect(required=tracking.required)
+        if problem is not None:
+            print(
+                f"warning: {problem}; the trials' values wait in {str(plan.folder)!r}",
+                file=sys.stderr,
+            )
+        try:
+            yield StudyProcesses(pool=pool, recorder=recorder)
+        finally:
+            unsent, output = recorder.close(), Path(plan.run.output)
+            warn_of_unsent(unsent, recorder.problem, place=plan.folder, output=output, uri=plan.uri)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conducted:
+    """A study whose trials have ended.
+
+    Args:
+        plan: The study.
+        ledger: What is on record of it.
+        leads: Whether this process tells what it came to; else another one does.
+        left: Puts on record that the study's folder holds a model, and what it is compared by.
+        describe: Puts the description of the study on record, which MLflow's page shows.
+        seconds: Time that it took here.
+    """
+
+    plan: StudyPlan
+    ledger: Ledger
+    leads: bool
+    left: Callable[[Figure], None]
+    describe: Callable[[str], None]
+    seconds: float
+
+
+@contextmanager
+def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]:
+    """Work on a study until it has its trials; the body tells what it came to.
+
+    Its own run in MLflow ends with the body, truly whatever happens.
+
+    Raises:
+        ConfigError: The study on record is another one.
+        EnvironmentFaultError: A store can't be read or written.
+        Interrupted: A signal asked for a stop.
+        StudyFailedError: Failure after failure, or no trial completed.
+    """
+    started_at = time.monotonic()
+    ledger = Ledger.open(
+        url=plan.url,
+        name=plan.name,
+        options=plan.options,
+        space=plan.space,
+        base=plan.base,
+        data=plan.data,
+        objectives=plan.objectives,
+        seed=plan.run.seed,
+        base_point=plan.base_point,
+    )
+    plan = plan.opened(ledger.uid)
+    header = partial(
+        plan.destination.study_header,
+        study_params(plan.options, plan.base),
+        register=plan.run.register,
+        trust=plan.run.trust,
+    )
+    run = StudyRun(plan.folder, processes.recorder, header)
+    try:
+        with Live(plan) as live:
+            closer = TrialCloser(plan, ledger, processes.recorder, live)
+            closer.repair()
+            progress = Driver(plan, ledger, processes, run=run, closer=closer, live=live).run()
+        run.update(progress, plan.names)
+        _require_result(progress)
+        yield Conducted(
+            plan=plan,
+            ledger=ledger,
+            leads=run.leads,
+            left=run.left,
+            describe=run.describe,
+            seconds=time.monotonic() - started_at,
+        )
+        run.end("FINISHED")
+    except BaseException as error:
+        run.end(*_ending(error))
+        if isinstance(error, Interrupted) and TOLD not in getattr(error, "__notes__", ()):
+            progress = ledger.progress()
+            print(
+                f"stopped after {progress.counted} trials ({progress.words}); "
+                "the same command goes on",
+                file=sys.stderr,
+            )
+            error.add_note(TOLD)
+        raise
+    finally:
+        ledger.close()
+
+
+def _require_result(progress: Progress) -> None:
+    """Refuse a study that came to nothing.
+
+    Raises:
+        StudyFailedError: Trials have ended, and none of them completed.
+    """
+    if progress.counts.get("complete") or not progress.counted:
+        return
+    code = DivergedError.exit_code if progress.counts.get("diverged") else 1
+    raise StudyFailedError(f"no trial completed: {progress.words}", code)
+
+
+def _ending(error: BaseException) -> tuple[Status, str]:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "KILLED", "interrupted"
+    diverged = isinstance(error, PipelineError) and error.exit_code == DivergedError.exit_code
+    return "FAILED", "diverged" if diverged else "error"
 
 
 class StudyFailedError(PipelineError):
@@ -60,8 +218,7 @@ class Driver:
     Args:
         plan: The study, opened.
         ledger: What is on record of it.
-        pool: The workers.
-        recorder: Brings their trials into MLflow.
+        processes: The workers, and the recorder of their trials.
         run: Records how far the study is.
         closer: Closes trials in both stores.
         live: Shows it.
@@ -71,8 +228,7 @@ class Driver:
         self,
         plan: StudyPlan,
         ledger: Ledger,
-        pool: WorkerPool,
-        recorder: MlflowRecorder,
+        processes: StudyProcesses,
         *,
         run: StudyRun,
         closer: TrialCloser,
@@ -80,8 +236,8 @@ class Driver:
     ) -> None:
         self._plan = plan
         self._ledger = ledger
-        self._pool = pool
-        self._recorder = recorder
+        self._pool = processes.pool
+        self._recorder = processes.recorder
         self._run = run
         self._live = live
         self._progress = ledger.progress()

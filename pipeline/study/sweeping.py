@@ -11,7 +11,7 @@ from pipeline.study.conclude import (
     is_comparison,
     winner_overrides,
 )
-from pipeline.study.conduct import Conducted, StudyProcesses, conducted, study_processes
+from pipeline.study.driver import Conducted, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import winner
 from pipeline.study.live import print_opening
 from pipeline.study.mlflow_recorder import MlflowRecorder
