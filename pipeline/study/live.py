@@ -10,7 +10,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.study.ledger.rows import Progress, Row
+from pipeline.study.ledger.rows import Progress
 from pipeline.study.outcome.trial_text import point_words, value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.study.trial_end import TrialEnd
@@ -37,84 +37,6 @@ def print_opening(plan: StudyPlan) -> None:
         say(shown, f"  {one.key}={one}{where}")
     for note in plan.notes:
         say(shown, f"note: {note}")
-
-
-class Live:
-    """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial.
-
-    Args:
-        plan: The study.
-    """
-
-    def __init__(self, plan: StudyPlan) -> None:
-        self._plan = plan
-        self._verbose = shown_verbosity(plan.run.verbose)
-        self._console = console()
-        self._started_at = monotonic()
-        self._ended = 0
-        self._screen = Screen(wanted=self._verbose == 1, seconds=REFRESH_SECONDS)
-        self._latest: list[Text] = []
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._screen.__exit__()
-
-    def warn(self, line: str) -> None:
-        """Tell what nobody may miss."""
-        if self._screen.is_drawn:
-            self._screen.say(f"warning: {line}")
-        else:
-            print(f"warning: {line}", file=sys.stderr)
-
-    def ended(self, assignment: Assignment, ended: TrialEnd) -> None:
-        """Tell of a trial that has ended."""
-        self._ended += 1
-        line = _line(assignment, ended)
-        if self._verbose == 2:
-            say(self._console, line.plain)
-        self._latest = [*self._latest[1 - LATEST :], line]
-
-    def show(self, progress: Progress, running: Sequence[int]) -> None:
-        """Draw the table anew, twice a second at most."""
-        self._screen.draw(lambda: self._table(progress, running))
-
-    def _table(self, progress: Progress, running: Sequence[int]) -> Group:
-        table = Table(box=None, pad_edge=False, show_header=False)
-        table.add_row("study", f"{self._plan.name}   {self._counts(progress, running)}")
-        if progress.best_row is not None:
-            table.add_row("best", self._best_words(progress.best_row))
-        table.add_row("time", self._time(progress))
-        return Group(table, *self._latest)
-
-    def _counts(self, progress: Progress, running: Sequence[int]) -> str:
-        total = progress.total
-        return f"{progress.counted}/{total} trials: {progress.words}; {len(running)} running here"
-
-    def _best_words(self, row: Row) -> str:
-        values = value_words(row.values, self._plan.names)
-        return f"{values}  {point_words(row.overrides)}"
-
-    def _time(self, progress: Progress) -> str:
-        passed = monotonic() - self._started_at
-        if not self._ended:
-            return duration(passed)
-        left = passed / self._ended * progress.left
-        return f"{duration(passed)}, eta {duration(left)}"
-
-
-def _line(assignment: Assignment, ended: TrialEnd) -> Text:
-    """Say what a trial came to, in one line."""
-    came_to = ended.reason or ended.state
-    if ended.state == "complete":
-        came_to = value_words(ended.values, assignment.job.objectives)
-    style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
-    overrides = assignment.taken.overrides
-    words = point_words(overrides)
-    reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
-    return Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)
 
 
 class Screen:
@@ -159,3 +81,67 @@ class Screen:
         """Print a line above what is drawn."""
         assert self._live is not None
         self._live.console.print(line, markup=False, soft_wrap=True)
+
+
+class Live(Screen):
+    """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial.
+
+    Args:
+        plan: The study.
+    """
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self._plan = plan
+        self._verbose = shown_verbosity(plan.run.verbose)
+        super().__init__(wanted=self._verbose == 1, seconds=REFRESH_SECONDS)
+        self._console = console()
+        self._started_at = monotonic()
+        self._ended = 0
+        self._latest: list[Text] = []
+
+    def warn(self, line: str) -> None:
+        """Tell what nobody may miss."""
+        if self.is_drawn:
+            self.say(f"warning: {line}")
+        else:
+            print(f"warning: {line}", file=sys.stderr)
+
+    def ended(self, assignment: Assignment, ended: TrialEnd) -> None:
+        """Tell of a trial that has ended."""
+        self._ended += 1
+        line = _line(assignment, ended)
+        if self._verbose == 2:
+            say(self._console, line.plain)
+        self._latest = [*self._latest[1 - LATEST :], line]
+
+    def show(self, progress: Progress, running: Sequence[int]) -> None:
+        """Draw the table anew, twice a second at most."""
+        self.draw(lambda: self._table(progress, running))
+
+    def _table(self, progress: Progress, running: Sequence[int]) -> Group:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        counts = f"{progress.counted}/{progress.total} trials: {progress.words}"
+        table.add_row("study", f"{self._plan.name}   {counts}; {len(running)} running here")
+        best = progress.best_row
+        if best is not None:
+            values = value_words(best.values, self._plan.names)
+            point = point_words(best.overrides)
+            table.add_row("best", f"{values}  {point}")
+        passed = monotonic() - self._started_at
+        time = duration(passed)
+        if self._ended:
+            time += f", eta {duration(passed / self._ended * progress.left)}"
+        table.add_row("time", time)
+        return Group(table, *self._latest)
+
+
+def _line(assignment: Assignment, ended: TrialEnd) -> Text:
+    """Say what a trial came to, in one line."""
+    came_to = ended.reason or ended.state
+    if ended.state == "complete":
+        came_to = value_words(ended.values, assignment.job.objectives)
+    style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
+    overrides = assignment.taken.overrides
+    words = point_words(overrides)
+    reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
+    return Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)
