@@ -178,7 +178,7 @@ def _most_promising(
         left -= len(groups)
         for group in groups:
             features = [feature for column in group for feature in columns[column]]
-            # The heap gives its smallest first, and we want the one without which it is worst.
+            # The heap returns its smallest entry first; the largest fall is wanted first.
             heappush(heap, (-look.badness_without(features, order), group.start, group))
         while heap and len(heap[0][2]) == 1 and left >= REPEATS:
             left -= REPEATS

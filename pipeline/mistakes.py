@@ -1,4 +1,4 @@
-"""What a network said of the test rows, and about which it was most wrong."""
+"""Predictions for the test rows, their errors, and the worst mistakes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,9 @@ from pipeline.findings.records import Array, TestRows
 def worst(test: TestRows, *, threshold: float, count: int) -> NDArray[np.int64]:
     """Return the positions of the worst mistakes, the worst first, int64 (at most `count`,).
 
-    Of classes, a mistake is a row of which another class was said, the worse the less probable
-    the true one was said to be. Of values, it is one that is off, by its largest error in
-    deviations of the true values. A row of which no number was said is the worst of all.
+    In a classification, a mistake is a row with a wrong class, the worse the less probable the
+    true class was predicted to be. In a regression, a row is judged by its largest error, in
+    standard deviations of the targets. A row with a prediction that is NaN is the worst.
 
     Args:
         test: Outputs and targets.
@@ -30,7 +30,7 @@ def probabilities_of(test: TestRows) -> NDArray[np.float64]:
 
 
 def called(test: TestRows, *, threshold: float) -> NDArray[np.int64]:
-    """Return the class that the network says of each row, int64 (rows,).
+    """Return the predicted class of each row, int64 (rows,).
 
     Args:
         test: Outputs of a classification.
@@ -56,16 +56,16 @@ def _distance(test: TestRows) -> Array:
     spread = np.sqrt(np.nanmean((known - mean) ** 2, axis=0)) if len(known) else 1.0
     off = np.abs(test.outputs - targets) / np.where(spread > 0, spread, 1.0)
     off[np.isnan(off)] = np.inf
-    off[~np.isfinite(targets)] = 0.0  # nobody knows by how much
+    off[~np.isfinite(targets)] = 0.0  # an unknown target has no error
     largest: Array = off.max(axis=1, initial=0.0)
     return largest
 
 
 def _doubt(test: TestRows, *, threshold: float) -> Array:
-    """Return 1 − the true class's probability where another class was said, else 0, (rows,)."""
+    """Return 1 − the true class's probability where the prediction is wrong, else 0, (rows,)."""
     given = probabilities_of(test)
     right = called(test, threshold=threshold) == test.targets
-    # A high threshold may refuse even a probability of 1, and that is a mistake, too.
+    # With a high threshold, a row may be wrong even where its true class has probability 1.
     smallest = np.finfo(np.float64).tiny
     doubt = np.maximum(1.0 - given[np.arange(len(given)), test.targets], smallest)
     return np.where(np.isnan(given).any(1), np.inf, np.where(right, 0.0, doubt))

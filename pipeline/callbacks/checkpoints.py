@@ -43,11 +43,11 @@ KEPT = ("pytorch-lightning_version", "pipeline")
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target and renames it, so that a kill leaves no half of it.
 
-    Lightning's own writer copies over the target from the temporary folder, and finishes without
-    a word where it may not write. Here the file is whole under its name when `save_checkpoint`
-    returns, whatever kills the process then. Only for the disk itself, which matters when the
-    power fails and for which a short epoch would wait as long as for several steps, a thread
-    waits; the second path keeps an older file until then.
+    Lightning's own writer copies over the target from the temporary folder, and ignores that it
+    may not write. Here the file is whole under its name when `save_checkpoint` returns, whatever
+    kills the process then. A thread waits for the disk itself, which matters only in a power cut
+    and would cost a short epoch the time of several steps; the second path keeps an older file
+    until then.
 
     Args:
         adopts: Whether what is read is another run's, of which only weights and epochs are taken.
@@ -105,17 +105,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Read a checkpoint of ours, whatever the caller says about `weights_only`."""
         del weights_only
         content = read_checkpoint(Path(path), map_location=map_location)
-        return adopted(content) if self._adopts else content
-
-
-def adopted(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a run with another config takes from a checkpoint: weights and epochs trained.
-
-    The optimizer's state, the schedule and the callbacks would bring the old config's learning
-    rate, patience and so on with them, whatever the new one says.
-    """
-    taken = {key: value for key, value in checkpoint.items() if key in ADOPTED}
-    return {**taken, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}}
+        if not self._adopts:
+            return content
+        # The states of optimizer, schedule and callbacks hold values of the old config, such as
+        # the learning rate.
+        taken = {key: value for key, value in content.items() if key in ADOPTED}
+        return {**taken, "optimizer_states": [], "lr_schedulers": [], "callbacks": {}}
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -205,16 +200,23 @@ class Keeper(Checkpoint):
         raise NotImplementedError
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse weights that are no numbers; the epochs before stay as they are.
+        """Refuse weights that are not finite; the epochs before stay as they are.
 
         Raises:
-            DivergedError: A weight is no number any more.
+            DivergedError: A weight is not finite.
         """
         self._epoch = trainer.current_epoch + 1
-        _require_finite(pl_module, epoch=self._epoch)
+        # The last steps of an epoch can ruin weights whose loss was not computed yet.
+        values = [v for v in pl_module.state_dict().values() if v.is_floating_point() and v.numel()]
+        largest = [value.float() for value in torch._foreach_norm(values, float("inf"))]
+        if not bool(torch.isfinite(torch.stack(largest)).all()):
+            raise DivergedError(
+                f"a weight is no number after epoch {self._epoch}: training diverged; try a "
+                "smaller optimizer.lr, or trainer.gradient_clip_val=1.0"
+            )
 
     def is_best(self, trainer: pl.Trainer) -> bool:
-        """Tell whether the monitored metric was never better, and remember it then."""
+        """Return whether the monitored metric was never better, and keep it if so."""
         if self._monitor is None or self._monitor not in trainer.callback_metrics:
             return False
         value = float(trainer.callback_metrics[self._monitor])
@@ -238,17 +240,6 @@ class Keeper(Checkpoint):
             "epoch": self._epoch,
             **self._facts,
         }
-
-
-def _require_finite(module: pl.LightningModule, *, epoch: int) -> None:
-    # The last steps of an epoch can ruin weights whose loss nobody has computed yet.
-    values = [v for v in module.state_dict().values() if v.is_floating_point() and v.numel()]
-    largest = [value.float() for value in torch._foreach_norm(values, float("inf"))]
-    if not bool(torch.isfinite(torch.stack(largest)).all()):
-        raise DivergedError(
-            f"a weight is no number after epoch {epoch}: training diverged; try a smaller "
-            "optimizer.lr, or trainer.gradient_clip_val=1.0"
-        )
 
 
 class Checkpoints(Keeper):
@@ -307,8 +298,8 @@ class Checkpoints(Keeper):
         """Write the epoch's checkpoint, after validation and all that was logged.
 
         Raises:
-            DivergedError: A weight is no number any more; the epochs before stay as they are.
-            Interrupted: A stop was asked for, and something on the way has swallowed it.
+            DivergedError: A weight is not finite; the epochs before stay as they are.
+            Interrupted: A stop was asked for, and a library has swallowed it.
         """
         super().on_train_epoch_end(trainer, pl_module)
         as_well = {AS_WELL: self._best} if self.is_best(trainer) else None
@@ -371,19 +362,19 @@ class KeptWeights(Keeper):
         """Copy the weights where the epoch is the best so far.
 
         Raises:
-            DivergedError: A weight is no number any more; what was kept stays as it is.
-            Interrupted: A stop was asked for, and something on the way has swallowed it.
+            DivergedError: A weight is not finite; what was kept stays as it is.
+            Interrupted: A stop was asked for, and a library has swallowed it.
         """
         super().on_train_epoch_end(trainer, pl_module)
         if self.is_best(trainer):
-            self._take(trainer)
+            trainer.save_checkpoint("memory", weights_only=False)
         stop.check()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Copy the last weights where no epoch is the best."""
         del pl_module
         if self.best_epoch is None:
-            self._take(trainer)
+            trainer.save_checkpoint("memory", weights_only=False)
 
     def write(self, path: Path) -> None:
         """Write the kept weights to a file, whole or not at all.
@@ -396,9 +387,6 @@ class KeptWeights(Keeper):
             replace_file(path, lambda file: torch.save(self._memory.content, file))
         except (OSError, RuntimeError) as error:
             raise EnvironmentFaultError(write_problem(path, error)) from error
-
-    def _take(self, trainer: pl.Trainer) -> None:
-        trainer.save_checkpoint("memory", weights_only=False)
 
 
 def generator_states() -> dict[str, Any]:
@@ -445,7 +433,7 @@ class OwnNoise(Checkpoint):
 
 
 class ScheduleCatchesUp(Callback):
-    """Moves a fresh schedule to where it would be after the epochs that were trained before."""
+    """Moves a fresh schedule to its position after the epochs that were trained before."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move the schedule."""

@@ -19,9 +19,9 @@ from pipeline.modules.distributed import gather_rows, sum_over_ranks
 FOLD = 1024
 """Steps after which the kept values become one, so that memory stays bounded."""
 SPARSE = 16
-"""Steps from one look at an update to the next, at least: a look copies all weights."""
+"""Least steps between two measured updates: measuring one copies all weights."""
 LOOKS = 4
-"""Looks at an update in an epoch of many steps."""
+"""Measured updates in an epoch of many steps."""
 
 Algorithm = Literal["norm", "value"]
 
@@ -210,17 +210,17 @@ class WeightWatch:
         self._forget()
 
     def pace(self, *, step: int, steps: float) -> None:
-        """Choose the steps of an epoch whose updates are looked at; the first of all is one.
+        """Choose the steps of an epoch whose updates are measured; the first of all is one.
 
-        The next ones are not: where a gradient explodes, they are long because of it, and would
-        look as if the learning rate had made them so.
+        The next ones are not: after an exploding gradient they are long, which would be taken for
+        an effect of the learning rate.
 
         Args:
             step: Steps taken so far.
             steps: Steps that the epoch has.
         """
         self._every = int(max(SPARSE, min(steps, 1e9) // LOOKS))
-        self._forget()  # what nobody has taken: ranks but the first have nobody who does
+        self._forget()  # ranks other than the first have no callback that takes the values
         self._until = -step % self._every
 
     def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:

@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 
 from pipeline.data.loader import Shared
 
-Batch = tuple[Tensor, ...] | Shared
+Batch = tuple[Tensor, Tensor] | Shared
+"""Inputs (batch, *input_shape) and targets (batch, …); or a rank's share of them."""
 
 AROUND_GRADIENTS = (
     "on_before_zero_grad",
@@ -28,12 +29,11 @@ AROUND_GRADIENTS = (
 
 
 class ShortSteps(pl.LightningModule):
-    """A LightningModule that spends little between the kernels of a step.
+    """A LightningModule with little overhead between the kernels of a step.
 
-    Where training is plain, one device and float32, it moves the weights by Lightning's manual
-    optimization: its automatic one wraps each step in closures, results and hooks that a small
-    network pays for with a tenth of its time. What is seen from outside is the same: the numbers,
-    the hooks of callbacks and their order, the count of steps, the schedules, the checkpoints.
+    On one device in float32 it takes its steps by Lightning's manual optimization: the automatic
+    one wraps each step in closures, results and hooks, a tenth of a small network's time. Numbers,
+    hooks of callbacks and their order, the count of steps, schedules and checkpoints are the same.
     """
 
     def __init__(self) -> None:
@@ -138,20 +138,20 @@ class NoProfiler(PassThroughProfiler):
 
 
 def _is_plain(trainer: pl.Trainer) -> bool:
-    """Tell whether a step is forward, backward, clip and step, with nothing to scale or share."""
+    """Return whether a step is forward, backward, clip and step, with nothing to scale or share."""
     return (
         type(trainer.precision_plugin) is Precision
         and type(trainer.strategy) is SingleDeviceStrategy
         and trainer.accumulate_grad_batches == 1
         and not any(isinstance(one, GradientAccumulationScheduler) for one in _callbacks(trainer))
-        # A table of where the time goes is told by the names of Lightning's own way.
+        # A profiler's table has the names of Lightning's automatic optimization.
         and isinstance(vars(trainer)["profiler"], PassThroughProfiler)
         and all(_evaluates_once(optimizer) for optimizer in trainer.optimizers)
     )
 
 
 def _evaluates_once(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer needs no closure; assumed of torch's own optimizers only."""
+    """Return whether an optimizer needs no closure; assumed of torch's own optimizers only."""
     kind = type(optimizer)
     if not kind.__module__.startswith("torch.optim."):
         return False
@@ -159,4 +159,4 @@ def _evaluates_once(optimizer: Optimizer) -> bool:
 
 
 def _callbacks(trainer: pl.Trainer) -> list[pl.Callback]:
-    return list(vars(trainer)["callbacks"])  # set by a connector, as the profiler: not declared
+    return list(vars(trainer)["callbacks"])  # not declared: a connector sets it

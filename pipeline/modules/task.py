@@ -1,4 +1,4 @@
-"""What every task shares, from the step to the schedule; then classification and regression."""
+"""Training and evaluation of a network, and the losses of classification and regression."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -18,10 +18,8 @@ from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
 from pipeline.modules.distributed import broadcast_in_place, values_of_first_rank
 from pipeline.modules.epoch import Clipper, EpochMean, EpochOutputs, WeightWatch
-from pipeline.modules.short_steps import ShortSteps
+from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
-
-Batch = tuple[Tensor, Tensor] | Shared
 
 LOSS_NUMBERS = 2**20
 """Outputs whose loss is computed in float64 at once."""
@@ -29,7 +27,7 @@ LOSS_NUMBERS = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimization:
-    """How the weights are to be moved.
+    """Optimizer and schedule.
 
     Args:
         optimizer: Makes the optimizer of these parameters.
@@ -87,7 +85,7 @@ class Task(ShortSteps):
         return torch.stack(losses) @ (shares / shares.sum())
 
     def weight(self, targets: Tensor) -> Tensor | float:
-        """Return what rows weigh in the mean loss of a batch: by default each as much as another.
+        """Return the total weight of rows in the mean loss of a batch: by default, their number.
 
         Args:
             targets: Of these rows, (rows, …).
@@ -95,7 +93,7 @@ class Task(ShortSteps):
         return float(len(targets))
 
     def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
-        """Turn a part's raw outputs and targets into what its metrics and its users read."""
+        """Return a part's raw outputs and targets in the form that its metrics take."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -111,14 +109,14 @@ class Task(ShortSteps):
     # ── training ────────────────────────────────────────────────────────────────────────────
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock, and forget what an epoch without a validation would keep."""
+        """Start the clock, and clear the values of the epoch before."""
         self._epoch_started_at = perf_counter()
         self.trainer.callback_metrics.clear()
         steps = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         self.watch.pace(step=self.trainer.global_step, steps=steps)
 
     def training_step(self, batch: Batch) -> Tensor:
-        """Return the mean loss of a batch, after a step down where Lightning leaves it to us."""
+        """Return the mean loss of a batch; in manual optimization, take the step as well."""
         if isinstance(batch, Shared):
             return self._shared_step(batch)
         inputs, targets = batch
@@ -136,16 +134,16 @@ class Task(ShortSteps):
             share = self.weight(batch.targets) / self.weight(batch.batch_targets)
             loss = self.loss(outputs, batch.targets) * share
         else:
-            loss = outputs.sum() * 0.0  # of no rows; its gradients are needed to go with the others
+            loss = outputs.sum() * 0.0  # no rows; DDP needs gradients from each rank
         self._training_loss.add(loss.detach(), len(batch.batch_targets))
         return loss * self._ranks
 
-    # Lightning asks for the signature at each step; here it need not be worked out again.
+    # Lightning inspects the signature at each step; an attribute spares that work.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined] # read by inspect
 
     @property
     def watch(self) -> WeightWatch:
-        """What each weight's gradients and updates were since somebody has last taken them."""
+        """Gradients and updates of each weight since they were last taken."""
         return self._clipper.watch
 
     @property
@@ -160,7 +158,7 @@ class Task(ShortSteps):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as asked for, and record the gradients' norm whether or not it acts."""
+        """Clip the gradients as configured, and record their norm."""
         clipped = [p for group in optimizer.param_groups for p in group["params"]]
         self._lr = optimizer.param_groups[0]["lr"]
         algorithm: Literal["norm", "value"] = (
@@ -169,7 +167,7 @@ class Task(ShortSteps):
         self._clipper.clip(clipped, threshold=gradient_clip_val, algorithm=algorithm)
 
     def on_train_epoch_end(self) -> None:
-        """Put the epoch's own values on record; stop where the loss is no number any more.
+        """Publish the values of the epoch.
 
         Raises:
             DivergedError: The training or the validation loss is NaN or infinite.
@@ -187,7 +185,7 @@ class Task(ShortSteps):
     # ── evaluation ──────────────────────────────────────────────────────────────────────────
 
     def on_validation_start(self) -> None:
-        """Let all ranks evaluate the same network: running means of a norm are each rank's own."""
+        """Let all ranks evaluate the same network: each rank has running means of its own."""
         if self._ranks > 1:
             broadcast_in_place(self.network.buffers())
 
@@ -214,8 +212,8 @@ class Task(ShortSteps):
         self._publish(self._evaluate("test"))
 
     def _publish(self, values: Mapping[str, Tensor]) -> None:
-        # `self.log` comes to the same end; its care for batches and devices, of no use to values
-        # of a whole epoch, costs a small network as much as several steps.
+        # `self.log` has the same result; its handling of batches and devices, which values of a
+        # whole epoch don't need, costs a small network as much as several steps.
         self.trainer.callback_metrics.update(values)
 
     def _evaluate(self, stage: str) -> dict[str, Tensor]:
@@ -312,7 +310,7 @@ class Classifier(Task):
         return None if self.class_weights is None else self.class_weights.to(logits)
 
     def weight(self, targets: Tensor) -> Tensor | float:
-        """Return what rows weigh in the mean loss of a batch: the sum of their classes' weights."""
+        """Return the total weight of rows in the mean loss: the sum of their classes' weights."""
         if self.class_weights is None:
             return super().weight(targets)
         return self.class_weights.to(targets.device)[targets].sum()
@@ -322,7 +320,7 @@ class Classifier(Task):
         if self.class_weights is None:
             smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
             return functional.binary_cross_entropy_with_logits(logits, smoothed)
-        # One logit is the second of two whose first is 0; so weights mean what they do elsewhere.
+        # One logit equals two of which the first is 0; weights then mean the same for any task.
         pair = torch.stack([torch.zeros_like(logits), logits], dim=1)
         return functional.cross_entropy(
             pair, targets, weight=self._like(logits), label_smoothing=smoothing

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: the configuration of a run, as the command changes it."""
+"""Configuration of an evaluation: that of the run, as the command changes it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def stored_config(place: Path) -> dict[str, Any]:
 def _of_file(file: Path) -> dict[str, Any]:
     try:
         config = OmegaConf.to_container(OmegaConf.load(file))
-    except Exception as error:  # whatever a YAML reader makes of a damaged file
+    except Exception as error:  # a YAML reader may raise anything for a damaged file
         raise ConfigError(f"{file} can't be read as the config of a run") from error
     if not isinstance(config, dict) or "data" not in config:
         raise ConfigError(f"{file} is not the config of a run: it has no data")
@@ -70,7 +70,7 @@ def _of_file(file: Path) -> dict[str, Any]:
 
 
 class EvaluateOptions(Options):
-    """Which model is scored, on which rows."""
+    """Options of `python -m pipeline.evaluate`."""
 
     model_from: Text
     split: Chosen
@@ -93,10 +93,10 @@ class EvaluationRequest:
     Args:
         place: Where the model is read from.
         split: Part of the run's own data.
-        is_own: It is they that are scored, and no other data.
+        is_own: Whether the run's own data are scored.
         options: The run's, as the command has changed them.
         config: The same as plain values that may be stored.
-        threshold: That of a binary task, in place of the model's; `None` = the model's.
+        threshold: In place of the model's in a binary task; `None` = the model's.
         stored: The run's own config.
     """
 
@@ -110,7 +110,7 @@ class EvaluationRequest:
 
     @property
     def rows_word(self) -> str:
-        """The word for what is evaluated: a part of the run's own data, or other data."""
+        """Word for the rows: a part of the run's own data, or other data."""
         return self.split if self.is_own else "other data"
 
     def own_options(self) -> RunConfig:
@@ -157,8 +157,26 @@ def evaluation_request(config: DictConfig) -> EvaluationRequest:
     given = {str(key): value for key, value in tree.items()}
     place = Path(given["model_from"])
     stored = run_config(place)
-    values = {**stored, **{key: given[key] for key in OURS}, **_left_out(given["data"], stored)}
-    if secrets := list(_secrets(values)):
+    # The options of the rows are the run's.
+    rows = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
+    kept = {k: v for k, v in given["data"].items() if k not in rows or k in FREE}
+    values = {
+        **stored,
+        **{key: given[key] for key in OURS},
+        "data": {**rows, **kept},
+        "test": True,
+        "resume": None,
+        "register": None,
+        "callbacks": {},
+        "scheduler": None,
+    }
+    secrets = [
+        f"{key} held a secret, which is not saved, or a reference to the environment, "
+        f"which is not resolved for a model; give it again: {key}=…"
+        for key, value in flatten({name: values[name] for name in OURS}).items()
+        if isinstance(value, str) and MASK in value
+    ]
+    if secrets:
         raise ConfigError(*secrets)
     problems = list(_wrong(given, stored))
     try:
@@ -169,29 +187,19 @@ def evaluation_request(config: DictConfig) -> EvaluationRequest:
         raise ConfigError(*problems)
     is_own = same_source(options.data, resolved(stored)[0]["data"])
     threshold = given["metrics"]["threshold"]
+    if not is_own or given["split"] != "test":  # limits of the training would cut the rows short
+        free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
+        update = {"trainer": options.trainer.model_copy(update=free)}
+        options = options.model_copy(update=update)
     return EvaluationRequest(
         place=place,
         split=given["split"],
         is_own=is_own,
-        options=options if is_own and given["split"] == "test" else _without_limits(options),
+        options=options,
         config={**plain(values), "model_from": str(place), "split": given["split"]},
         threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
         stored=stored,
     )
-
-
-def _left_out(data: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of the rows, which are the run's, and what an evaluation does without."""
-    ours = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
-    kept = {k: v for k, v in data.items() if k not in ours or k in FREE}
-    return {
-        "data": {**ours, **kept},
-        "test": True,
-        "resume": None,
-        "register": None,
-        "callbacks": {},
-        "scheduler": None,
-    }
 
 
 def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]:
@@ -214,26 +222,9 @@ def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]
         )
 
 
-def _secrets(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each masked value of a section that the command can say anew."""
-    for key, value in flatten({name: values[name] for name in OURS}).items():
-        if isinstance(value, str) and MASK in value:
-            yield (
-                f"{key} held a secret, which is not saved, or a reference to the environment, "
-                f"which is not resolved for a model; give it again: {key}=…"
-            )
-
-
-def _without_limits(options: RunConfig) -> RunConfig:
-    """Take away what would cut the rows short."""
-    update = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
-    return options.model_copy(update={"trainer": options.trainer.model_copy(update=update)})
-
-
 def same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Tell whether two sections `data` name the same data, whatever happens to the rows then."""
-    ours = DataOptions.model_fields
-    free = (*ours, "allow_url")
+    """Return whether two sections `data` name the same source of data."""
+    free = (*DataOptions.model_fields, "allow_url")
     pair = [{k: _plain(v) for k, v in data.items() if k not in free} for data in (one, other)]
     return pair[0] == pair[1]
 
