@@ -1,7 +1,6 @@
 """`python -m pipeline.train`: what a user gets from one command."""
 
 import csv
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,27 +8,15 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from records import final_values, only_run
 from sklearn import metrics as sklearn_metrics
 
 Train = Callable[..., int]
 
 
-def only_run(folder: Path) -> Path:
-    (run,) = (folder / "runs").iterdir()
-    return run
-
-
-def predictions(folder: Path) -> list[dict[str, str]]:
-    with (only_run(folder) / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
+def predictions(run: Path) -> list[dict[str, str]]:
+    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def final_values(folder: Path) -> dict[str, float]:
-    lines = (only_run(folder) / "journal.jsonl").read_text(encoding="utf-8").splitlines()
-    merged: dict[str, float] = {}
-    for event in map(json.loads, lines):
-        merged |= event.get("values", {})
-    return merged
 
 
 def test_a_run_is_in_mlflow_where_plain_mlflow_ui_looks(train: Train, own_folder: Path) -> None:
@@ -71,7 +58,7 @@ def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
     train: Train, own_folder: Path, words: tuple[str, ...]
 ) -> None:
     assert train(*words, "tracking=none", "verbose=0") == 0
-    rows = predictions(own_folder)
+    rows = predictions(only_run(own_folder / "runs"))
     truth = [row["target"] for row in rows]
     guess = [row["predicted"] for row in rows]
     binary = words[-1] == "data=breast_cancer"
@@ -79,7 +66,7 @@ def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
         truth, guess, zero_division=0, **kwargs
     )
-    values = final_values(own_folder)
+    values = final_values(only_run(own_folder / "runs"))
     assert values["test/precision"] == pytest.approx(precision, abs=1e-6)
     assert values["test/recall"] == pytest.approx(recall, abs=1e-6)
     assert values["test/f1"] == pytest.approx(f1, abs=1e-6)
@@ -90,10 +77,10 @@ def test_classification_figures_equal_scikit_learns_on_the_saved_predictions(
 def test_regression_figures_are_in_the_targets_own_units(train: Train, own_folder: Path) -> None:
     words = ("model=lstm", "data=sunspots", "data.validation=0", "trainer.max_epochs=3")
     assert train(*words, "tracking=none", "verbose=0") == 0
-    rows = predictions(own_folder)
+    rows = predictions(only_run(own_folder / "runs"))
     truth = [float(row["target"]) for row in rows]
     guess = [float(row["predicted"]) for row in rows]
-    values = final_values(own_folder)
+    values = final_values(only_run(own_folder / "runs"))
     rmse = sklearn_metrics.root_mean_squared_error(truth, guess)
     assert values["test/rmse"] == pytest.approx(rmse, rel=1e-5)
     assert values["test/r2"] == pytest.approx(sklearn_metrics.r2_score(truth, guess), abs=1e-5)
@@ -115,17 +102,6 @@ def test_the_same_config_and_seed_give_the_same_bits_whatever_is_shown_or_tracke
 
     assert history("a") == history("b")
     assert history("a") != history("c")
-
-
-def test_one_line_an_epoch_is_printed_in_a_pipe(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert train("model=mlp", "data=iris", "tracking=none", "trainer.max_epochs=3") == 0
-    printed = capsys.readouterr().out.splitlines()
-    epochs = [line for line in printed if line.lstrip().startswith(("1/3", "2/3", "3/3"))]
-    assert len(epochs) == 3
-    assert all("train/loss" in line and "val/f1" in line for line in epochs)
-    assert any("linear: logistic regression" in line for line in printed)
 
 
 def test_nothing_is_printed_when_silent(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from made_networks import build
 from records import only_run
 from torch import Tensor, nn
 
@@ -19,19 +20,16 @@ from pipeline.findings.records import Vitals
 from pipeline.metrics import for_task
 from pipeline.modules.epoch import WeightWatch
 from pipeline.modules.task import Classifier, Optimization
-from pipeline.networks.convolution import CNN1d
-from pipeline.networks.mlp import MLP
-from pipeline.networks.recurrent import LSTM
 
 Train = Callable[..., int]
 MADE: dict[str, Any] = {"dropout": 0.0, "init": "torch", "gain": None}
 BATCHES = 20
 
 
-def mlp() -> MLP:
+def mlp() -> nn.Module:
     torch.manual_seed(0)
     dense = {"activation": "relu", "norm": "batch", "skip": True}
-    return MLP((6,), 3, hidden=[8, 8], **dense, **MADE)
+    return build("mlp", (6,), 3, hidden=[8, 8], **dense, **MADE)
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -69,7 +67,15 @@ class ByHand:
             )
 
 
-def trained(network: nn.Module, *, epochs: int, lr: float = 0.3, **options: Any) -> VitalSigns:
+def trained(
+    network: nn.Module,
+    *,
+    epochs: int,
+    lr: float = 0.3,
+    signs: VitalSigns | None = None,
+    validation: Any = None,
+    **options: Any,
+) -> VitalSigns:
     task = Classifier(
         network,
         scores=for_task("multiclass", classes=3, threshold=0.5),
@@ -77,19 +83,19 @@ def trained(network: nn.Module, *, epochs: int, lr: float = 0.3, **options: Any)
             optimizer=lambda weights: torch.optim.SGD(weights, lr=lr), scheduler=None
         ),
     )
-    signs = VitalSigns()
+    signs = signs or VitalSigns()
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
         logger=False,
         callbacks=[signs],
-        gradient_clip_val=0.5,
+        gradient_clip_val=0.5 if validation is None else None,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         **options,
     )
-    trainer.fit(task, Repeated())
+    trainer.fit(task, Repeated(), validation)
     return signs
 
 
@@ -188,24 +194,8 @@ def test_a_run_that_diverges_in_its_first_epoch_leaves_what_came_before() -> Non
     signs, kept = VitalSigns(), mlp()
     with torch.no_grad():
         kept.head.weight.mul_(1e19)
-    task = Classifier(
-        kept,
-        scores=for_task("multiclass", classes=3, threshold=0.5),
-        optimization=Optimization(
-            optimizer=lambda weights: torch.optim.SGD(weights, lr=1e6), scheduler=None
-        ),
-    )
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=3,
-        logger=False,
-        callbacks=[signs],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     with pytest.raises(DivergedError):
-        trainer.fit(task, Repeated(), Repeated())  # the validation sees it first
+        trained(kept, epochs=3, lr=1e6, signs=signs, validation=Repeated())  # which sees it first
     vitals = told(signs)
     assert vitals.epochs.tolist() == [1]
     assert np.isfinite(vitals.gradients).all()
@@ -214,17 +204,7 @@ def test_a_run_that_diverges_in_its_first_epoch_leaves_what_came_before() -> Non
 
 
 def test_layers_are_named_from_the_input_to_the_output() -> None:
-    lstm = LSTM(
-        (5, 2),
-        3,
-        hidden=4,
-        layers=1,
-        activation="tanh",
-        norm="layer",
-        bidirectional=True,
-        readout="last",
-        **MADE,
-    )
+    lstm = build("lstm", (5, 2), 3, hidden=4, layers=1, norm="layer", bidirectional=True)
     assert list(layer_names(lstm).values()) == [
         "layers.layer1.recurrent (input)",
         "layers.layer1.recurrent (state)",
@@ -233,22 +213,9 @@ def test_layers_are_named_from_the_input_to_the_output() -> None:
         "head",
     ]
     assert list(layer_names(nn.Linear(3, 2)).values()) == ["weight"]
-    cnn = CNN1d(
-        (16, 1),
-        3,
-        channels=[4, 4],
-        kernel_size={"shapes": [3, 5]},  # type: ignore[arg-type] # as the YAML has it
-        stride=1,
-        padding="same",
-        dilation=1,
-        pool="learned",
-        pool_size=2,
-        mixing="weighted",
-        hidden=[],
-        activation="relu",
-        norm="batch",
-        **MADE,
-    )
+    pooled = {"pool": "learned", "pool_size": 2, "mixing": "weighted"}
+    shapes = {"channels": [4, 4], "kernel_size": {"shapes": [3, 5]}}
+    cnn = build("cnn1d", (16, 1), 3, **shapes, **pooled, stride=1, padding="same", norm="batch")
     names = list(layer_names(cnn).values())
     assert names[0] == "layers.layer1.convolution.shapes.0.mixing"
     assert names[-1] == "head"

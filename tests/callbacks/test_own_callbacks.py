@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
-from records import checkpoint, epochs, only_run, runs
+from records import checkpoint, epochs, only_run
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -129,33 +129,6 @@ def test_a_users_own_callback_logs_a_metric_into_journal_and_mlflow(
     points = client.get_metric_history(run.info.run_id, "weight/largest")
     assert [point.step for point in points] == [1, 2, 3, 4]
     assert points[-1].value == pytest.approx(2 * largest)
-
-
-@pytest.mark.parametrize(
-    ("target", "reason"),
-    [
-        ("ModelCheckpoint", "a run keeps its weights itself; keep=best|last says which count."),
-        ("RichProgressBar", "choose with verbose=0|1|2."),
-        ("TQDMProgressBar", "choose with verbose=0|1|2."),
-        ("LearningRateFinder", "it trains with another optimizer.lr than the config says."),
-        ("BatchSizeFinder", "it trains with another data.batch_size than the config says."),
-        ("StochasticWeightAveraging", "callbacks=ema averages them inside of the checkpoints."),
-    ],
-)
-def test_a_callback_that_would_make_the_record_untrue_is_refused(
-    train: Train,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    target: str,
-    reason: str,
-) -> None:
-    words = [f"+callbacks.mine._target_=pytorch_lightning.callbacks.{target}"]
-    words += ["+callbacks.mine.swa_lrs=0.01"] if target.startswith("Stoch") else []
-    assert train(*UNTRACKED, *words) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: callbacks.mine is a ")
-    assert line.endswith(reason)
-    assert runs(own_folder / "runs") == []
 
 
 @pytest.mark.parametrize(

@@ -5,23 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_networks import build
 from torch import Tensor, nn
 
 from pipeline.findings.records import Activity
 from pipeline.inside.activity import activity_of
-from pipeline.networks.convolution import CNN2d
-from pipeline.networks.mlp import MLP
-from pipeline.networks.recurrent import GRU, LSTM, RNN
 
 MADE: dict[str, Any] = {"dropout": 0.2, "init": "torch", "gain": None}
-RECURRENT: dict[str, Any] = {
-    "hidden": 5,
-    "layers": 1,
-    "norm": "none",
-    "bidirectional": True,
-    "readout": "last",
-    **MADE,
-}
 
 
 def rows(*shape: int, scale: float = 1.0) -> Tensor:
@@ -34,11 +24,11 @@ def by_name(found: tuple[Activity, ...]) -> dict[str, Activity]:
 
 def test_a_dead_relu_is_counted_as_a_unit_that_is_zero_for_every_row() -> None:
     torch.manual_seed(0)
-    mlp = MLP((4,), 2, hidden=[8, 6], activation="relu", norm="none", skip=False, **MADE)
+    mlp = build("mlp", (4,), 2, hidden=[8, 6], norm="none", **MADE)
     with torch.no_grad():
-        mlp.layers.layer1.linear.bias[:3] = -1e3  # type: ignore[union-attr, index] # by name
+        mlp.layers.layer1.linear.bias[:3] = -1e3
     inputs = rows(700, 4)
-    first = mlp.layers.layer1.linear(inputs[:512]).clamp(min=0).detach().numpy()  # type: ignore[operator, union-attr]
+    first = mlp.layers.layer1.linear(inputs[:512]).clamp(min=0).detach().numpy()
     found = by_name(activity_of(mlp, inputs))
     one = found["layers.layer1.activation"]
     assert one.kind == "ReLU"
@@ -51,24 +41,9 @@ def test_a_dead_relu_is_counted_as_a_unit_that_is_zero_for_every_row() -> None:
 
 def test_a_channel_is_dead_where_all_its_places_are_zero() -> None:
     torch.manual_seed(0)
-    cnn = CNN2d(
-        (1, 6, 6),
-        3,
-        channels=[4],
-        kernel_size=3,
-        stride=1,
-        padding="same",
-        dilation=1,
-        pool="max",
-        pool_size=2,
-        mixing="full",
-        hidden=[],
-        activation="relu",
-        norm="none",
-        **MADE,
-    )
+    cnn = build("cnn2d", (1, 6, 6), 3, channels=[4], kernel_size=3, norm="none", **MADE)
     with torch.no_grad():
-        cnn.layers.layer1.convolution.kernel.bias[2] = -1e3  # type: ignore[union-attr, index]
+        cnn.layers.layer1.convolution.kernel.bias[2] = -1e3
     (one,) = activity_of(cnn, rows(20, 1, 6, 6))
     assert one.units == 4
     assert one.dead == 0.25
@@ -81,36 +56,30 @@ def test_saturated_values_are_those_within_one_percent_of_a_bound(
     activation: str, bounds: tuple[float, float]
 ) -> None:
     torch.manual_seed(0)
-    mlp = MLP((4,), 2, hidden=[8], activation=activation, norm="none", skip=False, **MADE)  # type: ignore[arg-type] # one of its names
+    mlp = build("mlp", (4,), 2, hidden=[8], activation=activation, norm="none", **MADE)
     inputs = rows(100, 4, scale=8.0)
-    linear, function = mlp.layers.layer1.linear, mlp.layers.layer1.activation  # type: ignore[union-attr]
-    values = function(linear(inputs)).detach().numpy()  # type: ignore[operator]
+    linear, function = mlp.layers.layer1.linear, mlp.layers.layer1.activation
+    values = function(linear(inputs)).detach().numpy()
     (one,) = activity_of(mlp, inputs)
     assert one.saturated == ((values < bounds[0]) | (values > bounds[1])).mean() > 0.1
     assert one.dead == 0.0
 
 
-@pytest.mark.parametrize(
-    ("kind", "activation", "name"),
-    [
-        (RNN, "tanh", "RNN (tanh)"),
-        (RNN, "relu", "RNN (relu)"),
-        (GRU, "tanh", "GRU (tanh)"),
-        (GRU, "relu", "GRU (relu)"),
-        (LSTM, "tanh", "LSTM (tanh)"),
-        (LSTM, "relu", "LSTM (relu)"),
-    ],
-)
-def test_the_states_of_a_recurrent_layer_are_its_activity(
-    kind: Any, activation: str, name: str
-) -> None:
+@pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_the_states_of_a_recurrent_layer_are_its_activity(model: str, activation: str) -> None:
     torch.manual_seed(0)
-    network = kind((7, 3), 2, activation=activation, **RECURRENT)
+    cell = {"activation": activation, "norm": "none", "bidirectional": True, "readout": "last"}
+    network = build(model, (7, 3), 2, hidden=5, layers=1, **cell, **MADE)
     inputs = rows(90, 7, 3, scale=6.0)
     with torch.no_grad():
         states = network.layers.layer1.recurrent(inputs)[0].numpy()
     (one,) = activity_of(network, inputs)
-    assert (one.layer, one.kind, one.units) == ("layers.layer1.recurrent", name, 10)
+    assert (one.layer, one.kind, one.units) == (
+        "layers.layer1.recurrent",
+        f"{model.upper()} ({activation})",
+        10,
+    )
     assert one.mean == pytest.approx(states.mean(), rel=1e-4)
     saturated = (np.abs(states) > 0.99).mean() if activation == "tanh" else 0.0
     assert one.saturated == pytest.approx(saturated)
@@ -119,8 +88,8 @@ def test_the_states_of_a_recurrent_layer_are_its_activity(
 
 
 def test_the_network_is_left_as_it_was() -> None:
-    mlp = MLP((4,), 2, hidden=[8], activation="relu", norm="batch", skip=False, **MADE)
-    mlp.layers.layer1.norm.eval()  # type: ignore[union-attr] # by name: frozen by its user
+    mlp = build("mlp", (4,), 2, hidden=[8], norm="batch", **MADE)
+    mlp.layers.layer1.norm.eval()
     before = {key: value.clone() for key, value in mlp.state_dict().items()}
     modes = [module.training for module in mlp.modules()]
     state = torch.get_rng_state()

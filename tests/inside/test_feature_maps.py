@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from made_networks import build
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import nn
 
 from pipeline.inside.views import inside_of
-from pipeline.networks.convolution import CNN1d, CNN2d
-from pipeline.networks.mlp import MLP
 
 Array = NDArray[np.float64]
 COMMON = {"norm": "none", "dropout": 0.0, "init": "default", "gain": None}
@@ -39,9 +38,9 @@ def sum_of_the_notes(image: Array, kernel: Array) -> Array:
     return result
 
 
-def network_of(*kernels: Array, activation: str = "relu", **changes: object) -> CNN2d:
+def network_of(*kernels: Array, activation: str = "relu", **changes: object) -> nn.Module:
     parameters = CONVOLUTION | {"channels": [len(kernels)], "kernel_size": 3} | changes
-    network = CNN2d((1, 8, 8), 2, **parameters | {"activation": activation})
+    network = build("cnn2d", (1, 8, 8), 2, **parameters | {"activation": activation})
     convolution = network.layers.layer1.convolution.kernel
     convolution.weight.data = torch.tensor(np.stack(kernels)[:, None], dtype=torch.float32)
     convolution.bias.data.zero_()
@@ -86,7 +85,7 @@ def test_a_map_is_taken_before_its_pooling() -> None:
 
 
 def test_the_map_of_a_series_is_the_sum_over_its_features_and_channels() -> None:
-    network = CNN1d((9, 2), 2, channels=[3], kernel_size=3, **CONVOLUTION)
+    network = build("cnn1d", (9, 2), 2, channels=[3], kernel_size=3, **CONVOLUTION)
     series = np.random.default_rng(0).normal(size=(9, 2))
     layer = network.layers.layer1.convolution.kernel
     kernels, bias = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
@@ -107,7 +106,7 @@ def test_the_map_of_a_series_is_the_sum_over_its_features_and_channels() -> None
 @pytest.mark.parametrize("mixing", ["full", "weighted"])
 def test_kernels_of_several_shapes_are_one_layer_with_a_picture_each(mixing: str) -> None:
     shapes = {"channels": [6, 4], "kernel_size": [{"shapes": [[1, 5], [5, 1], 3]}, 3]}
-    network = CNN2d((2, 8, 8), 2, **CONVOLUTION | shapes | {"mixing": mixing})
+    network = build("cnn2d", (2, 8, 8), 2, **CONVOLUTION | shapes | {"mixing": mixing})
     views = inside_of(network, torch.randn(2, 2, 8, 8), channels=True)
     inputs = 2 if mixing == "full" else 1
     assert {name: values.shape[1:] for name, values in views.items()} == {
@@ -124,7 +123,7 @@ def test_kernels_of_several_shapes_are_one_layer_with_a_picture_each(mixing: str
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_the_activations_of_an_mlp_with_skips_are_those_of_numpy(norm: str) -> None:
     parameters = COMMON | {"norm": norm, "activation": "tanh", "skip": True}
-    network = MLP((2, 3), 2, hidden=[5, 5], **parameters)
+    network = build("mlp", (2, 3), 2, hidden=[5, 5], **parameters)
     samples = np.random.default_rng(1).normal(size=(4, 2, 3))
     views = inside_of(network, torch.tensor(samples, dtype=torch.float32), channels=False)
     values = samples.reshape(4, 6)
@@ -182,7 +181,7 @@ def test_nothing_to_show_is_an_empty_answer_and_leaves_no_trace() -> None:
 
 def test_a_network_is_left_exactly_as_it_was() -> None:
     changes = {"channels": [4], "kernel_size": 3, "norm": "batch", "dropout": 0.5}
-    network = CNN2d((1, 8, 8), 2, **CONVOLUTION | changes).train()
+    network = build("cnn2d", (1, 8, 8), 2, **CONVOLUTION | changes).train()
     network.layers.layer1.norm.eval()
     saved = {name: value.clone() for name, value in network.state_dict().items()}
     modes = [module.training for module in network.modules()]
@@ -198,7 +197,7 @@ def test_a_network_is_left_exactly_as_it_was() -> None:
 
 
 def test_what_is_too_large_for_a_picture_is_thinned_and_says_so() -> None:
-    network = CNN2d((1, 300, 150), 2, **CONVOLUTION | {"channels": [40], "kernel_size": 3})
+    network = build("cnn2d", (1, 300, 150), 2, **CONVOLUTION | {"channels": [40], "kernel_size": 3})
     inputs = torch.randn(2, 1, 300, 150)
     views = inside_of(network, inputs, channels=True)
     with torch.no_grad():

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from made_networks import build as build_model
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.inside.views import inside_of
-from pipeline.networks.recurrent import GRU, LSTM, RNN
 
 Array = NDArray[np.float64]
 STEPS, FEATURES, HIDDEN = 7, 3, 4
 KINDS = {
-    RNN: ["state"],
-    GRU: ["reset gate", "update gate", "candidate", "state"],
-    LSTM: ["forget gate", "input gate", "output gate", "candidate", "cell", "state"],
+    "rnn": ["state"],
+    "gru": ["reset gate", "update gate", "candidate", "state"],
+    "lstm": ["forget gate", "input gate", "output gate", "candidate", "cell", "state"],
 }
 ACTIVATIONS = {"tanh": np.tanh, "relu": lambda values: np.maximum(values, 0)}
 
@@ -59,11 +59,11 @@ def run_by_hand(step_of, steps: Array, weights: list[Array], activation: str) ->
     return {kind: np.stack([views[kind] for views in seen]) for kind in seen[0]}
 
 
-def build(network: type[nn.Module], **changes: object) -> nn.Module:
+def build(model: str, **changes: object) -> nn.Module:
     torch.manual_seed(0)
     usual = {"hidden": HIDDEN, "layers": 1, "activation": "tanh", "norm": "none", "dropout": 0.3}
     more = {"bidirectional": False, "readout": "last", "init": "torch", "gain": None}
-    built = network((STEPS, FEATURES), 2, **usual | more | changes)
+    built = build_model(model, (STEPS, FEATURES), 2, **usual | more | changes)
     for name, weight in built.layers.named_parameters():
         if "recurrent" in name:
             nn.init.normal_(weight, std=0.7)
@@ -82,9 +82,9 @@ def windows() -> Tensor:
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("network", [RNN, GRU, LSTM])
+@pytest.mark.parametrize("network", ["rnn", "gru", "lstm"])
 def test_recomputed_states_are_those_of_the_layer_itself(
-    network: type[nn.Module], activation: str, norm: str, windows: Tensor
+    network: str, activation: str, norm: str, windows: Tensor
 ) -> None:
     changes = {"layers": 2, "bidirectional": True, "activation": activation, "norm": norm}
     built = build(network, **changes).eval()
@@ -101,9 +101,9 @@ def test_recomputed_states_are_those_of_the_layer_itself(
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize(("network", "step_of"), [(LSTM, lstm_step), (GRU, gru_step)])
+@pytest.mark.parametrize(("network", "step_of"), [("lstm", lstm_step), ("gru", gru_step)])
 def test_gates_are_those_of_one_step_after_the_other_by_hand(
-    network: type[nn.Module], step_of, activation: str, windows: Tensor
+    network: str, step_of, activation: str, windows: Tensor
 ) -> None:
     built = build(network, bidirectional=True, activation=activation)
     views = inside_of(built, windows, channels=False)
@@ -118,7 +118,7 @@ def test_gates_are_those_of_one_step_after_the_other_by_hand(
 
 
 def test_one_direction_has_the_plain_name_of_its_layer(windows: Tensor) -> None:
-    assert list(inside_of(build(RNN), windows, channels=True)) == ["state/layers.layer1"]
+    assert list(inside_of(build("rnn"), windows, channels=True)) == ["state/layers.layer1"]
 
 
 class Reader(nn.Module):
@@ -182,7 +182,7 @@ def test_half_precision_and_two_directions_keep_their_gates_apart() -> None:
 
 
 def test_long_windows_and_wide_states_are_thinned_and_say_so() -> None:
-    network = build(RNN, hidden=70)
+    network = build("rnn", hidden=70)
     windows = torch.randn(2, 600, FEATURES)
     views = inside_of(network, windows, channels=False)
     assert list(views) == ["state/layers.layer1 (every 3rd step, 64 of 70 units)"]

@@ -190,37 +190,6 @@ def test_balanced_class_weights_are_scikit_learns(data: str) -> None:
     assert task.class_weights.tolist() == pytest.approx(expected.tolist(), rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        (
-            ("data=iris", "loss.class_weights=[1.0,2.0]"),
-            "loss.class_weights=[1.0, 2.0] are 2 weights for 3 classes; expected one each of "
-            "setosa, versicolor, virginica.",
-        ),
-        (
-            ("data=diabetes", "loss.class_weights=balanced"),
-            "loss.class_weights has no meaning for a regression; expected null.",
-        ),
-        (
-            ("data=diabetes", "loss.label_smoothing=0.1"),
-            "loss.label_smoothing has no meaning for a regression; expected 0.0.",
-        ),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_loss_that_the_task_does_not_have_is_refused(
-    train: Train,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    problem: str,
-) -> None:
-    assert train("model=mlp", *words) == 2
-    assert capsys.readouterr().err == f"error: {problem}\n"
-    assert list(own_folder.iterdir()) == []
-
-
 @pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
 def test_the_loss_of_a_part_is_summed_in_double_precision(weights: list[float] | None) -> None:
     optimization = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from made_networks import build
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,7 +16,6 @@ Array = NDArray[np.float64]
 
 
 def convolution(
-    build,
     lengths: tuple[int, ...],
     *shapes: tuple[int, ...],
     inputs: int = 2,
@@ -60,9 +60,9 @@ def arrays_of(layer: nn.Module) -> tuple[Array, Array]:
     return layer.weight.detach().numpy(), layer.bias.detach().numpy()
 
 
-def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels(build) -> None:
+def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None:
     for shape, stride, dilation in [((3, 3), 1, 1), ((1, 5), 1, 1), ((4, 2), 1, 1), ((3, 2), 2, 2)]:
-        layer = convolution(build, (7, 6), shape, stride=stride, dilation=dilation)
+        layer = convolution((7, 6), shape, stride=stride, dilation=dilation)
         image = np.random.default_rng(0).normal(size=(2, 7, 6))
         kernels, bias = arrays_of(layer.kernel)
         expected = [
@@ -77,16 +77,16 @@ def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels(build) ->
         np.testing.assert_allclose(result, np.stack(expected), atol=1e-12)
 
 
-def test_a_kernel_is_not_flipped(build) -> None:
-    layer = convolution(build, (4,), (2,), inputs=1, channels=1)
+def test_a_kernel_is_not_flipped() -> None:
+    layer = convolution((4,), (2,), inputs=1, channels=1)
     layer.kernel.weight.data = torch.tensor([[[1.0, 10.0]]], dtype=torch.float64)
     layer.kernel.bias.data.zero_()
     series = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]], dtype=torch.float64)
     assert layer(series).flatten().tolist() == [21.0, 32.0, 43.0, 4.0]
 
 
-def test_a_kernels_gradient_is_the_sum_over_all_positions(build) -> None:
-    layer = convolution(build, (5, 4), (3, 3), inputs=1, channels=1)
+def test_a_kernels_gradient_is_the_sum_over_all_positions() -> None:
+    layer = convolution((5, 4), (3, 3), inputs=1, channels=1)
     rng = np.random.default_rng(1)
     image, upstream = rng.normal(size=(5, 4)), rng.normal(size=(5, 4))
     layer(torch.tensor(image[None, None])).backward(torch.tensor(upstream[None, None]))
@@ -98,8 +98,8 @@ def test_a_kernels_gradient_is_the_sum_over_all_positions(build) -> None:
     np.testing.assert_allclose(layer.kernel.weight.grad[0, 0].numpy(), expected, atol=1e-12)
 
 
-def test_weighted_mixing_is_one_kernel_a_channel_and_one_weight_a_pair(build) -> None:
-    layer = convolution(build, (6, 5), (3, 2), inputs=3, channels=4, mixing="weighted")
+def test_weighted_mixing_is_one_kernel_a_channel_and_one_weight_a_pair() -> None:
+    layer = convolution((6, 5), (3, 2), inputs=3, channels=4, mixing="weighted")
     pairs = layer.mixing.weight.detach().numpy()[:, :, 0, 0]  # (Co, Ci)
     kernels, bias = arrays_of(layer.kernel)  # (Co, 1, Kh, Kw)
     image = np.random.default_rng(2).normal(size=(3, 6, 5))
@@ -112,8 +112,8 @@ def test_weighted_mixing_is_one_kernel_a_channel_and_one_weight_a_pair(build) ->
     assert sum(weight.numel() for weight in layer.parameters()) == 3 * 4 + 4 * 3 * 2 + 4
 
 
-def test_several_shapes_share_the_channels_and_are_concatenated(build) -> None:
-    layer = convolution(build, (5, 5), (1, 5), (5, 1), (3, 3), inputs=1, channels=8)
+def test_several_shapes_share_the_channels_and_are_concatenated() -> None:
+    layer = convolution((5, 5), (1, 5), (5, 1), (3, 3), inputs=1, channels=8)
     image = np.random.default_rng(3).normal(size=(5, 5))
     kernels_of_shapes = [arrays_of(branch.kernel) for branch in layer.shapes]
     assert [len(bias) for _, bias in kernels_of_shapes] == [3, 3, 2]
@@ -126,9 +126,7 @@ def test_several_shapes_share_the_channels_and_are_concatenated(build) -> None:
     np.testing.assert_allclose(result, np.stack(expected), atol=1e-12)
 
 
-def test_a_table_is_a_sequence_of_its_variables_and_a_series_has_features_as_channels(
-    build,
-) -> None:
+def test_a_table_is_a_sequence_of_its_variables_and_a_series_has_features_as_channels() -> None:
     table = build("cnn1d", (30,), 2)
     series = build("cnn1d", (30, 1), 2)
     series.load_state_dict(table.state_dict())
@@ -145,21 +143,21 @@ def shapes_of(network: torch.nn.Module) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_same_padding_gives_the_length_divided_by_the_stride_rounded_up(
-    build, length: int, kernel: int, stride: int
+    length: int, kernel: int, stride: int
 ) -> None:
     network = build("cnn1d", (length, 1), 2, channels=[4], kernel_size=kernel, stride=stride)
     maps = network.layers(torch.randn(3, 1, length))
     assert maps.shape == (3, 4, math.ceil(length / stride))
 
 
-def test_same_padding_keeps_the_size_under_dilation(build) -> None:
+def test_same_padding_keeps_the_size_under_dilation() -> None:
     network = build(
         "cnn2d", (3, 9, 7), 2, channels=[2], kernel_size=[[2, 3]], dilation=3, pool="none"
     )
     assert network.layers(torch.randn(1, 3, 9, 7)).shape == (1, 2, 9, 7)
 
 
-def test_the_published_cnn_has_5210_weights_and_lengths_19_10_5(build) -> None:
+def test_the_published_cnn_has_5210_weights_and_lengths_19_10_5() -> None:
     network = build("cnn1d", (40, 1), 10, channels=[25, 25, 25], kernel_size=[5, 3, 3], stride=2,
                     padding=1, norm="none", pool="none", hidden=[])  # fmt: skip
     assert sum(weight.numel() for weight in network.parameters()) == 5_210
@@ -181,13 +179,13 @@ def test_the_published_cnn_has_5210_weights_and_lengths_19_10_5(build) -> None:
     ],
 )
 def test_kernel_sizes_of_two_layers_are_read_as_the_configuration_says(
-    build, kernel_size: object, shapes: list[tuple[int, int]]
+    kernel_size: object, shapes: list[tuple[int, int]]
 ) -> None:
     network = build("cnn2d", IMAGES, 2, kernel_size=kernel_size, pool="none")
     assert shapes_of(network) == shapes
 
 
-def test_a_flat_list_of_three_numbers_is_one_a_layer_in_two_directions(build) -> None:
+def test_a_flat_list_of_three_numbers_is_one_a_layer_in_two_directions() -> None:
     network = build(
         "cnn2d", IMAGES, 2, channels=[4, 4, 4], kernel_size=[5, 3, 1], stride=[1, 2, 1], pool="none"
     )
@@ -195,12 +193,12 @@ def test_a_flat_list_of_three_numbers_is_one_a_layer_in_two_directions(build) ->
     assert network.layers(torch.randn(1, *IMAGES)).shape == (1, 4, 4, 4)
 
 
-def test_several_shapes_for_all_layers_keep_the_channels_of_each_layer(build) -> None:
+def test_several_shapes_for_all_layers_keep_the_channels_of_each_layer() -> None:
     network = build("cnn2d", IMAGES, 2, kernel_size={"shapes": [[1, 3], [3, 1], 2]})
     assert network.layers(torch.randn(1, *IMAGES)).shape == (1, 16, 2, 2)
 
 
-def test_global_pooling_is_the_mean_over_all_positions_and_reads_any_length(build) -> None:
+def test_global_pooling_is_the_mean_over_all_positions_and_reads_any_length() -> None:
     network = build("cnn1d", (40, 1), 2, pool="global")
     maps = network.layers(torch.randn(3, 1, 40))
     assert network.head.in_features == maps.shape[1]
@@ -210,7 +208,7 @@ def test_global_pooling_is_the_mean_over_all_positions_and_reads_any_length(buil
     assert network(torch.randn(3, 60, 1)).shape == (3, 2)
 
 
-def test_a_dense_head_stands_between_the_maps_and_the_outputs(build) -> None:
+def test_a_dense_head_stands_between_the_maps_and_the_outputs() -> None:
     network = build("cnn2d", IMAGES, 3, hidden=[20, 7])
     assert [layer.linear.out_features for layer in network.dense] == [20, 7]
     assert network.head.in_features == 7
@@ -298,7 +296,7 @@ def test_a_dense_head_stands_between_the_maps_and_the_outputs(build) -> None:
     ],
 )
 def test_sizes_that_can_not_work_are_refused_with_key_layer_and_length(
-    build, model: str, shape: tuple[int, ...], changes: dict[str, object], message: str
+    model: str, shape: tuple[int, ...], changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError) as refusal:
         build(model, shape, 2, **changes)

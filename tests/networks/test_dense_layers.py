@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
+from made_networks import build
 from torch import nn
 
 from pipeline.networks.layers import LearnedPool
 from pipeline.networks.mlp import MLP
 
 
-def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_first(build) -> None:
+def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_first() -> None:
     network = build("mlp", (40, 1), 10, hidden=[100, 100], norm="none", skip=True)
     assert sum(weight.numel() for weight in network.parameters()) == 15_210
     linears = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
@@ -21,7 +22,7 @@ def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_fi
     torch.testing.assert_close(network(samples), second @ w3.T + b3)
 
 
-def test_no_hidden_layer_is_logistic_regression_with_410_weights(build) -> None:
+def test_no_hidden_layer_is_logistic_regression_with_410_weights() -> None:
     network = build("mlp", (40, 1), 10, hidden=[])
     assert sum(weight.numel() for weight in network.parameters()) == 410
     weights, bias = network.parameters()
@@ -29,14 +30,14 @@ def test_no_hidden_layer_is_logistic_regression_with_410_weights(build) -> None:
     torch.testing.assert_close(network(samples), samples[:, :, 0] @ weights.T + bias)
 
 
-def test_layer_norm_gives_each_sample_mean_zero_before_the_activation(build) -> None:
+def test_layer_norm_gives_each_sample_mean_zero_before_the_activation() -> None:
     network = build("mlp", (6,), 2, hidden=[16], norm="layer", activation="identity")
     values = network.layers(torch.randn(5, 6) * 10 + 3)
     torch.testing.assert_close(values.mean(dim=1), torch.zeros(5), atol=1e-5, rtol=0)
     torch.testing.assert_close(values.var(dim=1, correction=0), torch.ones(5), atol=1e-3, rtol=0)
 
 
-def test_dropout_zeroes_values_in_training_and_none_in_evaluation(build) -> None:
+def test_dropout_zeroes_values_in_training_and_none_in_evaluation() -> None:
     network = build("mlp", (6,), 2, hidden=[1000], norm="none", activation="sigmoid", dropout=0.3)
     samples = torch.randn(1, 6)
     share = (network.train().layers(samples) == 0).float().mean().item()
@@ -58,9 +59,7 @@ def test_dropout_zeroes_values_in_training_and_none_in_evaluation(build) -> None
         ("identity", -1.0),
     ],
 )
-def test_an_activation_has_its_textbook_value_at_minus_one(
-    build, name: str, at_minus_one: float
-) -> None:
+def test_an_activation_has_its_textbook_value_at_minus_one(name: str, at_minus_one: float) -> None:
     layer = build("mlp", (1,), 1, hidden=[1], activation=name).layers.layer1
     assert layer.activation(torch.tensor(-1.0)).item() == pytest.approx(at_minus_one)
 
@@ -73,7 +72,7 @@ def test_every_parameter_must_be_given_by_its_name() -> None:
 WIDE = {"hidden": [400], "norm": "none"}
 
 
-def first_weight(build, **changes: object) -> torch.Tensor:
+def first_weight(**changes: object) -> torch.Tensor:
     return build("mlp", (300,), 2, **WIDE, **changes).layers[0].linear.weight.detach()
 
 
@@ -94,18 +93,18 @@ def first_weight(build, **changes: object) -> torch.Tensor:
     ],
 )
 def test_first_weights_have_the_deviation_of_their_scheme(
-    build, changes: dict[str, object], deviation: float
+    changes: dict[str, object], deviation: float
 ) -> None:
     # 120,000 draws: their deviation lies within 1 % of the true one.
-    assert first_weight(build, **changes).std().item() == pytest.approx(deviation, rel=0.01)
+    assert first_weight(**changes).std().item() == pytest.approx(deviation, rel=0.01)
 
 
-def test_orthogonal_weights_are_orthogonal_with_the_gain_as_length(build) -> None:
-    weight = first_weight(build, init="orthogonal", gain=3.0)  # (400, 300)
+def test_orthogonal_weights_are_orthogonal_with_the_gain_as_length() -> None:
+    weight = first_weight(init="orthogonal", gain=3.0)  # (400, 300)
     torch.testing.assert_close(weight.T @ weight, 9 * torch.eye(300), atol=1e-4, rtol=0)
 
 
-def test_keras_starts_an_lstm_as_keras_does(build) -> None:
+def test_keras_starts_an_lstm_as_keras_does() -> None:
     network = build("lstm", (9, 1), 1, hidden=50, init="keras", readout="last")
     layer = network.layers[0].recurrent
     limit = math.sqrt(6 / (1 + 4 * 50))
@@ -120,7 +119,7 @@ def test_keras_starts_an_lstm_as_keras_does(build) -> None:
 
 @pytest.mark.parametrize(("model", "gates"), [("rnn", 1), ("gru", 3), ("lstm", 4)])
 def test_the_default_gives_each_gate_an_orthogonal_matrix_in_both_directions(
-    build, model: str, gates: int
+    model: str, gates: int
 ) -> None:
     layer = build(model, (9, 2), 1, hidden=8, bidirectional=True).layers[0].recurrent
     for weight in (layer.weight_hh_l0, layer.weight_hh_l0_reverse):
@@ -128,7 +127,7 @@ def test_the_default_gives_each_gate_an_orthogonal_matrix_in_both_directions(
             torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
 
 
-def test_torch_leaves_a_recurrent_layer_as_torch_draws_it(build) -> None:
+def test_torch_leaves_a_recurrent_layer_as_torch_draws_it() -> None:
     torch.manual_seed(3)
     ours = build("lstm", (9, 2), 1, hidden=8, init="torch").layers[0].recurrent
     torch.manual_seed(3)
@@ -139,7 +138,7 @@ def test_torch_leaves_a_recurrent_layer_as_torch_draws_it(build) -> None:
     )
 
 
-def test_a_saturating_network_of_ten_layers_keeps_its_gradient_by_default_alone(build) -> None:
+def test_a_saturating_network_of_ten_layers_keeps_its_gradient_by_default_alone() -> None:
     def first_gradient(**changes: object) -> float:
         torch.manual_seed(0)
         network = build(
@@ -179,7 +178,7 @@ def test_learned_pooling_weighs_each_channel_by_its_own_weights() -> None:
 @pytest.mark.parametrize(("pool", "expected"), [("max", 3.0), ("avg", 2.0), ("learned", 2.0)])
 @pytest.mark.parametrize(("model", "shape"), [("cnn1d", (2, 1)), ("cnn2d", (1, 2, 1))])
 def test_a_pool_takes_the_largest_or_the_mean_of_a_window(
-    build, model: str, shape: tuple[int, ...], pool: str, expected: float
+    model: str, shape: tuple[int, ...], pool: str, expected: float
 ) -> None:
     window = 2 if model == "cnn1d" else [2, 1]
     network = build(model, shape, 1, channels=[1], kernel_size=1, stride=1, pool=pool,

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from made_networks import build
 from torch import nn
 
 from pipeline.networks.inspection import LayerRow, layer_table
@@ -7,7 +8,7 @@ from pipeline.networks.inspection import LayerRow, layer_table
 ModelAndInput = tuple[str, tuple[int, ...]]
 
 
-def test_the_rows_count_every_weight_once(build, model_and_input: ModelAndInput) -> None:
+def test_the_rows_count_every_weight_once(model_and_input: ModelAndInput) -> None:
     model, shape = model_and_input
     network = build(model, shape, 3)
     total = sum(weight.numel() for weight in network.parameters())
@@ -17,7 +18,7 @@ def test_the_rows_count_every_weight_once(build, model_and_input: ModelAndInput)
 @pytest.mark.parametrize("mixing", ["full", "weighted"])
 @pytest.mark.parametrize("kernel_size", [[3, 2], {"shapes": [[1, 5], 3]}])
 def test_a_convolution_has_ci_co_kh_kw_weights_and_co_biases(
-    build, mixing: str, kernel_size: object
+    mixing: str, kernel_size: object
 ) -> None:
     network = build("cnn2d", (3, 12, 12), 2, kernel_size=kernel_size, mixing=mixing)
     convolutions = [row for row in layer_table(network, (3, 12, 12)) if row.kernel]
@@ -28,7 +29,7 @@ def test_a_convolution_has_ci_co_kh_kw_weights_and_co_biases(
         assert row.parameters == row.channels_in * row.channels_out * height * width + biases
 
 
-def test_the_table_of_a_small_cnn_reads_as_worked_out_by_hand(build) -> None:
+def test_the_table_of_a_small_cnn_reads_as_worked_out_by_hand() -> None:
     network = build("cnn2d", (1, 8, 8), 10, channels=[8], pool="learned", dropout=0.1)
     rows = [
         (row.name, row.kind, row.output_shape, row.parameters)
@@ -43,7 +44,7 @@ def test_the_table_of_a_small_cnn_reads_as_worked_out_by_hand(build) -> None:
     ]
 
 
-def test_a_recurrent_layer_is_one_row_with_its_states_as_output(build) -> None:
+def test_a_recurrent_layer_is_one_row_with_its_states_as_output() -> None:
     row = layer_table(build("lstm", (40, 1), 10), (40, 1))[0]
     assert row == LayerRow(
         name="layers.layer1.recurrent",
@@ -56,7 +57,7 @@ def test_a_recurrent_layer_is_one_row_with_its_states_as_output(build) -> None:
     )
 
 
-def test_the_table_leaves_the_network_and_the_random_state_alone(build) -> None:
+def test_the_table_leaves_the_network_and_the_random_state_alone() -> None:
     network = build("mlp", (6,), 2, dropout=0.5).train()
     network.layers[1].eval()
     modes = [module.training for module in network.modules()]

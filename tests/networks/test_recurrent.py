@@ -1,15 +1,13 @@
 """Recurrent networks: each cell beside the same written in numpy, and what the output reads."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
+from made_networks import build
 from numpy.typing import NDArray
 from torch import nn
 
 Array = NDArray[np.float64]
-Build = Callable[..., nn.Module]
 FEATURES, HIDDEN = 3, 4
 
 
@@ -58,7 +56,7 @@ def gru_states(steps: Array, w: Array, u: Array, b: Array, d: Array, activation:
 CELLS = {"rnn": rnn_states, "gru": gru_states, "lstm": lstm_states}
 
 
-def make_layer(build: Build, model: str, activation: str, *, bidirectional: bool) -> nn.RNNBase:
+def make_layer(model: str, activation: str, *, bidirectional: bool) -> nn.RNNBase:
     cell = {"activation": activation, "bidirectional": bidirectional}
     layer = build(model, (2, FEATURES), 1, hidden=HIDDEN, layers=1, **cell).layers[0].recurrent
     for weight in layer.parameters():
@@ -75,9 +73,9 @@ def weights_of(layer: nn.RNNBase, direction: str) -> list[Array]:
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("model", CELLS)
 def test_the_states_of_a_cell_are_those_of_the_textbook(
-    build: Build, model: str, activation: str, steps: int
+    model: str, activation: str, steps: int
 ) -> None:
-    layer = make_layer(build, model, activation, bidirectional=False)
+    layer = make_layer(model, activation, bidirectional=False)
     windows = torch.randn(2, steps, FEATURES, dtype=torch.float64)
     states = layer(windows)[0].detach().numpy()
     for row in range(2):
@@ -87,10 +85,8 @@ def test_the_states_of_a_cell_are_those_of_the_textbook(
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("model", CELLS)
-def test_the_backward_half_reads_the_steps_from_the_end(
-    build: Build, model: str, activation: str
-) -> None:
-    layer, oracle = make_layer(build, model, activation, bidirectional=True), CELLS[model]
+def test_the_backward_half_reads_the_steps_from_the_end(model: str, activation: str) -> None:
+    layer, oracle = make_layer(model, activation, bidirectional=True), CELLS[model]
     window = torch.randn(1, 5, FEATURES, dtype=torch.float64)
     states = layer(window)[0][0].detach().numpy()
     steps = window[0].numpy()
@@ -100,8 +96,8 @@ def test_the_backward_half_reads_the_steps_from_the_end(
 
 
 @pytest.mark.parametrize("model", ["gru", "lstm"])
-def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(build: Build, model: str) -> None:
-    layer = make_layer(build, model, "relu", bidirectional=True)
+def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(model: str) -> None:
+    layer = make_layer(model, "relu", bidirectional=True)
     windows = torch.randn(2, 4, FEATURES, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda values: layer(values)[0], (windows,))
 
@@ -109,7 +105,7 @@ def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(build: Build, 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
 def test_last_is_the_state_in_which_each_direction_has_read_everything(
-    build, model: str, activation: str
+    model: str, activation: str
 ) -> None:
     network = build(
         model, (5, 2), 3, hidden=4, bidirectional=True, readout="last", activation=activation
@@ -121,7 +117,7 @@ def test_last_is_the_state_in_which_each_direction_has_read_everything(
     torch.testing.assert_close(network(windows), expected)
 
 
-def test_both_halves_of_the_last_read_out_depend_on_every_step(build) -> None:
+def test_both_halves_of_the_last_read_out_depend_on_every_step() -> None:
     network = build("gru", (5, 1), 1, hidden=4, bidirectional=True, readout="last")
     windows = torch.randn(1, 5, 1, requires_grad=True)
     read = network.read(network.layers(windows))[0]
@@ -130,7 +126,7 @@ def test_both_halves_of_the_last_read_out_depend_on_every_step(build) -> None:
         assert (gradient != 0).all()
 
 
-def test_mean_and_flatten_read_all_states(build) -> None:
+def test_mean_and_flatten_read_all_states() -> None:
     windows = torch.randn(6, 5, 2)
     mean = build("gru", (5, 2), 3, hidden=4, readout="mean")
     flat = build("gru", (5, 2), 3, hidden=4, readout="flatten")
@@ -140,13 +136,13 @@ def test_mean_and_flatten_read_all_states(build) -> None:
     torch.testing.assert_close(flat(windows), flat.head(side_by_side))
 
 
-def test_the_published_gru_has_5134_weights(build) -> None:
+def test_the_published_gru_has_5134_weights() -> None:
     network = build("gru", (40, 1), 10, hidden=6, bidirectional=True, readout="flatten")
     assert sum(weight.numel() for weight in network.parameters()) == 5_134
 
 
 @pytest.mark.parametrize("model", ["rnn", "gru", "lstm"])
-def test_a_second_layer_reads_the_normalised_states_of_the_first(build, model: str) -> None:
+def test_a_second_layer_reads_the_normalised_states_of_the_first(model: str) -> None:
     network = build(model, (5, 2), 3, hidden=16, layers=2, norm="layer", bidirectional=True)
     first, second = network.layers
     states = first(torch.randn(6, 5, 2))
@@ -154,7 +150,7 @@ def test_a_second_layer_reads_the_normalised_states_of_the_first(build, model: s
     assert second.recurrent.input_size == 32
 
 
-def test_dropout_acts_on_a_single_recurrent_layer_too(build) -> None:
+def test_dropout_acts_on_a_single_recurrent_layer_too() -> None:
     network = build("lstm", (5, 2), 1, hidden=400, dropout=0.3, readout="last")
     windows = torch.randn(1, 5, 2)
     share = (network.train().layers(windows)[:, -1] == 0).float().mean().item()

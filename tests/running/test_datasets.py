@@ -6,7 +6,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import RunConfig
 from pipeline.running import datasets
-from pipeline.running.datasets import Datasets, KeptDatasets
+from pipeline.running.datasets import KeptDatasets
 
 
 def options(*words: str) -> RunConfig:
@@ -21,11 +21,6 @@ def test_equal_data_are_prepared_once_and_unequal_ones_apart() -> None:
     for word in ("data.split_seed=1", "data.scale=none"):
         assert kept.prepared(options("data=iris", word)) is not iris
     assert kept.prepared(options("data=iris")) is iris
-
-
-def test_by_itself_a_run_reads_its_data_anew() -> None:
-    anew = Datasets()
-    assert anew.prepared(options("data=iris")) is not anew.prepared(options("data=iris"))
 
 
 def test_the_baselines_of_equal_data_are_fitted_once() -> None:

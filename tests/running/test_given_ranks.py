@@ -45,49 +45,6 @@ def test_a_run_on_one_device_is_the_same_in_a_batch_job_and_in_a_shell_of_a_clus
     assert learned("on_cluster") == learned("plain")
 
 
-@pytest.mark.parametrize(
-    ("variables", "problem"),
-    [
-        (
-            {**TORCHRUN, "RANK": ""},
-            "the environment holds an incomplete rank: RANK='', WORLD_SIZE='2', LOCAL_RANK='0'; "
-            "start the command by torchrun or srun, or unset TORCHELASTIC_RUN_ID",
-        ),
-        (
-            {"TORCHELASTIC_RUN_ID": "none", "RANK": "2", "WORLD_SIZE": "2"},
-            "the environment holds an incomplete rank: RANK='2', WORLD_SIZE='2', LOCAL_RANK=''; "
-            "start the command by torchrun or srun, or unset TORCHELASTIC_RUN_ID",
-        ),
-        (
-            {"SLURM_STEP_NUM_TASKS": "two", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
-            "the environment holds an incomplete rank: SLURM_PROCID='0', "
-            "SLURM_STEP_NUM_TASKS='two', SLURM_LOCALID='0'; start the command by torchrun or srun, "
-            "or unset SLURM_STEP_NUM_TASKS",
-        ),
-        (
-            STEP,
-            "2 processes were started together, and the config names 1 devices on 1 machines; "
-            "expected trainer.devices times trainer.num_nodes to be 2, with trainer=ddp; where "
-            "this process is alone, unset SLURM_STEP_NUM_TASKS",
-        ),
-    ],
-    ids=["empty", "missing", "no number", "others"],
-)
-def test_a_rank_that_can_not_train_is_refused_before_anything_is_created(
-    train: Train,
-    own_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    variables: dict[str, str],
-    problem: str,
-) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert train(*WORDS) == 2
-    assert capsys.readouterr().err == f"error: {problem}\n"
-    assert list(own_folder.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_what_a_callback_logs_is_kept_where_the_environment_names_another_rank(
     own_folder: Path,

@@ -216,26 +216,6 @@ def test_where_no_rate_can_be_suggested_one_line_says_what_to_do(
     assert (run / "artifacts" / "find_lr" / "lr_range.png").exists()
 
 
-REFUSED = {
-    "register=shelf": "find_lr=true starts afresh and keeps no weights; leave register away.",
-    "trainer.devices=2": "find_lr=true runs on one device; leave trainer.devices and ",
-    "trainer.fast_dev_run=true": "find_lr=true needs more steps than trainer.fast_dev_run allows",
-    "lr_range.lowest=10": "lr_range.lowest=10 is not below lr_range.highest=10.0.",
-    "lr_range.steps=19": "lr_range.steps=19 is not allowed; expected a whole number ≥ 20.",
-}
-
-
-@pytest.mark.parametrize("word", REFUSED)
-def test_what_a_range_test_can_not_be_joined_with_is_refused_in_one_line(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], word: str
-) -> None:
-    tracked = () if word.startswith("register") else ("tracking=none",)
-    assert train("model=mlp", "data=iris", "verbose=0", *tracked, "find_lr=true", word) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"error: {REFUSED[word]}")
-    assert list(own_folder.iterdir()) == []
-
-
 def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,22 +225,6 @@ def test_an_optimizer_whose_yaml_has_no_rate_is_refused_in_one_line(
     assert said == (
         "error: find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it."
     )
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("optimizer.lr=choice(0.1,0.01)", "find_lr=true"), ("sweeps=preflight", "find_lr=true")],
-    ids=" ".join,
-)
-def test_a_study_refuses_a_range_test_in_one_line(
-    own_folder: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
-) -> None:
-    from pipeline.sweep import main
-
-    assert main(["model=mlp", "data=iris", "tracking=none", *words]) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("error: find_lr=true tests the rates of one run: give it to ")
-    assert list(own_folder.iterdir()) == []
 
 
 def test_each_function_says_which_config_is_for_the_other() -> None:

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 import torch
 from mlflow.entities import ViewType
-from records import checkpoint, epochs, events, final_values, only_run, runs
+from records import checkpoint, epochs, events, final_values, only_run
 
 from pipeline.evaluate import main as evaluate
 
@@ -193,25 +193,3 @@ def test_a_rank_that_fails_is_told_with_its_own_words_and_code(
     assert f"error: {whose}out of memory (no room here)" in capsys.readouterr().err
     (*_, last) = events(only_run(own_folder / "runs"))
     assert last["status"] == "FAILED"
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "line"),
-    [
-        (("trainer.devices=99",), 3, "trainer.devices=99 is not here; this machine has "),
-        (("trainer.num_nodes=2",), 2, "trainer.num_nodes=2 needs a process for each device on "),
-        (("trainer.strategy=fsdp",), 2, "trainer.strategy=fsdp is not offered: "),
-    ],
-)
-def test_what_can_not_be_shared_is_refused_in_one_line(
-    train: Train,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    code: int,
-    line: str,
-) -> None:
-    assert train("model=mlp", "data=iris", "tracking=none", *TWO, *words) == code
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"error: {line}")
-    assert runs(own_folder / "runs") == []

@@ -150,38 +150,6 @@ def test_the_winner_of_a_study_is_tested_as_its_own_command_would(
     ).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("words", "problem"),
-    [
-        (
-            ("data=iris", "metrics.threshold=best_f1"),
-            "metrics.threshold=best_f1 draws a line between two classes, and this is a multiclass "
-            "task; leave it away",
-        ),
-        (
-            ("data=diabetes", "metrics.threshold=best_f1"),
-            "metrics.threshold=best_f1 draws a line between two classes, and this is a regression "
-            "task; leave it away",
-        ),
-        (
-            ("data=breast_cancer", "metrics.threshold=recall_at_0.9", "data.validation=0"),
-            "metrics.threshold=recall_at_0.9 is found on validation rows, and there are none; give "
-            "data.validation=0.2, or a number such as metrics.threshold=0.5",
-        ),
-    ],
-)
-def test_a_rule_that_can_find_nothing_is_refused_before_anything_is_created(
-    train: Train,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    problem: str,
-) -> None:
-    assert train("model=mlp", *words, "tracking=none") == 2
-    assert capsys.readouterr().err == f"error: {problem}\n"
-    assert list(own_folder.iterdir()) == []
-
-
 def test_a_rule_needs_a_validation_row_of_the_positive_class(
     train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

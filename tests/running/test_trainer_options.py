@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from records import checkpoint, epochs, events, final_values, only_run, runs
+from records import checkpoint, epochs, events, final_values, only_run
 
 from pipeline.config.compose import compose
 
@@ -102,40 +102,6 @@ def test_limited_training_batches_are_the_only_ones_that_train(
 def test_a_share_of_the_training_batches_is_rounded_down(train: Train, own_folder: Path) -> None:
     assert train(*SMALL, "trainer.limit_train_batches=0.7") == 0
     assert checkpoint(only_run(own_folder / "runs"), "last")["global_step"] == 6
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (("limit_train_batches=0",), "trainer.limit_train_batches=0 leaves nothing to train"),
-        (("limit_train_batches=0.1",), "trainer.limit_train_batches=0.1 of 3 batches is less than"),
-        (("overfit_batches=0.1",), "trainer.overfit_batches=0.1 of 3 batches is less than one"),
-        (("limit_val_batches=0.1",), "trainer.limit_val_batches=0.1 of 1 batches is less than"),
-        (("limit_test_batches=0.1",), "trainer.limit_test_batches=0.1 of 2 batches is less than"),
-        (("max_steps=0",), "trainer.max_steps=0 leaves nothing to train"),
-        (("max_time=00:00:00:00",), "trainer.max_time=00:00:00:00 leaves no time to train"),
-        (("val_check_interval=2",), "trainer.val_check_interval=2 validates every 2 batches"),
-        (("val_check_interval=9",), "trainer.val_check_interval=9 validates every 9 batches"),
-        (
-            ("check_val_every_n_epoch=null", "val_check_interval=4"),
-            "trainer.val_check_interval=4 validates every 4 batches and so not at the end of an "
-            "epoch of 3",
-        ),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_limit_that_leaves_nothing_true_is_refused_before_anything_is_made(
-    train: Train,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    line: str,
-) -> None:
-    assert train(*IRIS, *(f"trainer.{word}" for word in words)) == 2
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"error: {line}")
-    assert "; expected " in said
-    assert runs(own_folder / "runs") == []
 
 
 def test_all_wrong_limits_are_told_at_once(

@@ -1,0 +1,152 @@
+"""Runs that can't do what they say are refused in one line, before anything is created."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Train = Callable[..., int]
+MLP, IRIS = "model=mlp tracking=none", "model=mlp data=iris tracking=none"
+MINE = f"{IRIS} +callbacks.mine._target_=pytorch_lightning.callbacks."
+TWO = f"{IRIS} trainer=ddp trainer.accelerator=cpu"
+RULE = "metrics.threshold=best_f1 draws a line between two classes, and this is a"
+REFUSED = {
+    # networks
+    "model=cnn2d data=iris": "model=cnn2d reads images (channels, height, width), but the data are "
+    "a table (features,) of shape (4,); models that read them: cnn1d, mlp",
+    "model=lstm data=digits": "model=lstm reads a series (steps, features), but the data are "
+    "images (channels, height, width) of shape (1, 8, 8); models that read them: cnn2d, mlp",
+    "-m model=mlp,gru --cfg job": "--cfg and --info show one run",
+    # limits of the Trainer, three batches of training rows
+    f"{IRIS} trainer.limit_train_batches=0": "trainer.limit_train_batches=0 leaves nothing to ",
+    f"{IRIS} trainer.limit_train_batches=0.1": "trainer.limit_train_batches=0.1 of 3 batches is "
+    "less than one; expected a share of at least 0.334, or a whole number of batches.",
+    f"{IRIS} trainer.overfit_batches=0.1": "trainer.overfit_batches=0.1 of 3 batches is ",
+    f"{IRIS} trainer.limit_val_batches=0.1": "trainer.limit_val_batches=0.1 of 1 batches is ",
+    f"{IRIS} trainer.limit_test_batches=0.1": "trainer.limit_test_batches=0.1 of 2 batches is ",
+    f"{IRIS} trainer.max_steps=0": "trainer.max_steps=0 leaves nothing to train; ",
+    f"{IRIS} trainer.max_time=00:00:00:00": "trainer.max_time=00:00:00:00 leaves no time to "
+    "train; expected days:hours:minutes:seconds, or null.",
+    f"{IRIS} trainer.val_check_interval=2": "trainer.val_check_interval=2 validates every 2 ",
+    f"{IRIS} trainer.val_check_interval=9": "trainer.val_check_interval=9 validates every 9 ",
+    f"{IRIS} trainer.check_val_every_n_epoch=null trainer.val_check_interval=4": "trainer."
+    "val_check_interval=4 validates every 4 batches and so not at the end of an epoch of 3, whose "
+    "weights are kept; expected a divisor of 3, or null.",
+    # thresholds
+    f"{IRIS} metrics.threshold=best_f1": f"{RULE} multiclass task; leave it away",
+    f"{MLP} data=diabetes metrics.threshold=best_f1": f"{RULE} regression task; leave it away",
+    f"{MLP} data=breast_cancer metrics.threshold=recall_at_0.9 data.validation=0": "metrics."
+    "threshold=recall_at_0.9 is found on validation rows, and there are none; give "
+    "data.validation=0.2, or a number such as metrics.threshold=0.5",
+    # losses
+    f"{IRIS} loss.class_weights=[1.0,2.0]": "loss.class_weights=[1.0, 2.0] are 2 weights for 3 "
+    "classes; expected one each of setosa, versicolor, virginica.",
+    f"{MLP} data=diabetes loss.class_weights=balanced": "loss.class_weights has no meaning for a "
+    "regression; expected null.",
+    f"{MLP} data=diabetes loss.label_smoothing=0.1": "loss.label_smoothing has no meaning for a "
+    "regression; expected 0.0.",
+    # callbacks
+    f"{MINE}ModelCheckpoint": "callbacks.mine is a ModelCheckpoint, which is refused: a run keeps "
+    "its weights itself; keep=best|last says which count.",
+    f"{MINE}RichProgressBar": "callbacks.mine is a ProgressBar, which is refused: choose with "
+    "verbose=0|1|2.",
+    f"{MINE}TQDMProgressBar": "callbacks.mine is a ProgressBar, which is refused: choose with",
+    f"{MINE}LearningRateFinder": "callbacks.mine is a LearningRateFinder, which is refused: it "
+    "trains with another optimizer.lr than the config says.",
+    f"{MINE}BatchSizeFinder": "callbacks.mine is a BatchSizeFinder, which is refused: it trains "
+    "with another data.batch_size than the config says.",
+    f"{MINE}StochasticWeightAveraging +callbacks.mine.swa_lrs=0.01": "callbacks.mine is a "
+    "StochasticWeightAveraging, which is refused: it changes the weights once all checkpoints are "
+    "written; callbacks=ema averages them inside of the checkpoints.",
+    # the learning-rate test
+    "model=mlp data=iris find_lr=true register=shelf": "find_lr=true starts afresh and keeps no "
+    "weights; leave register away.",
+    f"{IRIS} find_lr=true trainer.devices=2": "find_lr=true runs on one device; leave "
+    "trainer.devices and ",
+    f"{IRIS} find_lr=true trainer.fast_dev_run=true": "find_lr=true needs more steps than "
+    "trainer.fast_dev_run allows",
+    f"{IRIS} find_lr=true lr_range.lowest=10": "lr_range.lowest=10 is not below "
+    "lr_range.highest=10.0.",
+    f"{IRIS} find_lr=true lr_range.steps=19": "lr_range.steps=19 is not allowed; expected a whole "
+    "number ≥ 20.",
+    # several devices
+    f"{TWO} trainer.num_nodes=2": "trainer.num_nodes=2 needs a process for each device on each ",
+    f"{TWO} trainer.strategy=fsdp": "trainer.strategy=fsdp is not offered: ",
+}
+
+
+def refusal(run: Callable[..., int], capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Return the only line of a refused command, which has created nothing."""
+    assert run(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert list(Path.cwd().iterdir()) == []
+    return line.removeprefix("error: ")
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_run_that_can_not_be_is_refused_in_one_line(
+    train: Train, capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    assert refusal(train, capsys, *words.split()).startswith(REFUSED[words])
+
+
+@pytest.mark.parametrize("words", ["optimizer.lr=choice(0.1,0.01)", "sweeps=preflight"])
+def test_a_study_refuses_a_range_test_in_one_line(
+    capsys: pytest.CaptureFixture[str], words: str
+) -> None:
+    from pipeline.sweep import main
+
+    line = refusal(lambda *all_words: main(all_words), capsys, *IRIS.split(), words, "find_lr=true")
+    assert line.startswith("find_lr=true tests the rates of one run: give it to ")
+
+
+def test_devices_that_are_not_here_are_a_fault_of_the_environment(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*TWO.split(), "trainer.devices=99") == 3
+    line = capsys.readouterr().err
+    assert line.startswith("error: trainer.devices=99 is not here; this machine has ")
+
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+STEP = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+INCOMPLETE = "the environment holds an incomplete rank: {}; start the command by torchrun or srun, "
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        (
+            {**TORCHRUN, "RANK": ""},
+            INCOMPLETE.format("RANK='', WORLD_SIZE='2', LOCAL_RANK='0'")
+            + "or unset TORCHELASTIC_RUN_ID",
+        ),
+        (
+            {"TORCHELASTIC_RUN_ID": "none", "RANK": "2", "WORLD_SIZE": "2"},
+            INCOMPLETE.format("RANK='2', WORLD_SIZE='2', LOCAL_RANK=''")
+            + "or unset TORCHELASTIC_RUN_ID",
+        ),
+        (
+            {**STEP, "SLURM_STEP_NUM_TASKS": "two"},
+            INCOMPLETE.format("SLURM_PROCID='0', SLURM_STEP_NUM_TASKS='two', SLURM_LOCALID='0'")
+            + "or unset SLURM_STEP_NUM_TASKS",
+        ),
+        (
+            STEP,
+            "2 processes were started together, and the config names 1 devices on 1 machines; "
+            "expected trainer.devices times trainer.num_nodes to be 2, with trainer=ddp; where "
+            "this process is alone, unset SLURM_STEP_NUM_TASKS",
+        ),
+    ],
+    ids=["empty", "missing", "no number", "others"],
+)
+def test_a_rank_that_can_not_train_is_refused_before_anything_is_created(
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    problem: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert refusal(train, capsys, *IRIS.split()) == problem
