@@ -1,12 +1,12 @@
 """The one path: a configuration goes in, a trained network on record comes out."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from pipeline.running.peers import Peers
     from pipeline.running.results import Result
 
-Left = TypeVar("Left")
-Work = Callable[[Plan, Recorder | None, str | None, "Peers | None"], Left]
-
 
 @torch_settings_kept()
 def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = None) -> "Result":
@@ -47,7 +44,8 @@ def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = Non
         DivergedError: The loss is NaN or infinite.
         Interrupted: A signal asked to stop; the last finished epoch can be gone on with.
     """
-    return _carried_out(_training, config, command, finds_lr=False)
+    result: Result = _carried_out(config, command, finds_lr=False)
+    return result
 
 
 @torch_settings_kept()
@@ -61,30 +59,15 @@ def find_lr(
         command: The command line that the config came from, for the one that is suggested.
 
     Raises:
-        PipelineError: As `run` raises them; a loss that diverges is what is looked for.
+        PipelineError: As `run` raises them, except for a loss that diverges.
     """
-    return _carried_out(_range_test, config, command, finds_lr=True)
-
-
-def _training() -> "Work[Result]":
-    from pipeline.running.training import train
-
-    return train
-
-
-def _range_test() -> "Work[RangeTest]":
-    from pipeline.running.lr_range import range_test
-
-    return range_test
+    test: RangeTest = _carried_out(config, command, finds_lr=True)
+    return test
 
 
 def _carried_out(
-    load: Callable[[], Work[Left]],
-    config: DictConfig | Mapping[str, Any],
-    command: Command | None,
-    *,
-    finds_lr: bool,
-) -> Left:
+    config: DictConfig | Mapping[str, Any], command: Command | None, *, finds_lr: bool
+) -> Any:
     started_at = perf_counter()
     options = check(config)
     if options.find_lr and not finds_lr:
@@ -102,7 +85,10 @@ def _carried_out(
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
         with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
-            work = load()
+            if finds_lr:
+                from pipeline.running.lr_range import range_test as work
+            else:
+                from pipeline.running.training import train as work  # type: ignore[assignment]
             stop.check()  # an import may have swallowed it
         return work(plan, recorder, uri, peers)
 
