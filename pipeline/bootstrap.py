@@ -326,16 +326,14 @@ def paired_differences(
         halves = _half_widths(difference, units, first.targets, draws, seed)
     once = np.ones((1, len(first.targets)))
     before, after = one(once), other(once)
-    return {
-        key: _difference(key, float(before[key][0]), float(after[key][0]), halves.get(key))
-        for key in before
-    }
-
-
-def _difference(key: str, first: float, second: float, half: float | None) -> PairedDifference:
-    value, most = second - first, widest_difference(key)
-    ends = None if half is None else (max(-most, value - half), min(most, value + half))
-    return PairedDifference(first=first, second=second, interval=ends)
+    found = {}
+    for key in before:
+        was, now, most = float(before[key][0]), float(after[key][0]), widest_difference(key)
+        ends = None
+        if (half := halves.get(key)) is not None:
+            ends = max(-most, now - was - half), min(most, now - was + half)
+        found[key] = PairedDifference(first=was, second=now, interval=ends)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,22 +369,20 @@ def flips(
 
     Source: McNemar 1947; the binomial form is exact for any number of rows.
     """
+    from scipy.stats import binomtest  # type: ignore[import-untyped] # scipy brings no types
+
     alone = int((first & ~second).sum()), int((~first & second).sum())
-    more = second.astype(np.int64) - first
+    if groups is not None:
+        p = _swap_test(second.astype(np.int64) - first, groups)
+    else:
+        p = float(binomtest(alone[0], sum(alone), 0.5).pvalue) if any(alone) else 1.0
     return Flips(
         both=int((first & second).sum()),
         first=alone[0],
         second=alone[1],
         neither=int((~first & ~second).sum()),
-        p=_sign_test(*alone) if groups is None else _swap_test(more, groups),
+        p=p,
     )
-
-
-def _sign_test(first: int, second: int) -> float:
-    from scipy.stats import binomtest  # type: ignore[import-untyped] # scipy brings no types
-
-    total = first + second
-    return float(binomtest(first, total, 0.5).pvalue) if total else 1.0
 
 
 def _swap_test(more: NDArray[np.int64], groups: Array) -> float:

@@ -183,11 +183,8 @@ def _most_promising(
         while heap and len(heap[0][2]) == 1 and left >= REPEATS:
             left -= REPEATS
             yield heappop(heap)[1]
-        groups = _halves(heappop(heap)[2]) if heap else []
-
-
-def _halves(group: range) -> list[range]:
-    if len(group) == 1:  # no looks are left for it
-        return []
-    middle = group.start + len(group) // 2
-    return [range(group.start, middle), range(middle, group.stop)]
+        group = heappop(heap)[2] if heap else range(0)
+        middle = group.start + len(group) // 2
+        # For a single column, no looks are left.
+        halves = [range(group.start, middle), range(middle, group.stop)]
+        groups = halves if len(group) > 1 else []

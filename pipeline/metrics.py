@@ -114,23 +114,16 @@ def regression() -> Scores:
     def scores(values: Tensor, targets: Tensor) -> dict[str, Tensor]:
         true = as_float64(targets)
         errors = as_float64(values) - true
+        # R² is 1 − Σ error² / Σ (target − mean)², NaN where an output's targets do not vary.
+        varies = true.amax(0) - true.amin(0) > ROUNDING * true.abs().amax(0)
+        spread = (true - true.mean(0)).square().sum(0)
         return {
             "rmse": errors.square().mean().sqrt(),
             "mae": errors.abs().mean(),
-            "r2": _r2(errors, true),
+            "r2": torch.where(varies, 1 - errors.square().sum(0) / spread, torch.nan).mean(),
         }
 
     return scores
-
-
-def _r2(errors: Tensor, targets: Tensor) -> Tensor:
-    """Return 1 − Σ error² / Σ (target − mean)², averaged over the outputs.
-
-    It is NaN where an output's targets do not vary, which has no such ratio.
-    """
-    varies = targets.amax(0) - targets.amin(0) > ROUNDING * targets.abs().amax(0)
-    spread = (targets - targets.mean(0)).square().sum(0)
-    return torch.where(varies, 1 - errors.square().sum(0) / spread, torch.nan).mean()
 
 
 def for_task(task: str, *, classes: int, threshold: float) -> Scores:

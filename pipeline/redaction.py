@@ -80,7 +80,9 @@ def redact_code(text: str) -> str:
 
 def redact_value(name: str, value: object) -> object:
     """Return the value of a parameter, masked if its name says that it is a secret."""
-    if _is_secret(name, value) and not _is_reference(value):
+    # A reference names an environment variable, without a default.
+    is_reference = isinstance(value, str) and re.fullmatch(r"\$\{oc\.env:\w+\}", value)
+    if _is_secret(name, value) and not is_reference:
         return MASK
     return redact(value) if isinstance(value, str) else value
 
@@ -101,11 +103,6 @@ def _is_secret(key: str, value: object = "") -> bool:
     if isinstance(value, int | float):
         return _NUMBERED_KEY.search(key) is not None
     return _SECRET_KEY.search(key) is not None
-
-
-def _is_reference(value: object) -> bool:
-    """Say whether a value only names an environment variable, without a default."""
-    return isinstance(value, str) and re.fullmatch(r"\$\{oc\.env:\w+\}", value) is not None
 
 
 def _without_known(text: str) -> str:

@@ -204,18 +204,6 @@ def test_help_shows_groups_keys_and_examples(capsys: pytest.CaptureFixture[str])
     assert "trainer.max_epochs" in said
 
 
-def test_an_unknown_flag_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ending(None)(["--colour"]) == 2
-    assert capsys.readouterr().err == (
-        "error: unrecognized arguments: --colour; --help shows what there is\n"
-    )
-
-
-def test_a_rerun_from_a_pickle_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ending(None)(["--experimental-rerun", "config.pickle"]) == 2
-    assert "error: --experimental-rerun runs code from a file" in capsys.readouterr().err
-
-
 def test_shell_completion_completes_choices() -> None:
     result = process("-sc", "query=bash", environment={"COMP_LINE": "x model=l", "COMP_POINT": "9"})
 
@@ -225,16 +213,6 @@ def test_shell_completion_completes_choices() -> None:
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--info"], ["modle=lstm"]])
 def test_names_and_questions_are_answered_without_torch(words: list[str]) -> None:
     assert process(*words).stderr.splitlines()[-1] == "loaded: "
-
-
-def test_a_wrong_value_is_told_without_lightning_and_mlflow() -> None:
-    result = process("model.dropout=2", "callbacks=early_stopping")
-
-    assert result.returncode == 2
-    assert result.stderr.splitlines() == [
-        "error: model.dropout=2 is not allowed; expected a number ≥ 0 and < 1.",
-        "loaded: torch",
-    ]
 
 
 def test_a_closed_pipe_changes_nothing_about_the_run(own_folder: Path) -> None:
@@ -299,9 +277,11 @@ def test_what_one_of_several_ranks_alone_has_found_is_told_with_its_number(
     [
         (["--resolve"], "error: The --resolve flag can only be used in conjunction with --cfg"),
         (["--run", "--cfg", "job"], "error: Only one of --run, --multirun, --cfg, --info and "),
+        (["--colour"], "error: unrecognized arguments: --colour; --help shows what there is\n"),
+        (["--experimental-rerun", "x.pickle"], "error: --experimental-rerun runs code from a file"),
     ],
 )
-def test_flags_that_do_not_go_together_are_one_line(
+def test_flags_that_can_not_be_are_one_line(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert ending(None)(words) == 2

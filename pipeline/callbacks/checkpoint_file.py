@@ -74,10 +74,6 @@ def _require_ours(path: Path, content: object) -> None:
     if missing or not isinstance(weights, Mapping):
         what = f"no {missing[0]}" if missing else "no weights"
         raise ConfigError(f"{path} is no whole checkpoint: it holds {what}")
-    _require_numbers(path, weights)
-
-
-def _require_numbers(path: Path, weights: Mapping[str, Any]) -> None:
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ConfigError(f"{path} holds weights that are no numbers in {name}")

@@ -250,12 +250,15 @@ class WeightWatch:
         self._fold()
         if self._sums is None or not self._watched:
             return None
-        missing = torch.full_like(self._sums, torch.nan)
+        missing = updates = torch.full_like(self._sums, torch.nan)
+        if self._updates:
+            moves = torch.stack(self._updates)
+            updates = torch.where(torch.isfinite(moves), moves, torch.nan).nanmean(0)
         watched = Watched(
             weights=tuple(self._watched),
             gradients=self._sums / self._steps,
             first=missing if self._first is None else self._first,
-            updates=missing if not self._updates else _mean(torch.stack(self._updates)),
+            updates=updates,
         )
         self._forget()
         return watched
@@ -300,7 +303,3 @@ class WeightWatch:
             place = finite.to(torch.uint8).argmax().reshape(1)  # an index that stays on the device
             self._first = seen.index_select(0, place)[0]
         self._norms = []
-
-
-def _mean(rows: Tensor) -> Tensor:
-    return torch.where(torch.isfinite(rows), rows, torch.nan).nanmean(0)

@@ -97,7 +97,10 @@ class ShortSteps(pl.LightningModule):
         )
         optimizer.step()
         loop.manual_optimization.optim_step_progress.increment_by(1)
-        self._move_schedules()
+        for config in trainer.lr_scheduler_configs:
+            if config.interval == "step" or trainer.is_last_batch:
+                self.lr_scheduler_step(config.scheduler, None)
+                loop.scheduler_progress.increment_by(1)
         return loss.detach()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -114,13 +117,6 @@ class ShortSteps(pl.LightningModule):
         for callback in self._listeners[hook]:
             getattr(callback, hook)(self.trainer, self, *arguments)
         getattr(self, hook)(*arguments)
-
-    def _move_schedules(self) -> None:
-        trainer = self.trainer
-        for config in trainer.lr_scheduler_configs:
-            if config.interval == "step" or trainer.is_last_batch:
-                self.lr_scheduler_step(config.scheduler, None)
-                trainer.fit_loop.epoch_loop.scheduler_progress.increment_by(1)
 
 
 class NoProfiler(PassThroughProfiler):

@@ -231,10 +231,13 @@ def _branch(
     """
     convolve: Callable[..., nn.Module] = nn.Conv1d if len(shape) == 1 else nn.Conv2d
     margins = sizes.margins(shape, lengths)
+    # Zeros at the end, more than those at the beginning.
+    height, width = ([0] + [after - before for before, after in margins])[-2:]
+    zeros = nn.ZeroPad1d((0, width)) if len(shape) == 1 else nn.ZeroPad2d((0, width, 0, height))
     weighted = mixing == "weighted"
     return compose_layer(
         mixing=convolve(inputs, channels, 1, bias=False) if weighted else None,
-        padding=_uneven_zeros(margins),
+        padding=zeros if height or width else None,
         kernel=convolve(
             channels if weighted else inputs,
             channels,
@@ -246,14 +249,6 @@ def _branch(
             bias=bias,
         ),
     )
-
-
-def _uneven_zeros(margins: Sequence[tuple[int, int]]) -> nn.Module | None:
-    """Return the zeros at each end that are more than those at its beginning, if any."""
-    more = [after - before for before, after in margins]
-    if not any(more):
-        return None
-    return nn.ZeroPad1d((0, more[0])) if len(more) == 1 else nn.ZeroPad2d((0, more[1], 0, more[0]))
 
 
 # ── sizes ───────────────────────────────────────────────────────────────────────────────────

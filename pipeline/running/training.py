@@ -119,13 +119,18 @@ class Session:
     def finish(self) -> Result:
         """Test the kept weights where that is asked for, and record everything."""
         decision, pruned = self._decide(), self._participant.pruned
-        test = None
-        if self._plan.options.test and not pruned:
-            test = tested(self._plan, self._participant.task, self._participant.trainer, decision)
+        test, plan, participant = None, self._plan, self._participant
+        if plan.options.test and not pruned:
+            test = tested(plan, participant.task, participant.trainer, decision)
         # A pruned training ends before Lightning counts its last epoch.
-        epochs = self._participant.trainer.current_epoch + int(pruned)
+        epochs = participant.trainer.current_epoch + int(pruned)
+        best, history = participant.keeper.best_epoch, self._record.journal.epochs()
+        values: dict[str, float] = {}
+        if best is not None and best in history:
+            validated = {k: v for k, v in history[best].items() if k.startswith("val/")}
+            values = {"best/epoch": float(best), **{f"best/{k}": v for k, v in validated.items()}}
         values = {
-            **self._best(),
+            **values,
             "time/fit": self._fit_seconds,
             **({"decision/threshold": decision.threshold} if decision.found else {}),
             **({} if test is None else test.metrics),
@@ -155,13 +160,6 @@ class Session:
         if best is not None:
             self._participant.task.load_state_dict(best)
         return decide(self._plan, self._participant.task.network)
-
-    def _best(self) -> dict[str, float]:
-        history, epoch = self._record.journal.epochs(), self._participant.keeper.best_epoch
-        if epoch is None or epoch not in history:
-            return {}
-        validated = {k: v for k, v in history[epoch].items() if k.startswith("val/")}
-        return {"best/epoch": float(epoch), **{f"best/{k}": v for k, v in validated.items()}}
 
     def _kept_values(self) -> Mapping[str, float]:
         """Return the values of the best epoch where that one is kept, else the newest of each."""

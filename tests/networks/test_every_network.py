@@ -97,29 +97,13 @@ def test_every_network_starts_finite_by_every_initialisation(
     assert torch.isfinite(network(torch.randn(4, *shape))).all()
 
 
-@pytest.mark.parametrize(
-    ("takes", "shape", "message"),
-    [
-        (
-            ("table", "series"),
-            (1, 8, 8),
-            "model=net reads a table (features,) or a series (steps, features), but the data are "
-            "images (channels, height, width) of shape (1, 8, 8)",
-        ),
-        (
-            ("table",),
-            (2, 3, 4, 5),
-            "samples of shape (2, 3, 4, 5) fit no network; expected a table (features,), a series "
-            "(steps, features), images (channels, height, width)",
-        ),
-    ],
-)
-def test_a_kind_of_input_that_a_network_does_not_take_is_refused(
-    takes: tuple[str, ...], shape: tuple[int, ...], message: str
-) -> None:
+def test_samples_of_four_dimensions_fit_no_network() -> None:
     with pytest.raises(ConfigError) as refusal:
-        require_kind("net", takes, shape)
-    assert str(refusal.value) == message
+        require_kind("net", ("table",), (2, 3, 4, 5))
+    assert str(refusal.value) == (
+        "samples of shape (2, 3, 4, 5) fit no network; expected a table (features,), a series "
+        "(steps, features), images (channels, height, width)"
+    )
 
 
 def test_a_new_network_is_one_python_file_and_one_yaml_file(

@@ -85,25 +85,48 @@ def test_a_checkpoint_holds_all_that_reading_it_needs_as_plain_values(run: Path)
     assert len(schema["input_scaler"]["shift"]) == 4
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "is no whole checkpoint (0 bytes; empty, cut short or another kind of file)"),
-        (b"weights\n" * 9, "is no whole checkpoint (72 bytes; empty, cut short or another kind"),
-    ],
-)
-def test_an_empty_file_or_a_text_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+def zipped(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("weights.txt", "none")
+
+
+LIGHTNINGS = {"state_dict": {"weight": torch.zeros(2)}, "pytorch-lightning_version": "2.6.6"}
+OTHER_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (
+        lambda file: file.write_bytes(b""),
+        "is no whole checkpoint (0 bytes; empty, cut short or another kind of file)",
+    ),
+    "text": (lambda file: file.write_bytes(b"weights\n" * 9), "is no whole checkpoint (72 bytes; "),
+    "cut short": (
+        lambda file: file.write_bytes(file.read_bytes()[:-1000]),
+        "is no whole checkpoint",
+    ),
+    "another archive": (zipped, "is not a checkpoint of this project"),
+    **{
+        kind: (
+            lambda file, content=content: torch.save(content, file),  # type: ignore[misc] # bound now
+            "is not a checkpoint of this project; expected one that a run",
+        )
+        for kind, content in {
+            "plain weights": {"weight": torch.zeros(2)},
+            "Lightning's own": LIGHTNINGS,
+            "a list": [torch.zeros(2)],
+            "a tensor": torch.zeros(2),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_a_file_that_is_no_checkpoint_is_refused(
+    train: Train, run: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    last(run).write_bytes(content)
+    write, words = OTHER_FILES[kind]
+    content = last(run).read_bytes()
+    last(run).unlink()
+    last(run).write_bytes(content)  # the run's own file alone, which other names may share
+    write(last(run))
     assert words in refusal(train, run, capsys)
-
-
-def test_a_file_that_was_cut_short_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    last(run).write_bytes(last(run).read_bytes()[:-1000])
-    assert "is no whole checkpoint" in refusal(train, run, capsys)
 
 
 def test_a_folder_in_place_of_a_checkpoint_is_refused(
@@ -122,35 +145,6 @@ def test_a_run_without_a_checkpoint_is_refused(
     assert capsys.readouterr().err == (
         f"error: {run} holds no checkpoint: no epoch of that run was finished\n"
     )
-
-
-@pytest.mark.parametrize(
-    "foreign",
-    [
-        {"weight": torch.zeros(2)},
-        {"state_dict": {"weight": torch.zeros(2)}, "pytorch-lightning_version": "2.6.6"},
-        [torch.zeros(2)],
-        torch.zeros(2),
-    ],
-    ids=["plain weights", "Lightning's own", "a list", "a tensor"],
-)
-def test_a_foreign_file_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str], foreign: object
-) -> None:
-    last(run).unlink()
-    torch.save(foreign, last(run))
-    assert "is not a checkpoint of this project; expected one that a run" in refusal(
-        train, run, capsys
-    )
-
-
-def test_another_kind_of_archive_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    last(run).unlink()
-    with zipfile.ZipFile(last(run), "w") as archive:
-        archive.writestr("weights.txt", "none")
-    assert "is not a checkpoint of this project" in refusal(train, run, capsys)
 
 
 @pytest.mark.parametrize("way", ["inside torch's archive", "bare"])

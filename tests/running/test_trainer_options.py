@@ -92,15 +92,11 @@ def test_the_profilers_table_is_in_the_runs_log(train: Train, own_folder: Path) 
     assert sorted(path.name for path in own_folder.iterdir()) == ["runs"]
 
 
+@pytest.mark.parametrize("words", [(*IRIS, "2"), (*SMALL, "0.7")], ids=["2 of 3", "0.7 of 4"])
 def test_limited_training_batches_are_the_only_ones_that_train(
-    train: Train, own_folder: Path
+    train: Train, own_folder: Path, words: tuple[str, ...]
 ) -> None:
-    assert train(*IRIS, "trainer.limit_train_batches=2") == 0
-    assert checkpoint(only_run(own_folder / "runs"), "last")["global_step"] == 6
-
-
-def test_a_share_of_the_training_batches_is_rounded_down(train: Train, own_folder: Path) -> None:
-    assert train(*SMALL, "trainer.limit_train_batches=0.7") == 0
+    assert train(*words[:-1], f"trainer.limit_train_batches={words[-1]}") == 0
     assert checkpoint(only_run(own_folder / "runs"), "last")["global_step"] == 6
 
 
