@@ -1,4 +1,4 @@
-"""Each verdict is said of findings that show it, and of nothing else; what helps applies."""
+"""Each verdict is said of findings that show it and of nothing else; what is offered helps."""
 
 import json
 from dataclasses import replace
@@ -12,11 +12,14 @@ from sick_findings import (
     SICK,
     activity,
     exploding,
+    history,
+    leaked,
     never,
     no_better,
     overfitted,
     poorly,
     scaled,
+    too_high,
     vanishing,
     vitals,
 )
@@ -229,3 +232,164 @@ def test_a_leak_is_found_among_columns_of_which_most_were_not_looked_at() -> Non
     leaky = replace(found, test=right, metrics=metrics, importances=importances)
     (leakage,) = [one for one in diagnose(leaky).verdicts if one.name == "leakage"]
     assert "'column 7' alone has 100 %" in leakage.evidence
+
+
+UNCLIPPED = Clipping(threshold=None, algorithm="norm", chosen=True)
+
+
+def with_settings(findings: Findings, **sections: Any) -> Findings:
+    """Findings of a run with other settings; a mapping changes a section's."""
+    config = dict(findings.config)
+    for key, value in sections.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    return replace(findings, config=config)
+
+
+def worse_than(baseline: str, network: float, theirs: float, rows: int) -> Findings:
+    """A regression of which both err by normal errors of so much."""
+    made = made_findings(task="regression", rows=rows, intervals={})
+    assert made.test is not None
+    noise = np.random.default_rng(1).normal(size=(2, rows, 1))
+    targets = made.test.targets
+    changed = {"outputs": targets + network * noise[0], baseline: targets + theirs * noise[1]}
+    return replace(made, test=replace(made.test, **changed))
+
+
+def test_a_leak_is_left_out_beside_the_columns_that_are_already() -> None:
+    for dropped, cures in (
+        (["name", "town"], ("data.drop=[name,town,id]",)),
+        (["name"], ("data.drop=[name,id]",)),
+        ([], ("data.drop=[id]",)),
+        (["house number"], ()),  # needs quotes
+    ):
+        (verdict,) = diagnose(with_settings(leaked(), data={"drop": dropped})).verdicts
+        assert verdict.cures == cures
+
+
+def test_a_network_plainly_worse_than_naive_is_told_so_however_wide_the_interval() -> None:
+    sick = worse_than("naive", network=20.0, theirs=8.0, rows=60)
+    (verdict,) = diagnose(sick).verdicts
+    assert verdict.name == "no_better_than_naive"
+    assert verdict.numbers["high"] < 0
+    assert verdict.numbers["high"] - verdict.numbers["low"] > 1
+    larger = -100 * verdict.numbers["high"]
+    assert f"a squared error at least {larger:.0f} % larger" in verdict.evidence
+
+
+def test_a_gain_that_nobody_knows_is_told_without_percents() -> None:
+    (verdict,) = diagnose(worse_than("naive", network=8.0, theirs=8.0, rows=30)).verdicts
+    assert verdict.name == "noisy_metrics"
+    assert "of the training mean on 30 rows; with others the network could be" in verdict.evidence
+    assert "%" not in verdict.evidence
+
+
+def test_dead_units_and_long_steps_are_told_the_same_rate_and_nothing_useless_beside_it() -> None:
+    sick = replace(too_high(), activity=activity(dead=0.9))
+    for factor, both in ((1, False), (100, True)):
+        assert sick.vitals is not None
+        far = replace(sick, vitals=vitals(sick, updates=factor * sick.vitals.updates))
+        dead, high = diagnose(far).verdicts
+        assert (dead.name, high.name) == ("dead_relu", "lr_too_high")
+        assert dead.cures[0] == high.cures[0]
+        assert ("model.activation=leaky_relu" in dead.cures) is not both
+
+
+def test_steps_that_grow_without_bounds_do_not_lead_to_a_rate_of_nothing() -> None:
+    sick = replace(too_high(), config=config_of("optimizer=sgd", "optimizer.lr=30"))
+    assert sick.vitals is not None
+    (verdict,) = diagnose(
+        replace(sick, vitals=vitals(sick, updates=1e6 * sick.vitals.updates))
+    ).verdicts
+    assert verdict.cures == ("optimizer.lr=0.009",)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "times", "clips"), [("sgd", 1, True), ("sgd", 100, False), ("adam", 1, False)]
+)
+def test_clipping_is_offered_where_it_shortens_steps_enough(
+    optimizer: str, times: int, clips: bool
+) -> None:
+    sick = replace(
+        too_high(),
+        clipping=UNCLIPPED,
+        config=config_of(f"optimizer={optimizer}", "trainer.gradient_clip_val=null"),
+    )
+    assert sick.vitals is not None
+    far = replace(sick, vitals=vitals(sick, updates=times * sick.vitals.updates))
+    (verdict,) = diagnose(far).verdicts
+    assert verdict.name == "lr_too_high"
+    assert ("trainer.gradient_clip_val=1.0" in verdict.cures) is clips
+
+
+def test_more_epochs_are_offered_beside_a_line_only_where_the_best_one_is_late() -> None:
+    late = no_better("linear")
+    assert "trainer.max_epochs=36" in diagnose(late).verdicts[0].cures
+    rising = history(
+        late, val__loss=np.linspace(0.4, 0.8, 12), train__loss=np.linspace(0.9, 0.3, 12)
+    )
+    for early in (replace(late, kept=1), replace(late, kept=1, history=rising)):
+        (verdict,) = diagnose(early).verdicts
+        assert verdict.name == "no_better_than_linear"
+        assert not any("max_epochs" in cure for cure in verdict.cures)
+    assert "overfitting: from epoch 1 on the validation loss rises" in verdict.evidence
+    assert "optimizer.weight_decay=0.01" in verdict.cures
+
+
+def test_the_best_epoch_and_an_early_end_are_offered_where_the_run_has_neither() -> None:
+    flat = history(overfitted(), val__loss=[0.5, *[0.6] * 11])
+    sick = with_settings(replace(overfitted(), history=flat), keep="last")
+    (verdict,) = diagnose(sick).verdicts
+    assert {"keep=best", "callbacks=early_stopping"} <= set(verdict.cures)
+    config = compose(["model=mlp", "data=wine", "keep=best", "callbacks=early_stopping"])
+    check(config)
+    stopping = with_settings(sick, keep="best", callbacks=dict(config.callbacks))
+    (verdict,) = diagnose(stopping).verdicts
+    assert not {"keep=best", "callbacks=early_stopping"} & set(verdict.cures)
+    (verdict,) = diagnose(overfitted()).verdicts  # the loss falls to the end
+    assert "callbacks=early_stopping" not in verdict.cures
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_of_fewer_than_ten_test_rows_nothing_is_told(task: Task) -> None:
+    for rows in (1, 2, 9):
+        made = made_findings(task=task, rows=12, intervals={})
+        assert made.test is not None
+        arrays = {key: getattr(made.test, key)[:rows] for key in ("rows", "targets", "outputs")}
+        others = {key: getattr(made.test, key)[:rows] for key in ("naive", "linear")}
+        test = replace(made.test, **arrays, **others)
+        few = replace(made, test=test, rows={**made.rows, "test": rows}, mistakes=None)
+        (verdict,) = diagnose(few).verdicts
+        assert verdict.name == "noisy_metrics"
+        assert f"so few test rows as {rows}" in verdict.evidence
+
+
+def test_shuffled_labels_are_named_and_nothing_is_offered_against_them() -> None:
+    for sick in (no_better("naive"), poorly(made_findings()), overfitted()):
+        (verdict,) = diagnose(with_settings(sick, data={"shuffle_labels": 3})).verdicts
+        assert verdict.cures == ()
+        assert "shuffled" in verdict.line
+
+
+def test_a_network_that_learned_nothing_underfits_where_a_line_finds_something() -> None:
+    nothing = poorly(no_better("naive"))
+    assert names(nothing) == ["underfitting"]
+    assert nothing.test is not None
+    blind = replace(nothing, test=replace(nothing.test, linear=nothing.test.outputs[::-1].copy()))
+    assert names(blind) == ["no_better_than_naive"]
+
+
+def test_an_area_without_an_interval_is_not_taken_for_chance() -> None:
+    made = made_findings(task="binary", rows=800, monitor="val/accuracy")
+    assert made.test is not None
+    targets = np.arange(800) < 28  # too few of one class for an interval of the area
+    outputs = np.where(targets, -1.0, -3.0) + np.random.default_rng(0).normal(0, 0.5, 800)
+    outputs[:3] = 1.0
+    test = replace(
+        made.test,
+        targets=targets.astype(made.test.targets.dtype).reshape(made.test.targets.shape),
+        outputs=outputs.astype(made.test.outputs.dtype).reshape(made.test.outputs.shape),
+        naive=np.full_like(made.test.outputs, -3.0),
+    )
+    metrics = {**made.metrics, "test/auroc": 0.98, "test/accuracy": 775 / 800}
+    found = replace(made, test=test, metrics=metrics, intervals={"accuracy": (0.955, 0.981)})
+    assert "no_better_than_naive" not in names(found)
