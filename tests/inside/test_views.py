@@ -213,7 +213,6 @@ def test_what_is_too_large_for_a_picture_is_thinned_and_says_so() -> None:
     )
 
 
-Array = NDArray[np.float64]
 STEPS, FEATURES, HIDDEN = 7, 3, 4
 KINDS = {
     "rnn": ["state"],

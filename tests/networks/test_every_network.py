@@ -131,9 +131,6 @@ def test_a_new_network_is_one_python_file_and_one_yaml_file(
         assert told in capsys.readouterr().err
 
 
-ModelAndInput = tuple[str, tuple[int, ...]]
-
-
 def test_the_rows_count_every_weight_once(model_and_input: ModelAndInput) -> None:
     model, shape = model_and_input
     network = build(model, shape, 3)
