@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
-from rich.progress import Progress
 
 from pipeline.callbacks.checkpoints import MemoryIO, generator_states, restore_generators
 from pipeline.config.check import check_callbacks
@@ -23,7 +23,7 @@ from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record
 from pipeline.running.results import where_lines
 from pipeline.running.trainer import build_task, build_trainer, training_batches
-from pipeline.terminal import console, duration, shown_verbosity
+from pipeline.terminal import console, duration
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
 
@@ -137,16 +137,13 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
     limits = {**UNLIMITED, "max_steps": tried.steps}
     trainer_options = plan.options.trainer.model_copy(update=limits)
     options = plan.options.model_copy(update={"scheduler": None, "trainer": trainer_options})
-    steps = _RateSteps(tried, shows_bar=shown_verbosity(options.verbose) == 1)
+    steps = _RateSteps(tried)
     trainer = build_trainer(
         options, plan.devices, callbacks=[steps], logger=False, writer=MemoryIO(), rank=plan.rank
     )
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
-    try:
-        with steps.progress:
-            trainer.fit(build_task(options, plan.network, plan.prepared), training_batches(plan))
-    except DivergedError:
-        pass  # the last loss of the curve is not finite
+    with suppress(DivergedError):  # the last loss of the curve is not finite
+        trainer.fit(build_task(options, plan.network, plan.prepared), training_batches(plan))
     plan.network.load_state_dict(weights)
     restore_generators(generators)
     return steps.rates, steps.losses
@@ -158,15 +155,13 @@ class _RateSteps(Checkpoint):
     A Checkpoint by its base class alone, so that Lightning adds none of its own.
     """
 
-    def __init__(self, tried: LrRangeOptions, *, shows_bar: bool) -> None:
+    def __init__(self, tried: LrRangeOptions) -> None:
         ratio = tried.highest / tried.lowest
         later = [tried.lowest * ratio ** (step / tried.steps) for step in range(2, tried.steps + 1)]
         self._ladder = [tried.lowest, *later]
         self.rates: list[float] = []
         self.losses: list[float] = []
         self._parts: list[float] = []
-        self.progress = Progress(console=console(), transient=True, disable=not shows_bar)
-        self._bar = self.progress.add_task("Finding best initial lr", total=tried.steps)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -187,5 +182,4 @@ class _RateSteps(Checkpoint):
             self.rates.append(self._ladder[len(self.rates)])
             self.losses.append(sum(self._parts) / len(self._parts))
             self._parts.clear()
-            self.progress.advance(self._bar)
             trainer.should_stop = not isfinite(self.losses[-1])
