@@ -21,7 +21,7 @@ from pipeline.running.recording import Record, on_record, unless_it_fails, write
 from pipeline.running.results import Result, print_doctor
 from pipeline.running.run_description import described
 from pipeline.running.run_findings import findings_of, with_importances, write_diagnosis
-from pipeline.running.saved_model import TrainedWeights, write_card, write_model
+from pipeline.running.saved_model import TrainedWeights
 from pipeline.running.starting import tell_start
 from pipeline.running.testing import ScoredTest, decide, tested, with_intervals
 from pipeline.running.trainer import require_truthful
@@ -225,18 +225,21 @@ class Session:
         record = self._record
         begins = [event for event in record.journal.events() if event["event"] == "begin"]
         weights = TrainedWeights(
-            name=result.name,
-            run_id=result.run_id,
+            plan=self._plan,
+            task=self._participant.task,
+            decision=result.decision,
             epoch=int(result.metrics.get("best/epoch", result.epochs)),
             epochs=result.epochs,
             kept=result.kept,
-            metrics=result.metrics,
-            decision=result.decision,
+            history=result.history,
             tags=begins[-1]["tags"],
         )
-        network = self._participant.task.network
-        record.journal.model(write_model(record.folder, self._plan, network, weights))
-        text = write_card(record.folder, self._plan, weights, test)
+        name, run_id, metrics = result.name, result.run_id, result.metrics
+        figure = weights.write_model(record.folder, name=name, run_id=run_id, metrics=metrics)
+        record.journal.model(figure)
+        text = weights.write_card(
+            record.folder, name=name, run_id=run_id, metrics=metrics, test=test
+        )
         replace_text(record.artifacts / CARD, text)
 
     def _write_diverged(self) -> None:

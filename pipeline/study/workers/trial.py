@@ -177,7 +177,7 @@ def _tested(job: TestJob, plan: Plan) -> Tested:
         )
     if job.leave is None:
         return tested
-    return replace(tested, figure=asdict(run.write_model(Path(job.leave), test)))
+    return replace(tested, figure=asdict(run.leave(Path(job.leave), test)))
 
 
 # ── how a trial ends ────────────────────────────────────────────────────────────────────────────
