@@ -1,5 +1,6 @@
 """What a run has left, read as a user would read it."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,14 @@ def checkpoint(run: Path, name: str) -> dict[str, Any]:
     path = run / "checkpoints" / f"{name}.ckpt"
     content: dict[str, Any] = torch.load(path, weights_only=True)
     return content
+
+
+def predictions(run: Path) -> list[dict[str, str]]:
+    """The lines of `test_predictions.csv`."""
+    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def artifact(run: Path, name: str) -> Any:
+    """The content of a JSON file among a run's artifacts."""
+    return json.loads((run / "artifacts" / name).read_text(encoding="utf-8"))

@@ -1,15 +1,12 @@
 """`python -m pipeline.evaluate`: models just trained, scored again on their own and other data."""
 
-import csv
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from records import events, final_values
+from records import artifact, events, final_values, predictions
 from serving import new_data
 from serving.asked_models import TRAINED, child, trained
 from serving.new_data import write_rows
@@ -84,15 +81,6 @@ def evaluate(
 
 def scored(run: Path) -> dict[str, float]:
     return {key: value for key, value in final_values(run).items() if key.startswith(SCORED)}
-
-
-def artifact(run: Path, name: str) -> Any:
-    return json.loads((run / "artifacts" / name).read_text(encoding="utf-8"))
-
-
-def predictions(run: Path) -> list[dict[str, str]]:
-    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("kind", list(TRAINED))

@@ -1,6 +1,5 @@
 """`python -m pipeline.train`: what a user gets from one command."""
 
-import csv
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,15 +7,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from records import final_values, only_run
+from records import final_values, only_run, predictions
 from sklearn import metrics as sklearn_metrics
 
 Train = Callable[..., int]
-
-
-def predictions(run: Path) -> list[dict[str, str]]:
-    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_is_in_mlflow_where_plain_mlflow_ui_looks(train: Train, own_folder: Path) -> None:

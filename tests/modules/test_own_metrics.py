@@ -1,6 +1,5 @@
 """Metrics of one's own: computed, followed and shown as the program's are, or refused in a line."""
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 from command_line import CommandLine
 from modules import own_scores
-from records import epochs, final_values, only_run
+from records import epochs, final_values, only_run, predictions
 from torchmetrics.functional.classification import binary_matthews_corrcoef
 
 from pipeline.errors import ConfigError
@@ -42,10 +41,9 @@ def line(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> CommandLine:
     return CommandLine(own_folder, capsys)
 
 
-def predictions(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
+def tumours(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """The probabilities (rows,) and classes (rows,) that a run has saved."""
-    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = predictions(run)
     scores = [float(row["probability of malignant"]) for row in rows]
     return torch.tensor(scores), torch.tensor([int(row["target"] == "malignant") for row in rows])
 
@@ -56,7 +54,7 @@ def test_own_metrics_are_those_of_torchmetrics_on_the_saved_predictions(
 ) -> None:
     assert train(*own(MCC, BRIER), *CANCER) == 0
     run = only_run(own_folder / "runs")
-    scores, classes = predictions(run)
+    scores, classes = tumours(run)
     values = final_values(run)
     assert values["test/mcc"] == pytest.approx(float(binary_matthews_corrcoef(scores, classes)))
     assert values["test/brier"] == pytest.approx(float(((scores - classes) ** 2).mean()))
@@ -102,8 +100,7 @@ def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
     from scipy.stats import spearmanr
 
     (run,) = (own_folder / "runs").glob("*-ranked-*")
-    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
+    rows = predictions(run)
     truth, called = ([float(row[key]) for row in rows] for key in ("target", "predicted"))
     rank = spearmanr(truth, called).statistic
     assert final_values(run)["test/rank"] == pytest.approx(rank, abs=1e-4)

@@ -1,6 +1,5 @@
 """Numbers of a training equal those of a loop written by hand."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from records import epochs, only_run
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,15 +25,6 @@ from pipeline.running.trainer import build_task
 
 Train = Callable[..., int]
 COMMON = ("tracking=none", "verbose=0", "data.shuffle=false", "optimizer.fused=false")
-
-
-def epochs(folder: Path) -> dict[int, dict[str, float]]:
-    (journal,) = (folder / "runs").glob("*/journal.jsonl")
-    merged: dict[int, dict[str, float]] = {}
-    for event in map(json.loads, journal.read_text(encoding="utf-8").splitlines()):
-        if event["event"] == "epoch":
-            merged.setdefault(event["epoch"], {}).update(event["values"])
-    return merged
 
 
 @dataclass(frozen=True)
@@ -110,7 +101,7 @@ def test_losses_and_gradient_norms_of_each_epoch_are_those_of_a_loop_by_hand(
     loss: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
     assert train(*words, *COMMON, "trainer.threads=1") == 0
-    recorded = epochs(own_folder)
+    recorded = epochs(only_run(own_folder / "runs"))
     for number, expected in enumerate(by_hand((*words, *COMMON), loss), start=1):
         values = recorded[number]
         assert values["train/loss"] == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)

@@ -1,13 +1,12 @@
 """Intervals of a run's figures through the commands: of groups, and of forecasts."""
 
 import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from records import artifact
 
 from pipeline.evaluate import main as evaluate
 from pipeline.findings.files import load
@@ -34,10 +33,6 @@ def write_patients(path: str, patients: int, *, named: bool = True) -> list[str]
             ill = "yes" if x + generator.normal() > 0 else "no"
             writer.writerow([f"{x:.4f}", f"{y:.4f}", ill, *([name] if named else [])])
     return of_row
-
-
-def artifact(run: Path, name: str) -> Any:
-    return json.loads((run / "artifacts" / name).read_text(encoding="utf-8"))
 
 
 def newest() -> Path:

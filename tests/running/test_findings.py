@@ -1,6 +1,5 @@
 """What a run finds out about itself, as files, a tag and pictures."""
 
-import csv
 import json
 import os
 from collections.abc import Callable
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow import MlflowClient
-from records import epochs, events, only_run, runs
+from records import epochs, events, only_run, predictions, runs
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
@@ -37,8 +36,7 @@ def iris(train: Train) -> Findings:
 
 
 def test_findings_are_what_the_tables_of_the_run_say(iris: Findings) -> None:
-    with (artifacts() / "test_predictions.csv").open(encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    lines = predictions(only_run(Path("runs")))
     assert iris.test is not None
     assert [int(line["row"]) for line in lines] == iris.test.rows.tolist()
     assert [line["target"] for line in lines] == [iris.classes[one] for one in iris.test.targets]
@@ -184,8 +182,7 @@ def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 3 * 10)
     assert train(*IRIS, "tracking=none") == 0
     found = load(artifacts())
-    with (artifacts() / "test_predictions.csv").open(encoding="utf-8") as file:
-        rows = [int(line["row"]) for line in csv.DictReader(file)]
+    rows = [int(line["row"]) for line in predictions(only_run(Path("runs")))]
     assert found.test is not None
     assert found.test.rows.tolist() == [rows[round(37 * n / 9)] for n in range(10)]
     assert found.rows["test"] == 38

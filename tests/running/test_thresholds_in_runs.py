@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from records import epochs, final_values, only_run
+from records import epochs, final_values, only_run, predictions
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from pipeline.config.check import check
@@ -59,11 +59,6 @@ def validation_rows(run: Path) -> tuple[np.ndarray, np.ndarray]:
     assert prepared.validation is not None
     raw = build_source(options).read().inputs[prepared.validation.rows]
     return Model.load(run).outputs(raw).numpy(), prepared.validation.targets.numpy()
-
-
-def predictions(run: Path) -> list[dict[str, str]]:
-    with (run / "artifacts" / "test_predictions.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
