@@ -1,8 +1,13 @@
-"""Kinds of errors with their exit codes, and the nearest name for a mistyped one."""
+"""Kinds of errors with their exit codes, and the words of messages: values, nearest names."""
 
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import ClassVar
+
+LEAST_LIKENESS = 0.6
+"""Of two names, by `difflib`, for one to be offered in place of the other."""
+LONGEST_VALUE = 80
+"""Letters of a value that a message shows."""
 
 
 class PipelineError(Exception):
@@ -71,6 +76,15 @@ def some(words: Sequence[str], *, most: int) -> str:
     return ", ".join(words[:most]) + ", …" * (len(words) > most)
 
 
+def shown(value: object) -> str:
+    """Return a value as a person would type it, cut where it is long."""
+    if value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    else:
+        text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+
+
 def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) -> str:
     """Return ` Did you mean 'lstm'?` for the choice nearest to `name`, or an empty string.
 
@@ -80,21 +94,17 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
         by_leaf: Where a choice has the same parent as the name, such as `val/` or `trainer.`,
             compare only what follows the parent.
     """
-    nearest, likeness = "", 0.6
-    whole = SequenceMatcher(b=name)
-    for choice in choices:
-        if by_leaf and (parent := _shared_parent(choice, name)):
-            matcher = SequenceMatcher(a=choice[len(parent) :], b=name[len(parent) :])
-        else:
-            matcher = whole
-            matcher.set_seq1(choice)
-        # The two quick ratios are upper bounds, which spare most choices the slow one.
-        if matcher.real_quick_ratio() < likeness or matcher.quick_ratio() < likeness:
-            continue
-        ratio = matcher.ratio()
-        if ratio > likeness or (ratio == likeness and not nearest):
-            nearest, likeness = choice, ratio
-    return f" Did you mean '{nearest}'?" if nearest else ""
+
+    def likeness(choice: str) -> float:
+        parent = _shared_parent(choice, name) if by_leaf else ""
+        one, other = choice.removeprefix(parent), name.removeprefix(parent)
+        if 2 * min(len(one), len(other)) < LEAST_LIKENESS * (len(one) + len(other)):
+            return 0.0  # it can't be more alike than that, and a long name takes long to compare
+        return SequenceMatcher(a=one, b=other).ratio()
+
+    likenesses = {choice: likeness(choice) for choice in choices}
+    nearest = max(likenesses, key=likenesses.__getitem__, default="")
+    return f" Did you mean '{nearest}'?" if likenesses.get(nearest, 0) >= LEAST_LIKENESS else ""
 
 
 def _shared_parent(choice: str, name: str) -> str:
@@ -104,3 +114,23 @@ def _shared_parent(choice: str, name: str) -> str:
         if len(parent) > 1 and name.startswith(parent):
             return parent
     return ""
+
+
+def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
+    """Return the line for a key that does not exist.
+
+    Args:
+        key: The key.
+        known: All keys there are, or those beside it.
+        hint: Why it can't be given here, if it means something elsewhere.
+    """
+    if hint:
+        return f"{key} can't be given here: {hint}."
+    names = list(known)
+    parent, _, leaf = key.rpartition(".")
+    for name in names:
+        if name.rpartition(".")[2] == leaf:
+            return f"{key} is unknown. Did you mean '{name}'?"
+    siblings = [name for name in names if parent and name.rpartition(".")[0] == parent]
+    near = did_you_mean(key, siblings, by_leaf=True) or did_you_mean(key, names, by_leaf=True)
+    return f"{key} is unknown.{near}"

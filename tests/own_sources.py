@@ -8,7 +8,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from pipeline.config.options import DataOptions
-from pipeline.config.targets import build
+from pipeline.config.values import build
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import Block, Rules, reader_of
 from pipeline.data.schema import Schema

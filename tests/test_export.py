@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import data_options
-from pipeline.config.targets import build, find
+from pipeline.config.values import build, find
 from pipeline.data.prepare import prepare
 from pipeline.data.scale import Scaler
 from pipeline.errors import ConfigError

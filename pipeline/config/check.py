@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from pipeline.config.options import (
     REFUSED,
@@ -15,8 +15,7 @@ from pipeline.config.options import (
     SchedulerOptions,
     parts,
 )
-from pipeline.config.record import references, resolved
-from pipeline.config.targets import (
+from pipeline.config.values import (
     CALLBACK,
     METRIC,
     MODULE,
@@ -25,11 +24,13 @@ from pipeline.config.targets import (
     SCHEDULER,
     SOURCE,
     TARGET,
+    as_tree,
     make_importable,
+    resolved,
     target_problems,
+    validate,
 )
-from pipeline.config.values import shown, validate
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.paths import name_problem, output_problem
 
 RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
@@ -38,6 +39,7 @@ MONITORED = (*RISING, *FALLING)
 NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
 """Names of metrics that a metric of the user's own can't have."""
 
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _METRIC = re.compile(r"[A-Za-z0-9_]+")
 _TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
 _NOT_ON_CPU = ("16-mixed", "16-true")
@@ -75,7 +77,7 @@ def check(
     run, wrong = validate(RunConfig, values, hints=REFUSED)
     wrong += _target_problems(values)
     wrong += _broken_rules(values)
-    problems = [*unresolved, *_causes(wrong, references(config))]
+    problems = [*unresolved, *_causes(wrong, _references(config))]
     if problems or run is None:
         raise ConfigError(*problems)
     return run
@@ -98,6 +100,19 @@ def check_callbacks(config: RunConfig) -> None:
     ]
     if problems:
         raise ConfigError(*problems)
+
+
+def _references(config: DictConfig | Mapping[str, Any]) -> dict[str, str]:
+    """Return the keys whose whole value is a reference to another key, with that key."""
+    return dict(_references_in(OmegaConf.to_container(as_tree(config), resolve=False), ""))
+
+
+def _references_in(value: object, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _references_in(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, str) and (match := _REFERENCE.fullmatch(value)):
+        yield key, match[1]
 
 
 def _causes(problems: Sequence[str], referring: Mapping[str, str]) -> list[str]:

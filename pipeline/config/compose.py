@@ -28,15 +28,16 @@ from pipeline.config.overrides import (
     HYDRA,
     HYDRA_REFUSED,
     Given,
+    key_of,
     problems_in_folder,
     quoted,
     read,
     text_keys,
 )
-from pipeline.config.values import shown, unknown_key
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
 
+_MAPPING = re.compile(r"[^=+~@]+=\{")
 _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
 LONGEST_NAME = 56
@@ -147,6 +148,7 @@ class Composer:
 
     def changed_hydra(self, tree: DictConfig, lines: Sequence[str]) -> list[str]:
         """Return Hydra's own settings in which a composed tree differs from the shipped one."""
+        lines = [*self.cleared(lines), *lines]
         shipped = self._loader.load_configuration(self.config_name, [], RunMode.RUN)
         expected = {**_settings(shipped), "overrides": [*self._search, *lines]}
         found = _settings(tree)
@@ -158,12 +160,27 @@ class Composer:
         Raises:
             ConfigError: Hydra or OmegaConf refuses.
         """
+        return self._loaded([*self.cleared(lines), *lines])
+
+    def _loaded(self, lines: Sequence[str]) -> DictConfig:
         try:
             return self._loader.load_configuration(
                 self.config_name, [*self._search, *lines], RunMode.RUN
             )
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise ConfigError(composition_problem(error)) from error
+
+    def cleared(self, lines: Sequence[str]) -> list[str]:
+        """Return `++key=null` for each key in which a mapping replaces a list.
+
+        Hydra merges a mapping into what a key has, and refuses where that is a list, such as in
+        `model.kernel_size={shapes: [3, 5]}`; cleared before, the key takes the mapping.
+        """
+        mappings = {key_of(line): line for line in lines if _MAPPING.match(line)}
+        if not mappings:
+            return []
+        tree = self._loaded([line for line in lines if line not in mappings.values()])
+        return [f"++{key}=null" for key in mappings if isinstance(_node(tree, key), ListConfig)]
 
 
 def _settings(tree: DictConfig) -> dict[str, Any]:
@@ -228,9 +245,10 @@ def checked_lines(
         problems += wrong
         if more is not None:
             problems += more(source, [one.line for one in right])
-    if problems:
-        raise ConfigError(*dict.fromkeys(problems))
-    return [one.line for one in given]
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
+        first = [next(iter(_single_lines(one))) for one in given]
+        return [*source.cleared(first), *(one.line for one in given)]
 
 
 def _require_readable(config_dir: Path, lines: Sequence[str]) -> None:
@@ -354,18 +372,23 @@ def _key_problems(one: Given, tree: DictConfig, keys: Sequence[str]) -> Iterator
 
 
 def exists(tree: DictConfig, key: str) -> bool:
-    """Say whether a tree has a key, `layers[0].units` included."""
+    """Tell whether a tree has a key, `layers[0].units` included."""
+    return _node(tree, key) is not None
+
+
+def _node(tree: DictConfig, key: str) -> Any:
+    """Return the node of a key, missing and null ones included; `None` where there is none."""
     node: Any = tree
     for part in key.replace("[", ".").replace("]", "").split("."):
         if isinstance(node, ListConfig):
             if not part.isdigit() or int(part) >= len(node):
-                return False
+                return None
             node = node._get_node(int(part))
         elif isinstance(node, DictConfig) and not node._is_none() and part in node.keys():  # noqa: SIM118 - `in` is false for ???
             node = node._get_node(part)
         else:
-            return False
-    return True
+            return None
+    return node
 
 
 def dotted_keys(tree: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -1,33 +1,109 @@
-"""Validation of values, with messages that name key, value, allowed values and nearest name."""
+"""Values of a config: references resolved, checked against types and signatures, targets built.
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+Options are checked by a pydantic model. A target is a section that names a class by `_target_`: its
+constructor's parameters are the keys, their types and bounds are those of its signature.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ValidationError
+from annotated_types import Ge, Gt, Le, Lt
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_LONGEST = 80
 _PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 _SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+
+TARGET, PARTIAL = "_target_", "_partial_"
+PACKAGES = ("pipeline", "torch.nn", "torch.optim", "pytorch_lightning.callbacks")
+
+MODULE = "torch.nn.Module"
+OPTIMIZER = "torch.optim.Optimizer"
+SCHEDULER = "torch.optim.lr_scheduler.LRScheduler"
+SOURCE = "pipeline.data.source.Source"
+CALLBACK = "pytorch_lightning.Callback"
+METRIC = "torchmetrics.Metric"
+BASES = (MODULE, OPTIMIZER, SCHEDULER, SOURCE, CALLBACK, METRIC)
+
+# Signatures of torch and Lightning have no bounds. These are the bounds that their documentation
+# gives, or that their formulas need, by the name of the parameter.
+_NAMES_BY_BOUNDS: Mapping[tuple[object, ...], str] = {
+    (Gt(0),): "lr max_lr swa_lrs eps div_factor final_div_factor swa_epoch_start",
+    (Ge(0),): "weight_decay lr_decay momentum_decay eta_min min_lr patience cooldown",
+    (Ge(1),): "T_max T_0 T_mult step_size total_iters annealing_epochs update_every_n_steps",
+    (Ge(0), Lt(1)): "momentum dampening alpha betas",
+    (Ge(0), Le(1)): "rho decay",
+    (Gt(0), Lt(1)): "factor pct_start",
+    (Gt(0), Le(1)): "gamma",
+}
+_BOUNDS = {name: bounds for bounds, names in _NAMES_BY_BOUNDS.items() for name in names.split()}
+_MEANT = (int, float, str, bool, NoneType)
 
 
 class Unresolved:
     """Stands where a reference could not be resolved, so that only that is reported."""
 
 
-def shown(value: object) -> str:
-    """Return a value as a person would type it, cut where it is long."""
-    if value is None or isinstance(value, bool):
-        text = {None: "null", True: "true", False: "false"}[value]
-    else:
-        text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+def as_tree(config: DictConfig | Mapping[str, Any]) -> DictConfig:
+    """Return the config as a tree that knows references."""
+    return config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
+
+
+def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return a plain copy with every reference resolved, and a line for each that can't be.
+
+    Where one can't be, the copy holds an `Unresolved`; a value left as `???` counts as one.
+    """
+    problems: list[str] = []
+    values: dict[str, Any] = _resolved(as_tree(config), "", problems)
+    return values, problems
+
+
+def _resolved(node: Any, key: str, problems: list[str]) -> Any:
+    if isinstance(node, DictConfig):
+        return {
+            str(name): _resolved_item(node, name, f"{key}.{name!s}" if key else str(name), problems)
+            for name in node
+        }
+    if isinstance(node, ListConfig):
+        return [_resolved_item(node, i, f"{key}[{i}]", problems) for i in range(len(node))]
+    return node
+
+
+def _resolved_item(
+    parent: DictConfig | ListConfig, name: Any, key: str, problems: list[str]
+) -> Any:
+    if OmegaConf.is_missing(parent, name):
+        problems.append(f"{key} has no value yet (???); give it one: {key}=VALUE.")
+        return Unresolved()
+    try:
+        return _resolved(parent[name], key, problems)
+    except (OmegaConfBaseException, RecursionError) as error:
+        written = OmegaConf.to_container(parent, resolve=False)
+        problems.append(f"{key}={written[name]} can't be resolved: {_reason(error)}.")  # type: ignore[index] # of the parent's own kind
+        return Unresolved()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its references run in a ring"
+    text = str(error).splitlines()[0].rstrip(".")
+    if isinstance(error, InterpolationKeyError):
+        return text.replace("Interpolation key", "there is no key")[: -len(" not found")]
+    inner = text.partition(" raised while resolving interpolation: ")[2]
+    return inner.strip('"') or text
 
 
 def described(annotation: object) -> str:
@@ -67,7 +143,10 @@ def _one(annotation: object, origin: object, arguments: tuple[Any, ...]) -> str:
 
 def _bounds_in_words(bounds: Iterable[object]) -> str:
     words = []
-    for bound in _flat(bounds):
+    for bound in bounds:
+        if isinstance(bound, FieldInfo) and not bound.examples:
+            words += [_bounds_in_words(bound.metadata).strip()] * bool(bound.metadata)
+            continue
         words += [
             f"{sign} {getattr(bound, name)}"
             for name, sign in _SIGNS.items()
@@ -79,52 +158,23 @@ def _bounds_in_words(bounds: Iterable[object]) -> str:
             words.append(f"like {bound.pattern}")  # type: ignore[attr-defined] # just looked up
         if getattr(bound, "min_length", None) is not None:
             words.append("(not empty)")
-    return f" {' and '.join(words)}" if words else ""
+    return f" {' and '.join(filter(None, words))}" if any(words) else ""
 
 
-def _flat(bounds: Iterable[object]) -> Iterator[object]:
-    for bound in bounds:
-        if isinstance(bound, FieldInfo) and not bound.examples:
-            yield from bound.metadata
-        else:
-            yield bound
-
-
-def choices_of(annotation: object) -> list[str]:
-    """Return the words that an annotation's literals allow."""
+def _literals(annotation: object) -> list[str]:
     if get_origin(annotation) is Literal:
         return [choice for choice in get_args(annotation) if isinstance(choice, str)]
-    return [word for part in get_args(annotation) for word in choices_of(part)]
+    return [word for part in get_args(annotation) for word in _literals(part)]
 
 
 def wrong_value(key: str, value: object, annotation: object) -> str:
     """Return the line for a value that its key does not allow."""
     line = f"{key}={shown(value)} is not allowed; expected {described(annotation)}."
     if isinstance(value, str):
-        return line + did_you_mean(value, choices_of(annotation))
+        return line + did_you_mean(value, _literals(annotation))
     if isinstance(value, int | float) and str in (annotation, *get_args(annotation)):
         return f"{line} A text that looks like a number must be quoted: '{key}=\"{value}\"'."
     return line
-
-
-def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
-    """Return the line for a key that does not exist.
-
-    Args:
-        key: The key.
-        known: All keys there are, or those beside it.
-        hint: Why it can't be given here, if it means something elsewhere.
-    """
-    if hint:
-        return f"{key} can't be given here: {hint}."
-    names = list(known)
-    parent, _, leaf = key.rpartition(".")
-    same_leaf = [name for name in names if name.rpartition(".")[2] == leaf]
-    siblings = [name for name in names if parent and name.rpartition(".")[0] == parent]
-    if same_leaf:
-        return f"{key} is unknown. Did you mean '{same_leaf[0]}'?"
-    near = did_you_mean(key, siblings, by_leaf=True) or did_you_mean(key, names, by_leaf=True)
-    return f"{key} is unknown.{near}"
 
 
 def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Model:
@@ -141,11 +191,10 @@ def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Mode
     found = OmegaConf.to_container(tree, resolve=True)
     assert isinstance(found, dict)
     values = {str(key): value for key, value in found.items() if value != "???"}
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        problems = _problems_in(error, model, values, prefix=prefix, hints={})
-        raise ConfigError(*problems) from error
+    options, problems = validate(model, values, prefix=prefix)
+    if options is None:
+        raise ConfigError(*problems)
+    return options
 
 
 def validate(
@@ -166,48 +215,37 @@ def validate(
     try:
         return model.model_validate(values), []
     except ValidationError as error:
-        return None, _problems_in(error, model, values, prefix=prefix, hints=hints or {})
-
-
-def _problems_in(
-    error: ValidationError,
-    model: type[BaseModel],
-    values: Mapping[str, Any],
-    *,
-    prefix: str,
-    hints: Mapping[str, str],
-) -> list[str]:
-    """Return one line a key; pydantic reports each member of a union by itself."""
-    lines: dict[str, str] = {}
-    for fault in error.errors(include_url=False, include_context=False):
+        faults = error.errors(include_url=False, include_context=False)
+    lines: dict[str, str] = {}  # one a key; pydantic reports each member of a union by itself
+    for fault in faults:
         path, owner = _owner(model, [str(part) for part in fault["loc"]])
-        key = prefix + ".".join(path)
-        value = _value_at(values, path)
-        known = _fields(owner)
+        key, known = prefix + ".".join(path), _fields(owner)
+        value: Any = values
+        for part in path:
+            value = value.get(part) if isinstance(value, Mapping) else None
         if isinstance(value, Unresolved) or key in lines:
             continue
         if fault["type"] == "extra_forbidden":
             siblings = [prefix + ".".join([*path[:-1], name]) for name in known]
-            lines[key] = unknown_key(key, siblings, hints.get(key, ""))
+            lines[key] = unknown_key(key, siblings, (hints or {}).get(key, ""))
         elif fault["type"] == "missing":
             lines[key] = f"{key} is missing; expected {described(known[path[-1]])}."
         else:
             lines[key] = wrong_value(key, value, known[path[-1]])
-    return list(lines.values())
+    return None, list(lines.values())
 
 
-def _fields(model: type[BaseModel]) -> dict[str, object]:
-    fields = {}
-    for name, field in model.model_fields.items():
-        metadata = tuple(field.metadata)
-        annotation: object = field.annotation
-        if metadata:
-            annotation = Annotated[annotation, *metadata]
-        fields[field.alias or name] = annotation
-    return fields
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {
+        field.alias or name: Annotated[field.annotation, *field.metadata]
+        if field.metadata
+        else field.annotation
+        for name, field in model.model_fields.items()
+    }
 
 
 def _owner(model: type[BaseModel], loc: list[str]) -> tuple[list[str], type[BaseModel]]:
+    """Return the path of a key, without members of a union, and the model that has it."""
     inner = _fields(model).get(loc[0])
     if len(loc) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel):
         path, owner = _owner(inner, loc[1:])
@@ -215,8 +253,246 @@ def _owner(model: type[BaseModel], loc: list[str]) -> tuple[list[str], type[Base
     return loc[:1], model
 
 
-def _value_at(values: Mapping[str, Any], path: Sequence[str]) -> object:
-    found: Any = values
-    for part in path:
-        found = found.get(part) if isinstance(found, Mapping) else None
+def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
+    """Return the class that a dotted path names, if a config may name it.
+
+    Args:
+        path: Such as `torch.optim.Adam`.
+        trust: Packages that count beside ours, torch's and Lightning's.
+
+    Raises:
+        ConfigError: It lies elsewhere, is missing, can't be imported, or is no class.
+    """
+    allowed = (*PACKAGES, *trust)
+    if not _lies_in(path, allowed):
+        raise ConfigError(
+            f"{path!r} lies outside of {', '.join(allowed)}; if it is your own, add "
+            f"trust=[{path.partition('.')[0]}] to the command line"
+        )
+    found = find(path)
+    if not _lies_in(found.__module__, allowed):
+        raise ConfigError(
+            f"{path!r} is defined in {found.__module__!r}, outside of {', '.join(allowed)}"
+        )
     return found
+
+
+def find(path: str) -> type:
+    """Return the class of a target that was checked before.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and _lies_in(module_name, [error.name]):
+            raise ConfigError(f"{path!r} is not there: no module {error.name!r}") from error
+        raise ConfigError(f"{path!r} can't be imported: {error}") from error
+    except Exception as error:  # whatever a user's own module raises is theirs to read
+        raise ConfigError(f"{path!r} can't be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        names = [name for name in vars(module) if not name.startswith("_")]
+        raise ConfigError(f"{path!r} is not there.{did_you_mean(name, names)}")
+    found = getattr(module, name)
+    if not inspect.isclass(found):
+        raise ConfigError(f"{path!r} is no class")
+    return found
+
+
+def _lies_in(path: str, packages: Sequence[str]) -> bool:
+    return any(path == package or path.startswith(f"{package}.") for package in packages)
+
+
+def make_importable(trust: Sequence[str]) -> None:
+    """Let trusted packages be imported from the current folder, after all installed ones."""
+    here = str(Path.cwd())
+    if trust and here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
+
+
+def target_problems(
+    key: str,
+    target: Mapping[str, Any],
+    *,
+    bases: Sequence[str] = BASES,
+    filled: Sequence[str] = (),
+    trust: Sequence[str] = (),
+) -> Iterator[str]:
+    """Yield a line for each problem with a target, those nested in it included.
+
+    Args:
+        key: Where the target stands in the tree.
+        target: Its `_target_` and its arguments.
+        bases: Dotted paths of the classes of which it must be a subclass of one.
+        filled: Parameters that the program fills in.
+        trust: Packages that count beside ours, torch's and Lightning's.
+    """
+    path = target.get(TARGET)
+    if not isinstance(path, str):
+        yield f"{key}.{TARGET}={shown(path)} is not allowed; expected the dotted path of a class."
+        return
+    try:
+        kind = resolve(path, trust=trust)
+    except ConfigError as error:
+        yield from (f"{key}.{TARGET}={problem.rstrip('.')}." for problem in error.problems)
+        return
+    if not _is_subclass(kind, bases):
+        yield f"{key}.{TARGET}={path!r} is no {' or '.join(bases)}."
+        return
+    values = arguments(target)
+    inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
+    known = parameters_of(kind)
+    without = {*filled, *(name for name in inner if name in known), *_left_open(kind, target)}
+    for name in (name for name in filled if name in values and name not in inner):
+        yield f"{key}.{name} is filled in by the program; leave it away."
+    plain = {name: v for name, v in values.items() if name not in (*inner, *filled)}
+    yield from problems_with(kind, plain, prefix=f"{key}.", without=without)
+    for name, value in inner.items():
+        for place, nested in _targets_in(f"{key}.{name}", value):
+            yield from target_problems(place, nested, trust=trust)
+
+
+def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a target's constructor."""
+    return {name: value for name, value in target.items() if name not in (TARGET, PARTIAL)}
+
+
+def _left_open(kind: type, target: Mapping[str, Any]) -> set[str]:
+    """Return the parameters that a partial target does not give."""
+    return set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
+
+
+def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
+    # A base whose library nobody has imported yet can have no subclass among what was resolved.
+    parted = (base.rpartition(".") for base in bases)
+    loaded = [getattr(sys.modules.get(module), name, None) for module, _, name in parted]
+    return any(inspect.isclass(base) and issubclass(kind, base) for base in loaded)
+
+
+def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the outermost targets within a value, each with its key."""
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            yield key, value
+            return
+        for name, inner in value.items():
+            yield from _targets_in(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _targets_in(f"{key}[{index}]", inner)
+
+
+def build(target: Mapping[str, Any], /, **filled: object) -> Any:
+    """Build the object that a checked target describes, its nested targets first.
+
+    Args:
+        target: `_target_` and arguments; with `_partial_: true` a function that makes it.
+        **filled: What the program knows; passed on where the constructor takes it.
+    """
+    kind = find(target[TARGET])
+    values = arguments(target)
+    inner = {name: _built(value) for name, value in values.items() if any(_targets_in("", value))}
+    plain = {name: value for name, value in values.items() if name not in inner}
+    taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
+    without = {*taken, *inner, *_left_open(kind, target)}
+    # As the constructor declares them, such as lists as tuples.
+    declared = _schema(kind, without).model_validate(plain)
+    ready = declared.model_dump(by_alias=True, exclude_unset=True) | inner | taken
+    return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
+
+
+def _built(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if TARGET in value:
+            return build(value)
+        return {name: _built(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_built(inner) for inner in value]
+    return value
+
+
+def problems_with(
+    kind: type, values: Mapping[str, Any], *, prefix: str, without: Collection[str]
+) -> list[str]:
+    """Return a line for each value that the constructor of `kind` does not allow.
+
+    Args:
+        kind: A class.
+        values: Its arguments by name.
+        prefix: Key of the section, with its dot.
+        without: Parameters that are filled later or checked elsewhere.
+    """
+    return validate(_schema(kind, without), values, prefix=prefix)[1]
+
+
+def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a class's constructor by name, without `self`."""
+    return dict(inspect.signature(kind).parameters)
+
+
+def _schema(kind: type, without: Collection[str]) -> type[BaseModel]:
+    hints = _hints(kind)
+    bounded = kind.__module__.split(".")[0] in ("torch", "pytorch_lightning")
+    fields: dict[str, Any] = {}
+    takes_any = False
+    for name, parameter in parameters_of(kind).items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            takes_any = True
+        elif parameter.kind is not parameter.VAR_POSITIONAL and name not in without:
+            bounds = _BOUNDS.get(name, ()) if bounded else ()
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[f"parameter_{name}"] = (
+                _plain(hints.get(name, Any), bounds),
+                Field(default, alias=name, validate_default=False),
+            )
+    config = ConfigDict(
+        extra="allow" if takes_any else "forbid",
+        strict=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+    model: type[BaseModel] = create_model(kind.__name__, __config__=config, **fields)
+    return model
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(kind.__init__, include_extras=True)  # type: ignore[misc] # of the class
+    except NameError:  # a type that its module imports for type checkers alone
+        return {
+            name: Any if isinstance(parameter.annotation, str) else parameter.annotation
+            for name, parameter in parameters_of(kind).items()
+        }
+
+
+def _plain(annotation: Any, bounds: tuple[object, ...]) -> Any:
+    """Reduce an annotation to what YAML can say, with bounds on its numbers."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    reduce = partial(_plain, bounds=bounds)
+    if annotation in (int, float):
+        return Annotated[annotation, *bounds] if bounds else annotation
+    if annotation in _MEANT or origin is Literal:
+        return annotation
+    if origin is Annotated:
+        return Annotated[reduce(arguments[0]), *arguments[1:]]
+    if origin in (Union, UnionType):
+        members = [member for member in map(reduce, arguments) if member is not Any]
+        return Union[tuple(members)] if members else Any  # noqa: UP007 - members are data
+    return _plain_container(annotation, origin, arguments, reduce)
+
+
+def _plain_container(
+    annotation: Any, origin: Any, arguments: tuple[Any, ...], reduce: Callable[[Any], Any]
+) -> Any:
+    if origin is tuple:
+        items = tuple(item if item is Ellipsis else reduce(item) for item in arguments)
+        return Annotated[tuple[items], Strict(False)]  # type: ignore[valid-type] # at run time
+    if origin in (list, Sequence, Iterable, Collection) and arguments:
+        return list[reduce(arguments[0])]  # type: ignore[misc] # at run time
+    if origin in (dict, Mapping):
+        return dict[str, Any]
+    if annotation is Path:
+        return Annotated[Path, Strict(False)]
+    return Any

@@ -15,9 +15,8 @@ from pipeline.bootstrap import (
     units_of_test,
 )
 from pipeline.config.record import ConfigDifference, differences
-from pipeline.config.targets import TARGET
-from pipeline.config.values import shown
-from pipeline.errors import ConfigError
+from pipeline.config.values import TARGET
+from pipeline.errors import ConfigError, shown
 from pipeline.findings.records import Array, Findings, TestRows
 from pipeline.markup import MISSING, TextTable
 from pipeline.metrics import direction

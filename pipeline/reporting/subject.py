@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 
-from pipeline.config.targets import TARGET
+from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import lines
 from pipeline.errors import ConfigError, did_you_mean, some

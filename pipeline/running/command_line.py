@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from pipeline.config.overrides import plainest, raw_value, read
+from pipeline.config.overrides import key_of, plainest, raw_value, read
 from pipeline.config.record import RETIRED
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
@@ -43,7 +43,9 @@ class Command:
         # Reading the words one by one would put the values of the environment in.
         words = OmegaConf.to_container(said.overrides.task, resolve=False)
         assert isinstance(words, list)
-        overrides = [str(word) for word in words if not str(word).startswith("resume")]
+        keys = [key_of(str(word)) for word in words]  # of words with one key the last counts
+        last = [str(word) for i, word in enumerate(words) if keys[i] not in keys[i + 1 :]]
+        overrides = [word for word in last if not word.startswith("resume")]
         files = [one.path for one in said.runtime.config_sources if one.provider == "command-line"]
         return cls(overrides=tuple(overrides), config_dir=files[0] if files else None)
 
@@ -99,7 +101,7 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if problems:
         raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
     # Who is trusted is said on the present command line, never by a file.
-    given = {"trust", "resume", "data.allow_url", *RETIRED, *(_key(word) for word in words)}
+    given = {"trust", "resume", "data.allow_url", *RETIRED, *(key_of(word) for word in words)}
     kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
     # Where things are sent is said there too. To send nothing is harmless, and stays so.
     named = any(_is_tracking(word) for word in words)
@@ -107,12 +109,12 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     if references := [word for word in kept if _RESOLVER.search(word)]:
         raise ConfigError(
             *(
-                f"{_key(word)} holds a reference to the environment, which is not taken from "
+                f"{key_of(word)} holds a reference to the environment, which is not taken from "
                 f"a run's folder; give it again: {shlex.quote(word)}"
                 for word in references
             )
         )
-    if secret := [_key(word) for word in kept if MASK in word]:
+    if secret := [key_of(word) for word in kept if MASK in word]:
         raise ConfigError(
             *(f"{key} held a secret, which is not saved; give it again: {key}=…" for key in secret)
         )
@@ -130,8 +132,4 @@ def _are_texts(words: object) -> bool:
 
 
 def _is_tracking(word: str) -> bool:
-    return re.split(r"[./@]", _key(word))[0] == "tracking"
-
-
-def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
+    return re.split(r"[./@]", key_of(word))[0] == "tracking"

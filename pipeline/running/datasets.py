@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.baselines import Baseline, linear, naive
 from pipeline.config.options import SERVING, RunConfig, data_options, source_target
-from pipeline.config.targets import build
+from pipeline.config.values import build
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Source

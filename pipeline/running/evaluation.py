@@ -15,7 +15,7 @@ import torch
 
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.options import RunConfig, data_options
-from pipeline.config.targets import TARGET
+from pipeline.config.values import TARGET
 from pipeline.data.as_saved import NOTHING, split_as_saved
 from pipeline.data.checks import fingerprints
 from pipeline.data.content import Content, Part

@@ -22,10 +22,9 @@ from pipeline.config.options import (
     TrackingOptions,
     TrainerOptions,
 )
-from pipeline.config.record import RETIRED, flatten, plain, resolved, without_references
-from pipeline.config.targets import TARGET
-from pipeline.config.values import shown, wrong_value
-from pipeline.errors import ConfigError
+from pipeline.config.record import RETIRED, flatten, plain, without_references
+from pipeline.config.values import TARGET, resolved, wrong_value
+from pipeline.errors import ConfigError, shown
 from pipeline.paths import conf_folder
 from pipeline.redaction import MASK
 from pipeline.tracking.journal import JOURNAL

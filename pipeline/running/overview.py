@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from pipeline.config.targets import TARGET
+from pipeline.config.values import TARGET
 from pipeline.data.report_text import lines as report_lines
 from pipeline.networks.inspection import LayerRow
 from pipeline.running.plan import Plan

@@ -34,7 +34,8 @@ def main() -> None:
 
 def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     from pipeline.config.check import check
-    from pipeline.config.record import as_tree, plain
+    from pipeline.config.record import plain
+    from pipeline.config.values import as_tree
     from pipeline.ranks import Rank
     from pipeline.running.plan import make_plan
     from pipeline.running.starting import require_same_data, start_of

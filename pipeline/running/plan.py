@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from pipeline.config.options import RunConfig, TrainerOptions
-from pipeline.config.targets import TARGET, build, resolve
+from pipeline.config.values import TARGET, build, resolve
 from pipeline.data.prepare import Prepared
 from pipeline.devices import Devices, choose, cores, threads
 from pipeline.errors import ConfigError

@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from pipeline.config.targets import TARGET
+from pipeline.config.values import TARGET
 from pipeline.data.content import Part
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.findings.records import (

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from pipeline import metrics
 from pipeline.config.options import LossOptions, MetricsOptions, RunConfig
-from pipeline.config.targets import TARGET, build
-from pipeline.config.values import shown
+from pipeline.config.values import TARGET, build
 from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
 from pipeline.data.source import Task
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.metrics import CLASSIFICATION, REGRESSION, Direction, Scores
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
-from pipeline.config.targets import TARGET, build, find
+from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
 from pipeline.data.loader import loader
 from pipeline.data.prepare import Prepared

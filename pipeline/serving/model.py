@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.config.record import flatten, without_references
-from pipeline.config.targets import MODULE, build, make_importable, target_problems
+from pipeline.config.values import MODULE, build, make_importable, target_problems
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand

@@ -1,7 +1,7 @@
 """One batch of everything that the config tree holds, before any real time is spent.
 
-Each model on each data set, each experiment, and the corners of each study's space become jobs of
-one batch for the workers; nothing of them is recorded.
+Each model on each data set, each experiment, and the extreme points of each study's space become
+jobs of one batch for the workers; nothing of them is recorded.
 """
 
 import shlex
@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from pathlib import Path
@@ -66,8 +67,7 @@ NAMED = 3
 MOST_WORKERS = 8
 """Each takes seconds to start, and a run takes a fraction of one."""
 WORKERS_A_GPU = 4
-AHEAD = 2
-"""Runs composed ahead for each worker."""
+AHEAD = 2  # runs composed ahead for each worker
 OVERDUE = "overdue"
 """Reason of the end of a rehearsal that took longer than it may."""
 SECONDS = 0.25
@@ -140,9 +140,8 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
     if verbose != 0:
         for table in report.tables():
             show(console(), table)
-        seconds = duration(time.monotonic() - started_at)
-        size, failing = len(report.verdicts), report.failing
-        say(console(), f"{size} tried in {seconds}, {failing} would fail")
+        count_line = f"{len(report.verdicts)} tried in {duration(time.monotonic() - started_at)}"
+        say(console(), f"{count_line}, {report.failing} would fail")
     sys.stdout.flush()
     if report.failing:
         raise ConfigError(*report.lines())
@@ -152,21 +151,20 @@ def _rehearsed(
     scope: "Scope", report: "Report", pool: WorkerPool, folder: Path, screen: Screen
 ) -> Iterator[Rehearsal]:
     """Yield every rehearsal with its verdict, once a worker has tried it where that is needed."""
-    workers = scope.options.workers or _room()
     numbers, waiting, running = count(), list[Rehearsal](), dict[Worker, Rehearsal]()
-    coming = chain(_pairs(scope), _experiments(scope), _sweeps(scope))
+    coming = chain(_runs(scope), _sweeps(scope))
     more = True
     while more or waiting or running:
-        pool.start(workers)
-        if more and len(waiting) < AHEAD * workers:
+        pool.start(scope.workers)
+        if more and len(waiting) < AHEAD * scope.workers:
             one = next(coming, None)
             more = one is not None
             if one is not None:
                 report.expect(one.cell)
-                if one.verdict is not None:
-                    yield one
-                else:
+                if one.verdict is None:
                     waiting.append(one)
+                else:
+                    yield one
         for worker in pool.idle()[: len(waiting)]:
             running[worker] = waiting.pop(0)
             worker.give(_assignment(running[worker], next(numbers), folder))
@@ -193,12 +191,6 @@ def _end(pool: WorkerPool, worker: Worker, answer: Answer) -> TrialEnd | None:
         return None
     assert worker.assignment is not None
     return replace(answer, reason=OVERDUE) if worker.assignment.overdue else answer
-
-
-def _room() -> int:
-    """Return how many workers this machine has room for."""
-    present = available()
-    return min(present.cores, WORKERS_A_GPU if present.gpus or present.mps else MOST_WORKERS)
 
 
 def _assignment(rehearsal: Rehearsal, number: int, parent: Path) -> Assignment:
@@ -231,9 +223,6 @@ def _progress(report: "Report", running: Mapping[Worker, Rehearsal]) -> Text:
     return Text(f"{words}   now {now}" if now else words, overflow="ellipsis", no_wrap=True)
 
 
-# What is tried.
-
-
 class Scope:
     """What the command line of a preflight leaves open, of all that the config tree holds.
 
@@ -255,6 +244,9 @@ class Scope:
         self.config_dir = config_dir
         self.trials = TrialConfigs(self.words, config_dir)
         self.options = read_options(tree)
+        here = available()
+        room = min(here.cores, WORKERS_A_GPU if here.gpus or here.mps else MOST_WORKERS)
+        self.workers = self.options.workers or room
         self._fixed = set(GROUPS) & {key_of(word) for word in self.words}
         if "experiment" in self._fixed:
             self._fixed |= {"model", "data"}
@@ -326,8 +318,8 @@ def _ranges(tree: DictConfig, keys: Sequence[str]) -> dict[str, list[str]]:
     return ranges
 
 
-def _pairs(scope: Scope) -> Iterator[Rehearsal]:
-    """Yield a run of each model on each data set, composed when asked for."""
+def _runs(scope: Scope) -> Iterator[Rehearsal]:
+    """Yield a run of each model on each data set, and of each experiment as it is."""
     skipped = [set(pair.split()) for pair in scope.options.preflight_skip]
     for data in scope.choices["data"]:
         for model in scope.choices["model"]:
@@ -337,10 +329,7 @@ def _pairs(scope: Scope) -> Iterator[Rehearsal]:
                 yield Rehearsal(cell=cell, verdict="skipped")
             else:
                 yield _composed(cell, scope.trials, scope.left_open(model=model, data=data))
-
-
-def _experiments(scope: Scope) -> Iterator[Rehearsal]:
-    """Yield a run of each experiment as it is: none where the command line says of what."""
+    # None where the command line says of what.
     for name in scope.choices["experiment"] if not scope.limited - {"experiment"} else ():
         cell = Cell(part="experiments", row=name, column=OWN, words=f"experiment={name}")
         yield _composed(cell, scope.trials, {"experiment": name})
@@ -368,23 +357,18 @@ def _line(problems: Sequence[str]) -> str:
 
 
 def _sweeps(scope: Scope) -> Iterator[Rehearsal]:
-    """Yield the corners of each file of `sweeps/` with each model that its space suits."""
+    """Yield the extreme points of each file of `sweeps/` with each model that its space suits."""
     for file in scope.files:
-        try:
+        chosen: set[str] = set()  # groups that the file varies, or has a choice of its own for
+        with suppress(ConfigError):  # each cell says why
             tree = scope.trials.source.tree([*scope.words, f"sweeps={file}"])
-        except ConfigError:
-            yield from _of_file(scope, file, set())  # each cell says why
-            continue
-        if tree.sweep.get("preflight") is not True:
-            yield from _of_file(scope, file, _chosen(scope, tree))
-
-
-def _chosen(scope: Scope, tree: DictConfig) -> set[str]:
-    """Return the groups that a file varies, or has a choice of its own for."""
-    definitions, _ = read_definitions(tree.sweep.get("space"), tree.sweep.get("when"))
-    varied = {one.key for one in definitions}
-    before, after = scope.trials.choices, tree.hydra.runtime.choices
-    return {group for group in GROUPS if group in varied or before.get(group) != after.get(group)}
+            if tree.sweep.get("preflight") is True:
+                continue
+            definitions, _ = read_definitions(tree.sweep.get("space"), tree.sweep.get("when"))
+            varied = {one.key for one in definitions}
+            before, after = scope.trials.choices, tree.hydra.runtime.choices
+            chosen = {one for one in GROUPS if one in varied or before.get(one) != after.get(one)}
+        yield from _of_file(scope, file, chosen)
 
 
 def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
@@ -417,7 +401,7 @@ def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
 def _of_study(
     cell: Cell, trials: TrialConfigs, tree: DictConfig, space: Space
 ) -> Iterator[Rehearsal]:
-    """Yield the corners of a space, or what is wrong with its options, its run, its values."""
+    """Yield the extreme points of a space, or all that is wrong with its study."""
     try:
         options, run = read_options(tree), check(trials.base())
         monitor = run.monitor or "train/loss"
@@ -429,11 +413,8 @@ def _of_study(
         yield Rehearsal(cell=cell, verdict="fails", message=_line(error.problems))
         return
     names = [options.objective] if isinstance(options.objective, str) else options.objective
-    for point in space.corners():
+    for point in space.extreme_points():
         yield _composed(cell, trials, point, names or ())
-
-
-# What came of it.
 
 
 class Report:

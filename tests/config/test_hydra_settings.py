@@ -70,10 +70,8 @@ def test_a_file_of_ones_own_has_no_setting_of_hydra(
     line: CommandLine, tmp_path: Path, files: dict[str, str], where: str
 ) -> None:
     words = written(tmp_path / "conf", files)
-
     problem = line.problem(*words, "experiment=x")
     several = line.problem(*words, "experiment=x", "-m", "seed=1,2")
-
     assert problem == several
     assert where in problem
     assert f"{REFUSED}; remove it" in problem
@@ -86,7 +84,6 @@ def test_a_question_reads_no_setting_of_hydra_either(
     line: CommandLine, tmp_path: Path, question: list[str]
 ) -> None:
     words = written(tmp_path / "conf", {"experiment/x.yaml": GLOBAL + CALLBACK})
-
     assert REFUSED in line.problem(*words, *question)
 
 
@@ -105,7 +102,6 @@ def test_a_question_reads_no_setting_of_hydra_either(
 )
 def test_the_command_line_sets_nothing_of_hydra(line: CommandLine, word: str) -> None:
     problem = line.problem("data=iris", word)
-
     assert problem == f"{word.partition('=')[0]} {REFUSED}; remove it."
 
 
@@ -113,7 +109,6 @@ def test_the_command_line_sets_nothing_of_hydra(line: CommandLine, word: str) ->
 def test_another_root_file_is_refused(line: CommandLine, tmp_path: Path, flag: str) -> None:
     words = written(tmp_path / "conf", {"mine.yaml": CALLBACK})
     value = "mine" if flag == "--config-name" else str(tmp_path / "conf")
-
     assert "experiment=NAME" in line.problem(*words, flag, value)
 
 
@@ -125,7 +120,6 @@ def test_every_command_refuses_settings_of_hydra(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = written(tmp_path / "conf", {"experiment/x.yaml": GLOBAL + CALLBACK})
-
     assert main([f"+hydra.callbacks.x={EVIL}"]) == 2
     assert main([*words]) == 2
     said = capsys.readouterr().err.splitlines()
@@ -169,27 +163,21 @@ def test_a_saved_command_brings_nothing_but_overrides_of_a_run(
 ) -> None:
     written(line.folder / "conf", {"experiment/x.yaml": f"{GLOBAL}seed: 1\n"})
     folder = saved_run(line.folder / "theirs", ["data=iris", word])
-
     (said,) = resumed(line, f"resume={folder}", "data=iris", "tracking=none")
-
     assert said.startswith(f"error: {folder / 'command.json'}: ")
 
 
 @pytest.mark.parametrize("overrides", ["data=iris", [1], [["data=iris"]], {"data": "iris"}, None])
 def test_a_saved_command_of_another_form_is_damaged(line: CommandLine, overrides: object) -> None:
     folder = saved_run(line.folder / "theirs", overrides)
-
     (said,) = resumed(line, f"resume={folder}")
-
     assert "command.json is missing or damaged" in said
 
 
 def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) -> None:
     written(line.folder / "my conf", {"model/mine.yaml": "_target_: my_net.Net\n"})
     folder = saved_run(line.folder / "theirs", ["model=mine"], str(line.folder / "my conf"))
-
     (said,) = resumed(line, f"resume={folder}", "tracking=none")
-
     typed = shlex.split(said.partition("python -m pipeline.train ")[2])
     assert typed == [
         "--config-dir",

@@ -11,7 +11,6 @@ from pipeline.config.record import data_fingerprint, differences, flatten, plain
 
 def test_what_is_stored_is_plain_json_with_its_format() -> None:
     stored = plain(compose(["model=lstm"]))
-
     assert json.loads(json.dumps(stored)) == stored
     assert stored["format"] == 1
     assert stored["scheduler"]["T_max"] == 20
@@ -22,9 +21,7 @@ def test_an_environment_variable_is_stored_as_its_reference(
 ) -> None:
     monkeypatch.setenv("CANARY", "c4nary")
     config = compose(["tracking.uri=${oc.env:CANARY}", "tags={a: '${tracking.uri}'}"])
-
     stored = plain(config)
-
     assert "c4nary" not in json.dumps(stored)
     assert stored["tracking"]["uri"] == stored["tags"]["a"] == "${oc.env:CANARY}"
     assert config.tracking.uri == "c4nary"
@@ -40,7 +37,6 @@ def test_passwords_and_values_of_telling_names_are_hidden() -> None:
             "monkey": "banana",
         }
     )
-
     assert "canary" not in json.dumps(stored)
     assert stored["url"] == "postgresql://me:***@host/db"
     assert stored["monkey"] == "banana"
@@ -52,13 +48,11 @@ def test_who_is_trusted_is_never_stored() -> None:
 
 def test_a_flat_config_has_dotted_keys_and_scalar_values() -> None:
     flat = flatten({"a": {"b": [1, "数"], "c": {}}, "d": None, "e": True})
-
     assert flat == {"a.b": '[1, "数"]', "a.c": "{}", "d": None, "e": True}
 
 
 def test_differences_name_what_was_and_what_is() -> None:
     (one, two) = differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"d": None}})
-
     assert (one.key, one.old, one.new) == ("b.d", None, None)
     assert str(two) == "b.c was 2 and is null now"
 
@@ -90,7 +84,6 @@ def test_what_no_weight_depends_on_may_change_on_resume(override: str) -> None:
 @pytest.mark.parametrize("override", ["model=gru", "data=digits", "data.split_seed=1"])
 def test_another_model_or_other_data_can_never_be_resumed(override: str) -> None:
     never, _ = resumed(override)
-
     assert never
     assert "a run with another model or other data is a new run." in never[0]
 
@@ -107,7 +100,6 @@ def test_a_changed_learning_rate_needs_to_be_allowed() -> None:
 
 def test_more_epochs_are_free_only_where_the_schedule_does_not_depend_on_them() -> None:
     longer = "trainer.max_epochs=30"
-
     assert resumed(longer, base=("scheduler=none",)) == ([], [])
     assert [line.split(" ")[0] for line in resumed(longer)[1]] == ["scheduler.T_max"]
     assert resumed(longer, base=("scheduler=onecycle",))[1]
@@ -116,7 +108,6 @@ def test_more_epochs_are_free_only_where_the_schedule_does_not_depend_on_them() 
 
 def test_configs_that_read_and_split_the_same_data_have_one_fingerprint() -> None:
     base: dict[str, Any] = plain(compose())
-
     same = plain(compose(["seed=1", "model=mlp", "data.num_workers=2"]))
     assert data_fingerprint(base) == data_fingerprint(same)
     assert data_fingerprint(base) != data_fingerprint(plain(compose(["data.split_seed=1"])))
@@ -126,7 +117,6 @@ def test_keys_that_are_gone_are_no_difference() -> None:
     new = plain(compose(["data=iris"]))
     gone = {"limit_predict_batches": None, "model_registry": "shelf"}
     old = {**new, "trainer": {**new["trainer"], **gone}}
-
     assert differences(old, new) == []
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.check import check, check_callbacks
 from pipeline.config.compose import compose
-from pipeline.config.targets import build
+from pipeline.config.values import build
 from pipeline.errors import ConfigError
 
 OWN_NETWORK = """
@@ -63,7 +63,6 @@ def test_a_path_through_torchs_own_modules_runs_no_pickle(
     line: CommandLine,
 ) -> None:
     path = "torch.nn.modules.module.torch.load"
-
     assert "is not there" in line.problem(f"model._target_={path}", "+model.f=x")
 
 
@@ -89,7 +88,6 @@ def test_a_network_of_ones_own_comes_in_by_trust(
 ) -> None:
     text = f"_target_: {own_network}.Net\nwidth: 3\n"
     words = [*written(tmp_path / "conf", {"model/mine.yaml": text}), "model=mine"]
-
     assert f"add trust=[{own_network}]" in line.problem(*words)
     assert line.problem(*words, f"trust=[{own_network}]", "model.width=0") == (
         "model.width=0 is not allowed; expected a whole number > 0."
@@ -103,14 +101,12 @@ def test_a_function_of_a_trusted_package_is_still_no_network(
     line: CommandLine, own_network: str
 ) -> None:
     words = [f"model._target_={own_network}.function", f"trust=[{own_network}]"]
-
     assert line.problem(*words).endswith("is no class.")
 
 
 def test_trust_from_a_file_is_refused(line: CommandLine, tmp_path: Path) -> None:
     text = "# @package _global_\ntrust: [os]\n"
     words = written(tmp_path / "conf", {"experiment/mine.yaml": text})
-
     assert line.problem(*words, "experiment=mine") == (
         "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
     )
@@ -118,7 +114,6 @@ def test_trust_from_a_file_is_refused(line: CommandLine, tmp_path: Path) -> None
 
 def test_trust_given_to_the_check_replaces_that_of_the_config(own_network: str) -> None:
     config = with_inner(own_network, None)
-
     assert check(config, trust=[own_network]).trust == [own_network]
     with pytest.raises(ConfigError, match="lies outside of"):
         check(config, trust=[])
@@ -138,7 +133,6 @@ def test_a_nested_target_is_judged_like_any_other(own_network: str) -> None:
 
 def test_the_arguments_of_a_target_in_a_list_are_checked_too(own_network: str) -> None:
     inner = [{"_target_": "torch.nn.Linear", "in_features": 2, "out_feature": 3}]
-
     with pytest.raises(ConfigError, match=r"model\.inner\[0\]\.out_feature is unknown"):
         check(with_inner(own_network, inner))
 
@@ -146,9 +140,7 @@ def test_the_arguments_of_a_target_in_a_list_are_checked_too(own_network: str) -
 def test_a_nested_target_is_built_first(own_network: str) -> None:
     inner = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}
     run = check(with_inner(own_network, inner))
-
     network = build(run.model, input_shape=(4,), outputs=2)
-
     assert network.inner.out_features == 3
 
 
@@ -177,20 +169,17 @@ def test_arguments_reach_the_constructor_as_it_declares_them() -> None:
         {"_target_": "torch.optim.Adam", "lr": 1, "betas": [0.8, 0.9]},
         params=[nn.Parameter(zeros(1))],
     )
-
     assert adam.defaults["betas"] == (0.8, 0.9)
     assert adam.defaults["lr"] == 1.0
 
 
 def test_a_partial_target_is_a_function_that_makes_it() -> None:
     make = build({"_target_": "torch.nn.Linear", "_partial_": True, "in_features": 2})
-
     assert make(out_features=3).weight.shape == (3, 2)
 
 
 def test_what_the_program_knows_is_passed_where_it_is_wanted() -> None:
     linear = build({"_target_": "torch.nn.Linear", "in_features": 2}, out_features=3, total_steps=7)
-
     assert linear.weight.shape == (3, 2)
 
 
@@ -210,7 +199,6 @@ def test_a_callbacks_arguments_are_checked_where_lightning_is(
     line: CommandLine, word: str, says: str
 ) -> None:
     run = line.run("callbacks=early_stopping", word)
-
     with pytest.raises(ConfigError) as caught:
         check_callbacks(run)
     assert says in str(caught.value)
@@ -222,12 +210,10 @@ def test_a_network_is_no_callback() -> None:
             ["callbacks=ema", "callbacks.ema._target_=torch.nn.Linear"],
         )
     )
-
     with pytest.raises(ConfigError, match=r"'torch.nn.Linear' is no pytorch_lightning.Callback"):
         check_callbacks(run)
 
 
 def test_a_callback_from_elsewhere_is_refused_without_lightning(line: CommandLine) -> None:
     problem = line.problem("callbacks=ema", "callbacks.ema._target_=os.system")
-
     assert problem.startswith("callbacks.ema._target_='os.system' lies outside of what may be")

@@ -73,7 +73,6 @@ def test_a_wrong_value_is_one_line_with_its_key_and_what_is_allowed(
     line: CommandLine, word: str, expected: str
 ) -> None:
     problem = line.problem(word)
-
     assert problem.startswith(word.partition("=")[0] + "=")
     assert expected in problem.replace("≥", ">=").replace("≤", "<=")
 
@@ -82,9 +81,7 @@ def test_a_wrong_value_is_one_line_with_its_key_and_what_is_allowed(
 def test_no_parameter_of_a_network_may_be_minus_one(line: CommandLine, model: str) -> None:
     parameters = OmegaConf.load(conf_folder() / "model" / f"{model}.yaml")
     keys = [f"model.{key}" for key in parameters if key not in ("defaults", "_target_")]
-
     problems = line.problems(f"model={model}", *(f"{key}=-1" for key in keys))
-
     assert sorted(problem.partition("=")[0] for problem in problems) == sorted(keys)
 
 
@@ -104,23 +101,18 @@ def test_a_wrong_parameter_of_a_network_is_told_with_what_is_allowed(
     line: CommandLine, model: str, word: str, expected: str
 ) -> None:
     problem = line.problem(f"model={model}", word)
-
     assert expected in problem.replace("≥", ">=").replace("≤", "<=")
 
 
-def test_an_empty_list_of_hidden_layers_is_right(line: CommandLine) -> None:
-    assert line.run("model.hidden=[]").model["hidden"] == []
-
-
-def test_a_whole_number_may_stand_for_a_fraction(line: CommandLine) -> None:
-    assert line.run("model.dropout=0", "optimizer.lr=1").optimizer["lr"] == 1
+def test_no_hidden_layers_and_whole_numbers_for_fractions_are_right(line: CommandLine) -> None:
+    run = line.run("model.hidden=[]", "model.dropout=0", "optimizer.lr=1")
+    assert (run.model["hidden"], run.optimizer["lr"]) == ([], 1)
 
 
 def test_all_wrong_values_of_all_groups_are_told_together(line: CommandLine) -> None:
     problems = line.problems(
         "seed=-1", "trainer.max_epochs=0", "model.dropout=2", "optimizer.lr=0", "monitor=val/los"
     )
-
     assert [problem.partition("=")[0] for problem in problems] == [
         "seed",
         "trainer.max_epochs",
@@ -154,7 +146,6 @@ def test_a_reference_that_leads_nowhere_is_named_with_its_key(
 
 def test_a_ring_of_references_is_found(line: CommandLine) -> None:
     problems = line.problems("name=${monitor}", "monitor=${name}")
-
     assert all("Recursive interpolation detected" in problem for problem in problems)
 
 
@@ -174,52 +165,39 @@ def test_a_followed_metric_must_be_logged_and_its_direction_right(
     line: CommandLine, group: str
 ) -> None:
     key = "scheduler" if "scheduler" in group else "callbacks.early_stopping"
-
     assert f"{key}.monitor='f1' is never logged" in line.problem(group, f"{key}.monitor=f1")
     assert line.problem(group, f"{key}.monitor=val/f1") == (
         f"{key}.mode=min looks for the worst val/f1; expected max."
     )
 
 
-@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
-def test_half_precision_does_not_exist_on_the_cpu(line: CommandLine, precision: str) -> None:
-    assert line.problem("trainer=cpu", f"trainer.precision={precision}") == (
-        f"trainer.precision={precision} does not exist on the CPU; expected one of 32-true, "
+NO_NAME = "is not a name; expected 1 to"
+RULES = {
+    "trainer=cpu trainer.precision=16-mixed": (
+        "trainer.precision=16-mixed does not exist on the CPU; expected one of 32-true, "
         "bf16-mixed, bf16-true, 64-true."
-    )
+    ),
+    "trainer=cpu trainer.precision=16-true": "trainer.precision=16-true does not exist on the CPU;",
+    "trainer.devices=[0,0]": "trainer.devices=[0, 0] names a device twice.",
+    "trainer.min_epochs=30": "trainer.min_epochs=30 is more than trainer.max_epochs=20.",
+    "tags=['a;b']": "tags: 'a;b' is no tag; expected up to 250",
+    "+tags.fold=3": "tags=",
+    "trust=['../net']": "trust=[../net] is no package",
+    **{
+        f"{key}={name}": f"{key}={name!r} {NO_NAME}"
+        for key in ("name", "tracking.experiment")
+        for name in ("a/b", "../etc", "/etc", ".hidden", "x" * 65)
+    },
+}
 
 
-def test_a_device_named_twice_is_refused(line: CommandLine) -> None:
-    assert line.problem("trainer.devices=[0,0]") == "trainer.devices=[0, 0] names a device twice."
-
-
-def test_more_least_than_most_epochs_are_refused(line: CommandLine) -> None:
-    assert line.problem("trainer.min_epochs=30") == (
-        "trainer.min_epochs=30 is more than trainer.max_epochs=20."
-    )
-
-
-@pytest.mark.parametrize("key", ["name", "tracking.experiment"])
-@pytest.mark.parametrize("name", ["a/b", "../etc", "/etc", ".hidden", "x" * 65])
-def test_a_name_can_never_be_a_path(line: CommandLine, key: str, name: str) -> None:
-    assert line.problem(f"{key}={name}").startswith(f"{key}={name!r} is not a name; expected 1 to")
-
-
-def test_a_tag_of_odd_characters_is_refused(line: CommandLine) -> None:
-    assert line.problem("tags=['a;b']").startswith("tags: 'a;b' is no tag; expected up to 250")
-
-
-def test_a_tag_that_is_a_number_must_be_quoted(line: CommandLine) -> None:
-    assert line.problem("+tags.fold=3").startswith("tags=")
-
-
-def test_trust_names_packages_and_no_paths(line: CommandLine) -> None:
-    assert "trust=[../net] is no package" in line.problem("trust=['../net']")
+@pytest.mark.parametrize("words", RULES)
+def test_what_types_can_not_state_is_refused_too(line: CommandLine, words: str) -> None:
+    assert line.problem(*words.split()).startswith(RULES[words])
 
 
 def test_an_output_that_is_a_file_is_refused(line: CommandLine, own_folder: Path) -> None:
     (own_folder / "taken").touch()
-
     assert line.problem("output=taken") == (
         "output='taken' is a file; expected a folder. Choose another."
     )
@@ -228,7 +206,6 @@ def test_an_output_that_is_a_file_is_refused(line: CommandLine, own_folder: Path
 def test_an_output_inside_a_run_is_refused(line: CommandLine, own_folder: Path) -> None:
     (own_folder / "run").mkdir()
     (own_folder / "run" / "journal.jsonl").touch()
-
     problem = line.problem(f"output=run{os.sep}more")
     assert problem.startswith("output='run/more' lies inside the run ")
 
@@ -238,7 +215,6 @@ def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
 
     lightning = set(inspect.signature(Trainer).parameters)
     refused = {key.removeprefix("trainer.") for key in REFUSED}
-
     assert set(TrainerOptions.model_fields) - lightning == {
         "threads",
         "compile",
@@ -268,3 +244,21 @@ def test_every_choice_that_ships_is_right_as_it_stands(line: CommandLine, choice
     run = line.run(choice, *words)
     if choice.startswith("callbacks"):
         check_callbacks(run)
+
+
+@pytest.mark.parametrize("more", [(), ("-m", "seed=3,4")])
+def test_a_mapping_may_stand_where_the_yaml_has_a_list(
+    line: CommandLine, more: tuple[str, ...]
+) -> None:
+    assert line("model=cnn1d", "model.kernel_size={shapes: [3, 5]}", *more) == 0, line.err
+    assert [run.model["kernel_size"] for run in line.runs] == [{"shapes": [3, 5]}] * (
+        1 + len(more) // 2
+    )
+
+
+def test_a_mapping_in_place_of_a_list_is_a_wrong_value_where_a_list_is_needed(
+    line: CommandLine,
+) -> None:
+    assert line.problem("model.hidden={a: 1}") == (
+        "model.hidden={'a': 1} is not allowed; expected a list [a whole number > 0, …]."
+    )

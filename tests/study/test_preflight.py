@@ -181,10 +181,12 @@ def test_a_range_of_its_own_is_refused_by_a_preflight(
     assert list(own_folder.iterdir()) == []
 
 
-def test_corners_hold_each_end_each_choice_and_off_wherever_a_range_depends_on_another() -> None:
+def test_extreme_points_hold_each_end_each_choice_and_off_wherever_a_range_depends_on_another() -> (
+    None
+):
     off = "trainer.gradient_clip_val=tag(off, interval(0.5, 2))"
     space, _ = study("sweeps=architecture", "model=choice(mlp, gru)", off)
-    points = space.corners()
+    points = space.extreme_points()
     seen: dict[str, set[str]] = {}
     for point in points:
         for key, text in point.items():

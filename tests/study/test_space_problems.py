@@ -14,186 +14,152 @@ from pipeline.study.space.reading import names_of_study
 LR = "tag(log, interval(1e-4, 1e-1))"
 
 
-def test_a_study_that_varies_nothing_is_told_how_a_parameter_is_named() -> None:
-    assert problem("model=lstm") == (
+WHEN_MLP = "sweep.when={model\\=mlp: {optimizer.lr: 'interval(1, 2)'}}"
+PROBLEMS = {
+    "nothing varied": (
+        ["model=lstm"],
         "sweep.space is empty; name what is varied, such as "
         "'optimizer.lr=tag(log, interval(1e-4, 1e-1))', or choose a file of sweeps/, such as "
-        "sweeps=quick."
-    )
-
-
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
-        ("optimizer.lr=interval(1, 0.1)", "low 1 > high 0.1; expected low < high."),
-        ("optimizer.lr=interval(nan, 1)", "low is nan; expected a finite number."),
-        (
-            "optimizer.lr=interval('1e-4', 1)",
-            "a bound is a text; expected a number without quotes, such as 1e-4.",
-        ),
-        ("seed=int(interval(1.5, 3.7))", "1.5 is no whole number, which int needs."),
-        ("seed=choice()", "choice() is empty; expected two values or more."),
-    ],
-)
-def test_a_wrong_range_is_told_with_its_place(word: str, says: str) -> None:
-    assert problem(word) == f"sweep.space.{word}: {says}"
-
-
-def test_a_parameter_that_is_no_key_is_told_with_the_nearest() -> None:
-    assert problem("optimizer.lrr=interval(0, 1)") == (
-        "sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?"
-    )
-
-
-def test_a_group_whose_choice_is_unknown_is_told_with_the_choices() -> None:
-    assert problem("model=choice(mlp, lstn)") == (
+        "sweeps=quick.",
+    ),
+    "a wrong range": (
+        ["optimizer.lr=interval(1, 0.1)"],
+        "sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected low < high.",
+    ),
+    "a bound that is a text": (
+        ["optimizer.lr=interval('1e-4', 1)"],
+        "sweep.space.optimizer.lr=interval('1e-4', 1): a bound is a text; expected a number "
+        "without quotes, such as 1e-4.",
+    ),
+    "a range that Hydra can't read": (
+        ["seed=choice()"],
+        "sweep.space.seed=choice(): choice() is empty; expected two values or more.",
+    ),
+    "an unknown key": (
+        ["optimizer.lrr=interval(0, 1)"],
+        "sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
+    ),
+    "an unknown choice": (
+        ["model=choice(mlp, lstn)"],
         "sweep.space.model=choice(mlp, lstn): model=lstn is unknown; expected one of "
-        f"{choices('model')}. Did you mean 'lstm'?"
-    )
-
-
-def test_a_group_can_not_be_varied_by_numbers() -> None:
-    assert problem("scheduler=interval(0, 1)") == (
+        f"{choices('model')}. Did you mean 'lstm'?",
+    ),
+    "a group varied by numbers": (
+        ["scheduler=interval(0, 1)"],
         "sweep.space.scheduler=interval(0, 1): scheduler is a group; expected "
-        f"choice({choices('scheduler')})."
-    )
-
-
-def test_a_key_that_not_every_varied_model_has_is_told_with_the_model() -> None:
-    assert problem("model=mlp,lstm", "model.readout=choice(mean, last)") == (
-        "sweep.space.model.readout: model.readout is unknown where model=mlp."
-    )
-
-
-def test_a_key_under_a_condition_is_looked_up_where_the_condition_holds() -> None:
-    when = "sweep.when={model\\=lstm: {model.readuot: 'choice(mean, last)'}}"
-
-    assert problem("model=lstm", when) == (
+        f"choice({choices('scheduler')}).",
+    ),
+    "a key that not every varied model has": (
+        ["model=mlp,lstm", "model.readout=choice(mean, last)"],
+        "sweep.space.model.readout: model.readout is unknown where model=mlp.",
+    ),
+    "an unknown key under a condition": (
+        ["model=lstm", "sweep.when={model\\=lstm: {model.readuot: 'choice(mean, last)'}}"],
         "sweep.when.model=lstm.model.readuot: model.readuot is unknown where model=lstm. "
-        "Did you mean 'model.readout'?"
-    )
+        "Did you mean 'model.readout'?",
+    ),
+    "an unknown choice in a condition": (
+        ["sweep.when={model\\=lstmm: {seed: 'range(0, 5)'}}"],
+        f"sweep.when.model=lstmm: model=lstmm is unknown; expected one of {choices('model')}. "
+        "Did you mean 'lstm'?",
+    ),
+    "an unknown key in a condition": (
+        ["sweep.when={modl\\=lstm: {seed: 'range(0, 5)'}}"],
+        "sweep.when.modl=lstm: modl is unknown. Did you mean 'model'?",
+    ),
+    "no condition": (
+        ["sweep.when={lstm: {seed: 'range(0, 5)'}}"],
+        "sweep.when.lstm: a condition is key=value, such as model=lstm.",
+    ),
+    "a condition of several values": (
+        ["sweep.when={model\\=choice\\(mlp\\,gru\\): {seed: 'range(0, 5)'}}"],
+        "sweep.when.model=choice(mlp,gru): 'choice(mlp,gru)' gives several values; expected one "
+        "value, such as model=lstm.",
+    ),
+    "a condition on a key of a varied group": (
+        ["model=mlp,cnn1d", "sweep.when={model.norm\\=batch: {seed: 'range(0, 5)'}}"],
+        "sweep.when.model.norm=batch: model is varied, so model.norm is not known; "
+        "vary model.norm too.",
+    ),
+    "conditions in a ring": (
+        [
+            "sweep.when={seed\\=1: {trainer.max_epochs: 'range(1, 3)'}, "
+            "trainer.max_epochs\\=1: {seed: 'range(0, 5)'}}"
+        ],
+        "sweep.when.seed=1.trainer.max_epochs and sweep.when.trainer.max_epochs=1.seed depend on "
+        "each other in a ring; take one condition away.",
+    ),
+    "a key that is fixed and varied": (
+        ["sweeps=quick", "optimizer.lr=0.1"],
+        "optimizer.lr is fixed by optimizer.lr=0.1 and varied by sweep.space.optimizer.lr="
+        f"{LR}; keep one.",
+    ),
+    "a group that is fixed and varied": (
+        ["sweeps=seeds", "sweep.space={model: 'mlp,gru'}", "model=gru"],
+        "model is fixed by model=gru and varied by sweep.space.model=mlp,gru; keep one: "
+        "'~sweep.space.model' takes the range away.",
+    ),
+    "a key in two files": (
+        ["sweeps=[quick,lr_epochs_clip]"],
+        "sweep.space.optimizer.lr stands in sweeps/quick.yaml and in "
+        "sweeps/lr_epochs_clip.yaml; keep one.",
+    ),
+    "a range everywhere and one under a condition": (
+        ["sweeps=quick", WHEN_MLP],
+        f"optimizer.lr has two ranges: sweep.space.optimizer.lr={LR} and "
+        "sweep.when.model=mlp.optimizer.lr=interval(1, 2); keep one.",
+    ),
+    "two ranges that could both hold": (
+        ["sweep.when={model\\=mlp: {seed: 'range(0, 5)'}, data\\=iris: {seed: 'range(0, 3)'}}"],
+        "seed has two ranges that could both hold: sweep.when.model=mlp.seed=range(0, 5) and "
+        "sweep.when.data=iris.seed=range(0, 3); let them depend on the same key.",
+    ),
+    "a grid over a continuous range": (
+        ["sweeps=quick", "sweep.sampler=grid"],
+        "sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)): a grid needs values that can "
+        "be counted; expected range(start, stop, step), choice(a, b) or int(interval(low, high)).",
+    ),
+    "a grid larger than its limit": (
+        [
+            *("seed=range(0, 200)", "model.norm=choice(none, batch)"),
+            *("sweep.sampler=grid", "sweep.max_grid=100"),
+        ],
+        "sweep.space has 400 points, more than sweep.max_grid=100; raise it, or shorten a range, "
+        "such as sweep.space.seed=range(0, 200) with 200 values.",
+    ),
+    **{
+        f"{key}, on which no result depends": (
+            [f"++sweep.space={{{key}: 'choice(a, b)'}}"],
+            f"sweep.space.{key}: no result depends on {key}; take it out of the space.",
+        )
+        for key in ("name", "tracking.uri", "sweep.n_trials")
+    },
+}
 
 
-@pytest.mark.parametrize("key", ["name", "verbose", "output", "tracking.uri", "sweep.n_trials"])
-def test_a_key_on_which_no_result_depends_can_not_be_varied(key: str) -> None:
-    assert problem(f"++sweep.space={{{key}: 'choice(a, b)'}}") == (
-        f"sweep.space.{key}: no result depends on {key}; take it out of the space."
-    )
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_a_wrong_space_is_told_with_its_place(case: str) -> None:
+    words, says = PROBLEMS[case]
+    assert problem(*words) == says
+
+
+def test_a_grid_is_counted_without_listing_its_points() -> None:
+    words = ["data.split_seed=int(interval(1, 134217728))", "seed=int(interval(1, 67108864))"]
+    said = problem(*words, "sweep.sampler=grid")
+    assert "sweep.space has 9,007,199,254,740,992 points" in said
 
 
 @pytest.mark.parametrize(
-    ("condition", "says"),
-    [
-        (
-            "model\\=lstmm",
-            f"model=lstmm: model=lstmm is unknown; expected one of {choices('model')}. "
-            "Did you mean 'lstm'?",
-        ),
-        ("modl\\=lstm", "modl=lstm: modl is unknown. Did you mean 'model'?"),
-        ("lstm", "lstm: a condition is key=value, such as model=lstm."),
-        (
-            "model\\=choice(mlp\\,gru)",
-            "model=choice(mlp,gru): 'choice(mlp,gru)' gives several values; expected one value, "
-            "such as model=lstm.",
-        ),
-    ],
+    "word", ["optimizer.lr=interval(0.1, 1)", "trainer.gradient_clip_val=choice(1.0, 2.0)"]
 )
-def test_a_wrong_condition_says_what_is_known(condition: str, says: str) -> None:
-    condition = condition.replace("(", "\\(").replace(")", "\\)")
-
-    assert problem(f"sweep.when={{{condition}: {{seed: 'range(0, 5)'}}}}") == f"sweep.when.{says}"
-
-
-def test_a_condition_on_a_key_of_a_varied_group_needs_that_key_in_the_space() -> None:
-    when = "sweep.when={model.norm\\=batch: {seed: 'range(0, 5)'}}"
-
-    assert problem("model=mlp,cnn1d", when) == (
-        "sweep.when.model.norm=batch: model is varied, so model.norm is not known; "
-        "vary model.norm too."
-    )
-
-
-def test_conditions_that_run_in_a_ring_are_refused() -> None:
-    when = (
-        "sweep.when={seed\\=1: {trainer.max_epochs: 'range(1, 3)'}, "
-        "trainer.max_epochs\\=1: {seed: 'range(0, 5)'}}"
-    )
-
-    assert problem(when) == (
-        "sweep.when.seed=1.trainer.max_epochs and sweep.when.trainer.max_epochs=1.seed depend on "
-        "each other in a ring; take one condition away."
-    )
-
-
-def test_a_key_that_is_fixed_and_varied_is_told_with_both_places() -> None:
-    assert problem("sweeps=quick", "optimizer.lr=0.1") == (
-        "optimizer.lr is fixed by optimizer.lr=0.1 and varied by sweep.space.optimizer.lr="
-        f"{LR}; keep one."
-    )
-    assert problem("sweeps=models", "model=gru") == (
-        "model is fixed by model=gru and varied by sweep.space.model="
-        "choice(mlp, cnn1d, rnn, gru, lstm); keep one: '~sweep.space.model' takes the range away."
-    )
-
-
-def test_a_key_in_two_sweep_files_is_told_with_both_files() -> None:
-    assert problem("sweeps=[quick,lr_epochs_clip]") == (
-        "sweep.space.optimizer.lr stands in sweeps/quick.yaml and in "
-        "sweeps/lr_epochs_clip.yaml; keep one."
-    )
+def test_a_range_on_the_command_line_settles_what_files_and_conditions_say(word: str) -> None:
+    files = "[quick,lr_epochs_clip]" if word.startswith("optimizer") else "lr_epochs_clip"
+    assert checked(f"sweeps={files}", word)
 
 
 def test_two_sweep_files_are_joined_where_they_vary_different_keys(own_folder: Path) -> None:
     folder = sweep_file(own_folder, "space:\n  seed: range(0, 5)")
-
     assert checked_in(folder, "sweeps=[quick,mine]") == ["sweeps=[quick,mine]"]
-
-
-def test_the_command_line_settles_what_two_sweep_files_disagree_on() -> None:
-    assert checked("sweeps=[quick,lr_epochs_clip]", "optimizer.lr=interval(0.1, 1)")
-
-
-def test_a_key_with_a_range_everywhere_and_one_under_a_condition_is_refused() -> None:
-    when = "sweep.when={model\\=mlp: {optimizer.lr: 'interval(1, 2)'}}"
-
-    assert problem("sweeps=quick", when) == (
-        f"optimizer.lr has two ranges: sweep.space.optimizer.lr={LR} and "
-        "sweep.when.model=mlp.optimizer.lr=interval(1, 2); keep one."
-    )
-
-
-def test_two_ranges_that_could_both_hold_are_refused() -> None:
-    when = "sweep.when={model\\=mlp: {seed: 'range(0, 5)'}, data\\=iris: {seed: 'range(0, 3)'}}"
-
-    assert problem(when) == (
-        "seed has two ranges that could both hold: sweep.when.model=mlp.seed=range(0, 5) and "
-        "sweep.when.data=iris.seed=range(0, 3); let them depend on the same key."
-    )
-
-
-def test_a_range_on_the_command_line_takes_the_place_of_those_under_conditions() -> None:
-    assert checked("sweeps=lr_epochs_clip", "trainer.gradient_clip_val=choice(1.0, 2.0)")
-
-
-def test_a_grid_over_a_continuous_range_names_the_parameter() -> None:
-    assert problem("sweeps=quick", "sweep.sampler=grid") == (
-        "sweep.space.optimizer.lr=tag(log, interval(0.0001, 0.1)): a grid needs values that can "
-        "be counted; expected range(start, stop, step), choice(a, b) or int(interval(low, high))."
-    )
-
-
-def test_a_grid_larger_than_its_limit_says_its_size_and_the_longest_range() -> None:
-    words = ["seed=range(0, 200)", "model.norm=choice(none, batch)", "sweep.sampler=grid"]
-
-    assert problem(*words, "sweep.max_grid=100") == (
-        "sweep.space has 400 points, more than sweep.max_grid=100; raise it, or shorten a range, "
-        "such as sweep.space.seed=range(0, 200) with 200 values."
-    )
-    assert "sweep.space has 9,007,199,254,740,992 points" in problem(
-        "data.split_seed=int(interval(1, 134217728))",
-        "seed=int(interval(1, 67108864))",
-        "sweep.sampler=grid",
-    )
 
 
 def test_a_start_point_is_looked_at_before_anything_is_created() -> None:
@@ -221,7 +187,6 @@ def test_all_wrong_names_of_a_command_line_are_told_together() -> None:
         "trainer.max_epochs=interval(5, 1)",
         "sweep.name=a/b",
     )
-
     assert [line.partition(":")[0].partition(" is ")[0] for line in found] == [
         "modle",
         "sweep.n_trial",
@@ -235,10 +200,8 @@ def test_all_wrong_names_of_a_command_line_are_told_together() -> None:
 
 def test_a_users_own_sweep_file_is_read_and_checked_as_ours_are(own_folder: Path) -> None:
     folder = sweep_file(own_folder, "space:\n  optimizer.lrr: interval(0, 1)")
-
     with pytest.raises(ConfigError) as refused:
         checked_in(folder, "sweeps=mine")
-
     assert refused.value.problems == (
         "sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
     )
@@ -254,7 +217,6 @@ def test_a_users_own_sweep_file_is_read_and_checked_as_ours_are(own_folder: Path
 )
 def test_a_sweep_file_of_another_form_is_refused(content: str, says: str, own_folder: Path) -> None:
     folder = sweep_file(own_folder, content)
-
     with pytest.raises(ConfigError, match=says):
         checked_in(folder, "sweeps=mine")
 

@@ -30,7 +30,6 @@ RIGHT = [
 @pytest.mark.parametrize("text", RIGHT)
 def test_a_range_that_is_written_down_is_read_as_the_same_range(text: str) -> None:
     found = read_range(text)
-
     assert read_range(str(found)) == found
 
 
@@ -40,13 +39,11 @@ def test_a_range_that_is_written_down_is_read_as_the_same_range(text: str) -> No
 )
 def test_the_values_of_a_range_are_those_that_hydra_sweeps_over(text: str) -> None:
     override = OverridesParser.create().parse_override(f"key={text}")
-
     assert list(read_range(text).texts()) == list(override.sweep_string_iterator())
 
 
 def test_a_step_in_decimals_leaves_no_rest_of_the_binary_fraction() -> None:
     found = read_range("range(0.1, 0.7, 0.1)")
-
     assert list(found.texts()) == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]
     assert found.text(0.1 + 0.2) == "0.3"  # binary: 0.30000000000000004
     assert found.holds(0.3)
@@ -54,7 +51,6 @@ def test_a_step_in_decimals_leaves_no_rest_of_the_binary_fraction() -> None:
 
 def test_whole_numbers_have_both_of_their_ends() -> None:
     found = read_range("int(interval(5, 8))")
-
     assert list(found.texts()) == ["5", "6", "7", "8"]
     assert found.count() == 4
 
@@ -68,7 +64,6 @@ def test_off_is_a_value_beside_the_others() -> None:
 
 def test_a_continuous_range_has_no_count_and_no_list_of_values() -> None:
     found = read_range("interval(0, 1)")
-
     assert found.count() is None
     with pytest.raises(ValueError, match="a continuous range can't be counted"):
         list(found.texts())
@@ -88,7 +83,6 @@ def test_a_range_holds_its_values_by_value_and_type(
     text: str, inside: list[object], outside: list[object]
 ) -> None:
     found = read_range(text)
-
     assert [found.holds(value) for value in inside] == [True] * len(inside)
     assert [found.holds(value) for value in outside] == [False] * len(outside)
 
@@ -159,7 +153,6 @@ def test_a_range_holds_its_values_by_value_and_type(
 def test_a_wrong_range_says_what_is_wrong_and_what_is_expected(text: str, says: list[str]) -> None:
     with pytest.raises(ConfigError) as refused:
         read_range(text)
-
     assert refused.value.problems == tuple(says)
 
 
@@ -167,7 +160,6 @@ def test_a_wrong_range_says_what_is_wrong_and_what_is_expected(text: str, says: 
 def test_a_value_in_place_of_a_range_is_refused(value: object, shown: str) -> None:
     with pytest.raises(ConfigError) as refused:
         read_range(value)
-
     assert refused.value.problems == (f"{shown} is one value; expected {FORMS}",)
 
 
@@ -186,7 +178,6 @@ VALUES: list[object] = [
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_a_value_comes_back_from_its_text_with_its_type(value: object) -> None:
     again = value_of(text_of(value))
-
     assert again == value
     assert type(again) is type(value)
 

@@ -62,40 +62,28 @@ def test_a_command_line_without_ranges_is_left_as_it_was(words: list[str]) -> No
     "word",
     [
         "optimizer.lr=tag(log, interval(1e-4, 1e-1))",
-        "trainer.gradient_clip_val=tag(off, log, interval(0.1, 10))",
         "trainer.max_epochs=int(interval(5, 40))",
         "seed=range(0, 5)",
         "seed=1,2",
         "seed=sort(3, 1, 2)",
         "model.hidden=choice([64], [128, 64])",
-        "model=mlp,lstm",
         "model=choice(mlp, lstm)",
         "data.scale=choice('none', \"standard\")",
     ],
 )
 def test_every_form_of_a_range_arrives_in_the_space_as_it_was_typed(word: str) -> None:
     key, _, text = word.partition("=")
-    space, _ = study(word)
-
-    (parameter,) = space.parameters
-    assert parameter.key == key
-    assert with_space([word])[0].startswith("++sweep.space={")
-    assert parameter.count() is None or parameter.count() in (2, 3, 5, 36)
-    assert text.split("(")[0] in with_space([word])[0]
+    escaped = text.replace("'", "\\'")
+    assert with_space([word]) == [f"++sweep.space={{{key}: '{escaped}'}}"]
 
 
 def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
-    space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)")
-
+    whole = "sweep.space={seed: 'range(0, 5)'}"  # is joined with the ranges beside it
+    space, _ = study("sweeps=lr_epochs_clip", "optimizer.lr=choice(0.1, 0.2)", whole)
     ranges = {one.key: str(one) for one in space.parameters}
     assert ranges["optimizer.lr"] == "choice(0.1, 0.2)"
+    assert ranges["seed"] == "range(0, 5)"
     assert ranges["trainer.max_epochs"] == "int(interval(5, 40))"
-
-
-def test_a_space_given_whole_is_joined_with_the_ranges_beside_it() -> None:
-    space, _ = study("sweep.space={seed: 'range(0, 5)'}", "optimizer.lr=interval(0.1, 1)")
-
-    assert [str(one) for one in space.parameters] == ["range(0, 5)", "interval(0.1, 1)"]
 
 
 @pytest.mark.parametrize(
@@ -127,13 +115,11 @@ def test_a_space_given_whole_is_joined_with_the_ranges_beside_it() -> None:
 def test_a_command_line_that_contradicts_itself_is_refused(words: list[str], says: str) -> None:
     with pytest.raises(ConfigError) as refused:
         with_space(words)
-
     assert refused.value.problems == (says,)
 
 
 def test_flags_and_their_values_stay_where_they_are() -> None:
     words = ["--config-dir", "x,y", "seed=1,2", "--cfg", "job"]
-
     assert with_space(words) == [
         "--config-dir",
         "x,y",
@@ -150,7 +136,6 @@ def test_several_sweep_files_without_brackets_say_how_a_list_is_written() -> Non
 
 def test_wrong_spaces_are_told_by_the_command_without_torch_or_optuna(own_folder: Path) -> None:
     result = process("optimizer.lrr=interval(0, 1)", "seed=range(5, 1)", "modle=lstm")
-
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
         "error: modle is unknown. Did you mean 'model'?",
@@ -164,7 +149,6 @@ def test_wrong_spaces_are_told_by_the_command_without_torch_or_optuna(own_folder
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--info", "defaults"]])
 def test_a_question_needs_no_space_and_creates_nothing(words: list[str], own_folder: Path) -> None:
     result = process(*words)
-
     assert result.returncode == 0
     assert result.stderr == "loaded: \n"
     assert list(own_folder.iterdir()) == []
@@ -172,7 +156,6 @@ def test_a_question_needs_no_space_and_creates_nothing(words: list[str], own_fol
 
 def test_the_config_that_would_be_varied_shows_the_ranges_of_the_command_line() -> None:
     result = process("--cfg", "job", "--package", "sweep.space", "seed=range(0, 5)")
-
     assert result.stdout.splitlines() == ["# @package sweep.space", "seed: range(0, 5)"]
 
 
@@ -194,5 +177,4 @@ def test_a_study_without_a_name_is_called_after_what_it_is(words: list[str], nam
     from pipeline.config.options import SweepConfig
 
     tree = compose(with_space(words), config_name="sweep", options=SweepConfig)
-
     assert tree.sweep.name == name

@@ -1,4 +1,4 @@
-"""The run of a trial: as Hydra composes it, and said again in words and as an experiment."""
+"""The runs of trials: as Hydra composes them, said again, and checked before a study."""
 
 import random
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from spaces import checked, study
 from pipeline.config.compose import compose
 from pipeline.config.record import differences, plain
 from pipeline.paths import conf_folder
-from pipeline.study.space.trial_configs import TrialConfigs
+from pipeline.study.space.trial_configs import TrialConfigs, value_problems
 
 APART = ("name", "output", "tags", "verbose", "tracking")
 WORDS = ["model=lstm", "sweeps=lr_epochs_clip", "data.batch_size=64", "optimizer.betas=[0.8,0.9]"]
@@ -63,29 +63,24 @@ def test_the_run_of_a_trial_is_what_hydra_makes_of_the_same_words(
     words = [word for word in words if "optimizer" not in word or "optimizer" not in overrides]
     trees = TrialConfigs(words, None)
     bent = [f"{key}={text}" for key, text in overrides.items() if "[0]" not in key]
-
     expected = composed_by_hydra([*words, *bent])
     if "optimizer.betas[0]" in overrides:
         expected["optimizer"]["betas"] = [0.7, 0.9]
-
     assert as_plain(trees.config(overrides)) == expected
 
 
 def test_a_trial_leaves_no_trace_in_the_next() -> None:
     trees = TrialConfigs(WORDS, None)
     before = as_plain(trees.config({"optimizer.lr": "0.1"}))
-
     trees.config({"optimizer.lr": "0.5", "model": "mlp", "model.hidden": "[3]"})
     changed = trees.config({"optimizer.betas": "[0.1,0.2]"})
     changed.trainer.max_epochs = 999
-
     assert as_plain(trees.config({"optimizer.lr": "0.1"})) == before
 
 
 def test_a_model_in_the_space_does_not_bring_data_of_its_own() -> None:
     own = TrialConfigs(["model=cnn2d"], None)
     other = TrialConfigs(["model=mlp"], None)
-
     assert other.config({"model": "cnn2d"}).data == other.base().data
     assert own.config({"model": "mlp"}).data == own.base().data
     assert "Digits" in own.config({"model": "mlp"}).data["_target_"]
@@ -93,16 +88,13 @@ def test_a_model_in_the_space_does_not_bring_data_of_its_own() -> None:
 
 def test_an_experiment_in_the_space_brings_its_data() -> None:
     trees = TrialConfigs(["data.batch_size=8"], None)
-
     run = trees.config({"experiment": "notes_lstm"})
-
     assert run.data["_target_"] == "pipeline.data.sunspots.Sunspots"
     assert run.data.batch_size == 8
 
 
 def test_a_study_is_no_part_of_its_runs() -> None:
     base = TrialConfigs(["sweeps=quick"], None).base()
-
     assert set(base) == set(compose())
     assert base.name == "mlp-mnist1d"
 
@@ -133,12 +125,13 @@ RUNS = [
     (["sweeps=quick", "experiment=notes_lstm"], {"scheduler": "step", "scheduler.gamma": "0.3"}),
     (["sweeps=mnist1d_table"], {"experiment": "mnist1d_logistic", "seed": "4"}),
     (["sweeps=folds"], {"data.fold": "3"}),
+    (["model=cnn1d", "model.kernel_size={shapes:[3,5]}"], {"optimizer.lr": "0.1"}),
     (["sweeps=quick", "callbacks=[ema]"], {"scheduler": "none", "callbacks": "[early_stopping]"}),
     (["sweeps=quick", "+optimizer.foreach=true"], {"model.hidden": "[]", "optimizer": "adam"}),
     *some_runs(),
 ]
 SAID_AGAIN = [
-    pytest.param(*run, marks=[] if number in (0, 3, 8) else pytest.mark.slow)
+    pytest.param(*run, marks=[] if number in (0, 3, 6, 9) else pytest.mark.slow)
     for number, run in enumerate(RUNS)
 ]
 """All of them take a minute."""
@@ -150,9 +143,7 @@ def test_a_trial_is_said_again_in_words_that_compose_to_it(
 ) -> None:
     trees = TrialConfigs(checked_words(words), None)
     config = plain(trees.config(varied))
-
     again = trees.train_words(varied)
-
     assert apart(config, plain(compose(again))) == []
     assert not any(word.startswith(("sweep", "name=", "verbose=")) for word in again)
 
@@ -163,11 +154,9 @@ def test_a_trial_is_said_again_as_an_experiment_that_needs_no_other_words(
 ) -> None:
     trees = TrialConfigs(checked_words(words), None)
     config = plain(trees.config(varied))
-
     file = own_folder / "experiment" / "best.yaml"
     file.parent.mkdir()
     file.write_text(trees.winner_yaml(varied, "best"), encoding="utf-8")
-
     again = compose(["experiment=best"], config_dir=own_folder)
     assert apart(config, plain(again)) == []
     assert again.name == "best"
@@ -180,7 +169,6 @@ def checked_words(words: list[str]) -> list[str]:
 
 def test_the_words_are_only_those_that_are_needed() -> None:
     trees = TrialConfigs(["model=lstm", "sweeps=quick", "output=elsewhere", "tags=[a]"], None)
-
     assert trees.train_words({"optimizer.lr": "0.1", "model": "gru"}) == [
         "output=elsewhere",
         "model=gru",
@@ -199,12 +187,10 @@ def test_words_and_experiment_hold_a_network_of_the_users_own(own_folder: Path) 
     trees = TrialConfigs(["sweeps=quick", "model=net"], str(own_folder / "mine"))
     varied = {"model.activation": "relu"}
     config = plain(trees.config(varied))
-
     words = trees.train_words(varied)
     file = own_folder / "best" / "experiment" / "best.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(trees.winner_yaml(varied, "best"), encoding="utf-8")
-
     assert words[:2] == [f"--config-dir={own_folder / 'mine'}", "model=net"]
     by_words = compose(words[1:], config_dir=own_folder / "mine")
     by_experiment = compose(["experiment=best"], config_dir=own_folder / "best")
@@ -217,10 +203,8 @@ def test_a_reference_to_the_environment_is_said_again_as_a_reference(
 ) -> None:
     monkeypatch.setenv("LENGTH", "canary")
     trees = TrialConfigs(["sweeps=quick", "monitor=${oc.env:LENGTH}"], None)
-
     words = trees.train_words({})
     text = trees.winner_yaml({}, "best")
-
     assert "monitor=${oc.env:LENGTH}" in words
     assert "canary" not in text
     assert "monitor: ${oc.env:LENGTH}" in text
@@ -228,9 +212,7 @@ def test_a_reference_to_the_environment_is_said_again_as_a_reference(
 
 def test_a_config_that_no_words_compose_to_is_a_fault_of_ours() -> None:
     trees = TrialConfigs(["sweeps=quick"], None)
-
     varied = {"seed": "nan"}  # equal to nothing, itself included
-
     for say in (trees.train_words, lambda varied: trees.winner_yaml(varied, "best")):
         with pytest.raises(RuntimeError, match="the run can't be said again: seed was nan and is"):
             say(varied)
@@ -238,8 +220,83 @@ def test_a_config_that_no_words_compose_to_is_a_fault_of_ours() -> None:
 
 def test_a_point_of_every_shipped_study_composes() -> None:
     space, trees = study("sweeps=architecture", "model=choice(mlp, gru)")
-
     for model in ("mlp", "gru"):
         tree = trees.config(space.overrides({"model": model, "optimizer.lr": 0.1}))
         assert tree.model["_target_"].rpartition(".")[2].lower() == model
     assert checked("sweeps=architecture", "model=gru")
+
+
+FILES = sorted((conf_folder() / "sweeps").glob("*.yaml"))
+SWEEPS = [file.stem for file in FILES if "  space:" in file.read_text(encoding="utf-8")]
+MODELS = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
+
+
+def wrong(*words: str) -> list[str]:
+    return value_problems(*study(*words))
+
+
+@pytest.mark.parametrize("sweeps", SWEEPS)
+def test_every_study_that_ships_holds_nothing_that_a_key_refuses(sweeps: str) -> None:
+    assert wrong(f"sweeps={sweeps}") == []
+
+
+def test_the_architectures_of_several_models_can_be_varied_at_once() -> None:
+    space, trials = study("sweeps=architecture", f"model=choice({','.join(MODELS)})")
+    held = [one for one in space.parameters if one.when and not space.is_idle(one)]
+    assert {str(one.when) for one in held} <= {f"model={model}" for model in MODELS}
+    assert len({str(one.when) for one in held}) > 1
+    assert value_problems(space, trials) == []
+
+
+def test_each_end_that_a_key_refuses_is_told_with_what_is_allowed() -> None:
+    assert wrong("optimizer.lr=interval(-1, 0)", "model.dropout=interval(0, 1)") == [
+        "sweep.space.optimizer.lr=interval(-1, 0): optimizer.lr=-1.0 is not allowed; expected a "
+        "number > 0.",
+        "sweep.space.optimizer.lr=interval(-1, 0): optimizer.lr=0.0 is not allowed; expected a "
+        "number > 0.",
+        "sweep.space.model.dropout=interval(0, 1): model.dropout=1.0 is not allowed; expected a "
+        "number ≥ 0 and < 1.",
+    ]
+
+
+def test_a_range_of_numbers_for_a_key_of_whole_ones_says_how_it_is_written() -> None:
+    assert wrong("trainer.max_epochs=interval(5, 40)")[0] == (
+        "sweep.space.trainer.max_epochs=interval(5, 40): trainer.max_epochs=5.0 is not allowed; "
+        "expected a whole number > 0. Write int(interval(5, 40))."
+    )
+
+
+def test_each_choice_that_a_key_refuses_is_told() -> None:
+    assert wrong("model=lstm", "model.readout=choice(mean, lats)", "seed=choice(1, -1)") == [
+        "sweep.space.model.readout=choice(mean, lats): model.readout='lats' is not allowed; "
+        "expected one of last, mean, flatten. Did you mean 'last'?",
+        "sweep.space.seed=choice(1, -1): seed=-1 is not allowed; expected a whole number ≥ 0 and "
+        "< 4294967296.",
+    ]
+
+
+def test_off_is_refused_where_a_key_may_not_be_null() -> None:
+    assert wrong("optimizer.lr=tag(off, interval(0.1, 1))") == [
+        "sweep.space.optimizer.lr=tag(off, interval(0.1, 1)): optimizer.lr=null is not allowed; "
+        "expected a number > 0."
+    ]
+
+
+def test_a_value_that_one_of_the_varied_models_refuses_names_the_model() -> None:
+    assert wrong("model=choice(mlp, lstm)", "model.hidden=int(interval(8, 64))")[0] == (
+        "sweep.space.model.hidden=int(interval(8, 64)) where model=mlp: model.hidden=8 is not "
+        "allowed; expected a list [a whole number > 0, …]."
+    )
+
+
+def test_a_condition_on_a_value_that_its_key_refuses_is_told() -> None:
+    when = "sweep.when={trainer.gradient_clip_algorithm\\=nrom: {seed: 'range(0, 5)'}}"
+    assert wrong(when) == [
+        "sweep.when.trainer.gradient_clip_algorithm=nrom: "
+        "trainer.gradient_clip_algorithm='nrom' is not allowed; expected one of norm, value. "
+        "Did you mean 'norm'?"
+    ]
+
+
+def test_what_is_wrong_without_the_space_is_not_told_of_the_space() -> None:
+    assert wrong("optimizer.lr=interval(0.1, 1)", "seed=-1") == []

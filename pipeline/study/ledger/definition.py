@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from pipeline.config.options import SweepOptions
 from pipeline.config.record import FREE, ConfigDifference, data_fingerprint, differences
-from pipeline.config.values import shown, validated
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.config.values import validated
+from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.study.ledger.pruners import pruner_problems
 from pipeline.study.ledger.samplers import FIXED, sampler_problems
 from pipeline.study.trial_end import REMEDY, changed_data_line

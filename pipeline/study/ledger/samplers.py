@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Union, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config.targets import (
+from pipeline.config.values import (
     TARGET,
     arguments,
     build,
@@ -17,9 +17,9 @@ from pipeline.config.targets import (
     parameters_of,
     problems_with,
     resolve,
+    wrong_value,
 )
-from pipeline.config.values import shown, wrong_value
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, shown
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -19,8 +19,7 @@ from pipeline.config.compose import Composer, dotted_keys, exists
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, text_keys
 from pipeline.config.record import FREE
-from pipeline.config.values import unknown_key
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.paths import name_problem
 from pipeline.study.space.ranges import OFF, Range, parse_override, read_range, text_of, value_of
 from pipeline.study.space.space import Condition, Parameter, Space, place_of, value_at

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from pipeline.config.values import unknown_key
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, unknown_key
 from pipeline.study.space.ranges import OFF, Range, text_of, value_of
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
-MOST_CORNERS = 20
-"""Corners of one space; a list of choices that is longer is not tried to its end."""
+MOST_EXTREME_POINTS = 20
+"""Of one space; a list of choices that is longer is not tried to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,14 +253,14 @@ class Space:
             held = parameter.to_params(value_of(text))
             yield from self._points(index + 1, {**chosen, parameter.key: text}, {**params, **held})
 
-    def corners(self) -> list[dict[str, str]]:
+    def extreme_points(self) -> list[dict[str, str]]:
         """Return points in which each end of a range and each choice occurs, 20 points at most.
 
         Each is Hydra's texts by key or group; a range under a condition is varied where it holds.
         """
-        trial = _CornerTrial()
+        trial = _ExtremesTrial()
         points: list[dict[str, str]] = []
-        while (not points or trial.has_more()) and len(points) < MOST_CORNERS:
+        while (not points or trial.has_more()) and len(points) < MOST_EXTREME_POINTS:
             points.append(self.suggest(cast("BaseTrial", trial)))
         return points
 
@@ -319,7 +318,7 @@ def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
 Value = TypeVar("Value")
 
 
-class _CornerTrial:
+class _ExtremesTrial:
     """Takes the place of Optuna's trial; answers with the next end or choice of each range."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import Composer, composer, with_name
 from pipeline.config.overrides import key_of
 from pipeline.config.record import as_written, differences, plain
-from pipeline.config.targets import TARGET
+from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError
 from pipeline.study.space.ranges import OFF, text_of, value_of
 from pipeline.study.space.space import Condition, Parameter, Space, value_at
@@ -296,7 +296,7 @@ def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: in
         devices_per_trial: Devices that train one trial together.
     """
     problems: list[str] = []
-    for point in ({}, *space.corners()):
+    for point in ({}, *space.extreme_points()):
         with suppress(ConfigError, OmegaConfBaseException):  # which is reported elsewhere
             tree = trials.config(point)
             devices, nodes = (value_at(tree, {}, f"trainer.{k}") for k in ("devices", "num_nodes"))

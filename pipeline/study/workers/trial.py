@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
-from pipeline.config.record import as_tree, flatten, plain, resolved
+from pipeline.config.record import flatten, plain
+from pipeline.config.values import as_tree, resolved
 from pipeline.errors import (
     ChangedDataError,
     ConfigError,
