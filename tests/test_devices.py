@@ -59,16 +59,6 @@ def refused(present: Present, devices: int | list[int] | str, accelerator: str =
     return line
 
 
-def refusal(
-    train: Train, capsys: pytest.CaptureFixture[str], folder: Path, *words: str
-) -> tuple[int, str]:
-    """The code and the only line of a command that is refused before anything is made."""
-    code = train(*WORDS, *words)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert list(folder.iterdir()) == []
-    return code, line.removeprefix("error: ")
-
-
 # ── one device ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -225,91 +215,55 @@ def test_several_devices_without_a_gpu_are_refused_with_the_way_to_share_the_cpu
     )
 
 
-@pytest.mark.parametrize(
-    "trainer", [pytest.param("gpu", marks=no_gpu), pytest.param("mps", marks=no_mps)]
-)
-@pytest.mark.parametrize("how", ["trainer={}", "trainer.accelerator={}"])
-def test_a_missing_accelerator_is_one_line_with_what_is_there(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], trainer: str, how: str
-) -> None:
-    code, line = refusal(train, capsys, own_folder, how.format(trainer))
-    assert code == 3
-    assert line.startswith(f"trainer.accelerator={trainer} is not here; this machine has ")
-    assert line.endswith(f"{cores()} CPU cores. Use trainer=cpu or trainer=auto")
+HERE = f"is not here; this machine has {cores()} CPU cores"
+NO_GPU_HERE = f"trainer.accelerator=gpu {HERE}. Use trainer=auto for one device, or "
 
 
 @no_gpu
 @no_mps
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "code", "says"),
     [
-        (("trainer.devices=2",), "trainer.devices=2 is not here; "),
-        (("trainer.devices=[0,2]",), "trainer.devices=[0, 2] is not here; "),
-        (("trainer.devices=[3]",), "trainer.devices=[3] is not here; "),
-        (("trainer=ddp",), "trainer.accelerator=gpu is not here; "),
-        (("trainer=cpu", "trainer.devices=9999"), "trainer.devices=9999 is not here; "),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_the_command_refuses_what_is_not_here_before_anything_is_made(
-    train: Train,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    says: str,
-) -> None:
-    code, line = refusal(train, capsys, own_folder, *words)
-    assert code == 3
-    assert line.startswith(f"{says}this machine has {cores()} CPU cores")
-
-
-# ── what can never be ───────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
+        ("trainer=gpu", 3, f"trainer.accelerator=gpu {HERE}. Use trainer=cpu or trainer=auto"),
+        ("trainer.accelerator=mps", 3, f"trainer.accelerator=mps {HERE}. Use trainer=cpu or "),
+        ("trainer=ddp", 3, NO_GPU_HERE),
+        ("trainer.devices=2", 3, f"trainer.devices=2 {HERE}"),
+        ("trainer.devices=[0,2]", 3, f"trainer.devices=[0, 2] {HERE}"),
+        ("trainer.devices=[3]", 3, f"trainer.devices=[3] {HERE}"),
+        ("trainer=cpu trainer.devices=9999", 3, f"trainer.devices=9999 {HERE}"),
+        ("trainer.precision=16-mixed", 2, "trainer.precision=16-mixed does not exist on cpu"),
+        ("trainer.precision=16-true", 2, "trainer.precision=16-true does not exist on cpu"),
         (
-            ("trainer.strategy=dpp",),
+            "trainer.strategy=dpp",
+            2,
             "trainer.strategy=dpp is not offered: exact metrics and equal bits need the whole "
             "network in each process, and processes that don't replay the command; expected one "
             "of auto, ddp, ddp_find_unused_parameters_true. Did you mean 'ddp'?",
         ),
-        (("trainer.strategy=fsdp",), "trainer.strategy=fsdp is not offered: "),
-        (("trainer.strategy=ddp_spawn",), "trainer.strategy=ddp_spawn is not offered: "),
-        (("trainer.strategy=deepspeed",), "trainer.strategy=deepspeed is not offered: "),
-        (("trainer.num_nodes=0",), "trainer.num_nodes=0 is not allowed; expected a whole number"),
+        ("trainer.strategy=fsdp", 2, "trainer.strategy=fsdp is not offered: "),
+        ("trainer.strategy=ddp_spawn", 2, "trainer.strategy=ddp_spawn is not offered: "),
+        ("trainer.strategy=deepspeed", 2, "trainer.strategy=deepspeed is not offered: "),
+        ("trainer.num_nodes=0", 2, "trainer.num_nodes=0 is not allowed; expected a whole number"),
         (
-            ("trainer.use_distributed_sampler=false",),
+            "trainer.use_distributed_sampler=false",
+            2,
             "trainer.use_distributed_sampler can't be given here: devices share the rows by the "
             "program's own means.",
         ),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_a_way_of_sharing_that_the_program_lacks_is_one_line_with_the_reason(
+def test_what_is_not_here_or_can_never_be_is_one_line_before_anything_is_made(
     train: Train,
     own_folder: Path,
     capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
+    words: str,
+    code: int,
     says: str,
 ) -> None:
-    code, line = refusal(train, capsys, own_folder, *words)
-    assert code == 2
-    assert line.startswith(says)
-
-
-@no_gpu
-@no_mps
-@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
-def test_half_precision_on_a_machine_with_a_cpu_alone_is_refused(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str], precision: str
-) -> None:
-    words = (f"trainer.precision={precision}", "trainer.accelerator=auto")
-    code, line = refusal(train, capsys, own_folder, *words)
-    assert code == 2
-    assert line.startswith(f"trainer.precision={precision} ")
-    assert "bf16-mixed" in line
+    assert train(*WORDS, *words.split()) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {says}")
+    assert list(own_folder.iterdir()) == []
 
 
 def test_a_precision_is_refused_where_its_accelerator_lacks_it_alone() -> None:

@@ -351,13 +351,11 @@ class Driver:
     def _close_died(self, worker: Worker, gone: Gone) -> None:
         """Go on without a worker that has died, and give its trial up."""
         assignment = worker.assignment
-        self._pool.dismiss(worker)
         if assignment is not None and assignment.overdue:
             self._closer.end(assignment, TrialEnd(state="failed", reason="interrupted"))
         why = f"its process died ({gone.message})"
         self._closer.close_lost([] if assignment is None else [assignment.number], why=why)
-        if not worker.is_ready:
-            self._pool.count_failed_start(gone)
+        self._pool.dismiss(worker, gone)
 
     # ── what must not go on ─────────────────────────────────────────────────────────────────
 

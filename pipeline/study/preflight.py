@@ -181,9 +181,8 @@ def _rehearsed(
 def _end(pool: WorkerPool, worker: Worker, answer: Answer) -> TrialEnd | None:
     """Return how a rehearsal ended; `None` where the answer is of something else."""
     if isinstance(answer, Gone):
-        pool.dismiss(worker)
+        pool.dismiss(worker, answer)
         if worker.assignment is None:
-            pool.count_failed_start(answer)
             return None
         words = f"its process died ({answer.message})"
         return TrialEnd(state="failed", reason="died", message=words, exit_code=BUG)

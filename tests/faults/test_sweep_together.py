@@ -1,10 +1,11 @@
-"""Fault F13: two drivers of one study, started at the same moment."""
+"""Fault F13: two drivers of one study, started at the same moment, also by srun."""
 
 import pytest
 
 from faults.conftest import StartSweep
 from faults.study_records import Records
 from faults.sweeps import behaving
+from pipeline.runs import main as runs
 
 
 @pytest.mark.slow
@@ -21,3 +22,27 @@ def test_two_sweeps_that_start_together_in_an_empty_folder_share_one_total(
     assert len(records.ends()) == 6
     said = "".join(one.out for one in together)
     assert "the winner, tested once" in said
+
+
+def task(number: int) -> dict[str, str]:
+    """What Slurm tells a process of a step of two on one machine (docs/how-to/cluster.md)."""
+    return {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NAME": "study",
+        "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+    }
+
+
+@pytest.mark.slow
+def test_tasks_that_srun_starts_share_one_study_and_train_each_trial_by_themselves(
+    sweep: StartSweep,
+) -> None:
+    tasks = [sweep("sweep.n_trials=5", **task(number)) for number in range(2)]
+    assert [one.end() for one in tasks] == [0, 0], [one.err for one in tasks]
+    Records().require_whole(5)
+    assert runs(["action=check", "study=study"]) == 0

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Answer, Job, Rung
+from pipeline.study.workers.messages import Answer, Job, Rung, Tested, TestJob
 from pipeline.study.workers.worker import worker_command, worker_process
 from pipeline.study.workers.worker_pool import Worker
 
@@ -110,6 +110,11 @@ class Conversation:
             self.hear(Rung)
             self.worker.verdict(prune)
         return self.hear(TrialEnd)
+
+    def test(self, job: Job, **changes: Any) -> Tested:
+        """Let it test the kept weights of a trial."""
+        self.worker.test(TestJob(folder=job.folder, config=job.config, trust=job.trust, **changes))
+        return self.hear(Tested)
 
 
 def started(environment: dict[str, str] | None = None) -> Conversation:

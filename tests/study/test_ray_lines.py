@@ -22,12 +22,51 @@ ON_RAY = (
 )
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    """Exit code and only line of a sweep that left nothing."""
-    code = sweep([*ON_RAY, *words])
+CORES = free_words([{"CPU": len(os.sched_getaffinity(0))}])
+ADDRESS = "expected auto, HOST:PORT of the cluster's head, or null"
+NO_ANSWER = (  # Ray puts the machine's own address in the place of 127.0.0.1
+    r"nothing answers at [\d.]+:1, sweep\.ray\.address={} \(Connection refused\); see whether the "
+    "cluster is up with: ray status"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        *(
+            (f"sweep.ray.address='{address}'", 2, f"sweep.ray.address={address}: {ADDRESS}")
+            for address in ("ray://head:10001", "head", "head:x")
+        ),
+        (
+            "sweep.ray.num_gpus=2.5",
+            2,
+            "sweep.ray.num_gpus=2.5: expected a share of one, or whole GPUs",
+        ),
+        (
+            "sweep.ray.num_cpus=4096 sweep.workers=2",
+            3,
+            "the Ray cluster has no room for a worker: each reserves 4096 CPUs, free are "
+            f"{CORES}; wait for what else runs there, or lower sweep.ray.num_cpus or "
+            "sweep.ray.num_gpus",
+        ),
+        ("sweep.ray.address=127.0.0.1:1", 3, re.compile(NO_ANSWER.format("127.0.0.1:1"))),
+        ("sweep.ray.address=auto", 3, re.compile(NO_ANSWER.format("auto"))),
+    ],
+)
+def test_a_study_that_cannot_run_on_ray_says_why_in_one_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    code: int,
+    says: str | re.Pattern[str],
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert sweep([*ON_RAY, *words.split()]) == code
     (line,) = capsys.readouterr().err.splitlines()
+    pattern = re.compile(re.escape(says)) if isinstance(says, str) else says
+    assert pattern.fullmatch(line.removeprefix("error: "))
     assert list(Path.cwd().rglob("*")) == []
-    return code, line.removeprefix("error: ")
 
 
 @pytest.mark.slow
@@ -35,59 +74,11 @@ def test_ray_that_is_not_installed_is_named_with_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert refused(capsys) == (
-        2,
-        "sweep.launcher=ray needs the package ray, which is not installed; install it with: pip "
-        "install 'pipeline[ray]'",
+    assert sweep(ON_RAY) == 2
+    assert capsys.readouterr().err == (
+        "error: sweep.launcher=ray needs the package ray, which is not installed; install it "
+        "with: pip install 'pipeline[ray]'\n"
     )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:x"])
-def test_an_address_of_another_form_is_refused(
-    capsys: pytest.CaptureFixture[str], address: str
-) -> None:
-    assert refused(capsys, f"sweep.ray.address='{address}'") == (
-        2,
-        f"sweep.ray.address={address}: expected auto, HOST:PORT of the cluster's head, or null",
-    )
-
-
-@pytest.mark.slow
-def test_two_and_a_half_gpus_of_a_worker_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, "sweep.ray.num_gpus=2.5") == (
-        2,
-        "sweep.ray.num_gpus=2.5: expected a share of one, or whole GPUs",
-    )
-
-
-@pytest.mark.slow
-def test_workers_that_no_node_has_room_for_are_refused_with_what_is_there(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    cores = len(os.sched_getaffinity(0))
-    code, line = refused(capsys, "sweep.ray.num_cpus=4096", "sweep.workers=2")
-    assert (code, line) == (
-        3,
-        "the Ray cluster has no room for a worker: each reserves 4096 CPUs, free are "
-        f"{free_words([{'CPU': cores}])}; wait for what else runs there, or lower "
-        "sweep.ray.num_cpus or sweep.ray.num_gpus",
-    )
-
-
-@pytest.mark.slow
-def test_a_cluster_that_does_not_answer_is_named_within_moments(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for address in ("127.0.0.1:1", "auto"):
-        monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-        code, line = refused(capsys, f"sweep.ray.address={address}")
-        assert code == 3
-        assert re.fullmatch(  # Ray puts the machine's own address in the place of 127.0.0.1
-            rf"nothing answers at [\d.]+:1, sweep\.ray\.address={address} \(Connection refused\); "
-            "see whether the cluster is up with: ray status",
-            line,
-        )
 
 
 def order(**changes: Any) -> dict[str, Any]:
@@ -130,7 +121,7 @@ def test_what_a_node_lacks_or_has_otherwise_is_one_line(
 
 def needs(cpus: float, gpus: float = 0.0) -> RaySpec:
     """A worker that reserves so much."""
-    return RaySpec(address=None, cpus=cpus, gpus=gpus, cores=1, cards=0)
+    return RaySpec(address=None, cpus=cpus, gpus=gpus, local_cpus=1, local_gpus=0)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from study_workers import job_of
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
@@ -15,10 +17,12 @@ from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import (
     Answer,
     Gone,
+    Job,
     Rung,
     Tested,
     decode,
     encode,
+    read,
 )
 from pipeline.study.workers.trial import objective_values, one_line
 
@@ -76,6 +80,11 @@ def test_every_problem_of_a_trial_stands_in_one_line() -> None:
 def test_a_secret_in_an_error_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
     assert one_line(ValueError("the password is correct horse")).endswith("the password is ***")
+
+
+def test_a_job_is_understood_as_it_was_given() -> None:
+    job = job_of(rungs={3: 1, 6: 2})
+    assert read(Job, json.loads(json.dumps(asdict(job)))) == job
 
 
 @pytest.mark.parametrize(

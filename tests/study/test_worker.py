@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,13 +23,14 @@ from study_workers import (
 )
 
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Job, Rung, Tested, TestJob, read
+from pipeline.study.workers.messages import Rung
 from pipeline.tracking.facts import command_line
 
 Train = Callable[..., int]
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
 OTHER_WAYS = (
     ("model.dropout=0.1", "trainer.threads=2", "trainer.precision=64-true", "seed=7"),
+    ("model=lstm", "data=sunspots"),
     ("trainer.deterministic=true", "trainer.matmul_precision=medium", "trainer.benchmark=true"),
 )
 
@@ -66,8 +67,9 @@ def test_a_trial_is_the_single_run_bit_for_bit_whatever_the_worker_did_before(
     first = job_of(*DROPOUT, number=0)
     assert worker.train(first).state == "complete"
     for number, words in enumerate(OTHER_WAYS, start=1):
-        assert worker.train(job_of(*words, number=number)).state == "complete"
-    again = job_of(*DROPOUT, number=3)
+        between = job_of(*words, number=number, objectives=["val/loss"])
+        assert worker.train(between).state == "complete"
+    again = job_of(*DROPOUT, number=4)
     assert worker.train(again).state == "complete"
     assert train(*BASE, *DROPOUT, "verbose=0") == 0
     single = only_run(own_folder / "runs")
@@ -102,9 +104,7 @@ def test_a_worker_refuses_data_that_changed_after_an_earlier_trial(
     assert refused.message is not None
     assert refused.message.startswith(f"data.path={table}: the data had the hash ")
     assert f"{first.data[:12]} in this study and have {now[:12]} now" in refused.message
-    left = {"into": None, "leave": ".", "data": first.data}
-    worker.worker.test(TestJob(folder=job.folder, config=job.config, trust=job.trust, **left))
-    tested = worker.hear(Tested)
+    tested = worker.test(job, into=None, leave=".", data=first.data)
     assert (tested.problem, tested.exit_code) == (refused.message, 2)
 
 
@@ -114,49 +114,32 @@ def write_rows(path: Path, *, sign: int) -> None:
     path.write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
 
 
-def test_the_kept_weights_of_a_moving_average_are_tested_as_a_single_run_tests_them(
-    worker: Conversation, train: Train, own_folder: Path
+@pytest.mark.parametrize(
+    "words", [("callbacks=ema", "callbacks.ema.decay=0.9"), ("keep=last",)], ids=" ".join
+)
+def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
+    worker: Conversation, train: Train, own_folder: Path, words: tuple[str, ...]
 ) -> None:
-    words = ("callbacks=ema", "callbacks.ema.decay=0.9")
-    job = job_of(*words)
+    job, tables = job_of(*words), own_folder / "tables"
     assert worker.train(job).state == "complete"
-    worker.worker.test(
-        TestJob(folder=job.folder, into="tables", config=job.config, trust=job.trust)
-    )
-    tested = worker.hear(Tested)
+    tested = worker.test(job, into=str(tables))
     assert tested.problem is None
-    assert train(*BASE, *words, "verbose=0") == 0
-    single = final_values(only_run(own_folder / "runs"))
-    kinds = ("test/", "naive/", "linear/")
-    assert tested.metrics == {k: value for k, value in single.items() if k.startswith(kinds)}
-
-
-def test_a_tested_trial_leaves_the_tables_of_a_single_run(
-    worker: Conversation, train: Train, own_folder: Path
-) -> None:
-    job = job_of("keep=last")
-    worker.train(job)
-    tables = own_folder / "tables"
-    worker.worker.test(
-        TestJob(folder=job.folder, into=str(tables), config=job.config, trust=job.trust)
-    )
-    tested = worker.hear(Tested)
     assert tested.baselines == ("majority class", "logistic regression")
     assert [scores["name"] for scores in tested.classes] == ["setosa", "versicolor", "virginica"]
-    assert train(*BASE, "keep=last", "verbose=0") == 0
-    artifacts = only_run(own_folder / "runs") / "artifacts"
+    assert train(*BASE, *words, "verbose=0") == 0
+    run = only_run(own_folder / "runs")
+    kinds = ("test/", "naive/", "linear/")
+    single = {key: value for key, value in final_values(run).items() if key.startswith(kinds)}
+    assert tested.metrics == single
     for name in ("test_predictions.csv", "classes.csv"):
-        assert (tables / name).read_bytes() == (artifacts / name).read_bytes()
+        assert (tables / name).read_bytes() == (run / "artifacts" / name).read_bytes()
     assert files(tables) == {"test_predictions.csv", "classes.csv", "history.csv", "config.yaml"}
 
 
 def test_weights_that_were_not_kept_cannot_be_tested(worker: Conversation) -> None:
     job = job_of(keep=False)
     assert worker.train(job).state == "complete"
-    worker.worker.test(
-        TestJob(folder=job.folder, into="tables", config=job.config, trust=job.trust)
-    )
-    tested = worker.hear(Tested)
+    tested = worker.test(job, into="tables")
     kept = f"{job.folder}/checkpoints/kept.ckpt"
     assert tested.problem == f"{kept} does not exist; expected a checkpoint"
     assert tested.exit_code == 2
@@ -183,7 +166,8 @@ def test_a_trial_leaves_its_journal_and_the_kept_weights_and_nothing_else(
 def test_the_values_are_those_of_the_weights_that_a_trial_keeps(worker: Conversation) -> None:
     objectives = ["val/f1", "train/loss", "model/parameters", "time/fit"]
     for number, keep in enumerate(("best", "last")):
-        job = job_of(f"keep={keep}", "monitor=val/loss", number=number, objectives=objectives)
+        words = (f"keep={keep}", "monitor=val/loss")
+        job = job_of(*words, number=number, objectives=objectives, test=True)
         ended = worker.train(job)
         history = epochs(Path(job.folder))
         best = min(history, key=lambda epoch: history[epoch]["val/loss"])
@@ -196,13 +180,7 @@ def test_the_values_are_those_of_the_weights_that_a_trial_keeps(worker: Conversa
         )
         assert ended.values[3] == ended.attributes["time/fit"]
         assert (ended.attributes["epochs"], ended.attributes["threads"]) == (3, 1)
-
-
-def test_a_trial_that_is_to_be_tested_tells_its_test_beside_the_baselines(
-    worker: Conversation,
-) -> None:
-    ended = worker.train(job_of(test=True))
-    assert {"test/f1", "naive/f1", "linear/f1"} <= ended.attributes.keys()
+        assert {"test/f1", "naive/f1", "linear/f1"} <= ended.attributes.keys()
 
 
 def test_a_pruned_trial_is_finished_as_pruned_after_the_best_value_so_far(
@@ -335,10 +313,3 @@ def test_a_trial_names_the_command_that_its_driver_says(worker: Conversation) ->
     job = job_of(tags={"command": "python -m pipeline.sweep sweeps=quick"})
     worker.train(job)
     assert tags(job)["command"] == "python -m pipeline.sweep sweeps=quick"
-
-
-def test_jobs_survive_the_way_through_the_pipe() -> None:
-    import json
-
-    job = job_of(rungs={3: 1, 6: 2})
-    assert read(Job, json.loads(json.dumps(asdict(job)))) == job

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from records import epochs
-from study_workers import BASE, Conversation, callback, ending, job_of, journal, started, worker_in
+from study_workers import Conversation, callback, ending, job_of, journal, started, worker_in
 
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Gone, Rung
@@ -187,22 +186,3 @@ def test_the_memory_of_a_worker_does_not_grow_with_its_trials(mortal: Conversati
         files.append(process.num_fds())
     assert max(sizes[-15:]) - max(sizes[:15]) < 8 * 2**20
     assert len(set(files[5:])) == 1
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    """Training and validation losses of each epoch."""
-    keys = ("train/loss", "val/loss")
-    return [{key: epoch[key] for key in keys} for epoch in epochs(folder).values()]
-
-
-@pytest.mark.slow
-def test_a_fresh_command_trains_what_a_busy_worker_trained(shared: Conversation) -> None:
-    words = ("model.dropout=0.3", "seed=5")
-    for number, between in enumerate((words, ("model=lstm", "data=sunspots"), words)):
-        objective = ["val/loss"]
-        job = job_of(*between, number=number, objectives=objective)
-        assert shared.train(job).state == "complete"
-    command = [sys.executable, "-m", "pipeline.train", *BASE, *words, "verbose=0"]
-    subprocess.run(command, check=True)
-    (run,) = Path("runs").iterdir()
-    assert losses(run) == losses(Path(job.folder))

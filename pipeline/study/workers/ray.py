@@ -57,8 +57,8 @@ class RaySpec:
         address: `auto` or HOST:PORT of an existing one; `None` = one on this machine.
         cpus: CPUs of a worker, > 0.
         gpus: GPUs of a worker, >= 0; 0.5 = half of one.
-        cores: CPUs of this machine.
-        cards: GPUs of this machine.
+        local_cpus: CPUs of this machine.
+        local_gpus: GPUs of this machine.
         folder: Takes what a cluster on this machine writes, and goes with it. Its path is short:
             those of Ray's sockets below it hold 107 bytes.
     """
@@ -66,8 +66,8 @@ class RaySpec:
     address: str | None
     cpus: float
     gpus: float = 0.0
-    cores: int = 0
-    cards: int = 0
+    local_cpus: int = 0
+    local_gpus: int = 0
     folder: str = ""
 
     @property
@@ -120,7 +120,7 @@ def fitted_to_cluster(plan: "StudyPlan") -> "StudyPlan":
             "pip install 'pipeline[ray]'"
         )
     spec, wanted = _spec(plan), plan.options.workers
-    free: Free = [{"CPU": spec.cores, "GPU": spec.cards}]
+    free: Free = [{"CPU": spec.local_cpus, "GPU": spec.local_gpus}]
     if spec.address is not None:
         with RayCluster(spec) as cluster:
             free = cluster.free
@@ -192,8 +192,8 @@ def _spec(plan: "StudyPlan") -> RaySpec:
         address=address,
         cpus=options.ray.num_cpus or float((trainer.threads or 1) * together),
         gpus=gpus,
-        cores=present.cores,
-        cards=len(present.gpus),
+        local_cpus=present.cores,
+        local_gpus=len(present.gpus),
     )
 
 
@@ -233,7 +233,7 @@ class RayCluster:
         command: Sequence[str] = (),
     ) -> None:
         self.free: list[dict[str, float]] = []
-        self._spec = spec
+        self.spec = spec
         self._token = token
         self._environment = dict(environment or {})
         self._command = list(command)
@@ -241,9 +241,9 @@ class RayCluster:
         self._received: dict[int, list[dict[str, Any]]] = {}
 
     def __enter__(self) -> Self:
-        if self._spec.address is None:
-            self._spec = replace(self._spec, folder=mkdtemp(prefix="ray-"))
-        self._bridge = Child((*python_module(BRIDGE), json.dumps(asdict(self._spec))))
+        if self.spec.address is None:
+            self.spec = replace(self.spec, folder=mkdtemp(prefix="ray-"))
+        self._bridge = Child((*python_module(BRIDGE), json.dumps(asdict(self.spec))))
         self._bridge.start()
         self._pid = self._bridge.pid
         try:
@@ -289,27 +289,14 @@ class RayCluster:
         """Whether nothing more will be heard."""
         return not self._bridge.is_open or self._bridge.has_ended
 
-    def require(self) -> None:
-        """Refuse to go on without the connection.
-
-        Raises:
-            EnvironmentFaultError: It is lost.
-        """
-        if self.is_lost:
-            raise EnvironmentFaultError(
-                f"the connection to {self._spec.place} was lost; see whether it is up with "
-                "'ray status', then give the same command, which goes on"
-            )
-
     def _connect(self) -> list[dict[str, float]]:
         """Wait for the bridge to reach the cluster; return what that has to give.
 
         Raises:
             EnvironmentFaultError: It does not, or not in time.
         """
-        place, seconds = self._spec.place, OPEN_SECONDS
-        if self._spec.address is None:
-            seconds = START_SECONDS
+        place = self.spec.place
+        seconds = START_SECONDS if self.spec.address is None else OPEN_SECONDS
         try:
             answer = self._bridge.ask(seconds)
         except ChildEndedError as error:
@@ -329,7 +316,7 @@ class RayCluster:
                 with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
                     os.killpg(self._pid, signal.SIGKILL)
             self._bridge.close()
-        rmtree(self._spec.folder, ignore_errors=True)
+        rmtree(self.spec.folder, ignore_errors=True)
 
 
 class RayProcess:
@@ -343,6 +330,8 @@ class RayProcess:
 
     def __init__(self, cluster: RayCluster, number: int, order: Mapping[str, Any]) -> None:
         self.has_ended = False
+        self.lease: Lease
+        """What tells whether the process is still there; known once it has its place."""
         self._cluster = cluster
         self._number = number
         self._order = order
@@ -353,13 +342,12 @@ class RayProcess:
         Raises:
             EnvironmentFaultError: The connection to Ray is lost.
         """
-        self._cluster.require()
+        if self._cluster.is_lost:
+            raise EnvironmentFaultError(
+                f"the connection to {self._cluster.spec.place} was lost; see whether it is up with "
+                "'ray status', then give the same command, which goes on"
+            )
         self.send({"do": "start", "process": self._order})
-
-    @property
-    def lease(self) -> Lease:
-        """What tells whether the process is still there; known once it has its place."""
-        return self._lease
 
     def fileno(self) -> int:
         """Return the descriptor to wait on for what it says."""
@@ -374,7 +362,7 @@ class RayProcess:
         messages = self._cluster.receive(self._number)
         for message in messages:
             if message["say"] == "placed":
-                self._lease = Lease(**message["lease"])
+                self.lease = Lease(**message["lease"])
         self.has_ended = self._cluster.is_lost or any(one["say"] == "Gone" for one in messages)
         return [message for message in messages if message["say"] != "placed"]
 

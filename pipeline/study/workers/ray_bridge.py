@@ -320,8 +320,8 @@ def _start_cluster(spec: RaySpec) -> None:
     _initialise(
         "this machine",
         address="local",
-        num_cpus=spec.cores,
-        num_gpus=spec.cards,
+        num_cpus=spec.local_cpus,
+        num_gpus=spec.local_gpus,
         include_dashboard=False,
         object_store_memory=STORE_BYTES,
         _temp_dir=spec.folder,

@@ -232,22 +232,21 @@ class WorkerPool:
             self.start(1)
             for worker, answer in self.listen(1.0):
                 if isinstance(answer, Gone):
-                    self.dismiss(worker)
-                    self.count_failed_start(answer)
+                    self.dismiss(worker, answer)
         return self.idle()[0]
 
-    def dismiss(self, worker: Worker) -> None:
-        """End a worker, or forget one that has died."""
+    def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:
+        """End a worker, or forget one that has died.
+
+        Raises:
+            EnvironmentFaultError: Several died before they were ready, one after another, or no
+                other can live there.
+        """
         if worker in self._workers:
             self._workers.remove(worker)
             worker.quit()
-
-    def count_failed_start(self, gone: Gone) -> None:
-        """Note that a worker died before it was ready.
-
-        Raises:
-            EnvironmentFaultError: Several did, one after another, or no other can live there.
-        """
+        if gone is None or worker.is_ready:
+            return
         if gone.final:
             raise EnvironmentFaultError(gone.message)
         self._failed_starts += 1
