@@ -163,7 +163,7 @@ class TrialCloser:
 
     def _params(self, row: Row) -> dict[str, Scalar]:
         plan = self._plan
-        return flatten(plain(plan.trees.config(plan.with_tuned(row.overrides))))
+        return flatten(plain(plan.trials.config(plan.with_tuned(row.overrides))))
 
 
 def end_journal(folder: Path, end: TrialEnd | Row) -> bool:

@@ -88,7 +88,7 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, pool: Wo
     if best is not None:
         overrides = winner_overrides(plan, best)
         command, yaml_command = write_winner(
-            overrides, plan.trees, study=plan.name, folder=plan.folder
+            overrides, plan.trials, study=plan.name, folder=plan.folder
         )
         _test(done, best, pool, artifacts / "winner", leave=True)
         if base is not None and base.values and base.number != best.number:

@@ -57,7 +57,7 @@ class StudyPlan:
         base: The same as plain values that may be stored.
         data: Hash of its data.
         space: What is varied.
-        trees: Composes the run of each trial.
+        trials: Composes the run of each trial.
         objectives: What it is about, one or two.
         url: Optuna's address of the database.
         uri: Where runs are tracked; `None` = nowhere.
@@ -74,7 +74,7 @@ class StudyPlan:
     base: Mapping[str, Any]
     data: str
     space: Space
-    trees: TrialConfigs
+    trials: TrialConfigs
     objectives: tuple[Objective, ...]
     url: str
     uri: str | None
@@ -142,7 +142,7 @@ class StudyPlan:
 
     def trial_config(self, overrides: Mapping[str, str], *, number: int) -> dict[str, Any]:
         """Compose the run of a trial; references to the environment stay as they are."""
-        tree = self.trees.config(self.with_tuned(overrides))
+        tree = self.trials.config(self.with_tuned(overrides))
         with open_dict(tree):
             tree.name = self.destination.trial_header(number, {}).name
         config = OmegaConf.to_container(tree, resolve=False)
@@ -176,30 +176,31 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
     words = [*words, *words_of_devices(config, words)]
-    trees = TrialConfigs(words, config_dir)
+    trials = TrialConfigs(words, config_dir)
     problems: list[str] = []
     options = _collected(read_options, config, problems)
-    run = _collected(check, trees.base(), problems)
+    run = _collected(check, trials.base(), problems)
     if options is not None:
-        problems += judge_problems(options, objectives=_objective_count(options))
-    space = StudyTree(trees.source, words).read_space(plain_sweep(config))
-    problems += value_problems(space, trees)
+        count = len(options.objective) if isinstance(options.objective, list) else 1
+        problems += judge_problems(options, objectives=count)
+    space = StudyTree(trials.source, words).read_space(plain_sweep(config))
+    problems += value_problems(space, trials)
     if options is not None:
-        problems += device_problems(space, trees, devices_per_trial=options.devices_per_trial)
+        problems += device_problems(space, trials, devices_per_trial=options.devices_per_trial)
     if problems or options is None or run is None:
         raise ConfigError(*dict.fromkeys(problems))
-    return plan_study(options, space, trees, run)
+    return plan_study(options, space, trials, run)
 
 
 def plan_study(
-    options: SweepOptions, space: Space, trees: TrialConfigs, run: RunConfig
+    options: SweepOptions, space: Space, trials: TrialConfigs, run: RunConfig
 ) -> StudyPlan:
     """Read the data of a study, and choose what `null` leaves open.
 
     Args:
         options: What the study is.
         space: What it varies.
-        trees: Composes its runs.
+        trials: Composes its runs.
         run: The run that it varies, checked.
 
     Raises:
@@ -207,10 +208,10 @@ def plan_study(
         DataError: The data can't be learned from.
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
-    base_point = _base_point(options, space, trees)
+    base_point = _base_point(options, space, trials)
     uri = None if run.tracking.kind == "none" else tracking_uri(run.tracking)
     require_writable(Path(run.output), uri)
-    base = plain(trees.base())
+    base = plain(trials.base())
     planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
     gpus, shortfall = worker_devices(
         options,
@@ -225,7 +226,7 @@ def plan_study(
         base=base,
         data=planned.prepared.content_hash,
         space=space,
-        trees=trees,
+        trials=trials,
         objectives=_objectives(options, planned),
         url=storage_url(options.storage),
         uri=uri,
@@ -236,7 +237,7 @@ def plan_study(
 
 
 def _base_point(
-    options: SweepOptions, space: Space, trees: TrialConfigs
+    options: SweepOptions, space: Space, trials: TrialConfigs
 ) -> Mapping[str, object] | None:
     """Return the run as it stands, where that is to be tried and lies within the space.
 
@@ -245,17 +246,13 @@ def _base_point(
     """
     if options.base_trial is False or options.sampler == "grid":
         return None
-    point = space.point_of(trees.base(), trees.choices)
+    point = space.point_of(trials.base(), trials.choices)
     if point is None and options.base_trial:
         raise ConfigError(
             "sweep.base_trial=true, but the config as it stands lies outside of the space; widen "
             "the space, or leave that trial out with sweep.base_trial=false"
         )
     return point
-
-
-def _objective_count(options: SweepOptions) -> int:
-    return len(options.objective) if isinstance(options.objective, list) else 1
 
 
 def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
@@ -292,7 +289,7 @@ def confirmation(plan: StudyPlan, overrides: Mapping[str, str], number: int) -> 
         overrides: The winning trial's run, as Hydra's texts by key or group.
         number: Number of the winning trial.
     """
-    seed, count = plan.trees.config(overrides)[SEED], plan.options.confirm_seeds
+    seed, count = plan.trials.config(overrides)[SEED], plan.options.confirm_seeds
     first = seed + 1 if seed + count < SEEDS else 0  # seeds that follow, or the first ones
     return _substudy(
         plan,
@@ -338,7 +335,7 @@ def _require_rows_beside_tuning(plan: StudyPlan) -> None:
             f"{tune} chooses by the validation rows, and without a test the cells would be "
             "compared on the same rows; add sweep.test_trials=true test=true"
         )
-    other = plain(plan.trees.config({SEED: str(plan.run.seed + 1)}))
+    other = plain(plan.trials.config({SEED: str(plan.run.seed + 1)}))
     if SEED in plan.space.keys and data_fingerprint(other) != data_fingerprint(plan.base):
         raise ConfigError(
             f"{tune} tunes once for all seeds, but the data depend on seed, so that validation "
@@ -360,9 +357,9 @@ def _substudy(
         **changes,
     }
     left_out = {"--config-dir", *sweep["space"]}
-    words = [one for one in plan.trees.train_words(overrides) if key_of(one) not in left_out]
-    trees = TrialConfigs(words, plan.trees.config_dir)
-    space = StudyTree(trees.source, words).read_space(sweep)
-    if problems := value_problems(space, trees):
+    words = [one for one in plan.trials.train_words(overrides) if key_of(one) not in left_out]
+    trials = TrialConfigs(words, plan.trials.config_dir)
+    space = StudyTree(trials.source, words).read_space(sweep)
+    if problems := value_problems(space, trials):
         raise ConfigError(*problems)
-    return plan_study(SweepOptions(**sweep), space, trees, check(trees.base()))
+    return plan_study(SweepOptions(**sweep), space, trials, check(trials.base()))

@@ -75,7 +75,7 @@ def _confirm(done: Conducted, processes: StudyProcesses) -> None:
     if best is not None:
         overrides = winner_overrides(done.plan, best)
         plan = confirmation(done.plan, overrides, best.number)
-        config = plain(done.plan.trees.config(overrides))
+        config = plain(done.plan.trials.config(overrides))
         known = done.ledger.data_of(config)
         if known not in (None, plan.data):
             raise ChangedDataError(changed_data_line(config, known, plan.data))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import CommandLine, written
+from command_line import CommandLine, choices, written
 from omegaconf import OmegaConf
 
 from pipeline.config.check import check, check_callbacks
@@ -83,7 +83,7 @@ def test_what_a_target_is_decides_and_not_where_its_path_begins(
     assert says in line.problems(f"model._target_={path}")[0]
 
 
-def test_a_network_of_ones_own_comes_in_by_trust(
+def test_a_network_of_ones_own_is_one_file_and_one_yaml_and_needs_trust(
     line: CommandLine, own_network: str, tmp_path: Path
 ) -> None:
     text = f"_target_: {own_network}.Net\nwidth: 3\n"
@@ -94,6 +94,10 @@ def test_a_network_of_ones_own_comes_in_by_trust(
     )
     run = line.run(*words, f"trust=[{own_network}]")
     assert run.name == "mine-mnist1d"
+    listed = ", ".join(sorted([*choices("model").split(", "), "mine"]))
+    assert line.problem(*words[:-1], "model=minne") == (
+        f"model=minne is unknown; expected one of {listed}. Did you mean 'mine'?"
+    )
     assert type(build(run.model, input_shape=(4,), outputs=2)).__module__ == own_network
 
 

@@ -111,19 +111,17 @@ class Range:
         if self.kind == "choice":
             values = ", ".join(self.choices)
             return values if OFF in self.choices else f"choice({values})"
-        text = self._interval() if self.step is None else self._steps(self.step)
+        if self.step is None:
+            text = f"interval({_shown(self.low)}, {_shown(self.high)})"
+            text = f"int({text})" if self.kind == "int" else text
+        elif self.kind == "int":
+            stop = _exact(self.high) + _exact(self.step)
+            text = f"range({self.low}, {stop}{'' if self.step == 1 else f', {self.step}'})"
+        else:
+            stop = _exact(self.high) + _exact(self.step)
+            text = f"range({self.low!r}, {float(stop)!r}, {self.step!r})"
         tags = [tag for tag in ("off", "log") if getattr(self, tag)]
         return f"tag({', '.join([*tags, text])})" if tags else text
-
-    def _interval(self) -> str:
-        text = f"interval({_shown(self.low)}, {_shown(self.high)})"
-        return f"int({text})" if self.kind == "int" else text
-
-    def _steps(self, step: Number) -> str:
-        stop = _exact(self.high) + _exact(step)
-        if self.kind == "float":
-            return f"range({self.low!r}, {float(stop)!r}, {step!r})"
-        return f"range({self.low}, {stop}{'' if step == 1 else f', {step}'})"
 
 
 def _shown(number: Number) -> str:

@@ -158,7 +158,12 @@ class Space:
         Raises:
             ConfigError: Every value that lies outside, every key that is not varied.
         """
-        problems = [self._unknown(f"{place}.{key}", key) for key in point if key not in self.keys]
+        problems = [
+            f"{place}.{key} is not varied by this study."
+            + unknown_key(str(key), self.keys).partition(" is unknown.")[2]
+            for key in point
+            if key not in self.keys
+        ]
         params: dict[str, object] = {}
         used: set[str] = set()
 
@@ -175,20 +180,12 @@ class Space:
             return text_of(value)
 
         self._chosen(choose)
-        if not problems:
-            idle = [key for key in point if key not in used]
-            problems = [self._unmet(f"{place}.{key}", key) for key in idle]
+        for key in [] if problems else [key for key in point if key not in used]:
+            where = " or ".join(str(one.when) for one in self.parameters if one.key == key)
+            problems.append(f"{place}.{key} has a range only where {where}; give that as well")
         if problems:
             raise ConfigError(*problems)
         return params
-
-    def _unknown(self, key_there: str, key: str) -> str:
-        hint = unknown_key(str(key), self.keys).partition(" is unknown.")[2]
-        return f"{key_there} is not varied by this study.{hint}"
-
-    def _unmet(self, key_there: str, key: str) -> str:
-        conditions = [str(one.when) for one in self.parameters if one.key == key]
-        return f"{key_there} has a range only where {' or '.join(conditions)}; give that as well"
 
     def point_of(self, tree: DictConfig, choices: Mapping[str, Any]) -> dict[str, object] | None:
         """Return the point at which a config lies as Optuna's params; `None` = outside.
