@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.data.series_file.steps import IRREGULAR, find_step
-from pipeline.data.series_file.times import TimeColumn, read_times
+from pipeline.data.series_file.times import IRREGULAR, find_step, read_times
 from pipeline.data.source import Series, Source
+from pipeline.data.tables.file import Place
 from pipeline.errors import ConfigError, did_you_mean
 
 FOLDER = Path(__file__).parent / "files"
@@ -43,7 +43,7 @@ class BundledSeries(Source):
         start, end = _position(times, "first", self.first), _position(times, "last", self.last) + 1
         kept = times[start:end]
         begin = _position(kept, "test_from", self.test_from)
-        step = find_step(read_times(kept, TimeColumn(file=self.file, column=header[0])))
+        step = find_step(read_times(kept, Place(file=self.file), header[0]))
         return Series(
             values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
             times=kept,

@@ -10,7 +10,7 @@ from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings
 from pipeline.data.schema import Schema
 from pipeline.data.source import Samples, Series, Source
-from pipeline.data.timed import timed
+from pipeline.data.windows import timed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

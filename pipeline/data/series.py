@@ -11,17 +11,33 @@ from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
 from pipeline.data.reader import Block, Found, NewRows, Reader, Rules
 from pipeline.data.schema import Schema
-from pipeline.data.series_file.columns import Layout
-from pipeline.data.series_file.file import layout_of, recorded_in
-from pipeline.data.series_file.forms import form_and_position
-from pipeline.data.series_file.frame import WHAT, recorded_in_frame, with_times
-from pipeline.data.series_file.holes import Missing, filled, without_holes
-from pipeline.data.series_file.recorded import Recorded, described, irregularities, missing_told
-from pipeline.data.series_file.steps import IRREGULAR, find_step, fits, labels_after, step_of
-from pipeline.data.series_file.times import TimeColumn, Times, read_times
+from pipeline.data.series_file.recording import (
+    Filling,
+    Layout,
+    Recorded,
+    described,
+    filled,
+    irregularities,
+    layout_of,
+    missing_told,
+    recorded_in,
+    recorded_in_frame,
+    with_times,
+    without_holes,
+)
+from pipeline.data.series_file.times import (
+    IRREGULAR,
+    Times,
+    find_step,
+    fits,
+    form_and_position,
+    labels_after,
+    read_times,
+    step_of,
+)
 from pipeline.data.source import Samples, Series, Source
 from pipeline.data.split import Split
-from pipeline.data.tables.file import column_names, require_columns
+from pipeline.data.tables.file import Place, column_names, require_columns
 from pipeline.data.tables.store import local_file
 from pipeline.data.windows import Windows, cut_windows, differenced
 from pipeline.errors import DataError, did_you_mean
@@ -55,7 +71,7 @@ class SeriesFile(Source):
         test_from: str | int | None,
         units: str,
         sep: str | None,
-        missing: Missing,
+        missing: Filling,
         strict: bool,
         allow_url: bool,
     ) -> None:
@@ -69,7 +85,7 @@ class SeriesFile(Source):
         self.test_from = test_from
         self.units = units
         self.sep = sep
-        self.missing: Missing = missing
+        self.missing: Filling = missing
         self.strict = strict
         self.allow_url = allow_url
 
@@ -77,13 +93,13 @@ class SeriesFile(Source):
         """Read the values, (times, columns of values)."""
         path = local_file(self.path, key="data.path", allow_url=self.allow_url)
         layout = layout_of(path, self.wanted, sep=self.sep)
-        found = recorded_in(path, layout, sep=self.sep, sort=self.sort)
-        series, filling = without_holes(found, self.missing)
+        series = recorded_in(path, layout, sep=self.sep, sort=self.sort)
+        values, filling = without_holes(series, self.missing)
         told = irregularities(series)
         if told and self.strict:
             raise DataError(*(f"{line}. data.strict=false trains all the same" for line in told))
         return Series(
-            values=series.values,
+            values=values,
             times=series.times.labels,
             names=series.names,
             targets=layout.targets,
@@ -135,7 +151,7 @@ class SeriesReader(Reader):
         reading = schema.reading
         self._time: str | None = reading.get("time")
         self._step = step_of(reading.get("step", IRREGULAR))
-        self._missing: Missing = reading.get("missing", "refuse")
+        self._missing: Filling = reading.get("missing", "refuse")
         self._sorts = bool(reading.get("sort", False))
         self._layout = Layout(time=self._time, values=schema.features, targets=schema.targets)
         self._lag = schema.difference or 0
@@ -177,7 +193,7 @@ class SeriesReader(Reader):
         """Read the past from a DataFrame, whose index may be the times."""
         del what, missing
         frame = with_times(self.required_frame(held), self._time)
-        require_columns(WHAT, [str(name) for name in frame.columns], self._layout.columns)
+        require_columns("the frame", [str(name) for name in frame.columns], self._layout.columns)
         return self._newest(recorded_in_frame(frame, self._layout, sort=self._sorts))
 
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
@@ -207,8 +223,8 @@ class SeriesReader(Reader):
         schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
-            place = TimeColumn(file="the series", column=self._time)
-            self._require_same_step("the series", read_times(series.times, place))
+            times = read_times(series.times, Place(file="the series"), self._time)
+            self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]
         chosen = Series(
             values=filled(series.values[:, columns], self._missing, borders=()),
@@ -223,16 +239,16 @@ class SeriesReader(Reader):
         schema = self.schema
         self._require_enough(series)
         if series.time is not None:
-            self._require_same_step(series.file, series.times)
-        whole = without_holes(series, self._missing)[0].values
-        known = filled(whole, self._missing, borders=())[-self._needed :]
+            self._require_same_step(series.place.file, series.times)
+        values, _ = without_holes(series, self._missing)
+        known = filled(values, self._missing, borders=())[-self._needed :]
         window = differenced(known, self._lag)[None, -(schema.window or 0) :]
         lost = schema.beyond_single(schema.to_inputs(window))
         if lost is not None:
             raise DataError(
-                f"{series.file}: column {lost[1]!r} has a value in its last {self._needed} rows "
-                "that is infinite in single precision once it is scaled as in training; expected "
-                "values of about the size of the training rows"
+                f"{series.place.file}: column {lost[1]!r} has a value in its last {self._needed} "
+                "rows that is infinite in single precision once it is scaled as in training; "
+                "expected values of about the size of the training rows"
             )
         offsets = None
         if self._lag:
@@ -253,8 +269,8 @@ class SeriesReader(Reader):
         if len(series.values) < self._needed:
             difference = f" and a difference of {self._lag}" if self._lag else ""
             raise DataError(
-                f"{series.file} has {len(series.values)} rows; expected at least {self._needed}: "
-                f"the forecast needs a window of {self.schema.window}{difference}"
+                f"{series.place.file} has {len(series.values)} rows; expected at least "
+                f"{self._needed}: the forecast needs a window of {self.schema.window}{difference}"
             )
 
     def _require_same_step(self, file: str, times: Times) -> None:

@@ -1,35 +1,143 @@
-"""The times of a series: read from labels of one form, in rising order, each once."""
+"""Times of a series: how they are written, where they lie, how far apart, and what follows."""
 
+import re
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.series_file.forms import EXPECTED, Form, form_and_position
 from pipeline.data.source import Indices
-from pipeline.data.tables.file import where
+from pipeline.data.tables.file import Place
 from pipeline.errors import DataError
+
+Kind = Literal["whole", "year", "month", "day", "moment"]
+Unit = Literal["number", "month", "weekday", "clock"]
+Numbers = NDArray[np.int64]
+
+EXPECTED = "YYYY, YYYY-MM, YYYY-MM-DD, YYYY-MM-DD HH:MM[:SS][zone] or a whole number"
+MICROSECONDS_A_DAY = 86_400 * 10**6
+IRREGULAR = "irregular"
+REGULAR_SHARE = 0.5
+"""Share of the distances that must be the step itself; the others are holes of whole steps."""
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_SIGNS = ("rule", "between", "zone", "tail")
+_DAY = r"(?P<year>\d{4})(?P<rule>[-/.]?)(?P<month>\d\d)(?P=rule)(?P<day>\d\d)"
+_CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
+_PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    ("moment", re.compile(rf"{_DAY}(?P<between>[T ]){_CLOCK} ?(?P<zone>Z|[+-]\d\d:?\d\d|)")),
+    ("day", re.compile(_DAY)),
+    ("month", re.compile(r"(?P<year>\d{4})(?P<rule>[-/])(?P<month>\d\d)")),
+    ("year", re.compile(r"(?P<year>[12]\d{3})(?P<tail>\.0+)?")),
+    ("whole", re.compile(r"(?P<number>-?\d{1,15})(?P<tail>\.0+)?")),
+)
+_SIZES: tuple[tuple[str, Unit, int], ...] = (
+    ("year", "month", 12),
+    ("month", "month", 1),
+    ("weekday", "weekday", 1),
+    ("day", "clock", MICROSECONDS_A_DAY),
+    ("hour", "clock", 3_600 * 10**6),
+    ("minute", "clock", 60 * 10**6),
+    ("second", "clock", 10**6),
+    ("millisecond", "clock", 1000),
+    ("microsecond", "clock", 1),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeColumn:
-    """Where a label stands, for messages.
+class TimeForm:
+    """One way to write times.
 
     Args:
-        file: The file, or what else holds the series.
-        column: Name of the column.
-        sep: Sign between the cells of the file; None = found.
+        kind: What is written.
+        rule: Sign between year and month.
+        between: Sign between day and clock.
+        decimals: Digits after the second; -1 = the clock has no seconds.
+        zone: Offset from UTC as it is written; empty = none.
+        tail: What follows a whole number, such as `.0`.
     """
 
-    file: str
-    column: str
-    sep: str | None = None
+    kind: Kind
+    rule: str = ""
+    between: str = ""
+    decimals: int = -1
+    zone: str = ""
+    tail: str = ""
 
-    def of(self, index: int) -> str:
-        """Name a cell by its line or row, the first one at index 0."""
-        return f"{where(self.file, index + 1, sep=self.sep)}, column {self.column!r}"
+    @property
+    def is_clock(self) -> bool:
+        """Whether positions count microseconds; months where they count months, else numbers."""
+        return self.kind in ("day", "moment")
+
+    def written(self, position: int) -> str:
+        """Write a position as the file does."""
+        if self.kind == "whole":
+            return f"{position}{self.tail}"
+        if self.kind == "year":
+            return f"{position // 12:04d}{self.tail}"
+        if self.kind == "month":
+            return f"{position // 12:04d}{self.rule}{position % 12 + 1:02d}"
+        days, rest = divmod(position, MICROSECONDS_A_DAY)
+        day = date.fromordinal(_EPOCH + days)
+        text = f"{day.year:04d}{self.rule}{day.month:02d}{self.rule}{day.day:02d}"
+        if self.kind == "day":
+            return text
+        seconds, micro = divmod(rest, 10**6)
+        text += f"{self.between}{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
+        if self.decimals >= 0:
+            text += f":{seconds % 60:02d}"
+        if self.decimals > 0:
+            text += "." + f"{micro:06d}000"[: self.decimals]
+        return text + self.zone
+
+
+def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm, int] | None:
+    """Read one label; `None` where it is no time.
+
+    Args:
+        label: Without spaces around it.
+        only: The kind that it must be; None = whatever fits.
+
+    Returns:
+        How it is written, and where it lies: microseconds since 1970 for days and moments, as the
+        clock shows them; months since the year 0 for years and months; else the number itself.
+    """
+    for kind, pattern in _PATTERNS:
+        found = pattern.fullmatch(label)
+        if found is None or only not in (None, kind):
+            continue
+        parts = found.groupdict()
+        position = _position(kind, parts)
+        if position is not None:
+            fraction = len(parts.get("fraction") or "")
+            decimals = fraction if parts.get("second") else -1
+            return _form(kind, decimals, *(parts.get(key) or "" for key in _SIGNS)), position
+    return None
+
+
+@lru_cache  # a file has one form, or few
+def _form(kind: Kind, decimals: int, *signs: str) -> TimeForm:
+    return TimeForm(kind=kind, decimals=decimals, **dict(zip(_SIGNS, signs, strict=True)))
+
+
+def _position(kind: Kind, parts: dict[str, str | None]) -> int | None:
+    if kind == "whole":
+        return int(parts["number"] or 0)
+    year, month = int(parts["year"] or 0), int(parts.get("month") or 1)
+    if kind in ("year", "month"):
+        return year * 12 + month - 1 if 1 <= month <= 12 else None
+    hour, minute, second = (int(parts.get(key) or 0) for key in ("hour", "minute", "second"))
+    micro = int((parts.get("fraction") or "").ljust(6, "0")[:6])
+    try:
+        moment = datetime(year, month, int(parts["day"] or 0), hour, minute, second, micro)
+    except ValueError:  # such as 30 February
+        return None
+    days = moment.toordinal() - _EPOCH
+    return days * MICROSECONDS_A_DAY + (hour * 3600 + minute * 60 + second) * 10**6 + micro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,8 +152,8 @@ class Times:
     """
 
     labels: tuple[str, ...]
-    positions: NDArray[np.int64]
-    form: Form
+    positions: Numbers
+    form: TimeForm
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,7 +164,7 @@ class Times:
         return replace(self, labels=labels, positions=self.positions[order])
 
 
-def read_times(labels: Sequence[str | None], place: TimeColumn) -> Times:
+def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
     """Read labels, which must all be written in one form.
 
     Raises:
@@ -64,15 +172,16 @@ def read_times(labels: Sequence[str | None], place: TimeColumn) -> Times:
             or has another zone.
     """
     read = [form_and_position(label or "") for label in labels]
-    if _are_numbers({one[0] for one in read if one is not None}):
+    kinds = {(one[0].kind, one[0].rule) for one in read if one is not None}
+    if len(kinds) > 1 and kinds <= {("whole", ""), ("year", ""), ("day", "")}:
+        # These are numbers, some of which look like years or days.
         read = [form_and_position(label or "", only="whole") for label in labels]
     if None in read:
-        index = read.index(None)
-        raise _unreadable(index, labels[index], labels[0], place)
+        raise _unreadable(labels, read.index(None), place, column)
     forms, positions = zip(*filter(None, read), strict=True)
     distinct = dict.fromkeys(forms)
     for form in distinct:
-        _require_same(form, forms[0], forms.index(form), labels, place)
+        _require_same(form, forms, labels, place, column)
     return Times(
         labels=tuple(str(label) for label in labels),
         positions=np.array(positions, dtype=np.int64),
@@ -80,12 +189,42 @@ def read_times(labels: Sequence[str | None], place: TimeColumn) -> Times:
     )
 
 
-def in_order(times: Times, place: TimeColumn, *, sort: bool) -> Indices:
+def _unreadable(labels: Sequence[str | None], index: int, place: Place, column: str) -> DataError:
+    cell, label = place.cell(index, column), labels[index]
+    if not label:
+        return DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
+    like = f", written as {labels[0]!r} in the first row" if index else ""
+    return DataError(f"{cell}: {label!r} is no time; expected {EXPECTED}{like}")
+
+
+def _require_same(
+    form: TimeForm,
+    forms: Sequence[TimeForm],
+    labels: Sequence[str | None],
+    place: Place,
+    column: str,
+) -> None:
+    first, index = forms[0], forms.index(form)
+    if form.zone != first.zone:
+        raise DataError(
+            f"{place.cell(index, column)}: {labels[index]!r} has zone {form.zone or 'none'!r} and "
+            f"{labels[0]!r} has {first.zone or 'none'!r}; expected one zone. Write all times in "
+            "UTC, as 2020-01-31 12:00Z"
+        )
+    if replace(form, decimals=0, tail="") != replace(first, decimals=0, tail=""):
+        raise DataError(
+            f"{place.cell(index, column)}: {labels[index]!r} is written otherwise than "
+            f"{labels[0]!r} in the first row; expected one form for all times"
+        )
+
+
+def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
     """Return the order in which the times rise.
 
     Args:
         times: As the file has them.
         place: Where they stand.
+        column: Likewise.
         sort: Whether they may be put in order.
 
     Raises:
@@ -96,44 +235,143 @@ def in_order(times: Times, place: TimeColumn, *, sort: bool) -> Indices:
     if len(repeated := np.flatnonzero(np.diff(sorted_positions) == 0)):
         first, second = (int(order[repeated[0] + step]) for step in (0, 1))
         raise DataError(
-            f"{place.of(second)}: {times.labels[second]!r} stands {second - first} rows above "
-            "already; expected each time once. Keep one of the two, or give each series columns or "
-            "a file of its own"
+            f"{place.cell(second, column)}: {times.labels[second]!r} stands {second - first} rows "
+            "above already; expected each time once. Keep one of the two, or give each series "
+            "columns or a file of its own"
         )
     if not sort and len(early := np.flatnonzero(np.diff(times.positions) < 0)):
         index = int(early[0]) + 1
         raise DataError(
-            f"{place.of(index)}: {times.labels[index]!r} comes after {times.labels[index - 1]!r}; "
-            "expected the oldest first. Put them in order with data.sort=true"
+            f"{place.cell(index, column)}: {times.labels[index]!r} comes after "
+            f"{times.labels[index - 1]!r}; expected the oldest first. Put them in order with "
+            "data.sort=true"
         )
     return order
 
 
-def _are_numbers(forms: AbstractSet[Form]) -> bool:
-    """Tell whether numbers only look like years or days here and there."""
-    whole = all(form.kind in ("whole", "year", "day") and not form.rule for form in forms)
-    return whole and len({form.kind for form in forms}) > 1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """The distance between a time and the next.
+
+    Args:
+        unit: What is counted; `weekday` leaves Saturdays and Sundays out.
+        count: How many of it: numbers, months, weekdays or microseconds.
+    """
+
+    unit: Unit
+    count: int
+
+    def __str__(self) -> str:
+        for word, unit, size in _SIZES:
+            if unit == self.unit and self.count % size == 0:
+                number = self.count // size
+                return f"{number} {word}{'s' if number > 1 else ''}"
+        return str(self.count)
 
 
-def _unreadable(index: int, label: str | None, first: str | None, place: TimeColumn) -> DataError:
-    if not label:
-        return DataError(f"{place.of(index)} is empty; expected a time. Fill it in or drop the row")
-    like = f", written as {first!r} in the first row" if index else ""
-    return DataError(f"{place.of(index)}: {label!r} is no time; expected {EXPECTED}{like}")
+def step_of(text: str) -> Step | None:
+    """Return the step that was written as `1 month`; `None` for irregular times."""
+    if text == IRREGULAR:
+        return None
+    number, _, word = text.partition(" ")
+    for name, unit, size in _SIZES:
+        if word.removesuffix("s") == name:
+            return Step(unit=unit, count=int(number) * size)
+    return Step(unit="number", count=int(number))
 
 
-def _require_same(
-    form: Form, first: Form, index: int, labels: Sequence[str | None], place: TimeColumn
-) -> None:
-    if form.zone != first.zone:
-        raise DataError(
-            f"{place.of(index)}: {labels[index]!r} has zone {form.zone or 'none'!r} and "
-            f"{labels[0]!r} has {first.zone or 'none'!r}; expected one zone. Write all times in "
-            "UTC, as 2020-01-31 12:00Z"
-        )
-    same = replace(form, decimals=0, tail="") == replace(first, decimals=0, tail="")
-    if not same:
-        raise DataError(
-            f"{place.of(index)}: {labels[index]!r} is written otherwise than {labels[0]!r} in "
-            "the first row; expected one form for all times"
-        )
+def find_step(times: Times) -> Step | None:
+    """Find the step of times in rising order; `None` where there is none."""
+    units: tuple[Unit, ...] = ("number",) if times.form.kind == "whole" else ("month",)
+    for unit in ("month", "weekday", "clock") if times.form.is_clock else units:
+        numbers = _numbered(times, unit)
+        if numbers is None or len(numbers) < 2:
+            continue
+        distances, counts = np.unique(np.diff(numbers), return_counts=True)
+        step = Step(unit=unit, count=int(distances[counts.argmax()]))
+        if unit == "weekday":  # daily times, which leave out a weekend at least once
+            days = np.diff(times.positions) // MICROSECONDS_A_DAY
+            if step.count != 1 or not (days > np.diff(numbers)).any():
+                continue
+        if fits(times, step):
+            return step
+    return None
+
+
+def fits(times: Times, step: Step) -> bool:
+    """Tell whether times in rising order have this step, apart from holes of whole steps."""
+    numbers = _numbered(times, step.unit)
+    if numbers is None or len(numbers) < 2:
+        return numbers is not None
+    distances = np.diff(numbers)
+    is_step = distances == step.count
+    return bool(is_step.mean() >= REGULAR_SHARE and not (distances % step.count).any())
+
+
+def missing_steps(times: Times, step: Step) -> Numbers:
+    """Return how many steps are missing before each time but the first, (time - 1,)."""
+    numbers = _numbered(times, step.unit)
+    assert numbers is not None
+    missing: Numbers = np.diff(numbers) // step.count - 1
+    return missing
+
+
+def labels_after(times: Times, step: Step | None, count: int) -> tuple[str, ...]:
+    """Return the labels of the times that follow the last one, in the form of the others.
+
+    Args:
+        times: In rising order, at least one.
+        step: Their step; None = the following times are numbered `+1`, `+2`, ….
+        count: How many.
+    """
+    if step is None:
+        return tuple(f"+{number}" for number in range(1, count + 1))
+    steps = step.count * np.arange(1, count + 1)
+    positions = times.positions[-1] + steps
+    if times.form.is_clock and step.unit != "clock":
+        dates, rest = _dates(times)
+        if step.unit == "month":
+            months = dates[-1].astype("datetime64[M]") + steps
+            following = _in_month(months, _day_of_month(dates))
+        else:
+            following = np.busday_offset(dates[-1], steps, roll="preceding")
+        positions = following.astype(np.int64) * MICROSECONDS_A_DAY + rest[-1]
+    return tuple(times.form.written(int(position)) for position in positions)
+
+
+def _numbered(times: Times, unit: Unit) -> Numbers | None:
+    """Number the times by a unit, in rising order; `None` where they don't lie on its grid."""
+    if not times.form.is_clock or unit == "clock":
+        return times.positions
+    dates, rest = _dates(times)
+    if not len(dates) or (rest != rest[0]).any():
+        return None
+    if unit == "weekday":
+        weekdays: Numbers = np.busday_count("1970-01-01", dates).astype(np.int64)
+        return weekdays if np.is_busday(dates).all() else None
+    months = dates.astype("datetime64[M]")
+    on_grid = (_in_month(months, _day_of_month(dates)) == dates).all()
+    numbers: Numbers = months.astype(np.int64)
+    return numbers if on_grid and (np.diff(numbers) > 0).all() else None
+
+
+def _dates(times: Times) -> tuple[NDArray[np.datetime64], Numbers]:
+    """Return the days of times and what is left of each, in microseconds."""
+    days, rest = np.divmod(times.positions, MICROSECONDS_A_DAY)
+    return days.astype("datetime64[D]"), rest
+
+
+def _day_of_month(dates: NDArray[np.datetime64]) -> int:
+    """Return the day that all dates have in their months, 31 where it is always the last one."""
+    months = dates.astype("datetime64[M]")
+    if (_in_month(months, 31) == dates).all():
+        return 31
+    return int((dates - months.astype("datetime64[D]")).astype(np.int64).max()) + 1
+
+
+def _in_month(months: NDArray[np.datetime64], day: int) -> NDArray[np.datetime64]:
+    """Return a day of each month, the last one where the month is shorter."""
+    first = months.astype("datetime64[D]")
+    last = (months + 1).astype("datetime64[D]") - 1
+    dates: NDArray[np.datetime64] = np.minimum(first + (day - 1), last)
+    return dates

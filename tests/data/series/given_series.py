@@ -10,15 +10,16 @@ from omegaconf import OmegaConf
 from pipeline.config.options import DataOptions
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.series import SeriesFile
-from pipeline.data.series_file.times import TimeColumn, Times, read_times
+from pipeline.data.series_file.times import Times, read_times
 from pipeline.data.source import Series
+from pipeline.data.tables.file import Place
 from pipeline.paths import conf_folder
 
-PLACE = TimeColumn(file="f.csv", column="time")
+PLACE = Place(file="f.csv")
 
 
 def times_of(labels: Sequence[str | None]) -> Times:
-    return read_times(labels, PLACE)
+    return read_times(labels, PLACE, "time")
 
 
 def written(content: str | bytes, name: str = "f.csv") -> Path:

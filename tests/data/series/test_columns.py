@@ -1,8 +1,10 @@
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
-from pipeline.data.series_file.columns import Layout, find_layout
+from pipeline.data.series_file.recording import Layout, layout_of
 from pipeline.errors import DataError
 
 MONTHS = ["2020-01", "2020-02", "2020-03"]
@@ -16,7 +18,10 @@ def layout(
     values: tuple[str, ...] = (),
     targets: tuple[str, ...] = (),
 ) -> Layout:
-    return find_layout("f.csv", first, Layout(time=time, values=values, targets=targets))
+    with Path("f.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([first, *zip(*first.values(), strict=True)])
+    wanted = Layout(time=time, values=values, targets=targets)
+    return layout_of(Path("f.csv"), wanted, sep=None)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +30,7 @@ def layout(
         ({"a": VALUES, "when": MONTHS}, "when"),
         ({"Year": ["1900", "1901", "1902"], "a": VALUES}, "Year"),
         ({"a": VALUES, "date": ["20200101", "20200102", "20200104"]}, "date"),
-        ({"": ["0", "1", "2"], "a": VALUES}, ""),
+        ({"": ["0", "1", "2"], "a": VALUES}, "unnamed_1"),
         ({"jahr": ["1900", "1901", "1902"], "a": VALUES}, "jahr"),
         ({"a": VALUES, "b": VALUES}, None),
         ({"a": ["3", "1", "2"], "b": VALUES}, None),

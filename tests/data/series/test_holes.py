@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from given_series import prepared, read, source, written
 
-from pipeline.data.series_file.holes import filled
+from pipeline.data.series_file.recording import filled
 from pipeline.errors import DataError
 
 HOLE = float("nan")

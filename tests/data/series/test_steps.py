@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from given_series import times_of
 
-from pipeline.data.series_file.steps import (
+from pipeline.data.series_file.times import (
     Step,
     find_step,
     fits,

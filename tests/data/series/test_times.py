@@ -79,8 +79,8 @@ def test_a_time_that_comes_too_early_is_named_with_the_key_that_sorts() -> None:
         match=r"f\.csv row 3, column 'time': '2020-02' comes after '2020-03'; expected the oldest "
         r"first\. Put them in order with data\.sort=true",
     ):
-        in_order(times, PLACE, sort=False)
-    assert in_order(times, PLACE, sort=True).tolist() == [0, 2, 1]
+        in_order(times, PLACE, "time", sort=False)
+    assert in_order(times, PLACE, "time", sort=True).tolist() == [0, 2, 1]
 
 
 @pytest.mark.parametrize("sort", [False, True])
@@ -90,4 +90,4 @@ def test_a_time_that_stands_twice_is_refused_with_how_far_apart(sort: bool) -> N
         DataError,
         match=r"row 4, column 'time': '2020-02' stands 2 rows above already; expected each",
     ):
-        in_order(times, PLACE, sort=sort)
+        in_order(times, PLACE, "time", sort=sort)
