@@ -51,7 +51,7 @@ def body(config: DictConfig) -> int:
     model = loaded_model(
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
-    from pipeline.serving.example_rows import example_rows
+    from pipeline.serving.exporting import example_rows
 
     kept: list[Exported] = []
     problems: list[str] = []
@@ -70,8 +70,7 @@ def _write(folder: Path, model: "Model", kept: "list[Exported]") -> None:
     if not kept:
         return
     from pipeline.paths import replace_file, replace_text
-    from pipeline.serving.export_interface import export_interface
-    from pipeline.serving.exporting import FILES
+    from pipeline.serving.exporting import FILES, export_interface
 
     folder.mkdir(parents=True, exist_ok=True)
     for one in kept:

@@ -32,7 +32,7 @@ def body(config: DictConfig) -> int:
     """Write the predictions and say what they came to."""
     from pipeline.config.values import validated
     from pipeline.running.model_reference import loaded_model
-    from pipeline.serving.prediction_file import require_places, write_sheet
+    from pipeline.serving.sheets import require_places, write_sheet
 
     options = validated(PredictOptions, config)
     require_places(options.input, options.output, overwrite=options.overwrite)
@@ -40,9 +40,7 @@ def body(config: DictConfig) -> int:
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
     )
     from pipeline.data.reader import Rules
-    from pipeline.serving.prediction_summary import summary
-    from pipeline.serving.predictions import predictions
-    from pipeline.serving.rows_done import RowsDone
+    from pipeline.serving.predictions import RowsDone, predictions, summary
 
     verbose = (1 if sys.stderr.isatty() else 2) if options.verbose is None else options.verbose
     progress = RowsDone(verbose=verbose)

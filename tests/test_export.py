@@ -26,8 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.export import main
 from pipeline.paths import conf_folder
 from pipeline.running.datasets import build_source
-from pipeline.serving.example_rows import example_rows
-from pipeline.serving.exporting import Exported, exports
+from pipeline.serving.exporting import Exported, example_rows, exports
 from pipeline.serving.model import Model
 
 pytestmark = pytest.mark.slow

@@ -35,7 +35,7 @@ from pipeline.redaction import redact
 from pipeline.running.plan import Occasion, Plan
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
-from pipeline.serving.spreadsheets import write_csv
+from pipeline.serving.sheets import write_csv
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment

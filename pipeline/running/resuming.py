@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import remove_leftovers
 from pipeline.processes.lease import Lease, alive, exists, is_local
 from pipeline.redaction import redact
-from pipeline.serving.weights import Shape, own_weights, shape_problem, shapes_of
+from pipeline.serving.model import Shape, own_weights, shape_problem, shapes_of
 from pipeline.tracking.folders import find_run, run_folders
 from pipeline.tracking.journal import JOURNAL, read_events, recorded_uri
 from pipeline.tracking.uri import how_to_name, tracking_uri

@@ -31,7 +31,7 @@ from pipeline.running.scoring import scores_of
 from pipeline.running.trainer import build_trainer, evaluated_batches
 from pipeline.serving.decision import Decision, Interval, conformal
 from pipeline.serving.model import rows_at_once
-from pipeline.serving.spreadsheets import cell, write_csv
+from pipeline.serving.sheets import cell, write_csv
 from pipeline.terminal import number
 
 if TYPE_CHECKING:

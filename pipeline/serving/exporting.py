@@ -4,25 +4,30 @@ No file is kept whose answers were not compared with the model's own.
 """
 
 import io
+import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pipeline.data.schema import Schema
+from pipeline.data.encode import OTHER, UNKNOWN, Code
+from pipeline.data.reader import EXAMPLE_ROWS, reader_of
+from pipeline.data.scale import Scaler, axis_of
+from pipeline.data.schema import Schema, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.networks.inspection import probabilities
+from pipeline.serving.files import EXAMPLE
 from pipeline.serving.model import Model
-from pipeline.serving.whole_model import Whole, encoded
 
 Format = Literal["program", "onnx"]
 Answers = Callable[[Tensor], Tensor]
@@ -67,6 +72,89 @@ def require_extra(formats: list[Format]) -> None:
         )
 
 
+def example_rows(model: Model) -> Array:
+    """Return raw rows (rows, *raw_shape): those beside the model, else some of like size."""
+    file = model.file.with_name(EXAMPLE)
+    if not file.is_file():
+        return _made_up(model.schema)
+    example = json.loads(file.read_text(encoding="utf-8"))
+    if example and isinstance(example[0], dict):
+        import pandas as pd
+
+        example = pd.DataFrame(example)
+    return reader_of(model.schema).apply(example, what=EXAMPLE, missing="impute").raw
+
+
+def _made_up(schema: Schema) -> Array:
+    if schema.encoder is not None:
+        cells = [_made_up_cells(code) for code in schema.encoder.codes]
+        return np.column_stack(cells)
+    scaler, shape = schema.input_scaler, (EXAMPLE_ROWS, *schema.input_shape)
+    axis = axis_of(len(shape))
+    drawn = np.moveaxis(np.random.default_rng(0).normal(size=shape), axis, -1)
+    return np.moveaxis(drawn * scaler.spread + scaler.shift, -1, axis)
+
+
+def _made_up_cells(code: Code) -> list[float]:
+    """Return the cells of a column: its mean and more, or its most frequent levels."""
+    if not code.is_category:
+        return [code.fill + row for row in range(EXAMPLE_ROWS)]
+    levels = code.kept or (UNKNOWN,)
+    return [float(levels[row % len(levels)]) for row in range(EXAMPLE_ROWS)]
+
+
+class WholeModel(nn.Module):
+    """Scaling, the network, and what makes its outputs final.
+
+    Args:
+        model: Whose network it takes.
+    """
+
+    shift: Tensor
+    spread: Tensor
+    target_shift: Tensor
+    target_spread: Tensor
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.network = model.network
+        self._is_regression = model.schema.task == "regression"
+        self._permutation = model.schema.permutation
+        self._scales = not _is_identity(model.schema.input_scaler)
+        shape = _along(model.schema)
+        for name in ("shift", "spread"):
+            vector = torch.tensor(getattr(model.schema.input_scaler, name), dtype=torch.float64)
+            self.register_buffer(name, vector.reshape(shape))
+            target = torch.tensor(getattr(model.schema.target_scaler, name), dtype=torch.float64)
+            self.register_buffer(f"target_{name}", target)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Map float32 rows (rows, *input_shape) to what `Model.outputs` gives for them."""
+        # In double, as in training: beside a mean of 1e6 a single's digits would not last.
+        scaled = ((rows.double() - self.shift) / self.spread).float() if self._scales else rows
+        outputs: Tensor = self.network(permuted(scaled, self._permutation)).float()
+        if self._is_regression:
+            return (outputs.double() * self.target_spread + self.target_shift).float()
+        return probabilities(outputs)
+
+
+def encoded(schema: Schema, raw: Array) -> Tensor:
+    """Return raw rows (rows, *raw_shape) as a `WholeModel` takes them, (rows, *input_shape)."""
+    numbers = raw if schema.encoder is None else schema.encoder.encoded(raw)
+    return torch.from_numpy(numbers.astype("float32", order="C"))
+
+
+def _along(schema: Schema) -> list[int]:
+    """Return the shape of a vector of one number a feature, or a channel of an image."""
+    shape = [1] * (len(schema.input_shape) + 1)
+    shape[1 if schema.kind == "images" else -1] = -1
+    return shape
+
+
+def _is_identity(scaler: Scaler) -> bool:
+    return set(scaler.shift) == {0.0} and set(scaler.spread) == {1.0}
+
+
 def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exported | ConfigError]:
     """Export a model, once for each format.
 
@@ -80,7 +168,7 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
     """
     try:
         with _quiet():
-            program, is_free = _traced(Whole(model).eval(), encoded(model.schema, raw))
+            program, is_free = _traced(WholeModel(model).eval(), encoded(model.schema, raw))
             _forget_places(program)
     except Exception as error:  # whatever a network of the user's own makes of being traced
         reason = f"can't be exported: {_line(error)}"
@@ -100,7 +188,7 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
             yield ConfigError(f"format={one}: the exporter gives up: {_line(error)}")
 
 
-def _traced(whole: Whole, rows: Tensor) -> tuple[ExportedProgram, bool]:
+def _traced(whole: WholeModel, rows: Tensor) -> tuple[ExportedProgram, bool]:
     """Return the program, and whether it takes any number of rows."""
     try:
         free = ({0: Dim(ROWS, min=1)},)
@@ -194,3 +282,89 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(before)
+
+
+def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, Any]:
+    """Describe the files: their input, how raw cells become it, and what the output means.
+
+    Args:
+        model: That was exported.
+        exported: The files that were kept.
+
+    Returns:
+        Plain values; `null` in a shape is any number of rows.
+    """
+    schema, decision = model.schema, model.decision
+    return {
+        "files": {
+            one.format: {
+                "file": FILES[one.format],
+                "rows": one.rows,
+                "largest_difference": one.difference,
+            }
+            for one in exported
+        },
+        "input": {
+            "name": ROWS,
+            "dtype": "float32",
+            "shape": [None, *schema.input_shape],
+            "features": list(schema.features),
+            "meaning": _input_meaning(schema),
+        },
+        "encoder": None if schema.encoder is None else [*map(_column, schema.encoder.codes)],
+        "output": {
+            "name": OUTPUTS,
+            "dtype": "float32",
+            "shape": [None] if schema.task == "binary" else [None, schema.outputs],
+            "meaning": _output_meaning(schema),
+        },
+        "task": schema.task,
+        "classes": list(schema.classes),
+        "threshold": decision.threshold if schema.task == "binary" else None,
+        "rule": decision.rule if schema.task == "binary" else None,
+        "intervals": [list(pair) for pair in decision.intervals],
+        "units": schema.units,
+        "window": schema.window,
+        "horizon": schema.horizon if schema.window is not None else None,
+        "difference": schema.difference,
+        "name": model.facts.get("name"),
+        "data": model.facts.get("data"),
+    }
+
+
+def _column(code: Code) -> dict[str, Any]:
+    """Describe how the cells of one column become features."""
+    if not code.is_category:
+        return {"column": code.name, "features": list(code.features), "missing": code.fill}
+    return {
+        "column": code.name,
+        "features": list(code.features),
+        "categories": [code.levels[index] for index in code.kept],
+        OTHER: code.other,
+        "missing": code.levels[int(code.fill)] if code.fill >= 0 else None,
+    }
+
+
+def _input_meaning(schema: Schema) -> str:
+    if schema.window is not None:
+        what = "the last values, oldest first"
+        if schema.difference is not None:
+            what = f"the last changes x(t) - x(t - {schema.difference}), oldest first"
+        return f"{what}; not scaled"
+    if schema.encoder is not None:
+        return "numbers as they are and 1 or 0 for each category; not scaled"
+    return "values as the data hold them; not scaled"
+
+
+def _output_meaning(schema: Schema) -> str | list[str]:
+    if schema.task == "binary":
+        return f"probability of {schema.positive}"
+    if schema.task == "multiclass":
+        return [f"probability of {name}" for name in schema.classes]
+    what = "change" if schema.difference is not None else "value"
+    if schema.window is not None:
+        steps = range(1, schema.horizon + 1)
+        return [f"{what} of {name}, step {step}" for step in steps for name in schema.targets]
+    if schema.outputs == 1:
+        return f"{what} of {schema.label or 'the target'}"
+    return [f"{what} {number + 1}" for number in range(schema.outputs)]

@@ -1,5 +1,6 @@
-"""A trained model, read from what a run has left, that answers for raw rows."""
+"""A trained model: written by a run, read from what it has left, answering for raw rows."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline import __version__
+from pipeline.callbacks.checkpoint_file import FORMAT, read_checkpoint
 from pipeline.config.record import flatten, without_references
 from pipeline.config.values import MODULE, build, make_importable, target_problems
 from pipeline.data.reader import reader_of
@@ -18,11 +20,14 @@ from pipeline.data.source import Array, OnDemand
 from pipeline.data.tables.file import where
 from pipeline.errors import ConfigError, DataError
 from pipeline.networks.inspection import probabilities
+from pipeline.paths import replace_file, replace_text
 from pipeline.redaction import MASK
 from pipeline.serving.decision import Decision
-from pipeline.serving.files import model_file
-from pipeline.serving.weights import own_weights, shape_problem, shapes_of
+from pipeline.serving.files import EXAMPLE, FILE, INTERFACE, model_file
 
+Shape = tuple[int, ...]
+PREFIX = "network."
+"""Stands before the name of each of the network's weights in a file."""
 MOST_ROWS = 4096
 BLOCK_NUMBERS = 2**22
 """Numbers that the inputs of a block may have; what a network makes of them takes more."""
@@ -188,3 +193,72 @@ def _decision(file: Path, facts: Mapping[str, Any]) -> Decision:
     if not isinstance(threshold, float):  # the rule's outcome is known where the run has ended
         return Decision()
     return Decision(threshold=threshold, rule=str(threshold))
+
+
+def save_model(
+    folder: Path,
+    network: nn.Module,
+    facts: Mapping[str, Any],
+    *,
+    interface: Mapping[str, Any],
+    example: Any,
+) -> None:
+    """Write weights, what describes them, what goes in and comes out, and an example of it.
+
+    Args:
+        folder: Made where it is missing.
+        network: Whose weights are kept.
+        facts: Plain values: `config`, `schema`, `decision`, `data`, `epoch`, `name`, …
+        interface: Inputs and outputs, of `pipeline.serving.answers.interface`.
+        example: A few raw rows that JSON can hold.
+    """
+    folder.mkdir(mode=0o750, exist_ok=True)
+    weights = {f"{PREFIX}{name}": value.cpu() for name, value in network.state_dict().items()}
+    content = {
+        "state_dict": weights,
+        "pipeline": {"format": FORMAT, "version": __version__, **facts},
+    }
+    replace_file(folder / FILE, lambda file: torch.save(content, file))
+    for name, value in ((INTERFACE, interface), (EXAMPLE, example)):
+        replace_text(folder / name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def own_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the network's weights of a file, by the names that the network gives them."""
+    return {k.removeprefix(PREFIX): v for k, v in weights.items() if k.startswith(PREFIX)}
+
+
+def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
+    """Return the shape of each weight, by name."""
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
+
+
+def shape_problem(
+    path: Path, saved: Mapping[str, Shape], network: nn.Module, config: Mapping[str, Any]
+) -> str | None:
+    """Say which saved weight does not fit a network, or `None`.
+
+    Args:
+        path: The file.
+        saved: Shape of each weight that it holds, by name.
+        network: That is to take them.
+        config: The run's, as the file holds it.
+    """
+    now = shapes_of(network.state_dict())
+    for name in (*now, *saved):
+        here, there = now.get(name), saved.get(name)
+        if here != there:
+            return (
+                f"{path} has {_weight_in_words(there)} at {name!r} where the network has "
+                f"{_weight_in_words(here)}; its config says {_model_options(config)}."
+            )
+    return None
+
+
+def _weight_in_words(shape: Shape | None) -> str:
+    return "nothing" if shape is None else f"a weight of shape {'×'.join(map(str, shape)) or '1'}"
+
+
+def _model_options(config: Mapping[str, Any]) -> str:
+    values = flatten({"model": config["model"]}).items()
+    return ", ".join(f"{key}={value}" for key, value in values if not key.endswith("_target_"))

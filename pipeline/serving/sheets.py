@@ -1,18 +1,68 @@
-"""A table of answers as a CSV or Parquet file, written a piece at a time."""
+"""Tables as CSV and Parquet files, and the places that predictions come from and go to."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import errno
+import io
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pipeline.serving.spreadsheets import cell, csv_text
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+from pipeline.paths import is_url, place_problem, replace_file, replace_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 Column = list[str] | list[float]
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 CSV, PARQUET = ".csv", ".parquet"
 GROUP_ROWS = 65_536
 """Rows that a Parquet file keeps together."""
+
+
+def cell(text: str) -> str:
+    """Keep a spreadsheet from running a text as a formula; a number stays one."""
+    if not text.startswith(FORMULA_STARTS):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Return the cells of lines as CSV, each line ended by a line feed."""
+    text = _Lines()
+    csv.writer(text, lineterminator=_Lines.END).writerows(lines)
+    return "".join(text.lines)
+
+
+def write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    """Write a table whole or not at all."""
+    replace_text(path, csv_text([header, *lines]))
+
+
+class _Lines:
+    """Takes what a writer of CSV writes.
+
+    Python before 3.13 quotes a cell for the letters that end a line alone, and a bare carriage
+    return ends one for whoever reads the file; so that both are quoted, both end a line here.
+    """
+
+    END = "\r\n"
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        """Take a line with its end."""
+        self.lines.append(f"{line.removesuffix(self.END)}\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,6 +78,23 @@ class Sheet:
     header: tuple[str, ...]
     texts: frozenset[str]
     pieces: Iterator[Sequence[Column]]
+
+
+def write_sheet(output: str | None, sheet: Sheet) -> None:
+    """Write predictions: into a file whole or not at all, or to standard output as CSV."""
+    if output is not None:
+        write = WRITERS[Path(output).suffix.lower()]
+        # A link stays one, and leads to the new file.
+        replace_file(Path(os.path.realpath(output)), lambda file: write(file, sheet))
+    elif hasattr(sys.stdout, "buffer"):
+        # In UTF-8, whatever a terminal takes, since a program may read it.
+        sys.stdout.flush()
+        write_csv_to(sys.stdout.buffer, sheet)
+        sys.stdout.buffer.flush()
+    else:  # a notebook takes texts alone
+        whole = io.BytesIO()
+        write_csv_to(whole, sheet)
+        sys.stdout.write(whole.getvalue().decode("utf-8"))
 
 
 def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:
@@ -49,23 +116,80 @@ def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:
 
     kinds = [(name, pa.string() if name in sheet.texts else pa.float64()) for name in sheet.header]
     schema = pa.schema(kinds)
-    with pq.ParquetWriter(file, schema) as writer:
-        for group in _groups(sheet, schema):
-            writer.write_table(group)
-
-
-def _groups(sheet: Sheet, schema: "pa.Schema") -> "Iterator[pa.Table]":
-    import pyarrow as pa
-
     waiting: list[pa.RecordBatch] = []
-    for columns in sheet.pieces:
-        waiting.append(pa.record_batch([list(column) for column in columns], schema=schema))
-        if sum(map(len, waiting)) >= GROUP_ROWS:
-            yield pa.Table.from_batches(waiting)
-            waiting = []
-    if waiting:
-        yield pa.Table.from_batches(waiting)
+    with pq.ParquetWriter(file, schema) as writer:
+        for columns in sheet.pieces:
+            waiting.append(pa.record_batch([list(column) for column in columns], schema=schema))
+            if sum(map(len, waiting)) >= GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
 
 
 WRITERS = {CSV: write_csv_to, PARQUET: write_parquet_to}
 """By the suffix of the file."""
+
+
+def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
+    """Look at what is to be read and where to write, before anything is loaded.
+
+    Args:
+        source: The file or folder of new rows.
+        output: The file of predictions; None = standard output.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        ConfigError: The output can never be written so.
+        DataError: There is no such input.
+        EnvironmentFaultError: A place can't be read or written by this user, or not now.
+    """
+    for key, place in (("input", source), ("output", output)):
+        if place is not None and (problem := place_problem(key, place)):
+            raise ConfigError(problem)
+    _require_input(source)
+    if output is None:
+        return
+    if problems := list(_output_problems(Path(source), Path(output), overwrite=overwrite)):
+        raise ConfigError(*problems)
+    folder = Path(os.path.realpath(output)).parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        why = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        raise EnvironmentFaultError(
+            f"output={output!r} can't be written ({why}); choose another place"
+        )
+
+
+def _require_input(source: str) -> None:
+    path = Path(source)
+    if is_url(source):
+        raise DataError(
+            f"input={source!r} is an address; expected a file on this machine. Download it first"
+        )
+    if not path.exists():
+        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            f"input={source!r} does not exist; expected a file of new rows."
+            f"{did_you_mean(path.name, there)}"
+        )
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise EnvironmentFaultError(f"input={source!r} can't be read: permission is denied")
+
+
+def _output_problems(source: Path, output: Path, *, overwrite: bool) -> Iterator[str]:
+    told = f"output={str(output)!r}"
+    folder = (Path(os.path.realpath(output)) if output.is_symlink() else output).parent
+    if output.suffix.lower() not in WRITERS:
+        yield f"{told} ends in neither .csv nor .parquet, the two kinds that are written"
+    if output.is_dir():
+        yield f"{told} is a folder; expected a file, such as {output / 'predictions.csv'}"
+    elif output.exists() and output.samefile(source):
+        yield f"{told} is the input itself; choose another file"
+    elif output.exists() and not overwrite:
+        yield f"{told} is there already; choose another, or replace it with overwrite=true"
+    elif not folder.exists():
+        make = f"mkdir -p {shlex.quote(str(folder))}"
+        yield f"{told} lies in no folder that is there; make it with: {make}"
+    elif not folder.is_dir():
+        yield f"{told} lies below {str(folder)!r}, which is a file; choose another"

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError, DataError, PipelineError
-from pipeline.serving.prediction_file import require_places, write_sheet
-from pipeline.serving.sheets import Sheet
+from pipeline.serving.sheets import Sheet, require_places, write_sheet
 
 
 @pytest.fixture(autouse=True)

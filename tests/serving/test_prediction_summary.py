@@ -8,8 +8,7 @@ from pipeline import __version__
 from pipeline.data.reader import Found
 from pipeline.serving.decision import Decision
 from pipeline.serving.model import Model
-from pipeline.serving.prediction_summary import summary
-from pipeline.serving.predictions import Predictions, Tally
+from pipeline.serving.predictions import Predictions, Tally, summary
 from pipeline.serving.sheets import Sheet
 
 

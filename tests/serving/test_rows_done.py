@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.serving.rows_done import RowsDone
+from pipeline.serving.predictions import RowsDone
 
 
 class Clock:

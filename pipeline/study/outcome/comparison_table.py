@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.markup import MISSING, TextTable, latex, markdown
 from pipeline.paths import replace_text
-from pipeline.serving.spreadsheets import cell as guarded
-from pipeline.serving.spreadsheets import write_csv
+from pipeline.serving.sheets import cell as guarded
+from pipeline.serving.sheets import write_csv
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import (
     BASELINES,

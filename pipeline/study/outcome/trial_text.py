@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.markup import MISSING
-from pipeline.serving.spreadsheets import cell, write_csv
+from pipeline.serving.sheets import cell, write_csv
 from pipeline.study.ledger.rows import ENDS, Row, count_ends
 from pipeline.study.trial_end import COUNTED_FAILURES, RETRIED
 from pipeline.terminal import number
