@@ -1,14 +1,23 @@
-"""Tables of answers as files: exact numbers, nothing that runs, whole rows."""
+"""Tables of answers as files, and the places that they and their input lie in."""
 
 import csv
 import io
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.errors import DataError
-from pipeline.serving.sheets import GROUP_ROWS, Sheet, write_csv_to, write_parquet_to
+from pipeline.errors import ConfigError, DataError, PipelineError
+from pipeline.serving.sheets import (
+    GROUP_ROWS,
+    Sheet,
+    require_places,
+    write_csv_to,
+    write_parquet_to,
+    write_sheet,
+)
 
 
 def sheet(*pieces: list[list[str] | list[float]]) -> Sheet:
@@ -82,4 +91,100 @@ def test_parquet_without_rows_has_the_types_of_its_columns() -> None:
     assert (table.num_rows, [str(field.type) for field in table.schema]) == (
         0,
         ["string", "double"],
+    )
+
+
+@pytest.fixture(autouse=True)
+def new(own_folder: Path) -> Path:
+    path = own_folder / "new.csv"
+    path.write_text("a,b\n", encoding="utf-8")
+    return path
+
+
+def problem(source: str, output: str | None, *, overwrite: bool = False) -> PipelineError:
+    with pytest.raises(PipelineError) as caught:
+        require_places(source, output, overwrite=overwrite)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "neu.csv",
+            "input='neu.csv' does not exist; expected a file of new rows. Did you mean 'new",
+        ),
+        ("no/new.csv", "input='no/new.csv' does not exist; expected a file of new rows."),
+        ("http://x/new.csv", "input='http://x/new.csv' is an address; expected a file on this"),
+        ("s3://x/new.csv", "input='s3://x/new.csv' is an address; expected a file on this"),
+    ],
+)
+def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> None:
+    error = problem(source, "out.csv")
+    assert isinstance(error, DataError)
+    assert str(error).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("out.txt", "output='out.txt' ends in neither .csv nor .parquet, the two kinds that are"),
+        ("out", "output='out' ends in neither .csv nor .parquet"),
+        (
+            "it's/out.csv",
+            'output="it\'s/out.csv" lies in no folder that is there; make it with: '
+            "mkdir -p 'it'\"'\"'s'",
+        ),
+        ("new.csv/out.csv", "output='new.csv/out.csv' lies below 'new.csv', which is a file;"),
+        ("folder.csv", "output='folder.csv' is a folder; expected a file, such as folder.csv/pre"),
+        ("old.csv", "output='old.csv' is there already; choose another, or replace it with overwr"),
+        ("x" * 300 + ".csv", "output='" + "x" * 300 + ".csv' is not a valid path (File name too"),
+        ("a\0.csv", "output='a\\x00.csv' is not a valid path (it holds a NUL)"),
+    ],
+)
+def test_an_output_that_can_not_be_written_so_is_refused(output: str, said: str) -> None:
+    Path("folder.csv").mkdir()
+    Path("old.csv").write_text("mine", encoding="utf-8")
+    error = problem("new.csv", output)
+    assert isinstance(error, ConfigError)
+    assert str(error).startswith(said)
+    assert Path("old.csv").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize("way", ["the same", "another spelling", "a link", "a second name"])
+def test_the_input_itself_is_never_the_output(own_folder: Path, way: str) -> None:
+    output = {"the same": "new.csv", "another spelling": f"../{own_folder.name}/new.csv"}.get(
+        way, "other.csv"
+    )
+    if way == "a link":
+        Path("other.csv").symlink_to("new.csv")
+    if way == "a second name":
+        os.link("new.csv", "other.csv")
+    error = problem("new.csv", output, overwrite=True)
+    assert str(error) == f"output={output!r} is the input itself; choose another file"
+
+
+def test_what_may_be_written_passes(own_folder: Path) -> None:
+    Path("old.csv").write_text("old", encoding="utf-8")
+    for output in ("out.csv", "OUT.CSV", str(own_folder / "out.parquet"), None):
+        require_places("new.csv", output, overwrite=False)
+    require_places("new.csv", "old.csv", overwrite=True)
+
+
+def test_a_link_to_a_file_without_an_ending_stays_one_and_leads_to_the_new_file() -> None:
+    Path("target").touch()
+    Path("link.csv").symlink_to("target")
+    require_places("new.csv", "link.csv", overwrite=True)
+    sheet = Sheet(header=("prediction",), texts=frozenset(), pieces=iter([[[1]]]))
+    write_sheet("link.csv", sheet)
+    assert Path("link.csv").is_symlink()
+    assert Path("target").read_text(encoding="utf-8") == "prediction\n1\n"
+
+
+def test_a_link_to_nowhere_is_refused(own_folder: Path) -> None:
+    Path("link.csv").symlink_to("no/target.csv")
+    error = problem("new.csv", "link.csv")
+    made = own_folder / "no"
+    assert str(error) == (
+        f"output='link.csv' lies in no folder that is there; make it with: mkdir -p {made}"
     )
