@@ -35,9 +35,14 @@ class Scaler:
     shift: tuple[float, ...]
     spread: tuple[float, ...]
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether it changes nothing."""
+        return set(self.shift) == {0.0} and set(self.spread) == {1.0}
+
     def scaled(self, raw: Array) -> Tensor:
         """Scale raw rows (rows, …) to float32 of the same shape."""
-        if set(self.shift) == {0.0} and set(self.spread) == {1.0}:
+        if self.is_identity:
             return torch.from_numpy(np.array(raw, dtype=np.float32, order="C"))
         shift, spread = (_along(vector, raw.ndim) for vector in (self.shift, self.spread))
         values = (np.asarray(raw, dtype=np.float64) - shift) / spread

@@ -114,7 +114,7 @@ class Schema:
     def from_dict(cls, plain: dict[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote."""
         fields = {key: _tuple(value) for key, value in plain.items()}
-        fields["reading"] = plain.get("reading") or {"kind": _kind_of_rows(plain)}
+        fields["reading"] = plain["reading"]
         if plain.get("encoder") is not None:
             fields["encoder"] = Encoder.from_dict(plain["encoder"])
         for key in ("input_scaler", "target_scaler"):
@@ -130,13 +130,6 @@ def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:
     if rows.ndim == 4:
         return rows.flatten(2)[:, :, order].reshape(rows.shape)
     return rows[:, order]
-
-
-def _kind_of_rows(plain: Mapping[str, Any]) -> str:
-    """Return the kind of rows of a schema that was written before it said so itself."""
-    if plain["window"] is not None:
-        return "series"
-    return "table" if plain["features"] and len(plain["input_shape"]) == 1 else "array"
 
 
 def _plain(value: Any) -> Any:

@@ -200,91 +200,14 @@ def _output_names(schema: Schema, outputs: int) -> list[str]:
 
 
 def _limits(facts: CardFacts) -> list[str]:
-    found = [
-        *_known_limits(facts.report, facts.schema),
-        *_no_better(facts.metrics, facts.baselines, facts.schema),
-    ]
+    report, schema = facts.report, facts.schema
+    found = ["no report on the data is known"]
+    if report is not None:
+        found = [*warnings(report), *_missing(report), *_small(report)]
+        if schema.difference is not None or schema.window is not None:
+            found.append("the test lies in one stretch of time: another time may be another world")
+    found += _no_better(facts)
     return found or ["none was found by the data report; that is no promise"]
-
-
-def _making(facts: CardFacts) -> str:
-    versions = {
-        key.removeprefix("version."): value
-        for key, value in facts.tags.items()
-        if key.startswith("version.")
-    }
-    words = [f"{escaped(name)} {escaped(value)}" for name, value in versions.items()]
-    if "python" in facts.tags:
-        words.insert(0, f"Python {escaped(facts.tags['python'])}")
-    told = [", ".join(words)] if words else []
-    for key, heading in (("git.commit", "commit"), ("device", "device"), ("seed", "seed")):
-        if key in facts.tags:
-            told.append(f"{heading}: {escaped(facts.tags[key])}")
-    if facts.tags.get("git.dirty") == "true":
-        told.append("with changes that were not committed: uncommitted.diff")
-    command = fenced(facts.tags["command"], "sh") if "command" in facts.tags else ""
-    return "\n\n".join(part for part in (command, bullets(told)) if part)
-
-
-def _use(facts: CardFacts) -> str:
-    word = f"model_from={facts.reference}"
-    given = "input=new.csv output=predictions.csv"
-    commands = [f"python -m pipeline.predict {word} {given}", f"python -m pipeline.evaluate {word}"]
-    if facts.schema.reading["kind"] in ("table", "series"):
-        commands.append(f"python -m pipeline.evaluate {word} {_other_data(facts.schema)}")
-    else:
-        commands[0] = f"python -m pipeline.predict {word} input=NEW output=predictions.csv"
-    return fenced("\n".join(commands), "sh")
-
-
-def _other_data(schema: Schema) -> str:
-    """Return the words that name other data of the kind that a model was trained on."""
-    if "sep" in schema.reading:  # it was a file
-        return "data.path=other.csv"
-    kind = schema.reading["kind"]
-    target = " data.target=COLUMN" if kind == "table" else ""
-    return f"data={kind} data.path=other.csv{target}"
-
-
-def _known_limits(report: DataReport | None, schema: Schema) -> Iterator[str]:
-    """Yield a sentence for each limit that the report on the data shows.
-
-    Args:
-        report: On the training's data; `None` = there is none.
-        schema: The meaning of inputs and outputs.
-    """
-    if report is None:
-        yield "no report on the data is known"
-        return
-    yield from warnings(report)
-    yield from _missing(report)
-    yield from _small(report)
-    if schema.difference is not None or schema.window is not None:
-        yield "the test lies in one stretch of time: another time may be another world"
-
-
-def _no_better(
-    metrics: Mapping[str, float], baselines: Sequence[str], schema: Schema
-) -> Iterator[str]:
-    """Say where a network is no better than what a constant or a line says.
-
-    Args:
-        metrics: `test/f1`, `naive/f1`, `linear/f1`, …
-        baselines: Names of the naive and the linear baseline.
-        schema: The meaning of inputs and outputs.
-    """
-    key = "rmse" if schema.task == "regression" else "f1"
-    own = metrics.get(f"test/{key}")
-    for kind, name in zip(("naive", "linear"), baselines, strict=False):
-        theirs = metrics.get(f"{kind}/{key}")
-        if own is None or theirs is None:
-            continue
-        gain = own - theirs if direction(f"test/{key}") == "max" else theirs - own
-        if gain <= 0:
-            yield (
-                f"the network is no better than {name} on the test rows: test/{key} "
-                f"{number(own)} against {number(theirs)}"
-            )
 
 
 def _missing(report: DataReport) -> Iterator[str]:
@@ -309,3 +232,55 @@ def _small(report: DataReport) -> Iterator[str]:
     few = [one.name for one in report.classes if 0 < one.rows.get("test", 0) < FEW_CLASS_ROWS]
     if few:
         yield f"fewer than {FEW_CLASS_ROWS} test rows are of class {', '.join(few)}"
+
+
+def _no_better(facts: CardFacts) -> Iterator[str]:
+    """Say where a network is no better than what a constant or a line says."""
+    key = "rmse" if facts.schema.task == "regression" else "f1"
+    own = facts.metrics.get(f"test/{key}")
+    for kind, name in zip(("naive", "linear"), facts.baselines, strict=False):
+        theirs = facts.metrics.get(f"{kind}/{key}")
+        if own is None or theirs is None:
+            continue
+        gain = own - theirs if direction(f"test/{key}") == "max" else theirs - own
+        if gain <= 0:
+            yield (
+                f"the network is no better than {name} on the test rows: test/{key} "
+                f"{number(own)} against {number(theirs)}"
+            )
+
+
+def _making(facts: CardFacts) -> str:
+    versions = {
+        key.removeprefix("version."): value
+        for key, value in facts.tags.items()
+        if key.startswith("version.")
+    }
+    words = [f"{escaped(name)} {escaped(value)}" for name, value in versions.items()]
+    if "python" in facts.tags:
+        words.insert(0, f"Python {escaped(facts.tags['python'])}")
+    told = [", ".join(words)] if words else []
+    for key, heading in (("git.commit", "commit"), ("device", "device"), ("seed", "seed")):
+        if key in facts.tags:
+            told.append(f"{heading}: {escaped(facts.tags[key])}")
+    if facts.tags.get("git.dirty") == "true":
+        told.append("with changes that were not committed: uncommitted.diff")
+    command = fenced(facts.tags["command"], "sh") if "command" in facts.tags else ""
+    return "\n\n".join(part for part in (command, bullets(told)) if part)
+
+
+def _use(facts: CardFacts) -> str:
+    word, reading = f"model_from={facts.reference}", facts.schema.reading
+    kind = reading["kind"]
+    new = "new.csv" if kind in ("table", "series") else "NEW"
+    commands = [
+        f"python -m pipeline.predict {word} input={new} output=predictions.csv",
+        f"python -m pipeline.evaluate {word}",
+    ]
+    if kind in ("table", "series"):
+        words = "data.path=other.csv"
+        if "sep" not in reading:  # it was no file
+            target = " data.target=COLUMN" if kind == "table" else ""
+            words = f"data={kind} {words}{target}"
+        commands.append(f"python -m pipeline.evaluate {word} {words}")
+    return fenced("\n".join(commands), "sh")

@@ -21,7 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from pipeline.data.encode import OTHER, UNKNOWN, Code
 from pipeline.data.reader import EXAMPLE_ROWS, reader_of
-from pipeline.data.scale import Scaler, axis_of
+from pipeline.data.scale import axis_of
 from pipeline.data.schema import Schema, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError
@@ -120,12 +120,14 @@ class WholeModel(nn.Module):
         self.network = model.network
         self._is_regression = model.schema.task == "regression"
         self._permutation = model.schema.permutation
-        self._scales = not _is_identity(model.schema.input_scaler)
-        shape = _along(model.schema)
+        scaler, targets = model.schema.input_scaler, model.schema.target_scaler
+        self._scales = not scaler.is_identity
+        shape = [1] * (len(model.schema.input_shape) + 1)
+        shape[axis_of(len(shape))] = -1  # along the features, or the channels of an image
         for name in ("shift", "spread"):
-            vector = torch.tensor(getattr(model.schema.input_scaler, name), dtype=torch.float64)
+            vector = torch.tensor(getattr(scaler, name), dtype=torch.float64)
             self.register_buffer(name, vector.reshape(shape))
-            target = torch.tensor(getattr(model.schema.target_scaler, name), dtype=torch.float64)
+            target = torch.tensor(getattr(targets, name), dtype=torch.float64)
             self.register_buffer(f"target_{name}", target)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -142,17 +144,6 @@ def encoded(schema: Schema, raw: Array) -> Tensor:
     """Return raw rows (rows, *raw_shape) as a `WholeModel` takes them, (rows, *input_shape)."""
     numbers = raw if schema.encoder is None else schema.encoder.encoded(raw)
     return torch.from_numpy(numbers.astype("float32", order="C"))
-
-
-def _along(schema: Schema) -> list[int]:
-    """Return the shape of a vector of one number a feature, or a channel of an image."""
-    shape = [1] * (len(schema.input_shape) + 1)
-    shape[1 if schema.kind == "images" else -1] = -1
-    return shape
-
-
-def _is_identity(scaler: Scaler) -> bool:
-    return set(scaler.shift) == {0.0} and set(scaler.spread) == {1.0}
 
 
 def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exported | ConfigError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -106,7 +106,6 @@ def column_names(path: Path, *, sep: str | None = None) -> tuple[str, ...]:
         sep: What parts the cells of a CSV file: `,` `;` `|` or a tab; None = found.
 
     Raises:
-        ConfigError: `sep` is no separator.
         DataError: It is no table with a header.
         EnvironmentFaultError: It may not be read.
     """
@@ -142,8 +141,7 @@ def batches(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield batches of rows in order, each with the number of its first row, counted from 1.
 
-    All cells are texts without spaces around them; an empty cell is null. A header without rows
-    yields nothing. The whole file is never in memory at once.
+    All cells are texts without spaces around them; an empty cell is null.
 
     Args:
         path: A CSV or Parquet file, told apart by their content.
@@ -282,10 +280,9 @@ def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
 
 def _all_numbers(names: tuple[str, ...]) -> bool:
     """Tell rows of numbers from names; 0, 1, 2, … are the names that pandas gives."""
-    if names == tuple(map(str, range(len(names)))) and len(names) > 1:
-        return False
     try:
-        return bool([float(name) for name in names])
+        is_counted = len(names) > 1 and names == tuple(map(str, range(len(names))))
+        return not is_counted and bool([float(name) for name in names])
     except ValueError:
         return False
 
@@ -337,10 +334,7 @@ def _is_blank(path: Path, start: int) -> bool:
     """Tell a file that has nothing but blank lines behind its header."""
     with path.open("rb") as file:
         file.seek(start)
-        while block := file.read(BLOCK_BYTES):
-            if block.strip():
-                return False
-    return True
+        return not any(block.strip() for block in iter(lambda: file.read(BLOCK_BYTES), b""))
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -379,12 +373,10 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
             _require_plain(path, file.schema_arrow, chosen)
             for batch in file.iter_batches(BATCH_ROWS, columns=chosen):
                 cells = [batch.column(name) for name in chosen]
-                texts = [
-                    (one.dictionary_decode() if pa.types.is_dictionary(one.type) else one).cast(
-                        pa.string()
-                    )
-                    for one in cells
+                plain = [
+                    c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in cells
                 ]
+                texts = [one.cast(pa.string()) for one in plain]
                 yield _trimmed(pa.RecordBatch.from_arrays(texts, names=[*columns]))
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())
@@ -436,8 +428,7 @@ def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[in
 
 def _unended(path: Path, form: Form) -> list[str]:
     try:
-        for _ in _records(path, form.sep or ",", strict=True):
-            pass
+        deque(_records(path, form.sep or ",", strict=True), maxlen=0)
     except DataError as error:
         return list(error.problems)
     return []
