@@ -1,22 +1,25 @@
-"""A large table is mapped from the cache, and says the same as one in memory."""
+"""What the cache keeps: large tables that say the same as in memory, and fetched files."""
 
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
-from given_tables import FILE, patients, source, text, write
+from given_tables import FILE, patients, read, source, text, write
 
 from pipeline.data.source import Samples
 from pipeline.data.tables import store
 from pipeline.data.tables.columns import Keys
 from pipeline.data.tables.conversion import Files, read_samples
-from pipeline.errors import DataError, EnvironmentFaultError
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder
 
 KEYS = {"target": "outcome", "id": "name", "categorical": ["ward"]}
@@ -174,3 +177,61 @@ def test_processes_that_convert_at_once_all_get_the_whole_table(
     expected = sum(n + n % 7 for n in range(rows))
     assert [float(answer) for answer in answers] == [expected] * 3
     assert len(converted()) == 1
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "far.csv").write_text(text(patients()), encoding="utf-8")
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{serving.server_port}"
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+def fetched(path: str, *, allow_url: bool = True) -> Path:
+    return store.local_file(path, key="data.path", allow_url=allow_url)
+
+
+def test_a_path_stays_what_it_is_whatever_signs_it_has() -> None:
+    for path in ("a b.csv", "C:/x.csv", "/tmp/=#%[x].csv", "表/数据.csv"):
+        assert fetched(path, allow_url=False) == Path(path)
+
+
+def test_a_url_is_refused_unless_it_is_allowed_and_its_password_is_not_shown() -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(path="https://me:secret@host/x.csv?token=secret")
+    assert str(raised.value) == (
+        "data.path=https://host/x.csv is a URL, and nothing is fetched unasked; save the file "
+        "first, or say data.allow_url=true"
+    )
+
+
+@pytest.mark.parametrize("url", ["ftp://host/x.csv", "file:///etc/passwd", "s3://bucket/x.csv"])
+def test_a_url_of_another_kind_is_refused_even_if_allowed(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"can't be fetched; expected http:// or https://"):
+        fetched(url)
+
+
+def test_an_allowed_url_is_fetched_once(server: str) -> None:
+    write(text(patients()))
+    samples = read(path=f"{server}/far.csv", drop=["name"], allow_url=True)
+    assert samples.targets.tolist() == read(drop=["name"]).targets.tolist()
+    first = fetched(f"{server}/far.csv").stat().st_mtime_ns
+    assert fetched(f"{server}/far.csv").stat().st_mtime_ns == first
+
+
+def test_a_url_that_is_not_there_is_a_fault_of_the_place_and_leaves_nothing(server: str) -> None:
+    with pytest.raises(EnvironmentFaultError, match=r"/none.csv can't be fetched: .*; try again"):
+        fetched(f"{server}/none.csv")
+    assert list(cache_folder().glob("*none*")) == []
