@@ -139,16 +139,15 @@ class _Tally:
         """Return how the column is encoded."""
         counts = self._counts
         frequent = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
+        if self._column.levels:
+            fill = float(frequent[0]) if frequent else UNKNOWN
+        else:
+            fill = self._total / self._known if self._known else 0.0
         return Code(
             name=self._column.name,
             levels=self._column.levels,
             kept=tuple(frequent[:MOST_LEVELS]),
             other=len(frequent) > MOST_LEVELS,
-            fill=self._fill(frequent),
+            fill=fill,
             has_holes=self._holes > 0,
         )
-
-    def _fill(self, frequent: list[int]) -> float:
-        if self._column.levels:
-            return float(frequent[0]) if frequent else UNKNOWN
-        return self._total / self._known if self._known else 0.0

@@ -113,7 +113,9 @@ class Schema:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote."""
-        fields = {key: _tuple(value) for key, value in plain.items()}
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
+        }
         fields["reading"] = plain["reading"]
         if plain.get("encoder") is not None:
             fields["encoder"] = Encoder.from_dict(plain["encoder"])
@@ -136,7 +138,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

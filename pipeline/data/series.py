@@ -98,6 +98,9 @@ class SeriesFile(Source):
         told = irregularities(series)
         if told and self.strict:
             raise DataError(*(f"{line}. data.strict=false trains all the same" for line in told))
+        seen = [name for name in layout.values if name not in layout.targets]
+        beside = f"; the network also sees {', '.join(seen)}" if seen else ""
+        found = f"{described(series)}; to predict: {', '.join(layout.targets)}{beside}"
         return Series(
             values=values,
             times=series.times.labels,
@@ -105,24 +108,15 @@ class SeriesFile(Source):
             targets=layout.targets,
             units=self.units,
             test_from=_position(series.times, self.test_from),
-            reading=self._reading(series),
-            notes=(_read(series, layout), *told, *filling),
+            reading={
+                "time": series.time,
+                "step": str(series.step or IRREGULAR),
+                "missing": self.missing,
+                "sort": self.sort,
+                "sep": self.sep,
+            },
+            notes=(found, *told, *filling),
         )
-
-    def _reading(self, series: Recorded) -> dict[str, Any]:
-        return {
-            "time": series.time,
-            "step": str(series.step or IRREGULAR),
-            "missing": self.missing,
-            "sort": self.sort,
-            "sep": self.sep,
-        }
-
-
-def _read(series: Recorded, layout: Layout) -> str:
-    seen = [name for name in layout.values if name not in layout.targets]
-    beside = f"; the network also sees {', '.join(seen)}" if seen else ""
-    return f"{described(series)}; to predict: {', '.join(layout.targets)}{beside}"
 
 
 def _position(times: Times, test_from: str | int | None) -> int | None:
@@ -182,10 +176,13 @@ class SeriesReader(Reader):
         sep = self.schema.reading.get("sep")
         require_columns(path, column_names(path, sep=sep), self._layout.columns)
         series = recorded_in(path, self._layout, sep=sep, sort=self._sorts)
+        gaps = []
+        if self._time is not None and self._step is not None:
+            gaps = missing_told(series.times, self._step)
         return NewRows(
             heading=self._time,
             blocks=iter([self._newest(series)]),
-            found=Found(gaps=tuple(self._gaps(series.times))),
+            found=Found(gaps=tuple(gaps)),
             total=self.schema.horizon,
         )
 
@@ -259,11 +256,6 @@ class SeriesReader(Reader):
         if self._time is not None:
             following = list(labels_after(series.times, self._step, schema.horizon))
         return Block(raw=window, names=following, offsets=offsets)
-
-    def _gaps(self, times: Times) -> list[str]:
-        if self._time is None or self._step is None:
-            return []
-        return missing_told(times, self._step)
 
     def _require_enough(self, series: Recorded) -> None:
         if len(series.values) < self._needed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +24,7 @@ from pipeline.data.reader import (
     regrouped,
 )
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices, Samples, Series, Source, Task
+from pipeline.data.source import Array, Samples, Series, Source, Task
 from pipeline.data.tables.cells import (
     NO_CLASS,
     TEST,
@@ -152,7 +153,12 @@ class TableReader(Reader):
         self.target: str | None = schema.reading.get("target")
         self.sep: str | None = schema.reading.get("sep")
         self._id: str | None = schema.reading.get("id")
-        self.codes = schema.encoder.codes if schema.encoder else _plain_codes(schema)
+        plain = Code(name="", levels=(), kept=(), other=False, fill=0.0, has_holes=False)
+        self.codes = (
+            schema.encoder.codes
+            if schema.encoder
+            else tuple(replace(plain, name=name) for name in schema.features)
+        )
         # What stands in the place of the answer is not read where the answer is asked for.
         self._answer = {schema.label, self.target} - {code.name for code in self.codes}
 
@@ -210,7 +216,9 @@ class TableReader(Reader):
         wanted = [name for name in column_names(path, sep=self.sep) if name in needed]
         for first_row, batch in batches(path, sep=self.sep, columns=wanted):
             place = Place(file=str(path), first_row=first_row, sep=self.sep)
-            names = None if heading is None else _texts(batch.column(heading))
+            names = None
+            if heading is not None:
+                names = [text or "" for text in batch.column(heading).to_pylist()]
             yield Block(raw=self.rows(batch, place, rules, found), names=names)
 
     def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, found: Found) -> Array:
@@ -224,12 +232,22 @@ class TableReader(Reader):
             unknown, holes = cells == UNKNOWN, np.isnan(cells)
             if code.is_category and unknown.any():
                 if rules.unknown == "refuse":
-                    raise DataError(_unknown(batch, int(unknown.argmax()), code, place))
+                    position = int(unknown.argmax())
+                    text = batch.column(code.name)[position].as_py()
+                    raise DataError(
+                        f"{place.cell(position, code.name)}: {shown(text)} is no category of the "
+                        "training table; unknown=other counts it as other."
+                        f"{did_you_mean(text, code.levels)}"
+                    )
                 found.unknown[code.name] += int(unknown.sum())
             if holes.any():
                 may_be = code.has_holes or rules.missing == "impute"
                 if self.schema.encoder is None or not may_be:
-                    raise DataError(_hole(int(holes.argmax()), code, place))
+                    raise DataError(
+                        f"{place.cell(int(holes.argmax()), code.name)}: the cell is empty, and no "
+                        "training row had an empty one there; fill it in, or have it filled in as "
+                        "in training: missing=impute"
+                    )
                 found.missing[code.name] += int(holes.sum())
         return raw
 
@@ -271,13 +289,15 @@ class TableReader(Reader):
         wanted = [code.name for code in self.codes]
         found, rules = Found(), Rules(missing="impute")
         raw, targets = [], []
-        groups: list[str | None] = []
+        groups: list[int] = []
+        numbered: dict[str | None, int] = {}  # rows without a name are a group together
         for first_row, batch in batches(path, sep=sep):
             require_columns(path, columns, wanted, needed="the model was trained on")
             place = Place(file=str(path), first_row=first_row, sep=self.sep)
             raw.append(self.rows(batch, place, rules, found))
             targets.append(self.truth(batch.column(target), target, place))
-            groups += batch.column(group).to_pylist() if group in columns else []
+            named = batch.column(group).to_pylist() if group in columns else []
+            groups += [numbered.setdefault(name, len(numbered)) for name in named]
         if not raw:
             raise DataError(f"{path} has a header and no rows; expected at least one")
         inputs, true = np.concatenate(raw), np.concatenate(targets)
@@ -287,7 +307,7 @@ class TableReader(Reader):
             true,
             self.schema,
             notes=tuple(_notes(found, self._ignored(columns, group), group, columns)),
-            groups=_numbers(groups) if groups else None,
+            groups=np.array(groups, dtype=np.int64) if groups else None,
         )
 
     def truth(self, cells: pa.Array, column: str, place: Place) -> Array:
@@ -314,33 +334,6 @@ class TableReader(Reader):
 READER = TableReader
 
 
-def _plain_codes(schema: Schema) -> tuple[Code, ...]:
-    """Return features without an encoder as columns of numbers."""
-    return tuple(
-        Code(name=name, levels=(), kept=(), other=False, fill=0.0, has_holes=False)
-        for name in schema.features
-    )
-
-
-def _texts(cells: pa.Array) -> list[str]:
-    return [text or "" for text in cells.to_pylist()]
-
-
-def _unknown(batch: pa.RecordBatch, position: int, code: Code, place: Place) -> str:
-    text = batch.column(code.name)[position].as_py()
-    return (
-        f"{place.cell(position, code.name)}: {shown(text)} is no category of the training "
-        f"table; unknown=other counts it as other.{did_you_mean(text, code.levels)}"
-    )
-
-
-def _hole(position: int, code: Code, place: Place) -> str:
-    return (
-        f"{place.cell(position, code.name)}: the cell is empty, and no training row had an empty "
-        "one there; fill it in, or have it filled in as in training: missing=impute"
-    )
-
-
 def _notes(
     found: Found, ignored: Sequence[str], group: str | None, columns: Sequence[str]
 ) -> Iterator[str]:
@@ -355,9 +348,3 @@ def _notes(
         yield f"columns that the model does not know are ignored: {told}"
     if group is not None and group not in columns:
         yield f"there is no column {group!r}, so each row counts as independent of the others"
-
-
-def _numbers(groups: Sequence[str | None]) -> Indices:
-    """Return the number of each row's group; rows without a name are a group together."""
-    place: dict[str | None, int] = {}
-    return np.array([place.setdefault(name, len(place)) for name in groups], dtype=np.int64)

@@ -70,7 +70,10 @@ class Model:
         config = without_references(facts["config"])
         schema = _schema(file, facts["schema"])
         network = _network(file, config, schema, trust)
-        _take_weights(file, network, content["state_dict"], config)
+        own = own_weights(content["state_dict"])
+        if problem := shape_problem(file, shapes_of(own), network, config):
+            raise ConfigError(problem)
+        network.load_state_dict(own)
         return cls(
             file=file,
             schema=schema,
@@ -155,15 +158,6 @@ def _network(
     return network
 
 
-def _take_weights(
-    file: Path, network: nn.Module, weights: Mapping[str, Tensor], config: Mapping[str, Any]
-) -> None:
-    own = own_weights(weights)
-    if problem := shape_problem(file, shapes_of(own), network, config):
-        raise ConfigError(problem)
-    network.load_state_dict(own)
-
-
 def _schema(file: Path, plain: dict[str, Any]) -> Schema:
     try:
         schema = Schema.from_dict(plain)
@@ -244,21 +238,17 @@ def shape_problem(
         network: That is to take them.
         config: The run's, as the file holds it.
     """
-    now = shapes_of(network.state_dict())
+    now, options = shapes_of(network.state_dict()), flatten({"model": config["model"]})
+    told = [f"{key}={value}" for key, value in options.items() if not key.endswith("_target_")]
     for name in (*now, *saved):
         here, there = now.get(name), saved.get(name)
         if here != there:
             return (
                 f"{path} has {_weight_in_words(there)} at {name!r} where the network has "
-                f"{_weight_in_words(here)}; its config says {_model_options(config)}."
+                f"{_weight_in_words(here)}; its config says {', '.join(told)}."
             )
     return None
 
 
 def _weight_in_words(shape: Shape | None) -> str:
     return "nothing" if shape is None else f"a weight of shape {'×'.join(map(str, shape)) or '1'}"
-
-
-def _model_options(config: Mapping[str, Any]) -> str:
-    values = flatten({"model": config["model"]}).items()
-    return ", ".join(f"{key}={value}" for key, value in values if not key.endswith("_target_"))
