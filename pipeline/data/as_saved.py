@@ -34,11 +34,14 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
     check_rows(samples)
     inputs = _inputs(samples, schema)
     reach = check_finite(inputs, "the data", holes_too=schema.encoder is None)
-    told = (note for note in samples.notes if not note.endswith(NAMES_ANOTHER))
-    notes = (*told, *_ignored(samples, schema))
+    notes = [note for note in samples.notes if not note.endswith(NAMES_ANOTHER)]
+    more = [name for name in _names(samples) if name not in schema.columns]
+    if schema.columns and more:
+        told = ", ".join(more)
+        notes.append(f"{len(more)} columns are ignored, which the model does not know: {told}")
     targets, groups = _targets(samples, schema), samples.group_numbers
     check_reach(schema, reach, targets, what=what)
-    return content_of_test(inputs, targets, schema, notes=notes, groups=groups)
+    return content_of_test(inputs, targets, schema, notes=tuple(notes), groups=groups)
 
 
 def content_of_test(
@@ -184,14 +187,6 @@ def _values(samples: Samples, schema: Schema) -> Array:
 
 def _names(samples: Samples) -> tuple[str, ...]:
     return tuple(column.name for column in samples.columns) or samples.features
-
-
-def _ignored(samples: Samples, schema: Schema) -> list[str]:
-    wanted = schema.columns
-    more = [name for name in _names(samples) if name not in wanted]
-    if not wanted or not more:
-        return []
-    return [f"{len(more)} columns are ignored, which the model does not know: {', '.join(more)}"]
 
 
 def _words(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,6 @@
 """Values in time, cut into windows, split by time and measured."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -42,23 +41,7 @@ class Windows:
     first: Indices
 
 
-class Cut(Protocol):
-    """What windows look like: in the options of a run, or in the schema of a trained model."""
-
-    @property
-    def window(self) -> int | None:
-        """Steps that the network sees at once."""
-
-    @property
-    def horizon(self) -> int:
-        """Steps that it predicts at once."""
-
-    @property
-    def difference(self) -> int | None:
-        """Steps back to what is taken away from each value; None = nothing is."""
-
-
-def cut_windows(series: Series, options: Cut) -> Windows:
+def cut_windows(series: Series, options: DataOptions | Schema) -> Windows:
     """Cut all windows of `series`.
 
     Raises:
@@ -118,7 +101,7 @@ def _ahead(values: Array, horizon: int) -> Array:
     return np.moveaxis(steps, -1, 1).reshape(len(steps), -1)
 
 
-def _check_length(what: str, length: int, options: Cut) -> None:
+def _check_length(what: str, length: int, options: DataOptions | Schema) -> None:
     needed = (options.window or 0) + options.horizon + (options.difference or 0)
     if length < needed:
         difference = f", difference {options.difference}" if options.difference else ""

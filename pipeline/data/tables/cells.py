@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.encode import UNKNOWN
-from pipeline.data.source import Array
+from pipeline.data.encode import UNKNOWN, Code
+from pipeline.data.source import Array, Column
 from pipeline.data.tables.file import Place, shown
 from pipeline.errors import DataError, did_you_mean
 
@@ -37,19 +37,7 @@ PARTS = {
 }
 
 
-class Levelled(Protocol):
-    """A column that knows its categories."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """All categories, in the order of their indices; empty = it holds numbers."""
-
-
-def raw_rows(batch: pa.RecordBatch, columns: Sequence[Levelled], place: Place) -> Array:
+def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Place) -> Array:
     """Return the cells of some columns as float64 (rows, columns).
 
     NaN is a missing cell; a category is the index of its level, or `UNKNOWN`.

@@ -41,24 +41,7 @@ DATE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """The keys of `conf/data/table.yaml` that say how the table is read.
-
-    Args:
-        target: Column to predict; None = the last one.
-        task: None = found from the target.
-        positive: Class that precision, recall and F1 speak of; None = the rarer one.
-        numeric: Columns that must be numbers.
-        categorical: Columns whose cells are categories, numbers too.
-        drop: Columns that are left out.
-        id: Column that names the rows; None = they have no names.
-        group: Column of what must stay in one part; None = rows are on their own.
-        time: Column that orders the rows; the last ones test.
-        split: Column with the words train, validation and test.
-        missing: What happens where a feature's cell is empty.
-        units: Unit of a regression's target.
-        strict: Refuse what is only told otherwise: the target among the features, and test rows
-            that also train.
-    """
+    """The keys of `conf/data/table.yaml` that say how the table is read: those of `Table`."""
 
     target: str | None
     task: Task | None
