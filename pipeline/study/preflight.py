@@ -75,7 +75,7 @@ SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class PreflightCell:
     """A place in one of the tables.
 
     Args:
@@ -105,7 +105,7 @@ class Rehearsal:
         hint: How to see more, behind the message.
     """
 
-    cell: Cell
+    cell: PreflightCell
     config: Mapping[str, Any] = field(default_factory=dict)
     point: Mapping[str, str] = field(default_factory=dict)
     objectives: tuple[str, ...] = ()
@@ -323,19 +323,19 @@ def _runs(scope: Scope) -> Iterator[Rehearsal]:
     for data in scope.choices["data"]:
         for model in scope.choices["model"]:
             words = f"model={model} data={data}"
-            cell = Cell(part="pairs", row=data, column=model, words=words)
+            cell = PreflightCell(part="pairs", row=data, column=model, words=words)
             if set(words.split()) in skipped:
                 yield Rehearsal(cell=cell, verdict="skipped")
             else:
                 yield _composed(cell, scope.trials, scope.left_open(model=model, data=data))
     # None where the command line says of what.
     for name in scope.choices["experiment"] if not scope.limited - {"experiment"} else ():
-        cell = Cell(part="experiments", row=name, column=OWN, words=f"experiment={name}")
+        cell = PreflightCell(part="experiments", row=name, column=OWN, words=f"experiment={name}")
         yield _composed(cell, scope.trials, {"experiment": name})
 
 
 def _composed(
-    cell: Cell,
+    cell: PreflightCell,
     trials: TrialConfigs,
     overrides: Mapping[str, str],
     objectives: Sequence[str] = (),
@@ -372,10 +372,10 @@ def _sweeps(scope: Scope) -> Iterator[Rehearsal]:
 
 def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
     own = bool(chosen & {"model", "experiment"})
-    read: dict[Cell, Study | ConfigError] = {}
+    read: dict[PreflightCell, Study | ConfigError] = {}
     for model in [OWN] if own else scope.choices["model"]:
         words = f"sweeps={file}" if own else f"sweeps={file} model={model}"
-        cell = Cell(part="sweeps", row=file, column=model, words=words)
+        cell = PreflightCell(part="sweeps", row=file, column=model, words=words)
         if chosen & scope.limited:
             yield Rehearsal(cell=cell, verdict="misfit")
             continue
@@ -398,7 +398,7 @@ def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
 
 
 def _of_study(
-    cell: Cell, trials: TrialConfigs, tree: DictConfig, space: Space
+    cell: PreflightCell, trials: TrialConfigs, tree: DictConfig, space: Space
 ) -> Iterator[Rehearsal]:
     """Yield the extreme points of a space, or all that is wrong with its study."""
     try:
@@ -420,9 +420,9 @@ class Report:
     """Collects what came of each rehearsal."""
 
     def __init__(self) -> None:
-        self.verdicts: dict[Cell, Verdict] = {}
+        self.verdicts: dict[PreflightCell, Verdict] = {}
         self.tried = 0
-        self._points: Counter[Cell] = Counter()
+        self._points: Counter[PreflightCell] = Counter()
         self._failures: dict[str, list[Rehearsal]] = {}
 
     @property
@@ -430,7 +430,7 @@ class Report:
         """How many cells would fail."""
         return list(self.verdicts.values()).count("fails")
 
-    def expect(self, cell: Cell) -> None:
+    def expect(self, cell: PreflightCell) -> None:
         """Give a cell its place before anything is known of it, once for each of its points."""
         self.verdicts.setdefault(cell, "ok")
         self._points[cell] += 1
@@ -481,9 +481,9 @@ class Report:
         more = len(named) - NAMED
         return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
-    def _rows_and_columns(self) -> list[list[Cell]]:
+    def _rows_and_columns(self) -> list[list[PreflightCell]]:
         """Return the cells of each row and of each column that has several of a model each."""
-        lines: dict[tuple[str, ...], list[Cell]] = {}
+        lines: dict[tuple[str, ...], list[PreflightCell]] = {}
         for heading in ("row", "column"):
             for cell in self.verdicts:
                 if cell.column != OWN:
@@ -491,7 +491,7 @@ class Report:
                     lines.setdefault(key, []).append(cell)
         return [line for line in lines.values() if len(line) > 1]
 
-    def _place(self, cell: Cell, failures: Sequence[Rehearsal]) -> str:
+    def _place(self, cell: PreflightCell, failures: Sequence[Rehearsal]) -> str:
         """Name a cell, and its first failing point where others do not fail."""
         point = failures[0].point
         if not point or len(failures) == self._points[cell]:

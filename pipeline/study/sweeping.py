@@ -1,25 +1,42 @@
-"""A whole sweep: the study, and the studies that belong to it."""
+"""A whole sweep: the study, the studies that belong to it, and what they come to."""
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.config.record import plain
-from pipeline.errors import ChangedDataError, ConfigError
-from pipeline.study.conclude import (
-    conclude,
-    conclude_confirmation,
-    is_comparison,
-    winner_overrides,
-)
+from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
+from pipeline.markup import markdown, show
+from pipeline.paths import create_folder, replace_text
+from pipeline.running.resuming import CHECKPOINTS
+from pipeline.serving.files import FOLDER
 from pipeline.study.driver import Conducted, StudyProcesses, conducted, study_processes
-from pipeline.study.ledger.rows import winner
+from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
 from pipeline.study.mlflow_recorder import MlflowRecorder
-from pipeline.study.outcome.trial_text import point_words
+from pipeline.study.outcome.comparison import REPEATED, compare
+from pipeline.study.outcome.comparison_table import confirmation_table, write_comparison
+from pipeline.study.outcome.summary import (
+    TESTED,
+    StudySummary,
+    comparison_note,
+    print_summary,
+    search_note,
+    write_winner,
+)
+from pipeline.study.outcome.trial_text import counts_line, point_words, write_trials
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.trial_end import changed_data_line
+from pipeline.study.workers.messages import KEPT, TestJob
 from pipeline.study.workers.ray import fitted_to_cluster
+from pipeline.study.workers.worker_pool import WorkerPool
 from pipeline.terminal import console, say, shown_verbosity
+from pipeline.tracking.folders import read_state
+from pipeline.tracking.journal import Figure
+from pipeline.tracking.uri import where_to_look
+
+LEFT = "left"
+"""Number of the trial whose weights are the study's model."""
 
 
 def sweep(plan: StudyPlan) -> None:
@@ -32,7 +49,7 @@ def sweep(plan: StudyPlan) -> None:
     with study_processes(plan) as processes:
         tuned = {cell: _tuned(cell, one, processes) for cell, one in cells.items()}
         with conducted(replace(plan, tuned=tuned), processes) as done:
-            conclude(done, processes.pool)
+            _conclude(done, processes.pool)
             if plan.options.confirm_seeds and done.leads:
                 _confirm(done, processes)
         _tell_model(plan, processes.recorder)
@@ -44,7 +61,7 @@ def _require_winner(plan: StudyPlan) -> None:
     Raises:
         ConfigError: The study compares, over seeds say, rather than search.
     """
-    if plan.run.register is not None and is_comparison(plan):
+    if plan.run.register is not None and _is_comparison(plan):
         raise ConfigError(
             f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
             "away, then train what you choose with python -m pipeline.train"
@@ -73,11 +90,180 @@ def _confirm(done: Conducted, processes: StudyProcesses) -> None:
     """Train the winner again with several seeds."""
     best = winner(done.ledger.trials(), done.plan.directions)
     if best is not None:
-        overrides = winner_overrides(done.plan, best)
+        overrides = _winner_overrides(done.plan, best)
         plan = confirmation(done.plan, overrides, best.number)
         config = plain(done.plan.trials.config(overrides))
         known = done.ledger.data_of(config)
         if known not in (None, plan.data):
             raise ChangedDataError(changed_data_line(config, known, plan.data))
         with conducted(plan, processes) as again:
-            conclude_confirmation(again, done, best)
+            _conclude_confirmation(again, done, best)
+
+
+def _conclude(done: Conducted, pool: WorkerPool) -> None:
+    """Write and print the results of a study, in the process that leads it."""
+    plan = done.plan
+    rows = done.ledger.trials()
+    if not done.leads:
+        if plan.run.verbose != 0:
+            say(console(), counts_line(rows))
+            say(console(), "another process works on this study and tells what it comes to")
+        return
+    artifacts = plan.folder / "artifacts"
+    create_folder(artifacts)
+    write_trials(artifacts / "trials.csv", rows, plan.names)
+    if _is_comparison(plan):
+        _conclude_comparison(done, rows, artifacts)
+    else:
+        _conclude_search(done, rows, artifacts, pool)
+
+
+def _is_comparison(plan: StudyPlan) -> bool:
+    """Return whether a study repeats its cells over seeds or folds, not searches for the best."""
+    return plan.options.sampler == "grid" and not set(REPEATED).isdisjoint(plan.space.keys)
+
+
+def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> None:
+    from pipeline.study.outcome.pictures import write_comparison_picture
+
+    plan, objective = done.plan, done.plan.objectives[0]
+    comparison = compare(
+        rows,
+        objective=objective.name,
+        direction=objective.direction,
+        published=plan.options.published,
+    )
+    table = write_comparison(comparison, artifacts)
+    notes = write_comparison_picture(comparison, artifacts)
+    done.describe(comparison_note(table, rows, plan.folder))
+    if plan.run.verbose != 0:
+        say(console(), counts_line(rows), style="bold")
+        show(console(), table)
+        say(console(), f"tables  {artifacts} (comparison.md, .tex, .csv, .png)")
+        for note in notes:
+            say(console(), f"note    {note}")
+        for heading, line in zip(("see it", ""), _where_to_look(plan), strict=False):
+            say(console(), f"{heading:8}{line}")
+
+
+def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, pool: WorkerPool) -> None:
+    from pipeline.study.outcome.pictures import write_study_pictures
+
+    plan = done.plan
+    best, base = winner(rows, plan.directions), _base_row(plan, rows)
+    command = yaml_command = ""
+    if best is not None:
+        overrides = _winner_overrides(plan, best)
+        command, yaml_command = write_winner(
+            overrides, plan.trials, study=plan.name, folder=plan.folder
+        )
+        _test(done, best, pool, artifacts / "winner", leave=True)
+        if base is not None and base.values and base.number != best.number:
+            _test(done, base, pool, artifacts / "default")
+    summary = StudySummary(
+        rows=rows,
+        objectives=plan.names,
+        directions=plan.directions,
+        folder=plan.folder,
+        seconds=done.seconds,
+        importances=done.ledger.importances(),
+        command=command,
+        yaml_command=yaml_command,
+        confirm_seeds=plan.options.confirm_seeds,
+        winner=None if best is None else best.number,
+        base=None if base is None else base.number,
+    ).with_tests(done.ledger.facts)
+    notes = write_study_pictures(
+        done.ledger.study,
+        summary,
+        artifacts,
+        clip_algorithm=plan.run.trainer.gradient_clip_algorithm,
+    )
+    done.describe(search_note(summary))
+    if plan.run.verbose != 0:
+        print_summary(summary, where_to_look=_where_to_look(plan), notes=notes)
+
+
+def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:
+    """Return the trial of the config as it stands, which may have been tried again."""
+    if plan.base_point is None:
+        return None
+    point = plan.space.overrides(plan.base_point)
+    tried = [row for row in rows if row.overrides == point]
+    return next((row for row in tried if row.values), tried[0] if tried else None)
+
+
+def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
+    """Return the run of a trial, as Hydra's texts, with what was decided in its process."""
+    overrides = {**plan.with_tuned(row.overrides), "register": "null"}  # the study registers it
+    if "threads" in row.attributes:
+        overrides["trainer.threads"] = str(row.attributes["threads"])
+    return overrides
+
+
+def _test(done: Conducted, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False) -> None:
+    """Test the weights of a trial and record the figures, unless that was done before.
+
+    Args:
+        done: The study.
+        row: The trial.
+        pool: The workers.
+        into: Folder that takes the tables.
+        leave: Leave the weights as the study's model, unless that was done before.
+    """
+    plan, facts = done.plan, done.ledger.facts
+    tests = plan.run.test and str(row.number) not in facts.get(TESTED, {})
+    is_left = facts.get(LEFT) == row.number and (plan.folder / FOLDER).is_dir()
+    leaves = leave and not is_left
+    folder = plan.trial_folder(row.number)
+    # Without weights the trial was trained on another machine.
+    if not (tests or leaves) or not (folder / CHECKPOINTS / KEPT).exists():
+        return
+    if tests:
+        create_folder(into)
+    config = plan.trial_config(row.overrides, number=row.number)
+    job = TestJob(
+        folder=str(folder),
+        into=str(into) if tests else None,
+        config=config,
+        trust=list(plan.run.trust),
+        leave=str(plan.folder) if leaves else None,
+        data=done.ledger.data_of(plain(config)),
+    )
+    tested = pool.test(job)
+    if tested.problem is not None:
+        problem = f"trial {row.number} can't be tested: {tested.problem}"
+        if tested.exit_code == ChangedDataError.exit_code:
+            raise ChangedDataError(problem)
+        raise EnvironmentFaultError(problem)
+    if tested.figure is not None:
+        done.left(Figure(**tested.figure))
+        done.ledger.set_fact(LEFT, row.number)
+    if tests:
+        noted = {"metrics": dict(tested.metrics), "baselines": list(tested.baselines)}
+        done.ledger.set_fact(TESTED, {**facts.get(TESTED, {}), str(row.number): noted})
+
+
+def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
+    experiment_id = read_state(plan.folder).experiment_id
+    return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)
+
+
+def _conclude_confirmation(again: Conducted, done: Conducted, best: Row) -> None:
+    """Print the winner over several seeds, and write the table beside the study's others.
+
+    Args:
+        again: The study over the seeds.
+        done: The study that it won.
+        best: The winner there.
+    """
+    base = _base_row(done.plan, done.ledger.trials())
+    table = confirmation_table(
+        again.ledger.trials(),
+        objective=again.plan.names[0],
+        direction=again.plan.directions[0],
+        default=None if base is None or base.number == best.number else base,
+    )
+    replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
+    if again.plan.run.verbose != 0:
+        show(console(), table)
