@@ -1,11 +1,22 @@
+"""A series in a file: its columns, order, holes, and the same for a trained model."""
+
+import csv
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from given_series import options, prepared, read, source, written
 
+from pipeline.data.content import Part
 from pipeline.data.prepare import prepare
+from pipeline.data.reader import reader_of
+from pipeline.data.schema import Schema
+from pipeline.data.series import SeriesFile
+from pipeline.data.series_file.recording import Layout, filled, layout_of
 from pipeline.errors import ConfigError, DataError
 
 MONTHLY = "month,a,b\n" + "".join(
@@ -167,3 +178,286 @@ def test_a_seed_of_the_split_is_told_to_change_nothing() -> None:
     assert np.array_equal(first.test.rows, second.test.rows)
     assert first.content_hash == second.content_hash
     assert "data.split_seed=3 changes nothing: a series is split in time" in second.notes[-1]
+
+
+MONTHS = ["2020-01", "2020-02", "2020-03"]
+VALUES = ["1.5", None, "7"]
+
+
+def layout(
+    first: Mapping[str, Sequence[str | None]],
+    *,
+    time: str | None = None,
+    values: tuple[str, ...] = (),
+    targets: tuple[str, ...] = (),
+) -> Layout:
+    with Path("f.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([first, *zip(*first.values(), strict=True)])
+    wanted = Layout(time=time, values=values, targets=targets)
+    return layout_of(Path("f.csv"), wanted, sep=None)
+
+
+@pytest.mark.parametrize(
+    ("first", "time"),
+    [
+        ({"a": VALUES, "when": MONTHS}, "when"),
+        ({"Year": ["1900", "1901", "1902"], "a": VALUES}, "Year"),
+        ({"a": VALUES, "date": ["20200101", "20200102", "20200104"]}, "date"),
+        ({"": ["0", "1", "2"], "a": VALUES}, "unnamed_1"),
+        ({"jahr": ["1900", "1901", "1902"], "a": VALUES}, "jahr"),
+        ({"a": VALUES, "b": VALUES}, None),
+        ({"a": ["3", "1", "2"], "b": VALUES}, None),
+        ({"a": ["1", "2", "3"]}, None),
+    ],
+)
+def test_the_times_are_found_by_name_or_content(
+    first: Mapping[str, Sequence[str | None]], time: str | None
+) -> None:
+    found = layout(first)
+    assert found.time == time
+    assert time not in found.values
+
+
+def test_of_two_columns_of_times_the_one_that_names_each_time_once_is_taken() -> None:
+    first = {"since": ["2020-01", "2020-01", "2020-02"], "month": MONTHS, "a": VALUES}
+    assert layout(first, values=("a",)).time == "month"
+
+
+def test_a_column_that_is_named_as_a_value_holds_no_times() -> None:
+    first = {"year": ["1900", "1901", "1902"], "a": VALUES}
+    assert layout(first, values=("year", "a")).time is None
+
+
+def test_all_other_columns_are_values_and_all_of_them_are_predicted() -> None:
+    found = layout({"a": VALUES, "when": MONTHS, "b": VALUES})
+    assert found == Layout(time="when", values=("a", "b"), targets=("a", "b"))
+
+
+def test_named_columns_are_channels_in_the_order_in_which_they_are_named() -> None:
+    first = {"when": MONTHS, "a": VALUES, "b": VALUES, "c": ["x", "y", "z"]}
+    found = layout(first, values=("b", "a"), targets=("a",))
+    assert found == Layout(time="when", values=("b", "a"), targets=("a",))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"time": "whn"}, r"data\.time=whn is no column of f\.csv; .*Did you mean 'when'\?"),
+        (
+            {"values": ("sale",)},
+            r"data\.columns=sale is no column of f\.csv; its columns are when, sales, price, "
+            r"city\. Did you mean 'sales'\?",
+        ),
+        ({"targets": ("sals",)}, r"data\.targets=sals is no column .*Did you mean 'sales'\?"),
+        ({"values": ("sales", "sales")}, r"data\.columns names 'sales' twice"),
+        (
+            {"values": ("sales",), "targets": ("price",)},
+            r"data\.targets=price is not among the values sales; expected one of them",
+        ),
+        (
+            {"time": "when", "values": ("when", "sales")},
+            r"'when' is both data\.time and one of data\.columns",
+        ),
+        (
+            {},
+            r"f\.csv: column 'city' holds no numbers but 'Oslo', …; name the columns of values, as "
+            r"data\.columns=\[sales,price\], or that of the times, as data\.time=NAME",
+        ),
+    ],
+)
+def test_a_name_that_can_not_be_meant_is_refused_with_what_can(
+    words: dict[str, tuple[str, ...]], message: str
+) -> None:
+    first = {"when": MONTHS, "sales": VALUES, "price": VALUES, "city": [None, "Oslo", "Oslo"]}
+    with pytest.raises(DataError, match=message):
+        layout(first, **words)
+
+
+def test_all_names_that_are_no_columns_are_told_at_once() -> None:
+    with pytest.raises(DataError) as caught:
+        layout({"when": MONTHS, "a": VALUES}, time="wen", values=("b",), targets=("c",))
+    told = [problem.split(" is no column")[0] for problem in caught.value.problems]
+    assert told == ["data.time=wen", "data.columns=b", "data.targets=c"]
+
+
+def test_times_without_values_beside_them_are_refused() -> None:
+    with pytest.raises(DataError, match=r"f\.csv has one column, 'when', of times; expected one"):
+        layout({"when": MONTHS})
+
+
+HOLE = float("nan")
+FILE = "month,a,b\n2020-01,1,5\n2020-02,,6\n2020-03,3,\n2020-04,,\n2020-05,7,9\n"
+
+
+def holey(rows: int) -> np.ndarray:
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(rows, 3))
+    values[generator.random(values.shape) < 0.4] = HOLE
+    values[0] = 0
+    return values
+
+
+def test_previous_is_what_pandas_fills_forward() -> None:
+    values = holey(200)
+    expected = pd.DataFrame(values).ffill().to_numpy()
+    np.testing.assert_array_equal(filled(values, "previous", borders=(50, 120)), expected)
+
+
+def test_a_line_is_what_pandas_interpolates() -> None:
+    values = holey(200)
+    expected = pd.DataFrame(values).interpolate().to_numpy()
+    np.testing.assert_allclose(filled(values, "linear", borders=()), expected)
+
+
+def test_no_line_looks_across_a_border() -> None:
+    values = holey(200)
+    changed = values.copy()
+    changed[120:] = np.where(np.isnan(changed[120:]), HOLE, 1e6)
+    before, after = (filled(content, "linear", borders=(120,)) for content in (values, changed))
+    np.testing.assert_array_equal(before[:120], after[:120])
+    assert not np.isnan(after).any()
+
+
+def test_after_a_border_a_line_begins_at_the_last_known_value() -> None:
+    values = np.array([[0.0], [1.0], [HOLE], [HOLE], [HOLE], [5.0]])
+    assert filled(values, "linear", borders=(3,))[:, 0].tolist() == [0, 1, 1, 3, 4, 5]
+
+
+def test_an_empty_cell_is_refused_by_line_and_column_with_the_count() -> None:
+    with pytest.raises(
+        DataError,
+        match=r"f\.csv line 3, column 'a' is empty, one of 4 such cells; expected a number\. Fill "
+        r"it in, or let data\.missing=previous .* or data\.missing=linear",
+    ):
+        read(FILE)
+
+
+def test_the_line_that_is_named_is_that_of_the_file_even_after_sorting() -> None:
+    lines = FILE.splitlines()
+    shuffled = "\n".join([lines[0], lines[5], *lines[1:5]])
+    with pytest.raises(DataError, match=r"line 4, column 'a' is empty"):
+        read(shuffled, sort=True)
+
+
+def test_filled_cells_are_told_column_by_column() -> None:
+    series = read(FILE, missing="previous")
+    assert series.values.tolist() == [[1, 5], [1, 6], [3, 6], [3, 6], [7, 9]]
+    assert series.notes[1:] == (
+        "f.csv: empty cells of column 'a' (2, the first at 2020-02) are filled with the last value "
+        "before (data.missing=previous)",
+        "f.csv: empty cells of column 'b' (2, the first at 2020-03) are filled with the last value "
+        "before (data.missing=previous)",
+    )
+
+
+def test_a_line_is_told_as_looking_ahead() -> None:
+    assert "(data.missing=linear), which looks ahead" in read(FILE, missing="linear").notes[1]
+
+
+@pytest.mark.parametrize("missing", ["previous", "linear"])
+def test_an_empty_beginning_is_refused_with_where_the_values_begin(missing: str) -> None:
+    with pytest.raises(
+        DataError,
+        match=r"f\.csv line 2, column 'a' is empty and nothing comes before it to fill it; leave "
+        r"out the 2 rows before its first value",
+    ):
+        read("month,a\n2020-01,\n2020-02,\n2020-03,1\n", missing=missing)
+
+
+def test_a_column_without_any_value_is_refused() -> None:
+    with pytest.raises(DataError, match=r"line 2, column 'a' is empty .*; leave out this column"):
+        read("month,a,b\n2020-01,,1\n2020-02,,2\n", missing="previous", columns=("a", "b"))
+
+
+@pytest.mark.parametrize("missing", ["previous", "linear"])
+def test_no_training_row_changes_with_what_comes_after_the_training(missing: str) -> None:
+    values = np.round(holey(100)[:, :1], 3)
+    values[55:65] = HOLE  # an empty stretch across the border at 60
+    changed = values.copy()
+    changed[60:] += 1000
+    trained = []
+    for content in (values, changed):
+        rows = "".join("\n" if np.isnan(value) else f"{value}\n" for value in content[:, 0])
+        lines = (f"{time},{row}" for time, row in enumerate(rows.splitlines()))
+        path = written("time,a\n" + "\n".join(lines))
+        part = prepared(source(path, missing=missing), test=0.25, validation=0.2, scale="standard")
+        trained.append(part.train)
+    assert trained[0].rows[-1] == 59
+    assert (trained[0].inputs == trained[1].inputs).all()
+    assert (trained[0].targets == trained[1].targets).all()
+
+
+def test_the_holes_of_a_training_part_are_on_the_line_between_its_values() -> None:
+    rows = "".join(f"{row},{'' if row % 5 == 3 else row}\n" for row in range(60))
+    train = prepared(source(written(f"time,a\n{rows}"), missing="linear")).train
+    assert train.inputs[:, :, 0].tolist() == [[row, row + 1, row + 2] for row in range(len(train))]
+
+
+def content(rows: int, *, first_year: int = 2000, columns: str = "a,b", lift: float = 0.0) -> str:
+    values = np.random.default_rng(0).normal(size=(rows, 2)).cumsum(0) + lift
+    by_name = {"a": values[:, 0], "b": values[:, 1], "c": values[:, 0] * 0}
+    lines = [
+        ",".join(
+            [f"{first_year + row // 12}-{row % 12 + 1:02d}"]
+            + [str(by_name[name][row]) for name in columns.split(",")]
+        )
+        for row in range(rows)
+    ]
+    return "\n".join([f"month,{columns}", *lines])
+
+
+def again(series: SeriesFile, schema: Schema) -> Part:
+    return reader_of(schema).evaluated(series, budget=64)[2]
+
+
+SHAPE = {"window": 4, "horizon": 2, "difference": 3, "scale": "standard"}
+
+
+def test_the_test_rows_of_the_training_come_out_again_bit_for_bit() -> None:
+    trained = source(written(content(80)), targets=("b",))
+    parts = prepare(trained, options(**SHAPE))
+    part = again(trained, parts.schema)
+    tested = torch.from_numpy(np.isin(part.rows, parts.test.rows))
+    assert part.rows[tested].tolist() == parts.test.rows.tolist()
+    assert torch.equal(part.inputs[tested], parts.test.inputs)
+    assert torch.equal(part.targets[tested], parts.test.targets)
+    assert torch.equal(part.offsets[tested], parts.test.offsets)
+
+
+def test_a_new_series_is_scaled_by_what_the_training_learned() -> None:
+    schema = prepared(source(written(content(80))), window=3, scale="standard").schema
+    lifted = source(written(content(40, lift=50.0), "new.csv"))
+    part, values = again(lifted, schema), lifted.read().values
+    raw = schema.input_scaler.unscaled(part.inputs).numpy()
+    np.testing.assert_allclose(raw[0], values[:3], rtol=1e-5)
+    np.testing.assert_allclose(
+        schema.to_units(part.targets, None)[:, 0].numpy(), values[3:, 0], rtol=1e-5
+    )
+    assert float(part.inputs.mean()) > 5
+    assert part.offsets is None
+
+
+def test_channels_are_found_by_name_in_any_order_beside_others() -> None:
+    schema = prepared(source(written(content(80))), window=3).schema
+    straight, turned = (
+        again(source(written(content(40, columns=columns), "new.csv")), schema)
+        for columns in ("a,b", "c,b,a")
+    )
+    assert torch.equal(straight.inputs, turned.inputs)
+    assert torch.equal(straight.targets, turned.targets)
+
+
+def test_a_missing_channel_is_refused_by_name() -> None:
+    schema = prepared(source(written(content(80))), window=3).schema
+    series = source(written(content(40, columns="a,c"), "new.csv"))
+    with pytest.raises(DataError, match=r"the series lacks the column 'b'; .* a, c"):
+        again(series, schema)
+
+
+def test_another_step_is_refused_with_both() -> None:
+    schema = prepared(source(written(content(80))), window=3).schema
+    yearly = written("year,a,b\n" + "".join(f"{year},1,2\n" for year in range(1900, 1940)))
+    with pytest.raises(
+        DataError, match=r"the times have step 1 year, those of the training had 1 month; expected"
+    ):
+        again(source(yearly), schema)
