@@ -5,8 +5,7 @@ from typing import Any
 
 import optuna
 import pytest
-from ledger_processes import complete_all
-from ledgers import BASE, COMPLETE, LR, database, open_ledger, space_of, take
+from ledgers import BASE, COMPLETE, LR, complete_all, database, open_ledger, space_of, take
 
 from pipeline.data.source import Task
 from pipeline.errors import ConfigError

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from ledger_processes import complete_all
-from ledgers import COMPLETE, GRID, database, dead_lease, open_ledger, space_of, take
+from ledgers import COMPLETE, GRID, complete_all, database, dead_lease, open_ledger, space_of, take
 
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective

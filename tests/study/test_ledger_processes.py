@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_processes import complete_all, open_new, start, take_all, take_one, wait_for
-from ledgers import GRID, open_ledger, space_of
+from ledgers import (
+    GRID,
+    complete_all,
+    open_ledger,
+    open_new,
+    space_of,
+    start,
+    take_all,
+    take_one,
+    wait_for,
+)
 
 NOWHERE = Path("nowhere")
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ledger_processes import start, wait_for
-from ledgers import COMPLETE, dead_lease, take
+from ledgers import COMPLETE, dead_lease, start, take, wait_for
 from postgres import PASSWORD, USER, Postgres, running_postgres
 from postgres_ledgers import (
     Wire,

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_processes import complete_all
-from ledgers import COMPLETE, database, open_ledger, options, space_of
+from ledgers import COMPLETE, complete_all, database, open_ledger, options, space_of
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
