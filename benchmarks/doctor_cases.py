@@ -110,7 +110,7 @@ def said_of(one: Asked, *, seed: int, folder: Path) -> str:
     from pipeline.config.record import plain
     from pipeline.doctor.diagnosis import diagnose
     from pipeline.errors import DivergedError
-    from pipeline.findings.files import load
+    from pipeline.findings import load_findings
     from pipeline.run import run
 
     output = folder / "new"
@@ -124,7 +124,7 @@ def said_of(one: Asked, *, seed: int, folder: Path) -> str:
             run(config)
         (made,) = output.iterdir()
         (made / "artifacts").rename(kept)
-    return diagnose(load(kept)).names
+    return diagnose(load_findings(kept)).names
 
 
 @cache

@@ -20,7 +20,7 @@ from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings 
 
 from pipeline import metrics
 from pipeline.bootstrap import Units, flips, intervals, paired_differences, units_of
-from pipeline.findings.records import TestRows
+from pipeline.findings import TestRows
 from pipeline.serving.decision import conformal
 
 DRAWS = 200

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.findings.records import Array, Findings, TestRows
+from pipeline.findings import Array, Findings, TestRows
 from pipeline.metrics import Values, WeightedScores, weighted_scores, widest_difference
 
 LEVEL = 0.95

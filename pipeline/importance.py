@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
-from pipeline.findings.records import Importances
+from pipeline.findings import Importances
 from pipeline.metrics import Scores, direction
 from pipeline.networks.inspection import probabilities
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.findings.records import Array, TestRows
+from pipeline.findings import Array, TestRows
 
 
 def worst(test: TestRows, *, threshold: float, count: int) -> NDArray[np.int64]:

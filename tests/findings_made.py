@@ -12,7 +12,7 @@ from pipeline import metrics
 from pipeline.bootstrap import intervals, units_of
 from pipeline.config.compose import compose
 from pipeline.config.record import plain
-from pipeline.findings.records import (
+from pipeline.findings import (
     Activity,
     Array,
     Clipping,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.data.scale import as_float64
 from pipeline.errors import DivergedError
-from pipeline.findings.records import Vitals
+from pipeline.findings import Vitals
 from pipeline.modules.task import Task
 from pipeline.networks.layers import LearnedPool
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.doctor import fit, optimization
 from pipeline.doctor.evidence import Verdict, applicable, setting
-from pipeline.findings.records import Findings
+from pipeline.findings import Findings
 
 HEALTHY = "healthy"
 MOST_LINES = 3

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.bootstrap import LEVEL, Units, units_of_test
-from pipeline.findings.records import Array, Findings
+from pipeline.findings import Array, Findings
 from pipeline.mistakes import called
 
 UNLEARNED = 0.75

@@ -21,7 +21,7 @@ from pipeline.doctor.evidence import (
     setting,
     standard_scale,
 )
-from pipeline.findings.records import Array, Findings
+from pipeline.findings import Array, Findings
 
 GAP = 0.1
 """Validation error less training error, as shares of rows or of variance."""

@@ -18,7 +18,7 @@ from pipeline.doctor.evidence import (
     with_norm,
 )
 from pipeline.doctor.fit import STILL_LEARNING, share_of_last_quarter
-from pipeline.findings.records import Array, Findings, Vitals
+from pipeline.findings import Array, Findings, Vitals
 
 EXPLODED = 100.0
 """Norm of all gradients: that of a well scaled network is of the order of 1 at its first step."""

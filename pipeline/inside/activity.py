@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from pipeline.findings.records import Activity
+from pipeline.findings import Activity
 from pipeline.networks.inspection import as_weights, evaluation_mode
 
 MOST_ROWS = 512

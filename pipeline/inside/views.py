@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import activation, batchnorm, conv, instancenorm
 
-from pipeline.findings.records import Floats
+from pipeline.findings import Floats
 from pipeline.networks.inspection import as_weights, evaluation_mode
 from pipeline.networks.layers import Skip
 from pipeline.networks.recurrent import RecurrentLayer, ReluGRU, ReluLSTM

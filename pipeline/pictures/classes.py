@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.findings.records import Array, Findings, TestRows
+from pipeline.findings import Array, Findings, TestRows
 from pipeline.mistakes import called
 from pipeline.pictures import style
 from pipeline.pictures.picture import NotDrawnError, Picture

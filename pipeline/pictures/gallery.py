@@ -1,12 +1,19 @@
-"""All pictures of a run, in the order in which they are shown."""
+"""All pictures of a run, in the order in which they are shown.
 
+`python -m pipeline.pictures.gallery` is the process that draws them while the run writes its model:
+importing Matplotlib takes a third of a second and each picture a twentieth. It is told the folder
+of the artifacts, and ends with the run's process.
+"""
+
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.findings.files import load
-from pipeline.findings.records import Findings
+from pipeline.findings import Findings, load_findings
 from pipeline.pictures import classes, forecasts, inside, inside_maps, inspection, training
 from pipeline.pictures.picture import FOLDER, Picture, write_pictures
+from pipeline.processes.parent import Parent
 
 
 def gallery(findings: Findings) -> Iterator[Picture]:
@@ -33,5 +40,20 @@ def texts(findings: Findings) -> Iterator[str]:
 
 def draw_all(artifacts: Path) -> None:
     """Draw all pictures of the findings among a run's artifacts into its folder `pictures`."""
-    findings = load(artifacts)
+    findings = load_findings(artifacts)
     write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))
+
+
+def main() -> None:
+    """Draw the pictures of one run."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the run decides when to stop
+    parent = Parent.claim()
+    artifacts = Path(parent.first_message()["artifacts"])
+    parent.listen()
+    draw_all(artifacts)
+    os._exit(0)  # Matplotlib takes a while to end
+
+
+if __name__ == "__main__":
+    main()

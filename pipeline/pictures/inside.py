@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.findings.records import Array, Findings, Floats, Inside
+from pipeline.findings import Array, Findings, Floats, Inside
 from pipeline.pictures import style
 from pipeline.pictures.picture import Picture
 from pipeline.pictures.style import label, short

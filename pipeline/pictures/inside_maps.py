@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.findings.records import Findings, Floats, Inside
+from pipeline.findings import Findings, Floats, Inside
 from pipeline.pictures import style
 from pipeline.pictures.inside import (
     GREY,

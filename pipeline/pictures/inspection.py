@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.findings.records import Array, Findings, Importances, Mistakes, TestRows
+from pipeline.findings import Array, Findings, Importances, Mistakes, TestRows
 from pipeline.mistakes import called, probabilities_of
 from pipeline.pictures import style
 from pipeline.pictures.picture import NotDrawnError, Picture

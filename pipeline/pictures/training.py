@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.findings.records import Activity, Array, Findings, LrCurve, Vitals
+from pipeline.findings import Activity, Array, Findings, LrCurve, Vitals
 from pipeline.pictures import style
 from pipeline.pictures.picture import NotDrawnError, Picture
 from pipeline.pictures.style import label, layer_name, short

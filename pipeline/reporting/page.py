@@ -1,28 +1,81 @@
-"""Pages of HTML that need no other file: filled, written, and added to MLflow's artifacts."""
+"""Pages of HTML that need no other file: pictures as elements, filled templates, publishing.
+
+A picture is SVG in the page's own colours, or PNG if that would be too large.
+"""
 
 import base64
 import hashlib
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from xml.etree import ElementTree
 
 from markupsafe import Markup
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import replace_text
-from pipeline.reporting.svg import ILLEGAL
+from pipeline.pictures.picture import DOTS_PER_INCH, Picture, drawing, use_drawn
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parent / "templates"
 Template = Literal["run.html", "range.html", "study.html", "comparison.html"]
 NAME = "report.html"
+
+POINTS_PER_INCH = 72
+WIDE = 500.0  # points
+LARGEST_SVG = 1_500_000
+"""Characters of a picture above which it is given as pixels: a browser is slow with so many."""
+
+INK, PAPER = "#010203", "#fdfcfb"
+"""Stand for the page's own colours while Matplotlib draws; no picture chooses them."""
+
+INKED = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "axes.titlecolor",
+    "xtick.color",
+    "xtick.labelcolor",
+    "ytick.color",
+    "ytick.labelcolor",
+    "patch.edgecolor",
+    "hatch.color",
+    "boxplot.boxprops.color",
+    "boxplot.whiskerprops.color",
+    "boxplot.capprops.color",
+)
+"""Settings of Matplotlib's that are black or white where nobody sets them."""
+GROUND = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+ON_PAGE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "legend.facecolor": PAPER,
+    **dict.fromkeys(GROUND, "none"),
+    **dict.fromkeys(INKED, INK),
+}
+"""Settings of Matplotlib's for a figure without ground, in the page's ink."""
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_TEXTS = frozenset({f"{_SVG}text", f"{_SVG}tspan"})
+_LEFT_OUT = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
+_LINK = re.compile(r"(?:url\(#|^#)(?P<id>[^)]+)")
+_FONTS = re.compile(r"font-family:[^;]*;?\s*")
+_COLOURS = {INK: "currentColor", PAPER: "var(--paper)"}
+_DARK = re.compile(r"(?<=[: ])#([0-5][0-9a-f])\1\1\b")
+"""Black and the darkest greys, of which a dark page would show nothing."""
+ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
+"""Signs that no page may hold, and that a name may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,3 +174,148 @@ def _write(path: Path, text: str) -> None:
         raise EnvironmentFaultError(
             f"{str(path)!r} can't be written ({error.strerror}); choose another with output=FILE"
         ) from error
+
+
+# ── pictures as elements ────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PagePicture:
+    """A picture of a page.
+
+    Args:
+        group: The pictures that it belongs to, such as `curves`; empty where it stands alone.
+        title: What it is.
+        alt: What it shows.
+        content: The element that shows it; `None` if it could not be drawn.
+        width: Width of the element in points.
+        reason: Why it could not be drawn; empty if it was.
+    """
+
+    group: str
+    title: str
+    alt: str
+    content: Markup | None
+    width: float
+    reason: str
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it takes the whole width of a page."""
+        return self.width > WIDE
+
+
+def drawn(
+    pictures: Iterable[Picture], *, texts: Iterable[str] = (), prefix: str = "picture"
+) -> list[PagePicture]:
+    """Draw pictures as elements of one page.
+
+    Args:
+        pictures: What to draw.
+        texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
+        prefix: Beginning of the ids in these pictures, unique in the page.
+    """
+    with drawing(texts):
+        return [_drawn(picture, f"{prefix}-{n}") for n, picture in enumerate(pictures)]
+
+
+def _drawn(picture: Picture, prefix: str) -> PagePicture:
+    import matplotlib as mpl
+
+    with mpl.rc_context(ON_PAGE):  # type: ignore[arg-type] # its types want a literal for each key
+        shown, reason = use_drawn(picture, partial(_svg, prefix=prefix, alt=picture.alt))
+    if shown is not None and len(shown[0]) > LARGEST_SVG:
+        shown, reason = use_drawn(picture, partial(_pixels, alt=picture.alt))
+    content, width = shown or (None, 0.0)
+    return PagePicture(
+        group=picture.name.rpartition("/")[0],
+        title=picture.title,
+        alt=picture.alt,
+        content=content,
+        width=width,
+        reason=reason,
+    )
+
+
+def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
+    """Return a figure as PNG on white, in the page itself, and its width in points."""
+    written = BytesIO()
+    figure.savefig(written, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", facecolor="white")
+    width = float(figure.get_size_inches()[0]) * POINTS_PER_INCH
+    code = base64.b64encode(written.getvalue()).decode("ascii")
+    element = Markup('<img style="--width: {:.0f}pt" alt="{}" src="data:image/png;base64,{}">')
+    return element.format(width, alt, code), width
+
+
+def _svg(figure: "Figure", *, prefix: str, alt: str) -> tuple[Markup, float]:
+    """Return a figure as an `<svg>` element, and its width in points.
+
+    It is drawn, and this is called, under the settings `ON_PAGE`.
+    """
+    written = BytesIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(written, format="svg", bbox_inches="tight", metadata=nothing)
+    root = ElementTree.fromstring(ILLEGAL.sub("", written.getvalue().decode("utf-8")))
+    width, height = (float(root.attrib[side].removesuffix("pt")) for side in ("width", "height"))
+    _shorten(root)
+    _rename(root, prefix)
+    for element in root.iter():
+        _restyle(element)
+        element.tag = element.tag.removeprefix(_SVG)
+    root.attrib.clear()
+    root.attrib |= {
+        "viewBox": f"0 0 {width:g} {height:g}",
+        "style": f"--width: {width:.0f}pt",
+        "role": "img",
+        "aria-label": ILLEGAL.sub("", alt),
+    }
+    # The writer of XML has escaped all texts.
+    return Markup(ElementTree.tostring(root, encoding="unicode")), width
+
+
+def _shorten(root: ElementTree.Element) -> None:
+    """Take away what a page has no use for."""
+    for parent in list(root.iter()):
+        for child in [one for one in parent if one.tag in _LEFT_OUT]:
+            parent.remove(child)
+        if parent.tag not in _TEXTS and not (parent.text or "").strip():
+            parent.text = None
+        parent.tail = parent.tail if (parent.tail or "").strip() else None
+
+
+def _rename(root: ElementTree.Element, prefix: str) -> None:
+    """Give ids that are asked for a name of their own, and take the others away."""
+    asked = {
+        match["id"]
+        for element in root.iter()
+        for value in element.attrib.values()
+        for match in _LINK.finditer(value)
+    }
+    names = {name: f"{prefix}-{number}" for number, name in enumerate(sorted(asked))}
+
+    def renamed(match: re.Match[str]) -> str:
+        return match[0].replace(match["id"], names[match["id"]])
+
+    for element in root.iter():
+        own, link = element.attrib.pop("id", None), element.attrib.pop(_HREF, None)
+        for key, value in element.attrib.items():
+            if "url(#" in value:
+                element.attrib[key] = _LINK.sub(renamed, value)
+        if own in names:
+            element.attrib["id"] = names[own]
+        if link is not None:
+            element.attrib["href"] = _LINK.sub(renamed, "".join(link.split()))
+
+
+def _restyle(element: ElementTree.Element) -> None:
+    """Let the page's colours stand for ours, and for black where it is no writing.
+
+    A picture that writes in black means it: on a bright cell, in the dark as well.
+    """
+    value = element.attrib.get("style")
+    if value is None:
+        return
+    for ours, colour in _COLOURS.items():
+        value = value.replace(ours, colour)
+    is_text = element.tag in _TEXTS
+    element.attrib["style"] = _FONTS.sub("", value) if is_text else _DARK.sub("currentColor", value)

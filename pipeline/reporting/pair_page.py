@@ -17,17 +17,16 @@ from pipeline.bootstrap import (
 from pipeline.config.record import ConfigDifference, differences
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
-from pipeline.findings.records import Array, Findings, TestRows
+from pipeline.findings import Array, Findings, TestRows
 from pipeline.markup import MISSING, TextTable
 from pipeline.metrics import direction
 from pipeline.mistakes import called, errors
 from pipeline.pictures import style
 from pipeline.pictures.picture import Picture
 from pipeline.pictures.training import LOG_RATIO
-from pipeline.reporting.page import Places, rendered
+from pipeline.reporting.page import Places, drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
-from pipeline.reporting.svg import drawn
 from pipeline.running.results import tested_names
 from pipeline.terminal import duration, number
 

@@ -14,15 +14,14 @@ from pipeline.bootstrap import units_of_test
 from pipeline.config.options import LrRangeOptions
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
-from pipeline.findings.records import Findings, LrCurve
+from pipeline.findings import Findings, LrCurve
 from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
 from pipeline.metrics import ClassScores, class_scores, confusion, predicted_classes
 from pipeline.pictures.gallery import gallery, texts
 from pipeline.pictures.picture import Picture
 from pipeline.pictures.training import lr_range
-from pipeline.reporting.page import NAME, Places, rendered
+from pipeline.reporting.page import NAME, PagePicture, Places, drawn, rendered
 from pipeline.reporting.subject import Subject, found_subject
-from pipeline.reporting.svg import PagePicture, drawn
 from pipeline.running.command_line import Command
 from pipeline.running.lr_curve import stored_curve, training_command, verdict
 from pipeline.running.results import mean_words, tested_names

@@ -9,8 +9,7 @@ from typing import Any
 from pipeline.config.record import flatten
 from pipeline.errors import ConfigError
 from pipeline.markup import MISSING, TextTable
-from pipeline.reporting.page import NAME, Places, publish, rendered
-from pipeline.reporting.svg import PagePicture, drawn
+from pipeline.reporting.page import NAME, PagePicture, Places, drawn, publish, rendered
 from pipeline.study.ledger.rows import Row, best, winner
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.outcome.comparison import REPEATED, Comparison, compare

@@ -15,8 +15,7 @@ from pipeline.config.values import TARGET
 from pipeline.data.report import DataReport
 from pipeline.data.report_text import lines
 from pipeline.errors import ConfigError, did_you_mean, some
-from pipeline.findings.files import FILE, FOLDER, load
-from pipeline.findings.records import Clipping, Findings
+from pipeline.findings import FINDINGS_FILE, FINDINGS_FOLDER, Clipping, Findings, load_findings
 from pipeline.metrics import direction
 from pipeline.reporting.page import Places, publish
 from pipeline.tracking.fetch import fetched_run
@@ -174,10 +173,10 @@ def _local(folder: Path) -> Subject:
 def _findings(folder: Path, events: Sequence[Event], *, is_over: bool) -> tuple[Findings, str]:
     """Return the findings of a run, and why they are not whole."""
     artifacts = folder / "artifacts"
-    if not (artifacts / FOLDER / FILE).is_file():
+    if not (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
         return _of_journal(folder, events), LEFT_NONE if is_over else UNFINISHED
     try:
-        return load(artifacts), ""
+        return load_findings(artifacts), ""
     except ConfigError as error:
         return _of_journal(folder, events), f"{error}; what the journal holds is told here"
 
@@ -284,13 +283,13 @@ def _data_lines(artifacts: Path) -> tuple[str, ...]:
 def _fetched(run_id: str, uri: str) -> Subject:
     with TemporaryDirectory() as place:
         folder = Path(place)
-        run = fetched_run(run_id, uri, (FOLDER, REPORT), folder)
+        run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT), folder)
         if run.tags.get(COMMAND_TAG) == FIND_LR:
             raise ConfigError(
                 f"run {run_id!r} ({run.name}) is a range test of the learning rate; expected one "
                 "that lies here, or look at its picture in MLflow"
             )
-        if not (folder / FOLDER / FILE).is_file():
+        if not (folder / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
             raise ConfigError(
                 f"run {run_id!r} ({run.name}) has left no findings in MLflow; expected a run that "
                 "this version of the program has trained to its end"
@@ -298,7 +297,7 @@ def _fetched(run_id: str, uri: str) -> Subject:
         return Subject(
             folder=None,
             uri=uri,
-            findings=replace(load(folder), run_id=run_id),
+            findings=replace(load_findings(folder), run_id=run_id),
             lacks="",
             status=run.status,
             reason=run.tags.get("end_reason", ""),

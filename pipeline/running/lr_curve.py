@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.options import LrRangeOptions
-from pipeline.findings.records import LrCurve
+from pipeline.findings import LrCurve
 from pipeline.pictures.picture import drawing, save
 from pipeline.pictures.training import lr_range
 from pipeline.running.command_line import Command

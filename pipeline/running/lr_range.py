@@ -17,7 +17,7 @@ from pipeline.callbacks.checkpoints import MemoryIO, generator_states, restore_g
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
-from pipeline.findings.records import LrCurve
+from pipeline.findings import LrCurve
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record

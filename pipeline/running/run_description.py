@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.options import RunConfig
-from pipeline.findings.files import save
-from pipeline.findings.records import Findings
+from pipeline.findings import Findings, save_findings
 from pipeline.markup import MISSING, bullets
 from pipeline.pictures.picture import FOLDER, Written, read_list
 from pipeline.processes.child import Child, python_module
@@ -85,11 +84,11 @@ def described(
         findings = with_views(findings, plan, network)
 
     def save_all() -> bool:
-        save(findings, record.artifacts)
+        save_findings(findings, record.artifacts)
         return True
 
     saved = unless_it_fails(save_all, False, what="no findings")
-    artist = Child(python_module("pipeline.pictures.artist"), environment={"MPLBACKEND": "Agg"})
+    artist = Child(python_module("pipeline.pictures.gallery"), environment={"MPLBACKEND": "Agg"})
     try:
         if wanted and saved:
             with suppress(OSError):  # no room for another process, which `_drawn` reports

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.config.values import TARGET
 from pipeline.data.content import Part
 from pipeline.doctor.diagnosis import diagnose
-from pipeline.findings.records import (
+from pipeline.findings import (
     Activity,
     Clipping,
     Findings,

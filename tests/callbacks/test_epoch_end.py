@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.callbacks.epoch_end import VitalSigns, layer_names
 from pipeline.errors import DivergedError
-from pipeline.findings.files import load
-from pipeline.findings.records import Vitals
+from pipeline.findings import Vitals, load_findings
 from pipeline.metrics import for_task
 from pipeline.modules.epoch import WeightWatch
 from pipeline.modules.task import Classifier, Optimization
@@ -233,7 +232,7 @@ def test_a_resumed_run_tells_of_all_its_epochs_as_one_in_one_go(
     assert train(f"resume={parts}", "trainer.max_epochs=4") == 0
     assert train(*common, "trainer.max_epochs=4", "output=whole") == 0
     found, expected = (
-        load(run / "artifacts").vitals for run in (parts, only_run(own_folder / "whole"))
+        load_findings(run / "artifacts").vitals for run in (parts, only_run(own_folder / "whole"))
     )
     assert found is not None
     assert expected is not None
@@ -246,7 +245,9 @@ def test_two_processes_tell_what_one_tells(train: Train, own_folder: Path) -> No
     words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=3")
     assert train(*words, "output=one") == 0
     assert train(*words, "trainer.accelerator=cpu", "trainer.devices=2", "output=two") == 0
-    one, two = (load(only_run(own_folder / name) / "artifacts").vitals for name in ("one", "two"))
+    one, two = (
+        load_findings(only_run(own_folder / name) / "artifacts").vitals for name in ("one", "two")
+    )
     assert one is not None
     assert two is not None
     assert one.layers == two.layers

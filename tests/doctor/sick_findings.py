@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from findings_made import Task, config_of, made_findings
 
-from pipeline.findings.records import Activity, Clipping, Findings, Importances, Vitals
+from pipeline.findings import Activity, Clipping, Findings, Importances, Vitals
 
 SIGMOID = ("data=mnist1d", "model=mlp", "model.norm=none", "model.activation=sigmoid")
 SGD = ("optimizer=sgd", "optimizer.lr=0.1")

@@ -27,7 +27,7 @@ from sick_findings import (
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import RULES, diagnose
-from pipeline.findings.records import Clipping, Findings, Importances
+from pipeline.findings import Clipping, Findings, Importances
 
 
 def names(findings: Findings) -> list[str]:

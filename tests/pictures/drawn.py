@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from pipeline.findings.records import Findings
+from pipeline.findings import Findings
 from pipeline.pictures.gallery import gallery, texts
 from pipeline.pictures.picture import NotDrawnError, Picture, drawing
 

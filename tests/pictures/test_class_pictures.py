@@ -9,7 +9,7 @@ from findings_made import made_findings
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from pipeline.findings.records import Findings, TestRows
+from pipeline.findings import Findings, TestRows
 from pipeline.pictures.classes import precision_recall, reliability, roc
 
 GENERATOR = np.random.default_rng(5)

@@ -7,7 +7,7 @@ import pytest
 from drawn import figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 
-from pipeline.findings.records import Findings, TestRows
+from pipeline.findings import Findings, TestRows
 
 
 def several_steps(*, channels: int, horizon: int, rows: int = 60) -> Findings:

@@ -11,7 +11,7 @@ from hydra.utils import get_class
 from matplotlib.figure import Figure
 from torch import nn
 
-from pipeline.findings.records import Findings, Inside
+from pipeline.findings import Findings, Inside
 from pipeline.inside.views import inside_of
 from pipeline.pictures.gallery import gallery
 from pipeline.pictures.picture import write_pictures

@@ -11,7 +11,7 @@ from findings_made import made_findings
 from matplotlib import pyplot
 from PIL import Image
 
-from pipeline.findings.records import Findings, Importances
+from pipeline.findings import Findings, Importances
 from pipeline.pictures.gallery import gallery, texts
 from pipeline.pictures.picture import NotDrawnError, drawing, read_list, write_pictures
 from pipeline.pictures.style import label, layer_name, short

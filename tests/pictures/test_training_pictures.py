@@ -7,7 +7,7 @@ import pytest
 from drawn import figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 
-from pipeline.findings.records import Activity, Clipping, Findings, Vitals
+from pipeline.findings import Activity, Clipping, Findings, Vitals
 
 
 def with_value(findings: Findings, epoch: int, key: str, value: float) -> Findings:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from findings_made import made_findings
 
-from pipeline.findings.files import ARRAYS, FOLDER, save
-from pipeline.findings.records import Findings
+from pipeline.findings import ARRAYS_FILE, FINDINGS_FOLDER, Findings, save_findings
 from pipeline.tracking.journal import Header, Journal
 
 
@@ -32,19 +31,19 @@ def made_run(
         journal.end("FINISHED")
     journal.close()
     if findings is not None:
-        save(findings, folder / "artifacts")
+        save_findings(findings, folder / "artifacts")
     return folder
 
 
 def damage(folder: Path) -> None:
     """Cut a run's arrays in half."""
-    file = folder / "artifacts" / FOLDER / ARRAYS
+    file = folder / "artifacts" / FINDINGS_FOLDER / ARRAYS_FILE
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
 def forget(folder: Path) -> None:
     """Remove a run's findings: a trial of a study has none either."""
-    shutil.rmtree(folder / "artifacts" / FOLDER)
+    shutil.rmtree(folder / "artifacts" / FINDINGS_FOLDER)
 
 
 def small_findings(name: str, *, seed: int = 0) -> Findings:

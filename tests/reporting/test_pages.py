@@ -12,10 +12,10 @@ from pages import Page, require_sound
 from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
-from pipeline.findings.records import Findings
+from pipeline.findings import Findings
 from pipeline.pictures.picture import NotDrawnError, Picture
-from pipeline.reporting import svg
-from pipeline.reporting.page import rendered
+from pipeline.reporting import page as page_module
+from pipeline.reporting.page import drawn, rendered
 from pipeline.reporting.pair_page import lines, pair_page, verdict
 from pipeline.reporting.run_page import (
     MACRO,
@@ -25,7 +25,6 @@ from pipeline.reporting.run_page import (
     size_words,
     summary,
 )
-from pipeline.reporting.svg import drawn
 
 SCRIPT = "<script>alert(1)</script>"
 NASTY = (
@@ -160,7 +159,7 @@ def test_what_can_not_be_drawn_says_so_in_place() -> None:
 
 
 def test_a_picture_of_very_many_lines_is_given_as_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(svg, "LARGEST_SVG", 20_000)
+    monkeypatch.setattr(page_module, "LARGEST_SVG", 20_000)
 
     def draw() -> Figure:
         figure, axes = pyplot.subplots()

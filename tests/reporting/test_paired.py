@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from sklearn.metrics import f1_score
 
 from pipeline.bootstrap import flips, paired_differences, units_of
-from pipeline.findings.records import Findings, TestRows
+from pipeline.findings import Findings, TestRows
 from pipeline.mistakes import called
 from pipeline.reporting.pair_page import RunPair
 from pipeline.reporting.subject import Subject

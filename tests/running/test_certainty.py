@@ -9,7 +9,7 @@ import pytest
 from records import artifact
 
 from pipeline.evaluate import main as evaluate
-from pipeline.findings.files import load
+from pipeline.findings import load_findings
 from pipeline.report import main as report
 
 Train = Callable[..., int]
@@ -48,7 +48,7 @@ def test_groups_of_rows_are_what_intervals_of_every_command_rest_on(
         assert train(*WORDS, *QUICK, f"seed={seed}", f"name=run-{seed}") == 0
     run = newest()
     assert artifact(run, "intervals.json")["units"] == "30 groups of rows"
-    test = load(run / "artifacts").test
+    test = load_findings(run / "artifacts").test
     assert test is not None
     assert test.groups is not None
     names = [of_row[row] for row in test.rows]

@@ -12,8 +12,7 @@ from records import epochs, events, only_run, predictions, runs
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.findings.files import load
-from pipeline.findings.records import Findings
+from pipeline.findings import Findings, load_findings
 from pipeline.pictures.picture import drawing, read_list
 from pipeline.running.run_description import wants_pictures
 
@@ -32,7 +31,7 @@ def tags(run: Path) -> dict[str, str]:
 @pytest.fixture
 def iris(train: Train) -> Findings:
     assert train(*IRIS, "tracking=none") == 0
-    return load(artifacts())
+    return load_findings(artifacts())
 
 
 def test_findings_are_what_the_tables_of_the_run_say(iris: Findings) -> None:
@@ -126,7 +125,7 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: pytest.CaptureFixture
     assert "exploding_gradient" in tags(run)["doctor"]
     assert "exploding_gradient" in (artifacts() / "doctor.md").read_text(encoding="utf-8")
     assert json.loads((artifacts() / "doctor.json").read_text(encoding="utf-8"))
-    found = load(artifacts())
+    found = load_findings(artifacts())
     assert found.end == "diverged"
     assert found.vitals is not None
     assert len(found.vitals.layers) == 4
@@ -144,7 +143,7 @@ def test_rows_to_look_at_are_checked_before_anything_begins(
 def test_rows_that_are_asked_for_are_looked_at(train: Train) -> None:
     more = ("feature_maps.samples=[3,149]", "pictures=true", "tracking=none")
     assert train(*IRIS, *more) == 0
-    found = load(artifacts())
+    found = load_findings(artifacts())
     assert found.inside is not None
     assert found.inside.rows.tolist() == [3, 149]
     assert found.inside.labels == ("setosa", "virginica")
@@ -181,7 +180,7 @@ def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
 ) -> None:
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 3 * 10)
     assert train(*IRIS, "tracking=none") == 0
-    found = load(artifacts())
+    found = load_findings(artifacts())
     rows = [int(line["row"]) for line in predictions(only_run(Path("runs")))]
     assert found.test is not None
     assert found.test.rows.tolist() == [rows[round(37 * n / 9)] for n in range(10)]
@@ -196,7 +195,7 @@ def test_mistakes_are_shown_with_their_own_inputs_also_where_rows_were_left_out(
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
     assert train(*words, "pictures=true") == 0
-    found = load(artifacts())
+    found = load_findings(artifacts())
     assert found.test is not None
     assert found.mistakes is not None
     assert len(found.test.rows) == 100
@@ -231,4 +230,4 @@ def test_weighted_classes_are_scored_in_any_precision(
     words = ("loss.class_weights=[1,2,5]", f"trainer.precision={precision}", "tracking=none")
     assert train(*IRIS, *words) == 0
     assert capsys.readouterr().err == ""
-    assert load(artifacts()).training["loss"] > 0
+    assert load_findings(artifacts()).training["loss"] > 0

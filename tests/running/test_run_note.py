@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from findings_made import made_findings
 
-from pipeline.findings.records import Findings
+from pipeline.findings import Findings
 from pipeline.pictures.picture import Written
 from pipeline.running.run_description import DescriptionFacts, description_text
 

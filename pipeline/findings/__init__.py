@@ -1,1 +1,0 @@
-"""What a run has found out, for the doctor, pictures and reports to read."""
