@@ -123,7 +123,7 @@ class TestRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Importances:
+class ColumnImportances:
     """How much a metric falls when a column's values are dealt out anew among the rows.
 
     Args:
@@ -277,7 +277,7 @@ class Findings:
     vitals: Vitals | None = None
     activity: tuple[Activity, ...] = ()
     test: TestRows | None = None
-    importances: Importances | None = None
+    importances: ColumnImportances | None = None
     mistakes: Mistakes | None = None
     inside: Inside | None = None
 
@@ -286,7 +286,7 @@ _PARTS: Mapping[str, type] = {
     "clipping": Clipping,
     "vitals": Vitals,
     "test": TestRows,
-    "importances": Importances,
+    "importances": ColumnImportances,
     "mistakes": Mistakes,
     "inside": Inside,
 }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
-from pipeline.findings import Importances
+from pipeline.findings import ColumnImportances
 from pipeline.metrics import Scores, direction
 from pipeline.networks.inspection import probabilities
 
@@ -39,7 +39,7 @@ def importances_of(
     outputs: Callable[[Tensor], Tensor],
     scores: Scores,
     part_name: str,
-) -> Importances:
+) -> ColumnImportances:
     """Measure by how much a metric gets worse when the values of a column change rows.
 
     The metric is F1, or for a regression RMSE. A column is a raw one: a category's one-hot
@@ -66,7 +66,7 @@ def importances_of(
         look = _Look(part=asked, schema=schema, outputs=outputs, scores=scores, metric=metric)
         affordable = min(MOST_LOOKS, OPERATIONS // (len(asked) * cost))
         falls = _falls(look, [features for _, features in columns], affordable=affordable)
-    return Importances(
+    return ColumnImportances(
         metric=metric, part=part_name, columns=tuple(name for name, _ in columns), falls=falls
     )
 

@@ -16,8 +16,8 @@ from pipeline.findings import (
     Activity,
     Array,
     Clipping,
+    ColumnImportances,
     Findings,
-    Importances,
     Mistakes,
     TestRows,
     Vitals,
@@ -224,7 +224,6 @@ def _metrics(test: TestRows, kept: Mapping[str, float], task: Task, best: int) -
     values = {"best/epoch": float(best), "time/fit": 4.2}
     values |= {f"best/{key}": value for key, value in kept.items() if key.startswith("val/")}
     for stage, outputs in (("test", test.outputs), ("naive", test.naive), ("linear", test.linear)):
-        assert outputs is not None
         scored = scores(torch.from_numpy(np.asarray(outputs)), targets)
         values |= {f"{stage}/{key}": float(value) for key, value in scored.items()}
     return values | {"test/loss": kept["val/loss"]}
@@ -257,11 +256,11 @@ def _activity(kind: Kind) -> tuple[Activity, ...]:
     )
 
 
-def _importances(metric: str, generator: np.random.Generator) -> Importances:
+def _importances(metric: str, generator: np.random.Generator) -> ColumnImportances:
     columns = _FEATURES["table"]
     means = np.linspace(0.3, 0.0, len(columns))[:, None]
     falls = means + generator.normal(scale=0.01, size=(len(columns), 5))
-    return Importances(metric=metric, part="validation", columns=columns, falls=falls)
+    return ColumnImportances(metric=metric, part="validation", columns=columns, falls=falls)
 
 
 def _mistakes(test: TestRows, kind: Kind, generator: np.random.Generator) -> Mistakes:

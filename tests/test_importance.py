@@ -69,7 +69,7 @@ def test_the_importances_of_classes_are_those_of_scikit_learn() -> None:
     )
     theirs = permutation_importance(
         Asked(network, lambda raw: float(scores(raw, part.targets)["f1"])),
-        part.inputs.numpy(),  # type: ignore[union-attr] # a tensor
+        part.inputs.numpy(),
         part.targets.numpy(),
         n_repeats=5,
         random_state=3,

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.bootstrap import (
-    Flips,
-    PairedDifference,
-    flips,
-    paired_differences,
-    units_of_test,
-)
+from pipeline.bootstrap import Flips, PairedDifference, flips, paired_differences, units_of_test
 from pipeline.config.record import ConfigDifference, differences
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
@@ -179,9 +173,6 @@ def _rows_problem(one: TestRows, other: TestRows) -> str:
     ):
         return "their test rows have the same numbers but other targets: the data are others"
     return "" if len(one.rows) else "there are no test rows"
-
-
-# ── the page and the terminal ───────────────────────────────────────────────────────────────────
 
 
 def report_pair(references: Sequence[str], places: Places) -> list[str]:

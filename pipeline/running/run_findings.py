@@ -20,8 +20,8 @@ from pipeline.doctor.diagnosis import diagnose
 from pipeline.findings import (
     Activity,
     Clipping,
+    ColumnImportances,
     Findings,
-    Importances,
     Inside,
     Mistakes,
     TestRows,
@@ -225,7 +225,7 @@ def with_importances(findings: Findings, plan: Plan, network: nn.Module) -> Find
     if findings.kind != "table":
         return findings
 
-    def importances() -> Importances:
+    def importances() -> ColumnImportances:
         return importances_of(
             prepared.train if prepared.validation is None else prepared.validation,
             schema=prepared.schema,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from findings_made import Task, config_of, made_findings
 
-from pipeline.findings import Activity, Clipping, Findings, Importances, Vitals
+from pipeline.findings import Activity, Clipping, ColumnImportances, Findings, Vitals
 
 SIGMOID = ("data=mnist1d", "model=mlp", "model.norm=none", "model.activation=sigmoid")
 SGD = ("optimizer=sgd", "optimizer.lr=0.1")
@@ -164,7 +164,7 @@ def no_better(baseline: str, task: Task = "multiclass") -> Findings:
 
 def leaked() -> Findings:
     falls = np.array([[0.5, 0.5], [0.01, 0.0], [0.0, 0.01], [0.0, 0.0]])
-    importances = Importances(
+    importances = ColumnImportances(
         metric="f1", part="validation", columns=("id", "age", "weight", "size"), falls=falls
     )
     made = made_findings(importances=importances)

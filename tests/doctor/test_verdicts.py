@@ -27,7 +27,7 @@ from sick_findings import (
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import RULES, diagnose
-from pipeline.findings import Clipping, Findings, Importances
+from pipeline.findings import Clipping, ColumnImportances, Findings
 
 
 def names(findings: Findings) -> list[str]:
@@ -227,7 +227,7 @@ def test_a_leak_is_found_among_columns_of_which_most_were_not_looked_at() -> Non
     falls = np.full((1000, 5), np.nan)
     falls[7], falls[8] = 0.5, 0.001
     columns = tuple(f"column {number}" for number in range(1000))
-    importances = Importances(metric="f1", part="validation", columns=columns, falls=falls)
+    importances = ColumnImportances(metric="f1", part="validation", columns=columns, falls=falls)
     metrics = {**found.metrics, "test/accuracy": 1.0, "test/f1": 1.0, "test/recall": 1.0}
     leaky = replace(found, test=right, metrics=metrics, importances=importances)
     (leakage,) = [one for one in diagnose(leaky).verdicts if one.name == "leakage"]

@@ -63,9 +63,9 @@ def _seen(figure: Figure) -> Iterator[Text]:
     found: list[Text] = [*figure.texts]
     found += [text for legend in figure.legends for text in legend.get_texts()]
     for axes in figure.axes:
-        found += [*axes.texts, axes.title, axes._left_title]  # type: ignore[attr-defined] # no other way
+        found += [*axes.texts, axes.title, axes._left_title]
         for axis in (axes.xaxis, axes.yaxis):
             found.append(axis.label)
             # Of all its ticks, an axis draws those that lie between its ends.
-            found += [tick.label1 for tick in axis._update_ticks()]  # type: ignore[attr-defined] # no other way
+            found += [tick.label1 for tick in axis._update_ticks()]
     return (text for text in found if text.get_visible() and text.get_text().strip())

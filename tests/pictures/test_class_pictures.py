@@ -53,7 +53,6 @@ def test_the_interval_of_seven_of_ten_is_wilsons() -> None:
 
 def test_the_counts_of_the_confusion_matrix_are_those_of_scikit_learn() -> None:
     findings = made_findings(classes=7)
-    assert findings.test is not None
     true, said = findings.test.targets, findings.test.outputs.argmax(1)
     expected = sklearn_metrics.confusion_matrix(true, said, labels=range(7))
     with figure_of(findings, "classes/confusion") as figure:
@@ -66,7 +65,6 @@ def test_the_counts_of_the_confusion_matrix_are_those_of_scikit_learn() -> None:
 def test_a_binary_task_decides_by_its_threshold_and_marks_it_on_both_curves() -> None:
     findings = replace(made_findings(task="binary"), threshold=0.8)
     test = findings.test
-    assert test is not None
     said = test.outputs > 0.8
     expected = sklearn_metrics.confusion_matrix(test.targets, said)
     with figure_of(findings, "classes/confusion") as figure:
@@ -84,7 +82,6 @@ def test_a_binary_task_decides_by_its_threshold_and_marks_it_on_both_curves() ->
 def test_each_class_has_its_curve_and_the_legend_its_area() -> None:
     findings = made_findings(classes=3)
     test = findings.test
-    assert test is not None
     with figure_of(findings, "classes/roc") as figure:
         drawn, legend = lines_of(figure.axes[0]), legend_of(figure)
     areas = []
@@ -112,7 +109,6 @@ def test_of_many_classes_the_worst_ten_have_a_name_and_the_others_are_grey() -> 
 def test_the_cells_of_a_hundred_classes_hold_no_numbers_and_the_text_names_the_worst() -> None:
     findings = made_findings(classes=100, rows=1500)
     test = findings.test
-    assert test is not None
     said = test.outputs.copy()
     said[test.targets == 4] = np.eye(100)[77]
     findings = replace(findings, test=replace(test, outputs=said))
@@ -125,14 +121,13 @@ def test_the_cells_of_a_hundred_classes_hold_no_numbers_and_the_text_names_the_w
 
 
 def one_class(findings: Findings, index: int) -> Findings:
-    assert findings.test is not None
     targets = np.full_like(findings.test.targets, index)
     return replace(findings, test=replace(findings.test, targets=targets))
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_test_rows_of_one_class_have_no_curves_and_the_picture_says_so(task: str) -> None:
-    findings = one_class(made_findings(task=task, classes=["dog", "cat"]), 1)  # type: ignore[arg-type] # a string
+    findings = one_class(made_findings(task=task, classes=["dog", "cat"]), 1)
     for name, words in (("roc", "ROC curve"), ("precision_recall", "precision-recall curve")):
         expected = f"the test rows hold one class only, 'cat': there is no {words}"
         assert reason(findings, f"classes/{name}") == expected
@@ -143,7 +138,6 @@ def test_test_rows_of_one_class_have_no_curves_and_the_picture_says_so(task: str
 
 def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
     findings = made_findings(classes=4)
-    assert findings.test is not None
     kept = findings.test.targets != 2
     test = TestRows(
         rows=findings.test.rows[kept],
@@ -158,7 +152,6 @@ def test_a_class_without_test_rows_is_left_out_of_the_curves_and_told() -> None:
 
 def test_probabilities_that_are_no_numbers_are_named_as_the_reason() -> None:
     findings = made_findings()
-    assert findings.test is not None
     outputs = findings.test.outputs.copy()
     outputs[3] = np.nan
     findings = replace(findings, test=replace(findings.test, outputs=outputs))

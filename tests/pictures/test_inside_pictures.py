@@ -161,7 +161,6 @@ def test_a_view_that_was_thinned_says_so_above_its_picture() -> None:
 
 def test_values_that_are_no_numbers_leave_gaps_and_nothing_at_all_yields_nothing(tmp_path) -> None:
     findings = opened("lstm")
-    assert findings.inside is not None
     broken = {name: np.full_like(values, np.nan) for name, values in findings.inside.views.items()}
     seen = Inside(
         rows=findings.inside.rows,

@@ -11,7 +11,7 @@ from findings_made import made_findings
 from matplotlib import pyplot
 from PIL import Image
 
-from pipeline.findings import Findings, Importances
+from pipeline.findings import ColumnImportances, Findings
 from pipeline.pictures.gallery import gallery, texts
 from pipeline.pictures.picture import NotDrawnError, drawing, read_list, write_pictures
 from pipeline.pictures.style import label, layer_name, short
@@ -63,16 +63,15 @@ def test_a_layer_goes_without_what_all_begin_with() -> None:
 
 
 def ugly(**more: object) -> Findings:
-    findings = made_findings(**more)  # type: ignore[arg-type] # any of its own
+    findings = made_findings(**more)
     falls = np.random.default_rng(3).normal(size=(len(UGLY), 5))
     if findings.importances is not None:
-        found = Importances(metric=UGLY[1], part="validation", columns=UGLY, falls=falls)
+        found = ColumnImportances(metric=UGLY[1], part="validation", columns=UGLY, falls=falls)
         findings = replace(findings, importances=found)
     history = {
         epoch: {**values, **{f"val/{name}": 0.5 for name in UGLY}}
         for epoch, values in findings.history.items()
     }
-    assert findings.vitals is not None
     vitals = replace(findings.vitals, layers=UGLY[: len(findings.vitals.layers)])
     activity = [replace(one, layer=UGLY[5]) for one in findings.activity]
     targets = UGLY[1:2] if findings.targets else ()

@@ -79,7 +79,6 @@ def test_without_validation_rows_there_is_no_picture_of_metrics() -> None:
 
 def deep(count: int) -> Findings:
     findings = made_findings(epochs=4)
-    assert findings.vitals is not None
     norms = 10.0 ** -np.arange(count)[::-1] * np.ones((4, 1))
     vitals = Vitals(
         layers=tuple(f"layers.layer{index + 1}.linear" for index in range(count)),
@@ -95,7 +94,6 @@ def deep(count: int) -> Findings:
 @pytest.mark.parametrize("name", ["gradient_norms", "updates"])
 def test_each_layer_has_its_line_on_a_log_axis(name: str) -> None:
     findings = deep(4)
-    assert findings.vitals is not None
     held = findings.vitals.gradients if name == "gradient_norms" else findings.vitals.updates
     with figure_of(findings, f"layers/{name}") as figure:
         axes = figure.axes[0]
@@ -115,7 +113,7 @@ def test_twenty_layers_have_a_colour_bar_that_names_the_first_and_the_last() -> 
 
 
 def clipped(findings: Findings, threshold: float | None, algorithm: str = "norm") -> Findings:
-    how = Clipping(threshold=threshold, algorithm=algorithm, chosen=True)  # type: ignore[arg-type] # a string
+    how = Clipping(threshold=threshold, algorithm=algorithm, chosen=True)
     return replace(findings, clipping=how)
 
 
@@ -136,7 +134,6 @@ def test_a_threshold_far_from_all_norms_is_told_and_leaves_the_axis_alone() -> N
 
 def test_layers_without_any_gradient_say_so_in_place_of_a_picture() -> None:
     findings = deep(3)
-    assert findings.vitals is not None
     dead = replace(findings, vitals=replace(findings.vitals, gradients=np.zeros((4, 3))))
     expected = "no layer has a mean gradient norm that is a number above 0"
     assert reason(dead, "layers/gradient_norms") == expected
@@ -145,8 +142,8 @@ def test_layers_without_any_gradient_say_so_in_place_of_a_picture() -> None:
 def test_dead_and_saturated_shares_are_bars_of_percent() -> None:
     made = {"units": 8, "mean": 0.5, "deviation": 0.1}
     activity = (
-        Activity(layer="layers.layer1.activation", kind="ReLU", dead=0.25, saturated=0, **made),  # type: ignore[arg-type] # floats
-        Activity(layer="layers.layer2.activation", kind="Tanh", dead=0, saturated=0.9, **made),  # type: ignore[arg-type] # floats
+        Activity(layer="layers.layer1.activation", kind="ReLU", dead=0.25, saturated=0, **made),
+        Activity(layer="layers.layer2.activation", kind="Tanh", dead=0, saturated=0.9, **made),
     )
     findings = made_findings(activity=activity)
     with figure_of(findings, "layers/activity") as figure:

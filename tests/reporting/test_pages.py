@@ -58,7 +58,7 @@ def nasty(**more: Any) -> Findings:
         label=SCRIPT,
         features=NASTY[:4],
         baselines=("<i>majority</i>", NASTY[4]),
-        importances=replace(made.importances, columns=NASTY[:4]),  # type: ignore[type-var] # a table has some
+        importances=replace(made.importances, columns=NASTY[:4]),
     )
 
 
@@ -86,8 +86,6 @@ def test_the_report_of_a_run_tells_everything_and_is_sound() -> None:
 def test_the_table_of_classes_is_scikit_learns() -> None:
     made = made_findings(seed=4)
     sheet = class_table(made)
-    assert sheet is not None
-    assert made.test is not None
     by_hand = precision_recall_fscore_support(made.test.targets, made.test.outputs.argmax(1))
     shown = np.array([[float(cell) for cell in line[6:9]] for line in sheet.lines])
     assert shown == pytest.approx(np.array(by_hand[:3]).T, abs=5e-5)
@@ -181,7 +179,6 @@ def test_a_comparison_says_what_differs_and_which_rows_flipped() -> None:
     page = of_two(first, second)
     require_sound(page)
     both = against(first, second)
-    assert both.flips is not None
     flipped = both.flips.first + both.flips.second
     rows = [one for one in page.texts("tr") if "%)" in one]
     assert len(rows) == min(flipped, 50) > 5
@@ -227,7 +224,6 @@ def test_an_interval_without_width_is_no_interval() -> None:
     assert " on 1 test row;" in words
     assert "interval" not in words
     sheet = result_table(one)
-    assert sheet is not None
     assert [line[2] for line in sheet.lines] == ["–"] * 3
     assert " (95 % interval 0.3000 … 0.4000)" in summary(
         subject(replace(one, intervals={"rmse": (0.3, 0.4)}))
@@ -237,8 +233,6 @@ def test_an_interval_without_width_is_no_interval() -> None:
 def bad(what: str) -> Findings:
     """Findings that leave most pictures little to show, or far too much."""
     made = made_findings()
-    assert made.test is not None
-    assert made.importances is not None
     bare: dict[str, Any] = {"vitals": None, "activity": (), "test": None, "importances": None}
     bare |= {"mistakes": None, "history": {}, "metrics": {}, "intervals": {}, "training": {}}
     if what == "one class":

@@ -54,8 +54,6 @@ def test_mcnemars_p_is_the_sum_of_all_splits_as_uneven(first: int, second: int) 
 def test_the_interval_of_a_difference_is_students_over_the_means_of_the_blocks() -> None:
     one = made_findings(task="regression", kind="series", rows=240, seed=1).test
     other = made_findings(task="regression", kind="series", rows=240, seed=2).test
-    assert one is not None
-    assert other is not None
     units = units_of(240, horizon=4)  # 30 blocks of 8
     found = paired_differences(one, other, thresholds=(0.5, 0.5), units=units, seed=7)["mae"]
     off = [np.abs(test.outputs.astype(np.float64) - one.targets).mean(1) for test in (one, other)]
@@ -70,7 +68,6 @@ def test_the_interval_of_a_difference_is_students_over_the_means_of_the_blocks()
 def test_two_forecasters_are_not_told_apart_by_few_blocks() -> None:
     """100 forecasts of 12 steps: their errors overlap, whatever their means differ by."""
     first = replace(made_findings(task="regression", kind="series", rows=100, seed=1), horizon=12)
-    assert first.test is not None
     nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
     second = replace(first, test=replace(first.test, outputs=nearer))
     both = against(first, second)
@@ -79,7 +76,6 @@ def test_two_forecasters_are_not_told_apart_by_few_blocks() -> None:
 
 
 def in_groups(findings: Findings, groups: np.ndarray) -> Findings:
-    assert findings.test is not None
     return replace(findings, test=replace(findings.test, groups=groups))
 
 
@@ -91,7 +87,6 @@ def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
 
     def often(findings: Findings) -> Findings:
         test = findings.test
-        assert test is not None
         made = TestRows(
             rows=np.arange(1200), targets=test.targets[rows], outputs=test.outputs[rows]
         )
@@ -101,9 +96,6 @@ def test_rows_of_a_group_count_as_one_in_every_comparison() -> None:
     alone = against(first, second)
     # The later of two runs has its groups on record, the older one has not.
     grouped = against(first, in_groups(second, rows))
-    assert once.flips is not None
-    assert alone.flips is not None
-    assert grouped.flips is not None
     assert grouped.flips.p == pytest.approx(once.flips.p, abs=0.02)
     assert alone.flips.p < grouped.flips.p / 2
     for key in ("accuracy", "f1"):
@@ -139,7 +131,6 @@ def test_the_difference_in_macro_f1_is_scikit_learns() -> None:
     first, second = made_findings(seed=1, rows=120), made_findings(seed=2, rows=120)
     both = against(first, second)
     assert both.obstacle == ""
-    assert first.test is not None
     by_hand = [
         f1_score(first.test.targets, called(one.test, threshold=one.threshold), average="macro")
         for one in (first, second)
@@ -147,27 +138,23 @@ def test_the_difference_in_macro_f1_is_scikit_learns() -> None:
     ]
     found = both.figures["f1"]
     assert [found.first, found.second] == pytest.approx(by_hand)
-    assert found.interval is not None
     assert found.interval[0] < found.value < found.interval[1]
 
 
 def test_a_paired_interval_is_narrower_than_two_apart() -> None:
     """Two networks that differ in one row of a hundred: their own intervals overlap by far."""
     first = made_findings(rows=400, seed=3)
-    assert first.test is not None
     outputs = first.test.outputs.copy()
     wrong = np.flatnonzero(outputs.argmax(1) != first.test.targets)[:12]
     outputs[wrong] = np.eye(3, dtype=np.float32)[first.test.targets[wrong]]
     second = replace(first, test=replace(first.test, outputs=outputs))
     both = against(first, second)
     interval = both.figures["accuracy"].interval
-    assert interval is not None
     assert both.figures["accuracy"].value == pytest.approx(12 / 400)
     # The standard error of the mean of 400 differences, 12 of which are 1.
     error = np.sqrt(0.03 * 0.97 / 400)
     assert interval == pytest.approx((0.03 - 1.96 * error, 0.03 + 1.96 * error), abs=0.004)
     assert both.better("accuracy") == "B"
-    assert both.flips is not None
     assert (both.flips.first, both.flips.second) == (0, 12)
 
 
@@ -176,13 +163,11 @@ def test_equal_networks_are_not_told_apart() -> None:
     both = against(same, same)
     assert both.figures["f1"].interval == (0.0, 0.0)
     assert both.better("f1") == ""
-    assert both.flips is not None
     assert both.flips.p == 1.0
 
 
 def test_less_error_is_better_in_a_regression() -> None:
     first = made_findings(task="regression", kind="series", seed=1)
-    assert first.test is not None
     nearer = first.test.targets + 0.1 * (first.test.outputs - first.test.targets)
     second = replace(first, test=replace(first.test, outputs=nearer))
     both = against(first, second)
@@ -201,7 +186,6 @@ def no_rows(test: TestRows, count: int) -> TestRows:
 def test_rows_that_are_not_the_same_are_not_compared() -> None:
     first = made_findings()
     test = first.test
-    assert test is not None
     others = {
         "A was tested on 240 rows, B on 100": replace(first, test=no_rows(test, 100)),
         "only 140 of the 240 test rows of A are among those of B": replace(

@@ -13,7 +13,7 @@ from made_studies import models_by_data
 from scipy import stats
 
 from pipeline.study.ledger.rows import Row
-from pipeline.study.outcome.comparison import Cell, Comparison, compare, paired, spread
+from pipeline.study.outcome.comparison import Comparison, ComparisonCell, compare, paired, spread
 from pipeline.study.outcome.comparison_table import (
     comparison_table,
     confirmation_table,
@@ -44,7 +44,7 @@ def column(rows: list[Row], data: str, model: str, metric: str) -> list[float]:
     ]
 
 
-def cell_of(compared: Comparison, data: str, model: str) -> Cell:
+def cell_of(compared: Comparison, data: str, model: str) -> ComparisonCell:
     cells = [cell for block in compared.blocks for cell in block.cells]
     return next(cell for cell in cells if dict(cell.settings) == {"data": data, "model": model})
 
@@ -65,10 +65,8 @@ def test_a_cell_sums_up_its_seeds_and_is_paired_with_the_best_by_them(
     cell = cell_of(compared, data, model)
     own, best = (column(rows, data, name, "test/f1") for name in (model, "cnn1d"))
     summed = cell.spread("test/f1")
-    assert summed is not None
     assert (summed.mean, summed.sd) == pytest.approx((np.mean(own), np.std(own, ddof=1)))
     interval = stats.ttest_rel(own, best).confidence_interval(0.95)
-    assert cell.difference is not None
     assert cell.difference.interval == pytest.approx((interval.low, interval.high))
 
 
@@ -96,7 +94,6 @@ def test_a_cell_with_a_failed_seed_says_so_and_pairs_the_seeds_that_both_have(
 ) -> None:
     cell = cell_of(compared, "mnist1d", "rnn")
     assert dict(cell.missing) == {"diverged": 1}
-    assert cell.difference is not None
     assert cell.difference.n == 4
     line = next(line for line in comparison_table(compared).lines if line[:2] == ["mnist1d", "rnn"])
     assert (line[2], line[-1]) == ("4", "1 diverged")
@@ -112,7 +109,6 @@ def test_less_is_better_where_the_objective_says_so() -> None:
     rows = grid({("0.1", "0"): 3.0, ("0.1", "1"): 3.5, ("0.2", "0"): 2.0, ("0.2", "1"): 2.5})
     (block,) = compare(rows, objective="val/rmse", direction="min").blocks
     assert [cell.is_best for cell in block.cells] == [False, True]
-    assert block.cells[0].difference is not None
     assert block.cells[0].difference.mean == 1.0
 
 
@@ -247,7 +243,6 @@ def test_the_latex_table_is_whole_and_needs_booktabs_alone(
     assert text.count(r"\begin") == text.count(r"\end") == 2
     assert text.count("{") == text.count("}")
     columns = re.search(r"\\begin{tabular}{(\w+)}", text)
-    assert columns is not None
     rows = re.findall(r"^(.*) \\\\$", text, re.MULTILINE)
     assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns[1])}
     assert len(rows) == 1 + 2 * (len(MODELS) + 2)
@@ -371,7 +366,6 @@ def test_the_interval_of_a_mean_is_that_of_the_one_sample_t_test(n: int) -> None
     values = [random.Random(n).gauss(0.8, 0.05) for _ in range(n)] + [0.7]
     found = spread(values)
     interval = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    assert found is not None
     assert (found.n, found.mean) == (n + 1, pytest.approx(np.mean(values)))
     assert found.sd == pytest.approx(np.std(values, ddof=1))
     assert found.interval == pytest.approx((interval.low, interval.high))
@@ -384,21 +378,18 @@ def test_paired_differences_have_the_interval_of_the_paired_t_test(n: int) -> No
     other = {key: value + draw.gauss(0.01, 0.02) for key, value in one.items()}
     found = paired(one, other)
     interval = stats.ttest_rel(list(one.values()), list(other.values())).confidence_interval(0.95)
-    assert found is not None
     assert found.n == n
     assert found.interval == pytest.approx((interval.low, interval.high))
 
 
 def test_only_repeats_that_both_have_are_paired() -> None:
     found = paired({("0",): 1.0, ("1",): 2.0, ("2",): 9.0}, {("1",): 1.5, ("0",): 0.5, ("7",): 0.0})
-    assert found is not None
     assert (found.n, found.mean, found.sd) == (2, 0.5, 0.0)
     assert paired({("0",): 1.0}, {("1",): 1.0}) is None
 
 
 def test_one_measurement_has_a_mean_and_nothing_else() -> None:
     found = spread([0.25])
-    assert found is not None
     assert (found.n, found.mean, found.sd, found.interval) == (1, 0.25, None, None)
     assert (found.words(), found.interval_words()) == ("0.2500", "–")
 
@@ -410,6 +401,5 @@ def test_a_metric_that_is_undefined_in_a_repeat_is_no_measurement() -> None:
 
 def test_a_spread_is_written_with_the_decimals_of_its_mean() -> None:
     found = spread([15.0, 16.0, 17.0])
-    assert found is not None
     assert found.words() == "16.00 ± 1.00"
     assert found.interval_words() == "[13.52, 18.48]"

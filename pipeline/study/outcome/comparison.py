@@ -112,7 +112,7 @@ def paired(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class ComparisonCell:
     """A network at one point of the grid, or a baseline, over all of its repeats.
 
     Args:
@@ -144,7 +144,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class ComparisonBlock:
     """The cells that can be compared: those on the same data.
 
     Args:
@@ -154,8 +154,8 @@ class Block:
     """
 
     data: str
-    cells: tuple[Cell, ...]
-    baselines: tuple[Cell, ...]
+    cells: tuple[ComparisonCell, ...]
+    baselines: tuple[ComparisonCell, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,11 +175,11 @@ class Comparison:
     repeated: tuple[str, ...]
     metrics: tuple[str, ...]
     by: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[ComparisonBlock, ...]
     published: Published
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[ComparisonCell]:
         """The networks' cells on all data."""
         return [cell for block in self.blocks for cell in block.cells]
 
@@ -212,7 +212,7 @@ def compare(
         ]
         found = [one for kind in BASELINES for one in _baselines(group, keys, repeated, kind)]
         compared = tuple(_against_best(cells, by, better))
-        blocks.append(Block(data="".join(data), cells=compared, baselines=tuple(found)))
+        blocks.append(ComparisonBlock(data="".join(data), cells=compared, baselines=tuple(found)))
     measured = {metric for block in blocks for cell in block.cells for metric in cell.values}
     tested = (f"test/{name}" for name in SHOWN_METRICS if f"test/{name}" in measured)
     return Comparison(
@@ -257,7 +257,7 @@ def _cell(
     objective: str,
     direction: "Direction",
     settings: Mapping[str, str],
-) -> Cell:
+) -> ComparisonCell:
     values: dict[str, dict[Repeat, float]] = {}
     for repeat, group in _grouped(rows, repeated):
         for row in best(group, [direction]):  # one for each repeat: the best of a tuned cell
@@ -267,10 +267,12 @@ def _cell(
     # A trial that was interrupted or lost is queued again, and counts as its repetition does.
     ends = (end_word(row) for row in rows if row.reason not in RETRIED)
     missing = Counter(end for end in ends if end != "complete")
-    return Cell(settings=settings, values=values, missing=missing)
+    return ComparisonCell(settings=settings, values=values, missing=missing)
 
 
-def _against_best(cells: Sequence[Cell], by: str, better: "Direction") -> Iterable[Cell]:
+def _against_best(
+    cells: Sequence[ComparisonCell], by: str, better: "Direction"
+) -> Iterable[ComparisonCell]:
     """Mark the best of the cells with the most repeats, and set the others' difference to it."""
     from pipeline.metrics import widest_difference
 
@@ -298,7 +300,7 @@ def _against_best(cells: Sequence[Cell], by: str, better: "Direction") -> Iterab
 
 def _baselines(
     rows: Sequence[Row], keys: Sequence[str], repeated: Sequence[str], kind: str
-) -> Iterator[Cell]:
+) -> Iterator[ComparisonCell]:
     """Yield a baseline once for all cells, or once for each setting that changes its values."""
     keys = [key for key in keys if key != DATA]
     for key in tuple(keys):
@@ -308,7 +310,9 @@ def _baselines(
     for texts, group in _grouped(rows, keys):
         values, _ = _baseline(group, repeated, kind)
         if values:
-            yield Cell(kind=kind, settings=dict(zip(keys, texts, strict=True)), values=values)
+            yield ComparisonCell(
+                kind=kind, settings=dict(zip(keys, texts, strict=True)), values=values
+            )
 
 
 def _baseline(

@@ -14,8 +14,8 @@ from pipeline.study.outcome.comparison import (
     BASELINES,
     DATA,
     NETWORK,
-    Cell,
     Comparison,
+    ComparisonCell,
     Spread,
     spread,
 )
@@ -102,7 +102,7 @@ def _published_headings(comparison: Comparison) -> list[str]:
     return [f"published {metric}" for metric in comparison.published]
 
 
-def _published(comparison: Comparison, cell: Cell) -> list[str]:
+def _published(comparison: Comparison, cell: ComparisonCell) -> list[str]:
     """Return what others have measured of a cell, a text for each metric, as it was given."""
     if cell.kind != NETWORK:
         return [""] * len(comparison.published)
@@ -123,7 +123,7 @@ def _label_headings(comparison: Comparison) -> list[str]:
     return labels if _free_keys(comparison) else [*labels, "predictor"]
 
 
-def _label(comparison: Comparison, data: str, cell: Cell) -> list[str]:
+def _label(comparison: Comparison, data: str, cell: ComparisonCell) -> list[str]:
     free = _free_keys(comparison)
     settings = {DATA: data, **cell.settings}
     texts = {key: shown_text(text or None) for key, text in settings.items()}
@@ -133,7 +133,9 @@ def _label(comparison: Comparison, data: str, cell: Cell) -> list[str]:
     return label if free else [*label, cell.kind]
 
 
-def _line(comparison: Comparison, data: str, cell: Cell, metrics: Sequence[str]) -> list[str]:
+def _line(
+    comparison: Comparison, data: str, cell: ComparisonCell, metrics: Sequence[str]
+) -> list[str]:
     spreads = [cell.spread(metric) for metric in metrics]
     n = len(cell.values.get(comparison.by, {}))
     if cell.kind != NETWORK:
@@ -143,7 +145,7 @@ def _line(comparison: Comparison, data: str, cell: Cell, metrics: Sequence[str])
     return [*line, _missing(cell)] if _lacks(comparison) else line
 
 
-def _last(comparison: Comparison, cell: Cell) -> str:
+def _last(comparison: Comparison, cell: ComparisonCell) -> str:
     if cell.kind != NETWORK:
         return ""
     if not _differs(comparison):
@@ -163,7 +165,7 @@ def _difference_words(difference: Spread | None) -> str:
     return f"{text} [{low:+.{places}f}, {high:+.{places}f}]"
 
 
-def _missing(cell: Cell) -> str:
+def _missing(cell: ComparisonCell) -> str:
     return ", ".join(f"{count} {word}" for word, count in cell.missing.items())
 
 

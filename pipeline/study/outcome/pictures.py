@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.pictures.picture import NotDrawnError, Picture, drawing, write
 from pipeline.study.ledger.rows import Row, pareto
-from pipeline.study.outcome.comparison import DATA, Block, Cell, Comparison
+from pipeline.study.outcome.comparison import DATA, Comparison, ComparisonBlock, ComparisonCell
 from pipeline.study.outcome.summary import StudySummary
 from pipeline.study.outcome.trial_text import (
     OFF,
@@ -369,7 +369,7 @@ def comparison_names(comparison: Comparison) -> Iterator[str]:
         yield from (_cell_name(comparison, cell) for cell in block.cells)
 
 
-def _cell_name(comparison: Comparison, cell: Cell) -> str:
+def _cell_name(comparison: Comparison, cell: ComparisonCell) -> str:
     settings = {key: cell.settings[key] or None for key in comparison.keys if key != DATA}
     names = short_names(settings)
     words = [f"{names[key]}={shown_text(text)}" for key, text in settings.items()]
@@ -398,7 +398,7 @@ def _draw_comparison(comparison: Comparison) -> "Figure":
     return figure
 
 
-def _draw_block(axes: "Axes", comparison: Comparison, block: Block) -> None:
+def _draw_block(axes: "Axes", comparison: Comparison, block: ComparisonBlock) -> None:
     for height, cell in enumerate(block.cells):
         _draw_cell(axes, comparison, cell, height)
     for baseline in block.baselines:
@@ -421,7 +421,7 @@ def _draw_block(axes: "Axes", comparison: Comparison, block: Block) -> None:
         axes.legend(shown.values(), shown.keys(), loc="best", fontsize="small")
 
 
-def _draw_cell(axes: "Axes", comparison: Comparison, cell: Cell, height: int) -> None:
+def _draw_cell(axes: "Axes", comparison: Comparison, cell: ComparisonCell, height: int) -> None:
     found = cell.spread(comparison.by)
     if found is None:
         axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
