@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CommandLine, written
-from omegaconf import DictConfig
 
-from pipeline.entry import command
 from pipeline.evaluate import main as evaluate
 from pipeline.export import main as export
 from pipeline.predict import main as predict
@@ -190,9 +188,5 @@ def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) ->
 
 
 def test_the_shipped_folder_itself_may_be_named(capsys: pytest.CaptureFixture[str]) -> None:
-    from pipeline.paths import conf_folder
-
-    def body(config: DictConfig) -> int:
-        return int(config.seed != 0)
-
-    assert command("train", body)(["--config-dir", str(conf_folder())]) == 0, capsys.readouterr()
+    conf = Path(__file__).parents[2] / "conf"
+    assert train(["--config-dir", str(conf), "--cfg", "job"]) == 0, capsys.readouterr()

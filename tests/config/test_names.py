@@ -7,10 +7,9 @@ from command_line import CommandLine, choices, written
 from hydra.core.global_hydra import GlobalHydra
 
 from pipeline.config.compose import compose
-from pipeline.config.options import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.paths import conf_folder
 
+CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENT = "experiment/mine.yaml"
 GOOD = "# @package _global_\nseed: 3\n"
 
@@ -118,14 +117,13 @@ def test_a_model_brings_its_own_data_unless_the_user_names_some(line: CommandLin
 
 
 def test_no_choice_is_a_word_that_yaml_reads_as_true_or_false() -> None:
-    choices = {path.stem.lower() for path in conf_folder().rglob("*.yaml")}
+    choices = {path.stem.lower() for path in CONF.rglob("*.yaml")}
     assert not choices & {"on", "off", "yes", "no", "true", "false", "null", "y", "n"}
 
 
 def test_every_file_of_configuration_says_what_it_is(own_folder: Path) -> None:
     first_lines = {
-        path: path.read_text(encoding="utf-8").splitlines()[:2]
-        for path in conf_folder().rglob("*.yaml")
+        path: path.read_text(encoding="utf-8").splitlines()[:2] for path in CONF.rglob("*.yaml")
     }
     bare = [str(path) for path, lines in first_lines.items() if not lines[0].startswith("#")]
     assert [name for name in bare if "/hydra/" not in name] == []
@@ -204,10 +202,6 @@ def test_an_unknown_key_in_a_users_file_is_named(line: CommandLine, tmp_path: Pa
 def test_a_users_folder_may_have_any_name(line: CommandLine, tmp_path: Path, folder: str) -> None:
     words = written(tmp_path / folder, {EXPERIMENT: GOOD})
     assert line.run(*words, "experiment=mine").seed == 3
-
-
-def test_the_tree_holds_the_public_keys_and_nothing_of_hydras() -> None:
-    assert set(compose()) == set(RunConfig.model_fields)
 
 
 def test_wrong_names_are_told_as_on_the_command_line_and_nothing_of_hydra_is_left() -> None:

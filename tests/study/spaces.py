@@ -1,6 +1,7 @@
 """A study's space as a command line gives it, read as the command reads it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pipeline.config.compose import checked_lines
 from pipeline.config.options import SweepConfig
@@ -10,10 +11,14 @@ from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs
 
 
-def checked(*words: str) -> list[str]:
+def checked(*words: str, config_dir: Path | None = None) -> list[str]:
     """Return a sweep's overrides as Hydra is given them."""
     return checked_lines(
-        with_space(words), config_name="sweep", options=SweepConfig, more=names_of_study
+        with_space(words),
+        config_name="sweep",
+        config_dir=config_dir,
+        options=SweepConfig,
+        more=names_of_study,
     )
 
 

@@ -6,10 +6,7 @@ import pytest
 from command_line import choices
 from spaces import checked, problem, problems
 
-from pipeline.config.compose import checked_lines
-from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.study.space.reading import names_of_study
 
 LR = "tag(log, interval(1e-4, 1e-1))"
 
@@ -159,7 +156,7 @@ def test_a_range_on_the_command_line_settles_what_files_and_conditions_say(word:
 
 def test_two_sweep_files_are_joined_where_they_vary_different_keys(own_folder: Path) -> None:
     folder = sweep_file(own_folder, "space:\n  seed: range(0, 5)")
-    assert checked_in(folder, "sweeps=[quick,mine]") == ["sweeps=[quick,mine]"]
+    assert checked("sweeps=[quick,mine]", config_dir=folder) == ["sweeps=[quick,mine]"]
 
 
 def test_a_start_point_is_looked_at_before_anything_is_created() -> None:
@@ -201,7 +198,7 @@ def test_all_wrong_names_of_a_command_line_are_told_together() -> None:
 def test_a_users_own_sweep_file_is_read_and_checked_as_ours_are(own_folder: Path) -> None:
     folder = sweep_file(own_folder, "space:\n  optimizer.lrr: interval(0, 1)")
     with pytest.raises(ConfigError) as refused:
-        checked_in(folder, "sweeps=mine")
+        checked("sweeps=mine", config_dir=folder)
     assert refused.value.problems == (
         "sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",
     )
@@ -218,7 +215,7 @@ def test_a_users_own_sweep_file_is_read_and_checked_as_ours_are(own_folder: Path
 def test_a_sweep_file_of_another_form_is_refused(content: str, says: str, own_folder: Path) -> None:
     folder = sweep_file(own_folder, content)
     with pytest.raises(ConfigError, match=says):
-        checked_in(folder, "sweeps=mine")
+        checked("sweeps=mine", config_dir=folder)
 
 
 def sweep_file(folder: Path, content: str) -> Path:
@@ -227,13 +224,3 @@ def sweep_file(folder: Path, content: str) -> Path:
     file.parent.mkdir(parents=True)
     file.write_text(f"# @package sweep\n# Mine.\n{content}\n", encoding="utf-8")
     return folder / "conf"
-
-
-def checked_in(folder: Path, *words: str) -> list[str]:
-    return checked_lines(
-        words,
-        config_name="sweep",
-        config_dir=folder,
-        options=SweepConfig,
-        more=names_of_study,
-    )
