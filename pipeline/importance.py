@@ -96,7 +96,7 @@ def _cost(part: Part, outputs: Callable[[Tensor], Tensor], *, features: int) -> 
 
 
 def _asked(part: Part, *, looks: int, cost: int) -> Part:
-    """Return the rows, evenly spaced, that can be asked about so many times."""
+    """Return evenly spaced rows, as many as so many looks can afford."""
     affordable = OPERATIONS // (looks * cost)
     rows = min(len(part), MOST_ROWS, max(FEWEST_ROWS, affordable))
     chosen = torch.linspace(0, len(part) - 1, rows, dtype=torch.float64).round().long()
@@ -153,7 +153,7 @@ class _Look:
 
 
 def _falls(look: _Look, columns: Sequence[Sequence[int]], *, affordable: int) -> Falls:
-    """Return how much worse the metric gets, (columns, repeats); NaN = nobody has looked."""
+    """Return how much worse the metric gets, (columns, repeats); NaN = not measured."""
     falls = np.full((len(columns), REPEATS), np.nan)
     generator, rows = np.random.default_rng(0), len(look.part)
     orders = [torch.from_numpy(generator.permutation(rows)) for _ in range(REPEATS)]

@@ -115,7 +115,7 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
 
 
 def _peers(plan: Plan) -> AbstractContextManager["Peers | None"]:
-    """Start the other processes of a training on several devices, unless somebody else has."""
+    """Start the other processes of a training on several devices, unless a launcher has."""
     if plan.rank.world == 1 or launched_rank() is not None:
         return nullcontext()
     from pipeline.running.peers import Peers

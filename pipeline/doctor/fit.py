@@ -261,12 +261,12 @@ def _orders_the_rows(findings: Findings) -> bool:
 
 
 SURE = 0.99
-"""Level of the interval: to be worse than a line is said of every run, and one in a hundred may be
-wrong."""
+"""Level of the interval: the comparison with a line is made for every run, and one in a hundred may
+be wrong."""
 WORSE = 1.1
 """Test error as a share of the linear baseline's."""
 BY_HEART = 0.5
-"""Training error as a share of the test error, below which what helps is to learn less by heart."""
+"""Training error as a share of the test error, below which regularization is offered."""
 EARLY = 0.25
 """Best epoch as a share of all: what comes after it has made nothing better."""
 
@@ -307,7 +307,7 @@ def _turn(findings: Findings) -> int | None:
 
 
 def _against_overfitting(findings: Findings, turn: int | None) -> tuple[str, ...]:
-    """Return the overrides against learning by heart, or more epochs where the best was late."""
+    """Return the overrides against overfitting, or more epochs where the best one was late."""
     train, test = error(findings, "train"), error(findings, "test")
     by_heart = train is not None and test is not None and train < BY_HEART * test
     if by_heart or turn:

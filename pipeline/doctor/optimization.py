@@ -134,8 +134,8 @@ def vanishing_gradient(findings: Findings) -> Verdict | None:
 CLIPPED_ALWAYS = 0.95
 """Share of clipped steps in each epoch."""
 CLIPPED_TO = 0.1
-"""What clipping leaves of the gradients, in the median epoch: the threshold is another learning
-rate then. Leaving a third is what a threshold is for."""
+"""Share of the gradients that clipping leaves, in the median epoch: the threshold then acts as
+another learning rate. Clipping to a third is ordinary."""
 
 
 def clipping_always(findings: Findings) -> Verdict | None:
@@ -171,7 +171,7 @@ CLIPPED_NEVER = 0.1
 
 
 def clipping_never(findings: Findings) -> Verdict | None:
-    """A threshold that somebody chose and no gradient comes near."""
+    """A threshold that the user chose and no gradient comes near."""
     clipping, norms = findings.clipping, curve(findings, "grad/norm_max")
     if clipping.threshold is None or not clipping.chosen or not len(norms):
         return None

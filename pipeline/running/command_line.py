@@ -100,10 +100,10 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     read_again, problems = read(saved.overrides, texts=(), multirun=False)
     if problems:
         raise ConfigError(*(f"{folder / COMMAND}: {problem}" for problem in problems))
-    # Who is trusted is said on the present command line, never by a file.
+    # Trust comes from the present command line only, never from a file.
     given = {"trust", "resume", "data.allow_url", *RETIRED, *(key_of(word) for word in words)}
     kept = [one.line for one in read_again if not {one.key, one.override.key_or_group} & given]
-    # Where things are sent is said there too. To send nothing is harmless, and stays so.
+    # So do tracking addresses; `tracking=none`, which sends nothing, is kept.
     named = any(_is_tracking(word) for word in words)
     kept = [one for one in kept if not _is_tracking(one) or (one == "tracking=none" and not named)]
     if references := [word for word in kept if _RESOLVER.search(word)]:

@@ -259,7 +259,7 @@ def rank_of(devices: Devices) -> Rank:
 
 @contextmanager
 def torch_settings_kept() -> Iterator[None]:
-    """Restore torch's global settings afterwards, for whoever called, such as a notebook."""
+    """Restore torch's global settings afterwards, for callers such as a notebook."""
     count = torch.get_num_threads()
     matmul_precision = torch.get_float32_matmul_precision()
     deterministic = _determinism()
