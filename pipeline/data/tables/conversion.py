@@ -75,12 +75,15 @@ def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Sam
     conversion = _Conversion(roles, keys, outcome, columns)
     for batch, place, part in files.batches(roles.read):
         for name, block in conversion.converted(batch, place, part).items():
-            rows[name].add(block)
+            rows[name].append(block)
     conversion.require_whole()
     leaks = conversion.leaks()
     if leaks and keys.strict:
         raise DataError(*(f"{files.training}: {line}" for line in leaks))
-    arrays = {name: one.finished() for name, one in rows.items()}
+    arrays = {
+        name: np.concatenate(one) if isinstance(one, list) else one.finished()
+        for name, one in rows.items()
+    }
     in_parts, times = arrays.pop("parts"), arrays.pop("times", None)
     return Samples(
         **arrays,
@@ -301,21 +304,6 @@ def _in_part(in_parts: Array, part: int) -> Indices | None:
     return rows if len(rows) else None
 
 
-class _InMemory:
-    """Puts blocks of rows together."""
-
-    def __init__(self) -> None:
-        self._blocks: list[Array] = []
-
-    def add(self, block: Array) -> None:
-        """Take the next rows (rows, …)."""
-        self._blocks.append(block)
-
-    def finished(self) -> Array:
-        """Return all rows."""
-        return np.concatenate(self._blocks)
-
-
 class _OnDisk:
     """Writes blocks of rows behind each other into an `.npy` file.
 
@@ -343,7 +331,7 @@ class _OnDisk:
         }
         np.lib.format.write_array_header_1_0(self._file, described)
 
-    def add(self, block: Array) -> None:
+    def append(self, block: Array) -> None:
         """Write the next rows (rows, …)."""
         self._rows += len(block)
         self._file.write(np.ascontiguousarray(block, dtype=self._dtype).tobytes())
@@ -359,10 +347,11 @@ class _OnDisk:
 
 def _gathered(
     roles: Roles, keys: Keys, files: Files, folder: Path | None
-) -> dict[str, _InMemory | _OnDisk]:
+) -> dict[str, list[Array] | _OnDisk]:
+    """Return what takes the rows of each name: a list of blocks, or a file of a folder."""
     beside = (("times", keys.time), ("ids", keys.id), ("groups", keys.group))
     names = ["inputs", "targets", "parts", *(name for name, one in beside if one is not None)]
-    rows: dict[str, _InMemory | _OnDisk] = {name: _InMemory() for name in names}
+    rows: dict[str, list[Array] | _OnDisk] = {name: [] for name in names}
     if folder is not None:
         rows["inputs"] = _OnDisk(folder / "inputs.npy", "<f8", (len(roles.features),))
         if keys.id is not None:
