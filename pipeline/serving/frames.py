@@ -1,4 +1,7 @@
-"""Answers for rows that lie in memory, as a server of the model hands them over."""
+"""Answers for rows that lie in memory, as a server of the model hands them over.
+
+Models that MLflow has recorded import `predict_frame` from here.
+"""
 
 from typing import TYPE_CHECKING, Any
 
