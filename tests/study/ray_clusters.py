@@ -16,12 +16,11 @@ from faults.conftest import beside
 from faults.processes import Training, start_command, wait_until
 from faults.sweeps import BASE
 
-from pipeline.study.workers.ray import BRIDGE
-
 RAY = (sys.executable, "-c", "from ray.scripts.scripts import main; main()")
 SMALL = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats", "--block")
 OTHER = "node-2"
 """What the second machine is called."""
+BRIDGE = "pipeline.study.workers.ray_bridge"
 SWEEP_PARTS = Path(__file__).parents[1] / "faults" / "own_code" / "sweep_parts.py"
 DEFAULTS = (*beside(BASE, ["sweep.workers=null"]), "trust=[sweep_parts]")
 Start = Callable[..., Training]

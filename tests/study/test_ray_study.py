@@ -12,6 +12,7 @@ from faults.processes import wait_until
 from faults.study_records import Records
 from faults.sweeps import behaving
 from ray_clusters import (
+    BRIDGE,
     OTHER,
     Nodes,
     Start,
@@ -30,7 +31,7 @@ from ray_clusters import (
 from pipeline.errors import EnvironmentFaultError
 from pipeline.runs import main as runs
 from pipeline.study.workers.messages import Answer, Gone
-from pipeline.study.workers.ray import BRIDGE, RayCluster, RaySpec, token_in
+from pipeline.study.workers.ray import RayCluster, RaySpec, token_in
 from pipeline.study.workers.worker_pool import Worker
 
 pytestmark = pytest.mark.slow
