@@ -4,23 +4,19 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.data.checks import blocks, fingerprints
-from pipeline.data.source import Array, Indices, OnDemand
+from pipeline.data.checks import blocks
+from pipeline.data.source import Array
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import is_url, place_problem
 
-IN_MEMORY_BYTES = 512 * 2**20
-"""What arrays may take together before they stay on disk."""
 MAPPED_FROM_BYTES = 64 * 2**20
 """Above this a single array stays on disk; the system can take its pages back."""
 LARGEST_PACKED = 8 * 2**30
@@ -28,7 +24,6 @@ LARGEST_PACKED = 8 * 2**30
 MOST_RATIO, RATIO_FROM = 200, 2**30
 """Above so many bytes a member may not be packed more tightly than this."""
 LARGEST = float(np.finfo(np.float32).max)
-FLOAT = np.dtype(np.float32)
 
 NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
 ONLY = ""
@@ -286,59 +281,6 @@ def _telling_damage(label: str) -> Iterator[None]:
         raise DataError(
             f"{label} is damaged or cut short ({words}); copy or save the file again"
         ) from error
-
-
-class JoinedArrays(OnDemand):
-    """Arrays on disk that follow one another, taken row by row.
-
-    Args:
-        parts: (rows, *row_shape) each, with one row shape.
-        dtype: That rows are given in; None = the one that holds those of all parts.
-    """
-
-    costly = False
-
-    def __init__(
-        self, parts: Sequence[Array | OnDemand], *, dtype: np.dtype[np.generic] | None = None
-    ) -> None:
-        self.parts = tuple(parts)
-        self.starts = np.cumsum([0, *(len(part) for part in parts)])
-        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
-        self.dtype = dtype or np.result_type(*(part.dtype for part in parts))
-
-    @cached_property
-    def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
-        """(rows,) equal for equal content."""
-        return np.concatenate([fingerprints(part, np.arange(len(part))) for part in self.parts])
-
-    def __getitem__(self, rows: slice | Indices) -> Array:
-        """Read rows, (rows, *row_shape)."""
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        made = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        owner = np.searchsorted(self.starts, rows, side="right") - 1
-        for number, part in enumerate(self.parts):
-            mine = owner == number
-            if mine.any():
-                made[mine] = part[rows[mine] - self.starts[number]]
-        return made
-
-
-def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
-    """Return parts one after another as one array (rows, *row_shape), a copy if it is small."""
-    if len(parts) == 1:
-        return parts[0]
-    arrays = [part for part in parts if not isinstance(part, OnDemand)]
-    if len(arrays) == len(parts) and sum(part.nbytes for part in arrays) <= IN_MEMORY_BYTES:
-        return np.concatenate(arrays)
-    return JoinedArrays(parts)
-
-
-def as_floats(values: Array) -> Array | OnDemand:
-    """Return float32 of the same values: a copy where that is small, else made row by row."""
-    if values.size * FLOAT.itemsize <= IN_MEMORY_BYTES:
-        return values.astype(FLOAT)
-    return JoinedArrays([values], dtype=FLOAT)
 
 
 def require_numbers(values: Array, label: str) -> None:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from pipeline.data.array_files import (
     AXES,
-    IN_MEMORY_BYTES,
     NPY_MAGIC,
     ONLY,
     ZIP_MAGIC,
@@ -21,9 +20,7 @@ from pipeline.data.array_files import (
     StoredArray,
     arranged,
     arrays_at,
-    as_floats,
     first_bytes,
-    join,
     largest,
     layout_of,
     readable,
@@ -42,6 +39,7 @@ from pipeline.data.labels import (
     labelled_samples,
     part_notes,
 )
+from pipeline.data.on_demand import IN_MEMORY_BYTES, as_floats, join
 from pipeline.data.reader import (
     Block,
     Missing,

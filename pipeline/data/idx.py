@@ -11,11 +11,9 @@ from typing import IO, NamedTuple, cast
 import numpy as np
 
 from pipeline.data.array_files import (
-    IN_MEMORY_BYTES,
     LARGEST_PACKED,
     arranged,
     files_in,
-    join,
     layout_of,
     readable,
     require_content,
@@ -29,6 +27,7 @@ from pipeline.data.labels import (
     labelled_samples,
     part_notes,
 )
+from pipeline.data.on_demand import IN_MEMORY_BYTES, join
 from pipeline.data.source import Array, Samples, Source
 from pipeline.errors import DataError
 

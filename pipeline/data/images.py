@@ -22,7 +22,7 @@ from pipeline.data.labels import (
     labelled_samples,
     part_notes,
 )
-from pipeline.data.picture_files import Mode, PictureHeader, Pictures, Size, decode, read_header
+from pipeline.data.on_demand import Mode, PictureHeader, Pictures, Size, decode, read_header
 from pipeline.data.reader import (
     Block,
     Missing,

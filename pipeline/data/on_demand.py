@@ -1,4 +1,4 @@
-"""Files of pictures: opened by their headers, decoded by fixed rules, at once or row by row."""
+"""Rows that stay in their files until they are taken: arrays on disk, pictures to decode."""
 
 import hashlib
 import io
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.checks import fingerprints
 from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import DataError
 
@@ -31,12 +32,66 @@ MOST_PIXELS = 80_000_000
 MOST_BYTES = 256 * 2**20
 """Bytes of a picture's file."""
 IN_MEMORY_BYTES = 512 * 2**20
-"""What decoded pictures may take before they are decoded when they are needed."""
+"""What arrays or decoded pictures may take in memory; above it they stay in their files."""
 AT_ONCE = 256
 """Pictures handed to the threads at a time."""
+FLOAT = np.dtype(np.float32)
 GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNED = (5, 6, 7, 8)
+
+
+class JoinedArrays(OnDemand):
+    """Arrays on disk that follow one another, taken row by row.
+
+    Args:
+        parts: (rows, *row_shape) each, with one row shape.
+        dtype: That rows are given in; None = the one that holds those of all parts.
+    """
+
+    costly = False
+
+    def __init__(
+        self, parts: Sequence[Array | OnDemand], *, dtype: np.dtype[np.generic] | None = None
+    ) -> None:
+        self.parts = tuple(parts)
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.dtype = dtype or np.result_type(*(part.dtype for part in parts))
+
+    @cached_property
+    def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
+        """(rows,) equal for equal content."""
+        return np.concatenate([fingerprints(part, np.arange(len(part))) for part in self.parts])
+
+    def __getitem__(self, rows: slice | Indices) -> Array:
+        """Read rows, (rows, *row_shape)."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        made = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        for number, part in enumerate(self.parts):
+            mine = owner == number
+            if mine.any():
+                made[mine] = part[rows[mine] - self.starts[number]]
+        return made
+
+
+def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
+    """Return parts one after another as one array (rows, *row_shape), a copy if it is small."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if not isinstance(part, OnDemand)]
+    if len(arrays) == len(parts) and sum(part.nbytes for part in arrays) <= IN_MEMORY_BYTES:
+        return np.concatenate(arrays)
+    return JoinedArrays(parts)
+
+
+def as_floats(values: Array) -> Array | OnDemand:
+    """Return float32 of the same values: a copy where that is small, else made row by row."""
+    if values.size * FLOAT.itemsize <= IN_MEMORY_BYTES:
+        return values.astype(FLOAT)
+    return JoinedArrays([values], dtype=FLOAT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
