@@ -107,11 +107,10 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     options = check(config).model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(config), started_at=perf_counter())
     from pipeline.running.participant import follow
-    from pipeline.running.process_group import process_group
-    from pipeline.running.starting import told_start
+    from pipeline.running.process_group import process_group, received_start
 
     with process_group(plan.rank, plan.devices, None):
-        follow(replace(plan, start=told_start(plan)))
+        follow(replace(plan, start=received_start(plan)))
 
 
 def _peers(plan: Plan) -> AbstractContextManager["Peers | None"]:

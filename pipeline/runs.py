@@ -83,11 +83,12 @@ def sync_runs(options: RunsOptions) -> int:
 def reap_runs(options: RunsOptions) -> int:
     """Close lost trials, send what is unsent, then close the runs in MLflow that are lost."""
     from pipeline.tracking.sync import opened_store, reap
+    from pipeline.tracking.uri import tracking_uri
 
     for line in _reaped_trials(options):
         print(line)
     code = sync_runs(options)
-    with opened_store(options.tracking) as store:
+    with opened_store(tracking_uri(options.tracking)) as store:
         closed = reap(store, grace=options.grace)
     for run in closed:
         print(f"{run.info.run_id}: closed as lost ({run.info.run_name})")
@@ -102,10 +103,11 @@ def check_study(options: RunsOptions) -> int:
         raise ConfigError("action=check needs the name of a study: study=NAME")
     from pipeline.study.recorded_studies import Studies, differences, metric_names
     from pipeline.tracking.sync import opened_store
+    from pipeline.tracking.uri import tracking_uri
 
     study = Studies(options.storage).open(options.study)
     rows = [row for row in study.ledger.trials() if row.state != "waiting"]
-    with opened_store(options.tracking) as store:
+    with opened_store(tracking_uri(options.tracking)) as store:
         runs = store.trials_of(study.ledger.uid, metric_names(study.names))
     if lines := differences(rows, runs, study.names):
         raise RecordsDifferError(*lines)
@@ -127,7 +129,7 @@ def clean_runs(options: RunsOptions) -> int:
     if not runs:
         print(f"no run below output={options.output!r} ended {options.older_than:g} days ago")
     elif options.apply:
-        with opened_for_records(options.tracking) as store:
+        with opened_for_records(uri) as store:
             for run in remove_runs(runs, store):
                 print(run)
         print(f"{len(runs)} runs, {size}: removed; {_collect(options)}")
@@ -143,9 +145,10 @@ def clean_study(options: RunsOptions) -> int:
     """Remove a study whole, or say what that would be."""
     from pipeline.study.recorded_studies import Studies
     from pipeline.tracking.sync import opened_store
+    from pipeline.tracking.uri import tracking_uri
 
     studies, name = Studies(options.storage), str(options.study)
-    with opened_store(options.tracking) as store:
+    with opened_store(tracking_uri(options.tracking)) as store:
         from pipeline.study.recorded_studies import removal_of, remove_study
 
         removal = removal_of(studies, store, name, Path(options.output) / name)

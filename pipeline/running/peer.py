@@ -38,7 +38,7 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     from pipeline.config.values import as_tree
     from pipeline.ranks import Rank
     from pipeline.running.plan import make_plan
-    from pipeline.running.starting import require_same_data, start_of
+    from pipeline.running.process_group import require_same_data, start_from
 
     rank = Rank(**order["rank"])
     tree = as_tree(order["config"])
@@ -46,7 +46,7 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     options = options.model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(tree), started_at=perf_counter(), rank=rank)
     require_same_data(rank.number, plan.prepared.content_hash, order["data"])
-    plan = replace(plan, start=start_of(order))
+    plan = replace(plan, start=start_from(order))
     from pipeline.running.participant import follow
     from pipeline.running.process_group import process_group
 

@@ -25,9 +25,13 @@ from pipeline.errors import (
 from pipeline.processes.child import Child, python_module
 from pipeline.ranks import Rank
 from pipeline.running.plan import Plan
-from pipeline.running.process_group import is_cut, keep_to_this_machine, process_group
+from pipeline.running.process_group import (
+    is_cut,
+    keep_to_this_machine,
+    process_group,
+    start_message,
+)
 from pipeline.running.recording import Record, say_how_to_go_on
-from pipeline.running.starting import said
 from pipeline.signals import stop
 
 TICK_SECONDS = 0.2
@@ -144,7 +148,7 @@ class Peers:
             "config": config,
             "trust": plan.options.trust,
             "meeting": str(self._meeting),
-            **said(plan),
+            **start_message(plan),
         }
 
     def _wait_until_ready(self) -> None:

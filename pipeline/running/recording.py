@@ -202,7 +202,7 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
             try:
                 if recorder is not None:
                     record.run_id = recorder.open(record.folder) or None
-                    recorder.mend(record.folder.parent)
+                    recorder.send_earlier(record.folder.parent)
                 yield record
                 stop.check()
                 record.journal.end("FINISHED", record.reason)

@@ -16,13 +16,12 @@ from pipeline.errors import DivergedError
 from pipeline.paths import replace_text
 from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan
-from pipeline.running.process_group import process_group
+from pipeline.running.process_group import process_group, send_start
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor
 from pipeline.running.run_description import described
 from pipeline.running.run_findings import findings_of, with_importances, write_diagnosis
 from pipeline.running.saved_model import TrainedWeights
-from pipeline.running.starting import tell_start
 from pipeline.running.testing import ScoredTest, decide, tested, with_intervals
 from pipeline.running.trainer import require_truthful
 from pipeline.serving.decision import Decision
@@ -70,7 +69,7 @@ def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]
     if peers is None:
         with process_group(plan.rank, plan.devices, None):
             if plan.rank.world > 1 and not plan.occasion.lean:  # trials always start afresh
-                tell_start(plan)
+                send_start(plan)
             yield
     else:
         with peers.met(record):

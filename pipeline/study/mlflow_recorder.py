@@ -15,8 +15,8 @@ from typing import Self
 from pipeline.processes.lease import alive
 from pipeline.running.resuming import trainer_of
 from pipeline.study.trial_end import has_begun
-from pipeline.tracking.client import Recorded, Recorder
-from pipeline.tracking.fields import Booked
+from pipeline.tracking.client import Recorder, SentRun
+from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import TRIALS, is_finished, mark, remove, unsent
 from pipeline.tracking.journal import JOURNAL
 
@@ -129,7 +129,7 @@ class MlflowRecorder:
         """Remove the folder of a trial that has ended, once MLflow has all of it."""
         self._tasks.put(partial(self._forget, folder))
 
-    def trial_runs(self, study: str) -> list[Booked]:
+    def trial_runs(self, study: str) -> list[RecordedTrial]:
         """Return the runs of the trials of a study's uid; waits for what was asked before.
 
         Raises:
@@ -137,7 +137,7 @@ class MlflowRecorder:
         """
         if self._recorder is None:
             return []
-        answer: Future[list[Booked]] = Future()
+        answer: Future[list[RecordedTrial]] = Future()
         self._tasks.put(partial(self._read_runs, self._recorder, study, answer))
         return answer.result()
 
@@ -180,9 +180,11 @@ class MlflowRecorder:
             self.registered = self._recorder.registered
             self.model_problem = None if unsent_here else self._recorder.problem
 
-    def _read_runs(self, recorder: Recorder, study: str, answer: Future[list[Booked]]) -> None:
+    def _read_runs(
+        self, recorder: Recorder, study: str, answer: Future[list[RecordedTrial]]
+    ) -> None:
         try:
-            answer.set_result(recorder.books(study, ()))
+            answer.set_result(recorder.trials(study, ()))
         except Exception as error:  # the waiting thread raises it
             answer.set_exception(error)
 
@@ -216,12 +218,12 @@ class MlflowRecorder:
             folder = next(iter(self._ended))
             self._settle(folder, self._record(folder, is_over=self._ended[folder].lost))
 
-    def _record(self, folder: Path, *, is_over: bool, patient: bool = False) -> Recorded:
+    def _record(self, folder: Path, *, is_over: bool, patient: bool = False) -> SentRun:
         if self._recorder is None or not (folder / JOURNAL).is_file():
-            return Recorded(done=True, unsent=0)
+            return SentRun(done=True, unsent=0)
         return self._recorder.record(folder, is_over=is_over, patient=patient)
 
-    def _settle(self, folder: Path, recorded: Recorded) -> None:
+    def _settle(self, folder: Path, recorded: SentRun) -> None:
         self.problem = recorded.problem
         trial = self._ended.pop(folder)
         if recorded.done:

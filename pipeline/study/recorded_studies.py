@@ -26,7 +26,7 @@ from pipeline.study.ledger.storage_faults import named
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import StudyLock
 from pipeline.study.trial_end import has_begun, run_end
-from pipeline.tracking.fields import Booked
+from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import Journal
 from pipeline.tracking.sync import remove_record
@@ -229,7 +229,7 @@ def metric_names(objectives: Iterable[str]) -> list[str]:
 
 
 def differences(
-    rows: Iterable[Row], runs: Iterable[Booked], objectives: Sequence[str] = ()
+    rows: Iterable[Row], runs: Iterable[RecordedTrial], objectives: Sequence[str] = ()
 ) -> list[str]:
     """Return one line for each thing in which a study and MLflow differ.
 
@@ -240,7 +240,7 @@ def differences(
         runs: The runs of its trials, with the metrics of `metric_names`.
         objectives: Names of the study's objectives.
     """
-    by_trial: dict[int, list[Booked]] = defaultdict(list)
+    by_trial: dict[int, list[RecordedTrial]] = defaultdict(list)
     for run in runs:
         by_trial[run.trial].append(run)
     lines = [
@@ -256,7 +256,7 @@ def differences(
 
 
 def _trial_differences(
-    row: Row, runs: Sequence[Booked], objectives: Sequence[str]
+    row: Row, runs: Sequence[RecordedTrial], objectives: Sequence[str]
 ) -> Iterator[str]:
     end = run_end(row.state, row.reason)
     trial = f"trial {row.number} ({_words(row.state, row.reason)})"

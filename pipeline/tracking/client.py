@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
 from pipeline.tracking.faults import TRANSIENT, as_error, down_line, named
-from pipeline.tracking.fields import Booked
+from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import read_state, unsent
 from pipeline.tracking.uri import REQUEST_SECONDS, is_server
 
@@ -30,7 +30,7 @@ REVIVAL_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class SentRun:
     """What became of a journal that was sent in one go.
 
     Args:
@@ -120,7 +120,7 @@ class Recorder:
         self.problem, self.registered = answer.get("problem"), answer.get("registered")
         return int(answer.get("unsent", unsent(folder)))
 
-    def record(self, folder: Path, *, is_over: bool, patient: bool = False) -> Recorded:
+    def record(self, folder: Path, *, is_over: bool, patient: bool = False) -> SentRun:
         """Send a folder's whole journal in one go and end the run; it need not be open.
 
         Args:
@@ -134,14 +134,14 @@ class Recorder:
         done = bool(answer.get("done"))
         if done:
             self._followed.pop(folder, None)
-        return Recorded(
+        return SentRun(
             done=done,
             unsent=int(answer.get("unsent", unsent(folder))),
             problem=self.problem,
             later=answer.get("kind", "down") in TRANSIENT,
         )
 
-    def books(self, study: str, metrics: Sequence[str]) -> list[Booked]:
+    def trials(self, study: str, metrics: Sequence[str]) -> list[RecordedTrial]:
         """Return the runs of a study's trials.
 
         Args:
@@ -151,15 +151,15 @@ class Recorder:
         Raises:
             EnvironmentFaultError: The store can't be read now.
         """
-        answer = self._ask_anew("books", study=study, metrics=list(metrics))
+        answer = self._ask_anew("trials", study=study, metrics=list(metrics))
         if not answer.get("ok"):
             raise as_error(answer.get("kind", "down"), answer["problem"])
-        return [Booked(**run) for run in answer["runs"]]
+        return [RecordedTrial(**run) for run in answer["runs"]]
 
-    def mend(self, output: Path) -> None:
+    def send_earlier(self, output: Path) -> None:
         """Let the recorder send, in quiet moments, what earlier runs below `output` could not."""
         try:
-            self._ask("mend", DATABASE_SECONDS, output=str(output.absolute()))
+            self._ask("send_earlier", DATABASE_SECONDS, output=str(output.absolute()))
         except ChildGoneError as error:
             self.problem = str(error)
 

@@ -38,7 +38,7 @@ _DISTRIBUTION = re.compile(r"([A-Za-z0-9_.]+)-([^-]+)\.(?:dist|egg)-info")
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class RepositoryState:
     """The state of the repository around a folder.
 
     Args:
@@ -99,7 +99,7 @@ def requirements() -> str:
     return "".join(f"{name}=={version}\n" for name, version in sorted(set(_distributions())))
 
 
-def code_of(folder: Path) -> Code | None:
+def code_of(folder: Path) -> RepositoryState | None:
     """Return the commit and the uncommitted changes around a folder; `None` without git.
 
     Of the changes a mebibyte is read, and git is given two seconds. No program is run that the
@@ -112,11 +112,11 @@ def code_of(folder: Path) -> Code | None:
     if not commit:
         return None
     if not keys or CUT in keys:  # which filters there are is unknown
-        return Code(commit.strip(), "")
+        return RepositoryState(commit.strip(), "")
     filters = {key: "" for key in keys.split("\0") if key.startswith("filter.")}
     filters |= {key: "false" for key in filters if key.endswith(".required")}
     diff = _output(_start_git(folder, DIFF, filters), deadline)
-    return Code(commit.strip(), redact_code(diff))
+    return RepositoryState(commit.strip(), redact_code(diff))
 
 
 def _start_git(

@@ -15,7 +15,7 @@ from pipeline.paths import cache_folder, create_folder, shortage
 from pipeline.redaction import redact
 from pipeline.serving.files import model_file
 from pipeline.tracking.faults import named
-from pipeline.tracking.sync import opened_store_at
+from pipeline.tracking.sync import opened_store
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> 
         EnvironmentFaultError: MLflow does not answer, or the download fails.
     """
     _require_database(f"run {run_id!r}", uri)
-    with opened_store_at(uri) as store:
+    with opened_store(uri) as store:
         run = store.run(run_id)
         if run is None:
             raise ConfigError(f"run {run_id!r} is unknown in {named(uri)}")
@@ -102,7 +102,7 @@ def fetched(reference: str, uri: str) -> Path:
             "models:/NAME/VERSION, models:/m-… or an MLflow run id"
         )
     _require_database(repr(reference), uri)
-    with opened_store_at(uri) as store:
+    with opened_store(uri) as store:
         address, digest = _source(store, reference)
         parts = urlsplit(address)
         # The address of a version may be set by whoever registers it.

@@ -22,7 +22,7 @@ _REFUSED = re.compile(r"[^/\w.\- :]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Booked:
+class RecordedTrial:
     """What MLflow has of the run of one trial.
 
     Args:

@@ -30,7 +30,7 @@ PATIENCE = 5.0
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
-MENDING_SECONDS = 5.0
+EARLIER_SECONDS = 5.0
 DEATH_SECONDS = 5.0
 FOLDER_SECONDS = 20.0
 """How long another process may take to let go of a run's folder."""
@@ -93,8 +93,8 @@ class OpenRuns:
             "open": self.open,
             "close": self.close,
             "record": self.record,
-            "books": self.trials,
-            "mend": self.send_earlier,
+            "trials": self.trials,
+            "send_earlier": self.send_earlier,
             "quit": lambda: self.leave(is_over=True),
         }
 
@@ -136,7 +136,7 @@ class OpenRuns:
         error = self._finish(run, is_over=True)
         run.replay.release()
         return {
-            "unsent": run.replay.backlog.unsent(),
+            "unsent": run.replay.unsent(),
             "problem": run.replay.problem if error is None else error.line,
             "registered": run.replay.registered,
         }
@@ -164,7 +164,7 @@ class OpenRuns:
             if replay.is_done() or place not in self._open:
                 replay.release()
                 self._open.pop(place, None)
-        return {"done": replay.is_done(), "unsent": replay.backlog.unsent()}
+        return {"done": replay.is_done(), "unsent": replay.unsent()}
 
     def trials(self, study: str, metrics: list[str]) -> Answer:
         """Answer what the store has of a study's trials."""
@@ -186,7 +186,7 @@ class OpenRuns:
             self._finish(run, is_over=is_over)
             run.replay.release()
         self._open.clear()
-        deadline = time.monotonic() + MENDING_SECONDS
+        deadline = time.monotonic() + EARLIER_SECONDS
         while self._earlier and not self._failures and time.monotonic() < deadline:
             self._send_one_earlier()
 
@@ -219,8 +219,8 @@ class OpenRuns:
     def _advance(self, run: OpenRun, store: "Store") -> None:
         if run.refusal is not None:
             return
-        run.replay.backlog.read()
-        if run.replay.backlog.is_ready:
+        run.replay.read()
+        if run.replay.is_ready:
             run.replay.push(store)
         if time.monotonic() >= run.next_beat:
             run.beats += 1
@@ -243,12 +243,12 @@ class OpenRuns:
         known_down = self._failures > 0
         moved_at = time.monotonic()
         while True:
-            left = run.replay.backlog.unsent()
+            left = run.replay.unsent()
             try:
-                run.replay.backlog.read()  # even where the store can't be reached, to count
+                run.replay.read()  # even where the store can't be reached, to count
                 run.replay.drain(self._connected(), is_over=is_over)
             except StoreError as error:
-                if run.replay.backlog.unsent() < left:
+                if run.replay.unsent() < left:
                     moved_at = time.monotonic()
                 patience = _patience(error, known_down=known_down) if patient else 0.0
                 if time.monotonic() - moved_at >= patience:
@@ -269,7 +269,7 @@ class OpenRuns:
         except StoreError:
             return
         try:
-            if replay.backlog.uri == redact(self._uri):
+            if replay.uri == redact(self._uri):
                 replay.drain(self._connected(), is_over=False)
         except StoreError:
             self._failures += 1  # its values stay in its journal, for `action=sync`
@@ -291,7 +291,7 @@ def _patience(error: StoreError, *, known_down: bool) -> float:
 def _await_death(replay: "Replay") -> None:
     """Wait until a training process that has closed its pipes is gone, for a limited time."""
     deadline = time.monotonic() + DEATH_SECONDS
-    lease = replay.backlog.lease
+    lease = replay.lease
     while lease is not None and alive(lease) and time.monotonic() < deadline:
         time.sleep(0.05)
 

@@ -63,85 +63,13 @@ def next_batch(pending: Collection[Event]) -> Batch:
     return batch
 
 
-class Backlog:
-    """What of a journal is still to be sent, and what its lines say about the run.
-
-    Its file stays open, so that a run whose folder is removed or renamed is followed to its end.
-
-    Args:
-        folder: The run's folder.
-        skip: Lines that the store holds.
-    """
-
-    def __init__(self, folder: Path, *, skip: int) -> None:
-        self.lease: Lease | None = None
-        self.uri = ""
-        self.begun: Event = {}
-        self.model: Event | None = None
-        self.last_ms = 0
-        self.pending: deque[Event] = deque()
-        self._path = folder / JOURNAL
-        self._skip = skip
-        self._file: BinaryIO | None = None
-        self._offset = 0
-
-    def read(self) -> None:
-        """Take in the lines that have been added to the journal.
-
-        Raises:
-            StoreError: It can't be read.
-        """
-        try:
-            if self._file is None:
-                self._file = self._path.open("rb")
-            self._file.seek(self._offset)
-            content = self._file.read()
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
-        whole = content[: content.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            self._take(parse_line(line))
-
-    def close(self) -> None:
-        """Close the journal; the next read opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def unsent(self) -> int:
-        """Count the values that the store lacks; an event without values is 1."""
-        return count_values(self.pending)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is something to send before the run ends."""
-        return bool(self.pending) and not self.only_end_left
-
-    @property
-    def only_end_left(self) -> bool:
-        """Whether the run's end is all that is left."""
-        return len(self.pending) == 1 and self.pending[0]["event"] == "end"
-
-    def _take(self, event: Event) -> None:
-        self.last_ms = max(self.last_ms, event["time"])
-        if event["event"] == "begin":
-            self.lease = Lease(**event["lease"])
-            self.uri = event["uri"]
-            self.begun = event
-        elif event["event"] == "model":
-            self.model = event
-        if self._skip > 0:
-            self._skip -= 1
-        else:
-            self.pending.append(event)
-
-
 class Replay:
     """One folder's journal on its way into a store; holds the folder's lock while it is open.
 
+    The journal stays open, so that a run whose folder is removed or renamed is followed to its end.
+
     `registered` is what the registration of the run's model came to, in one line; `problem` why
-    MLflow will never have that model.
+    MLflow will never have that model; `uri` where the run is to be recorded.
 
     Args:
         folder: The run's folder.
@@ -156,30 +84,75 @@ class Replay:
         self.folder = folder
         self.registered: str | None = None
         self.problem: str | None = None
+        self._path = folder / JOURNAL
+        self._file: BinaryIO | None = None
         self._attached = False
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
-            self.state = read_state(folder)
-            self.backlog = Backlog(folder, skip=self.state.sent)
-            self.backlog.read()
+            self._rewind(read_state(folder))
         except filelock.Timeout as error:
             raise InUseError(str(folder)) from error
         except OSError as error:
-            raise _unreadable(folder / JOURNAL, error) from error
+            raise self._unreadable(error) from error
         except StoreError:
             self._lock.release()
             raise
 
+    def _rewind(self, state: State) -> None:
+        """Read the journal from its beginning, of which the store has what `state` says."""
+        self.state = state
+        self.lease: Lease | None = None
+        self.uri = ""
+        self._begun: Event = {}
+        self._model: Event | None = None
+        self._last_ms = 0
+        self._pending: deque[Event] = deque()
+        self._skip = state.sent
+        self._offset = 0
+        self._close()
+        self.read()
+
+    def read(self) -> None:
+        """Take in the lines that have been added to the journal.
+
+        Raises:
+            StoreError: It can't be read.
+        """
+        try:
+            if self._file is None:
+                self._file = self._path.open("rb")
+            self._file.seek(self._offset)
+            content = self._file.read()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._take(parse_line(line))
+
     def release(self) -> None:
-        """Let another process send this journal."""
-        self.backlog.close()
+        """Let another process send this journal; it may still be read."""
+        self._close()
         self._lock.release()
+
+    def unsent(self) -> int:
+        """Count the values that the store lacks; an event without values is 1."""
+        return count_values(self._pending)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to send before the run ends."""
+        return bool(self._pending) and not self._only_end_left
+
+    @property
+    def _only_end_left(self) -> bool:
+        return len(self._pending) == 1 and self._pending[0]["event"] == "end"
 
     def push(self, store: Store) -> None:
         """Send one batch, of about a thousand values at most; the final `end` is left for later."""
         self._attach(store)
-        batch = next_batch(self.backlog.pending)
+        batch = next_batch(self._pending)
         is_new = batch.begin is not None and self._begin(store, batch.begin, batch.tags)
         params = batch.begin["params"] if batch.begin is not None else {}
         store.log(
@@ -188,7 +161,7 @@ class Replay:
         if batch.lines:
             self._write(replace(self.state, sent=self.state.sent + batch.lines, done=False))
             for _ in range(batch.lines):
-                self.backlog.pending.popleft()
+                self._pending.popleft()
 
     def drain(self, store: Store, *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
@@ -197,8 +170,8 @@ class Replay:
             store: Where to.
             is_over: The run goes on no more: without a recorded end it is lost.
         """
-        self.backlog.read()
-        while self.backlog.is_ready:
+        self.read()
+        while self.is_ready:
             self.push(store)
         ending = self.ending()
         if ending == "open" and is_over:
@@ -208,18 +181,18 @@ class Replay:
 
     def ending(self) -> Ending:
         """Tell how the run stands: its end is recorded, its process is gone, or it goes on."""
-        if self.backlog.only_end_left:
+        if self._only_end_left:
             return "recorded"
-        lease = self.backlog.lease
+        lease = self.lease
         return "lost" if lease is not None and not alive(lease) else "open"
 
     def is_done(self) -> bool:
         """Tell whether the store has all of the journal, and the run's end."""
-        return self.state.done and not self.backlog.pending
+        return self.state.done and not self._pending
 
     def beat(self, store: Store, counter: int) -> None:
         """Move the lease's counter, unless the training process is gone or stopped."""
-        lease = self.backlog.lease
+        lease = self.lease
         if self.state.run_id and lease is not None and working(lease):
             store.log(self.state.run_id, tags=replace(lease, counter=counter).tags())
 
@@ -229,15 +202,14 @@ class Replay:
         if self.is_done():
             return
         self._upload(store)
-        pending = self.backlog.pending
-        end = pending[0] if ending == "recorded" else None
+        end = self._pending[0] if ending == "recorded" else None
         status: Status = end["status"] if end else "FAILED"
         if status == "FINISHED":
             self._settle(store)
         reason = end["reason"] if end else "lost"
-        store.terminate(self.state.run_id, status, reason=reason, end=self.backlog.last_ms)
-        self._write(replace(self.state, sent=self.state.sent + len(pending), done=True))
-        pending.clear()
+        store.terminate(self.state.run_id, status, reason=reason, end=self._last_ms)
+        self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
+        self._pending.clear()
 
     def _attach(self, store: Store) -> None:
         """Begin anew where the store is another one, or has lost the run; once."""
@@ -245,13 +217,11 @@ class Replay:
             return
         elsewhere = self.state.uri != redact(store.uri)
         if self.state.run_id and (elsewhere or store.run(self.state.run_id) is None):
-            self.backlog.close()
-            self.state, self.backlog = State(), Backlog(self.folder, skip=0)
-            self.backlog.read()
-        pending = self.backlog.pending
+            self._rewind(State())
+        pending = self._pending
         if not self.state.run_id and not (pending and pending[0]["event"] == "begin"):
-            path = str(self.folder / JOURNAL)
-            raise StoreError("refused", f"{path!r} does not begin with a run; it can't be sent")
+            line = f"{str(self._path)!r} does not begin with a run; it can't be sent"
+            raise StoreError("refused", line)
         self._attached = True
 
     def _begin(self, store: Store, begin: Event, more: dict[str, str]) -> bool:
@@ -281,7 +251,7 @@ class Replay:
 
     def _create(self, store: Store, begin: Event, tags: dict[str, str]) -> bool:
         experiment_id = store.experiment(begin["experiment"])
-        last = self.backlog.pending[-1]
+        last = self._pending[-1]
         reason = last["reason"] if last["event"] == "end" else None
         run_id, is_new = store.create(
             experiment_id,
@@ -305,7 +275,7 @@ class Replay:
         Raises:
             StoreError: The store does not answer; a later try may help.
         """
-        model, begun = self.backlog.model, self.backlog.begun
+        model, begun = self._model, self._begun
         if model is None:
             return
         # It takes a second to import, and only a run that leaves a model needs it.
@@ -325,6 +295,27 @@ class Replay:
             self.problem = error.line
         tags = {REGISTERED_TAG: self.registered, PROBLEM_TAG: self.problem}
         store.log(self.state.run_id, tags={key: line for key, line in tags.items() if line})
+
+    def _take(self, event: Event) -> None:
+        self._last_ms = max(self._last_ms, event["time"])
+        if event["event"] == "begin":
+            self.lease = Lease(**event["lease"])
+            self.uri = event["uri"]
+            self._begun = event
+        elif event["event"] == "model":
+            self._model = event
+        if self._skip > 0:
+            self._skip -= 1
+        else:
+            self._pending.append(event)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _unreadable(self, error: OSError) -> StoreError:
+        return StoreError("refused", f"{str(self._path)!r} can't be sent ({error.strerror})")
 
     def _write(self, state: State) -> None:
         """Note how far the store is; what finds no place is sent again, which changes nothing."""
@@ -364,7 +355,3 @@ def _changes(known: dict[str, str], now: dict[str, str]) -> dict[str, str]:
     """Return tags for the parameters that a resumed run changed: MLflow keeps the first value."""
     changed = {key for key, text in now.items() if key in known and known[key] != text}
     return {f"{CHANGED_PREFIX}{key}": now[key] for key in sorted(changed)}
-
-
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    return StoreError("refused", f"{str(path)!r} can't be sent ({error.strerror})")

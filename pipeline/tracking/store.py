@@ -19,7 +19,7 @@ from pipeline.tracking.fields import (
     END_TAG,
     STUDY_TAG,
     TRIAL_TAG,
-    Booked,
+    RecordedTrial,
     field_name,
     param_texts,
     tag_texts,
@@ -102,10 +102,10 @@ class Store:
             return []
         return self._search(f"tags.`{STUDY_TAG}` = '{uid}'")
 
-    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[Booked]:
+    def trials_of(self, uid: str, metrics: Sequence[str]) -> list[RecordedTrial]:
         """Return the runs of a study's trials, with the values that are asked for."""
         return [
-            Booked(
+            RecordedTrial(
                 trial=int(run.data.tags[TRIAL_TAG]),
                 run_id=run.info.run_id,
                 status=run.info.status,

@@ -98,36 +98,22 @@ class StoreInForce:
 
 
 @contextmanager
-def opened_store(options: TrackingOptions) -> "Iterator[Store]":
-    """Open the store that the options name.
+def opened_store(uri: str) -> "Iterator[Store]":
+    """Open the store at an absolute address.
 
     Raises:
         EnvironmentFaultError: A call to it fails.
         ConfigError: It is no database.
     """
-    with opened_store_at(tracking_uri(options)) as store:
-        yield store
+    with opened_for_records(uri) as stores:
+        yield stores.of(redact(uri))
 
 
 @contextmanager
-def opened_store_at(uri: str) -> "Iterator[Store]":
-    """Open the store at an absolute address, as `opened_store` does."""
-    with _told_faults():
-        yield StoreInForce(uri).of(redact(uri))
-
-
-@contextmanager
-def opened_for_records(options: TrackingOptions) -> Iterator[StoreInForce]:
-    """Give the store that the options name, for the runs that are recorded there."""
-    uri = tracking_uri(options)
-    with _told_faults():
-        yield StoreInForce(uri)
-
-
-@contextmanager
-def _told_faults() -> Iterator[None]:
+def opened_for_records(uri: str) -> Iterator[StoreInForce]:
+    """Give the store at an absolute address for the runs that are recorded there."""
     try:
-        yield
+        yield StoreInForce(uri)
     except StoreError as error:
         raise as_error(error.kind, error.line) from error
 
@@ -155,11 +141,11 @@ def _sync(folder: Path, store: StoreInForce) -> Synced | None:
         return None
     except StoreError as error:
         return Synced(folder=folder, problem=error.line)
-    before, problem = replay.backlog.unsent(), None
+    before, problem = replay.unsent(), None
     try:
-        if not replay.backlog.uri:
+        if not replay.uri:
             return None
-        replay.drain(store.of(replay.backlog.uri), is_over=False)
+        replay.drain(store.of(replay.uri), is_over=False)
     except StoreError as error:
         problem = error.line
         store.give_up(error)
@@ -167,7 +153,7 @@ def _sync(folder: Path, store: StoreInForce) -> Synced | None:
         replay.release()
     if replay.is_done() and is_marked(folder):
         remove(folder)
-    left, run_id = replay.backlog.unsent(), replay.state.run_id
+    left, run_id = replay.unsent(), replay.state.run_id
     return Synced(folder=folder, run_id=run_id, sent=before - left, unsent=left, problem=problem)
 
 

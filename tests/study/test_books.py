@@ -15,7 +15,7 @@ from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.recorded_studies import differences
 from pipeline.study.study_run import RunDestination
 from pipeline.study.trial_end import TrialEnd
-from pipeline.tracking.fields import Booked
+from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
 
@@ -207,7 +207,9 @@ def test_what_differs_is_one_line_a_trial(row: Row | None, runs: list[str], line
         status, _, reason = end.partition(",")
         held = {"best/val/f1": float(values[0])} if values else {}
         booked.append(
-            Booked(trial=0, run_id=run_id, status=status, end_reason=reason or None, metrics=held)
+            RecordedTrial(
+                trial=0, run_id=run_id, status=status, end_reason=reason or None, metrics=held
+            )
         )
     assert differences([] if row is None else [row], booked, ("val/f1",)) == [line]
 
@@ -215,7 +217,7 @@ def test_what_differs_is_one_line_a_trial(row: Row | None, runs: list[str], line
 @pytest.mark.parametrize("held", [{"best/val/f1": 0.5, "val/f1": 0.25}, {"val/f1": 0.5}])
 def test_the_value_of_the_kept_weights_may_be_the_best_or_the_last(held: dict[str, float]) -> None:
     rows = [Row(number=0, state="complete", values=(0.5,))]
-    booked = [Booked(trial=0, run_id="a", status="FINISHED", metrics=held)]
+    booked = [RecordedTrial(trial=0, run_id="a", status="FINISHED", metrics=held)]
     assert differences(rows, booked, ("val/f1",)) == []
 
 

@@ -1,14 +1,10 @@
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from faults.stores import TrackingServer, free_port
 from mlflow_databases import make_database
-from real_processes import stop_server, wait_for_health
 
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
@@ -71,40 +67,17 @@ def begun(tmp_path: Path) -> Callable[..., Journal]:
     return make
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@pytest.fixture(name="free_port")
+def _free_port() -> int:
+    return free_port()
 
 
 @pytest.fixture
-def server(
-    tmp_path: Path, empty_database: Path
-) -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
-    """Starts real tracking servers on loopback ports, all on one database."""
-    path = tmp_path / "server" / "mlflow.db"
-    path.parent.mkdir()
-    shutil.copy(empty_database, path)
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(port: int) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
-                *("--host", "127.0.0.1", "--port", str(port)),
-                *("--backend-store-uri", sqlite_uri(path)),
-            ],
-            cwd=path.parent,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        started.append(process)
-        wait_for_health(port)
-        return process
-
-    yield start
-    for process in started:
-        stop_server(process)
+def server(tmp_path: Path, empty_database: Path) -> Iterator[TrackingServer]:
+    """A real tracking server with an empty database, not started yet."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    made = TrackingServer(folder)
+    yield made
+    made.kill()

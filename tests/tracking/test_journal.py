@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from real_processes import run_script
 
+from pipeline.tracking.fields import field_name, param_text
 from pipeline.tracking.journal import Header, Journal
+from pipeline.tracking.logger import JournalLogger
 
 
 def times_of(journal: Journal) -> list[int]:
@@ -122,3 +124,39 @@ def test_not_a_number_as_a_parameter_becomes_a_word(
 ) -> None:
     journal = begun("", params={"a": nan, "b": inf, "c": None})
     assert next(journal.events())["params"] == {"a": "nan", "b": "inf", "c": None}
+
+
+def test_what_lightning_logs_is_counted_by_epochs_from_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    logger = JournalLogger(journal)
+    logger.log_metrics({"epoch": 0, "train/loss": 0.5}, step=125)
+    logger.log_metrics({"lr-Adam": 0.001}, step=126)  # of the epoch in progress
+    logger.log_metrics({"epoch": 1, "train/loss": 0.4}, step=250)
+    logger.log_metrics({"epoch": 2, "test/f1": 0.9}, step=250)  # of the last finished one
+    assert journal.epochs() == {
+        1: {"train/loss": 0.5},
+        2: {"lr-Adam": 0.001, "train/loss": 0.4, "test/f1": 0.9},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        *((name, name) for name in ("val/f1", "optimizer.lr", "损失", "a b:c-d_e")),
+        ("f(x)=1", "f_x__1"),
+        ("../a//b", "a/b"),
+    ],
+)
+def test_a_name_that_mlflow_refuses_is_bent_to_one_that_it_takes(name: str, taken: str) -> None:
+    assert field_name(name) == taken
+
+
+def test_long_names_stay_apart_after_the_cut() -> None:
+    one, two = field_name("k" * 300 + "1"), field_name("k" * 300 + "2")
+    assert len(one) == len(two) == 250
+    assert one != two
+
+
+def test_values_read_as_hydra_would_write_them() -> None:
+    texts = [param_text(value) for value in (None, True, 1e-3, [1])]
+    assert texts == ["null", "true", "0.001", "[1]"]

@@ -65,12 +65,6 @@ def test_a_run_whose_process_is_gone_is_closed_as_lost_at_once(store: Store, gon
     assert reap(store, grace=60) == []
 
 
-def test_a_run_whose_process_works_is_never_touched(store: Store) -> None:
-    run_id = add_run(store, own_lease())
-    assert reap(store, grace=0.1) == []
-    assert ending(store, run_id) == ("RUNNING", None)
-
-
 @pytest.mark.parametrize(
     ("status", "reason"), [("FINISHED", None), ("FINISHED", "pruned"), ("KILLED", "interrupted")]
 )

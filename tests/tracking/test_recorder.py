@@ -2,7 +2,6 @@ import json
 import os
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 from faults.processes import crowding
-from mlflow.entities import Metric, Run
+from faults.stores import only_run, outcome, recorded_steps
 from mlflow.tracking import MlflowClient
 from real_processes import run_script, youngest_child
 
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import STATE, read_state, write_state
 from pipeline.tracking.journal import Journal
@@ -48,17 +47,11 @@ time.sleep(600)
 """
 
 
-def only_run(uri: str) -> Run:
+def statuses(uri: str) -> list[str]:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("pipeline")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 1
-    return runs[0]
-
-
-def history(uri: str, key: str) -> list[Metric]:
-    return list(MlflowClient(uri).get_metric_history(only_run(uri).info.run_id, key))
+    return [run.info.status for run in client.search_runs([experiment.experiment_id])]
 
 
 def record(recorder: Recorder, journal: Journal, *, epochs: range) -> int:
@@ -109,8 +102,8 @@ def test_a_run_holds_its_params_metrics_tags_and_artifacts(
     assert run.data.params == {"optimizer.lr": "0.001"}
     assert (run.data.tags["host"], run.data.tags["data.hash"]) == ("here", "abc")
     assert "end_reason" not in run.data.tags
-    points = [(point.step, point.value) for point in history(database, "train/loss")]
-    assert points == [(1, 0.5), (2, 0.25)]
+    points = MlflowClient(database).get_metric_history(run_id, "train/loss")
+    assert [(point.step, point.value) for point in points] == [(1, 0.5), (2, 0.25)]
     artifacts = MlflowClient(database).list_artifacts
     assert {file.path for file in artifacts(run_id)} == {"config.yaml", "report"}
     assert [file.path for file in artifacts(run_id, "report")] == ["report/classes.csv"]
@@ -147,8 +140,7 @@ def test_each_early_end_has_its_status_and_its_reason(
     recorder.open(journal.folder)
     journal.end(status, reason)  # type: ignore[arg-type] # the table of ends, as text
     recorder.close(journal.folder)
-    run = only_run(database)
-    assert (run.info.status, run.data.tags["end_reason"]) == (status, reason)
+    assert outcome(database) == (status, reason)
 
 
 def test_one_recorder_serves_many_runs_one_after_another(
@@ -156,10 +148,7 @@ def test_one_recorder_serves_many_runs_one_after_another(
 ) -> None:
     for number in range(5):
         assert record(recorder, begun(database, name=f"trial-{number}"), epochs=range(1, 3)) == 0
-    experiment = MlflowClient(database).get_experiment_by_name("pipeline")
-    assert experiment is not None
-    runs = MlflowClient(database).search_runs([experiment.experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 5
+    assert statuses(database) == ["FINISHED"] * 5
 
 
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
@@ -183,7 +172,7 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
     run = only_run(database)
     assert run.info.status == "FINISHED"
     assert "end_reason" not in run.data.tags
-    assert [point.step for point in history(database, "train/loss")] == [1, 2, 3]
+    assert recorded_steps(database, "train/loss") == [1, 2, 3]
     assert run.data.params["trainer.max_epochs"] == "2"
     assert run.data.tags["pipeline.changed.trainer.max_epochs"] == "3"
 
@@ -199,7 +188,7 @@ def test_sending_a_journal_again_stores_nothing_twice(
     after = only_run(database)
     assert after.info.run_id == before.info.run_id
     assert after.info.status == "FINISHED"
-    assert [point.step for point in history(database, "train/loss")] == [1, 2, 3, 4, 5]
+    assert recorded_steps(database, "train/loss") == [1, 2, 3, 4, 5]
 
 
 def test_a_store_that_has_lost_the_run_is_given_all_of_it_again(
@@ -220,9 +209,8 @@ def test_a_killed_training_process_leaves_a_run_closed_as_lost(
     folder = tmp_path / "runs" / "killed"
     pid = kill_training(database, folder, "epochs")
     assert has_ended(pid, seconds=20)
-    run = only_run(database)
-    assert (run.info.status, run.data.tags["end_reason"]) == ("FAILED", "lost")
-    assert [point.step for point in history(database, "train/loss")] == [1, 2, 3]
+    assert outcome(database) == ("FAILED", "lost")
+    assert recorded_steps(database, "train/loss") == [1, 2, 3]
 
 
 def test_a_process_killed_after_its_run_has_ended_leaves_it_finished(
@@ -239,8 +227,7 @@ def test_a_run_that_nobody_closed_is_lost_when_its_recorder_quits(
     with Recorder() as recorder:
         recorder.connect(database, experiment="pipeline")
         recorder.open(begun(database).folder)
-    run = only_run(database)
-    assert (run.info.status, run.data.tags["end_reason"]) == ("FAILED", "lost")
+    assert outcome(database) == ("FAILED", "lost")
 
 
 def test_signals_that_end_training_do_not_end_its_recorder(
@@ -305,7 +292,7 @@ def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
     earlier = begun(database, name="earlier")
     earlier.epoch(1, {"train/loss": 0.5})
     earlier.end("FINISHED")
-    recorder.mend(earlier.folder.parent)
+    recorder.send_earlier(earlier.folder.parent)
     deadline = time.monotonic() + 10 * crowding()
     while not read_state(earlier.folder).done:
         assert time.monotonic() < deadline
@@ -376,14 +363,6 @@ def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_b
     assert path.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused_by_its_name(
-    running: Recorder, tmp_path: Path
-) -> None:
-    (tmp_path / "mlflow.db").write_text("not a database, but quite a long text\n" * 99)
-    with pytest.raises(ConfigError, match=r"mlflow.db' is no database; record elsewhere with"):
-        running.connect(sqlite_uri(tmp_path / "mlflow.db"), experiment="pipeline")
-
-
 def test_a_deleted_experiment_says_how_to_restore_it(running: Recorder, database: str) -> None:
     client = MlflowClient(database)
     client.delete_experiment(client.create_experiment("pipeline"))
@@ -414,17 +393,9 @@ def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
 
 
 @pytest.mark.slow
-def test_processes_that_start_together_share_one_new_database(tmp_path: Path) -> None:
-    assert_all_record(tmp_path, processes=2)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("attempt", range(3))
 def test_eight_processes_share_one_new_database(tmp_path: Path, attempt: int) -> None:
-    assert_all_record(tmp_path, processes=8)
-
-
-def assert_all_record(folder: Path, *, processes: int) -> None:
+    folder, processes = tmp_path, 8
     uri = sqlite_uri(folder / "new" / "mlflow.db")
     script = TRAINING.replace("time.sleep(600)", "recorder.close(folder); recorder.quit()")
     started = [
@@ -435,11 +406,7 @@ def assert_all_record(folder: Path, *, processes: int) -> None:
         process.communicate(timeout=300)
     assert [process.returncode for process in started] == [0] * processes
     assert sorted(path.name for path in (folder / "new").iterdir()) == ["mlflow.db"]
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("pipeline")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"] * processes
+    assert statuses(uri) == ["FINISHED"] * processes
     assert (folder / "new" / "mlflow.db").stat().st_mode & 0o777 == 0o600
 
 
@@ -472,27 +439,6 @@ def test_no_secret_is_stored_anywhere(
     assert [path for path in files if b"canary" in path.read_bytes()] == []
     command = psutil.Process(youngest_child()).cmdline()
     assert database not in " ".join(command)
-
-
-@pytest.mark.slow
-def test_a_locked_database_is_waited_for(database: str, begun: Begun) -> None:
-    journal = begun(database)
-    with Recorder() as recorder:
-        recorder.connect(database, experiment="pipeline")
-        recorder.open(journal.folder)
-        with closing(
-            sqlite3.connect(
-                str(sqlite_path(database)), isolation_level=None, check_same_thread=False
-            )
-        ) as blocker:
-            blocker.execute("BEGIN EXCLUSIVE")
-            journal.epoch(1, {"train/loss": 0.5})
-            journal.end("FINISHED")
-            unlocking = threading.Timer(20, blocker.execute, ["COMMIT"])
-            unlocking.start()
-            assert recorder.close(journal.folder) == 0
-            unlocking.join()
-    assert only_run(database).info.status == "FINISHED"
 
 
 @pytest.mark.slow

@@ -1,13 +1,12 @@
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from faults.stores import TrackingServer
 from left_models import begun_with_model, figure
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
@@ -20,8 +19,6 @@ from pipeline.tracking.folders import STATE, read_state
 from pipeline.tracking.journal import Figure
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.sync import sync
-
-Server = Callable[[int], subprocess.Popen[bytes]]
 
 OTHER_DATA = "b" * 64
 RECORDING = """
@@ -278,10 +275,10 @@ def closed(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.slow
 def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_later(
-    server: Server, free_port: int, tmp_path: Path
+    server: TrackingServer, tmp_path: Path
 ) -> None:
-    uri = f"http://127.0.0.1:{free_port}"
-    process = server(free_port)
+    uri = server.uri
+    server.start()
     with Recorder() as recorder:
         recorder.connect(uri, experiment="pipeline")
         first = tmp_path / "runs" / "first"
@@ -292,13 +289,13 @@ def test_a_servers_models_are_registered_and_fetched_and_what_was_unsent_comes_l
         second = tmp_path / "runs" / "second"
         journal = begun_with_model(second, uri, figure(0.95), register="ward")
         recorder.open(second)
-        os.killpg(process.pid, signal.SIGSTOP)
+        server.silence()
         journal.end("FINISHED")
         assert recorder.close(second) > 0
         assert recorder.registered is None
     with pytest.raises(EnvironmentFaultError, match="does not answer"):
         fetched("models:/ward@champion", uri)
-    os.killpg(process.pid, signal.SIGCONT)
+    server.wake()
     assert [one.unsent for one in sync([second], uri)] == [0]
     assert champion(uri) == "2"
     again = fetched("models:/ward@champion", uri) / "artifacts" / "model" / "model.ckpt"
@@ -334,12 +331,12 @@ def test_a_model_is_fetched_by_each_of_its_names_and_a_wrong_name_says_what_ther
 
 @pytest.mark.slow
 def test_a_tag_decides_neither_where_a_model_lies_nor_what_is_taken_from_the_cache(
-    server: Server, free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: TrackingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    uri = f"http://127.0.0.1:{free_port}"
-    server(free_port)
+    uri = server.uri
+    server.start()
     with Recorder() as recorder:
         recorder.connect(uri, experiment="pipeline")
         for name in ("ward", "other"):

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
+from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
 from pipeline.runs import main
-from pipeline.tracking.folders import read_state
-from pipeline.tracking.journal import JOURNAL, Journal
+from pipeline.tracking.folders import State, find_run, listed, read_state, unfinished, write_state
+from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import sqlite_uri
 
 Begun = Callable[..., Journal]
@@ -153,3 +154,51 @@ def test_the_list_is_a_command_of_its_own_without_mlflow(begun: Begun, tmp_path:
     process = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert (process.returncode, process.stderr) == (0, "")
     assert "FINISHED" in process.stdout
+
+
+def add_run(
+    output: Path, name: str, run_id: str, command: str = "train", at: int | None = None
+) -> Path:
+    folder = output / name
+    folder.mkdir(parents=True)
+    tags = {"pipeline.command": command}
+    Journal(folder).begin(Header(name="lstm", experiment="pipeline", uri="", tags=tags), at=at)
+    write_state(folder, State(run_id=run_id))
+    return folder
+
+
+def test_a_run_is_found_by_its_path_its_name_its_id_and_a_unique_prefix(tmp_path: Path) -> None:
+    folder = add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "12e45678" * 4)
+    add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "12f45678" * 4)
+    for reference in (str(folder), folder.name, "12e45678" * 4, "12e"):
+        assert find_run(reference, tmp_path) == folder
+
+
+def test_last_is_the_newest_run_that_trained(tmp_path: Path) -> None:
+    folder = add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "a" * 32, at=2)
+    older = add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "b" * 32, at=1)
+    other = add_run(tmp_path, "20260103-000000-lstm-cccccc", "c" * 32, command="evaluate", at=3)
+    assert find_run("last", tmp_path) == folder
+    assert [run.folder for run in listed(tmp_path)] == [older, folder, other]
+    assert unfinished(tmp_path) == [older, folder, other]
+
+
+@pytest.mark.parametrize(
+    ("reference", "line"),
+    [
+        ("12", r"'12' is not the beginning of one id; .*bbbb.*aaaa"),
+        ("20260101-000000-lstm-aaaaab", r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"),
+    ],
+)
+def test_a_reference_that_fits_no_run_or_several_names_the_candidates(
+    tmp_path: Path, reference: str, line: str
+) -> None:
+    add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "12e" + "0" * 29)
+    add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "12f" + "0" * 29)
+    with pytest.raises(ConfigError, match=line):
+        find_run(reference, tmp_path)
+
+
+def test_last_without_any_run_says_to_train_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no run below output='.*' yet; train one"):
+        find_run("last", tmp_path)
