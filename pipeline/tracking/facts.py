@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -62,13 +63,19 @@ def command_tags() -> dict[str, str]:
 
 def process_tags() -> dict[str, str]:
     """Return tags that say what runs here: code, machine and versions."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
     tags = {
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
+        "mlflow.user": user,
     }
-    tags |= {f"version.{name}": version for name, version in _versions()}
+    for name in VERSIONS:
+        with suppress(metadata.PackageNotFoundError):
+            tags[f"version.{name}"] = metadata.version(name)
     code = code_of(Path.cwd())
     if code is not None:
         dirty = str(bool(code.diff)).lower()
@@ -96,7 +103,11 @@ def requirements() -> str:
 
     Read from the names of their folders: opening the metadata of each takes a tenth of a second.
     """
-    return "".join(f"{name}=={version}\n" for name, version in sorted(set(_distributions())))
+    folders = (path for path in map(Path, sys.path) if path.is_dir())
+    names = (path.name for folder in folders for path in folder.iterdir())
+    matches = (match for name in names if (match := _DISTRIBUTION.fullmatch(name)))
+    found = {(match[1].replace("_", "-").lower(), match[2]) for match in matches}
+    return "".join(f"{name}=={version}\n" for name, version in sorted(found))
 
 
 def code_of(folder: Path) -> RepositoryState | None:
@@ -158,26 +169,3 @@ def _output(process: subprocess.Popen[bytes] | None, deadline: float) -> str:
     if not is_whole:  # the last line may be the half of a secret
         return said[:LONGEST_DIFF].rpartition(b"\n")[0].decode("utf-8", errors="replace") + CUT
     return said.decode("utf-8", errors="replace") if process.returncode == 0 else ""
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in VERSIONS:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-
-
-def _distributions() -> Iterator[tuple[str, str]]:
-    for place in map(Path, sys.path):
-        if place.is_dir():
-            for path in place.iterdir():
-                if match := _DISTRIBUTION.fullmatch(path.name):
-                    yield match[1].replace("_", "-").lower(), match[2]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return str(os.getuid())

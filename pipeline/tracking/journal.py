@@ -75,18 +75,17 @@ class Figure:
 class Journal:
     """Appends a run's events to `journal.jsonl`, each as one line in one write.
 
+    A kill loses no line, a power cut may, since nothing waits for the disk.
     An epoch keeps the time and the values of its first record, so what a resumed run repeats
     changes nothing, and sending the file again stores nothing twice.
 
     Args:
         folder: The run's folder; it exists.
-        fsync: Wait for the disk at each line. Without it a kill loses nothing, a power cut may.
     """
 
-    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / JOURNAL
-        self._fsync = fsync
         self._descriptor: int | None = None
         self._times: dict[int, int] = {}
         self._keys: dict[int, set[str]] = {}
@@ -173,8 +172,6 @@ class Journal:
             written = os.write(descriptor, line)
             if written < len(line):
                 os.write(descriptor, line[written:])
-            if self._fsync:
-                os.fsync(descriptor)
         except OSError as error:
             os.ftruncate(descriptor, size)
             raise self._write_fault(error) from error

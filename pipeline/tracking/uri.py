@@ -111,7 +111,9 @@ def where_to_look(uri: str, experiment_id: str) -> tuple[str, ...]:
 
 def ui_command(uri: str) -> str:
     """Return the command that serves the runs of a database, for the current folder."""
-    if sqlite_path(uri) == Path.cwd() / DATABASE and not _old_store_wins():
+    # It would open an old `./mlruns` here instead of the database.
+    has_old_store = any(Path("mlruns").glob("*/meta.yaml"))
+    if sqlite_path(uri) == Path.cwd() / DATABASE and not has_old_store:
         return "mlflow ui"
     return f"mlflow ui --backend-store-uri {shlex.quote(shown(uri))}"
 
@@ -119,11 +121,6 @@ def ui_command(uri: str) -> str:
 def page(server: str, experiment_id: str) -> str:
     """Return the address of the page that lists an experiment's runs."""
     return f"{server}/#/experiments/{experiment_id}?{TRAINING_PAGES}"
-
-
-def _old_store_wins() -> bool:
-    """Tell whether `mlflow ui` would open an old `./mlruns` here instead of the database."""
-    return any(Path("mlruns").glob("*/meta.yaml"))
 
 
 def _absolute(key: str, uri: str) -> str:
