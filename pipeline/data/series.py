@@ -176,12 +176,12 @@ class SeriesReader(Reader):
         sep = self.schema.reading.get("sep")
         require_columns(path, column_names(path, sep=sep), self._layout.columns)
         series = recorded_in(path, self._layout, sep=sep, sort=self._sorts)
-        gaps = []
+        newest, gaps = self._newest(series), []
         if self._time is not None and self._step is not None:
             gaps = missing_told(series.times, self._step)
         return NewRows(
             heading=self._time,
-            blocks=iter([self._newest(series)]),
+            blocks=iter([newest]),
             found=Found(gaps=tuple(gaps)),
             total=self.schema.horizon,
         )

@@ -6,7 +6,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
 from pipeline.data.encode import UNKNOWN, Encoder, fit_encoder
-from pipeline.data.schema import Schema
 from pipeline.data.source import Column
 
 COLOURS = tuple(f"colour {index}" for index in range(26))
@@ -90,33 +89,6 @@ def test_rows_outside_the_training_part_teach_nothing(raw: np.ndarray, fitted: E
 def test_an_encoder_comes_back_from_plain_values(fitted: Encoder) -> None:
     plain = {"codes": [{**_plain(code), "kept": list(code.kept)} for code in fitted.codes]}
     assert Encoder.from_dict(plain) == fitted
-
-
-def test_a_schema_without_an_encoder_is_still_read(plain_schema: dict[str, object]) -> None:
-    read = Schema.from_dict(plain_schema)
-    assert read.encoder is None
-    assert read.reading == {"kind": "table"}
-    assert read.raw_shape == read.input_shape
-
-
-@pytest.fixture
-def plain_schema() -> dict[str, object]:
-    """Return a schema as a release before there were encoders has written it."""
-    scaler = {"shift": [0.0, 1.0], "spread": [1.0, 2.0]}
-    return {
-        "task": "binary",
-        "input_shape": [2],
-        "outputs": 1,
-        "classes": ["no", "yes"],
-        "features": ["a", "b"],
-        "targets": [],
-        "units": "",
-        "window": None,
-        "horizon": 1,
-        "difference": None,
-        "input_scaler": scaler,
-        "target_scaler": {"shift": [0.0], "spread": [1.0]},
-    }
 
 
 def _plain(code: object) -> dict[str, object]:
