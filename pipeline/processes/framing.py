@@ -57,13 +57,19 @@ class FrameWriter:
 
     def flush(self) -> None:
         """Write what the other end takes now; one that is gone takes all and loses it."""
-        try:
-            while self._unsent:
-                del self._unsent[: os.write(self._descriptor, self._unsent[:CHUNK])]
-        except BlockingIOError:
-            return
-        except OSError:
-            self.close()
+        while self._unsent:
+            # Taken out first: where a signal's handler raises, nothing is written twice.
+            content = self._unsent[:CHUNK]
+            del self._unsent[:CHUNK]
+            try:
+                written = os.write(self._descriptor, content)
+            except BlockingIOError:
+                self._unsent[:0] = content
+                return
+            except OSError:
+                self.close()
+                return
+            self._unsent[:0] = content[written:]
 
     def close(self) -> None:
         """Write nothing more."""
