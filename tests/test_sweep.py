@@ -162,9 +162,12 @@ TUNED = (
 
 
 @pytest.mark.slow
-def test_each_split_of_a_comparison_is_tuned_within_itself(own_folder: Path) -> None:
+def test_each_split_of_a_comparison_is_tuned_within_itself(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     splits = "data.split_seed=choice(3,8)"
     assert sweep([*TUNED, splits, "seed=range(0,2)", "sweep.test_trials=true"]) == 0
+    assert capsys.readouterr() == ("", "")
     database = own_folder / "optuna.db"
     bases = _rows(
         database,

@@ -11,8 +11,11 @@ SMALL = (*UNVALIDATED, "sweep.workers=1", "tracking=none")
 
 
 @pytest.mark.slow
-def test_seeds_are_compared_by_their_test_figures(own_folder: Path) -> None:
+def test_seeds_are_compared_by_their_test_figures(
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*SMALL, "sweeps=seeds", "seed=range(0,2)"]) == 0
+    assert capsys.readouterr() == ("", "")
     table = own_folder / "runs" / "seeds-mlp-iris" / "artifacts" / "comparison.md"
     heading = table.read_text(encoding="utf-8").splitlines()[2]
     assert heading == "| predictor | n | test/f1 | test/accuracy | 95 % interval |"
