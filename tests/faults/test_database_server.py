@@ -201,7 +201,7 @@ def _found_a_study(url: str) -> None:
     from pipeline.study.ledger.storage import open_storage, storage_url
 
     store = open_storage(storage_url(url))
-    optuna.create_study(storage=store.storage, study_name="study").set_user_attr("uid", "abc")
+    optuna.create_study(storage=store.optuna, study_name="study").set_user_attr("uid", "abc")
     store.close()
 
 
