@@ -24,10 +24,16 @@ from pipeline.study.ledger.definition import (
 from pipeline.study.ledger.importances import Importances, importances
 from pipeline.study.ledger.leases import LEASE, LeaseWatch, Lost, lease_of
 from pipeline.study.ledger.pruners import TrialPruner, build_pruner, compares
-from pipeline.study.ledger.rows import Progress, Row
+from pipeline.study.ledger.rows import (
+    ATTRIBUTES,
+    END_REASON,
+    RETRY_OF,
+    Progress,
+    Row,
+    StudyTrials,
+)
 from pipeline.study.ledger.samplers import Sampling
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
-from pipeline.study.ledger.trials import ATTRIBUTES, END_REASON, RETRY_OF, StudyTrials
 from pipeline.study.trial_end import RETRIED, TrialEnd, end_in_journal
 
 if TYPE_CHECKING:

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from pipeline.study.space.space import Space
 
 KEY = "sweep.sampler"
-FIXED = "fixed_params"
-"""Optuna's system attribute for values that no sampler is asked for."""
 STARTUP_TRIALS = 10
 """Random trials before TPE has enough to learn from; Optuna's own number."""
 REPLACED = {
