@@ -106,9 +106,9 @@ def check_study(options: RunsOptions) -> int:
     from pipeline.tracking.uri import tracking_uri
 
     study = Studies(options.storage).open(options.study)
-    rows = [row for row in study.ledger.trials() if row.state != "waiting"]
+    rows = [row for row in study.trials() if row.state != "waiting"]
     with opened_store(tracking_uri(options.tracking)) as store:
-        runs = store.trials_of(study.ledger.uid, metric_names(study.names))
+        runs = store.trials_of(study.uid, metric_names(study.names))
     if lines := differences(rows, runs, study.names):
         raise RecordsDifferError(*lines)
     print(f"{len(rows)} trials, {len(runs)} runs: they agree")

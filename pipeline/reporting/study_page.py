@@ -10,6 +10,7 @@ from pipeline.config.record import flatten
 from pipeline.errors import ConfigError
 from pipeline.markup import MISSING, TextTable
 from pipeline.reporting.page import NAME, PagePicture, Places, drawn, publish, rendered
+from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, winner
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.outcome.comparison import REPEATED, Comparison, compare
@@ -39,7 +40,7 @@ from pipeline.study.outcome.trial_text import (
     value_words,
 )
 from pipeline.study.plan import LONGEST_STEM
-from pipeline.study.recorded_studies import RecordedStudy, Studies
+from pipeline.study.recorded_studies import Studies
 from pipeline.study.space.ranges import Range
 from pipeline.study.space.space import Parameter
 from pipeline.terminal import duration
@@ -62,9 +63,9 @@ class StudySubject:
         confirmed: The trials of that.
     """
 
-    recorded: RecordedStudy
+    recorded: Ledger
     summary: StudySummary
-    confirmation: RecordedStudy | None
+    confirmation: Ledger | None
     confirmed: Sequence[Row]
 
 
@@ -96,7 +97,7 @@ def report_study(name: str, places: Places) -> list[str]:
 
 def _subject(studies: Studies, name: str, folder: Path) -> StudySubject:
     recorded = studies.open(name)
-    rows, facts = _rows(recorded), recorded.ledger.facts
+    rows, facts = _rows(recorded), recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
     found = winner(rows, directions)
     number = None if found is None else found.number
@@ -104,7 +105,7 @@ def _subject(studies: Studies, name: str, folder: Path) -> StudySubject:
     again = f"{name[:LONGEST_STEM]}-confirm-{number}"
     confirmation = studies.open(again) if again in studies.names() else None
     confirmed = () if confirmation is None else _rows(confirmation)
-    called = recorded.ledger.name.removesuffix(".yaml")
+    called = recorded.name.removesuffix(".yaml")
     # The sweep alone knows the whole command in words; this one says the same.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
     command = experiment_command(folder.absolute(), called) if found and has_yaml else ""
@@ -114,7 +115,7 @@ def _subject(studies: Studies, name: str, folder: Path) -> StudySubject:
         directions=directions,
         folder=folder,
         seconds=_seconds(rows),
-        importances=recorded.ledger.importances(),
+        importances=recorded.importances(),
         command=command,
         confirm_seeds=len(confirmed),
         winner=number,
@@ -126,12 +127,12 @@ def _subject(studies: Studies, name: str, folder: Path) -> StudySubject:
     )
 
 
-def _rows(recorded: RecordedStudy) -> list[Row]:
+def _rows(recorded: Ledger) -> list[Row]:
     """Return all trials with what was varied in each, which the ledger alone does not give."""
-    space = recorded.ledger.facts.get("space") or {}
+    space = recorded.facts.get("space") or {}
     parameters = [_parameter(plain) for plain in space.values()]
     found = []
-    for row in recorded.ledger.trials():
+    for row in recorded.trials():
         told = ((one.key, one.from_params(row.params)) for one in parameters)
         overrides = {key: text for key, text in told if text is not None}
         found.append(replace(row, overrides=overrides))
@@ -160,7 +161,7 @@ def study_page(subject: StudySubject) -> dict[str, Any]:
     searches = comparison is None
     pairs = zip(summary.objectives, summary.directions, strict=True)
     return {
-        "title": f"study {subject.recorded.ledger.name}",
+        "title": f"study {subject.recorded.name}",
         "summary": _summary_words(summary, searches=searches),
         "verdict": verdict(summary) if searches else [],
         "command": summary.command if searches else "",
@@ -182,7 +183,7 @@ def study_page(subject: StudySubject) -> dict[str, Any]:
     }
 
 
-def _comparison(recorded: RecordedStudy, rows: Sequence[Row]) -> Comparison | None:
+def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
     """Return the comparison of a study over seeds or folds; `None` if it repeats nothing."""
     if set(REPEATED).isdisjoint(swept_keys(rows)):
         return None
@@ -262,7 +263,7 @@ def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> d
 
 def _pictures(subject: StudySubject) -> list[PagePicture]:
     """Draw the pictures of a study; none before the first trial has completed."""
-    base = flatten(subject.recorded.ledger.facts.get("base") or {})
+    base = flatten(subject.recorded.facts.get("base") or {})
     algorithm = str(base.get("trainer.gradient_clip_algorithm") or "norm")
-    found = list(study_pictures(subject.recorded.ledger.study, subject.summary, algorithm))
+    found = list(study_pictures(subject.recorded.study, subject.summary, algorithm))
     return drawn(found, texts=study_names(subject.summary)) if found else []

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 from optuna import delete_study
-from optuna.trial import TrialState
 
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder
-from pipeline.processes.lease import Lease, alive, is_local, working
+from pipeline.processes.lease import alive, is_local, working
 from pipeline.study.ledger.definition import Objective, find_study
-from pipeline.study.ledger.leases import Lost, lease_of
+from pipeline.study.ledger.leases import Lost
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
@@ -37,33 +36,6 @@ if TYPE_CHECKING:
 
 REAP_LOOKS = 10
 """How often a silent trial is looked at within the grace time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedStudy:
-    """A study that is on record.
-
-    Args:
-        ledger: Its trials; none can be taken.
-        objectives: Its objectives.
-    """
-
-    ledger: Ledger
-    objectives: tuple[Objective, ...]
-
-    @property
-    def names(self) -> list[str]:
-        """Names of its objectives."""
-        return [objective.name for objective in self.objectives]
-
-    def leases(self) -> list[Lease | None]:
-        """Return the leases of the trials that run."""
-        running = self.ledger.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [lease_of(trial) for trial in running]
-
-    def is_live(self) -> bool:
-        """Tell whether a process trains a trial of it, or may do so on another machine."""
-        return any(lease is not None and alive(lease) for lease in self.leases())
 
 
 class Studies:
@@ -92,8 +64,8 @@ class Studies:
         found = self._store.call(self._store.optuna.get_all_studies)
         return sorted(study.study_name for study in found if "uid" in study.user_attrs)
 
-    def open(self, name: str, *, grace: float = 60.0) -> RecordedStudy:
-        """Open a study.
+    def open(self, name: str, *, grace: float = 60.0) -> Ledger:
+        """Open a study, of which no trial can be taken.
 
         Args:
             name: Its name.
@@ -113,13 +85,11 @@ class Studies:
         assert isinstance(values, dict)
         options = SweepOptions.model_validate({**values, "grace": grace})
 
-        def opened() -> RecordedStudy:
+        def opened() -> Ledger:
             study = find_study(self._store.optuna, name)
             assert study is not None  # its name is there
-            stored = study.user_attrs.get("objectives", [])
-            objectives = tuple(Objective(**one) for one in stored)
-            ledger = Ledger(self._store, study, Space((), {}), options, objectives, seed=0)
-            return RecordedStudy(ledger=ledger, objectives=objectives)
+            objectives = [Objective(**one) for one in study.user_attrs.get("objectives", [])]
+            return Ledger(self._store, study, Space((), {}), options, objectives, seed=0)
 
         return self._store.call(opened)
 
@@ -148,8 +118,8 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
     deadline = time.monotonic() + 2 * grace
     while True:
         for study in opened:
-            for lost in _reaped(study.ledger, output / study.ledger.name):
-                yield study.ledger.name, lost
+            for lost in _reaped(study, output / study.name):
+                yield study.name, lost
         leases = [lease for study in opened for lease in study.leases()]
         is_doubtful = any(one is None or not (is_local(one) and working(one)) for one in leases)
         if not is_doubtful or time.monotonic() > deadline:
@@ -204,13 +174,14 @@ def removal_of(studies: Studies, store: "Store", name: str, folder: Path) -> Stu
     lock = StudyLock(folder)
     is_led = folder.is_dir() and not lock.try_acquire()
     lock.release()
-    if study.is_live() or is_led:
+    # A lease of another machine may be alive.
+    if is_led or any(lease is not None and alive(lease) for lease in study.leases()):
         raise ConfigError(f"study={name!r} is at work; stop it, or wait for its end")
     return StudyRemoval(
         name=name,
         folder=folder,
-        trials=len(study.ledger.trials()),
-        run_ids=tuple(run.info.run_id for run in store.of_study(study.ledger.uid)),
+        trials=len(study.trials()),
+        run_ids=tuple(run.info.run_id for run in store.of_study(study.uid)),
         size=size_of(folder),
     )
 

@@ -93,7 +93,7 @@ class Ledger:
         self._storage = store.optuna
         self._lock = store.lock(study.study_name)
         self._study = study
-        self._objectives = len(objectives)
+        self.objectives = tuple(objectives)
         study.pruner = build_pruner(  # samplers look at it too
             options.pruner, warmup=options.pruner_warmup, objectives=len(objectives)
         )
@@ -165,6 +165,11 @@ class Ledger:
         """Close the database."""
         self._store.close()
 
+    @property
+    def names(self) -> list[str]:
+        """Names of its objectives."""
+        return [objective.name for objective in self.objectives]
+
     # ── trials that run ─────────────────────────────────────────────────────────────────────
 
     def take(self, holder: Lease) -> Taken | None:
@@ -221,6 +226,11 @@ class Ledger:
             return self._pruning.report(taken.number, step=step, value=value, call=self._store.call)
         except UpdateFinishedTrialError:
             return True  # another process has closed it
+
+    def leases(self) -> list[Lease | None]:
+        """Return the leases of the trials that run."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [lease_of(trial) for trial in running]
 
     def beat(self, numbers: Iterable[int]) -> None:
         """Move the leases of trials that are still being trained."""
@@ -337,7 +347,7 @@ class Ledger:
         """Return the end as it may be stored: Optuna would take an infinite value for the best."""
         if end.state != "complete":
             return end
-        if len(end.values) == self._objectives and all(map(math.isfinite, end.values)):
+        if len(end.values) == len(self.objectives) and all(map(math.isfinite, end.values)):
             return end
         message = end.message or f"came to {list(end.values)}, which is no result"
         return replace(end, state="failed", values=(), reason="diverged", message=message)

@@ -44,7 +44,8 @@ from pipeline.tracking.note import (
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
     from pipeline.study.ledger.importances import Importances
-    from pipeline.study.recorded_studies import RecordedStudy, Studies
+    from pipeline.study.ledger.ledger import Ledger
+    from pipeline.study.recorded_studies import Studies
     from pipeline.study.space.trial_configs import TrialConfigs
 
 TOP = 5
@@ -438,11 +439,11 @@ def study_lines(studies: "Studies", output: Path) -> list[list[str]]:
     return [_study_line(studies.open(name), output / name) for name in studies.names()]
 
 
-def _study_line(study: "RecordedStudy", folder: Path) -> list[str]:
-    rows, progress = study.ledger.trials(), study.ledger.progress()
+def _study_line(study: "Ledger", folder: Path) -> list[str]:
+    rows, progress = study.trials(), study.progress()
     running = [f"{progress.running} running"] if progress.running else []
     found = best(rows, [objective.direction for objective in study.objectives])
     value = value_words(found[0].values, study.names) if found else "-"
     instants = [at for row in rows for at in (row.started, row.ended) if at is not None]
     age = duration(max(0.0, time.time() - max(instants))) if instants else "-"
-    return [study.ledger.name, ", ".join([progress.words, *running]), value, age, str(folder)]
+    return [study.name, ", ".join([progress.words, *running]), value, age, str(folder)]
