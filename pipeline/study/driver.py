@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ from pipeline.study.study_run import StudyRun, study_params
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Answer, Gone, Job, Rung
 from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool, worker_pool
-from pipeline.tracking.journal import Figure, Status
+from pipeline.tracking.journal import Status
 
 TOLD = "a person knows how to go on"
 """Noted with a stop, which ends one study within another but is told once."""
@@ -87,17 +87,15 @@ class Conducted:
     Args:
         plan: The study.
         ledger: What is on record of it.
+        run: Its own run, which takes the description of the study and its model.
         leads: Whether this process tells what it came to; else another one does.
-        left: Puts on record that the study's folder holds a model, and what it is compared by.
-        describe: Puts the description of the study on record, which MLflow's page shows.
         seconds: Time that it took here.
     """
 
     plan: StudyPlan
     ledger: Ledger
+    run: StudyRun
     leads: bool
-    left: Callable[[Figure], None]
-    describe: Callable[[str], None]
     seconds: float
 
 
@@ -143,9 +141,8 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]
         yield Conducted(
             plan=plan,
             ledger=ledger,
+            run=run,
             leads=run.leads,
-            left=run.left,
-            describe=run.describe,
             seconds=time.monotonic() - started_at,
         )
         run.end("FINISHED")

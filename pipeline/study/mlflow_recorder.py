@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -26,19 +25,6 @@ PAUSE_SECONDS = 1.0
 LEAVE_SECONDS = 150.0
 LONG_SECONDS = 2.0
 """A trial that lives longer shows as RUNNING; a shorter one is recorded in one go at its end."""
-
-
-@dataclass(slots=True)
-class EndedTrial:
-    """What is to become of the folder of a trial that waits to be sent.
-
-    Args:
-        lost: Its process died: without an end in its journal it is lost.
-        forget: The folder is removed once MLflow has all of it.
-    """
-
-    lost: bool = False
-    forget: bool = False
 
 
 class MlflowRecorder:
@@ -66,7 +52,8 @@ class MlflowRecorder:
         self._is_over = False
         self._begun: dict[Path, float] = {}
         self._followed: list[Path] = []
-        self._ended: dict[Path, EndedTrial] = {}
+        self._ended: dict[Path, tuple[bool, bool]] = {}
+        """By folder of a trial that waits: is it lost, and is it removed once MLflow has it."""
         self._retry_at = 0.0
         self._unsent = 0
 
@@ -137,8 +124,16 @@ class MlflowRecorder:
         """
         if self._recorder is None:
             return []
+        read = partial(self._recorder.trials, study, ())
         answer: Future[list[RecordedTrial]] = Future()
-        self._tasks.put(partial(self._read_runs, self._recorder, study, answer))
+
+        def answered() -> None:
+            try:
+                answer.set_result(read())
+            except Exception as error:  # the waiting thread raises it
+                answer.set_exception(error)
+
+        self._tasks.put(answered)
         return answer.result()
 
     def close(self) -> int:
@@ -180,14 +175,6 @@ class MlflowRecorder:
             self.registered = self._recorder.registered
             self.model_problem = None if unsent_here else self._recorder.problem
 
-    def _read_runs(
-        self, recorder: Recorder, study: str, answer: Future[list[RecordedTrial]]
-    ) -> None:
-        try:
-            answer.set_result(recorder.trials(study, ()))
-        except Exception as error:  # the waiting thread raises it
-            answer.set_exception(error)
-
     def _open_long_ones(self) -> None:
         """Let MLflow show what has been running for a while."""
         now = time.monotonic()
@@ -199,8 +186,8 @@ class MlflowRecorder:
 
     def _end(self, folder: Path, *, lost: bool, forget: bool) -> None:
         self._begun.pop(folder, None)
-        known = self._ended.setdefault(folder, EndedTrial())
-        known.lost, known.forget = known.lost or lost, known.forget or forget
+        was_lost, was_forgotten = self._ended.get(folder, (False, False))
+        self._ended[folder] = (was_lost or lost, was_forgotten or forget)
 
     def _forget(self, folder: Path) -> None:
         if (folder / JOURNAL).is_file() and self._recorder is not None and not is_finished(folder):
@@ -215,8 +202,8 @@ class MlflowRecorder:
     def _send_first(self) -> None:
         """Send the first trial that waits, unless that failed a moment ago."""
         if self._can_send():
-            folder = next(iter(self._ended))
-            self._settle(folder, self._record(folder, is_over=self._ended[folder].lost))
+            folder, (lost, _) = next(iter(self._ended.items()))
+            self._settle(folder, self._record(folder, is_over=lost))
 
     def _record(self, folder: Path, *, is_over: bool, patient: bool = False) -> SentRun:
         if self._recorder is None or not (folder / JOURNAL).is_file():
@@ -226,19 +213,20 @@ class MlflowRecorder:
     def _settle(self, folder: Path, recorded: SentRun) -> None:
         self.problem = recorded.problem
         trial = self._ended.pop(folder)
+        forget = trial[1]
         if recorded.done:
-            if trial.forget:
+            if forget:
                 remove(folder)
         elif recorded.problem is None or recorded.later:
             self._ended[folder] = trial  # behind the others: one may be stuck, not all
             self._retry_at = time.monotonic() + PAUSE_SECONDS
         else:
-            self._give_up(folder, trial)
+            self._give_up(folder, forget=forget)
 
-    def _give_up(self, folder: Path, trial: EndedTrial) -> None:
+    def _give_up(self, folder: Path, *, forget: bool) -> None:
         """Leave a trial in its folder, for `action=sync` to send."""
         self._unsent += unsent(folder)
-        if trial.forget:
+        if forget:
             mark(folder)
 
     def _finish(self) -> None:
@@ -251,8 +239,8 @@ class MlflowRecorder:
             recorded = self._record(folder, is_over=True, patient=patient)
             patient = patient and recorded.done
             self._settle(folder, recorded)
-        for folder, trial in self._ended.items():
-            self._give_up(folder, trial)
+        for folder, (_, forget) in self._ended.items():
+            self._give_up(folder, forget=forget)
         for folder in list(self._followed):
             self._leave(folder)
 

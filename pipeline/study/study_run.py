@@ -1,7 +1,7 @@
 """A study's own run in MLflow, under which its trials fold. Nothing here imports MLflow."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,9 @@ class RunDestination:
             register: Name under which the winner's model is registered; `None` = it is not.
             trust: Packages whose classes that model may name.
         """
-        tags = {**environment_tags(), COMMAND_TAG: "sweep", STUDY_TAG: self.uid}
-        return Header(
-            name=self.name,
-            experiment=self.experiment,
-            uri=self.uri,
-            params=params,
-            tags={**tags, "study": self.name},
-            key=f"{self.name}-{self.uid}",
-            register=register,
-            trust=trust,
-        )
+        tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
+        header = self._header(self.name, params, {**environment_tags(), **tags})
+        return replace(header, register=register, trust=trust)
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
         """Return what the journal of a trial's run begins with.
@@ -81,20 +73,20 @@ class RunDestination:
             params: Its flattened configuration.
             tags: Tags beside those that tell which trial it is.
         """
+        own = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
+        name = f"{self.name[:LONGEST_NAME]}-{number}"
+        header = self._header(name, params, {**own, "study": self.name, **tags})
+        folder = str(self.folder.absolute())
+        return replace(header, parent_folder=folder, key=f"{header.key}-{number}")
+
+    def _header(self, name: str, params: Mapping[str, Scalar], tags: Mapping[str, str]) -> Header:
         return Header(
-            name=f"{self.name[:LONGEST_NAME]}-{number}",
+            name=name,
             experiment=self.experiment,
             uri=self.uri,
             params=params,
-            tags={
-                COMMAND_TAG: "trial",
-                STUDY_TAG: self.uid,
-                TRIAL_TAG: str(number),
-                "study": self.name,
-                **tags,
-            },
-            parent_folder=str(self.folder.absolute()),
-            key=f"{self.name}-{self.uid}-{number}",
+            tags=tags,
+            key=f"{self.name}-{self.uid}",
         )
 
 

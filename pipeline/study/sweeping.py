@@ -135,7 +135,7 @@ def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> N
     )
     table = write_comparison(comparison, artifacts)
     notes = write_comparison_picture(comparison, artifacts)
-    done.describe(comparison_note(table, rows, plan.folder))
+    done.run.describe(comparison_note(table, rows, plan.folder))
     if plan.run.verbose != 0:
         say(console(), counts_line(rows), style="bold")
         show(console(), table)
@@ -179,7 +179,7 @@ def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, pool: Wo
         artifacts,
         clip_algorithm=plan.run.trainer.gradient_clip_algorithm,
     )
-    done.describe(search_note(summary))
+    done.run.describe(search_note(summary))
     if plan.run.verbose != 0:
         print_summary(summary, where_to_look=_where_to_look(plan), notes=notes)
 
@@ -237,7 +237,7 @@ def _test(done: Conducted, row: Row, pool: WorkerPool, into: Path, *, leave: boo
             raise ChangedDataError(problem)
         raise EnvironmentFaultError(problem)
     if tested.figure is not None:
-        done.left(Figure(**tested.figure))
+        done.run.left(Figure(**tested.figure))
         done.ledger.set_fact(LEFT, row.number)
     if tests:
         noted = {"metrics": dict(tested.metrics), "baselines": list(tested.baselines)}
