@@ -20,7 +20,7 @@ from real_processes import run_script
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.storage import Retry, ServerStorage, open_storage, storage_url
+from pipeline.study.ledger.storage import Retry, StudyStorage, open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 
 
@@ -82,7 +82,7 @@ def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     url = sqlite_uri(tmp_path / "optuna.db")
     retry = Retry(0.0, "the study database")
-    store = ServerStorage(RDBStorage(url), url, wait=1.0, retry=retry)
+    store = StudyStorage(RDBStorage(url), url, wait=1.0, retry=retry)
     with store.lock("study"):
         (lock,) = (cache / "pipeline" / "locks").iterdir()
         assert list(folder.iterdir()) == []

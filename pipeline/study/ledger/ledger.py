@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from pipeline.study.ledger.rows import (
     Row,
     StudyTrials,
 )
-from pipeline.study.ledger.samplers import Sampling
+from pipeline.study.ledger.samplers import choose
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
 from pipeline.study.trial_end import RETRIED, TrialEnd, end_in_journal
 
@@ -98,8 +99,8 @@ class Ledger:
             options.pruner, warmup=options.pruner_warmup, objectives=len(objectives)
         )
         self.prunes = compares(options.pruner, len(objectives))
-        self._pruning = TrialPruner(study, store.optuna)
-        self._sampling = Sampling(study, store.optuna, space, sampler=options.sampler, seed=seed)
+        self._pruning = TrialPruner(study)
+        self._choose = partial(choose, study, space, sampler=options.sampler, seed=seed)
         self._watch = LeaseWatch(options.grace)
         self._trials = StudyTrials(study, space, options, [one.direction for one in objectives])
 
@@ -194,7 +195,7 @@ class Ledger:
                 if before is None:
                     return None
                 self._store.require_writable()
-                written, overrides = self._sampling.choose(before, trials)
+                written, overrides = self._choose(before, trials)
                 written.user_attrs = {**written.user_attrs, LEASE: lease}
                 if before.state == TrialState.WAITING:
                     self._write_waiting(before, written)

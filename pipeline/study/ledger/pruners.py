@@ -16,7 +16,6 @@ from pipeline.study.ledger.samplers import (
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.pruners import BasePruner
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
 KEY = "sweep.pruner"
@@ -120,12 +119,11 @@ class TrialPruner:
 
     Args:
         study: Optuna's study, with its pruner.
-        storage: The storage of the study.
     """
 
-    def __init__(self, study: "Study", storage: "BaseStorage") -> None:
+    def __init__(self, study: "Study") -> None:
         self._study = study
-        self._storage = storage
+        self._storage = study._storage
         self._own: dict[int, FrozenTrial] = {}
         self._others: Sequence[FrozenTrial] = ()
         self._read_at = -FRESH_SECONDS
@@ -186,8 +184,4 @@ class TrialPruner:
             self._others = [one for one in trials if one.number not in self._own]
             self._read_at = monotonic()
         own = (one for one in self._own.values() if one.number != trial.number)
-        study = self._study
-        others = [*self._others, *own]
-        return study_in_memory(
-            study, self._storage, trial, others, sampler=study.sampler, pruner=study.pruner
-        )
+        return study_in_memory(self._study, trial, [*self._others, *own])

@@ -24,7 +24,6 @@ from pipeline.errors import ConfigError, shown
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
     from optuna.study import StudyDirection
@@ -48,78 +47,54 @@ BEST = 100
 _PLAIN: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 
 
-class Sampling:
-    """Chooses the points of a study's trials, each with a sampler made from the trial's number.
+def choose(
+    study: "Study",
+    space: "Space",
+    before: "FrozenTrial",
+    trials: Sequence["FrozenTrial"],
+    *,
+    sampler: str | Mapping[str, Any],
+    seed: int,
+) -> tuple["FrozenTrial", dict[str, str]]:
+    """Return a running copy of a trial with its point, and the point as Hydra's texts.
 
     Args:
         study: Optuna's study, with its pruner.
-        storage: The storage of the study.
         space: What is varied.
-        sampler: `tpe`, `random`, `grid` or a target.
+        before: The trial; its fixed values stay.
+        trials: All trials of the study, by number.
+        sampler: `tpe`, `random`, `grid` or a target; each trial has one made from its number.
         seed: That of the study.
+
+    Raises:
+        ConfigError: The sampler can't choose a point.
     """
+    from optuna.trial import Trial, TrialState
 
-    def __init__(
-        self,
-        study: "Study",
-        storage: "BaseStorage",
-        space: "Space",
-        *,
-        sampler: str | Mapping[str, Any],
-        seed: int,
-    ) -> None:
-        self._study = study
-        self._storage = storage
-        self._space = space
-        self._sampler = sampler
-        self._seed = seed
-        self._conditional = any(one.off or one.when is not None for one in space.parameters)
-
-    def choose(
-        self, before: "FrozenTrial", trials: Sequence["FrozenTrial"]
-    ) -> tuple["FrozenTrial", dict[str, str]]:
-        """Return a running copy of a trial with its point, and the point as Hydra's texts.
-
-        Args:
-            before: The trial; its fixed values stay.
-            trials: All trials of the study, by number.
-
-        Raises:
-            ConfigError: The sampler can't choose a point.
-        """
-        from optuna.trial import Trial, TrialState
-
-        trial = copied(before)
-        trial.state = TrialState.RUNNING
-        directions = self._study.directions
-        others: list[FrozenTrial] = []
-        if self._sampler not in ("random", "grid"):
-            others = [*trials[: trial.number], *trials[trial.number + 1 :]]
-        if self._sampler == "tpe":
-            others = visible(others, directions)
-        with warnings.catch_warnings(action="ignore"):
-            sampler = make_sampler(
-                self._sampler,
-                seed=self._seed,
-                number=trial.number,
-                conditional=self._conditional,
-                objectives=len(directions),
-            )
-            seen = study_in_memory(
-                self._study,
-                self._storage,
-                trial,
-                others,
-                sampler=sampler,
-                pruner=self._study.pruner,
-            )
-            try:
-                return trial, self._space.suggest(Trial(seen, trial._trial_id))
-            except (ValueError, TypeError, ImportError, RuntimeError) as error:
-                name = type(sampler).__name__
-                raise ConfigError(
-                    f"{KEY}: {name} can't choose a point ({error}); choose another"
-                ) from error
+    trial = copied(before)
+    trial.state = TrialState.RUNNING
+    directions = study.directions
+    others: list[FrozenTrial] = []
+    if sampler not in ("random", "grid"):
+        others = [*trials[: trial.number], *trials[trial.number + 1 :]]
+    if sampler == "tpe":
+        others = visible(others, directions)
+    with warnings.catch_warnings(action="ignore"):
+        made = make_sampler(
+            sampler,
+            seed=seed,
+            number=trial.number,
+            conditional=any(one.off or one.when is not None for one in space.parameters),
+            objectives=len(directions),
+        )
+        seen = study_in_memory(study, trial, others, sampler=made)
+        try:
+            return trial, space.suggest(Trial(seen, trial._trial_id))
+        except (ValueError, TypeError, ImportError, RuntimeError) as error:
+            name = type(made).__name__
+            raise ConfigError(
+                f"{KEY}: {name} can't choose a point ({error}); choose another"
+            ) from error
 
 
 def make_sampler(
@@ -206,27 +181,27 @@ def visible(
 
 def study_in_memory(
     study: "Study",
-    storage: "BaseStorage",
     trial: "FrozenTrial",
     others: Sequence["FrozenTrial"],
     *,
-    sampler: "BaseSampler",
-    pruner: "BasePruner",
+    sampler: "BaseSampler | None" = None,
 ) -> "Study":
     """Return a study as a sampler or pruner is to see it; what they set on the trial stays here.
 
     Args:
-        study: The study itself.
-        storage: Its storage.
+        study: The study itself, with its pruner, at which samplers look too.
         trial: The trial in question.
         others: The other trials.
-        sampler: Used by `optuna.trial.Trial`.
-        pruner: Looked at by samplers too.
+        sampler: Used by `optuna.trial.Trial`; `None` = that of the study.
     """
     from optuna import Study
 
-    memory = cast("BaseStorage", TrialsInMemory(study, storage, trial, others))
-    return Study(study_name=study.study_name, storage=memory, sampler=sampler, pruner=pruner)
+    return Study(
+        study_name=study.study_name,
+        storage=cast("BaseStorage", TrialsInMemory(study, trial, others)),
+        sampler=sampler or study.sampler,
+        pruner=study.pruner,
+    )
 
 
 class TrialsInMemory:
@@ -241,14 +216,10 @@ class TrialsInMemory:
     """
 
     def __init__(
-        self,
-        study: "Study",
-        storage: "BaseStorage",
-        trial: "FrozenTrial",
-        others: Sequence["FrozenTrial"],
+        self, study: "Study", trial: "FrozenTrial", others: Sequence["FrozenTrial"]
     ) -> None:
         self._study_id = study._study_id
-        self._storage = storage
+        self._storage = study._storage
         self._trial = trial
         self._others = others
 

@@ -1,12 +1,13 @@
 """The database of studies, in a file or on a server: one transaction per call, and retried."""
 
 import hashlib
+import os
 import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
@@ -115,151 +116,102 @@ def open_storage(
     first = Retry(patience if from_start or url in _reached else 0.0, named(url))
     backend = first.call(lambda: _with_tables(url, wait))
     _reached.add(url)
-    return ServerStorage(backend, url, wait=wait, retry=Retry(patience, named(url)))
+    return StudyStorage(backend, url, wait=wait, retry=Retry(patience, named(url)))
 
 
 class StudyStorage:
-    """An open database of studies.
+    """An open database of studies: a file, or one on a server, which one thread at a time may use.
 
     Args:
-        optuna: Optuna's storage in it, which remembers trials that have ended.
-        engine: SQLAlchemy's engine behind it.
+        backend: Optuna's storage in it.
         url: Its address.
         wait: Seconds that a call waits for a lock.
+        retry: Makes calls again while a server does not answer; `None` = the database is a file.
     """
 
-    def __init__(self, optuna: "BaseStorage", engine: "Engine", url: str, *, wait: float) -> None:
-        self.optuna = optuna
-        self.engine = engine
-        self.url = url
+    def __init__(
+        self, backend: "RDBStorage", url: str, *, wait: float, retry: "Retry | None" = None
+    ) -> None:
+        from optuna.storages import get_storage
+
+        self._cache = CachedTrials(backend)
+        self.optuna = get_storage(backend) if retry is None else cast("BaseStorage", self._cache)
+        """Optuna's storage, which remembers trials that have ended."""
+        self.engine = backend.engine
+        self.connection: Connection | None = None
+        """That of the transaction of the current call to a server."""
         self.wait = wait
+        self._url = url
+        self._sessions = backend.scoped_session
+        self._retry = retry
+        self._path = None if retry is not None else sqlite_path(url)
+        self._identity = None if self._path is None else _identity(self._path.stat())
 
     def call(self, function: Callable[[], Answer]) -> Answer:
         """Return what a function that uses the storage returns; it fails with one line for people.
 
-        On a server the call is one transaction, and is repeated where the server cut it short
-        without telling whether it was written: so the function first looks whether it was.
+        It never works on a file other than the one that was opened. On a server the call is one
+        transaction, and is repeated where the server cut it short without telling whether it was
+        written: so the function first looks whether it was.
 
         Raises:
             EnvironmentFaultError: The database is locked, gone, replaced, full or down.
             ConfigError: Its file is no database any more.
         """
-        with storage_faults(self.url):
-            return function()
-
-    def lock(self, study: str) -> Lock:
-        """Return the lock under which one process at a time takes or closes trials of a study.
-
-        It is to be entered within `call`, where it may be entered again.
-        """
-        return _machine_lock(self.engine, f"study {study}", self.wait)
-
-    def require_writable(self) -> None:
-        """Wait for another process that writes, where Optuna would wait much longer."""
-
-    def close(self) -> None:
-        """Close all connections; the next call opens new ones."""
-        self.engine.dispose()
-
-
-class FileStorage(StudyStorage):
-    """Studies in an SQLite file, which is never taken for another one.
-
-    Args:
-        backend: Optuna's storage in it.
-        url: Its address.
-        path: The file.
-        wait: Seconds that a call waits for a lock.
-    """
-
-    def __init__(self, backend: "RDBStorage", url: str, *, path: Path, wait: float) -> None:
-        from optuna.storages import get_storage
-
-        super().__init__(get_storage(backend), backend.engine, url, wait=wait)
-        self._path = path
-        found = path.stat()
-        self._identity = (found.st_dev, found.st_ino)
-
-    def call(self, function: Callable[[], Answer]) -> Answer:
-        """Return what a function returns; it never works on a file other than the one opened."""
+        if self._retry is not None:
+            return self._retry.call(lambda: self._in_transaction(function))
+        assert self._path is not None
         # SQLite goes on in a file that was deleted, and would create one that is missing. The
         # open connections keep the number of the deleted file from being used again.
         try:
             found = self._path.stat()
         except OSError as error:
             raise file_gone(self._path) from error
-        if (found.st_dev, found.st_ino) != self._identity:
+        if _identity(found) != self._identity:
             raise file_replaced(self._path)
         _require_pages(self._path, found.st_size)
-        return super().call(function)
+        with storage_faults(self._url):
+            return function()
 
     def lock(self, study: str) -> Lock:
-        """Return the lock of a study, which lies in a file beside the database."""
-        path = self._path.with_name(f".{self._path.name}.{study}.lock")
-        return filelock.FileLock(path, timeout=self.wait, mode=0o600)
+        """Return the lock under which one process at a time takes or closes trials of a study.
 
-    def require_writable(self) -> None:
-        """Wait for another process that writes; Optuna would wait five times as long."""
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            connection.rollback()
-
-
-class ServerStorage(StudyStorage):
-    """Studies on a database server. One thread at a time may use it.
-
-    Args:
-        backend: Optuna's storage in it.
-        url: Its address.
-        wait: Seconds that a call waits for a lock.
-        retry: Makes calls again while the server does not answer.
-    """
-
-    def __init__(self, backend: "RDBStorage", url: str, *, wait: float, retry: "Retry") -> None:
-        self._cache = CachedTrials(backend)
-        super().__init__(cast("BaseStorage", self._cache), backend.engine, url, wait=wait)
-        self._sessions = backend.scoped_session
-        self._retry = retry
-        self.connection: Connection | None = None
-        """That of the transaction of the current call."""
-
-    def call(self, function: Callable[[], Answer]) -> Answer:
-        """Return what a function returns, written whole or not at all, however often that takes."""
-
-        def once() -> Answer:
-            try:
-                with (
-                    storage_faults(self.url),
-                    self.engine.connect() as connection,
-                    connection.begin(),
-                    self._sessions_within(connection),
-                ):
-                    return function()
-            except BaseException:
-                self._cache.clear()
-                raise
-
-        return self._retry.call(once)
-
-    def lock(self, study: str) -> Lock:
-        """Return the lock of a study, which ends with the transaction of the call.
-
-        In PostgreSQL it holds for all that can reach the database, elsewhere for those of this
+        It is to be entered within `call`, where it may be entered again. That of a file lies beside
+        it; in PostgreSQL it holds for all that can reach the database, elsewhere for those of this
         machine.
         """
-        is_postgresql = self.engine.dialect.name == "postgresql"
-        return TransactionLock(self, f"study {study}") if is_postgresql else super().lock(study)
+        if self._path is not None:
+            path = self._path.with_name(f".{self._path.name}.{study}.lock")
+            return filelock.FileLock(path, timeout=self.wait, mode=0o600)
+        if self.engine.dialect.name == "postgresql":
+            return TransactionLock(self, f"study {study}")
+        return _machine_lock(self.engine, f"study {study}", self.wait)
 
-    @contextmanager
-    def _sessions_within(self, connection: "Connection") -> Iterator[None]:
-        """Make Optuna's own transactions parts of that of a connection."""
-        self.connection = connection
-        self._bind(connection, "create_savepoint")
+    def require_writable(self) -> None:
+        """Wait for another process that writes to the file; Optuna would wait much longer."""
+        if self._path is not None:
+            with self.engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.rollback()
+
+    def close(self) -> None:
+        """Close all connections; the next call opens new ones."""
+        self.engine.dispose()
+
+    def _in_transaction(self, function: Callable[[], Answer]) -> Answer:
+        """Return what a function returns, with Optuna's own transactions parts of one."""
         try:
-            yield
-        finally:
-            self._bind(self.engine, "conditional_savepoint")
-            self.connection = None
+            with storage_faults(self._url), self.engine.connect() as connection, connection.begin():
+                self.connection = connection
+                self._bind(connection, "create_savepoint")
+                try:
+                    return function()
+                finally:
+                    self._bind(self.engine, "conditional_savepoint")
+                    self.connection = None
+        except BaseException:
+            self._cache.clear()
+            raise
 
     def _bind(self, bind: "Connection | Engine", mode: str) -> None:
         self._sessions.remove()
@@ -297,7 +249,7 @@ class TransactionLock:
         name: What is locked.
     """
 
-    def __init__(self, store: ServerStorage, name: str) -> None:
+    def __init__(self, store: StudyStorage, name: str) -> None:
         self._store = store
         self._name = name
 
@@ -380,7 +332,7 @@ def _sleep(seconds: float) -> None:
 # ── a file ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _open_file(url: str, path: Path, wait: float) -> FileStorage:
+def _open_file(url: str, path: Path, wait: float) -> StudyStorage:
     if not path.parent.is_dir():
         raise file_gone(path)
 
@@ -391,14 +343,18 @@ def _open_file(url: str, path: Path, wait: float) -> FileStorage:
     return _file_storage(url, path, wait, is_new="alembic_version" not in _tables(path, wait))
 
 
-def _file_storage(url: str, path: Path, wait: float, *, is_new: bool) -> FileStorage:
+def _file_storage(url: str, path: Path, wait: float, *, is_new: bool) -> StudyStorage:
     from optuna.storages import RDBStorage
 
     # Opened by its path, since what bends in an address (%, ?, {) does not in a path.
     options = {"creator": lambda: _connect(path, wait)}
     # A newer Optuna may have left out tables that the installed one would add to its database.
     backend = RDBStorage(_template(url), engine_kwargs=options, skip_table_creation=not is_new)
-    return FileStorage(backend, url, path=path, wait=wait)
+    return StudyStorage(backend, url, wait=wait)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _template(url: str) -> str:
