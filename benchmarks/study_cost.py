@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from pipeline.config.compose import composer
 from pipeline.config.options import SweepOptions
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.definition import Objective
+from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.space.reading import StudyTree, plain_sweep
@@ -37,7 +37,7 @@ def open_ledger(url: str, **changed: object) -> Ledger:
         space = StudyTree(source, WORDS).read_space(plain_sweep(tree))
     sweep = OmegaConf.to_container(tree.sweep)
     assert isinstance(sweep, dict)
-    return Ledger.open(
+    definition = StudyDefinition(
         url=storage_url(url),
         name="nothing",
         options=SweepOptions(**{**{str(key): value for key, value in sweep.items()}, **changed}),
@@ -46,6 +46,7 @@ def open_ledger(url: str, **changed: object) -> Ledger:
         objectives=(Objective(name="val/f1", direction="max"),),
         seed=0,
     )
+    return Ledger.open(definition)
 
 
 def value_of(taken: Taken) -> float:

@@ -16,7 +16,7 @@ from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder
 from pipeline.processes.lease import alive, is_local, working
-from pipeline.study.ledger.definition import Objective, find_study
+from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
 from pipeline.study.ledger.leases import Lost
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
@@ -89,7 +89,16 @@ class Studies:
             study = find_study(self._store.optuna, name)
             assert study is not None  # its name is there
             objectives = [Objective(**one) for one in study.user_attrs.get("objectives", [])]
-            return Ledger(self._store, study, Space((), {}), options, objectives, seed=0)
+            definition = StudyDefinition(
+                url=self._url,
+                name=name,
+                options=options,
+                space=Space((), {}),
+                base={},
+                objectives=objectives,
+                seed=0,
+            )
+            return Ledger(self._store, study, definition)
 
         return self._store.call(opened)
 

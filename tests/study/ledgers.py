@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from pipeline.config.options import SweepOptions
 from pipeline.paths import conf_folder
 from pipeline.processes.lease import Lease, own_lease
-from pipeline.study.ledger.definition import Objective
+from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import open_storage
 from pipeline.study.space.reading import parameters_of, read_definitions, read_ranges
@@ -55,10 +55,11 @@ def space_of(
 
 def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:
     """Open a study in a file; what is not given is that of `LR`, 20 trials, over `BASE`."""
-    own = {key: given.pop(key) for key in ("base", "base_point", "data", "wait") if key in given}
+    own = {key: given.pop(key) for key in ("base", "base_point", "data") if key in given}
+    wait = {key: given.pop(key) for key in ("wait",) if key in given}
     space = given.pop("space", None) or space_of()
     objectives = given.pop("objectives", F1)
-    return Ledger.open(
+    definition = StudyDefinition(
         url=sqlite_uri(path),
         name=name,
         options=options(**given),
@@ -67,6 +68,7 @@ def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) ->
         seed=seed,
         **{"base": BASE, **own},
     )
+    return Ledger.open(definition, **wait)
 
 
 def take(ledger: Ledger, holder: Lease | None = None) -> Taken:

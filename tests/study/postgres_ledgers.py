@@ -13,6 +13,7 @@ from typing import Any
 from ledgers import BASE, COMPLETE, F1, options, space_of
 
 from pipeline.processes.lease import own_lease
+from pipeline.study.ledger.definition import StudyDefinition
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.storage import storage_url
 
@@ -23,7 +24,7 @@ def open_on_server(url: str, *, name: str = "lr", **given: Any) -> Ledger:
     """Open a study on a server; what is not given is that of `LR`, 20 random trials."""
     base_point = given.pop("base_point", None)
     given = {"sampler": "random", **given}
-    return Ledger.open(
+    definition = StudyDefinition(
         url=storage_url(url),
         name=name,
         options=options(**given),
@@ -33,6 +34,7 @@ def open_on_server(url: str, *, name: str = "lr", **given: Any) -> Ledger:
         seed=0,
         base_point=base_point,
     )
+    return Ledger.open(definition)
 
 
 def take_all_on_server(url: str, said: Path, given: dict[str, Any], seconds: float) -> None:

@@ -10,6 +10,7 @@ from ledgers import BASE, COMPLETE, LR, complete_all, database, open_ledger, spa
 from pipeline.data.source import Task
 from pipeline.errors import ConfigError
 from pipeline.study.ledger.definition import Objective, logged, read_objectives
+from pipeline.sweep import main as sweep
 
 TASKS: tuple[Task | None, ...] = ("binary", "multiclass", "regression", None)
 
@@ -239,12 +240,15 @@ def test_a_start_point_outside_of_the_space_is_refused_before_anything_is_create
 
 
 def test_a_base_trial_that_lies_outside_of_the_space_is_refused_where_asked_for(
-    tmp_path: Path,
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert refused(tmp_path / "optuna.db", base_trial=True) == (
-        "sweep.base_trial=true: the config as it stands lies outside of the space; widen the "
-        "space, or leave base_trial away",
+    words = ["model=mlp", "data=iris", "optimizer.lr=interval(0.5, 0.6)", "tracking=none"]
+    assert sweep([*words, "sweep.base_trial=true", "sweep.workers=1"]) == 2
+    assert capsys.readouterr().err == (
+        "error: sweep.base_trial=true, but the config as it stands lies outside of the space; "
+        "widen the space, or leave that trial out with sweep.base_trial=false\n"
     )
+    assert not (own_folder / "optuna.db").exists()
 
 
 def test_what_was_refused_has_left_the_study_as_it_was(tmp_path: Path) -> None:

@@ -156,30 +156,47 @@ def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
     return (*validation, "train/loss", *COSTS)
 
 
-def start_points(
-    options: SweepOptions, space: "Space", base: Mapping[str, object] | None
-) -> list[dict[str, object]]:
-    """Return the points to try first, as Optuna's values: the base config, then `sweep.enqueue`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyDefinition:
+    """What a study is: it is begun, or gone on with, where the one on record is the same.
 
     Args:
-        options: The options of the study.
+        url: Address of its database, from `storage_url`.
+        name: Its name.
+        options: Its options.
         space: What is varied.
-        base: The config as it stands, as Optuna's values; `None` where it is no point.
+        base: The run that it varies, as plain values.
+        objectives: Its objectives.
+        seed: That of its random numbers.
+        data: Hash of the data of that run; `None` = it is not checked.
+        base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
+    """
+
+    url: str
+    name: str
+    options: SweepOptions
+    space: "Space"
+    base: Mapping[str, Any]
+    objectives: Sequence[Objective]
+    seed: int
+    data: str | None = None
+    base_point: Mapping[str, object] | None = None
+
+
+def start_points(study: StudyDefinition) -> list[dict[str, object]]:
+    """Return the points to try first, as Optuna's values: the base config, then `sweep.enqueue`.
 
     Raises:
         ConfigError: A point lies outside of the space; one line for each value.
     """
-    points, problems = [], []
-    if options.base_trial and base is None:
-        problems.append(
-            "sweep.base_trial=true: the config as it stands lies outside of the space; widen the "
-            "space, or leave base_trial away"
-        )
-    if base is not None and options.base_trial is not False and options.sampler != "grid":
-        points.append(dict(base))
+    options = study.options
+    points, problems = list[dict[str, object]](), list[str]()
+    is_tried = options.base_trial is not False and options.sampler != "grid"
+    if study.base_point is not None and is_tried:
+        points.append(dict(study.base_point))
     for index, point in enumerate(options.enqueue):
         try:
-            points.append(space.params(point, place=f"sweep.enqueue[{index}]"))
+            points.append(study.space.params(point, place=f"sweep.enqueue[{index}]"))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -188,27 +205,14 @@ def start_points(
 
 
 def create_or_check(
-    storage: "BaseStorage",
-    name: str,
-    *,
-    space: "Space",
-    base: Mapping[str, Any],
-    data: str | None,
-    objectives: Sequence[Objective],
-    points: Sequence[Mapping[str, Any]],
-    allow_change: bool,
+    storage: "BaseStorage", definition: StudyDefinition, points: Sequence[Mapping[str, Any]]
 ) -> "Study":
     """Create a study, or return the existing one unchanged; the caller holds its lock.
 
     Args:
         storage: Where it is kept.
-        name: Its name.
-        space: What is varied.
-        base: The run that it varies, as plain values.
-        data: Hash of the data of that run; `None` = not known.
-        objectives: Its objectives.
+        definition: What it is.
         points: Those to try first.
-        allow_change: Go on with another space or run.
 
     Raises:
         ConfigError: It is another study than this one, one line for each difference.
@@ -216,22 +220,23 @@ def create_or_check(
     from optuna import Study
     from optuna.study import StudyDirection
 
+    name, base, data = definition.name, definition.base, definition.data
     ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-    directions = [ways[objective.direction] for objective in objectives]
+    directions = [ways[objective.direction] for objective in definition.objectives]
     study = find_study(storage, name)
     if study is None:
         storage.create_new_study(directions, study_name=name)
         study = Study(study_name=name, storage=storage)
     facts = study.user_attrs
     if facts.get("format") == FORMAT:
-        lines = _changes(study, space, base, objectives)
+        lines = _changes(facts, definition)
         other_data = []
         if data is not None and (noted := stored_data(facts, base)) not in (None, data):
             other_data.append(changed_data_line(base, str(noted), data))
-        if (lines or other_data) and not allow_change:
+        if (lines or other_data) and not definition.options.allow_change:
             raise ConfigError(*(f"{line}; {REMEDY}" for line in lines), *other_data)
         if lines:
-            _store_config(study, space, base)
+            _store_config(study, definition)
         if other_data:
             study.set_user_attr(DATA, {})
         if data is not None:
@@ -245,8 +250,8 @@ def create_or_check(
             f"{ANOTHER_NAME}"
         )
     study.set_user_attr("uid", secrets.token_hex(3))
-    study.set_user_attr("objectives", [asdict(objective) for objective in objectives])
-    _store_config(study, space, base)
+    study.set_user_attr("objectives", [asdict(objective) for objective in definition.objectives])
+    _store_config(study, definition)
     if data is not None:
         data_on_record(study, base, data)
     _enqueue(study, points)
@@ -306,34 +311,35 @@ def _enqueue(study: "Study", points: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _store_config(study: "Study", space: "Space", base: Mapping[str, Any]) -> None:
-    study.set_user_attr("space", space.plain())
-    study.set_user_attr("base", dict(base))
+def _store_config(study: "Study", definition: StudyDefinition) -> None:
+    study.set_user_attr("space", definition.space.plain())
+    study.set_user_attr("base", dict(definition.base))
 
 
-def _changes(
-    study: "Study", space: "Space", base: Mapping[str, Any], objectives: Sequence[Objective]
-) -> list[str]:
+def _changes(facts: Mapping[str, Any], now: StudyDefinition) -> list[str]:
     """Return a line for each change of a study that may be allowed.
+
+    Args:
+        facts: User attributes of the study.
+        now: What it is to be.
 
     Raises:
         ConfigError: A change that can't be allowed: other objectives, or another kind of parameter.
     """
-    facts = study.user_attrs
-    changed, kinds = space.differences(facts["space"])
+    changed, kinds = now.space.differences(facts["space"])
     never = [f"{line.rstrip('.')}; {ANOTHER_NAME}" for line in kinds]
     before = [Objective(**stored) for stored in facts["objectives"]]
-    if before != list(objectives):
-        was, now = (" and ".join(map(str, one)) for one in (before, objectives))
+    if before != list(now.objectives):
+        was, given = (" and ".join(map(str, one)) for one in (before, now.objectives))
         line = (
-            f"sweep.objective was {was} and is {now} now; what was tried so far can't be judged by "
-            f"it; {ANOTHER_NAME}"
+            f"sweep.objective was {was} and is {given} now; what was tried so far can't be judged "
+            f"by it; {ANOTHER_NAME}"
         )
         never.insert(0, line)
     if never:
         raise ConfigError(*never)
-    swept = {parameter.key for parameter in space.parameters}
-    configs = [str(one) for one in differences(facts["base"], base) if _matters(one, swept)]
+    swept = {parameter.key for parameter in now.space.parameters}
+    configs = [str(one) for one in differences(facts["base"], now.base) if _matters(one, swept)]
     return [line.rstrip(".") for line in (*changed, *configs)]
 
 

@@ -6,17 +6,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.config.options import SweepOptions
 from pipeline.processes.lease import Lease
 from pipeline.study.ledger.definition import (
-    Objective,
+    StudyDefinition,
     create_or_check,
     data_on_record,
     start_points,
@@ -36,9 +35,6 @@ from pipeline.study.ledger.rows import (
 from pipeline.study.ledger.samplers import choose
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
 from pipeline.study.trial_end import RETRIED, TrialEnd, end_in_journal
-
-if TYPE_CHECKING:
-    from pipeline.study.space.space import Space
 
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -72,65 +68,34 @@ class Ledger:
     Args:
         store: The database.
         study: Optuna's study.
-        space: What is varied.
-        options: The options of the study.
-        objectives: Its objectives.
-        seed: That of its random numbers.
+        definition: What the study is.
     """
 
-    def __init__(
-        self,
-        store: StudyStorage,
-        study: Study,
-        space: "Space",
-        options: SweepOptions,
-        objectives: Sequence[Objective],
-        *,
-        seed: int,
-    ) -> None:
+    def __init__(self, store: StudyStorage, study: Study, definition: StudyDefinition) -> None:
         self.name = study.study_name
         self.uid = str(study.user_attrs["uid"])
+        self.objectives = tuple(definition.objectives)
         self._store = store
         self._storage = store.optuna
         self._lock = store.lock(study.study_name)
         self._study = study
-        self.objectives = tuple(objectives)
+        options, space = definition.options, definition.space
         study.pruner = build_pruner(  # samplers look at it too
-            options.pruner, warmup=options.pruner_warmup, objectives=len(objectives)
+            options.pruner, warmup=options.pruner_warmup, objectives=len(self.objectives)
         )
-        self.prunes = compares(options.pruner, len(objectives))
+        self._prunes = compares(options.pruner, len(self.objectives))
         self._pruning = TrialPruner(study)
-        self._choose = partial(choose, study, space, sampler=options.sampler, seed=seed)
+        self._choose = partial(choose, study, space, sampler=options.sampler, seed=definition.seed)
         self._watch = LeaseWatch(options.grace)
-        self._trials = StudyTrials(study, space, options, [one.direction for one in objectives])
+        directions = [objective.direction for objective in self.objectives]
+        self._trials = StudyTrials(study, space, options, directions)
 
     @classmethod
-    def open(
-        cls,
-        *,
-        url: str,
-        name: str,
-        options: SweepOptions,
-        space: "Space",
-        base: Mapping[str, Any],
-        data: str | None = None,
-        objectives: Sequence[Objective],
-        seed: int,
-        base_point: Mapping[str, object] | None = None,
-        wait: float = WAIT_SECONDS,
-    ) -> "Ledger":
+    def open(cls, definition: StudyDefinition, *, wait: float = WAIT_SECONDS) -> "Ledger":
         """Begin a study or go on with one, and queue its start points once.
 
         Args:
-            url: From `storage_url`.
-            name: Name of the study.
-            options: Its options.
-            space: What is varied.
-            base: The run that it varies, as plain values.
-            data: Hash of the data of that run; `None` = it is not checked.
-            objectives: Its objectives.
-            seed: That of its random numbers.
-            base_point: The run as it stands, as Optuna's values; `None` = outside of the space.
+            definition: What it is.
             wait: Seconds that any call waits for a lock.
 
         Raises:
@@ -138,27 +103,18 @@ class Ledger:
                 of the space, or a file that is no database.
             EnvironmentFaultError: The database is locked, can't be written, or is down.
         """
-        points = start_points(options, space, base_point)
+        points = start_points(definition)
         store = open_storage(
-            url,
+            definition.url,
             wait=wait,
-            patience=options.storage_patience,
-            from_start=options.await_storage,
+            patience=definition.options.storage_patience,
+            from_start=definition.options.await_storage,
         )
 
         def opened() -> Ledger:
-            with store.lock(name):
-                study = create_or_check(
-                    store.optuna,
-                    name,
-                    space=space,
-                    base=base,
-                    data=data,
-                    objectives=objectives,
-                    points=points,
-                    allow_change=options.allow_change,
-                )
-                return cls(store, study, space, options, objectives, seed=seed)
+            with store.lock(definition.name):
+                study = create_or_check(store.optuna, definition, points)
+                return cls(store, study, definition)
 
         return store.call(opened)
 
@@ -221,7 +177,7 @@ class Ledger:
             step: The rung.
             value: The objective there.
         """
-        if not self.prunes or not math.isfinite(value):
+        if not self._prunes or not math.isfinite(value):
             return False
         try:
             return self._pruning.report(taken.number, step=step, value=value, call=self._store.call)
