@@ -135,9 +135,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]
     run = StudyRun(plan.folder, processes.recorder, header)
     try:
         with Live(plan) as live:
-            closer = TrialCloser(plan, ledger, processes.recorder, live)
-            closer.repair()
-            progress = Driver(plan, ledger, processes, run=run, closer=closer, live=live).run()
+            progress = Driver(plan, ledger, processes, run=run, live=live).run()
         run.update(progress, plan.names)
         _require_result(progress)
         yield Conducted(
@@ -212,14 +210,13 @@ class Clock:
 
 
 class Driver:
-    """One study on the workers of this process, beside those of any other.
+    """One study, repaired first, on the workers of this process, beside those of any other.
 
     Args:
         plan: The study, opened.
         ledger: What is on record of it.
         processes: The workers, and the recorder of their trials.
         run: Records how far the study is.
-        closer: Closes trials in both stores.
         live: Shows it.
     """
 
@@ -230,7 +227,6 @@ class Driver:
         processes: StudyProcesses,
         *,
         run: StudyRun,
-        closer: TrialCloser,
         live: Live,
     ) -> None:
         self._plan = plan
@@ -239,12 +235,13 @@ class Driver:
         self._recorder = processes.recorder
         self._run = run
         self._live = live
+        self._closer = TrialCloser(plan, ledger, processes.recorder, live)
+        self._closer.repair()
         self._progress = ledger.progress()
         self._mended = self._progress.consecutive_failures
         self._started_at = time.monotonic()
         self._look = Clock(LOOK_SECONDS)
         self._beat = Clock(BEAT_SECONDS)
-        self._closer = closer
 
     def run(self) -> Progress:
         """Work until the study is settled, its time is over, or nobody wants more.

@@ -1,12 +1,11 @@
 """How much each parameter has to do with the best trials, beside what chance alone gives."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna import Study
 from optuna.trial import FrozenTrial
 
 FEWEST_TRIALS = 10
@@ -17,6 +16,8 @@ SHUFFLES = 99
 RANK = 95
 """Of the shuffles' values in ascending order, the one that is to be surpassed: noise does so in 5 %
 of the studies."""
+Judge = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From values (trials,), the smaller the better, to importances (parameters,), in no unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +65,22 @@ def importances(
     if len(trials) < FEWEST_TRIALS:
         return Importances(trials=len(trials))
     values = np.array([trial.values[objective] for trial in trials]) * (1 if minimizes else -1)
-    judge = _Judge(trials)
-    found = judge.divergences(values)
+    names = sorted({name for trial in trials for name in trial.params})
+    divergences = _judge(trials, names)
+    found = divergences(values)
     generator = np.random.default_rng(0)
-    shuffled = np.array(
-        [judge.divergences(generator.permutation(values)) for _ in range(SHUFFLES)]
-    )  # (shuffles, parameters)
+    shuffled = np.array(  # (shuffles, parameters)
+        [divergences(generator.permutation(values)) for _ in range(SHUFFLES)]
+    )
     level = _levels(shuffled)
     total = float(found.sum()) or 1.0
     order = np.argsort(-found, kind="stable")
     told = [index for index in order if found[index] > level[index]]
     return Importances(
         trials=len(trials),
-        shares={judge.names[index]: float(found[index]) / total for index in told},
-        chance={judge.names[index]: float(level[index]) / total for index in told},
-        hidden=tuple(judge.names[index] for index in order if index not in told),
+        shares={names[index]: float(found[index]) / total for index in told},
+        chance={names[index]: float(level[index]) / total for index in told},
+        hidden=tuple(names[index] for index in order if index not in told),
     )
 
 
@@ -95,37 +97,24 @@ def _levels(shuffled: NDArray[np.float64]) -> NDArray[np.float64]:
     return levels
 
 
-class _Judge:
-    """Computes importances of the same trials for one set of values after the other.
+def _judge(trials: Sequence[FrozenTrial], names: Sequence[str]) -> Judge:
+    """Return what tells the importance of each parameter, for any values of these trials."""
+    from optuna import create_study
+    from optuna.importance import PedAnovaImportanceEvaluator  # seconds
+    from optuna.trial import create_trial
 
-    Args:
-        trials: Those that completed.
-    """
+    best = max(0.1, FEWEST_BEST / len(trials))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=best)
+    study = create_study()  # in memory: the trials' own may be far away
+    study.add_trials(
+        create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
+        for trial in trials
+    )
 
-    def __init__(self, trials: Sequence[FrozenTrial]) -> None:
-        from optuna import create_study
-        from optuna.importance import PedAnovaImportanceEvaluator  # seconds
-        from optuna.trial import create_trial
-
-        self.names = sorted({name for trial in trials for name in trial.params})
-        best = max(0.1, FEWEST_BEST / len(trials))
-        self._evaluator = PedAnovaImportanceEvaluator(target_quantile=best)
-        self._study: Study = create_study()  # in memory: the trials' own may be far away
-        self._study.add_trials(
-            create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
-            for trial in trials
-        )
-
-    def divergences(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the importance of each parameter, in no unit, where the trials have these values.
-
-        Args:
-            values: (trials,) the smaller the better.
-        """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = self._evaluator.evaluate(
-                self._study, target=lambda trial: float(values[trial.number])
-            )
-        told = np.array([found.get(name, 0.0) for name in self.names])
+    def divergences(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        with warnings.catch_warnings(action="ignore"):
+            found = evaluator.evaluate(study, target=lambda trial: float(values[trial.number]))
+        told = np.array([found.get(name, 0.0) for name in names])
         return np.where(np.isfinite(told), np.maximum(told, 0.0), 0.0)
+
+    return divergences
