@@ -151,7 +151,7 @@ def test_a_study_without_missing_runs_is_left_as_it_is(own: Path) -> None:
     assert ends(uri) == RECORDED
 
 
-def test_books_that_balance_are_one_line(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stores_that_agree_are_one_line(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checked(capsys) == (0, ["7 trials, 7 runs: they agree"])
 
 
@@ -201,24 +201,24 @@ COMPLETED = Row(number=0, state="complete", values=(0.5,))
     ],
 )
 def test_what_differs_is_one_line_a_trial(row: Row | None, runs: list[str], line: str) -> None:
-    booked = []
+    runs_held = []
     for words in runs:
         run_id, end, *values = words.split()
         status, _, reason = end.partition(",")
         held = {"best/val/f1": float(values[0])} if values else {}
-        booked.append(
+        runs_held.append(
             RecordedTrial(
                 trial=0, run_id=run_id, status=status, end_reason=reason or None, metrics=held
             )
         )
-    assert differences([] if row is None else [row], booked, ("val/f1",)) == [line]
+    assert differences([] if row is None else [row], runs_held, ("val/f1",)) == [line]
 
 
 @pytest.mark.parametrize("held", [{"best/val/f1": 0.5, "val/f1": 0.25}, {"val/f1": 0.5}])
 def test_the_value_of_the_kept_weights_may_be_the_best_or_the_last(held: dict[str, float]) -> None:
     rows = [Row(number=0, state="complete", values=(0.5,))]
-    booked = [RecordedTrial(trial=0, run_id="a", status="FINISHED", metrics=held)]
-    assert differences(rows, booked, ("val/f1",)) == []
+    runs_held = [RecordedTrial(trial=0, run_id="a", status="FINISHED", metrics=held)]
+    assert differences(rows, runs_held, ("val/f1",)) == []
 
 
 def test_trials_that_wait_or_have_just_begun_need_no_run() -> None:
