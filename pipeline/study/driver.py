@@ -20,7 +20,6 @@ from pipeline.paths import create_folder
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
 from pipeline.study.closing import TrialCloser
-from pipeline.study.ledger.definition import StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.ledger.rows import Progress
@@ -113,18 +112,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]
         StudyFailedError: Failure after failure, or no trial completed.
     """
     started_at = time.monotonic()
-    definition = StudyDefinition(
-        url=plan.url,
-        name=plan.name,
-        options=plan.options,
-        space=plan.space,
-        base=plan.base,
-        data=plan.data,
-        objectives=plan.objectives,
-        seed=plan.run.seed,
-        base_point=plan.base_point,
-    )
-    ledger = Ledger.open(definition)
+    ledger = Ledger.open(plan)
     plan = plan.opened(ledger.uid)
     header = partial(
         plan.destination.study_header,

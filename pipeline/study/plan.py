@@ -14,17 +14,16 @@ from pipeline.config.overrides import key_of
 from pipeline.config.record import data_fingerprint, plain
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
-from pipeline.metrics import Direction
 from pipeline.ranks import ALONE
 from pipeline.running.plan import Plan, make_plan
 from pipeline.running.recording import require_writable
 from pipeline.study.ledger.definition import (
     Objective,
+    StudyDefinition,
     judge_problems,
     read_objectives,
     read_options,
 )
-from pipeline.study.ledger.pruners import compares
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.space.reading import StudyTree, plain_sweep
@@ -47,39 +46,25 @@ LONGEST_STEM = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyPlan:
+class StudyPlan(StudyDefinition):
     """A study that can begin.
 
     Args:
-        name: Its name, also that of its folder.
-        options: What it is.
         run: The run that it varies, checked, with what `null` leaves to the program filled in.
-        base: The same as plain values that may be stored.
         data: Hash of its data.
-        space: What is varied.
         trials: Composes the run of each trial.
-        objectives: What it is about, one or two.
-        url: Optuna's address of the database.
         uri: Where runs are tracked; `None` = nowhere.
         gpus: Those of each of its workers, side by side.
-        base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
         uid: Tells this study from an earlier one of its name; '' before it is opened.
         tuned: Further overrides for each cell and split of a comparison, from its own tuning.
         notes: Lines worth telling.
     """
 
-    name: str
-    options: SweepOptions
     run: RunConfig
-    base: Mapping[str, Any]
     data: str
-    space: Space
     trials: TrialConfigs
-    objectives: tuple[Objective, ...]
-    url: str
     uri: str | None
     gpus: tuple[WorkerGpus, ...]
-    base_point: Mapping[str, object] | None
     uid: str = ""
     tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -93,21 +78,6 @@ class StudyPlan:
     def workers(self) -> int:
         """How many processes train side by side."""
         return len(self.gpus)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of its objectives."""
-        return [objective.name for objective in self.objectives]
-
-    @property
-    def directions(self) -> list[Direction]:
-        """Whether more or less of each objective is better."""
-        return [objective.direction for objective in self.objectives]
-
-    @property
-    def prunes(self) -> bool:
-        """Whether trials are compared before they end."""
-        return compares(self.options.pruner, len(self.objectives))
 
     @property
     def total(self) -> int | None:
@@ -228,6 +198,7 @@ def plan_study(
         space=space,
         trials=trials,
         objectives=_objectives(options, planned),
+        seed=planned.options.seed,
         url=storage_url(options.storage),
         uri=uri,
         gpus=gpus,

@@ -11,7 +11,7 @@ from pipeline.config.options import SweepOptions
 from pipeline.config.record import FREE, ConfigDifference, data_fingerprint, differences
 from pipeline.config.values import validated
 from pipeline.errors import ConfigError, did_you_mean, shown
-from pipeline.study.ledger.pruners import pruner_problems
+from pipeline.study.ledger.pruners import compares, pruner_problems
 from pipeline.study.ledger.rows import FIXED
 from pipeline.study.ledger.samplers import sampler_problems
 from pipeline.study.trial_end import REMEDY, changed_data_line
@@ -162,11 +162,11 @@ class StudyDefinition:
 
     Args:
         url: Address of its database, from `storage_url`.
-        name: Its name.
+        name: Its name, also that of its folder.
         options: Its options.
         space: What is varied.
         base: The run that it varies, as plain values.
-        objectives: Its objectives.
+        objectives: What it is about, one or two.
         seed: That of its random numbers.
         data: Hash of the data of that run; `None` = it is not checked.
         base_point: The run as it stands, as Optuna's values; `None` = it is not tried by itself.
@@ -181,6 +181,21 @@ class StudyDefinition:
     seed: int
     data: str | None = None
     base_point: Mapping[str, object] | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its objectives."""
+        return [objective.name for objective in self.objectives]
+
+    @property
+    def directions(self) -> list["Direction"]:
+        """Whether more or less of each objective is better."""
+        return [objective.direction for objective in self.objectives]
+
+    @property
+    def prunes(self) -> bool:
+        """Whether trials are compared before they end."""
+        return compares(self.options.pruner, len(self.objectives))
 
 
 def start_points(study: StudyDefinition) -> list[dict[str, object]]:

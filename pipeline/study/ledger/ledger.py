@@ -23,7 +23,7 @@ from pipeline.study.ledger.definition import (
 )
 from pipeline.study.ledger.importances import Importances, importances
 from pipeline.study.ledger.leases import LEASE, LeaseWatch, Lost, lease_of
-from pipeline.study.ledger.pruners import TrialPruner, build_pruner, compares
+from pipeline.study.ledger.pruners import TrialPruner, build_pruner
 from pipeline.study.ledger.rows import (
     ATTRIBUTES,
     END_REASON,
@@ -74,7 +74,8 @@ class Ledger:
     def __init__(self, store: StudyStorage, study: Study, definition: StudyDefinition) -> None:
         self.name = study.study_name
         self.uid = str(study.user_attrs["uid"])
-        self.objectives = tuple(definition.objectives)
+        self.objectives = definition.objectives
+        self.names = definition.names
         self._store = store
         self._storage = store.optuna
         self._lock = store.lock(study.study_name)
@@ -83,12 +84,11 @@ class Ledger:
         study.pruner = build_pruner(  # samplers look at it too
             options.pruner, warmup=options.pruner_warmup, objectives=len(self.objectives)
         )
-        self._prunes = compares(options.pruner, len(self.objectives))
+        self._prunes = definition.prunes
         self._pruning = TrialPruner(study)
         self._choose = partial(choose, study, space, sampler=options.sampler, seed=definition.seed)
         self._watch = LeaseWatch(options.grace)
-        directions = [objective.direction for objective in self.objectives]
-        self._trials = StudyTrials(study, space, options, directions)
+        self._trials = StudyTrials(study, space, options, definition.directions)
 
     @classmethod
     def open(cls, definition: StudyDefinition, *, wait: float = WAIT_SECONDS) -> "Ledger":
@@ -121,11 +121,6 @@ class Ledger:
     def close(self) -> None:
         """Close the database."""
         self._store.close()
-
-    @property
-    def names(self) -> list[str]:
-        """Names of its objectives."""
-        return [objective.name for objective in self.objectives]
 
     # ── trials that run ─────────────────────────────────────────────────────────────────────
 
