@@ -8,7 +8,6 @@ from pathlib import Path
 from pipeline.config.record import flatten, plain
 from pipeline.errors import ChangedDataError, EnvironmentFaultError
 from pipeline.paths import create_folder
-from pipeline.study.ledger.leases import Lost
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.live import Live
@@ -16,6 +15,7 @@ from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
 from pipeline.study.plan import StudyPlan
 from pipeline.study.study_run import RunDestination
 from pipeline.study.trial_end import (
+    Lost,
     TrialEnd,
     changed_data_line,
     end_in_journal,

@@ -120,11 +120,11 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]
         register=plan.run.register,
         trust=plan.run.trust,
     )
-    run = StudyRun(plan.folder, processes.recorder, header)
+    run = StudyRun(plan.destination, processes.recorder, header)
     try:
         with Live(plan) as live:
             progress = Driver(plan, ledger, processes, run=run, live=live).run()
-        run.update(progress, plan.names)
+        run.update(progress)
         _require_result(progress)
         yield Conducted(
             plan=plan,
@@ -254,10 +254,12 @@ class Driver:
         if self._look.is_due():
             self._closer.close_lost()
             self._listen(0.0)  # how a worker died whose trial was just found lost
-            self._run.update(self._progress, self._plan.names)
+            self._run.update(self._progress)
         if self._beat.is_due():
             self._ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
-        self._end_slow_trials()
+        if (seconds := self._plan.options.trial_timeout) is not None:
+            for worker in self._pool.busy():
+                worker.end_if_slower_than(seconds)
         self._progress = self._ledger.progress()
         self._live.show(self._progress, [worker.number for worker in self._pool.busy()])
 
@@ -342,12 +344,6 @@ class Driver:
         self._pool.dismiss(worker, gone)
 
     # ── what must not go on ─────────────────────────────────────────────────────────────────
-
-    def _end_slow_trials(self) -> None:
-        seconds = self._plan.options.trial_timeout
-        for worker in self._pool.busy():
-            if seconds is not None and worker.assignment is not None:
-                worker.end_if_slower_than(seconds)
 
     def _require_hope(self) -> None:
         """Stop where one failure follows another.

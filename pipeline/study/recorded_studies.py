@@ -17,14 +17,13 @@ from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder
 from pipeline.processes.lease import alive, is_local, working
 from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
-from pipeline.study.ledger.leases import Lost
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
 from pipeline.study.space.space import Space
 from pipeline.study.study_run import StudyLock
-from pipeline.study.trial_end import has_begun, run_end
+from pipeline.study.trial_end import Lost, has_begun, run_end
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
 from pipeline.tracking.journal import Journal

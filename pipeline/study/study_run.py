@@ -132,18 +132,19 @@ class StudyRun:
     """The study's own run, written by whichever driver leads at the moment.
 
     Args:
-        folder: The study's folder.
+        destination: Where it belongs.
         recorder: Brings the run into MLflow.
         header: Returns what the journal of the run begins with.
     """
 
     def __init__(
-        self, folder: Path, recorder: MlflowRecorder, header: Callable[[], Header]
+        self, destination: RunDestination, recorder: MlflowRecorder, header: Callable[[], Header]
     ) -> None:
-        self._folder = folder
+        self._folder = destination.folder
+        self._objectives = destination.objectives
         self._recorder = recorder
         self._header = header
-        self._lock = StudyLock(folder)
+        self._lock = StudyLock(destination.folder)
         self._journal: Journal | None = None
         self._values: dict[str, float] = {}
         self._tags: dict[str, str] = {}
@@ -162,13 +163,8 @@ class StudyRun:
             self._journal = journal
         return self._journal is not None
 
-    def update(self, progress: Progress, objectives: Sequence[str]) -> None:
-        """Record how far the study is, if this process leads.
-
-        Args:
-            progress: How far it is.
-            objectives: Names of its objectives.
-        """
+    def update(self, progress: Progress) -> None:
+        """Record how far the study is, if this process leads."""
         if not self.leads or self._journal is None:
             return
         ends = {k: n for k, n in progress.counts.items() if k not in ("running", "waiting")}
@@ -180,7 +176,7 @@ class StudyRun:
         if best is None or best.number == self._told:
             return
         self._told = best.number
-        found = {f"best/{k}": float(v) for k, v in zip(objectives, best.values, strict=True)}
+        found = {f"best/{k}": float(v) for k, v in zip(self._objectives, best.values, strict=True)}
         if any(self._values.get(key) != value for key, value in found.items()):
             # MLflow shows the value of the highest step, so a better trial of a lower number
             # than the best one before it gets the next step.

@@ -14,8 +14,8 @@ from ledgers import COMPLETE, database, dead_lease, far_lease, open_ledger, take
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.processes.lease import Lease, own_lease, started
-from pipeline.study.ledger.leases import LEASE, TICK_SECONDS, LeaseWatch
 from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.trial_end import LEASE, TICK_SECONDS, LeaseWatch
 from pipeline.tracking.journal import Header, Journal, Status
 
 NOWHERE = Path("nowhere")

@@ -225,7 +225,7 @@ def begun(study: Path, recorder: MlflowRecorder, uri: str, **changed: object) ->
         objectives=("val/f1",),
     )
     params = study_params(options(name=STUDY, **changed), BASE)
-    run = StudyRun(study, recorder, lambda: destination.study_header(params))
+    run = StudyRun(destination, recorder, lambda: destination.study_header(params))
     assert run.leads
     return run
 
@@ -238,7 +238,7 @@ def update(
     progress = Progress(
         total=20, counts=counts, left=0, best=(number,), best_row=best, consecutive_failures=0
     )
-    run.update(progress, ("val/f1",))
+    run.update(progress)
 
 
 def study_run(uri: str) -> Run:

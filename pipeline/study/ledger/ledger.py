@@ -22,7 +22,6 @@ from pipeline.study.ledger.definition import (
     stored_data,
 )
 from pipeline.study.ledger.importances import Importances, importances
-from pipeline.study.ledger.leases import LEASE, LeaseWatch, Lost, lease_of
 from pipeline.study.ledger.pruners import TrialPruner, build_pruner
 from pipeline.study.ledger.rows import (
     ATTRIBUTES,
@@ -34,7 +33,15 @@ from pipeline.study.ledger.rows import (
 )
 from pipeline.study.ledger.samplers import choose
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
-from pipeline.study.trial_end import RETRIED, TrialEnd, end_in_journal
+from pipeline.study.trial_end import (
+    LEASE,
+    RETRIED,
+    LeaseWatch,
+    Lost,
+    TrialEnd,
+    end_in_journal,
+    lease_of,
+)
 
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -84,7 +91,7 @@ class Ledger:
         study.pruner = build_pruner(  # samplers look at it too
             options.pruner, warmup=options.pruner_warmup, objectives=len(self.objectives)
         )
-        self._prunes = definition.prunes
+        self.prunes = definition.prunes
         self._pruning = TrialPruner(study)
         self._choose = partial(choose, study, space, sampler=options.sampler, seed=definition.seed)
         self._watch = LeaseWatch(options.grace)
@@ -172,7 +179,7 @@ class Ledger:
             step: The rung.
             value: The objective there.
         """
-        if not self._prunes or not math.isfinite(value):
+        if not self.prunes or not math.isfinite(value):
             return False
         try:
             return self._pruning.report(taken.number, step=step, value=value, call=self._store.call)
