@@ -232,7 +232,10 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
     other._store.wait = 0.3
 
     def take_meanwhile() -> None:
-        with ledger._lock, pytest.raises(EnvironmentFaultError, match="is locked by another"):
+        with (
+            ledger._store.lock(ledger.name),
+            pytest.raises(EnvironmentFaultError, match="is locked by another"),
+        ):
             other.take(own_lease())
 
     ledger._store.call(take_meanwhile)

@@ -241,7 +241,7 @@ def test_a_study_whose_lock_somebody_holds_names_its_database(tmp_path: Path) ->
     path = database(tmp_path)
     holder, other = open_ledger(path), open_ledger(path, wait=0.2)
     with (
-        holder._lock,
+        holder._store.lock(holder.name),
         pytest.raises(EnvironmentFaultError, match=f"'{path}' is locked by another program"),
     ):
         other.take(own_lease())

@@ -65,13 +65,11 @@ def judge_problems(
         ),
     ]
     if options.sampler == "grid":
+        own = {"base_trial=true": options.base_trial, "enqueue": options.enqueue}
         problems += [
             f"sweep.{name} has no place in a grid, which tries its own points alone."
-            for name, given in (
-                ("base_trial=true", options.base_trial),
-                ("enqueue", options.enqueue),
-            )
-            if given
+            for name in own
+            if own[name]
         ]
     elif options.n_trials is None and options.timeout is None:
         problems.append(

@@ -85,7 +85,6 @@ class Ledger:
         self.names = definition.names
         self._store = store
         self._storage = store.optuna
-        self._lock = store.lock(study.study_name)
         self._study = study
         options, space = definition.options, definition.space
         study.pruner = build_pruner(  # samplers look at it too
@@ -146,7 +145,7 @@ class Ledger:
 
         def take() -> FrozenTrial | None:
             nonlocal written, overrides
-            with self._lock:
+            with self._store.lock(self.name):
                 if written is not None and self._is_held(written, lease):
                     return written
                 before, trials = self._trials.next_trial()
@@ -221,7 +220,7 @@ class Ledger:
         self._pruning.end(taken.number)
 
         def finish() -> bool:
-            with self._lock:
+            with self._store.lock(self.name):
                 trial = self._storage.get_trial(self._id(taken.number))
                 if trial.state != TrialState.RUNNING:
                     return self._has_ended_as(trial, end)
@@ -249,7 +248,7 @@ class Ledger:
             lost = {trial.number for trial in self._watch.lost_among(running, died)}
             if not lost and not closed:
                 return
-            with self._lock:
+            with self._store.lock(self.name):
                 before, closed = closed, {}
                 for trial in self._trials.now():
                     number = trial.number
@@ -392,7 +391,7 @@ class Ledger:
         """
 
         def note() -> str:
-            with self._lock:
+            with self._store.lock(self.name):
                 return data_on_record(self._study, config, data)
 
         return self._store.call(note)

@@ -6,22 +6,21 @@ import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 import filelock
 
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import cache_folder, create_folder
 from pipeline.redaction import redact
 from pipeline.signals import stop
 from pipeline.study.ledger.storage_faults import (
     ServerGoneError,
     file_gone,
-    file_replaced,
     named,
     no_database,
     server_gone,
@@ -56,7 +55,6 @@ _reached: set[str] = set()
 """Servers that have answered this process: its next study waits for them from the beginning."""
 
 Answer = TypeVar("Answer")
-Lock = AbstractContextManager[object]
 
 
 def storage_url(given: str | None, *, key: str = "sweep.storage") -> str:
@@ -138,7 +136,7 @@ class StudyStorage:
         self.optuna = get_storage(backend) if retry is None else cast("BaseStorage", self._cache)
         """Optuna's storage, which remembers trials that have ended."""
         self.engine = backend.engine
-        self.connection: Connection | None = None
+        self._connection: Connection | None = None
         """That of the transaction of the current call to a server."""
         self.wait = wait
         self._url = url
@@ -168,24 +166,32 @@ class StudyStorage:
         except OSError as error:
             raise file_gone(self._path) from error
         if _identity(found) != self._identity:
-            raise file_replaced(self._path)
+            raise EnvironmentFaultError(
+                f"the study database {str(self._path)!r} was replaced by another file while the "
+                "study ran; put the right one there and go on with the same command"
+            )
         _require_pages(self._path, found.st_size)
         with storage_faults(self._url):
             return function()
 
-    def lock(self, study: str) -> Lock:
-        """Return the lock under which one process at a time takes or closes trials of a study.
+    @contextmanager
+    def lock(self, study: str) -> Iterator[None]:
+        """Hold the lock under which one process at a time takes or closes trials of a study.
 
-        It is to be entered within `call`, where it may be entered again. That of a file lies beside
-        it; in PostgreSQL it holds for all that can reach the database, elsewhere for those of this
-        machine.
+        It is to be entered within `call`. That of a file lies beside it; in PostgreSQL it holds for
+        all that can reach the database, until the call ends, elsewhere for those of this machine.
         """
         if self._path is not None:
             path = self._path.with_name(f".{self._path.name}.{study}.lock")
-            return filelock.FileLock(path, timeout=self.wait, mode=0o600)
-        if self.engine.dialect.name == "postgresql":
-            return TransactionLock(self, f"study {study}")
-        return _machine_lock(self.engine, f"study {study}", self.wait)
+            with filelock.FileLock(path, timeout=self.wait, mode=0o600):
+                yield
+        elif self.engine.dialect.name == "postgresql":
+            assert self._connection is not None, "a lock is taken within `call`"
+            lock_until_end(self._connection, f"study {study}", wait=self.wait)
+            yield
+        else:
+            with _machine_lock(self.engine, f"study {study}", self.wait):
+                yield
 
     def require_writable(self) -> None:
         """Wait for another process that writes to the file; Optuna would wait much longer."""
@@ -202,13 +208,13 @@ class StudyStorage:
         """Return what a function returns, with Optuna's own transactions parts of one."""
         try:
             with storage_faults(self._url), self.engine.connect() as connection, connection.begin():
-                self.connection = connection
+                self._connection = connection
                 self._bind(connection, "create_savepoint")
                 try:
                     return function()
                 finally:
                     self._bind(self.engine, "conditional_savepoint")
-                    self.connection = None
+                    self._connection = None
         except BaseException:
             self._cache.clear()
             raise
@@ -239,26 +245,6 @@ class CachedTrials:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
-
-
-class TransactionLock:
-    """PostgreSQL's own lock within the transaction of a call, which ends with that.
-
-    Args:
-        store: Has the transaction.
-        name: What is locked.
-    """
-
-    def __init__(self, store: StudyStorage, name: str) -> None:
-        self._store = store
-        self._name = name
-
-    def __enter__(self) -> None:
-        assert self._store.connection is not None, "a lock is taken within `call`"
-        lock_until_end(self._store.connection, self._name, wait=self._store.wait)
-
-    def __exit__(self, *_: object) -> None:
-        return
 
 
 class Retry:
@@ -438,7 +424,7 @@ def _connection_options(url: str) -> dict[str, Any]:
     return {"isolation_level": "READ COMMITTED", "connect_args": chosen}
 
 
-def _machine_lock(engine: "Engine", name: str, wait: float) -> Lock:
+def _machine_lock(engine: "Engine", name: str, wait: float) -> filelock.BaseFileLock:
     digest = hashlib.sha256(f"{engine.url} {name}".encode()).hexdigest()
     folder = cache_folder() / "locks"  # in the temporary folder anybody could be there first
     create_folder(folder)

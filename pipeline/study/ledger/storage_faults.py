@@ -67,14 +67,6 @@ def file_gone(path: Path) -> EnvironmentFaultError:
     )
 
 
-def file_replaced(path: Path) -> EnvironmentFaultError:
-    """Return the error for a file that is not the one that was opened."""
-    return EnvironmentFaultError(
-        f"the study database {str(path)!r} was replaced by another file while the study ran; put "
-        "the right one there and go on with the same command"
-    )
-
-
 def server_gone(url: str, error: BaseException) -> ServerGoneError:
     """Return the error for a server that does not answer, or does so no more."""
     return ServerGoneError(f"{named(url)} does not answer ({short_cause(_text(error))})")
