@@ -138,7 +138,7 @@ def test_off_is_a_value_that_trials_had(swept: Swept) -> None:
     assert any(word != "off" for word in lines)
 
 
-def test_optuna_and_mlflow_agree_on_the_study(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_stores_agree_on_the_study(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(swept.folder)
     assert runs(["action=check", "study=small"]) == 0
 

@@ -11,9 +11,8 @@ from pipeline.paths import create_folder
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.live import Live
-from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
+from pipeline.study.mlflow_recorder import MlflowRecorder, RunDestination, leftovers
 from pipeline.study.plan import StudyPlan
-from pipeline.study.study_run import RunDestination
 from pipeline.study.trial_end import (
     Lost,
     TrialEnd,

@@ -24,9 +24,8 @@ from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.live import Live
-from pipeline.study.mlflow_recorder import MlflowRecorder
+from pipeline.study.mlflow_recorder import MlflowRecorder, StudyRun, study_params
 from pipeline.study.plan import StudyPlan
-from pipeline.study.study_run import StudyRun, study_params
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Answer, Gone, Job, Rung
 from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool, worker_pool

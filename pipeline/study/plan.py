@@ -26,6 +26,7 @@ from pipeline.study.ledger.definition import (
 )
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.storage import storage_url
+from pipeline.study.mlflow_recorder import RunDestination
 from pipeline.study.space.reading import StudyTree, plain_sweep
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import (
@@ -34,7 +35,6 @@ from pipeline.study.space.trial_configs import (
     value_problems,
     words_of_devices,
 )
-from pipeline.study.study_run import RunDestination
 from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")

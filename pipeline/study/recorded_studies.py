@@ -21,8 +21,8 @@ from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
+from pipeline.study.mlflow_recorder import StudyLock
 from pipeline.study.space.space import Space
-from pipeline.study.study_run import StudyLock
 from pipeline.study.trial_end import Lost, has_begun, run_end
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder

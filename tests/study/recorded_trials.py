@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow_databases import make_database
 
-from pipeline.study.study_run import RunDestination
+from pipeline.study.mlflow_recorder import RunDestination
 from pipeline.tracking.journal import JOURNAL, Journal
 from pipeline.tracking.uri import sqlite_uri
 

@@ -11,9 +11,8 @@ from pipeline.runs import main
 from pipeline.study.closing import end_journal, record_missing, write_run
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.mlflow_recorder import MlflowRecorder
+from pipeline.study.mlflow_recorder import MlflowRecorder, RunDestination
 from pipeline.study.recorded_studies import differences
-from pipeline.study.study_run import RunDestination
 from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.journal import Header, Journal

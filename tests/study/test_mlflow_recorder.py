@@ -27,8 +27,14 @@ from recorded_trials import (
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.mlflow_recorder import MlflowRecorder, leftovers
-from pipeline.study.study_run import RunDestination, StudyLock, StudyRun, study_params
+from pipeline.study.mlflow_recorder import (
+    MlflowRecorder,
+    RunDestination,
+    StudyLock,
+    StudyRun,
+    leftovers,
+    study_params,
+)
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.sync import sync
@@ -207,7 +213,7 @@ def test_a_trial_waits_for_the_run_of_its_study(
 LEADER = """
 import sys, time
 from pathlib import Path
-from pipeline.study.study_run import StudyLock
+from pipeline.study.mlflow_recorder import StudyLock
 leadership = StudyLock(Path(sys.argv[1]))
 print("leads" if leadership.try_acquire() else "follows", flush=True)
 time.sleep(60)
