@@ -1,9 +1,26 @@
-"""One study in one process: who gets which trial, how it ends, and what is counted."""
+"""One study in one process or several: who gets which trial, how it ends, and what is counted."""
 
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ledgers import COMPLETE, GRID, complete_all, database, dead_lease, open_ledger, space_of, take
+from ledgers import (
+    COMPLETE,
+    GRID,
+    complete_all,
+    database,
+    dead_lease,
+    open_ledger,
+    open_new,
+    space_of,
+    start,
+    take,
+    take_all,
+    take_one,
+    wait_for,
+)
 
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective
@@ -110,7 +127,7 @@ def test_a_part_of_a_point_leaves_the_rest_to_the_sampler(tmp_path: Path) -> Non
 def test_the_base_trial_is_left_out_where_it_was_not_asked_for(tmp_path: Path) -> None:
     given = {"base_point": {"optimizer.lr": 0.01}, "base_trial": False}
     ledger = open_ledger(database(tmp_path), **given)
-    assert ledger.progress().waiting == 0
+    assert ledger.progress().counts["waiting"] == 0
 
 
 def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(tmp_path: Path) -> None:
@@ -277,3 +294,61 @@ def test_a_grid_may_be_cut_short(tmp_path: Path) -> None:
     ledger = open_ledger(database(tmp_path), space=space_of(GRID), sampler="grid", n_trials=5)
     assert len(complete_all(ledger)) == 5
     assert ledger.progress().settled
+
+
+def take_all_at_once(folder: Path, **given: Any) -> list[tuple[int, dict[str, str]]]:
+    """Let three processes begin at a missing file and take all there is; return what each took."""
+    said = [folder / f"{index}.json" for index in range(3)]
+    processes = [start(take_all, folder / "optuna.db", one, given) for one in said]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    return [(n, point) for one in said for n, point in json.loads(one.read_text("utf-8"))]
+
+
+def test_three_processes_that_begin_at_once_have_one_total_and_no_point_twice(
+    tmp_path: Path,
+) -> None:
+    taken = take_all_at_once(tmp_path, n_trials=30)
+    assert sorted(number for number, _ in taken) == list(range(30))
+    assert len({point["optimizer.lr"] for _, point in taken}) == 30
+    ledger = open_ledger(tmp_path / "optuna.db", n_trials=30)
+    assert Counter(row.state for row in ledger.trials()) == {"complete": 30}
+    assert ledger.progress().settled
+
+
+@pytest.mark.slow
+def test_three_processes_on_a_grid_try_each_point_once(tmp_path: Path) -> None:
+    taken = take_all_at_once(tmp_path, sampler="grid", n_trials=None)
+    space = space_of(GRID)
+    expected = [json.dumps(space.overrides(point)) for point in space.points()]
+    assert sorted(json.dumps(point) for _, point in taken) == sorted(expected)
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_no_trial_and_the_total_stays(tmp_path: Path) -> None:
+    path, said = tmp_path / "optuna.db", tmp_path / "said.txt"
+    ledger = open_ledger(path, n_trials=3, max_retry=2)
+    process = start(take_one, path, said)
+    number = int(wait_for(said).split()[0])
+    assert ledger.close_lost(lambda _: NOWHERE) == []
+    process.kill()
+    process.join()
+    assert [lost.number for lost in ledger.close_lost(lambda _: NOWHERE)] == [number]
+    complete_all(ledger)
+    rows = ledger.trials()
+    assert Counter(row.state for row in rows) == {"complete": 3, "failed": 1}
+    assert rows[number].overrides in [row.overrides for row in rows if row.state == "complete"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(10))
+def test_no_start_fails_however_often_three_begin_at_a_missing_file(
+    attempt: int, tmp_path: Path
+) -> None:
+    said = [tmp_path / f"{index}.txt" for index in range(3)]
+    processes = [start(open_new, tmp_path / "optuna.db", one) for one in said]
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len({one.read_text(encoding="utf-8") for one in said}) == 1

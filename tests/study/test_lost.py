@@ -130,7 +130,7 @@ def test_however_many_look_a_lost_trial_is_queued_once(tmp_path: Path) -> None:
     ledgers[0].take(dead_lease())
     found = [ledger.close_lost(lambda _: NOWHERE) for ledger in ledgers]
     assert [len(lost) for lost in found] == [1, 0, 0]
-    assert ledgers[2].progress().waiting == 1
+    assert ledgers[2].progress().counts["waiting"] == 1
 
 
 def test_a_kill_between_queueing_and_failing_queues_no_second_time(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_kill_between_queueing_and_failing_queues_no_second_time(tmp_path: Pat
         connection.exec_driver_sql("UPDATE trials SET state = 'RUNNING' WHERE number = 0")
     after = open_ledger(path)
     assert [lost.queued_again for lost in after.close_lost(lambda _: NOWHERE)] == [True]
-    assert after.progress().waiting == 1
+    assert after.progress().counts["waiting"] == 1
 
 
 def test_a_live_trial_stays_in_its_holders_hands(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_trial_that_had_completed_is_taken_over_with_its_values(tmp_path: Path
     row = ledger.trials()[0]
     assert (row.state, row.values) == ("complete", (0.75,))
     assert row.attributes["epochs"] == 1
-    assert ledger.progress().waiting == 0
+    assert ledger.progress().counts["waiting"] == 0
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_trial_that_had_ended_otherwise_is_taken_over_with_its_reason(
     row = ledger.trials()[0]
     assert lost.adopted
     assert (row.state, row.reason) == (state, reason)
-    assert ledger.progress().waiting == again
+    assert ledger.progress().counts["waiting"] == again
 
 
 @pytest.mark.parametrize("values", ["not ended", "[]", "[NaN]", "nonsense", '["a"]'])

@@ -111,11 +111,6 @@ class Progress:
         return self.counts.get("running", 0)
 
     @property
-    def waiting(self) -> int:
-        """Points that are queued."""
-        return self.counts.get("waiting", 0)
-
-    @property
     def settled(self) -> bool:
         """Whether nothing runs and nothing is left."""
         return self.running == 0 and self.left == 0
