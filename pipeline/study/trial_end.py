@@ -28,6 +28,8 @@ REMEDY = (
     "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
     "sweep.name=NAME"
 )
+FIXED = "fixed_params"
+"""Optuna's system attribute of a trial for values that no sampler is asked for."""
 LEASE = "lease"
 """User attribute of a trial: the process that trains it, and a counter that moves meanwhile."""
 TICK_SECONDS = 10.0

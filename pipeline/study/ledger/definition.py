@@ -12,9 +12,8 @@ from pipeline.config.record import FREE, ConfigDifference, data_fingerprint, dif
 from pipeline.config.values import validated
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.study.ledger.pruners import compares, pruner_problems
-from pipeline.study.ledger.rows import FIXED
 from pipeline.study.ledger.samplers import sampler_problems
-from pipeline.study.trial_end import REMEDY, changed_data_line
+from pipeline.study.trial_end import FIXED, REMEDY, changed_data_line
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -86,15 +86,17 @@ class Ledger:
         self._store = store
         self._storage = store.optuna
         self._study = study
-        options, space = definition.options, definition.space
+        options = definition.options
         study.pruner = build_pruner(  # samplers look at it too
             options.pruner, warmup=options.pruner_warmup, objectives=len(self.objectives)
         )
         self.prunes = definition.prunes
         self._pruning = TrialPruner(study)
-        self._choose = partial(choose, study, space, sampler=options.sampler, seed=definition.seed)
+        self._choose = partial(
+            choose, study, definition.space, sampler=options.sampler, seed=definition.seed
+        )
         self._watch = LeaseWatch(options.grace)
-        self._trials = StudyTrials(study, space, options, definition.directions)
+        self._trials = StudyTrials(study, definition)
 
     @classmethod
     def open(cls, definition: StudyDefinition, *, wait: float = WAIT_SECONDS) -> "Ledger":

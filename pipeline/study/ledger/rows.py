@@ -7,19 +7,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.study.trial_end import COUNTED_FAILURES
+from pipeline.study.trial_end import COUNTED_FAILURES, FIXED
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from pipeline.config.options import SweepOptions
     from pipeline.metrics import Direction
-    from pipeline.study.space.space import Space
+    from pipeline.study.ledger.definition import StudyDefinition
 
 RowState = Literal["complete", "pruned", "failed", "running", "waiting"]
-FIXED = "fixed_params"
-"""Optuna's system attribute for values that no sampler is asked for."""
 # User attributes of a trial.
 END_REASON = "end_reason"
 ATTRIBUTES = "attributes"
@@ -191,25 +188,16 @@ class StudyTrials:
 
     Args:
         study: Optuna's study.
-        space: What is varied.
-        options: How many trials it is to have, how often a point is tried again, and how many of
-            the best trials count as such.
-        directions: Whether more or less of each objective is better.
+        definition: How many trials it is to have, how often a point is tried again, and how many
+            of the best trials count as such.
     """
 
-    def __init__(
-        self,
-        study: "Study",
-        space: "Space",
-        options: "SweepOptions",
-        directions: Sequence["Direction"],
-    ) -> None:
+    def __init__(self, study: "Study", definition: "StudyDefinition") -> None:
         self._study = study
-        self._space = space
-        self._max_retry = options.max_retry
-        self._keep = options.keep_best
-        self._directions = directions
-        self._points = space.points() if options.sampler == "grid" else None
+        self._space, self._options = definition.space, definition.options
+        self._directions = definition.directions
+        options = self._options
+        self._points = self._space.points() if options.sampler == "grid" else None
         limits = (options.n_trials, None if self._points is None else len(self._points))
         self._total = min((limit for limit in limits if limit is not None), default=None)
         self._read: Sequence[FrozenTrial] = ()
@@ -272,7 +260,7 @@ class StudyTrials:
         from optuna.trial import TrialState, create_trial
 
         retries = trial.user_attrs.get(RETRIES, 0)
-        if retries >= self._max_retry:
+        if retries >= self._options.max_retry:
             return None
         kept = {POINT: trial.user_attrs[POINT]} if POINT in trial.user_attrs else {}
         return create_trial(
@@ -310,7 +298,8 @@ class StudyTrials:
             self._ends += ends
             self._unjudged.append(row)
             # A point whose trials ended every worker is not tried again either.
-            tried_out = row.reason == "lost" and trial.user_attrs.get(RETRIES, 0) >= self._max_retry
+            retries = trial.user_attrs.get(RETRIES, 0)
+            tried_out = row.reason == "lost" and retries >= self._options.max_retry
             if _counted(ends) or tried_out:
                 self._settled_points.add(trial.user_attrs.get(POINT))
 
@@ -319,7 +308,7 @@ class StudyTrials:
         # One that was beaten before may stand on the front of the rest, so all are compared.
         single = len(self._directions) == 1
         compared = [*self._best, *self._unjudged] if single else list(self._rows.values())
-        self._best = best(compared, self._directions, self._keep)
+        self._best = best(compared, self._directions, self._options.keep_best)
         ended = sorted([*self._since_success, *self._unjudged], key=lambda row: row.ended or 0.0)
         # The last success stays: another trial may be read later that had ended before it.
         last = max((place for place, row in enumerate(ended) if row.state != "failed"), default=0)
