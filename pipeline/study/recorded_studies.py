@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,9 +137,7 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
 
 
 def _reaped(ledger: Ledger, folder: Path) -> list[Lost]:
-    def folder_of(number: int) -> Path:
-        return trial_folder(folder, ledger.uid, number)
-
+    folder_of = partial(trial_folder, folder, ledger.uid)
     found = ledger.close_lost(folder_of)
     for lost in found:
         place = folder_of(lost.number)
