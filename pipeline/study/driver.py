@@ -79,27 +79,8 @@ def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
             warn_of_unsent(unsent, recorder.problem, place=plan.folder, output=output, uri=plan.uri)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conducted:
-    """A study whose trials have ended.
-
-    Args:
-        plan: The study.
-        ledger: What is on record of it.
-        run: Its own run, which takes the description of the study and its model.
-        leads: Whether this process tells what it came to; else another one does.
-        seconds: Time that it took here.
-    """
-
-    plan: StudyPlan
-    ledger: Ledger
-    run: StudyRun
-    leads: bool
-    seconds: float
-
-
 @contextmanager
-def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]:
+def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """Work on a study until it has its trials; the body tells what it came to.
 
     Its own run in MLflow ends with the body, truly whatever happens.
@@ -112,29 +93,14 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator[Conducted]
     """
     started_at = time.monotonic()
     ledger = Ledger.open(plan)
-    plan = plan.opened(ledger.uid)
-    header = partial(
-        plan.destination.study_header,
-        study_params(plan.options, plan.base),
-        register=plan.run.register,
-        trust=plan.run.trust,
-    )
-    run = StudyRun(plan.destination, processes.recorder, header)
+    driver = Driver(plan.opened(ledger.uid), ledger, processes)
     try:
-        with Live(plan) as live:
-            progress = Driver(plan, ledger, processes, run=run, live=live).run()
-        run.update(progress)
-        _require_result(progress)
-        yield Conducted(
-            plan=plan,
-            ledger=ledger,
-            run=run,
-            leads=run.leads,
-            seconds=time.monotonic() - started_at,
-        )
-        run.end("FINISHED")
+        _require_result(driver.work())
+        driver.seconds = time.monotonic() - started_at
+        yield driver
+        driver.run.end("FINISHED")
     except BaseException as error:
-        run.end(*_ending(error))
+        driver.run.end(*_ending(error))
         if isinstance(error, Interrupted) and TOLD not in getattr(error, "__notes__", ()):
             progress = ledger.progress()
             print(
@@ -197,54 +163,58 @@ class Clock:
 
 
 class Driver:
-    """One study, repaired first, on the workers of this process, beside those of any other.
+    """One study on the workers of this process, beside those of any other.
+
+    `leads` tells, once the trials have ended, whether this process tells what they came to, else
+    another one does; `seconds` is the time that they took here.
 
     Args:
         plan: The study, opened.
         ledger: What is on record of it.
         processes: The workers, and the recorder of their trials.
-        run: Records how far the study is.
-        live: Shows it.
     """
 
-    def __init__(
-        self,
-        plan: StudyPlan,
-        ledger: Ledger,
-        processes: StudyProcesses,
-        *,
-        run: StudyRun,
-        live: Live,
-    ) -> None:
-        self._plan = plan
-        self._ledger = ledger
+    def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
+        self.plan = plan
+        self.ledger = ledger
+        self.leads = False
+        self.seconds = 0.0
+        header = partial(
+            plan.destination.study_header,
+            study_params(plan.options, plan.base),
+            register=plan.run.register,
+            trust=plan.run.trust,
+        )
+        self.run = StudyRun(plan.destination, processes.recorder, header)
+        """The study's own run in MLflow."""
         self._pool = processes.pool
         self._recorder = processes.recorder
-        self._run = run
-        self._live = live
-        self._closer = TrialCloser(plan, ledger, processes.recorder, live)
-        self._closer.repair()
-        self._progress = ledger.progress()
-        self._mended = self._progress.consecutive_failures
-        self._started_at = time.monotonic()
-        self._look = Clock(LOOK_SECONDS)
-        self._beat = Clock(BEAT_SECONDS)
 
-    def run(self) -> Progress:
-        """Work until the study is settled, its time is over, or nobody wants more.
+    def work(self) -> Progress:
+        """Repair the study, then work until it is settled, its time is over, or nobody wants more.
 
         Raises:
             Interrupted: A signal asked for a stop; what was running is queued again.
             StudyFailedError: Too many failures in a row.
             EnvironmentFaultError: The disk is full, or no worker can live here.
         """
-        try:
-            with stop.deferred():
-                while not self._is_over():
-                    self._advance()
-        finally:
-            self._leave()
-        return self._ledger.progress()
+        with Live(self.plan) as self._live:
+            self._closer = TrialCloser(self.plan, self.ledger, self._recorder, self._live)
+            self._closer.repair()
+            self._progress = self.ledger.progress()
+            self._mended = self._progress.consecutive_failures
+            self._started_at = time.monotonic()
+            self._look, self._beat = Clock(LOOK_SECONDS), Clock(BEAT_SECONDS)
+            try:
+                with stop.deferred():
+                    while not self._is_over():
+                        self._advance()
+            finally:
+                self._leave()
+            progress = self.ledger.progress()
+        self.run.update(progress)
+        self.leads = self.run.leads
+        return progress
 
     def _advance(self) -> None:
         self._pool.start(self._wanted())
@@ -253,13 +223,13 @@ class Driver:
         if self._look.is_due():
             self._closer.close_lost()
             self._listen(0.0)  # how a worker died whose trial was just found lost
-            self._run.update(self._progress)
+            self.run.update(self._progress)
         if self._beat.is_due():
-            self._ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
-        if (seconds := self._plan.options.trial_timeout) is not None:
+            self.ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
+        if (seconds := self.plan.options.trial_timeout) is not None:
             for worker in self._pool.busy():
                 worker.end_if_slower_than(seconds)
-        self._progress = self._ledger.progress()
+        self._progress = self.ledger.progress()
         self._live.show(self._progress, [worker.number for worker in self._pool.busy()])
 
     def _is_over(self) -> bool:
@@ -271,20 +241,20 @@ class Driver:
         return self._progress.settled
 
     def _is_late(self) -> bool:
-        timeout = self._plan.options.timeout
+        timeout = self.plan.options.timeout
         return timeout is not None and time.monotonic() - self._started_at > timeout
 
     def _wanted(self) -> int:
         """Return how many workers there is work for."""
         busy = len(self._pool.busy())
-        return min(self._plan.workers, busy + self._progress.left)
+        return min(self.plan.workers, busy + self._progress.left)
 
     def _fill(self) -> None:
         """Give each idle worker a trial, as long as the study has one."""
         if self._is_late():
             return
         for worker in self._pool.idle():
-            taken = self._ledger.take(worker.lease)
+            taken = self.ledger.take(worker.lease)
             if taken is None:
                 return
             assignment = self._assignment(taken)
@@ -293,7 +263,7 @@ class Driver:
 
     def _assignment(self, taken: Taken) -> Assignment:
         """Make the folder of a trial, and what its worker is told."""
-        plan, number = self._plan, taken.number
+        plan, number = self.plan, taken.number
         folder = plan.trial_folder(number)
         create_folder(folder)
         config = plan.trial_config(taken.overrides, number=number)
@@ -312,7 +282,7 @@ class Driver:
             tags=dict(header.tags),
             objectives=plan.names,
             rungs=rung_epochs(epochs, plan.options.pruner_warmup) if is_pruned else {},
-            data=self._ledger.data_of(plain(config)),
+            data=self.ledger.data_of(plain(config)),
             test=plan.run.test and plan.options.test_trials,
         )
         return Assignment(taken=taken, job=job)
@@ -326,7 +296,7 @@ class Driver:
     def _hear(self, worker: Worker, answer: Answer) -> None:
         match answer:
             case Rung(step=step, value=value) if worker.assignment is not None:
-                prune = self._ledger.report(worker.assignment.taken, step=step, value=value)
+                prune = self.ledger.report(worker.assignment.taken, step=step, value=value)
                 worker.verdict(prune=prune)
             case TrialEnd() if worker.assignment is not None:
                 _require_environment(self._closer.end(worker.finish(), answer))
@@ -350,7 +320,7 @@ class Driver:
         Raises:
             StudyFailedError: `sweep.max_consecutive_failures` trials failed in a row.
         """
-        most = self._plan.options.max_consecutive_failures
+        most = self.plan.options.max_consecutive_failures
         failure = self._closer.failure
         in_a_row = self._progress.consecutive_failures
         self._mended = min(self._mended, in_a_row)  # none of them, once a trial has not failed

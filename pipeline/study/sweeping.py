@@ -10,7 +10,7 @@ from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
-from pipeline.study.driver import Conducted, StudyProcesses, conducted, study_processes
+from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
 from pipeline.study.mlflow_recorder import MlflowRecorder
@@ -86,7 +86,7 @@ def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, s
         return found
 
 
-def _confirm(done: Conducted, processes: StudyProcesses) -> None:
+def _confirm(done: Driver, processes: StudyProcesses) -> None:
     """Train the winner again with several seeds."""
     best = winner(done.ledger.trials(), done.plan.directions)
     if best is not None:
@@ -100,7 +100,7 @@ def _confirm(done: Conducted, processes: StudyProcesses) -> None:
             _conclude_confirmation(again, done, best)
 
 
-def _conclude(done: Conducted, pool: WorkerPool) -> None:
+def _conclude(done: Driver, pool: WorkerPool) -> None:
     """Write and print the results of a study, in the process that leads it."""
     plan = done.plan
     rows = done.ledger.trials()
@@ -123,7 +123,7 @@ def _is_comparison(plan: StudyPlan) -> bool:
     return plan.options.sampler == "grid" and not set(REPEATED).isdisjoint(plan.space.keys)
 
 
-def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> None:
+def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> None:
     from pipeline.study.outcome.pictures import write_comparison_picture
 
     plan, objective = done.plan, done.plan.objectives[0]
@@ -146,7 +146,7 @@ def _conclude_comparison(done: Conducted, rows: list[Row], artifacts: Path) -> N
             say(console(), f"{heading:8}{line}")
 
 
-def _conclude_search(done: Conducted, rows: list[Row], artifacts: Path, pool: WorkerPool) -> None:
+def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: WorkerPool) -> None:
     from pipeline.study.outcome.pictures import write_study_pictures
 
     plan = done.plan
@@ -201,7 +201,7 @@ def _winner_overrides(plan: StudyPlan, row: Row) -> dict[str, str]:
     return overrides
 
 
-def _test(done: Conducted, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False) -> None:
+def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool = False) -> None:
     """Test the weights of a trial and record the figures, unless that was done before.
 
     Args:
@@ -249,7 +249,7 @@ def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
     return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)
 
 
-def _conclude_confirmation(again: Conducted, done: Conducted, best: Row) -> None:
+def _conclude_confirmation(again: Driver, done: Driver, best: Row) -> None:
     """Print the winner over several seeds, and write the table beside the study's others.
 
     Args:
