@@ -176,17 +176,14 @@ def weighted_scores(
         return partial(_weighted_regression, values=values, true=true.astype(np.float64))
     if outputs.ndim == 1:
         # Compared as the metrics compare them, in the precision of the outputs.
-        called = (outputs > threshold).numpy()
-        probabilities = values if has_area else None
-        return partial(
-            _weighted_binary, positive=true == 1, called=called, probabilities=probabilities
-        )
-    called = values.argmax(1)
+        called, values, counted = (outputs > threshold).numpy(), values[:, None], np.ones(1)
+    else:
+        called, counted = values.argmax(1), np.arange(values.shape[1])
     return partial(
-        _weighted_multiclass,
-        true=true,
-        called=called,
-        classes=values.shape[1],
+        _weighted_classes,
+        members=true[:, None] == counted,
+        chosen=called[:, None] == counted,
+        right=called == true,
         probabilities=values if has_area else None,
     )
 
@@ -204,39 +201,20 @@ def _weighted_regression(weights: Values, *, values: Values, true: Values) -> di
     }
 
 
-def _weighted_binary(
+def _weighted_classes(
     weights: Values,
     *,
-    positive: NDArray[np.bool_],
-    called: NDArray[np.bool_],
+    members: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+    right: NDArray[np.bool_],
     probabilities: Values | None,
 ) -> dict[str, Values]:
-    hits, calls, members = (_count(weights, by) for by in (positive & called, called, positive))
-    found = {
-        "accuracy": _count(weights, positive == called) / weights.sum(1),
-        "precision": _ratios(hits, calls),
-        "recall": _ratios(hits, members),
-        "f1": _ratios(2 * hits, calls + members),
-    }
-    if probabilities is not None:
-        found["auroc"] = _weighted_area(weights, probabilities, positive)
-    return found
-
-
-def _weighted_multiclass(
-    weights: Values,
-    *,
-    true: NDArray[np.int64],
-    called: NDArray[np.int64],
-    classes: int,
-    probabilities: Values | None,
-) -> dict[str, Values]:
-    members = true[:, None] == np.arange(classes)  # (rows, classes)
-    chosen = called[:, None] == np.arange(classes)
+    """Score each class (rows, classes), the positive one alone in a binary task, and average."""
     hits, calls, belong = (_count(weights, by) for by in (members & chosen, chosen, members))
-    there = calls + belong > 0  # a class in neither is left out of the mean
+    # Of several classes, one in neither is left out of the mean.
+    there = (calls + belong > 0) | (members.shape[1] == 1)
     found = {
-        "accuracy": hits.sum(1) / weights.sum(1),
+        "accuracy": _count(weights, right) / weights.sum(1),
         "precision": _mean(_ratios(hits, calls), there),
         "recall": _mean(_ratios(hits, belong), there),
         "f1": _mean(_ratios(2 * hits, calls + belong), there),
