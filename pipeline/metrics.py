@@ -176,7 +176,7 @@ def weighted_scores(
         return partial(_weighted_regression, values=values, true=true.astype(np.float64))
     if outputs.ndim == 1:
         # Compared as the metrics compare them, in the precision of the outputs.
-        called, values, counted = (outputs > threshold).numpy(), values[:, None], np.ones(1)
+        called, values, counted = (outputs > threshold).numpy(), values[:, None], np.arange(1, 2)
     else:
         called, counted = values.argmax(1), np.arange(values.shape[1])
     return partial(

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,10 @@ from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.overview import print_overview
 from pipeline.running.plan import Plan, make_plan, torch_settings_kept
-from pipeline.running.recording import connecting, require_writable
+from pipeline.running.recording import connecting, writable_store
 from pipeline.signals import end_with_parent, stop
 from pipeline.terminal import announcing, shown_verbosity
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.running.lr_range import RangeTest
@@ -74,8 +72,7 @@ def _carried_out(
         raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
     if finds_lr and not options.find_lr:
         raise ConfigError("find_lr=false trains: call run(config), or give find_lr=true")
-    uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
-    require_writable(Path(options.output), uri)
+    uri = writable_store(options)
     with announcing(shown_verbosity(options.verbose) > 0):
         plan = make_plan(options, plain(config), started_at=started_at, command=command)
     for warning in plan.start.warnings:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.config.options import TrackingOptions
+from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
 from pipeline.data.report_text import markdown
 from pipeline.errors import (
@@ -41,7 +41,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Header, Journal, Status, resume_words
-from pipeline.tracking.uri import sqlite_path, uri_words, where_to_look
+from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_look
 
 LOG = "run.log"
 REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
@@ -53,16 +53,14 @@ _Item = TypeVar("_Item")
 # ── the store ───────────────────────────────────────────────────────────────────────────────
 
 
-def require_writable(output: Path, uri: str | None) -> None:
-    """Make sure that the run folders and the tracking database can be written.
-
-    Args:
-        output: The folder that holds a folder for each run; it may not exist yet.
-        uri: Where runs are tracked; `None` = nowhere.
+def writable_store(options: RunConfig) -> str | None:
+    """Return where runs are tracked, `None` = nowhere, once it and `output` can be written.
 
     Raises:
+        ConfigError: MLflow can't record there.
         EnvironmentFaultError: A place can't be written; all of them are named.
     """
+    uri, output = store_uri(options.tracking), Path(options.output)
     problems = []
     if why := _refusal(output):
         problems.append(
@@ -76,6 +74,7 @@ def require_writable(output: Path, uri: str | None) -> None:
         )
     if problems:
         raise EnvironmentFaultError(*problems)
+    return uri
 
 
 def _refusal(place: Path) -> str | None:
