@@ -34,7 +34,7 @@ from pipeline.redaction import redact
 from pipeline.running.datasets import build_source
 from pipeline.running.evaluation_config import EvaluationRequest
 from pipeline.running.overview import print_data
-from pipeline.running.plan import Occasion, Plan, filled_in
+from pipeline.running.plan import Occasion, Plan
 from pipeline.running.recording import connecting, on_record, writable_store
 from pipeline.running.results import print_figures, where_lines
 from pipeline.running.resuming import Start
@@ -131,11 +131,6 @@ def _plan(
             *notes,
             "test/loss weighs all classes alike: the training rows would say how to balance them",
         )
-    devices = choose(options.trainer)
-    layers = tuple(layer_table(model.network, model.schema.input_shape))
-    options = filled_in(options, prepared, layers, devices)
-    torch.set_num_threads(options.trainer.threads or 1)
-    torch.set_float32_matmul_precision(options.trainer.matmul_precision)
     run_id, is_here = _run_of(asked.place, model, uri)
     tags = {
         COMMAND_TAG: "evaluate",
@@ -149,13 +144,13 @@ def _plan(
         start=Start(),
         prepared=prepared,
         network=model.network,
-        layers=layers,
-        devices=devices,
+        layers=tuple(layer_table(model.network, model.schema.input_shape)),
+        devices=choose(options.trainer),
         started_at=started_at,
         command=None,
         notes=notes,
         occasion=Occasion(tags=tags),
-    )
+    ).filled_in()
 
 
 def _run_of(place: Path, model: Model, uri: str | None) -> tuple[str, bool]:

@@ -111,7 +111,11 @@ class Session:
             self._participant.fit()
         except DivergedError:
             self._fit_seconds = perf_counter() - started_at
-            unless_it_fails(self._write_diverged, None, what="no account of what has diverged")
+            unless_it_fails(
+                lambda: self._write(self._result(Decision(), None, {}), None, diverged=True),
+                None,
+                what="no account of what has diverged",
+            )
             raise
         self._fit_seconds = perf_counter() - started_at
 
@@ -135,8 +139,8 @@ class Session:
             **({} if test is None else test.metrics),
         }
         self._record.journal.epoch(max(epochs, 1), values)
-        result = self._result(decision, test, values, epochs=epochs)
-        return result if pruned else self._write_finished(result, test)
+        result = replace(self._result(decision, test, values), epochs=epochs)
+        return result if pruned else self._write(result, test, diverged=False)
 
     def keep_weights(self) -> None:
         """Write the weights that were kept in memory, where they are wanted."""
@@ -167,26 +171,22 @@ class Session:
         return {key: value for values in epochs for key, value in values.items()}
 
     def _result(
-        self,
-        decision: Decision,
-        test: ScoredTest | None,
-        values: Mapping[str, float],
-        *,
-        epochs: int,
+        self, decision: Decision, test: ScoredTest | None, values: Mapping[str, float]
     ) -> Result:
         plan, record = self._plan, self._record
+        history = record.journal.epochs()
         return Result(
             folder=record.folder,
             run_id=record.run_id,
             name=plan.name,
             metrics=values,
             kept=self._kept_values(),
-            history=record.journal.epochs(),
+            history=history,
             classes=() if test is None else test.classes,
             schema=plan.prepared.schema,
             decision=decision,
             baselines=() if test is None else test.baselines,
-            epochs=epochs,
+            epochs=len(history),
             parameters=sum(layer.parameters for layer in plan.layers),
             pruned=self._participant.pruned,
             seconds=perf_counter() - plan.started_at,
@@ -194,8 +194,8 @@ class Session:
             where_to_look=record.where_to_look,
         )
 
-    def _write_finished(self, result: Result, test: ScoredTest | None) -> Result:
-        """Write the findings of a finished run and its model; add the diagnosis."""
+    def _write(self, result: Result, test: ScoredTest | None, *, diverged: bool) -> Result:
+        """Write the findings of a run, and its model unless it diverged; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
         network = self._participant.task.network
         if test is not None and not lean:
@@ -207,8 +207,9 @@ class Session:
             seconds=self._fit_seconds,
             test=test,
             vitals=self._vitals.vitals(),
+            diverged=diverged,
         )
-        if not lean:
+        if not (lean or diverged):
             findings = with_importances(findings, plan, network)
         result = replace(result, doctor=write_diagnosis(findings, record, lean=lean))
         if lean:
@@ -216,8 +217,11 @@ class Session:
         write_history(record.artifacts, result.history)
         if test is not None:
             test.write(record.artifacts, plan.prepared.schema)
-        with described(plan, record, network, findings, result.doctor):
-            self._write_model(result, test)
+        with described(plan, record, None if diverged else network, findings, result.doctor):
+            if not diverged:
+                self._write_model(result, test)
+            elif shown_verbosity(plan.options.verbose) > 0:
+                print_doctor(result.doctor)
         return result
 
     def _write_model(self, result: Result, test: ScoredTest | None) -> None:
@@ -240,25 +244,3 @@ class Session:
             record.folder, name=name, run_id=run_id, metrics=metrics, test=test
         )
         replace_text(record.artifacts / CARD, text)
-
-    def _write_diverged(self) -> None:
-        """Write the findings of a diverged run; the diagnosis says why it has no figures."""
-        plan, record = self._plan, self._record
-        history = record.journal.epochs()
-        result = self._result(Decision(), None, {}, epochs=len(history))
-        findings = findings_of(
-            plan,
-            self._participant,
-            result,
-            seconds=self._fit_seconds,
-            test=None,
-            vitals=self._vitals.vitals(),
-            diverged=True,
-        )
-        lines = write_diagnosis(findings, record, lean=plan.occasion.lean)
-        if plan.occasion.lean:
-            return
-        write_history(record.artifacts, history)
-        with described(plan, record, None, findings, lines):
-            if shown_verbosity(plan.options.verbose) > 0:
-                print_doctor(lines)
