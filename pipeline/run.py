@@ -81,13 +81,13 @@ def _carried_out(
         print_overview(plan)
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
-        with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
+        with connecting(recorder, options.tracking, uri):
             if finds_lr:
                 from pipeline.running.lr_range import range_test as work
             else:
                 from pipeline.running.training import train as work  # type: ignore[assignment]
             stop.check()  # an import may have swallowed it
-        return work(plan, recorder, uri, peers)
+        return work(plan, recorder, peers)
 
 
 @torch_settings_kept()

@@ -46,6 +46,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, read_state
 from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.uri import store_uri
 
 if TYPE_CHECKING:
     from pipeline.running.testing import ScoredTest
@@ -72,7 +73,7 @@ def evaluate(asked: EvaluationRequest) -> None:
     trained = model.facts.get("report")
     report = None if trained is None else DataReport.from_dict(trained)
     prepared, what = _rows(asked, model, report)
-    plan = _plan(asked, model, prepared, uri, started_at=started_at)
+    plan = _plan(asked, model, prepared, started_at=started_at)
     evaluated = prepared.report
     drift = None if report is None or evaluated is None else tuple(drifted(report, evaluated))
     with nullcontext() if uri is None else Recorder() as recorder:
@@ -81,7 +82,7 @@ def evaluate(asked: EvaluationRequest) -> None:
             line = f"{plan.options.name}: {parameters:,} parameters; {what}; {plan.devices.words}"
             say(console(), line)
             print_data(plan, plan.notes)
-        with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
+        with connecting(recorder, options.tracking, uri):
             # Lightning takes seconds to import.
             from pipeline.running.testing import tested_again, with_intervals
             from pipeline.running.trainer import build_task
@@ -89,7 +90,7 @@ def evaluate(asked: EvaluationRequest) -> None:
         decision = model.decision
         if asked.threshold is not None:
             decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))
-        with on_record(plan, recorder, uri) as record:
+        with on_record(plan, recorder) as record:
             task = build_task(plan.options, plan.network, plan.prepared)
             tested = with_intervals(plan, tested_again(plan, task, decision))
             tested.write(record.artifacts, model.schema)
@@ -114,14 +115,7 @@ def evaluate(asked: EvaluationRequest) -> None:
         console().print("\n".join(last), soft_wrap=True, markup=False)
 
 
-def _plan(
-    asked: EvaluationRequest,
-    model: Model,
-    prepared: Prepared,
-    uri: str | None,
-    *,
-    started_at: float,
-) -> Plan:
+def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, *, started_at: float) -> Plan:
     """Return the plan of a test of the stored network."""
     options, notes = asked.options.on_one_device(), prepared.notes
     if not len(prepared.train) and options.loss.class_weights == "balanced":
@@ -131,7 +125,7 @@ def _plan(
             *notes,
             "test/loss weighs all classes alike: the training rows would say how to balance them",
         )
-    run_id, is_here = _run_of(asked.place, model, uri)
+    run_id, is_here = _run_of(asked.place, model, store_uri(options.tracking))
     tags = {
         COMMAND_TAG: "evaluate",
         "evaluates": run_id or str(model.facts.get("name") or asked.place.name),

@@ -69,15 +69,12 @@ class RangeTest:
     where_to_look: tuple[str, ...]
 
 
-def range_test(
-    plan: Plan, recorder: Recorder | None, uri: str | None, peers: Peers | None = None
-) -> RangeTest:
+def range_test(plan: Plan, recorder: Recorder | None, peers: Peers | None = None) -> RangeTest:
     """Take steps of the planned run at rising learning rates, on record; nothing is kept.
 
     Args:
         plan: The run; on one device.
         recorder: Fills MLflow; `None` = nobody does.
-        uri: Where it is tracked; `None` = nowhere.
         peers: Always `None`: the rules of the configuration allow one device only.
     """
     del peers
@@ -85,7 +82,7 @@ def range_test(
     # `last` skips runs with this tag: they have no weights.
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
     plan = replace(plan, occasion=occasion)
-    with on_record(plan, recorder, uri) as record:
+    with on_record(plan, recorder) as record:
         rates, losses = try_rates(plan)
         curve = read_curve(rates, losses)
         picture = write_curve(record.artifacts, curve, rates, losses)

@@ -30,6 +30,7 @@ from pipeline.running.command_line import Command
 from pipeline.running.datasets import Datasets
 from pipeline.running.resuming import Start, find_start, require_fitting
 from pipeline.running.scoring import require_possible
+from pipeline.tracking.uri import store_uri
 
 if TYPE_CHECKING:
     from pipeline.running.results import Result
@@ -111,6 +112,11 @@ class Plan:
     def name(self) -> str:
         """Name of the run."""
         return self.options.name or "run"
+
+    @property
+    def uri(self) -> str | None:
+        """Address of the store that the run is tracked in; `None` = nowhere."""
+        return store_uri(self.options.tracking)
 
     def filled_in(self) -> Plan:
         """Resolve the `null` defaults that depend on data, network and devices; set up torch."""

@@ -88,14 +88,19 @@ def _refusal(place: Path) -> str | None:
 
 
 @contextmanager
-def connecting(recorder: Recorder, options: TrackingOptions, uri: str) -> Iterator[None]:
-    """Connect the recorder while the body runs; afterwards it is connected.
+def connecting(
+    recorder: Recorder | None, options: TrackingOptions, uri: str | None
+) -> Iterator[None]:
+    """Connect the recorder, if there is one, while the body runs; afterwards it is connected.
 
     A stop does not wait for it: the recorder's process then ends by itself.
 
     Raises:
         EnvironmentFaultError: The store does not answer, and the run requires it.
     """
+    if recorder is None or uri is None:
+        yield
+        return
     connected: Future[str | None] = Future()
 
     def connect() -> None:
@@ -193,9 +198,9 @@ class Record:
 
 
 @contextmanager
-def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterator[Record]:
+def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
     """Record a run while the body trains it; its end is correct whatever the body does."""
-    record = _begin(plan, uri)
+    record = _begin(plan)
     try:
         with log_to(record.folder / LOG, lean=plan.occasion.lean):
             try:
@@ -219,17 +224,17 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
                 recorder.problem,
                 place=record.journal.path,
                 output=record.folder.parent,
-                uri=uri,
+                uri=record.uri,
             )
 
 
-def _begin(plan: Plan, uri: str | None) -> Record:
+def _begin(plan: Plan) -> Record:
     if not plan.occasion.lean:
         remove_abandoned(Path(plan.options.output))
     known = plan.occasion.folder or plan.start.folder
     folder = known or create_run_folder(Path(plan.options.output), plan.name)
     try:
-        record = Record(folder=folder, journal=Journal(folder), uri=uri or "", run_id=None)
+        record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "", run_id=None)
         if not plan.occasion.lean:
             _write_files(record, plan)
         record.journal.begin(_header(plan, record.uri))

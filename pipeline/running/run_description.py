@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.options import RunConfig
 from pipeline.findings import Findings, save_findings
-from pipeline.markup import MISSING, bullets
+from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.pictures.picture import FOLDER, Written, read_list
 from pipeline.processes.child import Child, python_module
 from pipeline.running.recording import unless_it_fails
@@ -217,12 +217,11 @@ def _figures(findings: Findings) -> str:
         return ""
     kinds = dict(zip(("naive", "linear"), findings.baselines, strict=False))
     headings = [f"{kind}: {name_text(name)}" for kind, name in kinds.items()]
-    lines = []
+    lines, values = [], findings.metrics
     for name in names:
         ends = findings.intervals.get(name)
         interval = MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
-        values = [findings.metrics.get(f"{kind}/{name}") for kind in ("test", *kinds)]
-        own, *others = [MISSING if value is None else number(value) for value in values]
+        own, *others = (figure_text(values, f"{kind}/{name}") for kind in ("test", *kinds))
         lines.append([name_text(name), own, interval, *others])
     return spaced(["test", "network", "95 % interval", *headings], lines)
 

@@ -36,20 +36,17 @@ if TYPE_CHECKING:
     from pipeline.running.peers import Peers
 
 
-def train(
-    plan: Plan, recorder: Recorder | None, uri: str | None, peers: Peers | None = None
-) -> Result:
+def train(plan: Plan, recorder: Recorder | None, peers: Peers | None = None) -> Result:
     """Train the planned run, on record.
 
     Args:
         plan: The run.
         recorder: Fills MLflow; `None` = another process does, or none.
-        uri: Where it is tracked; `None` = nowhere.
         peers: The other processes of the training that this one has started.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
-    with on_record(plan, recorder, uri) as record, _together(plan, peers, record):
+    with on_record(plan, recorder) as record, _together(plan, peers, record):
         session = Session(plan, record)
         session.fit()
         result = session.finish()

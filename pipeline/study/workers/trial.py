@@ -73,7 +73,7 @@ class TrialTrainer:
             with torch_settings_kept():
                 plan = _plan(job, occasion, started_at, name=job.name, test=job.test)
                 self._compiled = plan.options.trainer.compile
-                result = train(plan, None, store_uri(plan.options.tracking))
+                result = train(plan, None)
             return _end(job, plan, result)
         except BaseException as error:
             _put_on_record(job, occasion, error)
