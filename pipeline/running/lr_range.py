@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from pipeline.callbacks.checkpoints import MemoryIO, generator_states, restore_generators
+from pipeline.callbacks.checkpoints import generator_states, restore_generators
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
@@ -135,9 +135,7 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
     trainer_options = plan.options.trainer.model_copy(update=limits)
     options = plan.options.model_copy(update={"scheduler": None, "trainer": trainer_options})
     steps = _RateSteps(tried)
-    trainer = build_trainer(
-        options, plan.devices, callbacks=[steps], logger=False, writer=MemoryIO(), rank=plan.rank
-    )
+    trainer = build_trainer(options, plan.devices, callbacks=[steps], rank=plan.rank)
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
     with suppress(DivergedError):  # the last loss of the curve is not finite
         trainer.fit(build_task(options, plan.network, plan.prepared), training_batches(plan))

@@ -166,10 +166,8 @@ class Peers:
 
     def _heard(self, seconds: float) -> Failure | None:
         """Return how a rank has failed, as soon as that is known."""
-        deadline = time.monotonic() + seconds
         with self._changed:
-            while self._failure is None and time.monotonic() < deadline:
-                self._changed.wait(TICK_SECONDS)
+            self._changed.wait_for(lambda: self._failure is not None, seconds)
         return self._failure
 
     # ── what they say ───────────────────────────────────────────────────────────────────────

@@ -32,8 +32,7 @@ from pipeline.errors import (
 )
 from pipeline.paths import create_run_folder, replace_text
 from pipeline.redaction import redact
-from pipeline.running.plan import Occasion, Plan
-from pipeline.running.results import Result
+from pipeline.running.plan import Plan
 from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
 from pipeline.serving.sheets import write_csv
 from pipeline.signals import stop
@@ -188,13 +187,6 @@ class Record:
     def artifacts(self) -> Path:
         """Folder of the files that go to MLflow."""
         return self.folder / "artifacts"
-
-    def conclude(self, occasion: Occasion, result: Result) -> None:
-        """Record the last tags, and why the run ends."""
-        self.reason = "pruned" if result.pruned else None
-        if occasion.concludes is not None:
-            for key, value in occasion.concludes(result).items():
-                self.journal.tag(key, value)
 
 
 @contextmanager

@@ -91,8 +91,11 @@ def findings_of(
     batches, trainer = participant.trainer.num_training_batches, options.trainer
     training: Mapping[str, float] = {}
     activity: tuple[Activity, ...] = ()
+    importances: ColumnImportances | None = None
     if not (plan.occasion.lean or diverged):
-        training, activity = _of_training_rows(plan, participant.task, result.decision.threshold)
+        given = plan, participant.task, result.decision.threshold
+        training, activity = _of_training_rows(*given)
+        importances = unless_it_fails(lambda: _importances(*given), None, what="no importances")
     return Findings(
         name=plan.name,
         run_id=result.run_id or "",
@@ -135,6 +138,7 @@ def findings_of(
         },
         vitals=vitals,
         activity=activity,
+        importances=importances,
         test=None if test is None or plan.occasion.lean else _test_rows(test),
     )
 
@@ -213,29 +217,18 @@ def _spaced(rows: int, count: int) -> Tensor:
     return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
 
 
-def with_importances(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
-    """Return the findings with the importance of each column of a table; other data have none.
-
-    Args:
-        findings: Of the run.
-        plan: The run.
-        network: With the kept weights.
-    """
-    prepared = plan.prepared
-    if findings.kind != "table":
-        return findings
-
-    def importances() -> ColumnImportances:
-        return importances_of(
-            prepared.train if prepared.validation is None else prepared.validation,
-            schema=prepared.schema,
-            outputs=lambda inputs: outputs_of(network, [inputs]),
-            scores=scores_of(plan.options.metrics, prepared.schema, threshold=findings.threshold),
-            part_name="train" if prepared.validation is None else "validation",
-        )
-
-    found = unless_it_fails(importances, None, what="no importances")
-    return replace(findings, importances=found)
+def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances | None:
+    """Return the importance of each column of a table; other data have none."""
+    prepared, schema = plan.prepared, plan.prepared.schema
+    if schema.kind != "table":
+        return None
+    return importances_of(
+        prepared.train if prepared.validation is None else prepared.validation,
+        schema=schema,
+        outputs=lambda inputs: outputs_of(task.network, [inputs]),
+        scores=scores_of(plan.options.metrics, schema, threshold=threshold),
+        part_name="train" if prepared.validation is None else "validation",
+    )
 
 
 def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from pipeline.baselines import Baseline
 from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
-from pipeline.callbacks.checkpoints import MemoryIO
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.data.source import Indices
@@ -166,10 +165,7 @@ def tested_again(plan: Plan, task: Task, decision: Decision) -> ScoredTest:
         task: Holds the weights.
         decision: What turns outputs into answers.
     """
-    trainer = build_trainer(
-        plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
-    )
-    return tested(plan, task, trainer, decision)
+    return tested(plan, task, build_trainer(plan.options, plan.devices), decision)
 
 
 def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:

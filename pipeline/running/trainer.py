@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pipeline.callbacks.checkpoints import MemoryIO
 from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
 from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
@@ -107,9 +108,9 @@ def build_trainer(
     options: RunConfig,
     devices: Devices,
     *,
-    callbacks: Sequence[Callback],
-    logger: Logger | Literal[False],
-    writer: CheckpointIO,
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | Literal[False] = False,
+    writer: CheckpointIO | None = None,
     rank: Rank = ALONE,
 ) -> Trainer:
     """Build Lightning's Trainer from the options under its own names.
@@ -119,7 +120,7 @@ def build_trainer(
         devices: What it trains on.
         callbacks: In the order in which they are called.
         logger: Takes what Lightning logs; False = nothing does.
-        writer: Takes the checkpoints.
+        writer: Takes the checkpoints; `None` = they stay in memory.
         rank: Which of the processes that train together this one is.
     """
     from pipeline.modules.distributed import SharedBatchNorm
@@ -127,7 +128,7 @@ def build_trainer(
 
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
-    plugins: list[Any] = [writer, GivenRank(rank)]
+    plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
     strategy: Strategy | str = "auto"
     if rank.world > 1:
         find_unused = devices.strategy == "ddp_find_unused_parameters_true"
@@ -199,12 +200,8 @@ def _ignore_stops(trainer: Trainer) -> None:
     other from then on, and each step asks all ranks whether one was told to stop. Here the first
     rank answers a stop, and the others end with it.
     """
-    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
-
-
-def _nothing() -> None:
-    """Do nothing."""
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 class GivenRank(ClusterEnvironment):

@@ -20,7 +20,7 @@ from pipeline.running.process_group import process_group, send_start
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor
 from pipeline.running.run_description import described
-from pipeline.running.run_findings import findings_of, with_importances, write_diagnosis
+from pipeline.running.run_findings import findings_of, write_diagnosis
 from pipeline.running.saved_model import TrainedWeights
 from pipeline.running.testing import ScoredTest, decide, tested, with_intervals
 from pipeline.running.trainer import require_truthful
@@ -50,7 +50,10 @@ def train(plan: Plan, recorder: Recorder | None, peers: Peers | None = None) -> 
         session = Session(plan, record)
         session.fit()
         result = session.finish()
-        record.conclude(plan.occasion, result)
+        record.reason = "pruned" if result.pruned else None
+        last_tags = {} if plan.occasion.concludes is None else plan.occasion.concludes(result)
+        for key, value in last_tags.items():
+            record.journal.tag(key, value)
         session.keep_weights()
     return replace(
         result,
@@ -206,8 +209,6 @@ class Session:
             vitals=self._vitals.vitals(),
             diverged=diverged,
         )
-        if not (lean or diverged):
-            findings = with_importances(findings, plan, network)
         result = replace(result, doctor=write_diagnosis(findings, record, lean=lean))
         if lean:
             return result
