@@ -107,12 +107,14 @@ def _called(
 def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
     """Return the exit code of one run; a stop that was asked for ends all of them."""
     try:
-        with _user_environment():
-            _refuse_many_devices(config)
-            return body(with_name(config, HydraConfig.get()))
+        os.environ.pop(_FULL_ERROR, None)  # a process that the run starts would inherit it
+        _refuse_many_devices(config)
+        return body(with_name(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
         stop.check()  # a library that is being imported makes something else of a signal
         return print_error(error, traceback=traceback)
+    finally:
+        os.environ[_FULL_ERROR] = "1"
 
 
 def _refuse_many_devices(config: DictConfig) -> None:
@@ -192,16 +194,6 @@ def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
                 os.environ[_FULL_ERROR] = variable
             root.handlers[:] = handlers
             root.setLevel(level)
-
-
-@contextlib.contextmanager
-def _user_environment() -> Iterator[None]:
-    """Remove that variable while a run may start processes, which would inherit it."""
-    os.environ.pop(_FULL_ERROR, None)
-    try:
-        yield
-    finally:
-        os.environ[_FULL_ERROR] = "1"
 
 
 class _Tolerant(io.FileIO):

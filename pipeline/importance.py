@@ -62,7 +62,8 @@ def importances_of(
     metric = "rmse" if schema.task == "regression" else "f1"
     with torch.inference_mode():
         cost = _cost(part, outputs, features=schema.input_shape[0])
-        asked = _asked(part, looks=min(len(columns) * REPEATS, WIDE_LOOKS), cost=cost)
+        looks = min(len(columns) * REPEATS, WIDE_LOOKS)
+        asked = spaced(part, min(MOST_ROWS, max(FEWEST_ROWS, OPERATIONS // (looks * cost))))
         look = _Look(part=asked, schema=schema, outputs=outputs, scores=scores, metric=metric)
         affordable = min(MOST_LOOKS, OPERATIONS // (len(asked) * cost))
         falls = _falls(look, [features for _, features in columns], affordable=affordable)
@@ -95,15 +96,14 @@ def _cost(part: Part, outputs: Callable[[Tensor], Tensor], *, features: int) -> 
     return int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * features
 
 
-def _asked(part: Part, *, looks: int, cost: int) -> Part:
-    """Return evenly spaced rows, as many as so many looks can afford."""
-    affordable = OPERATIONS // (looks * cost)
-    rows = min(len(part), MOST_ROWS, max(FEWEST_ROWS, affordable))
-    chosen = torch.linspace(0, len(part) - 1, rows, dtype=torch.float64).round().long()
+def spaced(part: Part, count: int) -> Part:
+    """Return evenly spaced rows of a part, their inputs as one tensor; all rows where few."""
+    rows = torch.linspace(0, len(part) - 1, min(count, len(part)), dtype=torch.float64)
+    chosen = rows.round().long()
     return Part(
         inputs=part.take(chosen),
         targets=part.targets[chosen],
-        offsets=None,  # of differences, which no table has
+        offsets=None if part.offsets is None else part.offsets[chosen],
         rows=part.rows[chosen.numpy()],
     )
 

@@ -318,23 +318,18 @@ def confusion(predicted: Tensor, targets: Tensor, *, classes: int) -> Tensor:
 
 def class_scores(matrix: Tensor, names: tuple[str, ...]) -> list[ClassScores]:
     """Read each class's counts from a confusion matrix (classes, classes)."""
-    counts = matrix.tolist()
-    total = sum(map(sum, counts))
-    scores = []
-    for index, name in enumerate(names):
-        hit = counts[index][index]
-        called = sum(row[index] for row in counts)
-        belonging = sum(counts[index])
-        scores.append(
-            ClassScores(
-                name=name,
-                true_positives=hit,
-                false_positives=called - hit,
-                true_negatives=total - called - belonging + hit,
-                false_negatives=belonging - hit,
-            )
-        )
-    return scores
+    hit, called, belonging = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    counts = {
+        "true_positives": hit,
+        "false_positives": called - hit,
+        "true_negatives": matrix.sum() - called - belonging + hit,
+        "false_negatives": belonging - hit,
+    }
+    lines = zip(*(column.tolist() for column in counts.values()), strict=True)
+    return [
+        ClassScores(name=name, **dict(zip(counts, line, strict=True)))
+        for name, line in zip(names, lines, strict=True)
+    ]
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -27,7 +27,7 @@ from pipeline.findings import (
     TestRows,
     Vitals,
 )
-from pipeline.importance import importances_of
+from pipeline.importance import importances_of, spaced
 from pipeline.inside.activity import activity_of
 from pipeline.inside.samples import chosen
 from pipeline.inside.views import inside_of
@@ -173,13 +173,7 @@ def _some_rows(plan: Plan) -> Part:
     part, shape = plan.prepared.train, plan.prepared.schema.input_shape
     work = forward_operations(plan.layers, shape)
     affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
-    indices = _spaced(len(part), min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
-    return Part(
-        inputs=part.take(indices),
-        targets=part.targets[indices],
-        offsets=None if part.offsets is None else part.offsets[indices],
-        rows=part.rows[indices.numpy()],
-    )
+    return spaced(part, min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
@@ -200,7 +194,8 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
 def _test_rows(test: ScoredTest) -> TestRows:
     """Return targets and predictions of the test rows, of evenly spaced ones where many."""
     count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.numel()))
-    kept = _spaced(len(test.targets), count)
+    rows = len(test.targets)
+    kept = torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
     naive, linear = [*(one.outputs[kept].numpy() for one in test.predictions), None, None][:2]
     return TestRows(
         rows=np.asarray(test.rows, dtype=np.int64)[kept.numpy()],
@@ -210,11 +205,6 @@ def _test_rows(test: ScoredTest) -> TestRows:
         linear=linear,
         groups=None if test.groups is None else test.groups[kept.numpy()],
     )
-
-
-def _spaced(rows: int, count: int) -> Tensor:
-    """Return positions of evenly spaced rows, of all rows where they are few."""
-    return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
 
 
 def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances | None:
