@@ -104,7 +104,7 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     options = check(config).model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(config), started_at=perf_counter())
     from pipeline.running.participant import follow
-    from pipeline.running.process_group import process_group, received_start
+    from pipeline.running.peers import process_group, received_start
 
     with process_group(plan.rank, plan.devices, None):
         follow(replace(plan, start=received_start(plan)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
@@ -19,6 +19,7 @@ from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
 from pipeline.findings import LrCurve
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
+from pipeline.running.peers import Peers
 from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record
 from pipeline.running.results import where_lines
@@ -26,9 +27,6 @@ from pipeline.running.trainer import build_task, build_trainer, training_batches
 from pipeline.terminal import console, duration
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
-
-if TYPE_CHECKING:
-    from pipeline.running.peers import Peers
 
 UNLIMITED = {
     "max_epochs": -1,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
 
 from pipeline.callbacks.checkpoints import (
     Checkpoints,
@@ -26,10 +27,6 @@ from pipeline.running.trainer import (
     evaluated_batches,
     training_batches,
 )
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
-    from pytorch_lightning.loggers import Logger
 
 Judges = Callable[[int], bool]
 Shows = Callable[[Keeper], Sequence[Callback]]

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,20 +31,15 @@ from pipeline.inside.activity import activity_of
 from pipeline.inside.samples import chosen
 from pipeline.inside.views import inside_of
 from pipeline.mistakes import worst
+from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import conf_folder, replace_text
+from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan, forward_operations
-from pipeline.running.recording import unless_it_fails
+from pipeline.running.recording import Record, unless_it_fails
+from pipeline.running.results import Result
 from pipeline.running.scoring import direction_of, scores_of
-from pipeline.running.testing import outputs_of
-
-if TYPE_CHECKING:
-    from pipeline.modules.task import Task
-    from pipeline.running.participant import Participant
-    from pipeline.running.recording import Record
-    from pipeline.running.results import Result
-    from pipeline.running.testing import ScoredTest
-
+from pipeline.running.testing import ScoredTest, outputs_of
 
 MOST_ROWS = 2000
 """Training rows that are scored after the training."""

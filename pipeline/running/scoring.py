@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from pipeline import metrics
 from pipeline.config.options import LossOptions, MetricsOptions, RunConfig
@@ -17,9 +17,6 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Task
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.metrics import CLASSIFICATION, REGRESSION, Direction, Scores
-
-if TYPE_CHECKING:
-    from torchmetrics import Metric
 
 REHEARSED = 8
 """Made-up rows with which a user's own metric is tried before the training."""

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from pipeline.baselines import Baseline
@@ -23,6 +24,7 @@ from pipeline.metrics import (
     find_threshold,
     predicted_classes,
 )
+from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_text
 from pipeline.running.plan import Plan
@@ -32,11 +34,6 @@ from pipeline.serving.decision import Decision, Interval, conformal
 from pipeline.serving.model import rows_at_once
 from pipeline.serving.sheets import cell, write_csv
 from pipeline.terminal import number
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
-
-    from pipeline.modules.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import (
@@ -18,6 +19,7 @@ from pytorch_lightning.callbacks import (
     ProgressBar,
     StochasticWeightAveraging,
 )
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
@@ -32,18 +34,14 @@ from pipeline.data.loader import loader
 from pipeline.data.prepare import Prepared
 from pipeline.devices import Devices
 from pipeline.errors import ConfigError
+from pipeline.modules.distributed import SharedBatchNorm
+from pipeline.modules.short_steps import NoProfiler
+from pipeline.modules.task import Classifier, Optimization, Regressor, Task
 from pipeline.paths import cache_folder, create_folder
 from pipeline.ranks import ALONE, Rank
+from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
-from pipeline.running.process_group import PATIENCE
 from pipeline.running.scoring import scores_of
-
-if TYPE_CHECKING:
-    from lightning_fabric.plugins import CheckpointIO
-    from pytorch_lightning.loggers import Logger
-
-    from pipeline.modules.task import Optimization, Task
-
 
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
 
@@ -69,8 +67,6 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
     if options.trainer.compile:
         _compile(network)
     if schema.task == "regression":
-        from pipeline.modules.task import Regressor
-
         parts = {"val": prepared.validation, "test": prepared.test}
         return Regressor(
             network,
@@ -79,8 +75,6 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
             to_units=schema.to_units,
             offsets={stage: part.offsets if part else None for stage, part in parts.items()},
         )
-    from pipeline.modules.task import Classifier
-
     return Classifier(
         network,
         scores=scores,
@@ -123,9 +117,6 @@ def build_trainer(
         writer: Takes the checkpoints; `None` = they stay in memory.
         rank: Which of the processes that train together this one is.
     """
-    from pipeline.modules.distributed import SharedBatchNorm
-    from pipeline.modules.short_steps import NoProfiler
-
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
     plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
@@ -155,8 +146,6 @@ def build_trainer(
 
 
 def _optimization(options: RunConfig) -> Optimization:
-    from pipeline.modules.task import Optimization
-
     def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
         target = dict(options.optimizer)
         if "fused" in target and target["fused"] is None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING
+
+from pytorch_lightning import Callback
 
 from pipeline.callbacks.checkpoints import Keeper, KeptWeights
 from pipeline.callbacks.epoch_end import EpochRecord, VitalSigns
@@ -15,8 +16,8 @@ from pipeline.config.check import check_callbacks
 from pipeline.errors import DivergedError
 from pipeline.paths import replace_text
 from pipeline.running.participant import Participant
+from pipeline.running.peers import Peers, process_group, send_start
 from pipeline.running.plan import Plan
-from pipeline.running.process_group import process_group, send_start
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
 from pipeline.running.results import Result, print_doctor
 from pipeline.running.run_description import described
@@ -29,11 +30,6 @@ from pipeline.serving.files import CARD
 from pipeline.terminal import shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.logger import JournalLogger
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Callback
-
-    from pipeline.running.peers import Peers
 
 
 def train(plan: Plan, recorder: Recorder | None, peers: Peers | None = None) -> Result:

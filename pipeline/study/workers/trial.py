@@ -33,8 +33,8 @@ from pipeline.ranks import ALONE
 from pipeline.redaction import redact
 from pipeline.running.datasets import Datasets, KeptDatasets
 from pipeline.running.participant import follow
+from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Occasion, Plan, make_plan, torch_settings_kept
-from pipeline.running.process_group import is_cut, process_group
 from pipeline.running.recording import LOG, ending, explain, log_to
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
