@@ -26,12 +26,7 @@ from torch import distributed
 from torch._C._distributed_c10d import FileStore
 
 from pipeline.devices import Devices
-from pipeline.errors import (
-    ConfigError,
-    DivergedError,
-    EnvironmentFaultError,
-    PipelineError,
-)
+from pipeline.errors import ConfigError, DivergedError, EnvironmentFaultError, PipelineError
 from pipeline.processes.child import Child, python_module
 from pipeline.ranks import HERE_ALONE, Rank
 from pipeline.running.plan import Plan

@@ -24,12 +24,7 @@ from omegaconf import OmegaConf
 from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
 from pipeline.data.report_text import markdown
-from pipeline.errors import (
-    ChangedDataError,
-    DivergedError,
-    EnvironmentFaultError,
-    Interrupted,
-)
+from pipeline.errors import ChangedDataError, DivergedError, EnvironmentFaultError, Interrupted
 from pipeline.paths import create_run_folder, replace_text
 from pipeline.redaction import redact
 from pipeline.running.plan import Plan

@@ -17,13 +17,7 @@ from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.data.source import Indices
-from pipeline.metrics import (
-    ClassScores,
-    class_scores,
-    confusion,
-    find_threshold,
-    predicted_classes,
-)
+from pipeline.metrics import ClassScores, class_scores, confusion, find_threshold, predicted_classes
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_text
