@@ -237,22 +237,20 @@ def _training_rows(
         options = asked.own_options()
         raw, content, digest = _read_own(options, model.schema)
     except (ConfigError, DataError, EnvironmentFaultError, OSError) as error:
-        line = str(error).splitlines()[0]
+        schema, line = model.schema, str(error).splitlines()[0]
         note = f"no baselines, since the model's own training rows can't be read: {line}"
-        return _no_rows(model.schema), None, (note,)
+        is_regression = schema.task == "regression"
+        none = Part(
+            inputs=torch.zeros(0, *schema.input_shape),
+            targets=torch.zeros(0, schema.outputs) if is_regression else torch.zeros(0).long(),
+            offsets=None,
+            rows=NOTHING,
+        )
+        return none, None, (note,)
     rows = content.split.train
     prints = fingerprints(content.inputs, rows) if isinstance(raw, Samples) else None
     part = content.part(rows, budget=options.data["memory_budget"])
     return part, prints, _changed(digest, model, "the baselines are fitted on what is there now")
-
-
-def _no_rows(schema: Schema) -> Part:
-    targets = (
-        torch.zeros(0, schema.outputs) if schema.task == "regression" else torch.zeros(0).long()
-    )
-    return Part(
-        inputs=torch.zeros(0, *schema.input_shape), targets=targets, offsets=None, rows=NOTHING
-    )
 
 
 # ── printing ────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,6 @@ from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
 from pipeline.findings import LrCurve
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
-from pipeline.running.peers import Peers
 from pipeline.running.plan import Plan
 from pipeline.running.recording import on_record
 from pipeline.running.results import where_lines
@@ -67,15 +66,13 @@ class RangeTest:
     where_to_look: tuple[str, ...]
 
 
-def range_test(plan: Plan, recorder: Recorder | None, peers: Peers | None = None) -> RangeTest:
+def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
     """Take steps of the planned run at rising learning rates, on record; nothing is kept.
 
     Args:
         plan: The run; on one device.
         recorder: Fills MLflow; `None` = nobody does.
-        peers: Always `None`: the rules of the configuration allow one device only.
     """
-    del peers
     check_callbacks(plan.options)
     # `last` skips runs with this tag: they have no weights.
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 
 from pytorch_lightning import Callback
 
-from pipeline.callbacks.checkpoints import Keeper, KeptWeights
+from pipeline.callbacks.checkpoints import KeptWeights
 from pipeline.callbacks.epoch_end import EpochRecord, VitalSigns
 from pipeline.callbacks.progress import EpochBars, EpochLines
 from pipeline.config.check import check_callbacks
@@ -72,7 +72,7 @@ def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]
             yield
 
 
-class Session:
+class Session(Participant):
     """One training in its leading process: fit, tested, on record.
 
     Args:
@@ -81,20 +81,18 @@ class Session:
     """
 
     def __init__(self, plan: Plan, record: Record) -> None:
-        self._plan = plan
         self._record = record
         self._epochs = EpochRecord(record.journal.epoch)
         self._vitals = VitalSigns()
+        self._fit_seconds = 0.0
         prunes = plan.occasion.prunes
-        self._participant = Participant(
+        super().__init__(
             plan,
             record.checkpoints,
             records=[self._vitals, self._epochs],
             prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
-            shows=self._progress,
             logger=JournalLogger(record.journal),
         )
-        self._fit_seconds = 0.0
 
     def fit(self) -> None:
         """Train until the end, or until it is pruned.
@@ -104,7 +102,7 @@ class Session:
         """
         started_at = perf_counter()
         try:
-            self._participant.fit()
+            super().fit()
         except DivergedError:
             self._fit_seconds = perf_counter() - started_at
             unless_it_fails(
@@ -117,13 +115,12 @@ class Session:
 
     def finish(self) -> Result:
         """Test the kept weights where that is asked for, and record everything."""
-        decision, pruned = self._decide(), self._participant.pruned
-        test, plan, participant = None, self._plan, self._participant
-        if plan.options.test and not pruned:
-            test = tested(plan, participant.task, participant.trainer, decision)
+        decision, pruned, test = self._decide(), self.pruned, None
+        if self._plan.options.test and not pruned:
+            test = tested(self._plan, self.task, self.trainer, decision)
         # A pruned training ends before Lightning counts its last epoch.
-        epochs = participant.trainer.current_epoch + int(pruned)
-        best, history = participant.keeper.best_epoch, self._record.journal.epochs()
+        epochs = self.trainer.current_epoch + int(pruned)
+        best, history = self.keeper.best_epoch, self._record.journal.epochs()
         values: dict[str, float] = {}
         if best is not None and best in history:
             validated = {k: v for k, v in history[best].items() if k.startswith("val/")}
@@ -140,29 +137,29 @@ class Session:
 
     def keep_weights(self) -> None:
         """Write the weights that were kept in memory, where they are wanted."""
-        file, keeper = self._plan.occasion.weights, self._participant.keeper
-        if file is not None and not self._participant.pruned and isinstance(keeper, KeptWeights):
-            keeper.write(file)
+        file = self._plan.occasion.weights
+        if file is not None and not self.pruned and isinstance(self.keeper, KeptWeights):
+            self.keeper.write(file)
 
-    def _progress(self, keeper: Keeper) -> list[Callback]:
+    def _progress(self) -> Sequence[Callback]:
         verbose = shown_verbosity(self._plan.options.verbose)
         if verbose == 0:
-            return []
+            return ()
         kind = EpochBars if verbose == 1 else EpochLines
-        return [kind(self._plan.options.monitor or "train/loss", keeper)]
+        return (kind(self._plan.options.monitor or "train/loss", self.keeper),)
 
     def _decide(self) -> Decision:
         """Load the kept weights, and find their decision on the validation rows."""
-        if self._participant.pruned or (self._plan.occasion.lean and not self._plan.options.test):
+        if self.pruned or (self._plan.occasion.lean and not self._plan.options.test):
             return Decision()  # a trial that is not tested needs none
-        best = self._participant.keeper.best_weights()
+        best = self.keeper.best_weights()
         if best is not None:
-            self._participant.task.load_state_dict(best)
-        return decide(self._plan, self._participant.task.network)
+            self.task.load_state_dict(best)
+        return decide(self._plan, self.task.network)
 
     def _kept_values(self) -> Mapping[str, float]:
         """Return the values of the best epoch where that one is kept, else the newest of each."""
-        history, best = self._epochs.history, self._participant.keeper.best_epoch
+        history, best = self._epochs.history, self.keeper.best_epoch
         epochs = history.values() if best is None else [history.get(best, {})]
         return {key: value for values in epochs for key, value in values.items()}
 
@@ -184,7 +181,7 @@ class Session:
             baselines=() if test is None else test.baselines,
             epochs=len(history),
             parameters=sum(layer.parameters for layer in plan.layers),
-            pruned=self._participant.pruned,
+            pruned=self.pruned,
             seconds=perf_counter() - plan.started_at,
             unsent=0,
             where_to_look=record.where_to_look,
@@ -193,12 +190,12 @@ class Session:
     def _write(self, result: Result, test: ScoredTest | None, *, diverged: bool) -> Result:
         """Write the findings of a run, and its model unless it diverged; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
-        network = self._participant.task.network
+        network = self.task.network
         if test is not None and not lean:
             test = with_intervals(plan, test)
         findings = findings_of(
             plan,
-            self._participant,
+            self,
             result,
             seconds=self._fit_seconds,
             test=test,
@@ -223,7 +220,7 @@ class Session:
         begins = [event for event in record.journal.events() if event["event"] == "begin"]
         weights = TrainedWeights(
             plan=self._plan,
-            task=self._participant.task,
+            task=self.task,
             decision=result.decision,
             epoch=int(result.metrics.get("best/epoch", result.epochs)),
             epochs=result.epochs,
