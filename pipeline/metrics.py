@@ -9,23 +9,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_accuracy,
-    binary_f1_score,
-    binary_precision,
-    binary_recall,
-    multiclass_accuracy,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_precision,
-    multiclass_recall,
-)
+from torchmetrics.functional import accuracy, confusion_matrix, f1_score, precision, recall
 
 from pipeline.data.scale import ROUNDING, as_float64
 
@@ -80,10 +70,7 @@ def binary(*, threshold: float) -> Scores:
     def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
         called = (probabilities > threshold).long()
         return {
-            "accuracy": binary_accuracy(called, targets, validate_args=False),
-            "precision": binary_precision(called, targets, validate_args=False),
-            "recall": binary_recall(called, targets, validate_args=False),
-            "f1": binary_f1_score(called, targets, validate_args=False),
+            **_shares(called, targets, task="binary"),
             "auroc": _auroc(probabilities[:, None], (targets == 1)[:, None]),
         }
 
@@ -95,17 +82,22 @@ def multiclass(*, classes: int) -> Scores:
 
     def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
         called = probabilities.argmax(dim=1)
-        given = (called, targets, classes)
         true = targets[:, None] == torch.arange(classes, device=targets.device)
         return {
-            "accuracy": multiclass_accuracy(*given, average="micro", validate_args=False),
-            "precision": multiclass_precision(*given, average="macro", validate_args=False),
-            "recall": multiclass_recall(*given, average="macro", validate_args=False),
-            "f1": multiclass_f1_score(*given, average="macro", validate_args=False),
+            **_shares(called, targets, task="multiclass", num_classes=classes),
             "auroc": _auroc(probabilities, true),
         }
 
     return scores
+
+
+def _shares(called: Tensor, targets: Tensor, **task: Any) -> dict[str, Tensor]:
+    """Return the scores that count rows: of the positive class, or the mean of several."""
+    means = {"precision": precision, "recall": recall, "f1": f1_score}
+    found = {"accuracy": accuracy(called, targets, average="micro", validate_args=False, **task)}
+    for name, score in means.items():
+        found[name] = score(called, targets, average="macro", validate_args=False, **task)
+    return found
 
 
 def regression() -> Scores:
@@ -312,7 +304,7 @@ def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
 
 def confusion(predicted: Tensor, targets: Tensor, *, classes: int) -> Tensor:
     """Count rows (targets, predictions) of each pair of classes."""
-    matrix: Tensor = multiclass_confusion_matrix(predicted, targets, classes)
+    matrix: Tensor = confusion_matrix(predicted, targets, task="multiclass", num_classes=classes)
     return matrix
 
 
