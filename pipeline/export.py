@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
@@ -38,12 +37,10 @@ class ExportOptions(Options):
         return list(dict.fromkeys([self.format] if isinstance(self.format, str) else self.format))
 
 
-def body(config: DictConfig) -> int:
+def body(options: ExportOptions) -> int:
     """Export, compare, keep what is equal, and say what was kept."""
-    from pipeline.config.values import validated
     from pipeline.running.model_reference import loaded_model
 
-    options = validated(ExportOptions, config)
     _require_free(options)
     from pipeline.serving.exporting import exports, require_extra
 
@@ -109,7 +106,7 @@ def _require_free(options: ExportOptions) -> None:
         )
 
 
-main = command("export", body, options=ExportOptions)
+main = command("export", body, options=ExportOptions, validates=True)
 
 if __name__ == "__main__":
     sys.exit(main())

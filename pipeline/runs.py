@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
@@ -36,11 +35,8 @@ class RunsOptions(Options):
     tracking: TrackingOptions
 
 
-def body(config: DictConfig) -> int:
+def body(options: RunsOptions) -> int:
     """Do what the config says and return the exit code."""
-    from pipeline.config.values import validated
-
-    options = validated(RunsOptions, config)
     actions: dict[str, Callable[[RunsOptions], int]] = {
         "list": list_runs,
         "sync": sync_runs,
@@ -170,7 +166,7 @@ def _studies(options: RunsOptions) -> "Studies | None":
     return Studies(options.storage)
 
 
-main = command("runs", body, options=RunsOptions)
+main = command("runs", body, options=RunsOptions, validates=True)
 
 if __name__ == "__main__":
     sys.exit(main())

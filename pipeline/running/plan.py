@@ -257,7 +257,7 @@ def torch_settings_kept() -> Iterator[None]:
     """Restore torch's global settings afterwards, for callers such as a notebook."""
     count = torch.get_num_threads()
     matmul_precision = torch.get_float32_matmul_precision()
-    deterministic = _determinism()
+    deterministic = torch.get_deterministic_debug_mode()  # 0 = no, 1 = with warnings, 2 = always
     benchmark = torch.backends.cudnn.benchmark
     workspace = os.environ.get(CUBLAS)
     try:
@@ -265,19 +265,13 @@ def torch_settings_kept() -> Iterator[None]:
     finally:
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(matmul_precision)
-        if deterministic != _determinism():  # setting it imports the compiler, which takes a second
-            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+        if deterministic != torch.get_deterministic_debug_mode():
+            # It imports the compiler, which takes a second.
+            torch.use_deterministic_algorithms(deterministic > 0, warn_only=deterministic == 1)
         torch.backends.cudnn.benchmark = benchmark
         os.environ.pop(CUBLAS, None)
         if workspace is not None:
             os.environ[CUBLAS] = workspace
-
-
-def _determinism() -> tuple[bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
 
 
 # ── limits of the Trainer ───────────────────────────────────────────────────────────────────
