@@ -1,6 +1,5 @@
 """`python -m pipeline.export model_from=last`: a model as a file that runs without this program."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -66,7 +65,7 @@ def body(options: ExportOptions) -> int:
 def _write(folder: Path, model: "Model", kept: "list[Exported]") -> None:
     if not kept:
         return
-    from pipeline.paths import replace_file, replace_text
+    from pipeline.paths import replace_file, replace_json
     from pipeline.serving.exporting import FILES, export_interface
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +73,7 @@ def _write(folder: Path, model: "Model", kept: "list[Exported]") -> None:
         place, content = folder / FILES[one.format], one.content
         replace_file(place, lambda file, content=content: file.write(content))  # type: ignore[misc] # bound now
         print(_told(place, one))
-    text = json.dumps(export_interface(model, kept), ensure_ascii=False, indent=1)
-    replace_text(folder / INTERFACE, f"{text}\n")
+    replace_json(folder / INTERFACE, export_interface(model, kept))
     print(f"{folder / INTERFACE}: what goes in, and what comes out")
 
 

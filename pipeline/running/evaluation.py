@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import nullcontext
 from dataclasses import replace
@@ -29,7 +28,7 @@ from pipeline.data.split import Split
 from pipeline.devices import choose
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.networks.inspection import layer_table
-from pipeline.paths import cache_folder, replace_text
+from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
 from pipeline.running.datasets import build_source
 from pipeline.running.evaluation_config import EvaluationRequest
@@ -95,8 +94,7 @@ def evaluate(asked: EvaluationRequest) -> None:
             tested = with_intervals(plan, tested_again(plan, task, decision))
             tested.write(record.artifacts, model.schema)
             if drift is not None:
-                text = json.dumps(list(drift), ensure_ascii=False, indent=1)
-                replace_text(record.artifacts / "drift.json", text + "\n")
+                replace_json(record.artifacts / "drift.json", drift)
             stage = STAGES.get(asked.split, "test") if asked.is_own else "test"
             values = tested.metrics.items()
             record.journal.epoch(1, {re.sub("^test/", f"{stage}/", k): v for k, v in values})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shlex
@@ -25,7 +24,7 @@ from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
 from pipeline.data.report_text import markdown
 from pipeline.errors import ChangedDataError, DivergedError, EnvironmentFaultError, Interrupted
-from pipeline.paths import create_run_folder, replace_text
+from pipeline.paths import create_run_folder, replace_json, replace_text
 from pipeline.redaction import redact
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
@@ -237,8 +236,7 @@ def _write_files(record: Record, plan: Plan) -> None:
     write_config(record.artifacts, plan.config)
     write_environment(record.artifacts)
     if (report := plan.prepared.report) is not None:
-        text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-        replace_text(record.artifacts / REPORT, text + "\n")
+        replace_json(record.artifacts / REPORT, report.to_dict(), has_nan=False)
         replace_text(record.artifacts / REPORT_PAGE, markdown(report))
     if plan.command is not None:
         plan.command.save(record.folder)

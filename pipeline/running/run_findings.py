@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -33,7 +32,7 @@ from pipeline.inside.views import inside_of
 from pipeline.mistakes import worst
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
-from pipeline.paths import conf_folder, replace_text
+from pipeline.paths import conf_folder, replace_json, replace_text
 from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan, forward_operations
 from pipeline.running.recording import Record, unless_it_fails
@@ -269,6 +268,5 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
     if lean:
         return ()
     replace_text(record.artifacts / "doctor.md", diagnosis.markdown())
-    text = json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-    replace_text(record.artifacts / "doctor.json", text + "\n")
+    replace_json(record.artifacts / "doctor.json", diagnosis.to_dict(), has_nan=False)
     return tuple(diagnosis.lines())
