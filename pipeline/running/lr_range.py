@@ -130,7 +130,7 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
     trainer_options = plan.options.trainer.model_copy(update=limits)
     options = plan.options.model_copy(update={"scheduler": None, "trainer": trainer_options})
     steps = _RateSteps(tried)
-    trainer = build_trainer(options, plan.devices, callbacks=[steps], rank=plan.rank)
+    trainer = build_trainer(replace(plan, options=options), callbacks=[steps])
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
     with suppress(DivergedError):  # the last loss of the curve is not finite
         trainer.fit(build_task(options, plan.network, plan.prepared), training_batches(plan))

@@ -60,15 +60,13 @@ class Participant:
         noise = [OwnNoise()] if plan.rank.world > 1 else []
         rungs = [] if prunes is None else [Pruning(prunes)]
         self.trainer: Trainer = build_trainer(
-            plan.options,
-            plan.devices,
+            plan,
             callbacks=[
                 *(*own, *catches_up, *records),
                 *(self.keeper, *noise, *rungs, *self._progress()),
             ],
             logger=logger,
             writer=self.keeper.writer,
-            rank=plan.rank,
         )
 
     def _progress(self) -> Sequence[Callback]:

@@ -155,7 +155,7 @@ def tested_again(plan: Plan, task: Task, decision: Decision) -> ScoredTest:
         task: Holds the weights.
         decision: What turns outputs into answers.
     """
-    return tested(plan, task, build_trainer(plan.options, plan.devices), decision)
+    return tested(plan, task, build_trainer(plan), decision)
 
 
 def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:

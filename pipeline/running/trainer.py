@@ -32,13 +32,12 @@ from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
 from pipeline.data.loader import loader
 from pipeline.data.prepare import Prepared
-from pipeline.devices import Devices
 from pipeline.errors import ConfigError
 from pipeline.modules.distributed import SharedBatchNorm
 from pipeline.modules.short_steps import NoProfiler
 from pipeline.modules.task import Classifier, Optimization, Regressor, Task
 from pipeline.paths import cache_folder, create_folder
-from pipeline.ranks import ALONE, Rank
+from pipeline.ranks import Rank
 from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import scores_of
@@ -99,24 +98,21 @@ def _compile(network: nn.Module) -> None:
 
 
 def build_trainer(
-    options: RunConfig,
-    devices: Devices,
+    plan: Plan,
     *,
     callbacks: Sequence[Callback] = (),
     logger: Logger | Literal[False] = False,
     writer: CheckpointIO | None = None,
-    rank: Rank = ALONE,
 ) -> Trainer:
-    """Build Lightning's Trainer from the options under its own names.
+    """Build Lightning's Trainer from the options of a run under its own names.
 
     Args:
-        options: The run's.
-        devices: What it trains on.
+        plan: The run.
         callbacks: In the order in which they are called.
         logger: Takes what Lightning logs; False = nothing does.
         writer: Takes the checkpoints; `None` = they stay in memory.
-        rank: Which of the processes that train together this one is.
     """
+    options, devices, rank = plan.options, plan.devices, plan.rank
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
     plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
