@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -22,12 +22,13 @@ from pydantic import BaseModel
 from pipeline.config.compose import MoreNames, checked_lines, composition_problem, with_name
 from pipeline.config.options import RunConfig
 from pipeline.config.overrides import place_problems, quoted
+from pipeline.config.values import validated
 from pipeline.errors import ConfigError
 from pipeline.failures import print_error
 from pipeline.paths import conf_folder, name_user
 from pipeline.signals import orderly_stop, stop
 
-Body = Callable[[DictConfig], int]
+Body = Callable[[Any], int]
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
@@ -36,6 +37,7 @@ def command(
     body: Body,
     *,
     options: type[BaseModel] = RunConfig,
+    validates: bool = False,
     rewrite: Callable[[Sequence[str]], list[str]] = list,
     more_names: MoreNames | None = None,
 ) -> Callable[..., int]:
@@ -45,6 +47,7 @@ def command(
         config_name: The root file in `conf/`, without `.yaml`.
         body: Does the work of a composed tree and returns its exit code.
         options: Which keys the tree may have.
+        validates: Whether the body takes such options, checked, in place of the tree.
         rewrite: Replaces the words of the command line before anything reads them.
         more_names: Checks names that only this command has.
     """
@@ -56,11 +59,15 @@ def command(
         words = list(sys.argv[1:] if argv is None else argv)
         traceback = _FULL_ERROR in os.environ or "traceback=true" in words
         checked = partial(checked_lines, options=options, more=more_names)
+
+        def work(tree: DictConfig) -> int:
+            return body(validated(options, tree) if validates else tree)
+
         try:
             with orderly_stop():
                 if problems := list(place_problems(words)):
                     raise ConfigError(*problems)
-                return _called(rewrite(words), config_name, body, checked, traceback=traceback)
+                return _called(rewrite(words), config_name, work, checked, traceback=traceback)
         except BaseException as error:
             return print_error(error, traceback=traceback)
         finally:
@@ -107,12 +114,14 @@ def _called(
 def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
     """Return the exit code of one run; a stop that was asked for ends all of them."""
     try:
-        with _user_environment():
-            _refuse_many_devices(config)
-            return body(with_name(config, HydraConfig.get()))
+        os.environ.pop(_FULL_ERROR, None)  # a process that the run starts would inherit it
+        _refuse_many_devices(config)
+        return body(with_name(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
         stop.check()  # a library that is being imported makes something else of a signal
         return print_error(error, traceback=traceback)
+    finally:
+        os.environ[_FULL_ERROR] = "1"
 
 
 def _refuse_many_devices(config: DictConfig) -> None:
@@ -192,16 +201,6 @@ def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
                 os.environ[_FULL_ERROR] = variable
             root.handlers[:] = handlers
             root.setLevel(level)
-
-
-@contextlib.contextmanager
-def _user_environment() -> Iterator[None]:
-    """Remove that variable while a run may start processes, which would inherit it."""
-    os.environ.pop(_FULL_ERROR, None)
-    try:
-        yield
-    finally:
-        os.environ[_FULL_ERROR] = "1"
 
 
 class _Tolerant(io.FileIO):

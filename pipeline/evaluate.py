@@ -51,11 +51,9 @@ def body(config: DictConfig) -> int:
             "models:/NAME@ALIAS: model_from=last."
         )
     asked = evaluation_request(config)
-    from pipeline.running.evaluation import evaluate, print_evaluation
+    from pipeline.running.evaluation import evaluate
 
-    evaluation = evaluate(asked)
-    if config.verbose != 0:
-        print_evaluation(evaluation)
+    evaluate(asked)
     return 0
 
 

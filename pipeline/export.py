@@ -1,11 +1,9 @@
 """`python -m pipeline.export model_from=last`: a model as a file that runs without this program."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
@@ -38,12 +36,10 @@ class ExportOptions(Options):
         return list(dict.fromkeys([self.format] if isinstance(self.format, str) else self.format))
 
 
-def body(config: DictConfig) -> int:
+def body(options: ExportOptions) -> int:
     """Export, compare, keep what is equal, and say what was kept."""
-    from pipeline.config.values import validated
     from pipeline.running.model_reference import loaded_model
 
-    options = validated(ExportOptions, config)
     _require_free(options)
     from pipeline.serving.exporting import exports, require_extra
 
@@ -69,7 +65,7 @@ def body(config: DictConfig) -> int:
 def _write(folder: Path, model: "Model", kept: "list[Exported]") -> None:
     if not kept:
         return
-    from pipeline.paths import replace_file, replace_text
+    from pipeline.paths import replace_file, replace_json
     from pipeline.serving.exporting import FILES, export_interface
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,8 +73,7 @@ def _write(folder: Path, model: "Model", kept: "list[Exported]") -> None:
         place, content = folder / FILES[one.format], one.content
         replace_file(place, lambda file, content=content: file.write(content))  # type: ignore[misc] # bound now
         print(_told(place, one))
-    text = json.dumps(export_interface(model, kept), ensure_ascii=False, indent=1)
-    replace_text(folder / INTERFACE, f"{text}\n")
+    replace_json(folder / INTERFACE, export_interface(model, kept))
     print(f"{folder / INTERFACE}: what goes in, and what comes out")
 
 
@@ -109,7 +104,7 @@ def _require_free(options: ExportOptions) -> None:
         )
 
 
-main = command("export", body, options=ExportOptions)
+main = command("export", body, options=ExportOptions, validates=True)
 
 if __name__ == "__main__":
     sys.exit(main())

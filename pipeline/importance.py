@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
@@ -30,6 +29,8 @@ GROUPS = 32
 """Groups of columns that a wide table is first split into."""
 
 Falls = NDArray[np.float64]
+Badness = Callable[[Sequence[int], Tensor], float]
+"""The metric, turned so that less is better, where each row has these features of another row."""
 
 
 def importances_of(
@@ -62,10 +63,27 @@ def importances_of(
     metric = "rmse" if schema.task == "regression" else "f1"
     with torch.inference_mode():
         cost = _cost(part, outputs, features=schema.input_shape[0])
-        asked = _asked(part, looks=min(len(columns) * REPEATS, WIDE_LOOKS), cost=cost)
-        look = _Look(part=asked, schema=schema, outputs=outputs, scores=scores, metric=metric)
+        looks = min(len(columns) * REPEATS, WIDE_LOOKS)
+        asked = spaced(part, min(MOST_ROWS, max(FEWEST_ROWS, OPERATIONS // (looks * cost))))
         affordable = min(MOST_LOOKS, OPERATIONS // (len(asked) * cost))
-        falls = _falls(look, [features for _, features in columns], affordable=affordable)
+        inputs, targets = asked.inputs, asked.targets
+        assert isinstance(inputs, Tensor)  # they are written to and put back
+
+        def badness(features: Sequence[int], order: Tensor) -> float:
+            moved = torch.tensor(features, dtype=torch.long)
+            kept = inputs[:, moved]
+            inputs[:, moved] = kept[order]
+            raw = outputs(inputs).cpu()
+            if schema.task == "regression":
+                found = scores(schema.to_units(raw, None), schema.to_units(targets, None))
+            else:
+                found = scores(probabilities(raw), targets)
+            value = float(found[metric])
+            inputs[:, moved] = kept
+            return value if direction(metric) == "min" else -value
+
+        features = [features for _, features in columns]
+        falls = _falls(badness, features, rows=len(asked), affordable=affordable)
     return ColumnImportances(
         metric=metric, part=part_name, columns=tuple(name for name, _ in columns), falls=falls
     )
@@ -95,80 +113,37 @@ def _cost(part: Part, outputs: Callable[[Tensor], Tensor], *, features: int) -> 
     return int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * features
 
 
-def _asked(part: Part, *, looks: int, cost: int) -> Part:
-    """Return evenly spaced rows, as many as so many looks can afford."""
-    affordable = OPERATIONS // (looks * cost)
-    rows = min(len(part), MOST_ROWS, max(FEWEST_ROWS, affordable))
-    chosen = torch.linspace(0, len(part) - 1, rows, dtype=torch.float64).round().long()
+def spaced(part: Part, count: int) -> Part:
+    """Return evenly spaced rows of a part, their inputs as one tensor; all rows where few."""
+    rows = torch.linspace(0, len(part) - 1, min(count, len(part)), dtype=torch.float64)
+    chosen = rows.round().long()
     return Part(
         inputs=part.take(chosen),
         targets=part.targets[chosen],
-        offsets=None,  # of differences, which no table has
+        offsets=None if part.offsets is None else part.offsets[chosen],
         rows=part.rows[chosen.numpy()],
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Look:
-    """Asks the network about rows of which some columns have changed places.
-
-    Args:
-        part: The rows; their inputs are a tensor.
-        schema: The meaning of inputs and outputs.
-        outputs: The network.
-        scores: Metrics of final outputs and targets.
-        metric: Which of them counts.
-    """
-
-    part: Part
-    schema: Schema
-    outputs: Callable[[Tensor], Tensor]
-    scores: Scores
-    metric: str
-
-    @property
-    def inputs(self) -> Tensor:
-        """Return the inputs, (rows, features), which are written to and put back."""
-        assert isinstance(self.part.inputs, Tensor)
-        return self.part.inputs
-
-    def badness(self) -> float:
-        """Return the metric, turned so that less of it is better."""
-        raw, targets = self.outputs(self.inputs).cpu(), self.part.targets
-        if self.schema.task == "regression":
-            final, true = self.schema.to_units(raw, None), self.schema.to_units(targets, None)
-        else:
-            final, true = probabilities(raw), targets
-        value = float(self.scores(final, true)[self.metric])
-        return value if direction(self.metric) == "min" else -value
-
-    def badness_without(self, features: Sequence[int], order: Tensor) -> float:
-        """Return the same where each row has some features of another."""
-        moved = torch.tensor(features, dtype=torch.long)
-        kept = self.inputs[:, moved]
-        self.inputs[:, moved] = kept[order]
-        value = self.badness()
-        self.inputs[:, moved] = kept
-        return value
-
-
-def _falls(look: _Look, columns: Sequence[Sequence[int]], *, affordable: int) -> Falls:
+def _falls(
+    badness: Badness, columns: Sequence[Sequence[int]], *, rows: int, affordable: int
+) -> Falls:
     """Return how much worse the metric gets, (columns, repeats); NaN = not measured."""
     falls = np.full((len(columns), REPEATS), np.nan)
-    generator, rows = np.random.default_rng(0), len(look.part)
+    generator = np.random.default_rng(0)
     orders = [torch.from_numpy(generator.permutation(rows)) for _ in range(REPEATS)]
-    before = look.badness()
+    before = badness([], orders[0])
     chosen: Iterable[int] = range(len(columns))
     if len(columns) * REPEATS > affordable:
-        chosen = _most_promising(look, columns, orders[0], affordable=affordable)
+        chosen = _most_promising(badness, columns, orders[0], affordable=affordable)
     for column in chosen:
         for repeat, order in enumerate(orders):
-            falls[column, repeat] = look.badness_without(columns[column], order) - before
+            falls[column, repeat] = badness(columns[column], order) - before
     return falls
 
 
 def _most_promising(
-    look: _Look, columns: Sequence[Sequence[int]], order: Tensor, *, affordable: int
+    badness: Badness, columns: Sequence[Sequence[int]], order: Tensor, *, affordable: int
 ) -> Iterator[int]:
     """Yield single columns, found by halving the group that matters most, while looks are left."""
     size = math.ceil(len(columns) / GROUPS)
@@ -179,7 +154,7 @@ def _most_promising(
         for group in groups:
             features = [feature for column in group for feature in columns[column]]
             # The heap returns its smallest entry first; the largest fall is wanted first.
-            heappush(heap, (-look.badness_without(features, order), group.start, group))
+            heappush(heap, (-badness(features, order), group.start, group))
         while heap and len(heap[0][2]) == 1 and left >= REPEATS:
             left -= REPEATS
             yield heappop(heap)[1]

@@ -9,23 +9,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_accuracy,
-    binary_f1_score,
-    binary_precision,
-    binary_recall,
-    multiclass_accuracy,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_precision,
-    multiclass_recall,
-)
+from torchmetrics.functional import accuracy, confusion_matrix, f1_score, precision, recall
 
 from pipeline.data.scale import ROUNDING, as_float64
 
@@ -80,10 +70,7 @@ def binary(*, threshold: float) -> Scores:
     def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
         called = (probabilities > threshold).long()
         return {
-            "accuracy": binary_accuracy(called, targets, validate_args=False),
-            "precision": binary_precision(called, targets, validate_args=False),
-            "recall": binary_recall(called, targets, validate_args=False),
-            "f1": binary_f1_score(called, targets, validate_args=False),
+            **_shares(called, targets, task="binary"),
             "auroc": _auroc(probabilities[:, None], (targets == 1)[:, None]),
         }
 
@@ -95,17 +82,22 @@ def multiclass(*, classes: int) -> Scores:
 
     def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
         called = probabilities.argmax(dim=1)
-        given = (called, targets, classes)
         true = targets[:, None] == torch.arange(classes, device=targets.device)
         return {
-            "accuracy": multiclass_accuracy(*given, average="micro", validate_args=False),
-            "precision": multiclass_precision(*given, average="macro", validate_args=False),
-            "recall": multiclass_recall(*given, average="macro", validate_args=False),
-            "f1": multiclass_f1_score(*given, average="macro", validate_args=False),
+            **_shares(called, targets, task="multiclass", num_classes=classes),
             "auroc": _auroc(probabilities, true),
         }
 
     return scores
+
+
+def _shares(called: Tensor, targets: Tensor, **task: Any) -> dict[str, Tensor]:
+    """Return the scores that count rows: of the positive class, or the mean of several."""
+    means = {"precision": precision, "recall": recall, "f1": f1_score}
+    found = {"accuracy": accuracy(called, targets, average="micro", validate_args=False, **task)}
+    for name, score in means.items():
+        found[name] = score(called, targets, average="macro", validate_args=False, **task)
+    return found
 
 
 def regression() -> Scores:
@@ -176,17 +168,14 @@ def weighted_scores(
         return partial(_weighted_regression, values=values, true=true.astype(np.float64))
     if outputs.ndim == 1:
         # Compared as the metrics compare them, in the precision of the outputs.
-        called = (outputs > threshold).numpy()
-        probabilities = values if has_area else None
-        return partial(
-            _weighted_binary, positive=true == 1, called=called, probabilities=probabilities
-        )
-    called = values.argmax(1)
+        called, values, counted = (outputs > threshold).numpy(), values[:, None], np.arange(1, 2)
+    else:
+        called, counted = values.argmax(1), np.arange(values.shape[1])
     return partial(
-        _weighted_multiclass,
-        true=true,
-        called=called,
-        classes=values.shape[1],
+        _weighted_classes,
+        members=true[:, None] == counted,
+        chosen=called[:, None] == counted,
+        right=called == true,
         probabilities=values if has_area else None,
     )
 
@@ -204,39 +193,20 @@ def _weighted_regression(weights: Values, *, values: Values, true: Values) -> di
     }
 
 
-def _weighted_binary(
+def _weighted_classes(
     weights: Values,
     *,
-    positive: NDArray[np.bool_],
-    called: NDArray[np.bool_],
+    members: NDArray[np.bool_],
+    chosen: NDArray[np.bool_],
+    right: NDArray[np.bool_],
     probabilities: Values | None,
 ) -> dict[str, Values]:
-    hits, calls, members = (_count(weights, by) for by in (positive & called, called, positive))
-    found = {
-        "accuracy": _count(weights, positive == called) / weights.sum(1),
-        "precision": _ratios(hits, calls),
-        "recall": _ratios(hits, members),
-        "f1": _ratios(2 * hits, calls + members),
-    }
-    if probabilities is not None:
-        found["auroc"] = _weighted_area(weights, probabilities, positive)
-    return found
-
-
-def _weighted_multiclass(
-    weights: Values,
-    *,
-    true: NDArray[np.int64],
-    called: NDArray[np.int64],
-    classes: int,
-    probabilities: Values | None,
-) -> dict[str, Values]:
-    members = true[:, None] == np.arange(classes)  # (rows, classes)
-    chosen = called[:, None] == np.arange(classes)
+    """Score each class (rows, classes), the positive one alone in a binary task, and average."""
     hits, calls, belong = (_count(weights, by) for by in (members & chosen, chosen, members))
-    there = calls + belong > 0  # a class in neither is left out of the mean
+    # Of several classes, one in neither is left out of the mean.
+    there = (calls + belong > 0) | (members.shape[1] == 1)
     found = {
-        "accuracy": hits.sum(1) / weights.sum(1),
+        "accuracy": _count(weights, right) / weights.sum(1),
         "precision": _mean(_ratios(hits, calls), there),
         "recall": _mean(_ratios(hits, belong), there),
         "f1": _mean(_ratios(2 * hits, calls + belong), there),
@@ -334,29 +304,24 @@ def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
 
 def confusion(predicted: Tensor, targets: Tensor, *, classes: int) -> Tensor:
     """Count rows (targets, predictions) of each pair of classes."""
-    matrix: Tensor = multiclass_confusion_matrix(predicted, targets, classes)
+    matrix: Tensor = confusion_matrix(predicted, targets, task="multiclass", num_classes=classes)
     return matrix
 
 
 def class_scores(matrix: Tensor, names: tuple[str, ...]) -> list[ClassScores]:
     """Read each class's counts from a confusion matrix (classes, classes)."""
-    counts = matrix.tolist()
-    total = sum(map(sum, counts))
-    scores = []
-    for index, name in enumerate(names):
-        hit = counts[index][index]
-        called = sum(row[index] for row in counts)
-        belonging = sum(counts[index])
-        scores.append(
-            ClassScores(
-                name=name,
-                true_positives=hit,
-                false_positives=called - hit,
-                true_negatives=total - called - belonging + hit,
-                false_negatives=belonging - hit,
-            )
-        )
-    return scores
+    hit, called, belonging = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    counts = {
+        "true_positives": hit,
+        "false_positives": called - hit,
+        "true_negatives": matrix.sum() - called - belonging + hit,
+        "false_negatives": belonging - hit,
+    }
+    lines = zip(*(column.tolist() for column in counts.values()), strict=True)
+    return [
+        ClassScores(name=name, **dict(zip(counts, line, strict=True)))
+        for name, line in zip(names, lines, strict=True)
+    ]
 
 
 def _ratio(part: int, whole: int) -> float:

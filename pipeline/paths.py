@@ -2,6 +2,7 @@
 
 import errno
 import getpass
+import json
 import logging
 import os
 import re
@@ -201,6 +202,18 @@ def sync_file(path: Path) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Replace a text file as `replace_file` does, in UTF-8."""
     replace_file(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def replace_json(path: Path, value: object, *, has_nan: bool = True) -> None:
+    """Replace a file as `replace_file` does by values as indented JSON.
+
+    Args:
+        path: The file to make or replace.
+        value: Plain values.
+        has_nan: Whether it may hold NaN, which JSON does not know; else that is an error.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=has_nan, indent=1)
+    replace_text(path, f"{text}\n")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
@@ -28,13 +27,11 @@ class PredictOptions(Options):
     tracking: TrackingOptions
 
 
-def body(config: DictConfig) -> int:
+def body(options: PredictOptions) -> int:
     """Write the predictions and say what they came to."""
-    from pipeline.config.values import validated
     from pipeline.running.model_reference import loaded_model
     from pipeline.serving.sheets import require_places, write_sheet
 
-    options = validated(PredictOptions, config)
     require_places(options.input, options.output, overwrite=options.overwrite)
     model = loaded_model(
         options.model_from, Path(options.runs), options.tracking, trust=options.trust
@@ -58,7 +55,7 @@ def body(config: DictConfig) -> int:
     return 0
 
 
-main = command("predict", body, options=PredictOptions)
+main = command("predict", body, options=PredictOptions, validates=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,8 +4,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.config.overrides import quoted
 from pipeline.entry import command
@@ -39,11 +37,8 @@ def _as_texts(word: str) -> str:
     return f"runs=[{','.join(quoted(one) for one in inner.split(',') if one.strip())}]"
 
 
-def body(config: DictConfig) -> int:
+def body(options: ReportOptions) -> int:
     """Write what was asked for and say where it is."""
-    from pipeline.config.values import validated
-
-    options = validated(ReportOptions, config)
     _require_one(options)
     if options.output is not None and Path(options.output).suffix.lower() != ENDING:
         raise ConfigError(
@@ -85,7 +80,7 @@ def _require_one(options: ReportOptions) -> None:
         )
 
 
-main = command("report", body, options=ReportOptions, rewrite=with_texts)
+main = command("report", body, options=ReportOptions, validates=True, rewrite=with_texts)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,9 +2,8 @@
 
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +15,15 @@ from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.overview import print_overview
-from pipeline.running.plan import Plan, make_plan, torch_settings_kept
-from pipeline.running.recording import connecting, require_writable
+from pipeline.running.peers import Peers, process_group, received_start
+from pipeline.running.plan import make_plan, torch_settings_kept
+from pipeline.running.recording import connecting, writable_store
 from pipeline.signals import end_with_parent, stop
 from pipeline.terminal import announcing, shown_verbosity
 from pipeline.tracking.client import Recorder
-from pipeline.tracking.uri import tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.running.lr_range import RangeTest
-    from pipeline.running.peers import Peers
     from pipeline.running.results import Result
 
 
@@ -74,23 +72,26 @@ def _carried_out(
         raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
     if finds_lr and not options.find_lr:
         raise ConfigError("find_lr=false trains: call run(config), or give find_lr=true")
-    uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
-    require_writable(Path(options.output), uri)
+    uri = writable_store(options)
     with announcing(shown_verbosity(options.verbose) > 0):
         plan = make_plan(options, plain(config), started_at=started_at, command=command)
     for warning in plan.start.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    with _peers(plan) as peers, nullcontext() if uri is None else Recorder() as recorder:
+    leads_peers = plan.rank.world > 1 and launched_rank() is None
+    with (
+        Peers(plan) if leads_peers else nullcontext() as peers,
+        nullcontext() if uri is None else Recorder() as recorder,
+    ):
         print_overview(plan)
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
-        with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
+        with connecting(recorder, options.tracking, uri):
             if finds_lr:
-                from pipeline.running.lr_range import range_test as work
+                from pipeline.running.lr_range import range_test
             else:
-                from pipeline.running.training import train as work  # type: ignore[assignment]
+                from pipeline.running.training import train
             stop.check()  # an import may have swallowed it
-        return work(plan, recorder, uri, peers)
+        return range_test(plan, recorder) if finds_lr else train(plan, recorder, peers)
 
 
 @torch_settings_kept()
@@ -107,16 +108,6 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     options = check(config).model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(config), started_at=perf_counter())
     from pipeline.running.participant import follow
-    from pipeline.running.process_group import process_group, received_start
 
     with process_group(plan.rank, plan.devices, None):
         follow(replace(plan, start=received_start(plan)))
-
-
-def _peers(plan: Plan) -> AbstractContextManager["Peers | None"]:
-    """Start the other processes of a training on several devices, unless a launcher has."""
-    if plan.rank.world == 1 or launched_rank() is not None:
-        return nullcontext()
-    from pipeline.running.peers import Peers
-
-    return Peers(plan)

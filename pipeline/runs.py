@@ -2,16 +2,20 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from omegaconf import DictConfig
 from pydantic import Field
 
 from pipeline.config.options import Options, PositiveFloat, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError, RecordsDifferError
+from pipeline.markup import print_rows
+from pipeline.redaction import redact
+from pipeline.tracking.folders import HEADINGS, MIB, listed, old_runs, unfinished
+from pipeline.tracking.sync import opened_for_records, opened_store, reap, remove_runs, sync
+from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
 if TYPE_CHECKING:
     from pipeline.study.recorded_studies import Studies
@@ -31,11 +35,8 @@ class RunsOptions(Options):
     tracking: TrackingOptions
 
 
-def body(config: DictConfig) -> int:
+def body(options: RunsOptions) -> int:
     """Do what the config says and return the exit code."""
-    from pipeline.config.values import validated
-
-    options = validated(RunsOptions, config)
     actions: dict[str, Callable[[RunsOptions], int]] = {
         "list": list_runs,
         "sync": sync_runs,
@@ -48,10 +49,13 @@ def body(config: DictConfig) -> int:
 
 def list_runs(options: RunsOptions) -> int:
     """Print a line for each study and each run; MLflow is not asked."""
-    from pipeline.markup import print_rows
-    from pipeline.tracking.folders import HEADINGS, listed
+    studies = _studies(options)
+    has_studies = studies is not None and bool(studies.names())
+    if studies is not None and has_studies:
+        from pipeline.study.outcome.summary import STUDY_HEADINGS, study_lines
 
-    has_studies = _list_studies(options)
+        print_rows(STUDY_HEADINGS, study_lines(studies, Path(options.output)))
+        print()
     runs = [run for run in listed(Path(options.output)) if not run.is_study]
     if runs:
         print_rows(HEADINGS, [run.cells() for run in runs])
@@ -65,10 +69,6 @@ def list_runs(options: RunsOptions) -> int:
 
 def sync_runs(options: RunsOptions) -> int:
     """Send what the run folders hold and MLflow lacks; 3 where something stays unsent."""
-    from pipeline.tracking.folders import unfinished
-    from pipeline.tracking.sync import sync
-    from pipeline.tracking.uri import tracking_uri
-
     uri = tracking_uri(options.tracking)
     results = sync(unfinished(Path(options.output)), uri)
     for result in results:
@@ -82,11 +82,11 @@ def sync_runs(options: RunsOptions) -> int:
 
 def reap_runs(options: RunsOptions) -> int:
     """Close lost trials, send what is unsent, then close the runs in MLflow that are lost."""
-    from pipeline.tracking.sync import opened_store, reap
-    from pipeline.tracking.uri import tracking_uri
+    if (studies := _studies(options)) is not None:
+        from pipeline.study.recorded_studies import reap_trials
 
-    for line in _reaped_trials(options):
-        print(line)
+        for name, lost in reap_trials(studies, Path(options.output), grace=options.grace):
+            print(f"study {name}: {lost.line}")
     code = sync_runs(options)
     with opened_store(tracking_uri(options.tracking)) as store:
         closed = reap(store, grace=options.grace)
@@ -102,8 +102,6 @@ def check_study(options: RunsOptions) -> int:
     if options.study is None:
         raise ConfigError("action=check needs the name of a study: study=NAME")
     from pipeline.study.recorded_studies import Studies, differences, metric_names
-    from pipeline.tracking.sync import opened_store
-    from pipeline.tracking.uri import tracking_uri
 
     study = Studies(options.storage).open(options.study)
     rows = [row for row in study.trials() if row.state != "waiting"]
@@ -117,10 +115,6 @@ def check_study(options: RunsOptions) -> int:
 
 def clean_runs(options: RunsOptions) -> int:
     """Remove runs that ended long ago, or say which those are; name those recorded elsewhere."""
-    from pipeline.tracking.folders import MIB, old_runs
-    from pipeline.tracking.sync import opened_for_records, remove_runs
-    from pipeline.tracking.uri import how_to_name, tracking_uri
-
     uri = tracking_uri(options.tracking)
     old = old_runs(Path(options.output), days=options.older_than)
     runs = [run for run in old if run.is_recorded_in(uri)]
@@ -144,8 +138,6 @@ def clean_runs(options: RunsOptions) -> int:
 def clean_study(options: RunsOptions) -> int:
     """Remove a study whole, or say what that would be."""
     from pipeline.study.recorded_studies import Studies
-    from pipeline.tracking.sync import opened_store
-    from pipeline.tracking.uri import tracking_uri
 
     studies, name = Studies(options.storage), str(options.study)
     with opened_store(tracking_uri(options.tracking)) as store:
@@ -160,17 +152,12 @@ def clean_study(options: RunsOptions) -> int:
 
 
 def _collect(options: RunsOptions) -> str:
-    from pipeline.redaction import redact
-    from pipeline.tracking.uri import tracking_uri
-
     uri = redact(tracking_uri(options.tracking))
     return f"MLflow forgets them for good with: mlflow gc --backend-store-uri {uri}"
 
 
 def _studies(options: RunsOptions) -> "Studies | None":
     """Open the studies' database, if there is one."""
-    from pipeline.tracking.uri import sqlite_path
-
     path = Path("optuna.db") if options.storage is None else sqlite_path(options.storage)
     if path is not None and not path.is_file():
         return None
@@ -179,30 +166,7 @@ def _studies(options: RunsOptions) -> "Studies | None":
     return Studies(options.storage)
 
 
-def _list_studies(options: RunsOptions) -> bool:
-    """Print a line for each study and an empty one after them; tell whether there is any."""
-    studies = _studies(options)
-    if studies is None or not studies.names():
-        return False
-    from pipeline.markup import print_rows
-    from pipeline.study.outcome.summary import STUDY_HEADINGS, study_lines
-
-    print_rows(STUDY_HEADINGS, study_lines(studies, Path(options.output)))
-    print()
-    return True
-
-
-def _reaped_trials(options: RunsOptions) -> Iterator[str]:
-    studies = _studies(options)
-    if studies is None:
-        return
-    from pipeline.study.recorded_studies import reap_trials
-
-    for name, lost in reap_trials(studies, Path(options.output), grace=options.grace):
-        yield f"study {name}: {lost.line}"
-
-
-main = command("runs", body, options=RunsOptions)
+main = command("runs", body, options=RunsOptions, validates=True)
 
 if __name__ == "__main__":
     sys.exit(main())

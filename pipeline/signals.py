@@ -18,13 +18,11 @@ class Stop:
     """Whether a stop was asked for; kept beside the exception, which a library may swallow."""
 
     def __init__(self) -> None:
-        self.signal_number: int | None = None
-        self._owner = os.getpid()
-        self._defers = False
+        self.begin()
 
     def begin(self) -> None:
         """Forget an earlier stop; from now on this process is the one to be stopped."""
-        self.signal_number = None
+        self.signal_number: int | None = None
         self._owner = os.getpid()
         self._defers = False
 

@@ -16,7 +16,9 @@ def console() -> Console:
 
     In a pipe lines are as long as they need to be, since nothing folds them well afterwards.
     """
-    notebook = _is_notebook()
+    streams = sys.modules.get("ipykernel.iostream")
+    # A notebook that shows what is printed claims to be a terminal.
+    notebook = streams is not None and isinstance(sys.stdout, streams.OutStream)
     return Console(
         width=None if sys.stdout.isatty() and not notebook else 160,
         force_terminal=False if notebook else None,
@@ -24,12 +26,6 @@ def console() -> Console:
         highlight=False,
         emoji=False,
     )
-
-
-def _is_notebook() -> bool:
-    """Return whether a notebook shows what is printed; it claims to be a terminal."""
-    streams = sys.modules.get("ipykernel.iostream")
-    return streams is not None and isinstance(sys.stdout, streams.OutStream)
 
 
 def say(shown: Console, text: str, *, style: str | None = None) -> None:

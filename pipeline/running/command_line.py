@@ -106,18 +106,17 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     # So do tracking addresses; `tracking=none`, which sends nothing, is kept.
     named = any(_is_tracking(word) for word in words)
     kept = [one for one in kept if not _is_tracking(one) or (one == "tracking=none" and not named)]
-    if references := [word for word in kept if _RESOLVER.search(word)]:
-        raise ConfigError(
-            *(
-                f"{key_of(word)} holds a reference to the environment, which is not taken from "
-                f"a run's folder; give it again: {shlex.quote(word)}"
-                for word in references
-            )
-        )
-    if secret := [key_of(word) for word in kept if MASK in word]:
-        raise ConfigError(
-            *(f"{key} held a secret, which is not saved; give it again: {key}=…" for key in secret)
-        )
+    refused = [
+        f"{key_of(word)} holds a reference to the environment, which is not taken from a run's "
+        f"folder; give it again: {shlex.quote(word)}"
+        for word in kept
+        if _RESOLVER.search(word)
+    ] or [
+        f"{key} held a secret, which is not saved; give it again: {key}=…"
+        for key in (key_of(word) for word in kept if MASK in word)
+    ]
+    if refused:
+        raise ConfigError(*refused)
     if saved.config_dir and not any(word.startswith(("--config-d", "-cd")) for word in words):
         again = shlex.join(["--config-dir", saved.config_dir, *words])
         raise ConfigError(

@@ -47,7 +47,12 @@ class Datasets:
         return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
 
     def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return the predictions of baselines for the test rows: the naive, then the linear."""
+        """Return the predictions of baselines for the test rows: the naive, then the linear.
+
+        Where there are no training rows to fit them on, there are none.
+        """
+        if not len(prepared.train):
+            return ()
         line = linear(prepared, max_rows=BASELINE_ROWS, max_seconds=BASELINE_SECONDS)
         return (naive(prepared), *([] if line is None else [line]))
 

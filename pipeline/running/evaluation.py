@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -24,18 +23,18 @@ from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, report_of_test
 from pipeline.data.report_text import drifted
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Samples, Series
+from pipeline.data.source import Array, Indices, Samples, Series
 from pipeline.data.split import Split
 from pipeline.devices import choose
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.networks.inspection import layer_table
-from pipeline.paths import cache_folder, replace_text
+from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
-from pipeline.running.datasets import Datasets, build_source
+from pipeline.running.datasets import build_source
 from pipeline.running.evaluation_config import EvaluationRequest
 from pipeline.running.overview import print_data
-from pipeline.running.plan import Occasion, Plan, filled_in
-from pipeline.running.recording import connecting, on_record, require_writable
+from pipeline.running.plan import Occasion, Plan
+from pipeline.running.recording import connecting, on_record, writable_store
 from pipeline.running.results import print_figures, where_lines
 from pipeline.running.resuming import Start
 from pipeline.serving.decision import Decision
@@ -46,43 +45,17 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, read_state
 from pipeline.tracking.journal import JOURNAL
-from pipeline.tracking.uri import tracking_uri
+from pipeline.tracking.uri import store_uri
 
 if TYPE_CHECKING:
-    from pipeline.baselines import Baseline
     from pipeline.running.testing import ScoredTest
 
 STAGES = {"validation": "val", "train": "train", "all": "all"}
 """Stage in the names of metrics that are not those of a test."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Evaluation:
-    """Result of an evaluation.
-
-    Args:
-        folder: The folder of its run.
-        model: What was evaluated.
-        stage: Word for the rows: a part of the run's own data, or other data.
-        tested: Figures, intervals and classes; the names of its metrics begin with `test/`.
-        drift: A line for each column that differs from the training part; `None` = unknown.
-        seconds: Time from the start of the command's work to its end.
-        unsent: Values that the tracking server has not got yet.
-        where_to_look: Command and address that show the runs; empty where nothing is tracked.
-    """
-
-    folder: Path
-    model: Model
-    stage: str
-    tested: ScoredTest
-    drift: tuple[str, ...] | None
-    seconds: float
-    unsent: int
-    where_to_look: tuple[str, ...]
-
-
-def evaluate(asked: EvaluationRequest) -> Evaluation:
-    """Score the model on the rows that were asked for.
+def evaluate(asked: EvaluationRequest) -> None:
+    """Score the model on the rows that were asked for, on record, and print what came of it.
 
     Args:
         asked: All values checked.
@@ -94,20 +67,21 @@ def evaluate(asked: EvaluationRequest) -> Evaluation:
     """
     started_at = perf_counter()
     options = asked.options
-    uri = None if options.tracking.kind == "none" else tracking_uri(options.tracking)
-    require_writable(Path(options.output), uri)
+    uri = writable_store(options)
     model = Model.load(asked.place, trust=options.trust)
-    prepared, what = _own_rows(asked, model) if asked.is_own else _other_rows(asked, model)
-    plan = _plan(asked, model, prepared, uri, started_at=started_at)
-    trained, evaluated = _training_report(model), prepared.report
-    drift = None if trained is None or evaluated is None else tuple(drifted(trained, evaluated))
+    trained = model.facts.get("report")
+    report = None if trained is None else DataReport.from_dict(trained)
+    prepared, what = _rows(asked, model, report)
+    plan = _plan(asked, model, prepared, started_at=started_at)
+    evaluated = prepared.report
+    drift = None if report is None or evaluated is None else tuple(drifted(report, evaluated))
     with nullcontext() if uri is None else Recorder() as recorder:
         if options.verbose != 0:
             parameters = sum(layer.parameters for layer in plan.layers)
             line = f"{plan.options.name}: {parameters:,} parameters; {what}; {plan.devices.words}"
             say(console(), line)
             print_data(plan, plan.notes)
-        with connecting(recorder, options.tracking, uri) if recorder and uri else nullcontext():
+        with connecting(recorder, options.tracking, uri):
             # Lightning takes seconds to import.
             from pipeline.running.testing import tested_again, with_intervals
             from pipeline.running.trainer import build_task
@@ -115,44 +89,31 @@ def evaluate(asked: EvaluationRequest) -> Evaluation:
         decision = model.decision
         if asked.threshold is not None:
             decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))
-        with on_record(plan, recorder, uri) as record:
+        with on_record(plan, recorder) as record:
             task = build_task(plan.options, plan.network, plan.prepared)
             tested = with_intervals(plan, tested_again(plan, task, decision))
             tested.write(record.artifacts, model.schema)
             if drift is not None:
-                text = json.dumps(list(drift), ensure_ascii=False, indent=1)
-                replace_text(record.artifacts / "drift.json", text + "\n")
+                replace_json(record.artifacts / "drift.json", drift)
             stage = STAGES.get(asked.split, "test") if asked.is_own else "test"
             values = tested.metrics.items()
             record.journal.epoch(1, {re.sub("^test/", f"{stage}/", k): v for k, v in values})
-        return Evaluation(
-            folder=record.folder,
-            model=model,
-            stage=asked.rows_word,
-            tested=tested,
-            drift=drift,
-            seconds=perf_counter() - started_at,
-            unsent=record.unsent,
-            where_to_look=record.where_to_look,
-        )
+        seconds = perf_counter() - started_at
+    if options.verbose != 0:
+        schema, metrics, baselines = model.schema, tested.metrics, tested.baselines
+        print_figures(schema, metrics, baselines, tested.classes, heading=asked.rows_word)
+        for line in (_certainty(tested, schema), *_drift_lines(drift)):
+            say(console(), line)
+        last = [
+            f"model   {model.file.parent} (epoch {model.facts['epoch']})",
+            f"took    {duration(seconds)}",
+            f"run     {record.folder}",
+            *where_lines(record.where_to_look, unsent=record.unsent),
+        ]
+        console().print("\n".join(last), soft_wrap=True, markup=False)
 
 
-class _EvaluationDatasets(Datasets):
-    """Has baselines only where there are training rows to fit them on."""
-
-    def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return the predictions of baselines, or nothing."""
-        return super().baselines(prepared) if len(prepared.train) else ()
-
-
-def _plan(
-    asked: EvaluationRequest,
-    model: Model,
-    prepared: Prepared,
-    uri: str | None,
-    *,
-    started_at: float,
-) -> Plan:
+def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, *, started_at: float) -> Plan:
     """Return the plan of a test of the stored network."""
     options, notes = asked.options.on_one_device(), prepared.notes
     if not len(prepared.train) and options.loss.class_weights == "balanced":
@@ -162,12 +123,7 @@ def _plan(
             *notes,
             "test/loss weighs all classes alike: the training rows would say how to balance them",
         )
-    devices = choose(options.trainer)
-    layers = tuple(layer_table(model.network, model.schema.input_shape))
-    options = filled_in(options, prepared, layers, devices)
-    torch.set_num_threads(options.trainer.threads or 1)
-    torch.set_float32_matmul_precision(options.trainer.matmul_precision)
-    run_id, is_here = _run_of(asked.place, model, uri)
+    run_id, is_here = _run_of(asked.place, model, store_uri(options.tracking))
     tags = {
         COMMAND_TAG: "evaluate",
         "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
@@ -180,13 +136,13 @@ def _plan(
         start=Start(),
         prepared=prepared,
         network=model.network,
-        layers=layers,
-        devices=devices,
+        layers=tuple(layer_table(model.network, model.schema.input_shape)),
+        devices=choose(options.trainer),
         started_at=started_at,
         command=None,
         notes=notes,
-        occasion=Occasion(datasets=_EvaluationDatasets(), tags=tags),
-    )
+        occasion=Occasion(tags=tags),
+    ).filled_in()
 
 
 def _run_of(place: Path, model: Model, uri: str | None) -> tuple[str, bool]:
@@ -202,60 +158,55 @@ def _run_of(place: Path, model: Model, uri: str | None) -> tuple[str, bool]:
 # ── rows ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _training_report(model: Model) -> DataReport | None:
-    plain = model.facts.get("report")
-    return None if plain is None else DataReport.from_dict(plain)
+def _rows(
+    asked: EvaluationRequest, model: Model, report: DataReport | None
+) -> tuple[Prepared, str]:
+    """Return what is scored as the test part, beside the model's own training rows, and its words.
 
-
-def _own_rows(asked: EvaluationRequest, model: Model) -> tuple[Prepared, str]:
-    """Return a part of the data that the model was trained on as the test part, and its words."""
-    budget, split = asked.options.data["memory_budget"], asked.split
-    raw, content, digest = _read_own(asked.options, model.schema)
-    parts = content.split.parts()
-    if split == "all":
-        rows, what = (
-            np.sort(np.concatenate(list(parts.values()))),
-            "all parts of the run's own data",
-        )
-    elif split in parts:
-        rows, what = parts[split], f"the run's own {split} part"
+    Args:
+        asked: Which rows.
+        model: Reads them.
+        report: On its training data; `None` = not known.
+    """
+    options, schema, prints = asked.options, model.schema, None
+    budget = options.data["memory_budget"]
+    if asked.is_own:
+        raw, content, digest = _read_own(options, schema)
+        rows, what = _chosen(content, asked.split)
+        train = content.part(content.split.train, budget=budget)
+        content = replace(content, split=Split(train=NOTHING, validation=None, test=rows))
+        test, what = content.part(rows, budget=budget), f"{len(rows)} rows: {what}"
+        notes = _changed(digest, model, "rows that were trained on may be among them")
     else:
-        raise ConfigError(
-            f"split={split}: the run has no validation rows; expected one of "
-            f"{', '.join(parts)}, all"
-        )
-    tested = replace(content, split=Split(train=NOTHING, validation=None, test=rows))
-    prepared = Prepared(
-        schema=model.schema,
-        train=content.part(content.split.train, budget=budget),
-        validation=None,
-        test=tested.part(rows, budget=budget),
-        content_hash=digest,
-        notes=_changed(digest, model, "rows that were trained on may be among them"),
-        example=None,
-        report=report_of_test(raw, tested, _training_report(model), None),
-    )
-    return prepared, f"{len(rows)} rows: {what}"
-
-
-def _other_rows(asked: EvaluationRequest, model: Model) -> tuple[Prepared, str]:
-    """Return other data as the test part, beside the model's own training rows, and its words."""
-    options, schema = asked.options, model.schema
-    raw, content, part = _read_other(options, schema)
-    training, prints, notes = _training_rows(asked, model)
-    path = options.data.get("path")
-    name = Path(str(path)).name if path else str(options.data[TARGET]).rpartition(".")[2]
+        raw, content, test = reader_of(schema).evaluated(build_source(options), budget=budget)
+        train, prints, notes = _training_rows(asked, model)
+        digest, notes = content.digest(), (*content.notes, *notes)
+        path = options.data.get("path")
+        name = Path(str(path)).name if path else str(options.data[TARGET]).rpartition(".")[2]
+        what = f"{len(test)} rows of {name}"
     prepared = Prepared(
         schema=schema,
-        train=training,
+        train=train,
         validation=None,
-        test=part,
-        content_hash=content.digest(),
-        notes=(*content.notes, *notes),
+        test=test,
+        content_hash=digest,
+        notes=notes,
         example=None,
-        report=report_of_test(raw, content, _training_report(model), prints),
+        report=report_of_test(raw, content, report, prints),
     )
-    return prepared, f"{len(part)} rows of {name}"
+    return prepared, what
+
+
+def _chosen(content: Content, split: str) -> tuple[Indices, str]:
+    """Return the rows of a part of the run's own data, and their words."""
+    parts = content.split.parts()
+    if split == "all":
+        return np.sort(np.concatenate(list(parts.values()))), "all parts of the run's own data"
+    if split in parts:
+        return parts[split], f"the run's own {split} part"
+    raise ConfigError(
+        f"split={split}: the run has no validation rows; expected one of {', '.join(parts)}, all"
+    )
 
 
 def _read_own(options: RunConfig, schema: Schema) -> tuple[Samples | Series, Content, str]:
@@ -284,64 +235,38 @@ def _training_rows(
         options = asked.own_options()
         raw, content, digest = _read_own(options, model.schema)
     except (ConfigError, DataError, EnvironmentFaultError, OSError) as error:
-        line = str(error).splitlines()[0]
+        schema, line = model.schema, str(error).splitlines()[0]
         note = f"no baselines, since the model's own training rows can't be read: {line}"
-        return _no_rows(model.schema), None, (note,)
+        is_regression = schema.task == "regression"
+        none = Part(
+            inputs=torch.zeros(0, *schema.input_shape),
+            targets=torch.zeros(0, schema.outputs) if is_regression else torch.zeros(0).long(),
+            offsets=None,
+            rows=NOTHING,
+        )
+        return none, None, (note,)
     rows = content.split.train
     prints = fingerprints(content.inputs, rows) if isinstance(raw, Samples) else None
     part = content.part(rows, budget=options.data["memory_budget"])
     return part, prints, _changed(digest, model, "the baselines are fitted on what is there now")
 
 
-def _no_rows(schema: Schema) -> Part:
-    targets = (
-        torch.zeros(0, schema.outputs) if schema.task == "regression" else torch.zeros(0).long()
-    )
-    return Part(
-        inputs=torch.zeros(0, *schema.input_shape), targets=targets, offsets=None, rows=NOTHING
-    )
-
-
-def _read_other(options: RunConfig, schema: Schema) -> tuple[Samples | Series, Content, Part]:
-    """Return what was read, all of it as the test part of some content, and that part."""
-    source = build_source(options)
-    return reader_of(schema).evaluated(source, budget=options.data["memory_budget"])
-
-
 # ── printing ────────────────────────────────────────────────────────────────────────────────
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the figures beside the baselines', the classes, the drift, and where it all lies."""
-    tested, model = evaluation.tested, evaluation.model
-    print_figures(
-        model.schema, tested.metrics, tested.baselines, tested.classes, heading=evaluation.stage
-    )
-    for line in (_certainty(evaluation), *_drift_lines(evaluation.drift)):
-        say(console(), line)
-    last = [
-        f"model   {model.file.parent} (epoch {model.facts['epoch']})",
-        f"took    {duration(evaluation.seconds)}",
-        f"run     {evaluation.folder}",
-        *where_lines(evaluation.where_to_look, unsent=evaluation.unsent),
-    ]
-    console().print("\n".join(last), soft_wrap=True, markup=False)
-
-
-def _certainty(evaluation: Evaluation) -> str:
+def _certainty(tested: ScoredTest, schema: Schema) -> str:
     """Return the line on the interval of the main metric."""
-    found = evaluation.tested.intervals
+    found = tested.intervals
     assert found is not None
-    key = "rmse" if evaluation.model.schema.task == "regression" else "f1"
+    key = "rmse" if schema.task == "regression" else "f1"
     ends = found.ends.get(key)
     if ends is None:
         needs = f"at least {FEWEST_UNITS} groups or blocks, and at most {MOST_ROWS:,} rows"
         why = "it is the same in every draw" if found.draws else f"expected {needs}"
         return f"certain no interval of {key} from {found.units}: {why}"
-    own = evaluation.tested.metrics[f"test/{key}"]
     return (
-        f"certain {key} {number(own)}, 95 % interval {number(ends[0])} to {number(ends[1])} from "
-        f"{found.units}"
+        f"certain {key} {number(tested.metrics[f'test/{key}'])}, 95 % interval {number(ends[0])} "
+        f"to {number(ends[1])} from {found.units}"
     )
 
 

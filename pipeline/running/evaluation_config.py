@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
@@ -35,37 +35,6 @@ FREE = (*SERVING, "memory_budget")
 """Options of the rows that the command may change."""
 OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
 """Sections of a run that the command says anew."""
-
-
-def stored_config(place: Path) -> dict[str, Any]:
-    """Return the configuration of a run, each reference to the environment masked.
-
-    Args:
-        place: The folder of a run or a trial, or what else holds a trained model.
-
-    Raises:
-        ConfigError: There is none, or it is damaged.
-    """
-    file = place / CONFIG
-    if (place / JOURNAL).is_file() and file.is_file():
-        return _of_file(file)
-    from pipeline.callbacks.checkpoint_file import read_checkpoint
-    from pipeline.serving.files import model_file
-
-    config: dict[str, Any] = without_references(
-        read_checkpoint(model_file(place))["pipeline"]["config"]
-    )
-    return config
-
-
-def _of_file(file: Path) -> dict[str, Any]:
-    try:
-        config = OmegaConf.to_container(OmegaConf.load(file))
-    except Exception as error:  # a YAML reader may raise anything for a damaged file
-        raise ConfigError(f"{file} can't be read as the config of a run") from error
-    if not isinstance(config, dict) or "data" not in config:
-        raise ConfigError(f"{file} is not the config of a run: it has no data")
-    return {str(key): without_references(value) for key, value in config.items()}
 
 
 class EvaluateOptions(Options):
@@ -131,7 +100,7 @@ def run_config(place: Path) -> dict[str, Any]:
     Raises:
         ConfigError: There is no model, or its config can't be read.
     """
-    stored = stored_config(place)
+    stored = _stored(place)
     if isinstance(own := stored.get("trainer"), dict):
         stored["trainer"] = {k: v for k, v in own.items() if f"trainer.{k}" not in RETIRED}
     if "allow_url" in stored["data"]:
@@ -140,9 +109,27 @@ def run_config(place: Path) -> dict[str, Any]:
     trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
     known = {k: v for k, v in defaults.items() if k not in ("defaults", "hydra")}
     merged = OmegaConf.merge(known, {"trainer": trainer}, OmegaConf.create(stored))
-    values = OmegaConf.to_container(merged)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key != "format"}
+    values: Any = OmegaConf.to_container(merged)
+    return {key: value for key, value in values.items() if key != "format"}
+
+
+def _stored(place: Path) -> dict[str, Any]:
+    """Return the configuration of a run or of a model, each reference to the environment masked."""
+    file = place / CONFIG
+    config: Any
+    if (place / JOURNAL).is_file() and file.is_file():
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(file))
+        except Exception as error:  # a YAML reader may raise anything for a damaged file
+            raise ConfigError(f"{file} can't be read as the config of a run") from error
+        if not isinstance(config, dict) or "data" not in config:
+            raise ConfigError(f"{file} is not the config of a run: it has no data")
+    else:
+        from pipeline.callbacks.checkpoint_file import read_checkpoint
+        from pipeline.serving.files import model_file
+
+        config = read_checkpoint(model_file(place))["pipeline"]["config"]
+    return {str(key): without_references(value) for key, value in config.items()}
 
 
 def evaluation_request(config: DictConfig) -> EvaluationRequest:
@@ -151,9 +138,7 @@ def evaluation_request(config: DictConfig) -> EvaluationRequest:
     Raises:
         ConfigError: All that are wrong, one line each.
     """
-    tree = OmegaConf.to_container(config)
-    assert isinstance(tree, dict)
-    given = {str(key): value for key, value in tree.items()}
+    given: Any = OmegaConf.to_container(config)
     place = Path(given["model_from"])
     stored = run_config(place)
     # The options of the rows are the run's.
@@ -202,9 +187,8 @@ def evaluation_request(config: DictConfig) -> EvaluationRequest:
 
 
 def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]:
-    annotation = EvaluateOptions.model_fields["split"].annotation
-    if given["split"] not in ("test", "validation", "train", "all"):
-        yield wrong_value("split", given["split"], annotation)
+    if given["split"] not in get_args(Chosen):
+        yield wrong_value("split", given["split"], Chosen)
     own, data = stored["data"], given["data"]
     if data.get(TARGET) == own.get(TARGET):
         for key in DataOptions.model_fields:

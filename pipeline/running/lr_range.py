@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from pipeline.callbacks.checkpoints import MemoryIO, generator_states, restore_generators
+from pipeline.callbacks.checkpoints import generator_states, restore_generators
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
@@ -26,9 +26,6 @@ from pipeline.running.trainer import build_task, build_trainer, training_batches
 from pipeline.terminal import console, duration
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
-
-if TYPE_CHECKING:
-    from pipeline.running.peers import Peers
 
 UNLIMITED = {
     "max_epochs": -1,
@@ -69,23 +66,18 @@ class RangeTest:
     where_to_look: tuple[str, ...]
 
 
-def range_test(
-    plan: Plan, recorder: Recorder | None, uri: str | None, peers: Peers | None = None
-) -> RangeTest:
+def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
     """Take steps of the planned run at rising learning rates, on record; nothing is kept.
 
     Args:
         plan: The run; on one device.
         recorder: Fills MLflow; `None` = nobody does.
-        uri: Where it is tracked; `None` = nowhere.
-        peers: Always `None`: the rules of the configuration allow one device only.
     """
-    del peers
     check_callbacks(plan.options)
     # `last` skips runs with this tag: they have no weights.
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
     plan = replace(plan, occasion=occasion)
-    with on_record(plan, recorder, uri) as record:
+    with on_record(plan, recorder) as record:
         rates, losses = try_rates(plan)
         curve = read_curve(rates, losses)
         picture = write_curve(record.artifacts, curve, rates, losses)
@@ -138,9 +130,7 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
     trainer_options = plan.options.trainer.model_copy(update=limits)
     options = plan.options.model_copy(update={"scheduler": None, "trainer": trainer_options})
     steps = _RateSteps(tried)
-    trainer = build_trainer(
-        options, plan.devices, callbacks=[steps], logger=False, writer=MemoryIO(), rank=plan.rank
-    )
+    trainer = build_trainer(replace(plan, options=options), callbacks=[steps])
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
     with suppress(DivergedError):  # the last loss of the curve is not finite
         trainer.fit(build_task(options, plan.network, plan.prepared), training_batches(plan))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
 
 from pipeline.callbacks.checkpoints import (
     Checkpoints,
@@ -27,12 +28,7 @@ from pipeline.running.trainer import (
     training_batches,
 )
 
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
-    from pytorch_lightning.loggers import Logger
-
 Judges = Callable[[int], bool]
-Shows = Callable[[Keeper], Sequence[Callback]]
 
 
 class Participant:
@@ -43,7 +39,6 @@ class Participant:
         checkpoints: Folder of its checkpoints, which the leading process alone writes.
         records: Callbacks that come before whatever keeps the weights.
         prunes: Takes an epoch and says whether training ends there; `None` = never.
-        shows: Makes the callbacks that come last, of what keeps the weights.
         logger: Takes what Lightning logs; False = nothing does.
     """
 
@@ -54,7 +49,6 @@ class Participant:
         *,
         records: Sequence[Callback] = (),
         prunes: Judges | None = None,
-        shows: Shows = lambda _: (),
         logger: Logger | Literal[False] = False,
     ) -> None:
         self._plan = plan
@@ -66,16 +60,18 @@ class Participant:
         noise = [OwnNoise()] if plan.rank.world > 1 else []
         rungs = [] if prunes is None else [Pruning(prunes)]
         self.trainer: Trainer = build_trainer(
-            plan.options,
-            plan.devices,
+            plan,
             callbacks=[
                 *(*own, *catches_up, *records),
-                *(self.keeper, *noise, *rungs, *shows(self.keeper)),
+                *(self.keeper, *noise, *rungs, *self._progress()),
             ],
             logger=logger,
             writer=self.keeper.writer,
-            rank=plan.rank,
         )
+
+    def _progress(self) -> Sequence[Callback]:
+        """Return the callbacks that come last, which show how the training fares."""
+        return ()
 
     def fit(self) -> None:
         """Train until the end, or until it is pruned, from the start that was planned."""
@@ -100,17 +96,13 @@ def follow(plan: Plan) -> None:
         plan: The run, as the rank of this process has it.
     """
     # Only the leading process is told when to prune, and all of them do so together.
-    prunes = None if plan.occasion.prunes is None else _never
+    prunes = None if plan.occasion.prunes is None else (lambda _: False)
     participant = Participant(plan, Path(), prunes=prunes)
     participant.fit()
     if plan.options.test and not participant.pruned:
         # Its weights are those of the first rank, which Lightning hands to all.
         batches = evaluated_batches(plan, plan.prepared.test)
         participant.trainer.test(participant.task, batches, verbose=False)
-
-
-def _never(_epoch: int) -> bool:
-    return False
 
 
 def _keeper(plan: Plan, checkpoints: Path) -> Keeper:

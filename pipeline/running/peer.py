@@ -37,8 +37,8 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     from pipeline.config.record import plain
     from pipeline.config.values import as_tree
     from pipeline.ranks import Rank
+    from pipeline.running.peers import require_same_data, start_from
     from pipeline.running.plan import make_plan
-    from pipeline.running.process_group import require_same_data, start_from
 
     rank = Rank(**order["rank"])
     tree = as_tree(order["config"])
@@ -48,7 +48,7 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     require_same_data(rank.number, plan.prepared.content_hash, order["data"])
     plan = replace(plan, start=start_from(order))
     from pipeline.running.participant import follow
-    from pipeline.running.process_group import process_group
+    from pipeline.running.peers import process_group
 
     parent.say({"say": "ready"})
     with process_group(rank, plan.devices, Path(order["meeting"])):
@@ -57,7 +57,7 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
 
 
 def _told(error: BaseException) -> dict[str, Any]:
-    from pipeline.running.process_group import is_cut
+    from pipeline.running.peers import is_cut
     from pipeline.running.recording import explain
 
     explained = explain(error)

@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,12 +29,8 @@ from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.command_line import Command
 from pipeline.running.datasets import Datasets
 from pipeline.running.resuming import Start, find_start, require_fitting
-from pipeline.running.scoring import (
-    require_decidable,
-    require_fitting_loss,
-    require_logged,
-    require_working,
-)
+from pipeline.running.scoring import require_possible
+from pipeline.tracking.uri import store_uri
 
 if TYPE_CHECKING:
     from pipeline.running.results import Result
@@ -117,6 +113,29 @@ class Plan:
         """Name of the run."""
         return self.options.name or "run"
 
+    @property
+    def uri(self) -> str | None:
+        """Address of the store that the run is tracked in; `None` = nowhere."""
+        return store_uri(self.options.tracking)
+
+    def filled_in(self) -> Plan:
+        """Resolve the `null` defaults that depend on data, network and devices; set up torch."""
+        options, trainer, devices = self.options, self.options.trainer, self.devices
+        schema = self.prepared.schema
+        # Forward and backward; several processes share the work and the cores.
+        work = 3 * forward_operations(self.layers, schema.input_shape) * options.data["batch_size"]
+        usual = min(threads(operations=work // devices.world), max(1, cores() // devices.count))
+        count = trainer.threads or usual
+        torch.set_num_threads(count)
+        torch.set_float32_matmul_precision(trainer.matmul_precision)
+        resolved = {"threads": count, "accelerator": devices.accelerator}
+        followed = "val/rmse" if schema.task == "regression" else "val/f1"
+        update = {
+            "monitor": options.monitor or followed,
+            "trainer": trainer.model_copy(update=resolved),
+        }
+        return replace(self, options=options.model_copy(update=update))
+
 
 def make_plan(
     options: RunConfig,
@@ -141,10 +160,7 @@ def make_plan(
     devices = choose(options.trainer)
     rank = rank_of(devices) if rank is None else rank
     prepared = occasion.datasets.prepared(options)
-    require_logged(options, prepared.schema.task)
-    require_working(options.metrics, prepared.schema)
-    require_decidable(options.metrics, prepared)
-    require_fitting_loss(options.loss, prepared.schema)
+    require_possible(options, prepared)
     if options.feature_maps.samples is not None:
         chosen(prepared, options.feature_maps.samples)  # raises where there are no such rows
     options, notes = _limited(options, prepared)
@@ -156,24 +172,20 @@ def make_plan(
     network = build_network(options, prepared)
     if start.saved is not None:
         require_fitting(start.saved, network, prepared)
-    layers = tuple(layer_table(network, prepared.schema.input_shape))
-    options = filled_in(options, prepared, layers, devices)
-    torch.set_num_threads(options.trainer.threads or 1)
-    torch.set_float32_matmul_precision(options.trainer.matmul_precision)
     return Plan(
         options=options,
         config=config,
         start=start,
         prepared=prepared,
         network=network,
-        layers=layers,
+        layers=tuple(layer_table(network, prepared.schema.input_shape)),
         devices=devices,
         started_at=started_at,
         command=command,
         notes=notes,
         occasion=occasion,
         rank=rank,
-    )
+    ).filled_in()
 
 
 def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
@@ -203,23 +215,6 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
 
 def _takes(network: type) -> tuple[str, ...]:
     return getattr(network, "takes", tuple(SHAPES))
-
-
-def filled_in(
-    options: RunConfig, prepared: Prepared, layers: tuple[LayerRow, ...], devices: Devices
-) -> RunConfig:
-    """Resolve the `null` defaults that depend on data, network and devices."""
-    trainer, shape = options.trainer, prepared.schema.input_shape
-    # Forward and backward; several processes share the work and the cores.
-    work = 3 * forward_operations(layers, shape) * options.data["batch_size"] // devices.world
-    count = trainer.threads or min(threads(operations=work), max(1, cores() // devices.count))
-    usual = "val/rmse" if prepared.schema.task == "regression" else "val/f1"
-    resolved = {"threads": count, "accelerator": devices.accelerator}
-    update = {
-        "monitor": options.monitor or usual,
-        "trainer": trainer.model_copy(update=resolved),
-    }
-    return options.model_copy(update=update)
 
 
 def forward_operations(layers: tuple[LayerRow, ...], input_shape: tuple[int, ...]) -> int:
@@ -262,7 +257,7 @@ def torch_settings_kept() -> Iterator[None]:
     """Restore torch's global settings afterwards, for callers such as a notebook."""
     count = torch.get_num_threads()
     matmul_precision = torch.get_float32_matmul_precision()
-    deterministic = _determinism()
+    deterministic = torch.get_deterministic_debug_mode()  # 0 = no, 1 = with warnings, 2 = always
     benchmark = torch.backends.cudnn.benchmark
     workspace = os.environ.get(CUBLAS)
     try:
@@ -270,19 +265,13 @@ def torch_settings_kept() -> Iterator[None]:
     finally:
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(matmul_precision)
-        if deterministic != _determinism():  # setting it imports the compiler, which takes a second
-            torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+        if deterministic != torch.get_deterministic_debug_mode():
+            # It imports the compiler, which takes a second.
+            torch.use_deterministic_algorithms(deterministic > 0, warn_only=deterministic == 1)
         torch.backends.cudnn.benchmark = benchmark
         os.environ.pop(CUBLAS, None)
         if workspace is not None:
             os.environ[CUBLAS] = workspace
-
-
-def _determinism() -> tuple[bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
 
 
 # ── limits of the Trainer ───────────────────────────────────────────────────────────────────

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shlex
@@ -21,19 +20,13 @@ from typing import Any, TypeVar
 import torch
 from omegaconf import OmegaConf
 
-from pipeline.config.options import TrackingOptions
+from pipeline.config.options import RunConfig, TrackingOptions
 from pipeline.config.record import flatten
 from pipeline.data.report_text import markdown
-from pipeline.errors import (
-    ChangedDataError,
-    DivergedError,
-    EnvironmentFaultError,
-    Interrupted,
-)
-from pipeline.paths import create_run_folder, replace_text
+from pipeline.errors import ChangedDataError, DivergedError, EnvironmentFaultError, Interrupted
+from pipeline.paths import create_run_folder, replace_json, replace_text
 from pipeline.redaction import redact
-from pipeline.running.plan import Occasion, Plan
-from pipeline.running.results import Result
+from pipeline.running.plan import Plan
 from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
 from pipeline.serving.sheets import write_csv
 from pipeline.signals import stop
@@ -41,7 +34,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Header, Journal, Status, resume_words
-from pipeline.tracking.uri import sqlite_path, uri_words, where_to_look
+from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_look
 
 LOG = "run.log"
 REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
@@ -53,16 +46,14 @@ _Item = TypeVar("_Item")
 # ── the store ───────────────────────────────────────────────────────────────────────────────
 
 
-def require_writable(output: Path, uri: str | None) -> None:
-    """Make sure that the run folders and the tracking database can be written.
-
-    Args:
-        output: The folder that holds a folder for each run; it may not exist yet.
-        uri: Where runs are tracked; `None` = nowhere.
+def writable_store(options: RunConfig) -> str | None:
+    """Return where runs are tracked, `None` = nowhere, once it and `output` can be written.
 
     Raises:
+        ConfigError: MLflow can't record there.
         EnvironmentFaultError: A place can't be written; all of them are named.
     """
+    uri, output = store_uri(options.tracking), Path(options.output)
     problems = []
     if why := _refusal(output):
         problems.append(
@@ -76,6 +67,7 @@ def require_writable(output: Path, uri: str | None) -> None:
         )
     if problems:
         raise EnvironmentFaultError(*problems)
+    return uri
 
 
 def _refusal(place: Path) -> str | None:
@@ -89,14 +81,19 @@ def _refusal(place: Path) -> str | None:
 
 
 @contextmanager
-def connecting(recorder: Recorder, options: TrackingOptions, uri: str) -> Iterator[None]:
-    """Connect the recorder while the body runs; afterwards it is connected.
+def connecting(
+    recorder: Recorder | None, options: TrackingOptions, uri: str | None
+) -> Iterator[None]:
+    """Connect the recorder, if there is one, while the body runs; afterwards it is connected.
 
     A stop does not wait for it: the recorder's process then ends by itself.
 
     Raises:
         EnvironmentFaultError: The store does not answer, and the run requires it.
     """
+    if recorder is None or uri is None:
+        yield
+        return
     connected: Future[str | None] = Future()
 
     def connect() -> None:
@@ -185,18 +182,11 @@ class Record:
         """Folder of the files that go to MLflow."""
         return self.folder / "artifacts"
 
-    def conclude(self, occasion: Occasion, result: Result) -> None:
-        """Record the last tags, and why the run ends."""
-        self.reason = "pruned" if result.pruned else None
-        if occasion.concludes is not None:
-            for key, value in occasion.concludes(result).items():
-                self.journal.tag(key, value)
-
 
 @contextmanager
-def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterator[Record]:
+def on_record(plan: Plan, recorder: Recorder | None) -> Iterator[Record]:
     """Record a run while the body trains it; its end is correct whatever the body does."""
-    record = _begin(plan, uri)
+    record = _begin(plan)
     try:
         with log_to(record.folder / LOG, lean=plan.occasion.lean):
             try:
@@ -220,17 +210,17 @@ def on_record(plan: Plan, recorder: Recorder | None, uri: str | None) -> Iterato
                 recorder.problem,
                 place=record.journal.path,
                 output=record.folder.parent,
-                uri=uri,
+                uri=record.uri,
             )
 
 
-def _begin(plan: Plan, uri: str | None) -> Record:
+def _begin(plan: Plan) -> Record:
     if not plan.occasion.lean:
         remove_abandoned(Path(plan.options.output))
     known = plan.occasion.folder or plan.start.folder
     folder = known or create_run_folder(Path(plan.options.output), plan.name)
     try:
-        record = Record(folder=folder, journal=Journal(folder), uri=uri or "", run_id=None)
+        record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "", run_id=None)
         if not plan.occasion.lean:
             _write_files(record, plan)
         record.journal.begin(_header(plan, record.uri))
@@ -246,8 +236,7 @@ def _write_files(record: Record, plan: Plan) -> None:
     write_config(record.artifacts, plan.config)
     write_environment(record.artifacts)
     if (report := plan.prepared.report) is not None:
-        text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-        replace_text(record.artifacts / REPORT, text + "\n")
+        replace_json(record.artifacts / REPORT, report.to_dict(), has_nan=False)
         replace_text(record.artifacts / REPORT_PAGE, markdown(report))
     if plan.command is not None:
         plan.command.save(record.folder)

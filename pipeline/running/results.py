@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.data.schema import Schema
+from pipeline.markup import figure_text
 from pipeline.metrics import CLASSIFICATION, REGRESSION, ClassScores
 from pipeline.serving.decision import Decision
 from pipeline.terminal import console, duration, number, say
@@ -121,8 +122,7 @@ def print_figures(
     for kind, name in zip(kinds, baselines, strict=True):
         table.add_column(f"{kind}: {name}", justify="right")
     for key in metric_names(schema, values):
-        cells = [values.get(f"{source}/{key}") for source in ("test", *kinds)]
-        table.add_row(key, *("–" if cell is None else number(cell) for cell in cells))
+        table.add_row(key, *(figure_text(values, f"{kind}/{key}") for kind in ("test", *kinds)))
     console().print(table)
     if classes:
         _print_classes(classes, values)

@@ -120,16 +120,13 @@ def _live_trainer_of(folder: Path) -> Lease | None:
 def remove_abandoned(output: Path) -> None:
     """Remove the half-written files of all runs below `output` whose processes are gone."""
     for file in [file for place in WRITTEN for file in output.glob(f"{place}/.*.tmp")]:
-        lease, writer = trainer_of(output / file.relative_to(output).parts[0]), _writer(file)
+        lease = trainer_of(output / file.relative_to(output).parts[0])
+        number = file.name.split(".")[-2]
+        is_written = number.isdigit() and int(number) > 0 and exists(int(number))
         # The trainer of another machine counts as alive.
-        if (lease is None or not alive(lease)) and not (writer and exists(writer)):
+        if (lease is None or not alive(lease)) and not is_written:
             with suppress(OSError):
                 file.unlink()
-
-
-def _writer(file: Path) -> int | None:
-    number = file.name.split(".")[-2]
-    return int(number) if number.isdigit() else None
 
 
 # ── `resume=` ───────────────────────────────────────────────────────────────────────────────

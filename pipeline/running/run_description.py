@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import nn
 
 from pipeline.config.options import RunConfig
 from pipeline.findings import Findings, save_findings
-from pipeline.markup import MISSING, bullets
+from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.pictures.picture import FOLDER, Written, read_list
 from pipeline.processes.child import Child, python_module
-from pipeline.running.recording import unless_it_fails
+from pipeline.running.plan import Plan
+from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import tested_names
 from pipeline.running.run_findings import with_views
 from pipeline.terminal import duration, number
@@ -32,13 +34,6 @@ from pipeline.tracking.note import (
     spaced,
     titled,
 )
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from pipeline.running.plan import Plan
-    from pipeline.running.recording import Record
-
 
 VARIABLE = "PIPELINE_PICTURES"
 """Environment variable; `0` draws no pictures where the config does not decide."""
@@ -217,12 +212,11 @@ def _figures(findings: Findings) -> str:
         return ""
     kinds = dict(zip(("naive", "linear"), findings.baselines, strict=False))
     headings = [f"{kind}: {name_text(name)}" for kind, name in kinds.items()]
-    lines = []
+    lines, values = [], findings.metrics
     for name in names:
         ends = findings.intervals.get(name)
         interval = MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
-        values = [findings.metrics.get(f"{kind}/{name}") for kind in ("test", *kinds)]
-        own, *others = [MISSING if value is None else number(value) for value in values]
+        own, *others = (figure_text(values, f"{kind}/{name}") for kind in ("test", *kinds))
         lines.append([name_text(name), own, interval, *others])
     return spaced(["test", "network", "95 % interval", *headings], lines)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,25 +25,20 @@ from pipeline.findings import (
     TestRows,
     Vitals,
 )
-from pipeline.importance import importances_of
+from pipeline.importance import importances_of, spaced
 from pipeline.inside.activity import activity_of
 from pipeline.inside.samples import chosen
 from pipeline.inside.views import inside_of
 from pipeline.mistakes import worst
+from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
-from pipeline.paths import conf_folder, replace_text
+from pipeline.paths import conf_folder, replace_json, replace_text
+from pipeline.running.participant import Participant
 from pipeline.running.plan import Plan, forward_operations
-from pipeline.running.recording import unless_it_fails
+from pipeline.running.recording import Record, unless_it_fails
+from pipeline.running.results import Result
 from pipeline.running.scoring import direction_of, scores_of
-from pipeline.running.testing import outputs_of
-
-if TYPE_CHECKING:
-    from pipeline.modules.task import Task
-    from pipeline.running.participant import Participant
-    from pipeline.running.recording import Record
-    from pipeline.running.results import Result
-    from pipeline.running.testing import ScoredTest
-
+from pipeline.running.testing import ScoredTest, outputs_of
 
 MOST_ROWS = 2000
 """Training rows that are scored after the training."""
@@ -91,8 +84,11 @@ def findings_of(
     batches, trainer = participant.trainer.num_training_batches, options.trainer
     training: Mapping[str, float] = {}
     activity: tuple[Activity, ...] = ()
+    importances: ColumnImportances | None = None
     if not (plan.occasion.lean or diverged):
-        training, activity = _of_training_rows(plan, participant.task, result.decision.threshold)
+        given = plan, participant.task, result.decision.threshold
+        training, activity = _of_training_rows(*given)
+        importances = unless_it_fails(lambda: _importances(*given), None, what="no importances")
     return Findings(
         name=plan.name,
         run_id=result.run_id or "",
@@ -135,6 +131,7 @@ def findings_of(
         },
         vitals=vitals,
         activity=activity,
+        importances=importances,
         test=None if test is None or plan.occasion.lean else _test_rows(test),
     )
 
@@ -169,13 +166,7 @@ def _some_rows(plan: Plan) -> Part:
     part, shape = plan.prepared.train, plan.prepared.schema.input_shape
     work = forward_operations(plan.layers, shape)
     affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
-    indices = _spaced(len(part), min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
-    return Part(
-        inputs=part.take(indices),
-        targets=part.targets[indices],
-        offsets=None if part.offsets is None else part.offsets[indices],
-        rows=part.rows[indices.numpy()],
-    )
+    return spaced(part, min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
@@ -196,7 +187,8 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
 def _test_rows(test: ScoredTest) -> TestRows:
     """Return targets and predictions of the test rows, of evenly spaced ones where many."""
     count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.numel()))
-    kept = _spaced(len(test.targets), count)
+    rows = len(test.targets)
+    kept = torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
     naive, linear = [*(one.outputs[kept].numpy() for one in test.predictions), None, None][:2]
     return TestRows(
         rows=np.asarray(test.rows, dtype=np.int64)[kept.numpy()],
@@ -208,34 +200,18 @@ def _test_rows(test: ScoredTest) -> TestRows:
     )
 
 
-def _spaced(rows: int, count: int) -> Tensor:
-    """Return positions of evenly spaced rows, of all rows where they are few."""
-    return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
-
-
-def with_importances(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
-    """Return the findings with the importance of each column of a table; other data have none.
-
-    Args:
-        findings: Of the run.
-        plan: The run.
-        network: With the kept weights.
-    """
-    prepared = plan.prepared
-    if findings.kind != "table":
-        return findings
-
-    def importances() -> ColumnImportances:
-        return importances_of(
-            prepared.train if prepared.validation is None else prepared.validation,
-            schema=prepared.schema,
-            outputs=lambda inputs: outputs_of(network, [inputs]),
-            scores=scores_of(plan.options.metrics, prepared.schema, threshold=findings.threshold),
-            part_name="train" if prepared.validation is None else "validation",
-        )
-
-    found = unless_it_fails(importances, None, what="no importances")
-    return replace(findings, importances=found)
+def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances | None:
+    """Return the importance of each column of a table; other data have none."""
+    prepared, schema = plan.prepared, plan.prepared.schema
+    if schema.kind != "table":
+        return None
+    return importances_of(
+        prepared.train if prepared.validation is None else prepared.validation,
+        schema=schema,
+        outputs=lambda inputs: outputs_of(task.network, [inputs]),
+        scores=scores_of(plan.options.metrics, schema, threshold=threshold),
+        part_name="train" if prepared.validation is None else "validation",
+    )
 
 
 def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
@@ -292,6 +268,5 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
     if lean:
         return ()
     replace_text(record.artifacts / "doctor.md", diagnosis.markdown())
-    text = json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-    replace_text(record.artifacts / "doctor.json", text + "\n")
+    replace_json(record.artifacts / "doctor.json", diagnosis.to_dict(), has_nan=False)
     return tuple(diagnosis.lines())

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.modules.task import Task
 from pipeline.paths import replace_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import write_config, write_history
@@ -25,9 +25,6 @@ from pipeline.serving.files import CARD, CODE, FOLDER
 from pipeline.serving.model import save_model
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events
-
-if TYPE_CHECKING:
-    from pipeline.modules.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
 from pipeline import metrics
 from pipeline.config.options import LossOptions, MetricsOptions, RunConfig
@@ -17,9 +17,6 @@ from pipeline.data.schema import Schema
 from pipeline.data.source import Task
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.metrics import CLASSIFICATION, REGRESSION, Direction, Scores
-
-if TYPE_CHECKING:
-    from torchmetrics import Metric
 
 REHEARSED = 8
 """Made-up rows with which a user's own metric is tried before the training."""
@@ -77,18 +74,8 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
     return "max" if rises else "min"
 
 
-def require_working(options: MetricsOptions, schema: Schema) -> None:
-    """Try the the user's own metrics on a few made-up rows.
-
-    Raises:
-        ConfigError: One line for each that fails, or gives something else than one number.
-    """
-    problems = list(_problems(own_metrics(options), schema))
-    if problems:
-        raise ConfigError(*problems)
-
-
-def _problems(own: Mapping[str, Metric], schema: Schema) -> Iterator[str]:
+def _failing(options: MetricsOptions, schema: Schema) -> Iterator[str]:
+    """Try the user's own metrics on a few made-up rows, and tell which fail or give no number."""
     outputs, targets = _made_up(schema)
     shapes = [
         "(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})"
@@ -96,7 +83,7 @@ def _problems(own: Mapping[str, Metric], schema: Schema) -> Iterator[str]:
     ]
     kind = "values" if schema.task == "regression" else "probabilities"
     given = f"; it is given {kind} {shapes[0]} and targets {shapes[1]}"
-    for name, metric in own.items():
+    for name, metric in own_metrics(options).items():
         try:
             value = _value(metric, outputs, targets)
         except Exception as error:  # a user's own class may raise anything
@@ -144,30 +131,38 @@ def _shaped(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 # ── options that depend on the task ─────────────────────────────────────────────────────────
 
 
-def require_logged(options: RunConfig, task: Task) -> None:
-    """Refuse to follow a metric that the task of the data does not have.
+def require_possible(options: RunConfig, prepared: Prepared) -> None:
+    """Refuse options of metrics and losses that the data can't be trained with.
 
     Raises:
-        ConfigError: One line for each such key.
+        ConfigError: One line for each problem of one kind: a metric is followed that the task does
+            not have, one of the user's own fails, no threshold can be found, or the loss of the
+            task has no such option.
     """
+    for problems in (
+        _not_logged(options, prepared.schema.task),
+        _failing(options.metrics, prepared.schema),
+        _undecidable(options.metrics, prepared),
+        _unfit_loss(options.loss, prepared.schema),
+    ):
+        if found := list(problems):
+            raise ConfigError(*found)
+
+
+def _not_logged(options: RunConfig, task: Task) -> Iterator[str]:
     names = REGRESSION if task == "regression" else CLASSIFICATION
     own = [f"val/{name}" for name in options.metrics.more]
     logged = ("val/loss", *(f"val/{name}" for name in names), "train/loss", *own)
     followed = list(_followed(options))
-    problems = [
-        f"{key}={shown(metric)} is not logged for a {task} task; expected one of "
-        f"{', '.join(logged)}.{did_you_mean(metric, logged, by_leaf=True)}"
-        for key, metric, _ in followed
-        if metric not in logged
-    ]
-    problems += [
-        problem
-        for key, metric, mode in followed
-        if metric in own
-        for problem in _direction_problems(key, metric, mode, options)
-    ]
-    if problems:
-        raise ConfigError(*problems)
+    for key, metric, _ in followed:
+        if metric not in logged:
+            yield (
+                f"{key}={shown(metric)} is not logged for a {task} task; expected one of "
+                f"{', '.join(logged)}.{did_you_mean(metric, logged, by_leaf=True)}"
+            )
+    for key, metric, mode in followed:
+        if metric in own:
+            yield from _direction_problems(key, metric, mode, options)
 
 
 def _followed(options: RunConfig) -> Iterator[tuple[str, str, object]]:
@@ -193,47 +188,34 @@ def _direction_problems(key: str, metric: str, mode: object, options: RunConfig)
         yield f"{mode_key}={mode} looks for the worst {metric}; expected {better}."
 
 
-def require_decidable(options: MetricsOptions, prepared: Prepared) -> None:
-    """Refuse a rule that finds no threshold in this data.
-
-    Raises:
-        ConfigError: There are not two classes, no validation rows, or none of the positive class.
-    """
+def _undecidable(options: MetricsOptions, prepared: Prepared) -> Iterator[str]:
+    """Tell why a rule finds no threshold in this data."""
+    rule, task = f"metrics.threshold={options.rule}", prepared.schema.task
     if options.rule is None:
         return
-    rule, task = f"metrics.threshold={options.rule}", prepared.schema.task
     if task != "binary":
-        raise ConfigError(
-            f"{rule} draws a line between two classes, and this is a {task} task; leave it away"
-        )
-    if prepared.validation is None:
-        raise ConfigError(
+        yield f"{rule} draws a line between two classes, and this is a {task} task; leave it away"
+    elif prepared.validation is None:
+        yield (
             f"{rule} is found on validation rows, and there are none; give data.validation=0.2, "
             "or a number such as metrics.threshold=0.5"
         )
-    if not bool((prepared.validation.targets == 1).any()):
-        raise ConfigError(
+    elif not bool((prepared.validation.targets == 1).any()):
+        yield (
             f"{rule} is found on validation rows, and none of the {len(prepared.validation)} is "
             f"of the positive class {prepared.schema.positive!r}; give a larger data.validation"
         )
 
 
-def require_fitting_loss(loss: LossOptions, schema: Schema) -> None:
-    """Refuse options that the loss of this task does not have.
-
-    Raises:
-        ConfigError: One line for each.
-    """
-    problems = []
+def _unfit_loss(loss: LossOptions, schema: Schema) -> Iterator[str]:
+    """Tell which options the loss of this task does not have."""
     if schema.task == "regression":
         if loss.class_weights is not None:
-            problems.append("loss.class_weights has no meaning for a regression; expected null.")
+            yield "loss.class_weights has no meaning for a regression; expected null."
         if loss.label_smoothing:
-            problems.append("loss.label_smoothing has no meaning for a regression; expected 0.0.")
+            yield "loss.label_smoothing has no meaning for a regression; expected 0.0."
     elif isinstance(loss.class_weights, list) and len(loss.class_weights) != len(schema.classes):
-        problems.append(
+        yield (
             f"loss.class_weights={loss.class_weights} are {len(loss.class_weights)} weights for "
             f"{len(schema.classes)} classes; expected one each of {', '.join(schema.classes)}."
         )
-    if problems:
-        raise ConfigError(*problems)

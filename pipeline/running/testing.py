@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
 from pipeline.baselines import Baseline
 from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
-from pipeline.callbacks.checkpoints import MemoryIO
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
 from pipeline.data.source import Indices
-from pipeline.metrics import (
-    ClassScores,
-    class_scores,
-    confusion,
-    find_threshold,
-    predicted_classes,
-)
+from pipeline.metrics import ClassScores, class_scores, confusion, find_threshold, predicted_classes
+from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
-from pipeline.paths import replace_text
+from pipeline.paths import replace_json
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import scores_of
 from pipeline.running.trainer import build_trainer, evaluated_batches
@@ -33,11 +27,6 @@ from pipeline.serving.decision import Decision, Interval, conformal
 from pipeline.serving.model import rows_at_once
 from pipeline.serving.sheets import cell, write_csv
 from pipeline.terminal import number
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
-
-    from pipeline.modules.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +79,7 @@ class ScoredTest:
             write_csv(folder / "classes.csv", header, lines)
         if self.intervals is not None:
             plain = {**asdict(self.intervals), "level": LEVEL}
-            replace_text(folder / "intervals.json", json.dumps(plain, indent=1) + "\n")
+            replace_json(folder / "intervals.json", plain)
 
     def _probabilities(self, schema: Schema) -> tuple[list[str], list[list[Any]]]:
         """Return a line a row: its number, the true class, the prediction, the probabilities."""
@@ -166,10 +155,7 @@ def tested_again(plan: Plan, task: Task, decision: Decision) -> ScoredTest:
         task: Holds the weights.
         decision: What turns outputs into answers.
     """
-    trainer = build_trainer(
-        plan.options, plan.devices, callbacks=[], logger=False, writer=MemoryIO()
-    )
-    return tested(plan, task, trainer, decision)
+    return tested(plan, task, build_trainer(plan), decision)
 
 
 def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
@@ -211,22 +197,15 @@ def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ..
     outputs = outputs_of(network, part.blocks())
     targets = part.targets.to(outputs.device)
     residuals = (to_units(targets, None) - to_units(outputs, None)).double().cpu().numpy()
-    counts = _independent(plan, part, outputs=residuals.shape[1])
+    schema, outputs_each = plan.prepared.schema, residuals.shape[1]
+    # As how many independent residuals the rows count, for each output.
+    if schema.window is None:
+        counts = [units_of(len(part), groups=part.groups).effective] * outputs_each
+    else:  # forecasts of the step k that begin less than k steps apart share errors
+        counts = [len(part) / (1 + n // len(schema.targets)) for n in range(outputs_each)]
     found = [conformal(one, count) for one, count in zip(residuals.T, counts, strict=True)]
     ends = tuple(one for one in found if one is not None)
     return ends if len(ends) == len(found) else ()
-
-
-def _independent(plan: Plan, part: Part, *, outputs: int) -> list[float]:
-    """Return as how many independent residuals the rows count, for each output.
-
-    Forecasts of the step k that begin less than k steps apart share errors.
-    """
-    schema = plan.prepared.schema
-    if schema.window is None:
-        return [units_of(len(part), groups=part.groups).effective] * outputs
-    steps = [1 + output // len(schema.targets) for output in range(outputs)]
-    return [len(part) / step for step in steps]
 
 
 @torch.inference_mode()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import (
@@ -18,31 +19,28 @@ from pytorch_lightning.callbacks import (
     ProgressBar,
     StochasticWeightAveraging,
 )
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pipeline.callbacks.checkpoints import MemoryIO
 from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
 from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
 from pipeline.data.loader import loader
 from pipeline.data.prepare import Prepared
-from pipeline.devices import Devices
 from pipeline.errors import ConfigError
+from pipeline.modules.distributed import SharedBatchNorm
+from pipeline.modules.short_steps import NoProfiler
+from pipeline.modules.task import Classifier, Optimization, Regressor, Task
 from pipeline.paths import cache_folder, create_folder
-from pipeline.ranks import ALONE, Rank
+from pipeline.ranks import Rank
+from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
-from pipeline.running.process_group import PATIENCE
 from pipeline.running.scoring import scores_of
-
-if TYPE_CHECKING:
-    from lightning_fabric.plugins import CheckpointIO
-    from pytorch_lightning.loggers import Logger
-
-    from pipeline.modules.task import Optimization, Task
-
 
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
 
@@ -68,8 +66,6 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
     if options.trainer.compile:
         _compile(network)
     if schema.task == "regression":
-        from pipeline.modules.task import Regressor
-
         parts = {"val": prepared.validation, "test": prepared.test}
         return Regressor(
             network,
@@ -78,8 +74,6 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
             to_units=schema.to_units,
             offsets={stage: part.offsets if part else None for stage, part in parts.items()},
         )
-    from pipeline.modules.task import Classifier
-
     return Classifier(
         network,
         scores=scores,
@@ -104,30 +98,24 @@ def _compile(network: nn.Module) -> None:
 
 
 def build_trainer(
-    options: RunConfig,
-    devices: Devices,
+    plan: Plan,
     *,
-    callbacks: Sequence[Callback],
-    logger: Logger | Literal[False],
-    writer: CheckpointIO,
-    rank: Rank = ALONE,
+    callbacks: Sequence[Callback] = (),
+    logger: Logger | Literal[False] = False,
+    writer: CheckpointIO | None = None,
 ) -> Trainer:
-    """Build Lightning's Trainer from the options under its own names.
+    """Build Lightning's Trainer from the options of a run under its own names.
 
     Args:
-        options: The run's.
-        devices: What it trains on.
+        plan: The run.
         callbacks: In the order in which they are called.
         logger: Takes what Lightning logs; False = nothing does.
-        writer: Takes the checkpoints.
-        rank: Which of the processes that train together this one is.
+        writer: Takes the checkpoints; `None` = they stay in memory.
     """
-    from pipeline.modules.distributed import SharedBatchNorm
-    from pipeline.modules.short_steps import NoProfiler
-
+    options, devices, rank = plan.options, plan.devices, plan.rank
     ours = {"threads", "compile", "matmul_precision", "profiler"}
     placed = {"accelerator", "devices", "num_nodes", "strategy", "sync_batchnorm"}
-    plugins: list[Any] = [writer, GivenRank(rank)]
+    plugins: list[Any] = [writer or MemoryIO(), GivenRank(rank)]
     strategy: Strategy | str = "auto"
     if rank.world > 1:
         find_unused = devices.strategy == "ddp_find_unused_parameters_true"
@@ -154,8 +142,6 @@ def build_trainer(
 
 
 def _optimization(options: RunConfig) -> Optimization:
-    from pipeline.modules.task import Optimization
-
     def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
         target = dict(options.optimizer)
         if "fused" in target and target["fused"] is None:
@@ -199,12 +185,8 @@ def _ignore_stops(trainer: Trainer) -> None:
     other from then on, and each step asks all ranks whether one was told to stop. Here the first
     rank answers a stop, and the others end with it.
     """
-    trainer._signal_connector.register_signal_handlers = _nothing  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
-
-
-def _nothing() -> None:
-    """Do nothing."""
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 class GivenRank(ClusterEnvironment):

@@ -1,6 +1,5 @@
 """A trained model: written by a run, read from what it has left, answering for raw rows."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -20,7 +19,7 @@ from pipeline.data.source import Array, OnDemand
 from pipeline.data.tables.file import where
 from pipeline.errors import ConfigError, DataError
 from pipeline.networks.inspection import probabilities
-from pipeline.paths import replace_file, replace_text
+from pipeline.paths import replace_file, replace_json
 from pipeline.redaction import MASK
 from pipeline.serving.decision import Decision
 from pipeline.serving.files import EXAMPLE, FILE, INTERFACE, model_file
@@ -214,7 +213,7 @@ def save_model(
     }
     replace_file(folder / FILE, lambda file: torch.save(content, file))
     for name, value in ((INTERFACE, interface), (EXAMPLE, example)):
-        replace_text(folder / name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+        replace_json(folder / name, value)
 
 
 def own_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

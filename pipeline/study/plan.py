@@ -16,7 +16,7 @@ from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.ranks import ALONE
 from pipeline.running.plan import Plan, make_plan
-from pipeline.running.recording import require_writable
+from pipeline.running.recording import writable_store
 from pipeline.study.ledger.definition import (
     Objective,
     StudyDefinition,
@@ -35,7 +35,6 @@ from pipeline.study.space.trial_configs import (
     value_problems,
     words_of_devices,
 )
-from pipeline.tracking.uri import tracking_uri
 
 Read = TypeVar("Read")
 SEED = "seed"
@@ -179,8 +178,7 @@ def plan_study(
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
     base_point = _base_point(options, space, trials)
-    uri = None if run.tracking.kind == "none" else tracking_uri(run.tracking)
-    require_writable(Path(run.output), uri)
+    uri = writable_store(run)
     base = plain(trials.base())
     planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
     gpus, shortfall = worker_devices(

@@ -57,6 +57,11 @@ def tracking_uri(options: TrackingOptions) -> str:
     return sqlite_uri(Path.cwd() / DATABASE)
 
 
+def store_uri(options: TrackingOptions) -> str | None:
+    """Return the address of the store as `tracking_uri` does; `None` = nothing is tracked."""
+    return None if options.kind == "none" else tracking_uri(options)
+
+
 def sqlite_uri(path: Path) -> str:
     """Return the address of an SQLite file; `%` and `?` are all that its reader would bend."""
     return "sqlite:///" + str(path.absolute()).replace("%", "%25").replace("?", "%3F")

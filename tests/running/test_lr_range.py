@@ -88,7 +88,7 @@ def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
     from pipeline.running.training import train
 
     words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
-    train(planned(*words, "output=untouched"), None, None)
+    train(planned(*words, "output=untouched"), None)
     plan = planned(*words, "output=tested")
     weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
     generators = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
@@ -97,7 +97,7 @@ def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
     assert all(torch.equal(after[key], weights[key]) for key in weights)
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == generators[1:]
-    train(plan, None, None)
+    train(plan, None)
     first, second = (epochs(only_run(own_folder / name)) for name in ("untouched", "tested"))
     assert sorted(first) == [1, 2, 3]
     assert first == second

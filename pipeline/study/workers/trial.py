@@ -33,8 +33,8 @@ from pipeline.ranks import ALONE
 from pipeline.redaction import redact
 from pipeline.running.datasets import Datasets, KeptDatasets
 from pipeline.running.participant import follow
+from pipeline.running.peers import is_cut, process_group
 from pipeline.running.plan import Occasion, Plan, make_plan, torch_settings_kept
-from pipeline.running.process_group import is_cut, process_group
 from pipeline.running.recording import LOG, ending, explain, log_to
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
@@ -44,7 +44,7 @@ from pipeline.study.trial_end import VALUES, TrialEnd, changed_data_line, end_in
 from pipeline.study.workers.messages import KEPT, Job, Rung, Tested, TestJob
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
-from pipeline.tracking.uri import tracking_uri
+from pipeline.tracking.uri import store_uri
 
 Prunes = Callable[[Rung], bool]
 
@@ -73,7 +73,7 @@ class TrialTrainer:
             with torch_settings_kept():
                 plan = _plan(job, occasion, started_at, name=job.name, test=job.test)
                 self._compiled = plan.options.trainer.compile
-                result = train(plan, None, _uri(plan.options.tracking))
+                result = train(plan, None)
             return _end(job, plan, result)
         except BaseException as error:
             _put_on_record(job, occasion, error)
@@ -160,10 +160,6 @@ def _plan(job: Job | TestJob, occasion: Occasion, started_at: float, **changes: 
     if job.data not in (None, found):
         raise ChangedDataError(changed_data_line(plan.config, job.data, found))
     return plan
-
-
-def _uri(tracking: TrackingOptions) -> str | None:
-    return None if tracking.kind == "none" else tracking_uri(tracking)
 
 
 def _tested(job: TestJob, plan: Plan) -> Tested:
@@ -268,7 +264,7 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
     header = Header(
         name=job.name,
         experiment="" if tracking is None else tracking.experiment,
-        uri="" if tracking is None else _uri(tracking) or "",
+        uri="" if tracking is None else store_uri(tracking) or "",
         params=flatten(plain(job.config)),
         tags={**(occasion.made_with or {}), **occasion.tags},
         parent_folder=occasion.parent_folder,
