@@ -179,13 +179,17 @@ class Store:
         """
         if not (points or params or tags):
             return
+        texts = param_texts(params or {})
         with self._translated():
+            # MLflow refuses a whole batch over one parameter that differs.
+            may_differ = bool(params) and not is_new
+            known = self._client.get_run(run_id).data.params if may_differ else {}
             self._client.log_batch(
                 run_id,
                 metrics=[
                     Metric(field_name(key), value, at, epoch) for key, value, at, epoch in points
                 ],
-                params=self._new_params(run_id, params or {}, is_new=is_new),
+                params=[Param(key, text) for key, text in texts.items() if key not in known],
                 tags=[RunTag(key, value) for key, value in tag_texts(tags or {}).items()],
             )
 
@@ -218,6 +222,18 @@ class Store:
         """Lend MLflow's own client; what it raises becomes a `StoreError`."""
         with self._translated():
             yield self._client
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except MlflowException as error:
+            raise refusal(self.uri, str(error.error_code), str(error.message)) from error
+        except Exception as error:
+            # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
+            raise fault(self.uri, str(error)) from error
 
     def found(self, call: Callable[[MlflowClient], _Item]) -> _Item | None:
         """Return what a call of MLflow's client finds; `None` where there is no such thing."""
@@ -267,14 +283,6 @@ class Store:
             )
         return None if found is None else str(found.experiment_id)
 
-    def _new_params(
-        self, run_id: str, params: Mapping[str, object], *, is_new: bool
-    ) -> list[Param]:
-        """Return params that the run lacks; MLflow refuses a whole batch over one that differs."""
-        needs_look = bool(params) and not is_new
-        known = self._client.get_run(run_id).data.params if needs_look else {}
-        return [Param(key, text) for key, text in param_texts(params).items() if key not in known]
-
     def _drop_tag(self, run_id: str, key: str) -> None:
         run = self.run(run_id)
         if run is not None and key in run.data.tags:
@@ -292,18 +300,6 @@ class Store:
                 if error.kind != "locked" or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError:
-            raise
-        except MlflowException as error:
-            raise refusal(self.uri, str(error.error_code), str(error.message)) from error
-        except Exception as error:
-            # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
-            raise fault(self.uri, str(error)) from error
 
 
 def create_private(location: str) -> None:
