@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +31,8 @@ from pipeline.redaction import redact
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.terminal import number
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.journal import Figure
+from pipeline.tracking.folders import State
+from pipeline.tracking.journal import Event, Figure
 from pipeline.tracking.store import Store, create_private
 
 if TYPE_CHECKING:
@@ -52,33 +52,18 @@ DECISION_TAG = "pipeline.decision"
 LOCK_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftModel:
-    """A run whose folder holds a model.
-
-    Args:
-        folder: The run's folder.
-        run_id: MLflow's id of the run.
-        experiment_id: MLflow's id of its experiment.
-        trust: Packages whose classes the model may name.
-    """
-
-    folder: Path
-    run_id: str
-    experiment_id: str
-    trust: Sequence[str] = ()
-
-
 def log_and_register(
-    store: Store, left: LeftModel, name: str | None, figure: Mapping[str, Any]
+    store: Store, folder: Path, state: State, *, begin: Event, figure: Figure
 ) -> str | None:
-    """Log a run's model and register it, each unless it has been.
+    """Log the model that a run has left in its folder and register it, each unless it has been.
 
     Args:
         store: Where the run is.
-        left: The run.
-        name: Of the registered model, made where it is missing; `None` = it is not registered.
-        figure: The fields of the `Figure` that it is compared by.
+        folder: The run's folder.
+        state: The run's and its experiment's ids there.
+        begin: The begin of its journal: which name its model is registered under, if any, and the
+            packages whose classes it may name.
+        figure: What it is compared by.
 
     Returns:
         What was decided about the registered version, and why, in one line for people.
@@ -86,39 +71,42 @@ def log_and_register(
     Raises:
         StoreError: The store refuses it or does not answer, or the model can't be prepared.
     """
-    logged = logged_model(store, left)
-    return None if name is None else register(store, name, logged, Figure(**figure))
+    logged = _logged(store, folder, state, begin.get("trust", ()))
+    name = begin.get("register")
+    return None if name is None else register(store, name, logged, figure)
 
 
 # ── logging ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def logged_model(store: Store, left: LeftModel) -> LoggedModel:
+def _logged(store: Store, folder: Path, state: State, trust: Sequence[str]) -> LoggedModel:
     """Return MLflow's model of a run, logged now unless it has been.
 
     What a kill has left half done is done again, in its place.
-
-    Raises:
-        StoreError: The store refuses it or does not answer, or it can't be prepared.
     """
-    digest = _digest(left.folder / FOLDER / FILE)
+    file = folder / FOLDER / FILE
+    try:
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
     with store.client() as client:
-        condition = f"source_run_id = '{left.run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
-        found = client.search_logged_models([left.experiment_id], filter_string=condition)
+        condition = f"source_run_id = '{state.run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
+        found = client.search_logged_models([state.experiment_id], filter_string=condition)
         if found:
             model = found[0]
         else:
             model = client.create_logged_model(
-                left.experiment_id,
+                state.experiment_id,
                 name=FOLDER,
-                source_run_id=left.run_id,
+                source_run_id=state.run_id,
                 tags={DIGEST_TAG: digest},
             )
-            client.log_outputs(left.run_id, [LoggedModelOutput(model.model_id, step=0)])
+            client.log_outputs(state.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if model.status == LoggedModelStatus.READY:
             return model
         with TemporaryDirectory() as place:
-            _prepare(Path(place) / FOLDER, left, model)
+            _prepare(Path(place) / FOLDER, folder, model, trust)
             create_private(model.artifact_location)
             client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
         return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -135,9 +123,9 @@ def models_of(store: Store, experiment_id: str, run_id: str) -> list[LoggedModel
     return [model for model in found if model.status == LoggedModelStatus.READY]
 
 
-def _prepare(place: Path, left: LeftModel, model: LoggedModel) -> None:
+def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -> None:
     """Write the model as MLflow lays it out. Nothing is pickled, and nothing is run to look."""
-    source, code = left.folder / FOLDER, left.folder / CODE
+    source, code = run / FOLDER, run / CODE
     try:
         interface = json.loads((source / INTERFACE).read_text(encoding="utf-8"))
         example = json.loads((source / EXAMPLE).read_text(encoding="utf-8"))
@@ -150,19 +138,17 @@ def _prepare(place: Path, left: LeftModel, model: LoggedModel) -> None:
             mlflow_model=Model(
                 artifact_path=model.artifact_location,
                 model_uuid=model.model_id,
-                run_id=left.run_id,
+                run_id=model.source_run_id,
                 model_id=model.model_id,
             ),
             signature=signature(interface),
             input_example=input_example(example, interface),
             pip_requirements=requirements(interface["kind"]),
-            model_config={TRUST: list(left.trust)},
+            model_config={TRUST: list(trust)},
             metadata={"pipeline": __version__},
         )
     except OSError as error:
-        raise StoreError(
-            "unwritable", f"the model of {left.folder} can't be read ({error})"
-        ) from error
+        raise StoreError("unwritable", f"the model of {run} can't be read ({error})") from error
     except Exception as error:  # whatever MLflow makes of it, the run itself is sound
         line = " ".join(str(error).split())
         raise StoreError("refused", f"MLflow can't take the model: {line[:300]}") from error
@@ -175,14 +161,6 @@ def requirements(kind: str) -> list[str]:
     """
     names = (*NEEDED, "pillow") if kind == "images" else NEEDED
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
-
-
-def _digest(file: Path) -> str:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
 
 
 # ── its interface in MLflow's own words ─────────────────────────────────────────────────────────

@@ -8,7 +8,8 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from pipeline.processes.lease import alive
 from pipeline.processes.parent import Parent
 from pipeline.redaction import redact
 from pipeline.tracking.faults import StoreError
-from pipeline.tracking.folders import is_marked, remove, unfinished
+from pipeline.tracking.folders import unfinished
 from pipeline.tracking.uri import quiet_mlflow
 
 if TYPE_CHECKING:
@@ -87,35 +88,22 @@ class OpenRuns:
         self._failures = 0
         self._retry_at = 0.0
         self._problem = ""
-        self._commands: Mapping[str, Callable[..., Answer | None]] = {
-            "expect": self.expect,
-            "connect": self.connect,
-            "open": self.open,
-            "close": self.close,
-            "record": self.record,
-            "trials": self.trials,
-            "send_earlier": self.send_earlier,
-            "quit": lambda: self.leave(is_over=True),
-        }
 
     def carry_out(self, command: Mapping[str, Any]) -> Answer:
         """Do what a command says; a fault of the store is an answer, too."""
         content = {key: value for key, value in command.items() if key not in ("id", "do")}
         try:
-            return {"ok": True, **(self._commands[command["do"]](**content) or {})}
+            return {"ok": True, **(getattr(self, command["do"])(**content) or {})}
         except StoreError as error:
             return {"ok": False, "kind": error.kind, "problem": error.line}
 
     # ── commands, each of which may raise StoreError ────────────────────────────────────────────
 
-    def expect(self, uri: str, experiment: str) -> None:
-        """Name the store and the experiment; they are reached when they are first needed."""
+    def connect(self, uri: str, experiment: str, *, later: bool) -> None:
+        """Reach the store, or do so when it is first needed; where that fails, try again then."""
         self._uri, self._experiment, self._store = uri, experiment, None
-
-    def connect(self, uri: str, experiment: str) -> None:
-        """Reach the store now; where that fails, later calls try again."""
-        self.expect(uri, experiment)
-        self._connected()
+        if not later:
+            self._connected()
 
     def open(self, folder: str) -> Answer:
         """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""
@@ -174,6 +162,10 @@ class OpenRuns:
         """Note the folders of earlier runs that have something unsent, for quiet moments."""
         self._earlier.extend(unfinished(Path(output)))
 
+    def quit(self) -> None:
+        """Close all open runs, which go on no more."""
+        self.leave(is_over=True)
+
     def leave(self, *, is_over: bool = False) -> None:
         """Close all open runs, then look after earlier ones for a few seconds.
 
@@ -182,7 +174,9 @@ class OpenRuns:
         """
         for run in self._open.values():
             if not is_over:
-                _await_death(run.replay)
+                deadline, lease = time.monotonic() + DEATH_SECONDS, run.replay.lease
+                while lease is not None and alive(lease) and time.monotonic() < deadline:
+                    time.sleep(0.05)
             self._finish(run, is_over=is_over)
             run.replay.release()
         self._open.clear()
@@ -264,19 +258,11 @@ class OpenRuns:
         folder = self._earlier.popleft()
         if folder in self._open:
             return
-        try:
+        with suppress(StoreError):
+            here = redact(self._uri)
             replay = _taken(folder)
-        except StoreError:
-            return
-        try:
-            if replay.uri == redact(self._uri):
-                replay.drain(self._connected(), is_over=False)
-        except StoreError:
-            self._failures += 1  # its values stay in its journal, for `action=sync`
-        finally:
-            replay.release()
-        if replay.is_done() and is_marked(folder):
-            remove(folder)
+            if replay.finish(lambda uri: self._connected() if uri == here else None) is not None:
+                self._failures += 1  # its values stay in its journal, for `action=sync`
 
 
 def _patience(error: StoreError, *, known_down: bool) -> float:
@@ -288,23 +274,11 @@ def _patience(error: StoreError, *, known_down: bool) -> float:
     return KNOWN_DOWN_PATIENCE if known_down else PATIENCE
 
 
-def _await_death(replay: "Replay") -> None:
-    """Wait until a training process that has closed its pipes is gone, for a limited time."""
-    deadline = time.monotonic() + DEATH_SECONDS
-    lease = replay.lease
-    while lease is not None and alive(lease) and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
 def _taken(folder: Path, *, wait: float = 0.0) -> "Replay":
     """Take a folder's journal in hand, for which another process may have to be waited for."""
-    from pipeline.tracking.replay import InUseError, Replay
+    from pipeline.tracking.replay import Replay
 
-    try:
-        return Replay(folder, wait=wait)
-    except InUseError as error:
-        line = f"{str(folder)!r} is recorded by another process"
-        raise StoreError("refused" if wait else "waiting", line) from error
+    return Replay(folder, wait=wait)
 
 
 if __name__ == "__main__":
