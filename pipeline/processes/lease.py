@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,8 +36,7 @@ class Lease:
 
     def tags(self) -> dict[str, str]:
         """Return the lease as tags of an MLflow run."""
-        fields = ("host", "boot_id", "pid", "started", "counter")
-        return {f"{PREFIX}{field}": str(getattr(self, field)) for field in fields}
+        return {f"{PREFIX}{field}": str(value) for field, value in asdict(self).items()}
 
 
 def lease_of(tags: Mapping[str, str]) -> Lease | None:

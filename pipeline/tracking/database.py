@@ -173,7 +173,8 @@ def _is_void(path: Path) -> bool:
         tables = _tables(connection)
         if "experiments" not in tables:
             return not tables
-        return not any(_has_row(connection, table) for table in tables - FILLED_BY_CREATION)
+        names = (table.replace('"', '""') for table in tables - FILLED_BY_CREATION)
+        return not any(connection.execute(f'SELECT 1 FROM "{one}"').fetchone() for one in names)
 
 
 def _require_known(uri: str, path: Path) -> None:
@@ -193,11 +194,6 @@ def _require_known(uri: str, path: Path) -> None:
 def _tables(connection: sqlite3.Connection) -> set[str]:
     rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     return {str(name) for (name,) in rows}
-
-
-def _has_row(connection: sqlite3.Connection, table: str) -> bool:
-    name = table.replace('"', '""')
-    return connection.execute(f'SELECT 1 FROM "{name}"').fetchone() is not None
 
 
 def _set(path: Path, pragma: str) -> None:

@@ -164,17 +164,21 @@ def _of_version(store: "Store", name: str, number: str) -> Source:
 
 def _of_run(store: "Store", beginning: str) -> Source:
     """Return the source of the newest model of a run, of which the id's beginning is known."""
-    from pipeline.tracking.models import models_of
-
     runs = store.beginning(beginning)
     if len(runs) != 1:
         ids = [str(run.info.run_id)[:12] for run in runs]
         what = f"is the beginning of several ids: {_some(ids)}" if ids else "is unknown"
         raise ConfigError(f"run {beginning!r} {what} in {named(store.uri)}")
-    models = models_of(store, runs[0].info.experiment_id, runs[0].info.run_id)
-    if not models:
+    with store.client() as client:
+        models = client.search_logged_models(
+            [runs[0].info.experiment_id],
+            filter_string=f"source_run_id = '{runs[0].info.run_id}'",
+            order_by=[{"field_name": "creation_timestamp", "ascending": False}],
+        )
+    whole = [model for model in models if model.status == "READY"]
+    if not whole:
         raise ConfigError(f"run {beginning!r} has left no model in {named(store.uri)}")
-    return _of_model(models[0])
+    return _of_model(whole[0])
 
 
 def _of_model(model: "LoggedModel") -> Source:

@@ -112,17 +112,6 @@ def _logged(store: Store, folder: Path, state: State, trust: Sequence[str]) -> L
         return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
-def models_of(store: Store, experiment_id: str, run_id: str) -> list[LoggedModel]:
-    """Return the whole models of a run, the newest first."""
-    with store.client() as client:
-        found = client.search_logged_models(
-            [experiment_id],
-            filter_string=f"source_run_id = '{run_id}'",
-            order_by=[{"field_name": "creation_timestamp", "ascending": False}],
-        )
-    return [model for model in found if model.status == LoggedModelStatus.READY]
-
-
 def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -> None:
     """Write the model as MLflow lays it out. Nothing is pickled, and nothing is run to look."""
     source, code = run / FOLDER, run / CODE
@@ -168,9 +157,17 @@ def requirements(kind: str) -> list[str]:
 
 def signature(interface: Mapping[str, Any]) -> ModelSignature:
     """Return what goes in and comes out, of `interface.json`."""
-    outputs = interface["outputs"]
+    inputs, outputs = interface["inputs"], interface["outputs"]
+    if not isinstance(inputs, Mapping):
+        taken = Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
+    # Told of an array of doubles, MLflow refuses singles and whole numbers. Columns without names
+    # take an array, nested lists and a DataFrame of any numbers; an array of objects any array.
+    elif len(inputs["shape"]) == 1:
+        taken = Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
+    else:
+        taken = Schema([TensorSpec(np.dtype("object"), (-1,))])
     given = Schema([ColSpec(DataType[output["type"]], output["name"]) for output in outputs])
-    return ModelSignature(inputs=_inputs(interface["inputs"]), outputs=given)
+    return ModelSignature(inputs=taken, outputs=given)
 
 
 def input_example(
@@ -182,16 +179,6 @@ def input_example(
     import pandas as pd
 
     return pd.DataFrame(list(rows), columns=[column["name"] for column in interface["inputs"]])
-
-
-def _inputs(inputs: Mapping[str, Any] | Sequence[Mapping[str, str]]) -> Schema:
-    if not isinstance(inputs, Mapping):
-        return Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
-    # Told of an array of doubles, MLflow refuses singles and whole numbers. Columns without names
-    # take an array, nested lists and a DataFrame of any numbers; an array of objects any array.
-    if len(inputs["shape"]) == 1:
-        return Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
-    return Schema([TensorSpec(np.dtype("object"), (-1,))])
 
 
 def _type(name: str) -> DataType | AnyType:
@@ -222,33 +209,22 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
         StoreError: The store refuses it or does not answer.
     """
     with _alone(store, name), store.client() as client:
-        version = _version_of(client, name, model) or _created(client, name, model, figure)
+        versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+        known = (v for v in versions if v.name == name and v.tags.get(MODEL_TAG) == model.model_id)
+        version = next(known, None) or _created(client, name, model, figure)
         if DECISION_TAG in version.tags:
             return str(version.tags[DECISION_TAG])
-        return _decided(client, name, str(version.version), figure)
-
-
-def _decided(client: MlflowClient, name: str, own: str, mine: Figure) -> str:
-    """Move the alias or leave it where it is, and note on the version why."""
-    now = client.get_registered_model(name).aliases.get(CHAMPION)
-    champion = None if now is None or str(now) == own else str(now)
-    theirs = None if champion is None else client.get_model_version(name, champion).tags
-    takes, why = verdict(mine, theirs, champion)
-    if takes:
-        client.set_registered_model_alias(name, CHAMPION, own)
-    line = f"{name} version {own} is registered{why}"
-    client.update_model_version(name, own, description=line)
-    client.set_model_version_tag(name, own, DECISION_TAG, line)
-    return line
-
-
-def _version_of(client: MlflowClient, name: str, model: LoggedModel) -> ModelVersion | None:
-    """Return the version that was made of a model before."""
-    if model.source_run_id is None:
-        return None
-    versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-    own = (v for v in versions if v.name == name and v.tags.get(MODEL_TAG) == model.model_id)
-    return next(own, None)
+        own = str(version.version)
+        now = client.get_registered_model(name).aliases.get(CHAMPION)
+        champion = None if now is None or str(now) == own else str(now)
+        theirs = None if champion is None else client.get_model_version(name, champion).tags
+        takes, why = verdict(figure, theirs, champion)
+        if takes:
+            client.set_registered_model_alias(name, CHAMPION, own)
+        line = f"{name} version {own} is registered{why}"
+        client.update_model_version(name, own, description=line)
+        client.set_model_version_tag(name, own, DECISION_TAG, line)
+        return line
 
 
 def _created(client: MlflowClient, name: str, model: LoggedModel, figure: Figure) -> ModelVersion:

@@ -4,7 +4,6 @@ import errno
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
 
 import filelock
 
@@ -49,19 +48,20 @@ class Replay:
         self.registered: str | None = None
         self.problem: str | None = None
         self._path = folder / JOURNAL
-        self._file: BinaryIO | None = None
         self._attached = False
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
+            self._file = self._path.open("rb")
             self._rewind(read_state(folder))
         except filelock.Timeout as error:
             line = f"{str(folder)!r} is recorded by another process"
             raise StoreError("refused" if wait else "waiting", line) from error
         except OSError as error:
+            self._lock.release()
             raise self._unreadable(error) from error
         except StoreError:
-            self._lock.release()
+            self.release()
             raise
 
     def _rewind(self, state: State) -> None:
@@ -75,7 +75,6 @@ class Replay:
         self._pending: list[Event] = []
         self._skip = state.sent
         self._offset = 0
-        self._close()
         self.read()
 
     def read(self) -> None:
@@ -85,8 +84,6 @@ class Replay:
             StoreError: It can't be read.
         """
         try:
-            if self._file is None:
-                self._file = self._path.open("rb")
             self._file.seek(self._offset)
             content = self._file.read()
         except OSError as error:
@@ -97,8 +94,8 @@ class Replay:
             self._take(parse_line(line))
 
     def release(self) -> None:
-        """Let another process send this journal; it may still be read."""
-        self._close()
+        """Let another process send this journal."""
+        self._file.close()
         self._lock.release()
 
     def unsent(self) -> int:
@@ -231,8 +228,20 @@ class Replay:
             begin: How it begins, or begins again.
         """
         tags = {**begin["tags"], **Lease(**begin["lease"]).tags(), **self._parent(store, begin)}
-        if not self.state.run_id and self._create(store, begin, tags):
-            return True, {}
+        if not self.state.run_id:
+            experiment_id = store.experiment(begin["experiment"])
+            last = self._pending[-1]
+            reason = last["reason"] if last["event"] == "end" else None
+            run_id, is_new = store.create(
+                experiment_id,
+                name=begin["name"],
+                key=begin.get("key") or self.folder.name,
+                tags={**tags, END_TAG: reason} if reason else tags,
+                start=begin["time"],
+            )
+            self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
+            if is_new:
+                return True, {}
         known = store.run(self.state.run_id)
         store.reopen(self.state.run_id)
         held = {} if known is None else known.data.params
@@ -242,25 +251,11 @@ class Replay:
         return False, tags | {f"{CHANGED_PREFIX}{key}": now[key] for key in changed}
 
     def _parent(self, store: Store, begin: Event) -> dict[str, str]:
-        known, folder = begin["parent"], begin.get("parent_folder")
-        if folder:
+        known = begin["parent"]
+        if folder := begin.get("parent_folder"):
             moved = self.folder.absolute().parents[1]  # where a trial's study lies in any case
             known = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
         return {PARENT_TAG: known} if known else {}
-
-    def _create(self, store: Store, begin: Event, tags: dict[str, str]) -> bool:
-        experiment_id = store.experiment(begin["experiment"])
-        last = self._pending[-1]
-        reason = last["reason"] if last["event"] == "end" else None
-        run_id, is_new = store.create(
-            experiment_id,
-            name=begin["name"],
-            key=begin.get("key") or self.folder.name,
-            tags={**tags, END_TAG: reason} if reason else tags,
-            start=begin["time"],
-        )
-        self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
-        return is_new
 
     def _settle(self, store: Store) -> None:
         """Log the model that the run has left and register it; no run fails by that.
@@ -297,11 +292,6 @@ class Replay:
             self._skip -= 1
         else:
             self._pending.append(event)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
     def _unreadable(self, error: OSError) -> StoreError:
         return StoreError("refused", f"{str(self._path)!r} can't be sent ({error.strerror})")

@@ -34,14 +34,12 @@ class Synced:
 
     Args:
         folder: The run's folder.
-        run_id: MLflow's id of the run; '' where it has none yet.
         sent: Values that have been sent now.
         unsent: Values that the store still lacks.
         problem: What is in the way, in one line.
     """
 
     folder: Path
-    run_id: str = ""
     sent: int = 0
     unsent: int = 0
     problem: str | None = None
@@ -143,7 +141,6 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
         results.append(
             Synced(
                 folder=folder,
-                run_id=replay.state.run_id,
                 sent=before - replay.unsent(),
                 unsent=replay.unsent(),
                 problem=None if refused is None else refused.line,
