@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
 TICK_SECONDS = 1.0
-BEAT_SECONDS = 10.0
 PATIENCE = 5.0
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
@@ -66,16 +65,6 @@ def serve(runs: "OpenRuns", parent: Parent) -> None:
     runs.leave()
 
 
-@dataclass(slots=True)
-class OpenRun:
-    """A run that is followed: its journal, the beats of its lease, what was refused for good."""
-
-    replay: "Replay"
-    beats: int = 0
-    next_beat: float = 0.0
-    refusal: str | None = None
-
-
 class OpenRuns:
     """Keeps one store up to date with the journals of several folders, through its outages."""
 
@@ -83,7 +72,7 @@ class OpenRuns:
         self._uri = ""
         self._experiment = ""
         self._store: Store | None = None
-        self._open: dict[Path, OpenRun] = {}
+        self._open: dict[Path, Replay] = {}
         self._earlier: deque[Path] = deque()
         self._failures = 0
         self._retry_at = 0.0
@@ -107,26 +96,26 @@ class OpenRuns:
 
     def open(self, folder: str) -> Answer:
         """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""
-        run = self._open[Path(folder)] = OpenRun(_taken(Path(folder), wait=FOLDER_SECONDS))
+        replay = self._open[Path(folder)] = _taken(Path(folder), wait=FOLDER_SECONDS)
         problem = None
         try:
-            self._advance(run, self._connected())
+            replay.advance(self._connected())
         except StoreError as error:
-            self._note(error, run)
+            self._note(error, replay)
             problem = error.line
-        return {"run_id": run.replay.state.run_id, "problem": problem}
+        return {"run_id": replay.state.run_id, "problem": problem}
 
     def close(self, folder: str) -> Answer:
         """Send the rest, end the run, and log and register the model that it has left."""
-        run = self._open.pop(Path(folder), None)
-        if run is None:
+        replay = self._open.pop(Path(folder), None)
+        if replay is None:
             raise StoreError("refused", f"{folder!r} is not open")
-        error = self._finish(run, is_over=True)
-        run.replay.release()
+        error = self._finish(replay, is_over=True)
+        replay.release()
         return {
-            "unsent": run.replay.unsent(),
-            "problem": run.replay.problem if error is None else error.line,
-            "registered": run.replay.registered,
+            "unsent": replay.unsent(),
+            "problem": replay.problem if error is None else error.line,
+            "registered": replay.registered,
         }
 
     def record(self, folder: str, *, is_over: bool, patient: bool) -> Answer:
@@ -140,12 +129,11 @@ class OpenRuns:
         if not patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
         place = Path(folder)
-        run = self._open.get(place) or OpenRun(_taken(place))
-        replay = run.replay
+        replay = self._open.get(place) or _taken(place)
         try:
-            error = self._finish(run, is_over=is_over, patient=patient)
+            error = self._finish(replay, is_over=is_over, patient=patient)
             if error is not None:
-                self._note(error, run)
+                self._note(error, replay)
                 raise error
             self._failures = 0
         finally:
@@ -172,13 +160,13 @@ class OpenRuns:
         Args:
             is_over: The open runs go on no more; else wait a moment for the trainer's death.
         """
-        for run in self._open.values():
+        for replay in self._open.values():
             if not is_over:
-                deadline, lease = time.monotonic() + DEATH_SECONDS, run.replay.lease
+                deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
                 while lease is not None and alive(lease) and time.monotonic() < deadline:
                     time.sleep(0.05)
-            self._finish(run, is_over=is_over)
-            run.replay.release()
+            self._finish(replay, is_over=is_over)
+            replay.release()
         self._open.clear()
         deadline = time.monotonic() + EARLIER_SECONDS
         while self._earlier and not self._failures and time.monotonic() < deadline:
@@ -190,12 +178,14 @@ class OpenRuns:
         """Send at most one batch of each open run, then look after one earlier run."""
         if time.monotonic() < self._retry_at:
             return
-        for run in self._open.values():
+        for replay in self._open.values():
             try:
-                self._advance(run, self._connected())
+                store = self._connected()
+                if not replay.is_refused:
+                    replay.advance(store)
                 self._failures = 0
             except StoreError as error:
-                self._note(error, run)
+                self._note(error, replay)
                 if time.monotonic() < self._retry_at:
                     return
         if self._earlier:
@@ -210,18 +200,7 @@ class OpenRuns:
             self._store = store
         return self._store
 
-    def _advance(self, run: OpenRun, store: "Store") -> None:
-        if run.refusal is not None:
-            return
-        run.replay.read()
-        if run.replay.is_ready:
-            run.replay.push(store)
-        if time.monotonic() >= run.next_beat:
-            run.beats += 1
-            run.next_beat = time.monotonic() + BEAT_SECONDS
-            run.replay.beat(store, run.beats)
-
-    def _note(self, error: StoreError, run: OpenRun) -> None:
+    def _note(self, error: StoreError, replay: "Replay") -> None:
         """Pause after a fault that may pass; give a run up that the store refuses."""
         if error.kind == "waiting":
             return
@@ -230,19 +209,21 @@ class OpenRuns:
             self._failures += 1
             self._retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0**self._failures)
         else:
-            run.refusal = error.line
+            replay.is_refused = True
 
-    def _finish(self, run: OpenRun, *, is_over: bool, patient: bool = True) -> StoreError | None:
+    def _finish(
+        self, replay: "Replay", *, is_over: bool, patient: bool = True
+    ) -> StoreError | None:
         """Send all that is left and close the run; return why that failed, after a bounded wait."""
         known_down = self._failures > 0
         moved_at = time.monotonic()
         while True:
-            left = run.replay.unsent()
+            left = replay.unsent()
             try:
-                run.replay.read()  # even where the store can't be reached, to count
-                run.replay.drain(self._connected(), is_over=is_over)
+                replay.read()  # even where the store can't be reached, to count
+                replay.drain(self._connected(), is_over=is_over)
             except StoreError as error:
-                if run.replay.unsent() < left:
+                if replay.unsent() < left:
                     moved_at = time.monotonic()
                 patience = _patience(error, known_down=known_down) if patient else 0.0
                 if time.monotonic() - moved_at >= patience:

@@ -1,6 +1,7 @@
 """Fills one MLflow run from a journal, however often and from wherever it is called."""
 
 import errno
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ LOCK = ".recorder.lock"
 CHANGED_PREFIX = "pipeline.changed."
 REGISTERED_TAG = "registered"
 PROBLEM_TAG = "model.problem"
+BEAT_SECONDS = 10.0
 MOST_POINTS = 1000
 """Values from which on a batch takes no further line."""
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
@@ -32,7 +34,8 @@ class Replay:
     The journal stays open, so that a run whose folder is removed or renamed is followed to its end.
 
     `registered` is what the registration of the run's model came to, in one line; `problem` why
-    MLflow will never have that model; `uri` where the run is to be recorded.
+    MLflow will never have that model; `uri` where the run is to be recorded; `is_refused` is set by
+    whoever was told that the store will never take more of it.
 
     Args:
         folder: The run's folder.
@@ -47,8 +50,11 @@ class Replay:
         self.folder = folder
         self.registered: str | None = None
         self.problem: str | None = None
+        self.is_refused = False
         self._path = folder / JOURNAL
         self._attached = False
+        self._beats = 0
+        self._next_beat = 0.0
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
@@ -110,6 +116,21 @@ class Replay:
     @property
     def _only_end_left(self) -> bool:
         return len(self._pending) == 1 and self._pending[0]["event"] == "end"
+
+    def advance(self, store: Store) -> None:
+        """Send at most one batch of what is new, and a beat every ten seconds.
+
+        A beat moves the counter of the lease, unless the training process is gone or stopped.
+        """
+        self.read()
+        if self.is_ready:
+            self.push(store)
+        if time.monotonic() >= self._next_beat:
+            self._beats += 1
+            self._next_beat = time.monotonic() + BEAT_SECONDS
+            if self.state.run_id and self.lease is not None and working(self.lease):
+                beaten = replace(self.lease, counter=self._beats)
+                store.log(self.state.run_id, tags=beaten.tags())
 
     def push(self, store: Store) -> None:
         """Send one batch, of about a thousand values at most; the final `end` is left for later."""
@@ -187,12 +208,6 @@ class Replay:
     def is_done(self) -> bool:
         """Tell whether the store has all of the journal, and the run's end."""
         return self.state.done and not self._pending
-
-    def beat(self, store: Store, counter: int) -> None:
-        """Move the lease's counter, unless the training process is gone or stopped."""
-        lease = self.lease
-        if self.state.run_id and lease is not None and working(lease):
-            store.log(self.state.run_id, tags=replace(lease, counter=counter).tags())
 
     def _terminate(self, store: Store) -> None:
         """Upload the artifacts and close the run, as lost where its end is not on record."""

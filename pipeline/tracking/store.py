@@ -255,33 +255,30 @@ class Store:
         Raises:
             StoreError: It has been deleted, or is MLflow's own.
         """
-        found = self._find_experiment(name)
+        found = self._client.get_experiment_by_name(name)
         if found is None:
             folder = _artifacts_folder(self.uri, name)
             location = None if folder is None else folder.as_uri()
             try:
-                found = str(self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
-            except MlflowException as error:
+                self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
+            except MlflowException as error:  # another process may have created it meanwhile
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                found = self._find_experiment(name) or ""
-        if found == "0":
-            raise StoreError(
-                "refused",
-                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
-                "choose another name",
-            )
-        return found
-
-    def _find_experiment(self, name: str) -> str | None:
-        found = self._client.get_experiment_by_name(name)
-        if found is not None and found.lifecycle_stage == "deleted":
+            found = self._client.get_experiment_by_name(name)
+            assert found is not None
+        if found.lifecycle_stage == "deleted":
             raise StoreError(
                 "deleted",
                 f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; choose "
                 f"another, or type: mlflow experiments restore -x {found.experiment_id}",
             )
-        return None if found is None else str(found.experiment_id)
+        if str(found.experiment_id) == "0":
+            raise StoreError(
+                "refused",
+                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
+                "choose another name",
+            )
+        return str(found.experiment_id)
 
     def _drop_tag(self, run_id: str, key: str) -> None:
         run = self.run(run_id)
