@@ -15,10 +15,9 @@ from pipeline.paths import create_folder
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.tracking.facts import environment_tags
-from pipeline.tracking.fields import STUDY_TAG, TRIAL_TAG
+from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG
 from pipeline.tracking.folders import COMMAND_TAG, trial_folder
 from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
-from pipeline.tracking.note import TAG as NOTE_TAG
 
 LOCK = ".study.lock"
 

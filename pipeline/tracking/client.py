@@ -11,10 +11,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
-from pipeline.tracking.faults import TRANSIENT, as_error, down_line, named
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import read_state, unsent
-from pipeline.tracking.uri import REQUEST_SECONDS, is_server
+from pipeline.tracking.uri import REQUEST_SECONDS, TRANSIENT, as_error, down_line, is_server, named
 
 START_SECONDS = 90.0
 SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0

@@ -12,8 +12,16 @@ from urllib.parse import unquote
 import filelock
 
 from pipeline.paths import create_folder, sync_file
-from pipeline.tracking.faults import StoreError, fault, is_known, named, schema_fault
-from pipeline.tracking.uri import is_server, sqlite_path, sqlite_uri
+from pipeline.tracking.uri import (
+    StoreError,
+    fault,
+    is_known,
+    is_server,
+    named,
+    schema_fault,
+    sqlite_path,
+    sqlite_uri,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

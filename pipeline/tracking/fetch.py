@@ -13,9 +13,8 @@ from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean, so
 from pipeline.paths import cache_folder, create_folder, shortage
 from pipeline.redaction import redact
 from pipeline.serving.files import model_file
-from pipeline.tracking.faults import named
 from pipeline.tracking.sync import opened_store
-from pipeline.tracking.uri import sqlite_path
+from pipeline.tracking.uri import named, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel, Run

@@ -30,10 +30,10 @@ from pipeline.paths import cache_folder, create_folder
 from pipeline.redaction import redact
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.terminal import number
-from pipeline.tracking.faults import StoreError
 from pipeline.tracking.folders import State
 from pipeline.tracking.journal import Event, Figure
 from pipeline.tracking.store import Store, create_private
+from pipeline.tracking.uri import StoreError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.processes.lease import alive
 from pipeline.processes.parent import Parent
 from pipeline.redaction import redact
-from pipeline.tracking.faults import StoreError
 from pipeline.tracking.folders import unfinished
-from pipeline.tracking.uri import quiet_mlflow
+from pipeline.tracking.uri import StoreError, quiet_mlflow
 
 if TYPE_CHECKING:
     from pipeline.tracking.replay import Replay

@@ -10,11 +10,11 @@ import filelock
 
 from pipeline.processes.lease import Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.tracking.faults import StoreError
 from pipeline.tracking.fields import END_TAG, PARENT_TAG, param_texts
 from pipeline.tracking.folders import STATE, State, is_marked, read_state, remove, write_state
 from pipeline.tracking.journal import JOURNAL, Event, Figure, count_values, parse_line
 from pipeline.tracking.store import Store
+from pipeline.tracking.uri import StoreError
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"

@@ -14,7 +14,6 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.paths import create_folder
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.faults import StoreError, fault, named, refusal
 from pipeline.tracking.fields import (
     END_TAG,
     STUDY_TAG,
@@ -25,7 +24,15 @@ from pipeline.tracking.fields import (
     tag_texts,
 )
 from pipeline.tracking.journal import Status
-from pipeline.tracking.uri import DATABASE, is_server, sqlite_path
+from pipeline.tracking.uri import (
+    DATABASE,
+    StoreError,
+    fault,
+    is_server,
+    named,
+    refusal,
+    sqlite_path,
+)
 
 ARTIFACTS = "mlartifacts"
 FOLDER_TAG = "pipeline.folder"

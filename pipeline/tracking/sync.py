@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from pipeline.config.options import TrackingOptions
 from pipeline.processes.lease import alive, is_local, lease_of, working
 from pipeline.redaction import redact
-from pipeline.tracking.faults import StoreError, as_error
 from pipeline.tracking.folders import ListedRun, read_state, remove
-from pipeline.tracking.uri import how_to_name, quiet_mlflow, tracking_uri
+from pipeline.tracking.uri import StoreError, as_error, how_to_name, quiet_mlflow, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
