@@ -156,11 +156,6 @@ class Devices:
         """How many devices that is on all machines together."""
         return self.count * self.nodes
 
-    @property
-    def torch_device(self) -> torch.device:
-        """The device of the first process here, which holds its data."""
-        return self.device_of(0)
-
     def device_of(self, local: int) -> torch.device:
         """Return the device of a process.
 

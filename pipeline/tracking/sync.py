@@ -137,6 +137,8 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
             replay.release()
             continue
         refused = replay.finish(store.of)
+        if refused is not None:
+            store.give_up(refused)
         results.append(
             Synced(
                 folder=folder,
