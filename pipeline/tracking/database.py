@@ -4,7 +4,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -45,14 +45,20 @@ def prepare_database(uri: str) -> Iterator[None]:
     path = sqlite_path(uri)
     # An open file would stay half closed; of a server, each new connection is a process there.
     os.environ[POOLING] = "QueuePool" if path is None else "NullPool"
-    if path is not None:
-        with _file(uri, path):
+    if path is None:
+        with nullcontext() if is_server(uri) else _database_server(uri):
             yield
-    elif is_server(uri):
+        return
+    try:
+        create_file(path, _create_tables, is_void=_is_void, wait=LOCK_SECONDS)
+        _require_known(uri, path)
         yield
-    else:
-        with _database_server(uri):
-            yield
+        _remove_shadow(uri, path)
+    except filelock.Timeout as error:
+        raise StoreError("locked", f"{named(uri)} is being created by another process") from error
+    except (sqlite3.Error, OSError) as error:
+        text = str(error) if isinstance(error, sqlite3.Error) else "unable to open"
+        raise fault(uri, text) from error
 
 
 @contextmanager
@@ -90,21 +96,6 @@ def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
         "set_config('idle_in_transaction_session_timeout', "
         f"'{round(DEAD_SECONDS * 1000)}', true), pg_advisory_xact_lock({key})"
     )
-
-
-@contextmanager
-def _file(uri: str, path: Path) -> Iterator[None]:
-    """Have a readable file with MLflow's tables in it."""
-    try:
-        create_file(path, _create_tables, is_void=_is_void, wait=LOCK_SECONDS)
-        _require_known(uri, path)
-        yield
-        _remove_shadow(uri, path)
-    except filelock.Timeout as error:
-        raise StoreError("locked", f"{named(uri)} is being created by another process") from error
-    except (sqlite3.Error, OSError) as error:
-        text = str(error) if isinstance(error, sqlite3.Error) else "unable to open"
-        raise fault(uri, text) from error
 
 
 def create_file(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 PATIENCE = 5.0
+"""Seconds for which a fault that may pass is worth another try at the end of a run."""
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
@@ -214,7 +215,7 @@ class OpenRuns:
         self, replay: "Replay", *, is_over: bool, patient: bool = True
     ) -> StoreError | None:
         """Send all that is left and close the run; return why that failed, after a bounded wait."""
-        known_down = self._failures > 0
+        usual = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
         moved_at = time.monotonic()
         while True:
             left = replay.unsent()
@@ -224,8 +225,8 @@ class OpenRuns:
             except StoreError as error:
                 if replay.unsent() < left:
                     moved_at = time.monotonic()
-                patience = _patience(error, known_down=known_down) if patient else 0.0
-                if time.monotonic() - moved_at >= patience:
+                patience = LOCK_PATIENCE if error.kind == "locked" else usual
+                if not (patient and error.transient) or time.monotonic() - moved_at >= patience:
                     return error
                 if error.kind == "waiting":
                     self.tick()  # perhaps for one that is open here
@@ -243,15 +244,6 @@ class OpenRuns:
             replay = _taken(folder)
             if replay.finish(lambda uri: self._connected() if uri == here else None) is not None:
                 self._failures += 1  # its values stay in its journal, for `action=sync`
-
-
-def _patience(error: StoreError, *, known_down: bool) -> float:
-    """Return for how many seconds a fault is worth another try at the end of a run."""
-    if not error.transient:
-        return 0.0
-    if error.kind == "locked":
-        return LOCK_PATIENCE
-    return KNOWN_DOWN_PATIENCE if known_down else PATIENCE
 
 
 def _taken(folder: Path, *, wait: float = 0.0) -> "Replay":

@@ -264,8 +264,13 @@ class Store:
         """
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            folder = _artifacts_folder(self.uri, name)
-            location = None if folder is None else folder.as_uri()
+            location = None
+            if not is_server(self.uri):  # which knows itself
+                # Files lie beside a database that is a file. Those of a database on a server lie
+                # in the current folder of the first run of the experiment, which other machines
+                # need to reach by the same path.
+                database = sqlite_path(self.uri) or Path.cwd() / DATABASE
+                location = (database.parent / ARTIFACTS / field_name(name)).as_uri()
             try:
                 self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
             except MlflowException as error:  # another process may have created it meanwhile
@@ -312,15 +317,3 @@ def create_private(location: str) -> None:
     if location.startswith("file:") and ARTIFACTS in folder.parts:
         with suppress(OSError):  # MLflow says what is in the way
             create_folder(folder)
-
-
-def _artifacts_folder(uri: str, experiment: str) -> Path | None:
-    """Return where a database's runs of a new experiment keep their files; a server knows itself.
-
-    They lie beside a database that is a file. Those of a database on a server lie in the current
-    folder of the first run of the experiment, which other machines need to reach by the same path.
-    """
-    if is_server(uri):
-        return None
-    database = sqlite_path(uri) or Path.cwd() / DATABASE
-    return database.parent / ARTIFACTS / field_name(experiment)
