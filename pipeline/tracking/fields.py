@@ -103,7 +103,10 @@ def cut(text: str, longest: int) -> str:
 
 def as_text(text: str) -> str:
     """Return a text that MLflow's page shows as it stands."""
-    return _BENT.sub(lambda found: _entities(found[0].removeprefix("\\")), escaped(text))
+    return _BENT.sub(
+        lambda found: "".join(f"&#{ord(sign)};" for sign in found[0].removeprefix("\\")),
+        escaped(text),
+    )
 
 
 def name_text(name: str) -> str:
@@ -166,27 +169,20 @@ def link(experiment_id: str, run_id: str, path: str, words: str) -> str:
     return f"[{as_text(words)}]({place}?{TRAINING_PAGES})"
 
 
-def fitted(parts: Sequence[str], order: Sequence[int], *, longest: int = MAX_TAG) -> str:
+def fitted(parts: Sequence[str], order: Sequence[int]) -> str:
     """Return parts of a note with an empty line between them, as many as MLflow's limit allows.
 
     Args:
         parts: Markdown, in the order of reading; empty ones are left out.
         order: Numbers of the parts that may go, the first one first.
-        longest: Characters of a tag.
     """
     kept = dict(enumerate(parts))
-    text = _joined(kept.values())
     for number in order:
-        if len(text) <= longest:
+        if len(_joined(kept.values())) <= MAX_TAG:
             break
         del kept[number]
-        text = _joined(kept.values())
-    return text
+    return _joined(kept.values())
 
 
 def _joined(parts: Iterable[str]) -> str:
     return "\n\n".join(part for part in parts if part)
-
-
-def _entities(text: str) -> str:
-    return "".join(f"&#{ord(sign)};" for sign in text)
