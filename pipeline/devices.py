@@ -180,9 +180,10 @@ def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
         ConfigError: A precision that the accelerator lacks.
     """
     present = available() if present is None else present
-    count = _count(wanted.devices)
+    asked = wanted.devices
+    count = len(asked) if isinstance(asked, list) else 1 if asked == "auto" else asked
     # A study has looked at the indices, and its workers see what these name, counted anew.
-    named = wanted.devices if isinstance(wanted.devices, list) and not present.placed else None
+    named = asked if isinstance(asked, list) and not present.placed else None
     kind = next(iter(present.counts)) if wanted.accelerator == "auto" else wanted.accelerator
     _require(kind, count, named, wanted, present)
     devices: int | list[int] = count
@@ -205,13 +206,6 @@ def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
         nodes=wanted.num_nodes,
         strategy=several if count * wanted.num_nodes > 1 else "auto",
     )
-
-
-def _count(devices: list[int] | int | str) -> int:
-    """Return how many devices are wanted on one machine; `auto` is one."""
-    if isinstance(devices, list):
-        return len(devices)
-    return devices if isinstance(devices, int) else 1
 
 
 def _require(

@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean, so
 from pipeline.paths import cache_folder, create_folder, shortage
 from pipeline.redaction import redact
 from pipeline.serving.files import model_file
+from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.sync import opened_store
 from pipeline.tracking.uri import named, sqlite_path
 
@@ -141,8 +142,6 @@ def _source(store: "Store", reference: re.Match[str]) -> Source:
 
 def _of_version(store: "Store", name: str, number: str) -> Source:
     """Return the source of a version; its tags, which anybody may copy, decide nothing."""
-    from pipeline.tracking.models import MODEL_TAG
-
     version = store.found(lambda client: client.get_model_version(name, number))
     if version is None:
         with store.client() as client:
@@ -181,9 +180,7 @@ def _of_run(store: "Store", beginning: str) -> Source:
 
 
 def _of_model(model: "LoggedModel") -> Source:
-    from pipeline.tracking.models import DIGEST_TAG
-
-    return str(model.artifact_location), model.tags.get(DIGEST_TAG)
+    return str(model.artifact_location), model.tags.get(MODEL_TAG)
 
 
 def _some(names: Iterable[str]) -> str:

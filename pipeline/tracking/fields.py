@@ -18,6 +18,8 @@ TRIAL_TAG = "pipeline.trial"
 END_TAG = "end_reason"
 PARENT_TAG = "mlflow.parentRunId"
 """Folds a run under another one in MLflow's pages."""
+MODEL_TAG = "pipeline.model"
+"""Of a logged model the SHA-256 of its weights; of a registered version the logged model's id."""
 
 MAX_KEY = 250
 MAX_PARAM = 6000

@@ -30,6 +30,7 @@ from pipeline.paths import cache_folder, create_folder
 from pipeline.redaction import redact
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.terminal import number
+from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.folders import State
 from pipeline.tracking.journal import Event, Figure
 from pipeline.tracking.store import Store, create_private
@@ -41,13 +42,9 @@ if TYPE_CHECKING:
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 TRUST = "trust"
 """Key of the packages whose classes a model may name: they were trusted when it was trained."""
-DIGEST_TAG = "pipeline.model"
-"""The SHA-256 of a logged model's weights."""
 NEEDED = ("torch", "numpy", "omegaconf", "pydantic", "annotated-types", "pandas", "pyarrow")
 
 CHAMPION = "champion"
-MODEL_TAG = "pipeline.model"
-"""Names the logged model of a version: MLflow's own field is empty in some stores."""
 DECISION_TAG = "pipeline.decision"
 LOCK_SECONDS = 60.0
 
@@ -91,7 +88,7 @@ def _logged(store: Store, folder: Path, state: State, trust: Sequence[str]) -> L
     except OSError as error:
         raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
     with store.client() as client:
-        condition = f"source_run_id = '{state.run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
+        condition = f"source_run_id = '{state.run_id}' AND tags.`{MODEL_TAG}` = '{digest}'"
         found = client.search_logged_models([state.experiment_id], filter_string=condition)
         if found:
             model = found[0]
@@ -100,7 +97,7 @@ def _logged(store: Store, folder: Path, state: State, trust: Sequence[str]) -> L
                 state.experiment_id,
                 name=FOLDER,
                 source_run_id=state.run_id,
-                tags={DIGEST_TAG: digest},
+                tags={MODEL_TAG: digest},
             )
             client.log_outputs(state.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if model.status == LoggedModelStatus.READY:
