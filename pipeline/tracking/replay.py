@@ -108,22 +108,13 @@ class Replay:
         """Count the values that the store lacks; an event without values is 1."""
         return count_values(self._pending)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is something to send before the run ends."""
-        return bool(self._pending) and not self._only_end_left
-
-    @property
-    def _only_end_left(self) -> bool:
-        return len(self._pending) == 1 and self._pending[0]["event"] == "end"
-
     def advance(self, store: Store) -> None:
         """Send at most one batch of what is new, and a beat every ten seconds.
 
         A beat moves the counter of the lease, unless the training process is gone or stopped.
         """
         self.read()
-        if self.is_ready:
+        if self._next_batch():
             self.push(store)
         if time.monotonic() >= self._next_beat:
             self._beats += 1
@@ -178,9 +169,9 @@ class Replay:
         is_gone = is_over or (self.lease is not None and not alive(self.lease))
         if self._pending or is_gone:
             self._attach(store)
-        while self.is_ready:
+        while self._next_batch():
             self.push(store)
-        if (self._only_end_left or is_gone) and not self.is_done():
+        if self._pending or (is_gone and not self.state.done):
             self._terminate(store)
 
     def finish(self, store_of: Callable[[str], Store | None]) -> StoreError | None:
