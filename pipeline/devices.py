@@ -156,11 +156,6 @@ class Devices:
         """How many devices that is on all machines together."""
         return self.count * self.nodes
 
-    @property
-    def torch_device(self) -> torch.device:
-        """The device of the first process here, which holds its data."""
-        return self.device_of(0)
-
     def device_of(self, local: int) -> torch.device:
         """Return the device of a process.
 
@@ -185,21 +180,68 @@ def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
         ConfigError: A precision that the accelerator lacks.
     """
     present = available() if present is None else present
-    kind, count = _kind(wanted, present), _count(wanted)
+    asked = wanted.devices
+    count = len(asked) if isinstance(asked, list) else 1 if asked == "auto" else asked
+    # A study has looked at the indices, and its workers see what these name, counted anew.
+    named = asked if isinstance(asked, list) and not present.placed else None
+    kind = next(iter(present.counts)) if wanted.accelerator == "auto" else wanted.accelerator
+    _require(kind, count, named, wanted, present)
+    devices: int | list[int] = count
+    words = kind if count == 1 else f"{kind} × {count} processes"
+    if kind == "gpu":
+        # Processes that were started side by side must come to the same GPUs, whenever they look.
+        order = present.gpus if present.launched else present.freest
+        devices = sorted(gpu.index for gpu in order[:count]) if named is None else named
+        words = ", ".join(f"gpu {index} ({present.gpus[index].name})" for index in devices)
+        is_choice = named is None and not present.launched
+        if is_choice and len(devices) < len(present.gpus):
+            words += f", the freest of {len(present.gpus)}"
+    if wanted.num_nodes != 1:
+        words += f", on each of {wanted.num_nodes} machines"
+    several = "ddp" if wanted.strategy == "auto" else wanted.strategy
+    return Devices(
+        accelerator=kind,
+        devices=devices,
+        words=f"{words}; here: {present}",
+        nodes=wanted.num_nodes,
+        strategy=several if count * wanted.num_nodes > 1 else "auto",
+    )
+
+
+def _require(
+    kind: str, count: int, named: list[int] | None, wanted: TrainerOptions, present: Present
+) -> None:
+    """Refuse an accelerator, a precision or devices that are not here.
+
+    Args:
+        kind: The accelerator.
+        count: Devices that are wanted.
+        named: Their indices; `None` = only a number, of the freest.
+        wanted: What the run asks for.
+        present: What is there.
+    """
+    among = f"trainer.accelerator=cpu trainer.devices={count} for processes on the CPU"
+    if kind not in present.counts:
+        way = f"trainer=auto for one device, or {among}"
+        raise EnvironmentFaultError(
+            f"trainer.accelerator={kind} is not here; this machine has {present}. Use "
+            f"{way if count > 1 else 'trainer=cpu or trainer=auto'}"
+        )
     if wanted.precision in LACKING.get(kind, ()):
         raise ConfigError(
             f"trainer.precision={wanted.precision} does not exist on {kind}; use 32-true or "
             "bf16-mixed there"
         )
-    _require_enough(kind, wanted, present)
-    devices = _indices(wanted, present) if kind == "gpu" else count
-    several = "ddp" if wanted.strategy == "auto" else wanted.strategy
-    return Devices(
-        accelerator=kind,
-        devices=devices,
-        words=f"{_words(kind, devices, wanted, present)}; here: {present}",
-        nodes=wanted.num_nodes,
-        strategy=several if count * wanted.num_nodes > 1 else "auto",
+    # All cores are one device, unless processes are asked to share them.
+    shares = wanted.accelerator == "cpu" and named is None
+    there = 1 if kind == "cpu" and not shares else present.counts[kind]
+    if (count - 1 if named is None else max(named)) < there:
+        return
+    way = "" if named is None else ", counted from 0"
+    if kind == "cpu" and count > 1 and not shares:
+        way = f". The CPU can stand in for them: {among}"
+    raise EnvironmentFaultError(
+        f"trainer.devices={wanted.devices} is not here; this machine has {present}{way}"
     )
 
 
@@ -213,71 +255,6 @@ def threads(*, operations: int) -> int:
         operations: Multiplications and additions of one training step.
     """
     return min(max(1, operations // OPERATIONS_PER_THREAD), cores())
-
-
-def _count(wanted: TrainerOptions) -> int:
-    """Return how many devices are wanted on one machine."""
-    devices = wanted.devices
-    return len(devices) if isinstance(devices, list) else 1 if devices == "auto" else devices
-
-
-def _kind(wanted: TrainerOptions, present: Present) -> str:
-    if wanted.accelerator == "auto":
-        return next(iter(present.counts))
-    if wanted.accelerator in present.counts:
-        return wanted.accelerator
-    way = "Use trainer=cpu or trainer=auto"
-    if _count(wanted) > 1:
-        way = f"Use trainer=auto for one device, or {_among_processes(wanted)}"
-    raise EnvironmentFaultError(
-        f"trainer.accelerator={wanted.accelerator} is not here; this machine has {present}. {way}"
-    )
-
-
-def _require_enough(kind: str, wanted: TrainerOptions, present: Present) -> None:
-    named = _named(wanted, present)
-    last = _count(wanted) - 1 if named is None else max(named)
-    # All cores are one device, unless processes are asked to share them.
-    shares = wanted.accelerator == "cpu" and named is None
-    there = 1 if kind == "cpu" and not shares else present.counts[kind]
-    if last < there:
-        return
-    way = "" if named is None else ", counted from 0"
-    if kind == "cpu" and _count(wanted) > 1 and not shares:
-        way = f". The CPU can stand in for them: {_among_processes(wanted)}"
-    raise EnvironmentFaultError(
-        f"trainer.devices={wanted.devices} is not here; this machine has {present}{way}"
-    )
-
-
-def _among_processes(wanted: TrainerOptions) -> str:
-    return f"trainer.accelerator=cpu trainer.devices={_count(wanted)} for processes on the CPU"
-
-
-def _named(wanted: TrainerOptions, present: Present) -> list[int] | None:
-    """Return the indices that are asked for; `None` = only a number, of the freest."""
-    # A study has looked at the indices, and its workers see what these name, counted anew.
-    return wanted.devices if isinstance(wanted.devices, list) and not present.placed else None
-
-
-def _indices(wanted: TrainerOptions, present: Present) -> list[int]:
-    named = _named(wanted, present)
-    if named is not None:
-        return named
-    # Processes that were started side by side must come to the same GPUs, one moment or another.
-    order = present.gpus if present.launched else present.freest
-    return sorted(gpu.index for gpu in order[: _count(wanted)])
-
-
-def _words(kind: str, devices: int | list[int], wanted: TrainerOptions, present: Present) -> str:
-    if isinstance(devices, list):
-        words = ", ".join(f"gpu {index} ({present.gpus[index].name})" for index in devices)
-        is_choice = _named(wanted, present) is None and not present.launched
-        if is_choice and len(devices) < len(present.gpus):
-            words += f", the freest of {len(present.gpus)}"
-    else:
-        words = kind if devices == 1 else f"{kind} × {devices} processes"
-    return words if wanted.num_nodes == 1 else f"{words}, on each of {wanted.num_nodes} machines"
 
 
 # ── the workers of a study ──────────────────────────────────────────────────────────────────────

@@ -68,7 +68,7 @@ def refused(present: Present, devices: int | list[int] | str, accelerator: str =
 def test_a_machine_without_accelerator_trains_on_its_cpu(devices: str | int | list[int]) -> None:
     device = choose(wanted("auto", devices))
     assert (device.accelerator, device.count, device.world) == ("cpu", 1, 1)
-    assert device.torch_device == torch.device("cpu")
+    assert device.device_of(0) == torch.device("cpu")
     assert device.words == f"cpu; here: {cores()} CPU cores"
 
 
@@ -80,7 +80,7 @@ def test_the_one_gpu_with_most_free_memory_is_taken_and_the_others_are_told(
 ) -> None:
     device = taken(machine(5, 70, 80, 70), devices, accelerator, strategy=strategy)
     assert (device.accelerator, device.devices, device.strategy) == ("gpu", [2], "auto")
-    assert device.torch_device == torch.device("cuda", 2)
+    assert device.device_of(0) == torch.device("cuda", 2)
     assert device.words == f"gpu 2 ({NAME}), the freest of 4; here: 4 gpu, 64 CPU cores"
 
 
@@ -94,7 +94,7 @@ def test_without_a_gpu_that_of_an_apple_machine_comes_before_the_cpu() -> None:
     device = taken(Present(cores=8, mps=True))
     assert (device.accelerator, device.devices) == ("mps", 1)
     assert device.words == "mps; here: 1 mps, 8 CPU cores"
-    assert device.torch_device == torch.device("mps")
+    assert device.device_of(0) == torch.device("mps")
 
 
 def test_the_cpu_is_taken_where_it_is_asked_for() -> None:

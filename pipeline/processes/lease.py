@@ -5,9 +5,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 PREFIX = "mlflow.pipeline.lease."
 """MLflow's pages show no tag that begins with `mlflow.`, and nobody needs to read these."""
@@ -36,20 +37,14 @@ class Lease:
 
     def tags(self) -> dict[str, str]:
         """Return the lease as tags of an MLflow run."""
-        fields = ("host", "boot_id", "pid", "started", "counter")
-        return {f"{PREFIX}{field}": str(getattr(self, field)) for field in fields}
+        return {f"{PREFIX}{field}": str(value) for field, value in asdict(self).items()}
 
 
 def lease_of(tags: Mapping[str, str]) -> Lease | None:
     """Read a lease from the tags of a run; `None` where they hold no whole one."""
     try:
-        return Lease(
-            host=tags[f"{PREFIX}host"],
-            boot_id=tags[f"{PREFIX}boot_id"],
-            pid=int(tags[f"{PREFIX}pid"]),
-            started=tags[f"{PREFIX}started"],
-            counter=int(tags[f"{PREFIX}counter"]),
-        )
+        told: dict[str, Any] = {one.name: tags[f"{PREFIX}{one.name}"] for one in fields(Lease)}
+        return Lease(**told | {"pid": int(told["pid"]), "counter": int(told["counter"])})
     except (KeyError, ValueError):
         return None
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-from pipeline.processes.framing import FrameReader, FrameWriter, Message
+from pipeline.processes.child import FrameReader, FrameWriter, Message
 
 WATCH_SECONDS = 1.0
 """How often a process that hears nothing looks whether its parent lives, and says that it does."""

@@ -284,14 +284,15 @@ def _fetched(run_id: str, uri: str) -> Subject:
     with TemporaryDirectory() as place:
         folder = Path(place)
         run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT), folder)
-        if run.tags.get(COMMAND_TAG) == FIND_LR:
+        name, tags = run.info.run_name, dict(run.data.tags)
+        if tags.get(COMMAND_TAG) == FIND_LR:
             raise ConfigError(
-                f"run {run_id!r} ({run.name}) is a range test of the learning rate; expected one "
+                f"run {run_id!r} ({name}) is a range test of the learning rate; expected one "
                 "that lies here, or look at its picture in MLflow"
             )
         if not (folder / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
             raise ConfigError(
-                f"run {run_id!r} ({run.name}) has left no findings in MLflow; expected a run that "
+                f"run {run_id!r} ({name}) has left no findings in MLflow; expected a run that "
                 "this version of the program has trained to its end"
             )
         return Subject(
@@ -299,9 +300,9 @@ def _fetched(run_id: str, uri: str) -> Subject:
             uri=uri,
             findings=replace(load_findings(folder), run_id=run_id),
             lacks="",
-            status=run.status,
-            reason=run.tags.get("end_reason", ""),
-            tags=run.tags,
+            status=str(run.info.status),
+            reason=tags.get("end_reason", ""),
+            tags=tags,
             data=_data_lines(folder),
             size=None,
         )

@@ -21,9 +21,8 @@ from pipeline.running.recording import Record, unless_it_fails
 from pipeline.running.results import tested_names
 from pipeline.running.run_findings import with_views
 from pipeline.terminal import duration, number
-from pipeline.tracking.folders import read_state
-from pipeline.tracking.note import (
-    TAG,
+from pipeline.tracking.fields import (
+    NOTE_TAG,
     as_text,
     command_text,
     fits,
@@ -34,6 +33,7 @@ from pipeline.tracking.note import (
     spaced,
     titled,
 )
+from pipeline.tracking.folders import read_state
 
 VARIABLE = "PIPELINE_PICTURES"
 """Environment variable; `0` draws no pictures where the config does not decide."""
@@ -103,7 +103,7 @@ def described(
     )
     text = unless_it_fails(lambda: description_text(facts), None, what="no description of the run")
     if text is not None:
-        record.journal.tag(TAG, text)
+        record.journal.tag(NOTE_TAG, text)
 
 
 def wants_pictures(options: RunConfig) -> bool:

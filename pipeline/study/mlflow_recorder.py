@@ -25,7 +25,7 @@ from pipeline.study.ledger.rows import Progress
 from pipeline.study.trial_end import has_begun
 from pipeline.tracking.client import Recorder, SentRun
 from pipeline.tracking.facts import environment_tags
-from pipeline.tracking.fields import STUDY_TAG, TRIAL_TAG, RecordedTrial
+from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG, RecordedTrial
 from pipeline.tracking.folders import (
     COMMAND_TAG,
     TRIALS,
@@ -36,7 +36,6 @@ from pipeline.tracking.folders import (
     unsent,
 )
 from pipeline.tracking.journal import JOURNAL, Figure, Header, Journal, Scalar, Status
-from pipeline.tracking.note import TAG as NOTE_TAG
 
 LOCK = ".study.lock"
 TICK_SECONDS = 0.25

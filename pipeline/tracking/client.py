@@ -11,10 +11,9 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
-from pipeline.tracking.faults import TRANSIENT, as_error, down_line, named
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import read_state, unsent
-from pipeline.tracking.uri import REQUEST_SECONDS, is_server
+from pipeline.tracking.uri import REQUEST_SECONDS, TRANSIENT, as_error, down_line, is_server, named
 
 START_SECONDS = 90.0
 SERVER_SECONDS = 2 * REQUEST_SECONDS - 1.0
@@ -187,17 +186,16 @@ class Recorder:
 
     def _connect(self, uri: str, experiment: str, *, later: bool = False) -> dict[str, Any]:
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
-        command = "expect" if later else "connect"
-        connection = {"uri": uri, "experiment": experiment}
+        connection = {"uri": uri, "experiment": experiment, "later": later}
         try:
             try:
-                return self._ask(command, seconds, **connection)
+                return self._ask("connect", seconds, **connection)
             except ChildEndedError:  # killed while it started, before it followed anything
                 if not self._may_revive():
                     raise
                 self._revived_at = time.monotonic()
                 self.start()
-                return self._ask(command, seconds, **connection)
+                return self._ask("connect", seconds, **connection)
         except ChildEndedError as error:
             line = f"{named(uri)}: {error}, twice; {ADVICE}"
             return {"ok": False, "kind": "down", "problem": line}
@@ -234,14 +232,12 @@ def _no_listener(uri: str) -> str | None:
     """Say that nobody listens at a network address, long before MLflow is imported; else `None`."""
     parts = urlsplit(uri)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    if parts.hostname is None or port is None or _is_proxied(parts.scheme, parts.hostname):
+    proxies, host = urllib.request.getproxies(), parts.hostname
+    is_proxied = host and parts.scheme in proxies and not urllib.request.proxy_bypass(host)
+    if host is None or port is None or is_proxied:
         return None
     try:
-        socket.create_connection((parts.hostname, port), timeout=REQUEST_SECONDS).close()
+        socket.create_connection((host, port), timeout=REQUEST_SECONDS).close()
     except OSError as error:
         return down_line(uri, str(error))
     return None
-
-
-def _is_proxied(scheme: str, host: str) -> bool:
-    return scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)

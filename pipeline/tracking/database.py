@@ -4,7 +4,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -12,8 +12,16 @@ from urllib.parse import unquote
 import filelock
 
 from pipeline.paths import create_folder, sync_file
-from pipeline.tracking.faults import StoreError, fault, is_known, named, schema_fault
-from pipeline.tracking.uri import is_server, sqlite_path, sqlite_uri
+from pipeline.tracking.uri import (
+    StoreError,
+    fault,
+    is_known,
+    is_server,
+    named,
+    schema_fault,
+    sqlite_path,
+    sqlite_uri,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -37,14 +45,20 @@ def prepare_database(uri: str) -> Iterator[None]:
     path = sqlite_path(uri)
     # An open file would stay half closed; of a server, each new connection is a process there.
     os.environ[POOLING] = "QueuePool" if path is None else "NullPool"
-    if path is not None:
-        with _file(uri, path):
+    if path is None:
+        with nullcontext() if is_server(uri) else _database_server(uri):
             yield
-    elif is_server(uri):
+        return
+    try:
+        create_file(path, _create_tables, is_void=_is_void, wait=LOCK_SECONDS)
+        _require_known(uri, path)
         yield
-    else:
-        with _database_server(uri):
-            yield
+        _remove_shadow(uri, path)
+    except filelock.Timeout as error:
+        raise StoreError("locked", f"{named(uri)} is being created by another process") from error
+    except (sqlite3.Error, OSError) as error:
+        text = str(error) if isinstance(error, sqlite3.Error) else "unable to open"
+        raise fault(uri, text) from error
 
 
 @contextmanager
@@ -82,21 +96,6 @@ def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
         "set_config('idle_in_transaction_session_timeout', "
         f"'{round(DEAD_SECONDS * 1000)}', true), pg_advisory_xact_lock({key})"
     )
-
-
-@contextmanager
-def _file(uri: str, path: Path) -> Iterator[None]:
-    """Have a readable file with MLflow's tables in it."""
-    try:
-        create_file(path, _create_tables, is_void=_is_void, wait=LOCK_SECONDS)
-        _require_known(uri, path)
-        yield
-        _remove_shadow(uri, path)
-    except filelock.Timeout as error:
-        raise StoreError("locked", f"{named(uri)} is being created by another process") from error
-    except (sqlite3.Error, OSError) as error:
-        text = str(error) if isinstance(error, sqlite3.Error) else "unable to open"
-        raise fault(uri, text) from error
 
 
 def create_file(
@@ -173,7 +172,8 @@ def _is_void(path: Path) -> bool:
         tables = _tables(connection)
         if "experiments" not in tables:
             return not tables
-        return not any(_has_row(connection, table) for table in tables - FILLED_BY_CREATION)
+        names = (table.replace('"', '""') for table in tables - FILLED_BY_CREATION)
+        return not any(connection.execute(f'SELECT 1 FROM "{one}"').fetchone() for one in names)
 
 
 def _require_known(uri: str, path: Path) -> None:
@@ -193,11 +193,6 @@ def _require_known(uri: str, path: Path) -> None:
 def _tables(connection: sqlite3.Connection) -> set[str]:
     rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     return {str(name) for (name,) in rows}
-
-
-def _has_row(connection: sqlite3.Connection, table: str) -> bool:
-    name = table.replace('"', '""')
-    return connection.execute(f'SELECT 1 FROM "{name}"').fetchone() is not None
 
 
 def _set(path: Path, pragma: str) -> None:

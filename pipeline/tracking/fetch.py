@@ -3,8 +3,7 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
@@ -14,19 +13,19 @@ from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean, so
 from pipeline.paths import cache_folder, create_folder, shortage
 from pipeline.redaction import redact
 from pipeline.serving.files import model_file
-from pipeline.tracking.faults import named
+from pipeline.tracking.fields import MODEL_TAG
 from pipeline.tracking.sync import opened_store
-from pipeline.tracking.uri import sqlite_path
+from pipeline.tracking.uri import named, sqlite_path
 
 if TYPE_CHECKING:
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import LoggedModel, Run
 
     from pipeline.tracking.store import Store
 
-_ALIAS = re.compile(r"models:/(?P<name>[^/@]+)@(?P<alias>[^/@]+)")
-_VERSION = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
-_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-f]+)")
-_RUN = re.compile(r"(?:runs:/)?(?P<id>[0-9a-f]{4,32})(?:/model)?")
+_REFERENCE = re.compile(
+    r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))"
+    r"|models:/(?P<model>m-[0-9a-f]+)|(?:runs:/)?(?P<run>[0-9a-f]{4,32})(?:/model)?"
+)
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _HOSTS = ("http", "https", "mlflow-artifacts")
 """Kinds of addresses that name a server, which is sent the login of the tracking server."""
@@ -36,24 +35,7 @@ Source = tuple[str, str | None]
 """The address of a model's files, and the SHA-256 of its weights; `None` = it is not on record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchedRun:
-    """A run that MLflow has.
-
-    Args:
-        run_id: Its id.
-        name: Its name.
-        status: MLflow's word for how it stands.
-        tags: All of its tags.
-    """
-
-    run_id: str
-    name: str
-    status: str
-    tags: Mapping[str, str]
-
-
-def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> FetchedRun:
+def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> "Run":
     """Return what MLflow knows of a run, and copy files of it into a folder.
 
     Args:
@@ -75,8 +57,7 @@ def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> 
             there = {str(one.path) for one in client.list_artifacts(run_id)}
             for wanted in there.intersection(artifacts):
                 client.download_artifacts(run_id, wanted, str(into))
-        name, status = str(run.info.run_name), str(run.info.status)
-        return FetchedRun(run_id=run_id, name=name, status=status, tags=dict(run.data.tags))
+        return run
 
 
 def fetched(reference: str, uri: str) -> Path:
@@ -96,14 +77,15 @@ def fetched(reference: str, uri: str) -> Path:
             those that were logged.
         EnvironmentFaultError: MLflow does not answer, or the download fails.
     """
-    if not any(one.fullmatch(reference) for one in (_ALIAS, _VERSION, _MODEL, _RUN)):
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
         raise ConfigError(
             f"{reference!r} names no model of MLflow's; expected models:/NAME@ALIAS, "
             "models:/NAME/VERSION, models:/m-… or an MLflow run id"
         )
     _require_database(repr(reference), uri)
     with opened_store(uri) as store:
-        address, digest = _source(store, reference)
+        address, digest = _source(store, match)
         parts = urlsplit(address)
         # The address of a version may be set by whoever registers it.
         if parts.scheme in _HOSTS and parts.netloc not in ("", urlsplit(uri).netloc):
@@ -127,52 +109,39 @@ def _require_database(what: str, uri: str) -> None:
 # ── where a model lies ──────────────────────────────────────────────────────────────────────────
 
 
-def _source(store: "Store", reference: str) -> Source:
+def _source(store: "Store", reference: re.Match[str]) -> Source:
     """Return where a model's files are, and what is known of their content.
 
     Raises:
         ConfigError: There is no such model; it says what there is instead.
     """
-    if match := _ALIAS.fullmatch(reference):
-        name, alias = match["name"], match["alias"]
-        aliases = _aliases(store, name)
-        if alias not in aliases:
-            raise ConfigError(
-                f"{name!r} has no alias {alias!r} in {named(store.uri)}; it has {_some(aliases)}."
-                f"{did_you_mean(alias, aliases)}"
-            )
-        return _of_version(store, name, aliases[alias])
-    if match := _VERSION.fullmatch(reference):
-        return _of_version(store, match["name"], match["version"])
-    if match := _MODEL.fullmatch(reference):
-        model_id = match["id"]
+    name, model_id, run_id = reference["name"], reference["model"], reference["run"]
+    if run_id:
+        return _of_run(store, run_id)
+    if model_id:
         model = store.found(lambda client: client.get_logged_model(model_id))
         if model is None:
             raise ConfigError(f"{named(store.uri)} has no model {model_id!r}")
         return _of_model(model)
-    match = _RUN.fullmatch(reference)
-    assert match is not None  # one of the four fits
-    return _of_run(store, match["id"])
-
-
-def _aliases(store: "Store", name: str) -> dict[str, str]:
-    """Return the version that each alias of a registered model stands for."""
-    model = store.found(lambda client: client.get_registered_model(name))
-    if model is not None:
-        return {key: str(version) for key, version in model.aliases.items()}
-    with store.client() as client:
-        names = [model.name for model in client.search_registered_models(max_results=1000)]
-    raise ConfigError(
-        f"no model is registered as {name!r} in {named(store.uri)}; there are {_some(names)}."
-        f"{did_you_mean(name, names)}"
-    )
+    registered = store.found(lambda client: client.get_registered_model(name))
+    if registered is None:
+        with store.client() as client:
+            names = [model.name for model in client.search_registered_models(max_results=1000)]
+        raise ConfigError(
+            f"no model is registered as {name!r} in {named(store.uri)}; there are {_some(names)}."
+            f"{did_you_mean(name, names)}"
+        )
+    alias, aliases = reference["alias"], registered.aliases
+    if alias and alias not in aliases:
+        raise ConfigError(
+            f"{name!r} has no alias {alias!r} in {named(store.uri)}; it has {_some(aliases)}."
+            f"{did_you_mean(alias, aliases)}"
+        )
+    return _of_version(store, name, str(aliases[alias]) if alias else reference["version"])
 
 
 def _of_version(store: "Store", name: str, number: str) -> Source:
     """Return the source of a version; its tags, which anybody may copy, decide nothing."""
-    from pipeline.tracking.models import MODEL_TAG
-
-    _aliases(store, name)  # a name that is unknown is told as such
     version = store.found(lambda client: client.get_model_version(name, number))
     if version is None:
         with store.client() as client:
@@ -183,9 +152,9 @@ def _of_version(store: "Store", name: str, number: str) -> Source:
         )
     source = str(version.source)
     model_id = str(version.model_id or version.tags.get(MODEL_TAG) or "")
-    if not _MODEL_ID.fullmatch(model_id):
-        return source, None
-    model = store.found(lambda client: client.get_logged_model(model_id))
+    model = None
+    if _MODEL_ID.fullmatch(model_id):
+        model = store.found(lambda client: client.get_logged_model(model_id))
     if model is None or str(model.artifact_location) != source:
         return source, None
     return _of_model(model)
@@ -193,23 +162,25 @@ def _of_version(store: "Store", name: str, number: str) -> Source:
 
 def _of_run(store: "Store", beginning: str) -> Source:
     """Return the source of the newest model of a run, of which the id's beginning is known."""
-    from pipeline.tracking.models import models_of
-
     runs = store.beginning(beginning)
     if len(runs) != 1:
         ids = [str(run.info.run_id)[:12] for run in runs]
         what = f"is the beginning of several ids: {_some(ids)}" if ids else "is unknown"
         raise ConfigError(f"run {beginning!r} {what} in {named(store.uri)}")
-    models = models_of(store, runs[0].info.experiment_id, runs[0].info.run_id)
-    if not models:
+    with store.client() as client:
+        models = client.search_logged_models(
+            [runs[0].info.experiment_id],
+            filter_string=f"source_run_id = '{runs[0].info.run_id}'",
+            order_by=[{"field_name": "creation_timestamp", "ascending": False}],
+        )
+    whole = [model for model in models if model.status == "READY"]
+    if not whole:
         raise ConfigError(f"run {beginning!r} has left no model in {named(store.uri)}")
-    return _of_model(models[0])
+    return _of_model(whole[0])
 
 
 def _of_model(model: "LoggedModel") -> Source:
-    from pipeline.tracking.models import DIGEST_TAG
-
-    return str(model.artifact_location), model.tags.get(DIGEST_TAG)
+    return str(model.artifact_location), model.tags.get(MODEL_TAG)
 
 
 def _some(names: Iterable[str]) -> str:
@@ -268,20 +239,17 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
                 f"the weights of {reference!r} in {named(store.uri)} are not those that were "
                 f"logged: their SHA-256 is {found[:12]}… and was {digest[:12]}…; train it again"
             )
-        return _moved(folder, _place(store.uri, address, found), found)
+        place = _place(store.uri, address, found)
+        if _digest(place) != found:
+            shutil.rmtree(place, ignore_errors=True)  # it has been damaged since
+        try:
+            folder.replace(place)
+        except OSError as error:
+            if not place.is_dir():  # else another process has fetched it meanwhile
+                raise _unwritable(place, error) from error
+        return place
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _moved(folder: Path, place: Path, digest: str) -> Path:
-    if _digest(place) != digest:
-        shutil.rmtree(place, ignore_errors=True)  # it has been damaged since
-    try:
-        folder.replace(place)
-    except OSError as error:
-        if not place.is_dir():  # else another process has fetched it meanwhile
-            raise _unwritable(place, error) from error
-    return place
 
 
 def _unwritable(place: Path, error: OSError) -> EnvironmentFaultError:

@@ -1,16 +1,25 @@
-"""Names, texts and limits of what MLflow has of a run. Nothing here imports MLflow."""
+"""What MLflow has of a run: names, texts, limits, and the Markdown of its description.
+
+Nothing here imports MLflow.
+"""
 
 import hashlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from pipeline.markup import escaped, fenced, markdown_table
 
 STUDY_TAG = "pipeline.study"
 TRIAL_TAG = "pipeline.trial"
 END_TAG = "end_reason"
 PARENT_TAG = "mlflow.parentRunId"
 """Folds a run under another one in MLflow's pages."""
+MODEL_TAG = "pipeline.model"
+"""Of a logged model the SHA-256 of its weights; of a registered version the logged model's id."""
 
 MAX_KEY = 250
 MAX_PARAM = 6000
@@ -18,7 +27,21 @@ MAX_TAG = 8000
 TELLING = ("model.", "data.", "optimizer.", "scheduler.", "trainer.")
 """Parameters that tell runs apart; MLflow's pages list them in the order in which they came."""
 
+NOTE_TAG = "mlflow.note.content"
+"""MLflow shows this tag as the description of a run."""
+
+LONGEST = 60
+"""Letters of a name: a longer word would push the page's other half out of sight."""
+WIDEST = 720
+"""Pixels of a picture that the page's column holds at a usual width of the window."""
+TRAINING_PAGES = "workflowType=machine_learning"
+"""Ends an address on MLflow's pages: without it they open what they have for language models."""
+
 _REFUSED = re.compile(r"[^/\w.\- :]")
+
+# MLflow's page reads GitHub's dialect: `@name`, `:sign:` and addresses would become links and
+# signs, and of `\$` it shows the backslash.
+_BENT = re.compile(r"\\\$|@|:(?=\S)|www\.", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +98,93 @@ def cut(text: str, longest: int) -> str:
         return text
     mark = f" … (cut: {len(text)} characters)"
     return text[: longest - len(mark)] + mark
+
+
+# ── the description of a run on MLflow's page ─────────────────────────────────────────────────────
+
+
+def as_text(text: str) -> str:
+    """Return a text that MLflow's page shows as it stands."""
+    return _BENT.sub(
+        lambda found: "".join(f"&#{ord(sign)};" for sign in found[0].removeprefix("\\")),
+        escaped(text),
+    )
+
+
+def name_text(name: str) -> str:
+    """Return a name as text, its end cut where it is very long."""
+    return as_text(name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…")
+
+
+def titled(title: str, content: str) -> str:
+    """Return Markdown below a heading, or nothing where there is no content."""
+    return f"**{as_text(title)}**\n\n{content}" if content else ""
+
+
+def spaced(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table of Markdown cells, with the space in and below it that the page leaves out."""
+    rows = [[f"{cell}&emsp;" for cell in line] for line in (headings, *lines)]
+    return f"{markdown_table(rows[0], rows[1:])}\n\n<br>"
+
+
+def command_text(command: str) -> str:
+    """Return a command as code that the page breaks between words, as it does in no block."""
+    if "`" in command or "\n" in command:
+        return fenced(command, "sh")
+    return f"`{command}`" if command else ""
+
+
+def fits(file: Path) -> bool:
+    """Tell whether a PNG is there and narrow enough for the page, which shows it full size."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(24)
+    except OSError:
+        return False
+    return len(head) == 24 and int.from_bytes(head[16:20]) <= WIDEST
+
+
+def picture(run_id: str, path: str, words: str) -> str:
+    """Return Markdown that shows an artifact of a run.
+
+    The address is relative to the page, so it holds behind a prefix, a proxy and a login, and
+    whether the server hands files on or reads them itself.
+
+    Args:
+        run_id: MLflow's id of the run.
+        path: Of the artifact, as `pictures/curves/loss.png`.
+        words: What can be seen, for whoever can't.
+    """
+    return f"![{as_text(words)}](get-artifact?path={quote(path)}&run_uuid={quote(run_id)})"
+
+
+def link(experiment_id: str, run_id: str, path: str, words: str) -> str:
+    """Return Markdown that leads to the page of an artifact.
+
+    Args:
+        experiment_id: MLflow's id of the experiment.
+        run_id: MLflow's id of the run.
+        path: Of the artifact.
+        words: What to click at.
+    """
+    place = f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}/artifacts/{quote(path)}"
+    return f"[{as_text(words)}]({place}?{TRAINING_PAGES})"
+
+
+def fitted(parts: Sequence[str], order: Sequence[int]) -> str:
+    """Return parts of a note with an empty line between them, as many as MLflow's limit allows.
+
+    Args:
+        parts: Markdown, in the order of reading; empty ones are left out.
+        order: Numbers of the parts that may go, the first one first.
+    """
+    kept = dict(enumerate(parts))
+    for number in order:
+        if len(_joined(kept.values())) <= MAX_TAG:
+            break
+        del kept[number]
+    return _joined(kept.values())
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part)

@@ -150,9 +150,11 @@ def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
             return folder
     folders = run_folders(output)
     if reference == LAST:
-        training = [folder for folder in folders if _is_training(folder)]
-        if training:
-            return training[-1]
+        for folder in reversed(folders):
+            begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
+            begin: Event = next(begins, {"tags": {}})
+            if begin["tags"].get(COMMAND_TAG, "train") == "train":
+                return folder
         raise ConfigError(f"there is no run below {key}={str(output)!r} yet; train one first")
     folders += trials
     found = [one for one in folders if reference and read_state(one).run_id.startswith(reference)]
@@ -176,13 +178,6 @@ def _begun_at(folder: Path) -> int:
             return int(parse_line(file.readline())["time"])
     except (OSError, TypeError, ValueError):
         return 0
-
-
-def _is_training(folder: Path) -> bool:
-    for event in read_events(folder / JOURNAL):
-        if event["event"] == "begin":
-            return bool(event["tags"].get(COMMAND_TAG, "train") == "train")
-    return True
 
 
 def _newest_few(folders: list[Path]) -> str:

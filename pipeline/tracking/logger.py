@@ -41,18 +41,16 @@ class JournalLogger(Logger):
         """Record values of one epoch; `step` counts batches, which nothing here is drawn over."""
         del step
         values = {key: value for key, value in metrics.items() if key != "epoch"}
-        self._journal.epoch(self._epoch(metrics), values)
+        if "epoch" not in metrics:  # a callback of Lightning's own, such as LearningRateMonitor
+            epoch = self._journal.latest_epoch() + 1
+        elif all(key.startswith("test/") for key in values):  # of the last epoch
+            epoch = max(int(metrics["epoch"]), 1)
+        else:
+            epoch = int(metrics["epoch"]) + 1
+        self._journal.epoch(epoch, values)
 
     @rank_zero_only
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
         """Record nothing: the whole configuration is on record from the beginning."""
-
-    def _epoch(self, metrics: Mapping[str, float]) -> int:
-        """Return the epoch in progress, or the last one where values come from a test."""
-        if "epoch" not in metrics:  # a callback of Lightning's own, such as LearningRateMonitor
-            return self._journal.latest_epoch() + 1
-        finished = int(metrics["epoch"])
-        is_test = all(key.startswith("test/") for key in metrics if key != "epoch")
-        return max(finished, 1) if is_test else finished + 1

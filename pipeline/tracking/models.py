@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,9 +30,11 @@ from pipeline.paths import cache_folder, create_folder
 from pipeline.redaction import redact
 from pipeline.serving.files import CODE, EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.terminal import number
-from pipeline.tracking.faults import StoreError
-from pipeline.tracking.journal import Figure
+from pipeline.tracking.fields import MODEL_TAG
+from pipeline.tracking.folders import State
+from pipeline.tracking.journal import Event, Figure
 from pipeline.tracking.store import Store, create_private
+from pipeline.tracking.uri import StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,44 +42,25 @@ if TYPE_CHECKING:
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 TRUST = "trust"
 """Key of the packages whose classes a model may name: they were trusted when it was trained."""
-DIGEST_TAG = "pipeline.model"
-"""The SHA-256 of a logged model's weights."""
 NEEDED = ("torch", "numpy", "omegaconf", "pydantic", "annotated-types", "pandas", "pyarrow")
 
 CHAMPION = "champion"
-MODEL_TAG = "pipeline.model"
-"""Names the logged model of a version: MLflow's own field is empty in some stores."""
 DECISION_TAG = "pipeline.decision"
 LOCK_SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftModel:
-    """A run whose folder holds a model.
-
-    Args:
-        folder: The run's folder.
-        run_id: MLflow's id of the run.
-        experiment_id: MLflow's id of its experiment.
-        trust: Packages whose classes the model may name.
-    """
-
-    folder: Path
-    run_id: str
-    experiment_id: str
-    trust: Sequence[str] = ()
-
-
 def log_and_register(
-    store: Store, left: LeftModel, name: str | None, figure: Mapping[str, Any]
+    store: Store, folder: Path, state: State, *, begin: Event, figure: Figure
 ) -> str | None:
-    """Log a run's model and register it, each unless it has been.
+    """Log the model that a run has left in its folder and register it, each unless it has been.
 
     Args:
         store: Where the run is.
-        left: The run.
-        name: Of the registered model, made where it is missing; `None` = it is not registered.
-        figure: The fields of the `Figure` that it is compared by.
+        folder: The run's folder.
+        state: The run's and its experiment's ids there.
+        begin: The begin of its journal: which name its model is registered under, if any, and the
+            packages whose classes it may name.
+        figure: What it is compared by.
 
     Returns:
         What was decided about the registered version, and why, in one line for people.
@@ -86,58 +68,50 @@ def log_and_register(
     Raises:
         StoreError: The store refuses it or does not answer, or the model can't be prepared.
     """
-    logged = logged_model(store, left)
-    return None if name is None else register(store, name, logged, Figure(**figure))
+    logged = _logged(store, folder, state, begin.get("trust", ()))
+    name = begin.get("register")
+    return None if name is None else register(store, name, logged, figure)
 
 
 # ── logging ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def logged_model(store: Store, left: LeftModel) -> LoggedModel:
+def _logged(store: Store, folder: Path, state: State, trust: Sequence[str]) -> LoggedModel:
     """Return MLflow's model of a run, logged now unless it has been.
 
     What a kill has left half done is done again, in its place.
-
-    Raises:
-        StoreError: The store refuses it or does not answer, or it can't be prepared.
     """
-    digest = _digest(left.folder / FOLDER / FILE)
+    file = folder / FOLDER / FILE
+    try:
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
     with store.client() as client:
-        condition = f"source_run_id = '{left.run_id}' AND tags.`{DIGEST_TAG}` = '{digest}'"
-        found = client.search_logged_models([left.experiment_id], filter_string=condition)
+        condition = f"source_run_id = '{state.run_id}' AND tags.`{MODEL_TAG}` = '{digest}'"
+        found = client.search_logged_models([state.experiment_id], filter_string=condition)
         if found:
             model = found[0]
         else:
             model = client.create_logged_model(
-                left.experiment_id,
+                state.experiment_id,
                 name=FOLDER,
-                source_run_id=left.run_id,
-                tags={DIGEST_TAG: digest},
+                source_run_id=state.run_id,
+                tags={MODEL_TAG: digest},
             )
-            client.log_outputs(left.run_id, [LoggedModelOutput(model.model_id, step=0)])
+            client.log_outputs(state.run_id, [LoggedModelOutput(model.model_id, step=0)])
         if model.status == LoggedModelStatus.READY:
             return model
         with TemporaryDirectory() as place:
-            _prepare(Path(place) / FOLDER, left, model)
+            _prepare(Path(place) / FOLDER, folder, model, trust)
             create_private(model.artifact_location)
             client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
         return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
 
 
-def models_of(store: Store, experiment_id: str, run_id: str) -> list[LoggedModel]:
-    """Return the whole models of a run, the newest first."""
-    with store.client() as client:
-        found = client.search_logged_models(
-            [experiment_id],
-            filter_string=f"source_run_id = '{run_id}'",
-            order_by=[{"field_name": "creation_timestamp", "ascending": False}],
-        )
-    return [model for model in found if model.status == LoggedModelStatus.READY]
-
-
-def _prepare(place: Path, left: LeftModel, model: LoggedModel) -> None:
+def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -> None:
     """Write the model as MLflow lays it out. Nothing is pickled, and nothing is run to look."""
-    source, code = left.folder / FOLDER, left.folder / CODE
+    source, code = run / FOLDER, run / CODE
     try:
         interface = json.loads((source / INTERFACE).read_text(encoding="utf-8"))
         example = json.loads((source / EXAMPLE).read_text(encoding="utf-8"))
@@ -150,19 +124,17 @@ def _prepare(place: Path, left: LeftModel, model: LoggedModel) -> None:
             mlflow_model=Model(
                 artifact_path=model.artifact_location,
                 model_uuid=model.model_id,
-                run_id=left.run_id,
+                run_id=model.source_run_id,
                 model_id=model.model_id,
             ),
             signature=signature(interface),
             input_example=input_example(example, interface),
             pip_requirements=requirements(interface["kind"]),
-            model_config={TRUST: list(left.trust)},
+            model_config={TRUST: list(trust)},
             metadata={"pipeline": __version__},
         )
     except OSError as error:
-        raise StoreError(
-            "unwritable", f"the model of {left.folder} can't be read ({error})"
-        ) from error
+        raise StoreError("unwritable", f"the model of {run} can't be read ({error})") from error
     except Exception as error:  # whatever MLflow makes of it, the run itself is sound
         line = " ".join(str(error).split())
         raise StoreError("refused", f"MLflow can't take the model: {line[:300]}") from error
@@ -177,22 +149,22 @@ def requirements(kind: str) -> list[str]:
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 
 
-def _digest(file: Path) -> str:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
-
-
 # ── its interface in MLflow's own words ─────────────────────────────────────────────────────────
 
 
 def signature(interface: Mapping[str, Any]) -> ModelSignature:
     """Return what goes in and comes out, of `interface.json`."""
-    outputs = interface["outputs"]
+    inputs, outputs = interface["inputs"], interface["outputs"]
+    if not isinstance(inputs, Mapping):
+        taken = Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
+    # Told of an array of doubles, MLflow refuses singles and whole numbers. Columns without names
+    # take an array, nested lists and a DataFrame of any numbers; an array of objects any array.
+    elif len(inputs["shape"]) == 1:
+        taken = Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
+    else:
+        taken = Schema([TensorSpec(np.dtype("object"), (-1,))])
     given = Schema([ColSpec(DataType[output["type"]], output["name"]) for output in outputs])
-    return ModelSignature(inputs=_inputs(interface["inputs"]), outputs=given)
+    return ModelSignature(inputs=taken, outputs=given)
 
 
 def input_example(
@@ -204,16 +176,6 @@ def input_example(
     import pandas as pd
 
     return pd.DataFrame(list(rows), columns=[column["name"] for column in interface["inputs"]])
-
-
-def _inputs(inputs: Mapping[str, Any] | Sequence[Mapping[str, str]]) -> Schema:
-    if not isinstance(inputs, Mapping):
-        return Schema([ColSpec(_type(column["type"]), column["name"]) for column in inputs])
-    # Told of an array of doubles, MLflow refuses singles and whole numbers. Columns without names
-    # take an array, nested lists and a DataFrame of any numbers; an array of objects any array.
-    if len(inputs["shape"]) == 1:
-        return Schema([ColSpec(_type(inputs["dtype"])) for _ in range(inputs["shape"][0])])
-    return Schema([TensorSpec(np.dtype("object"), (-1,))])
 
 
 def _type(name: str) -> DataType | AnyType:
@@ -244,33 +206,22 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
         StoreError: The store refuses it or does not answer.
     """
     with _alone(store, name), store.client() as client:
-        version = _version_of(client, name, model) or _created(client, name, model, figure)
+        versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
+        known = (v for v in versions if v.name == name and v.tags.get(MODEL_TAG) == model.model_id)
+        version = next(known, None) or _created(client, name, model, figure)
         if DECISION_TAG in version.tags:
             return str(version.tags[DECISION_TAG])
-        return _decided(client, name, str(version.version), figure)
-
-
-def _decided(client: MlflowClient, name: str, own: str, mine: Figure) -> str:
-    """Move the alias or leave it where it is, and note on the version why."""
-    now = client.get_registered_model(name).aliases.get(CHAMPION)
-    champion = None if now is None or str(now) == own else str(now)
-    theirs = None if champion is None else client.get_model_version(name, champion).tags
-    takes, why = verdict(mine, theirs, champion)
-    if takes:
-        client.set_registered_model_alias(name, CHAMPION, own)
-    line = f"{name} version {own} is registered{why}"
-    client.update_model_version(name, own, description=line)
-    client.set_model_version_tag(name, own, DECISION_TAG, line)
-    return line
-
-
-def _version_of(client: MlflowClient, name: str, model: LoggedModel) -> ModelVersion | None:
-    """Return the version that was made of a model before."""
-    if model.source_run_id is None:
-        return None
-    versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
-    own = (v for v in versions if v.name == name and v.tags.get(MODEL_TAG) == model.model_id)
-    return next(own, None)
+        own = str(version.version)
+        now = client.get_registered_model(name).aliases.get(CHAMPION)
+        champion = None if now is None or str(now) == own else str(now)
+        theirs = None if champion is None else client.get_model_version(name, champion).tags
+        takes, why = verdict(figure, theirs, champion)
+        if takes:
+            client.set_registered_model_alias(name, CHAMPION, own)
+        line = f"{name} version {own} is registered{why}"
+        client.update_model_version(name, own, description=line)
+        client.set_model_version_tag(name, own, DECISION_TAG, line)
+        return line
 
 
 def _created(client: MlflowClient, name: str, model: LoggedModel, figure: Figure) -> ModelVersion:

@@ -8,25 +8,25 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.processes.lease import alive
 from pipeline.processes.parent import Parent
 from pipeline.redaction import redact
-from pipeline.tracking.faults import StoreError
-from pipeline.tracking.folders import is_marked, remove, unfinished
-from pipeline.tracking.uri import quiet_mlflow
+from pipeline.tracking.folders import unfinished
+from pipeline.tracking.uri import StoreError, quiet_mlflow
 
 if TYPE_CHECKING:
     from pipeline.tracking.replay import Replay
     from pipeline.tracking.store import Store
 
 TICK_SECONDS = 1.0
-BEAT_SECONDS = 10.0
 PATIENCE = 5.0
+"""Seconds for which a fault that may pass is worth another try at the end of a run."""
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
@@ -65,16 +65,6 @@ def serve(runs: "OpenRuns", parent: Parent) -> None:
     runs.leave()
 
 
-@dataclass(slots=True)
-class OpenRun:
-    """A run that is followed: its journal, the beats of its lease, what was refused for good."""
-
-    replay: "Replay"
-    beats: int = 0
-    next_beat: float = 0.0
-    refusal: str | None = None
-
-
 class OpenRuns:
     """Keeps one store up to date with the journals of several folders, through its outages."""
 
@@ -82,63 +72,50 @@ class OpenRuns:
         self._uri = ""
         self._experiment = ""
         self._store: Store | None = None
-        self._open: dict[Path, OpenRun] = {}
+        self._open: dict[Path, Replay] = {}
         self._earlier: deque[Path] = deque()
         self._failures = 0
         self._retry_at = 0.0
         self._problem = ""
-        self._commands: Mapping[str, Callable[..., Answer | None]] = {
-            "expect": self.expect,
-            "connect": self.connect,
-            "open": self.open,
-            "close": self.close,
-            "record": self.record,
-            "trials": self.trials,
-            "send_earlier": self.send_earlier,
-            "quit": lambda: self.leave(is_over=True),
-        }
 
     def carry_out(self, command: Mapping[str, Any]) -> Answer:
         """Do what a command says; a fault of the store is an answer, too."""
         content = {key: value for key, value in command.items() if key not in ("id", "do")}
         try:
-            return {"ok": True, **(self._commands[command["do"]](**content) or {})}
+            return {"ok": True, **(getattr(self, command["do"])(**content) or {})}
         except StoreError as error:
             return {"ok": False, "kind": error.kind, "problem": error.line}
 
     # ── commands, each of which may raise StoreError ────────────────────────────────────────────
 
-    def expect(self, uri: str, experiment: str) -> None:
-        """Name the store and the experiment; they are reached when they are first needed."""
+    def connect(self, uri: str, experiment: str, *, later: bool) -> None:
+        """Reach the store, or do so when it is first needed; where that fails, try again then."""
         self._uri, self._experiment, self._store = uri, experiment, None
-
-    def connect(self, uri: str, experiment: str) -> None:
-        """Reach the store now; where that fails, later calls try again."""
-        self.expect(uri, experiment)
-        self._connected()
+        if not later:
+            self._connected()
 
     def open(self, folder: str) -> Answer:
         """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""
-        run = self._open[Path(folder)] = OpenRun(_taken(Path(folder), wait=FOLDER_SECONDS))
+        replay = self._open[Path(folder)] = _taken(Path(folder), wait=FOLDER_SECONDS)
         problem = None
         try:
-            self._advance(run, self._connected())
+            replay.advance(self._connected())
         except StoreError as error:
-            self._note(error, run)
+            self._note(error, replay)
             problem = error.line
-        return {"run_id": run.replay.state.run_id, "problem": problem}
+        return {"run_id": replay.state.run_id, "problem": problem}
 
     def close(self, folder: str) -> Answer:
         """Send the rest, end the run, and log and register the model that it has left."""
-        run = self._open.pop(Path(folder), None)
-        if run is None:
+        replay = self._open.pop(Path(folder), None)
+        if replay is None:
             raise StoreError("refused", f"{folder!r} is not open")
-        error = self._finish(run, is_over=True)
-        run.replay.release()
+        error = self._finish(replay, is_over=True)
+        replay.release()
         return {
-            "unsent": run.replay.unsent(),
-            "problem": run.replay.problem if error is None else error.line,
-            "registered": run.replay.registered,
+            "unsent": replay.unsent(),
+            "problem": replay.problem if error is None else error.line,
+            "registered": replay.registered,
         }
 
     def record(self, folder: str, *, is_over: bool, patient: bool) -> Answer:
@@ -152,12 +129,11 @@ class OpenRuns:
         if not patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
         place = Path(folder)
-        run = self._open.get(place) or OpenRun(_taken(place))
-        replay = run.replay
+        replay = self._open.get(place) or _taken(place)
         try:
-            error = self._finish(run, is_over=is_over, patient=patient)
+            error = self._finish(replay, is_over=is_over, patient=patient)
             if error is not None:
-                self._note(error, run)
+                self._note(error, replay)
                 raise error
             self._failures = 0
         finally:
@@ -174,17 +150,23 @@ class OpenRuns:
         """Note the folders of earlier runs that have something unsent, for quiet moments."""
         self._earlier.extend(unfinished(Path(output)))
 
+    def quit(self) -> None:
+        """Close all open runs, which go on no more."""
+        self.leave(is_over=True)
+
     def leave(self, *, is_over: bool = False) -> None:
         """Close all open runs, then look after earlier ones for a few seconds.
 
         Args:
             is_over: The open runs go on no more; else wait a moment for the trainer's death.
         """
-        for run in self._open.values():
+        for replay in self._open.values():
             if not is_over:
-                _await_death(run.replay)
-            self._finish(run, is_over=is_over)
-            run.replay.release()
+                deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
+                while lease is not None and alive(lease) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+            self._finish(replay, is_over=is_over)
+            replay.release()
         self._open.clear()
         deadline = time.monotonic() + EARLIER_SECONDS
         while self._earlier and not self._failures and time.monotonic() < deadline:
@@ -196,12 +178,14 @@ class OpenRuns:
         """Send at most one batch of each open run, then look after one earlier run."""
         if time.monotonic() < self._retry_at:
             return
-        for run in self._open.values():
+        for replay in self._open.values():
             try:
-                self._advance(run, self._connected())
+                store = self._connected()
+                if not replay.is_refused:
+                    replay.advance(store)
                 self._failures = 0
             except StoreError as error:
-                self._note(error, run)
+                self._note(error, replay)
                 if time.monotonic() < self._retry_at:
                     return
         if self._earlier:
@@ -216,18 +200,7 @@ class OpenRuns:
             self._store = store
         return self._store
 
-    def _advance(self, run: OpenRun, store: "Store") -> None:
-        if run.refusal is not None:
-            return
-        run.replay.read()
-        if run.replay.is_ready:
-            run.replay.push(store)
-        if time.monotonic() >= run.next_beat:
-            run.beats += 1
-            run.next_beat = time.monotonic() + BEAT_SECONDS
-            run.replay.beat(store, run.beats)
-
-    def _note(self, error: StoreError, run: OpenRun) -> None:
+    def _note(self, error: StoreError, replay: "Replay") -> None:
         """Pause after a fault that may pass; give a run up that the store refuses."""
         if error.kind == "waiting":
             return
@@ -236,22 +209,24 @@ class OpenRuns:
             self._failures += 1
             self._retry_at = time.monotonic() + min(LONGEST_PAUSE, 2.0**self._failures)
         else:
-            run.refusal = error.line
+            replay.is_refused = True
 
-    def _finish(self, run: OpenRun, *, is_over: bool, patient: bool = True) -> StoreError | None:
+    def _finish(
+        self, replay: "Replay", *, is_over: bool, patient: bool = True
+    ) -> StoreError | None:
         """Send all that is left and close the run; return why that failed, after a bounded wait."""
-        known_down = self._failures > 0
+        usual = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
         moved_at = time.monotonic()
         while True:
-            left = run.replay.unsent()
+            left = replay.unsent()
             try:
-                run.replay.read()  # even where the store can't be reached, to count
-                run.replay.drain(self._connected(), is_over=is_over)
+                replay.read()  # even where the store can't be reached, to count
+                replay.drain(self._connected(), is_over=is_over)
             except StoreError as error:
-                if run.replay.unsent() < left:
+                if replay.unsent() < left:
                     moved_at = time.monotonic()
-                patience = _patience(error, known_down=known_down) if patient else 0.0
-                if time.monotonic() - moved_at >= patience:
+                patience = LOCK_PATIENCE if error.kind == "locked" else usual
+                if not (patient and error.transient) or time.monotonic() - moved_at >= patience:
                     return error
                 if error.kind == "waiting":
                     self.tick()  # perhaps for one that is open here
@@ -264,47 +239,18 @@ class OpenRuns:
         folder = self._earlier.popleft()
         if folder in self._open:
             return
-        try:
+        with suppress(StoreError):
+            here = redact(self._uri)
             replay = _taken(folder)
-        except StoreError:
-            return
-        try:
-            if replay.uri == redact(self._uri):
-                replay.drain(self._connected(), is_over=False)
-        except StoreError:
-            self._failures += 1  # its values stay in its journal, for `action=sync`
-        finally:
-            replay.release()
-        if replay.is_done() and is_marked(folder):
-            remove(folder)
-
-
-def _patience(error: StoreError, *, known_down: bool) -> float:
-    """Return for how many seconds a fault is worth another try at the end of a run."""
-    if not error.transient:
-        return 0.0
-    if error.kind == "locked":
-        return LOCK_PATIENCE
-    return KNOWN_DOWN_PATIENCE if known_down else PATIENCE
-
-
-def _await_death(replay: "Replay") -> None:
-    """Wait until a training process that has closed its pipes is gone, for a limited time."""
-    deadline = time.monotonic() + DEATH_SECONDS
-    lease = replay.lease
-    while lease is not None and alive(lease) and time.monotonic() < deadline:
-        time.sleep(0.05)
+            if replay.finish(lambda uri: self._connected() if uri == here else None) is not None:
+                self._failures += 1  # its values stay in its journal, for `action=sync`
 
 
 def _taken(folder: Path, *, wait: float = 0.0) -> "Replay":
     """Take a folder's journal in hand, for which another process may have to be waited for."""
-    from pipeline.tracking.replay import InUseError, Replay
+    from pipeline.tracking.replay import Replay
 
-    try:
-        return Replay(folder, wait=wait)
-    except InUseError as error:
-        line = f"{str(folder)!r} is recorded by another process"
-        raise StoreError("refused" if wait else "waiting", line) from error
+    return Replay(folder, wait=wait)
 
 
 if __name__ == "__main__":

@@ -1,66 +1,31 @@
 """Fills one MLflow run from a journal, however often and from wherever it is called."""
 
 import errno
-from collections import deque
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Literal
 
 import filelock
 
 from pipeline.processes.lease import Lease, alive, working
 from pipeline.redaction import redact
-from pipeline.tracking.faults import StoreError
 from pipeline.tracking.fields import END_TAG, PARENT_TAG, param_texts
-from pipeline.tracking.folders import STATE, State, read_state, write_state
-from pipeline.tracking.journal import JOURNAL, Event, Status, count_values, parse_line
-from pipeline.tracking.store import Point, Store
+from pipeline.tracking.folders import STATE, State, is_marked, read_state, remove, write_state
+from pipeline.tracking.journal import JOURNAL, Event, Figure, count_values, parse_line
+from pipeline.tracking.store import Store
+from pipeline.tracking.uri import StoreError
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
 CHANGED_PREFIX = "pipeline.changed."
 REGISTERED_TAG = "registered"
 PROBLEM_TAG = "model.problem"
+BEAT_SECONDS = 10.0
 MOST_POINTS = 1000
 """Values from which on a batch takes no further line."""
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 """Codes of a disk that is full, and of a folder that is gone."""
-
-Ending = Literal["recorded", "lost", "open"]
-
-
-class InUseError(Exception):
-    """Another process is sending this folder's journal."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Lines of a journal that one call to a store can take; at most the first begins the run."""
-
-    lines: int = 0
-    begin: Event | None = None
-    points: list[Point] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-
-
-def next_batch(pending: Collection[Event]) -> Batch:
-    """Return what can be sent next: the run's end stays for later, a second begin too."""
-    batch = Batch()
-    for index, event in enumerate(pending):
-        kind = event["event"]
-        is_last = kind == "end" and index == len(pending) - 1
-        if len(batch.points) >= MOST_POINTS or is_last or (kind == "begin" and index > 0):
-            break
-        batch.lines += 1
-        if kind == "begin":
-            batch.begin = event
-        elif kind == "epoch":
-            at, epoch = event["time"], event["epoch"]
-            batch.points += [(key, value, at, epoch) for key, value in event["values"].items()]
-        elif kind == "tag":
-            batch.tags[event["key"]] = event["value"]
-    return batch
 
 
 class Replay:
@@ -69,34 +34,40 @@ class Replay:
     The journal stays open, so that a run whose folder is removed or renamed is followed to its end.
 
     `registered` is what the registration of the run's model came to, in one line; `problem` why
-    MLflow will never have that model; `uri` where the run is to be recorded.
+    MLflow will never have that model; `uri` where the run is to be recorded; `is_refused` is set by
+    whoever was told that the store will never take more of it.
 
     Args:
         folder: The run's folder.
         wait: Seconds to wait for another process that sends the same journal.
 
     Raises:
-        InUseError: Another process sends the same journal.
-        StoreError: The journal can't be read.
+        StoreError: Another process sends the same journal (`waiting`, or `refused` where it was
+            waited for), or the journal can't be read.
     """
 
     def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
         self.folder = folder
         self.registered: str | None = None
         self.problem: str | None = None
+        self.is_refused = False
         self._path = folder / JOURNAL
-        self._file: BinaryIO | None = None
         self._attached = False
+        self._beats = 0
+        self._next_beat = 0.0
         self._lock = filelock.FileLock(folder / LOCK)
         try:
             self._lock.acquire(timeout=wait)
+            self._file = self._path.open("rb")
             self._rewind(read_state(folder))
         except filelock.Timeout as error:
-            raise InUseError(str(folder)) from error
+            line = f"{str(folder)!r} is recorded by another process"
+            raise StoreError("refused" if wait else "waiting", line) from error
         except OSError as error:
+            self._lock.release()
             raise self._unreadable(error) from error
         except StoreError:
-            self._lock.release()
+            self.release()
             raise
 
     def _rewind(self, state: State) -> None:
@@ -107,10 +78,9 @@ class Replay:
         self._begun: Event = {}
         self._model: Event | None = None
         self._last_ms = 0
-        self._pending: deque[Event] = deque()
+        self._pending: list[Event] = []
         self._skip = state.sent
         self._offset = 0
-        self._close()
         self.read()
 
     def read(self) -> None:
@@ -120,8 +90,6 @@ class Replay:
             StoreError: It can't be read.
         """
         try:
-            if self._file is None:
-                self._file = self._path.open("rb")
             self._file.seek(self._offset)
             content = self._file.read()
         except OSError as error:
@@ -132,36 +100,63 @@ class Replay:
             self._take(parse_line(line))
 
     def release(self) -> None:
-        """Let another process send this journal; it may still be read."""
-        self._close()
+        """Let another process send this journal."""
+        self._file.close()
         self._lock.release()
 
     def unsent(self) -> int:
         """Count the values that the store lacks; an event without values is 1."""
         return count_values(self._pending)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether there is something to send before the run ends."""
-        return bool(self._pending) and not self._only_end_left
+    def advance(self, store: Store) -> None:
+        """Send at most one batch of what is new, and a beat every ten seconds.
 
-    @property
-    def _only_end_left(self) -> bool:
-        return len(self._pending) == 1 and self._pending[0]["event"] == "end"
+        A beat moves the counter of the lease, unless the training process is gone or stopped.
+        """
+        self.read()
+        if self._next_batch():
+            self.push(store)
+        if time.monotonic() >= self._next_beat:
+            self._beats += 1
+            self._next_beat = time.monotonic() + BEAT_SECONDS
+            if self.state.run_id and self.lease is not None and working(self.lease):
+                beaten = replace(self.lease, counter=self._beats)
+                store.log(self.state.run_id, tags=beaten.tags())
 
     def push(self, store: Store) -> None:
         """Send one batch, of about a thousand values at most; the final `end` is left for later."""
         self._attach(store)
-        batch = next_batch(self._pending)
-        is_new = batch.begin is not None and self._begin(store, batch.begin, batch.tags)
-        params = batch.begin["params"] if batch.begin is not None else {}
-        store.log(
-            self.state.run_id, points=batch.points, params=params, tags=batch.tags, is_new=is_new
-        )
-        if batch.lines:
-            self._write(replace(self.state, sent=self.state.sent + batch.lines, done=False))
-            for _ in range(batch.lines):
-                self._pending.popleft()
+        events = self._next_batch()
+        epochs = [event for event in events if event["event"] == "epoch"]
+        points = [
+            (key, value, event["time"], event["epoch"])
+            for event in epochs
+            for key, value in event["values"].items()
+        ]
+        tags = {event["key"]: event["value"] for event in events if event["event"] == "tag"}
+        params: Mapping[str, object] = {}
+        is_new = False
+        if events and events[0]["event"] == "begin":
+            params = events[0]["params"]
+            is_new, more = self._begin(store, events[0])
+            tags = more | tags
+        store.log(self.state.run_id, points=points, params=params, tags=tags, is_new=is_new)
+        if events:
+            self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
+            del self._pending[: len(events)]
+
+    def _next_batch(self) -> list[Event]:
+        """Return the lines that one call can take: the run's end waits, a second begin too."""
+        batch: list[Event] = []
+        points = 0
+        for event in self._pending:
+            kind = event["event"]
+            is_last = kind == "end" and len(batch) == len(self._pending) - 1
+            if points >= MOST_POINTS or is_last or (kind == "begin" and batch):
+                break
+            batch.append(event)
+            points += len(event["values"]) if kind == "epoch" else 0
+        return batch
 
     def drain(self, store: Store, *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
@@ -171,43 +166,50 @@ class Replay:
             is_over: The run goes on no more: without a recorded end it is lost.
         """
         self.read()
-        while self.is_ready:
+        is_gone = is_over or (self.lease is not None and not alive(self.lease))
+        if self._pending or is_gone:
+            self._attach(store)
+        while self._next_batch():
             self.push(store)
-        ending = self.ending()
-        if ending == "open" and is_over:
-            ending = "lost"
-        if ending != "open":
-            self._terminate(store, ending)
+        if self._pending or (is_gone and not self.state.done):
+            self._terminate(store)
 
-    def ending(self) -> Ending:
-        """Tell how the run stands: its end is recorded, its process is gone, or it goes on."""
-        if self._only_end_left:
-            return "recorded"
-        lease = self.lease
-        return "lost" if lease is not None and not alive(lease) else "open"
+    def finish(self, store_of: Callable[[str], Store | None]) -> StoreError | None:
+        """Send what is left and let go of the journal; remove the folder where that is wanted then.
+
+        Args:
+            store_of: Returns the store at the address on record; `None` = nothing is sent there.
+
+        Returns:
+            What was in the way.
+        """
+        problem = None
+        try:
+            store = store_of(self.uri)
+            if store is not None:
+                self.drain(store, is_over=False)
+        except StoreError as error:
+            problem = error
+        finally:
+            self.release()
+        if self.is_done() and is_marked(self.folder):
+            remove(self.folder)
+        return problem
 
     def is_done(self) -> bool:
         """Tell whether the store has all of the journal, and the run's end."""
         return self.state.done and not self._pending
 
-    def beat(self, store: Store, counter: int) -> None:
-        """Move the lease's counter, unless the training process is gone or stopped."""
-        lease = self.lease
-        if self.state.run_id and lease is not None and working(lease):
-            store.log(self.state.run_id, tags=replace(lease, counter=counter).tags())
-
-    def _terminate(self, store: Store, ending: Ending) -> None:
-        """Upload the artifacts and close the run, once everything else has been sent."""
-        self._attach(store)
-        if self.is_done():
-            return
-        self._upload(store)
-        end = self._pending[0] if ending == "recorded" else None
-        status: Status = end["status"] if end else "FAILED"
-        if status == "FINISHED":
+    def _terminate(self, store: Store) -> None:
+        """Upload the artifacts and close the run, as lost where its end is not on record."""
+        top = self.folder / ARTIFACTS
+        for file in sorted(path for path in top.rglob("*") if path.is_file()):
+            below = file.parent.relative_to(top).as_posix()
+            store.upload(self.state.run_id, file, "" if below == "." else below)
+        end: Event = self._pending[0] if self._pending else {"status": "FAILED", "reason": "lost"}
+        if end["status"] == "FINISHED":
             self._settle(store)
-        reason = end["reason"] if end else "lost"
-        store.terminate(self.state.run_id, status, reason=reason, end=self._last_ms)
+        store.terminate(self.state.run_id, end["status"], reason=end["reason"], end=self._last_ms)
         self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
         self._pending.clear()
 
@@ -224,50 +226,42 @@ class Replay:
             raise StoreError("refused", line)
         self._attached = True
 
-    def _begin(self, store: Store, begin: Event, more: dict[str, str]) -> bool:
-        """Have a run that goes on; tell whether it is a new one, which has its tags by now.
+    def _begin(self, store: Store, begin: Event) -> tuple[bool, dict[str, str]]:
+        """Have a run that goes on; tell whether it is a new one, and which tags are left to log.
 
         Args:
             store: Where it is.
             begin: How it begins, or begins again.
-            more: Takes the tags that are left to log; those in it are later ones.
         """
         tags = {**begin["tags"], **Lease(**begin["lease"]).tags(), **self._parent(store, begin)}
-        if not self.state.run_id and self._create(store, begin, tags):
-            return True
+        if not self.state.run_id:
+            experiment_id = store.experiment(begin["experiment"])
+            last = self._pending[-1]
+            reason = last["reason"] if last["event"] == "end" else None
+            run_id, is_new = store.create(
+                experiment_id,
+                name=begin["name"],
+                key=begin.get("key") or self.folder.name,
+                tags={**tags, END_TAG: reason} if reason else tags,
+                start=begin["time"],
+            )
+            self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
+            if is_new:
+                return True, {}
         known = store.run(self.state.run_id)
         store.reopen(self.state.run_id)
         held = {} if known is None else known.data.params
-        later = dict(more)
-        more |= tags | _changes(held, param_texts(begin["params"])) | later
-        return False
+        now = param_texts(begin["params"])
+        # MLflow keeps the first value of a parameter that a resumed run changes.
+        changed = sorted(key for key, text in now.items() if key in held and held[key] != text)
+        return False, tags | {f"{CHANGED_PREFIX}{key}": now[key] for key in changed}
 
     def _parent(self, store: Store, begin: Event) -> dict[str, str]:
-        known, folder = begin["parent"], begin.get("parent_folder")
-        if folder:
+        known = begin["parent"]
+        if folder := begin.get("parent_folder"):
             moved = self.folder.absolute().parents[1]  # where a trial's study lies in any case
             known = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
         return {PARENT_TAG: known} if known else {}
-
-    def _create(self, store: Store, begin: Event, tags: dict[str, str]) -> bool:
-        experiment_id = store.experiment(begin["experiment"])
-        last = self._pending[-1]
-        reason = last["reason"] if last["event"] == "end" else None
-        run_id, is_new = store.create(
-            experiment_id,
-            name=begin["name"],
-            key=begin.get("key") or self.folder.name,
-            tags={**tags, END_TAG: reason} if reason else tags,
-            start=begin["time"],
-        )
-        self._write(State(uri=redact(store.uri), run_id=run_id, experiment_id=experiment_id))
-        return is_new
-
-    def _upload(self, store: Store) -> None:
-        top = self.folder / ARTIFACTS
-        for file in sorted(path for path in top.rglob("*") if path.is_file()):
-            below = file.parent.relative_to(top).as_posix()
-            store.upload(self.state.run_id, file, "" if below == "." else below)
 
     def _settle(self, store: Store) -> None:
         """Log the model that the run has left and register it; no run fails by that.
@@ -275,20 +269,16 @@ class Replay:
         Raises:
             StoreError: The store does not answer; a later try may help.
         """
-        model, begun = self._model, self._begun
-        if model is None:
+        if self._model is None:
             return
         # It takes a second to import, and only a run that leaves a model needs it.
-        from pipeline.tracking.models import LeftModel, log_and_register
+        from pipeline.tracking.models import log_and_register
 
-        left = LeftModel(
-            folder=self.folder,
-            run_id=self.state.run_id,
-            experiment_id=self.state.experiment_id,
-            trust=begun.get("trust", ()),
-        )
+        figure = Figure(**self._model["figure"])
         try:
-            self.registered = log_and_register(store, left, begun.get("register"), model["figure"])
+            self.registered = log_and_register(
+                store, self.folder, self.state, begin=self._begun, figure=figure
+            )
         except StoreError as error:
             if error.transient:
                 raise
@@ -308,11 +298,6 @@ class Replay:
             self._skip -= 1
         else:
             self._pending.append(event)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
     def _unreadable(self, error: OSError) -> StoreError:
         return StoreError("refused", f"{str(self._path)!r} can't be sent ({error.strerror})")
@@ -342,16 +327,10 @@ def _run_id(folder: Path, store: Store) -> str:
         raise awaited
     try:
         replay = Replay(folder)
-    except InUseError as error:
-        raise awaited from error
+    except StoreError as error:
+        raise (awaited if error.kind == "waiting" else error) from error
     try:
         replay.push(store)
     finally:
         replay.release()
     return replay.state.run_id
-
-
-def _changes(known: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    """Return tags for the parameters that a resumed run changed: MLflow keeps the first value."""
-    changed = {key for key, text in now.items() if key in known and known[key] != text}
-    return {f"{CHANGED_PREFIX}{key}": now[key] for key in sorted(changed)}

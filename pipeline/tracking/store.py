@@ -14,7 +14,6 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.paths import create_folder
 from pipeline.tracking.database import prepare_database
-from pipeline.tracking.faults import StoreError, fault, named, refusal
 from pipeline.tracking.fields import (
     END_TAG,
     STUDY_TAG,
@@ -25,7 +24,15 @@ from pipeline.tracking.fields import (
     tag_texts,
 )
 from pipeline.tracking.journal import Status
-from pipeline.tracking.uri import DATABASE, is_server, sqlite_path
+from pipeline.tracking.uri import (
+    DATABASE,
+    StoreError,
+    fault,
+    is_server,
+    named,
+    refusal,
+    sqlite_path,
+)
 
 ARTIFACTS = "mlartifacts"
 FOLDER_TAG = "pipeline.folder"
@@ -179,13 +186,17 @@ class Store:
         """
         if not (points or params or tags):
             return
+        texts = param_texts(params or {})
         with self._translated():
+            # MLflow refuses a whole batch over one parameter that differs.
+            may_differ = bool(params) and not is_new
+            known = self._client.get_run(run_id).data.params if may_differ else {}
             self._client.log_batch(
                 run_id,
                 metrics=[
                     Metric(field_name(key), value, at, epoch) for key, value, at, epoch in points
                 ],
-                params=self._new_params(run_id, params or {}, is_new=is_new),
+                params=[Param(key, text) for key, text in texts.items() if key not in known],
                 tags=[RunTag(key, value) for key, value in tag_texts(tags or {}).items()],
             )
 
@@ -219,6 +230,18 @@ class Store:
         with self._translated():
             yield self._client
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except MlflowException as error:
+            raise refusal(self.uri, str(error.error_code), str(error.message)) from error
+        except Exception as error:
+            # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
+            raise fault(self.uri, str(error)) from error
+
     def found(self, call: Callable[[MlflowClient], _Item]) -> _Item | None:
         """Return what a call of MLflow's client finds; `None` where there is no such thing."""
         with self._translated():
@@ -239,41 +262,35 @@ class Store:
         Raises:
             StoreError: It has been deleted, or is MLflow's own.
         """
-        found = self._find_experiment(name)
+        found = self._client.get_experiment_by_name(name)
         if found is None:
-            folder = _artifacts_folder(self.uri, name)
-            location = None if folder is None else folder.as_uri()
+            location = None
+            if not is_server(self.uri):  # which knows itself
+                # Files lie beside a database that is a file. Those of a database on a server lie
+                # in the current folder of the first run of the experiment, which other machines
+                # need to reach by the same path.
+                database = sqlite_path(self.uri) or Path.cwd() / DATABASE
+                location = (database.parent / ARTIFACTS / field_name(name)).as_uri()
             try:
-                found = str(self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS))
-            except MlflowException as error:
+                self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
+            except MlflowException as error:  # another process may have created it meanwhile
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-                found = self._find_experiment(name) or ""
-        if found == "0":
-            raise StoreError(
-                "refused",
-                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
-                "choose another name",
-            )
-        return found
-
-    def _find_experiment(self, name: str) -> str | None:
-        found = self._client.get_experiment_by_name(name)
-        if found is not None and found.lifecycle_stage == "deleted":
+            found = self._client.get_experiment_by_name(name)
+            assert found is not None
+        if found.lifecycle_stage == "deleted":
             raise StoreError(
                 "deleted",
                 f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; choose "
                 f"another, or type: mlflow experiments restore -x {found.experiment_id}",
             )
-        return None if found is None else str(found.experiment_id)
-
-    def _new_params(
-        self, run_id: str, params: Mapping[str, object], *, is_new: bool
-    ) -> list[Param]:
-        """Return params that the run lacks; MLflow refuses a whole batch over one that differs."""
-        needs_look = bool(params) and not is_new
-        known = self._client.get_run(run_id).data.params if needs_look else {}
-        return [Param(key, text) for key, text in param_texts(params).items() if key not in known]
+        if str(found.experiment_id) == "0":
+            raise StoreError(
+                "refused",
+                f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
+                "choose another name",
+            )
+        return str(found.experiment_id)
 
     def _drop_tag(self, run_id: str, key: str) -> None:
         run = self.run(run_id)
@@ -293,18 +310,6 @@ class Store:
                     raise
                 time.sleep(0.2)
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError:
-            raise
-        except MlflowException as error:
-            raise refusal(self.uri, str(error.error_code), str(error.message)) from error
-        except Exception as error:
-            # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
-            raise fault(self.uri, str(error)) from error
-
 
 def create_private(location: str) -> None:
     """Create a folder of our artifacts, which MLflow would create for all to read."""
@@ -312,15 +317,3 @@ def create_private(location: str) -> None:
     if location.startswith("file:") and ARTIFACTS in folder.parts:
         with suppress(OSError):  # MLflow says what is in the way
             create_folder(folder)
-
-
-def _artifacts_folder(uri: str, experiment: str) -> Path | None:
-    """Return where a database's runs of a new experiment keep their files; a server knows itself.
-
-    They lie beside a database that is a file. Those of a database on a server lie in the current
-    folder of the first run of the experiment, which other machines need to reach by the same path.
-    """
-    if is_server(uri):
-        return None
-    database = sqlite_path(uri) or Path.cwd() / DATABASE
-    return database.parent / ARTIFACTS / field_name(experiment)

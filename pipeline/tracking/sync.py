@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 from pipeline.config.options import TrackingOptions
 from pipeline.processes.lease import alive, is_local, lease_of, working
 from pipeline.redaction import redact
-from pipeline.tracking.faults import StoreError, as_error
-from pipeline.tracking.folders import ListedRun, is_marked, read_state, remove
-from pipeline.tracking.uri import how_to_name, quiet_mlflow, tracking_uri
+from pipeline.tracking.folders import ListedRun, read_state, remove
+from pipeline.tracking.uri import StoreError, as_error, how_to_name, quiet_mlflow, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,14 +33,12 @@ class Synced:
 
     Args:
         folder: The run's folder.
-        run_id: MLflow's id of the run; '' where it has none yet.
         sent: Values that have been sent now.
         unsent: Values that the store still lacks.
         problem: What is in the way, in one line.
     """
 
     folder: Path
-    run_id: str = ""
     sent: int = 0
     unsent: int = 0
     problem: str | None = None
@@ -77,7 +74,13 @@ class StoreInForce:
                 f"{how_to_name(recorded)}",
             )
         if self._opened is None:
-            self._opened = self._open()
+            quiet_mlflow()
+            from pipeline.tracking.store import Store
+
+            try:
+                self._opened = Store(self._uri)
+            except StoreError as error:
+                self._opened = error
         if isinstance(self._opened, StoreError):
             raise self._opened
         return self._opened
@@ -86,15 +89,6 @@ class StoreInForce:
         """Remember that the store does not answer, so that no other run waits for it."""
         if error.transient:
             self._opened = error
-
-    def _open(self) -> "Store | StoreError":
-        quiet_mlflow()
-        from pipeline.tracking.store import Store
-
-        try:
-            return Store(self._uri)
-        except StoreError as error:
-            return error
 
 
 @contextmanager
@@ -127,34 +121,33 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
     A run whose process is gone without a word is closed as lost. A live one, and one that another
     process is sending, is left alone.
     """
-    store = StoreInForce(uri)
-    return [synced for folder in folders if (synced := _sync(folder, store)) is not None]
+    store, results = StoreInForce(uri), []
+    for folder in folders:
+        quiet_mlflow()
+        from pipeline.tracking.replay import Replay
 
-
-def _sync(folder: Path, store: StoreInForce) -> Synced | None:
-    quiet_mlflow()
-    from pipeline.tracking.replay import InUseError, Replay
-
-    try:
-        replay = Replay(folder)
-    except InUseError:
-        return None
-    except StoreError as error:
-        return Synced(folder=folder, problem=error.line)
-    before, problem = replay.unsent(), None
-    try:
+        try:
+            replay = Replay(folder)
+        except StoreError as error:
+            if error.kind != "waiting":
+                results.append(Synced(folder=folder, problem=error.line))
+            continue
+        before = replay.unsent()
         if not replay.uri:
-            return None
-        replay.drain(store.of(replay.uri), is_over=False)
-    except StoreError as error:
-        problem = error.line
-        store.give_up(error)
-    finally:
-        replay.release()
-    if replay.is_done() and is_marked(folder):
-        remove(folder)
-    left, run_id = replay.unsent(), replay.state.run_id
-    return Synced(folder=folder, run_id=run_id, sent=before - left, unsent=left, problem=problem)
+            replay.release()
+            continue
+        refused = replay.finish(store.of)
+        if refused is not None:
+            store.give_up(refused)
+        results.append(
+            Synced(
+                folder=folder,
+                sent=before - replay.unsent(),
+                unsent=replay.unsent(),
+                problem=None if refused is None else refused.line,
+            )
+        )
+    return results
 
 
 def attach(folder: Path, file: Path, options: TrackingOptions, *, name: str) -> str | None:
@@ -223,7 +216,14 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
         else:
             doubtful[run.info.run_id] = (lease.counter, time.monotonic())
     lost += _without_a_beat(store, doubtful, grace)
-    return [run for run in lost if _close(store, run.info.run_id)]
+    closed = []
+    for run in lost:
+        now = store.run(run.info.run_id)
+        if now is not None and now.info.status == "RUNNING":  # else its own recorder closed it
+            end = max(time.time_ns() // 1_000_000, now.info.start_time)
+            store.terminate(now.info.run_id, "FAILED", reason="lost", end=end)
+            closed.append(run)
+    return closed
 
 
 def _without_a_beat(
@@ -244,16 +244,6 @@ def _without_a_beat(
                 del doubtful[run_id]
                 lost.append(run)
     return lost
-
-
-def _close(store: "Store", run_id: str) -> bool:
-    """Close a lost run, unless its own recorder has done so meanwhile."""
-    run = store.run(run_id)
-    if run is None or run.info.status != "RUNNING":
-        return False
-    now = time.time_ns() // 1_000_000
-    store.terminate(run_id, "FAILED", reason="lost", end=max(now, run.info.start_time))
-    return True
 
 
 def remove_runs(runs: Iterable[ListedRun], store: StoreInForce) -> Iterator[ListedRun]:

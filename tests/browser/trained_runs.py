@@ -5,8 +5,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.tracking.fields import TRAINING_PAGES
 from pipeline.tracking.folders import read_state
-from pipeline.tracking.uri import TRAINING_PAGES
 
 SCRIPT = "<img src=x onerror=\"document.title='hacked'\">"
 CLASSES = (f"{SCRIPT}|`a`", "*b* [c](d) $5 @e :smile: 文字")

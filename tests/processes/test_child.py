@@ -13,8 +13,14 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.processes.child import Child, ChildEndedError, ChildGoneError
-from pipeline.processes.framing import MAX_BYTES, FrameReader, FrameWriter
+from pipeline.processes.child import (
+    MAX_BYTES,
+    Child,
+    ChildEndedError,
+    ChildGoneError,
+    FrameReader,
+    FrameWriter,
+)
 
 SERVES = """
 import os, signal, sys, time

@@ -13,9 +13,8 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from pipeline.tracking.faults import StoreError
 from pipeline.tracking.store import Store
-from pipeline.tracking.uri import quiet_mlflow, sqlite_uri
+from pipeline.tracking.uri import StoreError, quiet_mlflow, sqlite_uri
 
 PHASES = {"the first table": "CREATE TABLE", "a migration": "ALTER TABLE", "the last row": "INSERT"}
 

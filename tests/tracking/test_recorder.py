@@ -191,14 +191,18 @@ def test_sending_a_journal_again_stores_nothing_twice(
     assert recorded_steps(database, "train/loss") == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("has_more_than_its_end_to_send", [True, False])
 def test_a_store_that_has_lost_the_run_is_given_all_of_it_again(
-    recorder: Recorder, database: str, begun: Begun
+    recorder: Recorder, database: str, begun: Begun, has_more_than_its_end_to_send: bool
 ) -> None:
     journal = begun(database)
     record(recorder, journal, epochs=range(1, 3))
     lost = read_state(journal.folder)
-    write_state(journal.folder, type(lost)(uri=database, run_id="f" * 32, sent=lost.sent))
-    journal.tag("note", "one more line")
+    sent = lost.sent - 1
+    if has_more_than_its_end_to_send:
+        journal.tag("note", "one more line")
+        sent += 1
+    write_state(journal.folder, type(lost)(uri=database, run_id="f" * 32, sent=sent))
     assert [result.unsent for result in sync([journal.folder], database)] == [0]
     assert read_state(journal.folder).run_id == lost.run_id
 

@@ -11,8 +11,15 @@ import filelock
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
-from pipeline.tracking.faults import UNWELCOME, UNWRITABLE, WELCOME, short_cause, sqlite_shortage
-from pipeline.tracking.uri import shown, sqlite_path
+from pipeline.tracking.uri import (
+    UNWELCOME,
+    UNWRITABLE,
+    WELCOME,
+    short_cause,
+    shown,
+    sqlite_path,
+    sqlite_shortage,
+)
 
 PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "40001", "40P01")
 """PostgreSQL's codes for what another try may change: it restarts, has no room for one connection

@@ -28,8 +28,7 @@ from pipeline.study.outcome.trial_text import (
     value_words,
 )
 from pipeline.terminal import console, duration, number, say
-from pipeline.tracking.folders import read_state
-from pipeline.tracking.note import (
+from pipeline.tracking.fields import (
     as_text,
     command_text,
     fits,
@@ -40,6 +39,7 @@ from pipeline.tracking.note import (
     spaced,
     titled,
 )
+from pipeline.tracking.folders import read_state
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
