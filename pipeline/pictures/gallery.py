@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.findings import Findings, load_findings
-from pipeline.pictures import classes, inside, inside_maps, predictions, training
+from pipeline.pictures import classes, inside, predictions, training
 from pipeline.pictures.picture import FOLDER, Picture, write_pictures
 from pipeline.processes.parent import Parent
 
@@ -19,7 +19,7 @@ from pipeline.processes.parent import Parent
 def gallery(findings: Findings) -> Iterator[Picture]:
     """Yield each picture that says something about these findings; none is drawn yet."""
     yield from training.curve_pictures(findings)
-    for topic in (classes, predictions, inside_maps, inside):
+    for topic in (classes, predictions, inside):
         yield from topic.pictures(findings)
     yield from training.layer_pictures(findings)
 

@@ -46,14 +46,14 @@ class Picture:
     draw: "Callable[[], Figure]"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Written:
     """A picture in a file, or the reason why there is none.
 
     Args:
-        name: As of the picture.
-        title: As of the picture.
-        alt: As of the picture.
+        name: As of the picture, like `title` and `alt`.
+        title: What it is.
+        alt: What it shows.
         file: Relative to the folder; empty if it could not be drawn.
         reason: Why it could not; empty if it was.
     """
@@ -77,8 +77,7 @@ def write_pictures(
     """
     with drawing(texts) as notes:
         written = [write(picture, folder) for picture in pictures]
-    about = {"name": "letters", "title": "Letters", "alt": "", "file": ""}
-    written += [Written(**about, reason=note) for note in notes]
+    written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps([asdict(one) for one in written], ensure_ascii=False, indent=1)
     replace_text(folder / LIST, text + "\n")
@@ -97,13 +96,7 @@ def write(picture: Picture, folder: Path) -> Written:
     """Draw a picture as PNG into a folder, within `drawing`."""
     file = f"{picture.name}.png"
     _, reason = use_drawn(picture, lambda figure: save(figure, folder / file))
-    return Written(
-        name=picture.name,
-        title=picture.title,
-        alt=picture.alt,
-        file="" if reason else file,
-        reason=reason,
-    )
+    return Written(picture.name, picture.title, picture.alt, "" if reason else file, reason)
 
 
 def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used | None, str]:

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # After Okabe and Ito, for colour-blind people; readable on a white and on a black background.
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
@@ -121,6 +122,95 @@ def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
     numbers: NDArray[np.float64] = np.asarray(values, dtype=np.float64).copy()
     numbers[~np.isfinite(numbers)] = np.nan
     return numbers
+
+
+def titled_figure(
+    title: str,
+    shape: tuple[int, int],
+    *,
+    size: tuple[float, float],
+    gap: float = 0.04,
+    **more: Any,
+) -> "tuple[Figure, NDArray[Any]]":
+    """Return a figure with a title, and its axes (rows, columns).
+
+    Args:
+        title: Of the figure.
+        shape: Rows and columns of axes.
+        size: Width and height in inches.
+        gap: Inches around each of the axes.
+        more: Goes to `pyplot.subplots`.
+    """
+    from matplotlib import pyplot
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap)
+    figure, axes = pyplot.subplots(*shape, figsize=size, squeeze=False, layout=layout, **more)
+    figure.suptitle(title, fontsize=10)
+    return figure, np.asarray(axes)
+
+
+def add_scale(
+    figure: "Figure", image: "AxesImage", axes: Any, *, below: bool = False, text: str = ""
+) -> None:
+    """Draw the colour scale of an image.
+
+    Args:
+        figure: Where to draw.
+        image: Whose scale it is; one around zero has pointed ends, since values may lie beyond.
+        axes: One or several that share it, to the right of them; those to fill if `below`.
+        below: Whether it is horizontal.
+        text: What the numbers are.
+    """
+    least, most = image.get_clim()
+    signed = least < 0 < most
+    extend: Literal["both", "neither"] = "both" if signed else "neither"
+    if below:
+        bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend=extend)
+    else:
+        aspect = 30 if np.ndim(axes) == 2 and len(axes) > 1 else 14
+        bar = figure.colorbar(
+            image, ax=axes, fraction=0.06, pad=0.015, aspect=aspect, extend=extend
+        )
+    ticks = [least, 0.0 if signed else (least + most) / 2, most]
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.outline.set_visible(False)
+    if text:
+        bar.set_label(text, fontsize=8)
+
+
+def heat_map(
+    axes: "Axes", values: NDArray[Any], ends: tuple[float, float], colours: str, **more: Any
+) -> "AxesImage":
+    """Draw values (rows, columns) in the colours of a map, and return the image.
+
+    Args:
+        axes: Where to draw; they are filled, unless `more` has another aspect.
+        values: Of any range; those beyond the ends have the colours of the ends.
+        ends: Of the scale.
+        colours: Name of the map.
+        more: Goes to `imshow`.
+    """
+    low, high = ends
+    look = {"cmap": colours, "vmin": low, "vmax": high, "aspect": "auto"}
+    return axes.imshow(values, **{**look, **more})
+
+
+def limits(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the smallest and the largest of all finite values, never equal."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def around_zero(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the ends of a scale around zero; the largest 1 % of the values may lie beyond."""
+    finite = np.abs(values[np.isfinite(values)])
+    high = float(np.quantile(finite, 0.99) or finite.max()) if finite.size else 1.0
+    return -(high or 1.0), high or 1.0
 
 
 def short(name: str, most: int = LONGEST) -> str:
