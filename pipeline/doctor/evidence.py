@@ -40,7 +40,7 @@ class Verdict:
     """One thing that is wrong with a run.
 
     Args:
-        name: What it is called.
+        name: What it is called: as the function that finds it, by which `diagnose` names it.
         evidence: How one sees it, with numbers, as the rest of a sentence.
         numbers: These numbers by name.
         cures: Overrides that would help, the likeliest first. A rule may name overrides that do
@@ -48,7 +48,7 @@ class Verdict:
         advice: What would help where no override does.
     """
 
-    name: str
+    name: str = ""
     evidence: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     cures: tuple[str, ...] = ()
