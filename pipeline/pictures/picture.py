@@ -104,18 +104,11 @@ def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used |
 
     Matplotlib's settings and figures are restored afterwards.
     """
-    import matplotlib as mpl
-    from matplotlib import pyplot
-
-    before = set(pyplot.get_fignums())
     try:
-        with mpl.rc_context():  # keeps a style that one picture sets out of the next
+        with _own_figures():  # keeps a style that one picture sets out of the next
             return use(picture.draw()), ""
     except Exception as error:  # neither a run nor a page fails because of a picture
         return None, " ".join(str(error).split()) or type(error).__name__
-    finally:
-        for figure in set(pyplot.get_fignums()) - before:
-            pyplot.close(figure)
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -141,15 +134,23 @@ def drawing(texts: Iterable[str] = ()) -> Iterator[list[str]]:
 
     if "matplotlib.pyplot" not in sys.modules:  # else the importer has chosen a backend
         mpl.use("Agg")
-    from matplotlib import pyplot
-
-    before = set(pyplot.get_fignums())
-    with mpl.rc_context(), warnings.catch_warnings():
+    with _own_figures(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of experimental functions, and letters without a font
         fonts, notes = _fonts_for("".join(texts))
         mpl.rcParams["font.family"] = fonts
+        yield notes
+
+
+@contextmanager
+def _own_figures() -> Iterator[None]:
+    """Restore Matplotlib's settings at the end, and close the figures that were opened."""
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
+    before = set(pyplot.get_fignums())
+    with mpl.rc_context():
         try:
-            yield notes
+            yield
         finally:
             for figure in set(pyplot.get_fignums()) - before:
                 pyplot.close(figure)
