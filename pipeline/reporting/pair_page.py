@@ -444,49 +444,46 @@ def _first(count: int, what: str) -> str:
 def _pictures(pair: RunPair) -> Iterator[Picture]:
     """Yield the losses of both, then the metrics that decided on the kept epochs."""
     judged = [findings.monitor.rpartition("/")[2] for findings in pair.findings]
-    for key in dict.fromkeys(["loss", *judged]):
-        curves: dict[tuple[str, str], dict[int, float]] = {}
+    for name in dict.fromkeys(["loss", *judged]):
         told = []
-        for part, name in (("training", f"train/{key}"), ("validation", f"val/{key}")):
+        for key in (f"train/{name}", f"val/{name}"):
             for letter, findings in zip("AB", pair.findings, strict=True):
-                history = findings.history.items()
-                curve = {epoch: values[name] for epoch, values in history if name in values}
-                if curve:
-                    curves[letter, part] = curve
-                    first, last = curve[min(curve)], curve[max(curve)]
-                    told.append(f"{letter}'s {name} from {number(first)} to {number(last)}")
+                if curve := _curve(findings, key):
+                    first, last = number(curve[min(curve)]), number(curve[max(curve)])
+                    told.append(f"{letter}'s {key} from {first} to {last}")
         yield Picture(
-            name=f"curves/{key}",
-            title=f"{key} over the epochs",
-            alt="; ".join(told) or f"neither run has a {key}",
-            draw=partial(_draw, curves, pair, key),
+            name=f"curves/{name}",
+            title=f"{name} over the epochs",
+            alt="; ".join(told) or f"neither run has a {name}",
+            draw=partial(_draw, pair, name),
         )
 
 
-def _draw(
-    curves: Mapping[tuple[str, str], Mapping[int, float]], pair: RunPair, name: str
-) -> "Figure":
+def _curve(findings: Findings, key: str) -> dict[int, float]:
+    """Return a value of each epoch that has it."""
+    return {epoch: values[key] for epoch, values in findings.history.items() if key in values}
+
+
+def _draw(pair: RunPair, name: str) -> "Figure":
     """Draw the values by epoch of each run (A, B) and part (training, validation)."""
     figure, axes = style.panels()
     panel: Axes = axes[0, 0]
+    epochs, values = {1}, np.zeros(0)
     for letter, findings in zip("AB", pair.findings, strict=True):
-        for part in ("training", "validation"):
-            curve = curves.get((letter, part))
-            if curve:
-                panel.plot(
-                    list(curve),
-                    list(curve.values()),
-                    color=COLOURS[letter],
-                    linestyle="--" if part == "training" else "-",
-                    marker=style.mark(len(curve)),
-                    markersize=3,
-                    label=f"{letter}, {part}",
-                )
+        for part, key, line in (("training", "train", "--"), ("validation", "val", "-")):
+            if curve := _curve(findings, f"{key}/{name}"):
+                look: dict[str, Any] = {
+                    "color": COLOURS[letter],
+                    "linestyle": line,
+                    "markersize": 3,
+                }
+                look |= {"marker": style.mark(len(curve)), "label": f"{letter}, {part}"}
+                panel.plot(list(curve), list(curve.values()), **look)
+                epochs |= curve.keys()
+                values = np.append(values, list(curve.values()))
         if findings.kept is not None:
             panel.axvline(findings.kept, color=COLOURS[letter], linestyle=":", linewidth=1)
-    epochs = {1, *(epoch for curve in curves.values() for epoch in curve)}
-    values = [value for curve in curves.values() for value in curve.values()]
-    if name == "loss" and values and style.spans_decades(np.asarray(values), ratio=LOG_RATIO):
+    if name == "loss" and style.spans_decades(values, ratio=LOG_RATIO):
         panel.set_yscale("log")
     panel.set_ylabel(name)
     style.epochs_across(panel, sorted(epochs))

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -62,15 +63,15 @@ class Subject:
         size: Bytes of the model that it has left; `None` = not known.
     """
 
-    folder: Path | None
+    folder: Path | None = None
     uri: str
     findings: Findings
-    lacks: str
+    lacks: str = ""
     status: str
     reason: str
     tags: Mapping[str, str]
     data: tuple[str, ...]
-    size: int | None
+    size: int | None = None
 
     @property
     def is_range_test(self) -> bool:
@@ -83,14 +84,14 @@ class Subject:
         Without `output` it goes among the artifacts of the run, or into the current folder where
         the run is not on this machine.
         """
-        run_id, folder, tracking = self.findings.run_id, self.folder, places.tracking
-        if folder is not None:
-            path = places.output or folder / "artifacts" / name
-            return publish(text, path, tracking, lambda p: attach(folder, p, tracking, name=name))
-        path = places.output or Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
-        return publish(
-            text, path, tracking, lambda p: attach_to(run_id, self.uri, p, tracking, name=name)
-        )
+        run_id, tracking = self.findings.run_id, places.tracking
+        if self.folder is not None:
+            own = self.folder / "artifacts" / name
+            added = partial(attach, self.folder, options=tracking, name=name)
+        else:
+            own = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
+            added = partial(attach_to, run_id, self.uri, options=tracking, name=name)
+        return publish(text, places.output or own, tracking, added)
 
 
 def found_subject(reference: str, places: Places) -> Subject:
@@ -295,13 +296,10 @@ def _fetched(run_id: str, uri: str) -> Subject:
                 "this version of the program has trained to its end"
             )
         return Subject(
-            folder=None,
             uri=uri,
             findings=replace(load_findings(folder), run_id=run_id),
-            lacks="",
             status=run.status,
             reason=run.tags.get("end_reason", ""),
             tags=run.tags,
             data=_data_lines(folder),
-            size=None,
         )
