@@ -5,7 +5,7 @@ A quantity is `None` where the findings do not have it.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -62,13 +62,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; a number that is not finite is left out."""
-        return {
-            "name": self.name,
-            "evidence": self.evidence,
-            "numbers": {k: float(v) for k, v in self.numbers.items() if abs(v) < float("inf")},
-            "cures": list(self.cures),
-            "advice": self.advice,
-        }
+        finite = {k: float(v) for k, v in self.numbers.items() if abs(v) < float("inf")}
+        return {**asdict(self), "numbers": finite, "cures": list(self.cures)}
 
 
 def setting(findings: Findings, key: str) -> Any:
