@@ -85,6 +85,12 @@ class RunPair:
         one, other = (findings.test for findings in self.findings)
         return None if self.obstacle or one is None or other is None else (one, other)
 
+    @property
+    def groups(self) -> Array | None:
+        """The groups of the test rows, which one of the runs may lack."""
+        found = (test.groups for test in self.tests or () if test.groups is not None)
+        return next(found, None)
+
     @cached_property
     def answers(self) -> tuple[Array, Array] | None:
         """The class that each predicts for every row, int (rows,); `None` for a regression."""
@@ -102,7 +108,7 @@ class RunPair:
         if self.tests is None or self.answers is None:
             return None
         one, other = (answer == self.tests[0].targets for answer in self.answers)
-        return flips(one, other, groups=_groups(self.tests))
+        return flips(one, other, groups=self.groups)
 
     @cached_property
     def errors(self) -> tuple[Array, Array] | None:
@@ -113,28 +119,24 @@ class RunPair:
         return one, other
 
     @cached_property
-    def figures(self) -> dict[str, PairedDifference]:
+    def figures(self) -> Mapping[str, PairedDifference]:
         """Each metric of both on the test rows, with the interval of its difference.
 
         There is no interval if the rows can't be paired, nor for a user's own metrics.
         """
         one, other = self.findings
-        theirs = tested_names(other.task, other.metrics)
-        figures = {
-            name: PairedDifference(
-                first=one.metrics[f"test/{name}"],
-                second=other.metrics[f"test/{name}"],
-                interval=None,
-            )
-            for name in tested_names(one.task, one.metrics)
-            if name in theirs
-        }
-        if self.tests is None:
-            return figures
-        grouped = replace(one, test=replace(self.tests[0], groups=_groups(self.tests)))
-        thresholds = (one.threshold, other.threshold)
-        found = paired_differences(*self.tests, thresholds=thresholds, units=units_of_test(grouped))
-        return figures | {name: found[name] for name in figures if name in found}
+        found: dict[str, PairedDifference] = {}
+        if self.tests is not None:
+            units = units_of_test(replace(one, test=replace(self.tests[0], groups=self.groups)))
+            thresholds = (one.threshold, other.threshold)
+            found |= paired_differences(*self.tests, thresholds=thresholds, units=units)
+        figures = {}
+        for name in tested_names(one.task, one.metrics):
+            if name in tested_names(other.task, other.metrics):
+                first, second = (run.metrics[f"test/{name}"] for run in self.findings)
+                unpaired = PairedDifference(first=first, second=second, interval=None)
+                figures[name] = found.get(name, unpaired)
+        return figures
 
     @property
     def main_metric(self) -> str | None:
@@ -148,12 +150,6 @@ class RunPair:
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
         return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
-
-
-def _groups(pair: tuple[TestRows, TestRows]) -> Array | None:
-    """Return the groups of the rows, which one of the runs may lack."""
-    one, other = (test.groups for test in pair)
-    return other if one is None else one
 
 
 def _task_words(findings: Findings) -> str:
@@ -375,7 +371,7 @@ def _rows_table(pair: RunPair) -> TextTable | None:
     if pair.tests is None:
         return None
     if pair.errors is not None:
-        return _changed_rows(pair, pair.tests, pair.errors)
+        return _changed_rows(pair.findings[0].units, *pair.tests, pair.errors)
     return None if pair.answers is None else _flipped_rows(pair, pair.tests, pair.answers)
 
 
@@ -411,12 +407,10 @@ def _probabilities(test: TestRows, answers: Array) -> Array:
 
 
 def _changed_rows(
-    pair: RunPair, tests: tuple[TestRows, TestRows], errors: tuple[Array, Array]
+    units: str, before: TestRows, after: TestRows, errors: tuple[Array, Array]
 ) -> TextTable:
-    before, after = tests
     gains = errors[0] - errors[1]
     order = np.argsort(-np.abs(gains), kind="stable")
-    units = pair.findings[0].units
     lines = []
     for at in order[:MOST_ROWS]:
         values = (_values(one[at]) for one in (before.targets, before.outputs, after.outputs))
