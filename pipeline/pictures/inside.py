@@ -12,8 +12,7 @@ import numpy as np
 
 from pipeline.findings import Array, Findings, Floats, Inside
 from pipeline.pictures import style
-from pipeline.pictures.picture import Picture
-from pipeline.pictures.style import around_zero, heat_map, label, limits, short
+from pipeline.pictures.style import Picture, around_zero, heat_map, label, limits, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

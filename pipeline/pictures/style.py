@@ -1,7 +1,8 @@
-"""The common look of all pictures: colours, sizes, axes, and names of any length and script."""
+"""What a picture is, and the common look of all: colours, sizes, axes, names of any script."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,6 +38,27 @@ FEW = 40
 LONGEST = 24
 """Columns that a name may take; a Chinese letter or an emoji takes two."""
 _SELECTORS = {"\ufe0e", "\ufe0f"}  # variants of an emoji, which no font for drawing has
+
+
+class NotDrawnError(Exception):
+    """Why a picture can't be drawn, shown in its place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture that can be drawn.
+
+    Args:
+        name: Folder and file without its ending, as `curves/loss`.
+        title: What it is, in a few words.
+        alt: What it shows, with its numbers, in a sentence or two.
+        draw: Draws it; raises `NotDrawnError` if that can't be done.
+    """
+
+    name: str
+    title: str
+    alt: str
+    draw: "Callable[[], Figure]"
 
 
 def panels(

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.findings import Activity, Array, Findings, LrCurve, Vitals
 from pipeline.pictures import style
-from pipeline.pictures.picture import NotDrawnError, Picture
-from pipeline.pictures.style import label, layer_name, short
+from pipeline.pictures.style import NotDrawnError, Picture, label, layer_name, short
 from pipeline.terminal import number
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from markupsafe import Markup
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import replace_text
-from pipeline.pictures.picture import DOTS_PER_INCH, Picture, drawing, use_drawn
+from pipeline.pictures.gallery import DOTS_PER_INCH, drawing, use_drawn
+from pipeline.pictures.style import Picture
 
 if TYPE_CHECKING:
     from jinja2 import Environment

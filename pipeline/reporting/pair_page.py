@@ -16,7 +16,7 @@ from pipeline.markup import MISSING, TextTable
 from pipeline.metrics import direction
 from pipeline.mistakes import called, errors
 from pipeline.pictures import style
-from pipeline.pictures.picture import Picture
+from pipeline.pictures.style import Picture
 from pipeline.pictures.training import LOG_RATIO
 from pipeline.reporting.page import Places, drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pipeline.config.options import RunConfig
 from pipeline.findings import Findings, save_findings
 from pipeline.markup import MISSING, bullets
-from pipeline.pictures.picture import FOLDER, Written, read_list
+from pipeline.pictures.gallery import FOLDER, Written, read_list
 from pipeline.processes.child import Child, python_module
 from pipeline.running.recording import unless_it_fails
 from pipeline.running.results import tested_names

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.pictures.picture import NotDrawnError, Picture, drawing, write
+from pipeline.pictures.gallery import drawing, write
+from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.outcome.comparison import DATA, Comparison, ComparisonBlock, ComparisonCell
 from pipeline.study.outcome.summary import StudySummary
