@@ -272,10 +272,7 @@ def lr_too_high(findings: Findings) -> Verdict | None:
         evidence="a step moves a layer by up to "
         f"{f'{100 * far:.0f} % of' if far < 1 else f'{far:.3g} times'} its weights, and {ended}",
         numbers={"update": far},
-        cures=(
-            lower_learning_rate(findings),
-            "trainer.gradient_clip_val=1.0" if clips else "",
-        ),
+        cures=(lower_learning_rate(findings), "trainer.gradient_clip_val=1.0" if clips else ""),
     )
 
 

@@ -147,12 +147,7 @@ def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def titled_figure(
-    title: str,
-    shape: tuple[int, int],
-    *,
-    size: tuple[float, float],
-    gap: float = 0.04,
-    **more: Any,
+    title: str, shape: tuple[int, int], *, size: tuple[float, float], gap: float = 0.04, **more: Any
 ) -> "tuple[Figure, NDArray[Any]]":
     """Return a figure with a title, and its axes (rows, columns).
 
@@ -237,7 +232,8 @@ def around_zero(values: NDArray[Any]) -> tuple[float, float]:
 
 def short(name: str, most: int = LONGEST) -> str:
     """Return a name on one line, cut in its middle if it is longer than `most` columns."""
-    kept = "".join(letter for letter in " ".join(name.split()) if _is_seen(letter))
+    seen = (sign for sign in " ".join(name.split()) if sign not in _SELECTORS)
+    kept = "".join(sign for sign in seen if not unicodedata.category(sign).startswith("C"))
     if not kept:
         return "''"
     if _columns(kept) <= most:
@@ -255,10 +251,6 @@ def label(name: str, most: int = LONGEST) -> str:
 def layer_name(name: str, most: int = 28) -> str:
     """Return the name of a layer without the common prefix `layers.`."""
     return short(name.removeprefix("layers."), most)
-
-
-def _is_seen(letter: str) -> bool:
-    return not unicodedata.category(letter).startswith("C") and letter not in _SELECTORS
 
 
 def _columns(text: str) -> int:

@@ -11,20 +11,13 @@ from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.outcome.comparison import DATA, Comparison, ComparisonBlock, ComparisonCell
 from pipeline.study.outcome.summary import StudySummary
-from pipeline.study.outcome.trial_text import (
-    OFF,
-    point_words,
-    short_names,
-    shown_text,
-    value_words,
-)
+from pipeline.study.outcome.trial_text import OFF, point_words, short_names, shown_text, value_words
 from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
 
     from pipeline.study.ledger.importances import Importances
 
@@ -135,7 +128,8 @@ def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Fig
     objectives = summary.objectives
     for index, (name, found) in enumerate(zip(objectives, summary.importances, strict=True)):
         after = "" if index == 0 else f"_{index + 1}"
-        target = None if len(study.directions) == 1 else partial(_value, index)
+        value = partial(lambda place, trial: float(trial.values[place]), index)
+        target = None if len(study.directions) == 1 else value
         told: dict[str, Any] = {"target": target, "target_name": name}
         history = partial(optuna_plots.plot_optimization_history, study, **told)
         plots[f"history{after}"] = partial(_figure_of, history)
@@ -146,10 +140,6 @@ def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Fig
         front = partial(optuna_plots.plot_pareto_front, study, target_names=list(objectives))
         plots["pareto_front"] = partial(_figure_of, front)
     return plots
-
-
-def _value(index: int, trial: "FrozenTrial") -> float:
-    return float(trial.values[index])
 
 
 def _figure_of(plot: Callable[[], Any]) -> "Figure":
@@ -253,8 +243,7 @@ def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: 
     panels = sorted({point.algorithm for point in points})
     values = [point.value for point in complete]
     coloured = ScalarMappable(
-        norm=Normalize(min(values), max(values)),
-        cmap="viridis_r" if minimise else "viridis",
+        norm=Normalize(min(values), max(values)), cmap="viridis_r" if minimise else "viridis"
     )
     figure = pyplot.figure(figsize=(1.2 + 5.2 * len(panels), 5.4), layout="constrained")
     grid = figure.add_gridspec(2, len(panels), height_ratios=(1.2, 7), hspace=0.02)
