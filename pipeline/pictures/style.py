@@ -33,6 +33,8 @@ WIDTH = 6.0
 """Inches. At this width, text of ten points is readable on a phone."""
 HEIGHT = 3.4
 """Inches of a single set of axes."""
+LOG_RATIO = 50.0
+"""Largest value over the smallest above which a loss or a learning rate has a log axis."""
 FEW = 40
 """Points up to which each has a marker."""
 LONGEST = 24
@@ -133,10 +135,17 @@ def epochs_across(axes: "Axes", epochs: Sequence[int]) -> None:
     axes.set_xlabel("epoch")
 
 
-def spans_decades(values: NDArray[Any], *, ratio: float) -> bool:
-    """Return whether finite values are positive and span more than a factor of `ratio`."""
+def log_scale_if_wide(axes: "Axes", values: NDArray[Any]) -> bool:
+    """Make the y axis logarithmic if all values are above 0 and span more than `LOG_RATIO`.
+
+    Returns:
+        Whether it is.
+    """
     finite = values[np.isfinite(values)]
-    return bool(len(finite) and finite.min() > 0 and finite.max() > ratio * finite.min())
+    is_wide = bool(len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min())
+    if is_wide:
+        axes.set_yscale("log")
+    return is_wide
 
 
 def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -17,7 +17,6 @@ from pipeline.metrics import direction
 from pipeline.mistakes import called, errors
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
-from pipeline.pictures.training import LOG_RATIO
 from pipeline.reporting.page import Places, drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
@@ -477,8 +476,8 @@ def _draw(pair: RunPair, name: str) -> "Figure":
                 values = np.append(values, list(curve.values()))
         if findings.kept is not None:
             panel.axvline(findings.kept, color=COLOURS[letter], linestyle=":", linewidth=1)
-    if name == "loss" and style.spans_decades(values, ratio=LOG_RATIO):
-        panel.set_yscale("log")
+    if name == "loss":
+        style.log_scale_if_wide(panel, values)
     panel.set_ylabel(name)
     style.epochs_across(panel, sorted(epochs))
     style.below(figure, panel, columns=4)
