@@ -139,17 +139,12 @@ def _applies(findings: Findings, override: str) -> bool:
     section = setting(findings, group) if group else findings.config
     if not isinstance(section, Mapping) or name not in section:
         return False
-    if group == "model" and not _fits_network(findings, key, value):
+    if findings.model in RECURRENT and value not in _OF_RECURRENT.get(key, (value,)):
         return False
-    return _comparable(section[name]) != _comparable(value)
-
-
-def _fits_network(findings: Findings, key: str, value: str) -> bool:
-    """Return whether a network knows this value; for the user's own networks that is unknown."""
-    if not str(setting(findings, "model._target_")).startswith("pipeline.networks."):
-        return False
-    allowed = _OF_RECURRENT.get(key) if findings.model in RECURRENT else None
-    return allowed is None or value in allowed
+    # What the user's own networks know is unknown.
+    is_ours = str(setting(findings, "model._target_")).startswith("pipeline.networks.")
+    is_known = group != "model" or is_ours
+    return is_known and _comparable(section[name]) != _comparable(value)
 
 
 def _comparable(value: Any) -> float | str:
