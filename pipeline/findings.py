@@ -25,15 +25,7 @@ FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arra
 """Folder among a run's artifacts, and what it holds."""
 _ARRAY, _NUMBER = "\0array", "\0number"
 """Keys that stand for what JSON has not; no key of a configuration begins like them."""
-_DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    zipfile.BadZipFile,
-)
+_DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

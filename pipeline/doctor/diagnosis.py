@@ -107,11 +107,13 @@ def diagnose(findings: Findings) -> Diagnosis:
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}
     is_shuffled = setting(findings, "data.shuffle_labels") is not None
     told = []
-    for verdict in (found[name] for name in found if name not in symptoms):
-        if is_shuffled and verdict.name in _OF_WHAT_IS_LEARNED:  # there is nothing to learn
-            told.append(replace(verdict, cures=(), advice=_SHUFFLED))
-        else:
-            told.append(replace(verdict, cures=applicable(findings, verdict.cures)))
+    for name, verdict in found.items():
+        if name in symptoms:
+            continue
+        cures, advice = applicable(findings, verdict.cures), verdict.advice
+        if is_shuffled and name in _OF_WHAT_IS_LEARNED:  # there is nothing to learn
+            cures, advice = (), _SHUFFLED
+        told.append(replace(verdict, name=name, cures=cures, advice=advice))
     return Diagnosis(findings.name, tuple(told))
 
 

@@ -5,7 +5,7 @@ A quantity is `None` where the findings do not have it.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ class Verdict:
     """One thing that is wrong with a run.
 
     Args:
-        name: What it is called.
+        name: What it is called: as the function that finds it, by which `diagnose` names it.
         evidence: How one sees it, with numbers, as the rest of a sentence.
         numbers: These numbers by name.
         cures: Overrides that would help, the likeliest first. A rule may name overrides that do
@@ -48,7 +48,7 @@ class Verdict:
         advice: What would help where no override does.
     """
 
-    name: str
+    name: str = ""
     evidence: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     cures: tuple[str, ...] = ()
@@ -62,13 +62,8 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; a number that is not finite is left out."""
-        return {
-            "name": self.name,
-            "evidence": self.evidence,
-            "numbers": {k: float(v) for k, v in self.numbers.items() if abs(v) < float("inf")},
-            "cures": list(self.cures),
-            "advice": self.advice,
-        }
+        finite = {k: float(v) for k, v in self.numbers.items() if abs(v) < float("inf")}
+        return {**asdict(self), "numbers": finite, "cures": list(self.cures)}
 
 
 def setting(findings: Findings, key: str) -> Any:
@@ -144,17 +139,12 @@ def _applies(findings: Findings, override: str) -> bool:
     section = setting(findings, group) if group else findings.config
     if not isinstance(section, Mapping) or name not in section:
         return False
-    if group == "model" and not _fits_network(findings, key, value):
+    if findings.model in RECURRENT and value not in _OF_RECURRENT.get(key, (value,)):
         return False
-    return _comparable(section[name]) != _comparable(value)
-
-
-def _fits_network(findings: Findings, key: str, value: str) -> bool:
-    """Return whether a network knows this value; for the user's own networks that is unknown."""
-    if not str(setting(findings, "model._target_")).startswith("pipeline.networks."):
-        return False
-    allowed = _OF_RECURRENT.get(key) if findings.model in RECURRENT else None
-    return allowed is None or value in allowed
+    # What the user's own networks know is unknown.
+    is_ours = str(setting(findings, "model._target_")).startswith("pipeline.networks.")
+    is_known = group != "model" or is_ours
+    return is_known and _comparable(section[name]) != _comparable(value)
 
 
 def _comparable(value: Any) -> float | str:

@@ -49,7 +49,6 @@ def overfitting(findings: Findings) -> Verdict | None:
     loss = curve(findings, "val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
     return Verdict(
-        name="overfitting",
         evidence=f"{_right(findings, train)} on training rows, "
         f"{_right(findings, held_out)} on {part} rows",
         numbers={"training": train, part: held_out},
@@ -90,7 +89,6 @@ def underfitting(findings: Findings) -> Verdict | None:
         return None
     decay = number(findings, "optimizer.weight_decay")
     return Verdict(
-        name="underfitting",
         evidence=f"{_right(findings, train)} on the training rows themselves, "
         f"{_right(findings, _naive_error(findings))} without looking",
         numbers={"training": train, "naive": _naive_error(findings)},
@@ -145,7 +143,6 @@ def stopped_early(findings: Findings) -> Verdict | None:
         return None
     ended = findings.epochs < findings.planned
     return Verdict(
-        name="stopped_early",
         evidence=f"the last quarter of {findings.epochs} epochs brought {100 * share:.0f} % of all "
         "that was learned",
         numbers={"share": share, "epochs": float(findings.epochs)},
@@ -204,7 +201,6 @@ def class_collapse(findings: Findings) -> Verdict | None:
     rest = f", and so it is with {others} more" if others else ""
     finds_threshold = findings.task == "binary" and findings.rows.get("validation")
     return Verdict(
-        name="class_collapse",
         evidence=f"{found.hits[never] or 'none'} of the {found.support[never]} test rows that are "
         f"{findings.classes[never]!r} is told so{rest}",
         numbers={
@@ -227,7 +223,7 @@ def no_better_than_naive(findings: Findings) -> Verdict | None:
     if _orders_the_rows(findings):
         return None
     is_worse = found.high < 0
-    if not is_worse and _is_vague(findings):
+    if not is_worse and _vagueness(findings):
         return None
     if is_worse:
         by = _at_least(findings, -found.high)
@@ -236,7 +232,6 @@ def no_better_than_naive(findings: Findings) -> Verdict | None:
     else:
         by = f"at best {100 * max(found.high, 0.0):.1f} points better"
     return Verdict(
-        name="no_better_than_naive",
         evidence=f"{_beside(findings, found)} of the {_baseline(findings, 0, 'naive')}, {by}",
         numbers={"gain": found.mean, "low": found.low, "high": found.high},
         cures=(standard_scale(findings),),
@@ -284,7 +279,6 @@ def no_better_than_linear(findings: Findings) -> Verdict | None:
     name, turn = _baseline(findings, 1, "linear baseline"), _turn(findings)
     by = f", by overfitting: from epoch {turn} on the validation loss rises" if turn else ""
     return Verdict(
-        name="no_better_than_linear",
         evidence=f"{_beside(findings, found)} of {name}, {_at_least(findings, -found.high)}{by}",
         numbers={"gain": found.mean, "low": found.low, "high": found.high},
         cures=(
@@ -343,7 +337,6 @@ def leakage(findings: Findings) -> Verdict | None:
     )
     right = f"R² {1 - left:.4f}" if findings.task == "regression" else f"{100 * (1 - left):.1f} %"
     return Verdict(
-        name="leakage",
         evidence=f"{right} of the test is right, and {column!r} alone has {100 * share:.0f} % of "
         "the importance",
         numbers={"error": left, "share": share},
@@ -368,13 +361,13 @@ where it holds zero; a narrower one says that there is none."""
 
 def noisy_metrics(findings: Findings) -> Verdict | None:
     """A test that is too small for its figure, or for the gain over the naive baseline."""
-    if not _has_few_rows(findings) and not _is_vague(findings):
+    vagueness = _vagueness(findings)
+    if not vagueness:
         return None
     share = setting(findings, "data.test")
     is_small = isinstance(share, float) and share < 0.4 and not _is_given(findings)
     return Verdict(
-        name="noisy_metrics",
-        evidence=_vagueness(findings),
+        evidence=vagueness,
         numbers={"rows": float(findings.rows.get("test", 0))},
         cures=("data.test=0.4" if is_small else "",),
         advice="more test rows, or cross-validation: python -m pipeline.sweep sweeps=folds",
@@ -386,37 +379,32 @@ def _has_few_rows(findings: Findings) -> bool:
     return 0 < _tested_rows(findings) < FEWEST_ROWS
 
 
-def _is_vague(findings: Findings) -> bool:
-    """Return whether the test is too small for its figure, or for the gain over the baseline."""
-    key = _judged_metric(findings)
-    if _has_few_units(findings) or _unclear_gain(findings) is not None:
-        return True
-    if key is None:
-        return False
-    low, high = findings.intervals.get(key, (0.0, 0.0))
-    if key in ("rmse", "mae"):
-        return high - low > WIDE_ERROR * max(abs(findings.metrics[f"test/{key}"]), 1e-12)
-    # Drawing again finds no error where there is none, and three rows in so many may be one.
-    return max(high - low, UNSEEN / max(findings.rows.get("test", 0), 1)) > WIDE
-
-
 def _vagueness(findings: Findings) -> str:
-    """Say how little the test says: of its figure, or of the gain over the naive baseline."""
+    """Say how little the test says of its figure, or of the gain; empty where it says enough."""
     if _has_few_rows(findings):
         return f"nothing can be told by so few test rows as {_tested_rows(findings)}"
-    if _has_few_units(findings):
-        units = units_of_test(findings).words
-        return f"the {_tested_rows(findings)} test rows are {units}, too few to tell anything"
-    key, found = _judged_metric(findings), _unclear_gain(findings)
-    rows = max(findings.rows.get("test", 0), 1)
-    if found is not None:
+    units, rows = units_of_test(findings), max(findings.rows.get("test", 0), 1)
+    if units.kind != "row" and len(units.of_row) > 0 and not units.are_enough:
+        return f"the {_tested_rows(findings)} test rows are {units.words}, too few to tell anything"
+    found = gain(findings, "naive")
+    if found is not None and found.low <= 0 < found.high and found.high - found.low > WIDE_GAIN:
         name = _baseline(findings, 0, "naive baseline")
         said = f"{_beside(findings, found)} of the {name} on {rows} rows"
         return f"{said}; with others the network could be better than it or worse"
-    assert key is not None
+    key = _judged_metric(findings)
+    return "" if key is None else _figure_vagueness(findings, key, rows)
+
+
+def _figure_vagueness(findings: Findings, key: str, rows: int) -> str:
     figure = findings.metrics[f"test/{key}"]
-    said = f"test/{key} is {figure:.3g} on {rows} rows"
     low, high = findings.intervals.get(key, (figure, figure))
+    if key in ("rmse", "mae"):
+        is_wide = high - low > WIDE_ERROR * max(abs(figure), 1e-12)
+    else:  # drawing again finds no error where there is none, and three rows in so many may be one
+        is_wide = max(high - low, UNSEEN / rows) > WIDE
+    if not is_wide:
+        return ""
+    said = f"test/{key} is {figure:.3g} on {rows} rows"
     if low == high:
         return f"{said}; with others up to {UNSEEN / rows:.0%} of them could be wrong"
     return f"{said}; with others it could be {low:.3g} to {high:.3g}"
@@ -424,20 +412,6 @@ def _vagueness(findings: Findings) -> str:
 
 def _tested_rows(findings: Findings) -> int:
     return 0 if findings.test is None else len(findings.test.targets)
-
-
-def _has_few_units(findings: Findings) -> bool:
-    """Return whether the test rows are too few groups, or blocks of forecasts."""
-    units = units_of_test(findings)
-    return units.kind != "row" and len(units.of_row) > 0 and not units.are_enough
-
-
-def _unclear_gain(findings: Findings) -> Gain | None:
-    """Return the gain over the naive baseline where it may be any; else `None`."""
-    found = gain(findings, "naive")
-    if found is None or not found.low <= 0 < found.high:
-        return None
-    return found if found.high - found.low > WIDE_GAIN else None
 
 
 def _judged_metric(findings: Findings) -> str | None:

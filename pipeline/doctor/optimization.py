@@ -49,7 +49,6 @@ def exploding_gradient(findings: Findings) -> Verdict | None:
     if not explodes and not min(first, usual) >= EXPLODED:  # either may be NaN
         return None
     return Verdict(
-        name="exploding_gradient",
         evidence=_explosion(findings, vitals, first=first, largest=largest),
         numbers={"first": first, "largest": largest, "update": update},
         cures=(
@@ -113,7 +112,6 @@ def vanishing_gradient(findings: Findings) -> Verdict | None:
     name, last = _short(vitals.layers[layer]), _short(vitals.layers[-1])
     saturating = setting(findings, "model.activation") in ("sigmoid", "tanh", "softplus")
     return Verdict(
-        name="vanishing_gradient",
         evidence=f"{name}'s gradient is {share:.0e} of the {last}'s, and its weights "
         f"{far if move > 0 else 'do not move'}"
         if by_depth
@@ -153,7 +151,6 @@ def clipping_always(findings: Findings) -> Verdict | None:
     norm = float(_median(before))
     by_norm = findings.clipping.algorithm == "norm"
     return Verdict(
-        name="clipping_always",
         evidence=f"all steps are clipped, to {left:.1e} of a gradient whose norm is {norm:.2g}",
         numbers={"share": float(share.min()), "left": left, "norm": norm},
         cures=(
@@ -181,7 +178,6 @@ def clipping_never(findings: Findings) -> Verdict | None:
     if not largest / clipping.threshold <= CLIPPED_NEVER:  # or NaN, where a scaled loss overflowed
         return None
     return Verdict(
-        name="clipping_never",
         evidence=f"the largest gradient has a norm of {largest:.2g}, and the threshold is "
         f"{clipping.threshold:g}",
         numbers={"largest": largest, "threshold": clipping.threshold},
@@ -209,7 +205,6 @@ def dead_relu(findings: Findings) -> Verdict | None:
     count = round(worst.dead * worst.units)
     others = ("model.activation=leaky_relu", with_norm(findings), "model.init=default")
     return Verdict(
-        name="dead_relu",
         evidence=f"{count} of {_short(worst.layer)}'s {worst.units} units give zero for every row",
         numbers={"dead": worst.dead, "units": float(worst.units)},
         cures=(
@@ -231,7 +226,6 @@ def saturated(findings: Findings) -> Verdict | None:
         return None
     at_input = worst.layer == findings.activity[0].layer
     return Verdict(
-        name="saturated",
         evidence=f"{100 * worst.saturated:.0f} % of {_short(worst.layer)}'s values lie within 1 % "
         "of a bound, where a gradient is near zero",
         numbers={"saturated": worst.saturated},
@@ -275,14 +269,10 @@ def lr_too_high(findings: Findings) -> Verdict | None:
     is_sgd = str(setting(findings, "optimizer._target_")).endswith(".SGD")
     clips = is_sgd and not findings.clipping.threshold and far < REPLACED
     return Verdict(
-        name="lr_too_high",
         evidence="a step moves a layer by up to "
         f"{f'{100 * far:.0f} % of' if far < 1 else f'{far:.3g} times'} its weights, and {ended}",
         numbers={"update": far},
-        cures=(
-            lower_learning_rate(findings),
-            "trainer.gradient_clip_val=1.0" if clips else "",
-        ),
+        cures=(lower_learning_rate(findings), "trainer.gradient_clip_val=1.0" if clips else ""),
     )
 
 
@@ -300,7 +290,6 @@ def lr_too_low(findings: Findings) -> Verdict | None:
     if far > TOO_SHORT or not (goes_on or is_unlearned(findings)):
         return None
     return Verdict(
-        name="lr_too_low",
         evidence=f"a step moves no layer by more than {far:.1e} of its weights; 1e-3 is usual",
         numbers={"update": far},
         cures=(

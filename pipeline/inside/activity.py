@@ -14,16 +14,7 @@ MOST_VALUES = 2**20
 """Input values of one forward pass: the feature maps of large images need much memory."""
 CLOSE = 0.99
 """Share of the way to a bound from which a value counts as saturated."""
-_POINTWISE = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.ELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Softplus,
-)
+_POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus)
 
 
 class _ActivitySums:

@@ -46,7 +46,7 @@ def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
         ConfigError: A number is not that of a row, or there are more than 16.
     """
     if samples is None:
-        return _joined([_rows(prepared.test, prepared.schema, _usual(prepared))])
+        return _read([(prepared.test, _usual(prepared))], prepared.schema)
     wanted = list(dict.fromkeys(samples))
     if len(wanted) > MOST_SAMPLES:
         raise ConfigError(
@@ -64,7 +64,7 @@ def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
             "no part of the data has; expected numbers of rows in the source, such as "
             f"{some(rows, most=3)} of the test part"
         )
-    return _joined([_rows(part, prepared.schema, [at]) for part, at in places.values()])
+    return _read([(part, [at]) for part, at in places.values()], prepared.schema)
 
 
 def _usual(prepared: Prepared) -> list[int]:
@@ -86,12 +86,14 @@ def _place(parts: Sequence[Part], row: int) -> tuple[Part, int] | None:
     return None
 
 
-def _rows(part: Part, schema: Schema, positions: Sequence[int]) -> Chosen:
-    indices = torch.tensor(positions, dtype=torch.int64)
+def _read(places: Sequence[tuple[Part, Sequence[int]]], schema: Schema) -> Chosen:
+    """Read the rows at some positions of each part."""
+    found = [(part, torch.tensor(positions, dtype=torch.int64)) for part, positions in places]
+    rows = [np.asarray(part.rows[at.numpy()], dtype=np.int64) for part, at in found]
     return Chosen(
-        rows=np.asarray(part.rows[indices.numpy()], dtype=np.int64),
-        labels=_labels(part, schema, indices),
-        inputs=part.take(indices),
+        rows=np.concatenate(rows),
+        labels=tuple(label for part, at in found for label in _labels(part, schema, at)),
+        inputs=torch.cat([part.take(at) for part, at in found]),
     )
 
 
@@ -103,11 +105,3 @@ def _labels(part: Part, schema: Schema, indices: Tensor) -> tuple[str, ...]:
     offsets = None if part.offsets is None else part.offsets[indices]
     values = schema.to_units(targets, offsets)[:, 0]
     return tuple(f"{float(value):.4g}" for value in values)
-
-
-def _joined(found: Sequence[Chosen]) -> Chosen:
-    return Chosen(
-        rows=np.concatenate([one.rows for one in found]),
-        labels=tuple(label for one in found for label in one.labels),
-        inputs=torch.cat([one.inputs for one in found]),
-    )

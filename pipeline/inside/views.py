@@ -6,11 +6,11 @@ applies as a function is not visible: the layer then ends before it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -293,25 +293,11 @@ def _ordinal(number: int) -> str:
 # Fused kernels return only the states, so that gates and cells are recomputed from the weights by
 # the formulas of `torch.nn.RNN`, `GRU` and `LSTM`, and of the ReLU cells in `networks.recurrent`.
 
-_Activation = Callable[[Tensor], Tensor]
 _Seen = dict[tuple[str, str], Tensor]
 """Values at each step by kind and place, (samples, steps, hidden)."""
-
-
-class _Weights(NamedTuple):
-    """Weights of one direction, for the inputs and for the states, with their biases."""
-
-    inputs: Tensor
-    states: Tensor
-    input_bias: Tensor
-    state_bias: Tensor
-
-
-class _Held(NamedTuple):
-    """State and cell between two steps, each (samples, hidden)."""
-
-    state: Tensor
-    cell: Tensor
+_Activation = Callable[[Tensor], Tensor]
+_Held = tuple[Tensor, Tensor]
+"""State and cell between two steps, each (samples, hidden)."""
 
 
 def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _Seen:
@@ -337,16 +323,13 @@ def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _See
     directions = _directions(layer)
     found = _recomputed(layer, inputs) if layer.proj_size == 0 else {}
     last = [values for (kind, _), values in found.items() if kind == "state"][-len(directions) :]
-    if last and _agree(torch.cat(last, dim=2), own):
-        return found
+    if last:
+        off = max(TOLERANCE, ROUNDINGS * torch.finfo(own.dtype).eps)
+        again, given = torch.cat(last, dim=2).float(), own.to(last[0].device).float()
+        if torch.allclose(again, given, rtol=off, atol=off, equal_nan=True):
+            return found
     parts = own.float().chunk(len(directions), dim=2)
     return {("state", word): part for (_, word), part in zip(directions, parts, strict=True)}
-
-
-def _agree(found: Tensor, own: Tensor) -> bool:
-    off = max(TOLERANCE, ROUNDINGS * torch.finfo(own.dtype).eps)
-    own = own.to(found.device).float()
-    return torch.allclose(found.float(), own, rtol=off, atol=off, equal_nan=True)
 
 
 def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _Seen:
@@ -359,9 +342,8 @@ def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _Seen:
         depth = f" {number + 1}" if layer.num_layers > 1 else ""
         states = []
         for direction, word in _directions(layer):
-            weights = _weights(layer, f"l{number}{direction}", steps)
             ordered = steps.flip(1) if direction else steps
-            views = _run(layer, ordered, weights, next(initial))
+            views = _run(layer, f"l{number}{direction}", ordered, next(initial))
             for kind, values in views.items():
                 found[kind, word + depth] = values.flip(1) if direction else values
             states.append(found["state", word + depth])
@@ -386,42 +368,36 @@ def _initial(layer: nn.RNNBase, given: Any, steps: Tensor) -> Iterator[_Held]:
     state, cell = given if isinstance(given, tuple) else (given, None)
     states = zeros if state is None else state.to(steps)
     cells = zeros if cell is None else cell.to(steps)
-    return iter([_Held(*held) for held in zip(states, cells, strict=True)])
+    return zip(states, cells, strict=True)
 
 
-def _weights(layer: nn.RNNBase, ending: str, like: Tensor) -> _Weights:
+def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str, Tensor]:
+    """Run over the steps (samples, steps, features) and return the values at each.
+
+    Args:
+        layer: Whose rule and weights are used.
+        ending: Of the names of these weights: `l0`, `l1_reverse`, …
+        steps: In the order in which they are read.
+        held: The initial state.
+    """
+
     def weight(kind: str, otherwise: Tensor | None = None) -> Tensor:
         found = getattr(layer, f"{kind}_{ending}", otherwise)
         assert isinstance(found, Tensor)
-        return found.detach().to(like)
+        return found.detach().to(steps)
 
-    inputs, states = weight("weight_ih"), weight("weight_hh")
-    none = like.new_zeros(len(inputs))
-    return _Weights(inputs, states, weight("bias_ih", none), weight("bias_hh", none))
-
-
-def _run(layer: nn.RNNBase, steps: Tensor, weights: _Weights, held: _Held) -> dict[str, Tensor]:
-    """Run over the steps (samples, steps, features) and return the values at each."""
-    step_of, activate = _rule(layer)
-    projected = functional.linear(steps, weights.inputs, weights.input_bias)
-    seen: list[Mapping[str, Tensor]] = []
-    for step in projected.unbind(1):
-        kept = functional.linear(held.state, weights.states, weights.state_bias)
-        views = step_of(step, kept, held, activate)
-        held = _Held(views["state"], views.get("cell", held.cell))
+    of_inputs, of_states = weight("weight_ih"), weight("weight_hh")
+    zeros = steps.new_zeros(len(of_inputs))
+    input_bias, state_bias = weight("bias_ih", zeros), weight("bias_hh", zeros)
+    relu = layer.mode == "RNN_RELU" or isinstance(layer, (ReluGRU, ReluLSTM))
+    step_of = {"GRU": _gru_step, "LSTM": _lstm_step}.get(layer.mode, _rnn_step)
+    seen: list[dict[str, Tensor]] = []
+    for step in functional.linear(steps, of_inputs, input_bias).unbind(1):
+        kept = functional.linear(held[0], of_states, state_bias)
+        views = step_of(step, kept, held, torch.relu if relu else torch.tanh)
+        held = views["state"], views.get("cell", held[1])
         seen.append(views)
     return {kind: torch.stack([views[kind] for views in seen], dim=1) for kind in seen[0]}
-
-
-_Step = Callable[[Tensor, Tensor, _Held, _Activation], dict[str, Tensor]]
-
-
-def _rule(layer: nn.RNNBase) -> tuple[_Step, _Activation]:
-    if layer.mode.startswith("RNN"):
-        return _rnn_step, torch.relu if layer.mode == "RNN_RELU" else torch.tanh
-    relu = isinstance(layer, (ReluGRU, ReluLSTM))
-    step = _gru_step if layer.mode == "GRU" else _lstm_step
-    return step, torch.relu if relu else torch.tanh
 
 
 def _rnn_step(step: Tensor, kept: Tensor, _: _Held, activate: _Activation) -> dict[str, Tensor]:
@@ -433,7 +409,7 @@ def _gru_step(step: Tensor, kept: Tensor, held: _Held, activate: _Activation) ->
     reset_kept, update_kept, candidate_kept = kept.chunk(3, dim=1)
     reset, update = (reset_in + reset_kept).sigmoid(), (update_in + update_kept).sigmoid()
     candidate = activate(candidate_in + reset * candidate_kept)
-    state = (1 - update) * candidate + update * held.state
+    state = (1 - update) * candidate + update * held[0]
     return {"reset gate": reset, "update gate": update, "candidate": candidate, "state": state}
 
 
@@ -441,7 +417,7 @@ def _lstm_step(step: Tensor, kept: Tensor, held: _Held, activate: _Activation) -
     write, forget, candidate, show = (step + kept).chunk(4, dim=1)
     write, forget, show = write.sigmoid(), forget.sigmoid(), show.sigmoid()
     candidate = activate(candidate)
-    cell = forget * held.cell + write * candidate
+    cell = forget * held[1] + write * candidate
     return {
         "forget gate": forget,
         "input gate": write,

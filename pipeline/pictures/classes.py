@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pipeline.findings import Array, Findings, TestRows
 from pipeline.mistakes import called
 from pipeline.pictures import style
-from pipeline.pictures.picture import NotDrawnError, Picture
-from pipeline.pictures.style import label, short
+from pipeline.pictures.style import NotDrawnError, Picture, label, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

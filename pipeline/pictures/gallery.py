@@ -1,25 +1,45 @@
-"""All pictures of a run, in the order in which they are shown.
+"""All pictures of a run, in the order in which they are shown, and how any are drawn and written.
 
 `python -m pipeline.pictures.gallery` is the process that draws them while the run writes its model:
 importing Matplotlib takes a third of a second and each picture a twentieth. It is told the folder
 of the artifacts, and ends with the run's process.
 """
 
+import json
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.findings import Findings, load_findings
-from pipeline.pictures import classes, inside, inside_maps, predictions, training
-from pipeline.pictures.picture import FOLDER, Picture, write_pictures
+from pipeline.paths import replace_file, replace_text
+from pipeline.pictures import classes, inside, predictions, training
+from pipeline.pictures.style import Picture
 from pipeline.processes.parent import Parent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Used = TypeVar("Used")
+
+DOTS_PER_INCH = 110
+FOLDER, LIST = "pictures", "pictures.json"
+"""Folder among a run's artifacts, and the file in it that describes each picture."""
+LIKELY = ("CJK", "Han Sans", "WenQuanYi", "YaHei", "PingFang", "Hei", "Gothic", "Noto Sans")
+"""Parts of the names of fonts that cover most scripts; these are tried first."""
+BOXES = "Last Resort"
+"""Matplotlib's own font that has every letter, as a box."""
 
 
 def gallery(findings: Findings) -> Iterator[Picture]:
     """Yield each picture that says something about these findings; none is drawn yet."""
     yield from training.curve_pictures(findings)
-    for topic in (classes, predictions, inside_maps, inside):
+    for topic in (classes, predictions, inside):
         yield from topic.pictures(findings)
     yield from training.layer_pictures(findings)
 
@@ -36,6 +56,172 @@ def texts(findings: Findings) -> Iterator[str]:
         yield from findings.importances.columns
     if findings.inside is not None:
         yield from findings.inside.labels
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A picture in a file, or the reason why there is none.
+
+    Args:
+        name: As of the picture, like `title` and `alt`.
+        title: What it is.
+        alt: What it shows.
+        file: Relative to the folder; empty if it could not be drawn.
+        reason: Why it could not; empty if it was.
+    """
+
+    name: str
+    title: str
+    alt: str
+    file: str
+    reason: str = ""
+
+
+def write_pictures(
+    pictures: Iterable[Picture], folder: Path, *, texts: Iterable[str] = ()
+) -> list[Written]:
+    """Draw pictures as PNG into a folder, and list them in `pictures.json`.
+
+    Args:
+        pictures: What to draw.
+        folder: Where to write; it is created if it is missing.
+        texts: Names in the pictures; a font is looked up for letters that the usual one lacks.
+    """
+    with drawing(texts) as notes:
+        written = [write(picture, folder) for picture in pictures]
+    written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps([asdict(one) for one in written], ensure_ascii=False, indent=1)
+    replace_text(folder / LIST, text + "\n")
+    return written
+
+
+def read_list(folder: Path) -> list[Written]:
+    """Read the list that `write_pictures` has written; an empty list if there is none."""
+    file = folder / LIST
+    if not file.is_file():
+        return []
+    return [Written(**one) for one in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def write(picture: Picture, folder: Path) -> Written:
+    """Draw a picture as PNG into a folder, within `drawing`."""
+    file = f"{picture.name}.png"
+    _, reason = use_drawn(picture, lambda figure: save(figure, folder / file))
+    return Written(picture.name, picture.title, picture.alt, "" if reason else file, reason)
+
+
+def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used | None, str]:
+    """Draw a picture, and return what `use` makes of it, or `None` and why it can't be drawn.
+
+    Matplotlib's settings and figures are restored afterwards.
+    """
+    try:
+        with _own_figures():  # keeps a style that one picture sets out of the next
+            return use(picture.draw()), ""
+    except Exception as error:  # neither a run nor a page fails because of a picture
+        return None, " ".join(str(error).split()) or type(error).__name__
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(
+        path,
+        lambda file: figure.savefig(file, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight"),
+    )
+
+
+@contextmanager
+def drawing(texts: Iterable[str] = ()) -> Iterator[list[str]]:
+    """Draw without a screen, and restore Matplotlib's settings and figures afterwards.
+
+    Args:
+        texts: All that will be written; a font is looked up for letters that the usual one lacks.
+
+    Yields:
+        Notes: the letters that no font of this machine has.
+    """
+    import matplotlib as mpl
+
+    if "matplotlib.pyplot" not in sys.modules:  # else the importer has chosen a backend
+        mpl.use("Agg")
+    with _own_figures(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of experimental functions, and letters without a font
+        fonts, notes = _fonts_for("".join(texts))
+        mpl.rcParams["font.family"] = fonts
+        yield notes
+
+
+@contextmanager
+def _own_figures() -> Iterator[None]:
+    """Restore Matplotlib's settings at the end, and close the figures that were opened."""
+    import matplotlib as mpl
+    from matplotlib import pyplot
+
+    before = set(pyplot.get_fignums())
+    with mpl.rc_context():
+        try:
+            yield
+        finally:
+            for figure in set(pyplot.get_fignums()) - before:
+                pyplot.close(figure)
+
+
+def _fonts_for(text: str) -> tuple[list[str], list[str]]:
+    """Return the fonts that have the letters, the usual one first, and a note on missing ones."""
+    from matplotlib import font_manager
+
+    usual = font_manager.FontProperties().get_family()
+    lacking = _lacking(font_manager.findfont(font_manager.FontProperties()), set(text))
+    found, lacking = _search_fonts(lacking)
+    if lacking and _add_new_fonts():
+        more, lacking = _search_fonts(lacking)
+        found += more
+    letters = "".join(sorted(lacking))[:12]
+    note = f"no font here has the letters {letters}; the pictures show boxes instead"
+    return [*usual, *found], [note] if lacking else []
+
+
+def _search_fonts(lacking: set[str]) -> tuple[list[str], set[str]]:
+    """Return names of fonts that have some of the letters, and the letters that none has."""
+    from matplotlib import font_manager
+
+    found: list[str] = []
+    fonts = font_manager.fontManager.ttflist
+    for entry in sorted(fonts, key=lambda font: not any(part in font.name for part in LIKELY)):
+        if not lacking:
+            break
+        left = lacking if BOXES in entry.name else _lacking(entry.fname, lacking)
+        if len(left) < len(lacking):
+            found.append(entry.name)
+            lacking = left
+    return found, lacking
+
+
+def _add_new_fonts() -> bool:
+    """Add fonts that are newer than Matplotlib's list, and return whether there are any."""
+    from matplotlib import font_manager
+
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    new = [file for file in font_manager.findSystemFonts() if file not in known]
+    for file in new:
+        with suppress(OSError, RuntimeError):  # a font that can't be read
+            font_manager.fontManager.addfont(file)
+    return bool(new)
+
+
+def _lacking(font_file: str, letters: set[str]) -> set[str]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        known = FT2Font(font_file).get_charmap()
+    except (OSError, RuntimeError):
+        return letters  # the font was removed or can't be read
+    return {letter for letter in letters if letter > " " and ord(letter) not in known}
+
+
+# ── the process that draws ──────────────────────────────────────────────────────────────────────
 
 
 def draw_all(artifacts: Path) -> None:

@@ -1,26 +1,22 @@
-"""Hidden layers for some rows: recurrent layers step by step, dense layers unit by unit.
-
-Convolutional layers, with the same helpers, are in `pipeline.pictures.inside_maps`.
-"""
+"""Hidden layers for some rows: sums of channels, channels, kernels, states, gates, dense layers."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.findings import Array, Findings, Floats, Inside
 from pipeline.pictures import style
-from pipeline.pictures.picture import Picture
-from pipeline.pictures.style import label, short
+from pipeline.pictures.style import Picture, around_zero, heat_map, label, limits, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
 
 GREY, SIGNED = "gray", "RdBu_r"
 """Colour maps: brighter is more; blue is negative, white is zero, red is positive."""
@@ -41,9 +37,15 @@ INPUT = "input"
 """Name of the input among the layers."""
 MOST_NAMES = 6
 """Features whose names fit below their columns."""
+MOST_TILES = 200
+"""Channels of all samples together that fit into a picture."""
+ACROSS = 3
+"""Samples side by side where each is a mosaic of channels."""
+MOST_KERNELS, MOST_INPUTS = 64, 4
+"""Kernels of an input channel, and input channels, that are drawn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class LayerView:
     """One view of one layer.
 
@@ -64,43 +66,64 @@ class LayerView:
         return f"{name}\n({self.note.replace(', ', chr(10))})" if self.note else name
 
 
+_Views = Sequence[LayerView]
+_ViewsByKind = Mapping[str, list[LayerView]]
+_Row = tuple[str, LayerView]
+"""A label, and the view that is drawn as a heat map over time for each sample."""
+
+
 def pictures(findings: Findings) -> Iterator[Picture]:
-    """Yield states and gates over time, and the activations of dense layers, if there are any."""
+    """Yield convolutions, states and gates over time, and dense layers, if they were recorded."""
     inside = findings.inside
-    if inside is not None:
-        yield from _states(findings, inside)
-        yield from _gates(findings, inside)
-        yield from _dense(findings, inside)
+    if inside is None:
+        return
+    views = _views_by_kind(inside)
+    yield from _maps(findings, inside, views["feature map"])
+    for view in views["channels"]:
+        told = f"{view.values.shape[1]} channels gives, {_spans([view])}"
+        yield Picture(
+            name=f"inside/channels_{_file_of(view.layer)}",
+            title=f"Channels of {view.layer}",
+            alt=f"{_words(inside)} and what each of {told}.",
+            draw=partial(_channels, findings, inside, view),
+        )
+    if kernels := views["kernels"]:
+        told = f"{sum(len(view.values) for view in kernels)} kernels, "
+        yield Picture(
+            name="inside/kernels",
+            title="Kernels of the first convolution",
+            alt=f"{told}{', '.join(map(_shape_of, kernels))}: {_spans(kernels)}.",
+            draw=partial(_draw_kernels, findings, kernels),
+        )
+    yield from _states(findings, inside, views)
+    yield from _gates(findings, inside, views)
+    yield from _dense(findings, inside, views["activation"])
 
 
-# ── views, names and limits ─────────────────────────────────────────────────────────────────────
-
-
-def views_of(inside: Inside, kind: str) -> list[LayerView]:
-    """Return the views of a kind, such as `feature map`, from the input to the output."""
-    found = []
+def _views_by_kind(inside: Inside) -> _ViewsByKind:
+    """Return the views of each kind, such as `feature map`, from the input to the output."""
+    found: dict[str, list[LayerView]] = defaultdict(list)
     for name, values in inside.views.items():
-        word, _, place = name.partition("/")
-        if word == kind:
-            layer, _, note = place.partition(" (")
-            found.append(LayerView(layer=layer, note=note.rstrip(")"), values=values))
+        kind, _, place = name.partition("/")
+        layer, _, note = place.partition(" (")
+        found[kind].append(LayerView(layer, note.rstrip(")"), values))
     return found
 
 
-def some_layers(views: Sequence[LayerView]) -> tuple[list[LayerView], str]:
+def _some_layers(views: _Views) -> tuple[_Views, str]:
     """Return at most `MOST_LAYERS` views, and a note on how many there are."""
     if len(views) <= MOST_LAYERS:
-        return list(views), ""
+        return views, ""
     places = np.linspace(0, len(views) - 1, MOST_LAYERS).round().astype(int)
     return [views[place] for place in places], f"{MOST_LAYERS} of {len(views)} layers"
 
 
-def file_of(layer: str) -> str:
+def _file_of(layer: str) -> str:
     """Return a layer's name as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "_", layer).strip("_.") or "layer"
 
 
-def row_names(inside: Inside, between: str = "\n") -> list[str]:
+def _row_names(inside: Inside, between: str = "\n") -> list[str]:
     """Return the label of each sample and its row number."""
     return [
         f"{label(name, NAME)}{between}row {row}"
@@ -108,43 +131,21 @@ def row_names(inside: Inside, between: str = "\n") -> list[str]:
     ]
 
 
-def words(inside: Inside) -> str:
+def _words(inside: Inside) -> str:
     """Return which rows a picture shows, for its alternative text."""
     named = ", ".join(short(name, NAME) for name in inside.labels)
     return f"{len(inside.rows)} {'row' if len(inside.rows) == 1 else 'rows'} ({named})"
 
 
-def span(values: Array) -> str:
-    """Return the range of some values, for an alternative text."""
-    low, high = limits(values)
-    return f"from {low:.3g} to {high:.3g}"
+def _span(values: Array) -> str:
+    return "from {:.3g} to {:.3g}".format(*limits(values))
 
 
-def spans(views: Sequence[LayerView]) -> str:
-    """Return the range of each layer's values, for an alternative text."""
-    return ", ".join(f"{short(view.layer, 40)} {span(view.values)}" for view in views)
+def _spans(views: _Views) -> str:
+    return ", ".join(f"{short(view.layer, 40)} {_span(view.values)}" for view in views)
 
 
-def limits(values: Array) -> tuple[float, float]:
-    """Return the smallest and the largest of all finite values, never equal."""
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def around_zero(values: Array) -> tuple[float, float]:
-    """Return the ends of a scale around zero; the largest 1 % of the values may lie beyond."""
-    finite = np.abs(values[np.isfinite(values)])
-    high = float(np.quantile(finite, 0.99) or finite.max()) if finite.size else 1.0
-    return -(high or 1.0), high or 1.0
-
-
-# ── axes ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def heading(findings: Findings, text: str, *notes: str) -> str:
+def _heading(findings: Findings, text: str, *notes: str) -> str:
     """Return a figure's title: what it shows, and how much of it."""
     told = [note for note in notes if note]
     shown = len(set(findings.inside.labels)) if findings.inside is not None else 0
@@ -156,77 +157,30 @@ def heading(findings: Findings, text: str, *notes: str) -> str:
     return text + (f"\n({', '.join(told)})" if told else "")
 
 
-def titled_figure(
-    title: str,
-    shape: tuple[int, int],
-    *,
-    size: tuple[float, float],
-    gap: float = 0.04,
-    **more: Any,
-) -> "tuple[Figure, Array]":
-    """Return a figure with a title, and its axes (rows, columns).
-
-    Args:
-        title: Of the figure.
-        shape: Rows and columns of axes.
-        size: Width and height in inches.
-        gap: Inches around each of the axes.
-        more: Goes to `pyplot.subplots`.
-    """
-    from matplotlib import pyplot
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap)
-    figure, axes = pyplot.subplots(*shape, figsize=size, squeeze=False, layout=layout, **more)
-    figure.suptitle(title, fontsize=10)
-    return figure, np.asarray(axes)
-
-
-def add_scale(
-    figure: "Figure", image: "AxesImage", axes: Any, *, below: bool = False, text: str = ""
-) -> None:
-    """Draw the colour scale of an image.
-
-    Args:
-        figure: Where to draw.
-        image: Whose scale it is; one around zero has pointed ends, since values may lie beyond.
-        axes: One or several that share it, to the right of them; those to fill if `below`.
-        below: Whether it is horizontal.
-        text: What the numbers are.
-    """
-    least, most = image.get_clim()
-    signed = least < 0 < most
-    extend: Literal["both", "neither"] = "both" if signed else "neither"
-    if below:
-        bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend=extend)
-    else:
-        aspect = 30 if np.ndim(axes) == 2 and len(axes) > 1 else 14
-        bar = figure.colorbar(
-            image, ax=axes, fraction=0.06, pad=0.015, aspect=aspect, extend=extend
-        )
-    ticks = [least, 0.0 if signed else (least + most) / 2, most]
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
-    bar.ax.tick_params(labelsize=7, length=2)
-    bar.outline.set_visible(False)
-    if text:
-        bar.set_label(text, fontsize=8)
-
-
-def as_series(sample: Floats) -> Floats:
+def _as_series(sample: Floats) -> Floats:
     """Return a sample as (steps, features); a table's values are steps of one feature."""
     return sample if sample.ndim == 2 else sample.reshape(-1, 1)
 
 
-def draw_series(axes: "Axes", series: Floats, names: Sequence[str]) -> None:
+def _draw_inputs(findings: Findings, inside: Inside, panels: Array) -> tuple[float, float]:
+    """Draw a sample in each of the axes, lines on one scale, and return the ends of the values."""
+    inputs = inside.inputs[: len(panels)]
+    low, high = limits(inputs)
+    for axes, sample in zip(panels, inputs, strict=True):
+        _draw_series(axes, _as_series(sample), findings.features)
+        if not axes.images:  # a heat map has the features along this axis
+            room = 0.05 * (high - low)
+            axes.set_ylim(low - room, high + room)
+    return low, high
+
+
+def _draw_series(axes: "Axes", series: Floats, names: Sequence[str]) -> None:
     """Draw (steps, features): lines, or a heat map if there are many features."""
     steps, features = series.shape
     axes.tick_params(labelsize=7)
     if features > MOST_LINES:
-        low, high = around_zero(series)
         extent = (-0.5, steps - 0.5, -0.5, features - 0.5)
-        axes.imshow(
-            series.T, cmap=SIGNED, vmin=low, vmax=high, aspect="auto", extent=extent, origin="lower"
-        )
+        heat_map(axes, series.T, around_zero(series), SIGNED, extent=extent, origin="lower")
         return
     for index in range(features):
         name = label(names[index]) if index < len(names) else f"feature {index + 1}"
@@ -235,41 +189,235 @@ def draw_series(axes: "Axes", series: Floats, names: Sequence[str]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-# ── over time ───────────────────────────────────────────────────────────────────────────────────
+def _bare(axes: "Axes") -> None:
+    """Remove ticks and frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
 
-_Row = tuple[str, LayerView]
-"""A label, and the view that is drawn as a heat map over time for each sample."""
+
+def _name_row(axes: "Axes", name: str) -> None:
+    axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
 
 
-def _states(findings: Findings, inside: Inside) -> Iterator[Picture]:
-    steps = [view for view in views_of(inside, "activation") if view.values.ndim == 3]
-    states, left_out = some_layers([*views_of(inside, "state"), *steps])
+# ── convolutions ────────────────────────────────────────────────────────────────────────────────
+
+
+def _maps(findings: Findings, inside: Inside, found: _Views) -> Iterator[Picture]:
+    # A user's own network may have both, images and series.
+    views, left_out = _some_layers([v for v in found if v.values.ndim == found[0].values.ndim])
+    if views:
+        yield Picture(
+            name="inside/feature_maps",
+            title="Feature maps: each hidden layer's channels added up",
+            alt=f"{_words(inside)}, each input beside the sum over the channels of each "
+            f"convolutional layer after its activation: {_spans(views)}.",
+            draw=partial(_draw_maps, findings, inside, views, left_out),
+        )
+
+
+def _draw_maps(findings: Findings, inside: Inside, views: _Views, left_out: str) -> "Figure":
+    """Draw a row for each sample: the input, then each layer's sum, all on the layer's scale."""
+    title = _heading(findings, "Channels of each layer, added up", left_out)
+    draw = _grey_maps if views[0].values.ndim == 3 else _curve_maps
+    figure, axes = draw(findings, inside, views, title)
+    for axis, name in zip(axes[:, 0], _row_names(inside), strict=True):
+        _name_row(axis, name)
+    axes[0, 0].set_title("input", fontsize=8)
+    for axis, view in zip(axes[0, 1:], views, strict=True):
+        axis.set_title(view.title, fontsize=8)
+    return figure
+
+
+def _grey_maps(_: Findings, inside: Inside, views: _Views, title: str) -> "tuple[Figure, Array]":
+    """Draw images in grey, with the scale of each layer below them."""
+    height, width = views[0].values.shape[1:]
+    tall = min(2.0, max(0.4, height / width))
+    samples, columns = len(inside.rows), len(views) + 1
+    cell = min(1.3 if samples <= 4 else 0.8, 8.0 / columns)
+    size = (1.3 + cell * columns, 1.1 + cell * tall * samples)
+    heights = [1.0] * samples + [0.07]  # the last row are the scales
+    figure, grid = style.titled_figure(
+        title, (samples + 1, columns), size=size, height_ratios=heights
+    )
+    axes, scales = grid[:-1], grid[-1]
+    scales[0].remove()
+    for axis, picture in zip(axes[:, 0], _input_images(inside.inputs), strict=True):
+        axis.imshow(picture, cmap=GREY)
+    for column, view, below in zip(axes[:, 1:].T, views, scales[1:], strict=True):
+        for axis, values in zip(column, view.values, strict=True):
+            image = heat_map(axis, values, limits(view.values), GREY, aspect=None)
+        style.add_scale(figure, image, below, below=True)
+    for axis in axes.flat:
+        _bare(axis)
+    return figure, axes
+
+
+def _input_images(samples: Floats) -> Floats:
+    """Return (samples, height, width) or, of three channels, RGB from 0 to 1 in a last axis."""
+    if samples.ndim != 4:
+        return np.stack([_as_series(one) for one in samples])
+    images = np.moveaxis(samples, 1, 3) if samples.shape[1] == 3 else samples.sum(axis=1)
+    low, high = limits(images)
+    shown: Floats = np.clip((np.nan_to_num(images) - low) / (high - low), 0, 1)
+    return shown
+
+
+def _curve_maps(
+    findings: Findings, inside: Inside, views: _Views, title: str
+) -> "tuple[Figure, Array]":
+    """Draw series as curves, each layer's sum over a grey strip."""
+    samples, columns = len(inside.rows), len(views) + 1
+    size = (1.5 + 1.75 * columns, 1.3 + 0.75 * samples)
+    figure, axes = style.titled_figure(title, (samples, columns), size=size)
+    ends = _draw_inputs(findings, inside, axes[:, 0])
+    for axis in axes[:, 0]:
+        if not axis.images:
+            axis.set_yticks(ends, [f"{end:.2g}" for end in ends])
+    length = len(_as_series(inside.inputs[0]))
+    for column, view in zip(axes[:, 1:].T, views, strict=True):
+        for axis, values in zip(column, view.values, strict=True):
+            _curve_over_strip(axis, values, length=length, ends=limits(view.values))
+    for axis in axes[:-1].flat:
+        axis.set_xticks([])
+    for axis in axes[-1]:
+        axis.set_xlabel("step" if findings.kind == "series" else "variable", fontsize=8)
+    if len(axes[0, 0].get_lines()) > 1:
+        style.below(figure, axes[0, 0], columns=4)
+    return figure, axes
+
+
+def _curve_over_strip(
+    axes: "Axes", values: Floats, *, length: int, ends: tuple[float, float]
+) -> None:
+    low, high = ends
+    room = 0.3 * (high - low)
+    middles = (np.arange(len(values)) + 0.5) * length / len(values) - 0.5
+    axes.plot(middles, values, color=style.CYCLE[0], linewidth=1.1)
+    extent = (-0.5, length - 0.5, low - 1.3 * room, low - 0.3 * room)
+    heat_map(axes, values[None], ends, GREY, extent=extent)
+    left, right, bottom, top = extent
+    corners = ([left, right, right, left, left], [bottom, bottom, top, top, bottom])
+    axes.plot(*corners, color=style.QUIET, linewidth=0.6)  # a frame, since the strip may be white
+    axes.set_xlim(-0.5, length - 0.5)
+    axes.set_ylim(low - 1.4 * room, high + 0.2 * room)
+    axes.set_yticks(ends, [f"{end:.2g}" for end in ends])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=7)
+
+
+def _channels(findings: Findings, inside: Inside, view: LayerView) -> "Figure":
+    """Draw a mosaic of a layer's channels for each sample, all on one scale."""
+    flat = view.values.ndim == 3  # (samples, channels, positions)
+    shown = max(1, min(len(view.values), MOST_TILES // view.values.shape[1]))
+    across = min(ACROSS, shown)
+    down = -(-shown // across)
+    images = [_side_by_side(values) for values in view.values[:shown]]
+    tall = 0.7 if flat else images[0].shape[0] / images[0].shape[1]
+    size = (0.9 + 2.3 * across, 0.9 + down * (0.4 + 2 * tall))
+    few = f"{shown} of {len(view.values)} rows" if shown < len(view.values) else ""
+    text = f"Channels of {view.title.partition(chr(10))[0]}"
+    title = _heading(findings, text, view.note, few)
+    figure, axes = style.titled_figure(title, (down, across), size=size, gap=0.14)
+    ends, aspect = limits(view.values), "auto" if flat else None
+    for axis in axes.flat:
+        _bare(axis)
+    for axis, image, name in zip(axes.flat, images, _row_names(inside, ", "), strict=False):
+        drawn = heat_map(axis, image, ends, GREY, interpolation="nearest", aspect=aspect)
+        axis.set_title(name, fontsize=8)
+    if flat:
+        axes[-1, 0].set_xlabel("position", fontsize=8)
+        axes[0, 0].set_ylabel("channel", fontsize=8)
+    style.add_scale(figure, drawn, axes)
+    return figure
+
+
+def _side_by_side(channels: Floats) -> Floats:
+    """Return (channels, height, width) as a mosaic with gaps (NaN); (channels, length) as it is."""
+    if channels.ndim == 2:
+        return channels
+    count, height, width = channels.shape
+    least = int(np.ceil(np.sqrt(count)))
+    # Full rows, unless the mosaic becomes a long strip.
+    across = next((n for n in range(least, 2 * least) if count % n == 0), least)
+    times = -(-10 // max(height, width))  # so that the gaps are narrow beside few pixels
+    gap = max(1, times * max(height, width) // 10)
+    tiles = channels.repeat(times, axis=1).repeat(times, axis=2)
+    # Each tile has a gap below it and to its right; those at the edges are cut off.
+    around = ((0, -count % across), (0, gap), (0, gap))
+    tiles = np.pad(tiles, around, constant_values=np.nan)
+    _, height, width = tiles.shape
+    rows = tiles.reshape(-1, across, height, width).swapaxes(1, 2)
+    mosaic: Floats = rows.reshape(-1, across * width)[:-gap, :-gap]
+    return mosaic
+
+
+def _draw_kernels(findings: Findings, views: _Views) -> "Figure":
+    """Draw the first kernels, a column for each input channel, around zero."""
+    inputs = min(MOST_INPUTS, max(view.values.shape[1] for view in views))
+    mosaics = [
+        [_side_by_side(one) for one in view.values[:MOST_KERNELS, :inputs].swapaxes(0, 1)]
+        for view in views
+    ]
+    tall = [max(0.2, min(2.0, row[0].shape[0] / row[0].shape[1])) for row in mosaics]
+    size = (1.6 + 2.2 * inputs, 0.9 + sum(max(0.5, 2.2 * height) for height in tall))
+    few = [f"{MOST_KERNELS} of {len(v.values)}" for v in views if len(v.values) > MOST_KERNELS]
+    note = f"\n({few[0]} kernels)" if few else ""
+    title = f"Kernels of {views[0].title.split()[0]}{note}"
+    shape = (len(views), inputs)
+    figure, axes = style.titled_figure(title, shape, size=size, gap=0.12, height_ratios=tall)
+    ends = around_zero(np.concatenate([view.values.ravel() for view in views]))
+    for axis in axes.flat:
+        _bare(axis)
+    for row, view, images in zip(axes, views, mosaics, strict=True):
+        _name_row(row[0], f"{len(view.values)} kernels\n{_shape_of(view)}")
+        for axis, image in zip(row, images, strict=False):
+            drawn = heat_map(axis, image, ends, SIGNED, interpolation="nearest", aspect=None)
+    channels = views[0].values.shape[1]
+    named = channels == len(findings.features)
+    for number, axis in enumerate(axes[0]):
+        name = f"input channel {number + 1}" if channels > 1 else ""
+        axis.set_title(label(findings.features[number]) if named else name, fontsize=8)
+    style.add_scale(figure, drawn, axes, text="weight")
+    return figure
+
+
+def _shape_of(view: LayerView) -> str:
+    lengths = view.values.shape[2:]
+    return f"length {lengths[0]}" if len(lengths) == 1 else "×".join(map(str, lengths))
+
+
+# ── recurrent and dense layers ──────────────────────────────────────────────────────────────────
+
+
+def _states(findings: Findings, inside: Inside, views: _ViewsByKind) -> Iterator[Picture]:
+    steps = [view for view in views["activation"] if view.values.ndim == 3]
+    states, left_out = _some_layers([*views["state"], *steps])
     if states:
         rows = [(view.title, view) for view in states]
         yield Picture(
             name="inside/states",
             title="States over time",
-            alt=f"Heat maps, step by step and unit by unit, of {words(inside)}: {spans(states)}.",
+            alt=f"Heat maps, step by step and unit by unit, of {_words(inside)}: {_spans(states)}.",
             draw=partial(_over_time, findings, inside, rows, "States over time", left_out),
         )
 
 
-def _gates(findings: Findings, inside: Inside) -> Iterator[Picture]:
+def _gates(findings: Findings, inside: Inside, views: _ViewsByKind) -> Iterator[Picture]:
     """Yield a picture of each layer and direction that has gates."""
     gated: dict[str, list[_Row]] = {}
-    for state in views_of(inside, "state"):
-        found = [(kind, view) for kind in SEEN for view in views_of(inside, kind)]
-        rows = [(kind, view) for kind, view in found if view.layer == state.layer]
+    for layer in (state.layer for state in views["state"]):
+        rows = [(kind, view) for kind in SEEN for view in views[kind] if view.layer == layer]
         if any(kind in GATES for kind, _ in rows):
-            gated[state.layer] = rows
+            gated[layer] = rows
     few = f"{MOST_GATED} of {len(gated)} layers" if len(gated) > MOST_GATED else ""
     for layer, rows in islice(gated.items(), MOST_GATED):
-        told = "; ".join(f"{kind} {span(view.values)}" for kind, view in rows)
+        told = "; ".join(f"{kind} {_span(view.values)}" for kind, view in rows)
         text = f"Gates of {rows[0][1].title}"
         yield Picture(
-            name=f"inside/gates_{file_of(layer)}" if len(gated) > 1 else "inside/gates",
+            name=f"inside/gates_{_file_of(layer)}" if len(gated) > 1 else "inside/gates",
             title=f"Gates of {layer} over time",
-            alt=f"Heat maps, step by step and unit by unit, of {words(inside)}: {told}.",
+            alt=f"Heat maps, step by step and unit by unit, of {_words(inside)}: {told}.",
             draw=partial(_over_time, findings, inside, rows, text, few),
         )
 
@@ -281,13 +429,24 @@ def _over_time(
     samples = min(MOST_SAMPLES, len(inside.rows))
     few = f"{samples} of {len(inside.rows)} rows" if samples < len(inside.rows) else ""
     size = (1.6 + 2.5 * samples, 1.6 + 1.15 * len(rows))
-    title = heading(findings, text, left_out, few)
-    figure, axes = titled_figure(title, (len(rows) + 1, samples), size=size)
+    title = _heading(findings, text, left_out, few)
+    figure, axes = style.titled_figure(title, (len(rows) + 1, samples), size=size)
     _draw_inputs(findings, inside, axes[0])
-    length = len(as_series(inside.inputs[0]))
-    for line, row in zip(axes[1:], rows, strict=True):
-        _draw_row(line, row, length=length)
-        add_scale(figure, line[0].images[0], line)
+    axes[0, 0].set_ylabel("input\nfeature" if axes[0, 0].images else "input", fontsize=8)
+    for axis, name in zip(axes[0], _row_names(inside, ", "), strict=False):
+        axis.set_title(name, fontsize=8)
+    length = len(_as_series(inside.inputs[0]))
+    for line, (word, view) in zip(axes[1:], rows, strict=True):
+        gate, units = word in GATES, view.values.shape[2]
+        ends = (0.0, 1.0) if gate else around_zero(view.values[:samples])
+        look = {"interpolation": "nearest", "origin": "lower"}
+        extent = (-0.5, length - 0.5, 0.5, units + 0.5)
+        for axis, sample in zip(line, view.values, strict=False):
+            heat_map(axis, sample.T, ends, style.SHARES if gate else SIGNED, extent=extent, **look)
+            axis.tick_params(labelsize=7)
+        line[0].set_yticks(sorted({1, units}))
+        line[0].set_ylabel(f"{word}\nunit", fontsize=8)
+        style.add_scale(figure, line[0].images[0], line)
     # Ticks take most of Matplotlib's time.
     for axis in axes[:-1].flat:
         axis.set_xticks([])
@@ -301,88 +460,39 @@ def _over_time(
     return figure
 
 
-def _draw_inputs(findings: Findings, inside: Inside, line: Array) -> None:
-    inputs = inside.inputs[: len(line)]
-    low, high = limits(inputs)
-    for axis, sample, name in zip(line, inputs, row_names(inside, ", "), strict=False):
-        draw_series(axis, as_series(sample), findings.features)
-        axis.set_title(name, fontsize=8)
-        if not axis.images:
-            room = 0.05 * (high - low)
-            axis.set_ylim(low - room, high + room)
-    line[0].set_ylabel("input\nfeature" if line[0].images else "input", fontsize=8)
-
-
-def _draw_row(line: Array, row: _Row, *, length: int) -> None:
-    text, view = row
-    gate, units = text in GATES, view.values.shape[2]
-    low, high = (0.0, 1.0) if gate else around_zero(view.values[: len(line)])
-    for axis, sample in zip(line, view.values, strict=False):
-        axis.imshow(
-            sample.T,
-            cmap=style.SHARES if gate else SIGNED,
-            vmin=low,
-            vmax=high,
-            aspect="auto",
-            interpolation="nearest",
-            origin="lower",
-            extent=(-0.5, length - 0.5, 0.5, units + 0.5),
-        )
-        axis.tick_params(labelsize=7)
-    line[0].set_yticks(sorted({1, units}))
-    line[0].set_ylabel(f"{text}\nunit", fontsize=8)
-
-
-# ── dense layers ────────────────────────────────────────────────────────────────────────────────
-
-
-def _dense(findings: Findings, inside: Inside) -> Iterator[Picture]:
-    found = [view for view in views_of(inside, "activation") if view.values.ndim == 2]
-    views, left_out = some_layers(found)
+def _dense(findings: Findings, inside: Inside, found: _Views) -> Iterator[Picture]:
+    views, left_out = _some_layers([view for view in found if view.values.ndim == 2])
     if views:
         yield Picture(
             name="inside/activations",
             title="Activations of each dense layer",
-            alt=f"{words(inside)} and what each unit gives: {spans(views)}.",
+            alt=f"{_words(inside)} and what each unit gives: {_spans(views)}.",
             draw=partial(_activations, findings, inside, views, left_out),
         )
 
 
-def _activations(
-    findings: Findings, inside: Inside, views: Sequence[LayerView], left_out: str
-) -> "Figure":
+def _activations(findings: Findings, inside: Inside, views: _Views, left_out: str) -> "Figure":
     """Draw a heat map of each layer: a row for each sample, a column for each unit."""
     if inside.inputs.ndim == 2:
-        views = [LayerView(layer=INPUT, note="", values=inside.inputs), *views]
+        views = [LayerView(INPUT, "", inside.inputs), *views]
     samples = len(inside.rows)
     size = (7.0, 0.9 + len(views) * (0.7 + (0.2 if samples <= 5 else 0.14) * samples))
-    title = heading(findings, "Activations of each dense layer", left_out)
-    figure, axes = titled_figure(title, (len(views), 1), size=size)
+    title = _heading(findings, "Activations of each dense layer", left_out)
+    figure, axes = style.titled_figure(title, (len(views), 1), size=size)
     for axis, view in zip(axes[:, 0], views, strict=True):
-        signed = bool((view.values < 0).any())
-        low, high = around_zero(view.values) if signed else limits(view.values)
-        image = axis.imshow(
-            view.values,
-            cmap=SIGNED if signed else GREY,
-            vmin=low,
-            vmax=high,
-            aspect="auto",
-            interpolation="nearest",
-            extent=(0.5, view.values.shape[1] + 0.5, samples - 0.5, -0.5),
-        )
+        signed, columns = bool((view.values < 0).any()), view.values.shape[1]
+        ends = around_zero(view.values) if signed else limits(view.values)
+        extent = (0.5, columns + 0.5, samples - 0.5, -0.5)
+        look = {"interpolation": "nearest", "extent": extent}
+        image = heat_map(axis, view.values, ends, SIGNED if signed else GREY, **look)
         axis.set_title(view.title.replace("\n", " "), fontsize=8)
-        axis.set_yticks(range(samples), row_names(inside, ", "), fontsize=7)
-        _name_columns(axis, view, findings)
-        add_scale(figure, image, axis)
+        axis.set_yticks(range(samples), _row_names(inside, ", "), fontsize=7)
+        if view.layer == INPUT and columns == len(findings.features) <= MOST_NAMES:
+            names = [label(name, 90 // columns) for name in findings.features]
+            axis.set_xticks(range(1, columns + 1), names)
+        else:
+            style.whole_numbers(axis, most=10)
+        axis.tick_params(axis="x", labelsize=7)
+        style.add_scale(figure, image, axis)
     axes[-1, 0].set_xlabel("unit", fontsize=8)
     return figure
-
-
-def _name_columns(axes: "Axes", view: LayerView, findings: Findings) -> None:
-    columns = view.values.shape[1]
-    if view.layer == INPUT and columns == len(findings.features) <= MOST_NAMES:
-        names = [label(name, 90 // columns) for name in findings.features]
-        axes.set_xticks(range(1, columns + 1), names)
-    else:
-        style.whole_numbers(axes, most=10)
-    axes.tick_params(axis="x", labelsize=7)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pipeline.findings import Array, ColumnImportances, Findings, Mistakes, TestRows
 from pipeline.mistakes import called, probabilities_of
 from pipeline.pictures import style
-from pipeline.pictures.picture import NotDrawnError, Picture
-from pipeline.pictures.style import label, short
+from pipeline.pictures.style import NotDrawnError, Picture, label, short
 from pipeline.terminal import number
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
-"""The common look of all pictures: colours, sizes, axes, and names of any length and script."""
+"""What a picture is, and the common look of all: colours, sizes, axes, names of any script."""
 
 import unicodedata
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # After Okabe and Ito, for colour-blind people; readable on a white and on a black background.
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
@@ -31,11 +33,34 @@ WIDTH = 6.0
 """Inches. At this width, text of ten points is readable on a phone."""
 HEIGHT = 3.4
 """Inches of a single set of axes."""
+LOG_RATIO = 50.0
+"""Largest value over the smallest above which a loss or a learning rate has a log axis."""
 FEW = 40
 """Points up to which each has a marker."""
 LONGEST = 24
 """Columns that a name may take; a Chinese letter or an emoji takes two."""
 _SELECTORS = {"\ufe0e", "\ufe0f"}  # variants of an emoji, which no font for drawing has
+
+
+class NotDrawnError(Exception):
+    """Why a picture can't be drawn, shown in its place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture that can be drawn.
+
+    Args:
+        name: Folder and file without its ending, as `curves/loss`.
+        title: What it is, in a few words.
+        alt: What it shows, with its numbers, in a sentence or two.
+        draw: Draws it; raises `NotDrawnError` if that can't be done.
+    """
+
+    name: str
+    title: str
+    alt: str
+    draw: "Callable[[], Figure]"
 
 
 def panels(
@@ -110,10 +135,17 @@ def epochs_across(axes: "Axes", epochs: Sequence[int]) -> None:
     axes.set_xlabel("epoch")
 
 
-def spans_decades(values: NDArray[Any], *, ratio: float) -> bool:
-    """Return whether finite values are positive and span more than a factor of `ratio`."""
+def log_scale_if_wide(axes: "Axes", values: NDArray[Any]) -> bool:
+    """Make the y axis logarithmic if all values are above 0 and span more than `LOG_RATIO`.
+
+    Returns:
+        Whether it is.
+    """
     finite = values[np.isfinite(values)]
-    return bool(len(finite) and finite.min() > 0 and finite.max() > ratio * finite.min())
+    is_wide = bool(len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min())
+    if is_wide:
+        axes.set_yscale("log")
+    return is_wide
 
 
 def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -123,9 +155,94 @@ def only_finite(values: NDArray[Any]) -> NDArray[np.float64]:
     return numbers
 
 
+def titled_figure(
+    title: str, shape: tuple[int, int], *, size: tuple[float, float], gap: float = 0.04, **more: Any
+) -> "tuple[Figure, NDArray[Any]]":
+    """Return a figure with a title, and its axes (rows, columns).
+
+    Args:
+        title: Of the figure.
+        shape: Rows and columns of axes.
+        size: Width and height in inches.
+        gap: Inches around each of the axes.
+        more: Goes to `pyplot.subplots`.
+    """
+    from matplotlib import pyplot
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap)
+    figure, axes = pyplot.subplots(*shape, figsize=size, squeeze=False, layout=layout, **more)
+    figure.suptitle(title, fontsize=10)
+    return figure, np.asarray(axes)
+
+
+def add_scale(
+    figure: "Figure", image: "AxesImage", axes: Any, *, below: bool = False, text: str = ""
+) -> None:
+    """Draw the colour scale of an image.
+
+    Args:
+        figure: Where to draw.
+        image: Whose scale it is; one around zero has pointed ends, since values may lie beyond.
+        axes: One or several that share it, to the right of them; those to fill if `below`.
+        below: Whether it is horizontal.
+        text: What the numbers are.
+    """
+    least, most = image.get_clim()
+    signed = least < 0 < most
+    extend: Literal["both", "neither"] = "both" if signed else "neither"
+    if below:
+        bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend=extend)
+    else:
+        aspect = 30 if np.ndim(axes) == 2 and len(axes) > 1 else 14
+        bar = figure.colorbar(
+            image, ax=axes, fraction=0.06, pad=0.015, aspect=aspect, extend=extend
+        )
+    ticks = [least, 0.0 if signed else (least + most) / 2, most]
+    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.outline.set_visible(False)
+    if text:
+        bar.set_label(text, fontsize=8)
+
+
+def heat_map(
+    axes: "Axes", values: NDArray[Any], ends: tuple[float, float], colours: str, **more: Any
+) -> "AxesImage":
+    """Draw values (rows, columns) in the colours of a map, and return the image.
+
+    Args:
+        axes: Where to draw; they are filled, unless `more` has another aspect.
+        values: Of any range; those beyond the ends have the colours of the ends.
+        ends: Of the scale.
+        colours: Name of the map.
+        more: Goes to `imshow`.
+    """
+    low, high = ends
+    look = {"cmap": colours, "vmin": low, "vmax": high, "aspect": "auto"}
+    return axes.imshow(values, **{**look, **more})
+
+
+def limits(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the smallest and the largest of all finite values, never equal."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def around_zero(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the ends of a scale around zero; the largest 1 % of the values may lie beyond."""
+    finite = np.abs(values[np.isfinite(values)])
+    high = float(np.quantile(finite, 0.99) or finite.max()) if finite.size else 1.0
+    return -(high or 1.0), high or 1.0
+
+
 def short(name: str, most: int = LONGEST) -> str:
     """Return a name on one line, cut in its middle if it is longer than `most` columns."""
-    kept = "".join(letter for letter in " ".join(name.split()) if _is_seen(letter))
+    seen = (sign for sign in " ".join(name.split()) if sign not in _SELECTORS)
+    kept = "".join(sign for sign in seen if not unicodedata.category(sign).startswith("C"))
     if not kept:
         return "''"
     if _columns(kept) <= most:
@@ -143,10 +260,6 @@ def label(name: str, most: int = LONGEST) -> str:
 def layer_name(name: str, most: int = 28) -> str:
     """Return the name of a layer without the common prefix `layers.`."""
     return short(name.removeprefix("layers."), most)
-
-
-def _is_seen(letter: str) -> bool:
-    return not unicodedata.category(letter).startswith("C") and letter not in _SELECTORS
 
 
 def _columns(text: str) -> int:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.findings import Activity, Array, Findings, LrCurve, Vitals
 from pipeline.pictures import style
-from pipeline.pictures.picture import NotDrawnError, Picture
-from pipeline.pictures.style import label, layer_name, short
+from pipeline.pictures.style import NotDrawnError, Picture, label, layer_name, short
 from pipeline.terminal import number
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ Floats = NDArray[np.float64]
 
 PANEL = 2.1
 """Height of a metric's panel in inches."""
-LOG_RATIO = 50.0
-"""Largest value over the smallest from which a loss or a learning rate has a log axis."""
 NAMED = 8
 """Layers up to which each has its name in the legend; more get a colour bar."""
 COLOURS = "viridis"
@@ -127,8 +124,7 @@ def _loss(findings: Findings) -> "Figure":
     if not axes.lines:
         raise NotDrawnError("no epoch was finished, so there is no loss to draw")
     every = np.concatenate([line.get_ydata() for line in axes.lines])
-    if style.spans_decades(every, ratio=LOG_RATIO):
-        axes.set_yscale("log")
+    style.log_scale_if_wide(axes, every)
     axes.set_ylabel("loss")
     _mark_kept(axes, findings)
     if findings.end == "diverged":
@@ -159,9 +155,7 @@ def _metric_curves(findings: Findings, metrics: list[str]) -> "Figure":
 def _rate(findings: Findings) -> "Figure":
     figure, axes = style.panels(height=2.6)
     _draw_curve(axes[0, 0], findings, "lr", color=style.TRAIN)
-    if style.spans_decades(_curve(findings, "lr"), ratio=LOG_RATIO):
-        axes[0, 0].set_yscale("log")
-    else:
+    if not style.log_scale_if_wide(axes[0, 0], _curve(findings, "lr")):
         axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("learning rate")
     return figure

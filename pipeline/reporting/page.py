@@ -21,7 +21,8 @@ from markupsafe import Markup
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import replace_text
-from pipeline.pictures.picture import DOTS_PER_INCH, Picture, drawing, use_drawn
+from pipeline.pictures.gallery import DOTS_PER_INCH, drawing, use_drawn
+from pipeline.pictures.style import Picture
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -154,17 +155,6 @@ def publish(
         ConfigError: The path is a folder.
         EnvironmentFaultError: It can't be written.
     """
-    _write(path, text)
-    problem = None if tracking.kind == "none" else attach(path)
-    if problem is not None:
-        print(
-            f"warning: {problem}; MLflow lacks the report, which the same command sends again",
-            file=sys.stderr,
-        )
-    return f"report  {path}  {path.absolute().as_uri()}"
-
-
-def _write(path: Path, text: str) -> None:
     if path.is_dir():
         raise ConfigError(f"output={str(path)!r} is a folder; expected a file ending in .html")
     try:
@@ -174,6 +164,13 @@ def _write(path: Path, text: str) -> None:
         raise EnvironmentFaultError(
             f"{str(path)!r} can't be written ({error.strerror}); choose another with output=FILE"
         ) from error
+    problem = None if tracking.kind == "none" else attach(path)
+    if problem is not None:
+        print(
+            f"warning: {problem}; MLflow lacks the report, which the same command sends again",
+            file=sys.stderr,
+        )
+    return f"report  {path}  {path.absolute().as_uri()}"
 
 
 # ── pictures as elements ────────────────────────────────────────────────────────────────────────

@@ -16,8 +16,7 @@ from pipeline.markup import MISSING, TextTable
 from pipeline.metrics import direction
 from pipeline.mistakes import called, errors
 from pipeline.pictures import style
-from pipeline.pictures.picture import Picture
-from pipeline.pictures.training import LOG_RATIO
+from pipeline.pictures.style import Picture
 from pipeline.reporting.page import Places, drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
@@ -85,6 +84,12 @@ class RunPair:
         one, other = (findings.test for findings in self.findings)
         return None if self.obstacle or one is None or other is None else (one, other)
 
+    @property
+    def groups(self) -> Array | None:
+        """The groups of the test rows, which one of the runs may lack."""
+        found = (test.groups for test in self.tests or () if test.groups is not None)
+        return next(found, None)
+
     @cached_property
     def answers(self) -> tuple[Array, Array] | None:
         """The class that each predicts for every row, int (rows,); `None` for a regression."""
@@ -102,7 +107,7 @@ class RunPair:
         if self.tests is None or self.answers is None:
             return None
         one, other = (answer == self.tests[0].targets for answer in self.answers)
-        return flips(one, other, groups=_groups(self.tests))
+        return flips(one, other, groups=self.groups)
 
     @cached_property
     def errors(self) -> tuple[Array, Array] | None:
@@ -113,28 +118,24 @@ class RunPair:
         return one, other
 
     @cached_property
-    def figures(self) -> dict[str, PairedDifference]:
+    def figures(self) -> Mapping[str, PairedDifference]:
         """Each metric of both on the test rows, with the interval of its difference.
 
         There is no interval if the rows can't be paired, nor for a user's own metrics.
         """
         one, other = self.findings
-        theirs = tested_names(other.task, other.metrics)
-        figures = {
-            name: PairedDifference(
-                first=one.metrics[f"test/{name}"],
-                second=other.metrics[f"test/{name}"],
-                interval=None,
-            )
-            for name in tested_names(one.task, one.metrics)
-            if name in theirs
-        }
-        if self.tests is None:
-            return figures
-        grouped = replace(one, test=replace(self.tests[0], groups=_groups(self.tests)))
-        thresholds = (one.threshold, other.threshold)
-        found = paired_differences(*self.tests, thresholds=thresholds, units=units_of_test(grouped))
-        return figures | {name: found[name] for name in figures if name in found}
+        found: dict[str, PairedDifference] = {}
+        if self.tests is not None:
+            units = units_of_test(replace(one, test=replace(self.tests[0], groups=self.groups)))
+            thresholds = (one.threshold, other.threshold)
+            found |= paired_differences(*self.tests, thresholds=thresholds, units=units)
+        figures = {}
+        for name in tested_names(one.task, one.metrics):
+            if name in tested_names(other.task, other.metrics):
+                first, second = (run.metrics[f"test/{name}"] for run in self.findings)
+                unpaired = PairedDifference(first=first, second=second, interval=None)
+                figures[name] = found.get(name, unpaired)
+        return figures
 
     @property
     def main_metric(self) -> str | None:
@@ -148,12 +149,6 @@ class RunPair:
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
         return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
-
-
-def _groups(pair: tuple[TestRows, TestRows]) -> Array | None:
-    """Return the groups of the rows, which one of the runs may lack."""
-    one, other = (test.groups for test in pair)
-    return other if one is None else one
 
 
 def _task_words(findings: Findings) -> str:
@@ -375,7 +370,7 @@ def _rows_table(pair: RunPair) -> TextTable | None:
     if pair.tests is None:
         return None
     if pair.errors is not None:
-        return _changed_rows(pair, pair.tests, pair.errors)
+        return _changed_rows(pair.findings[0].units, *pair.tests, pair.errors)
     return None if pair.answers is None else _flipped_rows(pair, pair.tests, pair.answers)
 
 
@@ -411,12 +406,10 @@ def _probabilities(test: TestRows, answers: Array) -> Array:
 
 
 def _changed_rows(
-    pair: RunPair, tests: tuple[TestRows, TestRows], errors: tuple[Array, Array]
+    units: str, before: TestRows, after: TestRows, errors: tuple[Array, Array]
 ) -> TextTable:
-    before, after = tests
     gains = errors[0] - errors[1]
     order = np.argsort(-np.abs(gains), kind="stable")
-    units = pair.findings[0].units
     lines = []
     for at in order[:MOST_ROWS]:
         values = (_values(one[at]) for one in (before.targets, before.outputs, after.outputs))
@@ -444,50 +437,47 @@ def _first(count: int, what: str) -> str:
 def _pictures(pair: RunPair) -> Iterator[Picture]:
     """Yield the losses of both, then the metrics that decided on the kept epochs."""
     judged = [findings.monitor.rpartition("/")[2] for findings in pair.findings]
-    for key in dict.fromkeys(["loss", *judged]):
-        curves: dict[tuple[str, str], dict[int, float]] = {}
+    for name in dict.fromkeys(["loss", *judged]):
         told = []
-        for part, name in (("training", f"train/{key}"), ("validation", f"val/{key}")):
+        for key in (f"train/{name}", f"val/{name}"):
             for letter, findings in zip("AB", pair.findings, strict=True):
-                history = findings.history.items()
-                curve = {epoch: values[name] for epoch, values in history if name in values}
-                if curve:
-                    curves[letter, part] = curve
-                    first, last = curve[min(curve)], curve[max(curve)]
-                    told.append(f"{letter}'s {name} from {number(first)} to {number(last)}")
+                if curve := _curve(findings, key):
+                    first, last = number(curve[min(curve)]), number(curve[max(curve)])
+                    told.append(f"{letter}'s {key} from {first} to {last}")
         yield Picture(
-            name=f"curves/{key}",
-            title=f"{key} over the epochs",
-            alt="; ".join(told) or f"neither run has a {key}",
-            draw=partial(_draw, curves, pair, key),
+            name=f"curves/{name}",
+            title=f"{name} over the epochs",
+            alt="; ".join(told) or f"neither run has a {name}",
+            draw=partial(_draw, pair, name),
         )
 
 
-def _draw(
-    curves: Mapping[tuple[str, str], Mapping[int, float]], pair: RunPair, name: str
-) -> "Figure":
+def _curve(findings: Findings, key: str) -> dict[int, float]:
+    """Return a value of each epoch that has it."""
+    return {epoch: values[key] for epoch, values in findings.history.items() if key in values}
+
+
+def _draw(pair: RunPair, name: str) -> "Figure":
     """Draw the values by epoch of each run (A, B) and part (training, validation)."""
     figure, axes = style.panels()
     panel: Axes = axes[0, 0]
+    epochs, values = {1}, np.zeros(0)
     for letter, findings in zip("AB", pair.findings, strict=True):
-        for part in ("training", "validation"):
-            curve = curves.get((letter, part))
-            if curve:
-                panel.plot(
-                    list(curve),
-                    list(curve.values()),
-                    color=COLOURS[letter],
-                    linestyle="--" if part == "training" else "-",
-                    marker=style.mark(len(curve)),
-                    markersize=3,
-                    label=f"{letter}, {part}",
-                )
+        for part, key, line in (("training", "train", "--"), ("validation", "val", "-")):
+            if curve := _curve(findings, f"{key}/{name}"):
+                look: dict[str, Any] = {
+                    "color": COLOURS[letter],
+                    "linestyle": line,
+                    "markersize": 3,
+                }
+                look |= {"marker": style.mark(len(curve)), "label": f"{letter}, {part}"}
+                panel.plot(list(curve), list(curve.values()), **look)
+                epochs |= curve.keys()
+                values = np.append(values, list(curve.values()))
         if findings.kept is not None:
             panel.axvline(findings.kept, color=COLOURS[letter], linestyle=":", linewidth=1)
-    epochs = {1, *(epoch for curve in curves.values() for epoch in curve)}
-    values = [value for curve in curves.values() for value in curve.values()]
-    if name == "loss" and values and style.spans_decades(np.asarray(values), ratio=LOG_RATIO):
-        panel.set_yscale("log")
+    if name == "loss":
+        style.log_scale_if_wide(panel, values)
     panel.set_ylabel(name)
     style.epochs_across(panel, sorted(epochs))
     style.below(figure, panel, columns=4)

@@ -18,7 +18,7 @@ from pipeline.findings import Findings, LrCurve
 from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
 from pipeline.metrics import ClassScores, class_scores, confusion, predicted_classes
 from pipeline.pictures.gallery import gallery, texts
-from pipeline.pictures.picture import Picture
+from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, Places, drawn, rendered
 from pipeline.reporting.subject import Subject, found_subject

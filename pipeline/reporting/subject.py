@@ -3,11 +3,12 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 
@@ -32,6 +33,8 @@ from pipeline.tracking.folders import (
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
 from pipeline.tracking.sync import attach, attach_to
 from pipeline.tracking.uri import tracking_uri
+
+Content = TypeVar("Content")
 
 SHOWN = 5
 SHORT_ID = 8
@@ -62,15 +65,15 @@ class Subject:
         size: Bytes of the model that it has left; `None` = not known.
     """
 
-    folder: Path | None
+    folder: Path | None = None
     uri: str
     findings: Findings
-    lacks: str
+    lacks: str = ""
     status: str
     reason: str
     tags: Mapping[str, str]
     data: tuple[str, ...]
-    size: int | None
+    size: int | None = None
 
     @property
     def is_range_test(self) -> bool:
@@ -83,14 +86,14 @@ class Subject:
         Without `output` it goes among the artifacts of the run, or into the current folder where
         the run is not on this machine.
         """
-        run_id, folder, tracking = self.findings.run_id, self.folder, places.tracking
-        if folder is not None:
-            path = places.output or folder / "artifacts" / name
-            return publish(text, path, tracking, lambda p: attach(folder, p, tracking, name=name))
-        path = places.output or Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
-        return publish(
-            text, path, tracking, lambda p: attach_to(run_id, self.uri, p, tracking, name=name)
-        )
+        run_id, tracking = self.findings.run_id, places.tracking
+        if self.folder is not None:
+            own = self.folder / "artifacts" / name
+            added = partial(attach, self.folder, options=tracking, name=name)
+        else:
+            own = Path(f"{Path(name).stem}-{run_id[:SHORT_ID]}.html")
+            added = partial(attach_to, run_id, self.uri, options=tracking, name=name)
+        return publish(text, places.output or own, tracking, added)
 
 
 def found_subject(reference: str, places: Places) -> Subject:
@@ -185,13 +188,13 @@ def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
     """Return what the journal says of a run that still trains, was stopped, or is a trial."""
     begun = [event for event in events if event["event"] == "begin"][-1]
     last = [event for event in events if event["event"] in ("begin", "end")][-1]
-    epochs = epochs_of(iter(events))
+    artifacts, epochs = folder / "artifacts", epochs_of(iter(events))
     config = _config(folder, begun)
     model, data, trainer = (config.get(key) or {} for key in ("model", "data", "trainer"))
     values = [pair for values in epochs.values() for pair in values.items()]
     metrics = {key: value for key, value in values if key.startswith(FINAL)}
     monitor = str(config.get("monitor") or "val/loss")
-    report = _data_report(folder / "artifacts")
+    report = _recorded(artifacts / REPORT, DataReport.from_dict)
     of_data: dict[str, Any] = {"kind": "table", "task": "multiclass", "rows": {}}
     if report is not None:
         of_data = {
@@ -223,7 +226,7 @@ def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
             chosen=False,
         ),
         metrics=metrics,
-        intervals=_intervals(folder / "artifacts"),
+        intervals=_recorded(artifacts / "intervals.json", _intervals) or {},
         parameters=int(metrics.get("model/parameters", 0)),
         seconds=metrics.get("time/fit", 0.0),
         device=str(begun["tags"].get("device", "")),
@@ -259,24 +262,20 @@ def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _intervals(artifacts: Path) -> dict[str, tuple[float, float]]:
-    try:
-        ends = json.loads((artifacts / "intervals.json").read_text(encoding="utf-8"))["ends"]
-        return {str(key): (float(low), float(high)) for key, (low, high) in ends.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+def _intervals(plain: Any) -> dict[str, tuple[float, float]]:
+    return {str(key): (float(low), float(high)) for key, (low, high) in plain["ends"].items()}
 
 
-def _data_report(artifacts: Path) -> DataReport | None:
-    """Read what a run has recorded of its data; `None` where it has not, or it is damaged."""
+def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
+    """Return what a run has left in a JSON file; `None` where there is none, or it is damaged."""
     try:
-        return DataReport.from_dict(json.loads((artifacts / REPORT).read_text(encoding="utf-8")))
+        return read(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def _data_lines(artifacts: Path) -> tuple[str, ...]:
-    report = _data_report(artifacts)
+    report = _recorded(artifacts / REPORT, DataReport.from_dict)
     return () if report is None else tuple(lines(report))
 
 
@@ -296,13 +295,10 @@ def _fetched(run_id: str, uri: str) -> Subject:
                 "this version of the program has trained to its end"
             )
         return Subject(
-            folder=None,
             uri=uri,
             findings=replace(load_findings(folder), run_id=run_id),
-            lacks="",
             status=str(run.info.status),
             reason=tags.get("end_reason", ""),
             tags=tags,
             data=_data_lines(folder),
-            size=None,
         )

@@ -14,7 +14,7 @@ from torch import nn
 from pipeline.config.options import RunConfig
 from pipeline.findings import Findings, save_findings
 from pipeline.markup import MISSING, bullets, figure_text
-from pipeline.pictures.picture import FOLDER, Written, read_list
+from pipeline.pictures.gallery import FOLDER, Written, read_list
 from pipeline.processes.child import Child, python_module
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from pipeline.findings import Findings
-from pipeline.pictures.gallery import gallery, texts
-from pipeline.pictures.picture import NotDrawnError, Picture, drawing
+from pipeline.pictures.gallery import drawing, gallery, texts
+from pipeline.pictures.style import NotDrawnError, Picture
 
 ROOM_FOR_ROUNDING = 1.5
 """Dots that texts may share."""

@@ -13,8 +13,7 @@ from torch import nn
 
 from pipeline.findings import Findings, Inside
 from pipeline.inside.views import inside_of
-from pipeline.pictures.gallery import gallery
-from pipeline.pictures.picture import write_pictures
+from pipeline.pictures.gallery import gallery, write_pictures
 
 UGLY = (
     "<b>bold</b>",

@@ -12,9 +12,8 @@ from matplotlib import pyplot
 from PIL import Image
 
 from pipeline.findings import ColumnImportances, Findings
-from pipeline.pictures.gallery import gallery, texts
-from pipeline.pictures.picture import NotDrawnError, drawing, read_list, write_pictures
-from pipeline.pictures.style import label, layer_name, short
+from pipeline.pictures.gallery import drawing, gallery, read_list, texts, write_pictures
+from pipeline.pictures.style import NotDrawnError, label, layer_name, short
 
 UGLY = (
     '<b>bold</b> & "quoted"',

@@ -13,7 +13,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from test_paired import against, subject
 
 from pipeline.findings import Findings
-from pipeline.pictures.picture import NotDrawnError, Picture
+from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.reporting import page as page_module
 from pipeline.reporting.page import drawn, rendered
 from pipeline.reporting.pair_page import lines, pair_page, verdict

@@ -13,7 +13,7 @@ from records import epochs, events, only_run, predictions, runs
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.findings import Findings, load_findings
-from pipeline.pictures.picture import drawing, read_list
+from pipeline.pictures.gallery import drawing, read_list
 from pipeline.running.run_description import wants_pictures
 
 Train = Callable[..., int]

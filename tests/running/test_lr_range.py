@@ -336,7 +336,7 @@ def test_a_damaged_file_gives_no_curve(tmp_path: Path) -> None:
 
 
 def test_a_curve_without_one_finite_loss_is_a_picture_too() -> None:
-    from pipeline.pictures.picture import drawing
+    from pipeline.pictures.gallery import drawing
     from pipeline.pictures.training import lr_range
 
     curve = read_curve([1e-6], [math.nan])

@@ -10,7 +10,7 @@ import pytest
 from findings_made import made_findings
 
 from pipeline.findings import Findings
-from pipeline.pictures.picture import Written
+from pipeline.pictures.gallery import Written
 from pipeline.running.run_description import DescriptionFacts, description_text
 
 MOST = 8000

@@ -14,7 +14,7 @@ from made_studies import CLIP, lr_epochs_clip, models_by_data, rows_of
 from matplotlib import font_manager, pyplot
 from PIL import Image
 
-from pipeline.pictures.picture import drawing
+from pipeline.pictures.gallery import drawing
 from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row
 from pipeline.study.outcome.comparison import compare

@@ -1,29 +1,23 @@
 """Pictures of a study: Optuna's own, the map of learning rate and clipping, the comparison."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.pictures.picture import NotDrawnError, Picture, drawing, write
+from pipeline.pictures.gallery import drawing, write
+from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.outcome.comparison import DATA, Comparison, ComparisonBlock, ComparisonCell
 from pipeline.study.outcome.summary import StudySummary
-from pipeline.study.outcome.trial_text import (
-    OFF,
-    point_words,
-    short_names,
-    shown_text,
-    value_words,
-)
+from pipeline.study.outcome.trial_text import OFF, point_words, short_names, shown_text, value_words
 from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
 
     from pipeline.study.ledger.importances import Importances
 
@@ -134,7 +128,8 @@ def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Fig
     objectives = summary.objectives
     for index, (name, found) in enumerate(zip(objectives, summary.importances, strict=True)):
         after = "" if index == 0 else f"_{index + 1}"
-        target = None if len(study.directions) == 1 else partial(_value, index)
+        value = partial(lambda place, trial: float(trial.values[place]), index)
+        target = None if len(study.directions) == 1 else value
         told: dict[str, Any] = {"target": target, "target_name": name}
         history = partial(optuna_plots.plot_optimization_history, study, **told)
         plots[f"history{after}"] = partial(_figure_of, history)
@@ -145,10 +140,6 @@ def _plots(study: "Study", summary: StudySummary) -> "dict[str, Callable[[], Fig
         front = partial(optuna_plots.plot_pareto_front, study, target_names=list(objectives))
         plots["pareto_front"] = partial(_figure_of, front)
     return plots
-
-
-def _value(index: int, trial: "FrozenTrial") -> float:
-    return float(trial.values[index])
 
 
 def _figure_of(plot: Callable[[], Any]) -> "Figure":
@@ -219,23 +210,15 @@ def _in_lines(name: str) -> str:
 # ── learning rate and clipping ──────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Point:
-    """A trial on the map; `clip` is `None` without clipping, `value` if it did not complete."""
+class _Point(NamedTuple):
+    """A trial on the map: `height` is its threshold, or a place in the band without clipping."""
 
-    number: int
     lr: float
-    clip: float | None
+    height: float
+    clips: bool
     algorithm: str
     end: str
-    value: float | None
-
-    @property
-    def height(self) -> float:
-        """The threshold; in the band without clipping a place of its own."""
-        if self.clip is not None:
-            return self.clip
-        return 1.2 * ((self.number * GOLDEN) % 1 - 0.5)
+    value: float
 
 
 def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: str) -> "Figure":
@@ -255,12 +238,12 @@ def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: 
     from matplotlib.lines import Line2D
 
     points = [point for row in rows if (point := _point(row, algorithm)) is not None]
-    found = {point: point.value for point in points if point.value is not None}
-    best = (min if minimise else max)(found, key=found.__getitem__)
+    complete = [point for point in points if point.end == "complete"]
+    best = (min if minimise else max)(complete, key=lambda point: point.value)
     panels = sorted({point.algorithm for point in points})
+    values = [point.value for point in complete]
     coloured = ScalarMappable(
-        norm=Normalize(min(found.values()), max(found.values())),
-        cmap="viridis_r" if minimise else "viridis",
+        norm=Normalize(min(values), max(values)), cmap="viridis_r" if minimise else "viridis"
     )
     figure = pyplot.figure(figsize=(1.2 + 5.2 * len(panels), 5.4), layout="constrained")
     grid = figure.add_gridspec(2, len(panels), height_ratios=(1.2, 7), hspace=0.02)
@@ -271,7 +254,7 @@ def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: 
         _prepare_panel(band, field, name)
         own = [point for point in points if point.algorithm == name]
         for place, clips in ((field, True), (band, False)):
-            held = [point for point in own if (point.clip is not None) is clips]
+            held = [point for point in own if point.clips is clips]
             _draw_points(place, held, coloured)
             if best in held:
                 look: dict[str, Any] = {"s": 230, "marker": "*", "c": "none", "edgecolors": "red"}
@@ -293,14 +276,11 @@ def _point(row: Row, algorithm: str) -> _Point | None:
     end = "diverged" if row.reason == "diverged" else str(row.state)
     if lr is None or clip is None or end not in ("complete", *ENDS) or row.reason in RETRIED:
         return None
-    return _Point(
-        number=row.number,
-        lr=float(lr),
-        clip=None if clip == "null" else float(clip),
-        algorithm=row.overrides.get(ALGORITHM, algorithm),
-        end=end,
-        value=row.values[0] if end == "complete" else None,
-    )
+    clips = clip != "null"
+    height = float(clip) if clips else 1.2 * ((row.number * GOLDEN) % 1 - 0.5)
+    value = row.values[0] if end == "complete" else math.nan
+    kind = row.overrides.get(ALGORITHM, algorithm)
+    return _Point(float(lr), height, clips, kind, end, value)
 
 
 def _prepare_panel(band: "Axes", field: "Axes", algorithm: str) -> None:
@@ -321,11 +301,11 @@ def _draw_points(axes: "Axes", points: Sequence[_Point], coloured: Any) -> None:
         ended = [point for point in points if point.end == end]
         lr, heights = [point.lr for point in ended], [point.height for point in ended]
         axes.scatter(lr, heights, s=34, linewidths=1.2, zorder=2, **look)
-    complete = [point for point in points if point.value is not None]
+    complete = [point for point in points if point.end == "complete"]
     axes.scatter(
         [point.lr for point in complete],
         [point.height for point in complete],
-        c=[point.value for point in complete if point.value is not None],
+        c=[point.value for point in complete],
         norm=coloured.norm,
         cmap=coloured.cmap,
         s=46,

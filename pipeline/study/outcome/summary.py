@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.overrides import quoted
-from pipeline.markup import (
-    TextTable,
-    baseline_headings,
-    bullets,
-    figure_text,
-    markdown_cells,
-    show,
-)
+from pipeline.markup import TextTable, baseline_headings, bullets, figure_text, markdown_cells, show
 from pipeline.paths import replace_text
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import Row, best, pareto
