@@ -19,7 +19,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
@@ -34,6 +34,7 @@ from pipeline.config.overrides import (
     read,
     text_keys,
 )
+from pipeline.config.values import written
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
 
@@ -100,7 +101,7 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
 
 
 def _has_no_name(tree: DictConfig) -> bool:
-    return "name" in tree and OmegaConf.to_container(tree, resolve=False)["name"] is None  # type: ignore[index,call-overload] # a mapping
+    return "name" in tree and written(tree)["name"] is None
 
 
 def _joined(words: Sequence[object]) -> str | None:
@@ -185,9 +186,7 @@ class Composer:
 
 def _settings(tree: DictConfig) -> dict[str, Any]:
     """Return Hydra's own settings without those that it fills in itself."""
-    content = OmegaConf.to_container(tree.hydra, resolve=False)
-    assert isinstance(content, dict)
-    settings = {str(key): value for key, value in content.items()}
+    settings = written(tree.hydra)
     del settings["runtime"], settings["searchpath"]
     settings["job"] = {k: v for k, v in settings["job"].items() if k not in _SAID_BY_HYDRA}
     settings["overrides"] = [*settings["overrides"]["hydra"], *settings["overrides"]["task"]]

@@ -61,6 +61,13 @@ def as_tree(config: DictConfig | Mapping[str, Any]) -> DictConfig:
     return config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
 
 
+def written(tree: DictConfig) -> dict[str, Any]:
+    """Return a tree as plain values, its references as they are written."""
+    values = OmegaConf.to_container(tree, resolve=False)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
 def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return a plain copy with every reference resolved, and a line for each that can't be.
 
@@ -91,8 +98,8 @@ def _resolved_item(
     try:
         return _resolved(parent[name], key, problems)
     except (OmegaConfBaseException, RecursionError) as error:
-        written = OmegaConf.to_container(parent, resolve=False)
-        problems.append(f"{key}={written[name]} can't be resolved: {_reason(error)}.")  # type: ignore[index] # of the parent's own kind
+        values = OmegaConf.to_container(parent, resolve=False)
+        problems.append(f"{key}={values[name]} can't be resolved: {_reason(error)}.")  # type: ignore[index] # of the parent's own kind
         return Unresolved()
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.record import data_fingerprint, plain
+from pipeline.config.values import written
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.metrics import Direction
@@ -145,9 +146,7 @@ class StudyPlan:
         tree = self.trials.config(self.with_tuned(overrides))
         with open_dict(tree):
             tree.name = self.destination.trial_header(number, {}).name
-        config = OmegaConf.to_container(tree, resolve=False)
-        assert isinstance(config, dict)
-        return {str(key): value for key, value in config.items()}
+        return written(tree)
 
     def opened(self, uid: str) -> "StudyPlan":
         """Return the plan of the study that was found or made under this id."""

@@ -13,12 +13,13 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pipeline.config.compose import Composer, dotted_keys, exists
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, text_keys
 from pipeline.config.record import FREE
+from pipeline.config.values import written
 from pipeline.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.paths import name_problem
 from pipeline.study.space.ranges import OFF, Range, parse_override, read_range, text_of, value_of
@@ -267,9 +268,7 @@ def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
 
 def plain_sweep(tree: DictConfig) -> dict[str, Any]:
     """Return what a composed tree says of its study, its references as they were written."""
-    values = OmegaConf.to_container(tree.sweep, resolve=False)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    return written(tree.sweep)
 
 
 class StudyTree:
