@@ -17,11 +17,7 @@ from yaml.events import (  # type: ignore[import-untyped] # as above
     CollectionEndEvent,
     CollectionStartEvent,
 )
-from yaml.nodes import (  # type: ignore[import-untyped] # as above
-    MappingNode,
-    Node,
-    SequenceNode,
-)
+from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode  # type: ignore[import-untyped] # as above
 
 from pipeline.paths import is_url, output_problem, place_problem
 from pipeline.redaction import has_password
@@ -316,7 +312,9 @@ def _problems_in_text(text: str) -> Iterator[str]:
     elif not isinstance(root, MappingNode):
         yield f"{root.start_mark.line + 1} is no mapping; expected KEY: VALUE lines."
     else:
-        yield from _repeated_keys(root)
+        for key in sorted(_repeated_keys(root), key=lambda key: key.start_mark.index):
+            line = key.start_mark.line + 1
+            yield f"{line} has the key {key.value!r} a second time; keep one."
         for line, name in (*_packages(text), *_names_in_reach_of_hydra(root)):
             if _IN_HYDRA.fullmatch(name.strip()):
                 yield f"{line}: {name.strip()!r} {HYDRA_REFUSED}; remove it."
@@ -335,27 +333,23 @@ def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:
         if key.value != "defaults":
             yield key.start_mark.line + 1, str(key.value)
         elif isinstance(value, SequenceNode):
-            yield from _scalars(value)
+            for node in _nodes(value):
+                if not isinstance(node, CollectionNode):
+                    yield node.start_mark.line + 1, str(node.value)
 
 
-def _scalars(node: Node) -> Iterator[tuple[int, str]]:
-    if isinstance(node, SequenceNode | MappingNode):
-        for item in node.value:
-            for part in item if isinstance(item, tuple) else (item,):
-                yield from _scalars(part)
-    else:
-        yield node.start_mark.line + 1, str(node.value)
+def _nodes(node: Node) -> Iterator[Node]:
+    """Yield a node and all within it, keys and values alike, in their order."""
+    yield node
+    for item in node.value if isinstance(node, CollectionNode) else ():
+        for part in item if isinstance(item, tuple) else (item,):
+            yield from _nodes(part)
 
 
-def _repeated_keys(node: Node) -> Iterator[str]:
-    if isinstance(node, SequenceNode):
-        for item in node.value:
-            yield from _repeated_keys(item)
-    if not isinstance(node, MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        if key.value in seen:
-            yield f"{key.start_mark.line + 1} has the key {key.value!r} a second time; keep one."
-        seen.add(str(key.value))
-        yield from _repeated_keys(value)
+def _repeated_keys(root: MappingNode) -> Iterator[Node]:
+    for mapping in (node for node in _nodes(root) if isinstance(node, MappingNode)):
+        seen: set[str] = set()
+        for key, _ in mapping.value:
+            if key.value in seen:
+                yield key
+            seen.add(str(key.value))
