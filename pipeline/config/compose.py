@@ -16,7 +16,6 @@ from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, open_dict
@@ -274,13 +273,9 @@ def _name_problems(
     known = source.groups()
     groups = [one for one in given if one.override.key_or_group in known or "/" in one.key]
     values = [one for one in given if one not in groups]
-    problems: list[str] = []
-    wrong: list[Given] = []
+    found = [(one, line) for one in groups for line in _choice_problems(one, source, known)]
+    problems, wrong = [line for _, line in found], [one for one, _ in found]
     # A multirun composes a tree for each combination of choices.
-    for one in groups:
-        found = list(_choice_problems(one, source, known))
-        problems += found
-        wrong += [one] * bool(found)
     for lines in product(*(_single_lines(one) for one in groups if one not in wrong)):
         try:
             tree = source.tree(lines)
@@ -295,10 +290,9 @@ def _name_problems(
             where = f"in a file of --config-dir {str(config_dir)!r}"
             problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; remove it." for key in changed]
         keys = [*dotted_keys(tree), *known]
-        for one in values:
-            found = list(_key_problems(one, tree, keys))
-            problems += found
-            wrong += [one] * bool(found)
+        found = [(one, line) for one in values for line in _key_problems(one, tree, keys)]
+        problems += [line for _, line in found]
+        wrong += [one for one, _ in found]
     return problems, [one for one in given if one not in wrong]
 
 
@@ -315,7 +309,10 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
         return
     if one.override.is_delete():
         return
-    for value in _chosen(one.override):
+    given = one.override.value()
+    if one.override.is_sweep_override():
+        given = list(one.override.sweep_string_iterator())
+    for value in given if isinstance(given, list) else [given] * (given is not None):
         parent, _, leaf = str(value).rpartition("/")
         choices = source.choices(f"{group}/{parent}" if parent else group)
         if not isinstance(value, str) or leaf not in choices:
@@ -324,15 +321,6 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
                 f"{group}={word} is unknown; expected one of {', '.join(choices)}."
                 + did_you_mean(str(value), choices)
             )
-
-
-def _chosen(override: Override) -> list[Any]:
-    if override.is_sweep_override():
-        return list(override.sweep_string_iterator())
-    value = override.value()
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
 
 
 def _unknown_in_files(

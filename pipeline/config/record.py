@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +58,6 @@ _STEPS = ("data.batch_size", "data.shuffle")
 """Of these groups, how the rows are served, which is a change like any other."""
 
 _ENVIRONMENT = "oc.env"
-_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def without_references(value: Any) -> Any:
@@ -152,7 +150,7 @@ def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]
         elif value is None or isinstance(value, str | int | float | bool):
             yield key, value
         else:
-            yield key, json.dumps(value, ensure_ascii=False)
+            yield key, json.dumps(value, ensure_ascii=False, default=str)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:

@@ -24,7 +24,10 @@ from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 Model = TypeVar("Model", bound=BaseModel)
 
 _PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_BOUND_WORDS = {
+    **{"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}"},
+    **{"pattern": "like {}", "min_length": "(not empty)"},
+}
 
 TARGET, PARTIAL = "_target_", "_partial_"
 PACKAGES = ("pipeline", "torch.nn", "torch.optim", "pytorch_lightning.callbacks")
@@ -138,33 +141,24 @@ def _alternatives(annotation: object, bounds: tuple[object, ...]) -> Iterator[st
 
 
 def _one(annotation: object, origin: object, arguments: tuple[Any, ...]) -> str:
-    if origin is dict:
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if origin is dict or is_model:
         return "a mapping {key: value}"
     if isinstance(origin, type) and issubclass(origin, Sequence):
         items = [item for item in arguments if item is not Ellipsis]
         return f"a list [{', '.join(described(item) for item in items)}{', …' * (len(items) == 1)}]"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "a mapping {key: value}"
     return _PLAIN.get(annotation, "another value")  # type: ignore[call-overload,no-any-return] # any key is looked up
 
 
 def _bounds_in_words(bounds: Iterable[object]) -> str:
     words = []
     for bound in bounds:
-        if isinstance(bound, FieldInfo) and not bound.examples:
-            words += [_bounds_in_words(bound.metadata).strip()] * bool(bound.metadata)
-            continue
-        words += [
-            f"{sign} {getattr(bound, name)}"
-            for name, sign in _SIGNS.items()
-            if getattr(bound, name, None) is not None
-        ]
-        if getattr(bound, "examples", None):
-            words.append(f"such as {', '.join(bound.examples)}")  # type: ignore[attr-defined] # just looked up
-        if getattr(bound, "pattern", None):
-            words.append(f"like {bound.pattern}")  # type: ignore[attr-defined] # just looked up
-        if getattr(bound, "min_length", None) is not None:
-            words.append("(not empty)")
+        if isinstance(bound, FieldInfo):
+            examples = ", ".join(bound.examples or ())
+            inner = _bounds_in_words(bound.metadata).strip()
+            words.append(f"such as {examples}" if examples else inner)
+        found = {name: getattr(bound, name, None) for name in _BOUND_WORDS}
+        words += [_BOUND_WORDS[n].format(value) for n, value in found.items() if value is not None]
     return f" {' and '.join(filter(None, words))}" if any(words) else ""
 
 
