@@ -72,7 +72,11 @@ def compose(
         overrides, config_name=config_name, config_dir=config_dir, options=options
     )
     with composer(config_name, config_dir) as source:
-        tree = source.tree(lines)
+        return without_hydra(source.tree(lines))
+
+
+def without_hydra(tree: DictConfig) -> DictConfig:
+    """Take Hydra's own settings out of a composed tree, and name its run and its study."""
     hydra = tree.hydra
     with open_dict(tree):
         del tree["hydra"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -159,10 +160,8 @@ def _parsed(
     parser: OverridesParser, line: str, *, texts: Collection[str], multirun: bool
 ) -> Override | None:
     for attempt in _attempts(line, texts=texts, multirun=multirun):
-        try:
+        with suppress(HydraException):
             return parser.parse_override(attempt)
-        except HydraException:
-            continue
     return None
 
 
@@ -204,11 +203,10 @@ def plainest(line: str) -> str:
     if value != f"'{inner}'" or any(sign in inner for sign in "'\"\\$"):
         return line
     bare, parser = f"{key}={inner}", OverridesParser.create()
-    try:
-        is_same = parser.parse_override(bare).value() == inner
-    except HydraException:
-        is_same = False
-    return bare if is_same else f'{key}="{inner}"'
+    with suppress(HydraException):
+        if parser.parse_override(bare).value() == inner:
+            return bare
+    return f'{key}="{inner}"'
 
 
 def _password(line: str) -> str:
@@ -262,9 +260,7 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
     for inner in folder.iterdir():
         if inner.name.lower() == HYDRA:  # as the name is found where case does not matter
             return [f"{inner} {HYDRA_REFUSED}; remove it of --config-dir."]
-    files: list[Path] = []
-    for group in groups:
-        files += sorted((folder / group).rglob("*.yaml"))
+    files = [file for group in groups for file in sorted((folder / group).rglob("*.yaml"))]
     return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
 
 

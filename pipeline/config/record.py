@@ -12,7 +12,7 @@ from omegaconf.resolvers import oc
 from pydantic import BaseModel
 
 from pipeline.config.options import SERVING
-from pipeline.config.values import TARGET, Unresolved, resolved
+from pipeline.config.values import TARGET, Unresolved, resolved, written
 from pipeline.errors import shown
 from pipeline.redaction import MASK, redact_value
 
@@ -123,7 +123,7 @@ def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
 
 def as_written(tree: DictConfig) -> dict[str, Any]:
     """Return a tree as a plain dict, its references as they are written and secrets hidden."""
-    values: dict[str, Any] = _without_secrets(OmegaConf.to_container(tree, resolve=False))
+    values: dict[str, Any] = _without_secrets(written(tree))
     return values
 
 

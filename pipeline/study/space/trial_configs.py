@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
-from pipeline.config.compose import Composer, composer, with_name
+from pipeline.config.compose import Composer, composer, without_hydra
 from pipeline.config.overrides import key_of
 from pipeline.config.record import as_written, differences, plain
 from pipeline.config.values import TARGET
@@ -77,10 +77,10 @@ class TrialConfigs:
         lines = tuple(sorted(f"{group}={text}" for group, text in groups.items()))
         if lines not in self._runs:
             tree = self.source.tree([*self.words, *lines])
-            hydra = tree.hydra
+            choices = dict(tree.hydra.runtime.choices)
             with open_dict(tree):
-                del tree["sweep"], tree["hydra"]
-            self._runs[lines] = with_name(tree, hydra), dict(hydra.runtime.choices)
+                del tree["sweep"]
+            self._runs[lines] = without_hydra(tree), choices
         return self._runs[lines]
 
     def train_words(self, overrides: Point) -> list[str]:
@@ -99,7 +99,7 @@ class TrialConfigs:
             if choices.get(group) not in (None, have.get(group)):
                 kept = [word for word in kept if _root(word) != group]
                 groups.append(f"{group}={text_of(choices[group])}")
-        have = _essential(source.tree([*kept, *groups]))
+        have = _essential(without_hydra(source.tree([*kept, *groups])))
         changes = list(_changes(have, _essential(self.config(overrides))))
         changes.sort(key=lambda change: change[0] != "~")
         values = [
@@ -108,7 +108,7 @@ class TrialConfigs:
         ]
         changed = {key for _, key, _ in changes}
         words = [*(word for word in kept if key_of(word) not in changed), *groups, *values]
-        self._require_same(source.tree(words), overrides)
+        self._require_same(without_hydra(source.tree(words)), overrides)
         return words if self.config_dir is None else [f"--config-dir={self.config_dir}", *words]
 
     def winner_yaml(self, overrides: Point, name: str) -> str:
@@ -120,7 +120,7 @@ class TrialConfigs:
         choices = {group: self._run(overrides)[1].get(group) for group in GROUPS}
         with composer("train") as source:
             shipped = [f"{g}={text_of(c)}" for g, c in choices.items() if c in source.choices(g)]
-            have = _essential(source.tree(shipped))
+            have = _essential(without_hydra(source.tree(shipped)))
         want = _essential(self.config(overrides))
         for group in GROUPS:
             if not _is_within(have.get(group), want.get(group)):
@@ -141,11 +141,11 @@ class TrialConfigs:
             file.parent.mkdir()
             file.write_text(text, encoding="utf-8")
             with composer("train", Path(folder)) as source:
-                self._require_same(source.tree(["experiment=again"]), overrides)
+                self._require_same(without_hydra(source.tree(["experiment=again"])), overrides)
         return text
 
     def _require_same(self, tree: DictConfig, overrides: Point) -> None:
-        found = differences(plain(_without_hydra(tree)), plain(self.config(overrides)))
+        found = differences(plain(tree), plain(self.config(overrides)))
         left = [str(one) for one in found if one.key.partition(".")[0] not in NO_EFFECT]
         if left:
             raise RuntimeError(f"the run can't be said again: {'; '.join(left)}")
@@ -157,14 +157,8 @@ def _root(word: str) -> str:
 
 def _essential(tree: DictConfig) -> dict[str, Any]:
     """Return the keys of a run on which its result depends, references as they are written."""
-    values = as_written(_without_hydra(tree))
+    values = as_written(tree)
     return {key: value for key, value in values.items() if key not in (*NO_EFFECT, "trust")}
-
-
-def _without_hydra(tree: DictConfig) -> DictConfig:
-    with open_dict(tree):
-        tree.pop("hydra", None)
-    return tree
 
 
 def _changes(
