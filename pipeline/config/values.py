@@ -342,14 +342,11 @@ def target_problems(
     if not _is_subclass(kind, bases):
         yield f"{key}.{TARGET}={path!r} is no {' or '.join(bases)}."
         return
-    values = arguments(target)
-    inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
-    known = parameters_of(kind)
-    without = {*filled, *(name for name in inner if name in known), *_left_open(kind, target)}
-    for name in (name for name in filled if name in values and name not in inner):
+    inner, plain, without = _parted(kind, target)
+    for name in [name for name in filled if name in plain]:
+        del plain[name]
         yield f"{key}.{name} is filled in by the program; leave it away."
-    plain = {name: v for name, v in values.items() if name not in (*inner, *filled)}
-    yield from problems_with(kind, plain, prefix=f"{key}.", without=without)
+    yield from problems_with(kind, plain, prefix=f"{key}.", without={*without, *filled})
     for name, value in inner.items():
         for place, nested in _targets_in(f"{key}.{name}", value):
             yield from target_problems(place, nested, trust=trust)
@@ -360,9 +357,15 @@ def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in target.items() if name not in (TARGET, PARTIAL)}
 
 
-def _left_open(kind: type, target: Mapping[str, Any]) -> set[str]:
-    """Return the parameters that a partial target does not give."""
-    return set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
+def _parted(
+    kind: type, target: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
+    """Return the arguments with targets in them, the plain ones, and parameters without any."""
+    values = arguments(target)
+    inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
+    plain = {name: value for name, value in values.items() if name not in inner}
+    left_open = set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
+    return inner, plain, {*inner, *left_open}
 
 
 def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
@@ -393,14 +396,11 @@ def build(target: Mapping[str, Any], /, **filled: object) -> Any:
         **filled: What the program knows; passed on where the constructor takes it.
     """
     kind = find(target[TARGET])
-    values = arguments(target)
-    inner = {name: _built(value) for name, value in values.items() if any(_targets_in("", value))}
-    plain = {name: value for name, value in values.items() if name not in inner}
+    inner, plain, without = _parted(kind, target)
     taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
-    without = {*taken, *inner, *_left_open(kind, target)}
     # As the constructor declares them, such as lists as tuples.
-    declared = _schema(kind, without).model_validate(plain)
-    ready = declared.model_dump(by_alias=True, exclude_unset=True) | inner | taken
+    declared = _schema(kind, {*taken, *without}).model_validate(plain)
+    ready = declared.model_dump(by_alias=True, exclude_unset=True) | _built(inner) | taken
     return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
 
 

@@ -13,7 +13,6 @@ from pipeline.serving.files import FOLDER
 from pipeline.study.driver import Conducted, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
-from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.outcome.comparison import REPEATED, compare
 from pipeline.study.outcome.comparison_table import confirmation_table, write_comparison
 from pipeline.study.outcome.summary import (
@@ -40,8 +39,16 @@ LEFT = "left"
 
 
 def sweep(plan: StudyPlan) -> None:
-    """Start a study, go on with it, or join it, until it has its trials; then tell its end."""
-    _require_winner(plan)
+    """Start a study, go on with it, or join it, until it has its trials; then tell its end.
+
+    Raises:
+        ConfigError: A winner is to be registered, and the study compares rather than searches.
+    """
+    if plan.run.register is not None and _is_comparison(plan):  # over seeds, say: none is chosen
+        raise ConfigError(
+            f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
+            "away, then train what you choose with python -m pipeline.train"
+        )
     if plan.options.launcher == "ray":
         plan = fitted_to_cluster(plan)
     print_opening(plan)
@@ -52,28 +59,11 @@ def sweep(plan: StudyPlan) -> None:
             _conclude(done, processes.pool)
             if plan.options.confirm_seeds and done.leads:
                 _confirm(done, processes)
-        _tell_model(plan, processes.recorder)
-
-
-def _require_winner(plan: StudyPlan) -> None:
-    """Refuse to register where nothing is chosen.
-
-    Raises:
-        ConfigError: The study compares, over seeds say, rather than search.
-    """
-    if plan.run.register is not None and _is_comparison(plan):
-        raise ConfigError(
-            f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
-            "away, then train what you choose with python -m pipeline.train"
-        )
-
-
-def _tell_model(plan: StudyPlan, recorder: MlflowRecorder) -> None:
-    """Say what became of the winner's model in MLflow."""
-    if recorder.registered is not None and plan.run.verbose != 0:
-        say(console(), f"model   {recorder.registered}")
-    if recorder.model_problem is not None:
-        print(f"warning: {recorder.model_problem}", file=sys.stderr)
+        recorder = processes.recorder
+        if recorder.registered is not None and plan.run.verbose != 0:
+            say(console(), f"model   {recorder.registered}")
+        if recorder.model_problem is not None:
+            print(f"warning: {recorder.model_problem}", file=sys.stderr)
 
 
 def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, str]:
