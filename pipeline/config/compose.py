@@ -144,11 +144,8 @@ class Composer:
 
     def choices(self, group: str) -> list[str]:
         """Return the choices of a group."""
-        return sorted(
-            self._loader.get_group_options(
-                group, config_name=self.config_name, overrides=self._search
-            )
-        )
+        options = self._loader.get_group_options
+        return sorted(options(group, config_name=self.config_name, overrides=self._search))
 
     def changed_hydra(self, tree: DictConfig, lines: Sequence[str]) -> list[str]:
         """Return Hydra's own settings in which a composed tree differs from the shipped one."""
@@ -164,13 +161,9 @@ class Composer:
         Raises:
             ConfigError: Hydra or OmegaConf refuses.
         """
-        return self._loaded([*self.cleared(lines), *lines])
-
-    def _loaded(self, lines: Sequence[str]) -> DictConfig:
+        overrides = [*self._search, *self.cleared(lines), *lines]
         try:
-            return self._loader.load_configuration(
-                self.config_name, [*self._search, *lines], RunMode.RUN
-            )
+            return self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise ConfigError(composition_problem(error)) from error
 
@@ -183,7 +176,7 @@ class Composer:
         mappings = {key_of(line): line for line in lines if _MAPPING.match(line)}
         if not mappings:
             return []
-        tree = self._loaded([line for line in lines if line not in mappings.values()])
+        tree = self.tree([line for line in lines if line not in mappings.values()])
         return [f"++{key}=null" for key in mappings if isinstance(_node(tree, key), ListConfig)]
 
 

@@ -191,16 +191,13 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
 
 
 def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
-    if change.key == "trainer.max_epochs":
-        longer = isinstance(change.old, int) and isinstance(change.new, int)
-        return longer and change.new > change.old and not _spans_training(new)  # type: ignore[operator] # both are numbers
-    return _lies_under(change.key, FREE)
-
-
-def _spans_training(config: Mapping[str, Any]) -> bool:
-    """Say whether the schedule covers all steps, whose number the program fills in."""
-    scheduler = config.get("scheduler") or {}
-    return str(scheduler.get(TARGET)).endswith(".OneCycleLR")
+    if change.key != "trainer.max_epochs":
+        return _lies_under(change.key, FREE)
+    if not (isinstance(change.old, int) and isinstance(change.new, int)):
+        return False
+    # This schedule covers all steps, whose number the program fills in.
+    spans_training = str((new.get("scheduler") or {}).get(TARGET)).endswith(".OneCycleLR")
+    return change.new > change.old and not spans_training
 
 
 def _lies_under(key: str, roots: tuple[str, ...]) -> bool:

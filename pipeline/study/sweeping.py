@@ -77,17 +77,27 @@ def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, s
 
 
 def _confirm(done: Conducted, processes: StudyProcesses) -> None:
-    """Train the winner again with several seeds."""
-    best = winner(done.ledger.trials(), done.plan.directions)
-    if best is not None:
-        overrides = _winner_overrides(done.plan, best)
-        plan = confirmation(done.plan, overrides, best.number)
-        config = plain(done.plan.trials.config(overrides))
-        known = done.ledger.data_of(config)
-        if known not in (None, plan.data):
-            raise ChangedDataError(changed_data_line(config, known, plan.data))
-        with conducted(plan, processes) as again:
-            _conclude_confirmation(again, done, best)
+    """Train the winner again with several seeds; print that, and write it beside the tables."""
+    rows = done.ledger.trials()
+    best, base = winner(rows, done.plan.directions), _base_row(done.plan, rows)
+    if best is None:
+        return
+    overrides = _winner_overrides(done.plan, best)
+    plan = confirmation(done.plan, overrides, best.number)
+    config = plain(done.plan.trials.config(overrides))
+    known = done.ledger.data_of(config)
+    if known not in (None, plan.data):
+        raise ChangedDataError(changed_data_line(config, known, plan.data))
+    with conducted(plan, processes) as again:
+        table = confirmation_table(
+            again.ledger.trials(),
+            objective=plan.names[0],
+            direction=plan.directions[0],
+            default=None if base is None or base.number == best.number else base,
+        )
+        replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
+        if plan.run.verbose != 0:
+            show(console(), table)
 
 
 def _conclude(done: Conducted, pool: WorkerPool) -> None:
@@ -237,23 +247,3 @@ def _test(done: Conducted, row: Row, pool: WorkerPool, into: Path, *, leave: boo
 def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
     experiment_id = read_state(plan.folder).experiment_id
     return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)
-
-
-def _conclude_confirmation(again: Conducted, done: Conducted, best: Row) -> None:
-    """Print the winner over several seeds, and write the table beside the study's others.
-
-    Args:
-        again: The study over the seeds.
-        done: The study that it won.
-        best: The winner there.
-    """
-    base = _base_row(done.plan, done.ledger.trials())
-    table = confirmation_table(
-        again.ledger.trials(),
-        objective=again.plan.names[0],
-        direction=again.plan.directions[0],
-        default=None if base is None or base.number == best.number else base,
-    )
-    replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
-    if again.plan.run.verbose != 0:
-        show(console(), table)
