@@ -6,14 +6,12 @@ The check of names needs no torch, and reports all wrong names in one error.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from hydra import initialize_config_dir
 from hydra.conf import HydraConf
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
@@ -71,8 +69,7 @@ def compose(
     lines = checked_lines(
         overrides, config_name=config_name, config_dir=config_dir, options=options
     )
-    with composer(config_name, config_dir) as source:
-        return without_hydra(source.tree(lines))
+    return without_hydra(Composer(config_name, config_dir).tree(lines))
 
 
 def without_hydra(tree: DictConfig) -> DictConfig:
@@ -120,20 +117,23 @@ def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
 
 
 class Composer:
-    """Composes one root file with any overrides.
+    """Composes one root file with any overrides; Hydra's global state is cleared.
 
     Args:
-        loader: Hydra's own.
         config_name: The root file, without `.yaml`.
         config_dir: A folder of the user's own YAML; `None` = only what ships.
     """
 
-    def __init__(self, loader: ConfigLoader, config_name: str, config_dir: Path | None) -> None:
-        self._loader = loader
+    def __init__(self, config_name: str, config_dir: Path | str | None = None) -> None:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_folder()), version_base=None):
+            self._loader = GlobalHydra.instance().config_loader()
+        GlobalHydra.instance().clear()
         self.config_name = config_name
         self._search: list[str] = []
         if config_dir is not None:
-            self._search.append(f"hydra.searchpath=[{quoted(f'file://{config_dir.absolute()}')}]")
+            place = f"file://{Path(config_dir).absolute()}"
+            self._search.append(f"hydra.searchpath=[{quoted(place)}]")
 
     def groups(self) -> list[str]:
         """Return the names of the config groups, without Hydra's own."""
@@ -189,18 +189,6 @@ def _settings(tree: DictConfig) -> dict[str, Any]:
     return settings
 
 
-@contextmanager
-def composer(config_name: str, config_dir: Path | None = None) -> Iterator[Composer]:
-    """Give a composer, Hydra's global state cleared before and after."""
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base=None):
-            loader = GlobalHydra.instance().config_loader()
-            yield Composer(loader, config_name, config_dir)
-    finally:
-        GlobalHydra.instance().clear()
-
-
 def composition_problem(error: BaseException) -> str:
     """Return one line for whatever Hydra or OmegaConf raised, with its cause."""
     texts = [str(error), str(error.__cause__ or "")]
@@ -232,22 +220,22 @@ def checked_lines(
     Raises:
         ConfigError: All wrong names, one line each.
     """
-    with composer(config_name, config_dir) as source:
-        if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
-            _require_readable(config_dir, lines)
-        given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
-        wrong, right = _name_problems(given, source, options, config_dir)
-        problems += wrong
-        if more is not None:
-            problems += more(source, [one.line for one in right])
-        if problems:
-            raise ConfigError(*dict.fromkeys(problems))
-        first = [next(iter(_single_lines(one))) for one in given]
-        return [*source.cleared(first), *(one.line for one in given)]
+    if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
+        _require_readable(config_dir, lines)
+    source = Composer(config_name, config_dir)
+    given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
+    wrong, right = _name_problems(given, source, options, config_dir)
+    problems += wrong
+    if more is not None:
+        problems += more(source, [one.line for one in right])
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    first = [next(iter(_single_lines(one))) for one in given]
+    return [*source.cleared(first), *(one.line for one in given)]
 
 
 def _require_readable(config_dir: Path, lines: Sequence[str]) -> None:
-    named = {line.partition("=")[0].lstrip("+~").partition("@")[0] for line in lines}
+    named = {key_of(line).partition("@")[0] for line in lines}
     own = _groups_in(config_dir) & named
     groups = sorted(_groups_in(conf_folder()) - {HYDRA} | own)
     if problems := problems_in_folder(config_dir, groups):

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from rich.text import Text
 
 from pipeline.config.check import check
-from pipeline.config.compose import composer
+from pipeline.config.compose import Composer
 from pipeline.config.overrides import key_of
 from pipeline.config.values import written
 from pipeline.devices import available
@@ -217,8 +217,8 @@ class Scope:
     """
 
     def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
-        with composer("sweep", None if config_dir is None else Path(config_dir)) as source:
-            study = StudyTree(source, words)
+        source = Composer("sweep", config_dir)
+        study = StudyTree(source, words)
         tree = study.tree()
         given = {key: tree.sweep.space[key] for key in study.varied_on_command_line()}
         ranges = _ranges(given)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
-from pipeline.config.compose import Composer, composer, without_hydra
+from pipeline.config.compose import Composer, without_hydra
 from pipeline.config.overrides import key_of
 from pipeline.config.record import as_written, differences, plain
 from pipeline.config.values import TARGET
@@ -42,15 +42,10 @@ class TrialConfigs:
     def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
         self.words = list(words)
         self.config_dir = config_dir
-        self.source = self._composer("sweep")
+        self.source = Composer("sweep", config_dir)
         self._groups = self.source.groups()
         self._runs: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self.choices = self._run({})[1]
-
-    def _composer(self, config_name: str) -> Composer:
-        folder = None if self.config_dir is None else Path(self.config_dir)
-        with composer(config_name, folder) as source:
-            return source
 
     def base(self) -> DictConfig:
         """Return the run that the study varies, without the study."""
@@ -91,7 +86,7 @@ class TrialConfigs:
         Raises:
             RuntimeError: No words compose to its run.
         """
-        source, choices = self._composer("train"), self._run(overrides)[1]
+        source, choices = Composer("train", self.config_dir), self._run(overrides)[1]
         kept = [word for word in self.words if _root(word) not in _OF_STUDY]
         groups: list[str] = []
         for group in GROUPS:
@@ -118,9 +113,9 @@ class TrialConfigs:
             RuntimeError: No experiment composes to its run.
         """
         choices = {group: self._run(overrides)[1].get(group) for group in GROUPS}
-        with composer("train") as source:
-            shipped = [f"{g}={text_of(c)}" for g, c in choices.items() if c in source.choices(g)]
-            have = _essential(without_hydra(source.tree(shipped)))
+        source = Composer("train")
+        shipped = [f"{g}={text_of(c)}" for g, c in choices.items() if c in source.choices(g)]
+        have = _essential(without_hydra(source.tree(shipped)))
         want = _essential(self.config(overrides))
         for group in GROUPS:
             if not _is_within(have.get(group), want.get(group)):
@@ -140,8 +135,8 @@ class TrialConfigs:
             file = Path(folder) / "experiment" / "again.yaml"
             file.parent.mkdir()
             file.write_text(text, encoding="utf-8")
-            with composer("train", Path(folder)) as source:
-                self._require_same(without_hydra(source.tree(["experiment=again"])), overrides)
+            again = Composer("train", folder).tree(["experiment=again"])
+            self._require_same(without_hydra(again), overrides)
         return text
 
     def _require_same(self, tree: DictConfig, overrides: Point) -> None:
