@@ -22,7 +22,7 @@ from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.space.reading import StudyTree, plain_sweep
+from pipeline.study.space.reading import StudyTree
 from pipeline.study.trial_end import TrialEnd
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
@@ -34,7 +34,7 @@ def open_ledger(url: str, **changed: object) -> Ledger:
     """A study of nothing in a database of its own."""
     source = Composer("sweep")
     tree = source.tree(WORDS)
-    space = StudyTree(source, WORDS).read_space(plain_sweep(tree))
+    space = StudyTree(source, WORDS).read_space()
     sweep = OmegaConf.to_container(tree.sweep)
     assert isinstance(sweep, dict)
     return Ledger.open(

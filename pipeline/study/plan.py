@@ -28,7 +28,7 @@ from pipeline.study.ledger.definition import (
 from pipeline.study.ledger.pruners import compares
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.space.reading import StudyTree, plain_sweep
+from pipeline.study.space.reading import StudyTree
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import (
     TrialConfigs,
@@ -182,7 +182,7 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
     if options is not None:
         count = len(options.objective) if isinstance(options.objective, list) else 1
         problems += judge_problems(options, objectives=count)
-    space = StudyTree(trials.source, words).read_space(plain_sweep(config))
+    space = StudyTree(trials.source, words).read_space(written(config.sweep))
     problems += value_problems(space, trials)
     if options is not None:
         problems += device_problems(space, trials, devices_per_trial=options.devices_per_trial)

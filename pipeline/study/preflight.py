@@ -34,7 +34,7 @@ from pipeline.study.ledger.ledger import Taken
 from pipeline.study.live import Screen
 from pipeline.study.outcome.trial_text import point_words
 from pipeline.study.space.ranges import read_range
-from pipeline.study.space.reading import StudyTree, plain_sweep, read_definitions
+from pipeline.study.space.reading import StudyTree, read_definitions
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs, value_problems
 from pipeline.study.trial_end import TrialEnd
@@ -373,7 +373,7 @@ def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
         try:
             trials = TrialConfigs(given, scope.config_dir)
             study = StudyTree(trials.source, given)
-            read[cell] = trials, study, study.read_space(plain_sweep(study.tree()))
+            read[cell] = trials, study, study.read_space()
         except ConfigError as error:
             read[cell] = error
     suits_one = any(isinstance(found, tuple) for found in read.values())

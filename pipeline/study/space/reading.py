@@ -260,15 +260,10 @@ def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
     try:
         tree = study.tree()
         if isinstance(tree.get("sweep"), DictConfig) and tree.sweep.get("preflight") is not True:
-            study.read_space(plain_sweep(tree))
+            study.read_space()
     except ConfigError as error:
         return error.problems
     return []
-
-
-def plain_sweep(tree: DictConfig) -> dict[str, Any]:
-    """Return what a composed tree says of its study, its references as they were written."""
-    return written(tree.sweep)
 
 
 class StudyTree:
@@ -314,15 +309,16 @@ class StudyTree:
             return [str(one) for one in value]
         return [str(value)] if value else []
 
-    def read_space(self, sweep: Mapping[str, Any]) -> Space:
+    def read_space(self, sweep: Mapping[str, Any] | None = None) -> Space:
         """Return the space of the study.
 
         Args:
-            sweep: The study's options as plain values.
+            sweep: The study's options as plain values; `None` = those of the tree.
 
         Raises:
             ConfigError: All that is wrong with it, one line each.
         """
+        sweep = written(self.tree().sweep) if sweep is None else sweep
         definitions, problems = read_definitions(
             sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
         )
