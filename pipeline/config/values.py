@@ -64,9 +64,9 @@ def as_tree(config: DictConfig | Mapping[str, Any]) -> DictConfig:
     return config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
 
 
-def written(tree: DictConfig) -> dict[str, Any]:
-    """Return a tree as plain values, its references as they are written."""
-    values = OmegaConf.to_container(tree, resolve=False)
+def written(tree: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    """Return a tree as plain values, its references as they are written or resolved."""
+    values = OmegaConf.to_container(tree, resolve=resolve)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
 
@@ -189,9 +189,7 @@ def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Mode
     Raises:
         ConfigError: All wrong values, one line each.
     """
-    found = OmegaConf.to_container(tree, resolve=True)
-    assert isinstance(found, dict)
-    values = {str(key): value for key, value in found.items() if value != "???"}
+    values = {key: value for key, value in written(tree, resolve=True).items() if value != "???"}
     options, problems = validate(model, values, prefix=prefix)
     if options is None:
         raise ConfigError(*problems)
