@@ -174,17 +174,14 @@ def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[
     key, value = match["key"], match["value"]
     swept = multirun and ("," in value or _FUNCTION.fullmatch(value) is not None)
     is_text = key.lstrip("+") in texts
-    if is_text and not swept and _is_bare(value):
+    is_bare = value not in ("", "null") and value[0] not in "'\"" and "${" not in value
+    if is_text and not swept and is_bare:
         yield f"{key}={quoted(value)}"
     yield line
     if not value.isascii() and (swept or value.startswith(("[", "{"))):
         yield f"{key}={_FOREIGN_WORD.sub(lambda word: quoted(word[0]), value)}"
     elif not value.isascii() or key.endswith("path"):
         yield f"{key}={quoted(value)}"
-
-
-def _is_bare(value: str) -> bool:
-    return bool(value) and value != "null" and value[0] not in "'\"" and "${" not in value
 
 
 def quoted(text: str) -> str:
