@@ -11,7 +11,7 @@ from typing import Any
 from hydra._internal.grammar.utils import escape_special_characters
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString, Sweep
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
@@ -80,17 +80,16 @@ def _is_range(word: str) -> bool:
         return False
     if key == "sweeps" or key in text_keys(SweepConfig):
         return False
-    override = _parsed(word)
-    if override is None:
-        return _RANGE.fullmatch(value) is not None  # Hydra refuses it; the space says why
-    return bool(override.is_sweep_override())
+    given = _value_in(word)
+    # What Hydra refuses is a range, too: the space says what is wrong with it.
+    return isinstance(given, Sweep | Glob) or (given is None and bool(_RANGE.fullmatch(value)))
 
 
-def _parsed(word: str) -> Override | None:
-    try:
-        return parse_override(word)
-    except HydraException:
-        return None
+def _value_in(word: str) -> object:
+    """Return the value of an override; `None` also where Hydra can't read it."""
+    with contextlib.suppress(HydraException):
+        return parse_override(word).value()
+    return None
 
 
 def _joined(ranges: Sequence[str], spaces: Sequence[str]) -> str:
@@ -114,8 +113,7 @@ def _joined(ranges: Sequence[str], spaces: Sequence[str]) -> str:
 
 def _ranges_in(word: str) -> Iterator[tuple[str, str]]:
     """Yield the ranges of a space that was given whole."""
-    override = _parsed(word)
-    value = None if override is None else override.value()
+    value = _value_in(word)
     if not isinstance(value, dict):
         raise ConfigError(f"{word!r} is no space; expected {_SPACE}={{KEY: 'RANGE', …}}.")
     for key, text in value.items():
