@@ -16,13 +16,13 @@ from time import perf_counter, process_time
 
 from omegaconf import OmegaConf
 
-from pipeline.config.compose import composer
+from pipeline.config.compose import Composer
 from pipeline.config.options import SweepOptions
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.space.reading import StudyTree, plain_sweep
+from pipeline.study.space.reading import StudyTree
 from pipeline.study.trial_end import TrialEnd
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
@@ -32,9 +32,9 @@ WINDOW = 50
 
 def open_ledger(url: str, **changed: object) -> Ledger:
     """A study of nothing in a database of its own."""
-    with composer("sweep") as source:
-        tree = source.tree(WORDS)
-        space = StudyTree(source, WORDS).read_space(plain_sweep(tree))
+    source = Composer("sweep")
+    tree = source.tree(WORDS)
+    space = StudyTree(source, WORDS).read_space()
     sweep = OmegaConf.to_container(tree.sweep)
     assert isinstance(sweep, dict)
     definition = StudyDefinition(

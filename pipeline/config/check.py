@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pipeline.config.options import (
     REFUSED,
@@ -15,6 +15,7 @@ from pipeline.config.options import (
     SchedulerOptions,
     parts,
 )
+from pipeline.config.record import flatten
 from pipeline.config.values import (
     CALLBACK,
     METRIC,
@@ -29,6 +30,7 @@ from pipeline.config.values import (
     resolved,
     target_problems,
     validate,
+    written,
 )
 from pipeline.errors import ConfigError, did_you_mean, shown
 from pipeline.paths import name_problem, output_problem
@@ -77,7 +79,7 @@ def check(
     run, wrong = validate(RunConfig, values, hints=REFUSED)
     wrong += _target_problems(values)
     wrong += _broken_rules(values)
-    problems = [*unresolved, *_causes(wrong, _references(config))]
+    problems = [*unresolved, *_causes(wrong, config)]
     if problems or run is None:
         raise ConfigError(*problems)
     return run
@@ -102,21 +104,11 @@ def check_callbacks(config: RunConfig) -> None:
         raise ConfigError(*problems)
 
 
-def _references(config: DictConfig | Mapping[str, Any]) -> dict[str, str]:
-    """Return the keys whose whole value is a reference to another key, with that key."""
-    return dict(_references_in(OmegaConf.to_container(as_tree(config), resolve=False), ""))
-
-
-def _references_in(value: object, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _references_in(inner, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, str) and (match := _REFERENCE.fullmatch(value)):
-        yield key, match[1]
-
-
-def _causes(problems: Sequence[str], referring: Mapping[str, str]) -> list[str]:
+def _causes(problems: Sequence[str], config: DictConfig | Mapping[str, Any]) -> list[str]:
     """Leave out each problem of a key that only refers to another key with a problem."""
+    texts = flatten(written(as_tree(config))).items()
+    matches = {key: _REFERENCE.fullmatch(str(text)) for key, text in texts}
+    referring = {key: match[1] for key, match in matches.items() if match}
     keys = {problem: problem.partition("=")[0].partition(" ")[0] for problem in problems}
     wrong = set(keys.values())
     return [problem for problem, key in keys.items() if referring.get(key) not in wrong]
@@ -234,10 +226,9 @@ def _output_problems(output: object) -> Iterator[str]:
         yield f"output={output!r} is a file; expected a folder. Choose another."
     elif not there.is_dir():
         yield f"output={output!r} lies below {str(there)!r}, which is a file; choose another."
-    for outer in (folder, *folder.parents):
-        if (outer / "journal.jsonl").is_file():
-            yield f"output={output!r} lies inside the run {str(outer)!r}; choose another folder."
-            break
+    outer = [path for path in (folder, *folder.parents) if (path / "journal.jsonl").is_file()]
+    if outer:
+        yield f"output={output!r} lies inside the run {str(outer[0])!r}; choose another folder."
 
 
 def _metric_name_problems(names: Sequence[str]) -> Iterator[str]:
@@ -256,22 +247,16 @@ def _monitor_problems(values: Mapping[str, Any], known: Sequence[str]) -> Iterat
     for name, callback in _mapping(values, "callbacks").items():
         sections[f"callbacks.{name}."] = callback
     for prefix, section in sections.items():
-        metric = section.get("monitor") if isinstance(section, Mapping) else None
-        if isinstance(section, Mapping) and isinstance(metric, str) and metric:
-            yield from _followed_problem(prefix, metric, section.get("mode"), known)
-
-
-def _followed_problem(
-    prefix: str, metric: str, mode: object, known: Sequence[str]
-) -> Iterator[str]:
-    better = "max" if metric in RISING else "min"
-    if metric not in known:
-        yield (
-            f"{prefix}monitor={metric!r} is never logged; expected one of {', '.join(known)}."
-            + did_you_mean(metric, known, by_leaf=True)
-        )
-    elif metric in MONITORED and mode in ("min", "max") and mode != better:
-        yield f"{prefix}mode={mode} looks for the worst {metric}; expected {better}."
+        given = section if isinstance(section, Mapping) else {}
+        metric, mode = given.get("monitor"), given.get("mode")
+        better = "max" if metric in RISING else "min"
+        if isinstance(metric, str) and metric and metric not in known:
+            yield (
+                f"{prefix}monitor={metric!r} is never logged; expected one of {', '.join(known)}."
+                + did_you_mean(metric, known, by_leaf=True)
+            )
+        elif metric in MONITORED and mode in ("min", "max") and mode != better:
+            yield f"{prefix}mode={mode} looks for the worst {metric}; expected {better}."
 
 
 def _range_test_problems(values: Mapping[str, Any], trainer: Mapping[str, Any]) -> Iterator[str]:

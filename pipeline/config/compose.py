@@ -6,20 +6,17 @@ The check of names needs no torch, and reports all wrong names in one error.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from hydra import initialize_config_dir
 from hydra.conf import HydraConf
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel
 
@@ -34,6 +31,7 @@ from pipeline.config.overrides import (
     read,
     text_keys,
 )
+from pipeline.config.values import written
 from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 from pipeline.paths import conf_folder
 
@@ -71,8 +69,11 @@ def compose(
     lines = checked_lines(
         overrides, config_name=config_name, config_dir=config_dir, options=options
     )
-    with composer(config_name, config_dir) as source:
-        tree = source.tree(lines)
+    return without_hydra(Composer(config_name, config_dir).tree(lines))
+
+
+def without_hydra(tree: DictConfig) -> DictConfig:
+    """Take Hydra's own settings out of a composed tree, and name its run and its study."""
     hydra = tree.hydra
     with open_dict(tree):
         del tree["hydra"]
@@ -100,7 +101,7 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
 
 
 def _has_no_name(tree: DictConfig) -> bool:
-    return "name" in tree and OmegaConf.to_container(tree, resolve=False)["name"] is None  # type: ignore[index,call-overload] # a mapping
+    return "name" in tree and written(tree)["name"] is None
 
 
 def _joined(words: Sequence[object]) -> str | None:
@@ -116,20 +117,23 @@ def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
 
 
 class Composer:
-    """Composes one root file with any overrides.
+    """Composes one root file with any overrides; Hydra's global state is cleared.
 
     Args:
-        loader: Hydra's own.
         config_name: The root file, without `.yaml`.
         config_dir: A folder of the user's own YAML; `None` = only what ships.
     """
 
-    def __init__(self, loader: ConfigLoader, config_name: str, config_dir: Path | None) -> None:
-        self._loader = loader
+    def __init__(self, config_name: str, config_dir: Path | str | None = None) -> None:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_folder()), version_base=None):
+            self._loader = GlobalHydra.instance().config_loader()
+        GlobalHydra.instance().clear()
         self.config_name = config_name
         self._search: list[str] = []
         if config_dir is not None:
-            self._search.append(f"hydra.searchpath=[{quoted(f'file://{config_dir.absolute()}')}]")
+            place = f"file://{Path(config_dir).absolute()}"
+            self._search.append(f"hydra.searchpath=[{quoted(place)}]")
 
     def groups(self) -> list[str]:
         """Return the names of the config groups, without Hydra's own."""
@@ -140,11 +144,8 @@ class Composer:
 
     def choices(self, group: str) -> list[str]:
         """Return the choices of a group."""
-        return sorted(
-            self._loader.get_group_options(
-                group, config_name=self.config_name, overrides=self._search
-            )
-        )
+        options = self._loader.get_group_options
+        return sorted(options(group, config_name=self.config_name, overrides=self._search))
 
     def changed_hydra(self, tree: DictConfig, lines: Sequence[str]) -> list[str]:
         """Return Hydra's own settings in which a composed tree differs from the shipped one."""
@@ -160,13 +161,9 @@ class Composer:
         Raises:
             ConfigError: Hydra or OmegaConf refuses.
         """
-        return self._loaded([*self.cleared(lines), *lines])
-
-    def _loaded(self, lines: Sequence[str]) -> DictConfig:
+        overrides = [*self._search, *self.cleared(lines), *lines]
         try:
-            return self._loader.load_configuration(
-                self.config_name, [*self._search, *lines], RunMode.RUN
-            )
+            return self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
         except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
             raise ConfigError(composition_problem(error)) from error
 
@@ -179,31 +176,17 @@ class Composer:
         mappings = {key_of(line): line for line in lines if _MAPPING.match(line)}
         if not mappings:
             return []
-        tree = self._loaded([line for line in lines if line not in mappings.values()])
+        tree = self.tree([line for line in lines if line not in mappings.values()])
         return [f"++{key}=null" for key in mappings if isinstance(_node(tree, key), ListConfig)]
 
 
 def _settings(tree: DictConfig) -> dict[str, Any]:
     """Return Hydra's own settings without those that it fills in itself."""
-    content = OmegaConf.to_container(tree.hydra, resolve=False)
-    assert isinstance(content, dict)
-    settings = {str(key): value for key, value in content.items()}
+    settings = written(tree.hydra)
     del settings["runtime"], settings["searchpath"]
     settings["job"] = {k: v for k, v in settings["job"].items() if k not in _SAID_BY_HYDRA}
     settings["overrides"] = [*settings["overrides"]["hydra"], *settings["overrides"]["task"]]
     return settings
-
-
-@contextmanager
-def composer(config_name: str, config_dir: Path | None = None) -> Iterator[Composer]:
-    """Give a composer, Hydra's global state cleared before and after."""
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_folder()), version_base=None):
-            loader = GlobalHydra.instance().config_loader()
-            yield Composer(loader, config_name, config_dir)
-    finally:
-        GlobalHydra.instance().clear()
 
 
 def composition_problem(error: BaseException) -> str:
@@ -237,22 +220,22 @@ def checked_lines(
     Raises:
         ConfigError: All wrong names, one line each.
     """
-    with composer(config_name, config_dir) as source:
-        if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
-            _require_readable(config_dir, lines)
-        given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
-        wrong, right = _name_problems(given, source, options, config_dir)
-        problems += wrong
-        if more is not None:
-            problems += more(source, [one.line for one in right])
-        if problems:
-            raise ConfigError(*dict.fromkeys(problems))
-        first = [next(iter(_single_lines(one))) for one in given]
-        return [*source.cleared(first), *(one.line for one in given)]
+    if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
+        _require_readable(config_dir, lines)
+    source = Composer(config_name, config_dir)
+    given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
+    wrong, right = _name_problems(given, source, options, config_dir)
+    problems += wrong
+    if more is not None:
+        problems += more(source, [one.line for one in right])
+    if problems:
+        raise ConfigError(*dict.fromkeys(problems))
+    first = [next(iter(_single_lines(one))) for one in given]
+    return [*source.cleared(first), *(one.line for one in given)]
 
 
 def _require_readable(config_dir: Path, lines: Sequence[str]) -> None:
-    named = {line.partition("=")[0].lstrip("+~").partition("@")[0] for line in lines}
+    named = {key_of(line).partition("@")[0] for line in lines}
     own = _groups_in(config_dir) & named
     groups = sorted(_groups_in(conf_folder()) - {HYDRA} | own)
     if problems := problems_in_folder(config_dir, groups):
@@ -275,13 +258,9 @@ def _name_problems(
     known = source.groups()
     groups = [one for one in given if one.override.key_or_group in known or "/" in one.key]
     values = [one for one in given if one not in groups]
-    problems: list[str] = []
-    wrong: list[Given] = []
+    found = [(one, line) for one in groups for line in _choice_problems(one, source, known)]
+    problems, wrong = [line for _, line in found], [one for one, _ in found]
     # A multirun composes a tree for each combination of choices.
-    for one in groups:
-        found = list(_choice_problems(one, source, known))
-        problems += found
-        wrong += [one] * bool(found)
     for lines in product(*(_single_lines(one) for one in groups if one not in wrong)):
         try:
             tree = source.tree(lines)
@@ -296,10 +275,9 @@ def _name_problems(
             where = f"in a file of --config-dir {str(config_dir)!r}"
             problems += [f"hydra.{key} {where} {HYDRA_REFUSED}; remove it." for key in changed]
         keys = [*dotted_keys(tree), *known]
-        for one in values:
-            found = list(_key_problems(one, tree, keys))
-            problems += found
-            wrong += [one] * bool(found)
+        found = [(one, line) for one in values for line in _key_problems(one, tree, keys)]
+        problems += [line for _, line in found]
+        wrong += [one for one, _ in found]
     return problems, [one for one in given if one not in wrong]
 
 
@@ -316,7 +294,10 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
         return
     if one.override.is_delete():
         return
-    for value in _chosen(one.override):
+    given = one.override.value()
+    if one.override.is_sweep_override():
+        given = list(one.override.sweep_string_iterator())
+    for value in given if isinstance(given, list) else [given] * (given is not None):
         parent, _, leaf = str(value).rpartition("/")
         choices = source.choices(f"{group}/{parent}" if parent else group)
         if not isinstance(value, str) or leaf not in choices:
@@ -325,15 +306,6 @@ def _choice_problems(one: Given, source: Composer, known: Sequence[str]) -> Iter
                 f"{group}={word} is unknown; expected one of {', '.join(choices)}."
                 + did_you_mean(str(value), choices)
             )
-
-
-def _chosen(override: Override) -> list[Any]:
-    if override.is_sweep_override():
-        return list(override.sweep_string_iterator())
-    value = override.value()
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list) else [value]
 
 
 def _unknown_in_files(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -17,11 +18,7 @@ from yaml.events import (  # type: ignore[import-untyped] # as above
     CollectionEndEvent,
     CollectionStartEvent,
 )
-from yaml.nodes import (  # type: ignore[import-untyped] # as above
-    MappingNode,
-    Node,
-    SequenceNode,
-)
+from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode  # type: ignore[import-untyped] # as above
 
 from pipeline.paths import is_url, output_problem, place_problem
 from pipeline.redaction import has_password
@@ -163,10 +160,8 @@ def _parsed(
     parser: OverridesParser, line: str, *, texts: Collection[str], multirun: bool
 ) -> Override | None:
     for attempt in _attempts(line, texts=texts, multirun=multirun):
-        try:
+        with suppress(HydraException):
             return parser.parse_override(attempt)
-        except HydraException:
-            continue
     return None
 
 
@@ -179,17 +174,14 @@ def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[
     key, value = match["key"], match["value"]
     swept = multirun and ("," in value or _FUNCTION.fullmatch(value) is not None)
     is_text = key.lstrip("+") in texts
-    if is_text and not swept and _is_bare(value):
+    is_bare = value not in ("", "null") and value[0] not in "'\"" and "${" not in value
+    if is_text and not swept and is_bare:
         yield f"{key}={quoted(value)}"
     yield line
     if not value.isascii() and (swept or value.startswith(("[", "{"))):
         yield f"{key}={_FOREIGN_WORD.sub(lambda word: quoted(word[0]), value)}"
     elif not value.isascii() or key.endswith("path"):
         yield f"{key}={quoted(value)}"
-
-
-def _is_bare(value: str) -> bool:
-    return bool(value) and value != "null" and value[0] not in "'\"" and "${" not in value
 
 
 def quoted(text: str) -> str:
@@ -208,11 +200,10 @@ def plainest(line: str) -> str:
     if value != f"'{inner}'" or any(sign in inner for sign in "'\"\\$"):
         return line
     bare, parser = f"{key}={inner}", OverridesParser.create()
-    try:
-        is_same = parser.parse_override(bare).value() == inner
-    except HydraException:
-        is_same = False
-    return bare if is_same else f'{key}="{inner}"'
+    with suppress(HydraException):
+        if parser.parse_override(bare).value() == inner:
+            return bare
+    return f'{key}="{inner}"'
 
 
 def _password(line: str) -> str:
@@ -266,9 +257,7 @@ def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
     for inner in folder.iterdir():
         if inner.name.lower() == HYDRA:  # as the name is found where case does not matter
             return [f"{inner} {HYDRA_REFUSED}; remove it of --config-dir."]
-    files: list[Path] = []
-    for group in groups:
-        files += sorted((folder / group).rglob("*.yaml"))
+    files = [file for group in groups for file in sorted((folder / group).rglob("*.yaml"))]
     return [problem for file in files if file.is_file() for problem in problems_in_file(file)]
 
 
@@ -316,7 +305,9 @@ def _problems_in_text(text: str) -> Iterator[str]:
     elif not isinstance(root, MappingNode):
         yield f"{root.start_mark.line + 1} is no mapping; expected KEY: VALUE lines."
     else:
-        yield from _repeated_keys(root)
+        for key in sorted(_repeated_keys(root), key=lambda key: key.start_mark.index):
+            line = key.start_mark.line + 1
+            yield f"{line} has the key {key.value!r} a second time; keep one."
         for line, name in (*_packages(text), *_names_in_reach_of_hydra(root)):
             if _IN_HYDRA.fullmatch(name.strip()):
                 yield f"{line}: {name.strip()!r} {HYDRA_REFUSED}; remove it."
@@ -335,27 +326,23 @@ def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:
         if key.value != "defaults":
             yield key.start_mark.line + 1, str(key.value)
         elif isinstance(value, SequenceNode):
-            yield from _scalars(value)
+            for node in _nodes(value):
+                if not isinstance(node, CollectionNode):
+                    yield node.start_mark.line + 1, str(node.value)
 
 
-def _scalars(node: Node) -> Iterator[tuple[int, str]]:
-    if isinstance(node, SequenceNode | MappingNode):
-        for item in node.value:
-            for part in item if isinstance(item, tuple) else (item,):
-                yield from _scalars(part)
-    else:
-        yield node.start_mark.line + 1, str(node.value)
+def _nodes(node: Node) -> Iterator[Node]:
+    """Yield a node and all within it, keys and values alike, in their order."""
+    yield node
+    for item in node.value if isinstance(node, CollectionNode) else ():
+        for part in item if isinstance(item, tuple) else (item,):
+            yield from _nodes(part)
 
 
-def _repeated_keys(node: Node) -> Iterator[str]:
-    if isinstance(node, SequenceNode):
-        for item in node.value:
-            yield from _repeated_keys(item)
-    if not isinstance(node, MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        if key.value in seen:
-            yield f"{key.start_mark.line + 1} has the key {key.value!r} a second time; keep one."
-        seen.add(str(key.value))
-        yield from _repeated_keys(value)
+def _repeated_keys(root: MappingNode) -> Iterator[Node]:
+    for mapping in (node for node in _nodes(root) if isinstance(node, MappingNode)):
+        seen: set[str] = set()
+        for key, _ in mapping.value:
+            if key.value in seen:
+                yield key
+            seen.add(str(key.value))

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from omegaconf.resolvers import oc
 from pydantic import BaseModel
 
 from pipeline.config.options import SERVING
-from pipeline.config.values import TARGET, Unresolved, resolved
+from pipeline.config.values import TARGET, Unresolved, resolved, written
 from pipeline.errors import shown
 from pipeline.redaction import MASK, redact_value
 
@@ -59,7 +58,6 @@ _STEPS = ("data.batch_size", "data.shuffle")
 """Of these groups, how the rows are served, which is a change like any other."""
 
 _ENVIRONMENT = "oc.env"
-_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def without_references(value: Any) -> Any:
@@ -125,7 +123,7 @@ def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
 
 def as_written(tree: DictConfig) -> dict[str, Any]:
     """Return a tree as a plain dict, its references as they are written and secrets hidden."""
-    values: dict[str, Any] = _without_secrets(OmegaConf.to_container(tree, resolve=False))
+    values: dict[str, Any] = _without_secrets(written(tree))
     return values
 
 
@@ -152,7 +150,7 @@ def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]
         elif value is None or isinstance(value, str | int | float | bool):
             yield key, value
         else:
-            yield key, json.dumps(value, ensure_ascii=False)
+            yield key, json.dumps(value, ensure_ascii=False, default=str)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:
@@ -193,16 +191,13 @@ def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[lis
 
 
 def _is_free(change: ConfigDifference, new: Mapping[str, Any]) -> bool:
-    if change.key == "trainer.max_epochs":
-        longer = isinstance(change.old, int) and isinstance(change.new, int)
-        return longer and change.new > change.old and not _spans_training(new)  # type: ignore[operator] # both are numbers
-    return _lies_under(change.key, FREE)
-
-
-def _spans_training(config: Mapping[str, Any]) -> bool:
-    """Say whether the schedule covers all steps, whose number the program fills in."""
-    scheduler = config.get("scheduler") or {}
-    return str(scheduler.get(TARGET)).endswith(".OneCycleLR")
+    if change.key != "trainer.max_epochs":
+        return _lies_under(change.key, FREE)
+    if not (isinstance(change.old, int) and isinstance(change.new, int)):
+        return False
+    # This schedule covers all steps, whose number the program fills in.
+    spans_training = str((new.get("scheduler") or {}).get(TARGET)).endswith(".OneCycleLR")
+    return change.new > change.old and not spans_training
 
 
 def _lies_under(key: str, roots: tuple[str, ...]) -> bool:

@@ -24,7 +24,10 @@ from pipeline.errors import ConfigError, did_you_mean, shown, unknown_key
 Model = TypeVar("Model", bound=BaseModel)
 
 _PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-_SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+_BOUND_WORDS = {
+    **{"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}"},
+    **{"pattern": "like {}", "min_length": "(not empty)"},
+}
 
 TARGET, PARTIAL = "_target_", "_partial_"
 PACKAGES = ("pipeline", "torch.nn", "torch.optim", "pytorch_lightning.callbacks")
@@ -61,6 +64,13 @@ def as_tree(config: DictConfig | Mapping[str, Any]) -> DictConfig:
     return config if isinstance(config, DictConfig) else OmegaConf.create(dict(config))
 
 
+def written(tree: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    """Return a tree as plain values, its references as they are written or resolved."""
+    values = OmegaConf.to_container(tree, resolve=resolve)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
 def resolved(config: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Return a plain copy with every reference resolved, and a line for each that can't be.
 
@@ -91,8 +101,8 @@ def _resolved_item(
     try:
         return _resolved(parent[name], key, problems)
     except (OmegaConfBaseException, RecursionError) as error:
-        written = OmegaConf.to_container(parent, resolve=False)
-        problems.append(f"{key}={written[name]} can't be resolved: {_reason(error)}.")  # type: ignore[index] # of the parent's own kind
+        values = OmegaConf.to_container(parent, resolve=False)
+        problems.append(f"{key}={values[name]} can't be resolved: {_reason(error)}.")  # type: ignore[index] # of the parent's own kind
         return Unresolved()
 
 
@@ -131,33 +141,24 @@ def _alternatives(annotation: object, bounds: tuple[object, ...]) -> Iterator[st
 
 
 def _one(annotation: object, origin: object, arguments: tuple[Any, ...]) -> str:
-    if origin is dict:
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if origin is dict or is_model:
         return "a mapping {key: value}"
     if isinstance(origin, type) and issubclass(origin, Sequence):
         items = [item for item in arguments if item is not Ellipsis]
         return f"a list [{', '.join(described(item) for item in items)}{', …' * (len(items) == 1)}]"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "a mapping {key: value}"
     return _PLAIN.get(annotation, "another value")  # type: ignore[call-overload,no-any-return] # any key is looked up
 
 
 def _bounds_in_words(bounds: Iterable[object]) -> str:
     words = []
     for bound in bounds:
-        if isinstance(bound, FieldInfo) and not bound.examples:
-            words += [_bounds_in_words(bound.metadata).strip()] * bool(bound.metadata)
-            continue
-        words += [
-            f"{sign} {getattr(bound, name)}"
-            for name, sign in _SIGNS.items()
-            if getattr(bound, name, None) is not None
-        ]
-        if getattr(bound, "examples", None):
-            words.append(f"such as {', '.join(bound.examples)}")  # type: ignore[attr-defined] # just looked up
-        if getattr(bound, "pattern", None):
-            words.append(f"like {bound.pattern}")  # type: ignore[attr-defined] # just looked up
-        if getattr(bound, "min_length", None) is not None:
-            words.append("(not empty)")
+        if isinstance(bound, FieldInfo):
+            examples = ", ".join(bound.examples or ())
+            inner = _bounds_in_words(bound.metadata).strip()
+            words.append(f"such as {examples}" if examples else inner)
+        found = {name: getattr(bound, name, None) for name in _BOUND_WORDS}
+        words += [_BOUND_WORDS[n].format(value) for n, value in found.items() if value is not None]
     return f" {' and '.join(filter(None, words))}" if any(words) else ""
 
 
@@ -188,9 +189,7 @@ def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Mode
     Raises:
         ConfigError: All wrong values, one line each.
     """
-    found = OmegaConf.to_container(tree, resolve=True)
-    assert isinstance(found, dict)
-    values = {str(key): value for key, value in found.items() if value != "???"}
+    values = {key: value for key, value in written(tree, resolve=True).items() if value != "???"}
     options, problems = validate(model, values, prefix=prefix)
     if options is None:
         raise ConfigError(*problems)
@@ -341,14 +340,11 @@ def target_problems(
     if not _is_subclass(kind, bases):
         yield f"{key}.{TARGET}={path!r} is no {' or '.join(bases)}."
         return
-    values = arguments(target)
-    inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
-    known = parameters_of(kind)
-    without = {*filled, *(name for name in inner if name in known), *_left_open(kind, target)}
-    for name in (name for name in filled if name in values and name not in inner):
+    inner, plain, without = _parted(kind, target)
+    for name in [name for name in filled if name in plain]:
+        del plain[name]
         yield f"{key}.{name} is filled in by the program; leave it away."
-    plain = {name: v for name, v in values.items() if name not in (*inner, *filled)}
-    yield from problems_with(kind, plain, prefix=f"{key}.", without=without)
+    yield from problems_with(kind, plain, prefix=f"{key}.", without={*without, *filled})
     for name, value in inner.items():
         for place, nested in _targets_in(f"{key}.{name}", value):
             yield from target_problems(place, nested, trust=trust)
@@ -359,9 +355,15 @@ def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in target.items() if name not in (TARGET, PARTIAL)}
 
 
-def _left_open(kind: type, target: Mapping[str, Any]) -> set[str]:
-    """Return the parameters that a partial target does not give."""
-    return set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
+def _parted(
+    kind: type, target: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
+    """Return the arguments with targets in them, the plain ones, and parameters without any."""
+    values = arguments(target)
+    inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
+    plain = {name: value for name, value in values.items() if name not in inner}
+    left_open = set(parameters_of(kind)) - set(target) if target.get(PARTIAL) else set()
+    return inner, plain, {*inner, *left_open}
 
 
 def _is_subclass(kind: type, bases: Sequence[str]) -> bool:
@@ -392,14 +394,11 @@ def build(target: Mapping[str, Any], /, **filled: object) -> Any:
         **filled: What the program knows; passed on where the constructor takes it.
     """
     kind = find(target[TARGET])
-    values = arguments(target)
-    inner = {name: _built(value) for name, value in values.items() if any(_targets_in("", value))}
-    plain = {name: value for name, value in values.items() if name not in inner}
+    inner, plain, without = _parted(kind, target)
     taken = {name: value for name, value in filled.items() if name in parameters_of(kind)}
-    without = {*taken, *inner, *_left_open(kind, target)}
     # As the constructor declares them, such as lists as tuples.
-    declared = _schema(kind, without).model_validate(plain)
-    ready = declared.model_dump(by_alias=True, exclude_unset=True) | inner | taken
+    declared = _schema(kind, {*taken, *without}).model_validate(plain)
+    ready = declared.model_dump(by_alias=True, exclude_unset=True) | _built(inner) | taken
     return partial(kind, **ready) if target.get(PARTIAL) else kind(**ready)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from pipeline.config.check import check
 from pipeline.config.options import RunConfig, SweepOptions
 from pipeline.config.overrides import key_of
 from pipeline.config.record import data_fingerprint, plain
+from pipeline.config.values import written
 from pipeline.devices import WorkerGpus, worker_devices
 from pipeline.errors import ConfigError
 from pipeline.ranks import ALONE
@@ -27,7 +28,7 @@ from pipeline.study.ledger.definition import (
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.mlflow_recorder import RunDestination
-from pipeline.study.space.reading import StudyTree, plain_sweep
+from pipeline.study.space.reading import StudyTree
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import (
     TrialConfigs,
@@ -114,9 +115,7 @@ class StudyPlan(StudyDefinition):
         tree = self.trials.config(self.with_tuned(overrides))
         with open_dict(tree):
             tree.name = self.destination.trial_header(number, {}).name
-        config = OmegaConf.to_container(tree, resolve=False)
-        assert isinstance(config, dict)
-        return {str(key): value for key, value in config.items()}
+        return written(tree)
 
     def opened(self, uid: str) -> "StudyPlan":
         """Return the plan of the study that was found or made under this id."""
@@ -152,7 +151,7 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
     if options is not None:
         count = len(options.objective) if isinstance(options.objective, list) else 1
         problems += judge_problems(options, objectives=count)
-    space = StudyTree(trials.source, words).read_space(plain_sweep(config))
+    space = StudyTree(trials.source, words).read_space(written(config.sweep))
     problems += value_problems(space, trials)
     if options is not None:
         problems += device_problems(space, trials, devices_per_trial=options.devices_per_trial)

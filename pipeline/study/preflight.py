@@ -8,21 +8,21 @@ import shlex
 import shutil
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from itertools import chain, count
+from dataclasses import dataclass, field
+from itertools import chain, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.text import Text
 
 from pipeline.config.check import check
-from pipeline.config.compose import composer
+from pipeline.config.compose import Composer
 from pipeline.config.overrides import key_of
+from pipeline.config.values import written
 from pipeline.devices import available
 from pipeline.errors import ConfigError
 from pipeline.failures import BUG
@@ -34,12 +34,12 @@ from pipeline.study.ledger.ledger import Taken
 from pipeline.study.live import Screen
 from pipeline.study.outcome.trial_text import point_words
 from pipeline.study.space.ranges import read_range
-from pipeline.study.space.reading import StudyTree, plain_sweep, read_definitions
+from pipeline.study.space.reading import StudyTree, read_definitions
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs, value_problems
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Answer, Gone, Job
-from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool
+from pipeline.study.workers.messages import Gone, Job
+from pipeline.study.workers.worker_pool import Assignment, WorkerPool
 from pipeline.terminal import console, duration, say
 
 Part = Literal["pairs", "experiments", "sweeps"]
@@ -58,8 +58,6 @@ NOTES: Mapping[Verdict, str] = {
 }
 OWN = "its own"
 """Column of what chooses its model itself: an experiment, a study of several."""
-Study = tuple[TrialConfigs, DictConfig, Space]
-"""The runs of a study, its composed tree, and what it varies."""
 GROUPS = ("model", "data", "experiment")
 """Groups of which a preflight tries every choice."""
 NAMED = 3
@@ -68,13 +66,11 @@ MOST_WORKERS = 8
 """Each takes seconds to start, and a run takes a fraction of one."""
 WORKERS_A_GPU = 4
 AHEAD = 2  # runs composed ahead for each worker
-OVERDUE = "overdue"
-"""Reason of the end of a rehearsal that took longer than it may."""
 SECONDS = 0.25
 """Between two looks at the workers, and from one drawing of the progress to the next."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PreflightCell:
     """A place in one of the tables.
 
@@ -91,7 +87,7 @@ class PreflightCell:
     words: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Rehearsal:
     """A run of one batch, and what came of it.
 
@@ -108,7 +104,7 @@ class Rehearsal:
     cell: PreflightCell
     config: Mapping[str, Any] = field(default_factory=dict)
     point: Mapping[str, str] = field(default_factory=dict)
-    objectives: tuple[str, ...] = ()
+    objectives: Sequence[str] = ()
     verdict: Verdict | None = None
     message: str = ""
     hint: str = ""
@@ -133,10 +129,12 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
         WorkerPool() as pool,
         Screen(wanted=verbose in (None, 1), seconds=SECONDS) as screen,
     ):
-        for tried in _rehearsed(scope, report, pool, Path(folder), screen):
-            report.note(tried)
-            if verbose == 2 and tried.verdict is not None:
-                say(console(), f"{SHOWN[tried.verdict]:7}{tried.cell.words}")
+        for tried in _rehearsed(scope, report, pool, Path(folder)):
+            if tried is not None:
+                report.tried.append(tried)
+                if verbose == 2 and tried.verdict is not None:
+                    say(console(), f"{SHOWN[tried.verdict]:7}{tried.cell.words}")
+            screen.draw(lambda: _progress(report, pool))
     if verbose != 0:
         for table in report.tables():
             show(console(), table)
@@ -148,48 +146,34 @@ def preflight(words: Sequence[str], config_dir: str | None) -> None:
 
 
 def _rehearsed(
-    scope: "Scope", report: "Report", pool: WorkerPool, folder: Path, screen: Screen
-) -> Iterator[Rehearsal]:
-    """Yield every rehearsal with its verdict, once a worker has tried it where that is needed."""
-    numbers, waiting, running = count(), list[Rehearsal](), dict[Worker, Rehearsal]()
-    coming = chain(_runs(scope), _sweeps(scope))
-    more = True
-    while more or waiting or running:
+    scope: "Scope", report: "Report", pool: WorkerPool, folder: Path
+) -> Iterator[Rehearsal | None]:
+    """Yield every rehearsal with its verdict, and `None` while workers try the others."""
+    coming, waiting, more = chain(_runs(scope), _sweeps(scope)), list[int](), True
+    while more or waiting or pool.busy():
         pool.start(scope.workers)
         if more and len(waiting) < AHEAD * scope.workers:
             one = next(coming, None)
             more = one is not None
             if one is not None:
-                report.expect(one.cell)
+                report.rehearsals.append(one)
                 if one.verdict is None:
-                    waiting.append(one)
+                    waiting.append(len(report.rehearsals) - 1)
                 else:
                     yield one
         for worker in pool.idle()[: len(waiting)]:
-            running[worker] = waiting.pop(0)
-            worker.give(_assignment(running[worker], next(numbers), folder))
+            number = waiting.pop(0)
+            worker.give(_assignment(report.rehearsals[number], number, folder))
         for worker, answer in pool.listen(0.0 if more else SECONDS):
-            if (end := _end(pool, worker, answer)) is not None:
-                shutil.rmtree(worker.finish().folder)
-                yield scope.judged(running.pop(worker), end)
-        if scope.options.trial_timeout is not None:
-            for worker in pool.busy():
-                worker.end_if_slower_than(scope.options.trial_timeout)
-        screen.draw(lambda: _progress(report, running))
-
-
-def _end(pool: WorkerPool, worker: Worker, answer: Answer) -> TrialEnd | None:
-    """Return how a rehearsal ended; `None` where the answer is of something else."""
-    if isinstance(answer, Gone):
-        pool.dismiss(worker, answer)
-        if worker.assignment is None:
-            return None
-        words = f"its process died ({answer.message})"
-        return TrialEnd(state="failed", reason="died", message=words, exit_code=BUG)
-    if not isinstance(answer, TrialEnd):
-        return None
-    assert worker.assignment is not None
-    return replace(answer, reason=OVERDUE) if worker.assignment.overdue else answer
+            if isinstance(answer, Gone):
+                pool.dismiss(worker, answer)
+            if isinstance(answer, Gone | TrialEnd) and worker.assignment is not None:
+                assignment = worker.finish()
+                shutil.rmtree(assignment.folder)
+                yield scope.judged(report.rehearsals[assignment.number], answer, assignment)
+        for worker in pool.busy():
+            worker.end_if_slower_than(scope.options.trial_timeout)
+        yield None
 
 
 def _assignment(rehearsal: Rehearsal, number: int, parent: Path) -> Assignment:
@@ -212,13 +196,12 @@ def _assignment(rehearsal: Rehearsal, number: int, parent: Path) -> Assignment:
         objectives=list(rehearsal.objectives),
         keep=False,
     )
-    taken = Taken(number=number, overrides=rehearsal.point)
-    return Assignment(taken=taken, job=job)
+    return Assignment(taken=Taken(number=number, overrides=rehearsal.point), job=job)
 
 
-def _progress(report: "Report", running: Mapping[Worker, Rehearsal]) -> Text:
-    words = f"preflight  {report.tried} tried, {report.failing} would fail"
-    now = ", ".join(rehearsal.cell.words for rehearsal in running.values())
+def _progress(report: "Report", pool: WorkerPool) -> Text:
+    words = f"preflight  {len(report.tried)} tried, {report.failing} would fail"
+    now = ", ".join(report.rehearsals[worker.number].cell.words for worker in pool.busy())
     return Text(f"{words}   now {now}" if now else words, overflow="ellipsis", no_wrap=True)
 
 
@@ -234,10 +217,11 @@ class Scope:
     """
 
     def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
-        with composer("sweep", None if config_dir is None else Path(config_dir)) as source:
-            study = StudyTree(source, words)
+        source = Composer("sweep", config_dir)
+        study = StudyTree(source, words)
         tree = study.tree()
-        ranges = _ranges(tree, study.varied_on_command_line())
+        given = {key: tree.sweep.space[key] for key in study.varied_on_command_line()}
+        ranges = _ranges(given)
         left_out = ("sweeps", "sweep.space", "sweep.preflight", "sweep.preflight_skip", *ranges)
         self.words = [word for word in words if key_of(word) not in left_out]
         self.config_dir = config_dir
@@ -258,9 +242,7 @@ class Scope:
         if group in self._fixed:
             return [str(self.trials.choices[group])]
         choices = self.trials.source.choices(group)
-        return (
-            choices if group == "model" else [one for one in choices if self._is_whole(group, one)]
-        )
+        return [one for one in choices if group == "model" or self._is_whole(group, one)]
 
     def _is_whole(self, group: str, choice: str) -> bool:
         """Tell whether a choice needs nothing from the user, such as the path of a file."""
@@ -273,17 +255,23 @@ class Scope:
         """Return those of these choices that the words leave open."""
         return {group: choice for group, choice in groups.items() if group not in self._fixed}
 
-    def judged(self, tried: Rehearsal, end: TrialEnd) -> Rehearsal:
+    def judged(self, tried: Rehearsal, end: TrialEnd | Gone, assignment: Assignment) -> Rehearsal:
         """Return a rehearsal that has ended with its verdict."""
+        overdue = assignment.overdue and isinstance(end, TrialEnd)
+        if isinstance(end, Gone):
+            died = f"its process died ({end.message})"
+            end = TrialEnd(state="failed", reason="died", message=died, exit_code=BUG)
         message = end.message or f"it ended as {end.reason}"
-        if end.state != "failed" or (end.reason == "diverged" and tried.cell.part == "sweeps"):
-            return replace(tried, verdict="ok")
-        if MISFIT in message and tried.cell.column != OWN:
-            return replace(tried, verdict="misfit")  # nobody has put the two together
-        if end.reason == OVERDUE:
-            message = f"it took longer than sweep.trial_timeout={self.options.trial_timeout}"
-        hint = self._hint(tried) if end.exit_code == BUG else ""
-        return replace(tried, verdict="fails", message=message, hint=hint)
+        diverged = end.reason == "diverged" and not overdue
+        if end.state != "failed" or (diverged and tried.cell.part == "sweeps"):
+            tried.verdict = "ok"
+        elif MISFIT in message and tried.cell.column != OWN:
+            tried.verdict = "misfit"  # nobody has put the two together
+        else:
+            slow = f"it took longer than sweep.trial_timeout={self.options.trial_timeout}"
+            tried.verdict, tried.message = "fails", slow if overdue else message
+            tried.hint = self._hint(tried) if end.exit_code == BUG else ""
+        return tried
 
     def _hint(self, tried: Rehearsal) -> str:
         """Return the command that shows by itself where an error comes from."""
@@ -296,12 +284,11 @@ class Scope:
         return f"; see where it comes from: python -m pipeline.train {command}"
 
 
-def _ranges(tree: DictConfig, keys: Sequence[str]) -> dict[str, list[str]]:
+def _ranges(given: Mapping[str, str]) -> dict[str, list[str]]:
     """Return the choices of each group that the command line gives several of."""
     ranges: dict[str, list[str]] = {}
     problems = []
-    for key in keys:
-        text = tree.sweep.space[key]
+    for key, text in given.items():
         if key not in GROUPS:
             problems.append(
                 f"{key}={text}: a preflight tries the ranges of sweeps/; write a file there with "
@@ -320,17 +307,15 @@ def _ranges(tree: DictConfig, keys: Sequence[str]) -> dict[str, list[str]]:
 def _runs(scope: Scope) -> Iterator[Rehearsal]:
     """Yield a run of each model on each data set, and of each experiment as it is."""
     skipped = [set(pair.split()) for pair in scope.options.preflight_skip]
-    for data in scope.choices["data"]:
-        for model in scope.choices["model"]:
-            words = f"model={model} data={data}"
-            cell = PreflightCell(part="pairs", row=data, column=model, words=words)
-            if set(words.split()) in skipped:
-                yield Rehearsal(cell=cell, verdict="skipped")
-            else:
-                yield _composed(cell, scope.trials, scope.left_open(model=model, data=data))
+    for data, model in product(scope.choices["data"], scope.choices["model"]):
+        cell = PreflightCell("pairs", data, model, f"model={model} data={data}")
+        if set(cell.words.split()) in skipped:
+            yield Rehearsal(cell=cell, verdict="skipped")
+        else:
+            yield _composed(cell, scope.trials, scope.left_open(model=model, data=data))
     # None where the command line says of what.
     for name in scope.choices["experiment"] if not scope.limited - {"experiment"} else ():
-        cell = PreflightCell(part="experiments", row=name, column=OWN, words=f"experiment={name}")
+        cell = PreflightCell("experiments", name, OWN, f"experiment={name}")
         yield _composed(cell, scope.trials, {"experiment": name})
 
 
@@ -343,16 +328,20 @@ def _composed(
     """Compose a run to be tried, or say why that can't be done."""
     point = overrides if cell.part == "sweeps" else {}
     try:
-        config = OmegaConf.to_container(trials.config(overrides), resolve=False)
+        config = written(trials.config(overrides))
     except ConfigError as error:
-        return Rehearsal(cell=cell, verdict="fails", message=_line(error.problems), point=point)
-    assert isinstance(config, dict)
-    named = {str(key): value for key, value in config.items()}
-    return Rehearsal(cell=cell, config=named, point=point, objectives=tuple(objectives))
+        return _refused(cell, error, point)
+    return Rehearsal(cell=cell, config=config, point=point, objectives=objectives)
 
 
-def _line(problems: Sequence[str]) -> str:
-    return " ".join(" ".join(problems).split())
+def _refused(
+    cell: PreflightCell,
+    error: ConfigError,
+    point: Mapping[str, str] | None = None,
+    verdict: Verdict = "fails",
+) -> Rehearsal:
+    line = " ".join(" ".join(error.problems).split())
+    return Rehearsal(cell=cell, verdict=verdict, message=line, point=point or {})
 
 
 def _sweeps(scope: Scope) -> Iterator[Rehearsal]:
@@ -372,10 +361,10 @@ def _sweeps(scope: Scope) -> Iterator[Rehearsal]:
 
 def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
     own = bool(chosen & {"model", "experiment"})
-    read: dict[PreflightCell, Study | ConfigError] = {}
+    read: dict[PreflightCell, tuple[TrialConfigs, StudyTree, Space] | ConfigError] = {}
     for model in [OWN] if own else scope.choices["model"]:
         words = f"sweeps={file}" if own else f"sweeps={file} model={model}"
-        cell = PreflightCell(part="sweeps", row=file, column=model, words=words)
+        cell = PreflightCell("sweeps", file, model, words)
         if chosen & scope.limited:
             yield Rehearsal(cell=cell, verdict="misfit")
             continue
@@ -383,33 +372,31 @@ def _of_file(scope: Scope, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
         given = [*scope.words, *(f"{k}={v}" for k, v in groups.items()), f"sweeps={file}"]
         try:
             trials = TrialConfigs(given, scope.config_dir)
-            tree = StudyTree(trials.source, given)
-            read[cell] = trials, tree.tree(), tree.read_space(plain_sweep(tree.tree()))
+            study = StudyTree(trials.source, given)
+            read[cell] = trials, study, study.read_space()
         except ConfigError as error:
             read[cell] = error
-    unread: Verdict = "fails"
-    if any(isinstance(study, tuple) for study in read.values()):
-        unread = "misfit"
-    for cell, study in read.items():
-        if isinstance(study, ConfigError):
-            yield Rehearsal(cell=cell, verdict=unread, message=_line(study.problems))
+    suits_one = any(isinstance(found, tuple) for found in read.values())
+    for cell, found in read.items():
+        if isinstance(found, ConfigError):
+            yield _refused(cell, found, verdict="misfit" if suits_one else "fails")
         else:
-            yield from _of_study(cell, *study)
+            yield from _of_study(cell, *found)
 
 
 def _of_study(
-    cell: PreflightCell, trials: TrialConfigs, tree: DictConfig, space: Space
+    cell: PreflightCell, trials: TrialConfigs, study: StudyTree, space: Space
 ) -> Iterator[Rehearsal]:
     """Yield the extreme points of a space, or all that is wrong with its study."""
     try:
-        options, run = read_options(tree), check(trials.base())
+        options, run = read_options(study.tree()), check(trials.base())
         monitor = run.monitor or "train/loss"
         objectives = read_objectives(options.objective, monitor, metrics=run.metrics)
         problems = judge_problems(options, objectives=len(objectives))
         if problems := [*problems, *value_problems(space, trials)]:
             raise ConfigError(*problems)
     except ConfigError as error:
-        yield Rehearsal(cell=cell, verdict="fails", message=_line(error.problems))
+        yield _refused(cell, error)
         return
     names = [options.objective] if isinstance(options.objective, str) else options.objective
     for point in space.extreme_points():
@@ -420,29 +407,24 @@ class Report:
     """Collects what came of each rehearsal."""
 
     def __init__(self) -> None:
-        self.verdicts: dict[PreflightCell, Verdict] = {}
-        self.tried = 0
-        self._points: Counter[PreflightCell] = Counter()
-        self._failures: dict[str, list[Rehearsal]] = {}
+        self.rehearsals: list[Rehearsal] = []
+        """In the order of the tables; the place of each is the number of its job."""
+        self.tried: list[Rehearsal] = []
+        """Those with a verdict, in the order in which they have ended."""
+
+    @property
+    def verdicts(self) -> dict[PreflightCell, Verdict]:
+        """The worst verdict in each cell, `ok` where none is known yet."""
+        found: dict[PreflightCell, Verdict] = {}
+        for one in self.rehearsals:
+            verdicts = found.get(one.cell, "ok"), one.verdict or "ok"
+            found[one.cell] = max(verdicts, key=list(SHOWN).index)
+        return found
 
     @property
     def failing(self) -> int:
         """How many cells would fail."""
         return list(self.verdicts.values()).count("fails")
-
-    def expect(self, cell: PreflightCell) -> None:
-        """Give a cell its place before anything is known of it, once for each of its points."""
-        self.verdicts.setdefault(cell, "ok")
-        self._points[cell] += 1
-
-    def note(self, tried: Rehearsal) -> None:
-        """Take what came of a run; of several in one cell the worst counts."""
-        assert tried.verdict is not None
-        self.tried += 1
-        worst = max(self.verdicts[tried.cell], tried.verdict, key=list(SHOWN).index)
-        self.verdicts[tried.cell] = worst
-        if tried.verdict == "fails":
-            self._failures.setdefault(tried.message, []).append(tried)
 
     def tables(self) -> Iterator[TextTable]:
         """Yield a table for each part of which there is anything."""
@@ -462,13 +444,18 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return a line for each reason for which something fails: what, and why."""
+        reasons: dict[str, list[Rehearsal]] = {}
+        for one in self.tried:
+            if one.verdict == "fails":
+                reasons.setdefault(one.message, []).append(one)
         return [
             f"{self._places(failures)}: {message}{failures[0].hint}"
-            for message, failures in self._failures.items()
+            for message, failures in reasons.items()
         ]
 
     def _places(self, failures: Sequence[Rehearsal]) -> str:
         """Name what fails for one and the same reason: whole rows and columns, else cells."""
+        points = {one.cell: one.point for one in reversed(failures)}  # the first in each cell
         left = list(dict.fromkeys(one.cell for one in failures))
         named: list[str] = []
         for line in self._rows_and_columns():
@@ -476,7 +463,12 @@ class Report:
                 first, *others = (cell.words.split() for cell in line)
                 named.append(next(word for word in first if all(word in one for one in others)))
                 left = [cell for cell in left if cell not in line]
-        named += [self._place(cell, [one for one in failures if one.cell == cell]) for cell in left]
+        for cell in left:
+            failed, all_of_cell = (
+                sum(one.cell == cell for one in ones) for ones in (failures, self.rehearsals)
+            )
+            where = f" where {point_words(points[cell])}"
+            named.append(cell.words + (where if points[cell] and failed < all_of_cell else ""))
         named = list(dict.fromkeys(named))
         more = len(named) - NAMED
         return ", ".join(named[:NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -484,16 +476,8 @@ class Report:
     def _rows_and_columns(self) -> list[list[PreflightCell]]:
         """Return the cells of each row and of each column that has several of a model each."""
         lines: dict[tuple[str, ...], list[PreflightCell]] = {}
-        for heading in ("row", "column"):
-            for cell in self.verdicts:
-                if cell.column != OWN:
-                    key = (cell.part, heading, getattr(cell, heading))
-                    lines.setdefault(key, []).append(cell)
+        for heading, cell in product(("row", "column"), self.verdicts):
+            if cell.column != OWN:
+                key = (cell.part, heading, getattr(cell, heading))
+                lines.setdefault(key, []).append(cell)
         return [line for line in lines.values() if len(line) > 1]
-
-    def _place(self, cell: PreflightCell, failures: Sequence[Rehearsal]) -> str:
-        """Name a cell, and its first failing point where others do not fail."""
-        point = failures[0].point
-        if not point or len(failures) == self._points[cell]:
-            return cell.words
-        return f"{cell.words} where {point_words(point)}"

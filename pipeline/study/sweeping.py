@@ -13,7 +13,6 @@ from pipeline.serving.files import FOLDER
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
-from pipeline.study.mlflow_recorder import MlflowRecorder
 from pipeline.study.outcome.comparison import REPEATED, compare
 from pipeline.study.outcome.comparison_table import confirmation_table, write_comparison
 from pipeline.study.outcome.summary import (
@@ -40,8 +39,16 @@ LEFT = "left"
 
 
 def sweep(plan: StudyPlan) -> None:
-    """Start a study, go on with it, or join it, until it has its trials; then tell its end."""
-    _require_winner(plan)
+    """Start a study, go on with it, or join it, until it has its trials; then tell its end.
+
+    Raises:
+        ConfigError: A winner is to be registered, and the study compares rather than searches.
+    """
+    if plan.run.register is not None and _is_comparison(plan):  # over seeds, say: none is chosen
+        raise ConfigError(
+            f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
+            "away, then train what you choose with python -m pipeline.train"
+        )
     if plan.options.launcher == "ray":
         plan = fitted_to_cluster(plan)
     print_opening(plan)
@@ -52,28 +59,11 @@ def sweep(plan: StudyPlan) -> None:
             _conclude(done, processes.pool)
             if plan.options.confirm_seeds and done.leads:
                 _confirm(done, processes)
-        _tell_model(plan, processes.recorder)
-
-
-def _require_winner(plan: StudyPlan) -> None:
-    """Refuse to register where nothing is chosen.
-
-    Raises:
-        ConfigError: The study compares, over seeds say, rather than search.
-    """
-    if plan.run.register is not None and _is_comparison(plan):
-        raise ConfigError(
-            f"register={plan.run.register} needs a winner, and a comparison has none; leave it "
-            "away, then train what you choose with python -m pipeline.train"
-        )
-
-
-def _tell_model(plan: StudyPlan, recorder: MlflowRecorder) -> None:
-    """Say what became of the winner's model in MLflow."""
-    if recorder.registered is not None and plan.run.verbose != 0:
-        say(console(), f"model   {recorder.registered}")
-    if recorder.model_problem is not None:
-        print(f"warning: {recorder.model_problem}", file=sys.stderr)
+        recorder = processes.recorder
+        if recorder.registered is not None and plan.run.verbose != 0:
+            say(console(), f"model   {recorder.registered}")
+        if recorder.model_problem is not None:
+            print(f"warning: {recorder.model_problem}", file=sys.stderr)
 
 
 def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, str]:
@@ -87,17 +77,27 @@ def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, s
 
 
 def _confirm(done: Driver, processes: StudyProcesses) -> None:
-    """Train the winner again with several seeds."""
-    best = winner(done.ledger.trials(), done.plan.directions)
-    if best is not None:
-        overrides = _winner_overrides(done.plan, best)
-        plan = confirmation(done.plan, overrides, best.number)
-        config = plain(done.plan.trials.config(overrides))
-        known = done.ledger.data_of(config)
-        if known not in (None, plan.data):
-            raise ChangedDataError(changed_data_line(config, known, plan.data))
-        with conducted(plan, processes) as again:
-            _conclude_confirmation(again, done, best)
+    """Train the winner again with several seeds; print that, and write it beside the tables."""
+    rows = done.ledger.trials()
+    best, base = winner(rows, done.plan.directions), _base_row(done.plan, rows)
+    if best is None:
+        return
+    overrides = _winner_overrides(done.plan, best)
+    plan = confirmation(done.plan, overrides, best.number)
+    config = plain(done.plan.trials.config(overrides))
+    known = done.ledger.data_of(config)
+    if known not in (None, plan.data):
+        raise ChangedDataError(changed_data_line(config, known, plan.data))
+    with conducted(plan, processes) as again:
+        table = confirmation_table(
+            again.ledger.trials(),
+            objective=plan.names[0],
+            direction=plan.directions[0],
+            default=None if base is None or base.number == best.number else base,
+        )
+        replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
+        if plan.run.verbose != 0:
+            show(console(), table)
 
 
 def _conclude(done: Driver, pool: WorkerPool) -> None:
@@ -247,23 +247,3 @@ def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool =
 def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:
     experiment_id = read_state(plan.folder).experiment_id
     return () if plan.uri is None or not experiment_id else where_to_look(plan.uri, experiment_id)
-
-
-def _conclude_confirmation(again: Driver, done: Driver, best: Row) -> None:
-    """Print the winner over several seeds, and write the table beside the study's others.
-
-    Args:
-        again: The study over the seeds.
-        done: The study that it won.
-        best: The winner there.
-    """
-    base = _base_row(done.plan, done.ledger.trials())
-    table = confirmation_table(
-        again.ledger.trials(),
-        objective=again.plan.names[0],
-        direction=again.plan.directions[0],
-        default=None if base is None or base.number == best.number else base,
-    )
-    replace_text(done.plan.folder / "artifacts" / "confirmation.md", markdown(table))
-    if again.plan.run.verbose != 0:
-        show(console(), table)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.config.compose import checked_lines
 from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.study.space.reading import StudyTree, names_of_study, plain_sweep, with_space
+from pipeline.study.space.reading import StudyTree, names_of_study, with_space
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs
 
@@ -26,8 +26,7 @@ def study(*words: str) -> tuple[Space, TrialConfigs]:
     """Return the space of a command line, and the runs of its trials."""
     lines = checked(*words)
     trials = TrialConfigs(lines, None)
-    tree = StudyTree(trials.source, lines)
-    return tree.read_space(plain_sweep(tree.tree())), trials
+    return StudyTree(trials.source, lines).read_space(), trials
 
 
 def problems(*words: str) -> Sequence[str]:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from scipy import stats
 
-from pipeline.config.compose import composer
+from pipeline.config.compose import Composer
 from pipeline.markup import TextTable
 from pipeline.study.ledger.importances import Importances
 from pipeline.study.ledger.rows import Row, RowState
@@ -376,11 +376,10 @@ def test_both_commands_of_the_winner_compose_to_its_run(
     found = write_winner(swept, trees, study="first", folder=folder)
     words, flag_and_experiment = map(shlex.split, found)
     assert words[:3] == flag_and_experiment[:3] == ["python", "-m", "pipeline.train"]
-    with composer("train") as source:
-        assert plain(source.tree(words[3:])) == config
+    assert plain(Composer("train").tree(words[3:])) == config
     flag, experiment = flag_and_experiment[3:]
-    with composer("train", Path(flag.removeprefix("--config-dir="))) as source:
-        assert plain(source.tree([experiment])) == config
+    source = Composer("train", flag.removeprefix("--config-dir="))
+    assert plain(source.tree([experiment])) == config
     assert [path.name for path in folder.glob("conf/experiment/*")] == ["first.yaml"]
 
 

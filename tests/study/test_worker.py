@@ -133,7 +133,6 @@ def test_the_kept_weights_are_tested_as_a_single_run_tests_them(
     tested = worker.test(job, into=str(tables))
     assert tested.problem is None
     assert tested.baselines == ("majority class", "logistic regression")
-    assert [scores["name"] for scores in tested.classes] == ["setosa", "versicolor", "virginica"]
     assert train(*BASE, *words, "verbose=0") == 0
     run = only_run(own_folder / "runs")
     kinds = ("test/", "naive/", "linear/")
@@ -392,7 +391,7 @@ def test_a_job_is_understood_as_it_was_given() -> None:
         Rung(step=3, epoch=12, value=0.1 + 0.2),
         TrialEnd(state="complete", values=(1 / 3, 2.0), attributes={"epochs": 4, "test/f1": 0.1}),
         TrialEnd(state="failed", reason="oom", message="ein Wörtchen ✗", exit_code=3),
-        Tested(metrics={"test/f1": 0.7}, classes=({"name": "a b"},), baselines=("last value",)),
+        Tested(metrics={"test/f1": 0.7}, figure={"name": "a b"}, baselines=("last value",)),
         Gone(message="ended by SIGKILL"),
     ],
 )

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from spaces import checked, study
 
-from pipeline.config.compose import composer
+from pipeline.config.compose import Composer
 from pipeline.config.options import SweepOptions, TrainerOptions
 from pipeline.devices import (
     BYTES_PER_PROCESS,
@@ -40,8 +40,7 @@ PLENTY = 1000
 
 def planned(*words: str) -> StudyPlan:
     lines = checked(*SMALL, LR, "trainer=cpu", *words)
-    with composer("sweep", None) as source:
-        return make_study_plan(source.tree(lines), lines, None)
+    return make_study_plan(Composer("sweep").tree(lines), lines, None)
 
 
 def gpus(count: int, *, room: int = WORKERS_PER_GPU) -> list[Gpu]:

@@ -99,11 +99,10 @@ class Range:
             return text_of(value) in self.choices
         if value is None:
             return self.off
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        numbers = int if self.kind == "int" else int | float
+        if isinstance(value, bool) or not isinstance(value, numbers) or not isfinite(value):
             return False
-        if (
-            self.kind == "int" and not isinstance(value, int)
-        ) or not self.low <= value <= self.high:
+        if not self.low <= value <= self.high:
             return False
         return self.step is None or (_exact(value) - _exact(self.low)) % _exact(self.step) == 0
 
@@ -273,7 +272,7 @@ def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
     return careful
 
 
-def _numbers(given: object) -> list[object]:
+def _numbers(given: object) -> list[Any]:
     if isinstance(given, IntervalSweep):
         return [given.start, given.end]
     if isinstance(given, RangeSweep):
@@ -307,9 +306,7 @@ def _choice_problems(parsed: ChoiceSweep) -> Iterator[str]:
 
 
 def _interval_problems(parsed: IntervalSweep) -> Iterator[str]:
-    low, high = parsed.start, parsed.end
-    assert low is not None
-    assert high is not None
+    low, high = _numbers(parsed)
     if wrong := list(_bound_problems(low=low, high=high)):
         yield from wrong
         return
@@ -331,9 +328,7 @@ def _reversed(first: str, low: Number, second: str, high: Number) -> str:
 
 
 def _step_problems(parsed: RangeSweep) -> Iterator[str]:
-    start, stop, step = parsed.start, parsed.stop, parsed.step
-    assert start is not None
-    assert stop is not None
+    start, stop, step = _numbers(parsed)
     if wrong := list(_bound_problems(start=start, stop=stop, step=step)):
         yield from wrong
     elif step <= 0:
@@ -359,14 +354,10 @@ def _range(parsed: ChoiceSweep | IntervalSweep | RangeSweep) -> Range:
         texts = tuple(text_of(value) for value in parsed.list)
         return Range(kind="choice", choices=(OFF, *texts) if off else texts)
     if isinstance(parsed, IntervalSweep):
-        low, high = parsed.start, parsed.end
-        assert low is not None
-        assert high is not None
+        low, high = _numbers(parsed)
         kind: Kind = "int" if isinstance(low, int) else "float"
         return Range(kind=kind, low=low, high=high, log="log" in parsed.tags, off=off)
-    start, stop, step = parsed.start, parsed.stop, parsed.step
-    assert start is not None
-    assert stop is not None
+    start, stop, step = _numbers(parsed)
     last = _exact(stop) - _exact(step)
     if all(isinstance(number, int) for number in (start, stop, step)):
         return Range(kind="int", low=start, high=int(last), step=step, off=off)

@@ -11,14 +11,15 @@ from typing import Any
 from hydra._internal.grammar.utils import escape_special_characters
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString, Sweep
+from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString, Sweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from pipeline.config.compose import Composer, dotted_keys, exists
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, text_keys
 from pipeline.config.record import FREE
+from pipeline.config.values import written
 from pipeline.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.paths import name_problem
 from pipeline.study.space.ranges import OFF, Range, parse_override, read_range, text_of, value_of
@@ -79,17 +80,16 @@ def _is_range(word: str) -> bool:
         return False
     if key == "sweeps" or key in text_keys(SweepConfig):
         return False
-    override = _parsed(word)
-    if override is None:
-        return _RANGE.fullmatch(value) is not None  # Hydra refuses it; the space says why
-    return bool(override.is_sweep_override())
+    given = _value_in(word)
+    # What Hydra refuses is a range, too: the space says what is wrong with it.
+    return isinstance(given, Sweep | Glob) or (given is None and bool(_RANGE.fullmatch(value)))
 
 
-def _parsed(word: str) -> Override | None:
-    try:
-        return parse_override(word)
-    except HydraException:
-        return None
+def _value_in(word: str) -> object:
+    """Return the value of an override; `None` also where Hydra can't read it."""
+    with contextlib.suppress(HydraException):
+        return parse_override(word).value()
+    return None
 
 
 def _joined(ranges: Sequence[str], spaces: Sequence[str]) -> str:
@@ -113,8 +113,7 @@ def _joined(ranges: Sequence[str], spaces: Sequence[str]) -> str:
 
 def _ranges_in(word: str) -> Iterator[tuple[str, str]]:
     """Yield the ranges of a space that was given whole."""
-    override = _parsed(word)
-    value = None if override is None else override.value()
+    value = _value_in(word)
     if not isinstance(value, dict):
         raise ConfigError(f"{word!r} is no space; expected {_SPACE}={{KEY: 'RANGE', …}}.")
     for key, text in value.items():
@@ -259,17 +258,10 @@ def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
     try:
         tree = study.tree()
         if isinstance(tree.get("sweep"), DictConfig) and tree.sweep.get("preflight") is not True:
-            study.read_space(plain_sweep(tree))
+            study.read_space()
     except ConfigError as error:
         return error.problems
     return []
-
-
-def plain_sweep(tree: DictConfig) -> dict[str, Any]:
-    """Return what a composed tree says of its study, its references as they were written."""
-    values = OmegaConf.to_container(tree.sweep, resolve=False)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 class StudyTree:
@@ -315,15 +307,16 @@ class StudyTree:
             return [str(one) for one in value]
         return [str(value)] if value else []
 
-    def read_space(self, sweep: Mapping[str, Any]) -> Space:
+    def read_space(self, sweep: Mapping[str, Any] | None = None) -> Space:
         """Return the space of the study.
 
         Args:
-            sweep: The study's options as plain values.
+            sweep: The study's options as plain values; `None` = those of the tree.
 
         Raises:
             ConfigError: All that is wrong with it, one line each.
         """
+        sweep = written(self.tree().sweep) if sweep is None else sweep
         definitions, problems = read_definitions(
             sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
         )

@@ -13,6 +13,7 @@ from pipeline.study.space.ranges import OFF, Range, text_of, value_of
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
+_ABSENT = object()
 MOST_EXTREME_POINTS = 20
 """Of one space; a list of choices that is longer is not tried to its end."""
 
@@ -164,22 +165,11 @@ class Space:
             for key in point
             if key not in self.keys
         ]
-        params: dict[str, object] = {}
-        used: set[str] = set()
-
-        def choose(parameter: Parameter) -> str | None:
-            if parameter.key not in point:
-                return None
-            value = point[parameter.key]
-            used.add(parameter.key)
-            if not parameter.holds(value):
-                key = f"{place}.{parameter.key}={text_of(value)}"
-                problems.append(f"{key} lies outside of {parameter.place}={parameter}.")
-                return None
-            params.update(parameter.to_params(value))
-            return text_of(value)
-
-        self._chosen(choose)
+        params, used, outside = self._held(lambda key: point.get(key, _ABSENT))
+        problems += [
+            f"{place}.{one.key}={text_of(point[one.key])} lies outside of {one.place}={one}."
+            for one in outside
+        ]
         for key in [] if problems else [key for key in point if key not in used]:
             where = " or ".join(str(one.when) for one in self.parameters if one.key == key)
             problems.append(f"{place}.{key} has a range only where {where}; give that as well")
@@ -194,19 +184,30 @@ class Space:
             tree: A composed run.
             choices: The choice of each of its groups.
         """
+        params, _, outside = self._held(lambda key: value_at(tree, choices, key))
+        return None if outside else params
+
+    def _held(
+        self, value_at_key: Callable[[str], object]
+    ) -> tuple[dict[str, object], set[str], list[Parameter]]:
+        """Return what Optuna is to hold for values, the keys that have one, what lies outside."""
         params: dict[str, object] = {}
-        outside: list[str] = []
+        used: set[str] = set()
+        outside: list[Parameter] = []
 
         def choose(parameter: Parameter) -> str | None:
-            value = value_at(tree, choices, parameter.key)
+            value = value_at_key(parameter.key)
+            if value is _ABSENT:
+                return None
+            used.add(parameter.key)
             if not parameter.holds(value):
-                outside.append(parameter.key)
+                outside.append(parameter)
                 return None
             params.update(parameter.to_params(value))
             return text_of(value)
 
         self._chosen(choose)
-        return None if outside else params
+        return params, used, outside
 
     def size(self) -> int | None:
         """Return the number of points; `None` = a range is continuous."""

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
-from pipeline.config.compose import Composer, composer, with_name
+from pipeline.config.compose import Composer, without_hydra
 from pipeline.config.overrides import key_of
 from pipeline.config.record import as_written, differences, plain
 from pipeline.config.values import TARGET
@@ -42,15 +42,10 @@ class TrialConfigs:
     def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
         self.words = list(words)
         self.config_dir = config_dir
-        self.source = self._composer("sweep")
+        self.source = Composer("sweep", config_dir)
         self._groups = self.source.groups()
         self._runs: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self.choices = self._run({})[1]
-
-    def _composer(self, config_name: str) -> Composer:
-        folder = None if self.config_dir is None else Path(self.config_dir)
-        with composer(config_name, folder) as source:
-            return source
 
     def base(self) -> DictConfig:
         """Return the run that the study varies, without the study."""
@@ -77,10 +72,10 @@ class TrialConfigs:
         lines = tuple(sorted(f"{group}={text}" for group, text in groups.items()))
         if lines not in self._runs:
             tree = self.source.tree([*self.words, *lines])
-            hydra = tree.hydra
+            choices = dict(tree.hydra.runtime.choices)
             with open_dict(tree):
-                del tree["sweep"], tree["hydra"]
-            self._runs[lines] = with_name(tree, hydra), dict(hydra.runtime.choices)
+                del tree["sweep"]
+            self._runs[lines] = without_hydra(tree), choices
         return self._runs[lines]
 
     def train_words(self, overrides: Point) -> list[str]:
@@ -91,7 +86,7 @@ class TrialConfigs:
         Raises:
             RuntimeError: No words compose to its run.
         """
-        source, choices = self._composer("train"), self._run(overrides)[1]
+        source, choices = Composer("train", self.config_dir), self._run(overrides)[1]
         kept = [word for word in self.words if _root(word) not in _OF_STUDY]
         groups: list[str] = []
         for group in GROUPS:
@@ -99,7 +94,7 @@ class TrialConfigs:
             if choices.get(group) not in (None, have.get(group)):
                 kept = [word for word in kept if _root(word) != group]
                 groups.append(f"{group}={text_of(choices[group])}")
-        have = _essential(source.tree([*kept, *groups]))
+        have = _essential(without_hydra(source.tree([*kept, *groups])))
         changes = list(_changes(have, _essential(self.config(overrides))))
         changes.sort(key=lambda change: change[0] != "~")
         values = [
@@ -108,7 +103,7 @@ class TrialConfigs:
         ]
         changed = {key for _, key, _ in changes}
         words = [*(word for word in kept if key_of(word) not in changed), *groups, *values]
-        self._require_same(source.tree(words), overrides)
+        self._require_same(without_hydra(source.tree(words)), overrides)
         return words if self.config_dir is None else [f"--config-dir={self.config_dir}", *words]
 
     def winner_yaml(self, overrides: Point, name: str) -> str:
@@ -118,9 +113,9 @@ class TrialConfigs:
             RuntimeError: No experiment composes to its run.
         """
         choices = {group: self._run(overrides)[1].get(group) for group in GROUPS}
-        with composer("train") as source:
-            shipped = [f"{g}={text_of(c)}" for g, c in choices.items() if c in source.choices(g)]
-            have = _essential(source.tree(shipped))
+        source = Composer("train")
+        shipped = [f"{g}={text_of(c)}" for g, c in choices.items() if c in source.choices(g)]
+        have = _essential(without_hydra(source.tree(shipped)))
         want = _essential(self.config(overrides))
         for group in GROUPS:
             if not _is_within(have.get(group), want.get(group)):
@@ -140,12 +135,12 @@ class TrialConfigs:
             file = Path(folder) / "experiment" / "again.yaml"
             file.parent.mkdir()
             file.write_text(text, encoding="utf-8")
-            with composer("train", Path(folder)) as source:
-                self._require_same(source.tree(["experiment=again"]), overrides)
+            again = Composer("train", folder).tree(["experiment=again"])
+            self._require_same(without_hydra(again), overrides)
         return text
 
     def _require_same(self, tree: DictConfig, overrides: Point) -> None:
-        found = differences(plain(_without_hydra(tree)), plain(self.config(overrides)))
+        found = differences(plain(tree), plain(self.config(overrides)))
         left = [str(one) for one in found if one.key.partition(".")[0] not in NO_EFFECT]
         if left:
             raise RuntimeError(f"the run can't be said again: {'; '.join(left)}")
@@ -157,14 +152,8 @@ def _root(word: str) -> str:
 
 def _essential(tree: DictConfig) -> dict[str, Any]:
     """Return the keys of a run on which its result depends, references as they are written."""
-    values = as_written(_without_hydra(tree))
+    values = as_written(tree)
     return {key: value for key, value in values.items() if key not in (*NO_EFFECT, "trust")}
-
-
-def _without_hydra(tree: DictConfig) -> DictConfig:
-    with open_dict(tree):
-        tree.pop("hydra", None)
-    return tree
 
 
 def _changes(

@@ -93,7 +93,6 @@ class Tested:
 
     Args:
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …; empty where it failed.
-        classes: Name and counts of each class, as `pipeline.metrics.ClassScores` takes them.
         baselines: Names of the naive and the linear baseline.
         figure: What the model that was left is compared by; `None` = none was left.
         problem: Why it failed, in one line.
@@ -103,7 +102,6 @@ class Tested:
     __test__ = False  # no test class, whatever its name makes pytest think
 
     metrics: Mapping[str, float] = field(default_factory=dict)
-    classes: tuple[Mapping[str, Any], ...] = ()
     baselines: tuple[str, ...] = ()
     figure: Mapping[str, Any] | None = None
     problem: str | None = None

@@ -13,6 +13,7 @@ import secrets
 import select
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -82,13 +83,9 @@ class RaySpec:
 
     def room(self, free: Free) -> int:
         """Return how many workers there is room for; each is on one node whole."""
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        wanted = {name: n for name, n in (("CPU", self.cpus), ("GPU", self.gpus)) if n}
         return sum(
-            min(
-                floor(node.get(name, 0.0) / amount + ROUNDING)
-                for name, amount in wanted.items()
-                if amount
-            )
+            min(floor(node.get(name, 0.0) / n + ROUNDING) for name, n in wanted.items())
             for node in free
         )
 
@@ -100,8 +97,8 @@ def free_words(free: Free) -> str:
 
 
 def _amounts(cpus: float, gpus: float) -> str:
-    words = [f"{cpus:g} CPU{'' if cpus == 1 else 's'}"]
-    return " and ".join([*words, *([f"{gpus:g} GPU{'' if gpus <= 1 else 's'}"] if gpus else [])])
+    of_gpus = f" and {gpus:g} GPU{'' if gpus <= 1 else 's'}" if gpus else ""
+    return f"{cpus:g} CPU{'' if cpus == 1 else 's'}{of_gpus}"
 
 
 # ── a study on a cluster ────────────────────────────────────────────────────────────────────────
@@ -234,18 +231,19 @@ class RayCluster:
     ) -> None:
         self.free: list[dict[str, float]] = []
         self.spec = spec
-        self._token = token
-        self._environment = dict(environment or {})
-        self._command = list(command)
+        self.bridge: Child
+        """The process that speaks to Ray; its messages have the number of a worker."""
+        self._environment = environment or {}
+        self._order = {"command": command, "token": str(token)}
         self._numbers = count()
-        self._received: dict[int, list[dict[str, Any]]] = {}
+        self._received: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
 
     def __enter__(self) -> Self:
         if self.spec.address is None:
             self.spec = replace(self.spec, folder=mkdtemp(prefix="ray-"))
-        self._bridge = Child((*python_module(BRIDGE), json.dumps(asdict(self.spec))))
-        self._bridge.start()
-        self._pid = self._bridge.pid
+        self.bridge = Child((*python_module(BRIDGE), json.dumps(asdict(self.spec))))
+        self.bridge.start()
+        self._pid = self.bridge.pid
         try:
             self.free = self._connect()
         except BaseException:  # a stop as well: Ray may take minutes to find that it can't
@@ -260,34 +258,25 @@ class RayCluster:
         """Return the process of a worker, not started yet, on a node that sees the token."""
         carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
         order = {
-            "command": self._command,
+            **self._order,
             "environment": {**carried, "PYTHONPATH": python_path(), **self._environment},
             "folder": str(Path.cwd()),
-            "token": str(self._token),
             "pipeline": pipeline.__version__,
             "python": f"Python {platform.python_version()}",
         }
         return RayProcess(self, next(self._numbers), order)
 
-    def fileno(self) -> int:
-        """Return the descriptor to wait on for what workers say."""
-        return self._bridge.fileno()
-
-    def send(self, number: int, message: Mapping[str, object]) -> None:
-        """Send a message to a worker."""
-        self._bridge.send({**message, "worker": number})
-
     def receive(self, number: int) -> list[dict[str, Any]]:
         """Return what a worker has said since the last call."""
-        if self._bridge.is_open:
-            for message in self._bridge.messages():
-                self._received.setdefault(message.pop("worker"), []).append(message)
+        if self.bridge.is_open:
+            for message in self.bridge.messages():
+                self._received[message.pop("worker")].append(message)
         return self._received.pop(number, [])
 
     @property
     def is_lost(self) -> bool:
         """Whether nothing more will be heard."""
-        return not self._bridge.is_open or self._bridge.has_ended
+        return not self.bridge.is_open or self.bridge.has_ended
 
     def _connect(self) -> list[dict[str, float]]:
         """Wait for the bridge to reach the cluster; return what that has to give.
@@ -298,7 +287,7 @@ class RayCluster:
         place = self.spec.place
         seconds = START_SECONDS if self.spec.address is None else OPEN_SECONDS
         try:
-            answer = self._bridge.ask(seconds)
+            answer = self.bridge.ask(seconds)
         except ChildEndedError as error:
             raise EnvironmentFaultError(f"{place} ended the process that speaks to it") from error
         except ChildGoneError as error:
@@ -310,12 +299,12 @@ class RayCluster:
 
     def _end(self, seconds: float) -> None:
         """Let the bridge end, and end it if that takes longer; nothing of a cluster here stays."""
-        if self._bridge.is_open:
-            self._bridge.dismiss()
-            if self._bridge.wait(seconds) != 0:
+        if self.bridge.is_open:
+            self.bridge.dismiss()
+            if self.bridge.wait(seconds) != 0:
                 with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
                     os.killpg(self._pid, signal.SIGKILL)
-            self._bridge.close()
+            self.bridge.close()
         rmtree(self.spec.folder, ignore_errors=True)
 
 
@@ -351,11 +340,11 @@ class RayProcess:
 
     def fileno(self) -> int:
         """Return the descriptor to wait on for what it says."""
-        return self._cluster.fileno()
+        return self._cluster.bridge.fileno()
 
     def send(self, message: Mapping[str, object]) -> None:
         """Send it a message without waiting."""
-        self._cluster.send(self._number, message)
+        self._cluster.bridge.send({**message, "worker": self._number})
 
     def messages(self) -> list[dict[str, Any]]:
         """Return what it has said since the last call, without waiting."""

@@ -180,8 +180,6 @@ class Bridge:
             relay = Relay(self._driver, number, self._actors.remote(), order["process"])
             self._relays[number] = relay
             relay.start()
-        elif order["do"] == "kill":
-            self._relays[number].kill()
         else:
             self._relays[number].send(order)
 
@@ -226,18 +224,14 @@ class Relay(threading.Thread):
         self._say(encode(self._relayed()))
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send the process a message, without waiting for it."""
-        if self.placed:
-            self._actor.send.options(concurrency_group="send").remote(message)
-        elif message["do"] == "quit":
-            self._end_actor()
-
-    def kill(self) -> None:
-        """End the process and whatever it has started."""
-        if self.placed:
+        """Send the process a message, or end it where that says so, without waiting for it."""
+        if not self.placed:
+            if message["do"] in ("quit", "kill"):
+                self._end_actor()
+        elif message["do"] == "kill":
             self._actor.kill.remote()
         else:
-            self._end_actor()
+            self._actor.send.options(concurrency_group="send").remote(message)
 
     def refuse(self, problem: str) -> None:
         """Give the actor up, for a reason that holds for all."""

@@ -167,11 +167,7 @@ def _tested(job: TestJob, plan: Plan) -> Tested:
     tested, test = Tested(), None
     if job.into is not None:
         test = run.test(Path(job.into))
-        tested = Tested(
-            metrics=test.metrics,
-            classes=tuple(asdict(scores) for scores in test.classes),
-            baselines=test.baselines,
-        )
+        tested = Tested(metrics=test.metrics, baselines=test.baselines)
     if job.leave is None:
         return tested
     return replace(tested, figure=asdict(run.leave(Path(job.leave), test)))

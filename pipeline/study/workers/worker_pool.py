@@ -149,10 +149,12 @@ class Worker:
         """Tell whether it has said something lately."""
         return time.monotonic() - self._heard_at < BEAT_PATIENCE
 
-    def end_if_slower_than(self, seconds: float) -> None:
+    def end_if_slower_than(self, seconds: float | None) -> None:
         """Interrupt a trial that takes too long, and kill a worker that does not listen."""
         assert self.assignment is not None
         took = time.monotonic() - self._given_at
+        if seconds is None:
+            return
         if took > seconds and not self.assignment.overdue:
             self.assignment.overdue = True
             self.interrupt()
