@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Reading, Samples, Task
+from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 NAMES_ANOTHER = "data.positive= names another"
@@ -65,11 +65,8 @@ def labelled_samples(
     target: Target,
     sizes: Mapping[PartName, int],
     *,
-    reading: Reading,
     notes: Sequence[str],
-    features: tuple[str, ...] = (),
-    units: str = "",
-    ids: Array | None = None,
+    **fields: Any,
 ) -> Samples:
     """Return rows with what is to be predicted; the rows of one part follow those of another.
 
@@ -77,29 +74,20 @@ def labelled_samples(
         inputs: The rows of all parts.
         target: What is to be predicted, likewise.
         sizes: Rows of each part, in their order.
-        reading: How new rows of this kind are read.
         notes: What was found in the files; what was decided about the target follows.
-        features: Names along the channels.
-        units: Unit of a regression's targets.
-        ids: A name for each row.
+        fields: Further fields of `Samples`.
     """
     ends = np.cumsum([*sizes.values()])
-    rows = {
-        part: np.arange(end - size, end)
-        for (part, size), end in zip(sizes.items(), ends, strict=True)
-    }
+    rows = dict(zip(sizes, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     return Samples(
         inputs=inputs,
         targets=target.values,
         task=target.task,
         classes=target.classes,
-        features=features,
-        units=units,
         test=rows.get("test"),
         validation=rows.get("validation"),
-        ids=ids,
-        reading=reading,
         notes=(*notes, *target.notes),
+        **{"features": (), **fields},
     )
 
 
@@ -146,7 +134,16 @@ def target_of(raw: Array, asked: Asked, where: Where) -> Target:
         )
     if are_words:
         return _words(labels, asked)
-    _refuse_odd_values(labels, where)
+    if labels.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where(0)}: labels of type {labels.dtype} can't be read; expected numbers or words"
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        rows = np.flatnonzero(~np.isfinite(labels).reshape(len(labels), -1).all(1))
+        raise DataError(
+            f"{where(int(rows[0]))} is missing or infinite, {len(rows)} in all; expected a label "
+            "or value for each row. Fill them in or leave these rows out"
+        )
     return (_columns if labels.ndim == 2 else _numbers)(labels, asked, where)
 
 
@@ -159,20 +156,32 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
     classes = tuple(names)
+    task: Task = "binary" if len(names) == 2 else "multiclass"
     notes: tuple[str, ...] = ()
-    if len(names) == 2:
+    if task == "binary":
         if positive is None:
             counts = np.bincount(indices, minlength=2)
             positive = names[0] if counts[0] < counts[1] else names[1]
-            notes = (_rarer_note(positive, counts),)
+            why = "the rarer one" if counts[0] != counts[1] else "the second of two"
+            share = f"{counts.min()} of {counts.sum()} rows"
+            told = f"the positive class is {positive!r} ({why}, {share}); {NAMES_ANOTHER}"
+            notes = (told,)
         indices, classes = positive_second(indices, (names[0], names[1]), positive)
     elif positive is not None:
         raise ConfigError(
             f"data.positive={positive!r} is for two classes, this data has {len(names)}: "
             f"{', '.join(names)}; leave it away"
         )
-    _refuse_other_task(asked, classes)
-    task: Task = "binary" if len(classes) == 2 else "multiclass"
+    if asked.task == "binary" and task != "binary":
+        raise ConfigError(
+            f"data.task=binary expects 2 classes, this data has {len(classes)}: "
+            f"{', '.join(classes[:MOST_CLASSES])}; leave data.task away"
+        )
+    if asked.task == "multiclass" and task == "binary":
+        raise ConfigError(
+            f"data.task=multiclass expects more than 2 classes, this data has 2: "
+            f"{', '.join(classes)}; give data.task=binary or leave it away"
+        )
     return Target(values=indices, task=task, classes=classes, notes=notes)
 
 
@@ -289,9 +298,8 @@ def _values(values: Array, reason: str, asked: Asked) -> Target:
             f"data.{key} is for classes, but the target is {reason or 'a regression'}; leave it "
             "away, or give data.task=multiclass where these are labels"
         )
-    told = reason and asked.task is None
     note = f"the target is a regression ({reason}); data.task= says otherwise"
-    notes = (note,) if told else ()
+    notes = (note,) if reason and asked.task is None else ()
     return Target(values=values.astype(np.float64), task="regression", notes=notes)
 
 
@@ -307,35 +315,3 @@ def _named(texts: list[str], asked: Asked) -> list[str]:
             "in this order"
         )
     return names
-
-
-def _refuse_odd_values(labels: Array, where: Where) -> None:
-    if labels.dtype.kind not in "biuf":
-        raise DataError(
-            f"{where(0)}: labels of type {labels.dtype} can't be read; expected numbers or words"
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        rows = np.flatnonzero(~np.isfinite(labels).reshape(len(labels), -1).all(1))
-        raise DataError(
-            f"{where(int(rows[0]))} is missing or infinite, {len(rows)} in all; expected a label "
-            "or value for each row. Fill them in or leave these rows out"
-        )
-
-
-def _refuse_other_task(asked: Asked, classes: Sequence[str]) -> None:
-    if asked.task == "binary" and len(classes) != 2:
-        raise ConfigError(
-            f"data.task=binary expects 2 classes, this data has {len(classes)}: "
-            f"{', '.join(classes[:MOST_CLASSES])}; leave data.task away"
-        )
-    if asked.task == "multiclass" and len(classes) == 2:
-        raise ConfigError(
-            f"data.task=multiclass expects more than 2 classes, this data has 2: "
-            f"{', '.join(classes)}; give data.task=binary or leave it away"
-        )
-
-
-def _rarer_note(rarer: str, counts: Array) -> str:
-    share = f"{counts.min()} of {counts.sum()} rows"
-    why = f"the rarer one, {share}" if counts[0] != counts[1] else f"the second of two, {share}"
-    return f"the positive class is {rarer!r} ({why}); {NAMES_ANOTHER}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -103,23 +102,23 @@ class TargetCells:
             ConfigError: `positive` names no class.
             DataError: The cells can't mean what `task` says, or anything.
         """
-        are_words = self._are_words()
+        # An empty cell called `NA` among numbers is no word.
+        words = [text for text in self.texts if not all_numbers([text])]
+        are_words = len(words) == len(self.texts) or any(word not in MISSING for word in words)
         if (keys.task or self._found_task(are_words=are_words)) == "regression":
             return self._regression(keys)
-        self._require_classes(are_words=are_words)
-        counts = self._classes(are_words=are_words)
-        if len(counts) < 2 or (keys.task == "binary" and len(counts) != 2):
-            raise DataError(self._wrong_count(counts, keys))
-        if (keys.task or ("binary" if len(counts) == 2 else "multiclass")) == "binary":
-            outcome, note = self._binary(counts, keys, are_words=are_words)
-        else:
-            outcome, note = self._multiclass(counts, keys, are_words=are_words)
-        return outcome, [note, *self._words_kept(outcome)]
-
-    def _are_words(self) -> bool:
-        """Tell words from numbers that have an empty cell called `NA` among them."""
-        words = [text for text in self.texts if not all_numbers([text])]
-        return len(words) == len(self.texts) or any(word not in MISSING for word in words)
+        counts = self._classes(keys, are_words=are_words)
+        is_binary = (keys.task or ("binary" if len(counts) == 2 else "multiclass")) == "binary"
+        classes, note = (self._binary if is_binary else self._multiclass)(counts, keys)
+        kept = [
+            f"{name!r} in the target {self.name!r} is taken as a class ({self.texts[name]} rows); "
+            "where it means that nothing is known, leave the cell empty"
+            for name in classes
+            if name in MISSING
+        ]
+        task: Task = "binary" if is_binary else "multiclass"
+        found = Outcome(name=self.name, task=task, classes=classes, are_words=are_words)
+        return found, [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
         values = {float(text) for text in self.texts if all_numbers([text])}
@@ -141,7 +140,8 @@ class TargetCells:
         how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
         return outcome, [f"task: regression of {self.name!r}{how}"]
 
-    def _require_classes(self, *, are_words: bool) -> None:
+    def _classes(self, keys: Keys, *, are_words: bool) -> dict[str, int]:
+        """Return the rows of each class, in the order of their names or numbers."""
         if not are_words and self.first_fraction is not None:
             raise DataError(
                 f"{self.first_fraction} is no class; expected words or whole numbers, or "
@@ -151,20 +151,21 @@ class TargetCells:
             raise DataError(
                 f"the target {self.name!r} {words}: no classes; name another: data.target=COLUMN"
             )
-
-    def _classes(self, *, are_words: bool) -> dict[str, int]:
-        """Return the rows of each class, in the order of their names or numbers."""
         if are_words:
-            return {name: self.texts[name] for name in sorted(self.texts)}
-        by_value: dict[float, Counter[str]] = {}
-        for text, count in self.texts.items():
-            if text not in MISSING:
-                by_value.setdefault(float(text), Counter())[text] += count
-        # A number that the file writes in several ways is named by its value.
-        return {
-            next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
-            for value, texts in sorted(by_value.items())
-        }
+            counts = {name: self.texts[name] for name in sorted(self.texts)}
+        else:
+            by_value: dict[float, Counter[str]] = {}
+            for text, count in self.texts.items():
+                if text not in MISSING:
+                    by_value.setdefault(float(text), Counter())[text] += count
+            # A number that the file writes in several ways is named by its value.
+            counts = {
+                next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
+                for value, texts in sorted(by_value.items())
+            }
+        if len(counts) < 2 or (keys.task == "binary" and len(counts) != 2):
+            raise DataError(self._wrong_count(counts, keys))
+        return counts
 
     def _wrong_count(self, counts: dict[str, int], keys: Keys) -> str:
         if not counts:
@@ -180,9 +181,7 @@ class TargetCells:
             f"{_listed(counts)}; expected 2, or data.task=multiclass"
         )
 
-    def _binary(
-        self, counts: dict[str, int], keys: Keys, *, are_words: bool
-    ) -> tuple[Outcome, str]:
+    def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
         """Put the positive class second: the one that is named, or the rarer one."""
         names = tuple(counts)
         if keys.positive is None:
@@ -194,17 +193,12 @@ class TargetCells:
         negative = names[1 - names.index(positive)]
         which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
         why = "" if keys.positive else f", {which}; or data.positive={negative}"
-        outcome = Outcome(
-            name=self.name, task="binary", classes=(negative, positive), are_words=are_words
-        )
-        return outcome, (
+        return (negative, positive), (
             f"task: binary, {self.name!r} is {_listed(counts)}; precision, recall and F1 speak of "
             f"{positive!r}{why}"
         )
 
-    def _multiclass(
-        self, counts: dict[str, int], keys: Keys, *, are_words: bool
-    ) -> tuple[Outcome, str]:
+    def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
         if keys.positive is not None:
             raise ConfigError(
                 f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
@@ -212,19 +206,8 @@ class TargetCells:
             )
         may_be_values = keys.task is None and all_numbers(tuple(counts))
         how = "; data.task=regression takes numbers as values" if may_be_values else ""
-        outcome = Outcome(
-            name=self.name, task="multiclass", classes=tuple(counts), are_words=are_words
-        )
-        return outcome, f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
-
-    def _words_kept(self, outcome: Outcome) -> Iterator[str]:
-        for name in outcome.classes:
-            if name in MISSING:
-                yield (
-                    f"{name!r} in the target {self.name!r} is taken as a class "
-                    f"({self.texts[name]} rows); where it means that nothing is known, leave the "
-                    "cell empty"
-                )
+        told = f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
+        return tuple(counts), told
 
 
 def _listed(counts: dict[str, int]) -> str:
