@@ -4,7 +4,7 @@ import gzip
 import re
 import struct
 import zlib
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -53,6 +53,7 @@ class _Pair(NamedTuple):
     labels: Path
 
 
+@dataclass(kw_only=True, eq=False)
 class Idx(Source):
     """Pictures with a class each; the files' own split is kept.
 
@@ -62,24 +63,30 @@ class Idx(Source):
         positive: The positive one of two classes; None = the rarer.
     """
 
-    def __init__(self, *, path: str, classes: list[Word], positive: Word | None) -> None:
-        self.path = path
-        self.asked = Asked(classes=classes, positive=positive, always_classes=True)
+    path: str
+    classes: list[Word]
+    positive: Word | None
 
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
         pairs = _pairs(readable(self.path))
         images = {part: read_idx(pair.images) for part, pair in pairs.items()}
-        labels = {part: read_idx(pair.labels) for part, pair in pairs.items()}
-        _check(pairs, images, labels)
         first = images["train"]
-        layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         sizes = {part: len(array) for part, array in images.items()}
-        named = {pairs[part].labels.name: array for part, array in labels.items()}
-        target = joined_target(named, self.asked)
+        labels: dict[str, Array] = {}
+        for part, pair in pairs.items():
+            labels[pair.labels.name] = _labels(pair, images[part])
+            if images[part].shape[1:] != first.shape[1:]:
+                raise DataError(
+                    f"{pairs['train'].images} has shape {first.shape} and {pair.images} has shape "
+                    f"{images[part].shape}; expected one height and width"
+                )
+            require_numbers(images[part], str(pair.images))
+        layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
+        asked = Asked(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
             join([arranged(array, layout) for array in images.values()]),
-            target,
+            joined_target(labels, asked),
             sizes,
             reading={
                 "kind": "array",
@@ -92,28 +99,17 @@ class Idx(Source):
         )
 
 
-def _check(
-    pairs: Mapping[PartName, _Pair],
-    images: Mapping[PartName, Array],
-    labels: Mapping[PartName, Array],
-) -> None:
-    """Refuse counts that differ, labels of another rank, and parts of different sizes."""
-    train = pairs["train"].images
-    for part, pair in pairs.items():
-        pictures, numbers = images[part], labels[part]
-        if numbers.ndim != 1 or len(numbers) != len(pictures):
-            raise DataError(
-                f"{pair.images} has shape {pictures.shape} and {pair.labels} has shape "
-                f"{numbers.shape}; expected as many labels as images"
-            )
-        if len(pictures) == 0:
-            raise DataError(f"{pair.images} has 0 images; expected at least one")
-        if pictures.shape[1:] != images["train"].shape[1:]:
-            raise DataError(
-                f"{train} has shape {images['train'].shape} and {pair.images} has shape "
-                f"{pictures.shape}; expected one height and width"
-            )
-        require_numbers(pictures, str(pair.images))
+def _labels(pair: _Pair, pictures: Array) -> Array:
+    """Read as many labels as there are pictures."""
+    labels = read_idx(pair.labels)
+    if labels.ndim != 1 or len(labels) != len(pictures):
+        raise DataError(
+            f"{pair.images} has shape {pictures.shape} and {pair.labels} has shape "
+            f"{labels.shape}; expected as many labels as images"
+        )
+    if len(pictures) == 0:
+        raise DataError(f"{pair.images} has 0 images; expected at least one")
+    return labels
 
 
 def _pairs(place: Path) -> dict[PartName, _Pair]:

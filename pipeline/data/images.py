@@ -5,6 +5,7 @@ import binascii
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -43,6 +44,7 @@ FILE, IMAGE = "file", "image"
 """Heading of the pictures' names; column of a DataFrame with their files' content."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Images(Source):
     """Pictures with the class that their folder is named by.
 
@@ -53,18 +55,10 @@ class Images(Source):
         positive: The positive one of two classes; None = the rarer.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        image_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]] | None,
-        image_mode: Mode | None,
-        positive: Word | None,
-    ) -> None:
-        self.path = path
-        self.image_size = image_size
-        self.image_mode = image_mode
-        self.asked = Asked(positive=positive)
+    path: str
+    image_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]] | None
+    image_mode: Mode | None
+    positive: Word | None
 
     def read(self) -> Samples:
         """Find, check and decode the pictures, uint8 (rows, channels, height, width)."""
@@ -77,7 +71,7 @@ class Images(Source):
         classes = sorted({picture.label for picture in found})
         indices = np.array([classes.index(picture.label) for picture in found])
         sizes = dict(Counter(picture.part for picture in found))
-        target = classes_of(indices, classes, self.asked)
+        target = classes_of(indices, classes, Asked(positive=self.positive))
         return labelled_samples(
             pictures.checked(),
             target,
@@ -116,27 +110,21 @@ def _listed(folder: Path, root: Path) -> _Listing:
         DataError: A link in it leads out of `root`, or nowhere.
     """
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for entry in entries:
-        _refuse_leaving(entry, root)
+    for entry in filter(Path.is_symlink, entries):
+        led = entry.resolve()
+        if not led.exists():
+            raise DataError(f"{entry} is a link to {led}, which is not there; take it away")
+        if not led.is_relative_to(root.resolve()):
+            raise DataError(
+                f"{entry} is a link out of {root}, to {led}; expected all pictures within the "
+                "folder. Copy them there"
+            )
     files = [entry for entry in entries if entry.is_file()]
     return _Listing(
         folders=[entry for entry in entries if entry.is_dir()],
         pictures=[file for file in files if file.suffix.lower() in SUFFIXES],
         strays=[file for file in files if file.suffix.lower() not in SUFFIXES],
     )
-
-
-def _refuse_leaving(entry: Path, root: Path) -> None:
-    if not entry.is_symlink():
-        return
-    led = entry.resolve()
-    if not led.exists():
-        raise DataError(f"{entry} is a link to {led}, which is not there; take it away")
-    if not led.is_relative_to(root.resolve()):
-        raise DataError(
-            f"{entry} is a link out of {root}, to {led}; expected all pictures within the folder. "
-            "Copy them there"
-        )
 
 
 def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
@@ -173,7 +161,12 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
             f"{root} has one class only, {labels[0]!r}, with {len(pictures)} pictures; expected a "
             f"folder for each of at least 2 classes: {EXPECTED}"
         )
-    return pictures, [_stray_note(strays, root)] if strays else []
+    notes = [
+        f"{len(strays)} files or folders are no pictures of a class and are left out: "
+        f"{stray.relative_to(root).as_posix()}{', …' * (len(strays) > 1)}"
+        for stray in strays[:1]
+    ]
+    return pictures, notes
 
 
 def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, Path]]:
@@ -217,14 +210,6 @@ def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledP
 
 def _words(size: Size) -> str:
     return f"{size[0]}×{size[1]}"
-
-
-def _stray_note(strays: Sequence[Path], root: Path) -> str:
-    first = strays[0].relative_to(root).as_posix()
-    return (
-        f"{len(strays)} files or folders are no pictures of a class and are left out: {first}"
-        f"{', …' * (len(strays) > 1)}"
-    )
 
 
 def _absent(pictures: Sequence[_LabelledPicture], parts: Iterable[PartName]) -> Iterator[str]:
@@ -294,8 +279,8 @@ class ImageReader(Reader):
             )
             for row, cell in enumerate(held[IMAGE], start=1)
         ]
-        none = np.zeros((0, *self.schema.raw_shape), dtype=np.uint8)
-        return Block(raw=np.stack(decoded) if decoded else none)
+        raw = np.array(decoded, dtype=np.uint8)
+        return Block(raw=raw.reshape(len(decoded), *self.schema.raw_shape))
 
 
 def _below(root: Path) -> list[Path]:

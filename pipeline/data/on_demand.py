@@ -225,7 +225,15 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=FORMATS) as image:
-            _check(image, name)
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise _too_large(name, f"{height}×{width} pixels")
+            # A photograph of a telephone may hold a second one (MPO), which is no animation.
+            if image.format != "MPO" and getattr(image, "is_animated", False):
+                raise DataError(
+                    f"{name} holds several pictures (animated or with pages); expected one. Save "
+                    "one of them as a file of its own"
+                )
             yield image
     except UnidentifiedImageError as error:
         raise DataError(
@@ -250,18 +258,6 @@ def _start(source: Path | bytes) -> bytes:
         return file.read(8)
 
 
-def _check(image: "Image", name: str) -> None:
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise _too_large(name, f"{height}×{width} pixels")
-    # A photograph of a telephone may hold a second one (MPO), which is no animation.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise DataError(
-            f"{name} holds several pictures (animated or with pages); expected one. Save one of "
-            "them as a file of its own"
-        )
-
-
 def _too_large(name: str, size: str) -> DataError:
     return DataError(
         f"{name} has {size}; expected at most {MOST_PIXELS:,} pixels (height × width). Make it "
@@ -273,24 +269,18 @@ def _converted(image: "Image", mode: Mode, name: str) -> "Image":
     from PIL import Image
 
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _eight_bits(image, name)
+        values = np.asarray(image)
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
+            raise DataError(
+                f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 bits. "
+                "Save it with 8 bits, or bring the pictures as arrays: data=arrays"
+            )
+        image = Image.fromarray((values >> 8).astype(np.uint8))
     elif _is_transparent(image):
         drawn = image.convert("RGBA")
         white = Image.new("RGBA", drawn.size, "white")
         image = Image.alpha_composite(white, drawn)
     return image if image.mode == mode else image.convert(mode)
-
-
-def _eight_bits(image: "Image", name: str) -> "Image":
-    from PIL import Image
-
-    values = np.asarray(image)
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
-        raise DataError(
-            f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 bits. Save "
-            "it with 8 bits, or bring the pictures as arrays: data=arrays"
-        )
-    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _is_grey(image: "Image") -> bool:
