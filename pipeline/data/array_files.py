@@ -145,7 +145,13 @@ class StoredArray:
         """
         self.refuse_objects()
         if self.offset is not None and self.nbytes > MAPPED_FROM_BYTES:
-            return self._mapped(self.offset)
+            there = self.path.stat().st_size - self.offset
+            if there < self.nbytes:
+                raise DataError(
+                    f"{self.label} is cut short: {there} of {self.nbytes} bytes are there; copy "
+                    "the file again"
+                )
+            return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         if self.member is not None:
             self._refuse_bomb(self.member)
         with _telling_damage(self.label):
@@ -168,15 +174,6 @@ class StoredArray:
                 "run code; expected numbers or words. Save it anew as x.astype(float) or "
                 "y.astype(str), with rows of one length"
             )
-
-    def _mapped(self, offset: int) -> Array:
-        there = self.path.stat().st_size - offset
-        if there < self.nbytes:
-            raise DataError(
-                f"{self.label} is cut short: {there} of {self.nbytes} bytes are there; copy the "
-                "file again"
-            )
-        return np.memmap(self.path, self.dtype, "r", offset, self.shape, self.order)
 
     def _refuse_bomb(self, member: zipfile.ZipInfo) -> None:
         unpacked = max(member.file_size, self.nbytes)

@@ -38,7 +38,6 @@ from pipeline.data.labels import (
     Word,
     joined_target,
     labelled_samples,
-    part_notes,
 )
 from pipeline.data.on_demand import IN_MEMORY_BYTES, as_floats, join
 from pipeline.data.reader import (
@@ -129,7 +128,7 @@ class Arrays(Source):
                 "dtype": inputs.dtype.name,
                 "x": "" if first.member is None else first.member.filename.removesuffix(".npy"),
             },
-            notes=([] if layout == "table" else [told]) + part_notes(sizes),
+            found=[] if layout == "table" else [told],
             units=self.units,
         )
 

@@ -25,7 +25,6 @@ from pipeline.data.labels import (
     Word,
     joined_target,
     labelled_samples,
-    part_notes,
 )
 from pipeline.data.on_demand import IN_MEMORY_BYTES, join
 from pipeline.data.source import Array, Samples, Source
@@ -95,7 +94,6 @@ class Idx(Source):
                 "axes": first.ndim,
                 "dtype": first.dtype.name,
             },
-            notes=part_notes(sizes),
         )
 
 

@@ -21,7 +21,6 @@ from pipeline.data.labels import (
     Word,
     classes_of,
     labelled_samples,
-    part_notes,
 )
 from pipeline.data.on_demand import Mode, PictureHeader, Pictures, Size, decode, read_header
 from pipeline.data.reader import (
@@ -77,9 +76,8 @@ class Images(Source):
             target,
             sizes,
             reading={"kind": "images", "size": list(size), "mode": mode},
+            found=strays,
             notes=(
-                *strays,
-                *part_notes(sizes),
                 *_absent(found, sizes),
                 *_header_notes(headers, mode=self.image_mode, size=self.image_size),
             ),

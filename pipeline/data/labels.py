@@ -65,7 +65,8 @@ def labelled_samples(
     target: Target,
     sizes: Mapping[PartName, int],
     *,
-    notes: Sequence[str],
+    found: Sequence[str] = (),
+    notes: Sequence[str] = (),
     **fields: Any,
 ) -> Samples:
     """Return rows with what is to be predicted; the rows of one part follow those of another.
@@ -74,9 +75,11 @@ def labelled_samples(
         inputs: The rows of all parts.
         target: What is to be predicted, likewise.
         sizes: Rows of each part, in their order.
-        notes: What was found in the files; what was decided about the target follows.
+        found: What to tell of the files, before the parts that they give themselves.
+        notes: What to tell after these, before what was decided about the target.
         fields: Further fields of `Samples`.
     """
+    own = f"the files give their own parts: {', '.join(f'{p} {n}' for p, n in sizes.items())} rows"
     ends = np.cumsum([*sizes.values()])
     rows = dict(zip(sizes, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     return Samples(
@@ -86,17 +89,9 @@ def labelled_samples(
         classes=target.classes,
         test=rows.get("test"),
         validation=rows.get("validation"),
-        notes=(*notes, *target.notes),
+        notes=(*found, *([own] if len(sizes) > 1 else []), *notes, *target.notes),
         **{"features": (), **fields},
     )
-
-
-def part_notes(sizes: Mapping[PartName, int]) -> list[str]:
-    """Say which parts the files give themselves, if they give more than one."""
-    if len(sizes) < 2:
-        return []
-    listed = ", ".join(f"{part} {size}" for part, size in sizes.items())
-    return [f"the files give their own parts: {listed} rows"]
 
 
 def joined_target(labels: Mapping[str, Array], asked: Asked) -> Target:

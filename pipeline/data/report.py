@@ -338,7 +338,7 @@ def _numbers(
         missing=round((len(values) - len(known)) * rows / max(1, len(values))),
         filled=filled,
         edges=tuple(edges.tolist()),
-        shares=_shares(counts),
+        shares=tuple((counts / max(1, counts.sum())).tolist()),
         **figures,
     )
 
@@ -352,7 +352,7 @@ def _categories(code: Code, cells: Array, like: ColumnReport | None) -> ColumnRe
         named = [index for index in named if counts[index]] or [0]
     else:
         named = [code.levels.index(level) for level in like.levels]
-    chosen = counts[named]
+    counts = np.append(counts[named], len(known) - counts[named].sum())
     return ColumnReport(
         name=code.name,
         levels=tuple(code.levels[index] for index in named),
@@ -360,7 +360,7 @@ def _categories(code: Code, cells: Array, like: ColumnReport | None) -> ColumnRe
         missing=len(cells) - len(known),
         unknown=int((known <= UNKNOWN).sum()),
         filled=_filling(code),
-        shares=_shares(np.append(chosen, len(known) - chosen.sum())),
+        shares=tuple((counts / max(1, counts.sum())).tolist()),
     )
 
 
@@ -378,11 +378,6 @@ def _edges(known: Array) -> Array:
     edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
     below = np.nextafter(edges[times > 1], -np.inf)
     return np.unique(np.concatenate([edges, below]))
-
-
-def _shares(counts: Array) -> tuple[float, ...]:
-    shares = counts / max(1, counts.sum())
-    return tuple(float(share) for share in shares)
 
 
 def _classes(content: Content, parts: Mapping[str, Indices]) -> tuple[ClassRows, ...]:

@@ -179,8 +179,13 @@ def _missing(report: DataReport) -> str:
 
 def _checked(report: DataReport) -> Iterator[str]:
     unit = _unit(report)
-    if report.constant:
-        yield f"{_constant(report)}: {_named(report.constant)}"
+    if count := len(report.constant):
+        stays, becomes = (
+            ("stays as it is", "becomes 0") if count == 1 else ("stay as they are", "become 0")
+        )
+        effect = stays if report.scaled == "none" else becomes
+        what = _count(count, f"constant {unit}")
+        yield f"{what}, which {effect}: {_named(report.constant)}"
     else:
         yield f"no constant {unit}"
     if report.equal:
@@ -191,21 +196,10 @@ def _checked(report: DataReport) -> Iterator[str]:
         yield _leak(report) if report.repeated else f"no {_tested(report)} also trains"
 
 
-def _constant(report: DataReport) -> str:
-    count = len(report.constant)
-    becomes = (
-        ("stays as it is", "stay as they are")
-        if report.scaled == "none"
-        else ("becomes 0", "become 0")
-    )
-    return f"{_count(count, f'constant {_unit(report)}')}, which {becomes[count != 1]}"
-
-
 def _leak(report: DataReport) -> str:
-    count = f"{report.repeated} of {report.rows['test']} {_tested(report)}s"
     return (
-        f"{count} have inputs that also stand in the "
-        "training part: the test flatters the network there"
+        f"{report.repeated} of {report.rows['test']} {_tested(report)}s have inputs that also "
+        "stand in the training part: the test flatters the network there"
     )
 
 

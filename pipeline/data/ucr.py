@@ -20,7 +20,6 @@ from pipeline.data.labels import (
     Word,
     classes_of,
     labelled_samples,
-    part_notes,
     target_of,
     whole_text,
 )
@@ -67,12 +66,8 @@ class Ucr(Source):
             self._target(series, files),
             sizes,
             reading={"kind": "array", "format": "ucr", "length": self.length},
-            notes=(
-                *notes,
-                *(note for file in files.values() for note in file.notes),
-                *part_notes(sizes),
-                *_length_note(series, self.length),
-            ),
+            found=[*notes, *(note for file in files.values() for note in file.notes)],
+            notes=_length_note(series, self.length),
             units=self.units,
         )
 
