@@ -153,7 +153,14 @@ class StoredArray:
                 )
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         if self.member is not None:
-            self._refuse_bomb(self.member)
+            packed, unpacked = self.member.compress_size, max(self.member.file_size, self.nbytes)
+            is_bomb = unpacked > RATIO_FROM and unpacked / max(1, packed) > MOST_RATIO
+            if unpacked > LARGEST_PACKED or is_bomb:
+                raise DataError(
+                    f"{self.label} would unpack from {packed} to {unpacked} bytes; expected less. "
+                    "Save it with numpy.savez, which does not compress: it is then read from disk "
+                    "as needed"
+                )
         with _telling_damage(self.label):
             if self.member is None:
                 whole: Array = np.load(self.path, allow_pickle=False)
@@ -173,16 +180,6 @@ class StoredArray:
                 f"{self.label} holds Python objects, which only a pickle can read and a pickle can "
                 "run code; expected numbers or words. Save it anew as x.astype(float) or "
                 "y.astype(str), with rows of one length"
-            )
-
-    def _refuse_bomb(self, member: zipfile.ZipInfo) -> None:
-        unpacked = max(member.file_size, self.nbytes)
-        ratio = unpacked / max(1, member.compress_size)
-        if unpacked > LARGEST_PACKED or (unpacked > RATIO_FROM and ratio > MOST_RATIO):
-            raise DataError(
-                f"{self.label} would unpack from {member.compress_size} to {unpacked} bytes; "
-                "expected less. Save it with numpy.savez, which does not compress: it is then "
-                "read from disk as needed"
             )
 
 

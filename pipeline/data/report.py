@@ -150,9 +150,8 @@ class DataReport:
 
 def data_report(raw: Samples | Series, content: Content, options: DataOptions) -> DataReport:
     """Report on data that are about to be trained on; columns are those of the training part."""
-    repeated = None
-    if isinstance(raw, Samples):
-        repeated = repeated_rows(content.inputs, content.split)
+    is_rows = isinstance(raw, Samples)
+    repeated = repeated_rows(content.inputs, content.split) if is_rows else None
     return _report(raw, content, part="train", scaled=options.scale, repeated=repeated)
 
 
@@ -212,7 +211,7 @@ def _report(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
     """Cells of some rows, few enough to be measured quickly.
 
@@ -248,14 +247,10 @@ def _cells(raw: Samples | Series, content: Content, rows: Indices) -> _Cells:
     if inputs.ndim > 2 or not (schema.features or width <= MOST_UNNAMED):
         return _channels(np.asarray(inputs[rows]), names)
     listed = names[:MOST_COLUMNS]
-    return _Cells(
-        names=listed,
-        values=np.asarray(inputs[rows][:, : len(listed)], dtype=np.float64),
-        rows=len(rows),
-        are_channels=False,
-        codes={} if schema.encoder is None else {code.name: code for code in schema.encoder.codes},
-        unlisted=len(names) - len(listed),
-    )
+    values = np.asarray(inputs[rows][:, : len(listed)], dtype=np.float64)
+    codes = {code.name: code for code in (schema.encoder.codes if schema.encoder else ())}
+    unlisted = len(names) - len(listed)
+    return _Cells(listed, values, len(rows), are_channels=False, codes=codes, unlisted=unlisted)
 
 
 def _channels(block: Array, names: tuple[str, ...]) -> _Cells:
@@ -266,7 +261,7 @@ def _channels(block: Array, names: tuple[str, ...]) -> _Cells:
         values = last.reshape(-1, last.shape[-1])
     if len(values) > MOST_VALUES:
         values = values[np.random.default_rng(0).integers(0, len(values), MOST_VALUES)]
-    return _Cells(names=names, values=values.astype(np.float64), rows=len(block), are_channels=True)
+    return _Cells(names, values.astype(np.float64), len(block), are_channels=True)
 
 
 def _times(series: Series, content: Content, rows: Indices) -> _Cells:
@@ -276,13 +271,9 @@ def _times(series: Series, content: Content, rows: Indices) -> _Cells:
     start = int(content.numbers[rows[0]]) if rows[0] else 0
     times = _evenly_spaced(np.arange(start, end), MOST_ROWS)
     columns = [series.names.index(name) for name in schema.features]
-    return _Cells(
-        names=schema.features,
-        values=np.asarray(series.values[times][:, columns], dtype=np.float64),
-        rows=len(times),
-        are_channels=True,
-        filled=str(series.reading.get("missing", "")),
-    )
+    values = np.asarray(series.values[times][:, columns], dtype=np.float64)
+    filled = str(series.reading.get("missing", ""))
+    return _Cells(schema.features, values, len(times), are_channels=True, filled=filled)
 
 
 def _evenly_spaced(rows: Indices, most: int) -> Indices:

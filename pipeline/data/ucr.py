@@ -267,11 +267,7 @@ def stacked(series: Sequence[LabelledSeries], *, length: int | None) -> NDArray[
             )
     if length is None:
         length = len(first.channels[0])
-        for one in series:
-            for index, values in enumerate(one.channels, start=1):
-                if len(values) != length:
-                    where = one.where if len(one.channels) == 1 else f"{one.where}, channel {index}"
-                    raise _other_length(series, where, len(values))
+        _refuse_other_lengths(series, length)
     made = np.empty((len(series), length, len(first.channels)))
     for row, one in enumerate(series):
         for index, values in enumerate(one.channels):
@@ -280,10 +276,18 @@ def stacked(series: Sequence[LabelledSeries], *, length: int | None) -> NDArray[
     return made
 
 
-def _other_length(series: Sequence[LabelledSeries], where: str, number: int) -> DataError:
+def _refuse_other_lengths(series: Sequence[LabelledSeries], expected: int) -> None:
     lengths = [len(values) for one in series for values in one.channels]
-    return DataError(
-        f"{where} has {number} values, {series[0].where} has {lengths[0]} (from "
+    if set(lengths) == {expected}:
+        return
+    where, number = next(
+        (one.where if len(one.channels) == 1 else f"{one.where}, channel {index}", len(values))
+        for one in series
+        for index, values in enumerate(one.channels, start=1)
+        if len(values) != expected
+    )
+    raise DataError(
+        f"{where} has {number} values, {series[0].where} has {expected} (from "
         f"{min(lengths)} to {max(lengths)} in all); expected one length. data.length="
         f"{max(lengths)} goes on with the last value of shorter ones, data.length="
         f"{min(lengths)} cuts longer ones"
