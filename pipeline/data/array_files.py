@@ -1,5 +1,6 @@
 """A user's own files: found, opened as arrays by their names, checked, left on disk where large."""
 
+import gzip
 import os
 import struct
 import zipfile
@@ -8,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Literal, cast, get_args
 
 import numpy as np
 
 from pipeline.data.checks import blocks
+from pipeline.data.on_demand import IN_MEMORY_BYTES
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import is_url, place_problem
@@ -25,7 +27,7 @@ MOST_RATIO, RATIO_FROM = 200, 2**30
 """Above so many bytes a member may not be packed more tightly than this."""
 LARGEST = float(np.finfo(np.float32).max)
 
-NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
+NPY_MAGIC, ZIP_MAGIC, GZIP_MAGIC = b"\x93NUMPY", b"PK", b"\x1f\x8b"
 ONLY = ""
 """Name of the array of a single `.npy`."""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -33,6 +35,18 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+MOST_DIMENSIONS = 4
+BLOCK_BYTES = 16 * 2**20
+
+PartName = Literal["train", "validation", "test"]
+PARTS: Mapping[str, PartName] = {
+    "train": "train",
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    "test": "test",
+}
+"""The part that a word in the name of an array or a folder stands for."""
 
 Layout = Literal["table", "series", "images", "channels_first", "channels_last"]
 AXES: Mapping[tuple[Layout, int], str] = {
@@ -275,6 +289,89 @@ def _telling_damage(label: str) -> Iterator[None]:
         raise DataError(
             f"{label} is damaged or cut short ({words}); copy or save the file again"
         ) from error
+
+
+def is_idx(file: Path) -> bool:
+    """Return whether a file, once unpacked, begins as idx does."""
+    try:
+        with _idx_opened(file) as opened:
+            start = opened.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in IDX_TYPES and start[3] > 0
+
+
+def read_idx(file: Path) -> Array:
+    """Read a file: a header of big-endian sizes, then the values; a large one stays on disk.
+
+    Raises:
+        DataError: It is no idx file, is cut short, or holds more than its header says.
+    """
+    try:
+        with _idx_opened(file) as opened:
+            dtype, shape = _idx_header(opened, file)
+            offset = opened.tell()
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if not _is_packed(file) and size > IN_MEMORY_BYTES:
+                _require_length(file, shape, size, file.stat().st_size - offset)
+                return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
+            if size > LARGEST_PACKED:
+                raise DataError(
+                    f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
+                    "Unpack it first (gunzip): it is then read from disk as needed"
+                )
+            content = _read_at_most(opened, size + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{file} is cut short or damaged ({error}); copy the file again") from error
+    _require_length(file, shape, size, len(content))
+    values = np.frombuffer(content, dtype=dtype).reshape(shape)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _idx_opened(file: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(file, "rb")) if _is_packed(file) else file.open("rb")
+
+
+def _is_packed(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(2) == GZIP_MAGIC
+
+
+def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    start = opened.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES:
+        raise DataError(
+            f"{file} is no idx file: it begins with {start!r}; expected two zero bytes, a type "
+            f"({', '.join(map(str, IDX_TYPES))}) and the number of dimensions"
+        )
+    dimensions = start[3]
+    if not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise DataError(f"{file} has {dimensions} dimensions; expected 1 to {MOST_DIMENSIONS}")
+    sizes = opened.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise DataError(f"{file} is cut short within its header; copy the file again")
+    return np.dtype(IDX_TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
+
+
+def _read_at_most(opened: IO[bytes], most: int) -> bytearray:
+    """Read at most so many bytes, in blocks, so that a false header asks for no memory."""
+    content = bytearray()
+    while block := opened.read(min(BLOCK_BYTES, most - len(content))):
+        content += block
+    return content
+
+
+def _require_length(file: Path, shape: tuple[int, ...], size: int, found: int) -> None:
+    if found < size:
+        raise DataError(
+            f"{file} is cut short: its header says {shape}, {size} bytes, but "
+            f"{found} are there; copy the file again"
+        )
+    if found > size:
+        raise DataError(
+            f"{file} goes on behind the {size} bytes that its header says, "
+            f"{shape}; expected none. Copy the file again"
+        )
 
 
 def require_numbers(values: Array, label: str) -> None:

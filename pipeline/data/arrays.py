@@ -16,24 +16,25 @@ from pipeline.data.array_files import (
     AXES,
     NPY_MAGIC,
     ONLY,
+    PARTS,
     ZIP_MAGIC,
     Layout,
+    PartName,
     StoredArray,
     arranged,
     arrays_at,
     first_bytes,
+    is_idx,
     largest,
     layout_of,
+    read_idx,
     readable,
     require_content,
     require_numbers,
 )
 from pipeline.data.content import Content
-from pipeline.data.idx import is_idx, read_idx
 from pipeline.data.labels import (
-    PARTS,
     Asked,
-    PartName,
     Target,
     Word,
     joined_target,

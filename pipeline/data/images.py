@@ -12,12 +12,10 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from annotated_types import Gt
 
-from pipeline.data.array_files import readable
+from pipeline.data.array_files import PARTS, PartName, readable
 from pipeline.data.content import Content
 from pipeline.data.labels import (
-    PARTS,
     Asked,
-    PartName,
     Word,
     classes_of,
     labelled_samples,

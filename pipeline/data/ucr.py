@@ -11,11 +11,9 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from pipeline.data.array_files import LARGEST, files_in, readable, require_content
+from pipeline.data.array_files import LARGEST, PARTS, PartName, files_in, readable, require_content
 from pipeline.data.labels import (
-    PARTS,
     Asked,
-    PartName,
     Target,
     Word,
     classes_of,
