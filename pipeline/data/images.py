@@ -134,10 +134,8 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
     top = _listed(root, root)
     strays = [*top.strays]
     pictures: list[_LabelledPicture] = []
-    for part, folder in _parts(top, root):
-        listing = top if folder == root else _listed(folder, root)
-        strays += [] if folder == root else listing.strays
-        strays += listing.pictures
+    for part, listing in _parts(top, root):
+        strays += [*(() if listing is top else listing.strays), *listing.pictures]
         for class_folder in listing.folders:
             found = _listed(class_folder, root)
             strays += [*found.strays, *found.folders]
@@ -165,7 +163,7 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
     return pictures, notes
 
 
-def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, Path]]:
+def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
     """Yield the parts in the order train, validation, test; the root itself if it has none."""
     named: dict[PartName, Path] = {}
     others: list[str] = []
@@ -181,14 +179,16 @@ def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, Path]]:
         else:
             named[part] = folder
     if "train" not in named or not _listed(named["train"], root).folders:
-        yield "train", root
+        yield "train", top
         return
     if others:
         raise DataError(
             f"{root} has the folder {others[0]!r} beside {named['train'].name!r}; expected "
             f"{EXPECTED}"
         )
-    yield from ((part, named[part]) for part in dict.fromkeys(PARTS.values()) if part in named)
+    for part in dict.fromkeys(PARTS.values()):
+        if part in named:
+            yield part, _listed(named[part], root)
 
 
 def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledPicture]) -> Size:

@@ -177,7 +177,7 @@ def read_header(file: Path) -> PictureHeader:
         return PictureHeader(
             size=(width, height) if turned else (height, width),
             grey=_is_grey(image),
-            transparent=_is_transparent(image),
+            transparent=image.has_transparency_data,
         )
 
 
@@ -276,7 +276,7 @@ def _converted(image: "Image", mode: Mode, name: str) -> "Image":
                 "Save it with 8 bits, or bring the pictures as arrays: data=arrays"
             )
         image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif _is_transparent(image):
+    elif image.has_transparency_data:
         drawn = image.convert("RGBA")
         white = Image.new("RGBA", drawn.size, "white")
         image = Image.alpha_composite(white, drawn)
@@ -288,10 +288,6 @@ def _is_grey(image: "Image") -> bool:
         palette = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
         return bool((palette == palette[:, :1]).all())
     return image.mode in GREY
-
-
-def _is_transparent(image: "Image") -> bool:
-    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
 
 
 def _orientation(image: "Image") -> int:
