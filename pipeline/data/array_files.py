@@ -333,8 +333,7 @@ def _idx_opened(file: Path) -> IO[bytes]:
 
 
 def _is_packed(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(2) == GZIP_MAGIC
+    return first_bytes(file).startswith(GZIP_MAGIC)
 
 
 def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:

@@ -236,8 +236,9 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
                 )
             yield image
     except UnidentifiedImageError as error:
+        content = source if isinstance(source, bytes) else source.read_bytes()
         raise DataError(
-            f"{name} is no picture: it begins with {_start(source)!r}; expected PNG, JPEG, BMP, "
+            f"{name} is no picture: it begins with {content[:8]!r}; expected PNG, JPEG, BMP, "
             "GIF, WebP or TIFF. Replace it or take it away"
         ) from error
     except Image.DecompressionBombError as error:
@@ -249,13 +250,6 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
         raise DataError(
             f"{name} is damaged or cut short ({words}); copy it again or take it away"
         ) from error
-
-
-def _start(source: Path | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source[:8]
-    with source.open("rb") as file:
-        return file.read(8)
 
 
 def _too_large(name: str, size: str) -> DataError:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,6 @@ class ColumnReport:
     maximum: float | None = None
     edges: tuple[float, ...] = ()
     shares: tuple[float, ...]
-
-    @property
-    def is_category(self) -> bool:
-        """Whether it holds categories."""
-        return bool(self.levels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,12 +299,9 @@ def _targets(
     if content.schema.task != "regression" or isinstance(raw, Series):
         return ()
     names = target_names(content.schema)
-    known = [None] * len(names) if like is None else list(like.targets)
-    values = content.targets[rows]
-    return tuple(
-        _numbers(name, values[:, index], len(rows), known[index])
-        for index, name in enumerate(names)
-    )
+    known = repeat(None) if like is None else like.targets
+    columns = zip(names, content.targets[rows].T, known, strict=False)
+    return tuple(_numbers(name, values, len(rows), before) for name, values, before in columns)
 
 
 def _numbers(

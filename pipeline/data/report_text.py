@@ -98,7 +98,7 @@ def _row(report: DataReport) -> str:
         return f"{_count(shape[0], 'step')}, {_count(shape[1], 'channel')}"
     if report.are_channels:
         return f"{shape[0]} numbers"
-    words = sum(column.is_category for column in report.columns)
+    words = sum(bool(column.levels) for column in report.columns)
     kinds = f"{len(report.columns) - words} with numbers, {words} with categories"
     if words in (0, len(report.columns)):
         kinds = "categories" if words else "numbers"
@@ -314,7 +314,7 @@ def _differences(
 
 
 def _moved(then: ColumnReport, now: ColumnReport) -> str:
-    if then.is_category:
+    if then.levels:
         names = (*then.levels, "other levels")
         changes = np.asarray(now.shares) - np.asarray(then.shares)
         most = int(np.abs(changes).argmax())
