@@ -89,22 +89,19 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
     except OSError:
         present, allowed = True, False
     if not present:
-        raise DataError(f"{key}={str(path)!r} is not there{_hint(place)}")
+        folder = place.parent
+        hint = f"; the folder {str(folder)!r} is not there either. Check the path"
+        if folder.is_dir():
+            looked = f"looked in {str(folder.resolve())!r}"
+            nearest = did_you_mean(place.name, [file.name for file in folder.iterdir()])
+            hint = f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
+        raise DataError(f"{key}={str(path)!r} is not there{hint}")
     if not allowed:
         raise EnvironmentFaultError(
             f"{key}={str(place)!r} can't be read: permission is denied. Ask its owner for the "
             "right to read it"
         )
     return place
-
-
-def _hint(place: Path) -> str:
-    folder = place.parent
-    if not folder.is_dir():
-        return f"; the folder {str(folder)!r} is not there either. Check the path"
-    looked = f"looked in {str(folder.resolve())!r}"
-    nearest = did_you_mean(place.name, [path.name for path in folder.iterdir()])
-    return f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
 
 
 def require_content(file: Path) -> None:
@@ -320,7 +317,10 @@ def read_idx(file: Path) -> Array:
                     f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
                     "Unpack it first (gunzip): it is then read from disk as needed"
                 )
-            content = _read_at_most(opened, size + 1)
+            content = bytearray()
+            # In blocks, so that a false header asks for no memory.
+            while block := opened.read(min(BLOCK_BYTES, size + 1 - len(content))):
+                content += block
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{file} is cut short or damaged ({error}); copy the file again") from error
     _require_length(file, shape, size, len(content))
@@ -350,14 +350,6 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
     if len(sizes) < 4 * dimensions:
         raise DataError(f"{file} is cut short within its header; copy the file again")
     return np.dtype(IDX_TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
-
-
-def _read_at_most(opened: IO[bytes], most: int) -> bytearray:
-    """Read at most so many bytes, in blocks, so that a false header asks for no memory."""
-    content = bytearray()
-    while block := opened.read(min(BLOCK_BYTES, most - len(content))):
-        content += block
-    return content
 
 
 def _require_length(file: Path, shape: tuple[int, ...], size: int, found: int) -> None:
