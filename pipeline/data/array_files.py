@@ -1,5 +1,6 @@
 """A user's own files: found, opened as arrays by their names, checked, left on disk where large."""
 
+import gzip
 import os
 import struct
 import zipfile
@@ -8,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Literal, cast, get_args
 
 import numpy as np
 
 from pipeline.data.checks import blocks
+from pipeline.data.on_demand import IN_MEMORY_BYTES
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import is_url, place_problem
@@ -25,7 +27,7 @@ MOST_RATIO, RATIO_FROM = 200, 2**30
 """Above so many bytes a member may not be packed more tightly than this."""
 LARGEST = float(np.finfo(np.float32).max)
 
-NPY_MAGIC, ZIP_MAGIC = b"\x93NUMPY", b"PK"
+NPY_MAGIC, ZIP_MAGIC, GZIP_MAGIC = b"\x93NUMPY", b"PK", b"\x1f\x8b"
 ONLY = ""
 """Name of the array of a single `.npy`."""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
@@ -33,6 +35,18 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+
+IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+MOST_DIMENSIONS = 4
+BLOCK_BYTES = 16 * 2**20
+
+PartName = Literal["train", "validation", "test"]
+PARTS: Mapping[str, PartName] = {
+    "train": "train",
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+    "test": "test",
+}
+"""The part that a word in the name of an array or a folder stands for."""
 
 Layout = Literal["table", "series", "images", "channels_first", "channels_last"]
 AXES: Mapping[tuple[Layout, int], str] = {
@@ -75,22 +89,19 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
     except OSError:
         present, allowed = True, False
     if not present:
-        raise DataError(f"{key}={str(path)!r} is not there{_hint(place)}")
+        folder = place.parent
+        hint = f"; the folder {str(folder)!r} is not there either. Check the path"
+        if folder.is_dir():
+            looked = f"looked in {str(folder.resolve())!r}"
+            nearest = did_you_mean(place.name, [file.name for file in folder.iterdir()])
+            hint = f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
+        raise DataError(f"{key}={str(path)!r} is not there{hint}")
     if not allowed:
         raise EnvironmentFaultError(
             f"{key}={str(place)!r} can't be read: permission is denied. Ask its owner for the "
             "right to read it"
         )
     return place
-
-
-def _hint(place: Path) -> str:
-    folder = place.parent
-    if not folder.is_dir():
-        return f"; the folder {str(folder)!r} is not there either. Check the path"
-    looked = f"looked in {str(folder.resolve())!r}"
-    nearest = did_you_mean(place.name, [path.name for path in folder.iterdir()])
-    return f" ({looked}).{nearest}" if nearest else f"; {looked}. Check the name"
 
 
 def require_content(file: Path) -> None:
@@ -145,9 +156,22 @@ class StoredArray:
         """
         self.refuse_objects()
         if self.offset is not None and self.nbytes > MAPPED_FROM_BYTES:
-            return self._mapped(self.offset)
+            there = self.path.stat().st_size - self.offset
+            if there < self.nbytes:
+                raise DataError(
+                    f"{self.label} is cut short: {there} of {self.nbytes} bytes are there; copy "
+                    "the file again"
+                )
+            return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         if self.member is not None:
-            self._refuse_bomb(self.member)
+            packed, unpacked = self.member.compress_size, max(self.member.file_size, self.nbytes)
+            is_bomb = unpacked > RATIO_FROM and unpacked / max(1, packed) > MOST_RATIO
+            if unpacked > LARGEST_PACKED or is_bomb:
+                raise DataError(
+                    f"{self.label} would unpack from {packed} to {unpacked} bytes; expected less. "
+                    "Save it with numpy.savez, which does not compress: it is then read from disk "
+                    "as needed"
+                )
         with _telling_damage(self.label):
             if self.member is None:
                 whole: Array = np.load(self.path, allow_pickle=False)
@@ -167,25 +191,6 @@ class StoredArray:
                 f"{self.label} holds Python objects, which only a pickle can read and a pickle can "
                 "run code; expected numbers or words. Save it anew as x.astype(float) or "
                 "y.astype(str), with rows of one length"
-            )
-
-    def _mapped(self, offset: int) -> Array:
-        there = self.path.stat().st_size - offset
-        if there < self.nbytes:
-            raise DataError(
-                f"{self.label} is cut short: {there} of {self.nbytes} bytes are there; copy the "
-                "file again"
-            )
-        return np.memmap(self.path, self.dtype, "r", offset, self.shape, self.order)
-
-    def _refuse_bomb(self, member: zipfile.ZipInfo) -> None:
-        unpacked = max(member.file_size, self.nbytes)
-        ratio = unpacked / max(1, member.compress_size)
-        if unpacked > LARGEST_PACKED or (unpacked > RATIO_FROM and ratio > MOST_RATIO):
-            raise DataError(
-                f"{self.label} would unpack from {member.compress_size} to {unpacked} bytes; "
-                "expected less. Save it with numpy.savez, which does not compress: it is then "
-                "read from disk as needed"
             )
 
 
@@ -281,6 +286,83 @@ def _telling_damage(label: str) -> Iterator[None]:
         raise DataError(
             f"{label} is damaged or cut short ({words}); copy or save the file again"
         ) from error
+
+
+def is_idx(file: Path) -> bool:
+    """Return whether a file, once unpacked, begins as idx does."""
+    try:
+        with _idx_opened(file) as opened:
+            start = opened.read(4)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in IDX_TYPES and start[3] > 0
+
+
+def read_idx(file: Path) -> Array:
+    """Read a file: a header of big-endian sizes, then the values; a large one stays on disk.
+
+    Raises:
+        DataError: It is no idx file, is cut short, or holds more than its header says.
+    """
+    try:
+        with _idx_opened(file) as opened:
+            dtype, shape = _idx_header(opened, file)
+            offset = opened.tell()
+            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+            if not _is_packed(file) and size > IN_MEMORY_BYTES:
+                _require_length(file, shape, size, file.stat().st_size - offset)
+                return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
+            if size > LARGEST_PACKED:
+                raise DataError(
+                    f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
+                    "Unpack it first (gunzip): it is then read from disk as needed"
+                )
+            content = bytearray()
+            # In blocks, so that a false header asks for no memory.
+            while block := opened.read(min(BLOCK_BYTES, size + 1 - len(content))):
+                content += block
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{file} is cut short or damaged ({error}); copy the file again") from error
+    _require_length(file, shape, size, len(content))
+    values = np.frombuffer(content, dtype=dtype).reshape(shape)
+    return values.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _idx_opened(file: Path) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.open(file, "rb")) if _is_packed(file) else file.open("rb")
+
+
+def _is_packed(file: Path) -> bool:
+    return first_bytes(file).startswith(GZIP_MAGIC)
+
+
+def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    start = opened.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in IDX_TYPES:
+        raise DataError(
+            f"{file} is no idx file: it begins with {start!r}; expected two zero bytes, a type "
+            f"({', '.join(map(str, IDX_TYPES))}) and the number of dimensions"
+        )
+    dimensions = start[3]
+    if not 1 <= dimensions <= MOST_DIMENSIONS:
+        raise DataError(f"{file} has {dimensions} dimensions; expected 1 to {MOST_DIMENSIONS}")
+    sizes = opened.read(4 * dimensions)
+    if len(sizes) < 4 * dimensions:
+        raise DataError(f"{file} is cut short within its header; copy the file again")
+    return np.dtype(IDX_TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
+
+
+def _require_length(file: Path, shape: tuple[int, ...], size: int, found: int) -> None:
+    if found < size:
+        raise DataError(
+            f"{file} is cut short: its header says {shape}, {size} bytes, but "
+            f"{found} are there; copy the file again"
+        )
+    if found > size:
+        raise DataError(
+            f"{file} goes on behind the {size} bytes that its header says, "
+            f"{shape}; expected none. Copy the file again"
+        )
 
 
 def require_numbers(values: Array, label: str) -> None:

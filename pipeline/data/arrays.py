@@ -5,6 +5,7 @@ import math
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,29 +16,29 @@ from pipeline.data.array_files import (
     AXES,
     NPY_MAGIC,
     ONLY,
+    PARTS,
     ZIP_MAGIC,
     Layout,
+    PartName,
     StoredArray,
     arranged,
     arrays_at,
     first_bytes,
+    is_idx,
     largest,
     layout_of,
+    read_idx,
     readable,
     require_content,
     require_numbers,
 )
 from pipeline.data.content import Content
-from pipeline.data.idx import is_idx, read_idx
 from pipeline.data.labels import (
-    PARTS,
     Asked,
-    PartName,
     Target,
     Word,
     joined_target,
     labelled_samples,
-    part_notes,
 )
 from pipeline.data.on_demand import IN_MEMORY_BYTES, as_floats, join
 from pipeline.data.reader import (
@@ -76,6 +77,7 @@ class _Pair(NamedTuple):
     y: StoredArray
 
 
+@dataclass(kw_only=True, eq=False)
 class Arrays(Source):
     """Rows of numpy arrays; large ones that are not compressed stay on disk.
 
@@ -93,30 +95,17 @@ class Arrays(Source):
         units: Unit of a regression's targets; empty = none.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        targets: str | None,
-        test_path: str | None,
-        test_targets: str | None,
-        x: str | None,
-        y: str | None,
-        layout: Layout | None,
-        task: Task | None,
-        classes: list[Word],
-        positive: Word | None,
-        units: str,
-    ) -> None:
-        self.path = path
-        self.targets = targets
-        self.test_path = test_path
-        self.test_targets = test_targets
-        self.x = x
-        self.y = y
-        self.layout = layout
-        self.asked = Asked(task=task, classes=classes, positive=positive)
-        self.units = units
+    path: str
+    targets: str | None
+    test_path: str | None
+    test_targets: str | None
+    x: str | None
+    y: str | None
+    layout: Layout | None
+    task: Task | None
+    classes: list[Word]
+    positive: Word | None
+    units: str
 
     def read(self) -> Samples:
         """Read the arrays, the training part first."""
@@ -140,7 +129,7 @@ class Arrays(Source):
                 "dtype": inputs.dtype.name,
                 "x": "" if first.member is None else first.member.filename.removesuffix(".npy"),
             },
-            notes=([] if layout == "table" else [told]) + part_notes(sizes),
+            found=[] if layout == "table" else [told],
             units=self.units,
         )
 
@@ -181,7 +170,8 @@ class Arrays(Source):
         if len({(array.shape[1:], array.dtype.kind in "US") for array in labels.values()}) > 1:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in labels.items())
             raise DataError(f"the targets differ between the parts: {shapes}; expected one kind")
-        return joined_target(labels, self.asked)
+        asked = Asked(task=self.task, classes=self.classes, positive=self.positive)
+        return joined_target(labels, asked)
 
 
 def _targets_file(path: str, targets: str | None, key: str) -> StoredArray:
@@ -395,8 +385,15 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
     if values.dtype.kind not in "biuf":
         raise DataError(f"{label} has values of type {values.dtype}; expected numbers")
     require_numbers(values, label)
-    _check_range(values, schema, label)
     shape, reading = schema.raw_shape, schema.reading
+    if reading.get("dtype") == "uint8" and values.dtype != np.uint8 and len(values):
+        top = largest(values)
+        if top > 255 or (values.dtype.kind == "f" and 0 < top <= 1):
+            raise DataError(
+                f"{label} has values up to {top:g}; the model was trained on pictures of type "
+                "uint8, 0 to 255, and scales them itself"
+                f"{'; multiply by 255' if top <= 1 else ''}"
+            )
     if "layout" in reading and values.ndim == reading["axes"]:
         moved = arranged(values, reading["layout"])
         values = moved if moved.shape[1:] == shape else values
@@ -408,17 +405,6 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
             f"(rows, {', '.join(map(str, shape))}), as in training, or (rows, {math.prod(shape)})"
         )
     return values.astype(np.float32) if values.dtype.kind == "b" else values
-
-
-def _check_range(values: Array, schema: Schema, label: str) -> None:
-    if schema.reading.get("dtype") != "uint8" or values.dtype == np.uint8 or not len(values):
-        return
-    top = largest(values)
-    if top > 255 or (values.dtype.kind == "f" and 0 < top <= 1):
-        raise DataError(
-            f"{label} has values up to {top:g}; the model was trained on pictures of type uint8, 0 "
-            f"to 255, and scales them itself{'; multiply by 255' if top <= 1 else ''}"
-        )
 
 
 def _series_rows(file: Path, schema: Schema) -> Array:

@@ -61,18 +61,13 @@ class ScikitLearnSet(Source):
 
 
 def _read(path: Path) -> Arrays | None:
-    try:
+    with suppress(OSError, ValueError):  # there is no file, or somebody put a pickle there
         content = path.read_bytes()
-    except OSError:
-        return None
-    archive, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
-    if hashlib.sha256(archive).digest() != digest:
-        return None
-    try:
-        with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except ValueError:  # somebody put a pickle there
-        return None
+        archive, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+        if hashlib.sha256(archive).digest() == digest:
+            with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+                return dict(arrays)
+    return None
 
 
 def _write(path: Path, arrays: Arrays) -> None:

@@ -1,40 +1,30 @@
 """Pictures in MNIST's idx format: a folder with images and labels of two parts, gzipped or not."""
 
-import gzip
 import re
-import struct
-import zlib
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, cast
-
-import numpy as np
+from typing import NamedTuple
 
 from pipeline.data.array_files import (
-    LARGEST_PACKED,
+    PartName,
     arranged,
     files_in,
     layout_of,
+    read_idx,
     readable,
     require_content,
     require_numbers,
 )
 from pipeline.data.labels import (
     Asked,
-    PartName,
     Word,
     joined_target,
     labelled_samples,
-    part_notes,
 )
-from pipeline.data.on_demand import IN_MEMORY_BYTES, join
+from pipeline.data.on_demand import join
 from pipeline.data.source import Array, Samples, Source
 from pipeline.errors import DataError
 
-TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-GZIP_MAGIC = b"\x1f\x8b"
-MOST_DIMENSIONS = 4
-BLOCK_BYTES = 16 * 2**20
 EXPECTED = (
     "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
     "t10k-labels-idx1-ubyte (each may end in .gz)"
@@ -53,6 +43,7 @@ class _Pair(NamedTuple):
     labels: Path
 
 
+@dataclass(kw_only=True, eq=False)
 class Idx(Source):
     """Pictures with a class each; the files' own split is kept.
 
@@ -62,24 +53,30 @@ class Idx(Source):
         positive: The positive one of two classes; None = the rarer.
     """
 
-    def __init__(self, *, path: str, classes: list[Word], positive: Word | None) -> None:
-        self.path = path
-        self.asked = Asked(classes=classes, positive=positive, always_classes=True)
+    path: str
+    classes: list[Word]
+    positive: Word | None
 
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
         pairs = _pairs(readable(self.path))
         images = {part: read_idx(pair.images) for part, pair in pairs.items()}
-        labels = {part: read_idx(pair.labels) for part, pair in pairs.items()}
-        _check(pairs, images, labels)
         first = images["train"]
-        layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         sizes = {part: len(array) for part, array in images.items()}
-        named = {pairs[part].labels.name: array for part, array in labels.items()}
-        target = joined_target(named, self.asked)
+        labels: dict[str, Array] = {}
+        for part, pair in pairs.items():
+            labels[pair.labels.name] = _labels(pair, images[part])
+            if images[part].shape[1:] != first.shape[1:]:
+                raise DataError(
+                    f"{pairs['train'].images} has shape {first.shape} and {pair.images} has shape "
+                    f"{images[part].shape}; expected one height and width"
+                )
+            require_numbers(images[part], str(pair.images))
+        layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
+        asked = Asked(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
             join([arranged(array, layout) for array in images.values()]),
-            target,
+            joined_target(labels, asked),
             sizes,
             reading={
                 "kind": "array",
@@ -88,32 +85,20 @@ class Idx(Source):
                 "axes": first.ndim,
                 "dtype": first.dtype.name,
             },
-            notes=part_notes(sizes),
         )
 
 
-def _check(
-    pairs: Mapping[PartName, _Pair],
-    images: Mapping[PartName, Array],
-    labels: Mapping[PartName, Array],
-) -> None:
-    """Refuse counts that differ, labels of another rank, and parts of different sizes."""
-    train = pairs["train"].images
-    for part, pair in pairs.items():
-        pictures, numbers = images[part], labels[part]
-        if numbers.ndim != 1 or len(numbers) != len(pictures):
-            raise DataError(
-                f"{pair.images} has shape {pictures.shape} and {pair.labels} has shape "
-                f"{numbers.shape}; expected as many labels as images"
-            )
-        if len(pictures) == 0:
-            raise DataError(f"{pair.images} has 0 images; expected at least one")
-        if pictures.shape[1:] != images["train"].shape[1:]:
-            raise DataError(
-                f"{train} has shape {images['train'].shape} and {pair.images} has shape "
-                f"{pictures.shape}; expected one height and width"
-            )
-        require_numbers(pictures, str(pair.images))
+def _labels(pair: _Pair, pictures: Array) -> Array:
+    """Read as many labels as there are pictures."""
+    labels = read_idx(pair.labels)
+    if labels.ndim != 1 or len(labels) != len(pictures):
+        raise DataError(
+            f"{pair.images} has shape {pictures.shape} and {pair.labels} has shape "
+            f"{labels.shape}; expected as many labels as images"
+        )
+    if len(pictures) == 0:
+        raise DataError(f"{pair.images} has 0 images; expected at least one")
+    return labels
 
 
 def _pairs(place: Path) -> dict[PartName, _Pair]:
@@ -167,86 +152,3 @@ def _sets(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
             # What is unpacked comes first in sorted order and is read.
             sets.setdefault(match["prefix"], {}).setdefault((part, match["role"].lower()), file)
     return sets
-
-
-def is_idx(file: Path) -> bool:
-    """Return whether a file, once unpacked, begins as idx does."""
-    try:
-        with _opened(file) as opened:
-            start = opened.read(4)
-    except (OSError, EOFError, zlib.error):
-        return False
-    return len(start) == 4 and start[:2] == b"\0\0" and start[2] in TYPES and start[3] > 0
-
-
-def read_idx(file: Path) -> Array:
-    """Read a file: a header of big-endian sizes, then the values; a large one stays on disk.
-
-    Raises:
-        DataError: It is no idx file, is cut short, or holds more than its header says.
-    """
-    try:
-        with _opened(file) as opened:
-            dtype, shape = _header(opened, file)
-            offset = opened.tell()
-            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if not _is_packed(file) and size > IN_MEMORY_BYTES:
-                _check_length(file, shape, size, file.stat().st_size - offset)
-                return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
-            if size > LARGEST_PACKED:
-                raise DataError(
-                    f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
-                    "Unpack it first (gunzip): it is then read from disk as needed"
-                )
-            content = _read(opened, size + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{file} is cut short or damaged ({error}); copy the file again") from error
-    _check_length(file, shape, size, len(content))
-    values = np.frombuffer(content, dtype=dtype).reshape(shape)
-    return values.astype(dtype.newbyteorder("="), copy=False)
-
-
-def _opened(file: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(file, "rb")) if _is_packed(file) else file.open("rb")
-
-
-def _is_packed(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(2) == GZIP_MAGIC
-
-
-def _header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
-    start = opened.read(4)
-    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in TYPES:
-        raise DataError(
-            f"{file} is no idx file: it begins with {start!r}; expected two zero bytes, a type "
-            f"({', '.join(map(str, TYPES))}) and the number of dimensions"
-        )
-    dimensions = start[3]
-    if not 1 <= dimensions <= MOST_DIMENSIONS:
-        raise DataError(f"{file} has {dimensions} dimensions; expected 1 to {MOST_DIMENSIONS}")
-    sizes = opened.read(4 * dimensions)
-    if len(sizes) < 4 * dimensions:
-        raise DataError(f"{file} is cut short within its header; copy the file again")
-    return np.dtype(TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
-
-
-def _read(opened: IO[bytes], most: int) -> bytearray:
-    """Read at most so many bytes, in blocks, so that a false header asks for no memory."""
-    content = bytearray()
-    while block := opened.read(min(BLOCK_BYTES, most - len(content))):
-        content += block
-    return content
-
-
-def _check_length(file: Path, shape: tuple[int, ...], size: int, found: int) -> None:
-    if found < size:
-        raise DataError(
-            f"{file} is cut short: its header says {shape}, {size} bytes, but "
-            f"{found} are there; copy the file again"
-        )
-    if found > size:
-        raise DataError(
-            f"{file} goes on behind the {size} bytes that its header says, "
-            f"{shape}; expected none. Copy the file again"
-        )

@@ -5,22 +5,20 @@ import binascii
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from annotated_types import Gt
 
-from pipeline.data.array_files import readable
+from pipeline.data.array_files import PARTS, PartName, readable
 from pipeline.data.content import Content
 from pipeline.data.labels import (
-    PARTS,
     Asked,
-    PartName,
     Word,
     classes_of,
     labelled_samples,
-    part_notes,
 )
 from pipeline.data.on_demand import Mode, PictureHeader, Pictures, Size, decode, read_header
 from pipeline.data.reader import (
@@ -43,6 +41,7 @@ FILE, IMAGE = "file", "image"
 """Heading of the pictures' names; column of a DataFrame with their files' content."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Images(Source):
     """Pictures with the class that their folder is named by.
 
@@ -53,18 +52,10 @@ class Images(Source):
         positive: The positive one of two classes; None = the rarer.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        image_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]] | None,
-        image_mode: Mode | None,
-        positive: Word | None,
-    ) -> None:
-        self.path = path
-        self.image_size = image_size
-        self.image_mode = image_mode
-        self.asked = Asked(positive=positive)
+    path: str
+    image_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]] | None
+    image_mode: Mode | None
+    positive: Word | None
 
     def read(self) -> Samples:
         """Find, check and decode the pictures, uint8 (rows, channels, height, width)."""
@@ -77,15 +68,14 @@ class Images(Source):
         classes = sorted({picture.label for picture in found})
         indices = np.array([classes.index(picture.label) for picture in found])
         sizes = dict(Counter(picture.part for picture in found))
-        target = classes_of(indices, classes, self.asked)
+        target = classes_of(indices, classes, Asked(positive=self.positive))
         return labelled_samples(
             pictures.checked(),
             target,
             sizes,
             reading={"kind": "images", "size": list(size), "mode": mode},
+            found=strays,
             notes=(
-                *strays,
-                *part_notes(sizes),
                 *_absent(found, sizes),
                 *_header_notes(headers, mode=self.image_mode, size=self.image_size),
             ),
@@ -116,27 +106,21 @@ def _listed(folder: Path, root: Path) -> _Listing:
         DataError: A link in it leads out of `root`, or nowhere.
     """
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for entry in entries:
-        _refuse_leaving(entry, root)
+    for entry in filter(Path.is_symlink, entries):
+        led = entry.resolve()
+        if not led.exists():
+            raise DataError(f"{entry} is a link to {led}, which is not there; take it away")
+        if not led.is_relative_to(root.resolve()):
+            raise DataError(
+                f"{entry} is a link out of {root}, to {led}; expected all pictures within the "
+                "folder. Copy them there"
+            )
     files = [entry for entry in entries if entry.is_file()]
     return _Listing(
         folders=[entry for entry in entries if entry.is_dir()],
         pictures=[file for file in files if file.suffix.lower() in SUFFIXES],
         strays=[file for file in files if file.suffix.lower() not in SUFFIXES],
     )
-
-
-def _refuse_leaving(entry: Path, root: Path) -> None:
-    if not entry.is_symlink():
-        return
-    led = entry.resolve()
-    if not led.exists():
-        raise DataError(f"{entry} is a link to {led}, which is not there; take it away")
-    if not led.is_relative_to(root.resolve()):
-        raise DataError(
-            f"{entry} is a link out of {root}, to {led}; expected all pictures within the folder. "
-            "Copy them there"
-        )
 
 
 def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
@@ -150,10 +134,8 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
     top = _listed(root, root)
     strays = [*top.strays]
     pictures: list[_LabelledPicture] = []
-    for part, folder in _parts(top, root):
-        listing = top if folder == root else _listed(folder, root)
-        strays += [] if folder == root else listing.strays
-        strays += listing.pictures
+    for part, listing in _parts(top, root):
+        strays += [*(() if listing is top else listing.strays), *listing.pictures]
         for class_folder in listing.folders:
             found = _listed(class_folder, root)
             strays += [*found.strays, *found.folders]
@@ -173,10 +155,15 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
             f"{root} has one class only, {labels[0]!r}, with {len(pictures)} pictures; expected a "
             f"folder for each of at least 2 classes: {EXPECTED}"
         )
-    return pictures, [_stray_note(strays, root)] if strays else []
+    notes = [
+        f"{len(strays)} files or folders are no pictures of a class and are left out: "
+        f"{stray.relative_to(root).as_posix()}{', …' * (len(strays) > 1)}"
+        for stray in strays[:1]
+    ]
+    return pictures, notes
 
 
-def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, Path]]:
+def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
     """Yield the parts in the order train, validation, test; the root itself if it has none."""
     named: dict[PartName, Path] = {}
     others: list[str] = []
@@ -192,14 +179,16 @@ def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, Path]]:
         else:
             named[part] = folder
     if "train" not in named or not _listed(named["train"], root).folders:
-        yield "train", root
+        yield "train", top
         return
     if others:
         raise DataError(
             f"{root} has the folder {others[0]!r} beside {named['train'].name!r}; expected "
             f"{EXPECTED}"
         )
-    yield from ((part, named[part]) for part in dict.fromkeys(PARTS.values()) if part in named)
+    for part in dict.fromkeys(PARTS.values()):
+        if part in named:
+            yield part, _listed(named[part], root)
 
 
 def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledPicture]) -> Size:
@@ -217,14 +206,6 @@ def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledP
 
 def _words(size: Size) -> str:
     return f"{size[0]}×{size[1]}"
-
-
-def _stray_note(strays: Sequence[Path], root: Path) -> str:
-    first = strays[0].relative_to(root).as_posix()
-    return (
-        f"{len(strays)} files or folders are no pictures of a class and are left out: {first}"
-        f"{', …' * (len(strays) > 1)}"
-    )
 
 
 def _absent(pictures: Sequence[_LabelledPicture], parts: Iterable[PartName]) -> Iterator[str]:
@@ -294,8 +275,8 @@ class ImageReader(Reader):
             )
             for row, cell in enumerate(held[IMAGE], start=1)
         ]
-        none = np.zeros((0, *self.schema.raw_shape), dtype=np.uint8)
-        return Block(raw=np.stack(decoded) if decoded else none)
+        raw = np.array(decoded, dtype=np.uint8)
+        return Block(raw=raw.reshape(len(decoded), *self.schema.raw_shape))
 
 
 def _below(root: Path) -> list[Path]:

@@ -1,29 +1,40 @@
-"""What labelled rows of a user's own say: classes or values, which class is positive, the parts."""
+"""What is to be predicted: classes or values, and the positive class, of arrays and of tables."""
 
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Reading, Samples, Task
-from pipeline.errors import ConfigError, DataError, did_you_mean
+from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
+from pipeline.data.tables.cells import (
+    MISSING,
+    all_numbers,
+    are_missing,
+    class_index,
+    class_indices,
+    numbers,
+    numbers_or_none,
+    present,
+    word_problem,
+)
+from pipeline.data.tables.columns import MOST_LEVELS, Keys, free_text
+from pipeline.data.tables.file import Place, shown
+from pipeline.errors import ConfigError, DataError, did_you_mean, some
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NAMES_ANOTHER = "data.positive= names another"
 """End of a note that tells which class was taken for the positive one; a model knows its own."""
 
-PartName = Literal["train", "validation", "test"]
-PARTS: Mapping[str, PartName] = {
-    "train": "train",
-    **dict.fromkeys(("val", "valid", "validation"), "validation"),
-    "test": "test",
-}
-"""The part that a word in the name of an array or a folder stands for."""
+AS_CLASSES = "or take its words as classes: data.task=multiclass"
 
 Word = str | int | float | bool
 """A label as YAML may give it."""
-Where = Callable[[int], str]
-"""Says where the label of a row stands, such as `x.npz: y_train[17]`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,60 +74,42 @@ class Target:
 def labelled_samples(
     inputs: Array | OnDemand,
     target: Target,
-    sizes: Mapping[PartName, int],
+    sizes: Mapping[Any, int],
     *,
-    reading: Reading,
-    notes: Sequence[str],
-    features: tuple[str, ...] = (),
-    units: str = "",
-    ids: Array | None = None,
+    found: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    **fields: Any,
 ) -> Samples:
     """Return rows with what is to be predicted; the rows of one part follow those of another.
 
     Args:
         inputs: The rows of all parts.
         target: What is to be predicted, likewise.
-        sizes: Rows of each part, in their order.
-        reading: How new rows of this kind are read.
-        notes: What was found in the files; what was decided about the target follows.
-        features: Names along the channels.
-        units: Unit of a regression's targets.
-        ids: A name for each row.
+        sizes: Rows of each part by its name, in their order.
+        found: What to tell of the files, before the parts that they give themselves.
+        notes: What to tell after these, before what was decided about the target.
+        fields: Further fields of `Samples`.
     """
+    own = f"the files give their own parts: {', '.join(f'{p} {n}' for p, n in sizes.items())} rows"
     ends = np.cumsum([*sizes.values()])
-    rows = {
-        part: np.arange(end - size, end)
-        for (part, size), end in zip(sizes.items(), ends, strict=True)
-    }
+    rows = dict(zip(sizes, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     return Samples(
         inputs=inputs,
         targets=target.values,
         task=target.task,
         classes=target.classes,
-        features=features,
-        units=units,
         test=rows.get("test"),
         validation=rows.get("validation"),
-        ids=ids,
-        reading=reading,
-        notes=(*notes, *target.notes),
+        notes=(*found, *([own] if len(sizes) > 1 else []), *notes, *target.notes),
+        **{"features": (), **fields},
     )
-
-
-def part_notes(sizes: Mapping[PartName, int]) -> list[str]:
-    """Say which parts the files give themselves, if they give more than one."""
-    if len(sizes) < 2:
-        return []
-    listed = ", ".join(f"{part} {size}" for part, size in sizes.items())
-    return [f"the files give their own parts: {listed} rows"]
 
 
 def joined_target(labels: Mapping[str, Array], asked: Asked) -> Target:
     """Return the target of arrays of labels that follow one another, by their names in messages.
 
     Raises:
-        DataError: As `target_of`.
-        ConfigError: Likewise.
+        DataError, ConfigError: As `target_of`.
     """
 
     def where(row: int) -> str:
@@ -130,8 +123,8 @@ def joined_target(labels: Mapping[str, Array], asked: Asked) -> Target:
     return target_of(np.concatenate([first, *others]) if others else first, asked, where)
 
 
-def target_of(raw: Array, asked: Asked, where: Where) -> Target:
-    """Find out what labels (rows,), (rows, 1) or (rows, outputs) mean.
+def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
+    """Find out what labels (rows,), (rows, 1) or (rows, outputs) mean; `where` names that of a row.
 
     Raises:
         DataError: They are neither labels nor values; names the row.
@@ -146,7 +139,16 @@ def target_of(raw: Array, asked: Asked, where: Where) -> Target:
         )
     if are_words:
         return _words(labels, asked)
-    _refuse_odd_values(labels, where)
+    if labels.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where(0)}: labels of type {labels.dtype} can't be read; expected numbers or words"
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        rows = np.flatnonzero(~np.isfinite(labels).reshape(len(labels), -1).all(1))
+        raise DataError(
+            f"{where(int(rows[0]))} is missing or infinite, {len(rows)} in all; expected a label "
+            "or value for each row. Fill them in or leave these rows out"
+        )
     return (_columns if labels.ndim == 2 else _numbers)(labels, asked, where)
 
 
@@ -159,20 +161,31 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
     classes = tuple(names)
+    task: Task = "binary" if len(names) == 2 else "multiclass"
     notes: tuple[str, ...] = ()
-    if len(names) == 2:
+    if task == "binary":
         if positive is None:
             counts = np.bincount(indices, minlength=2)
             positive = names[0] if counts[0] < counts[1] else names[1]
-            notes = (_rarer_note(positive, counts),)
+            why = "the rarer one" if counts[0] != counts[1] else "the second of two"
+            share = f"{counts.min()} of {counts.sum()} rows"
+            notes = (f"the positive class is {positive!r} ({why}, {share}); {NAMES_ANOTHER}",)
         indices, classes = positive_second(indices, (names[0], names[1]), positive)
     elif positive is not None:
         raise ConfigError(
             f"data.positive={positive!r} is for two classes, this data has {len(names)}: "
             f"{', '.join(names)}; leave it away"
         )
-    _refuse_other_task(asked, classes)
-    task: Task = "binary" if len(classes) == 2 else "multiclass"
+    if asked.task == "binary" and task != "binary":
+        raise ConfigError(
+            f"data.task=binary expects 2 classes, this data has {len(classes)}: "
+            f"{', '.join(classes[:MOST_CLASSES])}; leave data.task away"
+        )
+    if asked.task == "multiclass" and task == "binary":
+        raise ConfigError(
+            f"data.task=multiclass expects more than 2 classes, this data has 2: "
+            f"{', '.join(classes)}; give data.task=binary or leave it away"
+        )
     return Target(values=indices, task=task, classes=classes, notes=notes)
 
 
@@ -218,7 +231,7 @@ def _words(labels: Array, asked: Asked) -> Target:
     return classes_of(indices, _named([str(text) for text in distinct], asked), asked)
 
 
-def _numbers(labels: Array, asked: Asked, where: Where) -> Target:
+def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
     fractions: list[int] = []
     if labels.dtype.kind == "f":
         fractions = np.flatnonzero(labels != np.floor(labels)).tolist()
@@ -231,7 +244,16 @@ def _numbers(labels: Array, asked: Asked, where: Where) -> Target:
     if asked.task == "regression" or fractions:
         return _values(labels.reshape(-1, 1), "fractions" if fractions else "", asked)
     distinct = np.unique(labels)
-    if asked.task is None and not (asked.always_classes or _look_like_classes(labels, distinct)):
+    # Classes are few, or numbered without a gap from 0 or 1; others are counts and amounts.
+    few = labels.dtype.kind == "b" or len(distinct) <= MOST_CLASSES
+    numbered = (
+        not few
+        and labels.dtype.kind in "iu"
+        and distinct[0] in (0, 1)
+        and distinct[-1] - distinct[0] == len(distinct) - 1
+        and len(labels) >= 4 * len(distinct)
+    )
+    if asked.task is None and not (asked.always_classes or few or numbered):
         return _values(labels.reshape(-1, 1), f"{len(distinct)} distinct whole numbers", asked)
     if asked.classes and len(asked.classes) > len(distinct):
         return _by_number(labels, asked, where)
@@ -239,15 +261,7 @@ def _numbers(labels: Array, asked: Asked, where: Where) -> Target:
     return classes_of(np.searchsorted(distinct, labels), names, asked)
 
 
-def _look_like_classes(labels: Array, distinct: Array) -> bool:
-    """Tell classes, few or numbered without a gap from 0 or 1, from counts and amounts."""
-    if labels.dtype.kind == "b" or len(distinct) <= MOST_CLASSES:
-        return True
-    gapless = distinct[0] in (0, 1) and distinct[-1] - distinct[0] == len(distinct) - 1
-    return bool(gapless and labels.dtype.kind in "iu" and len(labels) >= 4 * len(distinct))
-
-
-def _by_number(labels: Array, asked: Asked, where: Where) -> Target:
+def _by_number(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
     """Name labels 0, 1, 2, … where some classes have no row."""
     names = [whole_text(name) for name in asked.classes]
     outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
@@ -260,7 +274,7 @@ def _by_number(labels: Array, asked: Asked, where: Where) -> Target:
     return classes_of(labels.astype(np.int64), names, asked)
 
 
-def _columns(labels: Array, asked: Asked, where: Where) -> Target:
+def _columns(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
     """Read (rows, columns): one-hot labels, or several values to predict."""
     only_ones = bool(((labels == 0) | (labels == 1)).all())
     if asked.task == "regression" or not only_ones:
@@ -289,9 +303,8 @@ def _values(values: Array, reason: str, asked: Asked) -> Target:
             f"data.{key} is for classes, but the target is {reason or 'a regression'}; leave it "
             "away, or give data.task=multiclass where these are labels"
         )
-    told = reason and asked.task is None
     note = f"the target is a regression ({reason}); data.task= says otherwise"
-    notes = (note,) if told else ()
+    notes = (note,) if reason and asked.task is None else ()
     return Target(values=values.astype(np.float64), task="regression", notes=notes)
 
 
@@ -309,33 +322,179 @@ def _named(texts: list[str], asked: Asked) -> list[str]:
     return names
 
 
-def _refuse_odd_values(labels: Array, where: Where) -> None:
-    if labels.dtype.kind not in "biuf":
-        raise DataError(
-            f"{where(0)}: labels of type {labels.dtype} can't be read; expected numbers or words"
-        )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        rows = np.flatnonzero(~np.isfinite(labels).reshape(len(labels), -1).all(1))
-        raise DataError(
-            f"{where(int(rows[0]))} is missing or infinite, {len(rows)} in all; expected a label "
-            "or value for each row. Fill them in or leave these rows out"
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the target column means.
+
+    Args:
+        name: Of the column.
+        task: What is to be predicted.
+        classes: Their names, the positive one at index 1 of a binary task; empty for a regression.
+        are_words: Whether a class may be called `NA`, since the others are words as well.
+    """
+
+    name: str
+    task: Task
+    classes: tuple[str, ...]
+    are_words: bool
+
+    def targets(self, cells: pa.Array, place: Place) -> tuple[Array, Array]:
+        """Read targets (rows,) and which cells are empty, bool (rows,).
+
+        Raises:
+            DataError: A cell is no number, or names no class.
+        """
+        known = cells if self.are_words else present(cells)
+        if self.classes:
+            found = class_indices(known, self.classes, column=self.name, place=place)
+            return found, are_missing(known)
+        values = numbers(known, column=self.name, place=place, otherwise=AS_CLASSES)
+        return values, np.isnan(values)
 
 
-def _refuse_other_task(asked: Asked, classes: Sequence[str]) -> None:
-    if asked.task == "binary" and len(classes) != 2:
-        raise ConfigError(
-            f"data.task=binary expects 2 classes, this data has {len(classes)}: "
-            f"{', '.join(classes[:MOST_CLASSES])}; leave data.task away"
-        )
-    if asked.task == "multiclass" and len(classes) == 2:
-        raise ConfigError(
-            f"data.task=multiclass expects more than 2 classes, this data has 2: "
-            f"{', '.join(classes)}; give data.task=binary or leave it away"
+@dataclass(slots=True)
+class TargetCells:
+    """What the cells of the target have shown so far.
+
+    Args:
+        name: Of the column.
+    """
+
+    name: str
+    texts: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+    first_word: str | None = None
+    first_fraction: str | None = None
+
+    def add(self, cells: pa.Array, place: Place) -> None:
+        """Look at the next batch of cells."""
+        self.rows += len(cells)
+        known = present(cells)
+        values = numbers_or_none(known)
+        if values is None:
+            self.first_word = self.first_word or word_problem(
+                known, self.name, place, otherwise=AS_CLASSES
+            )
+        elif self.first_fraction is None:
+            fractions = np.isfinite(values) & (values != np.trunc(values))
+            if fractions.any():
+                position = int(fractions.argmax())
+                text = shown(known[position].as_py())
+                self.first_fraction = f"{place.cell(position, self.name)}: {text}"
+        if len(self.texts) <= MOST_LEVELS:
+            found = cells.drop_null().value_counts().to_pylist()
+            self.texts.update({one["values"]: one["counts"] for one in found})
+
+    def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
+        """Say what the target means, with lines worth telling.
+
+        Raises:
+            ConfigError: `positive` names no class.
+            DataError: The cells can't mean what `task` says, or anything.
+        """
+        # An empty cell called `NA` among numbers is no word.
+        words = [text for text in self.texts if not all_numbers([text])]
+        are_words = len(words) == len(self.texts) or any(word not in MISSING for word in words)
+        if (keys.task or self._found_task(are_words=are_words)) == "regression":
+            return self._regression(keys)
+        counts = self._classes(keys, are_words=are_words)
+        task: Task = keys.task or ("binary" if len(counts) == 2 else "multiclass")
+        classes, note = (self._binary if task == "binary" else self._multiclass)(counts, keys)
+        kept = [
+            f"{name!r} in the target {self.name!r} is taken as a class ({self.texts[name]} rows); "
+            "where it means that nothing is known, leave the cell empty"
+            for name in classes
+            if name in MISSING
+        ]
+        found = Outcome(name=self.name, task=task, classes=classes, are_words=are_words)
+        return found, [note, *kept]
+
+    def _found_task(self, *, are_words: bool) -> Task:
+        values = {float(text) for text in self.texts if all_numbers([text])}
+        words = len(self.texts) - len(values)
+        if are_words and not len(values) > max(MOST_CLASSES, words):
+            return "multiclass"
+        whole = self.first_fraction is None and all(value.is_integer() for value in values)
+        return "multiclass" if whole and len(values) <= MOST_CLASSES else "regression"
+
+    def _regression(self, keys: Keys) -> tuple[Outcome, list[str]]:
+        if self.first_word is not None:
+            raise DataError(self.first_word)
+        if keys.positive is not None:
+            raise ConfigError(
+                f"data.positive={keys.positive} has no meaning for a regression; leave it out, or "
+                "say data.task=binary"
+            )
+        outcome = Outcome(name=self.name, task="regression", classes=(), are_words=False)
+        how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
+        return outcome, [f"task: regression of {self.name!r}{how}"]
+
+    def _classes(self, keys: Keys, *, are_words: bool) -> dict[str, int]:
+        """Return the rows of each class, in the order of their names or numbers."""
+        if not are_words and self.first_fraction is not None:
+            raise DataError(
+                f"{self.first_fraction} is no class; expected words or whole numbers, or "
+                "data.task=regression"
+            )
+        if words := free_text(self.texts):
+            raise DataError(
+                f"the target {self.name!r} {words}: no classes; name another: data.target=COLUMN"
+            )
+        if are_words:
+            counts = {name: self.texts[name] for name in sorted(self.texts)}
+        else:
+            by_value: dict[float, Counter[str]] = {}
+            for text, count in self.texts.items():
+                if text not in MISSING:
+                    by_value.setdefault(float(text), Counter())[text] += count
+            # A number that the file writes in several ways is named by its value.
+            counts = {
+                next(iter(texts)) if len(texts) == 1 else f"{value:.0f}": texts.total()
+                for value, texts in sorted(by_value.items())
+            }
+        if not counts:
+            raise DataError(f"the target {self.name!r} has no cell that is not empty")
+        if len(counts) == 1:
+            ((name, rows),) = counts.items()
+            raise DataError(
+                f"the target {self.name!r} has one class, {name!r}, in all {rows} rows; expected "
+                "at least 2 classes"
+            )
+        if keys.task == "binary" and len(counts) != 2:
+            raise DataError(
+                f"data.task=binary, but the target {self.name!r} has {len(counts)} classes: "
+                f"{_listed(counts)}; expected 2, or data.task=multiclass"
+            )
+        return counts
+
+    def _binary(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
+        """Put the positive class second: the one that is named, or the rarer one."""
+        names = tuple(counts)
+        if keys.positive is None:
+            positive = min(reversed(names), key=lambda label: counts[label])
+        elif (index := class_index(str(keys.positive), names)) is not None:
+            positive = names[index]
+        else:
+            raise unknown_positive(str(keys.positive), names)
+        negative = names[1 - names.index(positive)]
+        which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
+        why = "" if keys.positive is not None else f", {which}; or data.positive={negative}"
+        return (negative, positive), (
+            f"task: binary, {self.name!r} is {_listed(counts)}; precision, recall and F1 speak of "
+            f"{positive!r}{why}"
         )
 
+    def _multiclass(self, counts: dict[str, int], keys: Keys) -> tuple[tuple[str, ...], str]:
+        if keys.positive is not None:
+            raise ConfigError(
+                f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
+                "it out"
+            )
+        may_be_values = keys.task is None and all_numbers(tuple(counts))
+        how = "; data.task=regression takes numbers as values" if may_be_values else ""
+        told = f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
+        return tuple(counts), told
 
-def _rarer_note(rarer: str, counts: Array) -> str:
-    share = f"{counts.min()} of {counts.sum()} rows"
-    why = f"the rarer one, {share}" if counts[0] != counts[1] else f"the second of two, {share}"
-    return f"the positive class is {rarer!r} ({why}); {NAMES_ANOTHER}"
+
+def _listed(counts: dict[str, int]) -> str:
+    return some([f"{name!r} ({count})" for name, count in counts.items()], most=MOST_CLASSES)

@@ -228,9 +228,7 @@ def shares(rows: int, world: int) -> list[int]:
 
 def own_rows(rows: Tensor, rank: Rank) -> Tensor:
     """Return a rank's share of the rows of a batch, (own,)."""
-    sizes = shares(len(rows), rank.world)
-    end = sum(sizes[: rank.number + 1])
-    return rows[end - sizes[rank.number] : end]
+    return torch.tensor_split(rows, rank.world)[rank.number]
 
 
 def joined(parts: Sequence[Tensor], batches: Sequence[int]) -> Tensor:

@@ -1,8 +1,6 @@
 """MNIST-1D: ten digits drawn as series of 40 steps (Greydanus and Kobak 2024)."""
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -43,23 +41,17 @@ class MNIST1D(Source):
 
 
 def _make() -> Arrays:
-    with _global_generators_kept():
+    # make_dataset seeds both and leaves them there, the same for every seed of a run.
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
         from mnist1d.data import get_dataset_args, make_dataset
 
         made = make_dataset(get_dataset_args())
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
     return {
         "inputs": np.concatenate([made["x"], made["x_test"]]).astype(np.float32),
         "targets": np.concatenate([made["y"], made["y_test"]]).astype(np.int64),
         "test_rows": np.array(len(made["y_test"])),
     }
-
-
-@contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    # make_dataset seeds both and leaves them there, the same for every seed of a run.
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)

@@ -177,7 +177,7 @@ def read_header(file: Path) -> PictureHeader:
         return PictureHeader(
             size=(width, height) if turned else (height, width),
             grey=_is_grey(image),
-            transparent=_is_transparent(image),
+            transparent=image.has_transparency_data,
         )
 
 
@@ -225,11 +225,20 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=FORMATS) as image:
-            _check(image, name)
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise _too_large(name, f"{height}×{width} pixels")
+            # A photograph of a telephone may hold a second one (MPO), which is no animation.
+            if image.format != "MPO" and getattr(image, "is_animated", False):
+                raise DataError(
+                    f"{name} holds several pictures (animated or with pages); expected one. Save "
+                    "one of them as a file of its own"
+                )
             yield image
     except UnidentifiedImageError as error:
+        content = source if isinstance(source, bytes) else source.read_bytes()
         raise DataError(
-            f"{name} is no picture: it begins with {_start(source)!r}; expected PNG, JPEG, BMP, "
+            f"{name} is no picture: it begins with {content[:8]!r}; expected PNG, JPEG, BMP, "
             "GIF, WebP or TIFF. Replace it or take it away"
         ) from error
     except Image.DecompressionBombError as error:
@@ -243,25 +252,6 @@ def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
         ) from error
 
 
-def _start(source: Path | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source[:8]
-    with source.open("rb") as file:
-        return file.read(8)
-
-
-def _check(image: "Image", name: str) -> None:
-    width, height = image.size
-    if width * height > MOST_PIXELS:
-        raise _too_large(name, f"{height}×{width} pixels")
-    # A photograph of a telephone may hold a second one (MPO), which is no animation.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        raise DataError(
-            f"{name} holds several pictures (animated or with pages); expected one. Save one of "
-            "them as a file of its own"
-        )
-
-
 def _too_large(name: str, size: str) -> DataError:
     return DataError(
         f"{name} has {size}; expected at most {MOST_PIXELS:,} pixels (height × width). Make it "
@@ -273,24 +263,18 @@ def _converted(image: "Image", mode: Mode, name: str) -> "Image":
     from PIL import Image
 
     if image.mode == "F" or image.mode.startswith("I"):
-        image = _eight_bits(image, name)
-    elif _is_transparent(image):
+        values = np.asarray(image)
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
+            raise DataError(
+                f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 bits. "
+                "Save it with 8 bits, or bring the pictures as arrays: data=arrays"
+            )
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
         drawn = image.convert("RGBA")
         white = Image.new("RGBA", drawn.size, "white")
         image = Image.alpha_composite(white, drawn)
     return image if image.mode == mode else image.convert(mode)
-
-
-def _eight_bits(image: "Image", name: str) -> "Image":
-    from PIL import Image
-
-    values = np.asarray(image)
-    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
-        raise DataError(
-            f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 bits. Save "
-            "it with 8 bits, or bring the pictures as arrays: data=arrays"
-        )
-    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _is_grey(image: "Image") -> bool:
@@ -298,10 +282,6 @@ def _is_grey(image: "Image") -> bool:
         palette = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
         return bool((palette == palette[:, :1]).all())
     return image.mode in GREY
-
-
-def _is_transparent(image: "Image") -> bool:
-    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
 
 
 def _orientation(image: "Image") -> int:

@@ -1,5 +1,6 @@
 """A test of memory: which token came first, asked when the last one has been read."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -8,6 +9,7 @@ from annotated_types import Ge, Gt
 from pipeline.data.source import Samples, Source
 
 
+@dataclass(kw_only=True, eq=False)
 class Recall(Source):
     """Sequences of random tokens, one-hot; the answer is the first token, and all others distract.
 
@@ -23,18 +25,10 @@ class Recall(Source):
     Source: Hochreiter and Schmidhuber 1997, experiment 2 (there the first token is one of two).
     """
 
-    def __init__(
-        self,
-        *,
-        steps: Annotated[int, Gt(0)],
-        tokens: Annotated[int, Gt(1)],
-        rows: Annotated[int, Gt(0)],
-        process_seed: Annotated[int, Ge(0)],
-    ) -> None:
-        self.steps = steps
-        self.tokens = tokens
-        self.rows = rows
-        self.process_seed = process_seed
+    steps: Annotated[int, Gt(0)]
+    tokens: Annotated[int, Gt(1)]
+    rows: Annotated[int, Gt(0)]
+    process_seed: Annotated[int, Ge(0)]
 
     def read(self) -> Samples:
         """Draw the sequences, float32 (rows, steps, tokens)."""

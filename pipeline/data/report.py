@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,6 @@ class ColumnReport:
     maximum: float | None = None
     edges: tuple[float, ...] = ()
     shares: tuple[float, ...]
-
-    @property
-    def is_category(self) -> bool:
-        """Whether it holds categories."""
-        return bool(self.levels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +146,8 @@ class DataReport:
 
 def data_report(raw: Samples | Series, content: Content, options: DataOptions) -> DataReport:
     """Report on data that are about to be trained on; columns are those of the training part."""
-    repeated = None
-    if isinstance(raw, Samples):
-        repeated = repeated_rows(content.inputs, content.split)
+    is_rows = isinstance(raw, Samples)
+    repeated = repeated_rows(content.inputs, content.split) if is_rows else None
     return _report(raw, content, part="train", scaled=options.scale, repeated=repeated)
 
 
@@ -212,7 +207,7 @@ def _report(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Cells:
     """Cells of some rows, few enough to be measured quickly.
 
@@ -248,14 +243,10 @@ def _cells(raw: Samples | Series, content: Content, rows: Indices) -> _Cells:
     if inputs.ndim > 2 or not (schema.features or width <= MOST_UNNAMED):
         return _channels(np.asarray(inputs[rows]), names)
     listed = names[:MOST_COLUMNS]
-    return _Cells(
-        names=listed,
-        values=np.asarray(inputs[rows][:, : len(listed)], dtype=np.float64),
-        rows=len(rows),
-        are_channels=False,
-        codes={} if schema.encoder is None else {code.name: code for code in schema.encoder.codes},
-        unlisted=len(names) - len(listed),
-    )
+    values = np.asarray(inputs[rows][:, : len(listed)], dtype=np.float64)
+    codes = {code.name: code for code in (schema.encoder.codes if schema.encoder else ())}
+    unlisted = len(names) - len(listed)
+    return _Cells(listed, values, len(rows), are_channels=False, codes=codes, unlisted=unlisted)
 
 
 def _channels(block: Array, names: tuple[str, ...]) -> _Cells:
@@ -266,7 +257,7 @@ def _channels(block: Array, names: tuple[str, ...]) -> _Cells:
         values = last.reshape(-1, last.shape[-1])
     if len(values) > MOST_VALUES:
         values = values[np.random.default_rng(0).integers(0, len(values), MOST_VALUES)]
-    return _Cells(names=names, values=values.astype(np.float64), rows=len(block), are_channels=True)
+    return _Cells(names, values.astype(np.float64), len(block), are_channels=True)
 
 
 def _times(series: Series, content: Content, rows: Indices) -> _Cells:
@@ -276,13 +267,9 @@ def _times(series: Series, content: Content, rows: Indices) -> _Cells:
     start = int(content.numbers[rows[0]]) if rows[0] else 0
     times = _evenly_spaced(np.arange(start, end), MOST_ROWS)
     columns = [series.names.index(name) for name in schema.features]
-    return _Cells(
-        names=schema.features,
-        values=np.asarray(series.values[times][:, columns], dtype=np.float64),
-        rows=len(times),
-        are_channels=True,
-        filled=str(series.reading.get("missing", "")),
-    )
+    values = np.asarray(series.values[times][:, columns], dtype=np.float64)
+    filled = str(series.reading.get("missing", ""))
+    return _Cells(schema.features, values, len(times), are_channels=True, filled=filled)
 
 
 def _evenly_spaced(rows: Indices, most: int) -> Indices:
@@ -312,12 +299,9 @@ def _targets(
     if content.schema.task != "regression" or isinstance(raw, Series):
         return ()
     names = target_names(content.schema)
-    known = [None] * len(names) if like is None else list(like.targets)
-    values = content.targets[rows]
-    return tuple(
-        _numbers(name, values[:, index], len(rows), known[index])
-        for index, name in enumerate(names)
-    )
+    known = repeat(None) if like is None else like.targets
+    columns = zip(names, content.targets[rows].T, known, strict=False)
+    return tuple(_numbers(name, values, len(rows), before) for name, values, before in columns)
 
 
 def _numbers(
@@ -338,7 +322,7 @@ def _numbers(
         missing=round((len(values) - len(known)) * rows / max(1, len(values))),
         filled=filled,
         edges=tuple(edges.tolist()),
-        shares=_shares(counts),
+        shares=tuple((counts / max(1, counts.sum())).tolist()),
         **figures,
     )
 
@@ -352,7 +336,7 @@ def _categories(code: Code, cells: Array, like: ColumnReport | None) -> ColumnRe
         named = [index for index in named if counts[index]] or [0]
     else:
         named = [code.levels.index(level) for level in like.levels]
-    chosen = counts[named]
+    counts = np.append(counts[named], len(known) - counts[named].sum())
     return ColumnReport(
         name=code.name,
         levels=tuple(code.levels[index] for index in named),
@@ -360,7 +344,7 @@ def _categories(code: Code, cells: Array, like: ColumnReport | None) -> ColumnRe
         missing=len(cells) - len(known),
         unknown=int((known <= UNKNOWN).sum()),
         filled=_filling(code),
-        shares=_shares(np.append(chosen, len(known) - chosen.sum())),
+        shares=tuple((counts / max(1, counts.sum())).tolist()),
     )
 
 
@@ -378,11 +362,6 @@ def _edges(known: Array) -> Array:
     edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
     below = np.nextafter(edges[times > 1], -np.inf)
     return np.unique(np.concatenate([edges, below]))
-
-
-def _shares(counts: Array) -> tuple[float, ...]:
-    shares = counts / max(1, counts.sum())
-    return tuple(float(share) for share in shares)
 
 
 def _classes(content: Content, parts: Mapping[str, Indices]) -> tuple[ClassRows, ...]:

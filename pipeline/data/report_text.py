@@ -91,26 +91,18 @@ def _content(report: DataReport) -> str:
 
 
 def _row(report: DataReport) -> str:
-    if not report.are_channels:
-        return _column_kinds(report)
     shape = report.shape
-    if len(shape) == 3:
+    if report.are_channels and len(shape) == 3:
         return f"{shape[1]}×{shape[2]} pixels, {_count(shape[0], 'channel')}"
-    if len(shape) == 2:
+    if report.are_channels and len(shape) == 2:
         return f"{_count(shape[0], 'step')}, {_count(shape[1], 'channel')}"
-    return f"{shape[0]} numbers"
-
-
-def _column_kinds(report: DataReport) -> str:
-    count = len(report.columns) + report.unlisted
-    words = sum(column.is_category for column in report.columns)
-    if not words:
-        kinds = "numbers"
-    elif words == len(report.columns):
-        kinds = "categories"
-    else:
-        kinds = f"{len(report.columns) - words} with numbers, {words} with categories"
-    return f"{_count(count, 'column')} ({kinds})"
+    if report.are_channels:
+        return f"{shape[0]} numbers"
+    words = sum(bool(column.levels) for column in report.columns)
+    kinds = f"{len(report.columns) - words} with numbers, {words} with categories"
+    if words in (0, len(report.columns)):
+        kinds = "categories" if words else "numbers"
+    return f"{_count(len(report.columns) + report.unlisted, 'column')} ({kinds})"
 
 
 def _classes(report: DataReport) -> str:
@@ -179,8 +171,13 @@ def _missing(report: DataReport) -> str:
 
 def _checked(report: DataReport) -> Iterator[str]:
     unit = _unit(report)
-    if report.constant:
-        yield f"{_constant(report)}: {_named(report.constant)}"
+    if count := len(report.constant):
+        stays, becomes = (
+            ("stays as it is", "becomes 0") if count == 1 else ("stay as they are", "become 0")
+        )
+        effect = stays if report.scaled == "none" else becomes
+        what = _count(count, f"constant {unit}")
+        yield f"{what}, which {effect}: {_named(report.constant)}"
     else:
         yield f"no constant {unit}"
     if report.equal:
@@ -191,21 +188,10 @@ def _checked(report: DataReport) -> Iterator[str]:
         yield _leak(report) if report.repeated else f"no {_tested(report)} also trains"
 
 
-def _constant(report: DataReport) -> str:
-    count = len(report.constant)
-    becomes = (
-        ("stays as it is", "stay as they are")
-        if report.scaled == "none"
-        else ("becomes 0", "become 0")
-    )
-    return f"{_count(count, f'constant {_unit(report)}')}, which {becomes[count != 1]}"
-
-
 def _leak(report: DataReport) -> str:
-    count = f"{report.repeated} of {report.rows['test']} {_tested(report)}s"
     return (
-        f"{count} have inputs that also stand in the "
-        "training part: the test flatters the network there"
+        f"{report.repeated} of {report.rows['test']} {_tested(report)}s have inputs that also "
+        "stand in the training part: the test flatters the network there"
     )
 
 
@@ -303,26 +289,32 @@ def stability_index(then: ColumnReport, now: ColumnReport) -> float:
 def _differences(
     then: ColumnReport, now: ColumnReport, *, chance: float
 ) -> tuple[float, list[str]]:
-    comparable = (then.levels, then.edges) == (now.levels, now.edges) and _known(then) > 0
-    index = stability_index(then, now) if comparable and _known(now) > 0 else 0.0
-    words = list(_more_missing(then, now, chance=chance))
-    if index > LARGE and index > _by_chance(then, now, chance=chance):
-        words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")
-    if comparable:
-        words += _changed_levels(then, now, chance=chance)
-    return index, words
+    """Return the stability index, and what differs by more than rows of one source do.
 
+    Args:
+        then: The training part's.
+        now: Of the other rows.
+        chance: With which rows of one source differ as much.
+    """
+    from scipy.special import chdtri, ndtri  # type: ignore[import-untyped] # it brings no types
 
-def _by_chance(then: ColumnReport, now: ColumnReport, *, chance: float) -> float:
-    """Return the index that rows of one source exceed with the given chance."""
-    from scipy.special import chdtri  # type: ignore[import-untyped] # scipy brings no types
-
+    words = []
+    p, q = (column.missing / max(1, column.rows) for column in (then, now))
+    both = (then.missing + now.missing) / max(1, then.rows + now.rows)
+    spread = both * (1 - both) * (1 / max(1, then.rows) + 1 / max(1, now.rows))
+    if abs(q - p) > max(MORE_MISSING, -ndtri(chance / 2) * np.sqrt(spread)):
+        words = [f"{q:.1%} are missing and {p:.1%} were"]
+    if (then.levels, then.edges) != (now.levels, now.edges) or not _known(then):
+        return 0.0, words
+    index = stability_index(then, now) if _known(now) else 0.0
     freedom = max(1, sum(share > 0 for share in then.shares) - 1)
-    return float(chdtri(freedom, chance) * (1 / _known(then) + 1 / _known(now)))
+    if index > LARGE and index > chdtri(freedom, chance) * (1 / _known(then) + 1 / _known(now)):
+        words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")
+    return index, [*words, *_changed_levels(then, now, chance=chance)]
 
 
 def _moved(then: ColumnReport, now: ColumnReport) -> str:
-    if then.is_category:
+    if then.levels:
         names = (*then.levels, "other levels")
         changes = np.asarray(now.shares) - np.asarray(then.shares)
         most = int(np.abs(changes).argmax())
@@ -331,17 +323,6 @@ def _moved(then: ColumnReport, now: ColumnReport) -> str:
         f"mean {_shown(now.mean)} (sd {_shown(now.deviation)}) and was {_shown(then.mean)} "
         f"(sd {_shown(then.deviation)})"
     )
-
-
-def _more_missing(then: ColumnReport, now: ColumnReport, *, chance: float) -> Iterator[str]:
-    from scipy.special import ndtri
-
-    p, q = (column.missing / max(1, column.rows) for column in (then, now))
-    both = (then.missing + now.missing) / max(1, then.rows + now.rows)
-    spread = both * (1 - both) * (1 / max(1, then.rows) + 1 / max(1, now.rows))
-    by_chance = -ndtri(chance / 2) * np.sqrt(spread)
-    if abs(q - p) > max(MORE_MISSING, by_chance):
-        yield f"{q:.1%} are missing and {p:.1%} were"
 
 
 def _changed_levels(then: ColumnReport, now: ColumnReport, *, chance: float) -> Iterator[str]:

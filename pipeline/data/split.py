@@ -194,7 +194,14 @@ def _held_out(
     if samples.groups is not None:
         chosen = _whole_groups(samples.groups[rows], held, generator)
     elif options.stratify and samples.task != "regression":
-        _check_shareable(samples, rows, part)
+        labels, counts = counted(samples.targets[rows])
+        single = [samples.classes[label] for label in labels[counts == 1]]
+        if single:
+            raise DataError(
+                f"class {single[0]!r} has 1 row to share between training and {part}; expected at "
+                "least 2. Give it more rows, or split without regard to classes: "
+                "data.stratify=false"
+            )
         chosen = _by_class(samples.targets[rows], held, generator)
     else:
         chosen = generator.permutation(len(rows))[:held]
@@ -234,13 +241,3 @@ def _shares(counts: NDArray[np.int64], held: int) -> NDArray[np.int64]:
     most_missing = np.argsort(taken - exact, kind="stable")
     taken[most_missing[: held - taken.sum()]] += 1
     return taken
-
-
-def _check_shareable(samples: Samples, rows: Indices, part: str) -> None:
-    labels, counts = counted(samples.targets[rows])
-    single = [samples.classes[label] for label in labels[counts == 1]]
-    if single:
-        raise DataError(
-            f"class {single[0]!r} has 1 row to share between training and {part}; expected at "
-            "least 2. Give it more rows, or split without regard to classes: data.stratify=false"
-        )

@@ -1,5 +1,6 @@
 """Control charts of six kinds, drawn by the process of Alcock and Manolopoulos (1999)."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -11,6 +12,7 @@ STEPS = 60
 CLASSES = ("normal", "cyclic", "increasing", "decreasing", "upward shift", "downward shift")
 
 
+@dataclass(kw_only=True, eq=False)
 class SyntheticControl(Source):
     """Series of 60 steps around 30: noise alone, or with a cycle, a trend or a shift in it.
 
@@ -24,16 +26,9 @@ class SyntheticControl(Source):
     Approach, 7th Hellenic Conference on Informatics, Ioannina 1999.
     """
 
-    def __init__(
-        self,
-        *,
-        per_class: Annotated[int, Gt(0)],
-        process_seed: Annotated[int, Ge(0)],
-        normalise_each: bool,
-    ) -> None:
-        self.per_class = per_class
-        self.process_seed = process_seed
-        self.normalise_each = normalise_each
+    per_class: Annotated[int, Gt(0)]
+    process_seed: Annotated[int, Ge(0)]
+    normalise_each: bool
 
     def read(self) -> Samples:
         """Draw the series, (rows, 60, 1)."""

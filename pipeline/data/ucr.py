@@ -11,16 +11,13 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
-from pipeline.data.array_files import LARGEST, files_in, readable, require_content
+from pipeline.data.array_files import LARGEST, PARTS, PartName, files_in, readable, require_content
 from pipeline.data.labels import (
-    PARTS,
     Asked,
-    PartName,
     Target,
     Word,
     classes_of,
     labelled_samples,
-    part_notes,
     target_of,
     whole_text,
 )
@@ -37,6 +34,7 @@ _NAME = re.compile(r"(?P<name>.+)_(?P<part>train|test)\.(?P<suffix>ts|tsv|txt)",
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+@dataclass(kw_only=True, eq=False)
 class Ucr(Source):
     """Series of equal length with a class or a value each; the archive's own split is kept.
 
@@ -49,19 +47,11 @@ class Ucr(Source):
         units: Unit of a regression's targets; empty = none.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        length: Annotated[int, Gt(0)] | None,
-        task: Task | None,
-        positive: Word | None,
-        units: str,
-    ) -> None:
-        self.path = path
-        self.length = length
-        self.asked = Asked(task=task, positive=positive, always_classes=True)
-        self.units = units
+    path: str
+    length: Annotated[int, Gt(0)] | None
+    task: Task | None
+    positive: Word | None
+    units: str
 
     def read(self) -> Samples:
         """Read the series, (rows, steps, channels), those of TRAIN first."""
@@ -69,28 +59,33 @@ class Ucr(Source):
         files = {part: read_series(path) for part, path in paths.items()}
         sizes = {part: len(file.series) for part, file in files.items()}
         series = [one for file in files.values() for one in file.series]
-        classes = dict.fromkeys(name for file in files.values() for name in file.classes)
         return labelled_samples(
             stacked(series, length=self.length),
-            self._target(series, tuple(classes), regression=files["train"].regression),
+            self._target(series, files),
             sizes,
             reading={"kind": "array", "format": "ucr", "length": self.length},
-            notes=(
-                *notes,
-                *(note for file in files.values() for note in file.notes),
-                *part_notes(sizes),
-                *_length_note(series, self.length),
-            ),
+            found=[*notes, *(note for file in files.values() for note in file.notes)],
+            notes=_length_note(series, self.length),
             units=self.units,
         )
 
     def _target(
-        self, series: Sequence["LabelledSeries"], classes: tuple[str, ...], *, regression: bool
+        self, series: Sequence["LabelledSeries"], files: Mapping[PartName, "UcrFile"]
     ) -> Target:
+        asked = Asked(task=self.task, positive=self.positive, always_classes=True)
+        regression = files["train"].regression
+        classes = [*dict.fromkeys(name for file in files.values() for name in file.classes)]
         labels = [_required_label(one) for one in series]
         if classes and not regression:
-            return classes_of(_indices(series, labels, classes), classes, self.asked)
-        asked = Asked(task="regression") if regression else self.asked
+            index_of = {_as_number(name): index for index, name in enumerate(classes)}
+            for one, label in zip(series, labels, strict=True):
+                if _as_number(label) not in index_of:
+                    raise DataError(
+                        f"{one.where} has the label {label!r}, which @classLabel does not name; "
+                        f"expected one of {', '.join(classes)}"
+                    )
+            indices = np.array([index_of[_as_number(label)] for label in labels])
+            return classes_of(indices, classes, asked)
         try:
             values: Array = np.array(labels, dtype=np.float64)
         except ValueError as error:
@@ -101,6 +96,7 @@ class Ucr(Source):
                     "the header says @targetLabel true"
                 ) from error
             values = np.array(labels)
+        asked = Asked(task="regression") if regression else asked
         return target_of(values, asked, lambda row: f"the label of {series[row].where}")
 
 
@@ -153,7 +149,18 @@ def read_series(file: Path, *, steps: int | None = None) -> UcrFile:
     if not rows:
         raise DataError(f"{file} has 0 series; expected one a line, its label first")
     labelled = any(len(fields) != steps for _, fields in rows)
-    return UcrFile(series=[_of_line(fields, where, labelled=labelled) for where, fields in rows])
+    first = 1 if labelled else 0
+    series = []
+    for where, fields in rows:
+        if len(fields) <= first:
+            raise DataError(
+                f"{where} has 1 field, {fields[0]!r}; expected a label and then the values, parted "
+                "by tabs, commas or spaces"
+            )
+        values = channel(fields[first:], where, first_field=1 + first)
+        label = fields[0] if labelled else None
+        series.append(LabelledSeries(where=where, label=label, channels=(values,)))
+    return UcrFile(series=series)
 
 
 def lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -232,11 +239,10 @@ def _number(field: str, number: int, where: str) -> float:
     text = field.strip()
     if text.lower() in MISSING:
         return float("nan")
-    try:
+    if is_number(text):
         return float(text)
-    except ValueError as error:
-        hint = f"; write {text.replace(',', '.')}" if text.count(",") == 1 else ""
-        raise DataError(f"{where}: field {number} is {text!r}; expected a number{hint}") from error
+    hint = f"; write {text.replace(',', '.')}" if text.count(",") == 1 else ""
+    raise DataError(f"{where}: field {number} is {text!r}; expected a number{hint}")
 
 
 def stacked(series: Sequence[LabelledSeries], *, length: int | None) -> NDArray[np.float64]:
@@ -304,18 +310,6 @@ def _fields(text: str) -> Sequence[str]:
         if separator in text:
             return [field.strip() for field in text.split(separator)]
     return text.split()
-
-
-def _of_line(fields: Sequence[str], where: str, *, labelled: bool) -> LabelledSeries:
-    if not labelled:
-        return LabelledSeries(where=where, label=None, channels=(channel(fields, where),))
-    if len(fields) < 2:
-        raise DataError(
-            f"{where} has 1 field, {fields[0]!r}; expected a label and then the values, parted by "
-            "tabs, commas or spaces"
-        )
-    values = channel(fields[1:], where, first_field=2)
-    return LabelledSeries(where=where, label=fields[0], channels=(values,))
 
 
 def _read_ts(file: Path) -> UcrFile:
@@ -396,11 +390,10 @@ def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
 
 
 def _contradictions(file: Path, header: Header, first: LabelledSeries) -> Iterator[str]:
-    counts = {
-        "@dimensions": (("dimensions", "dimension"), len(first.channels)),
-        "@seriesLength": (("serieslength",), len(first.channels[0])),
-    }
-    for name, (keys, there) in counts.items():
+    for name, keys, there in (
+        ("@dimensions", ("dimensions", "dimension"), len(first.channels)),
+        ("@seriesLength", ("serieslength",), len(first.channels[0])),
+    ):
         words = [word for key in keys for word in header.get(key, ())[:1] if word.isdigit()]
         if words and int(words[0]) not in (0, there):
             yield (
@@ -417,24 +410,8 @@ def _required_label(one: LabelledSeries) -> str:
     return one.label
 
 
-def _indices(
-    series: Sequence[LabelledSeries], labels: Sequence[str], classes: Sequence[str]
-) -> Array:
-    index_of = {_as_number(name): index for index, name in enumerate(classes)}
-    for one, label in zip(series, labels, strict=True):
-        if _as_number(label) not in index_of:
-            raise DataError(
-                f"{one.where} has the label {label!r}, which @classLabel does not name; expected "
-                f"one of {', '.join(classes)}"
-            )
-    return np.array([index_of[_as_number(label)] for label in labels])
-
-
 def _as_number(label: str) -> str:
-    try:
-        return whole_text(float(label))
-    except ValueError:
-        return label
+    return whole_text(float(label)) if is_number(label) else label
 
 
 def _pair(place: Path) -> tuple[dict[PartName, Path], list[str]]:

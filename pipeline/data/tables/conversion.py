@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.data.encode import UNKNOWN
+from pipeline.data.labels import Outcome, TargetCells
 from pipeline.data.source import Array, Column, Indices, Samples
 from pipeline.data.tables.cells import (
     TEST,
@@ -24,7 +25,6 @@ from pipeline.data.tables.cells import (
 )
 from pipeline.data.tables.columns import FeatureCells, Keys, Roles, roles_of
 from pipeline.data.tables.file import Place, batches, column_names, require_columns
-from pipeline.data.tables.target import Outcome, TargetCells
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ def test_other_types_than_bytes_are_read_as_numbers(code: int, dtype: str) -> No
 def test_large_files_give_the_same_rows_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     mnist()
     near = prepared("idx", "set", scale="standard")
-    for module in ("idx", "on_demand"):
+    for module in ("array_files", "on_demand"):
         monkeypatch.setattr(f"pipeline.data.{module}.IN_MEMORY_BYTES", 0)
     assert not isinstance(read("idx", "set").inputs, np.ndarray)
     far = prepared("idx", "set", scale="standard", memory_budget=0)
@@ -154,7 +154,7 @@ def test_a_packed_file_that_would_fill_the_memory_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mnist(FORMS[1])
-    monkeypatch.setattr("pipeline.data.idx.LARGEST_PACKED", 500)
+    monkeypatch.setattr("pipeline.data.array_files.LARGEST_PACKED", 500)
     with pytest.raises(DataError, match=r"would unpack to 600 bytes; expected at most 500. Unpack"):
         read("idx", "set")
 
