@@ -32,6 +32,8 @@ LARGE_BYTES = 2**28
 """Size of a file, or of its cells as numbers, from which it is converted and mapped."""
 VERSION = 1
 """Of what the cache holds; another one is converted anew."""
+PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
+"""Keys that say which files are read; the others say how."""
 ARRAYS = ("inputs", "targets", "test", "validation", "groups", "order", "ids")
 FACTS = "facts.json"
 
@@ -134,7 +136,8 @@ def stored(files: Files, keys: Keys) -> Samples:
     """
     paths = [str(path.resolve()) for path, _ in files.paths]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in files.paths]
-    how = (VERSION, [part for _, part in files.paths], files.sep, sorted(asdict(keys).items()))
+    told = sorted(item for item in asdict(keys).items() if item[0] not in PLACES)
+    how = (VERSION, [part for _, part in files.paths], files.sep, told)
     table, state, read = (
         hashlib.sha256(repr(words).encode()).hexdigest()[:16] for words in (paths, states, how)
     )

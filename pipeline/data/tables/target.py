@@ -187,13 +187,13 @@ class TargetCells:
         names = tuple(counts)
         if keys.positive is None:
             positive = min(reversed(names), key=lambda label: counts[label])
-        elif (index := class_index(keys.positive, names)) is not None:
+        elif (index := class_index(str(keys.positive), names)) is not None:
             positive = names[index]
         else:
-            raise unknown_positive(keys.positive, names)
+            raise unknown_positive(str(keys.positive), names)
         negative = names[1 - names.index(positive)]
         which = "the second of two" if counts[positive] == counts[negative] else "the rarer one"
-        why = "" if keys.positive else f", {which}; or data.positive={negative}"
+        why = "" if keys.positive is not None else f", {which}; or data.positive={negative}"
         outcome = Outcome(
             name=self.name, task="binary", classes=(negative, positive), are_words=are_words
         )
