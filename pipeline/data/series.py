@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.data.as_saved import NOTHING
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.reader import Block, Found, NewRows, Reader, Rules
+from pipeline.data.reader import Block, Found, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.series_file.recording import (
     Filling,
@@ -36,7 +35,6 @@ from pipeline.data.series_file.times import (
     step_of,
 )
 from pipeline.data.source import Samples, Series, Source
-from pipeline.data.split import Split
 from pipeline.data.tables.file import Place, column_names, require_columns
 from pipeline.data.tables.store import local_file
 from pipeline.data.windows import Windows, cut_windows, differenced
@@ -205,14 +203,13 @@ class SeriesReader(Reader):
             offsets=None if windows.offsets is None else torch.tensor(windows.offsets),
             rows=windows.first,
         )
-        content = Content(
-            inputs=inputs.numpy(),
-            targets=part.targets.numpy(),
+        content = content_of_test(
+            inputs.numpy(),
+            part.targets.numpy(),
+            schema,
+            notes=series.notes,
             offsets=windows.offsets,
             numbers=windows.first,
-            split=Split(train=NOTHING, validation=None, test=np.arange(len(windows.first))),
-            schema=schema,
-            notes=series.notes,
         )
         return content, part
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.as_saved import content_of_test
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
 from pipeline.data.encode import UNKNOWN, Code
@@ -20,6 +19,7 @@ from pipeline.data.reader import (
     NewRows,
     Reader,
     Rules,
+    content_of_test,
     first_rows,
     regrouped,
 )

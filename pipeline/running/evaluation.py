@@ -16,11 +16,10 @@ import torch
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.options import RunConfig, data_options
 from pipeline.config.values import TARGET
-from pipeline.data.as_saved import NOTHING, split_as_saved
 from pipeline.data.checks import fingerprints
 from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Prepared, content_of
-from pipeline.data.reader import reader_of
+from pipeline.data.reader import NOTHING, reader_of, split_as_saved
 from pipeline.data.report import DataReport, report_of_test
 from pipeline.data.report_text import drifted
 from pipeline.data.schema import Schema
