@@ -105,49 +105,30 @@ def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encod
         columns: What they are.
         rows: The training rows.
     """
-    tallies = [_Tally(column) for column in columns]
+    counts = [np.zeros(len(column.levels), dtype=np.int64) for column in columns]
+    totals, known = np.zeros(len(columns)), np.zeros(len(columns), dtype=np.int64)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = np.asarray(raw[rows[start : start + BLOCK_ROWS]], dtype=np.float64)
-        for index, tally in enumerate(tallies):
-            tally.add(block[:, index])
-    return Encoder(codes=tuple(tally.code() for tally in tallies))
-
-
-class _Tally:
-    """Counts the cells of one column, a block at a time.
-
-    Args:
-        column: What they are.
-    """
-
-    def __init__(self, column: Column) -> None:
-        self._column = column
-        self._counts = np.zeros(len(column.levels), dtype=np.int64)
-        self._total, self._known, self._holes = 0.0, 0, 0
-
-    def add(self, cells: Array) -> None:
-        """Count the next cells (rows,)."""
-        known = cells[~np.isnan(cells)]
-        self._holes += len(cells) - len(known)
-        self._known += len(known)
-        if self._column.levels:
-            self._counts += np.bincount(known.astype(np.int64), minlength=len(self._counts))
-        else:
-            self._total += float(known.sum())
-
-    def code(self) -> Code:
-        """Return how the column is encoded."""
-        counts = self._counts
-        frequent = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
-        if self._column.levels:
-            fill = float(frequent[0]) if frequent else UNKNOWN
-        else:
-            fill = self._total / self._known if self._known else 0.0
-        return Code(
-            name=self._column.name,
-            levels=self._column.levels,
+        present = ~np.isnan(block)
+        known += present.sum(0)
+        for index, column in enumerate(columns):
+            cells = block[present[:, index], index]
+            if column.levels:
+                counts[index] += np.bincount(cells.astype(np.int64), minlength=len(column.levels))
+            else:
+                totals[index] += cells.sum()
+    codes = []
+    for column, count, total, filled in zip(columns, counts, totals, known, strict=True):
+        frequent = [int(index) for index in np.argsort(-count, kind="stable") if count[index]]
+        mean = float(total / filled) if filled else 0.0
+        most = float(frequent[0]) if frequent else UNKNOWN
+        code = Code(
+            name=column.name,
+            levels=column.levels,
             kept=tuple(frequent[:MOST_LEVELS]),
             other=len(frequent) > MOST_LEVELS,
-            fill=fill,
-            has_holes=self._holes > 0,
+            fill=most if column.levels else mean,
+            has_holes=bool(filled < len(rows)),
         )
+        codes.append(code)
+    return Encoder(codes=tuple(codes))

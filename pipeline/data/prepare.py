@@ -61,13 +61,18 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         name: content.part(rows, budget=options.memory_budget)
         for name, rows in content.split.parts().items()
     }
+    rows, size = len(parts["train"]), options.batch_size
+    large = (
+        f"data.batch_size={size} is larger than the training part of {rows} rows: "
+        "an epoch is one step"
+    )
     return Prepared(
         schema=content.schema,
         train=parts["train"],
         validation=parts.get("validation"),
         test=parts["test"],
         content_hash=content.digest(),
-        notes=(*content.notes, *_batch_note(len(parts["train"]), options.batch_size)),
+        notes=(*content.notes, large) if size > rows else content.notes,
         example=reader_of(content.schema).example(raw, content),
         report=data_report(raw, content, options) if reports else None,
     )
@@ -88,12 +93,3 @@ def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the 
     if isinstance(raw, Samples):
         return independent(raw, options, what=what)
     return timed(raw, options, what=what)
-
-
-def _batch_note(rows: int, batch_size: int) -> list[str]:
-    if batch_size <= rows:
-        return []
-    return [
-        f"data.batch_size={batch_size} is larger than the training part of {rows} rows: "
-        "an epoch is one step"
-    ]

@@ -1,5 +1,6 @@
 """A user's values in time, from a CSV or Parquet file; and the past of a forecast."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from pipeline.data.windows import Windows, cut_windows, differenced
 from pipeline.errors import DataError, did_you_mean
 
 
+@dataclass(frozen=True, kw_only=True)
 class SeriesFile(Source):
     """Columns of a file as channels of one series.
 
@@ -58,39 +60,27 @@ class SeriesFile(Source):
         allow_url: Whether the path may be a URL.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        time: str | int | None,
-        columns: tuple[str | int, ...],
-        targets: tuple[str | int, ...],
-        sort: bool,
-        test_from: str | int | None,
-        units: str,
-        sep: str | None,
-        missing: Filling,
-        strict: bool,
-        allow_url: bool,
-    ) -> None:
-        self.path = path
-        self.wanted = Layout(
-            time=None if time is None else str(time),
-            values=tuple(map(str, columns)),
-            targets=tuple(map(str, targets)),
-        )
-        self.sort = sort
-        self.test_from = test_from
-        self.units = units
-        self.sep = sep
-        self.missing: Filling = missing
-        self.strict = strict
-        self.allow_url = allow_url
+    path: str
+    time: str | int | None
+    columns: tuple[str | int, ...]
+    targets: tuple[str | int, ...]
+    sort: bool
+    test_from: str | int | None
+    units: str
+    sep: str | None
+    missing: Filling
+    strict: bool
+    allow_url: bool
 
     def read(self) -> Series:
         """Read the values, (times, columns of values)."""
         path = local_file(self.path, key="data.path", allow_url=self.allow_url)
-        layout = layout_of(path, self.wanted, sep=self.sep)
+        wanted = Layout(
+            time=None if self.time is None else str(self.time),
+            values=tuple(map(str, self.columns)),
+            targets=tuple(map(str, self.targets)),
+        )
+        layout = layout_of(path, wanted, sep=self.sep)
         series = recorded_in(path, layout, sep=self.sep, sort=self.sort)
         values, filling = without_holes(series, self.missing)
         told = irregularities(series)
@@ -231,7 +221,12 @@ class SeriesReader(Reader):
     def _newest(self, series: Recorded) -> Block:
         """Return the newest window of a past, holes filled as in training, and what follows it."""
         schema = self.schema
-        self._require_enough(series)
+        if len(series.values) < self._needed:
+            difference = f" and a difference of {self._lag}" if self._lag else ""
+            raise DataError(
+                f"{series.place.file} has {len(series.values)} rows; expected at least "
+                f"{self._needed}: the forecast needs a window of {schema.window}{difference}"
+            )
         if series.time is not None:
             self._require_same_step(series.place.file, series.times)
         values, _ = without_holes(series, self._missing)
@@ -253,14 +248,6 @@ class SeriesReader(Reader):
         if self._time is not None:
             following = list(labels_after(series.times, self._step, schema.horizon))
         return Block(raw=window, names=following, offsets=offsets)
-
-    def _require_enough(self, series: Recorded) -> None:
-        if len(series.values) < self._needed:
-            difference = f" and a difference of {self._lag}" if self._lag else ""
-            raise DataError(
-                f"{series.place.file} has {len(series.values)} rows; expected at least "
-                f"{self._needed}: the forecast needs a window of {self.schema.window}{difference}"
-            )
 
     def _require_same_step(self, file: str, times: Times) -> None:
         if self._step is not None and not fits(times, self._step):

@@ -13,7 +13,7 @@ from pipeline.data.checks import (
     constant_columns,
     largest_by_column,
 )
-from pipeline.data.content import Content, refuse_disorder
+from pipeline.data.content import FOR_ROWS, Content, refuse_options
 from pipeline.data.scale import Scaler, fit, statistics
 from pipeline.data.schema import Schema
 from pipeline.data.series_file.recording import filled
@@ -123,9 +123,11 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
         ConfigError: An option can't apply to a series.
         DataError: The series is too short, or has holes.
     """
-    refuse_disorder(options)
+    refuse_options(options, FOR_ROWS)
     times = split_times(len(series.values), series.test_from, options)
-    series = _filled(series, times)
+    if series.reading.get("missing") == "linear":  # left open by who does not know the parts
+        borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
+        series = replace(series, values=filled(series.values, "linear", borders=borders))
     check_finite(series.values, "the series")
     windows = cut_windows(series, options)
     split = _split_windows(windows, times, options)
@@ -134,6 +136,10 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     schema = _schema(series, fit(measured, options.scale), options)
     check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
     check_told_apart(schema.input_scaler, measured, schema.features, what=what)
+    unread = (
+        f"data.split_seed={options.split_seed} changes nothing: a series is split in time, the "
+        "test last, since a random split would train on what comes after the test"
+    )
     return Content(
         inputs=windows.inputs,
         targets=windows.targets,
@@ -141,26 +147,9 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
         numbers=windows.first,
         split=split,
         schema=schema,
-        notes=(*series.notes, *_unread(options)),
+        notes=(*series.notes, unread) if options.split_seed else series.notes,
         constant=constant_columns(measured, schema),
     )
-
-
-def _filled(series: Series, times: Split) -> Series:
-    """Fill what the source has left open because it does not know where the parts end."""
-    if series.reading.get("missing") != "linear":
-        return series
-    borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
-    return replace(series, values=filled(series.values, "linear", borders=borders))
-
-
-def _unread(options: DataOptions) -> list[str]:
-    if not options.split_seed:
-        return []
-    return [
-        f"data.split_seed={options.split_seed} changes nothing: a series is split in time, the "
-        "test last, since a random split would train on what comes after the test"
-    ]
 
 
 def _schema(series: Series, scaler: Scaler, options: DataOptions) -> Schema:

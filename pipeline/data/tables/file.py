@@ -301,9 +301,8 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
         # A quoted cell that never ends swallows all rows below it, line breaks and all.
-        broken = any(cell is not None and "\n" in cell for cell in row.values())
-        if broken and (problems := _unended(path, form)):
-            raise DataError(*problems)
+        if any(cell is not None and "\n" in cell for cell in row.values()):
+            _require_ended(path, form)
 
 
 def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
@@ -399,11 +398,10 @@ def _parse_problems(path: Path, form: Form, error: str) -> list[str]:
     """Say in which lines a text is damaged that the parser refused with an error."""
     if problem := _utf8_problem(path):
         return [problem]
-    return (
-        _ragged(path, form)
-        or _unended(path, form)
-        or [f"{path} can't be read: {' '.join(error.split())}"]
-    )
+    if problems := _ragged(path, form):
+        return problems
+    _require_ended(path, form)
+    return [f"{path} can't be read: {' '.join(error.split())}"]
 
 
 def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
@@ -426,12 +424,9 @@ def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[in
             ) from error
 
 
-def _unended(path: Path, form: Form) -> list[str]:
-    try:
-        deque(_records(path, form.sep or ",", strict=True), maxlen=0)
-    except DataError as error:
-        return list(error.problems)
-    return []
+def _require_ended(path: Path, form: Form) -> None:
+    """Read all records, which refuses a quoted cell that never ends."""
+    deque(_records(path, form.sep or ",", strict=True), maxlen=0)
 
 
 def _ragged(path: Path, form: Form) -> list[str]:
