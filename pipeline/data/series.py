@@ -9,9 +9,9 @@ import torch
 
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
+from pipeline.data.prepare import Windows, cut_windows, differenced
 from pipeline.data.reader import Block, Found, NewRows, Reader, Rules, content_of_test
-from pipeline.data.schema import Schema
-from pipeline.data.series_file.recording import (
+from pipeline.data.recorded_series import (
     Filling,
     Layout,
     Recorded,
@@ -25,7 +25,11 @@ from pipeline.data.series_file.recording import (
     with_times,
     without_holes,
 )
-from pipeline.data.series_file.times import (
+from pipeline.data.schema import Schema
+from pipeline.data.source import Samples, Series, Source
+from pipeline.data.tables.file import Place, column_names, require_columns
+from pipeline.data.tables.store import local_file
+from pipeline.data.times import (
     IRREGULAR,
     Times,
     find_step,
@@ -35,10 +39,6 @@ from pipeline.data.series_file.times import (
     read_times,
     step_of,
 )
-from pipeline.data.source import Samples, Series, Source
-from pipeline.data.tables.file import Place, column_names, require_columns
-from pipeline.data.tables.store import local_file
-from pipeline.data.windows import Windows, cut_windows, differenced
 from pipeline.errors import DataError, did_you_mean
 
 

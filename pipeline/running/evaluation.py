@@ -37,8 +37,7 @@ from pipeline.running.plan import Occasion, Plan, filled_in
 from pipeline.running.recording import connecting, on_record, require_writable
 from pipeline.running.results import print_figures, where_lines
 from pipeline.running.resuming import Start
-from pipeline.serving.decision import Decision
-from pipeline.serving.model import Model
+from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
 from pipeline.terminal import console, duration, number, say
 from pipeline.tracking.client import Recorder

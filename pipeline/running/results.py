@@ -11,7 +11,7 @@ from rich.table import Table
 
 from pipeline.data.schema import Schema
 from pipeline.metrics import CLASSIFICATION, REGRESSION, ClassScores
-from pipeline.serving.decision import Decision
+from pipeline.serving.model import Decision
 from pipeline.terminal import console, duration, number, say
 
 MARGIN = 8

@@ -20,9 +20,8 @@ from pipeline.running.testing import ScoredTest, decide, tested_again, with_inte
 from pipeline.running.trainer import build_task
 from pipeline.serving.answers import interface
 from pipeline.serving.card import CardFacts, card
-from pipeline.serving.decision import Decision
 from pipeline.serving.files import CARD, CODE, FOLDER
-from pipeline.serving.model import save_model
+from pipeline.serving.model import Decision, save_model
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events
 

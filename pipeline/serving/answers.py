@@ -1,7 +1,7 @@
 """What a model takes and says: its interface, and its outputs as classes or values."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,11 +10,8 @@ from pipeline.data.reader import Block, reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.tables.file import where
 from pipeline.errors import DataError
-from pipeline.serving.decision import Decision
+from pipeline.serving.model import Decision, Model
 from pipeline.serving.sheets import Column
-
-if TYPE_CHECKING:
-    from pipeline.serving.model import Model
 
 PREDICTION = "prediction"
 
@@ -64,12 +61,12 @@ def value_names(schema: Schema) -> list[str]:
     return [f"{PREDICTION} {number + 1}" for number in range(schema.outputs)]
 
 
-def answer_names(model: "Model") -> list[str]:
+def answer_names(model: Model) -> list[str]:
     """Return the names of the columns of an answer."""
     return output_names(model.schema, has_intervals=bool(model.decision.intervals))
 
 
-def answered(model: "Model", rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
+def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
     """Answer for some rows.
 
     Args:
@@ -92,7 +89,7 @@ def answered(model: "Model", rows: Block, *, what: str, first_row: int = 1) -> d
     return answers(model, outputs)
 
 
-def answers(model: "Model", outputs: Tensor) -> dict[str, Column]:
+def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
     """Return the columns of an answer, named and ordered as `output_names` says.
 
     Args:
@@ -100,7 +97,14 @@ def answers(model: "Model", outputs: Tensor) -> dict[str, Column]:
         outputs: Of `Model.outputs`: probabilities (rows,) or (rows, classes), or values
             (rows, outputs) in units.
     """
-    columns = _columns(model.schema, model.decision, outputs)
+    schema, decision = model.schema, model.decision
+    if schema.task == "regression":
+        columns = list(_values(schema, decision, outputs))
+    else:
+        is_binary = schema.task == "binary"
+        chosen = outputs > decision.threshold if is_binary else outputs.argmax(1)
+        shares = [outputs.tolist()] if is_binary else outputs.T.tolist()
+        columns = [[schema.classes[index] for index in chosen.tolist()], *shares]
     return dict(zip(answer_names(model), columns, strict=True))
 
 
@@ -123,16 +127,6 @@ def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
             f"{row}: the network's answer is no number; expected inputs of about the "
             "size that it was trained on. Look for a value there that is far too large"
         )
-
-
-def _columns(schema: Schema, decision: Decision, outputs: Tensor) -> Iterator[Column]:
-    if schema.task == "regression":
-        yield from _values(schema, decision, outputs)
-        return
-    is_binary = schema.task == "binary"
-    chosen = outputs > decision.threshold if is_binary else outputs.argmax(1)
-    yield [schema.classes[index] for index in chosen.tolist()]
-    yield from [outputs.tolist()] if is_binary else outputs.T.tolist()
 
 
 def _values(schema: Schema, decision: Decision, outputs: Tensor) -> Iterator[Column]:

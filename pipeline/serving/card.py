@@ -11,7 +11,7 @@ from pipeline.data.schema import Schema
 from pipeline.markup import bullets, escaped, fenced, markdown_table
 from pipeline.metrics import ClassScores, direction
 from pipeline.serving.answers import value_names
-from pipeline.serving.decision import FEWEST, Decision
+from pipeline.serving.model import FEWEST, Decision
 from pipeline.terminal import number
 
 FEW_TEST_ROWS = 100

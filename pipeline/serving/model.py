@@ -1,13 +1,18 @@
-"""A trained model: written by a run, read from what it has left, answering for raw rows."""
+"""A trained model: written by a run, read from what it has left, answering for raw rows.
+
+Its decision makes an output an answer: by a threshold, or with an interval.
+"""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline import __version__
@@ -22,15 +27,75 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_file, replace_text
 from pipeline.redaction import MASK
-from pipeline.serving.decision import Decision
 from pipeline.serving.files import EXAMPLE, FILE, INTERFACE, model_file
 
+Interval = tuple[float, float]
 Shape = tuple[int, ...]
+TAIL = 0.05
+"""Share of the answers whose truth lies below an interval, at most, and above it."""
+FEWEST = 19
+"""Independent residuals from which on the smallest and the largest hold nine of ten new ones."""
 PREFIX = "network."
 """Stands before the name of each of the network's weights in a file."""
 MOST_ROWS = 4096
 BLOCK_NUMBERS = 2**22
 """Numbers that the inputs of a block may have; what a network makes of them takes more."""
+
+
+def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | None:
+    """Return between which values a new residual lies with a probability of at least 90 %.
+
+    Args:
+        residuals: Truth - prediction of validation rows, (rows,).
+        independent: As how many independent residuals they count.
+
+    Returns:
+        The ends; `None` = there are too few for any, fewer than `FEWEST`.
+
+    Source: Vovk, Gammerman and Shafer 2005: of n residuals that are equally likely in any order,
+    the new one is at most the ceil((n + 1) q)-th smallest with a probability of at least q. Lee,
+    Barber and Willett 2023 for groups.
+    """
+    rows = len(residuals)
+    if independent < FEWEST or not np.isfinite(residuals).all():
+        return None
+    held = (1 - TAIL) * (independent + 1) / independent  # share of the residuals below an end
+    cut = math.floor(rows * (1 - held) + 1e-9)
+    ordered = np.sort(residuals)
+    return float(ordered[cut]), float(ordered[rows - 1 - cut])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was learned on the validation rows after training.
+
+    Args:
+        threshold: Probability above which a row of a binary task counts as positive.
+        rule: How the threshold was found: a number, `best_f1`, `recall_at_0.9`.
+        intervals: For each output of a regression the residuals (truth - prediction, in units)
+            that at least nine of ten new ones lie between; empty = not known.
+        found: What the rule came to on the validation rows, in words; empty = no rule was applied.
+    """
+
+    threshold: float = 0.5
+    rule: str = "0.5"
+    intervals: tuple[Interval, ...] = ()
+    found: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**asdict(self), "intervals": [list(pair) for pair in self.intervals]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Decision":
+        """Read what `to_dict` wrote."""
+        pairs = tuple((float(low), float(high)) for low, high in plain["intervals"])
+        return cls(
+            threshold=plain["threshold"],
+            rule=plain["rule"],
+            intervals=pairs,
+            found=plain.get("found", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -132,7 +197,7 @@ class Model:
 
 def rows_at_once(input_shape: tuple[int, ...]) -> int:
     """Return how many rows may go through a network at once, by the shape of one."""
-    return max(1, min(MOST_ROWS, BLOCK_NUMBERS // prod(input_shape)))
+    return max(1, min(MOST_ROWS, BLOCK_NUMBERS // math.prod(input_shape)))
 
 
 def _network(

@@ -11,8 +11,7 @@ from pipeline.data.encode import Code, Encoder
 from pipeline.data.scale import identity
 from pipeline.data.schema import Schema
 from pipeline.data.source import Task
-from pipeline.serving.decision import Decision
-from pipeline.serving.model import Model
+from pipeline.serving.model import Decision, Model
 
 
 def schema(

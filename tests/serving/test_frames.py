@@ -14,9 +14,8 @@ from torch import nn
 
 from pipeline.data.encode import Encoder
 from pipeline.data.scale import Scaler
-from pipeline.serving.decision import Decision
 from pipeline.serving.frames import RowsError, predict_frame
-from pipeline.serving.model import MOST_ROWS, Model
+from pipeline.serving.model import MOST_ROWS, Decision, Model
 
 NUMBERS = model(schema(features=("a", "b")))
 PICTURES = model(

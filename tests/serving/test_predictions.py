@@ -7,8 +7,7 @@ from serving.made_models import model, schema
 
 from pipeline import __version__
 from pipeline.data.reader import Found
-from pipeline.serving.decision import Decision
-from pipeline.serving.model import Model
+from pipeline.serving.model import Decision, Model
 from pipeline.serving.predictions import Predictions, RowsDone, Tally, summary
 from pipeline.serving.sheets import Sheet
 

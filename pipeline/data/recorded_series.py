@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.series_file.times import (
+from pipeline.data.source import Array, Indices
+from pipeline.data.tables.cells import MISSING, all_numbers, numbers
+from pipeline.data.tables.file import Place, batches, column_names
+from pipeline.data.times import (
     IRREGULAR,
     Step,
     Times,
@@ -21,9 +24,6 @@ from pipeline.data.series_file.times import (
     missing_steps,
     read_times,
 )
-from pipeline.data.source import Array, Indices
-from pipeline.data.tables.cells import MISSING, all_numbers, numbers
-from pipeline.data.tables.file import Place, batches, column_names
 from pipeline.errors import DataError, did_you_mean, some
 
 if TYPE_CHECKING:
