@@ -229,7 +229,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         input_scaler = fit(
             measured, options.scale, kept=None if encoder is None else encoder.one_hot
         )
-    targets = _with_shuffled_labels(_targets(samples), split.train, options)
+    targets = _targets(samples, split.train, options)
     if is_regression:
         measured_targets = statistics(targets, split.train)
         target_scaler = fit(measured_targets, options.scale)
@@ -283,12 +283,18 @@ def _schema(
     )
 
 
-def _targets(samples: Samples) -> Array:
-    if samples.task != "regression":
-        return samples.targets.astype(np.int64, copy=False)
-    values = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
-    check_finite(values, "the target")
-    return values  # (rows, outputs)
+def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
+    """Return targets (rows, …); those of the training rows have changed places where asked."""
+    if samples.task == "regression":
+        targets = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
+        check_finite(targets, "the target")
+    else:
+        targets = samples.targets.astype(np.int64, copy=False)
+    if options.shuffle_labels is None:
+        return targets
+    shuffled = targets.copy()
+    shuffled[trained] = np.random.default_rng(options.shuffle_labels).permutation(targets[trained])
+    return shuffled
 
 
 def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
@@ -308,15 +314,6 @@ def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
     ]
     if problems:
         raise ConfigError(*problems)
-
-
-def _with_shuffled_labels(targets: Array, trained: Indices, options: DataOptions) -> Array:
-    """Return targets (rows, …) of which those of the training rows have changed places."""
-    if options.shuffle_labels is None:
-        return targets
-    shuffled = targets.copy()
-    shuffled[trained] = np.random.default_rng(options.shuffle_labels).permutation(targets[trained])
-    return shuffled
 
 
 def _permutation(samples: Samples, options: DataOptions) -> tuple[int, ...]:

@@ -319,7 +319,14 @@ def without_holes(series: Recorded, missing: Filling) -> tuple[Values, list[str]
     if not holes.any():
         return series.values, []
     if missing == "refuse":
-        _refuse(series, holes)
+        index, channel = np.argwhere(holes)[0]
+        count = int(holes.sum())
+        others = f", one of {count} such cells" if count > 1 else ""
+        raise DataError(
+            f"{_cell(series, index, channel)} is empty{others}; expected a number. Fill it in, or "
+            "let data.missing=previous (the last value before) or data.missing=linear (a line to "
+            "the next value) do so"
+        )
     for channel in np.flatnonzero(holes[0]):
         known = np.flatnonzero(~holes[:, channel])
         instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
@@ -362,17 +369,6 @@ def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values
 
 def _cell(series: Recorded, index: int, channel: int) -> str:
     return series.place.cell(int(series.rows[index]), series.names[channel])
-
-
-def _refuse(series: Recorded, holes: NDArray[np.bool_]) -> None:
-    index, channel = np.argwhere(holes)[0]
-    count = int(holes.sum())
-    others = f", one of {count} such cells" if count > 1 else ""
-    raise DataError(
-        f"{_cell(series, index, channel)} is empty{others}; expected a number. Fill it in, or let "
-        "data.missing=previous (the last value before) or data.missing=linear (a line to the next "
-        "value) do so"
-    )
 
 
 def _told(series: Recorded, holes: NDArray[np.bool_], missing: Filling) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.prepare import Windows, cut_windows, differenced
+from pipeline.data.prepare import cut_windows, differenced
 from pipeline.data.reader import Block, Found, NewRows, Reader, Rules, content_of_test
 from pipeline.data.recorded_series import (
     Filling,
@@ -184,7 +184,18 @@ class SeriesReader(Reader):
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
         """Cut a series into windows as in training; content and part hold them scaled."""
         schema = self.schema
-        windows = self._windows(series)
+        require_columns("the series", series.names, schema.features)
+        if self._time is not None:
+            times = read_times(series.times, Place(file="the series"), self._time)
+            self._require_same_step("the series", times)
+        columns = [series.names.index(name) for name in schema.features]
+        chosen = Series(
+            values=filled(series.values[:, columns], self._missing, borders=()),
+            times=series.times,
+            names=schema.features,
+            targets=schema.targets,
+        )
+        windows = cut_windows(chosen, schema)
         check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
         inputs = schema.to_inputs(windows.inputs)
         part = Part(
@@ -202,21 +213,6 @@ class SeriesReader(Reader):
             numbers=windows.first,
         )
         return content, part
-
-    def _windows(self, series: Series) -> Windows:
-        schema = self.schema
-        require_columns("the series", series.names, schema.features)
-        if self._time is not None:
-            times = read_times(series.times, Place(file="the series"), self._time)
-            self._require_same_step("the series", times)
-        columns = [series.names.index(name) for name in schema.features]
-        chosen = Series(
-            values=filled(series.values[:, columns], self._missing, borders=()),
-            times=series.times,
-            names=schema.features,
-            targets=schema.targets,
-        )
-        return cut_windows(chosen, schema)
 
     def _newest(self, series: Recorded) -> Block:
         """Return the newest window of a past, holes filled as in training, and what follows it."""

@@ -177,7 +177,12 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
         # These are numbers, some of which look like years or days.
         read = [form_and_position(label or "", only="whole") for label in labels]
     if None in read:
-        raise _unreadable(labels, read.index(None), place, column)
+        index = read.index(None)
+        cell, label = place.cell(index, column), labels[index]
+        if not label:
+            raise DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
+        like = f", written as {labels[0]!r} in the first row" if index else ""
+        raise DataError(f"{cell}: {label!r} is no time; expected {EXPECTED}{like}")
     forms, positions = zip(*filter(None, read), strict=True)
     distinct = dict.fromkeys(forms)
     for form in distinct:
@@ -187,14 +192,6 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
         positions=np.array(positions, dtype=np.int64),
         form=replace(forms[0], decimals=max(form.decimals for form in distinct)),
     )
-
-
-def _unreadable(labels: Sequence[str | None], index: int, place: Place, column: str) -> DataError:
-    cell, label = place.cell(index, column), labels[index]
-    if not label:
-        return DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
-    like = f", written as {labels[0]!r} in the first row" if index else ""
-    return DataError(f"{cell}: {label!r} is no time; expected {EXPECTED}{like}")
 
 
 def _require_same(

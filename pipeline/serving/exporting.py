@@ -87,20 +87,17 @@ def example_rows(model: Model) -> Array:
 
 def _made_up(schema: Schema) -> Array:
     if schema.encoder is not None:
-        cells = [_made_up_cells(code) for code in schema.encoder.codes]
-        return np.column_stack(cells)
+        rows, codes = range(EXAMPLE_ROWS), schema.encoder.codes
+        levels = [code.kept or (UNKNOWN,) for code in codes]  # the most frequent ones
+        cells = [
+            [kept[row % len(kept)] if code.is_category else code.fill + row for row in rows]
+            for code, kept in zip(codes, levels, strict=True)
+        ]
+        return np.array(cells, dtype=np.float64).T
     scaler, shape = schema.input_scaler, (EXAMPLE_ROWS, *schema.input_shape)
     axis = axis_of(len(shape))
     drawn = np.moveaxis(np.random.default_rng(0).normal(size=shape), axis, -1)
     return np.moveaxis(drawn * scaler.spread + scaler.shift, -1, axis)
-
-
-def _made_up_cells(code: Code) -> list[float]:
-    """Return the cells of a column: its mean and more, or its most frequent levels."""
-    if not code.is_category:
-        return [code.fill + row for row in range(EXAMPLE_ROWS)]
-    levels = code.kept or (UNKNOWN,)
-    return [float(levels[row % len(levels)]) for row in range(EXAMPLE_ROWS)]
 
 
 class WholeModel(nn.Module):

@@ -5,7 +5,7 @@ Its decision makes an output an answer: by a threshold, or with an interval.
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,9 +167,18 @@ class Model:
         Raises:
             DataError: A value is infinite in single precision once it is scaled.
         """
-        empty = torch.zeros(0, self.schema.outputs)
-        blocks = self._blocks(raw, what, first_row)
-        raised = torch.cat([empty, *(self.network(block).float() for block in blocks)])
+        blocks = [torch.zeros(0, self.schema.outputs)]
+        for start in range(0, len(raw), self.block_rows):
+            inputs = self.schema.to_inputs(raw[start : start + self.block_rows])
+            if (lost := self.schema.beyond_single(inputs)) is not None:
+                row, column = lost
+                raise DataError(
+                    f"{where(what, first_row + start + row)}, column {column!r}: the value is "
+                    "infinite in single precision once it is scaled as in training; expected one "
+                    "of about the size of the training rows"
+                )
+            blocks.append(self.network(inputs).float())
+        raised = torch.cat(blocks)
         if self.schema.task == "regression":
             return self.schema.to_units(raised, None)
         return probabilities(raised)
@@ -181,18 +190,6 @@ class Model:
         What a row comes to depends, in its last bit, on how many rows go with it.
         """
         return rows_at_once(self.schema.input_shape)
-
-    def _blocks(self, raw: Array | OnDemand, what: str, first_row: int) -> Iterator[Tensor]:
-        for start in range(0, len(raw), self.block_rows):
-            inputs = self.schema.to_inputs(raw[start : start + self.block_rows])
-            if (lost := self.schema.beyond_single(inputs)) is not None:
-                row, column = lost
-                raise DataError(
-                    f"{where(what, first_row + start + row)}, column {column!r}: the value is "
-                    "infinite in single precision once it is scaled as in training; expected one "
-                    "of about the size of the training rows"
-                )
-            yield inputs
 
 
 def rows_at_once(input_shape: tuple[int, ...]) -> int:

@@ -285,6 +285,7 @@ class FeatureCells:
 
     def problems(self) -> Iterator[str]:
         """Yield what makes the column no feature as it stands."""
+        found, name = self.wanted is None, self.name
         if self.problem is not None:
             yield self.problem
         elif self.numbers and self.words and self.first_word is not None:
@@ -293,12 +294,9 @@ class FeatureCells:
                 f"number{'s' * (self.numbers != 1)} beside {self.words} other "
                 f"cell{'s' * (self.words != 1)}"
             )
-        elif self.is_category:
-            yield from self._problems_of_levels()
-
-    def _problems_of_levels(self) -> Iterator[str]:
-        found, name = self.wanted is None, self.name
-        if found and self.levels and all(DATE.fullmatch(text) for text in self.levels):
+        elif not self.is_category:
+            return
+        elif found and self.levels and all(DATE.fullmatch(text) for text in self.levels):
             yield (
                 f"column {name!r} holds dates, such as {shown(min(self.levels))}, which are no "
                 f"feature as they stand; leave it out: data.drop=[{name}], or order the rows by "

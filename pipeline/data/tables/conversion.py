@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Sam
     ignored = _check_further(files, names, roles)
     outcome, columns, notes = _learned(files, roles, keys)
     rows = _gathered(roles, files, folder)
-    conversion = _Conversion(roles, keys.missing, outcome, columns)
+    conversion = _Conversion(roles, keys, outcome, columns)
     for batch, place, part in files.batches(roles.read):
         for name, block in conversion.converted(batch, place, part).items():
             rows[name].append(block)
@@ -131,8 +131,7 @@ def _learned(
     features = [FeatureCells(name, wanted) for name, wanted in roles.features.items()]
     target = TargetCells(roles.target)
     read = tuple(dict.fromkeys((*roles.features, roles.target)))
-    for first_row, batch in batches(path, sep=files.sep, columns=read):
-        place = Place(file=str(path), first_row=first_row, sep=files.sep)
+    for batch, place, _ in replace(files, paths=files.paths[:1]).batches(read):
         for one in features:
             one.add(batch.column(one.name), place)
         target.add(batch.column(target.name), place)
@@ -153,19 +152,16 @@ class _Conversion:
 
     Args:
         roles: What the columns are for.
-        missing: What happens to the row of an empty cell.
+        keys: What the user says about them.
         outcome: What the target means.
         columns: What the features are.
     """
 
     def __init__(
-        self,
-        roles: Roles,
-        missing: Literal["mean", "drop", "refuse"],
-        outcome: Outcome,
-        columns: tuple[Column, ...],
+        self, roles: Roles, keys: Keys, outcome: Outcome, columns: tuple[Column, ...]
     ) -> None:
-        self._roles, self._missing, self._outcome, self._columns = roles, missing, outcome, columns
+        self._roles, self._outcome, self._columns = roles, outcome, columns
+        self._missing = keys.missing
         self._groups: dict[str | None, int] = {}
         self._holes: Counter[str] = Counter()
         self._first_holes: dict[str, tuple[Place, int]] = {}
