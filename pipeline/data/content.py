@@ -22,8 +22,15 @@ from pipeline.data.checks import (
     constant_columns,
     feature_names,
 )
-from pipeline.data.encode import Encoder, fit_encoder
-from pipeline.data.scale import Scaler, fit, identity, rows_a_block, statistics
+from pipeline.data.scale import (
+    Encoder,
+    Scaler,
+    fit,
+    fit_encoder,
+    identity,
+    rows_a_block,
+    statistics,
+)
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, split_rows

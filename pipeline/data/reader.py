@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipeline.data.checks import check_finite, check_reach, check_rows
 from pipeline.data.content import Content, Part
-from pipeline.data.encode import UNKNOWN, Code
 from pipeline.data.labels import NAMES_ANOTHER
+from pipeline.data.scale import UNKNOWN, Code
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Column, Indices, OnDemand, Samples, Series, Source
 from pipeline.data.split import Split

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.encode import Encoder
-from pipeline.data.scale import Scaler, axis_of
+from pipeline.data.scale import Encoder, Scaler, axis_of
 from pipeline.data.source import Array, Reading, Task
 from pipeline.networks.inputs import Kind, kind_of
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.encode import UNKNOWN, Code
 from pipeline.data.reader import (
     Block,
     Found,
@@ -23,6 +22,7 @@ from pipeline.data.reader import (
     first_rows,
     regrouped,
 )
+from pipeline.data.scale import UNKNOWN, Code
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Samples, Series, Source
 from pipeline.data.tables.cells import (

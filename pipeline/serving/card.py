@@ -10,8 +10,8 @@ from pipeline.data.report_text import PARTS, classes_table, lines, warnings
 from pipeline.data.schema import Schema
 from pipeline.markup import bullets, escaped, fenced, markdown_table
 from pipeline.metrics import ClassScores, direction
-from pipeline.serving.answers import value_names
 from pipeline.serving.model import FEWEST, Decision
+from pipeline.serving.predictions import value_names
 from pipeline.terminal import number
 
 FEW_TEST_ROWS = 100

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pipeline.data.encode import OTHER, UNKNOWN, Code
 from pipeline.data.reader import EXAMPLE_ROWS, reader_of
-from pipeline.data.scale import axis_of
+from pipeline.data.scale import OTHER, UNKNOWN, Code, axis_of
 from pipeline.data.schema import Schema, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError

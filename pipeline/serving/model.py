@@ -265,7 +265,7 @@ def save_model(
         folder: Made where it is missing.
         network: Whose weights are kept.
         facts: Plain values: `config`, `schema`, `decision`, `data`, `epoch`, `name`, …
-        interface: Inputs and outputs, of `pipeline.serving.answers.interface`.
+        interface: Inputs and outputs, of `pipeline.serving.predictions.interface`.
         example: A few raw rows that JSON can hold.
     """
     folder.mkdir(mode=0o750, exist_ok=True)

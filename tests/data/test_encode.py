@@ -5,7 +5,7 @@ import pytest
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 
-from pipeline.data.encode import UNKNOWN, Encoder, fit_encoder
+from pipeline.data.scale import UNKNOWN, Encoder, fit_encoder
 from pipeline.data.source import Column
 
 COLOURS = tuple(f"colour {index}" for index in range(26))

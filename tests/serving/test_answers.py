@@ -9,8 +9,8 @@ from serving.made_models import model, schema
 
 from benchmarks.interval_coverage import predicted
 from pipeline.errors import DataError
-from pipeline.serving.answers import answers, interface, require_numbers
 from pipeline.serving.model import Decision, conformal
+from pipeline.serving.predictions import answers, interface, require_numbers
 
 
 def test_a_row_is_positive_only_above_the_threshold() -> None:

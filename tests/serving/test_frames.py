@@ -12,8 +12,7 @@ from PIL import Image
 from serving.made_models import Sum, category_code, model, number_code, schema
 from torch import nn
 
-from pipeline.data.encode import Encoder
-from pipeline.data.scale import Scaler
+from pipeline.data.scale import Encoder, Scaler
 from pipeline.serving.frames import RowsError, predict_frame
 from pipeline.serving.model import MOST_ROWS, Decision, Model
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.encode import UNKNOWN
+from pipeline.data.scale import UNKNOWN
 from pipeline.data.source import Array, Column, Indices, Samples
 from pipeline.data.tables.cells import (
     TEST,
