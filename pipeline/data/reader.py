@@ -275,11 +275,9 @@ def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
         waiting.append(piece)
         if sum(map(len, waiting)) >= size:
             joined = _joined(waiting)
-            whole = len(joined) - len(joined) % size
-            rest = None if joined.names is None else joined.names[whole:]
-            names = None if joined.names is None else joined.names[:whole]
-            yield from sliced(joined.raw[:whole], names, size=size)
-            waiting = [Block(raw=joined.raw[whole:], names=rest)]
+            blocks = list(sliced(joined.raw, joined.names, size=size))
+            waiting = [blocks.pop()] if len(blocks[-1]) < size else []
+            yield from blocks
     if sum(map(len, waiting)):
         yield _joined(waiting)
 
@@ -287,11 +285,10 @@ def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
 def _joined(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    named = all(block.names is not None for block in blocks)
-    names = [name for block in blocks for name in block.names or ()]
-    return Block(
-        raw=np.concatenate([block.raw for block in blocks]), names=names if named else None
-    )
+    raw = np.concatenate([block.raw for block in blocks])
+    if blocks[0].names is None:
+        return Block(raw=raw)
+    return Block(raw=raw, names=[name for block in blocks for name in block.names or ()])
 
 
 def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:

@@ -155,18 +155,16 @@ class Recorded:
 
     Args:
         place: What holds them, for messages.
-        time: Column of the times; None = each row is a step.
+        layout: Its columns.
         times: (time,)
         values: (time, channels), NaN = missing.
-        names: (channels,)
         rows: (time,) positions of the rows in the file, counted from 0.
     """
 
     place: Place
-    time: str | None
+    layout: Layout
     times: Times
     values: Values
-    names: tuple[str, ...]
     rows: Indices
 
     @property
@@ -262,10 +260,9 @@ def _recorded(
     order = in_order(times, place, column, sort=sort)
     return Recorded(
         place=place,
-        time=layout.time,
+        layout=layout,
         times=times.taken(order),
         values=table[order],
-        names=layout.values,
         rows=order,
     )
 
@@ -273,7 +270,7 @@ def _recorded(
 def described(series: Recorded) -> str:
     """Say how many times there are, from when to when, and how far apart."""
     labels, step = series.times.labels, series.step
-    column = f" (column {series.time!r})" if series.time else ", a row each"
+    column = f" (column {series.layout.time!r})" if series.layout.time else ", a row each"
     step_text = IRREGULAR if step is None else f"step {step}"
     return f"{len(labels)} times from {labels[0]} to {labels[-1]}, {step_text}{column}"
 
@@ -284,7 +281,7 @@ def irregularities(series: Recorded) -> list[str]:
     if series.step is not None:
         return [f"{file}: {line}" for line in missing_told(series.times, series.step)]
     return [
-        f"{file}: the times of column {series.time!r} have no common step; a window counts "
+        f"{file}: the times of column {series.layout.time!r} have no common step; a window counts "
         "rows whatever lies between them, and the rows of a forecast are numbered +1, +2"
     ]
 
@@ -368,7 +365,7 @@ def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values
 
 
 def _cell(series: Recorded, index: int, channel: int) -> str:
-    return series.place.cell(int(series.rows[index]), series.names[channel])
+    return series.place.cell(int(series.rows[index]), series.layout.values[channel])
 
 
 def _told(series: Recorded, holes: NDArray[np.bool_], missing: Filling) -> list[str]:
@@ -378,7 +375,7 @@ def _told(series: Recorded, holes: NDArray[np.bool_], missing: Filling) -> list[
         "ahead within training, validation and test, never from one into another",
     }[missing]
     return [
-        f"{series.place.file}: empty cells of column {series.names[channel]!r} "
+        f"{series.place.file}: empty cells of column {series.layout.values[channel]!r} "
         f"({holes[:, channel].sum()}, the first at "
         f"{series.times.labels[holes[:, channel].argmax()]}) are filled {how}"
         for channel in np.flatnonzero(holes.any(0))

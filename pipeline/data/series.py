@@ -92,12 +92,12 @@ class SeriesFile(Source):
         return Series(
             values=values,
             times=series.times.labels,
-            names=series.names,
+            names=layout.values,
             targets=layout.targets,
             units=self.units,
             test_from=_position(series.times, self.test_from),
             reading={
-                "time": series.time,
+                "time": layout.time,
                 "step": str(series.step or IRREGULAR),
                 "missing": self.missing,
                 "sort": self.sort,
@@ -223,7 +223,7 @@ class SeriesReader(Reader):
                 f"{series.place.file} has {len(series.values)} rows; expected at least "
                 f"{self._needed}: the forecast needs a window of {schema.window}{difference}"
             )
-        if series.time is not None:
+        if self._time is not None:
             self._require_same_step(series.place.file, series.times)
         values, _ = without_holes(series, self._missing)
         known = filled(values, self._missing, borders=())[-self._needed :]
