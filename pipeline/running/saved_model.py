@@ -113,7 +113,7 @@ class TrainedWeights:
             folder / FOLDER,
             self.task.network,
             facts,
-            interface=interface(schema, has_intervals=bool(self.decision.intervals)),
+            interface=interface(schema, self.decision),
             example=plan.prepared.example,
         )
         _copy_own_code(plan.options.trust, folder)

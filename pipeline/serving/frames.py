@@ -40,7 +40,7 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
     """
     import pandas as pd
 
-    described = interface(model.schema, has_intervals=bool(model.decision.intervals))["outputs"]
+    described = interface(model.schema, model.decision)["outputs"]
     try:
         block = reader_of(model.schema).apply(rows, what=WHAT)
         columns = answered(model, block, what=WHAT)

@@ -28,12 +28,12 @@ SHOWN = 5
 """Names in a line before "…"."""
 
 
-def interface(schema: Schema, *, has_intervals: bool) -> dict[str, Any]:
+def interface(schema: Schema, decision: Decision) -> dict[str, Any]:
     """Describe inputs and outputs as plain values: the signature that MLflow shows.
 
     Args:
         schema: The meaning of inputs and outputs.
-        has_intervals: Values come with an interval.
+        decision: Says whether values come with an interval.
 
     Returns:
         `kind`: table, series, images or array; `inputs`: a list of `{name, type}`, or
@@ -42,7 +42,7 @@ def interface(schema: Schema, *, has_intervals: bool) -> dict[str, Any]:
     """
     column = schema.reading.get("time")
     texts = [column] if column else []
-    names = output_names(schema, has_intervals=has_intervals)
+    names = output_names(schema, decision)
     if schema.task != "regression":
         texts.append(PREDICTION)
     return {
@@ -55,13 +55,13 @@ def interface(schema: Schema, *, has_intervals: bool) -> dict[str, Any]:
     }
 
 
-def output_names(schema: Schema, *, has_intervals: bool) -> list[str]:
+def output_names(schema: Schema, decision: Decision) -> list[str]:
     """Return the names of an answer's columns, in order."""
     if schema.task == "binary":
         return [PREDICTION, f"probability of {schema.positive}"]
     if schema.task == "multiclass":
         return [PREDICTION, *(f"probability of {name}" for name in schema.classes)]
-    ends = ("", " low", " high") if has_intervals else ("",)
+    ends = ("", " low", " high") if decision.intervals else ("",)
     return [f"{name}{end}" for name in value_names(schema) for end in ends]
 
 
@@ -72,11 +72,6 @@ def value_names(schema: Schema) -> list[str]:
     if schema.outputs == 1:
         return [PREDICTION]
     return [f"{PREDICTION} {number + 1}" for number in range(schema.outputs)]
-
-
-def answer_names(model: Model) -> list[str]:
-    """Return the names of the columns of an answer."""
-    return output_names(model.schema, has_intervals=bool(model.decision.intervals))
 
 
 def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
@@ -118,7 +113,7 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
         chosen = outputs > decision.threshold if is_binary else outputs.argmax(1)
         shares = [outputs.tolist()] if is_binary else outputs.T.tolist()
         columns = [[schema.classes[index] for index in chosen.tolist()], *shares]
-    return dict(zip(answer_names(model), columns, strict=True))
+    return dict(zip(output_names(schema, decision), columns, strict=True))
 
 
 def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
@@ -227,14 +222,12 @@ class Predictions:
     Args:
         sheet: Their table, made while it is taken.
         tally: Grows with it.
-        found: What was met in the file; grows likewise.
-        total: Rows in all; None = not known before the end.
+        rows: The file's; what was met in it grows likewise.
     """
 
     sheet: Sheet
     tally: Tally
-    found: Found
-    total: int | None
+    rows: NewRows
 
 
 def predictions(
@@ -252,7 +245,7 @@ def predictions(
         ConfigError: A rule does not go with this kind of data.
         DataError: The file can't be used, or, while the sheet is taken, a row.
     """
-    names, tally = answer_names(model), Tally()
+    names, tally = output_names(model.schema, model.decision), Tally()
     rows = reader_of(model.schema).open(path, rules, size=model.block_rows)
     heading = () if rows.heading is None else (rows.heading,)
     if rows.heading in names:
@@ -262,8 +255,8 @@ def predictions(
         )
     is_class = model.schema.task != "regression"
 
-    def pieces(opened: NewRows) -> Iterator[Sequence[Column]]:
-        for block in opened.blocks:
+    def pieces() -> Iterator[Sequence[Column]]:
+        for block in rows.blocks:
             found = answered(model, block, what=str(path), first_row=tally.rows + 1)
             columns = list(found.values())
             tally.add(columns, classes=is_class)
@@ -273,9 +266,9 @@ def predictions(
     sheet = Sheet(
         header=(*heading, *names),
         texts=frozenset((*heading, *(names[:1] if is_class else ()))),
-        pieces=pieces(rows),
+        pieces=pieces(),
     )
-    return Predictions(sheet=sheet, tally=tally, found=rows.found, total=rows.total)
+    return Predictions(sheet=sheet, tally=tally, rows=rows)
 
 
 def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
@@ -290,7 +283,7 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
     outcome = f": {_outcome(model, done.tally)}" if rows else ""
     told = "" if place is None else f" in {place}"
     lines = [f"{rows:,} {'row' if rows == 1 else 'rows'}{told}{outcome}"]
-    if notes := "; ".join(_notes(model, done.found)):
+    if notes := "; ".join(_notes(model, done.rows.found)):
         lines.append(f"note: {notes}")
     return lines
 

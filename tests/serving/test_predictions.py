@@ -10,7 +10,7 @@ from serving.made_models import model, schema
 
 from benchmarks.interval_coverage import predicted
 from pipeline import __version__
-from pipeline.data.reader import Found
+from pipeline.data.reader import Found, NewRows
 from pipeline.errors import DataError
 from pipeline.serving.model import Decision, Model, conformal
 from pipeline.serving.predictions import (
@@ -32,7 +32,8 @@ def lines(
     tally = Tally()
     tally.add(columns, classes=made.schema.task != "regression")
     sheet = Sheet(header=(), texts=frozenset(), pieces=iter(()))
-    done = Predictions(sheet=sheet, tally=tally, found=found or Found(), total=None)
+    rows = NewRows(heading=None, blocks=iter(()), found=found or Found())
+    done = Predictions(sheet=sheet, tally=tally, rows=rows)
     return summary(made, done, place="new.csv")
 
 
@@ -186,7 +187,7 @@ def test_no_row_is_answered_with_the_columns_of_the_interface(
 ) -> None:
     intervals = ((-1.0, 1.0),) * (outputs.shape[-1] if known and outputs.ndim == 2 else 0)
     asked = model(made, Decision(intervals=intervals))  # type: ignore[arg-type] # a schema
-    described = interface(asked.schema, has_intervals=bool(intervals))["outputs"]
+    described = interface(asked.schema, asked.decision)["outputs"]
     assert answers(asked, outputs) == {one["name"]: [] for one in described}
 
 
