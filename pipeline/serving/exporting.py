@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -163,16 +162,7 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
         return
     batches = [raw, raw[:1], np.concatenate([raw, raw])] if is_free else [raw]
     pairs = [(encoded(model.schema, batch), model.outputs(batch)) for batch in batches]
-    for one in formats:
-        make = _as_program if one == "program" else partial(_as_onnx, is_free=is_free)
-        try:
-            with _quiet():
-                content, answers = make(program)
-                yield _compared(one, content, answers, pairs, model.schema, is_free=is_free)
-        except ConfigError as error:
-            yield error
-        except Exception as error:  # the exporters' errors have no common base
-            yield ConfigError(f"format={one}: the exporter gives up: {_line(error)}")
+    yield from (_exported(one, program, pairs, model.schema) for one in formats)
 
 
 def _traced(whole: WholeModel, rows: Tensor) -> tuple[ExportedProgram, bool]:
@@ -219,19 +209,22 @@ def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers
     return content, answers
 
 
-def _compared(
-    one: Format,
-    content: bytes,
-    answers: Answers,
-    pairs: list[tuple[Tensor, Tensor]],
-    schema: Schema,
-    *,
-    is_free: bool,
-) -> Exported:
-    with torch.inference_mode():
-        found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
+def _exported(
+    one: Format, program: ExportedProgram, pairs: Sequence[tuple[Tensor, Tensor]], schema: Schema
+) -> Exported | ConfigError:
+    """Return the file where its answers are the model's; more than one pair = rows are free."""
+    is_free = len(pairs) > 1
+    try:
+        with _quiet():
+            content, answers = (
+                _as_program(program) if one == "program" else _as_onnx(program, is_free=is_free)
+            )
+            with torch.inference_mode():
+                found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
+    except Exception as error:  # the exporters' errors have no common base
+        return ConfigError(f"format={one}: the exporter gives up: {_line(error)}")
     if not found <= TOLERANCE:  # NaN is refused as well
-        raise ConfigError(
+        return ConfigError(
             f"format={one}: its answers differ from the model's by {found:.1e}, more than "
             f"{TOLERANCE:.0e}; the file is not kept"
         )
