@@ -206,12 +206,7 @@ def _update(hashed: "hashlib._Hash", values: Array) -> None:
 
 
 def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
-    """Split and measure independent rows.
-
-    Args:
-        samples: The rows.
-        options: What happens to them.
-        what: Name of the data in messages.
+    """Split and measure independent rows; `what` names the data in messages.
 
     Raises:
         ConfigError: An option for series is set.

@@ -95,12 +95,7 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
 
 
 def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the data") -> Content:
-    """Split and measure what a source has read.
-
-    Args:
-        raw: What it has read.
-        options: What happens to it.
-        what: Name of the data in messages.
+    """Split and measure what a source has read; `what` names the data in messages.
 
     Raises:
         ConfigError: An option can't apply to this data.
@@ -202,11 +197,6 @@ def _check_length(what: str, length: int, options: DataOptions | Schema) -> None
 
 def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
     """Cut, split and measure a series; its scalers see the training times alone.
-
-    Args:
-        series: The values in time.
-        options: What happens to them.
-        what: Name of the data in messages.
 
     Raises:
         ConfigError: An option can't apply to a series.

@@ -294,11 +294,6 @@ def _joined(blocks: list[Block]) -> Block:
 def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
     """Return all rows as the test part of some content, whose schema is the model's.
 
-    Args:
-        samples: The rows.
-        schema: Of the model.
-        what: Name of the data in messages.
-
     Raises:
         DataError: They are of another shape or task, lack a column, or have a class that the
             model does not know.

@@ -5,7 +5,7 @@ channel is scaled.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,11 +105,12 @@ class Encoder:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Encoder":
         """Build the encoder whose dataclass was written as plain values."""
-        codes: list[dict[str, Any]] = [
-            {key: tuple(value) if isinstance(value, list) else value for key, value in code.items()}
-            for code in plain["codes"]
-        ]
-        return cls(codes=tuple(Code(**code) for code in codes))
+        return cls(codes=tuple(Code(**with_tuples(code)) for code in plain["codes"]))
+
+
+def with_tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plain values whose lists are tuples, as the fields of a dataclass."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
 
 
 def fit_encoder(raw: Array, columns: tuple[Column, ...], rows: Indices) -> Encoder:

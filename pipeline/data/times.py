@@ -214,13 +214,7 @@ def _require_same(
 
 
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
-    """Return the order in which the times rise.
-
-    Args:
-        times: As the file has them.
-        place: Where they stand.
-        column: Likewise.
-        sort: Whether they may be put in order.
+    """Return the order in which the times rise; `sort` = they may be put in order.
 
     Raises:
         DataError: Names the first row that comes too early, or stands twice.

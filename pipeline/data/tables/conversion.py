@@ -148,14 +148,7 @@ def _learned(
 
 
 class _Conversion:
-    """Turns batches of cells into rows, and counts what was left out or is odd.
-
-    Args:
-        roles: What the columns are for.
-        keys: What the user says about them.
-        outcome: What the target means.
-        columns: What the features are.
-    """
+    """Turns batches of cells into rows, and counts what was left out or is odd."""
 
     def __init__(
         self, roles: Roles, keys: Keys, outcome: Outcome, columns: tuple[Column, ...]
@@ -173,12 +166,7 @@ class _Conversion:
         self._whole = np.ones(len(columns), dtype=np.bool_)
 
     def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
-        """Convert the next batch.
-
-        Args:
-            batch: Its cells are texts.
-            place: Where they come from.
-            part: Where they belong, unless a column says so.
+        """Convert the next batch of texts, which belong to `part` unless a column says so.
 
         Returns:
             `inputs`, `targets` and `parts`, and `ids`, `groups`, `times` where a column gives them.
