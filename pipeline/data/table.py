@@ -210,13 +210,13 @@ class TableReader(Reader):
         """Read all rows of a table; unknown categories are others, empty cells are filled in."""
         columns = column_names(path, sep=keys.sep)
         require_columns(path, columns, [target], needed="says what is true")
-        require_columns(path, columns, self._names, needed="the model was trained on")
         group = None if keys.group is None else str(keys.group)
         found, rules = Found(), Rules(missing="impute")
         raw, targets = [], []
         groups: list[int] = []
         numbered: dict[str | None, int] = {}  # rows without a name are a group together
         for first_row, batch in batches(path, sep=keys.sep):
+            require_columns(path, columns, self._names, needed="the model was trained on")
             place = Place(file=str(path), first_row=first_row, sep=self.sep)
             raw.append(self.rows(batch, place, rules, found))
             targets.append(self.truth(batch.column(target), target, place))

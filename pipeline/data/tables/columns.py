@@ -160,9 +160,12 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
 
 
 def _contradictions(target: str, named: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    for key, chosen in named.items():
-        if target in chosen and key != "target":
-            yield f"data.{key}={target} is also the target; name another with data.target=COLUMN"
+    yield from (
+        f"data.{key}={name} is also the target; name another with data.target=COLUMN"
+        for key, chosen in named.items()
+        for name in chosen
+        if name == target and key != "target"
+    )
     for name in named["drop"]:
         if name in (*named["numeric"], *named["categorical"]):
             yield f"data.drop=[{name}] leaves out a column that another key wants as a feature"
