@@ -21,7 +21,7 @@ from scipy.signal import lfilter  # type: ignore[import-untyped] # scipy brings 
 from pipeline import metrics
 from pipeline.bootstrap import Units, flips, intervals, paired_differences, units_of
 from pipeline.findings import TestRows
-from pipeline.serving.decision import conformal
+from pipeline.serving.model import conformal
 
 DRAWS = 200
 TRUE_ROWS = 1_000_000

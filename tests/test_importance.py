@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pipeline import metrics
 from pipeline.data.content import Part
-from pipeline.data.encode import Code, Encoder
-from pipeline.data.scale import Scaler, identity
+from pipeline.data.scale import Code, Encoder, Scaler, identity
 from pipeline.data.schema import Schema
 from pipeline.importance import importances_of
 

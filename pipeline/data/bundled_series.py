@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline.data.series_file.times import IRREGULAR, find_step, read_times
 from pipeline.data.source import Series, Source
 from pipeline.data.tables.file import Place
+from pipeline.data.times import IRREGULAR, find_step, read_times
 from pipeline.errors import ConfigError, did_you_mean
 
 FOLDER = Path(__file__).parent / "files"

@@ -1,7 +1,7 @@
 """Split and measured rows, their hash and their parts; how independent rows become such."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -22,13 +22,35 @@ from pipeline.data.checks import (
     constant_columns,
     feature_names,
 )
-from pipeline.data.encode import Encoder, fit_encoder
-from pipeline.data.scale import Scaler, fit, identity, rows_a_block, statistics
+from pipeline.data.scale import (
+    Encoder,
+    Scaler,
+    fit,
+    fit_encoder,
+    identity,
+    rows_a_block,
+    statistics,
+)
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, split_rows
 from pipeline.errors import ConfigError
 
+_ROWS = "values in time, but this data has independent rows; expected"
+_TIMES = "independent rows, but this data is values in time:"
+FOR_SERIES = {"window": f"{_ROWS} null", "difference": f"{_ROWS} null", "horizon": f"{_ROWS} 1"}
+"""Options that independent rows refuse."""
+FOR_ROWS = {
+    "permute": f"{_TIMES} a window's last step is what a forecast goes on from; expected null",
+    "shuffle_labels": f"{_TIMES} what a series predicts is the series itself; expected null",
+}
+"""Options that values in time refuse."""
+DISORDER = {
+    "permute": "the positions of every row are permuted",
+    "shuffle_labels": "the labels of the training rows are shuffled; what is learned of them is "
+    "learned by heart",
+}
+"""What options take away, so that nobody takes the figures for those of the data."""
 TAKEN_BYTES = 8 * 2**20
 """Of lazy rows as float64 that are encoded and scaled at once, which takes several copies."""
 
@@ -184,18 +206,13 @@ def _update(hashed: "hashlib._Hash", values: Array) -> None:
 
 
 def independent(samples: Samples, options: DataOptions, *, what: str = "the data") -> Content:
-    """Split and measure independent rows.
-
-    Args:
-        samples: The rows.
-        options: What happens to them.
-        what: Name of the data in messages.
+    """Split and measure independent rows; `what` names the data in messages.
 
     Raises:
         ConfigError: An option for series is set.
         DataError: The rows can't be learned from as they stand.
     """
-    _refuse_series_options(options)
+    refuse_options(options, FOR_SERIES)
     check_rows(samples)
     is_regression = samples.task == "regression"
     reach = check_finite(samples.inputs, "the data", holes_too=not samples.columns)
@@ -214,7 +231,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         input_scaler = fit(
             measured, options.scale, kept=None if encoder is None else encoder.one_hot
         )
-    targets = _with_shuffled_labels(_targets(samples), split.train, options)
+    targets = _targets(samples, split.train, options)
     if is_regression:
         measured_targets = statistics(targets, split.train)
         target_scaler = fit(measured_targets, options.scale)
@@ -226,6 +243,11 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         check_told_apart(input_scaler, measured, feature_names(schema), what=what)
     if is_regression:
         check_targets(schema, measured_targets, what=what)
+    disorder = (
+        f"data.{key}={value}: {words}"
+        for key, words in DISORDER.items()
+        if (value := getattr(options, key)) is not None
+    )
     return Content(
         inputs=samples.inputs,
         targets=targets,
@@ -233,7 +255,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         numbers=np.arange(len(targets)),
         split=split,
         schema=replace(schema, permutation=_permutation(samples, options)),
-        notes=(*samples.notes, *_disorder_notes(options)),
+        notes=(*samples.notes, *disorder),
         groups=samples.group_numbers,
         constant=constant_columns(measured, schema),
     )
@@ -263,30 +285,13 @@ def _schema(
     )
 
 
-def _targets(samples: Samples) -> Array:
-    if samples.task != "regression":
-        return samples.targets.astype(np.int64, copy=False)
-    values = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
-    check_finite(values, "the target")
-    return values  # (rows, outputs)
-
-
-def _refuse_series_options(options: DataOptions) -> None:
-    given = {"window": options.window, "difference": options.difference}
-    if options.horizon != 1:
-        given["horizon"] = options.horizon
-    problems = [
-        f"data.{key}={value} is for values in time, but this data has independent rows; "
-        f"expected {1 if key == 'horizon' else 'null'}"
-        for key, value in given.items()
-        if value is not None
-    ]
-    if problems:
-        raise ConfigError(*problems)
-
-
-def _with_shuffled_labels(targets: Array, trained: Indices, options: DataOptions) -> Array:
-    """Return targets (rows, …) of which those of the training rows have changed places."""
+def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
+    """Return targets (rows, …); those of the training rows have changed places where asked."""
+    if samples.task == "regression":
+        targets = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
+        check_finite(targets, "the target")
+    else:
+        targets = samples.targets.astype(np.int64, copy=False)
     if options.shuffle_labels is None:
         return targets
     shuffled = targets.copy()
@@ -294,34 +299,20 @@ def _with_shuffled_labels(targets: Array, trained: Indices, options: DataOptions
     return shuffled
 
 
-def _disorder_notes(options: DataOptions) -> list[str]:
-    """Say what was taken away, so that nobody takes the figures for those of the data."""
-    notes = []
-    if options.permute is not None:
-        notes.append(f"data.permute={options.permute}: the positions of every row are permuted")
-    if options.shuffle_labels is not None:
-        notes.append(
-            f"data.shuffle_labels={options.shuffle_labels}: the labels of the training rows are "
-            "shuffled; what is learned of them is learned by heart"
-        )
-    return notes
+def refuse_options(options: DataOptions, meant: Mapping[str, str]) -> None:
+    """Refuse options that are set and mean nothing for some kind of data.
 
-
-def refuse_disorder(options: DataOptions) -> None:
-    """Refuse both for values in time.
+    Args:
+        options: That are looked at.
+        meant: What each of these is for, and why it is refused, in words.
 
     Raises:
         ConfigError: Names those that are set.
     """
-    why = {
-        "permute": "a window's last step is what a forecast goes on from",
-        "shuffle_labels": "what a series predicts is the series itself",
-    }
     problems = [
-        f"data.{key}={value} is for independent rows, but this data is values in time: {reason}; "
-        "expected null"
-        for key, reason in why.items()
-        if (value := getattr(options, key)) is not None
+        f"data.{key}={value} is for {words}"
+        for key, words in meant.items()
+        if (value := getattr(options, key)) != (1 if key == "horizon" else None)
     ]
     if problems:
         raise ConfigError(*problems)

@@ -1,16 +1,32 @@
-"""From a source's raw content to the parts a network trains, validates and tests on."""
+"""From a source's raw content to the parts a network trains, validates and tests on.
 
-from dataclasses import dataclass
+Values in time are cut into windows here.
+"""
+
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
 from pipeline.config.options import DataOptions
-from pipeline.data.content import Content, Part, independent
+from pipeline.data.checks import (
+    check_finite,
+    check_reach,
+    check_told_apart,
+    constant_columns,
+    largest_by_column,
+)
+from pipeline.data.content import FOR_ROWS, Content, Part, independent, refuse_options
 from pipeline.data.reader import reader_of
+from pipeline.data.recorded_series import filled
 from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings
+from pipeline.data.scale import Scaler, fit, statistics
 from pipeline.data.schema import Schema
-from pipeline.data.source import Samples, Series, Source
-from pipeline.data.windows import timed
+from pipeline.data.source import Array, Indices, Samples, Series, Source
+from pipeline.data.split import Split, check_sizes, split_times
+from pipeline.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,25 +77,25 @@ def prepare(source: Source, options: DataOptions, *, reports: bool = True) -> Pr
         name: content.part(rows, budget=options.memory_budget)
         for name, rows in content.split.parts().items()
     }
+    rows, size = len(parts["train"]), options.batch_size
+    large = (
+        f"data.batch_size={size} is larger than the training part of {rows} rows: "
+        "an epoch is one step"
+    )
     return Prepared(
         schema=content.schema,
         train=parts["train"],
         validation=parts.get("validation"),
         test=parts["test"],
         content_hash=content.digest(),
-        notes=(*content.notes, *_batch_note(len(parts["train"]), options.batch_size)),
+        notes=(*content.notes, large) if size > rows else content.notes,
         example=reader_of(content.schema).example(raw, content),
         report=data_report(raw, content, options) if reports else None,
     )
 
 
 def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the data") -> Content:
-    """Split and measure what a source has read.
-
-    Args:
-        raw: What it has read.
-        options: What happens to it.
-        what: Name of the data in messages.
+    """Split and measure what a source has read; `what` names the data in messages.
 
     Raises:
         ConfigError: An option can't apply to this data.
@@ -90,10 +106,150 @@ def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the 
     return timed(raw, options, what=what)
 
 
-def _batch_note(rows: int, batch_size: int) -> list[str]:
-    if batch_size <= rows:
-        return []
-    return [
-        f"data.batch_size={batch_size} is larger than the training part of {rows} rows: "
-        "an epoch is one step"
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Windows:
+    """Every window of a series, one a row, oldest first.
+
+    Args:
+        changes: (time - difference, channels), what the windows are cut from.
+        inputs: (rows, window, channels), a view that takes no memory.
+        targets: (rows, horizon * targets), step by step, channel by channel.
+        offsets: What to add to the targets to undo the difference, likewise; None = nothing.
+        first: (rows,) the time of the first step to predict.
+    """
+
+    changes: Array
+    inputs: Array
+    targets: Array
+    offsets: Array | None
+    first: Indices
+
+
+def cut_windows(series: Series, options: DataOptions | Schema) -> Windows:
+    """Cut all windows of `series`.
+
+    Raises:
+        ConfigError: The options can't apply to any series.
+        DataError: The series is too short for one window.
+    """
+    window, horizon, lag = options.window, options.horizon, options.difference or 0
+    if window is None:
+        raise ConfigError("data.window=null, but this data is a series; expected steps, such as 12")
+    if options.difference is not None and horizon > options.difference:
+        raise ConfigError(
+            f"data.horizon={horizon} is longer than data.difference={options.difference}; "
+            "expected at most as long, since values not yet known would be needed to undo it"
+        )
+    _check_length("the series", len(series.values), options)
+    values = np.asarray(series.values, dtype=np.float64)
+    changes = differenced(values, lag)
+    columns = [series.names.index(name) for name in series.targets]
+    inputs = sliding_window_view(changes[:-horizon], window, axis=0)  # (rows, channels, window)
+    before = values[window : len(values) - lag, columns]
+    return Windows(
+        changes=changes,
+        inputs=np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
+        targets=_ahead(changes[window:, columns], horizon),
+        offsets=_ahead(before, horizon) if lag else None,
+        first=np.arange(len(inputs)) + window + lag,
+    )
+
+
+def differenced(values: Array, lag: int) -> Array:
+    """Return x(t) - x(t - lag) of values (time, channels), (time - lag, channels); 0 = x(t)."""
+    return values[lag:] - values[: len(values) - lag] if lag else values
+
+
+def _split_windows(windows: Windows, times: Split, options: DataOptions) -> Split:
+    """Put each window into the part that holds all its steps to predict.
+
+    What a window sees may reach back into the part before: it is known by then.
+
+    Raises:
+        DataError: The training part is too short for one window, or another for the horizon.
+    """
+    _check_length("the training part", len(times.train), options)
+    rows = {
+        name: np.flatnonzero(
+            (windows.first >= part[0]) & (windows.first + options.horizon - 1 <= part[-1])
+        )
+        for name, part in times.parts().items()
+    }
+    split = Split(train=rows["train"], validation=rows.get("validation"), test=rows["test"])
+    check_sizes(split, options)
+    return split
+
+
+def _ahead(values: Array, horizon: int) -> Array:
+    steps = sliding_window_view(values, horizon, axis=0)  # (rows, targets, horizon)
+    return np.moveaxis(steps, -1, 1).reshape(len(steps), -1)
+
+
+def _check_length(what: str, length: int, options: DataOptions | Schema) -> None:
+    needed = (options.window or 0) + options.horizon + (options.difference or 0)
+    if length < needed:
+        difference = f", difference {options.difference}" if options.difference else ""
+        raise DataError(
+            f"{what} has {length} steps; expected at least {needed} for data.window="
+            f"{options.window}, horizon {options.horizon}{difference}. Choose a smaller window"
+        )
+
+
+def timed(series: Series, options: DataOptions, *, what: str = "the series") -> Content:
+    """Cut, split and measure a series; its scalers see the training times alone.
+
+    Raises:
+        ConfigError: An option can't apply to a series.
+        DataError: The series is too short, or has holes.
+    """
+    refuse_options(options, FOR_ROWS)
+    times = split_times(len(series.values), series.test_from, options)
+    if series.reading.get("missing") == "linear":  # left open by who does not know the parts
+        borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
+        series = replace(series, values=filled(series.values, "linear", borders=borders))
+    check_finite(series.values, "the series")
+    windows = cut_windows(series, options)
+    split = _split_windows(windows, times, options)
+    trained = np.arange(len(times.train) - (options.difference or 0))
+    measured = statistics(windows.changes, trained)
+    schema = _schema(series, fit(measured, options.scale), options)
+    check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
+    check_told_apart(schema.input_scaler, measured, schema.features, what=what)
+    unread = (
+        f"data.split_seed={options.split_seed} changes nothing: a series is split in time, the "
+        "test last, since a random split would train on what comes after the test"
+    )
+    return Content(
+        inputs=windows.inputs,
+        targets=windows.targets,
+        offsets=windows.offsets,
+        numbers=windows.first,
+        split=split,
+        schema=schema,
+        notes=(*series.notes, unread) if options.split_seed else series.notes,
+        constant=constant_columns(measured, schema),
+    )
+
+
+def _schema(series: Series, scaler: Scaler, options: DataOptions) -> Schema:
+    columns = [series.names.index(name) for name in series.targets]
+    target_scaler = Scaler(
+        shift=tuple(scaler.shift[column] for column in columns) * options.horizon,
+        spread=tuple(scaler.spread[column] for column in columns) * options.horizon,
+    )
+    return Schema(
+        task="regression",
+        input_shape=(options.window or 0, len(series.names)),
+        outputs=len(target_scaler.shift),
+        classes=(),
+        features=series.names,
+        targets=series.targets,
+        units=series.units,
+        window=options.window,
+        horizon=options.horizon,
+        difference=options.difference,
+        input_scaler=scaler,
+        target_scaler=target_scaler,
+        label=", ".join(series.targets),
+        reading={"kind": "series", **series.reading},
+    )

@@ -1,22 +1,26 @@
-"""New rows of any kind, read as the training read its own."""
+"""New rows of any kind, read as the training read its own, in the terms of the trained model."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.data.as_saved import rows_as_saved
+from pipeline.data.checks import check_finite, check_reach, check_rows
 from pipeline.data.content import Content, Part
+from pipeline.data.labels import NAMES_ANOTHER
+from pipeline.data.scale import UNKNOWN, Code
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, OnDemand, Samples, Series, Source
-from pipeline.errors import ConfigError, DataError
+from pipeline.data.source import Array, Column, Indices, OnDemand, Samples, Series, Source
+from pipeline.data.split import Split
+from pipeline.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +29,8 @@ EXAMPLE_ROWS = 3
 """Rows that a model is left with as an example."""
 MODULES = {"array": "arrays"}
 """Kinds whose module has another name."""
+NOTHING = np.empty(0, dtype=np.int64)
+HINT = "data= and data.path= say which data are evaluated"
 
 Unknown = Literal["other", "refuse"]
 Missing = Literal["refuse", "impute"]
@@ -269,11 +275,9 @@ def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
         waiting.append(piece)
         if sum(map(len, waiting)) >= size:
             joined = _joined(waiting)
-            whole = len(joined) - len(joined) % size
-            rest = None if joined.names is None else joined.names[whole:]
-            names = None if joined.names is None else joined.names[:whole]
-            yield from sliced(joined.raw[:whole], names, size=size)
-            waiting = [Block(raw=joined.raw[whole:], names=rest)]
+            blocks = list(sliced(joined.raw, joined.names, size=size))
+            waiting = [blocks.pop()] if len(blocks[-1]) < size else []
+            yield from blocks
     if sum(map(len, waiting)):
         yield _joined(waiting)
 
@@ -281,8 +285,166 @@ def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
 def _joined(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    named = all(block.names is not None for block in blocks)
-    names = [name for block in blocks for name in block.names or ()]
-    return Block(
-        raw=np.concatenate([block.raw for block in blocks]), names=names if named else None
+    raw = np.concatenate([block.raw for block in blocks])
+    if blocks[0].names is None:
+        return Block(raw=raw)
+    return Block(raw=raw, names=[name for block in blocks for name in block.names or ()])
+
+
+def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
+    """Return all rows as the test part of some content, whose schema is the model's.
+
+    Raises:
+        DataError: They are of another shape or task, lack a column, or have a class that the
+            model does not know.
+    """
+    check_rows(samples)
+    inputs = _inputs(samples, schema)
+    reach = check_finite(inputs, "the data", holes_too=schema.encoder is None)
+    notes = [note for note in samples.notes if not note.endswith(NAMES_ANOTHER)]
+    more = [name for name in _names(samples) if name not in schema.columns]
+    if schema.columns and more:
+        told = ", ".join(more)
+        notes.append(f"{len(more)} columns are ignored, which the model does not know: {told}")
+    targets, groups = _targets(samples, schema), samples.group_numbers
+    check_reach(schema, reach, targets, what=what)
+    return content_of_test(inputs, targets, schema, notes=tuple(notes), groups=groups)
+
+
+def content_of_test(
+    inputs: Array | OnDemand,
+    targets: Array,
+    schema: Schema,
+    *,
+    notes: tuple[str, ...],
+    groups: Indices | None = None,
+    offsets: Array | None = None,
+    numbers: Indices | None = None,
+) -> Content:
+    """Return rows as content that is all test part: see `Content`; None = rows count from 0."""
+    rows = np.arange(len(targets))
+    return Content(
+        inputs=inputs,
+        targets=targets,
+        offsets=offsets,
+        numbers=rows if numbers is None else numbers,
+        split=Split(train=NOTHING, validation=None, test=rows),
+        schema=schema,
+        notes=notes,
+        groups=groups,
     )
+
+
+def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> Content:
+    """Return a run's own content, in its parts, in the terms of the model that it has left.
+
+    Where the data are those of the training, nothing but the schema is another object.
+
+    Raises:
+        DataError: The data have changed so much that the model can't read them.
+    """
+    if isinstance(raw, Series):
+        if (raw.names, raw.targets) != (schema.features, schema.targets):
+            raise DataError(
+                f"the series has the columns {', '.join(raw.names)} now, and the model was "
+                f"trained on {', '.join(schema.features)} to predict {', '.join(schema.targets)}"
+            )
+        return replace(content, schema=schema)
+    return replace(
+        content,
+        inputs=_inputs(raw, schema),
+        # Those of the content: where the training labels were shuffled, they are here too.
+        targets=_targets(replace(raw, targets=content.targets), schema),
+        schema=schema,
+    )
+
+
+def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
+    """Return the rows (rows, *raw_shape), columns and categories in the model's order."""
+    names = _names(samples)
+    wanted = schema.columns
+    if wanted and names and samples.inputs.ndim == 2:
+        return _by_name(samples, names, wanted, schema)
+    if samples.input_shape != schema.raw_shape:
+        raise DataError(
+            f"the rows have shape {_words(samples.input_shape)}; the model was trained on rows of "
+            f"shape {_words(schema.raw_shape)}. {HINT}"
+        )
+    return samples.inputs
+
+
+def _by_name(
+    samples: Samples, names: Sequence[str], wanted: Sequence[str], schema: Schema
+) -> Array | OnDemand:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise DataError(
+            f"the data lack the column{'s' * (len(missing) > 1)} "
+            f"{', '.join(map(repr, missing))}, which the model was trained on; they have "
+            f"{', '.join(names)}.{did_you_mean(missing[0], names)}"
+        )
+    positions = [names.index(name) for name in wanted]
+    columns = samples.columns or tuple(Column(name=name) for name in names)
+    codes = () if schema.encoder is None else schema.encoder.codes
+    recoded = {code.name: columns[names.index(code.name)].levels for code in codes}
+    if list(names) == list(wanted) and all(recoded[c.name] == c.levels for c in codes):
+        return samples.inputs
+    cells = np.asarray(samples.inputs[:][:, positions], dtype=np.float64)
+    for index, code in enumerate(codes):
+        cells[:, index] = _recoded(cells[:, index], recoded[code.name], code)
+    return cells
+
+
+def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
+    """Return cells (rows,) whose categories are those of the model; others are `UNKNOWN`."""
+    if bool(levels) != code.is_category and not np.isnan(cells).all():
+        now, then = ("categories", "numbers") if levels else ("numbers", "categories")
+        raise DataError(
+            f"column {code.name!r} holds {now}, and the model was trained on {then}; "
+            f"{'data.categorical' if code.is_category else 'data.numeric'}=[{code.name}] reads "
+            "it as in training"
+        )
+    if not levels or levels == code.levels:
+        return cells
+    place = {level: index for index, level in enumerate(code.levels)}
+    table = np.array([place.get(level, UNKNOWN) for level in levels], dtype=np.float64)
+    known = np.isfinite(cells) & (cells >= 0)
+    recoded: NDArray[np.float64] = np.where(
+        known, table[np.where(known, cells, 0).astype(int)], cells
+    )
+    return recoded
+
+
+def _targets(samples: Samples, schema: Schema) -> Array:
+    are_values = schema.task == "regression"
+    if (samples.task == "regression") != are_values:
+        told = f"values, and the model tells the classes {', '.join(schema.classes)} apart"
+        if are_values:
+            told = f"the classes {', '.join(samples.classes)}, and the model predicts values"
+        raise DataError(f"the target holds {told}. {HINT}")
+    if are_values:
+        values = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
+        if values.shape[1] != schema.outputs:
+            raise DataError(
+                f"the target has {values.shape[1]} values a row, and the model predicts "
+                f"{schema.outputs}. {HINT}"
+            )
+        check_finite(values, "the target")
+        return values
+    if samples.classes == schema.classes:
+        return samples.targets.astype(np.int64)
+    place = {name: index for index, name in enumerate(schema.classes)}
+    table = np.array([place.get(name, -1) for name in samples.classes])
+    found: NDArray[np.int64] = table[samples.targets.astype(np.int64)]
+    if (found < 0).any():
+        row = int((found < 0).argmax())
+        name = samples.classes[int(samples.targets[row])]
+        raise DataError(
+            f"row {row} is of class {name!r}, which the model does not know; expected one of "
+            f"{', '.join(schema.classes)}.{did_you_mean(name, schema.classes)}"
+        )
+    return found
+
+
+def _names(samples: Samples) -> tuple[str, ...]:
+    return tuple(column.name for column in samples.columns) or samples.features

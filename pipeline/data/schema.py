@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.data.encode import Encoder
-from pipeline.data.scale import Scaler, axis_of
+from pipeline.data.scale import Encoder, Scaler, axis_of, with_tuples
 from pipeline.data.source import Array, Reading, Task
 from pipeline.networks.inputs import Kind, kind_of
 
@@ -113,10 +112,7 @@ class Schema:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote."""
-        fields: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()
-        }
-        fields["reading"] = plain["reading"]
+        fields = with_tuples(plain)
         if plain.get("encoder") is not None:
             fields["encoder"] = Encoder.from_dict(plain["encoder"])
         for key in ("input_scaler", "target_scaler"):

@@ -1,17 +1,17 @@
 """A user's values in time, from a CSV or Parquet file; and the past of a forecast."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline.data.as_saved import NOTHING
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.reader import Block, Found, NewRows, Reader, Rules
-from pipeline.data.schema import Schema
-from pipeline.data.series_file.recording import (
+from pipeline.data.prepare import cut_windows, differenced
+from pipeline.data.reader import Block, Found, NewRows, Reader, Rules, content_of_test
+from pipeline.data.recorded_series import (
     Filling,
     Layout,
     Recorded,
@@ -25,7 +25,11 @@ from pipeline.data.series_file.recording import (
     with_times,
     without_holes,
 )
-from pipeline.data.series_file.times import (
+from pipeline.data.schema import Schema
+from pipeline.data.source import Samples, Series, Source
+from pipeline.data.tables.file import Place, column_names, require_columns
+from pipeline.data.tables.store import local_file
+from pipeline.data.times import (
     IRREGULAR,
     Times,
     find_step,
@@ -35,14 +39,10 @@ from pipeline.data.series_file.times import (
     read_times,
     step_of,
 )
-from pipeline.data.source import Samples, Series, Source
-from pipeline.data.split import Split
-from pipeline.data.tables.file import Place, column_names, require_columns
-from pipeline.data.tables.store import local_file
-from pipeline.data.windows import Windows, cut_windows, differenced
 from pipeline.errors import DataError, did_you_mean
 
 
+@dataclass(frozen=True, kw_only=True)
 class SeriesFile(Source):
     """Columns of a file as channels of one series.
 
@@ -60,39 +60,27 @@ class SeriesFile(Source):
         allow_url: Whether the path may be a URL.
     """
 
-    def __init__(
-        self,
-        *,
-        path: str,
-        time: str | int | None,
-        columns: tuple[str | int, ...],
-        targets: tuple[str | int, ...],
-        sort: bool,
-        test_from: str | int | None,
-        units: str,
-        sep: str | None,
-        missing: Filling,
-        strict: bool,
-        allow_url: bool,
-    ) -> None:
-        self.path = path
-        self.wanted = Layout(
-            time=None if time is None else str(time),
-            values=tuple(map(str, columns)),
-            targets=tuple(map(str, targets)),
-        )
-        self.sort = sort
-        self.test_from = test_from
-        self.units = units
-        self.sep = sep
-        self.missing: Filling = missing
-        self.strict = strict
-        self.allow_url = allow_url
+    path: str
+    time: str | int | None
+    columns: tuple[str | int, ...]
+    targets: tuple[str | int, ...]
+    sort: bool
+    test_from: str | int | None
+    units: str
+    sep: str | None
+    missing: Filling
+    strict: bool
+    allow_url: bool
 
     def read(self) -> Series:
         """Read the values, (times, columns of values)."""
         path = local_file(self.path, key="data.path", allow_url=self.allow_url)
-        layout = layout_of(path, self.wanted, sep=self.sep)
+        wanted = Layout(
+            time=None if self.time is None else str(self.time),
+            values=tuple(map(str, self.columns)),
+            targets=tuple(map(str, self.targets)),
+        )
+        layout = layout_of(path, wanted, sep=self.sep)
         series = recorded_in(path, layout, sep=self.sep, sort=self.sort)
         values, filling = without_holes(series, self.missing)
         told = irregularities(series)
@@ -104,12 +92,12 @@ class SeriesFile(Source):
         return Series(
             values=values,
             times=series.times.labels,
-            names=series.names,
+            names=layout.values,
             targets=layout.targets,
             units=self.units,
             test_from=_position(series.times, self.test_from),
             reading={
-                "time": series.time,
+                "time": layout.time,
                 "step": str(series.step or IRREGULAR),
                 "missing": self.missing,
                 "sort": self.sort,
@@ -196,28 +184,6 @@ class SeriesReader(Reader):
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
         """Cut a series into windows as in training; content and part hold them scaled."""
         schema = self.schema
-        windows = self._windows(series)
-        check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
-        inputs = schema.to_inputs(windows.inputs)
-        part = Part(
-            inputs=inputs,
-            targets=schema.target_scaler.scaled(windows.targets),
-            offsets=None if windows.offsets is None else torch.tensor(windows.offsets),
-            rows=windows.first,
-        )
-        content = Content(
-            inputs=inputs.numpy(),
-            targets=part.targets.numpy(),
-            offsets=windows.offsets,
-            numbers=windows.first,
-            split=Split(train=NOTHING, validation=None, test=np.arange(len(windows.first))),
-            schema=schema,
-            notes=series.notes,
-        )
-        return content, part
-
-    def _windows(self, series: Series) -> Windows:
-        schema = self.schema
         require_columns("the series", series.names, schema.features)
         if self._time is not None:
             times = read_times(series.times, Place(file="the series"), self._time)
@@ -229,13 +195,35 @@ class SeriesReader(Reader):
             names=schema.features,
             targets=schema.targets,
         )
-        return cut_windows(chosen, schema)
+        windows = cut_windows(chosen, schema)
+        check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
+        inputs = schema.to_inputs(windows.inputs)
+        part = Part(
+            inputs=inputs,
+            targets=schema.target_scaler.scaled(windows.targets),
+            offsets=None if windows.offsets is None else torch.tensor(windows.offsets),
+            rows=windows.first,
+        )
+        content = content_of_test(
+            inputs.numpy(),
+            part.targets.numpy(),
+            schema,
+            notes=series.notes,
+            offsets=windows.offsets,
+            numbers=windows.first,
+        )
+        return content, part
 
     def _newest(self, series: Recorded) -> Block:
         """Return the newest window of a past, holes filled as in training, and what follows it."""
         schema = self.schema
-        self._require_enough(series)
-        if series.time is not None:
+        if len(series.values) < self._needed:
+            difference = f" and a difference of {self._lag}" if self._lag else ""
+            raise DataError(
+                f"{series.place.file} has {len(series.values)} rows; expected at least "
+                f"{self._needed}: the forecast needs a window of {schema.window}{difference}"
+            )
+        if self._time is not None:
             self._require_same_step(series.place.file, series.times)
         values, _ = without_holes(series, self._missing)
         known = filled(values, self._missing, borders=())[-self._needed :]
@@ -256,14 +244,6 @@ class SeriesReader(Reader):
         if self._time is not None:
             following = list(labels_after(series.times, self._step, schema.horizon))
         return Block(raw=window, names=following, offsets=offsets)
-
-    def _require_enough(self, series: Recorded) -> None:
-        if len(series.values) < self._needed:
-            difference = f" and a difference of {self._lag}" if self._lag else ""
-            raise DataError(
-                f"{series.place.file} has {len(series.values)} rows; expected at least "
-                f"{self._needed}: the forecast needs a window of {self.schema.window}{difference}"
-            )
 
     def _require_same_step(self, file: str, times: Times) -> None:
         if self._step is not None and not fits(times, self._step):

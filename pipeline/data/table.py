@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.data.as_saved import content_of_test
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.encode import UNKNOWN, Code
 from pipeline.data.reader import (
     Block,
     Found,
@@ -20,11 +18,13 @@ from pipeline.data.reader import (
     NewRows,
     Reader,
     Rules,
+    content_of_test,
     first_rows,
     regrouped,
 )
+from pipeline.data.scale import UNKNOWN, Code
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Samples, Series, Source, Task
+from pipeline.data.source import Array, Samples, Series, Source
 from pipeline.data.tables.cells import (
     NO_CLASS,
     TEST,
@@ -44,79 +44,22 @@ from pipeline.errors import ConfigError, DataError, did_you_mean, some
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Named = str | int | None
 NAMED = 5
 """Columns in a note before '…'."""
 
 
-class Table(Source):
-    """Columns of a file as features, and one of them as what is to be predicted.
-
-    Args:
-        path: The file, with a line of names.
-        target: Column to predict; None = the last one.
-        test_path: File of the test rows; None = they are split off.
-        validation_path: File of the validation rows; None = likewise.
-        task: What is to be predicted; None = found from the target.
-        positive: Class that precision, recall and F1 speak of; None = the rarer one.
-        numeric: Columns that must be numbers.
-        categorical: Columns whose cells are categories, numbers too.
-        drop: Columns that are left out.
-        id: Column that names the rows; None = they have no names.
-        group: Column of what must stay in one part, such as a patient; None = no groups.
-        time: Column that orders the rows: the last ones test; None = rows are drawn.
-        split: Column with the words train, validation and test; None = rows are drawn.
-        missing: What happens to the row of an empty cell.
-        sep: Sign between the cells of a CSV; None = found.
-        units: Unit of a regression's target; empty = none.
-        strict: Refuse a feature that tells the target, and test rows that also train.
-        allow_url: Whether the path may be a URL.
-    """
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        target: Named,
-        test_path: str | None,
-        validation_path: str | None,
-        task: Task | None,
-        positive: str | int | float | bool | None,
-        numeric: tuple[str | int, ...],
-        categorical: tuple[str | int, ...],
-        drop: tuple[str | int, ...],
-        id: Named,  # noqa: A002 - the key's name
-        group: Named,
-        time: Named,
-        split: Named,
-        missing: Literal["mean", "drop", "refuse"],
-        sep: str | None,
-        units: str,
-        strict: bool,
-        allow_url: bool,
-    ) -> None:
-        self.path, self.test_path, self.validation_path = path, test_path, validation_path
-        self.sep = sep
-        self.allow_url = allow_url
-        self.keys = Keys(
-            target=_text(target),
-            task=task,
-            positive=_text(positive),
-            numeric=tuple(map(str, numeric)),
-            categorical=tuple(map(str, categorical)),
-            drop=tuple(map(str, drop)),
-            id=_text(id),
-            group=_text(group),
-            time=_text(time),
-            split=_text(split),
-            missing=missing,
-            units=units,
-            strict=strict,
-        )
+class Table(Keys, Source):
+    """Columns of a file as features, and one of them as what is to be predicted."""
 
     def read(self) -> Samples:
         """Read the table, (rows, columns); a large one is mapped from the cache."""
-        self._refuse_two_splits()
+        by_file = [key for key in ("test_path", "validation_path") if getattr(self, key)]
+        by_column = [key for key in ("time", "split") if getattr(self, key) not in (None, "")]
+        if by_file and by_column:
+            raise ConfigError(
+                f"data.{by_file[0]} and data.{by_column[0]} both say how rows are parted; "
+                "expected one of them"
+            )
         given = (
             ("path", self.path, TRAIN),
             ("validation_path", self.validation_path, VALIDATION),
@@ -128,21 +71,7 @@ class Table(Source):
             if path is not None
         )
         files = Files(paths=paths, sep=self.sep)
-        return stored(files, self.keys) if is_large(files) else read_samples(files, self.keys)
-
-    def _refuse_two_splits(self) -> None:
-        """Refuse files and columns that both say which rows test."""
-        by_file = [key for key in ("test_path", "validation_path") if getattr(self, key)]
-        by_column = [key for key in ("time", "split") if getattr(self.keys, key)]
-        if by_file and by_column:
-            raise ConfigError(
-                f"data.{by_file[0]} and data.{by_column[0]} both say how rows are parted; "
-                "expected one of them"
-            )
-
-
-def _text(value: str | float | None) -> str | None:
-    return None if value is None else str(value)
+        return stored(files, self) if is_large(files) else read_samples(files, self)
 
 
 class TableReader(Reader):
@@ -160,7 +89,8 @@ class TableReader(Reader):
             else tuple(replace(plain, name=name) for name in schema.features)
         )
         # What stands in the place of the answer is not read where the answer is asked for.
-        self._answer = {schema.label, self.target} - {code.name for code in self.codes}
+        self._names = schema.columns
+        self._answer = {schema.label, self.target} - {*self._names}
 
     def inputs(self) -> Any:
         """Describe the columns."""
@@ -172,54 +102,50 @@ class TableReader(Reader):
     def example(self, raw: Samples | Series, content: Content) -> Any:
         """Return the cells of the first training rows."""
         assert isinstance(raw, Samples)
-        return [self._cells(row) for row in first_rows(raw, content)]
 
-    def _cells(self, row: Array) -> dict[str, Any]:
-        cells: dict[str, Any] = {}
-        for cell, code in zip(map(float, row), self.codes, strict=True):
-            is_level = code.is_category and cell >= 0
-            value = code.levels[int(cell)] if is_level else cell
-            cells[code.name] = None if np.isnan(cell) else value
-        return cells
+        def cell(value: float, levels: tuple[str, ...]) -> str | float | None:
+            if np.isnan(value):
+                return None
+            return levels[int(value)] if levels and value >= 0 else value
+
+        return [
+            {
+                code.name: cell(float(one), code.levels)
+                for one, code in zip(row, self.codes, strict=True)
+            }
+            for row in first_rows(raw, content)
+        ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open a CSV or Parquet file; a missing column is refused before its first row is read."""
-        columns = column_names(path, sep=self.sep)
-        heading = self._heading(path, rules.id, columns)
-        found = Found(ignored=self._ignored(columns, heading))
-        self._require(str(path), columns)
-        pieces = self._pieces(path, rules, heading, found)
-        return NewRows(heading=heading, blocks=regrouped(pieces, size=size), found=found)
-
-    def _heading(self, path: Path, given: str | None, columns: Sequence[str]) -> str | None:
-        """Return the column that names the rows."""
+        columns, given = column_names(path, sep=self.sep), rules.id
         if given is not None and given not in columns:
             raise DataError(
                 f"{path} has no column {given!r}, which id={given} asks for; it has "
                 f"{', '.join(columns)}.{did_you_mean(given, columns)}"
             )
-        return given or (self._id if self._id in columns else None)
+        heading = given or (self._id if self._id in columns else None)
+        found = Found(ignored=self._ignored(columns, heading))
+        self._require(str(path), columns)
+        wanted = [name for name in columns if name in {heading, *self._names}]
+
+        def pieces() -> Iterator[Block]:
+            for first_row, batch in batches(path, sep=self.sep, columns=wanted):
+                place = Place(file=str(path), first_row=first_row, sep=self.sep)
+                names = None
+                if heading is not None:
+                    names = [text or "" for text in batch.column(heading).to_pylist()]
+                yield Block(raw=self.rows(batch, place, rules, found), names=names)
+
+        return NewRows(heading=heading, blocks=regrouped(pieces(), size=size), found=found)
 
     def _ignored(self, columns: Sequence[str], beside: str | None) -> tuple[str, ...]:
-        known = {*(code.name for code in self.codes), *self._answer, self._id, beside}
+        known = {*self._names, *self._answer, self._id, beside}
         return tuple(name for name in columns if name not in known)
 
     def _require(self, what: str, columns: Sequence[str]) -> None:
         there = [name for name in columns if name not in self._answer]
-        wanted = [code.name for code in self.codes]
-        require_columns(what, there, wanted, needed="the model was trained on")
-
-    def _pieces(
-        self, path: Path, rules: Rules, heading: str | None, found: Found
-    ) -> Iterator[Block]:
-        needed = {heading, *(code.name for code in self.codes)}
-        wanted = [name for name in column_names(path, sep=self.sep) if name in needed]
-        for first_row, batch in batches(path, sep=self.sep, columns=wanted):
-            place = Place(file=str(path), first_row=first_row, sep=self.sep)
-            names = None
-            if heading is not None:
-                names = [text or "" for text in batch.column(heading).to_pylist()]
-            yield Block(raw=self.rows(batch, place, rules, found), names=names)
+        require_columns(what, there, self._names, needed="the model was trained on")
 
     def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, found: Found) -> Array:
         """Return a batch of texts as raw rows (rows, columns), and count what was met.
@@ -270,7 +196,7 @@ class TableReader(Reader):
         if self.target is None or not isinstance(source, Table):
             return super().evaluated(source, budget=budget)
         path = local_file(source.path, key="data.path", allow_url=source.allow_url)
-        content = self._with_truth(path, self.target, source.keys.group, sep=source.sep)
+        content = self._with_truth(path, self.target, source)
         raw = Samples(
             inputs=content.inputs,
             targets=content.targets,
@@ -280,19 +206,17 @@ class TableReader(Reader):
         )
         return raw, content, content.part(content.split.test, budget=budget)
 
-    def _with_truth(
-        self, path: Path, target: str, group: str | None, *, sep: str | None
-    ) -> Content:
+    def _with_truth(self, path: Path, target: str, keys: Keys) -> Content:
         """Read all rows of a table; unknown categories are others, empty cells are filled in."""
-        columns = column_names(path, sep=sep)
+        columns = column_names(path, sep=keys.sep)
         require_columns(path, columns, [target], needed="says what is true")
-        wanted = [code.name for code in self.codes]
+        group = None if keys.group is None else str(keys.group)
         found, rules = Found(), Rules(missing="impute")
         raw, targets = [], []
         groups: list[int] = []
         numbered: dict[str | None, int] = {}  # rows without a name are a group together
-        for first_row, batch in batches(path, sep=sep):
-            require_columns(path, columns, wanted, needed="the model was trained on")
+        for first_row, batch in batches(path, sep=keys.sep):
+            require_columns(path, columns, self._names, needed="the model was trained on")
             place = Place(file=str(path), first_row=first_row, sep=self.sep)
             raw.append(self.rows(batch, place, rules, found))
             targets.append(self.truth(batch.column(target), target, place))

@@ -15,11 +15,10 @@ import torch
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
 from pipeline.config.options import RunConfig, data_options
 from pipeline.config.values import TARGET
-from pipeline.data.as_saved import NOTHING, split_as_saved
 from pipeline.data.checks import fingerprints
 from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Prepared, content_of
-from pipeline.data.reader import reader_of
+from pipeline.data.reader import NOTHING, reader_of, split_as_saved
 from pipeline.data.report import DataReport, report_of_test
 from pipeline.data.report_text import drifted
 from pipeline.data.schema import Schema
@@ -37,8 +36,7 @@ from pipeline.running.plan import Occasion, Plan
 from pipeline.running.recording import connecting, on_record, writable_store
 from pipeline.running.results import print_figures, where_lines
 from pipeline.running.resuming import Start
-from pipeline.serving.decision import Decision
-from pipeline.serving.model import Model
+from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
 from pipeline.terminal import console, duration, number, say
 from pipeline.tracking.client import Recorder

@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.data.schema import Schema
 from pipeline.markup import figure_text
 from pipeline.metrics import CLASSIFICATION, REGRESSION, ClassScores
-from pipeline.serving.decision import Decision
+from pipeline.serving.model import Decision
 from pipeline.terminal import console, duration, number, say
 
 MARGIN = 8

@@ -18,11 +18,10 @@ from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of
 from pipeline.running.testing import ScoredTest, decide, tested_again, with_intervals
 from pipeline.running.trainer import build_task
-from pipeline.serving.answers import interface
 from pipeline.serving.card import CardFacts, card
-from pipeline.serving.decision import Decision
 from pipeline.serving.files import CARD, CODE, FOLDER
-from pipeline.serving.model import save_model
+from pipeline.serving.model import Decision, save_model
+from pipeline.serving.predictions import interface
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events
 
@@ -111,7 +110,7 @@ class TrainedWeights:
             folder / FOLDER,
             self.task.network,
             facts,
-            interface=interface(schema, has_intervals=bool(self.decision.intervals)),
+            interface=interface(schema, self.decision),
             example=plan.prepared.example,
         )
         _copy_own_code(plan.options.trust, folder)

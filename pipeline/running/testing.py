@@ -23,8 +23,7 @@ from pipeline.paths import replace_json
 from pipeline.running.plan import Plan
 from pipeline.running.scoring import scores_of
 from pipeline.running.trainer import build_trainer, evaluated_batches
-from pipeline.serving.decision import Decision, Interval, conformal
-from pipeline.serving.model import rows_at_once
+from pipeline.serving.model import Decision, Interval, conformal, rows_at_once
 from pipeline.serving.sheets import cell, write_csv
 from pipeline.terminal import number
 

@@ -25,8 +25,8 @@ from pipeline.running.run_findings import findings_of, write_diagnosis
 from pipeline.running.saved_model import TrainedWeights
 from pipeline.running.testing import ScoredTest, decide, tested, with_intervals
 from pipeline.running.trainer import require_truthful
-from pipeline.serving.decision import Decision
 from pipeline.serving.files import CARD
+from pipeline.serving.model import Decision
 from pipeline.terminal import shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.logger import JournalLogger

@@ -10,8 +10,8 @@ from pipeline.data.report_text import PARTS, classes_table, lines, warnings
 from pipeline.data.schema import Schema
 from pipeline.markup import bullets, escaped, fenced, markdown_table
 from pipeline.metrics import ClassScores, direction
-from pipeline.serving.answers import value_names
-from pipeline.serving.decision import FEWEST, Decision
+from pipeline.serving.model import FEWEST, Decision
+from pipeline.serving.predictions import value_names
 from pipeline.terminal import number
 
 FEW_TEST_ROWS = 100
@@ -120,35 +120,29 @@ def _figures(facts: CardFacts) -> str:
     if not facts.baselines and not any(key.startswith("test/") for key in facts.metrics):
         return "The test rows were left alone."
     kinds = dict(zip(("naive", "linear"), facts.baselines, strict=False))
+    found = facts.intervals or Intervals(draws=0, units="", ends={})
+
+    def value(key: str) -> str:
+        return number(facts.metrics[key]) if key in facts.metrics else "–"
+
+    def interval(key: str) -> str:
+        return " … ".join(map(number, found.ends[key])) if key in found.ends else "–"
+
     headings = ["metric", "network", "95 % interval"]
     headings += [f"{kind}: {escaped(name)}" for kind, name in kinds.items()]
     rows = [
-        [escaped(key), _value(facts, f"test/{key}"), _interval(facts, key)]
-        + [_value(facts, f"{kind}/{key}") for kind in kinds]
+        [escaped(key), value(f"test/{key}"), interval(key)]
+        + [value(f"{kind}/{key}") for kind in kinds]
         for key in facts.shown
     ]
-    return f"{markdown_table(headings, rows)}\n\n{_interval_words(facts)}"
-
-
-def _value(facts: CardFacts, key: str) -> str:
-    value = facts.metrics.get(key)
-    return "–" if value is None else number(value)
-
-
-def _interval(facts: CardFacts, key: str) -> str:
-    ends = None if facts.intervals is None else facts.intervals.ends.get(key)
-    return "–" if ends is None else f"{number(ends[0])} … {number(ends[1])}"
-
-
-def _interval_words(facts: CardFacts) -> str:
-    found = facts.intervals
-    if found is None or not found.draws:
-        told = "" if found is None else f": the test has {found.units}"
-        return f"Intervals are not known{told}."
-    return (
-        f"Intervals: {found.units} drawn again {found.draws:,} times. They tell what other test "
-        "rows would change, not what another training would."
-    )
+    told = f": the test has {found.units}" if facts.intervals else ""
+    words = f"Intervals are not known{told}."
+    if found.draws:
+        words = (
+            f"Intervals: {found.units} drawn again {found.draws:,} times. They tell what other "
+            "test rows would change, not what another training would."
+        )
+    return f"{markdown_table(headings, rows)}\n\n{words}"
 
 
 def _by_class(classes: Sequence[ClassScores]) -> str:
@@ -180,7 +174,10 @@ def _decision(facts: CardFacts) -> str:
             f"A value alone; no interval is known, which takes {FEWEST} validation rows that are "
             f"independent: {what}, where there are any."
         )
-    names = _output_names(schema, len(decision.intervals))
+    names = value_names(schema)
+    if len(names) != len(decision.intervals):
+        steps = len(decision.intervals) // len(names)
+        names = [f"{name}, step {step + 1}" for step in range(steps) for name in names]
     words = [
         f"{escaped(name)}: {number(below)} … {number(above)}"
         for name, (below, above) in zip(names, decision.intervals, strict=True)
@@ -190,13 +187,6 @@ def _decision(facts: CardFacts) -> str:
         "lie between (conformal quantiles); an answer's interval is its value and these:\n\n"
         f"{bullets(words)}"
     )
-
-
-def _output_names(schema: Schema, outputs: int) -> list[str]:
-    names = value_names(schema)
-    if len(names) == outputs:
-        return names
-    return [f"{names[n % len(names)]}, step {n // len(names) + 1}" for n in range(outputs)]
 
 
 def _limits(facts: CardFacts) -> list[str]:

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -19,9 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from pipeline.data.encode import OTHER, UNKNOWN, Code
 from pipeline.data.reader import EXAMPLE_ROWS, reader_of
-from pipeline.data.scale import axis_of
+from pipeline.data.scale import OTHER, UNKNOWN, Code, axis_of
 from pipeline.data.schema import Schema, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError
@@ -87,20 +85,17 @@ def example_rows(model: Model) -> Array:
 
 def _made_up(schema: Schema) -> Array:
     if schema.encoder is not None:
-        cells = [_made_up_cells(code) for code in schema.encoder.codes]
-        return np.column_stack(cells)
+        rows, codes = range(EXAMPLE_ROWS), schema.encoder.codes
+        levels = [code.kept or (UNKNOWN,) for code in codes]  # the most frequent ones
+        cells = [
+            [kept[row % len(kept)] if code.is_category else code.fill + row for row in rows]
+            for code, kept in zip(codes, levels, strict=True)
+        ]
+        return np.array(cells, dtype=np.float64).T
     scaler, shape = schema.input_scaler, (EXAMPLE_ROWS, *schema.input_shape)
     axis = axis_of(len(shape))
     drawn = np.moveaxis(np.random.default_rng(0).normal(size=shape), axis, -1)
     return np.moveaxis(drawn * scaler.spread + scaler.shift, -1, axis)
-
-
-def _made_up_cells(code: Code) -> list[float]:
-    """Return the cells of a column: its mean and more, or its most frequent levels."""
-    if not code.is_category:
-        return [code.fill + row for row in range(EXAMPLE_ROWS)]
-    levels = code.kept or (UNKNOWN,)
-    return [float(levels[row % len(levels)]) for row in range(EXAMPLE_ROWS)]
 
 
 class WholeModel(nn.Module):
@@ -167,16 +162,7 @@ def exports(model: Model, raw: Array, formats: list[Format]) -> Iterator[Exporte
         return
     batches = [raw, raw[:1], np.concatenate([raw, raw])] if is_free else [raw]
     pairs = [(encoded(model.schema, batch), model.outputs(batch)) for batch in batches]
-    for one in formats:
-        make = _as_program if one == "program" else partial(_as_onnx, is_free=is_free)
-        try:
-            with _quiet():
-                content, answers = make(program)
-                yield _compared(one, content, answers, pairs, model.schema, is_free=is_free)
-        except ConfigError as error:
-            yield error
-        except Exception as error:  # the exporters' errors have no common base
-            yield ConfigError(f"format={one}: the exporter gives up: {_line(error)}")
+    yield from (_exported(one, program, pairs, model.schema) for one in formats)
 
 
 def _traced(whole: WholeModel, rows: Tensor) -> tuple[ExportedProgram, bool]:
@@ -223,19 +209,22 @@ def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers
     return content, answers
 
 
-def _compared(
-    one: Format,
-    content: bytes,
-    answers: Answers,
-    pairs: list[tuple[Tensor, Tensor]],
-    schema: Schema,
-    *,
-    is_free: bool,
-) -> Exported:
-    with torch.inference_mode():
-        found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
+def _exported(
+    one: Format, program: ExportedProgram, pairs: Sequence[tuple[Tensor, Tensor]], schema: Schema
+) -> Exported | ConfigError:
+    """Return the file where its answers are the model's; more than one pair = rows are free."""
+    is_free = len(pairs) > 1
+    try:
+        with _quiet():
+            content, answers = (
+                _as_program(program) if one == "program" else _as_onnx(program, is_free=is_free)
+            )
+            with torch.inference_mode():
+                found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
+    except Exception as error:  # the exporters' errors have no common base
+        return ConfigError(f"format={one}: the exporter gives up: {_line(error)}")
     if not found <= TOLERANCE:  # NaN is refused as well
-        raise ConfigError(
+        return ConfigError(
             f"format={one}: its answers differ from the model's by {found:.1e}, more than "
             f"{TOLERANCE:.0e}; the file is not kept"
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.data.reader import reader_of
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, DataError
-from pipeline.serving.answers import answered, interface
 from pipeline.serving.model import Model
+from pipeline.serving.predictions import answered, interface
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
             (rows, *schema.raw_shape) as an array or nested lists.
 
     Returns:
-        The columns of `pipeline.serving.answers.interface`, a row each with the label that the
+        The columns of `pipeline.serving.predictions.interface`, a row each with the label that the
         input's row has; of a series the steps past its end.
 
     Raises:
@@ -40,7 +40,7 @@ def predict_frame(model: Model, rows: "pd.DataFrame | Array | list[Any]") -> "pd
     """
     import pandas as pd
 
-    described = interface(model.schema, has_intervals=bool(model.decision.intervals))["outputs"]
+    described = interface(model.schema, model.decision)["outputs"]
     try:
         block = reader_of(model.schema).apply(rows, what=WHAT)
         columns = answered(model, block, what=WHAT)

@@ -1,12 +1,17 @@
-"""A trained model: written by a run, read from what it has left, answering for raw rows."""
+"""A trained model: written by a run, read from what it has left, answering for raw rows.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+Its decision makes an output an answer: by a threshold, or with an interval.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline import __version__
@@ -21,15 +26,75 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_file, replace_json
 from pipeline.redaction import MASK
-from pipeline.serving.decision import Decision
 from pipeline.serving.files import EXAMPLE, FILE, INTERFACE, model_file
 
+Interval = tuple[float, float]
 Shape = tuple[int, ...]
+TAIL = 0.05
+"""Share of the answers whose truth lies below an interval, at most, and above it."""
+FEWEST = 19
+"""Independent residuals from which on the smallest and the largest hold nine of ten new ones."""
 PREFIX = "network."
 """Stands before the name of each of the network's weights in a file."""
 MOST_ROWS = 4096
 BLOCK_NUMBERS = 2**22
 """Numbers that the inputs of a block may have; what a network makes of them takes more."""
+
+
+def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | None:
+    """Return between which values a new residual lies with a probability of at least 90 %.
+
+    Args:
+        residuals: Truth - prediction of validation rows, (rows,).
+        independent: As how many independent residuals they count.
+
+    Returns:
+        The ends; `None` = there are too few for any, fewer than `FEWEST`.
+
+    Source: Vovk, Gammerman and Shafer 2005: of n residuals that are equally likely in any order,
+    the new one is at most the ceil((n + 1) q)-th smallest with a probability of at least q. Lee,
+    Barber and Willett 2023 for groups.
+    """
+    rows = len(residuals)
+    if independent < FEWEST or not np.isfinite(residuals).all():
+        return None
+    held = (1 - TAIL) * (independent + 1) / independent  # share of the residuals below an end
+    cut = math.floor(rows * (1 - held) + 1e-9)
+    ordered = np.sort(residuals)
+    return float(ordered[cut]), float(ordered[rows - 1 - cut])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What was learned on the validation rows after training.
+
+    Args:
+        threshold: Probability above which a row of a binary task counts as positive.
+        rule: How the threshold was found: a number, `best_f1`, `recall_at_0.9`.
+        intervals: For each output of a regression the residuals (truth - prediction, in units)
+            that at least nine of ten new ones lie between; empty = not known.
+        found: What the rule came to on the validation rows, in words; empty = no rule was applied.
+    """
+
+    threshold: float = 0.5
+    rule: str = "0.5"
+    intervals: tuple[Interval, ...] = ()
+    found: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {**asdict(self), "intervals": [list(pair) for pair in self.intervals]}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Decision":
+        """Read what `to_dict` wrote."""
+        pairs = tuple((float(low), float(high)) for low, high in plain["intervals"])
+        return cls(
+            threshold=plain["threshold"],
+            rule=plain["rule"],
+            intervals=pairs,
+            found=plain.get("found", ""),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,9 +166,18 @@ class Model:
         Raises:
             DataError: A value is infinite in single precision once it is scaled.
         """
-        empty = torch.zeros(0, self.schema.outputs)
-        blocks = self._blocks(raw, what, first_row)
-        raised = torch.cat([empty, *(self.network(block).float() for block in blocks)])
+        blocks = [torch.zeros(0, self.schema.outputs)]
+        for start in range(0, len(raw), self.block_rows):
+            inputs = self.schema.to_inputs(raw[start : start + self.block_rows])
+            if (lost := self.schema.beyond_single(inputs)) is not None:
+                row, column = lost
+                raise DataError(
+                    f"{where(what, first_row + start + row)}, column {column!r}: the value is "
+                    "infinite in single precision once it is scaled as in training; expected one "
+                    "of about the size of the training rows"
+                )
+            blocks.append(self.network(inputs).float())
+        raised = torch.cat(blocks)
         if self.schema.task == "regression":
             return self.schema.to_units(raised, None)
         return probabilities(raised)
@@ -116,22 +190,10 @@ class Model:
         """
         return rows_at_once(self.schema.input_shape)
 
-    def _blocks(self, raw: Array | OnDemand, what: str, first_row: int) -> Iterator[Tensor]:
-        for start in range(0, len(raw), self.block_rows):
-            inputs = self.schema.to_inputs(raw[start : start + self.block_rows])
-            if (lost := self.schema.beyond_single(inputs)) is not None:
-                row, column = lost
-                raise DataError(
-                    f"{where(what, first_row + start + row)}, column {column!r}: the value is "
-                    "infinite in single precision once it is scaled as in training; expected one "
-                    "of about the size of the training rows"
-                )
-            yield inputs
-
 
 def rows_at_once(input_shape: tuple[int, ...]) -> int:
     """Return how many rows may go through a network at once, by the shape of one."""
-    return max(1, min(MOST_ROWS, BLOCK_NUMBERS // prod(input_shape)))
+    return max(1, min(MOST_ROWS, BLOCK_NUMBERS // math.prod(input_shape)))
 
 
 def _network(
@@ -202,7 +264,7 @@ def save_model(
         folder: Made where it is missing.
         network: Whose weights are kept.
         facts: Plain values: `config`, `schema`, `decision`, `data`, `epoch`, `name`, …
-        interface: Inputs and outputs, of `pipeline.serving.answers.interface`.
+        interface: Inputs and outputs, of `pipeline.serving.predictions.interface`.
         example: A few raw rows that JSON can hold.
     """
     folder.mkdir(mode=0o750, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A file in, a table of answers out, a piece at a time; and what it came to, in words."""
+"""What a model takes and says: its interface, its answers for some rows, and those for a file."""
 
 import sys
 import time
@@ -7,19 +7,146 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from pipeline import __version__
-from pipeline.data.reader import Found, NewRows, Rules, reader_of
-from pipeline.errors import ConfigError, some
-from pipeline.serving.answers import answer_names, answered
-from pipeline.serving.model import Model
+from pipeline.data.reader import Block, Found, NewRows, Rules, reader_of
+from pipeline.data.schema import Schema
+from pipeline.data.tables.file import where
+from pipeline.errors import ConfigError, DataError, some
+from pipeline.serving.model import Decision, Model
 from pipeline.serving.sheets import Column, Sheet
 from pipeline.terminal import duration, number
 
+PREDICTION = "prediction"
 PATIENCE = 2.0
 """Seconds before anything is said of a long command."""
 SHOWN = 5
 """Names in a line before "…"."""
+
+
+def interface(schema: Schema, decision: Decision) -> dict[str, Any]:
+    """Describe inputs and outputs as plain values: the signature that MLflow shows.
+
+    Args:
+        schema: The meaning of inputs and outputs.
+        decision: Says whether values come with an interval.
+
+    Returns:
+        `kind`: table, series, images or array; `inputs`: a list of `{name, type}`, or
+        `{shape, dtype}` of an array's rows; `outputs`: a list of `{name, type}`, with the times of
+        a series before its values.
+    """
+    column = schema.reading.get("time")
+    texts = [column] if column else []
+    names = output_names(schema, decision)
+    if schema.task != "regression":
+        texts.append(PREDICTION)
+    return {
+        "kind": schema.reading["kind"],
+        "inputs": reader_of(schema).inputs(),
+        "outputs": [
+            {"name": name, "type": "string" if name in texts else "double"}
+            for name in ([column, *names] if column else names)
+        ],
+    }
+
+
+def output_names(schema: Schema, decision: Decision) -> list[str]:
+    """Return the names of an answer's columns, in order."""
+    if schema.task == "binary":
+        return [PREDICTION, f"probability of {schema.positive}"]
+    if schema.task == "multiclass":
+        return [PREDICTION, *(f"probability of {name}" for name in schema.classes)]
+    ends = ("", " low", " high") if decision.intervals else ("",)
+    return [f"{name}{end}" for name in value_names(schema) for end in ends]
+
+
+def value_names(schema: Schema) -> list[str]:
+    """Return the name of each value that a regression predicts; those of a series each step."""
+    if schema.targets:
+        return list(schema.targets)
+    if schema.outputs == 1:
+        return [PREDICTION]
+    return [f"{PREDICTION} {number + 1}" for number in range(schema.outputs)]
+
+
+def answered(model: Model, rows: Block, *, what: str, first_row: int = 1) -> dict[str, Column]:
+    """Answer for some rows.
+
+    Args:
+        model: That answers.
+        rows: Of the reader of its schema.
+        what: Where they come from, in messages.
+        first_row: Number of the first one there, counted from 1.
+
+    Returns:
+        The columns that `output_names` names; of a series an entry a step.
+
+    Raises:
+        DataError: A value or an answer is no number in single precision; names its row.
+    """
+    outputs = model.outputs(rows.raw, what=what, first_row=first_row)
+    if rows.offsets is not None:
+        outputs = outputs + torch.from_numpy(rows.offsets).to(outputs)
+    if model.schema.window is None:
+        require_numbers(outputs, what=what, first_row=first_row)
+    return answers(model, outputs)
+
+
+def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
+    """Return the columns of an answer, named and ordered as `output_names` says.
+
+    Args:
+        model: Whose classes, threshold and intervals are meant.
+        outputs: Of `Model.outputs`: probabilities (rows,) or (rows, classes), or values
+            (rows, outputs) in units.
+    """
+    schema, decision = model.schema, model.decision
+    if schema.task == "regression":
+        columns = list(_values(schema, decision, outputs))
+    else:
+        is_binary = schema.task == "binary"
+        chosen = outputs > decision.threshold if is_binary else outputs.argmax(1)
+        shares = [outputs.tolist()] if is_binary else outputs.T.tolist()
+        columns = [[schema.classes[index] for index in chosen.tolist()], *shares]
+    return dict(zip(output_names(schema, decision), columns, strict=True))
+
+
+def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
+    """Refuse outputs that are no numbers, which no cell of a usual size leads to.
+
+    Args:
+        outputs: (rows,) or (rows, outputs).
+        what: Where the rows come from.
+        first_row: Number of the first one, counted from 1.
+
+    Raises:
+        DataError: Names the first such row.
+    """
+    lost = ~torch.isfinite(outputs)
+    lost = lost if lost.ndim == 1 else lost.any(1)
+    if bool(lost.any()):
+        row = where(what, first_row + int(lost.int().argmax()))
+        raise DataError(
+            f"{row}: the network's answer is no number; expected inputs of about the "
+            "size that it was trained on. Look for a value there that is far too large"
+        )
+
+
+def _values(schema: Schema, decision: Decision, outputs: Tensor) -> Iterator[Column]:
+    """Yield each value and the ends of its interval; a series' outputs go step by step."""
+    steps = schema.horizon if schema.window is not None else 1
+    names = schema.outputs // steps
+    values = outputs.double().reshape(len(outputs) * steps, names)
+    ends = torch.tensor(decision.intervals, dtype=torch.float64).reshape(-1, names, 2)
+    for index, column in enumerate(values.T):
+        yield column.tolist()
+        for side in (0, 1) if decision.intervals else ():
+            yield (column + ends[:, index, side]).tolist()
 
 
 class RowsDone:
@@ -95,14 +222,12 @@ class Predictions:
     Args:
         sheet: Their table, made while it is taken.
         tally: Grows with it.
-        found: What was met in the file; grows likewise.
-        total: Rows in all; None = not known before the end.
+        rows: The file's; what was met in it grows likewise.
     """
 
     sheet: Sheet
     tally: Tally
-    found: Found
-    total: int | None
+    rows: NewRows
 
 
 def predictions(
@@ -120,7 +245,7 @@ def predictions(
         ConfigError: A rule does not go with this kind of data.
         DataError: The file can't be used, or, while the sheet is taken, a row.
     """
-    names, tally = answer_names(model), Tally()
+    names, tally = output_names(model.schema, model.decision), Tally()
     rows = reader_of(model.schema).open(path, rules, size=model.block_rows)
     heading = () if rows.heading is None else (rows.heading,)
     if rows.heading in names:
@@ -130,8 +255,8 @@ def predictions(
         )
     is_class = model.schema.task != "regression"
 
-    def pieces(opened: NewRows) -> Iterator[Sequence[Column]]:
-        for block in opened.blocks:
+    def pieces() -> Iterator[Sequence[Column]]:
+        for block in rows.blocks:
             found = answered(model, block, what=str(path), first_row=tally.rows + 1)
             columns = list(found.values())
             tally.add(columns, classes=is_class)
@@ -141,9 +266,9 @@ def predictions(
     sheet = Sheet(
         header=(*heading, *names),
         texts=frozenset((*heading, *(names[:1] if is_class else ()))),
-        pieces=pieces(rows),
+        pieces=pieces(),
     )
-    return Predictions(sheet=sheet, tally=tally, found=rows.found, total=rows.total)
+    return Predictions(sheet=sheet, tally=tally, rows=rows)
 
 
 def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
@@ -156,9 +281,9 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
     """
     rows = done.tally.rows
     outcome = f": {_outcome(model, done.tally)}" if rows else ""
-    where = "" if place is None else f" in {place}"
-    lines = [f"{rows:,} {'row' if rows == 1 else 'rows'}{where}{outcome}"]
-    if notes := "; ".join(_notes(model, done.found)):
+    told = "" if place is None else f" in {place}"
+    lines = [f"{rows:,} {'row' if rows == 1 else 'rows'}{told}{outcome}"]
+    if notes := "; ".join(_notes(model, done.rows.found)):
         lines.append(f"note: {notes}")
     return lines
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from given_data import Given, labelled, options, series, shipped, valued
 
-from pipeline.data.as_saved import rows_as_saved
 from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.reader import rows_as_saved
 from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, report_of_test
 from pipeline.data.report_text import (
     LARGE,

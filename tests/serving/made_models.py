@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.data.encode import Code, Encoder
-from pipeline.data.scale import identity
+from pipeline.data.scale import Code, Encoder, identity
 from pipeline.data.schema import Schema
 from pipeline.data.source import Task
-from pipeline.serving.decision import Decision
-from pipeline.serving.model import Model
+from pipeline.serving.model import Decision, Model
 
 
 def schema(

@@ -17,7 +17,7 @@ from pipeline.data.schema import Schema
 from pipeline.markup import escaped
 from pipeline.metrics import ClassScores
 from pipeline.serving.card import CardFacts, card
-from pipeline.serving.decision import Decision
+from pipeline.serving.model import Decision
 from pipeline.terminal import number
 
 ONE = Scaler(shift=(0.0,), spread=(1.0,))

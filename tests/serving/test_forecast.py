@@ -18,9 +18,8 @@ from pipeline.data.series import SeriesFile
 from pipeline.data.sunspots import Sunspots
 from pipeline.errors import DataError
 from pipeline.paths import conf_folder
-from pipeline.serving.decision import Decision
 from pipeline.serving.frames import predict_frame
-from pipeline.serving.model import Model
+from pipeline.serving.model import Decision, Model
 
 ROWS, HORIZON = 60, 3
 COLUMNS = ("a", "b", "c")

@@ -12,11 +12,9 @@ from PIL import Image
 from serving.made_models import Sum, category_code, model, number_code, schema
 from torch import nn
 
-from pipeline.data.encode import Encoder
-from pipeline.data.scale import Scaler
-from pipeline.serving.decision import Decision
+from pipeline.data.scale import Encoder, Scaler
 from pipeline.serving.frames import RowsError, predict_frame
-from pipeline.serving.model import MOST_ROWS, Model
+from pipeline.serving.model import MOST_ROWS, Decision, Model
 
 NUMBERS = model(schema(features=("a", "b")))
 PICTURES = model(

@@ -1,15 +1,27 @@
-"""What predictions came to, in words, and how far a long command has come."""
+"""What outputs say to a person, with what intervals, and what answers for a file come to."""
 
+import math
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
 from serving.made_models import model, schema
 
+from benchmarks.interval_coverage import predicted
 from pipeline import __version__
-from pipeline.data.reader import Found
-from pipeline.serving.decision import Decision
-from pipeline.serving.model import Model
-from pipeline.serving.predictions import Predictions, RowsDone, Tally, summary
+from pipeline.data.reader import Found, NewRows
+from pipeline.errors import DataError
+from pipeline.serving.model import Decision, Model, conformal
+from pipeline.serving.predictions import (
+    Predictions,
+    RowsDone,
+    Tally,
+    answers,
+    interface,
+    require_numbers,
+    summary,
+)
 from pipeline.serving.sheets import Sheet
 
 
@@ -20,7 +32,8 @@ def lines(
     tally = Tally()
     tally.add(columns, classes=made.schema.task != "regression")
     sheet = Sheet(header=(), texts=frozenset(), pieces=iter(()))
-    done = Predictions(sheet=sheet, tally=tally, found=found or Found(), total=None)
+    rows = NewRows(heading=None, blocks=iter(()), found=found or Found())
+    done = Predictions(sheet=sheet, tally=tally, rows=rows)
     return summary(made, done, place="new.csv")
 
 
@@ -115,3 +128,110 @@ def test_silence_is_kept_where_it_is_asked_for_or_nothing_lasts(
     capsys: pytest.CaptureFixture[str], verbose: int, seconds: int
 ) -> None:
     assert said(capsys, verbose=verbose, seconds=seconds) == ""
+
+
+def test_a_row_is_positive_only_above_the_threshold() -> None:
+    made = model(schema("binary", classes=["no", "yes"]), Decision(threshold=0.25, rule="best_f1"))
+    found = answers(made, torch.tensor([0.0, 0.25, 0.2500001, 1.0]))
+    assert found["prediction"] == ["no", "no", "yes", "yes"]
+
+
+def test_of_two_classes_the_positive_ones_probability_is_told_alone() -> None:
+    made = model(schema("binary", classes=["no", "yes"]))
+    found = answers(made, torch.tensor([0.5, 0.75]))
+    assert list(found) == ["prediction", "probability of yes"]
+    assert found["probability of yes"] == [0.5, 0.75]
+
+
+def test_of_several_classes_the_likeliest_is_named_beside_all_probabilities() -> None:
+    made = model(schema("multiclass", outputs=3, classes=["x", "y", "z"]))
+    found = answers(made, torch.tensor([[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]]))
+    assert found == {
+        "prediction": ["y", "z"],
+        "probability of x": [0.25, 0.125],
+        "probability of y": [0.5, 0.25],
+        "probability of z": [0.25, 0.625],
+    }
+
+
+def test_an_interval_lies_around_a_value_by_the_residuals_of_its_own_output() -> None:
+    made = model(schema(outputs=2), Decision(intervals=((-1.0, 2.0), (-0.5, 0.25))))
+    found = answers(made, torch.tensor([[10.0, 1.0]]))
+    assert found == {
+        "prediction 1": [10.0],
+        "prediction 1 low": [9.0],
+        "prediction 1 high": [12.0],
+        "prediction 2": [1.0],
+        "prediction 2 low": [0.5],
+        "prediction 2 high": [1.25],
+    }
+
+
+def test_a_single_value_without_an_interval_is_the_prediction_alone() -> None:
+    assert answers(model(schema()), torch.tensor([[1.5], [2.0]])) == {"prediction": [1.5, 2.0]}
+
+
+@pytest.mark.parametrize(
+    ("made", "outputs"),
+    [
+        (schema("binary", classes=["no", "yes"]), torch.zeros(0)),
+        (schema("multiclass", outputs=3, classes=["x", "y", "z"]), torch.zeros(0, 3)),
+        (schema(), torch.zeros(0, 1)),
+        (schema(outputs=2), torch.zeros(0, 2)),
+    ],
+    ids=["binary", "multiclass", "regression", "two values"],
+)
+@pytest.mark.parametrize("known", [False, True], ids=["no intervals", "intervals"])
+def test_no_row_is_answered_with_the_columns_of_the_interface(
+    made: object, outputs: torch.Tensor, known: bool
+) -> None:
+    intervals = ((-1.0, 1.0),) * (outputs.shape[-1] if known and outputs.ndim == 2 else 0)
+    asked = model(made, Decision(intervals=intervals))  # type: ignore[arg-type] # a schema
+    described = interface(asked.schema, asked.decision)["outputs"]
+    assert answers(asked, outputs) == {one["name"]: [] for one in described}
+
+
+@pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
+def test_an_answer_that_is_no_number_is_refused_by_its_row(lost: float) -> None:
+    outputs = torch.tensor([[0.0, 1.0], [1.0, lost], [lost, 0.0]])
+    with pytest.raises(DataError, match=r"new\.csv row 12: the network's answer is no number; "):
+        require_numbers(outputs, what="new.csv", first_row=11)
+
+
+@pytest.mark.parametrize("rows", [1, 8, 18, 19, 20, 38, 39, 50, 199, 1000])
+def test_the_ends_are_the_residuals_of_the_conformal_ranks(rows: int) -> None:
+    residuals = np.random.default_rng(rows).normal(size=rows)
+    rank = math.ceil(round((rows + 1) * 0.95, 9))
+    ordered = sorted(residuals)
+    expected = (ordered[rows - rank], ordered[rank - 1]) if rank <= rows else None
+    assert conformal(residuals, rows) == expected
+
+
+def test_few_groups_have_no_ends_however_many_rows_they_have() -> None:
+    residuals = np.random.default_rng(0).normal(size=720)
+    assert conformal(residuals, 18) is None
+    few, many = conformal(residuals, 20), conformal(residuals, 720)
+    assert few is not None
+    assert many is not None
+    assert few[0] < many[0] < many[1] < few[1]
+
+
+def test_residuals_that_are_no_numbers_have_no_ends() -> None:
+    assert conformal(np.r_[np.nan, np.arange(99.0)], 100) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "horizon", "group"), [(20, 0, 1), (50, 0, 1), (60, 1, 1), (240, 12, 1), (800, 0, 20)]
+)
+def test_at_least_nine_of_ten_truths_lie_within(rows: int, horizon: int, group: int) -> None:
+    """A small run of the benchmark whose table stands in docs/statistics.md."""
+    held = predicted(rows, horizon=horizon, group=group, repetitions=1000)
+    assert held is not None
+    assert held > 0.9 - 3 * math.sqrt(0.09 / 1000)
+
+
+@pytest.mark.parametrize(("rows", "horizon", "group"), [(8, 0, 1), (60, 12, 1), (480, 0, 40)])
+def test_where_they_would_lie_within_less_often_there_is_no_interval(
+    rows: int, horizon: int, group: int
+) -> None:
+    assert predicted(rows, horizon=horizon, group=group, repetitions=1) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +25,12 @@ from pipeline.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Named = str | int | None
+Wanted = Literal["numeric", "categorical"]
+
+KINDS: tuple[Wanted, ...] = ("numeric", "categorical")
+BESIDE = ("id", "group", "time", "split")
+"""Keys of columns that are read and are no features."""
 MOST_LEVELS = 100_000
 """Different words of one column that are kept; with more it is free text."""
 EXACT = 2**53
@@ -41,35 +47,55 @@ DATE = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """The keys of `conf/data/table.yaml` that say how the table is read: those of `Table`."""
+    """The keys of `conf/data/table.yaml` that say how a table is read.
 
-    target: str | None
+    Args:
+        path: The file, with a line of names.
+        target: Column to predict; None = the last one.
+        test_path: File of the test rows; None = they are split off.
+        validation_path: File of the validation rows; None = likewise.
+        task: What is to be predicted; None = found from the target.
+        positive: Class that precision, recall and F1 speak of; None = the rarer one.
+        numeric: Columns that must be numbers.
+        categorical: Columns whose cells are categories, numbers too.
+        drop: Columns that are left out.
+        id: Column that names the rows; None = they have no names.
+        group: Column of what must stay in one part, such as a patient; None = no groups.
+        time: Column that orders the rows: the last ones test; None = rows are drawn.
+        split: Column with the words train, validation and test; None = rows are drawn.
+        missing: What happens to the row of an empty cell.
+        sep: Sign between the cells of a CSV; None = found.
+        units: Unit of a regression's target; empty = none.
+        strict: Refuse a feature that tells the target, and test rows that also train.
+        allow_url: Whether the path may be a URL.
+    """
+
+    path: str
+    target: Named
+    test_path: str | None
+    validation_path: str | None
     task: Task | None
-    positive: str | None
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    drop: tuple[str, ...]
-    id: str | None
-    group: str | None
-    time: str | None
-    split: str | None
+    positive: str | int | float | bool | None
+    numeric: tuple[str | int, ...]
+    categorical: tuple[str | int, ...]
+    drop: tuple[str | int, ...]
+    id: Named
+    group: Named
+    time: Named
+    split: Named
     missing: Literal["mean", "drop", "refuse"]
+    sep: str | None
     units: str
     strict: bool
+    allow_url: bool
 
-    def wanted(self, name: str) -> Literal["numeric", "categorical"] | None:
-        """Return what a column must be; None = to be found."""
-        if name in self.numeric:
-            return "numeric"
-        return "categorical" if name in self.categorical else None
-
-    def named(self) -> Iterator[tuple[str, str]]:
-        """Yield each key with each column that it names."""
-        for key in ("target", "id", "group", "time", "split"):
-            if getattr(self, key) is not None:
-                yield key, getattr(self, key)
-        for key in ("numeric", "categorical", "drop"):
-            yield from ((key, name) for name in getattr(self, key))
+    def named(self) -> dict[str, list[str]]:
+        """Return the columns that each key names."""
+        single = {key: getattr(self, key) for key in ("target", *BESIDE)}
+        return {
+            **{key: [str(name)] for key, name in single.items() if name is not None},
+            **{key: [*map(str, getattr(self, key))] for key in (*KINDS, "drop")},
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +104,20 @@ class Roles:
 
     Args:
         target: What is to be predicted.
-        features: What it is predicted from, in the order of the file.
-        beside: The columns that are read for another purpose: id, group, time and split.
+        features: What it is predicted from, in the order of the file: each with what it must be;
+            None = to be found.
+        beside: The columns that are read for another purpose, by their keys: id, group, time and
+            split.
     """
 
     target: str
-    features: tuple[str, ...]
-    beside: tuple[str, ...]
+    features: Mapping[str, Wanted | None]
+    beside: Mapping[str, str]
 
     @property
     def read(self) -> tuple[str, ...]:
         """All columns that are read, each once."""
-        return tuple(dict.fromkeys((*self.features, self.target, *self.beside)))
+        return tuple(dict.fromkeys((*self.features, self.target, *self.beside.values())))
 
 
 def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
@@ -108,20 +136,21 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
             "If another sign parts the cells, say which: data.sep=;"
         )
-    target = names[-1] if keys.target is None else keys.target
+    named = keys.named()
+    target = named.get("target", names[-1:])[0]
     unknown = [
         f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
         f"{did_you_mean(name, names)}"
-        for key, name in keys.named()
+        for key, chosen in named.items()
+        for name in chosen
         if name not in names
     ]
-    if problems := [*unknown, *_contradictions(target, keys)]:
+    if problems := [*unknown, *_contradictions(target, named)]:
         raise DataError(*problems)
-    beside = tuple(
-        name for name in (keys.id, keys.group, keys.time, keys.split) if name is not None
-    )
-    left_out = {target, *keys.drop, *beside} - {*keys.numeric, *keys.categorical}
-    features = tuple(name for name in names if name not in left_out)
+    beside = {key: named[key][0] for key in BESIDE if key in named}
+    wanted = {name: key for key in KINDS for name in named[key]}
+    left_out = {target, *named["drop"], *beside.values()} - {*wanted}
+    features = {name: wanted.get(name) for name in names if name not in left_out}
     if not features:
         raise DataError(
             f"{path}: no column is left to predict {target!r} from; its columns are "
@@ -130,17 +159,20 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
     return Roles(target=target, features=features, beside=beside)
 
 
-def _contradictions(target: str, keys: Keys) -> Iterator[str]:
-    for key, name in keys.named():
-        if name == target and key != "target":
-            yield f"data.{key}={name} is also the target; name another with data.target=COLUMN"
-    for name in keys.drop:
-        if name in (*keys.numeric, *keys.categorical):
+def _contradictions(target: str, named: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield from (
+        f"data.{key}={name} is also the target; name another with data.target=COLUMN"
+        for key, chosen in named.items()
+        for name in chosen
+        if name == target and key != "target"
+    )
+    for name in named["drop"]:
+        if name in (*named["numeric"], *named["categorical"]):
             yield f"data.drop=[{name}] leaves out a column that another key wants as a feature"
-    for name in keys.numeric:
-        if name in keys.categorical:
+    for name in named["numeric"]:
+        if name in named["categorical"]:
             yield f"{name!r} is in data.numeric and in data.categorical; expected one of them"
-    parting = [key for key in ("group", "time", "split") if getattr(keys, key) is not None]
+    parting = [key for key in ("group", "time", "split") if key in named]
     if len(parting) > 1:
         yield (
             f"data.{parting[0]} and data.{parting[1]} both say how rows are parted; expected one"
@@ -151,7 +183,6 @@ def _contradictions(target: str, keys: Keys) -> Iterator[str]:
 class RowCount:
     """Sums that tell whether a column holds each whole number of a range once, in any order."""
 
-    count: int = 0
     minimum: float = np.inf
     maximum: float = -np.inf
     total: float = 0.0
@@ -165,7 +196,6 @@ class RowCount:
         whole = (values == np.floor(values)) & (np.abs(values) < EXACT)  # NaN is neither
         self.whole = bool(whole.all())
         if self.whole and len(values):
-            self.count += len(values)
             self.minimum = min(self.minimum, float(values.min()))
             self.maximum = max(self.maximum, float(values.max()))
             self.total += float(values.sum())
@@ -173,9 +203,7 @@ class RowCount:
 
     def counts_rows(self, rows: int) -> bool:
         """Tell whether all rows together hold each number from the least to the largest once."""
-        if not self.whole or self.count != rows or rows < 3:
-            return False
-        if self.maximum - self.minimum != rows - 1:
+        if not self.whole or rows < 3 or self.maximum - self.minimum != rows - 1:
             return False
         middle = (self.minimum + self.maximum) / 2
         squares = rows * (middle**2 + (rows**2 - 1) / 12)
@@ -195,7 +223,7 @@ class FeatureCells:
     """
 
     name: str
-    wanted: Literal["numeric", "categorical"] | None
+    wanted: Wanted | None
     rows: int = 0
     missing: int = 0
     numbers: int = 0
@@ -256,6 +284,7 @@ class FeatureCells:
 
     def problems(self) -> Iterator[str]:
         """Yield what makes the column no feature as it stands."""
+        found, name = self.wanted is None, self.name
         if self.problem is not None:
             yield self.problem
         elif self.numbers and self.words and self.first_word is not None:
@@ -264,12 +293,9 @@ class FeatureCells:
                 f"number{'s' * (self.numbers != 1)} beside {self.words} other "
                 f"cell{'s' * (self.words != 1)}"
             )
-        elif self.is_category:
-            yield from self._problems_of_levels()
-
-    def _problems_of_levels(self) -> Iterator[str]:
-        found, name = self.wanted is None, self.name
-        if found and self.levels and all(DATE.fullmatch(text) for text in self.levels):
+        elif not self.is_category:
+            return
+        elif found and self.levels and all(DATE.fullmatch(text) for text in self.levels):
             yield (
                 f"column {name!r} holds dates, such as {shown(min(self.levels))}, which are no "
                 f"feature as they stand; leave it out: data.drop=[{name}], or order the rows by "

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.data.encode import UNKNOWN
 from pipeline.data.labels import Outcome, TargetCells
+from pipeline.data.scale import UNKNOWN
 from pipeline.data.source import Array, Column, Indices, Samples
 from pipeline.data.tables.cells import (
     TEST,
@@ -71,7 +71,7 @@ def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Sam
     roles = roles_of(files.training, names, keys)
     ignored = _check_further(files, names, roles)
     outcome, columns, notes = _learned(files, roles, keys)
-    rows = _gathered(roles, keys, files, folder)
+    rows = _gathered(roles, files, folder)
     conversion = _Conversion(roles, keys, outcome, columns)
     for batch, place, part in files.batches(roles.read):
         for name, block in conversion.converted(batch, place, part).items():
@@ -96,7 +96,12 @@ def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Sam
         columns=columns,
         label=outcome.name,
         order=None if times is None else np.argsort(times, kind="stable"),
-        reading={"kind": "table", "target": outcome.name, "id": keys.id, "sep": files.sep},
+        reading={
+            "kind": "table",
+            "target": outcome.name,
+            "id": roles.beside.get("id"),
+            "sep": files.sep,
+        },
         strict=keys.strict,
         notes=(*notes, *ignored, *leaks, *conversion.notes()),
     )
@@ -123,11 +128,10 @@ def _learned(
         DataError: All columns that are no features as they stand, or a target that is none.
     """
     path = files.training
-    features = [FeatureCells(name, keys.wanted(name)) for name in roles.features]
+    features = [FeatureCells(name, wanted) for name, wanted in roles.features.items()]
     target = TargetCells(roles.target)
     read = tuple(dict.fromkeys((*roles.features, roles.target)))
-    for first_row, batch in batches(path, sep=files.sep, columns=read):
-        place = Place(file=str(path), first_row=first_row, sep=files.sep)
+    for batch, place, _ in replace(files, paths=files.paths[:1]).batches(read):
         for one in features:
             one.add(batch.column(one.name), place)
         target.add(batch.column(target.name), place)
@@ -144,19 +148,13 @@ def _learned(
 
 
 class _Conversion:
-    """Turns batches of cells into rows, and counts what was left out or is odd.
-
-    Args:
-        roles: What the columns are for.
-        keys: What the user says about them.
-        outcome: What the target means.
-        columns: What the features are.
-    """
+    """Turns batches of cells into rows, and counts what was left out or is odd."""
 
     def __init__(
         self, roles: Roles, keys: Keys, outcome: Outcome, columns: tuple[Column, ...]
     ) -> None:
-        self._roles, self._keys, self._outcome, self._columns = roles, keys, outcome, columns
+        self._roles, self._outcome, self._columns = roles, outcome, columns
+        self._missing = keys.missing
         self._groups: dict[str | None, int] = {}
         self._holes: Counter[str] = Counter()
         self._first_holes: dict[str, tuple[Place, int]] = {}
@@ -168,12 +166,7 @@ class _Conversion:
         self._whole = np.ones(len(columns), dtype=np.bool_)
 
     def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
-        """Convert the next batch.
-
-        Args:
-            batch: Its cells are texts.
-            place: Where they come from.
-            part: Where they belong, unless a column says so.
+        """Convert the next batch of texts, which belong to `part` unless a column says so.
 
         Returns:
             `inputs`, `targets` and `parts`, and `ids`, `groups`, `times` where a column gives them.
@@ -190,7 +183,7 @@ class _Conversion:
         target = batch.column(self._roles.target)
         rows["targets"], empty = self._outcome.targets(target, place)
         self._count_holes(self._roles.target, empty, place)
-        if self._keys.missing == "drop":
+        if self._missing == "drop":
             kept = ~empty & ~np.isnan(rows["inputs"]).any(1)
             rows = {name: block[kept] for name, block in rows.items()}
             self._left_out += int((~kept).sum())
@@ -200,16 +193,17 @@ class _Conversion:
         return rows
 
     def _beside(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
-        keys, rows = self._keys, {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
-        if keys.split is not None:
-            rows["parts"] = parts(batch.column(keys.split), column=keys.split, place=place)
-        if keys.time is not None:
-            rows["times"] = instants(batch.column(keys.time), column=keys.time, place=place)
-        if keys.id is not None:
-            texts = batch.column(keys.id).fill_null("").to_pylist()
-            rows["ids"] = np.array(texts, dtype=np.str_)
-        if keys.group is not None:
-            rows["groups"] = self._group_numbers(batch.column(keys.group), keys.group, place)
+        rows: dict[str, Array] = {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
+        for key, column in self._roles.beside.items():
+            cells = batch.column(column)
+            if key == "split":
+                rows["parts"] = parts(cells, column=column, place=place)
+            elif key == "time":
+                rows["times"] = instants(cells, column=column, place=place)
+            elif key == "id":
+                rows["ids"] = np.array(cells.fill_null("").to_pylist(), dtype=np.str_)
+            else:
+                rows["groups"] = self._group_numbers(cells, column, place)
         return rows
 
     def _group_numbers(self, cells: pa.Array, column: str, place: Place) -> Array:
@@ -235,8 +229,8 @@ class _Conversion:
         Raises:
             DataError: Each column with the first row and the count; or no row is left.
         """
-        refused = [self._roles.target] if self._keys.missing != "drop" else []
-        if self._keys.missing == "refuse":
+        refused = [self._roles.target] if self._missing != "drop" else []
+        if self._missing == "refuse":
             refused += [column.name for column in self._columns]
         problems = [self._hole_problem(name) for name in refused if self._holes[name]]
         if problems:
@@ -345,17 +339,15 @@ class _OnDisk:
         return rows
 
 
-def _gathered(
-    roles: Roles, keys: Keys, files: Files, folder: Path | None
-) -> dict[str, list[Array] | _OnDisk]:
+def _gathered(roles: Roles, files: Files, folder: Path | None) -> dict[str, list[Array] | _OnDisk]:
     """Return what takes the rows of each name: a list of blocks, or a file of a folder."""
-    beside = (("times", keys.time), ("ids", keys.id), ("groups", keys.group))
-    names = ["inputs", "targets", "parts", *(name for name, one in beside if one is not None)]
+    beside = [f"{key}s" for key in roles.beside if key != "split"]
+    names = ("inputs", "targets", "parts", *beside)
     rows: dict[str, list[Array] | _OnDisk] = {name: [] for name in names}
     if folder is not None:
         rows["inputs"] = _OnDisk(folder / "inputs.npy", "<f8", (len(roles.features),))
-        if keys.id is not None:
-            width = _longest(files, keys.id)
+        if "id" in roles.beside:
+            width = _longest(files, roles.beside["id"])
             rows["ids"] = _OnDisk(folder / "ids.npy", f"<U{width}", ())
     return rows
 

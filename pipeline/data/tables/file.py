@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,7 +233,9 @@ def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
     with path.open("rb") as file:
         if file.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
             file.seek(0)
-        reader = csv.reader(_lines(file), delimiter=sep)
+        # A file that is iterated over does not tell its position.
+        lines = (line.decode("utf-8") for line in iter(file.readline, b""))
+        reader = csv.reader(lines, delimiter=sep)
         try:
             names = next(record for record in reader if any(cell.strip() for cell in record))
         except UnicodeDecodeError as error:
@@ -243,11 +245,6 @@ def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
         except StopIteration as error:
             raise DataError(f"{path} has no names in its first line") from error
         return tuple(names), file.tell()
-
-
-def _lines(file: BinaryIO) -> Iterator[str]:
-    while line := file.readline():  # a file that is iterated over does not tell its position
-        yield line.decode("utf-8")
 
 
 def _parquet_names(path: Path) -> tuple[str, ...]:
@@ -301,17 +298,18 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
         # A quoted cell that never ends swallows all rows below it, line breaks and all.
-        broken = any(cell is not None and "\n" in cell for cell in row.values())
-        if broken and (problems := _unended(path, form)):
-            raise DataError(*problems)
+        if any(cell is not None and "\n" in cell for cell in row.values()):
+            _require_ended(path, form)
 
 
 def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    if _is_blank(path, form.start):
-        return
+    with path.open("rb") as text:
+        text.seek(form.start)
+        if not any(block.strip() for block in iter(lambda: text.read(BLOCK_BYTES), b"")):
+            return  # nothing but blank lines behind the header
     with pa.OSFile(str(path), "rb") as file:
         file.seek(form.start)
         yield from arrow_csv.open_csv(
@@ -328,13 +326,6 @@ def _parsed(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Rec
                 quoted_strings_can_be_null=True,
             ),
         )
-
-
-def _is_blank(path: Path, start: int) -> bool:
-    """Tell a file that has nothing but blank lines behind its header."""
-    with path.open("rb") as file:
-        file.seek(start)
-        return not any(block.strip() for block in iter(lambda: file.read(BLOCK_BYTES), b""))
 
 
 def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -366,11 +357,18 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
     try:
         with pq.ParquetFile(path) as file:
             stored = dict(zip(form.names, file.schema_arrow.names, strict=True))
             chosen = [stored[name] for name in columns]
-            _require_plain(path, file.schema_arrow, chosen)
+            kinds = {name: file.schema_arrow.field(name).type for name in chosen}
+            odd = [name for name, kind in kinds.items() if any(is_a(kind) for is_a in nested)]
+            if odd:
+                raise DataError(
+                    f"{path}: the column {odd[0]!r} holds {kinds[odd[0]]}; expected "
+                    f"numbers or texts. Leave it out: data.drop=[{','.join(odd)}]"
+                )
             for batch in file.iter_batches(BATCH_ROWS, columns=chosen):
                 cells = [batch.column(name) for name in chosen]
                 plain = [
@@ -383,27 +381,14 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
         raise DataError(f"{path} can't be read as Parquet: {line}") from error
 
 
-def _require_plain(path: Path, schema: pa.Schema, columns: Sequence[str]) -> None:
-    from pyarrow import types
-
-    kinds = (types.is_nested, types.is_binary, types.is_large_binary)
-    odd = [name for name in columns if any(is_odd(schema.field(name).type) for is_odd in kinds)]
-    if odd:
-        raise DataError(
-            f"{path}: the column {odd[0]!r} holds {schema.field(odd[0]).type}; expected "
-            f"numbers or texts. Leave it out: data.drop=[{','.join(odd)}]"
-        )
-
-
 def _parse_problems(path: Path, form: Form, error: str) -> list[str]:
     """Say in which lines a text is damaged that the parser refused with an error."""
     if problem := _utf8_problem(path):
         return [problem]
-    return (
-        _ragged(path, form)
-        or _unended(path, form)
-        or [f"{path} can't be read: {' '.join(error.split())}"]
-    )
+    if problems := _ragged(path, form):
+        return problems
+    _require_ended(path, form)
+    return [f"{path} can't be read: {' '.join(error.split())}"]
 
 
 def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
@@ -426,12 +411,9 @@ def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[in
             ) from error
 
 
-def _unended(path: Path, form: Form) -> list[str]:
-    try:
-        deque(_records(path, form.sep or ",", strict=True), maxlen=0)
-    except DataError as error:
-        return list(error.problems)
-    return []
+def _require_ended(path: Path, form: Form) -> None:
+    """Read all records, which refuses a quoted cell that never ends."""
+    deque(_records(path, form.sep or ",", strict=True), maxlen=0)
 
 
 def _ragged(path: Path, form: Form) -> list[str]:

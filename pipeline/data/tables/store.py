@@ -32,6 +32,8 @@ LARGE_BYTES = 2**28
 """Size of a file, or of its cells as numbers, from which it is converted and mapped."""
 VERSION = 1
 """Of what the cache holds; another one is converted anew."""
+PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
+"""Keys that say which files are read; the others say how."""
 ARRAYS = ("inputs", "targets", "test", "validation", "groups", "order", "ids")
 FACTS = "facts.json"
 
@@ -67,33 +69,31 @@ def local_file(path: str, *, key: str, allow_url: bool) -> Path:
 
 
 def _fetch(url: str, file: Path, shown: str) -> None:
+    too_large = EnvironmentFaultError(
+        f"{shown} is larger than {MOST_BYTES // 2**30} GiB; save it yourself and give its path"
+    )
+
+    def copy(target: BinaryIO) -> None:
+        while block := answer.read(2**20):
+            target.write(block)
+            if target.tell() > MOST_BYTES:
+                raise too_large
+
     try:
         create_folder(file.parent)
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            _require_room(int(answer.headers.get("Content-Length") or 0), file.parent, shown)
-            replace_file(file, lambda target: _copy(answer, target, shown))
+            size = int(answer.headers.get("Content-Length") or 0)
+            if size > MOST_BYTES:
+                raise too_large
+            if size > shutil.disk_usage(file.parent).free:
+                raise EnvironmentFaultError(
+                    f"{shown} has {size} bytes, more than {file.parent} has room for; make room, "
+                    "or choose another place with XDG_CACHE_HOME"
+                )
+            replace_file(file, copy)
     except (URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
         raise EnvironmentFaultError(f"{shown} can't be fetched: {reason}; try again") from error
-
-
-def _copy(answer: BinaryIO, target: BinaryIO, shown: str) -> None:
-    while block := answer.read(2**20):
-        target.write(block)
-        if target.tell() > MOST_BYTES:
-            _require_room(MOST_BYTES + 1, Path(os.sep), shown)
-
-
-def _require_room(size: int, folder: Path, shown: str) -> None:
-    if size > MOST_BYTES:
-        raise EnvironmentFaultError(
-            f"{shown} is larger than {MOST_BYTES // 2**30} GiB; save it yourself and give its path"
-        )
-    if size > shutil.disk_usage(folder).free:
-        raise EnvironmentFaultError(
-            f"{shown} has {size} bytes, more than {folder} has room for; make room, or choose "
-            "another place with XDG_CACHE_HOME"
-        )
 
 
 def _without_secrets(url: str) -> str:
@@ -134,7 +134,8 @@ def stored(files: Files, keys: Keys) -> Samples:
     """
     paths = [str(path.resolve()) for path, _ in files.paths]
     states = [(path.stat().st_size, path.stat().st_mtime_ns) for path, _ in files.paths]
-    how = (VERSION, [part for _, part in files.paths], files.sep, sorted(asdict(keys).items()))
+    told = sorted(item for item in asdict(keys).items() if item[0] not in PLACES)
+    how = (VERSION, [part for _, part in files.paths], files.sep, told)
     table, state, read = (
         hashlib.sha256(repr(words).encode()).hexdigest()[:16] for words in (paths, states, how)
     )
@@ -167,7 +168,15 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
     beside = place.with_name(f".{place.name}@{_host()}.{os.getpid()}.tmp")
     try:
         create_folder(beside)
-        _require_room_for(files, beside)
+        # A cell of a text takes two bytes at least and becomes eight, but most take more: room for
+        # the files themselves is asked for, and a disk that fills up later says so, too.
+        needed, free = _size(files), shutil.disk_usage(beside).free
+        if free < needed:
+            raise EnvironmentFaultError(
+                f"the cache {place.parent} has {free / 2**30:.1f} GiB left, and this table needs "
+                f"about {needed / 2**30:.1f}; make room, or choose another place with "
+                "XDG_CACHE_HOME"
+            )
         _write(files, keys, beside)
         try:
             beside.rename(place)
@@ -180,20 +189,6 @@ def _convert(files: Files, keys: Keys, place: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _require_room_for(files: Files, folder: Path) -> None:
-    """Refuse a cache that can't hold the numbers.
-
-    A cell of a text takes two bytes at least and becomes eight, but most take more: the size of
-    the files themselves is what is asked for here, and a disk that fills up later says so, too.
-    """
-    needed, free = _size(files), shutil.disk_usage(folder).free
-    if free < needed:
-        raise EnvironmentFaultError(
-            f"the cache {folder.parent} has {free / 2**30:.1f} GiB left, and this table needs "
-            f"about {needed / 2**30:.1f}; make room, or choose another place with XDG_CACHE_HOME"
-        )
 
 
 def _write(files: Files, keys: Keys, folder: Path) -> None:

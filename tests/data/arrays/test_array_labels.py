@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from given_data import Given, labelled, options
 
-from pipeline.data.as_saved import rows_as_saved
 from pipeline.data.labels import Asked, Target, target_of
 from pipeline.data.prepare import prepare
+from pipeline.data.reader import rows_as_saved
 from pipeline.data.source import Samples
 from pipeline.errors import ConfigError, DataError
 

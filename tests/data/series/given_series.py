@@ -10,9 +10,9 @@ from omegaconf import OmegaConf
 from pipeline.config.options import DataOptions
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.series import SeriesFile
-from pipeline.data.series_file.times import Times, read_times
 from pipeline.data.source import Series
 from pipeline.data.tables.file import Place
+from pipeline.data.times import Times, read_times
 from pipeline.paths import conf_folder
 
 PLACE = Place(file="f.csv")

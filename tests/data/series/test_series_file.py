@@ -14,9 +14,9 @@ from given_series import options, prepared, read, source, written
 from pipeline.data.content import Part
 from pipeline.data.prepare import prepare
 from pipeline.data.reader import reader_of
+from pipeline.data.recorded_series import Layout, filled, layout_of
 from pipeline.data.schema import Schema
 from pipeline.data.series import SeriesFile
-from pipeline.data.series_file.recording import Layout, filled, layout_of
 from pipeline.errors import ConfigError, DataError
 
 MONTHLY = "month,a,b\n" + "".join(

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from given_series import PLACE, times_of
 
-from pipeline.data.series_file.times import (
+from pipeline.data.times import (
     Step,
     find_step,
     fits,

@@ -31,7 +31,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keys(**changes: object) -> Keys:
-    return source(**{**KEYS, **changes})[0].keys
+    return source(**{**KEYS, **changes})[0]
 
 
 def files(*names: str) -> Files:
@@ -105,7 +105,7 @@ def test_other_keys_are_converted_beside_each_other() -> None:
 def test_a_table_that_is_refused_leaves_nothing_in_the_cache() -> None:
     write("a,y\n" + "1,0\n2,1\n" * 20 + "x,1\n")
     with pytest.raises(DataError, match=rf"{FILE} line 42, column 'a': 'x' is no number"):
-        store.stored(files(FILE), source(target="y")[0].keys)
+        store.stored(files(FILE), source(target="y")[0])
     assert converted() == []
 
 
@@ -152,9 +152,10 @@ def test_a_table_is_large_from_the_size_of_its_text_or_of_its_numbers(
 def reader() -> Callable[[], subprocess.Popen[str]]:
     code = (
         "import sys; from pathlib import Path; from pipeline.data.tables import columns, store; "
-        "keys = columns.Keys(target='y', task=None, positive=None, numeric=(), "
-        "categorical=(), drop=(), id=None, group=None, time=None, split=None, missing='mean', "
-        "units='', strict=False); sys.stdin.readline(); "
+        "keys = columns.Keys(path='big.csv', target='y', test_path=None, validation_path=None, "
+        "task=None, positive=None, numeric=(), categorical=(), drop=(), id=None, group=None, "
+        "time=None, split=None, missing='mean', sep=None, units='', strict=False, "
+        "allow_url=False); sys.stdin.readline(); "
         "print(float(store.stored(store.Files(paths=((Path('big.csv'), 0),), sep=None), keys)"
         ".inputs.sum()))"
     )

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from given_tables import FILE, patients, prepared, read, text, write
 
-from pipeline.data.encode import UNKNOWN
 from pipeline.data.prepare import Prepared
+from pipeline.data.scale import UNKNOWN
 from pipeline.errors import ConfigError, DataError
 
 HEADER, *ROWS = patients(80)

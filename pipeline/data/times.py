@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Literal
 
@@ -24,7 +24,7 @@ IRREGULAR = "irregular"
 REGULAR_SHARE = 0.5
 """Share of the distances that must be the step itself; the others are holes of whole steps."""
 
-_EPOCH = date(1970, 1, 1).toordinal()
+_EPOCH = datetime(1970, 1, 1)  # as the clock shows it, in whatever zone
 _SIGNS = ("rule", "between", "zone", "tail")
 _DAY = r"(?P<year>\d{4})(?P<rule>[-/.]?)(?P<month>\d\d)(?P=rule)(?P<day>\d\d)"
 _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,9}))?)?"
@@ -77,21 +77,20 @@ class TimeForm:
         """Write a position as the file does."""
         if self.kind == "whole":
             return f"{position}{self.tail}"
+        year, month = divmod(position, 12)
         if self.kind == "year":
-            return f"{position // 12:04d}{self.tail}"
+            return f"{year:04d}{self.tail}"
         if self.kind == "month":
-            return f"{position // 12:04d}{self.rule}{position % 12 + 1:02d}"
-        days, rest = divmod(position, MICROSECONDS_A_DAY)
-        day = date.fromordinal(_EPOCH + days)
-        text = f"{day.year:04d}{self.rule}{day.month:02d}{self.rule}{day.day:02d}"
+            return f"{year:04d}{self.rule}{month + 1:02d}"
+        moment = _EPOCH + timedelta(microseconds=position)
+        text = f"{moment.year:04d}{self.rule}{moment:%m}{self.rule}{moment:%d}"
         if self.kind == "day":
             return text
-        seconds, micro = divmod(rest, 10**6)
-        text += f"{self.between}{seconds // 3600:02d}:{seconds // 60 % 60:02d}"
+        text += f"{self.between}{moment:%H:%M}"
         if self.decimals >= 0:
-            text += f":{seconds % 60:02d}"
+            text += f":{moment:%S}"
         if self.decimals > 0:
-            text += "." + f"{micro:06d}000"[: self.decimals]
+            text += f".{moment:%f}000"[: self.decimals + 1]
         return text + self.zone
 
 
@@ -136,8 +135,7 @@ def _position(kind: Kind, parts: dict[str, str | None]) -> int | None:
         moment = datetime(year, month, int(parts["day"] or 0), hour, minute, second, micro)
     except ValueError:  # such as 30 February
         return None
-    days = moment.toordinal() - _EPOCH
-    return days * MICROSECONDS_A_DAY + (hour * 3600 + minute * 60 + second) * 10**6 + micro
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -177,7 +175,12 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
         # These are numbers, some of which look like years or days.
         read = [form_and_position(label or "", only="whole") for label in labels]
     if None in read:
-        raise _unreadable(labels, read.index(None), place, column)
+        index = read.index(None)
+        cell, label = place.cell(index, column), labels[index]
+        if not label:
+            raise DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
+        like = f", written as {labels[0]!r} in the first row" if index else ""
+        raise DataError(f"{cell}: {label!r} is no time; expected {EXPECTED}{like}")
     forms, positions = zip(*filter(None, read), strict=True)
     distinct = dict.fromkeys(forms)
     for form in distinct:
@@ -187,14 +190,6 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
         positions=np.array(positions, dtype=np.int64),
         form=replace(forms[0], decimals=max(form.decimals for form in distinct)),
     )
-
-
-def _unreadable(labels: Sequence[str | None], index: int, place: Place, column: str) -> DataError:
-    cell, label = place.cell(index, column), labels[index]
-    if not label:
-        return DataError(f"{cell} is empty; expected a time. Fill it in or drop the row")
-    like = f", written as {labels[0]!r} in the first row" if index else ""
-    return DataError(f"{cell}: {label!r} is no time; expected {EXPECTED}{like}")
 
 
 def _require_same(
@@ -219,13 +214,7 @@ def _require_same(
 
 
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
-    """Return the order in which the times rise.
-
-    Args:
-        times: As the file has them.
-        place: Where they stand.
-        column: Likewise.
-        sort: Whether they may be put in order.
+    """Return the order in which the times rise; `sort` = they may be put in order.
 
     Raises:
         DataError: Names the first row that comes too early, or stands twice.

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.series_file.times import (
+from pipeline.data.source import Array, Indices
+from pipeline.data.tables.cells import MISSING, all_numbers, numbers
+from pipeline.data.tables.file import Place, batches, column_names
+from pipeline.data.times import (
     IRREGULAR,
     Step,
     Times,
@@ -21,9 +24,6 @@ from pipeline.data.series_file.times import (
     missing_steps,
     read_times,
 )
-from pipeline.data.source import Array, Indices
-from pipeline.data.tables.cells import MISSING, all_numbers, numbers
-from pipeline.data.tables.file import Place, batches, column_names
 from pipeline.errors import DataError, did_you_mean, some
 
 if TYPE_CHECKING:
@@ -155,18 +155,16 @@ class Recorded:
 
     Args:
         place: What holds them, for messages.
-        time: Column of the times; None = each row is a step.
+        layout: Its columns.
         times: (time,)
         values: (time, channels), NaN = missing.
-        names: (channels,)
         rows: (time,) positions of the rows in the file, counted from 0.
     """
 
     place: Place
-    time: str | None
+    layout: Layout
     times: Times
     values: Values
-    names: tuple[str, ...]
     rows: Indices
 
     @property
@@ -262,10 +260,9 @@ def _recorded(
     order = in_order(times, place, column, sort=sort)
     return Recorded(
         place=place,
-        time=layout.time,
+        layout=layout,
         times=times.taken(order),
         values=table[order],
-        names=layout.values,
         rows=order,
     )
 
@@ -273,7 +270,7 @@ def _recorded(
 def described(series: Recorded) -> str:
     """Say how many times there are, from when to when, and how far apart."""
     labels, step = series.times.labels, series.step
-    column = f" (column {series.time!r})" if series.time else ", a row each"
+    column = f" (column {series.layout.time!r})" if series.layout.time else ", a row each"
     step_text = IRREGULAR if step is None else f"step {step}"
     return f"{len(labels)} times from {labels[0]} to {labels[-1]}, {step_text}{column}"
 
@@ -284,7 +281,7 @@ def irregularities(series: Recorded) -> list[str]:
     if series.step is not None:
         return [f"{file}: {line}" for line in missing_told(series.times, series.step)]
     return [
-        f"{file}: the times of column {series.time!r} have no common step; a window counts "
+        f"{file}: the times of column {series.layout.time!r} have no common step; a window counts "
         "rows whatever lies between them, and the rows of a forecast are numbered +1, +2"
     ]
 
@@ -319,7 +316,14 @@ def without_holes(series: Recorded, missing: Filling) -> tuple[Values, list[str]
     if not holes.any():
         return series.values, []
     if missing == "refuse":
-        _refuse(series, holes)
+        index, channel = np.argwhere(holes)[0]
+        count = int(holes.sum())
+        others = f", one of {count} such cells" if count > 1 else ""
+        raise DataError(
+            f"{_cell(series, index, channel)} is empty{others}; expected a number. Fill it in, or "
+            "let data.missing=previous (the last value before) or data.missing=linear (a line to "
+            "the next value) do so"
+        )
     for channel in np.flatnonzero(holes[0]):
         known = np.flatnonzero(~holes[:, channel])
         instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
@@ -361,18 +365,7 @@ def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values
 
 
 def _cell(series: Recorded, index: int, channel: int) -> str:
-    return series.place.cell(int(series.rows[index]), series.names[channel])
-
-
-def _refuse(series: Recorded, holes: NDArray[np.bool_]) -> None:
-    index, channel = np.argwhere(holes)[0]
-    count = int(holes.sum())
-    others = f", one of {count} such cells" if count > 1 else ""
-    raise DataError(
-        f"{_cell(series, index, channel)} is empty{others}; expected a number. Fill it in, or let "
-        "data.missing=previous (the last value before) or data.missing=linear (a line to the next "
-        "value) do so"
-    )
+    return series.place.cell(int(series.rows[index]), series.layout.values[channel])
 
 
 def _told(series: Recorded, holes: NDArray[np.bool_], missing: Filling) -> list[str]:
@@ -382,7 +375,7 @@ def _told(series: Recorded, holes: NDArray[np.bool_], missing: Filling) -> list[
         "ahead within training, validation and test, never from one into another",
     }[missing]
     return [
-        f"{series.place.file}: empty cells of column {series.names[channel]!r} "
+        f"{series.place.file}: empty cells of column {series.layout.values[channel]!r} "
         f"({holes[:, channel].sum()}, the first at "
         f"{series.times.labels[holes[:, channel].argmax()]}) are filled {how}"
         for channel in np.flatnonzero(holes.any(0))
