@@ -42,17 +42,19 @@ class FrameWriter:
         """Return the descriptor."""
         return self._descriptor
 
-    def send(self, message: Mapping[str, object]) -> None:
-        """Write a message as far as the other end takes it now; `flush` writes the rest.
+    def send(self, *messages: Mapping[str, object]) -> None:
+        """Write messages together, as far as they are taken now; `flush` writes the rest.
 
         Raises:
-            ValueError: It is longer than `MAX_BYTES`.
+            ValueError: One is longer than `MAX_BYTES`.
         """
-        content = json.dumps(message).encode("ascii")
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"a message of {len(content):,} bytes exceeds {MAX_BYTES:,}")
+        frames = bytearray()
+        for content in (json.dumps(message).encode("ascii") for message in messages):
+            if len(content) > MAX_BYTES:
+                raise ValueError(f"a message of {len(content):,} bytes exceeds {MAX_BYTES:,}")
+            frames += HEADER.pack(len(content)) + content
         if not self._is_closed:
-            self._unsent += HEADER.pack(len(content)) + content
+            self._unsent += frames
             self.flush()
 
     def flush(self) -> None:
