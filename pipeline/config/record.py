@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +58,6 @@ _STEPS = ("data.batch_size", "data.shuffle")
 """Of these groups, how the rows are served, which is a change like any other."""
 
 _ENVIRONMENT = "oc.env"
-_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def without_references(value: Any) -> Any:

@@ -75,7 +75,7 @@ class Idx(Source):
         first = images["train"]
         layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         sizes = {part: len(array) for part, array in images.items()}
-        named = {pairs[part].labels.name: array for part, array in labels.items()}
+        named = [(pairs[part].labels.name, array) for part, array in labels.items()]
         target = joined_target(named, self.asked)
         return labelled_samples(
             join([arranged(array, layout) for array in images.values()]),

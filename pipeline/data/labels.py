@@ -111,8 +111,12 @@ def part_notes(sizes: Mapping[PartName, int]) -> list[str]:
     return [f"the files give their own parts: {listed} rows"]
 
 
-def joined_target(labels: Mapping[str, Array], asked: Asked) -> Target:
-    """Return the target of arrays of labels that follow one another, by their names in messages.
+def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
+    """Return the target of arrays of labels that follow one another.
+
+    Args:
+        labels: Each with its name in messages.
+        asked: What the user says of them.
 
     Raises:
         DataError: As `target_of`.
@@ -120,13 +124,13 @@ def joined_target(labels: Mapping[str, Array], asked: Asked) -> Target:
     """
 
     def where(row: int) -> str:
-        for name, array in labels.items():
+        for name, array in labels:
             if row < len(array):
                 return f"{name}[{row}]"
             row -= len(array)
         raise IndexError(row)
 
-    first, *others = labels.values()
+    first, *others = [array for _, array in labels]
     return target_of(np.concatenate([first, *others]) if others else first, asked, where)
 
 

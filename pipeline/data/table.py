@@ -188,7 +188,9 @@ class TableReader(Reader):
         heading = self._heading(path, rules.id, columns)
         found = Found(ignored=self._ignored(columns, heading))
         self._require(str(path), columns)
-        pieces = self._pieces(path, rules, heading, found)
+        needed = {heading, *(code.name for code in self.codes)}
+        wanted = [name for name in columns if name in needed]
+        pieces = self._pieces(path, rules, heading, wanted, found)
         return NewRows(heading=heading, blocks=regrouped(pieces, size=size), found=found)
 
     def _heading(self, path: Path, given: str | None, columns: Sequence[str]) -> str | None:
@@ -210,10 +212,13 @@ class TableReader(Reader):
         require_columns(what, there, wanted, needed="the model was trained on")
 
     def _pieces(
-        self, path: Path, rules: Rules, heading: str | None, found: Found
+        self,
+        path: Path,
+        rules: Rules,
+        heading: str | None,
+        wanted: Sequence[str],
+        found: Found,
     ) -> Iterator[Block]:
-        needed = {heading, *(code.name for code in self.codes)}
-        wanted = [name for name in column_names(path, sep=self.sep) if name in needed]
         for first_row, batch in batches(path, sep=self.sep, columns=wanted):
             place = Place(file=str(path), first_row=first_row, sep=self.sep)
             names = None

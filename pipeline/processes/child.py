@@ -44,8 +44,8 @@ class Child:
     """A Python process in a session of its own, which a terminal's Ctrl-C does not reach.
 
     It ends when its standard input is closed, so also when this process dies (`parent.Parent` is
-    its side), unless it was abandoned. Nothing here waits for it but `wait`, `see_end`, `close`
-    and `ask`, all for a limited time.
+    its side). Only `wait`, `see_end`, `close`, `ask` and `answer` wait for it, all for a limited
+    time.
 
     Args:
         command: Words for Python, from a launcher such as `python_module`.

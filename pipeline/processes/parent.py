@@ -91,6 +91,7 @@ class Parent:
         # Without waiting: somebody may speak, and the parent may not listen.
         if self.heartbeat is not None and self._speaking.acquire(blocking=False):
             try:
+                self._writer.flush()
                 if self._writer.is_flushed:
                     self._writer.send(self.heartbeat)
             finally:

@@ -78,7 +78,7 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
 
 
 def require_working(options: MetricsOptions, schema: Schema) -> None:
-    """Try the the user's own metrics on a few made-up rows.
+    """Try the user's own metrics on a few made-up rows.
 
     Raises:
         ConfigError: One line for each that fails, or gives something else than one number.

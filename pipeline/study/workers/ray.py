@@ -310,12 +310,14 @@ class RayCluster:
 
     def _end(self, seconds: float) -> None:
         """Let the bridge end, and end it if that takes longer; nothing of a cluster here stays."""
+        code = None
         if self._bridge.is_open:
             self._bridge.dismiss()
-            if self._bridge.wait(seconds) != 0:
-                with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
-                    os.killpg(self._pid, signal.SIGKILL)
-            self._bridge.close()
+            code = self._bridge.wait(seconds)
+        if code != 0:
+            with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
+                os.killpg(self._pid, signal.SIGKILL)
+        self._bridge.close()
         rmtree(self.spec.folder, ignore_errors=True)
 
 
