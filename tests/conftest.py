@@ -1,10 +1,15 @@
 """What all tests share: an empty folder of their own, one cache of generated data, one thread."""
 
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from faults.stores import TrackingServer
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each picture takes a twentieth of a second, and there are thousands of runs here; the tests that
@@ -36,6 +41,29 @@ def train() -> Callable[..., int]:
         return main(list(words))
 
     return call
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables and nothing in them; making one takes seconds."""
+    from mlflow_databases import make_database
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    make_database(path)
+    return path
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_database: Path) -> "Iterator[TrackingServer]":
+    """A real tracking server on a database of its own, not started yet."""
+    from faults.stores import TrackingServer
+
+    folder = tmp_path / "server"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    tracking = TrackingServer(folder)
+    yield tracking
+    tracking.kill()
 
 
 QUICK: Sequence[str] = ("trainer.max_epochs=2", "tracking=none", "verbose=0")

@@ -17,7 +17,7 @@ def contracts() -> list[dict[str, list[str]]]:
     return found
 
 
-def test_every_file_imports_only_from_rows_above_its_own(
+def test_every_file_imports_only_from_its_own_layer_and_those_above(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)

@@ -180,7 +180,8 @@ def test_what_is_odd_in_a_table_is_counted_and_told(predict: Predict) -> None:
             0,
             "p",
             "id=pateint",
-            "new.csv has no column 'pateint', which id=pateint asks for; it has",
+            "new.csv has no column 'pateint', which id=pateint asks for; it has patient, age, city,"
+            " bmi, outcome. Did you mean 'patient'?",
         ),
     ],
 )

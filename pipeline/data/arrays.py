@@ -166,9 +166,9 @@ class Arrays(Source):
         return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
 
     def _target(self, parts: Mapping[PartName, _Pair]) -> Target:
-        labels = {part.y.label: part.y.read() for part in parts.values()}
-        if len({(array.shape[1:], array.dtype.kind in "US") for array in labels.values()}) > 1:
-            shapes = ", ".join(f"{name} {array.shape}" for name, array in labels.items())
+        labels = [(part.y.label, part.y.read()) for part in parts.values()]
+        if len({(array.shape[1:], array.dtype.kind in "US") for _, array in labels}) > 1:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in labels)
             raise DataError(f"the targets differ between the parts: {shapes}; expected one kind")
         asked = Asked(task=self.task, classes=self.classes, positive=self.positive)
         return joined_target(labels, asked)

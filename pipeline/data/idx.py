@@ -63,9 +63,9 @@ class Idx(Source):
         images = {part: read_idx(pair.images) for part, pair in pairs.items()}
         first = images["train"]
         sizes = {part: len(array) for part, array in images.items()}
-        labels: dict[str, Array] = {}
+        labels: list[tuple[str, Array]] = []
         for part, pair in pairs.items():
-            labels[pair.labels.name] = _labels(pair, images[part])
+            labels.append((pair.labels.name, _labels(pair, images[part])))
             if images[part].shape[1:] != first.shape[1:]:
                 raise DataError(
                     f"{pairs['train'].images} has shape {first.shape} and {pair.images} has shape "

@@ -105,21 +105,25 @@ def labelled_samples(
     )
 
 
-def joined_target(labels: Mapping[str, Array], asked: Asked) -> Target:
-    """Return the target of arrays of labels that follow one another, by their names in messages.
+def joined_target(labels: Sequence[tuple[str, Array]], asked: Asked) -> Target:
+    """Return the target of arrays of labels that follow one another.
+
+    Args:
+        labels: Each with its name in messages.
+        asked: What the user says of them.
 
     Raises:
         DataError, ConfigError: As `target_of`.
     """
 
     def where(row: int) -> str:
-        for name, array in labels.items():
+        for name, array in labels:
             if row < len(array):
                 return f"{name}[{row}]"
             row -= len(array)
         raise IndexError(row)
 
-    first, *others = labels.values()
+    first, *others = [array for _, array in labels]
     return target_of(np.concatenate([first, *others]) if others else first, asked, where)
 
 

@@ -221,9 +221,14 @@ def reader_of(schema: Schema) -> Reader:
     kind = str(schema.reading["kind"])
     name = f"pipeline.data.{MODULES.get(kind, kind)}"
     try:
-        made: type[Reader] = import_module(name).READER
-    except (AttributeError, ImportError) as error:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
         raise KeyError(kind) from error
+    if not hasattr(module, "READER"):
+        raise KeyError(kind)
+    made: type[Reader] = module.READER
     return made(schema)
 
 

@@ -55,17 +55,19 @@ class FrameWriter:
         """Return the descriptor."""
         return self._descriptor
 
-    def send(self, message: Mapping[str, object]) -> None:
-        """Write a message as far as the other end takes it now; `flush` writes the rest.
+    def send(self, *messages: Mapping[str, object]) -> None:
+        """Write messages together, as far as they are taken now; `flush` writes the rest.
 
         Raises:
-            ValueError: It is longer than `MAX_BYTES`.
+            ValueError: One is longer than `MAX_BYTES`.
         """
-        content = json.dumps(message).encode("ascii")
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"a message of {len(content):,} bytes exceeds {MAX_BYTES:,}")
+        frames = bytearray()
+        for content in (json.dumps(message).encode("ascii") for message in messages):
+            if len(content) > MAX_BYTES:
+                raise ValueError(f"a message of {len(content):,} bytes exceeds {MAX_BYTES:,}")
+            frames += HEADER.pack(len(content)) + content
         if not self._is_closed:
-            self._unsent += HEADER.pack(len(content)) + content
+            self._unsent += frames
             self.flush()
 
     def flush(self) -> None:
@@ -190,8 +192,8 @@ class Child:
     """A Python process in a session of its own, which a terminal's Ctrl-C does not reach.
 
     It ends when its standard input is closed, so also when this process dies (`parent.Parent` is
-    its side), unless it was abandoned. Nothing here waits for it but `wait`, `see_end`, `close`
-    and `ask`, all for a limited time.
+    its side). Only `wait`, `see_end`, `close`, `ask` and `answer` wait for it, all for a limited
+    time.
 
     Args:
         command: Words for Python, from a launcher such as `python_module`.

@@ -40,10 +40,9 @@ class Parent:
         return cls(reader, writer)
 
     def say(self, *messages: Message) -> None:
-        """Say messages, one after another; returns once they are written, or nobody reads."""
+        """Say messages, which come together; returns once they are written, or nobody reads."""
         with self._speaking:
-            for message in messages:
-                self._writer.send(message)
+            self._writer.send(*messages)
             while not self._writer.is_flushed:
                 self._writer.wait(WATCH_SECONDS)
                 self._writer.flush()
@@ -92,6 +91,7 @@ class Parent:
         # Without waiting: somebody may speak, and the parent may not listen.
         if self.heartbeat is not None and self._speaking.acquire(blocking=False):
             try:
+                self._writer.flush()
                 if self._writer.is_flushed:
                     self._writer.send(self.heartbeat)
             finally:

@@ -83,7 +83,8 @@ def evaluate(asked: EvaluationRequest) -> None:
             # Lightning takes seconds to import.
             from pipeline.running.testing import tested_again, with_intervals
             from pipeline.running.trainer import build_task
-        stop.check()  # an import may have swallowed it
+
+            stop.check()  # an import may have swallowed it
         decision = model.decision
         if asked.threshold is not None:
             decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))

@@ -39,7 +39,7 @@ class Result:
         pruned: Training was ended because others did better.
         seconds: Time from the start of the command's work to its end.
         unsent: Values that the tracking server has not got yet.
-        registered: What the registration of its model came to; `None` where none was asked for.
+        registered: Result of the registration of its model; `None` where none was asked for.
         doctor: What the doctor says, in lines for the terminal.
         where_to_look: Command and address that show the runs; empty where nothing is tracked.
     """

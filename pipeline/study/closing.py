@@ -48,6 +48,7 @@ class TrialCloser:
         self._recorder = recorder
         self._live = live
         self._kept = self._keepers()
+        self._lost: set[int] = set()
         self._ooms = 0
 
     def repair(self) -> None:
@@ -88,9 +89,10 @@ class TrialCloser:
             died: Trials whose process was seen to die, maybe on another machine.
             why: What is known of it.
         """
-        lost = self._close_lost(died)
-        is_known = bool(died) and self.failure is not None and self.failure.reason == "lost"
-        if is_known or any(not one.adopted for one in lost):
+        lost = [one.number for one in self._close_lost(died) if not one.adopted]
+        self._lost.update(lost)
+        # One that died may have been closed as lost a moment before it was seen to die.
+        if lost or not self._lost.isdisjoint(died):
             self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
 
     def _close_lost(self, died: Collection[int] = ()) -> list[Lost]:
@@ -125,7 +127,7 @@ class TrialCloser:
             self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
 
     def _drop(self, assignment: Assignment) -> None:
-        """Let MLflow have a trial as another process has put it on record."""
+        """Record a trial in MLflow with the end that another process stored."""
         row = self._ledger.trials()[assignment.number]
         if row.reason == "lost":
             self._live.warn(

@@ -83,7 +83,7 @@ def study_processes(plan: StudyPlan) -> Iterator[StudyProcesses]:
 def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     """Work on a study until it has its trials; the body tells what it came to.
 
-    Its own run in MLflow ends with the body, truly whatever happens.
+    Its own run in MLflow is ended when the body exits, also by an error.
 
     Raises:
         ConfigError: The study on record is another one.
@@ -306,11 +306,12 @@ class Driver:
     def _close_died(self, worker: Worker, gone: Gone) -> None:
         """Go on without a worker that has died, and give its trial up."""
         assignment = worker.assignment
+        self._pool.dismiss(worker)  # first: a store that fails must not leave it among the busy
         if assignment is not None and assignment.overdue:
             self._closer.end(assignment, TrialEnd(state="failed", reason="interrupted"))
         why = f"its process died ({gone.message})"
         self._closer.close_lost([] if assignment is None else [assignment.number], why=why)
-        self._pool.dismiss(worker, gone)
+        self._pool.dismiss(worker, gone)  # again, to count one that was never ready
 
     # ── what must not go on ─────────────────────────────────────────────────────────────────
 

@@ -330,4 +330,5 @@ def _substudy(
     space = StudyTree(trials.source, words).read_space(sweep)
     if problems := value_problems(space, trials):
         raise ConfigError(*problems)
-    return plan_study(SweepOptions(**sweep), space, trials, check(trials.base()))
+    run = check(trials.base()).model_copy(update={"verbose": plan.run.verbose})
+    return plan_study(SweepOptions(**sweep), space, trials, run)

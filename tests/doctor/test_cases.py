@@ -1,8 +1,7 @@
 """Real runs: what ails them is told, and is not told once they are cured; healthy ones are let be.
 
-The cases are of sets that no threshold was found on; `python -m benchmarks.doctor_cases` tells all
-of them, in their full length. The runs here have fewer epochs, and those with equal configurations
-are one.
+The cases are of sets that no threshold was found on; `python -m benchmarks.doctor_cases` runs all
+of them. Runs with equal configurations are trained once.
 """
 
 from pathlib import Path

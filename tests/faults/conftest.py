@@ -2,29 +2,18 @@ import itertools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from faults.processes import Forks, Training, start_command
-from faults.stores import TrackingServer
 from faults.sweeps import BASE, Sweeping
 
 SOURCES = Path(__file__).parent / "own_code"
 Start = Callable[..., Training]
 StartSweep = Callable[..., Sweeping]
 Mount = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and nothing in them; making one takes seconds."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    script = "import sys; from pipeline.tracking.store import Store; Store(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", script, f"sqlite:///{path}"], check=True)
-    return path
 
 
 @pytest.fixture
@@ -116,17 +105,6 @@ def fork(forks: Forks, own_folder: Path, tmp_path: Path) -> Iterator[Start]:
     yield call
     for training in started:
         training.finish()
-
-
-@pytest.fixture
-def server(tmp_path: Path, empty_database: Path) -> Iterator[TrackingServer]:
-    """A tracking server on a database of its own, not yet started."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
-    tracking = TrackingServer(folder)
-    yield tracking
-    tracking.kill()
 
 
 @pytest.fixture

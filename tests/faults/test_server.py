@@ -140,7 +140,8 @@ def test_a_server_that_never_answers_at_the_start_is_waited_for_briefly(start: S
         uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
         training = start(*SHORT, f"tracking.uri={uri}", "verbose=0")
         assert training.end() == 3
-    assert training.err.startswith(f"error: the tracking server {uri}")
+    said = f"error: the tracking server {uri} does not answer (no answer in time)"
+    assert training.err.startswith(said)
     assert len(training.err.splitlines()) == 1
     assert not (training.folder / "runs").exists()
 

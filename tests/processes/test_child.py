@@ -79,6 +79,14 @@ def test_messages_arrive_as_they_were_sent() -> None:
         assert heard(child, 3) == messages
 
 
+def test_messages_that_are_sent_together_arrive_together() -> None:
+    reader, writer = os.pipe2(os.O_DIRECT)  # what is written at once is read at once, no more
+    FrameWriter(writer).send({"say": "ended"}, {"say": "gone"})
+    assert os.read(reader, 1 << 16).count(b"say") == 2
+    os.close(reader)
+    os.close(writer)
+
+
 def test_a_process_that_is_stopped_in_the_middle_of_a_message_delays_nobody() -> None:
     with started(HALF.format(signal="SIGSTOP")) as child:
         wait_for_status(child, "stopped")

@@ -82,6 +82,8 @@ def test_a_trial_is_compared_with_those_that_another_process_completed(tmp_path:
     for value in (0.1, 0.9, 0.2, 0.8, 0.5):
         run(other, value)
     assert run(ledger, 0.4) == 3
+    ledger.close()
+    assert run(open_ledger(path), 0.4) == 3
 
 
 def test_nobody_is_ended_before_five_trials_have_completed(tmp_path: Path) -> None:

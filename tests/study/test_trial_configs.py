@@ -1,6 +1,7 @@
 """The runs of trials: as Hydra composes them, said again, and checked before a study."""
 
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,21 @@ def test_words_and_experiment_hold_a_network_of_the_users_own(own_folder: Path) 
     by_experiment = compose(["experiment=best"], config_dir=own_folder / "best")
     assert apart(config, plain(by_words)) == apart(config, plain(by_experiment)) == []
     assert set(by_experiment.model) == {"_target_", "hidden", "activation"}
+
+
+@pytest.mark.parametrize(("group", "copied"), [("model", "lstm"), ("optimizer", "adam")])
+def test_the_winners_experiment_needs_no_choice_of_the_users_own(
+    own_folder: Path, group: str, copied: str
+) -> None:
+    mine = own_folder / "mine" / group / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    shutil.copy(conf_folder() / group / f"{copied}.yaml", mine)
+    trials = TrialConfigs(["sweeps=quick", f"{group}=mine"], str(own_folder / "mine"))
+    file = own_folder / "best" / "experiment" / "best.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(trials.winner_yaml({"optimizer.lr": "0.5"}, "best"), encoding="utf-8")
+    again = compose(["experiment=best"], config_dir=own_folder / "best")
+    assert apart(plain(trials.config({"optimizer.lr": "0.5"})), plain(again)) == []
 
 
 def test_a_reference_to_the_environment_is_said_again_as_a_reference(

@@ -3,20 +3,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from faults.stores import TrackingServer, free_port
-from mlflow_databases import make_database
+from faults.stores import free_port
 
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables and nothing in them; making one takes seconds."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    make_database(path)
-    return path
 
 
 @pytest.fixture
@@ -70,14 +61,3 @@ def begun(tmp_path: Path) -> Callable[..., Journal]:
 @pytest.fixture(name="free_port")
 def _free_port() -> int:
     return free_port()
-
-
-@pytest.fixture
-def server(tmp_path: Path, empty_database: Path) -> Iterator[TrackingServer]:
-    """A real tracking server with an empty database, not started yet."""
-    folder = tmp_path / "server"
-    folder.mkdir()
-    shutil.copy(empty_database, folder / "mlflow.db")
-    made = TrackingServer(folder)
-    yield made
-    made.kill()

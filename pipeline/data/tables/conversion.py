@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -253,8 +253,9 @@ class _Conversion:
 
     def _bound_features(self, inputs: Array, targets: Array) -> None:
         self._whole &= ~np.isnan(inputs).any(0)
+        groups: Iterable[Array]
         if self._outcome.classes:
-            groups = [inputs[targets == label] for label in range(len(self._low))]
+            groups = (inputs[targets == label] for label in range(len(self._low)))
         else:
             groups = [inputs - targets[:, None]]
         for group, values in enumerate(groups):

@@ -114,9 +114,6 @@ def read_objectives(
     Raises:
         ConfigError: A value that no trial has, or one twice: one line each; or it has no direction.
     """
-    from pipeline.metrics import direction
-    from pipeline.running.scoring import direction_of
-
     names = [option] if isinstance(option, str) else list(option or [monitor])
     own = [f"val/{name}" for name in metrics.more] if metrics and validated else []
     known = (*logged(task, validated=validated), *own)
@@ -132,6 +129,9 @@ def read_objectives(
         )
     if problems:
         raise ConfigError(*problems)
+    from pipeline.metrics import direction
+    from pipeline.running.scoring import direction_of
+
     return tuple(
         Objective(
             name=name,

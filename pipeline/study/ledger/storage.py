@@ -111,10 +111,12 @@ def open_storage(
     if path is not None:
         with storage_faults(url):
             return _open_file(url, path, wait)
-    first = Retry(patience if from_start or url in _reached else 0.0, named(url))
-    backend = first.call(lambda: _with_tables(url, wait))
+    if url not in _reached and not from_start:
+        Retry(0.0, named(url)).call(lambda: _reach(url))
     _reached.add(url)
-    return StudyStorage(backend, url, wait=wait, retry=Retry(patience, named(url)))
+    retry = Retry(patience, named(url))
+    backend = retry.call(lambda: _with_tables(url, wait))
+    return StudyStorage(backend, url, wait=wait, retry=retry)
 
 
 class StudyStorage:
@@ -382,12 +384,22 @@ def _connect(path: Path, wait: float) -> sqlite3.Connection:
 # ── a server ────────────────────────────────────────────────────────────────────────────────
 
 
-def _with_tables(url: str, wait: float) -> "RDBStorage":
+def _reach(url: str) -> None:
+    with storage_faults(url), _engine(url).connect():
+        return
+
+
+def _engine(url: str) -> "Engine":
+    """Return an engine whose connections are each opened for one purpose."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
+    return create_engine(url, poolclass=NullPool, **_connection_options(url))
+
+
+def _with_tables(url: str, wait: float) -> "RDBStorage":
     with storage_faults(url):
-        engine = create_engine(url, poolclass=NullPool, **_connection_options(url))
+        engine = _engine(url)
         if engine.dialect.name != "postgresql":
             with _machine_lock(engine, "tables", wait):
                 return _server_backend(url)

@@ -81,7 +81,8 @@ class TrialConfigs:
     def train_words(self, overrides: Point) -> list[str]:
         """Return the words with which `python -m pipeline.train` trains a trial.
 
-        Its name, tags, output, tracking and verbosity are those of the study's command line.
+        Output and tracking are those of the study's command line; its name, tags and verbosity are
+        left out.
 
         Raises:
             RuntimeError: No words compose to its run.
@@ -112,10 +113,12 @@ class TrialConfigs:
         Raises:
             RuntimeError: No experiment composes to its run.
         """
-        choices = {group: self._run(overrides)[1].get(group) for group in GROUPS}
+        chosen = self._run(overrides)[1]
         source = Composer("train")
-        shipped = [f"{g}={text_of(c)}" for g, c in choices.items() if c in source.choices(g)]
-        have = _essential(without_hydra(source.tree(shipped)))
+        groups = [group for group in GROUPS if chosen.get(group) in source.choices(group)]
+        tree = source.tree([f"{group}={text_of(chosen[group])}" for group in groups])
+        choices = {group: tree.hydra.runtime.choices.get(group) for group in GROUPS}
+        have = _essential(without_hydra(tree))
         want = _essential(self.config(overrides))
         for group in GROUPS:
             if not _is_within(have.get(group), want.get(group)):

@@ -299,12 +299,14 @@ class RayCluster:
 
     def _end(self, seconds: float) -> None:
         """Let the bridge end, and end it if that takes longer; nothing of a cluster here stays."""
+        code = None
         if self.bridge.is_open:
             self.bridge.dismiss()
-            if self.bridge.wait(seconds) != 0:
-                with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
-                    os.killpg(self._pid, signal.SIGKILL)
-            self.bridge.close()
+            code = self.bridge.wait(seconds)
+        if code != 0:
+            with suppress(ProcessLookupError):  # parts of a cluster would stay for a minute
+                os.killpg(self._pid, signal.SIGKILL)
+        self.bridge.close()
         rmtree(self.spec.folder, ignore_errors=True)
 
 

@@ -52,7 +52,7 @@ def main() -> None:
     """Serve one driver until it is gone."""
     driver = Parent.claim()
     spec = RaySpec(**json.loads(sys.argv[1]))
-    (asked,) = driver.hear(ANSWER_SECONDS)
+    asked = driver.first_message()
     try:
         with connected(spec):
             driver.say({"id": asked["id"], "free": free_resources()})
@@ -247,8 +247,7 @@ class Relay(threading.Thread):
             self._node, self.placed = started["lease"]["host"], True
             self._say({"say": "placed", **started})
             while messages := ray.get(self._actor.messages.remote()):
-                for message in messages:
-                    self._say(message)
+                self._say(*messages)
             return Gone(message=ray.get(self._actor.see_end.remote()))
         except ray.exceptions.RayTaskError as error:
             return Gone(message=f"its Ray actor failed: {type(error.cause).__name__}")
@@ -264,8 +263,8 @@ class Relay(threading.Thread):
         with suppress(Exception):  # it may be gone, or Ray itself
             library().kill(self._actor)
 
-    def _say(self, message: Mapping[str, Any]) -> None:
-        self._driver.say({**message, "worker": self._number})
+    def _say(self, *messages: Mapping[str, Any]) -> None:
+        self._driver.say(*({**message, "worker": self._number} for message in messages))
 
 
 # ── the connection to a cluster ─────────────────────────────────────────────────────────────────

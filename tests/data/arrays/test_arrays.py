@@ -59,9 +59,11 @@ def test_a_given_validation_shares_no_row_with_a_test_that_is_split_off() -> Non
     assert not set(parts.test.rows) & set(parts.validation.rows)
 
 
-def test_a_second_pair_of_files_is_the_test() -> None:
+@pytest.mark.parametrize(("x", "y"), [("u.npy", "v.npy"), ("test/x.npy", "test/y.npy")])
+def test_a_second_pair_of_files_is_the_test(x: str, y: str) -> None:
+    Path("test").mkdir()
     path, targets = npy("x.npy", X[:20]), npy("y.npy", Y[:20])
-    tests = {"test_path": str(npy("u.npy", X[20:])), "test_targets": str(npy("v.npy", Y[20:]))}
+    tests = {"test_path": str(npy(x, X[20:])), "test_targets": str(npy(y, Y[20:]))}
     samples = read("arrays", path, targets=str(targets), **tests)
     assert (samples.inputs[samples.test] == X[20:]).all()
     assert samples.targets[samples.test].tolist() == Y[20:].tolist()
