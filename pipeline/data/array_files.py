@@ -5,31 +5,34 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Literal, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.data.checks import blocks
-from pipeline.data.on_demand import IN_MEMORY_BYTES
-from pipeline.data.source import Array
+from pipeline.data.checks import blocks, fingerprints
+from pipeline.data.source import Array, Indices, OnDemand
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import is_url, place_problem
 
+#: What arrays or decoded pictures may take in memory; above it they stay in their files.
+IN_MEMORY_BYTES = 512 * 2**20
+#: Above this a single array stays on disk; the system can take its pages back.
 MAPPED_FROM_BYTES = 64 * 2**20
-"""Above this a single array stays on disk; the system can take its pages back."""
+#: Bytes that a compressed array may have when unpacked, which happens in memory.
 LARGEST_PACKED = 8 * 2**30
-"""Bytes that a compressed array may have when unpacked, which happens in memory."""
+#: Above so many bytes a member may not be packed more tightly than this.
 MOST_RATIO, RATIO_FROM = 200, 2**30
-"""Above so many bytes a member may not be packed more tightly than this."""
 LARGEST = float(np.finfo(np.float32).max)
 
 NPY_MAGIC, ZIP_MAGIC, GZIP_MAGIC = b"\x93NUMPY", b"PK", b"\x1f\x8b"
+#: Name of the array of a single `.npy`.
 ONLY = ""
-"""Name of the array of a single `.npy`."""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -41,14 +44,15 @@ MOST_DIMENSIONS = 4
 BLOCK_BYTES = 16 * 2**20
 
 PartName = Literal["train", "validation", "test"]
+#: The part that a word in the name of an array or a folder stands for.
 PARTS: Mapping[str, PartName] = {
     "train": "train",
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
     "test": "test",
 }
-"""The part that a word in the name of an array or a folder stands for."""
 
 Layout = Literal["table", "series", "images", "channels_first", "channels_last"]
+#: What arrays of each layout and rank are.
 AXES: Mapping[tuple[Layout, int], str] = {
     ("table", 2): "a table (rows, features)",
     ("series", 2): "series of one value (rows, steps)",
@@ -58,9 +62,8 @@ AXES: Mapping[tuple[Layout, int], str] = {
     ("channels_first", 4): "pictures (rows, channels, height, width)",
     ("channels_last", 4): "pictures (rows, height, width, channels)",
 }
-"""What arrays of each layout and rank are."""
+#: Numbers of channels of a picture in a file: grey, RGB, RGB with alpha.
 COLOURS = (1, 3, 4)
-"""Numbers of channels of a picture in a file: grey, RGB, RGB with alpha."""
 
 
 def readable(path: str | Path, *, key: str = "data.path") -> Path:
@@ -304,36 +307,46 @@ def read_idx(file: Path) -> Array:
     Raises:
         DataError: It is no idx file, is cut short, or holds more than its header says.
     """
+    content = bytearray()
     try:
         with _idx_opened(file) as opened:
             dtype, shape = _idx_header(opened, file)
             offset = opened.tell()
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            if not _is_packed(file) and size > IN_MEMORY_BYTES:
-                _require_length(file, shape, size, file.stat().st_size - offset)
-                return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
-            if size > LARGEST_PACKED:
+            is_packed = isinstance(opened, gzip.GzipFile)
+            is_mapped = not is_packed and size > IN_MEMORY_BYTES
+            if is_packed and size > LARGEST_PACKED:
                 raise DataError(
                     f"{file} would unpack to {size} bytes; expected at most {LARGEST_PACKED}. "
                     "Unpack it first (gunzip): it is then read from disk as needed"
                 )
-            content = bytearray()
             # In blocks, so that a false header asks for no memory.
-            while block := opened.read(min(BLOCK_BYTES, size + 1 - len(content))):
+            while not is_mapped and (
+                block := opened.read(min(BLOCK_BYTES, size + 1 - len(content)))
+            ):
                 content += block
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{file} is cut short or damaged ({error}); copy the file again") from error
-    _require_length(file, shape, size, len(content))
+    found = file.stat().st_size - offset if is_mapped else len(content)
+    if found < size:
+        raise DataError(
+            f"{file} is cut short: its header says {shape}, {size} bytes, but "
+            f"{found} are there; copy the file again"
+        )
+    if found > size:
+        raise DataError(
+            f"{file} goes on behind the {size} bytes that its header says, "
+            f"{shape}; expected none. Copy the file again"
+        )
+    if is_mapped:
+        return np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape)
     values = np.frombuffer(content, dtype=dtype).reshape(shape)
     return values.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _idx_opened(file: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(file, "rb")) if _is_packed(file) else file.open("rb")
-
-
-def _is_packed(file: Path) -> bool:
-    return first_bytes(file).startswith(GZIP_MAGIC)
+    is_packed = first_bytes(file).startswith(GZIP_MAGIC)
+    return cast("IO[bytes]", gzip.open(file, "rb")) if is_packed else file.open("rb")
 
 
 def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
@@ -352,17 +365,57 @@ def _idx_header(opened: IO[bytes], file: Path) -> tuple[np.dtype[np.generic], tu
     return np.dtype(IDX_TYPES[start[2]]), struct.unpack(f">{dimensions}I", sizes)
 
 
-def _require_length(file: Path, shape: tuple[int, ...], size: int, found: int) -> None:
-    if found < size:
-        raise DataError(
-            f"{file} is cut short: its header says {shape}, {size} bytes, but "
-            f"{found} are there; copy the file again"
-        )
-    if found > size:
-        raise DataError(
-            f"{file} goes on behind the {size} bytes that its header says, "
-            f"{shape}; expected none. Copy the file again"
-        )
+class JoinedArrays(OnDemand):
+    """Arrays on disk that follow one another, taken row by row.
+
+    Args:
+        parts: (rows, *row_shape) each, with one row shape.
+        dtype: That rows are given in; None = the one that holds those of all parts.
+    """
+
+    costly = False
+
+    def __init__(
+        self, parts: Sequence[Array | OnDemand], *, dtype: np.dtype[np.generic] | None = None
+    ) -> None:
+        self.parts = tuple(parts)
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.dtype = dtype or np.result_type(*(part.dtype for part in parts))
+
+    @cached_property
+    def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
+        """(rows,) equal for equal content."""
+        return np.concatenate([fingerprints(part, np.arange(len(part))) for part in self.parts])
+
+    def __getitem__(self, rows: slice | Indices) -> Array:
+        """Read rows, (rows, *row_shape)."""
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        made = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        for number, part in enumerate(self.parts):
+            mine = owner == number
+            if mine.any():
+                made[mine] = part[rows[mine] - self.starts[number]]
+        return made
+
+
+def join(parts: Sequence[Array | OnDemand]) -> Array | OnDemand:
+    """Return parts one after another as one array (rows, *row_shape), a copy if it is small."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if not isinstance(part, OnDemand)]
+    if len(arrays) == len(parts) and sum(part.nbytes for part in arrays) <= IN_MEMORY_BYTES:
+        return np.concatenate(arrays)
+    return JoinedArrays(parts)
+
+
+def as_floats(values: Array) -> Array | OnDemand:
+    """Return float32 of the same values: a copy where that is small, else made row by row."""
+    if values.size * 4 <= IN_MEMORY_BYTES:
+        return values.astype(np.float32)
+    return JoinedArrays([values], dtype=np.dtype(np.float32))
 
 
 def require_numbers(values: Array, label: str) -> None:

@@ -1,16 +1,13 @@
 """Arrays of a user's own, `.npz`, `.npy` or a folder of `.npy`, and new rows for their models."""
 
-import csv
 import math
 import re
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.data.array_files import (
     AXES,
@@ -23,8 +20,10 @@ from pipeline.data.array_files import (
     StoredArray,
     arranged,
     arrays_at,
+    as_floats,
     first_bytes,
     is_idx,
+    join,
     largest,
     layout_of,
     read_idx,
@@ -33,33 +32,16 @@ from pipeline.data.array_files import (
     require_numbers,
 )
 from pipeline.data.content import Content
-from pipeline.data.labels import (
-    Asked,
-    Target,
-    Word,
-    joined_target,
-    labelled_samples,
-)
-from pipeline.data.on_demand import IN_MEMORY_BYTES, as_floats, join
-from pipeline.data.reader import (
-    Block,
-    Missing,
-    NewRows,
-    Reader,
-    Rules,
-    first_rows,
-    numbers_of,
-    sliced,
-)
+from pipeline.data.labels import Asked, Target, Word, joined_target, labelled_samples
+from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
-from pipeline.data.ucr import channel, is_number, lines, read_series, stacked
+from pipeline.data.text_rows import flat_rows, read_series, stacked
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]
 
 EXPECTED = "x_train, y_train, x_test, y_test (and x_val, y_val), or x and y"
-SEPARATORS = ",;\t"
 _ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("x", "inputs", "images"), "x"),
     **dict.fromkeys(("y", "labels", "targets"), "y"),
@@ -330,7 +312,7 @@ class ArrayReader(Reader):
         raw = self._rows(readable(path, key="input"))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
 
-    def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
+    def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
         """Return numbers (rows, *raw_shape), those of a row flat or in their shape."""
         del missing
         held = held.to_numpy() if hasattr(held, "to_numpy") else held
@@ -350,7 +332,7 @@ class ArrayReader(Reader):
         of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
         if suffix == ".ts" or (of_series and suffix != ".csv"):
             return _series_rows(place, schema)
-        return _flat_rows(place, schema.raw_shape)
+        return flat_rows(place, schema.raw_shape)
 
 
 def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
@@ -425,54 +407,6 @@ def _series_rows(file: Path, schema: Schema) -> Array:
         f"{file} has series of {steps} steps and {channels} channels; the model was trained on "
         f"{schema.raw_shape} a row (steps, channels)"
     )
-
-
-def _flat_rows(file: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Read a CSV as (rows, *shape); many rows lie in a file that is gone when they are.
-
-    Args:
-        file: Numbers parted by commas, semicolons or tabs, with a header or without.
-        shape: Of one sample; its values stand in C order, the last axis moving fastest.
-
-    Raises:
-        DataError: A line has another number of fields, or a field is no finite number.
-    """
-    width = math.prod(shape)
-    rows = sum(1 for _ in _flat_lines(file))
-    if rows * width * 8 <= IN_MEMORY_BYTES:
-        made = np.empty((rows, width))
-    else:
-        unnamed = tempfile.TemporaryFile()  # noqa: SIM115 - the mapping keeps it, and ends it
-        made = np.memmap(unnamed, dtype=np.float64, mode="w+", shape=(rows, width))
-    for index, (number, fields) in enumerate(_flat_lines(file)):
-        where = f"{file.name} line {number}"
-        if len(fields) != width:
-            raise DataError(
-                f"{where} has {len(fields)} fields; expected {width} values, a sample of shape "
-                f"{shape} in one row"
-            )
-        values = channel(fields, where)
-        if len(values) != width:
-            raise DataError(f"{where}: field {len(values) + 1} is missing; expected a number")
-        made[index] = values
-    return made.reshape(rows, *shape)
-
-
-def _flat_lines(file: Path) -> Iterator[tuple[int, Sequence[str]]]:
-    """Yield the numbers of the lines and their fields, without a header."""
-    separator = None
-    for number, text in lines(file):
-        first = separator is None
-        separator = separator or next((one for one in SEPARATORS if one in text), ",")
-        fields = next(csv.reader([text], delimiter=separator))
-        if not (first and _is_header(fields)):
-            yield number, fields
-
-
-def _is_header(fields: Sequence[str]) -> bool:
-    """Tell names of columns from numbers: none is a number, or pandas has counted them."""
-    counted = [str(index) for index in range(len(fields))]
-    return not any(map(is_number, fields)) or (len(fields) > 2 and list(fields) == counted)
 
 
 READER = ArrayReader

@@ -12,15 +12,15 @@ from pipeline.data.split import Split, counted
 from pipeline.errors import DataError
 
 SINGLE = np.finfo(np.float32)
+#: Of scaled targets: the square of a larger error is infinite in single precision.
 LARGEST_TARGET = 1e18
-"""Of scaled targets: the square of a larger error is infinite in single precision."""
+#: Of a target: the squares of smaller differences vanish in double precision.
 SMALLEST_SPREAD = 1e-140
-"""Of a target: the squares of smaller differences vanish in double precision."""
+#: Single-precision numbers within a deviation, fewer of which lose what a column says.
 STEPS_A_DEVIATION = 100
-"""Single-precision numbers within a deviation, fewer of which lose what a column says."""
 FOUND_AT_ONCE = 65_536
+#: Of rows whose bits are mixed at once, which takes several copies.
 MIXED_BYTES = 4 * 2**20
-"""Of rows whose bits are mixed at once, which takes several copies."""
 
 
 def check_rows(samples: Samples) -> None:

@@ -9,19 +9,14 @@ from pipeline.data.array_files import (
     PartName,
     arranged,
     files_in,
+    join,
     layout_of,
     read_idx,
     readable,
     require_content,
     require_numbers,
 )
-from pipeline.data.labels import (
-    Asked,
-    Word,
-    joined_target,
-    labelled_samples,
-)
-from pipeline.data.on_demand import join
+from pipeline.data.labels import Asked, Word, joined_target, labelled_samples
 from pipeline.data.source import Array, Samples, Source
 from pipeline.errors import DataError
 

@@ -2,43 +2,65 @@
 
 import base64
 import binascii
+import hashlib
 import io
+import os
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Gt
+from numpy.typing import NDArray
 
-from pipeline.data.array_files import PARTS, PartName, readable
+from pipeline.data.array_files import IN_MEMORY_BYTES, PARTS, PartName, readable
 from pipeline.data.content import Content
-from pipeline.data.labels import (
-    Asked,
-    Word,
-    classes_of,
-    labelled_samples,
-)
-from pipeline.data.on_demand import Mode, PictureHeader, Pictures, Size, decode, read_header
-from pipeline.data.reader import (
-    Block,
-    Missing,
-    NewRows,
-    Reader,
-    Rules,
-    first_rows,
-    numbers_of,
-    sliced,
-)
-from pipeline.data.source import Array, Samples, Series, Source
+from pipeline.data.labels import Asked, Word, classes_of, labelled_samples
+from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
+from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Source
 from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Mode = Literal["L", "RGB"]
+#: Height and width in pixels.
+Size = tuple[int, int]
 
 CHANNELS: dict[Mode, tuple[str, ...]] = {"L": ("grey",), "RGB": ("red", "green", "blue")}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 EXPECTED = "FOLDER/<class>/<pictures>, or FOLDER/train/<class>/<pictures> (and val, test)"
+#: Heading of the pictures' names; column of a DataFrame with their files' content.
 FILE, IMAGE = "file", "image"
-"""Heading of the pictures' names; column of a DataFrame with their files' content."""
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+#: Pixels of a picture; a small file can claim more than memory holds.
+MOST_PIXELS = 80_000_000
+#: Bytes of a picture's file.
+MOST_BYTES = 256 * 2**20
+#: Pictures handed to the threads at a time.
+AT_ONCE = 256
+GREY = ("1", "L", "LA", "La", "I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_ORIENTATION = 0x0112  # the EXIF tag
+#: What makes a picture of EXIF orientation 2 and following upright.
+_TURNS = (
+    *("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM"),
+    *("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
+)
+
+
+class PictureHeader(NamedTuple):
+    """What a picture's header says: its size once it is upright, and what it may hold."""
+
+    size: Size
+    grey: bool
+    transparent: bool
 
 
 @dataclass(kw_only=True, eq=False)
@@ -67,18 +89,14 @@ class Images(Source):
         pictures = Pictures([picture.file for picture in found], mode=mode, size=size)
         classes = sorted({picture.label for picture in found})
         indices = np.array([classes.index(picture.label) for picture in found])
-        sizes = dict(Counter(picture.part for picture in found))
         target = classes_of(indices, classes, Asked(positive=self.positive))
         return labelled_samples(
             pictures.checked(),
             target,
-            sizes,
+            dict(Counter(picture.part for picture in found)),
             reading={"kind": "images", "size": list(size), "mode": mode},
             found=strays,
-            notes=(
-                *_absent(found, sizes),
-                *_header_notes(headers, mode=self.image_mode, size=self.image_size),
-            ),
+            notes=[*_notes(found, headers, mode=self.image_mode, size=self.image_size)],
             features=CHANNELS[mode],
             ids=np.array([picture.name for picture in found]),
         )
@@ -192,35 +210,34 @@ def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
 
 
 def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledPicture]) -> Size:
-    first = headers[0].size
-    for header, picture in zip(headers, pictures, strict=True):
-        if header.size != first:
-            (height, width), _ = Counter(each.size for each in headers).most_common(1)[0]
+    sizes = [header.size for header in headers]
+    for size, picture in zip(sizes, pictures, strict=True):
+        if size != sizes[0]:
+            ((height, width), _), *_ = Counter(sizes).most_common(1)
             raise DataError(
-                f"{pictures[0].name} is {_words(first)} and {picture.name} is "
-                f"{_words(header.size)} (height×width); expected one size. Resize all: "
-                f"data.image_size=[{height},{width}]"
+                f"{pictures[0].name} is {_words(sizes[0])} and {picture.name} is {_words(size)} "
+                f"(height×width); expected one size. Resize all: data.image_size=[{height},{width}]"
             )
-    return first
+    return sizes[0]
 
 
 def _words(size: Size) -> str:
     return f"{size[0]}×{size[1]}"
 
 
-def _absent(pictures: Sequence[_LabelledPicture], parts: Iterable[PartName]) -> Iterator[str]:
-    """Say which classes a part has no picture of."""
+def _notes(
+    pictures: Sequence[_LabelledPicture],
+    headers: Sequence[PictureHeader],
+    *,
+    mode: Mode | None,
+    size: Size | None,
+) -> Iterator[str]:
+    """Say which classes a part lacks, and what was decided where the user has not said it."""
     classes = {picture.label for picture in pictures}
-    for part in parts:
+    for part in dict.fromkeys(picture.part for picture in pictures):
         missing = classes - {picture.label for picture in pictures if picture.part == part}
         if missing and part != "train":  # what training lacks is refused by the shared check
             yield f"the {part} part has no picture of class {', '.join(sorted(missing))}"
-
-
-def _header_notes(
-    headers: Sequence[PictureHeader], *, mode: Mode | None, size: Size | None
-) -> Iterator[str]:
-    """Say what was decided by the headers, where the user has not said it."""
     count, grey = len(headers), sum(header.grey for header in headers)
     mixed = f", {grey} of {count} are grey" if grey else ""
     if mode is None and grey == count:
@@ -233,6 +250,181 @@ def _header_notes(
         yield f"{transparent} of {count} pictures can be transparent; what is lies on white"
 
 
+class Pictures(OnDemand):
+    """Files of pictures as rows (rows, channels, height, width), decoded when they are taken.
+
+    Args:
+        files: One a row.
+        mode: L = grey, RGB = colour.
+        size: Height and width of each row.
+    """
+
+    def __init__(self, files: Sequence[Path], *, mode: Mode, size: Size) -> None:
+        self.files = tuple(files)
+        self.mode = mode
+        self.size = size
+        self.shape = (len(self.files), 1 if mode == "L" else 3, *size)
+        self.dtype = np.dtype(np.uint8)
+
+    @cached_property
+    def fingerprints(self) -> NDArray[np.uint64]:  # type: ignore[override] # made when asked for
+        """(rows,) equal for equal files."""
+        hashes = (hashlib.blake2b(file.read_bytes(), digest_size=8) for file in self.files)
+        numbers = [int.from_bytes(hashed.digest(), "little") for hashed in hashes]
+        return np.array(numbers, dtype=np.uint64)
+
+    def __getitem__(self, rows: slice | Indices) -> Array:
+        """Decode rows, uint8 (rows, channels, height, width)."""
+        chosen = range(len(self))[rows] if isinstance(rows, slice) else rows
+        made = np.empty((len(chosen), *self.shape[1:]), dtype=self.dtype)
+        for place, row in enumerate(chosen):
+            made[place] = self._picture(int(row))
+        return made
+
+    def checked(self) -> "Array | Pictures":
+        """Decode each picture once: kept in one array if that is small, else looked at and let go.
+
+        Raises:
+            DataError: One can't be decoded; names it.
+        """
+        kept = int(np.prod(self.shape)) <= IN_MEMORY_BYTES
+        made = np.empty(self.shape if kept else (0,), dtype=np.uint8)
+
+        def take(row: int) -> None:
+            pixels = self._picture(row)
+            if kept:
+                made[row] = pixels
+
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes beside Python
+            for start in range(0, len(self), AT_ONCE):
+                for _ in threads.map(take, range(start, min(start + AT_ONCE, len(self)))):
+                    pass
+        return made if kept else self
+
+    def _picture(self, row: int) -> NDArray[np.uint8]:
+        file = self.files[row]
+        return decode(file.read_bytes(), mode=self.mode, size=self.size, name=str(file))
+
+
+def read_header(file: Path) -> PictureHeader:
+    """Read the header of a picture.
+
+    Raises:
+        DataError: It is no picture of a known format, damaged, huge, or several in one.
+    """
+    with _opened(file, str(file)) as image:
+        grey = image.mode in GREY
+        if image.mode in ("P", "PA"):
+            palette = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
+            grey = bool((palette == palette[:, :1]).all())
+        is_turned = 5 <= _orientation(image) <= 8
+        width, height = image.size[::-1] if is_turned else image.size
+        return PictureHeader((height, width), grey, image.has_transparency_data)
+
+
+def decode(content: bytes, *, mode: Mode, size: Size, name: str) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (channels, height, width).
+
+    It is turned upright as its EXIF says; transparent pixels lie on white; 16 bits become 8; then
+    it is converted to `mode` and, where it has another size, resized (bilinear, its shape is not
+    kept).
+
+    Args:
+        content: The file's bytes.
+        mode: L = grey, RGB = colour.
+        size: Height and width to return.
+        name: Its name in messages.
+
+    Raises:
+        DataError: It can't be decoded; names it.
+    """
+    from PIL.Image import Resampling, Transpose
+
+    with _opened(content, name) as image:
+        orientation = _orientation(image)
+        upright = _converted(image, mode, name)
+        if 2 <= orientation <= 8:
+            upright = upright.transpose(Transpose[_TURNS[orientation - 2]])
+        if upright.size != (size[1], size[0]):
+            upright = upright.resize((size[1], size[0]), Resampling.BILINEAR)
+        pixels = np.asarray(upright, dtype=np.uint8)
+    return pixels[None] if mode == "L" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+@contextmanager
+def _opened(source: Path | bytes, name: str) -> Iterator["Image"]:
+    """Open a picture; its pixels are decoded when they are first asked for."""
+    from PIL import Image, UnidentifiedImageError
+
+    # Above Pillow's own limit it warns; sizes are judged here, below that limit.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    size = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size == 0:
+        raise DataError(f"{name} is empty (0 bytes); copy it again or take it away")
+    if size > MOST_BYTES:
+        raise DataError(
+            f"{name} has {size} bytes; expected a picture of at most {MOST_BYTES}. Make it smaller"
+        )
+    try:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise _too_large(name, f"{height}×{width} pixels")
+            # A photograph of a telephone may hold a second one (MPO), which is no animation.
+            if image.format != "MPO" and getattr(image, "is_animated", False):
+                raise DataError(
+                    f"{name} holds several pictures (animated or with pages); expected one. Save "
+                    "one of them as a file of its own"
+                )
+            yield image
+    except UnidentifiedImageError as error:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        raise DataError(
+            f"{name} is no picture: it begins with {content[:8]!r}; expected PNG, JPEG, BMP, "
+            "GIF, WebP or TIFF. Replace it or take it away"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "more than Pillow opens") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        words = f"is damaged or cut short ({' '.join(str(error).split())})"
+        raise DataError(f"{name} {words}; copy it again or take it away") from error
+
+
+def _too_large(name: str, size: str) -> DataError:
+    return DataError(
+        f"{name} has {size}; expected at most {MOST_PIXELS:,} pixels (height × width). Make it "
+        "smaller or take it away"
+    )
+
+
+def _converted(image: "Image", mode: Mode, name: str) -> "Image":
+    from PIL import Image
+
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65_535:
+            raise DataError(
+                f"{name} has values of 32 bits, whose range is not known; expected 8 or 16 bits. "
+                "Save it with 8 bits, or bring the pictures as arrays: data=arrays"
+            )
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        drawn = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _orientation(image: "Image") -> int:
+    """Return the EXIF orientation that is still to be applied, 1 to 8."""
+    # Pillow turns a TIFF itself; of a PNG it would decode all pixels to look for EXIF behind them.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1
+    return int(image.getexif().get(_ORIENTATION, 1))
+
+
 class ImageReader(Reader):
     """Reads pictures: files, or their content in the column `image` of a DataFrame."""
 
@@ -242,20 +434,36 @@ class ImageReader(Reader):
 
     def example(self, raw: Samples | Series, content: Content) -> Any:
         """Return the first training pictures as PNG files in base64."""
+        from PIL import Image
+
         assert isinstance(raw, Samples)
-        return [{IMAGE: _as_png(row)} for row in first_rows(raw, content)]
+        made = []
+        for row in first_rows(raw, content):
+            pixels, file = np.moveaxis(row.astype(np.uint8), 0, -1), io.BytesIO()
+            Image.fromarray(pixels[..., 0] if len(row) == 1 else pixels).save(file, "PNG")
+            made.append({IMAGE: base64.b64encode(file.getvalue()).decode("ascii")})
+        return made
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open one picture, or a folder of them."""
+        """Open one picture, or a folder of them and of folders in it, in sorted order."""
         self.refuse_id(rules)
         place = readable(path, key="input")
-        files, root = (_below(place), place) if place.is_dir() else ([place], place.parent)
-        names = [file.relative_to(root).as_posix() for file in files]
-        height, width = self.schema.reading["size"]
-        raw = Pictures(files, mode=self.schema.reading["mode"], size=(height, width))
+        root, files = place, list[Path]()
+        waiting = [place] if place.is_dir() else []
+        while waiting:
+            listing = _listed(waiting.pop(), place)
+            files += listing.pictures
+            # A link to a folder could lead round in a ring.
+            waiting += [folder for folder in listing.folders if not folder.is_symlink()]
+        if not place.is_dir():
+            root, files = place.parent, [place]
+        if not files:
+            raise DataError(f"{place} has no picture; expected files {', '.join(SUFFIXES)}")
+        names = [file.relative_to(root).as_posix() for file in sorted(files)]
+        raw = Pictures(sorted(files), **self._form())
         return NewRows(heading=FILE, blocks=sliced(raw, names, size=size), total=len(raw))
 
-    def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
+    def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
         """Return the pictures of a DataFrame, uint8 (rows, channels, height, width), or numbers."""
         del missing
         if not hasattr(held, "columns"):
@@ -265,36 +473,15 @@ class ImageReader(Reader):
                 f"{what} has no column {IMAGE!r}; expected the content of a picture's file in each "
                 "of its cells, as bytes or base64"
             )
-        height, width = self.schema.reading["size"]
         decoded = [
-            decode(
-                _content(cell, f"{what} row {row}"),
-                mode=self.schema.reading["mode"],
-                size=(height, width),
-                name=f"{what} row {row}",
-            )
+            decode(_content(cell, f"{what} row {row}"), name=f"{what} row {row}", **self._form())
             for row, cell in enumerate(held[IMAGE], start=1)
         ]
         raw = np.array(decoded, dtype=np.uint8)
         return Block(raw=raw.reshape(len(decoded), *self.schema.raw_shape))
 
-
-def _below(root: Path) -> list[Path]:
-    """Return all pictures of a folder and of those in it, in sorted order.
-
-    Raises:
-        DataError: A link leads out, or there is no picture.
-    """
-    found: list[Path] = []
-    waiting = [root]
-    while waiting:
-        listing = _listed(waiting.pop(), root)
-        found += listing.pictures
-        # A link to a folder could lead round in a ring.
-        waiting += [folder for folder in listing.folders if not folder.is_symlink()]
-    if not found:
-        raise DataError(f"{root} has no picture; expected files {', '.join(SUFFIXES)}")
-    return sorted(found)
+    def _form(self) -> dict[str, Any]:
+        return {"mode": self.schema.reading["mode"], "size": tuple(self.schema.reading["size"])}
 
 
 def _content(cell: object, place: str) -> bytes:
@@ -307,16 +494,6 @@ def _content(cell: object, place: str) -> bytes:
             f"{place}, column {IMAGE!r}: neither bytes nor base64; expected the content "
             "of a picture's file"
         ) from error
-
-
-def _as_png(row: Array) -> str:
-    """Return a picture (channels, height, width) as the base64 text of a PNG file."""
-    from PIL import Image
-
-    pixels = np.moveaxis(row.astype(np.uint8), 0, -1)
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode("ascii")
 
 
 READER = ImageReader

@@ -28,13 +28,13 @@ from pipeline.errors import ConfigError, DataError, did_you_mean, some
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: End of a note that tells which class was taken for the positive one; a model knows its own.
 NAMES_ANOTHER = "data.positive= names another"
-"""End of a note that tells which class was taken for the positive one; a model knows its own."""
 
 AS_CLASSES = "or take its words as classes: data.task=multiclass"
 
+#: A label as YAML may give it.
 Word = str | int | float | bool
-"""A label as YAML may give it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,14 +23,14 @@ from pipeline.data.scale import MOST_LEVELS, UNKNOWN, Code, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
 
 DECILES = tuple(round(0.1 * n, 1) for n in range(1, 10))
+#: Rows that are measured, evenly spaced; the following limits hold as well.
 MOST_ROWS = 100_000
-"""Rows that are measured, evenly spaced; the following limits hold as well."""
 MOST_CELLS = 4_000_000
 MOST_COLUMNS = 1_000
+#: Columns without a name, more of which are pixels or steps rather than variables.
 MOST_UNNAMED = 100
-"""Columns without a name, more of which are pixels or steps rather than variables."""
+#: Values of a channel.
 MOST_VALUES = 100_000
-"""Values of a channel."""
 FEW_ROWS = 50
 COSTLY_ROWS = 200
 

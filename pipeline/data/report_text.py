@@ -8,22 +8,22 @@ from pipeline.data.report import ColumnReport, DataReport
 from pipeline.errors import some
 from pipeline.markup import bullets, escaped, markdown_table, plain
 
+#: Names in a line before "…".
 NAMED = 5
-"""Names in a line before "…"."""
+#: Columns in a page's table.
 SHOWN_COLUMNS = 100
-"""Columns in a page's table."""
+#: Parts that go by another word than their name.
 PARTS = {"train": "training"}
-"""Parts that go by another word than their name."""
 
+#: Index above which the field speaks of another distribution.
 LARGE = 0.25
-"""Index above which the field speaks of another distribution."""
+#: Chance of a false alarm in a whole table.
 CHANCE = 1e-3
-"""Chance of a false alarm in a whole table."""
 MORE_MISSING = 0.05
+#: Share of a level in training below which nobody wonders that it is gone.
 FEWEST_SHARE = 0.01
-"""Share of a level in training below which nobody wonders that it is gone."""
+#: Lines before "…".
 TOLD = 8
-"""Lines before "…"."""
 
 
 def lines(report: DataReport) -> list[str]:

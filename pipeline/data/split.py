@@ -13,8 +13,8 @@ from pipeline.config.options import DataOptions
 from pipeline.data.source import Array, Indices, Samples
 from pipeline.errors import DataError
 
+#: Row numbers that train and row numbers that validate, each in rising order.
 Fold = tuple[Indices, Indices]
-"""Row numbers that train and row numbers that validate, each in rising order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -146,7 +146,7 @@ def test_many_truths_become_numbers_as_they_are_needed(
 ) -> None:
     path = npz(x=(PICTURES > 99).astype(dtype), y=Y)
     near = prepared("arrays", path, scale="standard")
-    monkeypatch.setattr("pipeline.data.on_demand.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     assert not isinstance(read("arrays", path).inputs, np.ndarray)
     far = prepared("arrays", path, scale="standard", memory_budget=0)
     assert far.schema == near.schema
@@ -162,7 +162,7 @@ def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
     save("x.npz", x_train=values[:20], y_train=Y[:20], x_test=values[20:], y_test=Y[20:])
     near = prepared("arrays", "x.npz", scale="standard")
     monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
-    monkeypatch.setattr("pipeline.data.on_demand.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     assert not isinstance(read("arrays", "x.npz").inputs, np.ndarray)
     far = prepared("arrays", "x.npz", scale="standard", memory_budget=0)
     assert far.schema == near.schema
@@ -179,7 +179,7 @@ def test_a_large_npy_is_mapped_and_not_read(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_part_on_disk_is_measured_whole_however_many_rows_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.data.on_demand.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     rows = np.zeros((3000, 1))
     rows[1] = 3000
     labels = np.arange(3000) % 2

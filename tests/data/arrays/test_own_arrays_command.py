@@ -88,7 +88,7 @@ def test_pictures_that_readers_decode_train_as_those_in_memory(
     path, _ = images()
     words = (*QUICK, "model=cnn2d", "data=images", f"data.path='{path}'")
     assert train(*words) == 0
-    monkeypatch.setattr("pipeline.data.on_demand.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
     assert train(*words, "data.memory_budget=0", "data.num_workers=2") == 0
     near, far = (Model.load(run) for run in sorted((own_folder / "runs").iterdir()))
     rows = new_rows("new", near.schema).raw

@@ -101,7 +101,7 @@ def test_a_csv_of_pictures_equals_the_pictures() -> None:
 
 
 def test_a_large_csv_is_the_same_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.arrays.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.text_rows.IN_MEMORY_BYTES", 0)
     schema = trained(SERIES)
     np.savetxt("new.csv", SERIES.reshape(30, -1), fmt="%.17g", delimiter=",")
     rows = new_rows("new.csv", schema).raw

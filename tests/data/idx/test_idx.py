@@ -90,8 +90,7 @@ def test_other_types_than_bytes_are_read_as_numbers(code: int, dtype: str) -> No
 def test_large_files_give_the_same_rows_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     mnist()
     near = prepared("idx", "set", scale="standard")
-    for module in ("array_files", "on_demand"):
-        monkeypatch.setattr(f"pipeline.data.{module}.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
     assert not isinstance(read("idx", "set").inputs, np.ndarray)
     far = prepared("idx", "set", scale="standard", memory_budget=0)
     assert far.schema == near.schema

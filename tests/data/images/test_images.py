@@ -15,8 +15,8 @@ import torch
 from own_sources import prepared, read
 from PIL import Image
 
+from pipeline.data.images import PictureHeader, Pictures, decode, read_header
 from pipeline.data.loader import loader
-from pipeline.data.on_demand import PictureHeader, Pictures, decode, read_header
 from pipeline.errors import DataError, EnvironmentFaultError
 
 RANDOM = np.random.default_rng(0)
@@ -166,7 +166,7 @@ def test_decoding_on_demand_gives_the_same_rows_as_decoding_at_once(
 ) -> None:
     kept(6)
     near = prepared("images", "set", scale="standard", num_workers=2)
-    monkeypatch.setattr("pipeline.data.on_demand.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
     assert isinstance(read("images", "set").inputs, Pictures)
     far = prepared("images", "set", scale="standard", memory_budget=0)
     assert far.schema == near.schema
@@ -189,7 +189,7 @@ def test_decoding_on_demand_gives_the_same_rows_as_decoding_at_once(
 def test_equal_files_are_found_in_train_and_test_without_decoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.data.on_demand.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
     pets(COLOURS, "train/")
     pets(COLOURS, "test/")
     saved("test/cat/new.png", COLOURS[0] // 2)
@@ -230,7 +230,7 @@ def test_a_broken_picture_is_named_before_anything_is_trained(
     spoil: Callable[[Path], None], problem: str, lazy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if lazy:
-        monkeypatch.setattr("pipeline.data.on_demand.IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
     pets()
     spoil(saved("dog/9.png", COLOURS[0]))
     with pytest.raises(DataError, match=re.escape(problem)):
