@@ -275,7 +275,8 @@ def _check_of_run() -> Main:
 def _check_of_study() -> Main:
     from pipeline.config.options import SweepConfig
     from pipeline.entry import command
-    from pipeline.study.space.reading import names_of_study, with_space
+    from pipeline.study.space.space import with_space
+    from pipeline.study.space.trial_configs import names_of_study
 
     return command(
         "sweep", _checked_study, options=SweepConfig, rewrite=with_space, more_names=names_of_study

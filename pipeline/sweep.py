@@ -8,7 +8,8 @@ from pipeline.config.options import SweepConfig
 from pipeline.entry import command
 from pipeline.errors import ConfigError
 from pipeline.running.command_line import Command
-from pipeline.study.space.reading import names_of_study, with_space
+from pipeline.study.space.space import with_space
+from pipeline.study.space.trial_configs import names_of_study
 
 
 def body(config: DictConfig) -> int:

@@ -1,8 +1,8 @@
 """The report of a study."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ from pipeline.study.outcome.trial_text import (
 from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies
 from pipeline.study.space.ranges import Range
-from pipeline.study.space.space import Parameter
 from pipeline.terminal import duration
 from pipeline.terminal import number as figure
 from pipeline.tracking.sync import attach
@@ -129,21 +128,15 @@ def _subject(studies: Studies, name: str, folder: Path) -> StudySubject:
 
 def _rows(recorded: Ledger) -> list[Row]:
     """Return all trials with what was varied in each, which the ledger alone does not give."""
+    # A trial's parameters show where each applies.
     space = recorded.facts.get("space") or {}
-    parameters = [_parameter(plain) for plain in space.values()]
+    parameters = [Range.from_plain(plain) for plain in space.values()]
     found = []
     for row in recorded.trials():
         told = ((one.key, one.from_params(row.params)) for one in parameters)
         overrides = {key: text for key, text in told if text is not None}
         found.append(replace(row, overrides=overrides))
     return found
-
-
-def _parameter(plain: Mapping[str, Any]) -> Parameter:
-    """Read what `Parameter.plain` gave; a trial's parameters show where it applies."""
-    values = {field.name: plain[field.name] for field in fields(Range)}
-    values["choices"] = tuple(values["choices"])
-    return Parameter(**values, key=plain["key"], name=plain["name"])
 
 
 def _seconds(rows: Sequence[Row]) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TypeVar
@@ -28,14 +29,8 @@ from pipeline.study.ledger.definition import (
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.mlflow_recorder import RunDestination
-from pipeline.study.space.reading import StudyTree
 from pipeline.study.space.space import Space
-from pipeline.study.space.trial_configs import (
-    TrialConfigs,
-    device_problems,
-    value_problems,
-    words_of_devices,
-)
+from pipeline.study.space.trial_configs import TrialConfigs, device_problems, value_problems
 
 Read = TypeVar("Read")
 SEED = "seed"
@@ -143,15 +138,19 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         DataError: The data can't be learned from.
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
-    words = [*words, *words_of_devices(config, words)]
+    given = {word.partition("=")[0] for word in words}
+    together = config.sweep.devices_per_trial
+    if isinstance(together, int) and together > 1:  # every trial trains on several devices
+        ours = {"trainer.devices": str(together), "trainer.strategy": "ddp"}
+        words = [*words, *(f"{key}={value}" for key, value in ours.items() if key not in given)]
     trials = TrialConfigs(words, config_dir)
     problems: list[str] = []
-    options = _collected(read_options, config, problems)
-    run = _collected(check, trials.base(), problems)
+    options = _collected(partial(read_options, config), problems)
+    run = _collected(lambda: check(trials.config()), problems)
     if options is not None:
         count = len(options.objective) if isinstance(options.objective, list) else 1
         problems += judge_problems(options, objectives=count)
-    space = StudyTree(trials.source, words).read_space(written(config.sweep))
+    space = trials.study.read_space(written(config.sweep))
     problems += value_problems(space, trials)
     if options is not None:
         problems += device_problems(space, trials, devices_per_trial=options.devices_per_trial)
@@ -176,9 +175,16 @@ def plan_study(
         DataError: The data can't be learned from.
         EnvironmentFaultError: No such device, or a folder that can't be written.
     """
-    base_point = _base_point(options, space, trials)
+    base_point = None
+    if options.base_trial is not False and options.sampler != "grid":
+        base_point = space.point_of(trials.config(), trials.choices)
+        if base_point is None and options.base_trial:
+            raise ConfigError(
+                "sweep.base_trial=true, but the config as it stands lies outside of the space; "
+                "widen the space, or leave that trial out with sweep.base_trial=false"
+            )
     uri = writable_store(run)
-    base = plain(trials.base())
+    base = plain(trials.config())
     planned = make_plan(run, base, started_at=perf_counter(), rank=ALONE)
     gpus, shortfall = worker_devices(
         options,
@@ -204,25 +210,6 @@ def plan_study(
     )
 
 
-def _base_point(
-    options: SweepOptions, space: Space, trials: TrialConfigs
-) -> Mapping[str, object] | None:
-    """Return the run as it stands, where that is to be tried and lies within the space.
-
-    Raises:
-        ConfigError: It is asked for and lies outside.
-    """
-    if options.base_trial is False or options.sampler == "grid":
-        return None
-    point = space.point_of(trials.base(), trials.choices)
-    if point is None and options.base_trial:
-        raise ConfigError(
-            "sweep.base_trial=true, but the config as it stands lies outside of the space; widen "
-            "the space, or leave that trial out with sweep.base_trial=false"
-        )
-    return point
-
-
 def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
     validated = planned.prepared.validation is not None
     # A study that tests every trial chooses none, so it may do without a validation.
@@ -235,12 +222,10 @@ def _objectives(options: SweepOptions, planned: Plan) -> tuple[Objective, ...]:
     )
 
 
-def _collected(
-    read: Callable[[DictConfig], Read], tree: DictConfig, problems: list[str]
-) -> Read | None:
-    """Return what can be read of a tree, or add what is wrong with it to the problems."""
+def _collected(read: Callable[[], Read], problems: list[str]) -> Read | None:
+    """Return what can be read, or add what is wrong with it to the problems."""
     try:
-        return read(tree)
+        return read()
     except ConfigError as error:
         problems += error.problems
         return None
@@ -327,8 +312,8 @@ def _substudy(
     left_out = {"--config-dir", *sweep["space"]}
     words = [one for one in plan.trials.train_words(overrides) if key_of(one) not in left_out]
     trials = TrialConfigs(words, plan.trials.config_dir)
-    space = StudyTree(trials.source, words).read_space(sweep)
+    space = trials.study.read_space(sweep)
     if problems := value_problems(space, trials):
         raise ConfigError(*problems)
-    run = check(trials.base()).model_copy(update={"verbose": plan.run.verbose})
+    run = check(trials.config()).model_copy(update={"verbose": plan.run.verbose})
     return plan_study(SweepOptions(**sweep), space, trials, run)

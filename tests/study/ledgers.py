@@ -22,8 +22,7 @@ from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import open_storage
-from pipeline.study.space.reading import parameters_of, read_definitions, read_ranges
-from pipeline.study.space.space import Space
+from pipeline.study.space.space import Space, in_order, read_definitions, read_ranges
 from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.uri import sqlite_uri
 
@@ -50,7 +49,7 @@ def space_of(
     ranges, unreadable = read_ranges(definitions)
     assert not problems
     assert not unreadable
-    return Space(parameters_of(ranges), base)
+    return Space(in_order(ranges), base)
 
 
 def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:

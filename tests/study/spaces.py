@@ -6,9 +6,8 @@ from pathlib import Path
 from pipeline.config.compose import checked_lines
 from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
-from pipeline.study.space.reading import StudyTree, names_of_study, with_space
-from pipeline.study.space.space import Space
-from pipeline.study.space.trial_configs import TrialConfigs
+from pipeline.study.space.space import Space, with_space
+from pipeline.study.space.trial_configs import StudyTree, TrialConfigs, names_of_study
 
 
 def checked(*words: str, config_dir: Path | None = None) -> list[str]:

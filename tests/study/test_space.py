@@ -134,7 +134,7 @@ def test_a_grid_counts_the_points_under_conditions_where_they_hold() -> None:
 
 def test_the_config_as_it_stands_is_a_point_where_it_lies_within() -> None:
     space, trees = study(*CLIP)
-    assert space.point_of(trees.base(), trees.choices) == {
+    assert space.point_of(trees.config(), trees.choices) == {
         "optimizer.lr": 0.01,
         "trainer.max_epochs": 20,
         "trainer.gradient_clip_val (norm) on": True,
@@ -144,12 +144,12 @@ def test_the_config_as_it_stands_is_a_point_where_it_lies_within() -> None:
 
 def test_the_config_as_it_stands_is_no_point_where_one_value_lies_outside() -> None:
     space, trees = study("optimizer.lr=interval(0.1, 1)", "seed=range(0, 5)")
-    assert space.point_of(trees.base(), trees.choices) is None
+    assert space.point_of(trees.config(), trees.choices) is None
 
 
 def test_a_group_that_was_chosen_is_part_of_the_point_and_others_may_be_left_open() -> None:
     space, trees = study("model=choice(mlp, gru)", "scheduler=choice(none, cosine)")
-    assert space.point_of(trees.base(), trees.choices) == {"model": "mlp", "scheduler": "cosine"}
+    assert space.point_of(trees.config(), trees.choices) == {"model": "mlp", "scheduler": "cosine"}
     assert space.params({"model": "gru"}) == {"model": "gru"}
 
 

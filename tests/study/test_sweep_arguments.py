@@ -9,13 +9,14 @@ import pytest
 from spaces import checked, study
 
 from pipeline.errors import ConfigError
-from pipeline.study.space.reading import with_space
+from pipeline.study.space.space import with_space
 
 SCRIPT = """
 import sys
 from pipeline.config.options import SweepConfig
 from pipeline.entry import command
-from pipeline.study.space.reading import names_of_study, with_space
+from pipeline.study.space.space import with_space
+from pipeline.study.space.trial_configs import names_of_study
 
 def body(config):
     print(config.sweep.name)

@@ -82,8 +82,8 @@ def test_a_trial_leaves_no_trace_in_the_next() -> None:
 def test_a_model_in_the_space_does_not_bring_data_of_its_own() -> None:
     own = TrialConfigs(["model=cnn2d"], None)
     other = TrialConfigs(["model=mlp"], None)
-    assert other.config({"model": "cnn2d"}).data == other.base().data
-    assert own.config({"model": "mlp"}).data == own.base().data
+    assert other.config({"model": "cnn2d"}).data == other.config().data
+    assert own.config({"model": "mlp"}).data == own.config().data
     assert "Digits" in own.config({"model": "mlp"}).data["_target_"]
 
 
@@ -95,7 +95,7 @@ def test_an_experiment_in_the_space_brings_its_data() -> None:
 
 
 def test_a_study_is_no_part_of_its_runs() -> None:
-    base = TrialConfigs(["sweeps=quick"], None).base()
+    base = TrialConfigs(["sweeps=quick"], None).config()
     assert set(base) == set(compose())
     assert base.name == "mlp-mnist1d"
 

@@ -5,11 +5,12 @@ A range is `interval(low, high)`, `int(interval(…))`, `range(start, stop, step
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from math import isfinite
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from hydra._internal.grammar.utils import escape_special_characters
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -26,17 +27,36 @@ from hydra.errors import HydraException
 
 from pipeline.errors import ConfigError, did_you_mean
 
-Kind = Literal["float", "int", "choice"]
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
 Number = int | float
+#: Value of a parameter that is off.
 OFF = "null"
-"""Value of a parameter that is off."""
 FORMS = "interval(low, high), int(interval(low, high)), range(start, stop, step) or choice(a, b)"
 TAGS = ("log", "off")
+_BOUNDS = {IntervalSweep: ("start", "end"), RangeSweep: ("start", "stop", "step")}
+_NO_LOG = {
+    ChoiceSweep: "log has no meaning for choices; leave it away",
+    RangeSweep: "log and a step can't be joined; write interval(low, high), or leave log away",
+}
+
+
+class Condition(NamedTuple):
+    """A key or group that has a value, given as Hydra's text."""
+
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.text}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """The values that a parameter may take.
+    """The values that a key of the config, or a group, may take.
+
+    Where it may be off, Optuna is asked twice: whether `<name> on`, then for the number.
 
     Args:
         kind: Numbers between two ends, whole or not, or one of several texts.
@@ -46,15 +66,27 @@ class Range:
         log: Sampled uniformly in the logarithm.
         choices: Hydra's texts; empty for numbers.
         off: Null is a value too, beside the numbers.
+        key: The key or group.
+        name: Optuna's name for it: the key, and in brackets the value that its range depends on
+            where the key has several.
+        when: Where the range holds; `None` = everywhere.
     """
 
-    kind: Kind
+    kind: Literal["float", "int", "choice"]
     low: Number = 0
     high: Number = 0
     step: Number | None = None
     log: bool = False
     choices: tuple[str, ...] = ()
     off: bool = False
+    key: str = ""
+    name: str = ""
+    when: Condition | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it stands in a config."""
+        return place_of(self.key, self.when)
 
     def count(self) -> int | None:
         """Return the number of values; `None` = any number between the ends."""
@@ -65,21 +97,19 @@ class Range:
             return None
         return int((_exact(self.high) - _exact(self.low)) / _exact(step)) + 1 + self.off
 
-    def texts(self) -> Iterator[str]:
-        """Yield every value as Hydra's text, in order.
-
-        Raises:
-            ValueError: The range is continuous.
-        """
+    def texts(self) -> list[str]:
+        """Return every value of a range that can be counted as Hydra's text, in order."""
         count = self.count()
-        if count is None:
-            raise ValueError("a continuous range can't be counted")
+        assert count is not None
         if self.kind == "choice":
-            yield from self.choices
-            return
-        if self.off:
-            yield OFF
-        yield from map(self._text_at, range(count - self.off))
+            return list(self.choices)
+        return [OFF] * self.off + [self._text_at(index) for index in range(count - self.off)]
+
+    def ends(self) -> list[str]:
+        """Return the ends of the range as Hydra's texts, off among them, or all choices."""
+        if self.kind == "choice":
+            return list(self.choices)
+        return [OFF] * self.off + [self.text(self.low), self.text(self.high)]
 
     def text(self, number: Number) -> str:
         """Return a number of this range as Hydra's text, on the step where there is one."""
@@ -113,14 +143,62 @@ class Range:
         if self.step is None:
             text = f"interval({_shown(self.low)}, {_shown(self.high)})"
             text = f"int({text})" if self.kind == "int" else text
-        elif self.kind == "int":
-            stop = _exact(self.high) + _exact(self.step)
-            text = f"range({self.low}, {stop}{'' if self.step == 1 else f', {self.step}'})"
         else:
             stop = _exact(self.high) + _exact(self.step)
-            text = f"range({self.low!r}, {float(stop)!r}, {self.step!r})"
+            if self.kind == "int":
+                text = f"range({self.low}, {stop}{'' if self.step == 1 else f', {self.step}'})"
+            else:
+                text = f"range({self.low!r}, {float(stop)!r}, {self.step!r})"
         tags = [tag for tag in ("off", "log") if getattr(self, tag)]
         return f"tag({', '.join([*tags, text])})" if tags else text
+
+    # What Optuna holds.
+
+    def suggest(self, trial: "BaseTrial") -> str:
+        """Ask a trial for a value; return Hydra's text."""
+        if self.kind == "choice":
+            return str(trial.suggest_categorical(self.name, self.choices))
+        if self.off and not trial.suggest_categorical(f"{self.name} on", (True, False)):
+            return OFF
+        if self.kind == "int":
+            low, high, step = int(self.low), int(self.high), int(self.step or 1)
+            return self.text(trial.suggest_int(self.name, low, high, step=step, log=self.log))
+        number = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        return self.text(number)
+
+    def from_params(self, params: Mapping[str, Any]) -> str | None:
+        """Return Hydra's text of what Optuna holds; `None` = it holds nothing."""
+        if self.off and params.get(f"{self.name} on") is False:
+            return OFF
+        if self.name not in params:
+            return None
+        value = params[self.name]
+        return str(value) if self.kind == "choice" else self.text(value)
+
+    def to_params(self, value: object) -> dict[str, object]:
+        """Return what Optuna is to hold for a value within the range."""
+        if self.kind == "choice":
+            return {self.name: text_of(value)}
+        if value is None:
+            return {f"{self.name} on": False}
+        assert isinstance(value, int | float)
+        number: object = int(value) if self.kind == "int" else float(value)
+        return {f"{self.name} on": True, self.name: number} if self.off else {self.name: number}
+
+    def plain(self) -> dict[str, Any]:
+        """Return all of it as plain values that JSON can hold."""
+        when = None if self.when is None else str(self.when)
+        return {**asdict(self), "choices": list(self.choices), "when": when}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Return the range of which `plain` gave the values, wherever it holds."""
+        return cls(**{**plain, "choices": tuple(plain["choices"]), "when": None})
+
+
+def place_of(key: str, when: object = None) -> str:
+    """Return where a range stands in a config."""
+    return f"sweep.space.{key}" if when is None else f"sweep.when.{when}.{key}"
 
 
 def _shown(number: Number) -> str:
@@ -173,31 +251,20 @@ def text_of(value: object) -> str:
 
     `[64, 32]` is `[64,32]`, null is `null`, '1' is `'1'`.
     """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, QuotedString):
-        return text_of(value.text)
+    if value is None or isinstance(value, bool):
+        return OFF if value is None else str(value).lower()
     if isinstance(value, Mapping):
-        items = (
-            f"{escape_special_characters(str(key))}:{text_of(inner)}"
-            for key, inner in value.items()
-        )
-        return f"{{{','.join(items)}}}"
+        pairs = ((escape_special_characters(str(key)), text_of(one)) for key, one in value.items())
+        return f"{{{','.join(map(':'.join, pairs))}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(text_of, value))}]"
-    return _bare_or_quoted(value) if isinstance(value, str) else repr(value)
-
-
-def _bare_or_quoted(text: str) -> str:
-    try:
+    if not isinstance(value, str | QuotedString):
+        return repr(value)
+    text = value.text if isinstance(value, QuotedString) else value
+    with suppress(ConfigError):
         if text and _value(text) == text:
             return text
-    except ConfigError:
-        pass
-    line: str = QuotedString(text, Quote.single).with_quotes()
-    return line
+    return str(QuotedString(text, Quote.single).with_quotes())
 
 
 # Reading a range.
@@ -209,36 +276,41 @@ def read_range(text: object) -> Range:
     Raises:
         ConfigError: All that is wrong with it, a line each, the key left out.
     """
-    if not isinstance(text, str):
-        raise ConfigError(f"{text_of(text)} is one value; expected {FORMS}")
+    parsed = None
     try:
-        parsed = parse_override(f"key={text.strip()}").value()
+        if isinstance(text, str):
+            parsed = parse_override(f"key={text.strip()}").value()
     except HydraException as error:
         raise ConfigError(_unreadable(error)) from error
     if not isinstance(parsed, ChoiceSweep | IntervalSweep | RangeSweep):
-        raise ConfigError(f"{text.strip() or 'nothing'} is one value; expected {FORMS}")
-    problems = list(_tag_problems(parsed))
-    if isinstance(parsed, ChoiceSweep):
-        problems += _choice_problems(parsed)
-    elif isinstance(parsed, IntervalSweep):
-        problems += _interval_problems(parsed)
-    else:
-        problems += _step_problems(parsed)
-    if problems:
+        shown = text.strip() or "nothing" if isinstance(text, str) else text_of(text)
+        raise ConfigError(f"{shown} is one value; expected {FORMS}")
+    if problems := list(_problems(parsed)):
         raise ConfigError(*problems)
-    return _range(parsed)
+    off, numbers = "off" in parsed.tags, _numbers(parsed)
+    if isinstance(parsed, ChoiceSweep):
+        return Range(kind="choice", choices=(*[OFF] * off, *map(text_of, numbers)))
+    if isinstance(parsed, IntervalSweep):
+        low, high = numbers
+        kind: Literal["int", "float"] = "int" if isinstance(low, int) else "float"
+        return Range(kind=kind, low=low, high=high, log="log" in parsed.tags, off=off)
+    start, stop, step = numbers
+    last = _exact(stop) - _exact(step)
+    if all(isinstance(number, int) for number in numbers):
+        return Range(kind="int", low=start, high=int(last), step=step, off=off)
+    return Range(kind="float", low=float(start), high=float(last), step=float(step), off=off)
 
 
 def _unreadable(error: HydraException) -> str:
     said = str(error.__cause__ or error)
+    if isinstance(error.__cause__, _NotWholeError):
+        return said
     if "argument args" in said and "NoneType" in said:
         return "null can't stand in choice(…); write null,a,b, or tag(off, …) around the choice"
     if said.startswith("mismatch type argument") and ": str " in said:
         return "a bound is a text; expected a number without quotes, such as 1e-4"
     if "empty choice" in said:
         return "choice() is empty; expected two values or more"
-    if isinstance(error.__cause__, _NotWholeError):
-        return said
     return f"it can't be read ({said.splitlines()[0]}); expected {FORMS}"
 
 
@@ -257,7 +329,7 @@ class _NotWholeError(ValueError):
 
 def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
     def careful(*args: Any, **kwargs: Any) -> Any:
-        given = [*args, *kwargs.values()][0] if args or kwargs else None
+        given = next(iter([*args, *kwargs.values()]), None)
         floats = [one for one in _numbers(given) if isinstance(one, float)] if whole else []
         for number in filter(isfinite, floats):
             if not number.is_integer():
@@ -273,23 +345,49 @@ def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
 
 
 def _numbers(given: object) -> list[Any]:
-    if isinstance(given, IntervalSweep):
-        return [given.start, given.end]
-    if isinstance(given, RangeSweep):
-        return [given.start, given.stop, given.step]
-    return list(given.list) if isinstance(given, ChoiceSweep) else []
+    if isinstance(given, ChoiceSweep):
+        return list(given.list)
+    return [
+        getattr(given, name)
+        for kind, names in _BOUNDS.items()
+        for name in names
+        if isinstance(given, kind)
+    ]
 
 
-def _tag_problems(parsed: Sweep) -> Iterator[str]:
-    for tag in sorted(parsed.tags):
-        if tag not in TAGS:
-            yield f"the tag {tag} is unknown; expected log or off.{did_you_mean(tag, TAGS)}"
-    if "log" in parsed.tags and isinstance(parsed, ChoiceSweep):
-        yield "log has no meaning for choices; leave it away"
-    if "log" in parsed.tags and isinstance(parsed, RangeSweep):
-        yield "log and a step can't be joined; write interval(low, high), or leave log away"
+def _problems(parsed: ChoiceSweep | IntervalSweep | RangeSweep) -> Iterator[str]:
+    """Yield all that is wrong with a range that Hydra can read."""
+    for tag in sorted(parsed.tags - set(TAGS)):
+        yield f"the tag {tag} is unknown; expected log or off.{did_you_mean(tag, TAGS)}"
+    if "log" in parsed.tags and type(parsed) in _NO_LOG:
+        yield _NO_LOG[type(parsed)]
     if getattr(parsed, "shuffle", False):
         yield "shuffle has no meaning in a study; leave it away"
+    if isinstance(parsed, ChoiceSweep):
+        yield from _choice_problems(parsed)
+        return
+    names = ("low", "high") if isinstance(parsed, IntervalSweep) else ("start", "stop", "step")
+    bounds = dict(zip(names, _numbers(parsed), strict=True))
+    infinite = [
+        f"{name} is {number}; expected a finite number"
+        for name, number in bounds.items()
+        if not isfinite(number)
+    ]
+    yield from infinite or _bound_problems(bounds, log="log" in parsed.tags)
+
+
+def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]:
+    (first, low), (second, high), *steps = bounds.items()
+    step = steps[0][1] if steps else None
+    if step is not None and step <= 0:
+        yield f"step is {_shown(step)}; expected a step > 0"
+    elif low >= high:
+        order = f"{first} {_shown(low)} {'=' if low == high else '>'} {second} {_shown(high)}"
+        yield f"{order}; expected {first} < {second}"
+    elif step is not None:
+        yield from _step_problems(low, high, step)
+    if log and step is None and low <= 0:
+        yield f"log needs low > 0, and low is {_shown(low)}; raise it, or leave log away"
 
 
 def _choice_problems(parsed: ChoiceSweep) -> Iterator[str]:
@@ -298,67 +396,21 @@ def _choice_problems(parsed: ChoiceSweep) -> Iterator[str]:
         yield "a choice is a mapping; vary the keys within it one by one"
     if any(isinstance(value, Sweep) for value in parsed.list):
         yield "a range can't be a choice; expected values"
-    repeated = [text for text in dict.fromkeys(texts) if texts.count(text) > 1]
+    repeated = [text for text in texts if texts.count(text) > 1]
     if repeated:
         yield f"{repeated[0]} stands in it twice; name each choice once"
     elif len(texts) + ("off" in parsed.tags) < 2:
         yield f"it has one value, {texts[0]}; expected two or more"
 
 
-def _interval_problems(parsed: IntervalSweep) -> Iterator[str]:
-    low, high = _numbers(parsed)
-    if wrong := list(_bound_problems(low=low, high=high)):
-        yield from wrong
-        return
-    if low >= high:
-        yield _reversed("low", low, "high", high)
-    if "log" in parsed.tags and low <= 0:
-        yield f"log needs low > 0, and low is {_shown(low)}; raise it, or leave log away"
-
-
-def _bound_problems(**bounds: Number) -> Iterator[str]:
-    for name, number in bounds.items():
-        if not isfinite(number):
-            yield f"{name} is {number}; expected a finite number"
-
-
-def _reversed(first: str, low: Number, second: str, high: Number) -> str:
-    sign = "=" if low == high else ">"
-    return f"{first} {_shown(low)} {sign} {second} {_shown(high)}; expected {first} < {second}"
-
-
-def _step_problems(parsed: RangeSweep) -> Iterator[str]:
-    start, stop, step = _numbers(parsed)
-    if wrong := list(_bound_problems(start=start, stop=stop, step=step)):
-        yield from wrong
-    elif step <= 0:
-        yield f"step is {_shown(step)}; expected a step > 0"
-    elif start >= stop:
-        yield _reversed("start", start, "stop", stop)
-    else:
-        steps, rest = divmod(_exact(stop) - _exact(start), _exact(step))
-        if rest:
-            nearby = [_exact(start) + count * _exact(step) for count in (steps, steps + 1)]
-            ends = " or ".join(_shown(float(end)) for end in nearby if end > _exact(start))
-            yield (
-                f"step {_shown(step)} does not divide the range from {_shown(start)} to "
-                f"{_shown(stop)}; let it stop before {ends}"
-            )
-        elif steps == 1:
-            yield f"it has one value, {_shown(start)}; expected two or more"
-
-
-def _range(parsed: ChoiceSweep | IntervalSweep | RangeSweep) -> Range:
-    off = "off" in parsed.tags
-    if isinstance(parsed, ChoiceSweep):
-        texts = tuple(text_of(value) for value in parsed.list)
-        return Range(kind="choice", choices=(OFF, *texts) if off else texts)
-    if isinstance(parsed, IntervalSweep):
-        low, high = _numbers(parsed)
-        kind: Kind = "int" if isinstance(low, int) else "float"
-        return Range(kind=kind, low=low, high=high, log="log" in parsed.tags, off=off)
-    start, stop, step = _numbers(parsed)
-    last = _exact(stop) - _exact(step)
-    if all(isinstance(number, int) for number in (start, stop, step)):
-        return Range(kind="int", low=start, high=int(last), step=step, off=off)
-    return Range(kind="float", low=float(start), high=float(last), step=float(step), off=off)
+def _step_problems(start: Number, stop: Number, step: Number) -> Iterator[str]:
+    steps, rest = divmod(_exact(stop) - _exact(start), _exact(step))
+    if rest:
+        nearby = [_exact(start) + count * _exact(step) for count in (steps, steps + 1)]
+        ends = " or ".join(_shown(float(end)) for end in nearby if end > _exact(start))
+        yield (
+            f"step {_shown(step)} does not divide the range from {_shown(start)} to "
+            f"{_shown(stop)}; let it stop before {ends}"
+        )
+    elif steps == 1:
+        yield f"it has one value, {_shown(start)}; expected two or more"

@@ -1,118 +1,54 @@
-"""The space of a study: its parameters, their conditions, and each point for Optuna and Hydra."""
+"""The space of a study: read from a command line and YAML; its points for Optuna and Hydra."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+import contextlib
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
+from hydra._internal.grammar.utils import escape_special_characters
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Glob, Quote, QuotedString, Sweep
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from pipeline.config.options import SweepConfig
+from pipeline.config.overrides import key_of, text_keys
 from pipeline.errors import ConfigError, unknown_key
-from pipeline.study.space.ranges import OFF, Range, text_of, value_of
+from pipeline.study.space.ranges import (
+    Condition,
+    Range,
+    parse_override,
+    place_of,
+    read_range,
+    text_of,
+    value_of,
+)
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 _ABSENT = object()
+#: Extreme points of one space; a list of choices that is longer is not tried to its end.
 MOST_EXTREME_POINTS = 20
-"""Of one space; a list of choices that is longer is not tried to its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A key or group that has a value.
-
-    Args:
-        key: The key or group.
-        text: Hydra's text of the value.
-    """
-
-    key: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.key}={self.text}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter(Range):
-    """A key of the config, or a group, and the values that it may take.
-
-    Where it may be off, Optuna is asked twice: whether `<name> on`, then for the number.
-
-    Args:
-        key: The key or group.
-        name: Optuna's name for it: the key, and in brackets the value that its range depends on
-            where the key has several.
-        when: Where the range holds; `None` = everywhere.
-    """
-
-    key: str
-    name: str
-    when: Condition | None = None
-
-    @property
-    def switch(self) -> str:
-        """Optuna's name of the choice between on and off."""
-        return f"{self.name} on"
-
-    @property
-    def place(self) -> str:
-        """Where it stands in a config."""
-        return place_of(self.key, self.when)
-
-    def suggest(self, trial: "BaseTrial") -> str:
-        """Ask a trial for a value; return Hydra's text."""
-        if self.kind == "choice":
-            return str(trial.suggest_categorical(self.name, self.choices))
-        if self.off and not trial.suggest_categorical(self.switch, (True, False)):
-            return OFF
-        if self.kind == "int":
-            step = 1 if self.step is None else int(self.step)
-            low, high = int(self.low), int(self.high)
-            return self.text(trial.suggest_int(self.name, low, high, step=step, log=self.log))
-        number = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
-        return self.text(number)
-
-    def from_params(self, params: Mapping[str, Any]) -> str | None:
-        """Return Hydra's text of what Optuna holds; `None` = it holds nothing."""
-        if self.off and params.get(self.switch) is False:
-            return OFF
-        if self.name not in params:
-            return None
-        value = params[self.name]
-        return str(value) if self.kind == "choice" else self.text(value)
-
-    def to_params(self, value: object) -> dict[str, object]:
-        """Return what Optuna is to hold for a value within the range."""
-        if self.kind == "choice":
-            return {self.name: text_of(value)}
-        if value is None:
-            return {self.switch: False}
-        assert isinstance(value, int | float)
-        number: object = int(value) if self.kind == "int" else float(value)
-        return {self.switch: True, self.name: number} if self.off else {self.name: number}
-
-    def plain(self) -> dict[str, Any]:
-        """Return all of it as plain values that JSON can hold."""
-        values = {**asdict(self), "choices": list(self.choices)}
-        return {**values, "when": None if self.when is None else str(self.when)}
-
-
-def place_of(key: str, when: object = None) -> str:
-    """Return where a range stands in a config."""
-    return f"sweep.space.{key}" if when is None else f"sweep.when.{when}.{key}"
+_SPACE, _WHEN = "sweep.space", "sweep.when"
+_FUNCTIONS = "tag|interval|range|choice|shuffle|sort|glob|int|float|str|bool"
+_RANGE = re.compile(rf"({_FUNCTIONS})\(.*\)\s*", re.DOTALL)
+_KEY = re.compile(r"[A-Za-z_][\w./@\[\]]*")
 
 
 class Space:
-    """Parameters, each after those that its condition names.
+    """The parameters of a study, each after those that its condition names.
 
     Args:
         parameters: What is varied.
         base: Hydra's texts of keys and groups that conditions name and nothing varies.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], base: Mapping[str, str]) -> None:
+    def __init__(self, parameters: Sequence[Range], base: Mapping[str, str]) -> None:
         self.parameters = tuple(parameters)
         self.keys = tuple(dict.fromkeys(parameter.key for parameter in parameters))
         self._base = dict(base)
@@ -125,7 +61,7 @@ class Space:
         """Return Hydra's texts by key or group for what Optuna holds of a trial."""
         return self._chosen(lambda parameter: parameter.from_params(params))
 
-    def _chosen(self, choose: Callable[[Parameter], str | None]) -> dict[str, str]:
+    def _chosen(self, choose: Callable[[Range], str | None]) -> dict[str, str]:
         chosen: dict[str, str] = {}
         for parameter in self.parameters:
             text = choose(parameter) if self._holds(parameter, chosen) else None
@@ -133,13 +69,13 @@ class Space:
                 chosen[parameter.key] = text
         return chosen
 
-    def _holds(self, parameter: Parameter, chosen: Mapping[str, str]) -> bool:
+    def _holds(self, parameter: Range, chosen: Mapping[str, str]) -> bool:
         when = parameter.when
         if when is None:
             return True
         return (chosen if when.key in self.keys else self._base).get(when.key) == when.text
 
-    def is_idle(self, parameter: Parameter) -> bool:
+    def is_idle(self, parameter: Range) -> bool:
         """Tell whether a range never holds: its condition is met nowhere in this study."""
         when = parameter.when
         if when is None or when.key not in self.keys:
@@ -165,12 +101,12 @@ class Space:
             for key in point
             if key not in self.keys
         ]
-        params, used, outside = self._held(lambda key: point.get(key, _ABSENT))
+        params, chosen, outside = self._held(lambda key: point.get(key, _ABSENT))
         problems += [
             f"{place}.{one.key}={text_of(point[one.key])} lies outside of {one.place}={one}."
             for one in outside
         ]
-        for key in [] if problems else [key for key in point if key not in used]:
+        for key in () if problems else [key for key in point if key not in chosen]:
             where = " or ".join(str(one.when) for one in self.parameters if one.key == key)
             problems.append(f"{place}.{key} has a range only where {where}; give that as well")
         if problems:
@@ -189,25 +125,20 @@ class Space:
 
     def _held(
         self, value_at_key: Callable[[str], object]
-    ) -> tuple[dict[str, object], set[str], list[Parameter]]:
-        """Return what Optuna is to hold for values, the keys that have one, what lies outside."""
+    ) -> tuple[dict[str, object], dict[str, str], list[Range]]:
+        """Return what Optuna is to hold for values, their texts, and what lies outside."""
         params: dict[str, object] = {}
-        used: set[str] = set()
-        outside: list[Parameter] = []
+        outside: list[Range] = []
 
-        def choose(parameter: Parameter) -> str | None:
+        def choose(parameter: Range) -> str | None:
             value = value_at_key(parameter.key)
-            if value is _ABSENT:
-                return None
-            used.add(parameter.key)
-            if not parameter.holds(value):
-                outside.append(parameter)
-                return None
-            params.update(parameter.to_params(value))
-            return text_of(value)
+            if value is not _ABSENT and parameter.holds(value):
+                params.update(parameter.to_params(value))
+                return text_of(value)
+            outside.extend([parameter] if value is not _ABSENT else [])
+            return None
 
-        self._chosen(choose)
-        return params, used, outside
+        return params, self._chosen(choose), outside
 
     def size(self) -> int | None:
         """Return the number of points; `None` = a range is continuous."""
@@ -215,7 +146,7 @@ class Space:
         sizes = [self._size_from(one) for one in roots if not self.is_idle(one)]
         return None if None in sizes else prod(size for size in sizes if size is not None)
 
-    def _size_from(self, parameter: Parameter) -> int | None:
+    def _size_from(self, parameter: Range) -> int | None:
         """Count the values of a parameter, and for each those of what depends on it."""
         size = parameter.count()
         inner: dict[str, list[int | None]] = {}
@@ -230,36 +161,39 @@ class Space:
         return size
 
     def points(self) -> list[dict[str, object]]:
-        """Return every point of a grid as Optuna's params, the last parameter moving fastest.
-
-        Raises:
-            ValueError: A range is continuous.
-        """
-        return [params for params, _ in self._points(0, {}, {})]
-
-    def _points(
-        self, index: int, chosen: dict[str, str], params: dict[str, object]
-    ) -> Iterator[tuple[dict[str, object], dict[str, str]]]:
-        if index == len(self.parameters):
-            yield params, chosen
-            return
-        parameter = self.parameters[index]
-        if not self._holds(parameter, chosen):
-            yield from self._points(index + 1, chosen, params)
-            return
-        for text in parameter.texts():
-            held = parameter.to_params(value_of(text))
-            yield from self._points(index + 1, {**chosen, parameter.key: text}, {**params, **held})
+        """Return every point of a grid as Optuna's params, the last parameter moving fastest."""
+        points: list[tuple[dict[str, str], dict[str, object]]] = [({}, {})]
+        for one in self.parameters:
+            before, points = points, []
+            for chosen, params in before:
+                if not self._holds(one, chosen):
+                    points.append((chosen, params))
+                    continue
+                points += [
+                    ({**chosen, one.key: text}, {**params, **one.to_params(value_of(text))})
+                    for text in one.texts()
+                ]
+        return [params for _, params in points]
 
     def extreme_points(self) -> list[dict[str, str]]:
         """Return points in which each end of a range and each choice occurs, 20 points at most.
 
         Each is Hydra's texts by key or group; a range under a condition is varied where it holds.
         """
-        trial = _ExtremesTrial()
-        points: list[dict[str, str]] = []
-        while (not points or trial.has_more()) and len(points) < MOST_EXTREME_POINTS:
-            points.append(self.suggest(cast("BaseTrial", trial)))
+        ends = {one.name: one.ends() for one in self.parameters}
+        for one in self.parameters:
+            if one.off:  # the lower end first
+                ends[one.name][:2] = ends[one.name][1::-1]
+        given = Counter[str]()
+
+        def next_end(parameter: Range) -> str:
+            texts = ends[parameter.name]
+            given[parameter.name] += 1
+            return texts[(given[parameter.name] - 1) % len(texts)]
+
+        points = [self._chosen(next_end)]
+        while len(points) < MOST_EXTREME_POINTS and any(given[n] < len(ends[n]) for n in given):
+            points.append(self._chosen(next_end))
         return points
 
     def plain(self) -> dict[str, Any]:
@@ -281,30 +215,27 @@ class Space:
         now = self.plain()
         for name in dict.fromkeys([*now, *stored]):
             before, after = stored.get(name), now.get(name)
-            if before == after:
-                continue
             # Optuna lets no parameter change these.
-            is_other = before and after and any(before[k] != after[k] for k in _FIXED_BY_OPTUNA)
-            (unbearable if is_other else bearable).append(_change(before, after))
+            is_other = (
+                before
+                and after
+                and any(before[fixed] != after[fixed] for fixed in ("kind", "choices", "log"))
+            )
+            if before != after:
+                (unbearable if is_other else bearable).append(_change(before, after))
         return bearable, unbearable
 
 
-_FIXED_BY_OPTUNA = ("kind", "choices", "log")
-
-
 def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
-    if before is None or after is None:
-        there = before or after or {}
-        words = "is new" if before is None else "is gone"
-        return f"{place_of(there['key'], there['when'])}={_range_of(there)} {words}"
-    old, new = (place_of(one["key"], one["when"]) for one in (before, after))
-    moved = "" if old == new else f"{new}="
-    return f"{old} was {_range_of(before)} and is {moved}{_range_of(after)} now"
-
-
-def _range_of(plain: Mapping[str, Any]) -> Range:
-    values = {field.name: plain[field.name] for field in fields(Range)}
-    return Range(**{**values, "choices": tuple(values["choices"])})
+    (old, was), (new, now) = (
+        ("", "") if one is None else (place_of(one["key"], one["when"]), Range.from_plain(one))
+        for one in (before, after)
+    )
+    if before is None:
+        return f"{new}={now} is new"
+    if after is None:
+        return f"{old}={was} is gone"
+    return f"{old} was {was} and is {'' if old == new else f'{new}='}{now} now"
 
 
 def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
@@ -313,30 +244,227 @@ def value_at(tree: DictConfig, choices: Mapping[str, Any], key: str) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-Value = TypeVar("Value")
+# Ranges in YAML.
 
 
-class _ExtremesTrial:
-    """Takes the place of Optuna's trial; answers with the next end or choice of each range."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeDefinition:
+    """A key and its range as they stand in `sweep.space` or `sweep.when`.
 
-    def __init__(self) -> None:
-        self._given: dict[str, int] = {}
-        self._sizes: dict[str, int] = {}
+    Args:
+        key: The key or group.
+        text: Its range, unread.
+        when: Where it holds; `None` = everywhere.
+    """
 
-    def has_more(self) -> bool:
-        """Tell whether a range that was asked for has an end or a choice that was not given."""
-        return any(self._given[name] < size for name, size in self._sizes.items())
+    key: str
+    text: object
+    when: Condition | None = None
 
-    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
-        """Return the next choice."""
-        number = self._given.get(name, 0)
-        self._given[name], self._sizes[name] = number + 1, len(choices)
-        return choices[number % len(choices)]
+    @property
+    def place(self) -> str:
+        """Where it stands."""
+        return place_of(self.key, self.when)
 
-    def suggest_int(self, name: str, low: int, high: int, **_: object) -> int:
-        """Return the lower end, then the upper one."""
-        return self.suggest_categorical(name, (low, high))
+    @property
+    def written(self) -> str:
+        """Where it stands, and what."""
+        return f"{self.place}={self.text if isinstance(self.text, str) else text_of(self.text)}"
 
-    def suggest_float(self, name: str, low: float, high: float, **_: object) -> float:
-        """Return the lower end, then the upper one."""
-        return self.suggest_categorical(name, (low, high))
+
+def read_definitions(
+    space: object, when: object, *, preferred: Collection[str] = ()
+) -> tuple[list[RangeDefinition], list[str]]:
+    """Return all ranges of a space, unread, and a line for each that can't be one.
+
+    Args:
+        space: Ranges by key.
+        when: Ranges by key, by condition.
+        preferred: Keys with a range in `space` that replaces any in `when`.
+    """
+    problems: list[str] = []
+
+    def items(place: str, value: object) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping):
+            yield from ((str(key), inner) for key, inner in value.items())
+        elif value is not None:
+            problems.append(f"{place}={text_of(value)} is no mapping; expected KEY: RANGE.")
+
+    found = [RangeDefinition(key=key, text=text) for key, text in items(_SPACE, space)]
+    for words, inner in items(_WHEN, when):
+        try:
+            condition = _condition(words)
+        except ConfigError as error:
+            problems.append(f"{_WHEN}.{words}: {error}.")
+            continue
+        found += [
+            RangeDefinition(key=key, text=text, when=condition)
+            for key, text in items(f"{_WHEN}.{condition}", inner)
+            if key not in preferred
+        ]
+    return found, problems
+
+
+def _condition(words: str) -> Condition:
+    key, sign, text = words.partition("=")
+    if not (sign and key.strip() and text.strip()):
+        raise ConfigError("a condition is key=value, such as model=lstm")
+    try:
+        return Condition(key.strip(), text_of(value_of(text.strip())))
+    except ConfigError as error:
+        raise ConfigError(f"{error}; expected one value, such as model=lstm") from error
+
+
+def read_ranges(definitions: Sequence[RangeDefinition]) -> tuple[list[Range], list[str]]:
+    """Return the ranges of those definitions that can be read, and a line for each problem."""
+    found: list[Range] = []
+    problems: list[str] = []
+    keys = [one.key for one in definitions]
+    for one in definitions:
+        several = one.when is not None and keys.count(one.key) > 1
+        name = f"{one.key} ({one.when.text})" if several and one.when else one.key
+        try:
+            found.append(replace(read_range(one.text), key=one.key, name=name, when=one.when))
+        except ConfigError as error:
+            ended = (line if line.endswith("?") else f"{line}." for line in error.problems)
+            problems += [f"{one.written}: {line}" for line in ended]
+    return found, problems
+
+
+def in_order(ranges: Sequence[Range]) -> list[Range]:
+    """Put those ranges first on which others depend.
+
+    Raises:
+        ConfigError: Conditions depend on each other in a ring.
+    """
+    left, ordered = list(ranges), list[Range]()
+    while left:
+        waiting = {one.key for one in left}
+        ready = [one for one in left if one.when is None or one.when.key not in waiting]
+        if not ready:
+            places = " and ".join(one.place for one in left)
+            raise ConfigError(f"{places} depend on each other in a ring; take one condition away.")
+        ordered += ready
+        left = [one for one in left if one not in ready]
+    return ordered
+
+
+def two_ranges(definitions: Sequence[RangeDefinition]) -> Iterator[str]:
+    """Yield a line for each key that could have two ranges at once."""
+    for key in dict.fromkeys(one.key for one in definitions):
+        first, *others = (one for one in definitions if one.key == key)
+        for other in others:
+            both = f"{first.written} and {other.written}"
+            if first.when is None or other.when is None:
+                yield f"{key} has two ranges: {both}; keep one."
+            elif first.when.key != other.when.key:
+                hint = "let them depend on the same key"
+                yield f"{key} has two ranges that could both hold: {both}; {hint}."
+
+
+def option_problems(space: Space, sweep: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the options of a study, as plain values, ask of its space in vain."""
+    held = [one for one in space.parameters if not space.is_idle(one)]
+    is_grid, size, most = sweep.get("sampler") == "grid", space.size(), sweep.get("max_grid")
+    for one in held if is_grid else ():
+        if one.count() is None:
+            yield (
+                f"{one.place}={one}: a grid needs values that can be counted; expected "
+                "range(start, stop, step), choice(a, b) or int(interval(low, high))."
+            )
+    if is_grid and size is not None and isinstance(most, int) and size > most:
+        largest = max(held, key=lambda one: one.count() or 0)
+        yield (
+            f"sweep.space has {size:,} points, more than sweep.max_grid={most}; raise it, or "
+            f"shorten a range, such as {largest.place}={largest} with {largest.count():,} values."
+        )
+    points = sweep.get("enqueue")
+    for index, point in enumerate(points if isinstance(points, list) else []):
+        if not isinstance(point, Mapping):
+            yield f"sweep.enqueue[{index}] is no mapping; expected {{KEY: VALUE}}."
+            continue
+        try:
+            space.params(point, place=f"sweep.enqueue[{index}]")
+        except ConfigError as error:
+            yield from error.problems
+
+
+# Ranges on a command line: `optimizer.lr=tag(log, interval(1e-4, 1e-1))`.
+
+
+def with_space(words: Sequence[str]) -> list[str]:
+    """Return a command line whose ranges stand in `sweep.space`, where they replace a file's.
+
+    Args:
+        words: The command line as it was typed.
+
+    Raises:
+        ConfigError: A key has two ranges, or `-m` was asked for.
+    """
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            arguments = get_args_parser().parse_intermixed_args(words)
+        overrides = arguments.overrides
+    except SystemExit:
+        overrides, arguments = [], None  # the check of the command line says what is wrong
+    if arguments is not None and arguments.multirun:
+        raise ConfigError(
+            "-m starts a run for each value, and a sweep tries the values by itself; leave -m away"
+        )
+    ranges = [word for word in overrides if _is_range(word)]
+    spaces = [word for word in overrides if key_of(word) == _SPACE and word[0] != "~"]
+    left = [f"++{word}" if word.startswith(f"{_WHEN}=") else word for word in words]
+    if not (ranges or spaces):
+        return left
+    found = [pair for word in spaces for pair in _ranges_in(word)]
+    found += [(key, text) for key, _, text in (word.partition("=") for word in ranges)]
+    return [*(word for word in left if word not in (*ranges, *spaces)), _joined(found)]
+
+
+def _is_range(word: str) -> bool:
+    key, _, value = word.partition("=")
+    if not _KEY.fullmatch(key) or key.startswith(("sweep.", "hydra.", "hydra/")):
+        return False
+    if key == "sweeps" or key in text_keys(SweepConfig):
+        return False
+    given = _value_in(word)
+    # What Hydra refuses is a range, too: the space says what is wrong with it.
+    return isinstance(given, Sweep | Glob) or (given is None and bool(_RANGE.fullmatch(value)))
+
+
+def _value_in(word: str) -> object:
+    """Return the value of an override; `None` also where Hydra can't read it."""
+    with contextlib.suppress(HydraException):
+        return parse_override(word).value()
+    return None
+
+
+def _ranges_in(word: str) -> Iterator[tuple[str, str]]:
+    """Yield the ranges of a space that was given whole."""
+    value = _value_in(word)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{word!r} is no space; expected {_SPACE}={{KEY: 'RANGE', …}}.")
+    for key, text in value.items():
+        if isinstance(text, Sweep):
+            raise ConfigError(
+                f"{word!r} holds a range without quotes; write it as a word of its own, such as "
+                f"'{key}=choice(a, b)'."
+            )
+        yield str(key), text if isinstance(text, str) else text_of(text)
+
+
+def _joined(found: Sequence[tuple[str, str]]) -> str:
+    """Return the one override that adds ranges by key to the space."""
+    space: dict[str, str] = {}
+    problems = []
+    for key, text in found:
+        if key in space:
+            problems.append(f"{key} is given two ranges: {space[key]} and {text}; keep one.")
+        space[key] = text
+    if problems:
+        raise ConfigError(*problems)
+    items = (
+        f"{escape_special_characters(key)}: {QuotedString(text, Quote.single).with_quotes()}"
+        for key, text in space.items()
+    )
+    return f"++{_SPACE}={{{', '.join(items)}}}"

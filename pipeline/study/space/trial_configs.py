@@ -1,32 +1,245 @@
-"""The runs of a study's trials: composed, checked, and written as a command or an experiment."""
+"""The space over its config tree: names checked without torch, the run of each trial, its values.
 
-from collections.abc import Iterator, Mapping, Sequence
+`StudyTree` reads the space of a composed study with all that is wrong in it; `TrialConfigs`
+composes the runs of its trials, and writes them as a command or an experiment.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.check import check
-from pipeline.config.compose import Composer, without_hydra
+from pipeline.config.compose import Composer, dotted_keys, exists, without_hydra
 from pipeline.config.overrides import key_of
-from pipeline.config.record import as_written, differences, plain
-from pipeline.config.values import TARGET
-from pipeline.errors import ConfigError
-from pipeline.study.space.ranges import OFF, text_of, value_of
-from pipeline.study.space.space import Condition, Parameter, Space, value_at
+from pipeline.config.record import FREE, as_written, differences, plain
+from pipeline.config.values import TARGET, written
+from pipeline.errors import ConfigError, did_you_mean, unknown_key
+from pipeline.paths import name_problem
+from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
+from pipeline.study.space.space import (
+    RangeDefinition,
+    Space,
+    in_order,
+    option_problems,
+    read_definitions,
+    read_ranges,
+    two_ranges,
+    value_at,
+)
 
+#: Groups whose choice decides which keys there are; the model first, since it may bring data.
 GROUPS = ("model", "data", "optimizer", "scheduler")
-"""Groups whose choice decides which keys there are; the model first, since it may bring data."""
+#: Keys on which no result depends, and words of a study that a single run does not get.
 NO_EFFECT = ("format", "name", "output", "tags", "verbose", "tracking")
-"""Keys on which no result depends."""
 _OF_STUDY = ("sweep", "sweeps", "name", "tags", "verbose")
-"""Words of a study that a single run does not get."""
+_NOT_VARIED = tuple(key for key in FREE if not key.startswith(("data.", "trainer.")))
+_EMPTY = (
+    "sweep.space is empty; name what is varied, such as "
+    "'optimizer.lr=tag(log, interval(1e-4, 1e-1))', or choose a file of sweeps/, such as "
+    "sweeps=quick."
+)
 Point = Mapping[str, str]
 """Hydra's texts by key or group, as a `Space` gives them."""
+
+
+# The space of a composed study.
+
+
+def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
+    """Return all that is wrong with a study's own names and space, without torch.
+
+    Args:
+        source: Composes the study.
+        lines: The overrides of its command line.
+    """
+    study = StudyTree(source, lines)
+    try:
+        tree = study.tree()
+        if isinstance(tree.get("sweep"), DictConfig) and tree.sweep.get("preflight") is not True:
+            study.read_space()
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+class StudyTree:
+    """The composed tree of a study, with further choices where asked for.
+
+    Args:
+        source: Composes it.
+        lines: The overrides of its command line.
+    """
+
+    def __init__(self, source: Composer, lines: Sequence[str]) -> None:
+        self._source = source
+        self._lines = list(lines)
+        self._trees: dict[tuple[str, ...], DictConfig] = {}
+        overrides = OverridesParser.create().parse_overrides(self._lines)
+        self._given = {override.key_or_group: override for override in overrides}
+
+    def tree(self, *more: str) -> DictConfig:
+        """Compose the study with further choices.
+
+        Raises:
+            ConfigError: Hydra or OmegaConf refuses.
+        """
+        if more not in self._trees:
+            self._trees[more] = self._source.tree([*self._lines, *more])
+        return self._trees[more]
+
+    @cached_property
+    def _groups(self) -> list[str]:
+        return [group for group in self._source.groups() if group != "sweeps"]
+
+    def varied_on_command_line(self) -> list[str]:
+        """Return the keys whose range stands on the command line."""
+        given = self._given.get("sweep.space")
+        value = None if given is None else given.value()
+        return [str(key) for key in value] if isinstance(value, dict) else []
+
+    def sweep_files(self) -> list[str]:
+        """Return the chosen files of `sweeps/`, without `.yaml`."""
+        given = self._given.get("sweeps")
+        value = self.tree().hydra.runtime.choices.get("sweeps") if given is None else given.value()
+        files = value if isinstance(value, list) else [value] if value else []
+        return [str(one) for one in files]
+
+    def read_space(self, sweep: Mapping[str, Any] | None = None) -> Space:
+        """Return the space of the study.
+
+        Args:
+            sweep: The study's options as plain values; `None` = those of the tree.
+
+        Raises:
+            ConfigError: All that is wrong with it, one line each.
+        """
+        sweep = written(self.tree().sweep) if sweep is None else sweep
+        definitions, problems = read_definitions(
+            sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
+        )
+        ranges, unreadable = read_ranges(definitions)
+        name = sweep.get("name")
+        if name is not None and (problem := name_problem("sweep.name", str(name))):
+            problems.append(f"{problem}.")
+        problems += [] if definitions or problems else [_EMPTY]
+        problems += [*unreadable, *self._repeated_in_files(), *two_ranges(definitions)]
+        by_key = {one.key: one for one in ranges}
+        for one in definitions:
+            problems += self._fixed(one)
+            problems += self._condition_problems(one.when, by_key)
+            problems += self._key_problems(one, by_key)
+        # Each of `ranges` has its definition, unless a line says that it can't be read.
+        shown = {(one.key, one.when): one.written for one in definitions}
+        for found in ranges:
+            if found.key in self._groups:
+                where = shown[found.key, found.when]
+                problems += self._choice_problems(found.key, where, found.choices)
+        if problems:
+            raise ConfigError(*dict.fromkeys(problems))
+        parameters = in_order(ranges)
+        named = {one.when.key for one in parameters if one.when} - set(by_key)
+        space = Space(parameters, {key: self._text_at(key) for key in named})
+        if problems := list(option_problems(space, sweep)):
+            raise ConfigError(*problems)
+        return space
+
+    def _repeated_in_files(self) -> Iterator[str]:
+        """Yield a line for each key that two files of `sweeps/` give a range."""
+        files = self.sweep_files()
+        first: dict[str, str] = {}
+        for file in files if len(files) > 1 else ():
+            sweep = self._source.tree([f"sweeps={file}"]).sweep
+            for one in read_definitions(sweep.space, sweep.when)[0]:
+                before = first.setdefault(one.place, file)
+                if before != file and one.key not in self.varied_on_command_line():
+                    there = f"sweeps/{before}.yaml and in sweeps/{file}.yaml"
+                    yield f"{one.place} stands in {there}; keep one."
+
+    def _fixed(self, one: RangeDefinition) -> Iterator[str]:
+        """Yield a line if a key that is varied is fixed on the command line."""
+        given = self._given.get(one.key)
+        if given is not None:
+            by_group = "." not in one.key and one.when is None
+            hint = f": '~sweep.space.{one.key}' takes the range away" if by_group else ""
+            fixed = f"{one.key} is fixed by {given.input_line}"
+            yield f"{fixed} and varied by {one.written}; keep one{hint}."
+
+    def _condition_problems(
+        self, when: Condition | None, ranges: Mapping[str, Range]
+    ) -> Iterator[str]:
+        """Yield what is wrong with the condition of a range; `ranges` has one for each key."""
+        if when is None:
+            return
+        key, place = when.key, f"sweep.when.{when}"
+        if key in self._groups:
+            yield from self._choice_problems(key, place, [when.text])
+        elif not exists(self.tree(), key) and key not in ranges:
+            yield f"{place}: {self._unknown(self.tree(), key)}"
+            return
+        group = key.partition(".")[0]
+        if key not in ranges and group != key and group in ranges:
+            yield f"{place}: {group} is varied, so {key} is not known; vary {key} too."
+
+    def _choice_problems(self, group: str, place: str, texts: Sequence[str]) -> Iterator[str]:
+        choices = self._source.choices(group)
+        if not texts:
+            yield f"{place}: {group} is a group; expected choice({', '.join(choices)})."
+        for value in map(value_of, texts):
+            for one in value if isinstance(value, list) else [value]:
+                if one is not None and one not in choices:
+                    yield (
+                        f"{place}: {group}={text_of(one)} is unknown; expected one of "
+                        f"{', '.join(choices)}.{did_you_mean(str(one), choices)}"
+                    )
+
+    def _key_problems(self, one: RangeDefinition, ranges: Mapping[str, Range]) -> Iterator[str]:
+        """Yield what is wrong with the key of a range."""
+        if one.key in self._groups:
+            return
+        if one.key.partition(".")[0] in _NOT_VARIED or one.key.startswith("sweep"):
+            yield f"{one.place}: no result depends on {one.key}; take it out of the space."
+            return
+        for where in self._where(one, ranges):
+            try:
+                tree = self.tree(*where)
+            except ConfigError as error:
+                yield from (f"{one.place}: {problem}." for problem in error.problems)
+                return
+            if not exists(tree, one.key):
+                known, _, hint = self._unknown(tree, one.key).partition(" is unknown.")
+                place = f" where {', '.join(where)}" if where else ""
+                yield f"{one.place}: {known} is unknown{place}.{hint}"
+                return
+
+    def _where(self, one: RangeDefinition, ranges: Mapping[str, Range]) -> list[tuple[str, ...]]:
+        """Return the choices of groups in which a key has to exist."""
+        group, when = one.key.partition(".")[0], one.when
+        if when is not None and when.key in self._groups:
+            varied = ranges.get(when.key)
+            known = [self._text_at(when.key)] if varied is None else varied.choices
+            return [(str(when),)] if when.text in known else []
+        if group in self._groups and group in ranges:
+            return [(f"{group}={text}",) for text in ranges[group].choices if text != OFF]
+        return [()]
+
+    def _unknown(self, tree: DictConfig, key: str) -> str:
+        known = [one for one in dotted_keys(tree) if not one.startswith("sweep")]
+        return unknown_key(key, [*known, *self._groups])
+
+    def _text_at(self, key: str) -> str:
+        """Return the value of a key, or the choice of a group, before anything is varied."""
+        return text_of(value_at(self.tree(), self.tree().hydra.runtime.choices, key))
+
+
+# The runs of trials.
 
 
 class TrialConfigs:
@@ -43,23 +256,20 @@ class TrialConfigs:
         self.words = list(words)
         self.config_dir = config_dir
         self.source = Composer("sweep", config_dir)
+        self.study = StudyTree(self.source, words)
         self._groups = self.source.groups()
         self._runs: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
         self.choices = self._run({})[1]
 
-    def base(self) -> DictConfig:
-        """Return the run that the study varies, without the study."""
-        return self.config({})
-
-    def config(self, overrides: Point) -> DictConfig:
-        """Return the run of a trial.
+    def config(self, overrides: Point | None = None) -> DictConfig:
+        """Return the run of a trial, or the one that the study varies, without the study.
 
         Raises:
             ConfigError: Hydra or OmegaConf refuses.
         """
-        tree = deepcopy(self._run(overrides)[0])
+        tree = deepcopy(self._run(overrides or {})[0])
         with open_dict(tree):
-            for key, text in overrides.items():
+            for key, text in (overrides or {}).items():
                 if key not in self._groups:
                     OmegaConf.update(tree, key, value_of(text), merge=False)
         return tree
@@ -104,7 +314,7 @@ class TrialConfigs:
         ]
         changed = {key for _, key, _ in changes}
         words = [*(word for word in kept if key_of(word) not in changed), *groups, *values]
-        self._require_same(without_hydra(source.tree(words)), overrides)
+        self._require_same(source.tree(words), overrides)
         return words if self.config_dir is None else [f"--config-dir={self.config_dir}", *words]
 
     def winner_yaml(self, overrides: Point, name: str) -> str:
@@ -118,32 +328,27 @@ class TrialConfigs:
         groups = [group for group in GROUPS if chosen.get(group) in source.choices(group)]
         tree = source.tree([f"{group}={text_of(chosen[group])}" for group in groups])
         choices = {group: tree.hydra.runtime.choices.get(group) for group in GROUPS}
-        have = _essential(without_hydra(tree))
-        want = _essential(self.config(overrides))
+        have, want = _essential(without_hydra(tree)), _essential(self.config(overrides))
         for group in GROUPS:
             if not _is_within(have.get(group), want.get(group)):
                 choices[group] = None  # nothing that ships has these keys: all of them are written
                 have[group] = {}
-        content: dict[str, Any] = {"name": name}
+        content = OmegaConf.create({"name": name})
         for _, key, value in _changes(have, want):
-            *sections, last = key.split(".")
-            node = content
-            for section in sections:
-                node = node.setdefault(section, {})
-            node[last] = value
+            OmegaConf.update(content, key, value, force_add=True)
         lines = ["# @package _global_", "# The best trial of a study, as a run.", "defaults:"]
         lines += [f"  - override /{group}: {text_of(choice)}" for group, choice in choices.items()]
-        text = "\n".join(lines) + "\n\n" + OmegaConf.to_yaml(OmegaConf.create(content))
+        text = "\n".join(lines) + "\n\n" + OmegaConf.to_yaml(content)
         with TemporaryDirectory() as folder:
             file = Path(folder) / "experiment" / "again.yaml"
             file.parent.mkdir()
             file.write_text(text, encoding="utf-8")
             again = Composer("train", folder).tree(["experiment=again"])
-            self._require_same(without_hydra(again), overrides)
+        self._require_same(again, overrides)
         return text
 
     def _require_same(self, tree: DictConfig, overrides: Point) -> None:
-        found = differences(plain(tree), plain(self.config(overrides)))
+        found = differences(plain(without_hydra(tree)), plain(self.config(overrides)))
         left = [str(one) for one in found if one.key.partition(".")[0] not in NO_EFFECT]
         if left:
             raise RuntimeError(f"the run can't be said again: {'; '.join(left)}")
@@ -197,15 +402,19 @@ def value_problems(space: Space, trials: TrialConfigs) -> list[str]:
         trials: Composes its runs.
     """
     base = _problems_at({}, trials)
-    problems = list(_condition_problems(space, base, trials))
+    problems = []
+    for when in sorted({one.when for one in space.parameters if one.when is not None}, key=str):
+        if when.key not in trials.choices:
+            found = _problems_at({when.key: when.text}, trials)
+            own = [line for line in found if line.startswith(f"{when.key}=") and line not in base]
+            problems += [f"sweep.when.{when}: {line}" for line in own]
     for parameter in space.parameters:
         for point in [] if space.is_idle(parameter) else _points_around(parameter, space):
             before = [*base, *_problems_at(point, trials)] if point else base
-            for text in _ends(parameter):
+            for text in parameter.ends():
                 found = _problems_at({**point, parameter.key: text}, trials)
-                problems += [
-                    _placed(parameter, line, point) for line in found if line not in before
-                ]
+                new = (line for line in found if line not in before)
+                problems += [_placed(parameter, line, point) for line in new]
     return list(dict.fromkeys(problems))
 
 
@@ -217,24 +426,16 @@ def _problems_at(point: Point, trials: TrialConfigs) -> list[str]:
     return []
 
 
-def _ends(parameter: Parameter) -> list[str]:
-    if parameter.kind == "choice":
-        return list(parameter.choices)
-    ends = [parameter.text(parameter.low), parameter.text(parameter.high)]
-    return [OFF, *ends] if parameter.off else ends
-
-
-def _points_around(parameter: Parameter, space: Space) -> Iterator[Point]:
-    """Yield points at which a parameter is varied, one for each choice that decides its keys."""
+def _points_around(parameter: Range, space: Space) -> list[Point]:
+    """Return points at which a parameter is varied, one for each choice that decides its keys."""
     given = _met(parameter.when, space)
     group = parameter.key.partition(".")[0]
     varied = [one for one in space.parameters if one.key == group != parameter.key]
     if group in given or not varied:
-        yield given
-        return
-    for one in varied:
-        for text in one.choices:
-            yield {**_met(one.when, space), **given, group: text}
+        return [given]
+    return [
+        {**_met(one.when, space), **given, group: text} for one in varied for text in one.choices
+    ]
 
 
 def _met(when: Condition | None, space: Space) -> dict[str, str]:
@@ -245,38 +446,13 @@ def _met(when: Condition | None, space: Space) -> dict[str, str]:
     return {**_met(outer, space), when.key: when.text}
 
 
-def _condition_problems(space: Space, base: list[str], trials: TrialConfigs) -> Iterator[str]:
-    """Yield what is wrong with the values of keys that conditions name."""
-    conditions = {one.when for one in space.parameters if one.when is not None}
-    for when in sorted(conditions, key=str):
-        if when.key not in trials.choices:
-            for line in _problems_at({when.key: when.text}, trials):
-                if line.startswith(f"{when.key}=") and line not in base:
-                    yield f"sweep.when.{when}: {line}"
-
-
-def _placed(parameter: Parameter, line: str, around: Point) -> str:
+def _placed(parameter: Range, line: str, around: Point) -> str:
     key = parameter.key.partition(".")[0]
     place = f"{parameter.place}={parameter}"
     if parameter.when is None and key in around and key != parameter.key:
         place = f"{place} where {key}={around[key]}"
     whole = parameter.kind == "float" and "expected a whole number" in line
     return f"{place}: {line}{f' Write int({parameter}).' if whole else ''}"
-
-
-def words_of_devices(config: DictConfig, words: Sequence[str]) -> list[str]:
-    """Return the overrides by which every trial trains on several devices, where that is asked for.
-
-    Args:
-        config: The composed tree of the sweep.
-        words: The overrides that it came from; what they say of devices stays.
-    """
-    together = config.sweep.devices_per_trial
-    if not isinstance(together, int) or together < 2:
-        return []
-    given = {word.partition("=")[0] for word in words}
-    ours = {"trainer.devices": str(together), "trainer.strategy": "ddp"}
-    return [f"{key}={value}" for key, value in ours.items() if key not in given]
 
 
 def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: int) -> list[str]:
@@ -298,7 +474,7 @@ def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: in
 
 def _device_problems(devices: object, nodes: object, together: int) -> Iterator[str]:
     count = len(devices) if isinstance(devices, list) else devices
-    if isinstance(count, int) and together > 1 and count != together:
+    if isinstance(count, int) and count != together and together > 1:
         yield (
             f"trainer.devices={devices} and sweep.devices_per_trial={together} contradict each "
             "other; leave trainer.devices away"

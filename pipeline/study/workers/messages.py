@@ -23,10 +23,10 @@ class Job:
         name: Name of its run.
         config: The run's configuration as plain values, references unresolved.
         trust: Packages whose classes it may name, from the command line.
-        parent_folder: The study's folder, whose MLflow run is the parent.
+        objectives: Names of the values that the trial comes to: `val/f1`, `model/parameters`, …
+        parent_folder: The study's folder, whose MLflow run is the parent; `None` = it has none.
         key: Name by which MLflow's run is found again.
         tags: Tags of the run beside those of every run.
-        objectives: Names of the values that the trial comes to: `val/f1`, `model/parameters`, …
         rungs: Epochs at which it asks whether to go on, with the number of the rung.
         data: Hash of the data that it is to train on; `None` = not known yet.
         test: Touch the test rows at its end.
@@ -38,10 +38,10 @@ class Job:
     name: str
     config: dict[str, Any]
     trust: list[str]
-    parent_folder: str
-    key: str
-    tags: dict[str, str]
     objectives: list[str]
+    parent_folder: str | None = None
+    key: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
     rungs: dict[int, int] = field(default_factory=dict)
     data: str | None = None
     test: bool = False
