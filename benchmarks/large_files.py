@@ -63,7 +63,7 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.data.loader import loader
 from pipeline.data.prepare import prepare
-from pipeline.running.datasets import build_source
+from pipeline.running.plan import build_source
 options = check(compose(sys.argv[1:]))
 part = prepare(build_source(options), data_options(options)).train
 for shuffle in (False, True):
@@ -81,7 +81,7 @@ import sys
 from time import perf_counter
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.running.datasets import build_source
+from pipeline.running.plan import build_source
 source = build_source(check(compose(sys.argv[1:])))
 started_at = perf_counter()
 source.read()

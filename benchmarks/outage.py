@@ -79,7 +79,7 @@ def fit_seconds(folder: Path, *, epochs: int, end: signal.Signals | None) -> flo
             Thread(target=after_epoch, args=outage, daemon=True).start()
         result = run(compose([*words, "trainer.threads=1", f"tracking.uri={uri}"]))
     assert result.epochs == epochs
-    assert bool(result.unsent) == (end is not None)
+    assert bool(result.record.unsent) == (end is not None)
     return result.metrics["time/fit"]
 
 

@@ -1,46 +1,143 @@
 """`python -m pipeline.evaluate model_from=last`: a trained model scored again, on any data."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
 
-from pipeline.config.options import DataOptions, TrackingOptions
+from pipeline.config.check import check
+from pipeline.config.compose import compose
+from pipeline.config.options import (
+    SERVING,
+    DataOptions,
+    MetricsOptions,
+    Options,
+    Target,
+    Text,
+    TrackingOptions,
+    TrainerOptions,
+)
 from pipeline.config.overrides import raw_value
+from pipeline.config.record import RETIRED, flatten, plain, without_references
+from pipeline.config.values import TARGET, resolved, validated, wrong_value
 from pipeline.entry import command
-from pipeline.errors import ConfigError
-from pipeline.running.evaluation_config import EvaluateOptions, evaluation_request, run_config
+from pipeline.errors import ConfigError, shown
+from pipeline.paths import conf_folder
+from pipeline.redaction import MASK
+from pipeline.running.command_line import found_model, may_be_in_mlflow
+from pipeline.serving.files import model_file
+from pipeline.tracking.journal import JOURNAL
+
+if TYPE_CHECKING:
+    from pipeline.running.evaluation import EvaluationRequest
 
 LONGEST_NAME = 54
 GROUP, STORED = "of_run", "stored"
-_SHARED = ("data", "trainer", "metrics")
-"""Sections that come from the run. Where things are sent is no matter of a model."""
+CONFIG = Path("artifacts", "config.yaml")
+Chosen = Literal["test", "validation", "train", "all"]
+#: Options of the rows that the command may change.
+FREE = (*SERVING, "memory_budget")
+#: Sections of a run that the command says anew.
+OURS = ("name", "output", "verbose", "traceback", "tags", "data", "trainer", "metrics", "tracking")
+
+
+class EvaluateOptions(Options):
+    """Options of `python -m pipeline.evaluate`."""
+
+    model_from: Text
+    split: Chosen
+    name: Text | None
+    output: Text
+    verbose: Annotated[int, Field(ge=0, le=2)] | None
+    traceback: bool
+    trust: list[str]
+    tags: dict[str, str] | list[str] | None
+    data: Target
+    trainer: TrainerOptions
+    metrics: MetricsOptions
+    tracking: TrackingOptions
+
+
+# ── the run's own config ────────────────────────────────────────────────────────────────────
 
 
 def with_run(words: Sequence[str]) -> list[str]:
     """Let the command start from the config of the run whose model is named.
 
-    `model_from=` is read as it stands, since Hydra takes `12e45678` for a number.
+    `model_from=` is read as it stands, since Hydra takes `12e45678` for a number. Where things are
+    sent is no matter of a model.
 
     Raises:
         ConfigError: There is no such run, or it has left no model.
     """
-    reference = raw_value(words, "model_from")
-    if reference in (None, "", "???"):
+    reference = raw_value(words, "model_from") or ""
+    if reference in ("", "???"):
         return list(words)
-    output = Path(raw_value(words, "output") or "runs")
-    from pipeline.running.model_reference import found_model
-
-    place = found_model(reference or "", output, _tracking(words, reference or ""))
+    # Where a model is looked for that is no folder here.
+    asked = [word for word in words if word.startswith(("tracking=", "tracking."))]
+    where = asked if may_be_in_mlflow(reference) else ["tracking=none"]
+    tree = compose(where, config_name="evaluate", options=EvaluateOptions)
+    tracking = validated(TrackingOptions, tree.tracking, prefix="tracking.")
+    place = found_model(reference, Path(raw_value(words, "output") or "runs"), tracking)
+    stored, given = run_config(place), {word.partition("=")[0] for word in words}
+    sections = {key: stored[key] for key in ("trainer", "metrics") if key not in given}
+    # Where other data are chosen, the options of the rows are still the run's.
+    known = DataOptions.model_fields if "data" in given else stored["data"]
+    sections["data"] = {key: value for key, value in stored["data"].items() if key in known}
+    sections["name"] = f"{str(stored['name'] or 'run')[:LONGEST_NAME]}-evaluated"
     # Hydra finds the tree as `of_run=stored`.
-    tree = _of_run(run_config(place), words)
-    ConfigStore.instance().store(group=GROUP, name=STORED, node=tree, package="_global_")
+    ConfigStore.instance().store(group=GROUP, name=STORED, node=sections, package="_global_")
     found = f"model_from={place.absolute()}"
-    given = [found if word.startswith("model_from=") else word for word in words]
-    return [f"{GROUP}={STORED}", *given]
+    return [
+        f"{GROUP}={STORED}",
+        *(found if word.startswith("model_from=") else word for word in words),
+    ]
+
+
+def run_config(place: Path) -> dict[str, Any]:
+    """Return the config of a model's run; keys that it did not know yet have their defaults.
+
+    Its data are no reason to fetch anything, whatever the run was allowed.
+
+    Raises:
+        ConfigError: There is no model, or its config can't be read.
+    """
+    stored = _stored(place)
+    if isinstance(own := stored.get("trainer"), dict):
+        stored["trainer"] = {k: v for k, v in own.items() if f"trainer.{k}" not in RETIRED}
+    if "allow_url" in stored["data"]:
+        stored["data"] = {**stored["data"], "allow_url": False}
+    defaults: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml"))
+    trainer = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml")
+    known = {k: v for k, v in defaults.items() if k not in ("defaults", "hydra")}
+    merged = OmegaConf.merge(known, {"trainer": trainer}, OmegaConf.create(stored))
+    values: Any = OmegaConf.to_container(merged)
+    return {key: value for key, value in values.items() if key != "format"}
+
+
+def _stored(place: Path) -> dict[str, Any]:
+    """Return the configuration of a run or of a model, each reference to the environment masked."""
+    file = place / CONFIG
+    config: Any
+    if (place / JOURNAL).is_file() and file.is_file():
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(file))
+        except Exception as error:  # a YAML reader may raise anything for a damaged file
+            raise ConfigError(f"{file} can't be read as the config of a run") from error
+        if not isinstance(config, dict) or "data" not in config:
+            raise ConfigError(f"{file} is not the config of a run: it has no data")
+    else:
+        from pipeline.callbacks.checkpoint_file import read_checkpoint
+
+        config = read_checkpoint(model_file(place))["pipeline"]["config"]
+    return {str(key): without_references(value) for key, value in config.items()}
+
+
+# ── the command ─────────────────────────────────────────────────────────────────────────────
 
 
 def body(config: DictConfig) -> int:
@@ -57,28 +154,78 @@ def body(config: DictConfig) -> int:
     return 0
 
 
-def _tracking(words: Sequence[str], reference: str) -> TrackingOptions:
-    """Return where a model is looked for that is no folder here."""
-    from pipeline.config.compose import compose
-    from pipeline.config.values import validated
-    from pipeline.running.model_reference import may_be_in_mlflow
+def evaluation_request(config: DictConfig) -> "EvaluationRequest":
+    """Check all values of an evaluation.
 
-    given = [word for word in words if word.startswith(("tracking=", "tracking."))]
-    if not may_be_in_mlflow(reference):
-        given = ["tracking=none"]
-    tree = compose(given, config_name="evaluate", options=EvaluateOptions)
-    return validated(TrackingOptions, tree.tracking, prefix="tracking.")
+    Raises:
+        ConfigError: All that are wrong, one line each.
+    """
+    given: Any = OmegaConf.to_container(config)
+    place = Path(given["model_from"])
+    stored = run_config(place)
+    # The options of the rows are the run's.
+    rows = {k: v for k, v in stored["data"].items() if k in DataOptions.model_fields}
+    kept = {k: v for k, v in given["data"].items() if k not in rows or k in FREE}
+    ours = {**{key: given[key] for key in OURS}, "data": {**rows, **kept}}
+    values = {**stored, **ours, "test": True, "callbacks": {}}
+    values |= dict.fromkeys(("resume", "register", "scheduler"))
+    secrets = [
+        f"{key} held a secret, which is not saved, or a reference to the environment, "
+        f"which is not resolved for a model; give it again: {key}=…"
+        for key, value in flatten(ours).items()
+        if isinstance(value, str) and MASK in value
+    ]
+    if secrets:
+        raise ConfigError(*secrets)
+    problems = list(_wrong(given, stored))
+    try:
+        options = check(values, trust=list(given["trust"]))
+    except ConfigError as error:
+        raise ConfigError(*problems, *error.problems) from error
+    if problems:
+        raise ConfigError(*problems)
+    from pipeline.running.evaluation import EvaluationRequest
+
+    threshold, recorded = given["metrics"]["threshold"], plain(values)
+    return EvaluationRequest(
+        place=place,
+        split=given["split"],
+        is_own=_same_source(options.data, resolved(stored)[0]["data"]),
+        options=options,
+        config={**recorded, "model_from": str(place), "split": given["split"]},
+        threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
+        own_config={**{k: v for k, v in recorded.items() if k != "format"}, "data": stored["data"]},
+    )
 
 
-def _of_run(stored: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """Return what the command starts from: the run's sections, but for those that are chosen."""
-    given = {word.partition("=")[0] for word in words}
-    sections = {key: stored[key] for key in _SHARED if key not in given or key == "data"}
-    if "data" in given:
-        ours = DataOptions.model_fields
-        sections["data"] = {k: v for k, v in stored["data"].items() if k in ours}
-    name = str(stored["name"] or "run")[:LONGEST_NAME]
-    return {**sections, "name": f"{name}-evaluated"}
+def _wrong(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Iterator[str]:
+    if given["split"] not in get_args(Chosen):
+        yield wrong_value("split", given["split"], Chosen)
+    own, data = stored["data"], given["data"]
+    if data.get(TARGET) == own.get(TARGET):
+        for key in DataOptions.model_fields:
+            if key not in FREE and data.get(key) != own.get(key):
+                yield (
+                    f"data.{key}={shown(data.get(key))} can't be changed: the model was trained "
+                    f"with {shown(own.get(key))}; leave it away."
+                )
+    rule, before = given["metrics"]["threshold"], stored["metrics"]["threshold"]
+    if rule != before and not isinstance(rule, float):
+        yield (
+            f"metrics.threshold={shown(rule)} can't be found without a training; expected a "
+            "number between 0 and 1, or nothing: the model has its own."
+        )
+
+
+def _same_source(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two sections `data` name the same source of data."""
+    free = (*DataOptions.model_fields, "allow_url")
+    pair = [{k: _plain(v) for k, v in data.items() if k not in free} for data in (one, other)]
+    return pair[0] == pair[1]
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(entry) for entry in value] if isinstance(value, tuple | list) else value
 
 
 main = command("evaluate", body, options=EvaluateOptions, rewrite=with_run)

@@ -38,7 +38,7 @@ class ExportOptions(Options):
 
 def body(options: ExportOptions) -> int:
     """Export, compare, keep what is equal, and say what was kept."""
-    from pipeline.running.model_reference import loaded_model
+    from pipeline.running.command_line import loaded_model
 
     _require_free(options)
     from pipeline.serving.exporting import exports, require_extra

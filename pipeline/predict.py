@@ -29,7 +29,7 @@ class PredictOptions(Options):
 
 def body(options: PredictOptions) -> int:
     """Write the predictions and say what they came to."""
-    from pipeline.running.model_reference import loaded_model
+    from pipeline.running.command_line import loaded_model
     from pipeline.serving.sheets import require_places, write_sheet
 
     require_places(options.input, options.output, overwrite=options.overwrite)

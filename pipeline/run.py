@@ -14,21 +14,20 @@ from pipeline.config.record import plain
 from pipeline.errors import ConfigError
 from pipeline.ranks import launched_rank
 from pipeline.running.command_line import Command
-from pipeline.running.overview import print_overview
-from pipeline.running.peers import Peers, process_group, received_start
+from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import make_plan, torch_settings_kept
 from pipeline.running.recording import connecting, writable_store
+from pipeline.running.results import Result, print_overview
 from pipeline.signals import end_with_parent, stop
 from pipeline.terminal import announcing, shown_verbosity
 from pipeline.tracking.client import Recorder
 
 if TYPE_CHECKING:
-    from pipeline.running.lr_range import RangeTest
-    from pipeline.running.results import Result
+    from pipeline.running.training import RangeTest
 
 
 @torch_settings_kept()
-def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = None) -> "Result":
+def run(config: DictConfig | Mapping[str, Any], *, command: Command | None = None) -> Result:
     """Train one network once, test the weights it keeps, and put everything on record.
 
     Args:
@@ -68,10 +67,12 @@ def _carried_out(
 ) -> Any:
     started_at = perf_counter()
     options = check(config)
-    if options.find_lr and not finds_lr:
-        raise ConfigError("find_lr=true trains nothing: call find_lr(config), not run(config)")
-    if finds_lr and not options.find_lr:
-        raise ConfigError("find_lr=false trains: call run(config), or give find_lr=true")
+    if options.find_lr != finds_lr:
+        raise ConfigError(
+            "find_lr=false trains: call run(config), or give find_lr=true"
+            if finds_lr
+            else "find_lr=true trains nothing: call find_lr(config), not run(config)"
+        )
     uri = writable_store(options)
     with announcing(shown_verbosity(options.verbose) > 0):
         plan = make_plan(options, plain(config), started_at=started_at, command=command)
@@ -86,10 +87,8 @@ def _carried_out(
         # Lightning takes seconds to import, so not before all is known to be right; MLflow as
         # long, in the recorder's process and on another core.
         with connecting(recorder, options.tracking, uri):
-            if finds_lr:
-                from pipeline.running.lr_range import range_test
-            else:
-                from pipeline.running.training import train
+            from pipeline.running.training import range_test, train
+
             stop.check()  # an import may have swallowed it
         return range_test(plan, recorder) if finds_lr else train(plan, recorder, peers)
 
@@ -107,7 +106,7 @@ def take_part(config: DictConfig | Mapping[str, Any]) -> None:
     end_with_parent()
     options = check(config).model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(config), started_at=perf_counter())
-    from pipeline.running.participant import follow
+    from pipeline.running.trainer import follow
 
     with process_group(plan.rank, plan.devices, None):
-        follow(replace(plan, start=received_start(plan)))
+        follow(replace(plan, start=shared_start(plan)))

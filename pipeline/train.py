@@ -19,9 +19,7 @@ def body(config: DictConfig) -> int:
     if config.find_lr:
         found = find_lr(config, command=Command.of_this_process())
         if config.verbose != 0:
-            from pipeline.running.lr_range import print_range_test
-
-            print_range_test(found)
+            found.print()
         return 0
     result = run(config, command=Command.of_this_process())
     if config.verbose != 0:

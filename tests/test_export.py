@@ -25,7 +25,7 @@ from pipeline.data.scale import Scaler
 from pipeline.errors import ConfigError
 from pipeline.export import main
 from pipeline.paths import conf_folder
-from pipeline.running.datasets import build_source
+from pipeline.running.plan import build_source
 from pipeline.serving.exporting import Exported, example_rows, exports
 from pipeline.serving.model import Model
 

@@ -259,9 +259,9 @@ def _range_page(subject: Subject) -> dict[str, Any]:
         title, draw = "Loss over the learning rate", partial(lr_range, curve)
         pictures = drawn([Picture(name="lr_range", title=title, alt=alt, draw=draw)])
     training = ""
-    if subject.folder is not None and curve is not None and curve.suggestion is not None:
+    if subject.folder is not None and curve is not None:
         with suppress(ConfigError):  # a run that was started from Python has no command
-            training = training_command(Command.load(subject.folder), curve.suggestion)
+            training = training_command(Command.load(subject.folder), curve.suggestion) or ""
     return {
         "title": subject.findings.name,
         "summary": f"A range test of the learning rate of {subject.findings.model}",

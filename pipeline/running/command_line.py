@@ -1,25 +1,36 @@
-"""The command line of a run: saved in its folder, printed, and read again by `resume=RUN`."""
+"""What a command line refers to: the command of a run, `resume=RUN`, and `model_from=RUN`."""
 
 import json
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
+from pydantic import TypeAdapter
 
+from pipeline.config.options import TrackingOptions
 from pipeline.config.overrides import key_of, plainest, raw_value, read
 from pipeline.config.record import RETIRED
 from pipeline.errors import ConfigError
 from pipeline.paths import replace_text
 from pipeline.redaction import MASK, redact_word
-from pipeline.tracking.folders import find_run
-from pipeline.tracking.journal import COMMAND
+from pipeline.serving.files import model_file
+from pipeline.tracking.folders import LAST, find_run
+from pipeline.tracking.journal import COMMAND, JOURNAL
+from pipeline.tracking.uri import tracking_uri
+
+if TYPE_CHECKING:
+    from pipeline.serving.model import Model
 
 NEWEST_UNFINISHED = "auto"
+#: A reference that is more than the name of another key, such as `${oc.env:HOME}`.
 _RESOLVER = re.compile(r"\$\{[^}]*:")
-"""A reference that is more than the name of another key, such as `${oc.env:HOME}`."""
+_ADDRESS = re.compile(r"(models|runs):/.+")
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +79,9 @@ class Command:
             ConfigError: The folder has none, or not a whole one.
         """
         try:
-            saved = json.loads((folder / COMMAND).read_text(encoding="utf-8"))
-            overrides, config_dir = saved["overrides"], saved["config_dir"]
-            if not (_are_texts(overrides) and _are_texts([config_dir or ""])):
-                raise TypeError("expected texts")
-            return cls(overrides=tuple(overrides), config_dir=config_dir)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            saved = (folder / COMMAND).read_text(encoding="utf-8")
+            return TypeAdapter(cls).validate_json(saved, strict=True)
+        except (OSError, ValueError) as error:  # pydantic's is one as well
             raise ConfigError(
                 f"{folder} does not say how its run was started ({COMMAND} is missing or damaged); "
                 "give the whole command again together with resume="
@@ -126,9 +134,68 @@ def with_saved_overrides(words: Sequence[str]) -> list[str]:
     return [*kept, *words]
 
 
-def _are_texts(words: object) -> bool:
-    return isinstance(words, list) and all(isinstance(word, str) for word in words)
-
-
 def _is_tracking(word: str) -> bool:
     return re.split(r"[./@]", key_of(word))[0] == "tracking"
+
+
+# ── `model_from=` ───────────────────────────────────────────────────────────────────────────
+
+
+def found_model(
+    reference: str, output: Path, tracking: TrackingOptions, *, key: str = "output"
+) -> Path:
+    """Return the folder, or the file, that a trained model is read from.
+
+    Args:
+        reference: A run's or a trial's folder (its path, or its name below `output`), a folder or
+            file that holds a model, an MLflow run id or its beginning, `last` for the newest
+            training run, or MLflow's own address of a model, `models:/NAME@champion`.
+        output: The folder that holds a folder for each run.
+        tracking: Where runs and registered models are on record.
+        key: What the command calls the folder of runs.
+
+    Raises:
+        ConfigError: No run or model is called so, or several are.
+        EnvironmentFaultError: MLflow is asked and does not answer.
+    """
+    place = Path(reference)
+    if not _ADDRESS.fullmatch(reference):
+        if reference != LAST and place.exists():
+            with suppress(ConfigError):  # neither a file, nor a run, nor a folder with a model
+                if place.is_file() or (place / JOURNAL).is_file() or model_file(place).is_file():
+                    return place
+        try:
+            return find_run(reference, output, key=key)
+        except ConfigError:
+            if place.is_dir():
+                return model_file(place)  # which says what such a folder lacks
+            if tracking.kind == "none" or not _RUN_ID.fullmatch(reference):
+                raise
+    from pipeline.tracking.fetch import fetched
+
+    return fetched(reference, tracking_uri(tracking))  # its folder is gone, or elsewhere
+
+
+def may_be_in_mlflow(reference: str) -> bool:
+    """Tell MLflow's own address of a model, and the whole id of a run, from what lies here."""
+    return any(pattern.fullmatch(reference) for pattern in (_ADDRESS, _RUN_ID))
+
+
+def loaded_model(
+    reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
+) -> "Model":
+    """Return the trained model that is named, ready to answer.
+
+    Args:
+        reference: As `found_model` takes it.
+        runs: The folder that holds a folder for each run.
+        tracking: Where runs and registered models are on record.
+        trust: Packages whose classes its config may name.
+
+    Raises:
+        ConfigError: It is not found, or can't be loaded.
+        EnvironmentFaultError: MLflow is asked and does not answer.
+    """
+    from pipeline.serving.model import Model  # torch comes with it
+
+    return Model.load(found_model(reference, runs, tracking, key="runs"), trust=trust)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from pipeline.bootstrap import FEWEST_UNITS, MOST_ROWS
+from pipeline.config.check import check
 from pipeline.config.options import RunConfig, data_options
 from pipeline.config.values import TARGET
 from pipeline.data.checks import fingerprints
@@ -29,13 +31,9 @@ from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.networks.inspection import layer_table
 from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
-from pipeline.running.datasets import build_source
-from pipeline.running.evaluation_config import EvaluationRequest
-from pipeline.running.overview import print_data
-from pipeline.running.plan import Occasion, Plan
+from pipeline.running.plan import Occasion, Plan, build_source
 from pipeline.running.recording import connecting, on_record, writable_store
-from pipeline.running.results import print_figures, where_lines
-from pipeline.running.resuming import Start
+from pipeline.running.results import print_data, print_figures, print_lines, where_lines
 from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
 from pipeline.terminal import console, duration, number, say
@@ -43,13 +41,40 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, read_state
 from pipeline.tracking.journal import JOURNAL
-from pipeline.tracking.uri import store_uri
 
 if TYPE_CHECKING:
-    from pipeline.running.testing import ScoredTest
+    from pipeline.running.kept_weights import ScoredTest
 
+#: Stage in the names of metrics that are not those of a test.
 STAGES = {"validation": "val", "train": "train", "all": "all"}
-"""Stage in the names of metrics that are not those of a test."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRequest:
+    """An evaluation whose values are all checked.
+
+    Args:
+        place: Where the model is read from.
+        split: Part of the run's own data: test, validation, train or all.
+        is_own: Whether the run's own data are scored.
+        options: The run's, as the command has changed them.
+        config: The same as plain values that may be stored.
+        threshold: In place of the model's in a binary task; `None` = the model's.
+        own_config: The same config with the run's own data, which may not be there any more.
+    """
+
+    place: Path
+    split: str
+    is_own: bool
+    options: RunConfig
+    config: Mapping[str, Any]
+    threshold: float | None
+    own_config: Mapping[str, Any]
+
+    @property
+    def rows_word(self) -> str:
+        """Word for the rows: a part of the run's own data, or other data."""
+        return self.split if self.is_own else "other data"
 
 
 def evaluate(asked: EvaluationRequest) -> None:
@@ -64,24 +89,27 @@ def evaluate(asked: EvaluationRequest) -> None:
         EnvironmentFaultError: No such device, no room, no tracking server.
     """
     started_at = perf_counter()
+    if asked.rows_word != "test":  # limits of the training would cut the rows short
+        free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
+        trainer = asked.options.trainer.model_copy(update=free)
+        asked = replace(asked, options=asked.options.model_copy(update={"trainer": trainer}))
     options = asked.options
     uri = writable_store(options)
     model = Model.load(asked.place, trust=options.trust)
     trained = model.facts.get("report")
     report = None if trained is None else DataReport.from_dict(trained)
     prepared, what = _rows(asked, model, report)
-    plan = _plan(asked, model, prepared, started_at=started_at)
+    plan = _plan(asked, model, prepared, uri, started_at)
     evaluated = prepared.report
     drift = None if report is None or evaluated is None else tuple(drifted(report, evaluated))
     with nullcontext() if uri is None else Recorder() as recorder:
         if options.verbose != 0:
-            parameters = sum(layer.parameters for layer in plan.layers)
-            line = f"{plan.options.name}: {parameters:,} parameters; {what}; {plan.devices.words}"
-            say(console(), line)
+            words = f"{plan.parameters:,} parameters; {what}; {plan.devices.words}"
+            say(console(), f"{plan.options.name}: {words}")
             print_data(plan, plan.notes)
         with connecting(recorder, options.tracking, uri):
             # Lightning takes seconds to import.
-            from pipeline.running.testing import tested_again, with_intervals
+            from pipeline.running.kept_weights import scored_test, with_intervals
             from pipeline.running.trainer import build_task
 
             stop.check()  # an import may have swallowed it
@@ -90,7 +118,7 @@ def evaluate(asked: EvaluationRequest) -> None:
             decision = Decision(threshold=asked.threshold, rule=str(asked.threshold))
         with on_record(plan, recorder) as record:
             task = build_task(plan.options, plan.network, plan.prepared)
-            tested = with_intervals(plan, tested_again(plan, task, decision))
+            tested = with_intervals(plan, scored_test(plan, task, decision, None))
             tested.write(record.artifacts, model.schema)
             if drift is not None:
                 replace_json(record.artifacts / "drift.json", drift)
@@ -107,12 +135,13 @@ def evaluate(asked: EvaluationRequest) -> None:
             f"model   {model.file.parent} (epoch {model.facts['epoch']})",
             f"took    {duration(seconds)}",
             f"run     {record.folder}",
-            *where_lines(record.where_to_look, unsent=record.unsent),
         ]
-        console().print("\n".join(last), soft_wrap=True, markup=False)
+        print_lines([*last, *where_lines(record)])
 
 
-def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, *, started_at: float) -> Plan:
+def _plan(
+    asked: EvaluationRequest, model: Model, prepared: Prepared, uri: str | None, started_at: float
+) -> Plan:
     """Return the plan of a test of the stored network."""
     options, notes = asked.options.on_one_device(), prepared.notes
     if not len(prepared.train) and options.loss.class_weights == "balanced":
@@ -122,7 +151,7 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, *, started
             *notes,
             "test/loss weighs all classes alike: the training rows would say how to balance them",
         )
-    run_id, is_here = _run_of(asked.place, model, store_uri(options.tracking))
+    run_id, is_here = _run_of(asked.place, model, uri)
     tags = {
         COMMAND_TAG: "evaluate",
         "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
@@ -132,13 +161,11 @@ def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, *, started
     return Plan(
         options=options,
         config=asked.config,
-        start=Start(),
         prepared=prepared,
         network=model.network,
         layers=tuple(layer_table(model.network, model.schema.input_shape)),
         devices=choose(options.trainer),
         started_at=started_at,
-        command=None,
         notes=notes,
         occasion=Occasion(tags=tags),
     ).filled_in()
@@ -231,7 +258,7 @@ def _training_rows(
 ) -> tuple[Part, Array | None, tuple[str, ...]]:
     """Return the model's own training rows where they can still be read, and their fingerprints."""
     try:
-        options = asked.own_options()
+        options = check(asked.own_config, trust=asked.options.trust)
         raw, content, digest = _read_own(options, model.schema)
     except (ConfigError, DataError, EnvironmentFaultError, OSError) as error:
         schema, line = model.schema, str(error).splitlines()[0]
@@ -269,9 +296,11 @@ def _certainty(tested: ScoredTest, schema: Schema) -> str:
     )
 
 
-def _drift_lines(drift: tuple[str, ...] | None) -> list[str]:
+def _drift_lines(drift: tuple[str, ...] | None) -> Iterator[str]:
     if drift is None:
-        return ["drift   not known: the model has no report on its training data"]
-    if not drift:
-        return ["drift   none: every column is distributed as in the training part"]
-    return ["drift   unlike the training part:", *(f"        {line}" for line in drift)]
+        yield "drift   not known: the model has no report on its training data"
+    elif not drift:
+        yield "drift   none: every column is distributed as in the training part"
+    else:
+        yield "drift   unlike the training part:"
+        yield from (f"        {line}" for line in drift)

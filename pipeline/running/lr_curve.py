@@ -1,4 +1,4 @@
-"""The losses of a learning-rate range test and what they suggest, as words, table and picture."""
+"""The losses of a learning-rate range test and what they suggest: words, table, picture."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pipeline.serving.sheets import write_csv
 from pipeline.terminal import number
 from pipeline.tracking.folders import FIND_LR
 
+#: Standard deviation of the smoothing, in decades of the rate; never less than one step.
 WIDTH = 0.3
-"""Standard deviation of the smoothing, in decades of the rate; never less than one step."""
+#: Steps below which no slope is worth a word.
 FEWEST = 10
-"""Steps below which no slope is worth a word."""
+#: Standard errors by which the loss must have fallen to count as a fall.
 CERTAIN = 5.0
-"""Standard errors by which the loss must have fallen to count as a fall."""
 
 LR = "optimizer.lr"
 TABLE = "lr_range.csv"
@@ -85,23 +85,24 @@ def verdict(curve: LrCurve, tried: LrRangeOptions) -> str:
             "acted; look for huge values or holes in the data"
         )
     if curve.suggestion is None:
-        return f"no suggestion: {_why_not(curve, tried)} ({span})"
+        lower = f"begin lower, such as lr_range.lowest={tried.lowest / 1000:g}"
+        longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
+        higher = f"go higher, such as lr_range.highest={tried.highest * 1000:g}"
+        if not len(curve.smoothed):
+            count = len(curve.losses)
+            why = f"the loss blew up at {curve.blown_up:.3g} after {count} steps; {lower}"
+        elif curve.blown_up is not None:
+            at = f"{curve.blown_up:.3g}"
+            why = f"the loss did not fall before it blew up at {at}; {lower}, {longer}"
+        else:
+            flat = number(curve.smoothed[0])
+            why = f"the loss stayed flat about {flat}; {higher}, or {longer}"
+        return f"no suggestion: {why} ({span})"
     end = "does not blow up" if curve.blown_up is None else f"blows up at {curve.blown_up:.3g}"
     return (
         f"suggested: {LR}={curve.suggestion:g}, halfway from {curve.steepest:.3g}, where the "
         f"smoothed loss falls fastest, to {curve.lowest:.3g}, where it is lowest; it {end} ({span})"
     )
-
-
-def _why_not(curve: LrCurve, tried: LrRangeOptions) -> str:
-    lower = f"begin lower, such as lr_range.lowest={tried.lowest / 1000:g}"
-    longer = f"take more steps, such as lr_range.steps={10 * tried.steps}"
-    if not len(curve.smoothed):
-        return f"the loss blew up at {curve.blown_up:.3g} after {len(curve.losses)} steps; {lower}"
-    if curve.blown_up is not None:
-        return f"the loss did not fall before it blew up at {curve.blown_up:.3g}; {lower}, {longer}"
-    higher = f"go higher, such as lr_range.highest={tried.highest * 1000:g}"
-    return f"the loss stayed flat about {number(curve.smoothed[0])}; {higher}, or {longer}"
 
 
 def write_curve(artifacts: Path, curve: LrCurve, rates: list[float], losses: list[float]) -> Path:
@@ -127,8 +128,10 @@ def stored_curve(artifacts: Path) -> LrCurve | None:
     return read_curve(*map(list, zip(*steps, strict=True))) if steps else None
 
 
-def training_command(command: Command, suggestion: float) -> str:
-    """Return the command line that trains what was tested, with the suggested rate."""
+def training_command(command: Command | None, suggestion: float | None) -> str | None:
+    """Return the command line that trains with the suggested rate what was tested, if there is."""
+    if command is None or suggestion is None:
+        return None
     ours = (f"{FIND_LR}=", f"{LR}=", "lr_range")
     kept = [word for word in command.overrides if not word.startswith(ours)]
     return replace(command, overrides=(*kept, f"{LR}={suggestion:g}")).line()

@@ -47,8 +47,8 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     plan = make_plan(options, plain(tree), started_at=perf_counter(), rank=rank)
     require_same_data(rank.number, plan.prepared.content_hash, order["data"])
     plan = replace(plan, start=start_from(order))
-    from pipeline.running.participant import follow
     from pipeline.running.peers import process_group
+    from pipeline.running.trainer import follow
 
     parent.say({"say": "ready"})
     with process_group(rank, plan.devices, Path(order["meeting"])):

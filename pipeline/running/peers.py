@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -34,13 +34,13 @@ from pipeline.running.recording import Record, say_how_to_go_on
 from pipeline.running.resuming import SavedCheckpoint, Start
 from pipeline.signals import stop
 
+#: How long a rank waits for the others, one of which may compile its network or read its data.
 PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for the others, one of which may compile its network or read its data."""
 TICK_SECONDS = 0.2
+#: How long the word of a rank that has failed may take, after the others have noticed.
 HEAR_SECONDS = 5.0
-"""How long the word of a rank that has failed may take, after the others have noticed."""
+#: After which a step that waits for a rank that is gone is ended with the whole process.
 STUCK_SECONDS = 15.0
-"""After which a step that waits for a rank that is gone is ended with the whole process."""
 ENDED_SECONDS = 10.0
 
 _KINDS = {kind.exit_code: kind for kind in (ConfigError, EnvironmentFaultError, DivergedError)}
@@ -113,19 +113,16 @@ def start_from(message: Mapping[str, Any]) -> Start:
     return Start(saved=saved, parent=saved.path.parent if message["adopts"] else None)
 
 
-def send_start(plan: Plan) -> None:
-    """Tell the ranks that torchrun or srun has started where to begin."""
-    distributed.broadcast_object_list([start_message(plan)], src=0)
-
-
-def received_start(plan: Plan) -> Start:
-    """Return where the first rank begins.
+def shared_start(plan: Plan) -> Start:
+    """Return where the first of the ranks that torchrun or srun has started begins.
 
     Raises:
         ConfigError: It has read other data.
     """
-    messages: list[dict[str, Any]] = [{}]
+    messages = [start_message(plan)]
     distributed.broadcast_object_list(messages, src=0)
+    if plan.rank.leads:
+        return plan.start
     require_same_data(plan.rank.number, plan.prepared.content_hash, messages[0]["data"])
     return start_from(messages[0])
 
@@ -157,7 +154,7 @@ class _Peer:
     is_done: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Failure:
     """How a rank has failed.
 
@@ -189,20 +186,31 @@ class Peers:
         self._plan = plan
         self._peers: list[_Peer] = []
         self._folder = tempfile.TemporaryDirectory(prefix="pipeline-", ignore_cleanup_errors=True)
+        self._meeting = Path(self._folder.name) / "meeting"
         self._failure: Failure | None = None
         self._changed = threading.Condition()
         self._listener = threading.Thread(target=self._listen, name="peers", daemon=True)
         self._is_over = False
-        self._give_up: Callable[[Failure], None] | None = None
+        self._record: Record | None = None
 
     def __enter__(self) -> Self:
         for name, interface in HERE_ALONE.items():  # nothing listens on the network
             os.environ.setdefault(name, interface)
-        for number in range(1, self._plan.rank.world):
-            rank = Rank(number=number, world=self._plan.rank.world, local=number)
+        plan, world = self._plan, self._plan.rank.world
+        config = {key: value for key, value in plan.config.items() if key != "format"}
+        # Of several GPUs the freest were chosen, and these are not that free any more.
+        config["trainer"] = {**config["trainer"], "devices": plan.devices.devices}
+        order = {
+            "config": config,
+            "trust": plan.options.trust,
+            "meeting": str(self._meeting),
+            **start_message(plan),
+        }
+        for number in range(1, world):
+            rank = Rank(number=number, world=world, local=number)
             child = Child(python_module("pipeline.running.peer"))
             child.start()
-            child.send(self._order(rank))
+            child.send({"rank": asdict(rank), **order})
             self._peers.append(_Peer(rank, child))
         self._listener.start()
         return self
@@ -224,55 +232,26 @@ class Peers:
         Raises:
             PipelineError: A rank has failed, or was killed; of the kind of its own error.
         """
-        self._give_up = lambda failure: _ended_by_force(record, failure)
-        self._wait_until_ready()
-        try:
-            with process_group(self._plan.rank, self._plan.devices, self._meeting):
-                yield
-        except Exception as error:
-            failure = self._heard(HEAR_SECONDS) if is_cut(error) else None
-            if failure is None:
-                raise
-            say_how_to_go_on(record)
-            raise failure.error() from error
-        finally:
-            self._give_up = None
-
-    @property
-    def _meeting(self) -> Path:
-        return Path(self._folder.name) / "meeting"
-
-    def _order(self, rank: Rank) -> dict[str, Any]:
-        plan = self._plan
-        config = {key: value for key, value in plan.config.items() if key != "format"}
-        # Of several GPUs the freest were chosen, and these are not that free any more.
-        config["trainer"] = {**config["trainer"], "devices": plan.devices.devices}
-        return {
-            "rank": asdict(rank),
-            "config": config,
-            "trust": plan.options.trust,
-            "meeting": str(self._meeting),
-            **start_message(plan),
-        }
-
-    def _wait_until_ready(self) -> None:
-        """Wait for their libraries and data.
-
-        Raises:
-            PipelineError: One of them can't take part.
-        """
-        with self._changed:
+        self._record = record
+        with self._changed:  # they import their libraries and read their data
             while not all(peer.is_ready for peer in self._peers) and self._failure is None:
                 self._changed.wait(TICK_SECONDS)
                 stop.check()
         if self._failure is not None:
             raise self._failure.error()
-
-    def _heard(self, seconds: float) -> Failure | None:
-        """Return how a rank has failed, as soon as that is known."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._failure is not None, seconds)
-        return self._failure
+        try:
+            with process_group(self._plan.rank, self._plan.devices, self._meeting):
+                yield
+        except Exception as error:
+            if is_cut(error):
+                with self._changed:
+                    self._changed.wait_for(lambda: self._failure is not None, HEAR_SECONDS)
+            if self._failure is None or not is_cut(error):
+                raise
+            say_how_to_go_on(record)
+            raise self._failure.error() from error
+        finally:
+            self._record = None
 
     # ── what they say ───────────────────────────────────────────────────────────────────────
 
@@ -291,24 +270,22 @@ class Peers:
 
     def _hear(self, peer: _Peer) -> bool:
         """Take in what a rank says, and tell whether more can come."""
-        words = peer.child.messages()
+        words, name = peer.child.messages(), f"rank {peer.rank.number}"
         with self._changed:
+            failure = self._failure
             for word in words:
                 if word["say"] == "ready":
                     peer.is_ready = True
                 elif word["say"] == "done" or word["is_cut"]:
                     peer.is_done = True  # where it was cut off, somebody else has failed
                 elif not peer.is_done:  # else nobody waits for it any more
-                    name = f"rank {peer.rank.number}"
                     logging.getLogger("pipeline").error("%s: %s", name, word["traceback"])
-                    self._fail(f"{name}: {word['problem']}", word["code"])
+                    failure = failure or Failure(f"{name}: {word['problem']}", word["code"])
             if peer.child.has_ended and not peer.is_done and not self._is_over:
-                self._fail(_death(peer))
+                failure = failure or Failure(_death(peer))
+            self._failure = failure
             self._changed.notify_all()
         return not peer.child.has_ended
-
-    def _fail(self, problem: str, code: int = EnvironmentFaultError.exit_code) -> None:
-        self._failure = self._failure or Failure(problem=problem, code=code)
 
     def _require_end(self, failure: Failure) -> None:
         """End this process where its step does not end by itself.
@@ -317,11 +294,15 @@ class Peers:
         """
         deadline = time.monotonic() + STUCK_SECONDS
         while time.monotonic() < deadline:
-            if self._is_over or self._give_up is None:
+            if self._is_over or self._record is None:
                 return
             time.sleep(TICK_SECONDS)
-        if self._give_up is not None:
-            self._give_up(failure)
+        if (record := self._record) is not None:
+            with suppress(EnvironmentFaultError):
+                record.journal.end("FAILED", "error")
+            say_how_to_go_on(record)
+            print(f"error: {failure.problem}", file=sys.stderr, flush=True)
+            os._exit(failure.code)
 
 
 def _death(peer: _Peer) -> str:
@@ -331,11 +312,3 @@ def _death(peer: _Peer) -> str:
         f"rank {peer.rank.number} of {peer.rank.world} was ended {how}, and with it the training; "
         "the same command may work later, with fewer devices or more memory"
     )
-
-
-def _ended_by_force(record: Record, failure: Failure) -> None:
-    with suppress(EnvironmentFaultError):
-        record.journal.end("FAILED", "error")
-    say_how_to_go_on(record)
-    print(f"error: {failure.problem}", file=sys.stderr, flush=True)
-    os._exit(failure.code)

@@ -1,24 +1,28 @@
-"""A run that can begin: everything checked, nothing created."""
+"""A run that can begin: its data, network and devices, everything checked, nothing created."""
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from math import ceil, prod
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
-from pipeline.config.options import RunConfig, TrainerOptions
+from pipeline.baselines import Baseline, linear, naive
+from pipeline.config.options import SERVING, RunConfig, data_options, source_target
 from pipeline.config.values import TARGET, build, resolve
-from pipeline.data.prepare import Prepared
+from pipeline.data.content import Part
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.data.source import Source
 from pipeline.devices import Devices, choose, cores, threads
 from pipeline.errors import ConfigError
 from pipeline.inside.samples import chosen
@@ -27,20 +31,140 @@ from pipeline.networks.inspection import LayerRow, layer_table
 from pipeline.paths import conf_folder
 from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank
 from pipeline.running.command_line import Command
-from pipeline.running.datasets import Datasets
 from pipeline.running.resuming import Start, find_start, require_fitting
-from pipeline.running.scoring import require_possible
+from pipeline.running.scoring import limited, require_possible
 from pipeline.tracking.uri import store_uri
 
-if TYPE_CHECKING:
-    from pipeline.running.results import Result
-
-
+#: Variable that Lightning sets for deterministic training.
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
-"""Variable that Lightning sets for deterministic training."""
+BASELINE_ROWS = 20_000
+BASELINE_SECONDS = 20.0
+#: Memory for kept data beside the newest.
+KEPT_BYTES = 2**30
 
 Prunes = Callable[[int, Mapping[str, float]], bool]
-Concludes = Callable[["Result"], Mapping[str, str]]
+
+
+# ── the data ────────────────────────────────────────────────────────────────────────────────
+
+
+def build_source(options: RunConfig) -> Source:
+    """Build the source of the data from the keys that are its own."""
+    source = build(source_target(options), trust=options.trust)
+    assert isinstance(source, Source)
+    return source
+
+
+class Datasets:
+    """Reads and prepares the data of each run anew."""
+
+    reports: ClassVar[bool] = True
+    """Whether the data are measured for the report that people read."""
+
+    def prepared(self, options: RunConfig) -> Prepared:
+        """Return the data of a configuration in its parts."""
+        return prepare(build_source(options), data_options(options), reports=self.reports)
+
+    def on_device(self, part: Part, device: torch.device) -> Part:
+        """Return a part whose tensors lie on a device; lazy rows stay where they are."""
+        if not isinstance(part.inputs, Tensor):
+            return part
+        return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
+
+    def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
+        """Return the predictions of baselines for the test rows: the naive, then the linear.
+
+        Where there are no training rows to fit them on, there are none.
+        """
+        if not len(prepared.train):
+            return ()
+        line = linear(prepared, max_rows=BASELINE_ROWS, max_seconds=BASELINE_SECONDS)
+        return (naive(prepared), *([] if line is None else [line]))
+
+
+@dataclass(slots=True, eq=False)
+class _Kept:
+    prepared: Prepared
+    moved: dict[tuple[int, torch.device], Part] = field(default_factory=dict)
+    baselines: tuple[Baseline, ...] | None = None
+    writes: int = 0
+
+    def parts(self) -> list[Part]:
+        found = (self.prepared.train, self.prepared.validation, self.prepared.test)
+        return [part for part in found if part is not None]
+
+    def tensors(self) -> list[Tensor]:
+        tensors = [(part.inputs, part.targets) for part in (*self.parts(), *self.moved.values())]
+        return [one for pair in tensors for one in pair if isinstance(one, Tensor)]
+
+    def count_writes(self) -> int:
+        """Return how often something was written into the data or a view of them."""
+        return sum(tensor._version for tensor in self.tensors())
+
+
+class KeptDatasets(Datasets):
+    """Reads equal data once for all runs of a process; the newest stay up to a gibibyte."""
+
+    reports: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def prepared(self, options: RunConfig) -> Prepared:
+        """Return the data of a configuration, those of an earlier run where they are the same."""
+        given = {key: value for key, value in options.data.items() if key not in SERVING}
+        names = [value for value in given.values() if isinstance(value, str)]
+        files = [state for name in names for state in _states(name)]  # other files are other data
+        key = json.dumps([given, files], sort_keys=True, default=str)
+        kept = self._kept.pop(key, None)
+        if kept is None:
+            kept = _Kept(super().prepared(options))
+            kept.writes = kept.count_writes()
+        self._kept[key] = kept  # the newest comes last
+        sizes = {key: sum(t.nbytes for t in one.tensors()) for key, one in self._kept.items()}
+        for older in list(sizes)[:-1]:
+            if sum(sizes.values()) > KEPT_BYTES:
+                del self._kept[older], sizes[older]
+        return kept.prepared
+
+    def on_device(self, part: Part, device: torch.device) -> Part:
+        """Return a part whose tensors lie on the device, moved there once."""
+        kept, place = self._of(part), (id(part), device)
+        if device.type == "cpu" or kept is None:
+            return super().on_device(part, device)
+        if place not in kept.moved:
+            kept.moved[place] = super().on_device(part, device)
+            kept.writes = kept.count_writes()
+        return kept.moved[place]
+
+    def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
+        """Return the predictions of baselines for the test rows, fitted once."""
+        kept = self._of(prepared.test)
+        if kept is None:
+            return super().baselines(prepared)
+        if kept.baselines is None:
+            kept.baselines = super().baselines(prepared)
+        return kept.baselines
+
+    def forget_changed(self) -> None:
+        """Drop data that a run has written into, so that the next one reads them anew."""
+        unchanged = {k: one for k, one in self._kept.items() if one.count_writes() == one.writes}
+        self._kept = unchanged
+
+    def _of(self, part: Part) -> _Kept | None:
+        return next((kept for kept in self._kept.values() if part in kept.parts()), None)
+
+
+def _states(name: str) -> Iterator[tuple[str, int, int]]:
+    """Yield path, size and time of change of the file of this name, or of all in its folder."""
+    with suppress(OSError):  # a word that is no file's name
+        path = Path(name)
+        for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
+            state = file.stat()
+            yield str(file), state.st_size, state.st_mtime_ns
+
+
+# ── the plan ────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +182,6 @@ class Occasion:
         weights: With `lean`, the file for the kept weights at the end; `None` = they are dropped.
         prunes: Takes an epoch and the values of the weights kept so far, and says whether
             training ends there; `None` = never.
-        concludes: Takes the result and returns the last tags; the run fails where it raises.
     """
 
     datasets: Datasets = field(default_factory=Datasets)
@@ -70,7 +193,6 @@ class Occasion:
     lean: bool = False
     weights: Path | None = None
     prunes: Prunes | None = None
-    concludes: Concludes | None = None
 
 
 BY_ITSELF = Occasion()
@@ -97,13 +219,13 @@ class Plan:
 
     options: RunConfig
     config: Mapping[str, Any]
-    start: Start
     prepared: Prepared
     network: nn.Module
     layers: tuple[LayerRow, ...]
     devices: Devices
     started_at: float
-    command: Command | None
+    start: Start = field(default_factory=Start)
+    command: Command | None = None
     notes: tuple[str, ...] = ()
     occasion: Occasion = BY_ITSELF
     rank: Rank = ALONE
@@ -118,18 +240,32 @@ class Plan:
         """Address of the store that the run is tracked in; `None` = nowhere."""
         return store_uri(self.options.tracking)
 
+    @property
+    def parameters(self) -> int:
+        """Weights of the network."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def forward_operations(self) -> int:
+        """About how many multiplications and additions a forward pass of one row takes."""
+        shape = self.prepared.schema.input_shape
+        positions = {1: shape[0], 2: shape[0], 3: prod(shape[1:])}[len(shape)]
+        return 2 * sum(
+            layer.parameters * (positions if len(layer.output_shape) > 1 else 1)
+            for layer in self.layers
+        )
+
     def filled_in(self) -> Plan:
         """Resolve the `null` defaults that depend on data, network and devices; set up torch."""
         options, trainer, devices = self.options, self.options.trainer, self.devices
-        schema = self.prepared.schema
         # Forward and backward; several processes share the work and the cores.
-        work = 3 * forward_operations(self.layers, schema.input_shape) * options.data["batch_size"]
+        work = 3 * self.forward_operations * options.data["batch_size"]
         usual = min(threads(operations=work // devices.world), max(1, cores() // devices.count))
         count = trainer.threads or usual
         torch.set_num_threads(count)
         torch.set_float32_matmul_precision(trainer.matmul_precision)
         resolved = {"threads": count, "accelerator": devices.accelerator}
-        followed = "val/rmse" if schema.task == "regression" else "val/f1"
+        followed = "val/rmse" if self.prepared.schema.task == "regression" else "val/f1"
         update = {
             "monitor": options.monitor or followed,
             "trainer": trainer.model_copy(update=resolved),
@@ -158,12 +294,12 @@ def make_plan(
     """
     start = find_start(options, config)
     devices = choose(options.trainer)
-    rank = rank_of(devices) if rank is None else rank
+    rank = _rank_of(devices) if rank is None else rank
     prepared = occasion.datasets.prepared(options)
     require_possible(options, prepared)
     if options.feature_maps.samples is not None:
         chosen(prepared, options.feature_maps.samples)  # raises where there are no such rows
-    options, notes = _limited(options, prepared)
+    options, notes = limited(options, prepared)
     # With one thread, since some initial weights depend on the number of threads.
     torch.set_num_threads(1)
     random.seed(options.seed)
@@ -194,39 +330,26 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
     Raises:
         ConfigError: It can't read the data; the message names the models that can.
     """
+
+    def takes(network: type) -> tuple[str, ...]:
+        return getattr(network, "takes", tuple(SHAPES))
+
     schema = prepared.schema
     kind = resolve(options.model["_target_"], trust=options.trust)
     try:
-        require_kind(kind.__name__.lower(), _takes(kind), schema.input_shape)
+        require_kind(kind.__name__.lower(), takes(kind), schema.input_shape)
     except ConfigError as error:
         files = sorted((conf_folder() / "model").glob("*.yaml"))
         targets = {one.stem: OmegaConf.select(OmegaConf.load(one), TARGET) for one in files}
-        fitting = [name for name, one in targets.items() if schema.kind in _takes(resolve(one))]
+        fitting = [name for name, one in targets.items() if schema.kind in takes(resolve(one))]
         raise ConfigError(f"{error}; models that read them: {', '.join(fitting)}") from error
-    network = build(
-        options.model,
-        trust=options.trust,
-        input_shape=schema.input_shape,
-        outputs=schema.outputs,
-    )
+    shapes = {"input_shape": schema.input_shape, "outputs": schema.outputs}
+    network = build(options.model, trust=options.trust, **shapes)
     assert isinstance(network, nn.Module)
     return network
 
 
-def _takes(network: type) -> tuple[str, ...]:
-    return getattr(network, "takes", tuple(SHAPES))
-
-
-def forward_operations(layers: tuple[LayerRow, ...], input_shape: tuple[int, ...]) -> int:
-    """Estimate the multiplications and additions of a forward pass of one row."""
-    positions = {1: input_shape[0], 2: input_shape[0], 3: prod(input_shape[1:])}[len(input_shape)]
-    weights = sum(
-        layer.parameters * (positions if len(layer.output_shape) > 1 else 1) for layer in layers
-    )
-    return 2 * weights
-
-
-def rank_of(devices: Devices) -> Rank:
+def _rank_of(devices: Devices) -> Rank:
     """Return the rank of a process that was asked for a training.
 
     Raises:
@@ -272,129 +395,3 @@ def torch_settings_kept() -> Iterator[None]:
         os.environ.pop(CUBLAS, None)
         if workspace is not None:
             os.environ[CUBLAS] = workspace
-
-
-# ── limits of the Trainer ───────────────────────────────────────────────────────────────────
-
-
-def _limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
-    """Return the options without what the Trainer's limits make impossible, and notes on it.
-
-    Raises:
-        ConfigError: Nothing would be trained, a share is less than a batch, or the weights that
-            are validated would not be those that an epoch ends with. All problems at once.
-    """
-    trainer, size, problems = options.trainer, options.data["batch_size"], list[str]()
-    overfit = "overfit_batches" if trainer.overfit_batches else None
-    validation = 0 if prepared.validation is None else len(prepared.validation)
-    train = _batches(trainer, overfit or "limit_train_batches", len(prepared.train), size, problems)
-    val = _batches(trainer, overfit or "limit_val_batches", validation, size, problems)
-    test = _batches(trainer, "limit_test_batches", len(prepared.test), size, problems)
-    if overfit:  # one key limits two parts
-        problems = problems[:1]
-    problems += _nothing_to_train(trainer, train)
-    if not problems and val:
-        problems += _between_epochs(trainer, train)
-    if problems:
-        raise ConfigError(*problems)
-    notes = []
-    reason = _unvalidated(trainer, train, val) if validation else "data.validation=0"
-    if reason is not None:
-        options, note = _without_validation(options, reason)
-        notes.append(note)
-    if options.test and not test:
-        options = options.model_copy(update={"test": False})
-        notes.append("trainer.limit_test_batches=0: nothing is tested, as with test=false")
-    if trainer.profiler is not None:
-        notes.append("the profiler's tables go to run.log in the run's folder")
-    return options, tuple(notes)
-
-
-def _batches(
-    trainer: TrainerOptions, key: str, rows: int, batch_size: int, problems: list[str]
-) -> int:
-    """Return how many batches a limit leaves; add a problem where a share leaves none."""
-    whole = ceil(rows / batch_size)
-    limit: int | float | None = getattr(trainer, key)
-    if trainer.fast_dev_run and key != "overfit_batches":
-        limit = int(trainer.fast_dev_run)
-    if limit is None or not rows:
-        return whole
-    if isinstance(limit, int):
-        return min(whole, limit)
-    left = int(whole * limit)
-    if limit and not left:
-        problems.append(
-            f"trainer.{key}={limit} of {whole} batches is less than one; expected a share of at "
-            f"least {ceil(1000 / whole) / 1000}, or a whole number of batches."
-        )
-    return left
-
-
-def _nothing_to_train(trainer: TrainerOptions, batches: int) -> Iterator[str]:
-    if batches == 0 and trainer.limit_train_batches == 0 and not trainer.overfit_batches:
-        yield "trainer.limit_train_batches=0 leaves nothing to train; expected 1 or more."
-    if trainer.max_steps == 0:
-        yield "trainer.max_steps=0 leaves nothing to train; expected 1 or more, or -1."
-    if trainer.max_time is not None and not trainer.max_time.strip("0:"):
-        yield (
-            f"trainer.max_time={trainer.max_time} leaves no time to train; expected "
-            "days:hours:minutes:seconds, or null."
-        )
-
-
-def _interval(trainer: TrainerOptions, batches: int) -> int:
-    """Return the batches from one validation to the next."""
-    interval = None if trainer.fast_dev_run else trainer.val_check_interval
-    if isinstance(interval, int):
-        return interval
-    return batches if interval is None else max(1, int(batches * interval))
-
-
-def _between_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
-    """Refuse validations within an epoch only: the weights at its end have other values."""
-    interval = _interval(trainer, batches)
-    several_epochs = trainer.check_val_every_n_epoch is None and interval % batches == 0
-    if batches % interval and not several_epochs:
-        yield (
-            f"trainer.val_check_interval={trainer.val_check_interval} validates every {interval} "
-            f"batches and so not at the end of an epoch of {batches}, whose weights are kept; "
-            f"expected a divisor of {batches}, or null."
-        )
-
-
-def _unvalidated(trainer: TrainerOptions, train: int, val: int) -> str | None:
-    """Return why nothing is validated; `None` = something is."""
-    if not val:
-        return "trainer.limit_val_batches=0"
-    first = _interval(trainer, train)
-    trained = train
-    if not trainer.fast_dev_run:
-        first += ((trainer.check_val_every_n_epoch or 1) - 1) * train
-        trained = trainer.max_epochs * train
-        if trainer.max_steps >= 0:
-            steps = ceil(train / trainer.accumulate_grad_batches)
-            epochs, rest = divmod(trainer.max_steps, steps)
-            trained = min(trained, epochs * train + rest * trainer.accumulate_grad_batches)
-    return "training ends before its first validation" if first > trained else None
-
-
-def _without_validation(options: RunConfig, reason: str) -> tuple[RunConfig, str]:
-    """Keep the last weights, drop what would wait for a validation, and say so in one line."""
-
-    def follows_validation(target: Mapping[str, object]) -> bool:
-        return str(target.get("monitor")).startswith("val/")
-
-    callbacks = {
-        name: target
-        for name, target in options.callbacks.items()
-        if not (str(target.get(TARGET)).endswith(".EarlyStopping") and follows_validation(target))
-    }
-    words = ["the last weights are kept"]
-    if len(callbacks) < len(options.callbacks):
-        words.append("early stopping is off")
-    if follows_validation(options.scheduler or {}):
-        words.append("the learning rate stays as it is")
-    joined = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-    update = {"keep": "last", "callbacks": callbacks}
-    return options.model_copy(update=update), f"nothing is validated ({reason}): {joined}"

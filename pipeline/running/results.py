@@ -1,22 +1,33 @@
-"""Result of a run: its figures beside the naive and the linear baseline, as tables."""
+"""What a run prints: what it is about to do, then its figures beside those of the baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
 
+from pipeline.config.values import TARGET
+from pipeline.data.report_text import lines as report_lines
 from pipeline.data.schema import Schema
 from pipeline.markup import figure_text
-from pipeline.metrics import CLASSIFICATION, REGRESSION, ClassScores
+from pipeline.metrics import ClassScores
+from pipeline.networks.inspection import LayerRow
+from pipeline.running.plan import Plan
+from pipeline.running.recording import Record
+from pipeline.running.scoring import names_of_task
 from pipeline.serving.model import Decision
-from pipeline.terminal import console, duration, number, say
+from pipeline.terminal import console, duration, number, say, shown_verbosity
 
+#: Width of the heading before a line.
 MARGIN = 8
-"""Width of the heading before a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +35,7 @@ class Result:
     """What a finished run leaves.
 
     Args:
-        folder: The run's folder.
-        run_id: MLflow's id of the run; `None` where nothing is tracked.
-        name: Name of the run.
+        record: Its folder, its id in MLflow, and what is not there yet.
         metrics: Final values by name: `test/f1`, `best/epoch`, `best/val/f1`, `naive/f1`, …
         kept: Values of training and validation that belong to the weights the run keeps.
         history: Values of each epoch, counted from 1.
@@ -38,15 +47,10 @@ class Result:
         parameters: Weights of the network.
         pruned: Training was ended because others did better.
         seconds: Time from the start of the command's work to its end.
-        unsent: Values that the tracking server has not got yet.
-        registered: Result of the registration of its model; `None` where none was asked for.
         doctor: What the doctor says, in lines for the terminal.
-        where_to_look: Command and address that show the runs; empty where nothing is tracked.
     """
 
-    folder: Path
-    run_id: str | None
-    name: str
+    record: Record
     metrics: Mapping[str, float]
     kept: Mapping[str, float]
     history: Mapping[int, Mapping[str, float]]
@@ -58,26 +62,117 @@ class Result:
     parameters: int
     pruned: bool
     seconds: float
-    unsent: int
-    where_to_look: tuple[str, ...]
-    registered: str | None = None
     doctor: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.record.folder
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's id of the run; `None` where nothing is tracked."""
+        return self.record.run_id
+
+
+# ── before a run ────────────────────────────────────────────────────────────────────────────
+
+
+def print_overview(plan: Plan) -> None:
+    """Print config, layers, data and devices of a run: all in a terminal, a line in a pipe."""
+    verbose, shown = shown_verbosity(plan.options.verbose), console()
+    if verbose == 1:
+        shown.print(Group(_config_tree(plan.config), _layer_table(plan.layers, plan.parameters)))
+    if verbose == 0:
+        return
+    prepared, threads = plan.prepared, plan.options.trainer.threads
+    validation = 0 if prepared.validation is None else len(prepared.validation)
+    say(
+        shown,
+        f"{plan.options.name}: {plan.parameters:,} parameters; {len(prepared.train)} training, "
+        f"{validation} validation, {len(prepared.test)} test rows; on {plan.devices.words}; "
+        f"{threads} thread{'' if threads == 1 else 's'}; seed {plan.options.seed}",
+    )
+    print_data(plan, (*plan.start.notes, *plan.notes, *prepared.notes))
+
+
+def print_data(plan: Plan, notes: Sequence[str]) -> None:
+    """Print the report of a run's data, and notes."""
+    report = plan.prepared.report
+    lines = [] if report is None else report_lines(report)
+    for line in (*lines, *(f"note: {note}" for note in notes)):
+        say(console(), line)
+
+
+def _config_tree(config: Mapping[str, Any]) -> Tree:
+    """Draw the configuration, one branch per group; null values are left out."""
+    root = Tree("config")
+    root.add(_values({k: v for k, v in config.items() if not isinstance(v, Mapping)}))
+    for name, group in config.items():
+        if isinstance(group, Mapping) and group:
+            root.add(Text.assemble((name, "bold"), "  ", _values(group)))
+    return root
+
+
+def _values(values: Mapping[str, Any]) -> Text:
+    """Return the values of a group as words between which a line may be broken."""
+    target = values.get(TARGET)
+    words = [Text(target.rpartition(".")[2])] if isinstance(target, str) else []
+    words += [
+        Text.assemble((f"{key}=", "dim"), _typed(value))
+        for key, value in values.items()
+        if value is not None and key not in (TARGET, "format")
+    ]
+    return Text("  ").join(words)
+
+
+def _typed(value: Any) -> str:
+    """Return a value as it can be typed on the command line."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{name}:{_plain(one)}' for name, one in value.items())}}}"
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_plain, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _table(title: str, **more: Any) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", **more)
+
+
+def _layer_table(layers: Sequence[LayerRow], parameters: int) -> Table:
+    """List the layers with the shape of their output for one row and their weights."""
+    table = _table(f"{parameters:,} parameters", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    table.add_column("kind", overflow="fold")
+    table.add_column("output", justify="right", overflow="fold")
+    table.add_column("Ci→Co, kernel", justify="right")
+    table.add_column("parameters", justify="right")
+    for layer in layers:
+        kernel = ""
+        if layer.kernel is not None:
+            kernel = f"{layer.channels_in}→{layer.channels_out}, {'×'.join(map(str, layer.kernel))}"
+        shape = "×".join(map(str, layer.output_shape))
+        table.add_row(escape(layer.name), layer.kind, shape, kernel, f"{layer.parameters:,}")
+    return table
+
+
+# ── after it ────────────────────────────────────────────────────────────────────────────────
 
 
 def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
     """Return the metrics of a task that were measured on test rows, then the user's own."""
     tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
-    ours = [name for name in _names(task) if name in tested]
+    ours = [name for name in names_of_task(task) if name in tested]
     return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
 
 
 def metric_names(schema: Schema, values: Mapping[str, float]) -> list[str]:
     """Return all metrics of the task, then the user's own."""
-    return list(dict.fromkeys([*_names(schema.task), *tested_names(schema.task, values)]))
-
-
-def _names(task: str) -> tuple[str, ...]:
-    return REGRESSION if task == "regression" else CLASSIFICATION
+    return list(dict.fromkeys([*names_of_task(schema.task), *tested_names(schema.task, values)]))
 
 
 def mean_words(classes: Sequence[ClassScores]) -> str:
@@ -115,7 +210,7 @@ def print_figures(
         title = mean_words(classes)
     else:
         title = f"in {escape(schema.units)}" if schema.units else "in the target's units"
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = _table(title)
     table.add_column(heading)
     table.add_column("network", justify="right", style="bold")
     kinds = ("naive", "linear")[: len(baselines)]
@@ -129,7 +224,7 @@ def print_figures(
 
 
 def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) -> None:
-    table = Table(title="by class", title_justify="left", title_style="bold")
+    table = _table("by class")
     table.add_column("class")
     for heading in ("TP", "FP", "TN", "FN", "precision", "recall", "F1", "support"):
         table.add_column(heading, justify="right")
@@ -138,39 +233,38 @@ def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) 
         cells = [*map(str, scores.counts), *map(number, shares), str(scores.support)]
         table.add_row(escape(scores.name), *cells)
     console().print(table)
-    if len(classes) <= 2:
-        return
-    precision, recall = values["test/precision"], values["test/recall"]
-    combined = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-    say(
-        console(),
-        "f1 is the mean of the classes' F1; 2PR/(P+R) of the mean precision and recall is "
-        f"{number(combined)}; 0/0 counts as 0",
-        style="dim",
-    )
+    if len(classes) > 2:
+        precision, recall = values["test/precision"], values["test/recall"]
+        combined = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        say(
+            console(),
+            "f1 is the mean of the classes' F1; 2PR/(P+R) of the mean precision and recall is "
+            f"{number(combined)}; 0/0 counts as 0",
+            style="dim",
+        )
 
 
 def print_result(result: Result) -> None:
     """Print the test figures beside the baselines', the diagnosis, and where everything lies."""
-    if result.baselines:
-        print_figures(
-            result.schema, result.metrics, result.baselines, result.classes, heading="test"
-        )
+    if found := result.baselines:
+        print_figures(result.schema, result.metrics, found, result.classes, heading="test")
     print_doctor(result.doctor)
-    lines = []
-    if "best/epoch" in result.metrics:
-        lines.append(f"kept    epoch {result.metrics['best/epoch']:.0f} of {result.epochs}")
-    if result.decision.found:
-        chosen = f"{number(result.decision.threshold)} ({result.decision.found})"
+    print_lines(_last_lines(result))
+
+
+def _last_lines(result: Result) -> Iterator[str]:
+    metrics, decision = result.metrics, result.decision
+    if "best/epoch" in metrics:
+        yield f"kept    epoch {metrics['best/epoch']:.0f} of {result.epochs}"
+    if decision.found:
         kept = "; the baselines keep 0.5" if result.baselines else ""
-        lines.append(f"threshold {chosen}{kept}")
-    fit = duration(result.metrics["time/fit"])
-    lines.append(f"took    {duration(result.seconds)}, {fit} of it training")
-    lines.append(f"run     {result.folder}")
-    if result.registered is not None:
-        lines.append(f"model   {result.registered}")
-    lines += where_lines(result.where_to_look, unsent=result.unsent)
-    console().print("\n".join(lines), soft_wrap=True, markup=False)
+        yield f"threshold {number(decision.threshold)} ({decision.found}){kept}"
+    fit = duration(metrics["time/fit"])
+    yield f"took    {duration(result.seconds)}, {fit} of it training"
+    yield f"run     {result.folder}"
+    if result.record.registered is not None:
+        yield f"model   {result.record.registered}"
+    yield from where_lines(result.record)
 
 
 def print_doctor(lines: Sequence[str]) -> None:
@@ -185,13 +279,17 @@ def print_doctor(lines: Sequence[str]) -> None:
         shown.print(grid)
 
 
-def where_lines(where_to_look: Sequence[str], *, unsent: int) -> list[str]:
-    """Return in lines what shows the runs, and how many values do not show yet."""
-    headed = zip(("see it", ""), where_to_look, strict=False)
-    lines = [f"{heading:8}{line}" for heading, line in headed]
-    if unsent:
-        lines.append(
-            f"unsent  {unsent} values wait in the run folder; the warning names the command that "
-            "sends them"
+def where_lines(record: Record) -> Iterator[str]:
+    """Yield in lines what shows the runs, and how many values do not show yet."""
+    for heading, line in zip(("see it", ""), record.where_to_look, strict=False):
+        yield f"{heading:8}{line}"
+    if record.unsent:
+        yield (
+            f"unsent  {record.unsent} values wait in the run folder; the warning names the command "
+            "that sends them"
         )
-    return lines
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print the last lines of a command, which are not folded."""
+    console().print("\n".join(lines), soft_wrap=True, markup=False)

@@ -1,17 +1,23 @@
-"""Findings of a run, for the doctor, the pictures and the reports."""
+"""What a run has found out, for the doctor, the pictures, the reports and MLflow's page."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
+from pipeline.config.options import RunConfig
 from pipeline.config.values import TARGET
 from pipeline.data.content import Part
 from pipeline.doctor.diagnosis import diagnose
@@ -24,37 +30,83 @@ from pipeline.findings import (
     Mistakes,
     TestRows,
     Vitals,
+    save_findings,
 )
 from pipeline.importance import importances_of, spaced
 from pipeline.inside.activity import activity_of
 from pipeline.inside.samples import chosen
 from pipeline.inside.views import inside_of
+from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.mistakes import worst
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import conf_folder, replace_json, replace_text
-from pipeline.running.participant import Participant
-from pipeline.running.plan import Plan, forward_operations
+from pipeline.pictures.gallery import FOLDER, Written, read_list
+from pipeline.processes.child import Child, python_module
+from pipeline.running.kept_weights import ScoredTest, outputs_of
+from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails
-from pipeline.running.results import Result
+from pipeline.running.results import Result, tested_names
 from pipeline.running.scoring import direction_of, scores_of
-from pipeline.running.testing import ScoredTest, outputs_of
+from pipeline.running.trainer import Participant
+from pipeline.terminal import duration, number
+from pipeline.tracking.fields import (
+    NOTE_TAG,
+    as_text,
+    command_text,
+    fits,
+    fitted,
+    link,
+    name_text,
+    picture,
+    titled,
+)
+from pipeline.tracking.fields import spaced as spaced_table
+from pipeline.tracking.folders import read_state
 
+#: Training rows that are scored after the training.
 MOST_ROWS = 2000
-"""Training rows that are scored after the training."""
 FEWEST_ROWS = 32
+#: Multiplications and additions of that scoring: some seconds of one core.
 MOST_WORK = 5 * 10**10
-"""Multiplications and additions of that scoring: some seconds of one core."""
+#: Size of these rows as float32.
 MOST_BYTES = 64 * 2**20
-"""Size of these rows as float32."""
+#: Of these, the rows for the statistics of activations.
 ACTIVE_ROWS = 512
-"""Of these, the rows for the statistics of activations."""
+#: Outputs of test rows that are kept for pictures and reports: 40 MB before they are packed.
 MOST_NUMBERS = 10_000_000
-"""Outputs of test rows that are kept for pictures and reports: 40 MB before they are packed."""
+#: Test rows whose mistakes are the worst, for a picture.
 MOST_MISTAKES = 12
-"""Test rows whose mistakes are the worst, for a picture."""
+#: Beginnings of the names of an epoch's values.
 OF_TRAINING = ("train/", "val/", "grad/", "lr", "time/epoch")
-"""Beginnings of the names of an epoch's values."""
+#: Fields of the data's schema that the findings repeat.
+OF_SCHEMA = ("task", "kind", "classes", "features", "targets", "label", "units", "horizon")
+#: Environment variable; `0` draws no pictures where the config does not decide.
+VARIABLE = "PIPELINE_PICTURES"
+#: Longest wait for the pictures.
+SECONDS = 300.0
+#: Pictures within the description, of `inside/` the first one.
+MAIN = (
+    "curves/loss",
+    "classes/confusion",
+    "forecast/truth",
+    "inside/",
+    "mistakes/worst",
+    "columns/importance",
+)
+MOST_SHOWN = 4
+FILES = {
+    "card.md": "the model's card",
+    "doctor.md": "the doctor's findings",
+    "data_report.md": "what the data are",
+    "config.yaml": "the whole configuration",
+    "classes.csv": "figures by class",
+    "test_predictions.csv": "predictions",
+    "history.csv": "every epoch's values",
+}
+
+
+# ── the findings ────────────────────────────────────────────────────────────────────────────
 
 
 def findings_of(
@@ -78,33 +130,20 @@ def findings_of(
         vitals: Gradients and updates of each layer during training.
         diverged: The weights are not finite, so that nothing is scored.
     """
-    options, schema, prepared = plan.options, plan.prepared.schema, plan.prepared
+    schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
     parts = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
     usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
-    batches, trainer = participant.trainer.num_training_batches, options.trainer
-    training: Mapping[str, float] = {}
-    activity: tuple[Activity, ...] = ()
-    importances: ColumnImportances | None = None
-    if not (plan.occasion.lean or diverged):
-        given = plan, participant.task, result.decision.threshold
-        training, activity = _of_training_rows(*given)
-        importances = unless_it_fails(lambda: _importances(*given), None, what="no importances")
-    return Findings(
+    batches, monitor = participant.trainer.num_training_batches, plan.options.monitor
+    of_schema: dict[str, Any] = {name: getattr(schema, name) for name in OF_SCHEMA}
+    found = Findings(
+        **of_schema,
         name=plan.name,
         run_id=result.run_id or "",
         end="diverged" if diverged else "finished",
-        task=schema.task,
-        kind=schema.kind,
-        model=str(options.model[TARGET]).rpartition(".")[2],
+        model=str(plan.options.model[TARGET]).rpartition(".")[2],
         config=plan.config,
-        classes=schema.classes,
-        features=schema.features,
-        targets=schema.targets,
-        label=schema.label,
-        units=schema.units,
-        horizon=schema.horizon,
-        monitor=options.monitor or "train/loss",
-        better=direction_of(options.monitor or "train/loss", options.metrics),
+        monitor=monitor or "train/loss",
+        better=direction_of(monitor or "train/loss", plan.options.metrics),
         kept=participant.keeper.best_epoch,
         epochs=result.epochs,
         planned=trainer.max_epochs,
@@ -116,11 +155,9 @@ def findings_of(
         ),
         threshold=result.decision.threshold,
         metrics=result.metrics,
-        training=training,
         intervals={} if test is None or test.intervals is None else test.intervals.ends,
         baselines=() if test is None else test.baselines,
         rows={name: len(part) for name, part in parts.items() if part is not None},
-        shares=_shares(prepared.train.targets, classes=len(schema.classes)),
         parameters=result.parameters,
         seconds=seconds,
         device=plan.devices.words,
@@ -130,41 +167,42 @@ def findings_of(
             for epoch, values in result.history.items()
         },
         vitals=vitals,
-        activity=activity,
-        importances=importances,
-        test=None if test is None or plan.occasion.lean else _test_rows(test),
     )
+    if schema.classes:
+        counts = torch.bincount(prepared.train.targets, minlength=len(schema.classes))
+        found = replace(found, shares=tuple((counts / counts.sum()).tolist()))
+    return found if diverged or plan.occasion.lean else _with_scores(found, plan, participant, test)
 
 
-def _of_training_rows(
-    plan: Plan, task: Task, threshold: float
-) -> tuple[Mapping[str, float], tuple[Activity, ...]]:
-    """Return scores and activations of some training rows, with the weights that are kept."""
-    what = "no figures of training rows"
+def _with_scores(
+    found: Findings, plan: Plan, participant: Participant, test: ScoredTest | None
+) -> Findings:
+    """Add what the kept weights make of some training rows, of columns, and of the test rows."""
+    task, threshold, what = participant.task, found.threshold, "no figures of training rows"
     part = unless_it_fails(lambda: _some_rows(plan), None, what=what)
-    if part is None:
-        return {}, ()
-    return (
-        unless_it_fails(lambda: _scores(plan, task, part, threshold), {}, what=what),
-        unless_it_fails(
-            lambda: activity_of(task.network, part.take(torch.arange(min(ACTIVE_ROWS, len(part))))),
-            (),
-            what="no look at activations",
+    training: Mapping[str, float] = {}
+    activity: tuple[Activity, ...] = ()
+    if part is not None:
+        training = unless_it_fails(lambda: _scores(plan, task, part, threshold), {}, what=what)
+        some = torch.arange(min(ACTIVE_ROWS, len(part)))
+        activity = unless_it_fails(
+            lambda: activity_of(task.network, part.take(some)), (), what="no look at activations"
+        )
+    return replace(
+        found,
+        training=training,
+        activity=activity,
+        importances=unless_it_fails(
+            lambda: _importances(plan, task, threshold), None, what="no importances"
         ),
+        test=None if test is None else _test_rows(test),
     )
-
-
-def _shares(targets: Tensor, *, classes: int) -> tuple[float, ...]:
-    if classes == 0:
-        return ()
-    counts = torch.bincount(targets, minlength=classes)
-    return tuple((counts / counts.sum()).tolist())
 
 
 def _some_rows(plan: Plan) -> Part:
     """Return evenly spaced training rows, as many as cost little time and memory."""
     part, shape = plan.prepared.train, plan.prepared.schema.input_shape
-    work = forward_operations(plan.layers, shape)
+    work = plan.forward_operations
     affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
     return spaced(part, min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
 
@@ -270,3 +308,175 @@ def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[
     replace_text(record.artifacts / "doctor.md", diagnosis.markdown())
     replace_json(record.artifacts / "doctor.json", diagnosis.to_dict(), has_nan=False)
     return tuple(diagnosis.lines())
+
+
+# ── their pictures, and their description in MLflow ─────────────────────────────────────────
+
+
+@contextmanager
+def described(
+    plan: Plan, record: Record, network: nn.Module | None, findings: Findings, doctor: Sequence[str]
+) -> Iterator[None]:
+    """Save the findings, draw their pictures while the body runs, then record a description.
+
+    Args:
+        plan: The run.
+        record: Its record.
+        network: With the kept weights; `None` = they are not finite.
+        findings: Of the run.
+        doctor: The diagnosis, in lines.
+    """
+    # Where torchrun has started the ranks, it ends this one soon after another one has failed.
+    wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
+    if wanted and network is not None:
+        findings = with_views(findings, plan, network)
+
+    def save_all() -> bool:
+        save_findings(findings, record.artifacts)
+        return True
+
+    saved = unless_it_fails(save_all, False, what="no findings")
+    artist = Child(python_module("pipeline.pictures.gallery"), environment={"MPLBACKEND": "Agg"})
+    try:
+        if wanted and saved:
+            with suppress(OSError):  # no room for another process, which `_drawn` reports
+                artist.start()
+                artist.send({"artifacts": str(record.artifacts.absolute())})
+        yield
+        pictures = _drawn(artist, record.artifacts) if wanted and saved else []
+    finally:
+        artist.close(0.0)
+
+    def describe() -> str:
+        return description_text(
+            findings,
+            pictures,
+            artifacts=record.artifacts,
+            experiment_id=read_state(record.folder).experiment_id,
+            doctor=doctor,
+            command="" if plan.command is None else plan.command.line(),
+        )
+
+    text = unless_it_fails(describe, None, what="no description of the run")
+    if text is not None:
+        record.journal.tag(NOTE_TAG, text)
+
+
+def wants_pictures(options: RunConfig) -> bool:
+    """Return whether a run's pictures are drawn: by default, where it is tracked."""
+    if options.pictures is not None:
+        return options.pictures
+    return options.tracking.kind != "none" and os.environ.get(VARIABLE) != "0"
+
+
+def _drawn(artist: Child, artifacts: Path) -> list[Written]:
+    """Wait for the pictures and return them; print a warning where there are none."""
+    problem = "the pictures could not be drawn: no process for it could be started"
+    if artist.is_open:
+        code = artist.wait(SECONDS)
+        if code == 0:
+            return read_list(artifacts / FOLDER)
+        problem = f"the pictures were not drawn within {SECONDS:.0f} s"
+        if code is not None:
+            hint = "python -m pipeline.report may say more"
+            problem = f"the pictures could not be drawn (exit code {code}); {hint}"
+    print(f"warning: {problem}", file=sys.stderr)
+    return []
+
+
+def description_text(
+    findings: Findings,
+    pictures: Sequence[Written],
+    *,
+    artifacts: Path,
+    experiment_id: str,
+    doctor: Sequence[str],
+    command: str,
+) -> str:
+    """Return the description of a run for MLflow's page, in Markdown, within its limit.
+
+    The page shows four lines until it is expanded, so the first ones say the most.
+
+    Args:
+        findings: Of the run.
+        pictures: What was drawn, below `pictures/` among the artifacts.
+        artifacts: Folder of the run's artifacts.
+        experiment_id: MLflow's id of the experiment; empty where it is not known.
+        doctor: The diagnosis, in lines.
+        command: Trains the run again.
+    """
+    run_id = findings.run_id
+    fitting = [one for one in pictures if fits(artifacts / FOLDER / one.file)]
+    main = (next((one for one in fitting if one.name.startswith(begin)), None) for begin in MAIN)
+    shown = [one for one in main if one is not None][:MOST_SHOWN] if run_id else []
+    said = (line.removeprefix("doctor").strip() for line in doctor)
+    first = [
+        _summary(findings),
+        bullets(f"Doctor: {as_text(line)}" for line in said),
+        _figures(findings),
+    ]
+    images = [titled(one.title, picture(run_id, _place(one), one.alt)) for one in shown]
+    others = {_place(one): one.title for one in pictures if one not in shown} | FILES
+    links = [
+        link(experiment_id, run_id, path, words)
+        for path, words in others.items()
+        if run_id and experiment_id and (artifacts / path).is_file()
+    ]
+    more = titled("More", ", ".join(links)) if run_id and experiment_id else ""
+    parts = [*first, *images, titled("The same run again", command_text(command)), more]
+    last, drawn = len(parts) - 1, range(len(parts) - 3, len(first) - 1, -1)
+    return fitted(parts, [last, *drawn, last - 1, 2, 1])
+
+
+def _place(one: Written) -> str:
+    return f"{FOLDER}/{one.file}"
+
+
+def _summary(findings: Findings) -> str:
+    """Return what was trained, the main figure beside the baselines', and on what."""
+    name = "rmse" if findings.task == "regression" else "f1"
+    figures = {
+        kind: number(findings.metrics[f"{kind}/{name}"])
+        for kind in ("test", "linear", "naive")
+        if f"{kind}/{name}" in findings.metrics
+    }
+    verdict = ""
+    if test := figures.pop("test", None):
+        beside = ", ".join(f"{kind} {value}" for kind, value in figures.items())
+        verdict = f": test {name} **{test}**" + (f" ({beside})" if beside else "")
+    kept = "" if findings.kept is None else f"; the weights of epoch {findings.kept} are kept"
+    end = "" if findings.end == "finished" else "; **it diverged**"
+    return (
+        f"**{as_text(findings.model)}** of {findings.parameters:,} weights {_purpose(findings)}"
+        f"{verdict}. Trained on {findings.rows.get('train', 0):,} rows for "
+        f"{findings.epochs} of {findings.planned} epochs in {duration(findings.seconds)}"
+        f"{kept}{end}."
+    )
+
+
+def _purpose(findings: Findings) -> str:
+    of = f" of {name_text(findings.label)}" if findings.label else ""
+    if findings.task == "regression":
+        named = ", ".join(map(name_text, findings.targets[:3])) or name_text(findings.label)
+        units = f" in {name_text(findings.units)}" if findings.units else ""
+        steps = f", {findings.horizon} steps ahead" if findings.horizon > 1 else ""
+        return f"predicts {named or 'a value'}{units}{steps}"
+    if findings.task == "binary":
+        return f"tells {' from '.join(map(name_text, reversed(findings.classes)))}"
+    return f"tells {len(findings.classes)} classes{of} apart"
+
+
+def _figures(findings: Findings) -> str:
+    """Return a table of the test figures, with their intervals, beside the baselines'."""
+    names = tested_names(findings.task, findings.metrics)
+    if not names:
+        return ""
+    kinds = dict(zip(("naive", "linear"), findings.baselines, strict=False))
+    headings = [f"{kind}: {name_text(name)}" for kind, name in kinds.items()]
+    lines, values = [], findings.metrics
+    for name in names:
+        ends = findings.intervals.get(name)
+        interval = MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
+        own, *others = (figure_text(values, f"{kind}/{name}") for kind in ("test", *kinds))
+        lines.append([name_text(name), own, interval, *others])
+    return spaced_table(["test", "network", "95 % interval", *headings], lines)

@@ -1,25 +1,25 @@
-"""Metrics of a run: those of its task, the user's own, and the options that depend on them."""
+"""Metrics of a run, and which of its options the data allow."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from math import ceil
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from pipeline import metrics
-from pipeline.config.options import LossOptions, MetricsOptions, RunConfig
+from pipeline.config.options import MetricsOptions, RunConfig, TrainerOptions
 from pipeline.config.values import TARGET, build
 from pipeline.data.prepare import Prepared
 from pipeline.data.schema import Schema
-from pipeline.data.source import Task
 from pipeline.errors import ConfigError, did_you_mean, shown
-from pipeline.metrics import CLASSIFICATION, REGRESSION, Direction, Scores
+from pipeline.metrics import Direction, Scores
 
+#: Made-up rows with which a user's own metric is tried before the training.
 REHEARSED = 8
-"""Made-up rows with which a user's own metric is tried before the training."""
 
 
 def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> Scores:
@@ -74,40 +74,9 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
     return "max" if rises else "min"
 
 
-def _failing(options: MetricsOptions, schema: Schema) -> Iterator[str]:
-    """Try the user's own metrics on a few made-up rows, and tell which fail or give no number."""
-    outputs, targets = _made_up(schema)
-    shapes = [
-        "(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})"
-        for rows in _shaped(outputs, targets)
-    ]
-    kind = "values" if schema.task == "regression" else "probabilities"
-    given = f"; it is given {kind} {shapes[0]} and targets {shapes[1]}"
-    for name, metric in own_metrics(options).items():
-        try:
-            value = _value(metric, outputs, targets)
-        except Exception as error:  # a user's own class may raise anything
-            line = " ".join(str(error).split())
-            yield f"metrics.more.{name} fails: {type(error).__name__}: {line[:200]}{given}"
-            continue
-        if value.numel() != 1:
-            yield (
-                f"metrics.more.{name} gives {shown(tuple(value.shape))} values; expected one "
-                f"number{given}"
-            )
-
-
-def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
-    """Return outputs and targets of the form that the task's have."""
-    generator = torch.Generator().manual_seed(0)
-    rows = max(REHEARSED, 2 * schema.outputs)
-    drawn = torch.randn(2, rows, schema.outputs, generator=generator)
-    if schema.task == "regression":
-        return schema.to_units(drawn[0], None), schema.to_units(drawn[1], None)
-    targets = torch.arange(rows) % len(schema.classes)
-    if schema.task == "binary":
-        return drawn[0].squeeze(1).sigmoid(), targets
-    return drawn[0].softmax(dim=1), targets
+def names_of_task(task: str) -> tuple[str, ...]:
+    """Return the metrics that every run of a task has."""
+    return metrics.REGRESSION if task == "regression" else metrics.CLASSIFICATION
 
 
 def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -139,83 +108,233 @@ def require_possible(options: RunConfig, prepared: Prepared) -> None:
             not have, one of the user's own fails, no threshold can be found, or the loss of the
             task has no such option.
     """
-    for problems in (
-        _not_logged(options, prepared.schema.task),
-        _failing(options.metrics, prepared.schema),
-        _undecidable(options.metrics, prepared),
-        _unfit_loss(options.loss, prepared.schema),
-    ):
-        if found := list(problems):
+    for problems in (_not_logged, _failing, _undecidable, _unfit_loss):
+        if found := list(problems(options, prepared)):
             raise ConfigError(*found)
 
 
-def _not_logged(options: RunConfig, task: Task) -> Iterator[str]:
-    names = REGRESSION if task == "regression" else CLASSIFICATION
+def _not_logged(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+    task = prepared.schema.task
     own = [f"val/{name}" for name in options.metrics.more]
-    logged = ("val/loss", *(f"val/{name}" for name in names), "train/loss", *own)
-    followed = list(_followed(options))
+    ours = [f"val/{name}" for name in names_of_task(task)]
+    logged = ("val/loss", *ours, "train/loss", *own)
+    sections: dict[str, Mapping[str, object]] = {"": {"monitor": options.monitor}}
+    sections["scheduler."] = options.scheduler or {}
+    sections |= {f"callbacks.{name}.": target for name, target in options.callbacks.items()}
+    given = [(key, one.get("monitor"), one.get("mode")) for key, one in sections.items()]
+    followed = [(key, metric, mode) for key, metric, mode in given if isinstance(metric, str)]
     for key, metric, _ in followed:
         if metric not in logged:
             yield (
-                f"{key}={shown(metric)} is not logged for a {task} task; expected one of "
+                f"{key}monitor={shown(metric)} is not logged for a {task} task; expected one of "
                 f"{', '.join(logged)}.{did_you_mean(metric, logged, by_leaf=True)}"
             )
     for key, metric, mode in followed:
-        if metric in own:
-            yield from _direction_problems(key, metric, mode, options)
+        try:
+            better = direction_of(metric, options.metrics) if metric in own else mode
+        except ConfigError as error:
+            yield from (f"{key}monitor={problem}" for problem in error.problems)
+            continue
+        if mode in ("min", "max") and mode != better:
+            yield f"{key}mode={mode} looks for the worst {metric}; expected {better}."
 
 
-def _followed(options: RunConfig) -> Iterator[tuple[str, str, object]]:
-    """Yield each key that names a metric, the metric, and the mode in which it is followed."""
-    if options.monitor is not None:
-        yield "monitor", options.monitor, None
-    sections: dict[str, Mapping[str, object]] = {"scheduler": options.scheduler or {}}
-    sections |= {f"callbacks.{name}": target for name, target in options.callbacks.items()}
-    for key, section in sections.items():
-        metric = section.get("monitor")
-        if isinstance(metric, str):
-            yield f"{key}.monitor", metric, section.get("mode")
+def _failing(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+    """Try the user's own metrics on a few made-up rows, and tell which fail or give no number."""
+    schema = prepared.schema
+    outputs, targets = _made_up(schema)
+    shapes = [
+        "(rows,)" if rows.ndim == 1 else f"(rows, {rows.shape[1]})"
+        for rows in _shaped(outputs, targets)
+    ]
+    kind = "values" if schema.task == "regression" else "probabilities"
+    given = f"; it is given {kind} {shapes[0]} and targets {shapes[1]}"
+    for name, metric in own_metrics(options.metrics).items():
+        try:
+            value = _value(metric, outputs, targets)
+        except Exception as error:  # a user's own class may raise anything
+            line = " ".join(str(error).split())
+            yield f"metrics.more.{name} fails: {type(error).__name__}: {line[:200]}{given}"
+            continue
+        if value.numel() != 1:
+            yield (
+                f"metrics.more.{name} gives {shown(tuple(value.shape))} values; expected one "
+                f"number{given}"
+            )
 
 
-def _direction_problems(key: str, metric: str, mode: object, options: RunConfig) -> Iterator[str]:
-    try:
-        better = direction_of(metric, options.metrics)
-    except ConfigError as error:
-        yield from (f"{key}={problem}" for problem in error.problems)
-        return
-    if mode in ("min", "max") and mode != better:
-        mode_key = key.removesuffix("monitor") + "mode"
-        yield f"{mode_key}={mode} looks for the worst {metric}; expected {better}."
-
-
-def _undecidable(options: MetricsOptions, prepared: Prepared) -> Iterator[str]:
-    """Tell why a rule finds no threshold in this data."""
-    rule, task = f"metrics.threshold={options.rule}", prepared.schema.task
-    if options.rule is None:
-        return
-    if task != "binary":
-        yield f"{rule} draws a line between two classes, and this is a {task} task; leave it away"
-    elif prepared.validation is None:
-        yield (
-            f"{rule} is found on validation rows, and there are none; give data.validation=0.2, "
-            "or a number such as metrics.threshold=0.5"
-        )
-    elif not bool((prepared.validation.targets == 1).any()):
-        yield (
-            f"{rule} is found on validation rows, and none of the {len(prepared.validation)} is "
-            f"of the positive class {prepared.schema.positive!r}; give a larger data.validation"
-        )
-
-
-def _unfit_loss(loss: LossOptions, schema: Schema) -> Iterator[str]:
-    """Tell which options the loss of this task does not have."""
+def _made_up(schema: Schema) -> tuple[Tensor, Tensor]:
+    """Return outputs and targets of the form that the task's have."""
+    generator = torch.Generator().manual_seed(0)
+    rows = max(REHEARSED, 2 * schema.outputs)
+    drawn = torch.randn(2, rows, schema.outputs, generator=generator)
     if schema.task == "regression":
+        return schema.to_units(drawn[0], None), schema.to_units(drawn[1], None)
+    binary = schema.task == "binary"
+    outputs = drawn[0].squeeze(1).sigmoid() if binary else drawn[0].softmax(dim=1)
+    return outputs, torch.arange(rows) % len(schema.classes)
+
+
+def _undecidable(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+    """Tell why a rule finds no threshold in this data."""
+    rule, schema = options.metrics.rule, prepared.schema
+    validation = prepared.validation
+    found = f"metrics.threshold={rule} is found on validation rows, and"
+    if rule is None:
+        return
+    if schema.task != "binary":
+        yield (
+            f"metrics.threshold={rule} draws a line between two classes, and this is a "
+            f"{schema.task} task; leave it away"
+        )
+    elif validation is None:
+        yield (
+            f"{found} there are none; give data.validation=0.2, or a number such as "
+            "metrics.threshold=0.5"
+        )
+    elif not bool((validation.targets == 1).any()):
+        yield (
+            f"{found} none of the {len(validation)} is of the positive class "
+            f"{schema.positive!r}; give a larger data.validation"
+        )
+
+
+def _unfit_loss(options: RunConfig, prepared: Prepared) -> Iterator[str]:
+    """Tell which options the loss of this task does not have."""
+    loss, classes = options.loss, prepared.schema.classes
+    if prepared.schema.task == "regression":
         if loss.class_weights is not None:
             yield "loss.class_weights has no meaning for a regression; expected null."
         if loss.label_smoothing:
             yield "loss.label_smoothing has no meaning for a regression; expected 0.0."
-    elif isinstance(loss.class_weights, list) and len(loss.class_weights) != len(schema.classes):
+    elif isinstance(loss.class_weights, list) and len(loss.class_weights) != len(classes):
         yield (
             f"loss.class_weights={loss.class_weights} are {len(loss.class_weights)} weights for "
-            f"{len(schema.classes)} classes; expected one each of {', '.join(schema.classes)}."
+            f"{len(classes)} classes; expected one each of {', '.join(classes)}."
         )
+
+
+# ── limits of the Trainer ───────────────────────────────────────────────────────────────────
+
+
+def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return the options without what the Trainer's limits make impossible, and notes on it.
+
+    Raises:
+        ConfigError: Nothing would be trained, a share is less than a batch, or the weights that
+            are validated would not be those that an epoch ends with. All problems at once.
+    """
+    trainer, problems, notes = options.trainer, list[str](), list[str]()
+    validation = 0 if prepared.validation is None else len(prepared.validation)
+    overfit = trainer.overfit_batches > 0  # this key limits two parts
+    rows = {"train": len(prepared.train), "val": validation, "test": len(prepared.test)}
+    batches = {}
+    for part, count in rows.items():
+        key = "overfit_batches" if overfit and part != "test" else f"limit_{part}_batches"
+        whole = ceil(count / options.data["batch_size"])
+        batches[part] = _left(trainer, key, whole, problems)
+    if overfit:
+        problems = problems[:1]
+    problems += _untrained(trainer, batches["train"])
+    if not problems and batches["val"]:
+        problems += _between_epochs(trainer, batches["train"])
+    if problems:
+        raise ConfigError(*problems)
+    reason = _unvalidated(trainer, batches) if validation else "data.validation=0"
+    if reason is not None:
+        options, note = _without_validation(options, reason)
+        notes.append(note)
+    if options.test and not batches["test"]:
+        options = options.model_copy(update={"test": False})
+        notes.append("trainer.limit_test_batches=0: nothing is tested, as with test=false")
+    if trainer.profiler is not None:
+        notes.append("the profiler's tables go to run.log in the run's folder")
+    return options, tuple(notes)
+
+
+def _left(trainer: TrainerOptions, key: str, whole: int, problems: list[str]) -> int:
+    """Return how many batches a limit leaves; add a problem where a share leaves none."""
+    limit: int | float | None = getattr(trainer, key)
+    if trainer.fast_dev_run and key != "overfit_batches":
+        limit = int(trainer.fast_dev_run)
+    if limit is None or not whole:
+        return whole
+    if isinstance(limit, int):
+        return min(whole, limit)
+    left = int(whole * limit)
+    if limit and not left:
+        problems.append(
+            f"trainer.{key}={limit} of {whole} batches is less than one; expected a share of at "
+            f"least {ceil(1000 / whole) / 1000}, or a whole number of batches."
+        )
+    return left
+
+
+def _untrained(trainer: TrainerOptions, batches: int) -> Iterator[str]:
+    if batches == 0 and trainer.limit_train_batches == 0 and not trainer.overfit_batches:
+        yield "trainer.limit_train_batches=0 leaves nothing to train; expected 1 or more."
+    if trainer.max_steps == 0:
+        yield "trainer.max_steps=0 leaves nothing to train; expected 1 or more, or -1."
+    if trainer.max_time is not None and not trainer.max_time.strip("0:"):
+        yield (
+            f"trainer.max_time={trainer.max_time} leaves no time to train; expected "
+            "days:hours:minutes:seconds, or null."
+        )
+
+
+def _interval(trainer: TrainerOptions, batches: int) -> int:
+    """Return the batches from one validation to the next."""
+    interval = None if trainer.fast_dev_run else trainer.val_check_interval
+    if isinstance(interval, int):
+        return interval
+    return batches if interval is None else max(1, int(batches * interval))
+
+
+def _between_epochs(trainer: TrainerOptions, batches: int) -> Iterator[str]:
+    """Refuse validations within an epoch only: the weights at its end have other values."""
+    interval = _interval(trainer, batches)
+    several_epochs = trainer.check_val_every_n_epoch is None and interval % batches == 0
+    if batches % interval and not several_epochs:
+        yield (
+            f"trainer.val_check_interval={trainer.val_check_interval} validates every {interval} "
+            f"batches and so not at the end of an epoch of {batches}, whose weights are kept; "
+            f"expected a divisor of {batches}, or null."
+        )
+
+
+def _unvalidated(trainer: TrainerOptions, batches: Mapping[str, int]) -> str | None:
+    """Return why nothing is validated; `None` = something is."""
+    train = batches["train"]
+    if not batches["val"]:
+        return "trainer.limit_val_batches=0"
+    first = _interval(trainer, train)
+    trained = train
+    if not trainer.fast_dev_run:
+        first += ((trainer.check_val_every_n_epoch or 1) - 1) * train
+        trained = trainer.max_epochs * train
+        if trainer.max_steps >= 0:
+            steps = ceil(train / trainer.accumulate_grad_batches)
+            epochs, rest = divmod(trainer.max_steps, steps)
+            trained = min(trained, epochs * train + rest * trainer.accumulate_grad_batches)
+    return "training ends before its first validation" if first > trained else None
+
+
+def _without_validation(options: RunConfig, reason: str) -> tuple[RunConfig, str]:
+    """Keep the last weights, drop what would wait for a validation, and say so in one line."""
+
+    def follows_validation(target: Mapping[str, object]) -> bool:
+        return str(target.get("monitor")).startswith("val/")
+
+    callbacks = {
+        name: target
+        for name, target in options.callbacks.items()
+        if not (str(target.get(TARGET)).endswith(".EarlyStopping") and follows_validation(target))
+    }
+    words = ["the last weights are kept"]
+    if len(callbacks) < len(options.callbacks):
+        words.append("early stopping is off")
+    if follows_validation(options.scheduler or {}):
+        words.append("the learning rate stays as it is")
+    joined = " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    update = {"keep": "last", "callbacks": callbacks}
+    return options.model_copy(update=update), f"nothing is validated ({reason}): {joined}"

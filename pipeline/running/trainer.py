@@ -1,10 +1,11 @@
-"""Objects that Lightning trains with: the task, the Trainer, the callbacks, the batches."""
+"""What every process of a training has: the task, the Trainer with its callbacks, the batches."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,11 +23,18 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
-from pipeline.callbacks.checkpoints import MemoryIO
+from pipeline.callbacks.checkpoints import (
+    Checkpoints,
+    Keeper,
+    KeptWeights,
+    MemoryIO,
+    OwnNoise,
+    ScheduleCatchesUp,
+)
+from pipeline.callbacks.epoch_end import PrunedError, Pruning
 from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
 from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
@@ -40,11 +48,10 @@ from pipeline.paths import cache_folder, create_folder
 from pipeline.ranks import Rank
 from pipeline.running.peers import PATIENCE
 from pipeline.running.plan import Plan
-from pipeline.running.scoring import scores_of
+from pipeline.running.scoring import direction_of, scores_of
 
 FUSED_PRECISIONS = ("32-true", "bf16-true", "64-true")
-
-
+#: Callbacks that would make the record wrong, each with the reason.
 REFUSED: Mapping[type[Callback], str] = {
     ModelCheckpoint: "a run keeps its weights itself; keep=best|last says which count",
     ProgressBar: "choose with verbose=0|1|2",
@@ -53,16 +60,17 @@ REFUSED: Mapping[type[Callback], str] = {
     BatchSizeFinder: "it trains with another data.batch_size than the config says",
     LearningRateFinder: "it trains with another optimizer.lr than the config says",
 }
-"""Callbacks that would make the record wrong, each with the reason."""
+#: Input values of an evaluated batch: keeps the cores busy and fits any memory.
 EVALUATED_NUMBERS = 2**15
-"""Input values of an evaluated batch: keeps the cores busy and fits any memory."""
+
+Judges = Callable[[int], bool]
 
 
 def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Task:
     """Wrap a network for the task of the data."""
     schema = prepared.schema
     scores = scores_of(options.metrics, schema, threshold=options.metrics.first_threshold)
-    optimization = _optimization(options)
+    optimization, class_weights = _optimization(options), None
     if options.trainer.compile:
         _compile(network)
     if schema.task == "regression":
@@ -74,11 +82,17 @@ def build_task(options: RunConfig, network: nn.Module, prepared: Prepared) -> Ta
             to_units=schema.to_units,
             offsets={stage: part.offsets if part else None for stage, part in parts.items()},
         )
+    weights = options.loss.class_weights
+    if weights == "balanced":
+        counts = torch.bincount(prepared.train.targets, minlength=len(schema.classes))
+        class_weights = counts.sum() / (len(counts) * counts.clamp(min=1))
+    elif weights is not None:
+        class_weights = torch.tensor(weights)
     return Classifier(
         network,
         scores=scores,
         optimization=optimization,
-        class_weights=_class_weights(options, prepared),
+        class_weights=class_weights,
         label_smoothing=options.loss.label_smoothing,
     )
 
@@ -137,28 +151,28 @@ def build_trainer(
         **options.trainer.model_dump(exclude=ours | placed),
     )
     if rank.world > 1:
-        _ignore_stops(trainer)
+        # Its handler of SIGTERM broadcasts to the other ranks in the middle of a step, so that
+        # ranks wait for each other from then on, and each step asks all ranks whether one was told
+        # to stop. Here the first rank answers a stop, and the others end with it.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     return trainer
 
 
 def _optimization(options: RunConfig) -> Optimization:
-    def optimizer(parameters: Iterable[nn.Parameter]) -> Optimizer:
-        target = dict(options.optimizer)
-        if "fused" in target and target["fused"] is None:
-            target["fused"] = options.trainer.precision in FUSED_PRECISIONS
-        built = build(target, trust=options.trust, params=list(parameters))
-        assert isinstance(built, Optimizer)
-        return built
+    target, trust = dict(options.optimizer), options.trust
+    if "fused" in target and target["fused"] is None:
+        target["fused"] = options.trainer.precision in FUSED_PRECISIONS
+
+    def optimizer(parameters: Iterable[nn.Parameter]) -> Any:
+        return build(target, trust=trust, params=list(parameters))
 
     if options.scheduler is None:
         return Optimization(optimizer=optimizer, scheduler=None)
-    target = scheduler_target(options.scheduler)
-    timing = scheduler_options(options.scheduler)
+    schedule, timing = scheduler_target(options.scheduler), scheduler_options(options.scheduler)
 
-    def scheduler(optimizer: Optimizer, steps: int) -> LRScheduler:
-        built = build(target, trust=options.trust, optimizer=optimizer, total_steps=steps)
-        assert isinstance(built, LRScheduler)
-        return built
+    def scheduler(optimizer: Optimizer, steps: int) -> Any:
+        return build(schedule, trust=trust, optimizer=optimizer, total_steps=steps)
 
     return Optimization(
         optimizer=optimizer,
@@ -166,27 +180,6 @@ def _optimization(options: RunConfig) -> Optimization:
         interval=timing.interval,
         monitor=timing.monitor or "val/loss",
     )
-
-
-def _class_weights(options: RunConfig, prepared: Prepared) -> Tensor | None:
-    weights = options.loss.class_weights
-    if weights is None:
-        return None
-    if weights != "balanced":
-        return torch.tensor(weights)
-    counts = torch.bincount(prepared.train.targets, minlength=len(prepared.schema.classes))
-    return counts.sum() / (len(counts) * counts.clamp(min=1))
-
-
-def _ignore_stops(trainer: Trainer) -> None:
-    """Keep Lightning from answering SIGTERM where several processes train together.
-
-    Its handler broadcasts to the other ranks in the middle of a step, so that ranks wait for each
-    other from then on, and each step asks all ranks whether one was told to stop. Here the first
-    rank answers a stop, and the others end with it.
-    """
-    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 class GivenRank(ClusterEnvironment):
@@ -292,3 +285,96 @@ def _batches(plan: Plan, part: Part, *, size: int, shuffle: bool) -> Iterable[An
         device=device,
         rank=plan.rank,
     )
+
+
+# ── one process's part ──────────────────────────────────────────────────────────────────────
+
+
+class Participant:
+    """One process's part in a training; where there are several, all take the same steps.
+
+    Args:
+        plan: The run.
+        checkpoints: Folder of its checkpoints, which the leading process alone writes.
+        records: Callbacks that come before whatever keeps the weights.
+        prunes: Takes an epoch and says whether training ends there; `None` = never.
+        logger: Takes what Lightning logs; False = nothing does.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        checkpoints: Path,
+        *,
+        records: Sequence[Callback] = (),
+        prunes: Judges | None = None,
+        logger: Logger | Literal[False] = False,
+    ) -> None:
+        self._plan = plan
+        self.task: Task = build_task(plan.options, plan.network, plan.prepared)
+        self.keeper = self._build_keeper(checkpoints)
+        self.pruned = False
+        own = [build_callback(target) for target in plan.options.callbacks.values()]
+        catches_up = [ScheduleCatchesUp()] if plan.start.parent is not None else []
+        noise = [OwnNoise()] if plan.rank.world > 1 else []
+        rungs = [] if prunes is None else [Pruning(prunes)]
+        self.trainer: Trainer = build_trainer(
+            plan,
+            callbacks=[
+                *(*own, *catches_up, *records),
+                *(self.keeper, *noise, *rungs, *self._progress()),
+            ],
+            logger=logger,
+            writer=self.keeper.writer,
+        )
+
+    def _build_keeper(self, folder: Path) -> Keeper:
+        plan, options = self._plan, self._plan.options
+        facts = {
+            "config": dict(plan.config),
+            "schema": plan.prepared.schema.to_dict(),
+            "data": plan.prepared.content_hash,
+        }
+        given: dict[str, Any] = {
+            "monitor": options.monitor if options.keep == "best" else None,
+            "facts": facts,
+            "better": direction_of(options.monitor or "train/loss", options.metrics),
+        }
+        if plan.occasion.lean:
+            return KeptWeights(**given)
+        return Checkpoints(folder, **given, adopts=plan.start.parent is not None)
+
+    def _progress(self) -> Sequence[Callback]:
+        """Return the callbacks that come last, which show how the training fares."""
+        return ()
+
+    def fit(self) -> None:
+        """Train until the end, or until it is pruned, from the start that was planned."""
+        plan = self._plan
+        validation = plan.prepared.validation
+        try:
+            self.trainer.fit(
+                self.task,
+                training_batches(plan),
+                None if validation is None else evaluated_batches(plan, validation),
+                ckpt_path=plan.start.checkpoint,
+                weights_only=True,
+            )
+        except PrunedError:
+            self.pruned = True
+
+
+def follow(plan: Plan) -> None:
+    """Take part in a training that another process leads, records and decides about.
+
+    Args:
+        plan: The run, as the rank of this process has it.
+    """
+    # Only the leading process is told when to prune, and all of them do so together.
+    prunes = None if plan.occasion.prunes is None else (lambda _: False)
+    participant = Participant(plan, Path(), prunes=prunes)
+    participant.fit()
+    if plan.options.test and not participant.pruned:
+        # Its weights are those of the first rank, which Lightning hands to all.
+        batches = evaluated_batches(plan, plan.prepared.test)
+        participant.trainer.test(participant.task, batches, verbose=False)

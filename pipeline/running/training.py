@@ -1,44 +1,71 @@
-"""One training: fit, test of the kept weights, findings, pictures, model."""
+"""One training on record, or one range test of its learning rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+import pytorch_lightning as pl
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import Checkpoint
 
-from pipeline.callbacks.checkpoints import KeptWeights
+from pipeline.callbacks.checkpoints import KeptWeights, generator_states, restore_generators
 from pipeline.callbacks.epoch_end import EpochRecord, VitalSigns
 from pipeline.callbacks.progress import EpochBars, EpochLines
 from pipeline.config.check import check_callbacks
+from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
+from pipeline.findings import LrCurve
 from pipeline.paths import replace_text
-from pipeline.running.participant import Participant
-from pipeline.running.peers import Peers, process_group, send_start
+from pipeline.running.kept_weights import (
+    ScoredTest,
+    TrainedWeights,
+    decide,
+    scored_test,
+    with_intervals,
+)
+from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
+from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, on_record, unless_it_fails, write_history
-from pipeline.running.results import Result, print_doctor
-from pipeline.running.run_description import described
-from pipeline.running.run_findings import findings_of, write_diagnosis
-from pipeline.running.saved_model import TrainedWeights
-from pipeline.running.testing import ScoredTest, decide, tested, with_intervals
-from pipeline.running.trainer import require_truthful
+from pipeline.running.results import Result, print_doctor, print_lines, where_lines
+from pipeline.running.run_findings import described, findings_of, write_diagnosis
+from pipeline.running.trainer import (
+    Participant,
+    build_task,
+    build_trainer,
+    require_truthful,
+    training_batches,
+)
 from pipeline.serving.files import CARD
 from pipeline.serving.model import Decision
-from pipeline.terminal import shown_verbosity
+from pipeline.terminal import duration, shown_verbosity
 from pipeline.tracking.client import Recorder
+from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
 from pipeline.tracking.logger import JournalLogger
 
+Concludes = Callable[[Result], Mapping[str, str]]
 
-def train(plan: Plan, recorder: Recorder | None, peers: Peers | None = None) -> Result:
+
+def train(
+    plan: Plan,
+    recorder: Recorder | None,
+    peers: Peers | None = None,
+    *,
+    concludes: Concludes | None = None,
+) -> Result:
     """Train the planned run, on record.
 
     Args:
         plan: The run.
         recorder: Fills MLflow; `None` = another process does, or none.
         peers: The other processes of the training that this one has started.
+        concludes: Takes the result and returns the last tags; the run fails where it raises.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
@@ -47,16 +74,12 @@ def train(plan: Plan, recorder: Recorder | None, peers: Peers | None = None) -> 
         session.fit()
         result = session.finish()
         record.reason = "pruned" if result.pruned else None
-        last_tags = {} if plan.occasion.concludes is None else plan.occasion.concludes(result)
-        for key, value in last_tags.items():
+        for key, value in concludes(result).items() if concludes else ():
             record.journal.tag(key, value)
-        session.keep_weights()
-    return replace(
-        result,
-        unsent=record.unsent,
-        registered=record.registered,
-        seconds=perf_counter() - plan.started_at,
-    )
+        file, keeper = plan.occasion.weights, session.keeper
+        if file is not None and not result.pruned and isinstance(keeper, KeptWeights):
+            keeper.write(file)
+    return replace(result, seconds=perf_counter() - plan.started_at)
 
 
 @contextmanager
@@ -65,7 +88,7 @@ def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]
     if peers is None:
         with process_group(plan.rank, plan.devices, None):
             if plan.rank.world > 1 and not plan.occasion.lean:  # trials always start afresh
-                send_start(plan)
+                shared_start(plan)
             yield
     else:
         with peers.met(record):
@@ -117,7 +140,7 @@ class Session(Participant):
         """Test the kept weights where that is asked for, and record everything."""
         decision, pruned, test = self._decide(), self.pruned, None
         if self._plan.options.test and not pruned:
-            test = tested(self._plan, self.task, self.trainer, decision)
+            test = scored_test(self._plan, self.task, decision, self.trainer)
         # A pruned training ends before Lightning counts its last epoch.
         epochs = self.trainer.current_epoch + int(pruned)
         best, history = self.keeper.best_epoch, self._record.journal.epochs()
@@ -125,21 +148,13 @@ class Session(Participant):
         if best is not None and best in history:
             validated = {k: v for k, v in history[best].items() if k.startswith("val/")}
             values = {"best/epoch": float(best), **{f"best/{k}": v for k, v in validated.items()}}
-        values = {
-            **values,
-            "time/fit": self._fit_seconds,
-            **({"decision/threshold": decision.threshold} if decision.found else {}),
-            **({} if test is None else test.metrics),
-        }
+        values["time/fit"] = self._fit_seconds
+        if decision.found:
+            values["decision/threshold"] = decision.threshold
+        values |= {} if test is None else test.metrics
         self._record.journal.epoch(max(epochs, 1), values)
         result = replace(self._result(decision, test, values), epochs=epochs)
         return result if pruned else self._write(result, test, diverged=False)
-
-    def keep_weights(self) -> None:
-        """Write the weights that were kept in memory, where they are wanted."""
-        file = self._plan.occasion.weights
-        if file is not None and not self.pruned and isinstance(self.keeper, KeptWeights):
-            self.keeper.write(file)
 
     def _progress(self) -> Sequence[Callback]:
         verbose = shown_verbosity(self._plan.options.verbose)
@@ -166,31 +181,25 @@ class Session(Participant):
     def _result(
         self, decision: Decision, test: ScoredTest | None, values: Mapping[str, float]
     ) -> Result:
-        plan, record = self._plan, self._record
-        history = record.journal.epochs()
+        history = self._record.journal.epochs()
         return Result(
-            folder=record.folder,
-            run_id=record.run_id,
-            name=plan.name,
+            record=self._record,
             metrics=values,
             kept=self._kept_values(),
             history=history,
             classes=() if test is None else test.classes,
-            schema=plan.prepared.schema,
+            schema=self._plan.prepared.schema,
             decision=decision,
             baselines=() if test is None else test.baselines,
             epochs=len(history),
-            parameters=sum(layer.parameters for layer in plan.layers),
+            parameters=self._plan.parameters,
             pruned=self.pruned,
-            seconds=perf_counter() - plan.started_at,
-            unsent=0,
-            where_to_look=record.where_to_look,
+            seconds=perf_counter() - self._plan.started_at,
         )
 
     def _write(self, result: Result, test: ScoredTest | None, *, diverged: bool) -> Result:
         """Write the findings of a run, and its model unless it diverged; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
-        network = self.task.network
         if test is not None and not lean:
             test = with_intervals(plan, test)
         findings = findings_of(
@@ -208,7 +217,8 @@ class Session(Participant):
         write_history(record.artifacts, result.history)
         if test is not None:
             test.write(record.artifacts, plan.prepared.schema)
-        with described(plan, record, None if diverged else network, findings, result.doctor):
+        network = None if diverged else self.task.network
+        with described(plan, record, network, findings, result.doctor):
             if not diverged:
                 self._write_model(result, test)
             elif shown_verbosity(plan.options.verbose) > 0:
@@ -216,22 +226,151 @@ class Session(Participant):
         return result
 
     def _write_model(self, result: Result, test: ScoredTest | None) -> None:
-        record = self._record
+        record, metrics = self._record, result.metrics
         begins = [event for event in record.journal.events() if event["event"] == "begin"]
         weights = TrainedWeights(
             plan=self._plan,
             task=self.task,
             decision=result.decision,
-            epoch=int(result.metrics.get("best/epoch", result.epochs)),
+            epoch=int(metrics.get("best/epoch", result.epochs)),
             epochs=result.epochs,
             kept=result.kept,
             history=result.history,
             tags=begins[-1]["tags"],
         )
-        name, run_id, metrics = result.name, result.run_id, result.metrics
-        figure = weights.write_model(record.folder, name=name, run_id=run_id, metrics=metrics)
-        record.journal.model(figure)
-        text = weights.write_card(
-            record.folder, name=name, run_id=run_id, metrics=metrics, test=test
-        )
+        named: dict[str, Any] = {"name": self._plan.name, "run_id": record.run_id}
+        record.journal.model(weights.write_model(record.folder, **named, metrics=metrics))
+        text = weights.write_card(record.folder, **named, metrics=metrics, test=test)
         replace_text(record.artifacts / CARD, text)
+
+
+# ── the range test ──────────────────────────────────────────────────────────────────────────
+
+#: Options of the Trainer that would end a range test early, or validate during it.
+UNLIMITED = {
+    "max_epochs": -1,
+    "min_epochs": None,
+    "min_steps": None,
+    "max_time": None,
+    "num_sanity_val_steps": 0,
+    "val_check_interval": None,
+    "check_val_every_n_epoch": 1,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeTest:
+    """Result of a range test of the learning rate.
+
+    Args:
+        record: Folder and id of the run, and what MLflow lacks.
+        curve: The losses over the rates, and what they suggest.
+        verdict: The same in one line, the override first.
+        picture: File with the plot of the curve.
+        command: Trains with the suggested rate; `None` = no suggestion, or no command line.
+        seconds: Time from the start of the command's work to its end.
+    """
+
+    record: Record
+    curve: LrCurve
+    verdict: str
+    picture: Path
+    command: str | None
+    seconds: float
+
+    def print(self) -> None:
+        """Print the suggestion with its meaning, and where everything lies."""
+        lines = [
+            self.verdict,
+            f"picture {self.picture}",
+            *([] if self.command is None else [f"train   {self.command}"]),
+            f"took    {duration(self.seconds)}; nothing was trained",
+            f"run     {self.record.folder}",
+        ]
+        print_lines([*lines, *where_lines(self.record)])
+
+
+def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
+    """Take steps of the planned run at rising learning rates, on record; nothing is kept.
+
+    Args:
+        plan: The run; on one device.
+        recorder: Fills MLflow; `None` = nobody does.
+    """
+    check_callbacks(plan.options)
+    # `last` skips runs with this tag: they have no weights.
+    occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
+    with on_record(replace(plan, occasion=occasion), recorder) as record:
+        rates, losses = try_rates(plan)
+        curve = read_curve(rates, losses)
+        picture = write_curve(record.artifacts, curve, rates, losses)
+        found = curve.suggestion
+        record.journal.tag(FIND_LR, "none" if found is None else f"{found:g}")
+    return RangeTest(
+        record=record,
+        curve=curve,
+        verdict=verdict(curve, plan.options.lr_range),
+        picture=picture,
+        command=training_command(plan.command, found),
+        seconds=perf_counter() - plan.started_at,
+    )
+
+
+def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
+    """Take a step at each of the rising learning rates, then restore weights and generators.
+
+    The schedule and the callbacks of the run have no part in it; clipping, precision, accumulation
+    and the batches are those of its training.
+
+    Args:
+        plan: The run; on one device.
+
+    Returns:
+        The rate of each step, and the loss of its batch before the step, up to the first loss that
+        is not finite.
+    """
+    tried, generators = plan.options.lr_range, generator_states()
+    limits = {**UNLIMITED, "max_steps": tried.steps}
+    trainer_options = plan.options.trainer.model_copy(update=limits)
+    options = plan.options.model_copy(update={"scheduler": None, "trainer": trainer_options})
+    steps = _RateSteps(tried)
+    trainer = build_trainer(replace(plan, options=options), callbacks=[steps])
+    weights = {key: value.clone() for key, value in plan.network.state_dict().items()}
+    with suppress(DivergedError):  # the last loss of the curve is not finite
+        trainer.fit(build_task(options, plan.network, plan.prepared), training_batches(plan))
+    plan.network.load_state_dict(weights)
+    restore_generators(generators)
+    return steps.rates, steps.losses
+
+
+class _RateSteps(Checkpoint):
+    """Sets the rate of each step, and keeps it with the loss of the step.
+
+    A Checkpoint by its base class alone, so that Lightning adds none of its own.
+    """
+
+    def __init__(self, tried: LrRangeOptions) -> None:
+        ratio = tried.highest / tried.lowest
+        later = [tried.lowest * ratio ** (step / tried.steps) for step in range(2, tried.steps + 1)]
+        self._ladder = [tried.lowest, *later]
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self._parts: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Set the rate."""
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self._ladder[trainer.global_step]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Keep the loss; of several batches that make one step, their mean."""
+        del pl_module
+        assert isinstance(outputs, Mapping)
+        self._parts.append(float(outputs["loss"]))
+        if trainer.global_step > len(self.rates):
+            self.rates.append(self._ladder[len(self.rates)])
+            self.losses.append(sum(self._parts) / len(self._parts))
+            self._parts.clear()
+            trainer.should_stop = not isfinite(self.losses[-1])

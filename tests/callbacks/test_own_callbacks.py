@@ -16,8 +16,7 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.running.datasets import build_source
-from pipeline.running.plan import build_network
+from pipeline.running.plan import build_network, build_source
 
 Train = Callable[..., int]
 IRIS = ("model=mlp", "data=iris", "verbose=0", "trainer.max_epochs=4")

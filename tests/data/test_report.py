@@ -20,7 +20,7 @@ from pipeline.data.report_text import (
     warnings,
 )
 from pipeline.data.source import Column, OnDemand, Samples
-from pipeline.running.datasets import KeptDatasets
+from pipeline.running.plan import KeptDatasets
 
 NAN = float("nan")
 LEVELS = ("blue", "green", "red")

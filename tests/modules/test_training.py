@@ -19,8 +19,7 @@ from pipeline.config.compose import compose
 from pipeline.config.options import RunConfig, data_options
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.modules.task import Classifier, Optimization, Regressor
-from pipeline.running.datasets import build_source
-from pipeline.running.plan import build_network
+from pipeline.running.plan import build_network, build_source
 from pipeline.running.trainer import build_task
 
 Train = Callable[..., int]

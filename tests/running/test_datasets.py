@@ -5,8 +5,8 @@ import pytest
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.config.options import RunConfig
-from pipeline.running import datasets
-from pipeline.running.datasets import KeptDatasets
+from pipeline.running import plan
+from pipeline.running.plan import KeptDatasets
 
 
 def options(*words: str) -> RunConfig:
@@ -32,7 +32,7 @@ def test_the_baselines_of_equal_data_are_fitted_once() -> None:
 
 
 def test_the_oldest_data_go_where_there_is_no_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "KEPT_BYTES", 1)
+    monkeypatch.setattr(plan, "KEPT_BYTES", 1)
     kept = KeptDatasets()
     iris, wine = kept.prepared(options("data=iris")), kept.prepared(options("data=wine"))
     assert kept.prepared(options("data=wine")) is wine

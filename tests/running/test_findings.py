@@ -14,7 +14,7 @@ from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.findings import Findings, load_findings
 from pipeline.pictures.gallery import drawing, read_list
-from pipeline.running.run_description import wants_pictures
+from pipeline.running.run_findings import wants_pictures
 
 Train = Callable[..., int]
 IRIS = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0")
@@ -57,7 +57,7 @@ def test_training_rows_are_scored_with_the_kept_weights_as_they_are_used(iris: F
     from sklearn.datasets import load_iris
     from sklearn.metrics import f1_score, log_loss
 
-    from pipeline.running.datasets import Datasets
+    from pipeline.running.plan import Datasets
     from pipeline.serving.model import Model
 
     options = check(compose(list(IRIS)))

@@ -71,7 +71,7 @@ def moves_watched() -> Iterator[list[float]]:
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_each_step_moves_the_weights_by_the_rate_of_its_rung(accumulated: int) -> None:
-    from pipeline.running.lr_range import try_rates
+    from pipeline.running.training import try_rates
 
     words = ("lr_range.lowest=0.001", "lr_range.highest=0.5", "lr_range.steps=25")
     batches = f"trainer.accumulate_grad_batches={accumulated}"
@@ -84,8 +84,7 @@ def test_each_step_moves_the_weights_by_the_rate_of_its_rung(accumulated: int) -
 
 
 def test_after_a_range_test_all_is_as_before_it(own_folder: Path) -> None:
-    from pipeline.running.lr_range import try_rates
-    from pipeline.running.training import train
+    from pipeline.running.training import train, try_rates
 
     words = [*IRIS, "model.dropout=0.3", "trainer.max_epochs=3"]
     train(planned(*words, "output=untouched"), None)
@@ -161,7 +160,7 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
 
 
 def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
-    from pipeline.running.lr_range import try_rates
+    from pipeline.running.training import try_rates
 
     first, again, other = (try_rates(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
     assert first == again

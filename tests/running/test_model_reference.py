@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError
-from pipeline.running.model_reference import found_model
+from pipeline.running.command_line import found_model
 
 NOWHERE = TrackingOptions(kind="none", uri=None, required=True, experiment="pipeline")
 

@@ -13,7 +13,7 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.data.prepare import prepare
 from pipeline.paths import conf_folder
-from pipeline.running.datasets import build_source
+from pipeline.running.plan import build_source
 
 Train = Callable[..., int]
 SHORT = ("trainer.max_epochs=1", "tracking=none", "verbose=0")

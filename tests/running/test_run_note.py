@@ -11,7 +11,7 @@ from findings_made import made_findings
 
 from pipeline.findings import Findings
 from pipeline.pictures.gallery import Written
-from pipeline.running.run_description import DescriptionFacts, description_text
+from pipeline.running.run_findings import description_text
 
 MOST = 8000
 """Characters of a tag that MLflow's database holds."""
@@ -28,15 +28,13 @@ DRAWN = (
 
 
 def told(findings: Findings, folder: Path, drawn: Iterable[Written] = (), **changes: object) -> str:
-    known = DescriptionFacts(
-        findings=findings,
-        pictures=list(drawn),
-        artifacts=folder,
-        experiment_id="7",
-        doctor=["doctor  overfitting: it learned by heart; try model.dropout=0.3"],
-        command="python -m pipeline.train model=mlp",
-    )
-    return description_text(replace(known, **changes))
+    known = {
+        "artifacts": folder,
+        "experiment_id": "7",
+        "doctor": ["doctor  overfitting: it learned by heart; try model.dropout=0.3"],
+        "command": "python -m pipeline.train model=mlp",
+    }
+    return description_text(findings, list(drawn), **{**known, **changes})
 
 
 def drawn(folder: Path, name: str, *, width: int = 600, title: str = "") -> Written:

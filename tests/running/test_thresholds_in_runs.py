@@ -16,9 +16,8 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.config.record import plain
 from pipeline.data.prepare import prepare
-from pipeline.running.datasets import build_source
-from pipeline.running.plan import Occasion, make_plan
-from pipeline.running.saved_model import read_weights
+from pipeline.running.kept_weights import read_weights
+from pipeline.running.plan import Occasion, build_source, make_plan
 from pipeline.serving.model import Model
 
 Train = Callable[..., int]

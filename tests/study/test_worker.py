@@ -27,12 +27,14 @@ from study_workers import (
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.errors import ConfigError, DivergedError, Interrupted
-from pipeline.running.datasets import Datasets
+from pipeline.running.plan import Datasets
+from pipeline.running.recording import Record
 from pipeline.running.results import Result
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Answer, Gone, Job, Rung, Tested, decode, encode, read
 from pipeline.study.workers.trial import objective_values, one_line
 from pipeline.tracking.facts import command_line
+from pipeline.tracking.journal import Journal
 
 Train = Callable[..., int]
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
@@ -329,9 +331,7 @@ def result(**kept: float) -> Result:
     """What a run has left that kept these values."""
     schema = Datasets().prepared(check(compose(["model=mlp", "data=iris"]))).schema
     return Result(
-        folder=Path("run"),
-        run_id=None,
-        name="run",
+        record=Record(folder=Path("run"), journal=Journal(Path("run")), uri="", run_id=None),
         metrics={"time/fit": 2.5, "test/f1": 0.25},
         kept={key.replace("_", "/"): value for key, value in kept.items()},
         history={},
@@ -342,8 +342,6 @@ def result(**kept: float) -> Result:
         parameters=123,
         pruned=False,
         seconds=3.0,
-        unsent=0,
-        where_to_look=(),
     )
 
 

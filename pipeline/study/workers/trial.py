@@ -31,14 +31,20 @@ from pipeline.errors import (
 from pipeline.failures import exit_code
 from pipeline.ranks import ALONE
 from pipeline.redaction import redact
-from pipeline.running.datasets import Datasets, KeptDatasets
-from pipeline.running.participant import follow
+from pipeline.running.kept_weights import read_weights
 from pipeline.running.peers import is_cut, process_group
-from pipeline.running.plan import Occasion, Plan, make_plan, torch_settings_kept
+from pipeline.running.plan import (
+    Datasets,
+    KeptDatasets,
+    Occasion,
+    Plan,
+    make_plan,
+    torch_settings_kept,
+)
 from pipeline.running.recording import LOG, ending, explain, log_to
 from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.running.saved_model import read_weights
+from pipeline.running.trainer import follow
 from pipeline.running.training import train
 from pipeline.study.trial_end import VALUES, TrialEnd, changed_data_line, end_in_journal
 from pipeline.study.workers.messages import KEPT, Job, Rung, Tested, TestJob
@@ -73,7 +79,9 @@ class TrialTrainer:
             with torch_settings_kept():
                 plan = _plan(job, occasion, started_at, name=job.name, test=job.test)
                 self._compiled = plan.options.trainer.compile
-                result = train(plan, None)
+                result = train(
+                    plan, None, concludes=lambda result: _last_tags(result, job.objectives)
+                )
             return _end(job, plan, result)
         except BaseException as error:
             _put_on_record(job, occasion, error)
@@ -128,11 +136,6 @@ class TrialTrainer:
                 return False
             return prunes(Rung(step=job.rungs[epoch], epoch=epoch, value=_finite(name, kept)))
 
-        def last_tags(result: Result) -> dict[str, str]:
-            if result.pruned:
-                return {}
-            return {VALUES: json.dumps(objective_values(result, job.objectives))}
-
         return Occasion(
             datasets=self._datasets,
             folder=folder,
@@ -143,7 +146,6 @@ class TrialTrainer:
             lean=True,
             weights=folder / CHECKPOINTS / KEPT if job.keep else None,
             prunes=ends_here if job.rungs else None,
-            concludes=last_tags,
         )
 
 
@@ -189,6 +191,10 @@ def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
     """
     known = {**result.metrics, **result.kept, "model/parameters": float(result.parameters)}
     return tuple(_finite(name, known) for name in names)
+
+
+def _last_tags(result: Result, objectives: list[str]) -> dict[str, str]:
+    return {} if result.pruned else {VALUES: json.dumps(objective_values(result, objectives))}
 
 
 def _finite(name: str, known: Mapping[str, float]) -> float:

@@ -1,0 +1,401 @@
+"""What becomes of the weights that a run keeps: their decision, their test, their model."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor, nn
+
+from pipeline.baselines import Baseline
+from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
+from pipeline.callbacks.checkpoint_file import read_checkpoint
+from pipeline.data.content import Part
+from pipeline.data.schema import Schema
+from pipeline.data.source import Indices
+from pipeline.metrics import ClassScores, class_scores, confusion, find_threshold, predicted_classes
+from pipeline.modules.task import Task
+from pipeline.networks.inspection import probabilities
+from pipeline.paths import replace_json, replace_text
+from pipeline.running.plan import Plan
+from pipeline.running.recording import write_config, write_history
+from pipeline.running.results import metric_names
+from pipeline.running.resuming import SavedCheckpoint, require_fitting
+from pipeline.running.scoring import direction_of, scores_of
+from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
+from pipeline.serving.card import CardFacts, card
+from pipeline.serving.files import CARD, CODE, FOLDER
+from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, save_model
+from pipeline.serving.predictions import interface
+from pipeline.serving.sheets import cell, write_csv
+from pipeline.terminal import number
+from pipeline.tracking.folders import read_state
+from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events
+
+# ── the decision ────────────────────────────────────────────────────────────────────────────
+
+
+def decide(plan: Plan, network: nn.Module) -> Decision:
+    """Find on the validation rows what turns the outputs of the kept weights into answers."""
+    options, part = plan.options.metrics, plan.prepared.validation
+    if (rule := options.rule) is not None:
+        assert part is not None, "a rule without validation rows was refused"
+        found = find_threshold(
+            rule, probabilities(outputs_of(network, part.blocks())), part.targets
+        )
+        words = f"{rule} on {found.rows} validation rows: {found.metric} {number(found.reached)}"
+        return Decision(threshold=found.threshold, rule=rule, found=words)
+    threshold = options.first_threshold
+    has_intervals = plan.prepared.schema.task == "regression" and not plan.occasion.lean
+    ends = () if part is None or not has_intervals else _intervals(plan, network, part)
+    return Decision(threshold=threshold, rule=str(threshold), intervals=ends)
+
+
+def _intervals(plan: Plan, network: nn.Module, part: Part) -> tuple[Interval, ...]:
+    """Return the interval of truth - prediction, in units, for each output."""
+    schema = plan.prepared.schema
+    outputs = outputs_of(network, part.blocks())
+    targets = part.targets.to(outputs.device)
+    residuals = schema.to_units(targets, None) - schema.to_units(outputs, None)
+    columns = residuals.double().cpu().numpy().T
+    # As how many independent residuals the rows count, for each output.
+    if schema.window is None:
+        counts = [units_of(len(part), groups=part.groups).effective] * len(columns)
+    else:  # forecasts of the step k that begin less than k steps apart share errors
+        counts = [len(part) / (1 + n // len(schema.targets)) for n in range(len(columns))]
+    found = [conformal(one, count) for one, count in zip(columns, counts, strict=True)]
+    ends = tuple(one for one in found if one is not None)
+    return ends if len(ends) == len(found) else ()
+
+
+@torch.inference_mode()
+def outputs_of(network: nn.Module, blocks: Iterable[Tensor]) -> Tensor:
+    """Return a network's raw outputs for the rows of some blocks, float32 (rows, outputs)."""
+    like = next(network.parameters(), torch.empty(0))  # device and precision
+    was_training = network.training
+    network.eval()
+    try:
+        pieces = (
+            piece
+            for block in blocks
+            for piece in torch.split(block, rows_at_once(tuple(block.shape[1:])))
+        )
+        return torch.cat([network(piece.to(like)).float() for piece in pieces])
+    finally:
+        network.train(was_training)
+
+
+# ── the test ────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredTest:
+    """Outputs and figures of a test.
+
+    Args:
+        rows: Numbers of the rows in the source, (rows,).
+        outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs) in units.
+        targets: Classes (rows,), or values (rows, outputs) in units.
+        predictions: The baselines' for the same rows: the naive, then the linear.
+        groups: Number of the group that each row belongs to, (rows,); `None` = there are none.
+        metrics: `test/f1`, `naive/f1`, `linear/f1`, …
+        classes: Counts and scores of each class; empty for a regression.
+        threshold: Probability above which a row of a binary task counts as positive.
+        intervals: 95 % intervals of the metrics; `None` = they were not computed.
+    """
+
+    rows: Indices
+    outputs: Tensor
+    targets: Tensor
+    predictions: tuple[Baseline, ...]
+    groups: Indices | None
+    metrics: Mapping[str, float]
+    classes: tuple[ClassScores, ...]
+    threshold: float
+    intervals: Intervals | None = None
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names of the naive and the linear baseline."""
+        return tuple(baseline.name for baseline in self.predictions)
+
+    def write(self, folder: Path, schema: Schema) -> None:
+        """Write predictions, classes and intervals as files.
+
+        Args:
+            folder: Takes them.
+            schema: The meaning of outputs and targets.
+        """
+        write_csv(folder / "test_predictions.csv", *self._table(schema))
+        if self.classes:
+            header = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "f1", "support"]
+            lines = [
+                [cell(one.name), *one.counts, one.precision, one.recall, one.f1, one.support]
+                for one in self.classes
+            ]
+            write_csv(folder / "classes.csv", header, lines)
+        if self.intervals is not None:
+            plain = {**asdict(self.intervals), "level": LEVEL}
+            replace_json(folder / "intervals.json", plain)
+
+    def _table(self, schema: Schema) -> tuple[list[str], list[list[Any]]]:
+        """Return a line a row: its number, the truth, the prediction, the probabilities."""
+        rows, targets = self.rows.tolist(), self.targets.tolist()
+        outputs = self.outputs.reshape(len(targets), -1).tolist()
+        if schema.task == "regression":
+            suffixes = [f" {n + 1}" for n in range(schema.outputs)] if schema.outputs > 1 else [""]
+            heads = [f"{head}{suffix}" for head in ("target", "predicted") for suffix in suffixes]
+            values = zip(rows, targets, outputs, strict=True)
+            return ["row", *heads], [[row, *truth, *guess] for row, truth, guess in values]
+        names = [cell(name) for name in schema.classes]
+        shown = [schema.positive or ""] if self.outputs.ndim == 1 else list(schema.classes)
+        header = ["row", "target", "predicted", *(f"probability of {name}" for name in shown)]
+        predicted = predicted_classes(self.outputs, threshold=self.threshold).tolist()
+        columns = zip(rows, targets, predicted, outputs, strict=True)
+        return header, [
+            [row, names[truth], names[guess], *shares] for row, truth, guess, shares in columns
+        ]
+
+
+def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | None) -> ScoredTest:
+    """Test the weights that the task holds now on the test rows, once.
+
+    Args:
+        plan: The run.
+        task: Its network.
+        decision: Found on the validation rows. The linear baseline, which has no such rows, keeps
+            the threshold of training; the naive one has 0.5, which turns the shares of the classes
+            into the most frequent one.
+        trainer: Runs the test; `None` = a new one, which gives equal bits.
+    """
+    options, schema, part = plan.options.metrics, plan.prepared.schema, plan.prepared.test
+    trainer = trainer or build_trainer(plan)
+    task.scores = scores_of(options, schema, threshold=decision.threshold)
+    trainer.test(task, evaluated_batches(plan, part), verbose=False)
+    assert task.test_outputs is not None
+    outputs, targets = task.test_outputs
+    rows = len(targets)  # fewer than the part has, where trainer.limit_test_batches says so
+    logged = trainer.callback_metrics.items()
+    values = {key: float(value) for key, value in logged if key.startswith("test/")}
+    found = plan.occasion.datasets.baselines(plan.prepared)
+    baselines = [Baseline(name=one.name, outputs=one.outputs[:rows]) for one in found]
+    thresholds = {"naive": 0.5, "linear": options.first_threshold}
+    for (kind, threshold), baseline in zip(thresholds.items(), baselines, strict=False):
+        scored = scores_of(options, schema, threshold=threshold)(baseline.outputs, targets)
+        values |= {f"{kind}/{key}": float(value) for key, value in scored.items()}
+    classes: list[ClassScores] = []
+    if schema.task != "regression":
+        predicted = predicted_classes(outputs, threshold=decision.threshold)
+        matrix = confusion(predicted, targets, classes=len(schema.classes))
+        classes = class_scores(matrix, schema.classes)
+    return ScoredTest(
+        rows=part.rows[:rows],
+        outputs=outputs,
+        targets=targets,
+        predictions=tuple(baselines),
+        groups=None if part.groups is None else part.groups[:rows],
+        metrics=values,
+        classes=tuple(classes),
+        threshold=decision.threshold,
+    )
+
+
+def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
+    """Return a test with the 95 % intervals of its metrics."""
+    schema = plan.prepared.schema
+    horizon = None if schema.window is None else schema.horizon
+    found = intervals(
+        test.outputs,
+        test.targets,
+        units=units_of(len(test.targets), groups=test.groups, horizon=horizon),
+        threshold=test.threshold,
+        seed=plan.options.seed,
+    )
+    return replace(test, intervals=found)
+
+
+# ── the model ───────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedWeights:
+    """The kept weights of a run, and what their model and its card need.
+
+    Args:
+        plan: The run.
+        task: Its network holds the weights.
+        decision: Turns their outputs into answers; found on the validation rows.
+        epoch: The epoch that they are from.
+        epochs: Epochs trained.
+        kept: Values of training and validation that belong to them.
+        history: Values of each epoch.
+        tags: With which the run's record began.
+    """
+
+    plan: Plan
+    task: Task
+    decision: Decision
+    epoch: int
+    epochs: int
+    kept: Mapping[str, float]
+    history: Mapping[int, Mapping[str, float]]
+    tags: Mapping[str, str]
+
+    def test(self, into: Path) -> ScoredTest:
+        """Test the weights once, and write the tables that a run by itself leaves.
+
+        Args:
+            into: Folder that takes the tables.
+        """
+        test = scored_test(self.plan, self.task, self.decision, None)
+        into.mkdir(parents=True, exist_ok=True)
+        write_config(into, self.plan.config)
+        write_history(into, self.history)
+        test.write(into, self.plan.prepared.schema)
+        return test
+
+    def leave(self, into: Path, test: ScoredTest | None) -> Figure:
+        """Write the model and its card as a run by itself does, and return the model's figure.
+
+        Args:
+            into: Folder that takes the model, such as that of the study; it names the model.
+            test: A test of the weights; `None` = there was none now.
+        """
+        metrics = {} if test is None else test.metrics
+        run_id = read_state(into).run_id or None
+        figure = self.write_model(into, name=into.name, run_id=run_id, metrics=metrics)
+        told = {"best/epoch": float(self.epoch), **metrics}
+        test = test and with_intervals(self.plan, test)
+        self.write_card(into, name=into.name, run_id=run_id, metrics=told, test=test)
+        return figure
+
+    def write_model(
+        self, folder: Path, *, name: str, run_id: str | None, metrics: Mapping[str, float]
+    ) -> Figure:
+        """Write the network and all that it needs to answer.
+
+        Args:
+            folder: Takes `model/`, and `code/` where the network is the user's own.
+            name: Name of the run, or of the study that the weights have won.
+            run_id: MLflow's id of it; `None` where nothing is tracked.
+            metrics: Final values by name.
+
+        Returns:
+            The figure by which the model is compared with others.
+        """
+        plan, monitor = self.plan, self.plan.options.monitor
+        schema, report = plan.prepared.schema, plan.prepared.report
+        facts = {
+            "name": name,
+            "run_id": run_id,
+            "config": dict(plan.config),
+            "schema": schema.to_dict(),
+            "data": plan.prepared.content_hash,
+            "report": None if report is None else report.to_dict(),
+            "decision": self.decision.to_dict(),
+            "epoch": self.epoch,
+            "monitor": monitor,
+            "metrics": {**self.kept, **metrics},
+        }
+        save_model(
+            folder / FOLDER,
+            self.task.network,
+            facts,
+            interface=interface(schema, self.decision),
+            example=plan.prepared.example,
+        )
+        _copy_own_code(plan.options.trust, folder)
+        value = self.kept.get(monitor or "", math.nan)
+        return Figure(
+            data=plan.prepared.content_hash,
+            monitor=monitor,
+            value=value if math.isfinite(value) else None,
+            better=direction_of(monitor or "train/loss", plan.options.metrics),
+        )
+
+    def write_card(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        run_id: str | None,
+        metrics: Mapping[str, float],
+        test: ScoredTest | None,
+    ) -> str:
+        """Write the card beside the model, and return its text.
+
+        Args:
+            folder: Of the run or the study, by whose name `model_from=` finds it.
+            name: Name of the run or the study.
+            run_id: MLflow's id of it; `None` where nothing is tracked.
+            metrics: Final values by name.
+            test: A test of the weights with its intervals; `None` = there was none.
+        """
+        prepared = self.plan.prepared
+        facts = CardFacts(
+            name=name,
+            reference=run_id or folder.name,
+            tags=self.tags,
+            model=self.plan.config["model"],
+            parameters=self.plan.parameters,
+            epochs=self.epochs,
+            metrics=metrics,
+            shown=metric_names(prepared.schema, metrics),
+            baselines=() if test is None else test.baselines,
+            classes=() if test is None else test.classes,
+            intervals=None if test is None else test.intervals,
+            decision=self.decision,
+            schema=prepared.schema,
+            data_hash=prepared.content_hash,
+            report=prepared.report,
+        )
+        text = card(facts)
+        replace_text(folder / FOLDER / CARD, text)
+        return text
+
+
+def read_weights(plan: Plan, kept: Path) -> TrainedWeights:
+    """Read the weights that a run has kept.
+
+    Args:
+        plan: The run.
+        kept: The checkpoint, in the folder `checkpoints` of that run.
+
+    Raises:
+        ConfigError: The checkpoint is missing, damaged, or of another run.
+    """
+    content = read_checkpoint(kept)
+    require_fitting(SavedCheckpoint.of(kept, content), plan.network, plan.prepared)
+    task = build_task(plan.options, plan.network, plan.prepared)
+    task.load_state_dict(content["state_dict"])
+    events = list(read_events(kept.parent.parent / JOURNAL))
+    history, epoch = epochs_of(iter(events)), content["pipeline"]["epoch"]
+    return TrainedWeights(
+        plan=plan,
+        task=task,
+        decision=decide(plan, task.network),
+        epoch=epoch,
+        epochs=max(history, default=epoch),
+        kept=history.get(epoch, {}),
+        history=history,
+        tags=next((event["tags"] for event in events if event["event"] == "begin"), {}),
+    )
+
+
+def _copy_own_code(trust: Sequence[str], folder: Path) -> None:
+    """Copy the trusted packages that lie in the current folder, as they are now."""
+    for name in dict.fromkeys(package.partition(".")[0] for package in trust):
+        package, module = Path.cwd() / name, Path.cwd() / f"{name}.py"
+        into = folder / CODE
+        into.mkdir(mode=0o750, exist_ok=True)
+        if package.is_dir():
+            skipped = shutil.ignore_patterns("__pycache__", ".*")
+            shutil.copytree(package, into / name, ignore=skipped, dirs_exist_ok=True)
+        elif module.is_file():
+            shutil.copy2(module, into)
