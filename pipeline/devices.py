@@ -12,22 +12,22 @@ from pipeline.config.options import SweepOptions, TrainerOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.ranks import launched_rank
 
+#: Multiplications and additions of a step below which a second thread costs more than it gives.
 OPERATIONS_PER_THREAD = 100_000_000
-"""Multiplications and additions of a step below which a second thread costs more than it gives."""
+#: Precisions that an accelerator does not have.
 LACKING = {"cpu": ("16-mixed", "16-true"), "mps": ("64-true",)}
-"""Precisions that an accelerator does not have."""
 VARIABLE = "CUDA_VISIBLE_DEVICES"
+#: Variable of a worker whose GPUs were chosen for it; it sees no others.
 PLACED = "PIPELINE_PLACED"
-"""Variable of a worker whose GPUs were chosen for it; it sees no others."""
+#: Most workers that share one GPU, where their number is not given.
 WORKERS_PER_GPU = 4
-"""Most workers that share one GPU, where their number is not given."""
+#: Weight, gradient and two moments of Adam in float32.
 BYTES_PER_PARAMETER = 16
-"""Weight, gradient and two moments of Adam in float32."""
+#: What torch and its kernels take of a GPU before a network does.
 BYTES_PER_PROCESS = 2**30
-"""What torch and its kernels take of a GPU before a network does."""
 
+#: GPUs of a worker as entries of CUDA_VISIBLE_DEVICES; empty = whatever its machine has.
 WorkerGpus = tuple[str, ...]
-"""GPUs of a worker as entries of CUDA_VISIBLE_DEVICES; empty = whatever its machine has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from pipeline.findings import Findings, load_findings
 from pipeline.paths import replace_file, replace_text
 from pipeline.pictures import classes, inside, predictions, training
 from pipeline.pictures.style import Picture
-from pipeline.processes.parent import Parent
+from pipeline.processes.child import Parent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

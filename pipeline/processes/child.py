@@ -1,4 +1,4 @@
-"""A process that this one starts, talks to, watches and ends.
+"""A process that this one starts, talks to, watches and ends, and that process's own side.
 
 Messages between two processes are JSON with a length before it, read and written without waiting.
 A frame is the length of its content, four bytes, big-endian, and the content, a JSON object in
@@ -13,10 +13,11 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from pipeline.paths import python_path
 from pipeline.processes.lease import Lease, lease_of_process
@@ -25,35 +26,36 @@ Message = dict[str, Any]
 
 HEADER = struct.Struct(">I")
 CHUNK = 1 << 16
+#: Longest content of a frame.
 MAX_BYTES = 1 << 26
-"""Longest content of a frame."""
 
 GRACE_SECONDS = 5.0
+#: How often a wait looks whether the other process lives, for its pipe may outlive it. As often, a
+#: process that listens says that it lives.
 WATCH_SECONDS = 1.0
-"""How often a wait for an answer looks whether the process lives; its pipe may outlive it."""
 
 
-class FrameWriter:
-    """Writes messages to a pipe or socket.
+class Channel:
+    """Messages to and from another process. Nothing waits but `wait`.
+
+    `ended` tells that nothing more will come: the other end is closed, or has sent what is not a
+    frame.
 
     Args:
-        descriptor: Becomes non-blocking; it is closed by whoever has opened it.
+        reader: Descriptor to read from; like `writer`, it becomes non-blocking, and is closed by
+            whoever has opened it.
+        writer: Descriptor to write to.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        os.set_blocking(descriptor, False)
-        self._descriptor = descriptor
+    def __init__(self, reader: int, writer: int) -> None:
+        os.set_blocking(reader, False)
+        os.set_blocking(writer, False)
+        self.reader = reader
+        self.ended = False
+        self._writer = writer
+        self._received = bytearray()
         self._unsent = bytearray()
         self._is_closed = False
-
-    @property
-    def is_flushed(self) -> bool:
-        """Whether all that was sent is written."""
-        return not self._unsent
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        return self._descriptor
 
     def send(self, *messages: Mapping[str, object]) -> None:
         """Write messages together, as far as they are taken now; `flush` writes the rest.
@@ -70,99 +72,76 @@ class FrameWriter:
             self._unsent += frames
             self.flush()
 
-    def flush(self) -> None:
-        """Write what the other end takes now; one that is gone takes all and loses it."""
+    def flush(self) -> bool:
+        """Write what the other end takes now; one that is gone takes all and loses it.
+
+        Returns:
+            Whether all that was sent is written.
+        """
         while self._unsent:
             # Taken out first: where a signal's handler raises, nothing is written twice.
             content = self._unsent[:CHUNK]
             del self._unsent[:CHUNK]
             try:
-                written = os.write(self._descriptor, content)
+                written = os.write(self._writer, content)
             except BlockingIOError:
                 self._unsent[:0] = content
-                return
+                return False
             except OSError:
-                self.close()
-                return
+                self.stop_writing()
+                break
             self._unsent[:0] = content[written:]
+        return True
 
-    def close(self) -> None:
+    def stop_writing(self) -> None:
         """Write nothing more."""
         self._is_closed = True
         self._unsent.clear()
 
-    def wait(self, seconds: float) -> None:
-        """Wait until more can be written, at most so long."""
-        poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
-        poll.poll(seconds * 1000)
-
-
-class FrameReader:
-    """Reads messages from a pipe or socket.
-
-    Args:
-        descriptor: Becomes non-blocking; it is closed by whoever has opened it.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_blocking(descriptor, False)
-        self.ended = False
-        """Nothing more will come: the other end is closed, or has sent what is not a frame."""
-        self._descriptor = descriptor
-        self._content = bytearray()
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        return self._descriptor
-
     def receive(self) -> list[Message]:
         """Return the messages that have come whole, without waiting for more."""
-        while not self.ended and len(self._content) < HEADER.size + MAX_BYTES:
+        received = self._received
+        while not self.ended and len(received) < HEADER.size + MAX_BYTES:
             try:
-                content = os.read(self._descriptor, CHUNK)
+                content = os.read(self.reader, CHUNK)
             except BlockingIOError:
                 break
             except OSError:
                 content = b""
             self.ended = not content
-            self._content += content
+            received += content
         messages: list[Message] = []
         try:
-            messages.extend(self._frames())
+            while len(received) >= HEADER.size:
+                end = HEADER.size + HEADER.unpack_from(received)[0]
+                if end > HEADER.size + MAX_BYTES:
+                    raise ValueError("a frame is too long")
+                if len(received) < end:
+                    break
+                messages.append(json.loads(received[HEADER.size : end]))
+                del received[:end]
         except ValueError:  # where the next frame begins is not known any more
             self.ended = True
-            self._content.clear()
+            received.clear()
         return messages
 
-    def wait(self, seconds: float, writer: FrameWriter | None = None) -> bool:
-        """Wait until there is something to read, or `writer` can write what it has not.
+    def wait(self, seconds: float, *, reading: bool = True, writing: bool = True) -> bool:
+        """Wait until there is something to read, or what is unsent can be written.
 
         Args:
             seconds: At most so long.
-            writer: Of the same conversation.
+            reading: Wait for something to read.
+            writing: Wait for room for what is unsent.
 
         Returns:
             Whether there is something to read, the end included.
         """
         poll = select.poll()
-        poll.register(self._descriptor, select.POLLIN)
-        if writer is not None and not writer.is_flushed:
-            poll.register(writer.fileno(), select.POLLOUT)
-        ready = [descriptor for descriptor, _ in poll.poll(max(0.0, seconds) * 1000)]
-        return self._descriptor in ready
-
-    def _frames(self) -> Iterator[Message]:
-        while len(self._content) >= HEADER.size:
-            (length,) = HEADER.unpack_from(self._content)
-            if length > MAX_BYTES:
-                raise ValueError(f"a frame of {length:,} bytes")
-            end = HEADER.size + length
-            if len(self._content) < end:
-                return
-            message = json.loads(self._content[HEADER.size : end])
-            del self._content[:end]
-            yield message
+        if reading:
+            poll.register(self.reader, select.POLLIN)
+        if writing and self._unsent:
+            poll.register(self._writer, select.POLLOUT)
+        return self.reader in [ready for ready, _ in poll.poll(max(0.0, seconds) * 1000)]
 
 
 class ChildGoneError(Exception):
@@ -191,8 +170,8 @@ def torchrun(module: str, ranks: int) -> tuple[str, ...]:
 class Child:
     """A Python process in a session of its own, which a terminal's Ctrl-C does not reach.
 
-    It ends when its standard input is closed, so also when this process dies (`parent.Parent` is
-    its side). Only `wait`, `see_end`, `close`, `ask` and `answer` wait for it, all for a limited
+    It ends when its standard input is closed, so also when this process dies (`Parent` is its
+    side). Only `wait`, `see_end`, `close`, `ask` and `answer` wait for it, all for a limited
     time.
 
     Args:
@@ -232,8 +211,7 @@ class Child:
         )
         assert process.stdin is not None
         assert process.stdout is not None
-        self._writer = FrameWriter(process.stdin.fileno())
-        self._reader = FrameReader(process.stdout.fileno())
+        self._channel = Channel(process.stdout.fileno(), process.stdin.fileno())
         self._owner = os.getpid()
         self._has_died = False
         self.lease: Lease = lease_of_process(process.pid)
@@ -250,33 +228,28 @@ class Child:
 
     def fileno(self) -> int:
         """Return the descriptor to wait on for what it says."""
-        return self._reader.fileno()
+        return self._channel.reader
 
     # ── messages ────────────────────────────────────────────────────────────────────────────
 
     def send(self, message: Mapping[str, object]) -> None:
         """Send a message without waiting; that the process is gone is told by `has_ended`."""
-        self._writer.send(message)
+        self._channel.send(message)
 
     def messages(self) -> list[Message]:
         """Return what it has said since the last call, without waiting."""
         # What a process says before its death is read after that was noticed.
         self._has_died = self._running().poll() is not None
-        self._writer.flush()
-        return self._reader.receive()
+        self._channel.flush()
+        return self._channel.receive()
 
     @property
     def has_ended(self) -> bool:
         """Whether the last call of `messages` has returned the last ones."""
-        return self._has_died or self._reader.ended
+        return self._has_died or self._channel.ended
 
     def ask(self, seconds: float, **content: object) -> Message:
-        """Send a message and return the answer, which has its `id`.
-
-        Raises:
-            ChildGoneError: No answer came within `seconds`; the process was ended.
-            ChildEndedError: It has ended.
-        """
+        """Send a message and return the answer, which has its `id`; raises as `answer` does."""
         self._running()
         self._asked += 1
         self.send({"id": self._asked, **content})
@@ -292,15 +265,14 @@ class Child:
         self._running()
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and not self.has_ended:
-            self._reader.wait(min(left, WATCH_SECONDS), self._writer)
+            self._channel.wait(min(left, WATCH_SECONDS))
             for message in self.messages():
                 if message.get("id") == wanted:
                     return message
-        has_ended = self.has_ended
+        late = ChildGoneError(f"{self._name} did not answer within {seconds:.0f} s")
+        error = ChildEndedError(f"{self._name} has ended") if self.has_ended else late
         self.close(0.0)
-        if has_ended:
-            raise ChildEndedError(f"{self._name} has ended")
-        raise ChildGoneError(f"{self._name} did not answer within {seconds:.0f} s")
+        raise error
 
     # ── its end ─────────────────────────────────────────────────────────────────────────────
 
@@ -322,15 +294,15 @@ class Child:
         if self.wait(seconds) is None:
             self.kill()
         code = self._running().wait()
-        if code < 0:
-            return f"ended by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
+        return (
+            f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        )
 
     def dismiss(self) -> None:
         """Close its standard input, by which it ends, without waiting for that."""
         pipe = self._running().stdin
         assert pipe is not None
-        self._writer.close()
+        self._channel.stop_writing()
         pipe.close()
 
     def close(self, seconds: float = GRACE_SECONDS) -> None:
@@ -353,3 +325,84 @@ class Child:
         if self._process is None:
             raise ChildGoneError(f"{self._name} has ended")
         return self._process
+
+
+class Parent:
+    """The process that has started this one.
+
+    Args:
+        reader: Descriptor on which it is heard.
+        writer: Descriptor on which it is spoken to.
+    """
+
+    def __init__(self, reader: int, writer: int) -> None:
+        #: It has closed the pipe, or has ended; nothing more will be heard.
+        self.is_gone = False
+        #: Said once a second by the thread of `listen`; `None` = nothing is.
+        self.heartbeat: Message | None = None
+        self._channel = Channel(reader, writer)
+        self._speaking = threading.Lock()
+        self._pid = os.getppid()
+
+    @classmethod
+    def claim(cls) -> Self:
+        """Take standard input and output for messages alone; what libraries print is lost."""
+        reader, writer = os.dup(0), os.dup(1)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        return cls(reader, writer)
+
+    def say(self, *messages: Message) -> None:
+        """Say messages, which come together; returns once they are written, or nobody reads."""
+        with self._speaking:
+            self._channel.send(*messages)
+            while not self._channel.flush():
+                self._channel.wait(WATCH_SECONDS, reading=False)
+
+    def hear(self, seconds: float) -> list[Message]:
+        """Return what it says, as soon as it says something within `seconds`."""
+        if self._channel.wait(seconds, writing=False):
+            messages = self._channel.receive()
+            self.is_gone = self._channel.ended
+            return messages
+        # A process that the parent has forked may keep the pipe open after the parent's death.
+        self.is_gone = os.getppid() != self._pid
+        return []
+
+    def first_message(self) -> Message:
+        """Wait for the first thing it says, or end this process with it."""
+        while not self.is_gone:
+            for message in self.hear(WATCH_SECONDS):
+                return message
+        os._exit(1)
+
+    def listen(
+        self, handle: Callable[[Message], object] = lambda _: None, *, exit_code: int = 1
+    ) -> None:
+        """Hear it on a thread from now on; end this process, whatever it does, when it is gone.
+
+        Args:
+            handle: Takes each message.
+            exit_code: Of this process in that case.
+        """
+        threading.Thread(
+            target=self._listen, args=(handle, exit_code), name="parent", daemon=True
+        ).start()
+
+    def _listen(self, handle: Callable[[Message], object], exit_code: int) -> None:
+        beat_at = time.monotonic() + WATCH_SECONDS
+        while not self.is_gone:
+            for message in self.hear(beat_at - time.monotonic()):
+                handle(message)
+            if time.monotonic() < beat_at:
+                continue
+            beat_at = time.monotonic() + WATCH_SECONDS
+            # Without waiting: somebody may speak, and the parent may not listen.
+            if self.heartbeat is not None and self._speaking.acquire(blocking=False):
+                try:
+                    if self._channel.flush():
+                        self._channel.send(self.heartbeat)
+                finally:
+                    self._speaking.release()
+        os._exit(exit_code)

@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+#: MLflow's pages show no tag that begins with `mlflow.`, and nobody needs to read these.
 PREFIX = "mlflow.pipeline.lease."
-"""MLflow's pages show no tag that begins with `mlflow.`, and nobody needs to read these."""
 
+#: The status of a process that is gone, or that /proc hides.
 UNSEEN = "unseen"
-"""The status of a process that is gone, or that /proc hides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

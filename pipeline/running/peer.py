@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.processes.parent import Parent
+from pipeline.processes.child import Parent
 from pipeline.redaction import redact
 
 

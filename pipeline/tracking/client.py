@@ -1,5 +1,6 @@
 """The training process's side of the recorder. Nothing here imports MLflow."""
 
+import math
 import socket
 import time
 import urllib.request
@@ -24,8 +25,8 @@ ADVICE = (
     "see that nothing kills it (the kernel does, where memory runs out), then type the same "
     "command again; tracking=none goes without a record"
 )
+#: At most so often a recorder that keeps dying is replaced, for its imports take seconds.
 REVIVAL_SECONDS = 30.0
-"""At most so often a recorder that keeps dying is replaced, for its imports take seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class Recorder:
         self._is_ready = False
         self._connection = ("", "")
         self._followed: dict[Path, None] = {}
-        self._revived_at: float | None = None
+        self._revived_at = -math.inf
 
     def __enter__(self) -> Self:
         self.start()
@@ -97,7 +98,7 @@ class Recorder:
         unheard = _no_listener(uri)
         if unheard is not None and required:
             raise as_error("down", unheard)
-        answer = self._connect(uri, experiment, later=unheard is not None)
+        answer = self._connect(later=unheard is not None)
         if not answer["ok"] and required:
             raise as_error(answer["kind"], answer["problem"])
         self.problem = unheard or answer.get("problem")
@@ -112,26 +113,27 @@ class Recorder:
 
     def close(self, folder: Path) -> int:
         """Send the rest, upload the artifacts, end the run; return how many values stay unsent."""
-        self._followed[folder] = None
-        self._revived_at = None  # the last chance for its values
-        answer = self._ask_anew("close", folder=str(folder.absolute()))
-        self._followed.pop(folder, None)
-        self.problem, self.registered = answer.get("problem"), answer.get("registered")
-        return int(answer.get("unsent", unsent(folder)))
+        self._revived_at = -math.inf  # the last chance for its values
+        return self.record(folder, is_over=True, patient=True, last=True).unsent
 
-    def record(self, folder: Path, *, is_over: bool, patient: bool = False) -> SentRun:
+    def record(
+        self, folder: Path, *, is_over: bool, patient: bool = False, last: bool = False
+    ) -> SentRun:
         """Send a folder's whole journal in one go and end the run; it need not be open.
 
         Args:
             folder: The run's folder.
             is_over: The run goes on no more: without a recorded end it is lost.
             patient: Wait some seconds for a store that does not answer; else come again later.
+            last: Follow the folder no more, whatever becomes of it; else once its run has ended.
         """
-        content = {"folder": str(folder.absolute()), "is_over": is_over, "patient": patient}
-        answer = self._ask_anew("record", **content)
-        self.problem = answer.get("problem")
+        if last:
+            self._followed[folder] = None  # so that a new process would take it in hand
+        content = {"is_over": is_over, "patient": patient, "last": last}
+        answer = self._ask_anew("record", folder=str(folder.absolute()), **content)
+        self.problem, self.registered = answer.get("problem"), answer.get("registered")
         done = bool(answer.get("done"))
-        if done:
+        if done or last:
             self._followed.pop(folder, None)
         return SentRun(
             done=done,
@@ -184,48 +186,40 @@ class Recorder:
             self._is_ready = True
         return self._child.ask(seconds, do=what, **content)
 
-    def _connect(self, uri: str, experiment: str, *, later: bool = False) -> dict[str, Any]:
+    def _connect(self, *, later: bool) -> dict[str, Any]:
+        uri, experiment = self._connection
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
-        connection = {"uri": uri, "experiment": experiment, "later": later}
-        try:
+        while True:
             try:
-                return self._ask("connect", seconds, **connection)
-            except ChildEndedError:  # killed while it started, before it followed anything
-                if not self._may_revive():
-                    raise
-                self._revived_at = time.monotonic()
-                self.start()
-                return self._ask("connect", seconds, **connection)
-        except ChildEndedError as error:
-            line = f"{named(uri)}: {error}, twice; {ADVICE}"
-            return {"ok": False, "kind": "down", "problem": line}
-        except ChildGoneError as error:
-            return {"ok": False, "kind": "down", "problem": f"{named(uri)}: {error}"}
+                return self._ask("connect", seconds, uri=uri, experiment=experiment, later=later)
+            except ChildGoneError as error:
+                line = f"{named(uri)}: {error}"
+                has_ended = isinstance(error, ChildEndedError)  # before it followed anything
+            if not has_ended or self._has_revived():
+                line += f", twice; {ADVICE}" if has_ended else ""
+                return {"ok": False, "kind": "down", "problem": line}
+            self._revived_at = time.monotonic()
+            self.start()
 
     def _ask_anew(self, what: str, **content: object) -> dict[str, Any]:
-        """Ask, and once more with a new process if the first has died."""
-        try:
-            return self._ask(what, CLOSE_SECONDS, **content)
-        except ChildGoneError as error:
-            if not self._may_revive():
-                return {"problem": str(error)}
-        try:
-            self._revive()
-            return self._ask(what, CLOSE_SECONDS, **content)
-        except ChildGoneError as error:
-            return {"problem": str(error)}
+        """Ask, and once more with a new process that follows the same folders if one has died."""
+        problem = None
+        while True:
+            try:
+                if problem is not None:
+                    self._revived_at = time.monotonic()
+                    self.start()
+                    self._connect(later=False)
+                    for folder in self._followed:
+                        self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
+                return self._ask(what, CLOSE_SECONDS, **content)
+            except ChildGoneError as error:
+                problem = str(error)
+                if self._has_revived():
+                    return {"problem": problem}
 
-    def _may_revive(self) -> bool:
-        last, now = self._revived_at, time.monotonic()
-        return last is None or now - last > REVIVAL_SECONDS
-
-    def _revive(self) -> None:
-        """Start a new process that follows what the last one did."""
-        self._revived_at = time.monotonic()
-        self.start()
-        self._connect(*self._connection)
-        for folder in self._followed:
-            self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
+    def _has_revived(self) -> bool:
+        return time.monotonic() - self._revived_at <= REVIVAL_SECONDS
 
 
 def _no_listener(uri: str) -> str | None:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LOCK_SECONDS = 60.0
+#: MLflow's tables that have rows before it creates the experiment 0.
 FILLED_BY_CREATION = {"alembic_version", "workspaces"}
-"""MLflow's tables that have rows before it creates the experiment 0."""
+#: MLflow's variable for what becomes of connections between its calls.
 POOLING = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
-"""MLflow's variable for what becomes of connections between its calls."""
+#: A client that says nothing for so long within a transaction is gone; the server ends it.
 DEAD_SECONDS = 300.0
-"""A client that says nothing for so long within a transaction is gone; the server ends it."""
 
 
 @contextmanager

@@ -4,7 +4,6 @@ import getpass
 import os
 import platform
 import re
-import select
 import shlex
 import socket
 import subprocess
@@ -15,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from threading import Timer
 
 from pipeline.redaction import redact, redact_code, redact_word
 
@@ -31,8 +31,8 @@ SETTINGS = {
     "core.quotePath": "false",
     "diff.autoRefreshIndex": "false",
 }
+#: Nothing is written, and nothing fetched that a partial clone lacks.
 VARIABLES = {"GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_FETCH": "1"}
-"""Nothing is written, and nothing fetched that a partial clone lacks."""
 VERSIONS = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "mlflow")
 
 _DISTRIBUTION = re.compile(r"([A-Za-z0-9_.]+)-([^-]+)\.(?:dist|egg)-info")
@@ -117,30 +117,38 @@ def code_of(folder: Path) -> RepositoryState | None:
     repository's configuration names, which may be a stranger's.
     """
     deadline = time.monotonic() + GIT_SECONDS
-    head = _start_git(folder, ["rev-parse", "HEAD"])
-    listing = _start_git(folder, ["config", "--list", "--name-only", "-z"])
-    commit, keys = _output(head, deadline), _output(listing, deadline)
+    commit = _git(folder, ["rev-parse", "HEAD"], deadline).strip()
     if not commit:
         return None
+    keys = _git(folder, ["config", "--list", "--name-only", "-z"], deadline)
     if not keys or CUT in keys:  # which filters there are is unknown
-        return RepositoryState(commit.strip(), "")
+        return RepositoryState(commit, "")
     filters = {key: "" for key in keys.split("\0") if key.startswith("filter.")}
     filters |= {key: "false" for key in filters if key.endswith(".required")}
-    diff = _output(_start_git(folder, DIFF, filters), deadline)
-    return RepositoryState(commit.strip(), redact_code(diff))
+    return RepositoryState(commit, redact_code(_git(folder, DIFF, deadline, filters)))
 
 
-def _start_git(
-    folder: Path, words: Sequence[str], settings: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes] | None:
-    """Start git with settings that win over those of its files."""
+def _git(
+    folder: Path,
+    words: Sequence[str],
+    deadline: float,
+    settings: Mapping[str, str] | None = None,
+) -> str:
+    """Return what git says, up to the limit; one that fails, or takes too long, said nothing.
+
+    Args:
+        folder: Where it runs.
+        words: Its command.
+        deadline: When it is ended, on the monotonic clock.
+        settings: They win over those of its files.
+    """
     first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     given = {**SETTINGS, **(settings or {})}
     environment = {**os.environ, **VARIABLES, "GIT_CONFIG_COUNT": str(first + len(given))}
     for number, (key, value) in enumerate(given.items(), first):
         environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     try:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["git", "-C", str(folder), *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -148,24 +156,14 @@ def _start_git(
             env=environment,
         )
     except OSError:
-        return None
-
-
-def _output(process: subprocess.Popen[bytes] | None, deadline: float) -> str:
-    """Return what git says, up to the limit; one that fails, or takes too long, said nothing."""
-    if process is None or process.stdout is None:
         return ""
-    said, is_whole = b"", False
+    timer = Timer(max(0.1, deadline - time.monotonic()), process.kill)
     with process:
-        while not is_whole and len(said) <= LONGEST_DIFF:
-            seconds = max(0.1, deadline - time.monotonic())
-            if not select.select([process.stdout], [], [], seconds)[0]:
-                process.kill()
-                return ""
-            block = os.read(process.stdout.fileno(), 1 << 16)
-            said, is_whole = said + block, not block
-        if not is_whole:
+        timer.start()
+        assert process.stdout is not None
+        said = process.stdout.read(LONGEST_DIFF + 1)
+        timer.cancel()
+        if len(said) > LONGEST_DIFF:  # the last line may be the half of a secret
             process.kill()
-    if not is_whole:  # the last line may be the half of a secret
-        return said[:LONGEST_DIFF].rpartition(b"\n")[0].decode("utf-8", errors="replace") + CUT
+            return said[:LONGEST_DIFF].rpartition(b"\n")[0].decode("utf-8", errors="replace") + CUT
     return said.decode("utf-8", errors="replace") if process.returncode == 0 else ""

@@ -27,12 +27,12 @@ _REFERENCE = re.compile(
     r"|models:/(?P<model>m-[0-9a-f]+)|(?:runs:/)?(?P<run>[0-9a-f]{4,32})(?:/model)?"
 )
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+#: Kinds of addresses that name a server, which is sent the login of the tracking server.
 _HOSTS = ("http", "https", "mlflow-artifacts")
-"""Kinds of addresses that name a server, which is sent the login of the tracking server."""
 SHOWN = 8
 
+#: The address of a model's files, and the SHA-256 of its weights; `None` = it is not on record.
 Source = tuple[str, str | None]
-"""The address of a model's files, and the SHA-256 of its weights; `None` = it is not on record."""
 
 
 def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> "Run":

@@ -16,26 +16,26 @@ from pipeline.markup import escaped, fenced, markdown_table
 STUDY_TAG = "pipeline.study"
 TRIAL_TAG = "pipeline.trial"
 END_TAG = "end_reason"
+#: Folds a run under another one in MLflow's pages.
 PARENT_TAG = "mlflow.parentRunId"
-"""Folds a run under another one in MLflow's pages."""
+#: Of a logged model the SHA-256 of its weights; of a registered version the logged model's id.
 MODEL_TAG = "pipeline.model"
-"""Of a logged model the SHA-256 of its weights; of a registered version the logged model's id."""
 
 MAX_KEY = 250
 MAX_PARAM = 6000
 MAX_TAG = 8000
+#: Parameters that tell runs apart; MLflow's pages list them in the order in which they came.
 TELLING = ("model.", "data.", "optimizer.", "scheduler.", "trainer.")
-"""Parameters that tell runs apart; MLflow's pages list them in the order in which they came."""
 
+#: MLflow shows this tag as the description of a run.
 NOTE_TAG = "mlflow.note.content"
-"""MLflow shows this tag as the description of a run."""
 
+#: Letters of a name: a longer word would push the page's other half out of sight.
 LONGEST = 60
-"""Letters of a name: a longer word would push the page's other half out of sight."""
+#: Pixels of a picture that the page's column holds at a usual width of the window.
 WIDEST = 720
-"""Pixels of a picture that the page's column holds at a usual width of the window."""
+#: Ends an address on MLflow's pages: without it they open what they have for language models.
 TRAINING_PAGES = "workflowType=machine_learning"
-"""Ends an address on MLflow's pages: without it they open what they have for language models."""
 
 _REFUSED = re.compile(r"[^/\w.\- :]")
 

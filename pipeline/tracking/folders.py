@@ -27,20 +27,20 @@ from pipeline.tracking.journal import (
 )
 
 STATE = "mlflow.json"
+#: Folder of a study's trials within the study's own.
 TRIALS = "trials"
-"""Folder of a study's trials within the study's own."""
+#: Marks a folder that is to go once MLflow has all of it.
 FORGET = ".forget"
-"""Marks a folder that is to go once MLflow has all of it."""
 
 LAST = "last"
 COMMAND_TAG = "pipeline.command"
+#: What that tag holds for a range test.
 FIND_LR = "find_lr"
-"""What that tag holds for a range test."""
 SHOWN = 5
 
 HEADINGS = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
+#: Metrics that stand for a run, the most telling first.
 TELLING = ("f1", "rmse", "accuracy", "loss")
-"""Metrics that stand for a run, the most telling first."""
 DAY = 86_400.0
 MIB = 1 << 20
 ENDED = ("FINISHED", "FAILED", "KILLED")

@@ -18,8 +18,8 @@ from pipeline.redaction import redact, redact_value
 from pipeline.tracking.uri import uri_words
 
 JOURNAL = "journal.jsonl"
+#: Holds the command line that a single run is gone on with.
 COMMAND = "command.json"
-"""Holds the command line that a single run is gone on with."""
 
 Scalar = str | int | float | bool | None
 Status = Literal["FINISHED", "FAILED", "KILLED"]

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PYFUNC = Path(__file__).with_name("pyfunc_model.py")
+#: Key of the packages whose classes a model may name: they were trusted when it was trained.
 TRUST = "trust"
-"""Key of the packages whose classes a model may name: they were trusted when it was trained."""
 NEEDED = ("torch", "numpy", "omegaconf", "pydantic", "annotated-types", "pandas", "pyarrow")
 
 CHAMPION = "champion"

@@ -14,55 +14,51 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.processes.child import Parent
 from pipeline.processes.lease import alive
-from pipeline.processes.parent import Parent
 from pipeline.redaction import redact
 from pipeline.tracking.folders import unfinished
+from pipeline.tracking.replay import Replay
 from pipeline.tracking.uri import StoreError, quiet_mlflow
 
 if TYPE_CHECKING:
-    from pipeline.tracking.replay import Replay
     from pipeline.tracking.store import Store
 
 TICK_SECONDS = 1.0
+#: Seconds for which a fault that may pass is worth another try at the end of a run.
 PATIENCE = 5.0
-"""Seconds for which a fault that may pass is worth another try at the end of a run."""
 KNOWN_DOWN_PATIENCE = 2.0
 LOCK_PATIENCE = 60.0
 LONGEST_PAUSE = 30.0
 EARLIER_SECONDS = 5.0
 DEATH_SECONDS = 5.0
+#: How long another process may take to let go of a run's folder.
 FOLDER_SECONDS = 20.0
-"""How long another process may take to let go of a run's folder."""
 
 Answer = dict[str, Any]
 
 
 def main() -> None:
-    """Serve commands until `quit`, or until nobody is left to send one."""
+    """Serve commands until `quit`, or until nobody is left to send one; tick once a second."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     parent = Parent.claim()
     quiet_mlflow()
-    import pipeline.tracking.replay  # noqa: F401 # takes seconds, before the first command
+    import pipeline.tracking.store  # noqa: F401 # takes seconds, before the first command
 
     parent.say({"id": 0, "ok": True})
-    serve(OpenRuns(), parent)
-    os._exit(0)  # the interpreter's own way out would take most of a second
-
-
-def serve(runs: "OpenRuns", parent: Parent) -> None:
-    """Answer commands and tick once a second."""
+    runs, is_over = OpenRuns(), False
     next_tick = time.monotonic() + TICK_SECONDS
-    while not parent.is_gone:
+    while not (parent.is_gone or is_over):
         for command in parent.hear(next_tick - time.monotonic()):
             parent.say({"id": command["id"], **runs.carry_out(command)})
-            if command["do"] == "quit":
-                return
-        if time.monotonic() >= next_tick:
+            is_over = is_over or command["do"] == "quit"
+        if time.monotonic() >= next_tick and not is_over:
             runs.tick()
             next_tick = time.monotonic() + TICK_SECONDS
-    runs.leave()
+    if not is_over:
+        runs.quit(is_over=False)
+    os._exit(0)  # the interpreter's own way out would take most of a second
 
 
 class OpenRuns:
@@ -96,7 +92,7 @@ class OpenRuns:
 
     def open(self, folder: str) -> Answer:
         """Begin to follow a folder's journal; answer its run id, or '' and what is in the way."""
-        replay = self._open[Path(folder)] = _taken(Path(folder), wait=FOLDER_SECONDS)
+        replay = self._open[Path(folder)] = Replay(Path(folder), wait=FOLDER_SECONDS)
         problem = None
         try:
             replay.advance(self._connected())
@@ -105,42 +101,34 @@ class OpenRuns:
             problem = error.line
         return {"run_id": replay.state.run_id, "problem": problem}
 
-    def close(self, folder: str) -> Answer:
-        """Send the rest, end the run, and log and register the model that it has left."""
-        replay = self._open.pop(Path(folder), None)
-        if replay is None:
-            raise StoreError("refused", f"{folder!r} is not open")
-        error = self._finish(replay, is_over=True)
-        replay.release()
-        return {
-            "unsent": replay.unsent(),
-            "problem": replay.problem if error is None else error.line,
-            "registered": replay.registered,
-        }
-
-    def record(self, folder: str, *, is_over: bool, patient: bool) -> Answer:
-        """Send a folder's whole journal in one go, and let go of it once its run has ended.
+    def record(self, folder: str, *, is_over: bool, patient: bool, last: bool) -> Answer:
+        """Send a folder's whole journal in one go, with the model where its run has ended.
 
         Args:
             folder: The run's folder; it need not be open.
             is_over: The run goes on no more: without a recorded end it is lost.
             patient: Wait some seconds for a fault to pass.
+            last: Let go of the folder, whatever becomes of it; else once its run has ended.
         """
         if not patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
         place = Path(folder)
-        replay = self._open.get(place) or _taken(place)
-        try:
-            error = self._finish(replay, is_over=is_over, patient=patient)
-            if error is not None:
-                self._note(error, replay)
-                raise error
+        replay = self._open.get(place) or Replay(place)
+        error = self._finish(replay, is_over=is_over, patient=patient)
+        if error is not None and not last:
+            self._note(error, replay)
+        elif error is None:
             self._failures = 0
-        finally:
-            if replay.is_done() or place not in self._open:
-                replay.release()
-                self._open.pop(place, None)
-        return {"done": replay.is_done(), "unsent": replay.unsent()}
+        if last or replay.is_done() or place not in self._open:
+            replay.release()
+            self._open.pop(place, None)
+        return {
+            "done": replay.is_done(),
+            "unsent": replay.unsent(),
+            "registered": replay.registered,
+            "problem": replay.problem if error is None else error.line,
+            "kind": "down" if error is None else error.kind,
+        }
 
     def trials(self, study: str, metrics: list[str]) -> Answer:
         """Answer what the store has of a study's trials."""
@@ -150,22 +138,17 @@ class OpenRuns:
         """Note the folders of earlier runs that have something unsent, for quiet moments."""
         self._earlier.extend(unfinished(Path(output)))
 
-    def quit(self) -> None:
-        """Close all open runs, which go on no more."""
-        self.leave(is_over=True)
-
-    def leave(self, *, is_over: bool = False) -> None:
+    def quit(self, *, is_over: bool = True) -> None:
         """Close all open runs, then look after earlier ones for a few seconds.
 
         Args:
             is_over: The open runs go on no more; else wait a moment for the trainer's death.
         """
         for replay in self._open.values():
-            if not is_over:
-                deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
-                while lease is not None and alive(lease) and time.monotonic() < deadline:
-                    time.sleep(0.05)
-            self._finish(replay, is_over=is_over)
+            deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
+            while not is_over and lease and alive(lease) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self._finish(replay, is_over=is_over, patient=True)
             replay.release()
         self._open.clear()
         deadline = time.monotonic() + EARLIER_SECONDS
@@ -200,7 +183,7 @@ class OpenRuns:
             self._store = store
         return self._store
 
-    def _note(self, error: StoreError, replay: "Replay") -> None:
+    def _note(self, error: StoreError, replay: Replay) -> None:
         """Pause after a fault that may pass; give a run up that the store refuses."""
         if error.kind == "waiting":
             return
@@ -211,9 +194,7 @@ class OpenRuns:
         else:
             replay.is_refused = True
 
-    def _finish(
-        self, replay: "Replay", *, is_over: bool, patient: bool = True
-    ) -> StoreError | None:
+    def _finish(self, replay: Replay, *, is_over: bool, patient: bool) -> StoreError | None:
         """Send all that is left and close the run; return why that failed, after a bounded wait."""
         usual = KNOWN_DOWN_PATIENCE if self._failures else PATIENCE
         moved_at = time.monotonic()
@@ -237,20 +218,12 @@ class OpenRuns:
     def _send_one_earlier(self) -> None:
         """Send what an earlier run could not, and close it if its process is gone."""
         folder = self._earlier.popleft()
-        if folder in self._open:
-            return
+        here = redact(self._uri)
         with suppress(StoreError):
-            here = redact(self._uri)
-            replay = _taken(folder)
-            if replay.finish(lambda uri: self._connected() if uri == here else None) is not None:
+            if folder not in self._open and Replay(folder).finish(
+                lambda uri: self._connected() if uri == here else None
+            ):
                 self._failures += 1  # its values stay in its journal, for `action=sync`
-
-
-def _taken(folder: Path, *, wait: float = 0.0) -> "Replay":
-    """Take a folder's journal in hand, for which another process may have to be waited for."""
-    from pipeline.tracking.replay import Replay
-
-    return Replay(folder, wait=wait)
 
 
 if __name__ == "__main__":

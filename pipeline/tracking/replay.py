@@ -2,9 +2,10 @@
 
 import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
 
@@ -13,19 +14,18 @@ from pipeline.redaction import redact
 from pipeline.tracking.fields import END_TAG, PARENT_TAG, param_texts
 from pipeline.tracking.folders import STATE, State, is_marked, read_state, remove, write_state
 from pipeline.tracking.journal import JOURNAL, Event, Figure, count_values, parse_line
-from pipeline.tracking.store import Store
 from pipeline.tracking.uri import StoreError
+
+if TYPE_CHECKING:
+    from pipeline.tracking.store import Store
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
-CHANGED_PREFIX = "pipeline.changed."
-REGISTERED_TAG = "registered"
-PROBLEM_TAG = "model.problem"
 BEAT_SECONDS = 10.0
+#: Values from which on a batch takes no further line.
 MOST_POINTS = 1000
-"""Values from which on a batch takes no further line."""
+#: Codes of a disk that is full, and of a folder that is gone.
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
-"""Codes of a disk that is full, and of a folder that is gone."""
 
 
 class Replay:
@@ -52,7 +52,7 @@ class Replay:
         self.problem: str | None = None
         self.is_refused = False
         self._path = folder / JOURNAL
-        self._attached = False
+        self._is_attached = False
         self._beats = 0
         self._next_beat = 0.0
         self._lock = filelock.FileLock(folder / LOCK)
@@ -96,8 +96,18 @@ class Replay:
             raise self._unreadable(error) from error
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
-        for line in whole.splitlines():
-            self._take(parse_line(line))
+        for event in map(parse_line, whole.splitlines()):
+            self._last_ms = max(self._last_ms, event["time"])
+            if event["event"] == "begin":
+                self.lease = Lease(**event["lease"])
+                self.uri = event["uri"]
+                self._begun = event
+            elif event["event"] == "model":
+                self._model = event
+            if self._skip > 0:
+                self._skip -= 1
+            else:
+                self._pending.append(event)
 
     def release(self) -> None:
         """Let another process send this journal."""
@@ -108,7 +118,7 @@ class Replay:
         """Count the values that the store lacks; an event without values is 1."""
         return count_values(self._pending)
 
-    def advance(self, store: Store) -> None:
+    def advance(self, store: "Store") -> None:
         """Send at most one batch of what is new, and a beat every ten seconds.
 
         A beat moves the counter of the lease, unless the training process is gone or stopped.
@@ -123,27 +133,25 @@ class Replay:
                 beaten = replace(self.lease, counter=self._beats)
                 store.log(self.state.run_id, tags=beaten.tags())
 
-    def push(self, store: Store) -> None:
+    def push(self, store: "Store") -> None:
         """Send one batch, of about a thousand values at most; the final `end` is left for later."""
         self._attach(store)
-        events = self._next_batch()
-        epochs = [event for event in events if event["event"] == "epoch"]
+        if not (events := self._next_batch()):
+            return
         points = [
             (key, value, event["time"], event["epoch"])
-            for event in epochs
+            for event in events
+            if event["event"] == "epoch"
             for key, value in event["values"].items()
         ]
-        tags = {event["key"]: event["value"] for event in events if event["event"] == "tag"}
-        params: Mapping[str, object] = {}
-        is_new = False
-        if events and events[0]["event"] == "begin":
+        params, is_new, more = {}, False, dict[str, str]()
+        if events[0]["event"] == "begin":
             params = events[0]["params"]
             is_new, more = self._begin(store, events[0])
-            tags = more | tags
+        tags = more | {one["key"]: one["value"] for one in events if one["event"] == "tag"}
         store.log(self.state.run_id, points=points, params=params, tags=tags, is_new=is_new)
-        if events:
-            self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
-            del self._pending[: len(events)]
+        self._write(replace(self.state, sent=self.state.sent + len(events), done=False))
+        del self._pending[: len(events)]
 
     def _next_batch(self) -> list[Event]:
         """Return the lines that one call can take: the run's end waits, a second begin too."""
@@ -158,7 +166,7 @@ class Replay:
             points += len(event["values"]) if kind == "epoch" else 0
         return batch
 
-    def drain(self, store: Store, *, is_over: bool) -> None:
+    def drain(self, store: "Store", *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
 
         Args:
@@ -171,10 +179,21 @@ class Replay:
             self._attach(store)
         while self._next_batch():
             self.push(store)
-        if self._pending or (is_gone and not self.state.done):
-            self._terminate(store)
+        if not self._pending and (self.state.done or not is_gone):
+            return
+        top = self.folder / ARTIFACTS
+        for file in sorted(path for path in top.rglob("*") if path.is_file()):
+            below = file.parent.relative_to(top).as_posix()
+            store.upload(self.state.run_id, file, "" if below == "." else below)
+        lost: Event = {"status": "FAILED", "reason": "lost"}
+        end = self._pending[0] if self._pending else lost
+        if end["status"] == "FINISHED":
+            self._leave_model(store)
+        store.terminate(self.state.run_id, end["status"], reason=end["reason"], end=self._last_ms)
+        self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
+        self._pending.clear()
 
-    def finish(self, store_of: Callable[[str], Store | None]) -> StoreError | None:
+    def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:
         """Send what is left and let go of the journal; remove the folder where that is wanted then.
 
         Args:
@@ -200,40 +219,32 @@ class Replay:
         """Tell whether the store has all of the journal, and the run's end."""
         return self.state.done and not self._pending
 
-    def _terminate(self, store: Store) -> None:
-        """Upload the artifacts and close the run, as lost where its end is not on record."""
-        top = self.folder / ARTIFACTS
-        for file in sorted(path for path in top.rglob("*") if path.is_file()):
-            below = file.parent.relative_to(top).as_posix()
-            store.upload(self.state.run_id, file, "" if below == "." else below)
-        end: Event = self._pending[0] if self._pending else {"status": "FAILED", "reason": "lost"}
-        if end["status"] == "FINISHED":
-            self._settle(store)
-        store.terminate(self.state.run_id, end["status"], reason=end["reason"], end=self._last_ms)
-        self._write(replace(self.state, sent=self.state.sent + len(self._pending), done=True))
-        self._pending.clear()
-
-    def _attach(self, store: Store) -> None:
+    def _attach(self, store: "Store") -> None:
         """Begin anew where the store is another one, or has lost the run; once."""
-        if self._attached:
+        if self._is_attached:
             return
         elsewhere = self.state.uri != redact(store.uri)
         if self.state.run_id and (elsewhere or store.run(self.state.run_id) is None):
             self._rewind(State())
-        pending = self._pending
-        if not self.state.run_id and not (pending and pending[0]["event"] == "begin"):
+        if not self.state.run_id and [one["event"] for one in self._pending[:1]] != ["begin"]:
             line = f"{str(self._path)!r} does not begin with a run; it can't be sent"
             raise StoreError("refused", line)
-        self._attached = True
+        self._is_attached = True
 
-    def _begin(self, store: Store, begin: Event) -> tuple[bool, dict[str, str]]:
+    def _begin(self, store: "Store", begin: Event) -> tuple[bool, dict[str, str]]:
         """Have a run that goes on; tell whether it is a new one, and which tags are left to log.
 
         Args:
             store: Where it is.
             begin: How it begins, or begins again.
         """
-        tags = {**begin["tags"], **Lease(**begin["lease"]).tags(), **self._parent(store, begin)}
+        tags = {**begin["tags"], **Lease(**begin["lease"]).tags()}
+        parent = begin["parent"]
+        if folder := begin.get("parent_folder"):
+            moved = self.folder.absolute().parents[1]  # where a trial's study lies in any case
+            parent = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
+        if parent:
+            tags[PARENT_TAG] = parent
         if not self.state.run_id:
             experiment_id = store.experiment(begin["experiment"])
             last = self._pending[-1]
@@ -254,16 +265,9 @@ class Replay:
         now = param_texts(begin["params"])
         # MLflow keeps the first value of a parameter that a resumed run changes.
         changed = sorted(key for key, text in now.items() if key in held and held[key] != text)
-        return False, tags | {f"{CHANGED_PREFIX}{key}": now[key] for key in changed}
+        return False, tags | {f"pipeline.changed.{key}": now[key] for key in changed}
 
-    def _parent(self, store: Store, begin: Event) -> dict[str, str]:
-        known = begin["parent"]
-        if folder := begin.get("parent_folder"):
-            moved = self.folder.absolute().parents[1]  # where a trial's study lies in any case
-            known = _run_id(Path(folder) if Path(folder).is_dir() else moved, store)
-        return {PARENT_TAG: known} if known else {}
-
-    def _settle(self, store: Store) -> None:
+    def _leave_model(self, store: "Store") -> None:
         """Log the model that the run has left and register it; no run fails by that.
 
         Raises:
@@ -283,21 +287,8 @@ class Replay:
             if error.transient:
                 raise
             self.problem = error.line
-        tags = {REGISTERED_TAG: self.registered, PROBLEM_TAG: self.problem}
+        tags = {"registered": self.registered, "model.problem": self.problem}
         store.log(self.state.run_id, tags={key: line for key, line in tags.items() if line})
-
-    def _take(self, event: Event) -> None:
-        self._last_ms = max(self._last_ms, event["time"])
-        if event["event"] == "begin":
-            self.lease = Lease(**event["lease"])
-            self.uri = event["uri"]
-            self._begun = event
-        elif event["event"] == "model":
-            self._model = event
-        if self._skip > 0:
-            self._skip -= 1
-        else:
-            self._pending.append(event)
 
     def _unreadable(self, error: OSError) -> StoreError:
         return StoreError("refused", f"{str(self._path)!r} can't be sent ({error.strerror})")
@@ -313,7 +304,7 @@ class Replay:
         self.state = state
 
 
-def _run_id(folder: Path, store: Store) -> str:
+def _run_id(folder: Path, store: "Store") -> str:
     """Return the id of a folder's run in a store, created where it has none there.
 
     Raises:

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from mlflow.entities import Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -37,13 +38,13 @@ from pipeline.tracking.uri import (
 ARTIFACTS = "mlartifacts"
 FOLDER_TAG = "pipeline.folder"
 LOCK_SECONDS = 60.0
+#: MLflow's codes where a name, an id or a version is not known.
 MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""MLflow's codes where a name, an id or a version is not known."""
+#: Without it MLflow's pages open on what it offers for language models, not on the runs.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow's pages open on what it offers for language models, not on the runs."""
 
+#: Name, value, milliseconds since 1970, epoch.
 Point = tuple[str, float, int, int]
-"""Name, value, milliseconds since 1970, epoch."""
 
 _Item = TypeVar("_Item")
 
@@ -59,12 +60,13 @@ class Store:
         self.uri = uri
         self._experiments: dict[str, str] = {}
         self._with_folder: set[str] = set()
-        self._client = self._patiently(self._connect)
+        self._client: MlflowClient | None = None
+        self._patiently(lambda client: client)
 
     def experiment(self, name: str) -> str:
         """Return the id of an experiment, created where it is missing; never MLflow's own 0."""
         if name not in self._experiments:
-            self._experiments[name] = self._patiently(lambda: self._experiment_id(name))
+            self._experiments[name] = self._patiently(partial(self._experiment_id, name))
         return self._experiments[name]
 
     def create(
@@ -79,25 +81,18 @@ class Store:
             tags: Tags that it has from its first moment.
             start: Milliseconds since 1970.
         """
-        with self._translated():
+        with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
-                found = self._client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
+                found = client.search_runs([experiment_id], f"tags.`{FOLDER_TAG}` = '{key}'")
                 if found:
                     return str(found[0].info.run_id), False
             marked = {**tag_texts(tags), FOLDER_TAG: key}
-            run = self._client.create_run(
-                experiment_id, start_time=start, tags=marked, run_name=name
-            )
+            run = client.create_run(experiment_id, start, marked, run_name=name)
             return str(run.info.run_id), True
 
     def run(self, run_id: str) -> Run | None:
         """Return a run, or `None` where the store has never had it."""
-        try:
-            return self._client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise fault(self.uri, str(error)) from error
+        return self.found(lambda client: client.get_run(run_id))
 
     def running(self) -> list[Run]:
         """Return all runs of all experiments that have not ended."""
@@ -128,24 +123,22 @@ class Store:
         return self._search(f"attributes.run_id LIKE '{run_id}%'") if run_id.isalnum() else []
 
     def _search(self, condition: str) -> list[Run]:
-        with self._translated():
-            pages = self._client.search_experiments(view_type=ViewType.ACTIVE_ONLY)
-            ids = [experiment.experiment_id for experiment in pages]
+        with self.client() as client:
+            ids = [one.experiment_id for one in client.search_experiments()]
             found: list[Run] = []
-            token = None
-            while True:
-                page = self._client.search_runs(ids, condition, max_results=1000, page_token=token)
+            token: str | None = None
+            while token is None or token:
+                page = client.search_runs(ids, condition, max_results=1000, page_token=token)
                 found += page
-                token = page.token
-                if not token:
-                    return found
+                token = page.token or ""
+            return found
 
     def delete(self, run_id: str) -> None:
         """Mark a run as deleted, as MLflow's pages do; `mlflow gc` removes it for good."""
         run = self.run(run_id)
         if run is not None and run.info.lifecycle_stage == "active":
-            with self._translated():
-                self._client.delete_run(run_id)
+            with self.client() as client:
+                client.delete_run(run_id)
 
     def files_of(self, run_id: str) -> Path | None:
         """Return the folder of a run's artifacts where they lie beside this database."""
@@ -155,15 +148,14 @@ class Store:
         folder = Path(url2pathname(urlsplit(run.info.artifact_uri).path)).parent
         database = sqlite_path(self.uri)
         # Of a database on a server, an experiment may have been begun in another folder.
-        is_ours = ARTIFACTS in folder.parts
-        if database is not None:
-            is_ours = database.parent / ARTIFACTS in folder.parents
+        top = database and database.parent / ARTIFACTS
+        is_ours = ARTIFACTS in folder.parts if top is None else top in folder.parents
         return folder if is_ours and folder.name == run_id else None
 
     def reopen(self, run_id: str) -> None:
         """Make a run RUNNING again, with no reason of an earlier end."""
-        with self._translated():
-            self._client.update_run(run_id, status="RUNNING")
+        with self.client() as client:
+            client.update_run(run_id, status="RUNNING")
         self._drop_tag(run_id, END_TAG)
 
     def log(
@@ -187,26 +179,24 @@ class Store:
         if not (points or params or tags):
             return
         texts = param_texts(params or {})
-        with self._translated():
+        with self.client() as client:
             # MLflow refuses a whole batch over one parameter that differs.
             may_differ = bool(params) and not is_new
-            known = self._client.get_run(run_id).data.params if may_differ else {}
-            self._client.log_batch(
+            known = client.get_run(run_id).data.params if may_differ else {}
+            client.log_batch(
                 run_id,
-                metrics=[
-                    Metric(field_name(key), value, at, epoch) for key, value, at, epoch in points
-                ],
-                params=[Param(key, text) for key, text in texts.items() if key not in known],
-                tags=[RunTag(key, value) for key, value in tag_texts(tags or {}).items()],
+                [Metric(field_name(key), value, at, epoch) for key, value, at, epoch in points],
+                [Param(key, text) for key, text in texts.items() if key not in known],
+                [RunTag(key, value) for key, value in tag_texts(tags or {}).items()],
             )
 
     def upload(self, run_id: str, file: Path, folder: str) -> None:
         """Store a file as an artifact, in a folder of the run's artifacts ('' = the top)."""
-        with self._translated():
+        with self.client() as client:
             if run_id not in self._with_folder:
-                create_private(self._client.get_run(run_id).info.artifact_uri)
+                create_private(client.get_run(run_id).info.artifact_uri)
                 self._with_folder.add(run_id)
-            self._client.log_artifact(run_id, str(file), folder or None)
+            client.log_artifact(run_id, str(file), folder or None)
 
     def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
         """Set a run's final status and its `end_reason`, at `end` milliseconds since 1970.
@@ -221,19 +211,17 @@ class Store:
             self._drop_tag(run_id, END_TAG)
         else:
             self.log(run_id, tags={END_TAG: reason})
-        with self._translated():
-            self._client.set_terminated(run_id, status=status, end_time=end)
+        with self.client() as client:
+            client.set_terminated(run_id, status=status, end_time=end)
 
     @contextmanager
     def client(self) -> Iterator[MlflowClient]:
         """Lend MLflow's own client; what it raises becomes a `StoreError`."""
-        with self._translated():
-            yield self._client
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
         try:
-            yield
+            if self._client is None:
+                with prepare_database(self.uri):
+                    self._client = MlflowClient(self.uri)
+            yield self._client
         except StoreError:
             raise
         except MlflowException as error:
@@ -244,25 +232,21 @@ class Store:
 
     def found(self, call: Callable[[MlflowClient], _Item]) -> _Item | None:
         """Return what a call of MLflow's client finds; `None` where there is no such thing."""
-        with self._translated():
+        with self.client() as client:
             try:
-                return call(self._client)
+                return call(client)
             except MlflowException as error:
                 if error.error_code not in MISSING:
                     raise
         return None
 
-    def _connect(self) -> MlflowClient:
-        with prepare_database(self.uri):
-            return MlflowClient(self.uri)
-
-    def _experiment_id(self, name: str) -> str:
+    def _experiment_id(self, name: str, client: MlflowClient) -> str:
         """Return the id of an experiment, created where it is missing.
 
         Raises:
             StoreError: It has been deleted, or is MLflow's own.
         """
-        found = self._client.get_experiment_by_name(name)
+        found = client.get_experiment_by_name(name)
         if found is None:
             location = None
             if not is_server(self.uri):  # which knows itself
@@ -272,39 +256,39 @@ class Store:
                 database = sqlite_path(self.uri) or Path.cwd() / DATABASE
                 location = (database.parent / ARTIFACTS / field_name(name)).as_uri()
             try:
-                self._client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
+                client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
             except MlflowException as error:  # another process may have created it meanwhile
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
-            found = self._client.get_experiment_by_name(name)
+            found = client.get_experiment_by_name(name)
             assert found is not None
         if found.lifecycle_stage == "deleted":
-            raise StoreError(
-                "deleted",
+            line = (
                 f"tracking.experiment={name!r} has been deleted in {named(self.uri)}; choose "
-                f"another, or type: mlflow experiments restore -x {found.experiment_id}",
+                f"another, or type: mlflow experiments restore -x {found.experiment_id}"
             )
+            raise StoreError("deleted", line)
         if str(found.experiment_id) == "0":
-            raise StoreError(
-                "refused",
+            line = (
                 f"tracking.experiment={name!r} is MLflow's own, which can't hold artifacts here; "
-                "choose another name",
+                "choose another name"
             )
+            raise StoreError("refused", line)
         return str(found.experiment_id)
 
     def _drop_tag(self, run_id: str, key: str) -> None:
         run = self.run(run_id)
         if run is not None and key in run.data.tags:
-            with self._translated():
-                self._client.delete_tag(run_id, key)
+            with self.client() as client:
+                client.delete_tag(run_id, key)
 
-    def _patiently(self, call: Callable[[], _Item]) -> _Item:
+    def _patiently(self, call: Callable[[MlflowClient], _Item]) -> _Item:
         """Repeat a call for a minute while another program holds the database's lock."""
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
             try:
-                with self._translated():
-                    return call()
+                with self.client() as client:
+                    return call(client)
             except StoreError as error:
                 if error.kind != "locked" or time.monotonic() > deadline:
                     raise

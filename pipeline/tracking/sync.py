@@ -16,6 +16,7 @@ from pipeline.config.options import TrackingOptions
 from pipeline.processes.lease import alive, is_local, lease_of, working
 from pipeline.redaction import redact
 from pipeline.tracking.folders import ListedRun, read_state, remove
+from pipeline.tracking.replay import Replay
 from pipeline.tracking.uri import StoreError, as_error, how_to_name, quiet_mlflow, tracking_uri
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from pipeline.tracking.store import Store
 
+#: How often a counter is read within the grace time.
 LOOKS = 10
-"""How often a counter is read within the grace time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +124,6 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
     """
     store, results = StoreInForce(uri), []
     for folder in folders:
-        quiet_mlflow()
-        from pipeline.tracking.replay import Replay
-
         try:
             replay = Replay(folder)
         except StoreError as error:

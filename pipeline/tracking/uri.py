@@ -24,18 +24,19 @@ DATABASE = "mlflow.db"
 VARIABLE = "MLFLOW_TRACKING_URI"
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+#: What to install for a package that talks to a database, where that is not its own name.
 REMEDIES = {"psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"}
-"""What to install for a package that talks to a database, where that is not its own name."""
+#: Longest wait for one answer of a tracking server, unless the user's environment says another.
 REQUEST_SECONDS = 5
-"""Longest wait for one answer of a tracking server, unless the user's environment says another."""
 
 FaultKind = Literal[
     "down", "locked", "schema", "deleted", "refused", "broken", "unwritable", "waiting"
 ]
 
+#: Faults that may be gone at the next try; `waiting` is for another process, not for the store.
 TRANSIENT: tuple[FaultKind, ...] = ("down", "locked", "unwritable", "waiting")
-"""Faults that may be gone at the next try; `waiting` is for another process, not for the store."""
 
+#: MLflow's codes for what no other try will change.
 REFUSALS = (
     "RESOURCE_DOES_NOT_EXIST",
     "INVALID_PARAMETER_VALUE",
@@ -44,8 +45,8 @@ REFUSALS = (
     "UNAUTHENTICATED",
     "ENDPOINT_NOT_FOUND",
 )
-"""MLflow's codes for what no other try will change."""
 
+#: What libraries say in many words, in few.
 CAUSES = {
     "refused": "connection refused",
     "timed out": "no answer in time",
@@ -55,12 +56,11 @@ CAUSES = {
     "reset by peer": "cut off",
     "closed the connection": "cut off",
 }
-"""What libraries say in many words, in few."""
 
+#: SQLite's words for a file that it can't write.
 UNWRITABLE = ("disk is full", "readonly database", "unable to open", "disk I/O")
-"""SQLite's words for a file that it can't write."""
+#: Words of a PostgreSQL server that runs and wants another password, name or database.
 UNWELCOME = ("authentication failed", "no password supplied", "pg_hba.conf", '" does not exist')
-"""Words of a PostgreSQL server that runs and wants another password, name or database."""
 WELCOME = (
     "see whether the address is right, and the password in the environment's PGPASSWORD or "
     "PGPASSFILE"

@@ -15,16 +15,15 @@ import pytest
 
 from pipeline.processes.child import (
     MAX_BYTES,
+    Channel,
     Child,
     ChildEndedError,
     ChildGoneError,
-    FrameReader,
-    FrameWriter,
 )
 
 SERVES = """
 import os, signal, sys, time
-from pipeline.processes.parent import Parent
+from pipeline.processes.child import Parent
 parent = Parent.claim()
 {setup}
 while not parent.is_gone:
@@ -81,7 +80,7 @@ def test_messages_arrive_as_they_were_sent() -> None:
 
 def test_messages_that_are_sent_together_arrive_together() -> None:
     reader, writer = os.pipe2(os.O_DIRECT)  # what is written at once is read at once, no more
-    FrameWriter(writer).send({"say": "ended"}, {"say": "gone"})
+    Channel(reader, writer).send({"say": "ended"}, {"say": "gone"})
     assert os.read(reader, 1 << 16).count(b"say") == 2
     os.close(reader)
     os.close(writer)
@@ -133,9 +132,9 @@ def test_a_pipe_that_is_full_delays_nobody_and_loses_nothing() -> None:
 def test_what_is_not_a_message_ends_the_conversation_after_those_before_it(content: bytes) -> None:
     reader, writer = os.pipe()
     try:
-        FrameWriter(writer).send({"say": "first"})
+        frames = Channel(reader, writer)
+        frames.send({"say": "first"})
         os.write(writer, content)
-        frames = FrameReader(reader)
         assert frames.receive() == [{"say": "first"}]
         assert frames.ended
         assert frames.receive() == []

@@ -19,14 +19,11 @@ from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.processes.parent import Parent
+from pipeline.processes.child import Child, Parent
 from pipeline.study.workers.messages import Gone, encode
 from pipeline.study.workers.ray import RaySpec, free_words
-
-if TYPE_CHECKING:
-    from pipeline.processes.child import Child
 
 ANSWER_SECONDS = 5.0
 STORE_BYTES = 100 * 2**20
@@ -71,7 +68,7 @@ class NodeActor:
     the node has the same: a node that lacks something is to be named in one line.
     """
 
-    _process: "Child"
+    _process: Child
 
     def start(self, order: Order) -> dict[str, Any]:
         """Start the process; return its `lease`, or the `problem` of this node in one line."""

@@ -21,8 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from pipeline.errors import Interrupted
-from pipeline.processes.child import Child, python_module, torchrun
-from pipeline.processes.parent import Parent
+from pipeline.processes.child import Child, Parent, python_module, torchrun
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
 from pipeline.study.trial_end import TrialEnd
