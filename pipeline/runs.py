@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, RecordsDifferError
 from pipeline.markup import print_rows
 from pipeline.redaction import redact
 from pipeline.tracking.folders import HEADINGS, MIB, listed, old_runs, unfinished
-from pipeline.tracking.sync import opened_for_records, opened_store, reap, remove_runs, sync
+from pipeline.tracking.sync import opened_store, reap, remove_runs, sync
 from pipeline.tracking.uri import how_to_name, sqlite_path, tracking_uri
 
 if TYPE_CHECKING:
@@ -118,14 +118,13 @@ def clean_runs(options: RunsOptions) -> int:
     uri = tracking_uri(options.tracking)
     old = old_runs(Path(options.output), days=options.older_than)
     runs = [run for run in old if run.is_recorded_in(uri)]
-    elsewhere = Counter(run.uri for run in old if not run.is_recorded_in(uri))
+    elsewhere = Counter(run.state.uri for run in old if not run.is_recorded_in(uri))
     size = f"{sum(run.size for run in runs) / MIB:.1f} MiB"
     if not runs:
         print(f"no run below output={options.output!r} ended {options.older_than:g} days ago")
     elif options.apply:
-        with opened_for_records(uri) as store:
-            for run in remove_runs(runs, store):
-                print(run)
+        for run in remove_runs(runs, uri):
+            print(run)
         print(f"{len(runs)} runs, {size}: removed; {_collect(options)}")
     else:
         print(*runs, sep="\n")

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 60.0
 #: MLflow's tables that have rows before it creates the experiment 0.
 FILLED_BY_CREATION = {"alembic_version", "workspaces"}
-#: MLflow's variable for what becomes of connections between its calls.
-POOLING = "MLFLOW_SQLALCHEMYSTORE_POOLCLASS"
 #: A client that says nothing for so long within a transaction is gone; the server ends it.
-DEAD_SECONDS = 300.0
+DEAD_SECONDS = 300
 
 
 @contextmanager
@@ -44,14 +42,19 @@ def prepare_database(uri: str) -> Iterator[None]:
     """
     path = sqlite_path(uri)
     # An open file would stay half closed; of a server, each new connection is a process there.
-    os.environ[POOLING] = "QueuePool" if path is None else "NullPool"
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "QueuePool" if path is None else "NullPool"
     if path is None:
         with nullcontext() if is_server(uri) else _database_server(uri):
             yield
         return
     try:
         create_file(path, _create_tables, is_void=_is_void, wait=LOCK_SECONDS)
-        _require_known(uri, path)
+        # One of a newer MLflow is refused before the installed one creates the tables it misses.
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
+            if {"experiments", "alembic_version"} <= _tables(connection):
+                row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+                if row is not None and not is_known(row[0]):
+                    raise schema_fault(uri, row[0])
         yield
         _remove_shadow(uri, path)
     except filelock.Timeout as error:
@@ -90,11 +93,10 @@ def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
         wait: Seconds that the lock is waited for.
     """
     digest = hashlib.sha256(f"pipeline {name}".encode()).digest()
-    key = int.from_bytes(digest[:8], "big", signed=True)
     connection.exec_driver_sql(
         f"SELECT set_config('lock_timeout', '{round(wait * 1000)}', true), "
-        "set_config('idle_in_transaction_session_timeout', "
-        f"'{round(DEAD_SECONDS * 1000)}', true), pg_advisory_xact_lock({key})"
+        f"set_config('idle_in_transaction_session_timeout', '{DEAD_SECONDS}s', true), "
+        f"pg_advisory_xact_lock({int.from_bytes(digest[:8], 'big', signed=True)})"
     )
 
 
@@ -154,9 +156,8 @@ def _create_beside(
 def _create_tables(path: Path) -> None:
     from mlflow.tracking import MlflowClient
 
-    uri = sqlite_uri(path)
-    MlflowClient(uri)
-    _remove_shadow(uri, path)
+    MlflowClient(sqlite_uri(path))
+    _remove_shadow(sqlite_uri(path), path)
 
 
 def _is_void(path: Path) -> bool:
@@ -174,20 +175,6 @@ def _is_void(path: Path) -> bool:
             return not tables
         names = (table.replace('"', '""') for table in tables - FILLED_BY_CREATION)
         return not any(connection.execute(f'SELECT 1 FROM "{one}"').fetchone() for one in names)
-
-
-def _require_known(uri: str, path: Path) -> None:
-    """Refuse a database of a newer MLflow, before the installed one creates the tables it misses.
-
-    Raises:
-        StoreError: It is one.
-    """
-    with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as connection:
-        if not {"experiments", "alembic_version"} <= _tables(connection):
-            return
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    if row is not None and not is_known(row[0]):
-        raise schema_fault(uri, row[0])
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:

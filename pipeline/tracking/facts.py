@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from threading import Timer
@@ -36,19 +35,6 @@ VARIABLES = {"GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "", "GIT_NO_LAZY_F
 VERSIONS = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "mlflow")
 
 _DISTRIBUTION = re.compile(r"([A-Za-z0-9_.]+)-([^-]+)\.(?:dist|egg)-info")
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryState:
-    """The state of the repository around a folder.
-
-    Args:
-        commit: Its full hash.
-        diff: What is changed and not committed; '' where nothing is.
-    """
-
-    commit: str
-    diff: str
 
 
 def environment_tags() -> dict[str, str]:
@@ -76,20 +62,18 @@ def process_tags() -> dict[str, str]:
     for name in VERSIONS:
         with suppress(metadata.PackageNotFoundError):
             tags[f"version.{name}"] = metadata.version(name)
-    code = code_of(Path.cwd())
-    if code is not None:
-        dirty = str(bool(code.diff)).lower()
-        tags |= {"git.commit": code.commit, "git.dirty": dirty}
-        tags["mlflow.source.git.commit"] = code.commit
+    if (code := code_of(Path.cwd())) is not None:
+        commit, diff = code
+        tags |= {"git.commit": commit, "git.dirty": str(bool(diff)).lower()}
+        tags["mlflow.source.git.commit"] = commit
     return tags
 
 
 def write_environment(folder: Path) -> None:
     """Write the installed packages and the uncommitted changes into a folder of artifacts."""
     (folder / "requirements.txt").write_text(requirements(), encoding="utf-8")
-    code = code_of(Path.cwd())
-    if code is not None and code.diff:
-        (folder / "uncommitted.diff").write_text(code.diff, encoding="utf-8")
+    if (code := code_of(Path.cwd())) is not None and code[1]:
+        (folder / "uncommitted.diff").write_text(code[1], encoding="utf-8")
 
 
 def command_line(words: Sequence[str] = tuple(sys.orig_argv)) -> str:
@@ -110,8 +94,8 @@ def requirements() -> str:
     return "".join(f"{name}=={version}\n" for name, version in sorted(found))
 
 
-def code_of(folder: Path) -> RepositoryState | None:
-    """Return the commit and the uncommitted changes around a folder; `None` without git.
+def code_of(folder: Path) -> tuple[str, str] | None:
+    """Return the commit (its full hash) and the uncommitted changes; `None` without git.
 
     Of the changes a mebibyte is read, and git is given two seconds. No program is run that the
     repository's configuration names, which may be a stranger's.
@@ -122,10 +106,10 @@ def code_of(folder: Path) -> RepositoryState | None:
         return None
     keys = _git(folder, ["config", "--list", "--name-only", "-z"], deadline)
     if not keys or CUT in keys:  # which filters there are is unknown
-        return RepositoryState(commit, "")
+        return commit, ""
     filters = {key: "" for key in keys.split("\0") if key.startswith("filter.")}
     filters |= {key: "false" for key in filters if key.endswith(".required")}
-    return RepositoryState(commit, redact_code(_git(folder, DIFF, deadline, filters)))
+    return commit, redact_code(_git(folder, DIFF, deadline, filters))
 
 
 def _git(

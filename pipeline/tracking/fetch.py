@@ -116,25 +116,25 @@ def _source(store: "Store", reference: re.Match[str]) -> Source:
         ConfigError: There is no such model; it says what there is instead.
     """
     name, model_id, run_id = reference["name"], reference["model"], reference["run"]
-    if run_id:
-        return _of_run(store, run_id)
-    if model_id:
-        model = store.found(lambda client: client.get_logged_model(model_id))
+    here = named(store.uri)
+    if run_id or model_id:
+        named_run = _newest_of_run(store, run_id) if run_id else None
+        model = named_run or store.found(lambda client: client.get_logged_model(model_id))
         if model is None:
-            raise ConfigError(f"{named(store.uri)} has no model {model_id!r}")
-        return _of_model(model)
+            raise ConfigError(f"{here} has no model {model_id!r}")
+        return str(model.artifact_location), model.tags.get(MODEL_TAG)
     registered = store.found(lambda client: client.get_registered_model(name))
     if registered is None:
         with store.client() as client:
             names = [model.name for model in client.search_registered_models(max_results=1000)]
         raise ConfigError(
-            f"no model is registered as {name!r} in {named(store.uri)}; there are {_some(names)}."
+            f"no model is registered as {name!r} in {here}; there are {_some(names)}."
             f"{did_you_mean(name, names)}"
         )
     alias, aliases = reference["alias"], registered.aliases
     if alias and alias not in aliases:
         raise ConfigError(
-            f"{name!r} has no alias {alias!r} in {named(store.uri)}; it has {_some(aliases)}."
+            f"{name!r} has no alias {alias!r} in {here}; it has {_some(aliases)}."
             f"{did_you_mean(alias, aliases)}"
         )
     return _of_version(store, name, str(aliases[alias]) if alias else reference["version"])
@@ -150,37 +150,28 @@ def _of_version(store: "Store", name: str, number: str) -> Source:
         raise ConfigError(
             f"{name!r} has no version {number} in {named(store.uri)}; it has {_some(numbers)}"
         )
-    source = str(version.source)
     model_id = str(version.model_id or version.tags.get(MODEL_TAG) or "")
-    model = None
     if _MODEL_ID.fullmatch(model_id):
         model = store.found(lambda client: client.get_logged_model(model_id))
-    if model is None or str(model.artifact_location) != source:
-        return source, None
-    return _of_model(model)
+        if model is not None and str(model.artifact_location) == str(version.source):
+            return str(version.source), model.tags.get(MODEL_TAG)
+    return str(version.source), None
 
 
-def _of_run(store: "Store", beginning: str) -> Source:
-    """Return the source of the newest model of a run, of which the id's beginning is known."""
+def _newest_of_run(store: "Store", beginning: str) -> "LoggedModel":
+    """Return the newest model of a run, of which the id's beginning is known."""
     runs = store.beginning(beginning)
     if len(runs) != 1:
         ids = [str(run.info.run_id)[:12] for run in runs]
         what = f"is the beginning of several ids: {_some(ids)}" if ids else "is unknown"
         raise ConfigError(f"run {beginning!r} {what} in {named(store.uri)}")
+    condition = f"source_run_id = '{runs[0].info.run_id}'"
     with store.client() as client:
-        models = client.search_logged_models(
-            [runs[0].info.experiment_id],
-            filter_string=f"source_run_id = '{runs[0].info.run_id}'",
-            order_by=[{"field_name": "creation_timestamp", "ascending": False}],
-        )
+        models = client.search_logged_models([runs[0].info.experiment_id], condition)
     whole = [model for model in models if model.status == "READY"]
     if not whole:
         raise ConfigError(f"run {beginning!r} has left no model in {named(store.uri)}")
-    return _of_model(whole[0])
-
-
-def _of_model(model: "LoggedModel") -> Source:
-    return str(model.artifact_location), model.tags.get(MODEL_TAG)
+    return max(whole, key=lambda model: model.creation_timestamp)
 
 
 def _some(names: Iterable[str]) -> str:
@@ -216,7 +207,7 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
     """Put a model's files in their place, all of them or none."""
     import mlflow.artifacts
 
-    models = cache_folder() / "models"
+    models, here = cache_folder() / "models", named(store.uri)
     try:
         create_folder(models)
         beside = Path(mkdtemp(prefix=".fetched.", suffix=".tmp", dir=models))
@@ -231,13 +222,11 @@ def _download(store: "Store", reference: str, address: str, digest: str | None) 
         folder = beside if top is None else top.parent
         found = _digest(folder)
         if found is None:
-            raise ConfigError(
-                f"{reference!r} holds no model of this program's in {named(store.uri)}"
-            )
+            raise ConfigError(f"{reference!r} holds no model of this program's in {here}")
         if digest not in (None, found):
             raise ConfigError(
-                f"the weights of {reference!r} in {named(store.uri)} are not those that were "
-                f"logged: their SHA-256 is {found[:12]}… and was {digest[:12]}…; train it again"
+                f"the weights of {reference!r} in {here} are not those that were logged: their "
+                f"SHA-256 is {found[:12]}… and was {digest[:12]}…; train it again"
             )
         place = _place(store.uri, address, found)
         if _digest(place) != found:

@@ -198,8 +198,7 @@ class ListedRun:
         end_reason: Why it ended early; '' where it did not.
         metrics: The latest value of each metric.
         age: Seconds since its last event.
-        run_id: MLflow's id; '' where it has none.
-        uri: The store that has it, without its password; '' where none has.
+        state: Where it is recorded.
         folder: Where it lies.
         unsent: Values that MLflow lacks.
         is_study: It is a study's own run.
@@ -210,8 +209,7 @@ class ListedRun:
     end_reason: str
     metrics: Mapping[str, float]
     age: float
-    run_id: str
-    uri: str
+    state: State
     folder: Path
     unsent: int
     is_study: bool
@@ -223,21 +221,19 @@ class ListedRun:
 
     def cells(self) -> list[str]:
         """Return what a person is told, as `HEADINGS` names it."""
-        metrics = self.telling("best/val") or self.telling("val"), self.telling("test")
-        words = ("-" if one is None else f"{one[0]} {number(one[1])}" for one in metrics)
-        run = self.run_id[:8] or "-", str(self.folder)
-        return [self.name, self.status, self.end_reason or "-", *words, duration(self.age), *run]
+        metrics = self._telling("best/val") or self._telling("val"), self._telling("test")
+        words = (self.name, self.status, self.end_reason or "-", *(one or "-" for one in metrics))
+        run_id = self.state.run_id[:8] or "-"
+        return [*words, duration(self.age), run_id, str(self.folder)]
 
-    def telling(self, stage: str) -> tuple[str, float] | None:
-        """Return the metric that stands for a stage (`best/val`, `val`, `test`), with its name."""
-        for metric in TELLING:
-            if (key := f"{stage}/{metric}") in self.metrics:
-                return metric, self.metrics[key]
-        return None
+    def _telling(self, stage: str) -> str:
+        """Return the metric that stands for a stage, its name and value; '' = it has none."""
+        found = (metric for metric in TELLING if f"{stage}/{metric}" in self.metrics)
+        return next((f"{one} {number(self.metrics[f'{stage}/{one}'])}" for one in found), "")
 
     def is_recorded_in(self, uri: str) -> bool:
         """Tell whether a store, given by its address, has the run, or none has."""
-        return not self.run_id or self.uri == redact(uri)
+        return not self.state.run_id or self.state.uri == redact(uri)
 
     def __str__(self) -> str:
         return f"{self.folder}: {self.age / DAY:.0f} days old, {self.size / MIB:.1f} MiB"
@@ -245,8 +241,30 @@ class ListedRun:
 
 def listed(output: Path) -> list[ListedRun]:
     """Return the runs below `output`, oldest first; folders without a begun run are left out."""
-    runs = (_listed(folder) for folder in run_folders(output))
-    return [run for run in runs if run is not None]
+    runs = []
+    for folder in run_folders(output):
+        events = list(read_events(folder / JOURNAL))
+        begins = [event for event in events if event["event"] == "begin"]
+        if not begins:
+            continue
+        state = read_state(folder)
+        status, reason = standing(events, state)
+        latest: dict[str, float] = {}
+        for values in epochs_of(events).values():
+            latest |= values
+        run = ListedRun(
+            name=begins[-1]["name"],
+            status=status,
+            end_reason=reason,
+            metrics=latest,
+            age=max(0.0, time.time() - max(event["time"] for event in events) / 1000),
+            state=state,
+            folder=folder,
+            unsent=unsent(folder) if begins[-1]["uri"] else 0,
+            is_study=begins[-1]["tags"].get(COMMAND_TAG) == "sweep",
+        )
+        runs.append(run)
+    return runs
 
 
 def old_runs(output: Path, *, days: float) -> list[ListedRun]:
@@ -266,30 +284,6 @@ def standing(events: Iterable[Event], state: State) -> tuple[str, str]:
     if alive(Lease(**last["lease"])):
         return "RUNNING", ""
     return ("FAILED", "lost") if state.done else ("LOST", "")
-
-
-def _listed(folder: Path) -> ListedRun | None:
-    events = list(read_events(folder / JOURNAL))
-    begins = [event for event in events if event["event"] == "begin"]
-    if not begins:
-        return None
-    state = read_state(folder)
-    status, reason = standing(events, state)
-    latest: dict[str, float] = {}
-    for values in epochs_of(events).values():
-        latest |= values
-    return ListedRun(
-        name=begins[-1]["name"],
-        status=status,
-        end_reason=reason,
-        metrics=latest,
-        age=max(0.0, time.time() - max(event["time"] for event in events) / 1000),
-        run_id=state.run_id,
-        uri=state.uri,
-        folder=folder,
-        unsent=unsent(folder) if begins[-1]["uri"] else 0,
-        is_study=begins[-1]["tags"].get(COMMAND_TAG) == "sweep",
-    )
 
 
 # ── removing them ───────────────────────────────────────────────────────────────────────────────

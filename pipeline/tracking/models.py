@@ -17,11 +17,8 @@ import filelock
 import mlflow.pyfunc
 import numpy as np
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
-from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
@@ -68,19 +65,6 @@ def log_and_register(
     Raises:
         StoreError: The store refuses it or does not answer, or the model can't be prepared.
     """
-    logged = _logged(store, folder, state, begin.get("trust", ()))
-    name = begin.get("register")
-    return None if name is None else register(store, name, logged, figure)
-
-
-# ── logging ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def _logged(store: Store, folder: Path, state: State, trust: Sequence[str]) -> LoggedModel:
-    """Return MLflow's model of a run, logged now unless it has been.
-
-    What a kill has left half done is done again, in its place.
-    """
     file = folder / FOLDER / FILE
     try:
         with file.open("rb") as content:
@@ -89,24 +73,20 @@ def _logged(store: Store, folder: Path, state: State, trust: Sequence[str]) -> L
         raise StoreError("refused", f"{str(file)!r} can't be sent ({error.strerror})") from error
     with store.client() as client:
         condition = f"source_run_id = '{state.run_id}' AND tags.`{MODEL_TAG}` = '{digest}'"
-        found = client.search_logged_models([state.experiment_id], filter_string=condition)
-        if found:
-            model = found[0]
-        else:
+        model = next(iter(client.search_logged_models([state.experiment_id], condition)), None)
+        if model is None:
             model = client.create_logged_model(
-                state.experiment_id,
-                name=FOLDER,
-                source_run_id=state.run_id,
-                tags={MODEL_TAG: digest},
+                state.experiment_id, FOLDER, state.run_id, tags={MODEL_TAG: digest}
             )
             client.log_outputs(state.run_id, [LoggedModelOutput(model.model_id, step=0)])
-        if model.status == LoggedModelStatus.READY:
-            return model
-        with TemporaryDirectory() as place:
-            _prepare(Path(place) / FOLDER, folder, model, trust)
-            create_private(model.artifact_location)
-            client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
-        return client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        if model.status != LoggedModelStatus.READY:  # a kill may have left it half done
+            with TemporaryDirectory() as place:
+                _prepare(Path(place) / FOLDER, folder, model, begin.get("trust", ()))
+                create_private(model.artifact_location)
+                client.log_model_artifacts(model.model_id, str(Path(place) / FOLDER))
+            model = client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    name = begin.get("register")
+    return None if name is None else register(store, name, model, figure)
 
 
 def _prepare(place: Path, run: Path, model: LoggedModel, trust: Sequence[str]) -> None:
@@ -208,7 +188,19 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
     with _alone(store, name), store.client() as client:
         versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
         known = (v for v in versions if v.name == name and v.tags.get(MODEL_TAG) == model.model_id)
-        version = next(known, None) or _created(client, name, model, figure)
+        version = next(known, None)
+        if version is None:
+            if store.found(lambda client: client.get_registered_model(name)) is None:
+                client.create_registered_model(name)
+            own_tags = {"run": str(model.source_run_id), MODEL_TAG: model.model_id}
+            version = client.create_model_version(
+                name,
+                model.artifact_location,
+                model.source_run_id,
+                {**version_tags(figure), **own_tags},
+                await_creation_for=0,
+                model_id=model.model_id,
+            )
         if DECISION_TAG in version.tags:
             return str(version.tags[DECISION_TAG])
         own = str(version.version)
@@ -224,22 +216,6 @@ def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str
         return line
 
 
-def _created(client: MlflowClient, name: str, model: LoggedModel, figure: Figure) -> ModelVersion:
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    return client.create_model_version(
-        name,
-        source=model.artifact_location,
-        run_id=model.source_run_id,
-        tags={**version_tags(figure), "run": str(model.source_run_id), MODEL_TAG: model.model_id},
-        model_id=model.model_id,
-        await_creation_for=0,
-    )
-
-
 @contextmanager
 def _alone(store: Store, name: str) -> Iterator[None]:
     """Let nobody else on this machine decide about a name: MLflow can't compare and set at once."""
@@ -253,10 +229,8 @@ def _alone(store: Store, name: str) -> Iterator[None]:
         line = f"another process registers {name!r} and does not end"
         raise StoreError("locked", line) from error
     except OSError as error:
-        line = (
-            f"{str(folder)!r} can't be written ({error.strerror}); name another cache folder in "
-            "XDG_CACHE_HOME"
-        )
+        way = "name another cache folder in XDG_CACHE_HOME"
+        line = f"{str(folder)!r} can't be written ({error.strerror}); {way}"
         raise StoreError("unwritable", line) from error
 
 
@@ -278,34 +252,23 @@ def verdict(
     """
     if theirs is None:
         return True, ", and its champion"
-    reason, before = None, _value(theirs)
+    before = None
+    with suppress(KeyError, ValueError):  # whoever has set its tags
+        before = float(theirs["value"])
     data, monitor = theirs.get("data.hash", ""), theirs.get("monitor")
     if mine.data != data:
         known = data[:12] or "unknown"
         reason = f"it was trained on other data: {known} against {mine.data[:12]} here"
     elif mine.monitor != monitor:
         reason = f"it was judged by {monitor or 'nothing'}, not by {mine.monitor} as here"
-    elif mine.value is None or before is None:
+    elif mine.value is None or before is None or not math.isfinite(before):
         reason = f"{mine.monitor} is not known of both; it needs validation rows"
-    elif mine.value > before if mine.better == "max" else mine.value < before:
-        new, old = _apart(mine.value, before)
-        words = f"{mine.monitor} {new} against {old}"
-        return True, f", and champion in place of version {champion}: {words}"
     else:
-        old, new = _apart(before, mine.value)
+        new, old = number(mine.value), number(before)
+        if new == old and mine.value != before:
+            new, old = repr(mine.value), repr(before)
+        if mine.value > before if mine.better == "max" else mine.value < before:
+            words = f"{mine.monitor} {new} against {old}"
+            return True, f", and champion in place of version {champion}: {words}"
         reason = f"{mine.monitor} {old} against {new} here"
     return False, f"; champion stays version {champion}: {reason}"
-
-
-def _value(tags: Mapping[str, str]) -> float | None:
-    """Read the value of a version, whoever has set its tags."""
-    with suppress(KeyError, ValueError):
-        if math.isfinite(value := float(tags["value"])):
-            return value
-    return None
-
-
-def _apart(one: float, other: float) -> tuple[str, str]:
-    """Write two values so that those which differ look different."""
-    short = number(one), number(other)
-    return short if one == other or short[0] != short[1] else (repr(one), repr(other))

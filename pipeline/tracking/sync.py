@@ -69,11 +69,8 @@ class StoreInForce:
             StoreError: It is recorded elsewhere, or the store can't be reached.
         """
         if redact(self._uri) != recorded:
-            raise StoreError(
-                "refused",
-                f"recorded in {recorded}, which is used only if you name it: "
-                f"{how_to_name(recorded)}",
-            )
+            way = f"which is used only if you name it: {how_to_name(recorded)}"
+            raise StoreError("refused", f"recorded in {recorded}, {way}")
         if self._opened is None:
             quiet_mlflow()
             from pipeline.tracking.store import Store
@@ -100,15 +97,8 @@ def opened_store(uri: str) -> "Iterator[Store]":
         EnvironmentFaultError: A call to it fails.
         ConfigError: It is no database.
     """
-    with opened_for_records(uri) as stores:
-        yield stores.of(redact(uri))
-
-
-@contextmanager
-def opened_for_records(uri: str) -> Iterator[StoreInForce]:
-    """Give the store at an absolute address for the runs that are recorded there."""
     try:
-        yield StoreInForce(uri)
+        yield StoreInForce(uri).of(redact(uri))
     except StoreError as error:
         raise as_error(error.kind, error.line) from error
 
@@ -130,21 +120,14 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
             if error.kind != "waiting":
                 results.append(Synced(folder=folder, problem=error.line))
             continue
-        before = replay.unsent()
         if not replay.uri:
             replay.release()
             continue
-        refused = replay.finish(store.of)
+        before, refused = replay.unsent(), replay.finish(store.of)
         if refused is not None:
             store.give_up(refused)
-        results.append(
-            Synced(
-                folder=folder,
-                sent=before - replay.unsent(),
-                unsent=replay.unsent(),
-                problem=None if refused is None else refused.line,
-            )
-        )
+        left, problem = replay.unsent(), None if refused is None else refused.line
+        results.append(Synced(folder=folder, sent=before - left, unsent=left, problem=problem))
     return results
 
 
@@ -204,57 +187,57 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
         store: Where the runs are.
         grace: Seconds.
     """
-    lost, doubtful = [], {}
-    for run in store.running():
-        lease = lease_of(run.data.tags)
-        if lease is None or (is_local(lease) and working(lease)):
-            continue
-        if is_local(lease) and not alive(lease):
-            lost.append(run)
-        else:
-            doubtful[run.info.run_id] = (lease.counter, time.monotonic())
-    lost += _without_a_beat(store, doubtful, grace)
-    closed = []
-    for run in lost:
-        now = store.run(run.info.run_id)
-        if now is not None and now.info.status == "RUNNING":  # else its own recorder closed it
-            end = max(time.time_ns() // 1_000_000, now.info.start_time)
-            store.terminate(now.info.run_id, "FAILED", reason="lost", end=end)
-            closed.append(run)
+    closed: list[Run] = []
+    counters: dict[str, tuple[int, float]] = {}
+    running = store.running()
+    while running:
+        doubtful = []
+        for run in running:
+            run_id, lease = run.info.run_id, lease_of(run.data.tags)
+            if lease is None or (is_local(lease) and working(lease)):
+                continue
+            counter, since = counters.setdefault(run_id, (lease.counter, time.monotonic()))
+            is_gone = is_local(lease) and not alive(lease)
+            if not is_gone and lease.counter == counter and time.monotonic() - since < grace:
+                doubtful.append(run_id)
+            elif is_gone or lease.counter == counter:
+                closed += _closed_as_lost(store, run_id)
+        if doubtful:
+            time.sleep(grace / LOOKS)
+        again = [store.run(run_id) for run_id in doubtful]
+        running = [run for run in again if run is not None and run.info.status == "RUNNING"]
     return closed
 
 
-def _without_a_beat(
-    store: "Store", doubtful: dict[str, tuple[int, float]], grace: float
-) -> "list[Run]":
-    """Return those runs whose counter stays as it is for the whole grace time."""
-    lost = []
-    while doubtful:
-        time.sleep(grace / LOOKS)
-        for run_id, (counter, still_since) in list(doubtful.items()):
-            run = store.run(run_id)
-            lease = None if run is None else lease_of(run.data.tags)
-            if run is None or lease is None or run.info.status != "RUNNING":
-                del doubtful[run_id]
-            elif lease.counter != counter:
-                del doubtful[run_id]  # it lives
-            elif time.monotonic() - still_since >= grace:
-                del doubtful[run_id]
-                lost.append(run)
-    return lost
+def _closed_as_lost(store: "Store", run_id: str) -> "list[Run]":
+    run = store.run(run_id)
+    if run is None or run.info.status != "RUNNING":  # its own recorder has closed it
+        return []
+    end = max(time.time_ns() // 1_000_000, run.info.start_time)
+    store.terminate(run_id, "FAILED", reason="lost", end=end)
+    return [run]
 
 
-def remove_runs(runs: Iterable[ListedRun], store: StoreInForce) -> Iterator[ListedRun]:
+def remove_runs(runs: Iterable[ListedRun], uri: str) -> Iterator[ListedRun]:
     """Remove runs, in MLflow first, and yield each that is gone.
 
+    Args:
+        runs: What to remove.
+        uri: The store in force, which is opened where it has one of them.
+
     Raises:
-        StoreError: The store can't be reached, or is another one; the folders stay.
+        EnvironmentFaultError: The store can't be reached, or is another one; the folders stay.
+        ConfigError: The store is no database.
     """
-    for run in runs:
-        if run.run_id:
-            remove_record(store.of(run.uri), run.run_id)
-        remove(run.folder)
-        yield run
+    store = StoreInForce(uri)
+    try:
+        for run in runs:
+            if run.state.run_id:
+                remove_record(store.of(run.state.uri), run.state.run_id)
+            remove(run.folder)
+            yield run
+    except StoreError as error:
+        raise as_error(error.kind, error.line) from error
 
 
 def remove_record(store: "Store", run_id: str) -> None:

@@ -173,14 +173,15 @@ def page(server: str, experiment_id: str) -> str:
 def _absolute(key: str, uri: str) -> str:
     scheme, colon, _ = uri.partition(":")
     kind = scheme.partition("+")[0]
+    given = f"{key}={redact(uri)!r}"
     if not colon or kind == "file":
         raise ConfigError(
-            f"{key}={redact(uri)!r} is a folder, and MLflow no longer records into files; "
+            f"{given} is a folder, and MLflow no longer records into files; "
             f"expected http://HOST:PORT or sqlite:///{DATABASE}"
         )
     if kind not in SERVERS + DATABASES:
         raise ConfigError(
-            f"{key}={redact(uri)!r} has the unknown scheme {kind!r}; expected one of "
+            f"{given} has the unknown scheme {kind!r}; expected one of "
             f"{', '.join(SERVERS + DATABASES)}.{did_you_mean(kind, SERVERS + DATABASES)}"
         )
     path = sqlite_path(uri)
@@ -247,16 +248,15 @@ def fault(uri: str, text: str) -> StoreError:
     revision = re.search(r"schema \(found version (\w+)|Can't locate revision .*'(\w+)'", text)
     if revision is not None:
         return schema_fault(uri, revision[1] or revision[2])
-    if "database is locked" in text or "database table is locked" in text:
+    if any(word in text for word in ("database is locked", "database table is locked")):
         return StoreError(
             "locked", f"{named(uri)} is locked by another program; end it, then retry"
         )
-    if "file is not a database" in text or "database disk image is malformed" in text:
+    if any(word in text for word in ("file is not a database", "disk image is malformed")):
         return StoreError("broken", f"{named(uri)} is no database; {_elsewhere(uri)}")
     if any(word in text for word in UNWRITABLE):
         lacking = sqlite_shortage(uri, text)
-        remedy = _elsewhere(uri) if lacking is None else lacking[1]
-        state = "" if lacking is None else f" ({lacking[0]})"
+        state, remedy = (f" ({lacking[0]})", lacking[1]) if lacking else ("", _elsewhere(uri))
         return StoreError("unwritable", f"{named(uri)} can't be written{state}; {remedy}")
     if any(word in text for word in UNWELCOME):
         return StoreError("refused", f"{named(uri)} refuses ({short_cause(text)}); {WELCOME}")
@@ -266,10 +266,10 @@ def fault(uri: str, text: str) -> StoreError:
 def refusal(uri: str, code: str, text: str) -> StoreError:
     """Judge a message of MLflow's own, with its code for what was wrong."""
     judged = fault(uri, text)
-    if judged.kind == "down" and code in REFUSALS:
-        short = cut(redact(" ".join(text.split())), 200)
-        return StoreError("refused", f"{named(uri)} refuses: {short}")
-    return judged
+    if judged.kind != "down" or code not in REFUSALS:
+        return judged
+    short = cut(redact(" ".join(text.split())), 200)
+    return StoreError("refused", f"{named(uri)} refuses: {short}")
 
 
 def down_line(uri: str, text: str) -> str:
@@ -296,27 +296,24 @@ def schema_fault(uri: str, revision: str) -> StoreError:
         uri: Its address.
         revision: The version of its tables.
     """
+    way = (
+        "was made by another version of MLflow; back it up, then bring it up to date with: "
+        f"mlflow db upgrade {redact(uri)}"
+    )
     if not is_known(revision):
-        line = (
-            f"{named(uri)} was made by a newer MLflow, and MLflow {version('mlflow')}, which is "
-            "installed, is too old for it; install the one that made it: pip install --upgrade "
-            f"mlflow, or {_elsewhere(uri)}"
+        way = (
+            f"was made by a newer MLflow, and MLflow {version('mlflow')}, which is installed, is "
+            "too old for it; install the one that made it: pip install --upgrade mlflow, or "
+            f"{_elsewhere(uri)}"
         )
-    else:
-        line = (
-            f"{named(uri)} was made by another version of MLflow; back it up, then bring it up to "
-            f"date with: mlflow db upgrade {redact(uri)}"
-        )
-    return StoreError("schema", line)
+    return StoreError("schema", f"{named(uri)} {way}")
 
 
 def is_known(revision: str) -> bool:
     """Tell whether the MLflow that is installed knows this version of a database."""
     package = find_spec("mlflow")
-    assert package is not None
-    assert package.origin is not None
-    folder = Path(package.origin).parent / "store" / "db_migrations" / "versions"
-    return any(folder.glob(f"{revision}_*.py"))
+    top = Path(str(package and package.origin)).parent
+    return any(top.glob(f"store/db_migrations/versions/{revision}_*.py"))
 
 
 def sqlite_shortage(uri: str, text: str) -> tuple[str, str] | None:

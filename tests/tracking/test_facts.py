@@ -31,25 +31,23 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_a_clean_repository_gives_its_commit_and_no_changes(repository: Path) -> None:
-    code = code_of(repository)
-    assert code is not None
-    assert (code.commit, code.diff) == (git(repository, "rev-parse", "HEAD"), "")
+    assert code_of(repository) == (git(repository, "rev-parse", "HEAD"), "")
 
 
 def test_uncommitted_changes_are_kept_without_their_secrets(repository: Path) -> None:
     (repository / "a.py").write_text("x = 2\npassword = 'canary'\n")
     code = code_of(repository)
     assert code is not None
-    assert "+x = 2" in code.diff
-    assert "canary" not in code.diff
+    assert "+x = 2" in code[1]
+    assert "canary" not in code[1]
 
 
 def test_a_huge_change_is_cut_with_a_mark(repository: Path) -> None:
     (repository / "a.py").write_text("y = 12345678\n" * 200_000)
     code = code_of(repository)
     assert code is not None
-    assert len(code.diff) < 1.1 * 2**20
-    assert code.diff.endswith("… (cut: more than a mebibyte)\n")
+    assert len(code[1]) < 1.1 * 2**20
+    assert code[1].endswith("… (cut: more than a mebibyte)\n")
 
 
 def test_a_change_of_any_size_takes_no_more_memory_than_its_beginning(repository: Path) -> None:
@@ -106,7 +104,7 @@ def test_no_program_of_a_repository_runs(
     assert code is not None
     assert sorted(path.name for path in canaries.iterdir()) == ["hooks"]
     for name in ("clean.x", "process.p", "textconv.y", "command.z"):
-        assert f"+++ b/{name}\n@@ -1 +1 @@\n-one\n+two\n" in code.diff
+        assert f"+++ b/{name}\n@@ -1 +1 @@\n-one\n+two\n" in code[1]
     subprocess.run(["git", "-C", repository, "diff"], check=False)  # as nothing forbids it here
     assert {"clean", "process", "fsmonitor"} <= {path.name for path in canaries.iterdir()}
 
