@@ -21,26 +21,26 @@ from pipeline.findings import Array, Findings, TestRows
 from pipeline.metrics import Values, WeightedScores, weighted_scores, widest_difference
 
 LEVEL = 0.95
+#: Fewer groups or blocks have no interval: what they differ by is not known well enough.
 FEWEST_UNITS = 20
-"""Fewer groups or blocks have no interval: what they differ by is not known well enough."""
+#: An area under the ROC curve of fewer rows of a class has no interval; it would be too wide.
 FEWEST_ROWS = 30
-"""An area under the ROC curve of fewer rows of a class has no interval; it would be too wide."""
+#: More and shorter blocks miss what lasts in the errors of forecasts (Schmeiser 1982).
 MOST_BLOCKS = 30
-"""More and shorter blocks miss what lasts in the errors of forecasts (Schmeiser 1982)."""
 DRAWS = 1000
 FEWEST_DRAWS = 100
+#: Draws × rows × classes; where 1,000 draws are more, there are fewer. Half a second.
 OPERATIONS = 10_000_000
-"""Draws × rows × classes; where 1,000 draws are more, there are fewer. Half a second."""
+#: From where on the area under the ROC curve, which sorts, has no interval: it takes too long.
 AREA_OPERATIONS = 2 * OPERATIONS
-"""From where on the area under the ROC curve, which sorts, has no interval: it takes too long."""
+#: More rows have no interval: it would be narrower than anything a reader compares.
 MOST_ROWS = 1_000_000
-"""More rows have no interval: it would be narrower than anything a reader compares."""
+#: Keeps the end of an interval finite.
 MOST_EXPONENT = 50.0
-"""Keeps the end of an interval finite."""
+#: Draws × rows that are counted at once: as many as a core's own memory holds.
 BLOCK_CELLS = 200_000
-"""Draws × rows that are counted at once: as many as a core's own memory holds."""
+#: Groups whose signs are chosen in all ways: 8,192.
 MOST_EXACT = 13
-"""Groups whose signs are chosen in all ways: 8,192."""
 SWAPS, SWAPS_AT_ONCE = 10_000, 500
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import ClassVar
 
+#: Of two names, by `difflib`, for one to be offered in place of the other.
 LEAST_LIKENESS = 0.6
-"""Of two names, by `difflib`, for one to be offered in place of the other."""
+#: Letters of a value that a message shows.
 LONGEST_VALUE = 80
-"""Letters of a value that a message shows."""
 
 
 class PipelineError(Exception):

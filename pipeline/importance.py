@@ -17,20 +17,20 @@ from pipeline.networks.inspection import probabilities
 
 REPEATS = 5
 MOST_ROWS, FEWEST_ROWS = 2_000, 200
+#: Floating-point operations that all looks may take: some five seconds of one slow core. A bound in
+#: operations gives equal results, however busy the machine is.
 OPERATIONS = 10**11
-"""Floating-point operations that all looks may take: some five seconds of one slow core. A bound in
-operations gives equal results, however busy the machine is."""
+#: Operations that moving and reading a feature of a row cost as much as.
 OF_A_FEATURE = 50
-"""Operations that moving and reading a feature of a row cost as much as."""
 MOST_LOOKS = 1_000
+#: Looks that a wide table gets, at the cost of rows: enough to find some of 10,000 columns.
 WIDE_LOOKS = 300
-"""Looks that a wide table gets, at the cost of rows: enough to find some of 10,000 columns."""
+#: Groups of columns that a wide table is first split into.
 GROUPS = 32
-"""Groups of columns that a wide table is first split into."""
 
 Falls = NDArray[np.float64]
+#: The metric, turned so that less is better, where each row has these features of another row.
 Badness = Callable[[Sequence[int], Tensor], float]
-"""The metric, turned so that less is better, where each row has these features of another row."""
 
 
 def importances_of(

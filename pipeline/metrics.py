@@ -19,13 +19,13 @@ from torchmetrics.functional import accuracy, confusion_matrix, f1_score, precis
 
 from pipeline.data.scale import ROUNDING, as_float64
 
+#: Scores all rows of a part at once: probabilities (rows,) or (rows, classes), or values (rows,
+#: outputs), and the classes (rows,) or values (rows, outputs) that are true.
 Scores = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Scores all rows of a part at once: probabilities (rows,) or (rows, classes), or values
-(rows, outputs), and the classes (rows,) or values (rows, outputs) that are true."""
 
 Values = NDArray[np.float64]
+#: Scores of all draws (draws,) by metric, from how often each row was drawn (draws, rows).
 WeightedScores = Callable[[Values], dict[str, Values]]
-"""Scores of all draws (draws,) by metric, from how often each row was drawn (draws, rows)."""
 
 Direction = Literal["max", "min"]
 
@@ -37,8 +37,8 @@ BOUNDS = {
     **dict.fromkeys(("loss", "rmse", "mae"), (0.0, math.inf)),
     "r2": (-math.inf, 1.0),
 }
+#: Stages whose values are better when smaller, whatever their name: `time/fit`.
 COSTS = frozenset({"time"})
-"""Stages whose values are better when smaller, whatever their name: `time/fit`."""
 BEST_F1 = "best_f1"
 _RECALL = re.compile(r"recall_at_(?P<least>0?\.\d+)")
 

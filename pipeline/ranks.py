@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pipeline.errors import ConfigError
 
 _LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
+#: Variables with which ranks of one machine use the loopback alone.
 HERE_ALONE = {"GLOO_SOCKET_IFNAME": _LOOPBACK, "NCCL_SOCKET_IFNAME": _LOOPBACK}
-"""Variables with which ranks of one machine use the loopback alone."""
+#: Variables with the number, the world and the local number of a rank, by `launch_variable`.
 _NAMES = {
     "TORCHELASTIC_RUN_ID": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     "SLURM_STEP_NUM_TASKS": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
 }
-"""Variables with the number, the world and the local number of a rank, by `launch_variable`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

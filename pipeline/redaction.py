@@ -5,14 +5,14 @@ import re
 from urllib.parse import unquote
 
 MASK = "***"
+#: Values of variables that are shorter would blank words out of prose.
 SHORTEST = 6
-"""Values of variables that are shorter would blank words out of prose."""
 
 # No name has a pattern for what stands before these words, so that a search stays linear.
 _START = r"(?<![^\W_])"
 _WORDS = "password|passwd|passphrase|passcode|secret|credential|pwd|dbpass|pgpass"
+#: Names whose value is a secret even if it is a number.
 _NUMBERED = rf"(?:(?:{_WORDS})s?|{_START}pass)\d*"
-"""Names whose value is a secret even if it is a number."""
 _PLAIN = (
     rf"(?:{_NUMBERED}|token|authorization|{_START}o?auth|(?:api|access|private|secret)[_-]?key)"
 )
@@ -24,8 +24,8 @@ _QUOTED = r"'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\""
 _BRACKETS = r"\[[^\]\n]*\]|\{[^}\n]*\}"
 _METHOD = r"(?:(?:basic|bearer|digest|token)[ \t]+)?"
 _IS = r"\\?['\"]?[ \t]*(?:[:=]=?|=>)[ \t]*\\?"
+#: Values that are no secret: a switch, nothing, and a reference to the environment.
 _LEGIBLE = r"(?!…|(?:true|false|null|none|\$\{oc\.env:\w+\})(?:[\s,;)}\]'\"]|$))"
-"""Values that are no secret: a switch, nothing, and a reference to the environment."""
 
 _AFTER_SCHEME = re.compile(r"(?m)://(.*?)(?=://|$)")
 _HTTP = ("http", "https")

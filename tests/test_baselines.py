@@ -139,11 +139,7 @@ def test_data_over_its_budget_has_the_same_baselines(name: str) -> None:
 def test_a_bound_on_rows_thins_them_evenly() -> None:
     values = np.arange(2000.0)
     content = Samples(
-        inputs=values[:, None],
-        targets=3 * values + 1,
-        task="regression",
-        classes=(),
-        features=(),
+        inputs=values[:, None], targets=3 * values + 1, task="regression", classes=(), features=()
     )
     prepared = prepare(Given(content), options(scale="standard"))
     baseline = linear(prepared, max_rows=300, max_seconds=5)

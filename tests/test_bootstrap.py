@@ -93,11 +93,7 @@ def test_the_intervals_of_a_regression_are_those_of_scipys_bootstrap() -> None:
     }
     for key, statistic in statistics.items():
         theirs = bootstrap(
-            (errors,),
-            statistic,
-            n_resamples=20_000,
-            method="BCa",
-            rng=np.random.default_rng(5),
+            (errors,), statistic, n_resamples=20_000, method="BCa", rng=np.random.default_rng(5)
         ).confidence_interval
         assert found[key] == pytest.approx((theirs.low, theirs.high), rel=0.04)
 

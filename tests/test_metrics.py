@@ -108,8 +108,7 @@ def test_regression_scores_equal_scikit_learns_for_one_and_several_outputs(outpu
     targets = generator.normal(size=(50, outputs)) * 7 + 100
     predicted = targets + generator.normal(size=targets.shape)
     values = for_task("regression", classes=0, threshold=0.5)(
-        torch.from_numpy(predicted),
-        torch.from_numpy(targets),
+        torch.from_numpy(predicted), torch.from_numpy(targets)
     )
     squared = sklearn_metrics.mean_squared_error(targets, predicted)
     assert float(values["rmse"]) == pytest.approx(squared**0.5, rel=1e-5)

@@ -10,8 +10,8 @@ import torch
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import lack_in_output
 
+#: Format of what the program adds to Lightning's checkpoint under the key `pipeline`.
 FORMAT = 1
-"""Format of what the program adds to Lightning's checkpoint under the key `pipeline`."""
 
 
 def read_checkpoint(path: Path, *, map_location: Any = "cpu") -> dict[str, Any]:

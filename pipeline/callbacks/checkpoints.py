@@ -30,14 +30,14 @@ from pipeline.metrics import Direction
 from pipeline.paths import replace_file, sync_file
 from pipeline.signals import stop
 
+#: An epoch that took longer is on the disk before the next begins.
 SHORT_SECONDS = 1.0
-"""An epoch that took longer is on the disk before the next begins."""
+#: Storage option: a second path that is to be the same file.
 AS_WELL = "as_well"
-"""Storage option: a second path that is to be the same file."""
+#: What a run with another config takes from a checkpoint.
 ADOPTED = ("state_dict", "loops", "epoch", "global_step", "pytorch-lightning_version", "pipeline")
-"""What a run with another config takes from a checkpoint."""
+#: What is kept in memory beside the weights.
 KEPT = ("pytorch-lightning_version", "pipeline")
-"""What is kept in memory beside the weights."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -97,10 +97,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self.finish()
 
     def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any = None,
-        weights_only: bool | None = None,
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint of ours, whatever the caller says about `weights_only`."""
         del weights_only
@@ -153,10 +150,7 @@ class MemoryIO(CheckpointIO):
         }
 
     def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Any | None = None,
-        weights_only: bool | None = None,
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Return what is held."""
         del path, map_location, weights_only

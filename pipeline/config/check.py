@@ -38,22 +38,22 @@ from pipeline.paths import name_problem, output_problem
 RISING = tuple(f"val/{name}" for name in ("accuracy", "precision", "recall", "f1", "auroc", "r2"))
 FALLING = ("val/loss", "val/rmse", "val/mae", "train/loss")
 MONITORED = (*RISING, *FALLING)
+#: Names of metrics that a metric of the user's own can't have.
 NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
-"""Names of metrics that a metric of the user's own can't have."""
 
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _METRIC = re.compile(r"[A-Za-z0-9_]+")
 _TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
 _NOT_ON_CPU = ("16-mixed", "16-true")
 _STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+#: Groups that name a class: key, base class, parameters that the program fills in, and options in
+#: the group that are not the constructor's.
 _SECTIONS: Sequence[tuple[str, str, Sequence[str], type[Options] | None]] = (
     ("model", MODULE, ("input_shape", "outputs"), None),
     ("data", SOURCE, (), DataOptions),
     ("optimizer", OPTIMIZER, ("params",), None),
     ("scheduler", SCHEDULER, ("optimizer", "total_steps"), SchedulerOptions),
 )
-"""Groups that name a class: key, base class, parameters that the program fills in, and options in
-the group that are not the constructor's."""
 
 
 def check(

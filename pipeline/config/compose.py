@@ -38,14 +38,14 @@ from pipeline.paths import conf_folder
 _MAPPING = re.compile(r"[^=+~@]+=\{")
 _TRUST_IN_FILE = "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
 _SAID_BY_HYDRA = ("name", "config_name", "override_dirname")
+#: Letters of a name that the program makes up; that of a trial has its number behind it.
 LONGEST_NAME = 56
-"""Letters of a name that the program makes up; that of a trial has its number behind it."""
+#: Where a key of the user's own may be added with `+`.
 FREE_FORM = ("tags", "callbacks")
-"""Where a key of the user's own may be added with `+`."""
+#: Where a constructor decides which keys may be added with `+`.
 WITH_CONSTRUCTOR = ("model", "data", "optimizer", "scheduler")
-"""Where a constructor decides which keys may be added with `+`."""
+#: Checks names that one command alone has: gets the correct overrides, returns problems.
 MoreNames = Callable[["Composer", Sequence[str]], Iterable[str]]
-"""Checks names that one command alone has: gets the correct overrides, returns problems."""
 
 
 def compose(
@@ -249,10 +249,7 @@ def _groups_in(folder: Path) -> set[str]:
 
 
 def _name_problems(
-    given: Sequence[Given],
-    source: Composer,
-    options: type[BaseModel],
-    config_dir: Path | None,
+    given: Sequence[Given], source: Composer, options: type[BaseModel], config_dir: Path | None
 ) -> tuple[list[str], list[Given]]:
     """Return a line for each problem, and the overrides without one."""
     known = source.groups()

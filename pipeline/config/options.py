@@ -65,6 +65,7 @@ class TrainerOptions(Options):
     sync_batchnorm: bool
 
 
+#: Arguments of Lightning's Trainer that the program sets itself, each with its replacement.
 REFUSED = {
     "trainer.logger": "the run records itself; choose with tracking=local|server|none",
     "trainer.callbacks": "callbacks have a group of their own; callbacks=NAME",
@@ -80,7 +81,6 @@ REFUSED = {
     "trainer.model_registry": "a run registers its model itself; choose with register=NAME",
     "trainer.reload_dataloaders_every_n_epochs": "a run reads the same rows in every epoch",
 }
-"""Arguments of Lightning's Trainer that the program sets itself, each with its replacement."""
 
 
 class DataOptions(Options):
@@ -104,8 +104,8 @@ class DataOptions(Options):
     num_workers: NaturalInt
 
 
+#: Keys of `DataOptions` that change the order and the batches of rows, never the rows.
 SERVING = ("batch_size", "shuffle", "num_workers")
-"""Keys of `DataOptions` that change the order and the batches of rows, never the rows."""
 
 
 class TrackingOptions(Options):

@@ -27,6 +27,7 @@ _KEY_VALUE = re.compile(r"(?P<key>\+{0,2}[^=~+][^=]*)=(?P<value>.*)", re.DOTALL)
 _FOREIGN_WORD = re.compile(r"""[^,\[\]{}:'"]*[^\x00-\x7f][^,\[\]{}:'"]*""")
 _FUNCTION = re.compile(r"[a-z_]+\(.*\)", re.DOTALL)
 _SQLITE = "sqlite:///"
+#: Keys that name a file, a folder or a run, in one command or another.
 _PLACES = (
     "output",
     "resume",
@@ -40,13 +41,12 @@ _PLACES = (
     "storage",
     "study",
 )
-"""Keys that name a file, a folder or a run, in one command or another."""
 HYDRA = "hydra"
 HYDRA_REFUSED = "belongs to Hydra's own settings, which can run code"
+#: Bytes of a YAML file at most.
 LARGEST_FILE = 2**20
-"""Bytes of a YAML file at most."""
+#: Levels of lists and mappings at most; the YAML reader needs over 100 stack frames for each.
 DEEPEST_NESTING = 20
-"""Levels of lists and mappings at most; the YAML reader needs over 100 stack frames for each."""
 _IN_HYDRA = re.compile(rf"(?:.*[\s/@.])?{HYDRA}(?:[\s/@.].*)?")
 _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 

@@ -19,12 +19,13 @@ from pipeline.redaction import MASK, redact_value
 FORMAT = 1
 Scalar = str | int | float | bool | None
 
+#: Keys that changed nothing and are gone; runs on record may hold them.
 RETIRED = (
     "trainer.limit_predict_batches",
     "trainer.model_registry",
     "trainer.reload_dataloaders_every_n_epochs",
 )
-"""Keys that changed nothing and are gone; runs on record may hold them."""
+#: Keys that may change on resume: no weight depends on them.
 FREE = (
     "format",
     "name",
@@ -51,11 +52,10 @@ FREE = (
     "trainer.max_time",
     "trainer.profiler",
 )
-"""Keys that may change on resume: no weight depends on them."""
+#: Groups whose change makes it another run altogether.
 FIXED = ("model", "data")
-"""Groups whose change makes it another run altogether."""
+#: Of these groups, how the rows are served, which is a change like any other.
 _STEPS = ("data.batch_size", "data.shuffle")
-"""Of these groups, how the rows are served, which is a change like any other."""
 
 _ENVIRONMENT = "oc.env"
 

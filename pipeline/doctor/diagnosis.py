@@ -11,6 +11,7 @@ from pipeline.findings import Findings
 HEALTHY = "healthy"
 MOST_LINES = 3
 
+#: Function of each verdict, the worst first.
 RULES: Mapping[str, Callable[[Findings], Verdict | None]] = {
     rule.__name__: rule
     for rule in (
@@ -32,10 +33,10 @@ RULES: Mapping[str, Callable[[Findings], Verdict | None]] = {
         optimization.clipping_never,
     )
 }
-"""Function of each verdict, the worst first."""
 
 _NO_BETTER = {"no_better_than_naive", "no_better_than_linear"}
 _LITTLE_LEARNED = _NO_BETTER | {"class_collapse", "underfitting", "stopped_early", "noisy_metrics"}
+#: What follows from what: a cause is reported without the verdicts that it explains.
 _SYMPTOMS: Mapping[str, Set[str]] = {
     "exploding_gradient": RULES.keys() - {"exploding_gradient", "saturated", "leakage"},
     "vanishing_gradient": _LITTLE_LEARNED | {"lr_too_low", "lr_too_high"},
@@ -50,7 +51,6 @@ _SYMPTOMS: Mapping[str, Set[str]] = {
     "stopped_early": _NO_BETTER | {"underfitting"},
     "underfitting": _NO_BETTER,
 }
-"""What follows from what: a cause is reported without the verdicts that it explains."""
 
 _OF_WHAT_IS_LEARNED = (_LITTLE_LEARNED | {"overfitting"}) - {"noisy_metrics"}
 _SHUFFLED = (

@@ -14,25 +14,25 @@ from pipeline.bootstrap import LEVEL, Units, units_of_test
 from pipeline.findings import Array, Findings
 from pipeline.mistakes import called
 
+#: Error on the training rows as a share of the naive one: less than a quarter is explained.
+#:
+#: Noise alone takes half of it in many tables.
 UNLEARNED = 0.75
-"""Error on the training rows as a share of the naive one: less than a quarter is explained.
-
-Noise alone takes half of it in many tables."""
+#: Test rows of a class; that one of fewer is never answered may be chance.
 FEWEST_OF_A_CLASS = 5
-"""Test rows of a class; that one of fewer is never answered may be chance."""
+#: Rows of a class that are called so, as a share of it: next to none.
 FOUND = 0.1
-"""Rows of a class that are called so, as a share of it: next to none."""
+#: Rows that are called a class, rightly or not, as a share of those that are of it.
 CALLED = 0.5
-"""Rows that are called a class, rightly or not, as a share of those that are of it."""
+#: Share of the training rows that a rare class has, times the number of classes.
 RARE = 0.5
-"""Share of the training rows that a rare class has, times the number of classes."""
+#: Share of the test rows that are called the same.
 ONE_FOR_ALL = 0.95
-"""Share of the test rows that are called the same."""
 RECURRENT = ("RNN", "GRU", "LSTM")
 _OF_RECURRENT = {"model.norm": ("layer",), "model.activation": ("tanh", "relu")}
 
+#: Share of the present learning rate below which none is offered in its place.
 SLOWEST = 3e-4
-"""Share of the present learning rate below which none is offered in its place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,16 +23,16 @@ from pipeline.doctor.evidence import (
 )
 from pipeline.findings import Array, Findings
 
+#: Validation error less training error, as shares of rows or of variance.
 GAP = 0.1
-"""Validation error less training error, as shares of rows or of variance."""
+#: The same as a share of the validation error: so much of it comes from not generalising.
 GAP_SHARE = 0.3
-"""The same as a share of the validation error: so much of it comes from not generalising."""
+#: Half the width of a 95 % interval, in standard errors.
 DEVIATIONS = 1.96
-"""Half the width of a 95 % interval, in standard errors."""
+#: Variance of squared errors, as a multiple of their squared mean: 2 for normal errors.
 HEAVY_TAILED = 5.0
-"""Variance of squared errors, as a multiple of their squared mean: 2 for normal errors."""
+#: Validations without a better loss after which `callbacks=early_stopping` ends the training.
 PATIENCE = 10
-"""Validations without a better loss after which `callbacks=early_stopping` ends the training."""
 
 
 def overfitting(findings: Findings) -> Verdict | None:
@@ -125,15 +125,15 @@ def _larger_network(findings: Findings) -> str:
     return ""
 
 
+#: Share of all that was learned that the last quarter of the epochs brought.
+#:
+#: A curve that nears its end exponentially is at 0.03 after four of its time constants, at 0.10
+#: after two, and a straight line is at 0.25.
 STILL_LEARNING = 0.08
-"""Share of all that was learned that the last quarter of the epochs brought.
-
-A curve that nears its end exponentially is at 0.03 after four of its time constants, at 0.10 after
-two, and a straight line is at 0.25."""
+#: Fall of the loss, as a share of it, from where on its curve says how learning went.
 LEARNED = 0.02
-"""Fall of the loss, as a share of it, from where on its curve says how learning went."""
+#: The same of the error.
 BETTER = 0.1
-"""The same of the error."""
 
 
 def stopped_early(findings: Findings) -> Verdict | None:
@@ -255,15 +255,15 @@ def _orders_the_rows(findings: Findings) -> bool:
     return findings.metrics["test/auroc"] - 1.96 * error > 0.5
 
 
+#: Level of the interval: the comparison with a line is made for every run, and one in a hundred may
+#: be wrong.
 SURE = 0.99
-"""Level of the interval: the comparison with a line is made for every run, and one in a hundred may
-be wrong."""
+#: Test error as a share of the linear baseline's.
 WORSE = 1.1
-"""Test error as a share of the linear baseline's."""
+#: Training error as a share of the test error, below which regularization is offered.
 BY_HEART = 0.5
-"""Training error as a share of the test error, below which regularization is offered."""
+#: Best epoch as a share of all: what comes after it has made nothing better.
 EARLY = 0.25
-"""Best epoch as a share of all: what comes after it has made nothing better."""
 
 
 def no_better_than_linear(findings: Findings) -> Verdict | None:
@@ -311,10 +311,10 @@ def _against_overfitting(findings: Findings, turn: int | None) -> tuple[str, ...
     return (more_epochs(findings, 3),) if best > EARLY * findings.epochs else ()
 
 
+#: Error that is left on the test, as a share of rows or of variance.
 TOO_GOOD = 0.02
-"""Error that is left on the test, as a share of rows or of variance."""
+#: Share of the importance of all columns that one has.
 TOLD_BY_ONE = 0.8
-"""Share of the importance of all columns that one has."""
 
 
 def leakage(findings: Findings) -> Verdict | None:
@@ -345,18 +345,18 @@ def leakage(findings: Findings) -> Verdict | None:
     )
 
 
+#: Test rows of which something can be told.
 FEWEST_ROWS = 10
-"""Test rows of which something can be told."""
+#: Width of the 95 % interval of a share, such as f1: its first digit is unknown.
 WIDE = 0.2
-"""Width of the 95 % interval of a share, such as f1: its first digit is unknown."""
+#: Rows of which none is wrong say no more than that fewer than 3 of them are, with 95 % certainty
+#: (the rule of three: Hanley and Lippman-Hand 1983).
 UNSEEN = 3.0
-"""Rows of which none is wrong say no more than that fewer than 3 of them are, with 95 % certainty
-(the rule of three: Hanley and Lippman-Hand 1983)."""
+#: The same of an error in units, as a share of the error.
 WIDE_ERROR = 0.8
-"""The same of an error in units, as a share of the error."""
+#: Width of the 95 % interval of the gain over the naive baseline: whether there is one is unknown,
+#: where it holds zero; a narrower one says that there is none.
 WIDE_GAIN = 0.3
-"""Width of the 95 % interval of the gain over the naive baseline: whether there is one is unknown,
-where it holds zero; a narrower one says that there is none."""
 
 
 def noisy_metrics(findings: Findings) -> Verdict | None:

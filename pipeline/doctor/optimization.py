@@ -20,13 +20,13 @@ from pipeline.doctor.evidence import (
 from pipeline.doctor.fit import STILL_LEARNING, share_of_last_quarter
 from pipeline.findings import Array, Findings, Vitals
 
+#: Norm of all gradients: that of a well scaled network is of the order of 1 at its first step.
 EXPLODED = 100.0
-"""Norm of all gradients: that of a well scaled network is of the order of 1 at its first step."""
+#: Largest norm of a step as a multiple of the usual one, where nothing was learned after it.
 SPIKE = 100.0
-"""Largest norm of a step as a multiple of the usual one, where nothing was learned after it."""
+#: Update / weight of the first step that explains a divergence by the learning rate alone: half of
+#: the weight is replaced at once.
 LEAPING = 0.5
-"""Update / weight of the first step that explains a divergence by the learning rate alone: half of
-the weight is replaced at once."""
 
 
 def exploding_gradient(findings: Findings) -> Verdict | None:
@@ -72,17 +72,17 @@ def _explosion(findings: Findings, vitals: Vitals, *, first: float, largest: flo
     return f"the gradients' norm is {first:.2g} at the first step{later}{ended}, most in {layer}"
 
 
+#: A layer's gradient norm as a share of the output layer's, in the median epoch.
+#:
+#: Healthy ReLU networks on torch's initialisation have 3 to 5 %, eight layers of sigmoid 2e-6.
 VANISHED = 1e-3
-"""A layer's gradient norm as a share of the output layer's, in the median epoch.
-
-Healthy ReLU networks on torch's initialisation have 3 to 5 %, eight layers of sigmoid 2e-6."""
+#: The same at the first step.
 VANISHED_AT_FIRST = 1e-2
-"""The same at the first step."""
+#: Norm of all gradients at the first step: values that vanish on their way to the output leave none
+#: to any layer. A hundredth of the smallest of healthy runs.
 NO_GRADIENT = 1e-4
-"""Norm of all gradients at the first step: values that vanish on their way to the output leave
-none to any layer. A hundredth of the smallest of healthy runs."""
+#: The same of update / weight: an optimizer that rescales gradients, as Adam, keeps it near 1.
 STILL = 1e-2
-"""The same of update / weight: an optimizer that rescales gradients, as Adam, keeps it near 1."""
 
 
 def vanishing_gradient(findings: Findings) -> Verdict | None:
@@ -129,11 +129,11 @@ def vanishing_gradient(findings: Findings) -> Verdict | None:
     )
 
 
+#: Share of clipped steps in each epoch.
 CLIPPED_ALWAYS = 0.95
-"""Share of clipped steps in each epoch."""
+#: Share of the gradients that clipping leaves, in the median epoch: the threshold then acts as
+#: another learning rate. Clipping to a third is ordinary.
 CLIPPED_TO = 0.1
-"""Share of the gradients that clipping leaves, in the median epoch: the threshold then acts as
-another learning rate. Clipping to a third is ordinary."""
 
 
 def clipping_always(findings: Findings) -> Verdict | None:
@@ -163,8 +163,8 @@ def clipping_always(findings: Findings) -> Verdict | None:
     )
 
 
+#: Largest norm of the run as a share of a threshold that was chosen and has no effect.
 CLIPPED_NEVER = 0.1
-"""Largest norm of the run as a share of a threshold that was chosen and has no effect."""
 
 
 def clipping_never(findings: Findings) -> Verdict | None:
@@ -190,11 +190,11 @@ def clipping_never(findings: Findings) -> Verdict | None:
     )
 
 
+#: Share of a layer's units that never answer. Healthy wide layers have up to a third.
 DEAD = 0.5
-"""Share of a layer's units that never answer. Healthy wide layers have up to a third."""
+#: Update / weight of the fastest layer from which on a step leaves nothing of a layer's weights: a
+#: lower rate alone helps.
 REPLACED = 1.0
-"""Update / weight of the fastest layer from which on a step leaves nothing of a layer's weights: a
-lower rate alone helps."""
 
 
 def dead_relu(findings: Findings) -> Verdict | None:
@@ -215,8 +215,8 @@ def dead_relu(findings: Findings) -> Verdict | None:
     )
 
 
+#: Share of a layer's values within 1 % of a bound. Healthy layers stay below a tenth.
 SATURATED = 0.5
-"""Share of a layer's values within 1 % of a bound. Healthy layers stay below a tenth."""
 
 
 def saturated(findings: Findings) -> Verdict | None:
@@ -240,15 +240,15 @@ def saturated(findings: Findings) -> Verdict | None:
     )
 
 
+#: Update / weight of the fastest layer in the fastest epoch, where nothing was learned.
+#:
+#: About 1e-3 is usual (Bottou 2015); Adam's first steps reach 0.1 at its usual rates.
 TOO_FAR = 0.2
-"""Update / weight of the fastest layer in the fastest epoch, where nothing was learned.
-
-About 1e-3 is usual (Bottou 2015); Adam's first steps reach 0.1 at its usual rates."""
+#: Last training loss as a share of that of answering by the classes' shares: steps that leap keep
+#: it above, where those that are too short only leave it there.
 ROSE = 1.02
-"""Last training loss as a share of that of answering by the classes' shares: steps that leap keep
-it above, where those that are too short only leave it there."""
+#: Update / weight that counts as too far where the loss has risen so.
 TOO_FAR_AFTER_ALL = 0.05
-"""Update / weight that counts as too far where the loss has risen so."""
 
 
 def lr_too_high(findings: Findings) -> Verdict | None:
@@ -276,9 +276,9 @@ def lr_too_high(findings: Findings) -> Verdict | None:
     )
 
 
+#: Update / weight of the fastest layer with which a network does not get far in any number of
+#: epochs that one waits for.
 TOO_SHORT = 2e-4
-"""Update / weight of the fastest layer with which a network does not get far in any number of
-epochs that one waits for."""
 
 
 def lr_too_low(findings: Findings) -> Verdict | None:

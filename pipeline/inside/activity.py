@@ -10,10 +10,10 @@ from pipeline.networks.inspection import as_weights, evaluation_mode
 
 MOST_ROWS = 512
 ROWS_AT_ONCE = 64
+#: Input values of one forward pass: the feature maps of large images need much memory.
 MOST_VALUES = 2**20
-"""Input values of one forward pass: the feature maps of large images need much memory."""
+#: Share of the way to a bound from which a value counts as saturated.
 CLOSE = 0.99
-"""Share of the way to a bound from which a value counts as saturated."""
 _POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus)
 
 

@@ -14,12 +14,12 @@ from pipeline.data.source import Indices
 from pipeline.errors import ConfigError, some
 
 KEY = "feature_maps.samples"
+#: Classes of which a row is shown.
 MOST_CLASSES = 12
-"""Classes of which a row is shown."""
+#: Rows that are shown of a regression.
 OF_A_REGRESSION = 6
-"""Rows that are shown of a regression."""
+#: Largest number of rows in `feature_maps.samples`.
 MOST_SAMPLES = 16
-"""Largest number of rows in `feature_maps.samples`."""
 
 
 class Chosen(NamedTuple):

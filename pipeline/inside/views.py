@@ -23,24 +23,24 @@ from pipeline.networks.inspection import as_weights, evaluation_mode
 from pipeline.networks.layers import Skip
 from pipeline.networks.recurrent import RecurrentLayer, ReluGRU, ReluLSTM
 
+#: Values of all views together, 16 MiB before compression; each view gets an equal part.
 MOST_VALUES = 2**22
-"""Values of all views together, 16 MiB before compression; each view gets an equal part."""
 
+#: Largest number of entries along an axis, by the kind of the axis.
 MOST_OF = {"pixel": 128, "position": 1024, "step": 256, "channel": 32, "unit": 64, "value": 1024}
-"""Largest number of entries along an axis, by the kind of the axis."""
 
+#: Axes whose neighbours are similar: every n-th entry is kept. Of others, the first ones are.
 _SUBSAMPLED = ("pixel", "position", "step")
-"""Axes whose neighbours are similar: every n-th entry is kept. Of others, the first ones are."""
 
 _WEIGHTED = (conv._ConvNd, nn.Linear)
 _NORMS = (batchnorm._NormBase, instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _NO_ACTIVATIONS = (nn.MultiheadAttention, nn.Softmax, nn.LogSoftmax, nn.Softmax2d, nn.Softmin)
 
 
+#: Largest difference to the layer's own states: kernels of GPUs round inputs to ten bits.
 TOLERANCE = 1e-2
-"""Largest difference to the layer's own states: kernels of GPUs round inputs to ten bits."""
+#: In half precision, how often a state may have been rounded.
 ROUNDINGS = 16
-"""In half precision, how often a state may have been rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,11 +293,11 @@ def _ordinal(number: int) -> str:
 # Fused kernels return only the states, so that gates and cells are recomputed from the weights by
 # the formulas of `torch.nn.RNN`, `GRU` and `LSTM`, and of the ReLU cells in `networks.recurrent`.
 
+#: Values at each step by kind and place, (samples, steps, hidden).
 _Seen = dict[tuple[str, str], Tensor]
-"""Values at each step by kind and place, (samples, steps, hidden)."""
 _Activation = Callable[[Tensor], Tensor]
+#: State and cell between two steps, each (samples, hidden).
 _Held = tuple[Tensor, Tensor]
-"""State and cell between two steps, each (samples, hidden)."""
 
 
 def _over_time(layer: nn.RNNBase, inputs: tuple[Any, ...], outputs: Any) -> _Seen:

@@ -16,12 +16,12 @@ from torch.nn.utils import clip_grad_value_
 from pipeline.data.scale import as_float64
 from pipeline.modules.distributed import gather_rows, sum_over_ranks
 
+#: Steps after which the kept values become one, so that memory stays bounded.
 FOLD = 1024
-"""Steps after which the kept values become one, so that memory stays bounded."""
+#: Least steps between two measured updates: measuring one copies all weights.
 SPARSE = 16
-"""Least steps between two measured updates: measuring one copies all weights."""
+#: Measured updates in an epoch of many steps.
 LOOKS = 4
-"""Measured updates in an epoch of many steps."""
 
 Algorithm = Literal["norm", "value"]
 

@@ -16,16 +16,16 @@ from torch.optim import Optimizer
 
 from pipeline.data.loader import Shared
 
+#: Inputs (batch, *input_shape) and targets (batch, …); or a rank's share of them.
 Batch = tuple[Tensor, Tensor] | Shared
-"""Inputs (batch, *input_shape) and targets (batch, …); or a rank's share of them."""
 
+#: Hooks around the gradients of a step, which Lightning does not call in manual optimization.
 AROUND_GRADIENTS = (
     "on_before_zero_grad",
     "on_before_backward",
     "on_after_backward",
     "on_before_optimizer_step",
 )
-"""Hooks around the gradients of a step, which Lightning does not call in manual optimization."""
 
 
 class ShortSteps(pl.LightningModule):

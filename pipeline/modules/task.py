@@ -21,8 +21,8 @@ from pipeline.modules.epoch import Clipper, EpochMean, EpochOutputs, WeightWatch
 from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
 
+#: Outputs whose loss is computed in float64 at once.
 LOSS_NUMBERS = 2**20
-"""Outputs whose loss is computed in float64 at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ SHAPES: dict[Kind, str] = {
     "images": "images (channels, height, width)",
 }
 
+#: Stands in the line about data whose kind a model can't read, and in no other.
 MISFIT = ", but the data are "
-"""Stands in the line about data whose kind a model can't read, and in no other."""
 
 
 def kind_of(input_shape: tuple[int, ...]) -> Kind:

@@ -180,10 +180,10 @@ class _Recurrent(nn.Module):
     """
 
     takes: ClassVar[tuple[str, ...]] = ("series",)
+    #: torch's layer.
     fused: ClassVar[type[nn.RNNBase]]
-    """torch's layer."""
+    #: Layer with ReLU in the cell, where torch's has none.
     loop: ClassVar[type[_LoopLayer] | None] = None
-    """Layer with ReLU in the cell, where torch's has none."""
 
     def __init__(
         self,

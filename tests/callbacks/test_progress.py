@@ -54,9 +54,7 @@ def test_no_line_is_wider_than_a_terminal_of_eighty_columns(
     assert len(epoch_lines(shown.screen)) == int(last["trainer.max_epochs"].partition("=")[2])
 
 
-def test_the_config_and_the_layers_are_shown_first(
-    in_terminal: Callable[..., Terminal],
-) -> None:
+def test_the_config_and_the_layers_are_shown_first(in_terminal: Callable[..., Terminal]) -> None:
     words = ("optimizer.lr=0.004", "model.hidden=[5,7]", "model.norm=none")
     screen = in_terminal(*IRIS, *words).screen
     text = "\n".join(screen)

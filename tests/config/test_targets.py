@@ -59,9 +59,7 @@ def test_a_class_from_elsewhere_is_refused_before_it_is_imported(
     )
 
 
-def test_a_path_through_torchs_own_modules_runs_no_pickle(
-    line: CommandLine,
-) -> None:
+def test_a_path_through_torchs_own_modules_runs_no_pickle(line: CommandLine) -> None:
     path = "torch.nn.modules.module.torch.load"
     assert "is not there" in line.problem(f"model._target_={path}", "+model.f=x")
 
@@ -209,11 +207,7 @@ def test_a_callbacks_arguments_are_checked_where_lightning_is(
 
 
 def test_a_network_is_no_callback() -> None:
-    run = check(
-        compose(
-            ["callbacks=ema", "callbacks.ema._target_=torch.nn.Linear"],
-        )
-    )
+    run = check(compose(["callbacks=ema", "callbacks.ema._target_=torch.nn.Linear"]))
     with pytest.raises(ConfigError, match=r"'torch.nn.Linear' is no pytorch_lightning.Callback"):
         check_callbacks(run)
 

@@ -120,9 +120,7 @@ def too_low() -> Findings:
 def overfitted() -> Findings:
     made = made_findings()
     return replace(
-        made,
-        training={"accuracy": 1.0},
-        metrics={**made.metrics, "best/val/accuracy": 0.7},
+        made, training={"accuracy": 1.0}, metrics={**made.metrics, "best/val/accuracy": 0.7}
     )
 
 

@@ -90,7 +90,7 @@ def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
 ) -> None:
     words = own(
         "  error: {_target_: torchmetrics.classification.MulticlassCalibrationError,"
-        " num_classes: 3}",
+        " num_classes: 3}"
     )
     assert train(*words, "model=mlp", "data=iris", *QUICK[:2], "verbose=2") == 0
     assert "│ error " in capsys.readouterr().out

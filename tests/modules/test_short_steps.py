@@ -20,10 +20,7 @@ LIGHTNINGS_WAY = "trainer.profiler=simple"
 
 SETTINGS = {
     "clipped by norm": ("model.dropout=0.2", "trainer.gradient_clip_val=0.1"),
-    "clipped by value": (
-        "trainer.gradient_clip_val=0.01",
-        "trainer.gradient_clip_algorithm=value",
-    ),
+    "clipped by value": ("trainer.gradient_clip_val=0.01", "trainer.gradient_clip_algorithm=value"),
     "not clipped": ("trainer.gradient_clip_val=null",),
     "a schedule by step": ("scheduler=onecycle", "optimizer=sgd"),
     "a schedule by epoch": ("scheduler=step", "scheduler.step_size=1"),

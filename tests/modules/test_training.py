@@ -94,10 +94,7 @@ def by_hand(
     ids=["mlp", "mlp regression", "gru", "mlp binary"],
 )
 def test_losses_and_gradient_norms_of_each_epoch_are_those_of_a_loop_by_hand(
-    train: Train,
-    own_folder: Path,
-    words: tuple[str, ...],
-    loss: Callable[[Tensor, Tensor], Tensor],
+    train: Train, own_folder: Path, words: tuple[str, ...], loss: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
     assert train(*words, *COMMON, "trainer.threads=1") == 0
     recorded = epochs(only_run(own_folder / "runs"))
