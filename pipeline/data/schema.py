@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.data.scale import Encoder, Scaler, axis_of, with_tuples
 from pipeline.data.source import Array, Reading, Task
-from pipeline.networks.inputs import Kind, kind_of
+from pipeline.networks import Kind, kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,333 @@
-"""The diagnosis of a run: its verdicts, worst first, without the symptoms of others."""
+"""The diagnosis of a run: its verdicts, worst first, without the symptoms of others.
 
+The verdicts on the optimization stand here: gradients, clipping, activations, the learning rate.
+"""
+
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.doctor import fit, optimization
-from pipeline.doctor.evidence import Verdict, applicable, setting
-from pipeline.findings import Findings
+import numpy as np
+
+from pipeline.doctor import fit
+from pipeline.doctor.evidence import (
+    Verdict,
+    applicable,
+    curve,
+    is_unlearned,
+    largest_update,
+    learning_rate_times,
+    lower_learning_rate,
+    more_epochs,
+    naive_loss,
+    setting,
+    standard_scale,
+    with_norm,
+)
+from pipeline.findings import Array, Findings, Vitals
+
+#: Norm of all gradients: that of a well scaled network is of the order of 1 at its first step.
+EXPLODED = 100.0
+#: Largest norm of a step as a multiple of the usual one, where nothing was learned after it.
+SPIKE = 100.0
+#: Update / weight of the first step that explains a divergence by the learning rate alone: half of
+#: the weight is replaced at once.
+LEAPING = 0.5
+
+
+def exploding_gradient(findings: Findings) -> Verdict | None:
+    """Gradients that are far too large from the first step, or grow until the loss diverges."""
+    vitals = findings.vitals
+    if vitals is None:
+        return None
+    first = float(np.linalg.norm(vitals.first))
+    norms = np.linalg.norm(vitals.gradients, axis=1)
+    recorded = [*curve(findings, "grad/norm_max"), *norms]
+    later = max((float(one) for one in recorded if np.isfinite(one)), default=0.0)
+    largest, update = max(first, later), float(np.nanmax(vitals.updates[-1], initial=0.0))
+    usual = float(_median(norms))
+    if findings.end == "diverged":
+        # A step that replaces half of the weights explains a divergence by itself.
+        explodes = first >= EXPLODED or update < LEAPING
+    else:
+        spiked = largest >= max(EXPLODED, SPIKE * usual)
+        explodes = spiked and findings.clipping.threshold is None and is_unlearned(findings)
+    if not explodes and not min(first, usual) >= EXPLODED:  # either may be NaN
+        return None
+    return Verdict(
+        evidence=_explosion(findings, vitals, first=first, largest=largest),
+        numbers={"first": first, "largest": largest, "update": update},
+        cures=(
+            "" if findings.clipping.threshold else "trainer.gradient_clip_val=1.0",
+            with_norm(findings),
+            standard_scale(findings),
+            "model.gain=null",
+            "model.init=default",
+            learning_rate_times(findings, 0.1),
+        ),
+    )
+
+
+def _explosion(findings: Findings, vitals: Vitals, *, first: float, largest: float) -> str:
+    if not math.isfinite(first):
+        return "the loss or its gradients are no numbers from the first step on"
+    diverged = findings.end == "diverged"
+    ended = f" and no number in epoch {int(vitals.epochs[-1])}" if diverged else ""
+    layer = _short(vitals.layers[int(np.nan_to_num(vitals.gradients[-1]).argmax())])
+    later = f", {largest:.2g} later" if largest > first else ""
+    return f"the gradients' norm is {first:.2g} at the first step{later}{ended}, most in {layer}"
+
+
+#: A layer's gradient norm as a share of the output layer's, in the median epoch.
+#:
+#: Healthy ReLU networks on torch's initialisation have 3 to 5 %, eight layers of sigmoid 2e-6.
+VANISHED = 1e-3
+#: The same at the first step.
+VANISHED_AT_FIRST = 1e-2
+#: Norm of all gradients at the first step: values that vanish on their way to the output leave none
+#: to any layer. A hundredth of the smallest of healthy runs.
+NO_GRADIENT = 1e-4
+#: The same of update / weight: an optimizer that rescales gradients, as Adam, keeps it near 1.
+STILL = 1e-2
+
+
+def vanishing_gradient(findings: Findings) -> Verdict | None:
+    """A layer whose gradient is tiny beside that of the output layer, or no gradient at all.
+
+    An optimizer that rescales gradients moves such a layer nevertheless; then it is a fault only
+    where nothing is learned.
+    """
+    vitals = findings.vitals
+    if vitals is None or len(vitals.layers) < 2:
+        return None
+    with np.errstate(all="ignore"):
+        at_first = vitals.first[:-1] / vitals.first[-1]
+        shares = _median(vitals.gradients[:, :-1] / vitals.gradients[:, -1:])
+        moves = _median(vitals.updates[:, :-1] / vitals.updates[:, -1:])
+    if not np.isfinite(at_first).any():
+        return None
+    layer = int(np.nanargmin(at_first if np.isnan(shares).all() else shares))
+    share, move = float(shares[layer]), float(moves[layer])
+    norm = float(np.linalg.norm(vitals.first))
+    # Depth shows from the first step on; weights that decay to nothing take a while.
+    by_depth = at_first[layer] <= VANISHED_AT_FIRST and 0 < share <= VANISHED
+    is_sick = by_depth and move < STILL
+    if not is_sick and not ((by_depth or norm <= NO_GRADIENT) and is_unlearned(findings)):
+        return None
+    far = f"move {move:.0e} times as far" if move < 0.1 else f"move {move:.1f} times as far"
+    name, last = _short(vitals.layers[layer]), _short(vitals.layers[-1])
+    saturating = setting(findings, "model.activation") in ("sigmoid", "tanh", "softplus")
+    return Verdict(
+        evidence=f"{name}'s gradient is {share:.0e} of the {last}'s, and its weights "
+        f"{far if move > 0 else 'do not move'}"
+        if by_depth
+        else f"the gradients of all layers together have a norm of {norm:.0e} at the first step",
+        numbers={"gradient": share, "update": move, "first": norm},
+        cures=(
+            "model.init=default" if setting(findings, "model.init") == "normal" else "",
+            with_norm(findings),
+            "model.activation=relu" if saturating else "",
+            "model.init=default",
+            "model.gain=null",
+            "model.skip=true",
+        ),
+        advice="fewer layers, or a norm between them",
+    )
+
+
+#: Share of clipped steps in each epoch.
+CLIPPED_ALWAYS = 0.95
+#: Share of the gradients that clipping leaves, in the median epoch: the threshold then acts as
+#: another learning rate. Clipping to a third is ordinary.
+CLIPPED_TO = 0.1
+
+
+def clipping_always(findings: Findings) -> Verdict | None:
+    """A threshold that cuts all steps to a fraction, as another learning rate would."""
+    threshold, share = findings.clipping.threshold, curve(findings, "grad/clipped")
+    before, after = (curve(findings, f"grad/{key}") for key in ("norm", "norm_clipped"))
+    if threshold is None or not len(share) or not len(before):
+        return None
+    with np.errstate(all="ignore"):
+        left = float(_median(after / before))
+    if share.min() < CLIPPED_ALWAYS or not left <= CLIPPED_TO:
+        return None
+    if curve(findings, "grad/norm_max").max(initial=0.0) >= EXPLODED:
+        return None  # clipping holds an explosion, which is its purpose
+    norm = float(_median(before))
+    by_norm = findings.clipping.algorithm == "norm"
+    return Verdict(
+        evidence=f"all steps are clipped, to {left:.1e} of a gradient whose norm is {norm:.2g}",
+        numbers={"share": float(share.min()), "left": left, "norm": norm},
+        cures=(
+            "" if by_norm else "trainer.gradient_clip_algorithm=norm",
+            f"trainer.gradient_clip_val={_round_up(2 * norm):g}" if by_norm else "",
+            "trainer.gradient_clip_val=1.0" if norm < 1 else "",
+            standard_scale(findings),
+            "trainer.gradient_clip_val=null",
+        ),
+    )
+
+
+#: Largest norm of the run as a share of a threshold that was chosen and has no effect.
+CLIPPED_NEVER = 0.1
+
+
+def clipping_never(findings: Findings) -> Verdict | None:
+    """A threshold that the user chose and no gradient comes near."""
+    clipping, norms = findings.clipping, curve(findings, "grad/norm_max")
+    if clipping.threshold is None or not clipping.chosen or not len(norms):
+        return None
+    if findings.end == "diverged" or curve(findings, "grad/clipped").max() > 0:
+        return None
+    largest = float(norms.max())
+    if not largest / clipping.threshold <= CLIPPED_NEVER:  # or NaN, where a scaled loss overflowed
+        return None
+    return Verdict(
+        evidence=f"the largest gradient has a norm of {largest:.2g}, and the threshold is "
+        f"{clipping.threshold:g}",
+        numbers={"largest": largest, "threshold": clipping.threshold},
+        cures=(
+            "trainer.gradient_clip_val=1.0"
+            if largest > 1
+            else f"trainer.gradient_clip_val={_round_up(largest / 2):g}",
+            "trainer.gradient_clip_val=null",
+        ),
+    )
+
+
+#: Share of a layer's units that never answer. Healthy wide layers have up to a third.
+DEAD = 0.5
+#: Update / weight of the fastest layer from which on a step leaves nothing of a layer's weights: a
+#: lower rate alone helps.
+REPLACED = 1.0
+
+
+def dead_relu(findings: Findings) -> Verdict | None:
+    """Units that give zero for every training row."""
+    worst = max(findings.activity, key=lambda one: one.dead, default=None)
+    if worst is None or worst.dead < DEAD:
+        return None
+    count = round(worst.dead * worst.units)
+    others = ("model.activation=leaky_relu", with_norm(findings), "model.init=default")
+    return Verdict(
+        evidence=f"{count} of {_short(worst.layer)}'s {worst.units} units give zero for every row",
+        numbers={"dead": worst.dead, "units": float(worst.units)},
+        cures=(
+            lower_learning_rate(findings),
+            *(others if largest_update(findings) < REPLACED else ()),
+            standard_scale(findings),
+        ),
+    )
+
+
+#: Share of a layer's values within 1 % of a bound. Healthy layers stay below a tenth.
+SATURATED = 0.5
+
+
+def saturated(findings: Findings) -> Verdict | None:
+    """Values of sigmoid or tanh that stick to a bound."""
+    worst = max(findings.activity, key=lambda one: one.saturated, default=None)
+    if worst is None or worst.saturated < SATURATED:
+        return None
+    at_input = worst.layer == findings.activity[0].layer
+    return Verdict(
+        evidence=f"{100 * worst.saturated:.0f} % of {_short(worst.layer)}'s values lie within 1 % "
+        "of a bound, where a gradient is near zero",
+        numbers={"saturated": worst.saturated},
+        cures=(
+            standard_scale(findings) if at_input else "",
+            "model.gain=null",
+            "model.init=default",
+            with_norm(findings),
+            learning_rate_times(findings, 0.1),
+            "model.activation=relu",
+        ),
+    )
+
+
+#: Update / weight of the fastest layer in the fastest epoch, where nothing was learned.
+#:
+#: About 1e-3 is usual (Bottou 2015); Adam's first steps reach 0.1 at its usual rates.
+TOO_FAR = 0.2
+#: Last training loss as a share of that of answering by the classes' shares: steps that leap keep
+#: it above, where those that are too short only leave it there.
+ROSE = 1.02
+#: Update / weight that counts as too far where the loss has risen so.
+TOO_FAR_AFTER_ALL = 0.05
+
+
+def lr_too_high(findings: Findings) -> Verdict | None:
+    """Steps so long that nothing is learned, or the loss ends above that of a constant answer."""
+    far = largest_update(findings)
+    loss, naive = curve(findings, "train/loss"), naive_loss(findings)
+    rose = len(loss) > 0 and naive is not None and float(loss[-1]) > ROSE * naive
+    is_sick = far >= TOO_FAR and is_unlearned(findings)
+    if not is_sick and not (far >= TOO_FAR_AFTER_ALL and rose):
+        return None
+    if findings.end == "diverged":
+        ended = "the loss is no number any more"
+    elif len(loss):
+        ended = f"the training loss ends at {loss[-1]:.3g} after {loss.min():.3g} at best"
+    else:
+        ended = "little is learned"
+    # Optimizers other than SGD rescale what clipping has shortened.
+    is_sgd = str(setting(findings, "optimizer._target_")).endswith(".SGD")
+    clips = is_sgd and not findings.clipping.threshold and far < REPLACED
+    return Verdict(
+        evidence="a step moves a layer by up to "
+        f"{f'{100 * far:.0f} % of' if far < 1 else f'{far:.3g} times'} its weights, and {ended}",
+        numbers={"update": far},
+        cures=(lower_learning_rate(findings), "trainer.gradient_clip_val=1.0" if clips else ""),
+    )
+
+
+#: Update / weight of the fastest layer with which a network does not get far in any number of
+#: epochs that one waits for.
+TOO_SHORT = 2e-4
+
+
+def lr_too_low(findings: Findings) -> Verdict | None:
+    """Steps so short that little is learned, or learning goes on at the end."""
+    if findings.vitals is None or not np.isfinite(findings.vitals.updates).any():
+        return None
+    far, share = largest_update(findings), fit.share_of_last_quarter(findings)
+    goes_on = share is not None and share > fit.STILL_LEARNING
+    if far > TOO_SHORT or not (goes_on or is_unlearned(findings)):
+        return None
+    return Verdict(
+        evidence=f"a step moves no layer by more than {far:.1e} of its weights; 1e-3 is usual",
+        numbers={"update": far},
+        cures=(
+            learning_rate_times(findings, float(f"{3e-3 / max(far, 1e-9):.0e}")),
+            more_epochs(findings, 10),
+        ),
+    )
+
+
+def _short(layer: str) -> str:
+    """Return the short name of a layer: `layer1` for `layers.layer1.linear`."""
+    words = layer.removeprefix("layers.").split(".")
+    state = words[-1].partition(" ")[2]
+    return f"{words[0].partition(' ')[0]} {state}".strip()
+
+
+def _median(values: Array) -> Array:
+    """Return the median over the epochs of what is finite, (…); NaN where nothing is."""
+    columns = np.asarray(values, dtype=np.float64).reshape(len(values), -1).T
+    known = [column[np.isfinite(column)] for column in columns]
+    found = np.array([np.median(one) if len(one) else math.nan for one in known])
+    return found.reshape(values.shape[1:])
+
+
+def _round_up(value: float) -> float:
+    """Return the next number with one digit that is not smaller."""
+    power = 10.0 ** math.floor(math.log10(value)) if value > 0 else 1.0
+    return math.ceil(value / power) * power
+
+
+# ── the diagnosis ─────────────────────────────────────────────────────────────────────────────
 
 HEALTHY = "healthy"
 MOST_LINES = 3
@@ -15,13 +336,13 @@ MOST_LINES = 3
 RULES: Mapping[str, Callable[[Findings], Verdict | None]] = {
     rule.__name__: rule
     for rule in (
-        optimization.exploding_gradient,
-        optimization.vanishing_gradient,
-        optimization.dead_relu,
-        optimization.saturated,
-        optimization.lr_too_high,
-        optimization.clipping_always,
-        optimization.lr_too_low,
+        exploding_gradient,
+        vanishing_gradient,
+        dead_relu,
+        saturated,
+        lr_too_high,
+        clipping_always,
+        lr_too_low,
         fit.leakage,
         fit.class_collapse,
         fit.no_better_than_naive,
@@ -30,7 +351,7 @@ RULES: Mapping[str, Callable[[Findings], Verdict | None]] = {
         fit.underfitting,
         fit.no_better_than_linear,
         fit.noisy_metrics,
-        optimization.clipping_never,
+        clipping_never,
     )
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules import activation, batchnorm, conv, instancenorm
 
+from pipeline.data.content import Part
+from pipeline.data.prepare import Prepared
+from pipeline.data.schema import Schema
+from pipeline.data.source import Indices
+from pipeline.errors import ConfigError, some
 from pipeline.findings import Floats
 from pipeline.networks.inspection import as_weights, evaluation_mode
 from pipeline.networks.layers import Skip
@@ -74,19 +79,9 @@ class _HiddenLayer:
         return [module for module in self.weights if isinstance(module, conv._ConvNd)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FullView:
-    """A view in its full size.
-
-    Args:
-        name: Its name, as `state/layers.layer1`.
-        values: (samples, …).
-        axes: Kind of each axis after the first, a key of `MOST_OF`.
-    """
-
-    name: str
-    values: Tensor
-    axes: tuple[str, ...]
+#: A view in its full size: its name, values (samples, …) and, for each axis after the first, its
+#: kind, a key of `MOST_OF`.
+_FullView = tuple[str, Tensor, tuple[str, ...]]
 
 
 def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str, Floats]:
@@ -125,7 +120,7 @@ def inside_of(network: nn.Module, inputs: Tensor, *, channels: bool) -> dict[str
         # `forward` of the network itself: a compiled whole would bypass the hooks.
         network.forward(as_weights(network, inputs))
         views = list(_views(network, calls, len(inputs), channels=channels))
-        return dict(_thinned(view, most=MOST_VALUES // len(views)) for view in views)
+        return dict(_thinned(*view, most=MOST_VALUES // len(views)) for view in views)
 
 
 def _recorder(name: str, calls: list[_Call]) -> Any:
@@ -203,7 +198,11 @@ def _views(
 ) -> Iterator[_FullView]:
     recurrent = {call.name: call for call in calls if isinstance(call.module, nn.RNNBase)}
     for call in recurrent.values():
-        yield from _of_recurrent(network, call)
+        block = call.name.rpartition(".")[0]
+        ours = isinstance(network.get_submodule(block), RecurrentLayer)
+        assert isinstance(call.module, nn.RNNBase)
+        for (kind, place), values in _over_time(call.module, call.inputs, call.outputs).items():
+            yield f"{kind}/{block if ours else call.name}{place}", values, ("step", "unit")
     # Of a layer that is called several times, the last call counts.
     layers = {layer.name: layer for layer in _hidden_layers(network, calls)}
     for layer in layers.values():
@@ -214,27 +213,18 @@ def _views(
         yield from _kernels(first)
 
 
-def _of_recurrent(network: nn.Module, call: _Call) -> Iterator[_FullView]:
-    assert isinstance(call.module, nn.RNNBase)
-    block = call.name.rpartition(".")[0]
-    ours = isinstance(network.get_submodule(block), RecurrentLayer)
-    name = block if ours else call.name
-    for (kind, place), values in _over_time(call.module, call.inputs, call.outputs).items():
-        yield _FullView(name=f"{kind}/{name}{place}", values=values, axes=("step", "unit"))
-
-
 def _of_layer(layer: _HiddenLayer, *, channels: bool) -> Iterator[_FullView]:
     values, name = layer.values, layer.name
     if not layer.convolutions:
         axes = {2: ("value",), 3: ("step", "unit")}.get(values.ndim)
         if axes is not None:
-            yield _FullView(name=f"activation/{name}", values=values, axes=axes)
+            yield f"activation/{name}", values, axes
         return
     along = {3: ("position",), 4: ("pixel", "pixel")}.get(values.ndim)
     if along is not None:
-        yield _FullView(name=f"feature map/{name}", values=values.sum(dim=1), axes=along)
+        yield f"feature map/{name}", values.sum(dim=1), along
         if channels:
-            yield _FullView(name=f"channels/{name}", values=values, axes=("channel", *along))
+            yield f"channels/{name}", values, ("channel", *along)
 
 
 def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
@@ -245,41 +235,41 @@ def _kernels(layer: _HiddenLayer) -> Iterator[_FullView]:
         shape = "×".join(str(length) for length in weight.shape[2:])
         which = f" {number}: {shape}" if len(found) > 1 else ""
         axes = ("channel", *("pixel",) * (weight.ndim - 2))
-        yield _FullView(name=f"kernels/{layer.name}{which}", values=weight, axes=axes)
+        yield f"kernels/{layer.name}{which}", weight, axes
 
 
 # ── sizes ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _thinned(view: _FullView, *, most: int) -> tuple[str, Floats]:
+def _thinned(name: str, values: Tensor, axes: tuple[str, ...], *, most: int) -> tuple[str, Floats]:
     """Return the name, with what is left out, and at most `most` values."""
-    lengths = view.values.shape[1:]
-    for skipped in range(max(view.values.shape)):
-        cuts = _cuts(view, skipped=skipped)
+    lengths = values.shape[1:]
+    for skipped in range(max(values.shape)):
+        cuts = _cuts(lengths, axes, skipped=skipped)
         kept = [len(range(*cut.indices(length))) for length, cut in zip(lengths, cuts, strict=True)]
-        if len(view.values) * prod(kept) <= most:
+        if len(values) * prod(kept) <= most:
             break
     notes = []
-    for length, axis, cut in zip(lengths, view.axes, cuts, strict=True):
+    for length, axis, cut in zip(lengths, axes, cuts, strict=True):
         if cut.step > 1:
             notes.append(f"every {_ordinal(cut.step)} {axis}")
         elif cut.stop < length:
             notes.append(f"{cut.stop} of {length} {axis}s")
     note = f" ({', '.join(dict.fromkeys(notes))})" if notes else ""
-    values = view.values[(slice(None), *cuts)].float().cpu().numpy()
-    return view.name + note, np.ascontiguousarray(values, dtype=np.float32)
+    thin = values[(slice(None), *cuts)].float().cpu().numpy()
+    return name + note, np.ascontiguousarray(thin, dtype=np.float32)
 
 
-def _cuts(view: _FullView, *, skipped: int) -> list[slice]:
+def _cuts(lengths: Sequence[int], axes: tuple[str, ...], *, skipped: int) -> list[slice]:
     """Return which entries of each axis after the first are kept."""
-    lengths = list(zip(view.values.shape[1:], view.axes, strict=True))
+    both = list(zip(lengths, axes, strict=True))
     # Both sides of a picture are thinned alike, so that it keeps its shape.
-    longest = {axis: max(length for length, of in lengths if of == axis) for axis in view.axes}
+    longest = {axis: max(length for length, of in both if of == axis) for axis in axes}
     return [
         slice(0, length, -(-longest[axis] // MOST_OF[axis]) + skipped)
         if axis in _SUBSAMPLED
         else slice(0, min(length, MOST_OF[axis]), 1)
-        for length, axis in lengths
+        for length, axis in both
     ]
 
 
@@ -295,7 +285,6 @@ def _ordinal(number: int) -> str:
 
 #: Values at each step by kind and place, (samples, steps, hidden).
 _Seen = dict[tuple[str, str], Tensor]
-_Activation = Callable[[Tensor], Tensor]
 #: State and cell between two steps, each (samples, hidden).
 _Held = tuple[Tensor, Tensor]
 
@@ -336,7 +325,13 @@ def _recomputed(layer: nn.RNNBase, inputs: tuple[Any, ...]) -> _Seen:
     # A fused kernel computes in more than half precision internally.
     precise = layer.weight_ih_l0.dtype if layer.weight_ih_l0.dtype == torch.float64 else None
     steps = _by_samples(layer, inputs[0]).to(precise or torch.float32)
-    initial = _initial(layer, inputs[1] if len(inputs) > 1 else None, steps)
+    given = inputs[1] if len(inputs) > 1 else None
+    zeros = steps.new_zeros(
+        layer.num_layers * len(_directions(layer)), len(steps), layer.hidden_size
+    )
+    state_and_cell = given if isinstance(given, tuple) else (given, None)
+    # The initial state and cell of each layer and direction: zeros, unless the call gave them.
+    initial = zip(*(zeros if one is None else one.to(steps) for one in state_and_cell), strict=True)
     found: _Seen = {}
     for number in range(layer.num_layers):
         depth = f" {number + 1}" if layer.num_layers > 1 else ""
@@ -361,16 +356,6 @@ def _by_samples(layer: nn.RNNBase, values: Tensor) -> Tensor:
     return values if layer.batch_first or ours else values.transpose(0, 1)
 
 
-def _initial(layer: nn.RNNBase, given: Any, steps: Tensor) -> Iterator[_Held]:
-    """Yield the initial state of each layer and direction: zeros, unless the call gave it."""
-    count = layer.num_layers * len(_directions(layer))
-    zeros = steps.new_zeros(count, len(steps), layer.hidden_size)
-    state, cell = given if isinstance(given, tuple) else (given, None)
-    states = zeros if state is None else state.to(steps)
-    cells = zeros if cell is None else cell.to(steps)
-    return zip(states, cells, strict=True)
-
-
 def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str, Tensor]:
     """Run over the steps (samples, steps, features) and return the values at each.
 
@@ -390,21 +375,28 @@ def _run(layer: nn.RNNBase, ending: str, steps: Tensor, held: _Held) -> dict[str
     zeros = steps.new_zeros(len(of_inputs))
     input_bias, state_bias = weight("bias_ih", zeros), weight("bias_hh", zeros)
     relu = layer.mode == "RNN_RELU" or isinstance(layer, (ReluGRU, ReluLSTM))
-    step_of = {"GRU": _gru_step, "LSTM": _lstm_step}.get(layer.mode, _rnn_step)
+    activate = torch.relu if relu else torch.tanh
     seen: list[dict[str, Tensor]] = []
     for step in functional.linear(steps, of_inputs, input_bias).unbind(1):
         kept = functional.linear(held[0], of_states, state_bias)
-        views = step_of(step, kept, held, torch.relu if relu else torch.tanh)
+        views = _step(layer.mode, step, kept, held, activate)
         held = views["state"], views.get("cell", held[1])
         seen.append(views)
     return {kind: torch.stack([views[kind] for views in seen], dim=1) for kind in seen[0]}
 
 
-def _rnn_step(step: Tensor, kept: Tensor, _: _Held, activate: _Activation) -> dict[str, Tensor]:
-    return {"state": activate(step + kept)}
-
-
-def _gru_step(step: Tensor, kept: Tensor, held: _Held, activate: _Activation) -> dict[str, Tensor]:
+def _step(
+    mode: str, step: Tensor, kept: Tensor, held: _Held, activate: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Return what a cell computes of a step's inputs and of the state before it."""
+    if mode == "LSTM":
+        write, forget, candidate, show = (step + kept).chunk(4, dim=1)
+        seen = {"forget gate": forget.sigmoid(), "input gate": write.sigmoid()}
+        seen |= {"output gate": show.sigmoid(), "candidate": activate(candidate)}
+        seen["cell"] = seen["forget gate"] * held[1] + seen["input gate"] * seen["candidate"]
+        return {**seen, "state": seen["output gate"] * activate(seen["cell"])}
+    if mode != "GRU":
+        return {"state": activate(step + kept)}
     reset_in, update_in, candidate_in = step.chunk(3, dim=1)
     reset_kept, update_kept, candidate_kept = kept.chunk(3, dim=1)
     reset, update = (reset_in + reset_kept).sigmoid(), (update_in + update_kept).sigmoid()
@@ -413,16 +405,86 @@ def _gru_step(step: Tensor, kept: Tensor, held: _Held, activate: _Activation) ->
     return {"reset gate": reset, "update gate": update, "candidate": candidate, "state": state}
 
 
-def _lstm_step(step: Tensor, kept: Tensor, held: _Held, activate: _Activation) -> dict[str, Tensor]:
-    write, forget, candidate, show = (step + kept).chunk(4, dim=1)
-    write, forget, show = write.sigmoid(), forget.sigmoid(), show.sigmoid()
-    candidate = activate(candidate)
-    cell = forget * held[1] + write * candidate
-    return {
-        "forget gate": forget,
-        "input gate": write,
-        "output gate": show,
-        "candidate": candidate,
-        "cell": cell,
-        "state": show * activate(cell),
+# ── rows to look at ─────────────────────────────────────────────────────────────────────────────
+
+KEY = "feature_maps.samples"
+#: Classes of which a row is shown.
+MOST_CLASSES = 12
+#: Rows that are shown of a regression.
+OF_A_REGRESSION = 6
+#: Largest number of rows in `feature_maps.samples`.
+MOST_SAMPLES = 16
+
+
+class Chosen(NamedTuple):
+    """Rows to look at.
+
+    `rows` are their numbers in the source, int64 (samples,); `labels` say what each is; `inputs`
+    are as the network gets them, (samples, *input_shape).
+    """
+
+    rows: Indices
+    labels: tuple[str, ...]
+    inputs: Tensor
+
+
+def chosen(prepared: Prepared, samples: Sequence[int] | None) -> Chosen:
+    """Return the rows to look at; only these are read.
+
+    Args:
+        prepared: The parts of the data.
+        samples: Row numbers in the source, of any part; `None` = the first test row of each of the
+            first 12 classes, or 6 rows of a regression, evenly spaced over the test part.
+
+    Raises:
+        ConfigError: A number is not that of a row, or there are more than 16.
+    """
+    places = _named(prepared, samples) if samples is not None else _usual(prepared)
+    return Chosen(
+        rows=np.array([part.rows[at] for part, at in places], dtype=np.int64),
+        labels=tuple(_label(part, prepared.schema, at) for part, at in places),
+        inputs=torch.cat([part.take(torch.tensor([at])) for part, at in places]),
+    )
+
+
+def _usual(prepared: Prepared) -> list[tuple[Part, int]]:
+    targets = prepared.test.targets
+    if prepared.schema.task == "regression":
+        count = min(OF_A_REGRESSION, len(targets))
+        places = torch.linspace(0, len(targets) - 1, count).round().long().tolist()
+    else:  # in the order of the classes
+        places = np.unique(targets.numpy(), return_index=True)[1][:MOST_CLASSES].tolist()
+    return [(prepared.test, at) for at in places]
+
+
+def _named(prepared: Prepared, samples: Sequence[int]) -> list[tuple[Part, int]]:
+    wanted = list(dict.fromkeys(samples))
+    if len(wanted) > MOST_SAMPLES:
+        raise ConfigError(
+            f"{KEY} names {len(wanted)} rows; expected at most {MOST_SAMPLES}, since each is "
+            "a row of every picture"
+        )
+    places = {
+        row: (part, int(at[0]))
+        for part in (prepared.test, prepared.validation, prepared.train)
+        for row in wanted
+        if part is not None and len(at := np.flatnonzero(part.rows == row))
     }
+    unknown = [str(row) for row in wanted if row not in places]
+    if unknown:
+        rows = [str(row) for row in prepared.test.rows[:4]]
+        word = "row" if len(unknown) == 1 else "rows"
+        raise ConfigError(
+            f"{KEY}=[{','.join(map(str, wanted))}] names the {word} {some(unknown, most=4)}, which "
+            "no part of the data has; expected numbers of rows in the source, such as "
+            f"{some(rows, most=3)} of the test part"
+        )
+    return [places[row] for row in wanted]
+
+
+def _label(part: Part, schema: Schema, at: int) -> str:
+    """Return the class of a row, or its value in units: the first one of several."""
+    if schema.task != "regression":
+        return schema.classes[int(part.targets[at])]
+    offsets = None if part.offsets is None else part.offsets[[at]]
+    return f"{float(schema.to_units(part.targets[[at]], offsets)[0, 0]):.4g}"

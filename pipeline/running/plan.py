@@ -25,8 +25,8 @@ from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Source
 from pipeline.devices import Devices, choose, cores, threads
 from pipeline.errors import ConfigError
-from pipeline.inside.samples import chosen
-from pipeline.networks.inputs import SHAPES, require_kind
+from pipeline.inside.views import chosen
+from pipeline.networks import SHAPES, require_kind
 from pipeline.networks.inspection import LayerRow, layer_table
 from pipeline.paths import conf_folder
 from pipeline.ranks import ALONE, Rank, launch_variable, launched_rank

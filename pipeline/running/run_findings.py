@@ -33,13 +33,11 @@ from pipeline.findings import (
     save_findings,
 )
 from pipeline.importance import importances_of, spaced
-from pipeline.inside.activity import activity_of
-from pipeline.inside.samples import chosen
-from pipeline.inside.views import inside_of
+from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.mistakes import worst
 from pipeline.modules.task import Task
-from pipeline.networks.inspection import probabilities
+from pipeline.networks.inspection import activity_of, probabilities
 from pipeline.paths import conf_folder, replace_json, replace_text
 from pipeline.pictures.gallery import FOLDER, Written, read_list
 from pipeline.processes.child import Child, python_module

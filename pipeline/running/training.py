@@ -15,8 +15,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from pipeline.callbacks.checkpoints import KeptWeights, generator_states, restore_generators
-from pipeline.callbacks.epoch_end import EpochRecord, VitalSigns
-from pipeline.callbacks.progress import EpochBars, EpochLines
+from pipeline.callbacks.epoch_end import EpochBars, EpochLines, EpochRecord, VitalSigns
 from pipeline.config.check import check_callbacks
 from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError

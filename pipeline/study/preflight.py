@@ -26,7 +26,7 @@ from pipeline.devices import available
 from pipeline.errors import ConfigError
 from pipeline.failures import BUG
 from pipeline.markup import MISSING, TextTable, show
-from pipeline.networks.inputs import MISFIT
+from pipeline.networks import MISFIT
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import judge_problems, read_objectives, read_options
 from pipeline.study.ledger.ledger import Taken

@@ -9,7 +9,7 @@ from made_networks import build
 from torch import Tensor, nn
 
 from pipeline.findings import Activity
-from pipeline.inside.activity import activity_of
+from pipeline.networks.inspection import activity_of
 
 MADE: dict[str, Any] = {"dropout": 0.2, "init": "torch", "gain": None}
 

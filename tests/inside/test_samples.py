@@ -7,7 +7,7 @@ from given_data import Given, labelled, options, series, valued
 
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import ConfigError
-from pipeline.inside.samples import chosen
+from pipeline.inside.views import chosen
 
 TARGETS = np.random.default_rng(0).integers(0, 4, size=120)
 

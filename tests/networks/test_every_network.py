@@ -10,7 +10,7 @@ from made_networks import build
 from torch import nn
 
 from pipeline.errors import ConfigError
-from pipeline.networks.inputs import require_kind
+from pipeline.networks import require_kind
 from pipeline.networks.inspection import LayerRow, layer_table
 
 ModelAndInput = tuple[str, tuple[int, ...]]
