@@ -72,14 +72,21 @@ def check(
     Raises:
         ConfigError: All its problems, one line each.
     """
-    values, unresolved = resolved(config)
+    values, problems = resolved(config)
     if trust is not None:
         values["trust"] = list(trust)
     values["tags"] = values.get("tags") or {}
     run, wrong = validate(RunConfig, values, hints=REFUSED)
     wrong += _target_problems(values)
-    wrong += _broken_rules(values)
-    problems = [*unresolved, *_causes(wrong, config)]
+    wrong += [line for is_broken, line in _rules(values) if is_broken]
+    # A problem of a key that only refers to another key with a problem is left out.
+    texts = flatten(written(as_tree(config))).items()
+    matches = {key: _REFERENCE.fullmatch(str(text)) for key, text in texts}
+    keys = {problem: re.split("[= ]", problem, maxsplit=1)[0] for problem in wrong}
+    for problem, key in keys.items():
+        match = matches.get(key)
+        if match is None or match[1] not in keys.values():
+            problems.append(problem)
     if problems or run is None:
         raise ConfigError(*problems)
     return run
@@ -104,16 +111,6 @@ def check_callbacks(config: RunConfig) -> None:
         raise ConfigError(*problems)
 
 
-def _causes(problems: Sequence[str], config: DictConfig | Mapping[str, Any]) -> list[str]:
-    """Leave out each problem of a key that only refers to another key with a problem."""
-    texts = flatten(written(as_tree(config))).items()
-    matches = {key: _REFERENCE.fullmatch(str(text)) for key, text in texts}
-    referring = {key: match[1] for key, match in matches.items() if match}
-    keys = {problem: problem.partition("=")[0].partition(" ")[0] for problem in problems}
-    wrong = set(keys.values())
-    return [problem for problem, key in keys.items() if referring.get(key) not in wrong]
-
-
 def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """Return a section, or an empty mapping where it is none; `validate` reports the type."""
     found = values.get(key)
@@ -132,20 +129,15 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
         if shared:
             yield from validate(shared, ours, prefix=f"{key}.")[1]
         yield from target_problems(key, target, bases=[base], filled=filled, trust=trust)
-        if key == "scheduler":
-            yield from _plateau_problems(ours, target)
+        follows = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
+        if follows and ours.get("monitor") is None:
+            yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
+        elif not follows and ours.get("monitor") is not None:
+            yield "scheduler.monitor has no meaning for this schedule; leave it away."
     for name, target in _mapping(_mapping(values, "metrics"), "more").items():
         if isinstance(target, Mapping):
             yield from target_problems(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
     yield from _callback_targets(_mapping(values, "callbacks"), trust)
-
-
-def _plateau_problems(ours: Mapping[str, Any], target: Mapping[str, Any]) -> Iterator[str]:
-    follows = str(target.get(TARGET)).endswith(".ReduceLROnPlateau")
-    if follows and ours.get("monitor") is None:
-        yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
-    if not follows and ours.get("monitor") is not None:
-        yield "scheduler.monitor has no meaning for this schedule; leave it away."
 
 
 def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Iterator[str]:
@@ -162,51 +154,36 @@ def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Ite
             )
 
 
-def _broken_rules(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each rule between options that their types can't state.
+def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
+    """Yield the rules between options that their types can't state: broken or not, and the line.
 
     A value of a wrong type breaks no rule: `validate` reports it.
     """
-    data, trainer = _mapping(values, "data"), _mapping(values, "trainer")
-    own = [str(name) for name in _mapping(_mapping(values, "metrics"), "more")]
-    yield from _name_problems(values)
-    yield from _tag_and_package_problems(values)
-    yield from _output_problems(values.get("output"))
-    yield from _metric_name_problems(own)
-    yield from _monitor_problems(values, (*MONITORED, *(f"val/{name}" for name in own)))
-    yield from _range_test_problems(values, trainer)
-    yield from _fold_problems(data.get("folds"), data.get("fold"))
-    yield from _trainer_problems(trainer)
-
-
-def _name_problems(values: Mapping[str, Any]) -> Iterator[str]:
     tracking, register = _mapping(values, "tracking"), values.get("register")
-    named = {
-        "name": values.get("name"),
-        "register": register,
-        "tracking.experiment": tracking.get("experiment"),
-    }
+    experiment = tracking.get("experiment")
+    named = {"name": values.get("name"), "register": register, "tracking.experiment": experiment}
     for key, name in named.items():
         problem = name_problem(key, name) if isinstance(name, str) and name else None
-        if problem:
-            yield f"{problem}."
-    if register and tracking.get("kind") == "none":
-        yield (
-            f"register={shown(register)} needs MLflow, and tracking=none is given; choose "
-            "tracking=local, or leave register away."
-        )
-
-
-def _tag_and_package_problems(values: Mapping[str, Any]) -> Iterator[str]:
+        yield problem, f"{problem}."
+    yield (
+        register and tracking.get("kind") == "none",
+        f"register={shown(register)} needs MLflow, and tracking=none is given; choose "
+        "tracking=local, or leave register away.",
+    )
     for tag in _texts(values.get("tags")):
-        if not _TAG.fullmatch(tag):
-            yield (
-                f"tags: {shown(tag)} is no tag; expected up to 250 letters, digits, spaces "
-                "and any of _ . / : -"
-            )
+        yield (
+            not _TAG.fullmatch(tag),
+            f"tags: {shown(tag)} is no tag; expected up to 250 letters, digits, spaces "
+            "and any of _ . / : -",
+        )
     for package in _texts(values.get("trust")):
-        if not all(part.isidentifier() for part in package.split(".")):
-            yield f"trust=[{package}] is no package; expected a name to import, such as my_net."
+        is_name = all(part.isidentifier() for part in package.split("."))
+        line = f"trust=[{package}] is no package; expected a name to import, such as my_net."
+        yield not is_name, line
+    yield from _output_rules(values.get("output"))
+    yield from _metric_rules(values)
+    yield from _range_test_rules(values, _mapping(values, "trainer"))
+    yield from _training_rules(_mapping(values, "data"), _mapping(values, "trainer"))
 
 
 def _texts(values: object) -> list[str]:
@@ -214,35 +191,30 @@ def _texts(values: object) -> list[str]:
     return [value for value in found if isinstance(value, str)]
 
 
-def _output_problems(output: object) -> Iterator[str]:
+def _output_rules(output: object) -> Iterator[tuple[object, str]]:
     if not isinstance(output, str) or not output:
         return
     if problem := output_problem(output):
-        yield problem
+        yield problem, problem
         return
     folder = Path(output).absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    if there == folder and not folder.is_dir():
-        yield f"output={output!r} is a file; expected a folder. Choose another."
-    elif not there.is_dir():
-        yield f"output={output!r} lies below {str(there)!r}, which is a file; choose another."
-    outer = [path for path in (folder, *folder.parents) if (path / "journal.jsonl").is_file()]
-    if outer:
-        yield f"output={output!r} lies inside the run {str(outer[0])!r}; choose another folder."
+    beside = "is a file; expected a folder. Choose another."
+    below = f"lies below {str(there)!r}, which is a file; choose another."
+    yield not there.is_dir(), f"output={output!r} {beside if there == folder else below}"
+    runs = [path for path in (folder, *folder.parents) if (path / "journal.jsonl").is_file()]
+    inside = f"lies inside the run {str(next(iter(runs), ''))!r}; choose another folder."
+    yield runs, f"output={output!r} {inside}"
 
 
-def _metric_name_problems(names: Sequence[str]) -> Iterator[str]:
-    for name in names:
-        if name in NAMES:
-            yield f"metrics.more.{name}: the program has a metric of this name; choose another."
-        elif not _METRIC.fullmatch(name):
-            yield (
-                f"metrics.more: {shown(name)} is no name for a metric; expected letters, digits "
-                "and _ alone."
-            )
-
-
-def _monitor_problems(values: Mapping[str, Any], known: Sequence[str]) -> Iterator[str]:
+def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
+    own = [str(name) for name in _mapping(_mapping(values, "metrics"), "more")]
+    for name in own:
+        taken = f".{name}: the program has a metric of this name; choose another."
+        no_name = f": {shown(name)} is no name for a metric; expected letters, digits and _ alone."
+        line = taken if name in NAMES else no_name
+        yield name in NAMES or not _METRIC.fullmatch(name), f"metrics.more{line}"
+    known = (*MONITORED, *(f"val/{name}" for name in own))
     sections = {"": {"monitor": values.get("monitor")}, "scheduler.": values.get("scheduler")}
     for name, callback in _mapping(values, "callbacks").items():
         sections[f"callbacks.{name}."] = callback
@@ -251,65 +223,73 @@ def _monitor_problems(values: Mapping[str, Any], known: Sequence[str]) -> Iterat
         metric, mode = given.get("monitor"), given.get("mode")
         better = "max" if metric in RISING else "min"
         if isinstance(metric, str) and metric and metric not in known:
-            yield (
+            line = (
                 f"{prefix}monitor={metric!r} is never logged; expected one of {', '.join(known)}."
-                + did_you_mean(metric, known, by_leaf=True)
             )
-        elif metric in MONITORED and mode in ("min", "max") and mode != better:
-            yield f"{prefix}mode={mode} looks for the worst {metric}; expected {better}."
+            yield True, line + did_you_mean(metric, known, by_leaf=True)
+        yield (
+            metric in MONITORED and mode in ("min", "max") and mode != better,
+            f"{prefix}mode={mode} looks for the worst {metric}; expected {better}.",
+        )
 
 
-def _range_test_problems(values: Mapping[str, Any], trainer: Mapping[str, Any]) -> Iterator[str]:
+def _range_test_rules(
+    values: Mapping[str, Any], trainer: Mapping[str, Any]
+) -> Iterator[tuple[object, str]]:
     """Yield what a range test of the learning rate can't be joined with."""
-    lr_range = _mapping(values, "lr_range")
+    lr_range, optimizer = _mapping(values, "lr_range"), values.get("optimizer")
     ends = lr_range.get("lowest"), lr_range.get("highest")
-    lowest, highest = (end if isinstance(end, int | float) else None for end in ends)
-    if lowest and highest and lowest >= highest:
-        yield f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."
+    lowest, highest = (end if isinstance(end, int | float) else 0 for end in ends)
+    line = f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."
+    yield lowest and highest and lowest >= highest, line
     if values.get("find_lr") is not True:
         return
-    optimizer = values.get("optimizer")
-    if isinstance(optimizer, Mapping) and optimizer.get("lr") is None:
-        yield "find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it."
+    yield (
+        isinstance(optimizer, Mapping) and optimizer.get("lr") is None,
+        "find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it.",
+    )
     for key in ("resume", "register"):
-        if values.get(key) is not None:
-            yield f"find_lr=true starts afresh and keeps no weights; leave {key} away."
+        line = f"find_lr=true starts afresh and keeps no weights; leave {key} away."
+        yield values.get(key) is not None, line
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
     count = len(devices) if isinstance(devices, list) else devices
-    if any(isinstance(many, int) and many > 1 for many in (count, nodes)):
-        yield (
-            "find_lr=true runs on one device; leave trainer.devices and trainer.num_nodes away: "
-            "data.batch_size counts the rows of all devices, so the rate is the same."
-        )
-    if trainer.get("fast_dev_run"):
-        yield "find_lr=true needs more steps than trainer.fast_dev_run allows; leave that away."
+    yield (
+        any(isinstance(many, int) and many > 1 for many in (count, nodes)),
+        "find_lr=true runs on one device; leave trainer.devices and trainer.num_nodes away: "
+        "data.batch_size counts the rows of all devices, so the rate is the same.",
+    )
+    line = "find_lr=true needs more steps than trainer.fast_dev_run allows; leave that away."
+    yield trainer.get("fast_dev_run"), line
 
 
-def _fold_problems(folds: object, fold: object) -> Iterator[str]:
-    if not isinstance(fold, int) or fold < 0:
-        return
-    if folds is None and fold:
-        yield f"data.fold={fold} is one of data.folds, which is null; expected data.fold=0."
-    elif isinstance(folds, int) and 2 <= folds <= fold:
-        yield f"data.fold={fold} is none of data.folds={folds}; expected 0 to {folds - 1}."
-
-
-def _trainer_problems(trainer: Mapping[str, Any]) -> Iterator[str]:
+def _training_rules(
+    data: Mapping[str, Any], trainer: Mapping[str, Any]
+) -> Iterator[tuple[object, str]]:
+    folds, fold = data.get("folds"), data.get("fold")
+    if isinstance(fold, int) and fold >= 0:
+        line = f"data.fold={fold} is one of data.folds, which is null; expected data.fold=0."
+        yield folds is None and fold, line
+    if isinstance(fold, int) and isinstance(folds, int):
+        line = f"data.fold={fold} is none of data.folds={folds}; expected 0 to {folds - 1}."
+        yield 2 <= folds <= fold, line
     devices, strategy = trainer.get("devices"), trainer.get("strategy")
-    if trainer.get("accelerator") == "cpu" and trainer.get("precision") in _NOT_ON_CPU:
-        yield (
-            f"trainer.precision={trainer['precision']} does not exist on the CPU; expected one of "
-            "32-true, bf16-mixed, bf16-true, 64-true."
-        )
+    precision = trainer.get("precision")
+    yield (
+        trainer.get("accelerator") == "cpu" and precision in _NOT_ON_CPU,
+        f"trainer.precision={precision} does not exist on the CPU; expected one of 32-true, "
+        "bf16-mixed, bf16-true, 64-true.",
+    )
     for low, high in (("min_epochs", "max_epochs"), ("min_steps", "max_steps")):
         least, most = trainer.get(low), trainer.get(high)
-        if isinstance(least, int) and isinstance(most, int) and least > most > 0:
-            yield f"trainer.{low}={least} is more than trainer.{high}={most}."
-    if isinstance(devices, list) and any(devices.count(device) > 1 for device in devices):
-        yield f"trainer.devices={devices} names a device twice."
+        if isinstance(least, int) and isinstance(most, int):
+            line = f"trainer.{low}={least} is more than trainer.{high}={most}."
+            yield least > most > 0, line
+    repeated = isinstance(devices, list) and any(devices.count(one) > 1 for one in devices)
+    yield repeated, f"trainer.devices={devices} names a device twice."
     if isinstance(strategy, str) and strategy and strategy not in _STRATEGIES:
-        yield (
+        line = (
             f"trainer.strategy={strategy} is not offered: exact metrics and equal bits need the "
             "whole network in each process, and processes that don't replay the command; expected "
-            f"one of {', '.join(_STRATEGIES)}." + did_you_mean(strategy, _STRATEGIES)
+            f"one of {', '.join(_STRATEGIES)}."
         )
+        yield True, line + did_you_mean(strategy, _STRATEGIES)

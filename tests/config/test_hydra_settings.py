@@ -26,44 +26,28 @@ GROUP_FILES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("files", "where"),
-    [
-        ({"experiment/x.yaml": GLOBAL + CALLBACK}, "experiment/x.yaml:2: 'hydra'"),
-        (
-            {"experiment/x.yaml": f"{GLOBAL}hydra: {{searchpath: ['pkg://this']}}\n"},
-            "experiment/x.yaml:2: 'hydra'",
-        ),
-        (
-            {"experiment/x.yaml": f"{GLOBAL}hydra: {{job: {{env_set: {{PATH: /}}}}}}\n"},
-            "experiment/x.yaml:2: 'hydra'",
-        ),
-        (
-            {"experiment/x.yaml": f"# @package hydra.callbacks\nx: {EVIL}\n"},
-            "experiment/x.yaml:1: 'hydra.callbacks'",
-        ),
-        (
-            {"experiment/x.yaml": f"{GLOBAL}defaults:\n  - override /hydra/launcher: other\n"},
-            "experiment/x.yaml:3: 'override /hydra/launcher'",
-        ),
-        (
-            {
-                "experiment/x.yaml": f"{GLOBAL}defaults: [/callbacks@hydra.callbacks: mine]\n",
-                "callbacks/mine.yaml": f"x: {EVIL}\n",
-            },
-            "experiment/x.yaml:2: '/callbacks@hydra.callbacks'",
-        ),
-        (
-            {
-                "experiment/x.yaml": f"{GLOBAL}defaults: [/shared/evil@_global_]\n",
-                "shared/evil.yaml": CALLBACK,  # no group of ours
-            },
-            "hydra.callbacks in a file of --config-dir ",
-        ),
-        (GROUP_FILES, "conf/hydra "),
-        ({**GROUP_FILES, "hydra/config.yaml": CALLBACK}, "conf/hydra "),
-    ],
-)
+EXPERIMENTS = {
+    GLOBAL + CALLBACK: "2: 'hydra'",
+    f"{GLOBAL}hydra: {{searchpath: ['pkg://this']}}\n": "2: 'hydra'",
+    f"{GLOBAL}hydra: {{job: {{env_set: {{PATH: /}}}}}}\n": "2: 'hydra'",
+    f"# @package hydra.callbacks\nx: {EVIL}\n": "1: 'hydra.callbacks'",
+    f"{GLOBAL}defaults:\n  - override /hydra/launcher: other\n": ("3: 'override /hydra/launcher'"),
+    f"{GLOBAL}defaults: [/callbacks@hydra.callbacks: mine]\n": "2: '/callbacks@hydra.callbacks'",
+}
+SHARED = f"{GLOBAL}defaults: [/shared/evil@_global_]\n"
+FOLDERS = [
+    *(({"experiment/x.yaml": text}, f"x.yaml:{where}") for text, where in EXPERIMENTS.items()),
+    # No group of ours.
+    (
+        {"experiment/x.yaml": SHARED, "shared/evil.yaml": CALLBACK},
+        "hydra.callbacks in a file of --config-dir ",
+    ),
+    (GROUP_FILES, "conf/hydra "),
+    ({**GROUP_FILES, "hydra/config.yaml": CALLBACK}, "conf/hydra "),
+]
+
+
+@pytest.mark.parametrize(("files", "where"), FOLDERS)
 def test_a_file_of_ones_own_has_no_setting_of_hydra(
     line: CommandLine, tmp_path: Path, files: dict[str, str], where: str
 ) -> None:
@@ -77,37 +61,23 @@ def test_a_file_of_ones_own_has_no_setting_of_hydra(
     assert not Path("canary").exists()
 
 
-@pytest.mark.parametrize("question", [["--info"], ["--cfg", "job"], ["--hydra-help"], ["--help"]])
-def test_a_question_reads_no_setting_of_hydra_either(
-    line: CommandLine, tmp_path: Path, question: list[str]
-) -> None:
+def test_a_question_reads_no_setting_of_hydra_either(line: CommandLine, tmp_path: Path) -> None:
     words = written(tmp_path / "conf", {"experiment/x.yaml": GLOBAL + CALLBACK})
-    assert REFUSED in line.problem(*words, *question)
+    for question in (["--info"], ["--cfg", "job"], ["--hydra-help"], ["--help"]):
+        assert REFUSED in line.problem(*words, *question)
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        f"+hydra.callbacks.x={EVIL}",
-        f"+hydra={{callbacks: {{x: {EVIL}}}}}",
-        "hydra.searchpath=[pkg://this]",
-        "hydra.run.dir=elsewhere",
-        "hydra/launcher=basic",
-        "~hydra.callbacks",
-        "+callbacks@hydra.callbacks=ema",
-        "hydra.verbose=true",
-    ],
-)
-def test_the_command_line_sets_nothing_of_hydra(line: CommandLine, word: str) -> None:
-    problem = line.problem("data=iris", word)
-    assert problem == f"{word.partition('=')[0]} {REFUSED}; remove it."
-
-
-@pytest.mark.parametrize("flag", ["--config-name", "--config-path"])
-def test_another_root_file_is_refused(line: CommandLine, tmp_path: Path, flag: str) -> None:
+def test_the_command_line_sets_nothing_of_hydra(line: CommandLine, tmp_path: Path) -> None:
+    for word in (
+        *(f"+hydra.callbacks.x={EVIL}", f"+hydra={{callbacks: {{x: {EVIL}}}}}"),
+        *("hydra.searchpath=[pkg://this]", "hydra.run.dir=elsewhere", "hydra/launcher=basic"),
+        *("~hydra.callbacks", "+callbacks@hydra.callbacks=ema", "hydra.verbose=true"),
+    ):
+        problem = line.problem("data=iris", word)
+        assert problem == f"{word.partition('=')[0]} {REFUSED}; remove it."
     words = written(tmp_path / "conf", {"mine.yaml": CALLBACK})
-    value = "mine" if flag == "--config-name" else str(tmp_path / "conf")
-    assert "experiment=NAME" in line.problem(*words, flag, value)
+    for root in ("--config-name=mine", f"--config-path={tmp_path / 'conf'}"):
+        assert "experiment=NAME" in line.problem(*words, *root.split("="))
 
 
 @pytest.mark.parametrize("main", [train, sweep, evaluate, predict, export, report, runs])
@@ -145,31 +115,23 @@ def resumed(line: CommandLine, *words: str) -> list[str]:
     return line.err.splitlines()
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        f"+hydra.callbacks.x={EVIL}",
-        f"++hydra={{callbacks: {{x: {EVIL}}}}}",
-        "hydra.searchpath=[file:///tmp]",
-        "--config-dir=conf",
-        "-cd=conf",
-        "--multirun",
-    ],
+WORDS_OF_HYDRA = (
+    *(f"+hydra.callbacks.x={EVIL}", f"++hydra={{callbacks: {{x: {EVIL}}}}}"),
+    *("hydra.searchpath=[file:///tmp]", "--config-dir=conf", "-cd=conf", "--multirun"),
 )
-def test_a_saved_command_brings_nothing_but_overrides_of_a_run(
-    line: CommandLine, word: str
-) -> None:
+DAMAGED = ("data=iris", [1], [["data=iris"]], {"data": "iris"}, None)
+
+
+def test_a_saved_command_brings_nothing_but_overrides_of_a_run(line: CommandLine) -> None:
     written(line.folder / "conf", {"experiment/x.yaml": f"{GLOBAL}seed: 1\n"})
-    folder = saved_run(line.folder / "theirs", ["data=iris", word])
-    (said,) = resumed(line, f"resume={folder}", "data=iris", "tracking=none")
-    assert said.startswith(f"error: {folder / 'command.json'}: ")
-
-
-@pytest.mark.parametrize("overrides", ["data=iris", [1], [["data=iris"]], {"data": "iris"}, None])
-def test_a_saved_command_of_another_form_is_damaged(line: CommandLine, overrides: object) -> None:
-    folder = saved_run(line.folder / "theirs", overrides)
-    (said,) = resumed(line, f"resume={folder}")
-    assert "command.json is missing or damaged" in said
+    for number, word in enumerate(WORDS_OF_HYDRA):
+        folder = saved_run(line.folder / f"theirs{number}", ["data=iris", word])
+        (said,) = resumed(line, f"resume={folder}", "data=iris", "tracking=none")
+        assert said.startswith(f"error: {folder / 'command.json'}: ")
+    for number, overrides in enumerate(DAMAGED):
+        folder = saved_run(line.folder / f"damaged{number}", overrides)
+        (said,) = resumed(line, f"resume={folder}")
+        assert "command.json is missing or damaged" in said
 
 
 def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) -> None:
@@ -177,12 +139,8 @@ def test_a_saved_command_brings_no_folder_of_configuration(line: CommandLine) ->
     folder = saved_run(line.folder / "theirs", ["model=mine"], str(line.folder / "my conf"))
     (said,) = resumed(line, f"resume={folder}", "tracking=none")
     typed = shlex.split(said.partition("python -m pipeline.train ")[2])
-    assert typed == [
-        "--config-dir",
-        str(line.folder / "my conf"),
-        f"resume={folder}",
-        "tracking=none",
-    ]
+    conf = ["--config-dir", str(line.folder / "my conf")]
+    assert typed == [*conf, f"resume={folder}", "tracking=none"]
     (said,) = resumed(line, *typed)
     assert said.startswith("error: model._target_='my_net.Net'")
 

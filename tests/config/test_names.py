@@ -29,6 +29,7 @@ PROBLEMS = {
     "tags.fold=a": "tags.fold is not there yet; add it with +tags.fold=a",
     "+seed=3": "+seed=3: seed is there already; leave the + away.",
     "--config-dir nowhere": "--config-dir 'nowhere' is no folder.",
+    "lr": "'lr' is no override; expected KEY=VALUE, such as optimizer.lr=0.01.",
 }
 
 
@@ -37,38 +38,19 @@ def test_a_wrong_name_is_one_line_with_what_was_meant(line: CommandLine, words: 
     assert line.problem(*words.split()) == PROBLEMS[words]
 
 
-@pytest.mark.parametrize("word", ["model=3", "debug=true", "callbacks=[ema,none_such]"])
-def test_a_choice_that_hydra_ends_in_a_traceback_for_is_one_line(
-    line: CommandLine, word: str
-) -> None:
-    assert " is unknown; expected one of " in line.problem(word)
-
-
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
-        ("lr", "'lr' is no override; expected KEY=VALUE, such as optimizer.lr=0.01."),
-        ("lr=[1", "'lr=[1' can't be read; close each bracket and quote, or quote the whole"),
-        ("x=a=b", "as a text: 'x=\"a=b\"'."),
-    ],
-)
-def test_a_malformed_override_says_what_to_quote(line: CommandLine, word: str, says: str) -> None:
-    assert says in line.problem(word)
+def test_what_hydra_ends_in_a_traceback_for_is_one_line(line: CommandLine) -> None:
+    for word in ("model=3", "debug=true", "callbacks=[ema,none_such]"):
+        assert " is unknown; expected one of " in line.problem(word)
+    for name in ("logger", "callbacks", "plugins", "barebones", "enable_x"):
+        assert line.problem(f"+trainer.{name}=true").startswith(f"trainer.{name} ")
+    assert "'lr=[1' can't be read; close each bracket and quote, or quote" in line.problem("lr=[1")
+    assert "as a text: 'x=\"a=b\"'." in line.problem("x=a=b")
 
 
 def test_all_wrong_names_are_told_together_and_no_value_beside_them(line: CommandLine) -> None:
     problems = line.problems("modle=gru", "trainer.epoch=3", "model=foo", "lr", "seed=-1")
-    assert [problem.split(" ")[0] for problem in problems] == [
-        "'lr'",
-        "model=foo",
-        "modle",
-        "trainer.epoch",
-    ]
-
-
-@pytest.mark.parametrize("name", ["logger", "callbacks", "plugins", "barebones", "enable_x"])
-def test_an_option_of_lightning_that_is_ours_can_not_be_added(line: CommandLine, name: str) -> None:
-    assert line.problem(f"+trainer.{name}=true").startswith(f"trainer.{name} ")
+    named = [problem.split(" ")[0] for problem in problems]
+    assert named == ["'lr'", "model=foo", "modle", "trainer.epoch"]
 
 
 def test_a_key_is_added_only_where_the_form_is_free(line: CommandLine) -> None:
@@ -76,28 +58,14 @@ def test_a_key_is_added_only_where_the_form_is_free(line: CommandLine) -> None:
     assert line.run("+optimizer.foreach=true").optimizer["foreach"] is True
 
 
-@pytest.mark.parametrize("key", ["resume", "name", "tracking.experiment"])
-@pytest.mark.parametrize("text", ["12e45678", "012", "1_000", "true"])
-def test_a_text_that_looks_like_a_number_stays_the_text_it_is(
-    line: CommandLine, key: str, text: str
-) -> None:
-    value: object = line.run(f"{key}={text}")
-    for part in key.split("."):
-        value = getattr(value, part)
-    assert value == text
-
-
-@pytest.mark.parametrize("folder", ["结果", "a b", "a,b", "a=b", "#1", "100%", "[x]", "ü'", 'q"q'])
-def test_a_folder_with_any_characters_needs_no_quotes(line: CommandLine, folder: str) -> None:
-    assert line.run(f"output={folder}").output == folder
-
-
-def test_words_of_another_script_work_in_a_list(line: CommandLine) -> None:
-    assert line.run("tags=[数据,b]").tags == ["数据", "b"]
-
-
-def test_null_stays_null_where_a_text_may_stand(line: CommandLine) -> None:
-    assert line.run("resume=null").resume is None
+def test_a_text_stays_the_text_it_is(line: CommandLine) -> None:
+    for text in ("12e45678", "012", "1_000", "true"):
+        run = line.run(f"resume={text}", f"name={text}", f"tracking.experiment={text}")
+        assert (run.resume, run.name, run.tracking.experiment) == (text, text, text)
+    for folder in ("结果", "a b", "a,b", "a=b", "#1", "100%", "[x]", "ü'", 'q"q'):
+        assert line.run(f"output={folder}").output == folder
+    run = line.run("tags=[数据,b]", "resume=null")
+    assert (run.tags, run.resume) == (["数据", "b"], None)
 
 
 def test_a_password_on_the_command_line_is_refused_and_not_repeated(line: CommandLine) -> None:
@@ -109,10 +77,7 @@ def test_a_password_on_the_command_line_is_refused_and_not_repeated(line: Comman
 def test_a_run_is_named_after_its_model_and_its_data(line: CommandLine) -> None:
     assert line.run("model=gru", "data=digits").name == "gru-digits"
     assert line.run("name=mine").name == "mine"
-
-
-def test_a_model_brings_its_own_data_unless_the_user_names_some(line: CommandLine) -> None:
-    assert line.run("model=cnn2d").name == "cnn2d-digits"
+    assert line.run("model=cnn2d").name == "cnn2d-digits"  # a model brings its own data
     assert line.run("model=cnn2d", "data=rgb_patches").name == "cnn2d-rgb_patches"
 
 
@@ -121,12 +86,9 @@ def test_no_choice_is_a_word_that_yaml_reads_as_true_or_false() -> None:
     assert not choices & {"on", "off", "yes", "no", "true", "false", "null", "y", "n"}
 
 
-def test_every_file_of_configuration_says_what_it_is(own_folder: Path) -> None:
-    first_lines = {
-        path: path.read_text(encoding="utf-8").splitlines()[:2] for path in CONF.rglob("*.yaml")
-    }
-    bare = [str(path) for path, lines in first_lines.items() if not lines[0].startswith("#")]
-    assert [name for name in bare if "/hydra/" not in name] == []
+def test_every_file_of_configuration_says_what_it_is() -> None:
+    files = [path for path in CONF.rglob("*.yaml") if "/hydra/" not in str(path)]
+    assert not [path for path in files if not path.read_text(encoding="utf-8").startswith("#")]
 
 
 @pytest.mark.parametrize(
@@ -160,26 +122,16 @@ def test_a_bomb_of_aliases_is_refused_before_it_is_read(line: CommandLine, tmp_p
     assert "has an alias (*a0); write it out." in line.problem(*words, "experiment=mine")
 
 
-def test_a_file_that_is_not_asked_for_is_looked_through_too(
-    line: CommandLine, tmp_path: Path
-) -> None:
+def test_all_files_are_looked_through_asked_for_or_not(line: CommandLine, tmp_path: Path) -> None:
     deep = "tags: " + "[" * 3000 + "]" * 3000
     words = written(tmp_path / "conf", {EXPERIMENT: GOOD, "model/unused.yaml": deep})
     problem = line.problem(*words, "experiment=mine")
     assert problem.startswith(f"{tmp_path / 'conf' / 'model' / 'unused.yaml'}:1 is nested deeper")
-
-
-def test_a_file_that_is_nested_as_deep_as_it_may_be_is_read(
-    line: CommandLine, tmp_path: Path
-) -> None:
-    text = "# @package _global_\ncallbacks: {mine: {_target_: my.Net, a: " + "[" * 17 + "]" * 17
-    words = written(tmp_path / "conf", {EXPERIMENT: text + "}}\n"})
-    assert "callbacks.mine._target_='my.Net'" in line.problem(*words, "experiment=mine")
-
-
-def test_all_files_with_problems_are_told_together(line: CommandLine, tmp_path: Path) -> None:
-    words = written(tmp_path / "conf", {EXPERIMENT: "", "model/mine.yaml": "- a\n"})
+    words = written(tmp_path / "two", {EXPERIMENT: "", "model/mine.yaml": "- a\n"})
     assert len(line.problems(*words)) == 2
+    text = "# @package _global_\ncallbacks: {mine: {_target_: my.Net, a: " + "[" * 17 + "]" * 17
+    words = written(tmp_path / "three", {EXPERIMENT: text + "}}\n"})  # as deep as it may be
+    assert "callbacks.mine._target_='my.Net'" in line.problem(*words, "experiment=mine")
 
 
 def test_yaml_that_is_no_configuration_of_ours_is_left_alone(
@@ -198,10 +150,10 @@ def test_an_unknown_key_in_a_users_file_is_named(line: CommandLine, tmp_path: Pa
     ]
 
 
-@pytest.mark.parametrize("folder", ["a b", "结果", "a,b=c", "#[x]", "it's"])
-def test_a_users_folder_may_have_any_name(line: CommandLine, tmp_path: Path, folder: str) -> None:
-    words = written(tmp_path / folder, {EXPERIMENT: GOOD})
-    assert line.run(*words, "experiment=mine").seed == 3
+def test_a_users_folder_may_have_any_name(line: CommandLine, tmp_path: Path) -> None:
+    for folder in ("a b", "结果", "a,b=c", "#[x]", "it's"):
+        words = written(tmp_path / folder, {EXPERIMENT: GOOD})
+        assert line.run(*words, "experiment=mine").seed == 3
 
 
 def test_wrong_names_are_told_as_on_the_command_line_and_nothing_of_hydra_is_left() -> None:

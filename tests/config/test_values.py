@@ -1,80 +1,71 @@
-"""Values of a command line: all wrong ones at once, each with key, value and what is allowed."""
+"""Values of a command line: all wrong ones at once, each with key, value and what is allowed.
+
+Targets are judged after they are resolved, their constructors as their schema, then built.
+"""
 
 import inspect
-import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from command_line import CommandLine
+from command_line import CommandLine, choices, written
 from omegaconf import OmegaConf
+from torch import nn, zeros
 
-from pipeline.config.check import MONITORED
+from pipeline.config.check import MONITORED, check, check_callbacks
+from pipeline.config.compose import compose
 from pipeline.config.options import REFUSED, TrainerOptions
+from pipeline.config.values import build
+from pipeline.errors import ConfigError
 from pipeline.paths import conf_folder
 
+POSITIVE, COUNT = "expected a number > 0.", "expected a whole number > 0."
+DEVICES = "expected a whole number > 0, a list [a whole number >= 0, …]"
+SEED = "expected a whole number >= 0 and < 4294967296."
+FRACTION = "expected a number >= 0 and < 1."
+HIDDEN = "expected a list [a whole number > 0, …]."
+WRONG = {
+    "optimizer.lr": (POSITIVE, ["", "0", "-1", "nan", "inf", "1e400", "fast", "true"]),
+    "optimizer.weight_decay": ("expected a number >= 0.", ["-1"]),
+    "optimizer.betas": ("expected a list [a number >= 0 and < 1, a number", ["[0.9,1]"]),
+    "optimizer.amsgrad": ("expected true or false.", ["no"]),
+    "trainer.max_epochs": (COUNT, ["abc", "1.5", "0", "-1", "-5"]),
+    "trainer.gradient_clip_val": ("expected a number > 0 or null.", ["-1", "0", "nan"]),
+    "trainer.gradient_clip_algorithm": ("expected one of norm, value.", ["foo"]),
+    "trainer.devices": (DEVICES, ["0", "-1", "x", "1.5", "null", "[]", "[-1]"]),
+    "trainer.precision": ("expected one of 32-true, bf16-mixed, 16-mixed,", ["foo"]),
+    "seed": (SEED, ["-1", "1099511627776", "abc"]),
+    "data.batch_size": (COUNT, ["0", "-1"]),
+    "data.validation": (FRACTION, ["1", "-0.1"]),
+    "data.scale": ("expected one of none, standard, minmax.", ["robust"]),
+    "model.hidden": (HIDDEN, ["[0]", "-1", "[a]", "{a: 1}"]),
+    "model.dropout": (FRACTION, ["1.5", "1.0"]),
+    "model.activation": ("Did you mean 'relu'?", ["rellu"]),
+    "keep": ("expected one of best, last.", ["first"]),
+    "verbose": ("expected a whole number >= 0 and <= 2 or null.", ["3", "true"]),
+    "name": ("expected a text (not empty) or null.", [""]),
+    "output": ("expected a text (not empty).", [""]),
+    "metrics.threshold": ("such as recall_at_0.9.", ["1", "recall_at_1.0"]),
+    "scheduler.interval": ("expected one of epoch, step.", ["batch"]),
+    "model=cnn1d model.channels": ("[a whole number > 0, …]", ["[]", "[25,0,25]"]),
+    "model=cnn1d model.stride": ("expected a whole number > 0 or a list", ["0"]),
+    "model=cnn1d model.padding": ("expected same, a whole number >= 0 or a list", ["[1,1,-1]"]),
+    "model=cnn1d model.pool": ("Did you mean 'learned'?", ["learnt"]),
+    "model=lstm model.layers": (COUNT, ["0"]),
+    "model=lstm model.norm": ("expected one of none, layer.", ["batch"]),
+}
 
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("optimizer.lr=", "expected a number > 0."),
-        ("optimizer.lr=0", "expected a number > 0."),
-        ("optimizer.lr=-1", "expected a number > 0."),
-        ("optimizer.lr=nan", "expected a number > 0."),
-        ("optimizer.lr=inf", "expected a number > 0."),
-        ("optimizer.lr=1e400", "expected a number > 0."),
-        ("optimizer.lr=fast", "expected a number > 0."),
-        ("optimizer.lr=true", "expected a number > 0."),
-        ("optimizer.weight_decay=-1", "expected a number >= 0."),
-        ("optimizer.betas=[0.9,1]", "expected a list [a number >= 0 and < 1, a number"),
-        ("optimizer.amsgrad=no", "expected true or false."),
-        ("trainer.max_epochs=abc", "expected a whole number > 0."),
-        ("trainer.max_epochs=1.5", "expected a whole number > 0."),
-        ("trainer.max_epochs=0", "expected a whole number > 0."),
-        ("trainer.max_epochs=-1", "expected a whole number > 0."),
-        ("trainer.max_epochs=-5", "expected a whole number > 0."),
-        ("trainer.gradient_clip_val=-1", "expected a number > 0 or null."),
-        ("trainer.gradient_clip_val=0", "expected a number > 0 or null."),
-        ("trainer.gradient_clip_val=nan", "expected a number > 0 or null."),
-        ("trainer.gradient_clip_algorithm=foo", "expected one of norm, value."),
-        ("trainer.devices=0", "expected a whole number > 0, a list [a whole number >= 0, …]"),
-        ("trainer.devices=-1", "expected a whole number > 0, a list [a whole number >= 0, …]"),
-        ("trainer.devices=x", "expected a whole number > 0, a list [a whole number >= 0, …]"),
-        ("trainer.devices=1.5", "expected a whole number > 0, a list [a whole number >= 0, …]"),
-        ("trainer.devices=null", "expected a whole number > 0, a list [a whole number >= 0, …]"),
-        ("trainer.devices=[]", "expected a whole number > 0, a list [a whole number >= 0, …]"),
-        ("trainer.devices=[-1]", "expected a whole number > 0, a list [a whole number >= 0, …]"),
-        ("trainer.precision=foo", "expected one of 32-true, bf16-mixed, 16-mixed,"),
-        ("seed=-1", "expected a whole number >= 0 and < 4294967296."),
-        ("seed=1099511627776", "expected a whole number >= 0 and < 4294967296."),
-        ("seed=abc", "expected a whole number >= 0 and < 4294967296."),
-        ("data.batch_size=0", "expected a whole number > 0."),
-        ("data.batch_size=-1", "expected a whole number > 0."),
-        ("data.validation=1", "expected a number >= 0 and < 1."),
-        ("data.validation=-0.1", "expected a number >= 0 and < 1."),
-        ("data.scale=robust", "expected one of none, standard, minmax."),
-        ("model.hidden=[0]", "expected a list [a whole number > 0, …]."),
-        ("model.hidden=-1", "expected a list [a whole number > 0, …]."),
-        ("model.hidden=[a]", "expected a list [a whole number > 0, …]."),
-        ("model.dropout=1.5", "expected a number >= 0 and < 1."),
-        ("model.dropout=1.0", "expected a number >= 0 and < 1."),
-        ("model.activation=rellu", "Did you mean 'relu'?"),
-        ("keep=first", "expected one of best, last."),
-        ("verbose=3", "expected a whole number >= 0 and <= 2 or null."),
-        ("verbose=true", "expected a whole number >= 0 and <= 2 or null."),
-        ("name=", "expected a text (not empty) or null."),
-        ("output=", "expected a text (not empty)."),
-        ("metrics.threshold=1", "number > 0 and < 1, best_f1 or a text such as recall_at_0.9."),
-        ("metrics.threshold=best_f", "Did you mean 'best_f1'?"),
-        ("metrics.threshold=recall_at_1.0", "such as recall_at_0.9."),
-        ("scheduler.interval=batch", "expected one of epoch, step."),
-    ],
-)
+
+@pytest.mark.parametrize("keys", WRONG)
 def test_a_wrong_value_is_one_line_with_its_key_and_what_is_allowed(
-    line: CommandLine, word: str, expected: str
+    line: CommandLine, keys: str
 ) -> None:
-    problem = line.problem(word)
-    assert problem.startswith(word.partition("=")[0] + "=")
-    assert expected in problem.replace("≥", ">=").replace("≤", "<=")
+    expected, values = WRONG[keys]
+    *model, key = keys.split()
+    for value in values:
+        problem = line.problem(*model, f"{key}={value}")
+        assert problem.startswith(f"{key}=")
+        assert expected in problem.replace("≥", ">=").replace("≤", "<=")
 
 
 @pytest.mark.parametrize("model", sorted(path.stem for path in (conf_folder() / "model").iterdir()))
@@ -85,68 +76,30 @@ def test_no_parameter_of_a_network_may_be_minus_one(line: CommandLine, model: st
     assert sorted(problem.partition("=")[0] for problem in problems) == sorted(keys)
 
 
-@pytest.mark.parametrize(
-    ("model", "word", "expected"),
-    [
-        ("cnn1d", "model.channels=[]", "expected a list [a whole number > 0, …] (not empty)."),
-        ("cnn1d", "model.channels=[25,0,25]", "expected a list [a whole number > 0, …]"),
-        ("cnn1d", "model.stride=0", "expected a whole number > 0 or a list"),
-        ("cnn1d", "model.padding=[1,1,-1]", "expected same, a whole number >= 0 or a list"),
-        ("cnn1d", "model.pool=learnt", "Did you mean 'learned'?"),
-        ("lstm", "model.layers=0", "expected a whole number > 0."),
-        ("lstm", "model.norm=batch", "expected one of none, layer."),
-    ],
-)
-def test_a_wrong_parameter_of_a_network_is_told_with_what_is_allowed(
-    line: CommandLine, model: str, word: str, expected: str
-) -> None:
-    problem = line.problem(f"model={model}", word)
-    assert expected in problem.replace("≥", ">=").replace("≤", "<=")
-
-
 def test_no_hidden_layers_and_whole_numbers_for_fractions_are_right(line: CommandLine) -> None:
     run = line.run("model.hidden=[]", "model.dropout=0", "optimizer.lr=1")
     assert (run.model["hidden"], run.optimizer["lr"]) == ([], 1)
 
 
 def test_all_wrong_values_of_all_groups_are_told_together(line: CommandLine) -> None:
-    problems = line.problems(
-        "seed=-1", "trainer.max_epochs=0", "model.dropout=2", "optimizer.lr=0", "monitor=val/los"
+    wrong = {"seed": -1, "trainer.max_epochs": 0, "model.dropout": 2, "optimizer.lr": 0}
+    problems = line.problems(*(f"{key}={value}" for key, value in wrong.items()), "monitor=val/los")
+    assert [problem.partition("=")[0] for problem in problems] == [*wrong, "monitor"]
+
+
+def test_a_reference_that_leads_nowhere_is_named_with_its_key(line: CommandLine) -> None:
+    for word, says in {
+        "monitor=${nope}": "there is no key 'nope'.",
+        "monitor=${oc.env:NOPE}": "Environment variable 'NOPE' not found.",
+        "monitor=${monitor}": "Recursive interpolation detected.",
+        "name=${oc.env:NOPE}": "Environment variable",
+    }.items():
+        assert line.problem(word).startswith(f"{word} can't be resolved: {says}")
+    assert line.problem("output=???").startswith(
+        "output has no value yet (???); give it one: output=VALUE."
     )
-    assert [problem.partition("=")[0] for problem in problems] == [
-        "seed",
-        "trainer.max_epochs",
-        "model.dropout",
-        "optimizer.lr",
-        "monitor",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("word", "says"),
-    [
-        ("monitor=${nope}", "monitor=${nope} can't be resolved: there is no key 'nope'."),
-        (
-            "monitor=${oc.env:NOPE}",
-            "monitor=${oc.env:NOPE} can't be resolved: Environment variable 'NOPE' not found.",
-        ),
-        (
-            "monitor=${monitor}",
-            "monitor=${monitor} can't be resolved: Recursive interpolation detected.",
-        ),
-        ("output=???", "output has no value yet (???); give it one: output=VALUE."),
-        ("name=${oc.env:NOPE}", "name=${oc.env:NOPE} can't be resolved: Environment variable"),
-    ],
-)
-def test_a_reference_that_leads_nowhere_is_named_with_its_key(
-    line: CommandLine, word: str, says: str
-) -> None:
-    assert line.problem(word).startswith(says)
-
-
-def test_a_ring_of_references_is_found(line: CommandLine) -> None:
-    problems = line.problems("name=${monitor}", "monitor=${name}")
-    assert all("Recursive interpolation detected" in problem for problem in problems)
+    ring = line.problems("name=${monitor}", "monitor=${name}")
+    assert all("Recursive interpolation detected" in problem for problem in ring)
 
 
 def test_what_refers_to_a_wrong_value_is_not_told_as_well(line: CommandLine) -> None:
@@ -196,18 +149,14 @@ def test_what_types_can_not_state_is_refused_too(line: CommandLine, words: str) 
     assert line.problem(*words.split()).startswith(RULES[words])
 
 
-def test_an_output_that_is_a_file_is_refused(line: CommandLine, own_folder: Path) -> None:
-    (own_folder / "taken").touch()
+def test_an_output_that_is_a_file_or_inside_a_run_is_refused(line: CommandLine) -> None:
+    (line.folder / "taken").touch()
     assert line.problem("output=taken") == (
         "output='taken' is a file; expected a folder. Choose another."
     )
-
-
-def test_an_output_inside_a_run_is_refused(line: CommandLine, own_folder: Path) -> None:
-    (own_folder / "run").mkdir()
-    (own_folder / "run" / "journal.jsonl").touch()
-    problem = line.problem(f"output=run{os.sep}more")
-    assert problem.startswith("output='run/more' lies inside the run ")
+    (line.folder / "run").mkdir()
+    (line.folder / "run" / "journal.jsonl").touch()
+    assert line.problem("output=run/more").startswith("output='run/more' lies inside the run ")
 
 
 def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
@@ -215,11 +164,8 @@ def test_the_trainers_options_are_lightnings_own_and_four_of_ours() -> None:
 
     lightning = set(inspect.signature(Trainer).parameters)
     refused = {key.removeprefix("trainer.") for key in REFUSED}
-    assert set(TrainerOptions.model_fields) - lightning == {
-        "threads",
-        "compile",
-        "matmul_precision",
-    }
+    ours = {"threads", "compile", "matmul_precision"}
+    assert set(TrainerOptions.model_fields) - lightning == ours
     assert lightning - set(TrainerOptions.model_fields) == refused
 
 
@@ -238,27 +184,177 @@ def _needs_path(choice: str) -> bool:
     ],
 )
 def test_every_choice_that_ships_is_right_as_it_stands(line: CommandLine, choice: str) -> None:
-    from pipeline.config.check import check_callbacks
-
     words = ["data.path=file"] if choice.startswith("data=") and _needs_path(choice) else []
     run = line.run(choice, *words)
     if choice.startswith("callbacks"):
         check_callbacks(run)
 
 
-@pytest.mark.parametrize("more", [(), ("-m", "seed=3,4")])
-def test_a_mapping_may_stand_where_the_yaml_has_a_list(
-    line: CommandLine, more: tuple[str, ...]
+def test_a_mapping_may_stand_where_the_yaml_has_a_list(line: CommandLine) -> None:
+    for more in ((), ("-m", "seed=3,4")):
+        assert line("model=cnn1d", "model.kernel_size={shapes: [3, 5]}", *more) == 0, line.err
+        assert len(line.runs) == 1 + len(more) // 2
+        assert all(run.model["kernel_size"] == {"shapes": [3, 5]} for run in line.runs)
+
+
+# ── targets ────────────────────────────────────────────────────────────────────────────────
+
+OWN_NETWORK = """
+from typing import Annotated
+from annotated_types import Gt
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, input_shape, outputs, *, width: Annotated[int, Gt(0)], inner=None):
+        super().__init__()
+        self.inner = inner
+        self.layer = nn.Linear(input_shape[0], outputs)
+
+def function():
+    pass
+"""
+
+
+@pytest.fixture
+def own_network(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Put a user's own network into the current folder; return the name of its package."""
+    name = f"net_{abs(hash(own_folder))}"
+    (own_folder / f"{name}.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(own_folder)
+    return name
+
+
+ELSEWHERE = (
+    *("os.system", "builtins.eval", "torch.load", "torch.hub.load", "pandas.read_pickle"),
+    *("torch_nn.Linear", "pipeline_evil.Net"),
+)
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_a_class_from_elsewhere_is_refused_before_it_is_imported(
+    line: CommandLine, path: str
 ) -> None:
-    assert line("model=cnn1d", "model.kernel_size={shapes: [3, 5]}", *more) == 0, line.err
-    assert [run.model["kernel_size"] for run in line.runs] == [{"shapes": [3, 5]}] * (
-        1 + len(more) // 2
+    assert line.problem(f"model._target_={path}") == (
+        f"model._target_={path!r} lies outside of pipeline, torch.nn, torch.optim, "
+        "pytorch_lightning.callbacks; if it is your own, add "
+        f"trust=[{path.partition('.')[0]}] to the command line."
     )
 
 
-def test_a_mapping_in_place_of_a_list_is_a_wrong_value_where_a_list_is_needed(
-    line: CommandLine,
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("torch.nn.modules.module.OrderedDict", "is defined in 'collections', outside of"),
+        ("torch.nn.functional.relu", "is no class"),
+        ("torch.nn.modules.module.torch.load", "is not there"),  # which would run a pickle
+        ("torch.optim.Adam", "is no torch.nn.Module"),
+        ("pipeline.networks.mlp.MLPP", "is not there. Did you mean 'MLP'?"),
+        ("pipeline.networks.mpl.MLP", "is not there: no module 'pipeline.networks.mpl'"),
+        ("3", "=3 is not allowed; expected the dotted path of a class"),
+    ],
+)
+def test_what_a_target_is_decides_and_not_where_its_path_begins(
+    line: CommandLine, path: str, says: str
 ) -> None:
-    assert line.problem("model.hidden={a: 1}") == (
-        "model.hidden={'a': 1} is not allowed; expected a list [a whole number > 0, …]."
+    assert says in line.problems(f"model._target_={path}")[0]
+
+
+def test_a_network_of_ones_own_is_one_file_and_one_yaml_and_needs_trust(
+    line: CommandLine, own_network: str, tmp_path: Path
+) -> None:
+    text = f"_target_: {own_network}.Net\nwidth: 3\n"
+    words = [*written(tmp_path / "conf", {"model/mine.yaml": text}), "model=mine"]
+    assert f"add trust=[{own_network}]" in line.problem(*words)
+    assert line.problem(*words, f"trust=[{own_network}]", "model.width=0") == (
+        "model.width=0 is not allowed; expected a whole number > 0."
     )
+    run = line.run(*words, f"trust=[{own_network}]")
+    assert run.name == "mine-mnist1d"
+    listed = ", ".join(sorted([*choices("model").split(", "), "mine"]))
+    assert line.problem(*words[:-1], "model=minne") == (
+        f"model=minne is unknown; expected one of {listed}. Did you mean 'mine'?"
+    )
+    assert type(build(run.model, input_shape=(4,), outputs=2)).__module__ == own_network
+    function = [f"model._target_={own_network}.function", f"trust=[{own_network}]"]
+    assert line.problem(*function).endswith("is no class.")
+
+
+def test_trust_from_a_file_is_refused(line: CommandLine, tmp_path: Path) -> None:
+    text = "# @package _global_\ntrust: [os]\n"
+    words = written(tmp_path / "conf", {"experiment/mine.yaml": text})
+    assert line.problem(*words, "experiment=mine") == (
+        "trust stands in a file; it counts on the command line alone: trust=[PACKAGE]."
+    )
+
+
+def test_trust_given_to_the_check_replaces_that_of_the_config(own_network: str) -> None:
+    config = with_inner(own_network, None)
+    assert check(config, trust=[own_network]).trust == [own_network]
+    with pytest.raises(ConfigError, match="lies outside of"):
+        check(config, trust=[])
+
+
+def with_inner(package: str, inner: object) -> dict[str, Any]:
+    """Return a config whose model is the user's own network around `inner`."""
+    config: Any = OmegaConf.to_container(compose([f"trust=[{package}]"]), resolve=False)
+    config["model"] = {"_target_": f"{package}.Net", "width": 3, "inner": inner}
+    return dict(config)
+
+
+def test_a_nested_target_is_judged_like_any_other_and_built_first(own_network: str) -> None:
+    with pytest.raises(ConfigError, match=r"model\.inner\._target_='os\.getcwd' lies outside"):
+        check(with_inner(own_network, {"_target_": "os.getcwd"}))
+    wrong = [{"_target_": "torch.nn.Linear", "in_features": 2, "out_feature": 3}]
+    with pytest.raises(ConfigError, match=r"model\.inner\[0\]\.out_feature is unknown"):
+        check(with_inner(own_network, wrong))
+    inner = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3}
+    run = check(with_inner(own_network, inner))
+    assert build(run.model, input_shape=(4,), outputs=2).inner.out_features == 3
+
+
+def test_a_parameter_that_is_filled_in_unknown_or_missing_is_named(line: CommandLine) -> None:
+    for word, problem in {
+        "+model.outputs=3": "model.outputs is filled in by the program; leave it away.",
+        "+model.activatoin=relu": ("model.activatoin is unknown. Did you mean 'model.activation'?"),
+        "~model.hidden": "model.hidden is missing; expected a list [a whole number > 0, …].",
+    }.items():
+        assert line.problem(word) == problem
+
+
+def test_arguments_reach_the_constructor_as_it_declares_them() -> None:
+    weights = {"params": [nn.Parameter(zeros(1))]}
+    adam = build({"_target_": "torch.optim.Adam", "lr": 1, "betas": [0.8, 0.9]}, **weights)
+    assert (adam.defaults["betas"], adam.defaults["lr"]) == ((0.8, 0.9), 1.0)
+    linear = {"_target_": "torch.nn.Linear", "in_features": 2}
+    assert build({**linear, "_partial_": True})(out_features=3).weight.shape == (3, 2)
+    # What the program knows is passed where it is wanted.
+    assert build(linear, out_features=3, total_steps=7).weight.shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("callbacks.early_stopping.patience=-1", "patience=-1 is not allowed; expected a whole"),
+        ("callbacks.early_stopping.mode=3", "mode=3 is not allowed; expected a text."),
+        ("+callbacks.early_stopping.paitence=3", "Did you mean 'callbacks.early_stopping.patie"),
+        (
+            "callbacks.early_stopping._target_=pytorch_lightning.callbacks.EarlyStop",
+            "Did you mean 'EarlyStopping'?",
+        ),
+    ],
+)
+def test_a_callbacks_arguments_are_checked_where_lightning_is(
+    line: CommandLine, word: str, says: str
+) -> None:
+    run = line.run("callbacks=early_stopping", word)
+    with pytest.raises(ConfigError) as caught:
+        check_callbacks(run)
+    assert says in str(caught.value)
+
+
+def test_what_is_no_callback_is_refused(line: CommandLine) -> None:
+    run = check(compose(["callbacks=ema", "callbacks.ema._target_=torch.nn.Linear"]))
+    with pytest.raises(ConfigError, match=r"'torch.nn.Linear' is no pytorch_lightning.Callback"):
+        check_callbacks(run)
+    problem = line.problem("callbacks=ema", "callbacks.ema._target_=os.system")  # before Lightning
+    assert problem.startswith("callbacks.ema._target_='os.system' lies outside of what may be")
