@@ -17,7 +17,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-from pipeline.study.ledger.importances import importances
+from pipeline.study.ledger.rows import importances
 
 TRIALS = (12, 20, 50, 100)
 SAMPLERS: dict[str, type[BaseSampler]] = {"random": RandomSampler, "tpe": TPESampler}

@@ -21,8 +21,8 @@ from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
 from pipeline.study.closing import TrialCloser
 from pipeline.study.ledger.ledger import Ledger, Taken
-from pipeline.study.ledger.pruners import rung_epochs
 from pipeline.study.ledger.rows import Progress
+from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import Live
 from pipeline.study.mlflow_recorder import MlflowRecorder, StudyRun, study_params
 from pipeline.study.plan import StudyPlan

@@ -22,11 +22,11 @@ from pipeline.running.recording import writable_store
 from pipeline.study.ledger.definition import (
     Objective,
     StudyDefinition,
-    judge_problems,
     read_objectives,
     read_options,
 )
 from pipeline.study.ledger.rows import Progress
+from pipeline.study.ledger.search import judge_problems
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.mlflow_recorder import RunDestination
 from pipeline.study.space.space import Space

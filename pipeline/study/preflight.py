@@ -28,8 +28,9 @@ from pipeline.failures import BUG
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.networks import MISFIT
 from pipeline.redaction import redact_word
-from pipeline.study.ledger.definition import judge_problems, read_objectives, read_options
+from pipeline.study.ledger.definition import read_objectives, read_options
 from pipeline.study.ledger.ledger import Taken
+from pipeline.study.ledger.search import judge_problems
 from pipeline.study.live import Screen
 from pipeline.study.outcome.trial_text import point_words
 from pipeline.study.space.ranges import read_range

@@ -15,8 +15,7 @@ from matplotlib import font_manager, pyplot
 from PIL import Image
 
 from pipeline.pictures.gallery import drawing
-from pipeline.study.ledger.importances import Importances
-from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.rows import Importances, Row
 from pipeline.study.outcome.comparison import compare
 from pipeline.study.outcome.pictures import (
     clip_map,

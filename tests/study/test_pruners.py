@@ -7,9 +7,9 @@ import pytest
 from ledgers import database, open_ledger, options, take
 
 from pipeline.errors import ConfigError
-from pipeline.study.ledger.definition import Objective, judge_problems
+from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.ledger.pruners import RUNGS, rung_epochs
+from pipeline.study.ledger.search import RUNGS, judge_problems, rung_epochs
 from pipeline.study.trial_end import TrialEnd
 
 

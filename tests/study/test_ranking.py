@@ -12,8 +12,7 @@ import pytest
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from scipy import stats
 
-from pipeline.study.ledger.importances import importances
-from pipeline.study.ledger.rows import Row, RowState, best, pareto, winner
+from pipeline.study.ledger.rows import Row, RowState, best, importances, pareto, winner
 
 Direction = Literal["max", "min"]
 LR = optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)

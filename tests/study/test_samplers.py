@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.definition import judge_problems
-from pipeline.study.ledger.samplers import MOST, trial_seed, visible
+from pipeline.study.ledger.search import MOST, judge_problems, visible
 from pipeline.study.trial_end import TrialEnd
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
@@ -26,12 +25,6 @@ MIXED = {
 def target(name: str, **arguments: Any) -> dict[str, Any]:
     """A class of optuna.samplers as it stands in YAML."""
     return {"_target_": f"optuna.samplers.{name}", **arguments}
-
-
-def test_seeds_of_trials_differ_by_number_and_by_study() -> None:
-    seeds = {trial_seed(seed, number) for seed in range(3) for number in range(1000)}
-    assert len(seeds) == 3000
-    assert all(0 <= seed < 2**32 for seed in seeds)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])

@@ -83,12 +83,15 @@ def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary
     url = sqlite_uri(tmp_path / "optuna.db")
     retry = Retry(0.0, "the study database")
     store = StudyStorage(RDBStorage(url), url, wait=1.0, retry=retry)
-    with store.lock("study"):
+
+    def look() -> None:
         (lock,) = (cache / "pipeline" / "locks").iterdir()
         assert list(folder.iterdir()) == []
         assert [stat.S_IMODE(one.stat().st_mode) for one in (lock, *lock.parents[:2])] == [
             *(0o600, 0o750, 0o750)
         ]
+
+    store.call(look, lock="study")
     store.close()
 
 

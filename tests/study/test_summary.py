@@ -18,8 +18,7 @@ from scipy import stats
 
 from pipeline.config.compose import Composer
 from pipeline.markup import TextTable
-from pipeline.study.ledger.importances import Importances
-from pipeline.study.ledger.rows import Row, RowState
+from pipeline.study.ledger.rows import Importances, Row, RowState
 from pipeline.study.outcome.comparison_table import lead_words
 from pipeline.study.outcome.summary import (
     StudySummary,

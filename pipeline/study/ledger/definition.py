@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from pipeline.config.options import SweepOptions
-from pipeline.config.record import FREE, ConfigDifference, data_fingerprint, differences
+from pipeline.config.options import MetricsOptions, SweepOptions
+from pipeline.config.record import FREE, data_fingerprint, differences
 from pipeline.config.values import validated
 from pipeline.errors import ConfigError, did_you_mean, shown
-from pipeline.study.ledger.pruners import compares, pruner_problems
-from pipeline.study.ledger.samplers import sampler_problems
-from pipeline.study.trial_end import FIXED, REMEDY, changed_data_line
+from pipeline.study.ledger.search import compares
+from pipeline.study.trial_end import REMEDY, changed_data_line
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
 
-    from pipeline.config.options import MetricsOptions
     from pipeline.data.source import Task
     from pipeline.metrics import Direction
     from pipeline.study.space.space import Space
 
+#: Costs of a trial, which every trial has.
 COSTS = ("model/parameters", "time/fit")
-"""Costs of a trial, which every trial has."""
+#: A user has no metrics of their own.
+NO_METRICS = MetricsOptions(threshold=0.5, more={})
 FORMAT = 1
+#: User attribute of a study: the hash of the data of each config, by the config's fingerprint.
 DATA = "data"
-"""User attribute of a study: the hash of the data of each config, by the config's fingerprint."""
+#: User attribute of a trial: number of its start point; 0 is the base config where it is tried.
 START = "start"
-"""User attribute of a trial: number of its start point; 0 is the base config where it is tried."""
 _WRITTEN_FIRST = {"uid", "objectives", "space", "base", DATA}
 ANOTHER_NAME = "choose another name for this study: sweep.name=NAME"
 
@@ -42,40 +42,6 @@ def read_options(tree: DictConfig) -> SweepOptions:
         ConfigError: All wrong values, one line each.
     """
     return validated(SweepOptions, tree.sweep, prefix="sweep.")
-
-
-def judge_problems(
-    options: SweepOptions, *, objectives: int = 1, max_epochs: int | None = None
-) -> list[str]:
-    """Return a line for each option of a study that can't work, or not beside another.
-
-    Args:
-        options: The options.
-        objectives: How many objectives the study has.
-        max_epochs: Most epochs of a trial; `None` where that is not known.
-    """
-    problems = [
-        *sampler_problems(options.sampler, objectives=objectives),
-        *pruner_problems(
-            options.pruner,
-            warmup=options.pruner_warmup,
-            objectives=objectives,
-            max_epochs=max_epochs,
-        ),
-    ]
-    if options.sampler == "grid":
-        own = {"base_trial=true": options.base_trial, "enqueue": options.enqueue}
-        problems += [
-            f"sweep.{name} has no place in a grid, which tries its own points alone."
-            for name in own
-            if own[name]
-        ]
-    elif options.n_trials is None and options.timeout is None:
-        problems.append(
-            "sweep.n_trials=null would never end; expected a number, sweep.timeout=SECONDS, or "
-            "sweep.sampler=grid, which ends with its points."
-        )
-    return problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +66,7 @@ def read_objectives(
     *,
     task: "Task | None" = None,
     validated: bool = True,
-    metrics: "MetricsOptions | None" = None,
+    metrics: MetricsOptions = NO_METRICS,
 ) -> tuple[Objective, ...]:
     """Return the objectives of a study, with the directions of their metrics.
 
@@ -109,13 +75,13 @@ def read_objectives(
         monitor: The metric that a run follows.
         task: That of the data; `None` allows the metrics of every task.
         validated: Whether a trial has validation rows.
-        metrics: The user's own metrics; `None` = there are none.
+        metrics: The user's own metrics.
 
     Raises:
         ConfigError: A value that no trial has, or one twice: one line each; or it has no direction.
     """
     names = [option] if isinstance(option, str) else list(option or [monitor])
-    own = [f"val/{name}" for name in metrics.more] if metrics and validated else []
+    own = [f"val/{name}" for name in metrics.more] if validated else []
     known = (*logged(task, validated=validated), *own)
     problems = [
         f"sweep.objective={shown(name)} is not logged; expected one of {', '.join(known)}."
@@ -129,16 +95,9 @@ def read_objectives(
         )
     if problems:
         raise ConfigError(*problems)
-    from pipeline.metrics import direction
     from pipeline.running.scoring import direction_of
 
-    return tuple(
-        Objective(
-            name=name,
-            direction=direction(name) if metrics is None else direction_of(name, metrics),
-        )
-        for name in names
-    )
+    return tuple(Objective(name=name, direction=direction_of(name, metrics)) for name in names)
 
 
 def logged(task: "Task | None", *, validated: bool) -> tuple[str, ...]:
@@ -232,43 +191,53 @@ def create_or_check(
     from optuna import Study
     from optuna.study import StudyDirection
 
-    name, base, data = definition.name, definition.base, definition.data
+    name = definition.name
     ways = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-    directions = [ways[objective.direction] for objective in definition.objectives]
+    directions = [ways[direction] for direction in definition.directions]
     study = find_study(storage, name)
     if study is None:
         storage.create_new_study(directions, study_name=name)
         study = Study(study_name=name, storage=storage)
     facts = study.user_attrs
     if facts.get("format") == FORMAT:
-        lines = _changes(facts, definition)
-        other_data = []
-        if data is not None and (noted := stored_data(facts, base)) not in (None, data):
-            other_data.append(changed_data_line(base, str(noted), data))
-        if (lines or other_data) and not definition.options.allow_change:
-            raise ConfigError(*(f"{line}; {REMEDY}" for line in lines), *other_data)
-        if lines:
-            _store_config(study, definition)
-        if other_data:
-            study.set_user_attr(DATA, {})
-        if data is not None:
-            data_on_record(study, base, data)
-        return study
-    # A kill while it was created leaves a study in which some of this is missing.
-    is_ours = set(facts) <= _WRITTEN_FIRST and study.directions == directions
-    if not is_ours or not all(START in trial.user_attrs for trial in study.get_trials(False)):
-        raise ConfigError(
-            f"the study {name!r} was made by another program, or another version of this one; "
-            f"{ANOTHER_NAME}"
-        )
-    study.set_user_attr("uid", secrets.token_hex(3))
-    study.set_user_attr("objectives", [asdict(objective) for objective in definition.objectives])
-    _store_config(study, definition)
-    if data is not None:
-        data_on_record(study, base, data)
-    _enqueue(study, points)
-    study.set_user_attr("format", FORMAT)
+        _check(study, definition)
+    else:
+        # A kill while it was created leaves a study in which some of this is missing.
+        is_ours = set(facts) <= _WRITTEN_FIRST and study.directions == directions
+        if not is_ours or not all(START in trial.user_attrs for trial in study.get_trials(False)):
+            raise ConfigError(
+                f"the study {name!r} was made by another program, or another version of this one; "
+                f"{ANOTHER_NAME}"
+            )
+        study.set_user_attr("uid", secrets.token_hex(3))
+        study.set_user_attr("objectives", [asdict(one) for one in definition.objectives])
+        _store_config(study, definition)
+        queued = {trial.user_attrs.get(START) for trial in study.get_trials(deepcopy=False)}
+        for start, point in enumerate(points):
+            if start not in queued:
+                study.enqueue_trial(dict(point), user_attrs={START: start})
+        study.set_user_attr("format", FORMAT)
+    if definition.data is not None:
+        data_on_record(study, definition.base, definition.data)
     return study
+
+
+def _check(study: "Study", definition: StudyDefinition) -> None:
+    """Refuse another study than the one on record, or store what has changed and may do so.
+
+    Raises:
+        ConfigError: One line for each difference.
+    """
+    facts, base, data = study.user_attrs, definition.base, definition.data
+    lines, other_data = _changes(facts, definition), []
+    if data is not None and (noted := stored_data(facts, base)) not in (None, data):
+        other_data.append(changed_data_line(base, str(noted), data))
+    if (lines or other_data) and not definition.options.allow_change:
+        raise ConfigError(*(f"{line}; {REMEDY}" for line in lines), *other_data)
+    if lines:
+        _store_config(study, definition)
+    if other_data:
+        study.set_user_attr(DATA, {})
 
 
 def find_study(storage: "BaseStorage", name: str) -> "Study | None":
@@ -307,22 +276,6 @@ def data_on_record(study: "Study", config: Mapping[str, Any], data: str) -> str:
     return noted or data
 
 
-def _enqueue(study: "Study", points: Sequence[Mapping[str, Any]]) -> None:
-    """Queue the points in their order, each once."""
-    from optuna.trial import TrialState, create_trial
-
-    queued = {trial.user_attrs.get(START) for trial in study.get_trials(deepcopy=False)}
-    for start, point in enumerate(points):
-        if start not in queued:
-            study.add_trial(
-                create_trial(
-                    state=TrialState.WAITING,
-                    user_attrs={START: start},
-                    system_attrs={FIXED: dict(point)},
-                )
-            )
-
-
 def _store_config(study: "Study", definition: StudyDefinition) -> None:
     study.set_user_attr("space", definition.space.plain())
     study.set_user_attr("base", dict(definition.base))
@@ -350,13 +303,11 @@ def _changes(facts: Mapping[str, Any], now: StudyDefinition) -> list[str]:
         never.insert(0, line)
     if never:
         raise ConfigError(*never)
-    swept = {parameter.key for parameter in now.space.parameters}
-    configs = [str(one) for one in differences(facts["base"], now.base) if _matters(one, swept)]
+    # Keys after whose change trials can be compared all the same.
+    free = tuple(f"{root}." for root in (*FREE, "sweep"))
+    configs = [
+        str(one)
+        for one in differences(facts["base"], now.base)
+        if one.key not in now.space.keys and not f"{one.key}.".startswith(free)
+    ]
     return [line.rstrip(".") for line in (*changed, *configs)]
-
-
-def _matters(change: ConfigDifference, swept: set[str]) -> bool:
-    """Tell whether trials before and after a change of this key can't be compared."""
-    free = (*FREE, "sweep")
-    is_free = any(change.key == root or change.key.startswith(f"{root}.") for root in free)
-    return not is_free and change.key not in swept

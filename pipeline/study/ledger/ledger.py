@@ -3,14 +3,14 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.processes.lease import Lease
@@ -21,17 +21,17 @@ from pipeline.study.ledger.definition import (
     start_points,
     stored_data,
 )
-from pipeline.study.ledger.importances import Importances, importances
-from pipeline.study.ledger.pruners import TrialPruner, build_pruner
 from pipeline.study.ledger.rows import (
     ATTRIBUTES,
     END_REASON,
     RETRY_OF,
+    Importances,
     Progress,
     Row,
     StudyTrials,
+    importances,
 )
-from pipeline.study.ledger.samplers import choose
+from pipeline.study.ledger.search import build_pruner, choose, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
 from pipeline.study.trial_end import (
     LEASE,
@@ -43,6 +43,8 @@ from pipeline.study.trial_end import (
     lease_of,
 )
 
+#: Age that what other processes have done may have for a pruner; what this one does is always seen.
+FRESH_SECONDS = 1.0
 _STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -81,22 +83,21 @@ class Ledger:
     def __init__(self, store: StudyStorage, study: Study, definition: StudyDefinition) -> None:
         self.name = study.study_name
         self.uid = str(study.user_attrs["uid"])
-        self.objectives = definition.objectives
-        self.names = definition.names
-        self._store = store
-        self._storage = store.optuna
-        self._study = study
-        options = definition.options
-        study.pruner = build_pruner(  # samplers look at it too
-            options.pruner, warmup=options.pruner_warmup, objectives=len(self.objectives)
-        )
+        self.objectives, self.names = definition.objectives, definition.names
         self.prunes = definition.prunes
-        self._pruning = TrialPruner(study)
-        self._choose = partial(
-            choose, study, definition.space, sampler=options.sampler, seed=definition.seed
+        self.study = study
+        """The study as Optuna has it, for its pictures."""
+        study.pruner = build_pruner(  # samplers look at it too
+            definition.options, objectives=len(self.objectives)
         )
-        self._watch = LeaseWatch(options.grace)
+        self._definition = definition
+        self._store, self._storage = store, store.optuna
+        self._watch = LeaseWatch(definition.options.grace)
         self._trials = StudyTrials(study, definition)
+        self._own: dict[int, FrozenTrial] = {}
+        """The trials that this process has taken."""
+        self._others: Sequence[FrozenTrial] = ()
+        self._read_at = -FRESH_SECONDS
 
     @classmethod
     def open(cls, definition: StudyDefinition, *, wait: float = WAIT_SECONDS) -> "Ledger":
@@ -120,11 +121,9 @@ class Ledger:
         )
 
         def opened() -> Ledger:
-            with store.lock(definition.name):
-                study = create_or_check(store.optuna, definition, points)
-                return cls(store, study, definition)
+            return cls(store, create_or_check(store.optuna, definition, points), definition)
 
-        return store.call(opened)
+        return store.call(opened, lock=definition.name)
 
     def close(self) -> None:
         """Close the database."""
@@ -147,49 +146,80 @@ class Ledger:
 
         def take() -> FrozenTrial | None:
             nonlocal written, overrides
-            with self._store.lock(self.name):
-                if written is not None and self._is_held(written, lease):
-                    return written
-                before, trials = self._trials.next_trial()
-                if before is None:
-                    return None
-                self._store.require_writable()
-                written, overrides = self._choose(before, trials)
-                written.user_attrs = {**written.user_attrs, LEASE: lease}
-                if before.state == TrialState.WAITING:
-                    self._write_waiting(before, written)
-                else:
-                    self._write_new(written)
+            if written is not None and self._is_held(written, lease):
                 return written
+            before, trials = self._trials.next_trial()
+            if before is None:
+                return None
+            self._store.require_writable()
+            written, overrides = choose(self.study, self._definition, before, trials)
+            written.user_attrs = {**written.user_attrs, LEASE: lease}
+            if before.state == TrialState.WAITING:
+                self._write_waiting(before, written)
+            else:
+                self._write_new(written)
+            return written
 
-        trial = self._store.call(take)
+        trial = self._store.call(take, lock=self.name)
         if trial is None:
             return None
-        self._pruning.begin(trial)
-        return Taken(
-            number=trial.number,
-            overrides=overrides,
-            retry_of=trial.user_attrs.get(RETRY_OF),
-        )
+        self._own[trial.number] = trial
+        retry_of = trial.user_attrs.get(RETRY_OF)
+        return Taken(number=trial.number, overrides=overrides, retry_of=retry_of)
 
     def report(self, taken: Taken, *, step: int, value: float) -> bool:
         """Store the value of a trial at a rung, and tell whether the trial is to be ended.
 
         Args:
-            taken: The trial.
+            taken: The trial; one that was closed meanwhile is to be ended.
             step: The rung.
             value: The objective there.
         """
         if not self.prunes or not math.isfinite(value):
             return False
+        own = self._own.get(taken.number)
+        if own is None:
+            return True
+        trial = copy(own)
+        trial.intermediate_values = {**own.intermediate_values, step: value}
+
+        def compare() -> bool:
+            trial.system_attrs = dict(own.system_attrs)
+            self._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            others = [
+                *self._trials_of_others(),
+                *(one for one in self._own.values() if one is not own),
+            ]
+            # What the pruner sets on the trial stays in memory at first.
+            decision = self.study.pruner.prune(study_in_memory(self.study, trial, others), trial)
+            for key, noted in trial.system_attrs.items():
+                if own.system_attrs.get(key) != noted:
+                    self._storage.set_trial_system_attr(trial._trial_id, key, noted)
+            return bool(decision)  # numpy has a bool of its own
+
         try:
-            return self._pruning.report(taken.number, step=step, value=value, call=self._store.call)
+            decision = self._store.call(compare)
         except UpdateFinishedTrialError:
             return True  # another process has closed it
+        self._own[taken.number] = trial
+        return decision
+
+    def _trials_of_others(self) -> Sequence[FrozenTrial]:
+        """Return the trials that other processes have taken, or that have ended."""
+        if monotonic() - self._read_at >= FRESH_SECONDS:
+            self._others = [one for one in self._trials.now() if one.number not in self._own]
+            self._read_at = monotonic()
+        return self._others
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        """Forget trials that have ended; their results are read before the next decision."""
+        for number in numbers:
+            self._own.pop(number, None)
+        self._read_at = -FRESH_SECONDS
 
     def leases(self) -> list[Lease | None]:
         """Return the leases of the trials that run."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         return [lease_of(trial) for trial in running]
 
     def beat(self, numbers: Iterable[int]) -> None:
@@ -219,17 +249,17 @@ class Ledger:
             Whether it counts; where another process has closed the trial and queued it again, the
             result is dropped.
         """
-        self._pruning.end(taken.number)
+        self._forget([taken.number])
+        end = self._storable(end)
 
         def finish() -> bool:
-            with self._store.lock(self.name):
-                trial = self._storage.get_trial(self._id(taken.number))
-                if trial.state != TrialState.RUNNING:
-                    return self._has_ended_as(trial, end)
-                self._close_trial(trial, end)
-                return True
+            trial = self._storage.get_trial(self._id(taken.number))
+            if trial.state != TrialState.RUNNING:
+                return self._has_ended_as(trial, end)
+            self._close_trial(trial, end)
+            return True
 
-        return self._store.call(finish)
+        return self._store.call(finish, lock=self.name)
 
     def close_lost(
         self, folder_of: Callable[[int], Path], died: Collection[int] = ()
@@ -260,7 +290,7 @@ class Ledger:
                         closed[number] = before[number]
 
         self._store.call(close)
-        self._pruning.end(*closed)
+        self._forget(closed)
         return list(closed.values())
 
     def _close_lost(self, trial: FrozenTrial, folder: Path) -> Lost:
@@ -275,33 +305,25 @@ class Ledger:
         The state is written last: a kill before that leaves a running trial, and whoever closes
         that finds its point queued.
         """
-        end = self._storable(end)
-        queued = end.reason in RETRIED and self._queue_again(trial)
+        again = self._trials.retry_of(trial) if end.reason in RETRIED else None
+        queued = (other.user_attrs.get(RETRY_OF) for other in self._trials.now())
+        if again is not None and trial.number not in queued:
+            self.study.enqueue_trial(*again)
         trial_id = trial._trial_id
         for key, value in _end_attributes(end).items():
-            self._storage.set_trial_user_attr(trial_id, key, value)
+            if value is not None:
+                self._storage.set_trial_user_attr(trial_id, key, value)
         values: Sequence[float] | None = None if end.state == "failed" else end.values or None
         if end.state == "pruned" and not values and trial.last_step is not None:
             values = (trial.intermediate_values[trial.last_step],)
         self._storage.set_trial_state_values(trial_id, _STATES[end.state], values)
-        return queued
-
-    def _queue_again(self, trial: FrozenTrial) -> bool:
-        """Queue the point of a trial, once; tell whether it is to be tried again."""
-        again = self._trials.retry_of(trial)
-        if again is None:
-            return False
-        queued = {other.user_attrs.get(RETRY_OF) for other in self._trials.now()}
-        if trial.number not in queued:
-            self._storage.create_new_trial(self._study._study_id, template_trial=again)
-        return True
+        return again is not None
 
     def _has_ended_as(self, trial: FrozenTrial, end: TrialEnd) -> bool:
         """Tell whether a trial has ended so and not otherwise, with all that is stored of it."""
-        end = self._storable(end)
-        stored = {key: trial.user_attrs.get(key) for key in (ATTRIBUTES, END_REASON)}
-        expected = {**dict.fromkeys(stored), **_end_attributes(end)}
-        return trial.state == _STATES[end.state] and stored == expected
+        stored = trial.user_attrs
+        is_same = all(stored.get(key) == value for key, value in _end_attributes(end).items())
+        return trial.state == _STATES[end.state] and is_same
 
     def _storable(self, end: TrialEnd) -> TrialEnd:
         """Return the end as it may be stored: Optuna would take an infinite value for the best."""
@@ -315,7 +337,7 @@ class Ledger:
     # ── writing ─────────────────────────────────────────────────────────────────────────────
 
     def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number)
+        return self._storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
     def _is_held(self, trial: FrozenTrial, lease: Mapping[str, object]) -> bool:
         """Tell whether the trial of this id has this lease: after a crash, a server reuses ids."""
@@ -331,7 +353,7 @@ class Ledger:
         The lock makes the number known, unless another program adds trials as well; to check it
         costs nothing, while to read it reads the trial.
         """
-        study_id, storage = self._study._study_id, self._storage
+        study_id, storage = self.study._study_id, self._storage
         trial._trial_id = storage.create_new_trial(study_id, template_trial=trial)
         if self._id(trial.number) != trial._trial_id:
             trial.number = storage.get_trial_number_from_id(trial._trial_id)
@@ -363,18 +385,13 @@ class Ledger:
         return self._store.call(self._trials.rows)
 
     @property
-    def study(self) -> Study:
-        """The study as Optuna has it, for its pictures."""
-        return self._study
-
-    @property
     def facts(self) -> dict[str, Any]:
         """User attributes of the study: `uid`, `space`, `base`, `objectives`, and those set."""
-        return self._store.call(lambda: dict(self._study.user_attrs))
+        return self._store.call(lambda: dict(self.study.user_attrs))
 
     def set_fact(self, key: str, value: Any) -> None:
         """Set a user attribute of the study to a value that JSON can hold."""
-        self._store.call(lambda: self._study.set_user_attr(key, value))
+        self._store.call(lambda: self.study.set_user_attr(key, value))
 
     def data_of(self, config: Mapping[str, Any]) -> str | None:
         """Return the hash of the data that trials of a config train on; `None` = not known yet.
@@ -391,31 +408,19 @@ class Ledger:
             config: The config of a trial as plain values.
             data: The hash of the data that its worker has read.
         """
-
-        def note() -> str:
-            with self._store.lock(self.name):
-                return data_on_record(self._study, config, data)
-
-        return self._store.call(note)
+        return self._store.call(lambda: data_on_record(self.study, config, data), lock=self.name)
 
     def importances(self) -> list[Importances]:
         """Return for each objective which parameters made trials good, and how much."""
-
-        def read() -> tuple[list[FrozenTrial], list[StudyDirection]]:
-            complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            return complete, self._study.directions
-
-        complete, directions = self._store.call(read)
+        states = (TrialState.COMPLETE,)
+        complete = self._store.call(lambda: self.study.get_trials(deepcopy=False, states=states))
         return [
-            importances(complete, objective=index, minimizes=one == StudyDirection.MINIMIZE)
-            for index, one in enumerate(directions)
+            importances(complete, objective=index, minimizes=direction == "min")
+            for index, direction in enumerate(self._definition.directions)
         ]
 
 
 def _end_attributes(end: TrialEnd) -> dict[str, Any]:
-    """Return the user attributes of a trial that has ended so."""
-    attributes = dict(end.attributes)
-    if end.message is not None:
-        attributes["message"] = end.message
-    found = {ATTRIBUTES: attributes or None, END_REASON: end.reason}
-    return {key: value for key, value in found.items() if value is not None}
+    """Return the user attributes of a trial that has ended so; `None` where it has none."""
+    message = {} if end.message is None else {"message": end.message}
+    return {ATTRIBUTES: {**end.attributes, **message} or None, END_REASON: end.reason}

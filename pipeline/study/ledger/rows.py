@@ -1,11 +1,14 @@
-"""The trials of a study: each as a plain record, which are best, and how far the study is."""
+"""The trials of a study as plain records: which are best, how far it is, what made them good."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.study.trial_end import COUNTED_FAILURES, FIXED
 
@@ -20,23 +23,17 @@ RowState = Literal["complete", "pruned", "failed", "running", "waiting"]
 # User attributes of a trial.
 END_REASON = "end_reason"
 ATTRIBUTES = "attributes"
+#: Number of the trial whose point is tried again.
 RETRY_OF = "retry_of"
-"""Number of the trial whose point is tried again."""
+#: How often the point was tried before.
 RETRIES = "retries"
-"""How often the point was tried before."""
+#: Number of a point of the grid.
 POINT = "point"
-"""Number of a point of the grid."""
+#: Optuna's id of a trial that is not in the database yet.
 NEW = -1
-"""Optuna's id of a trial that is not in the database yet."""
+#: Trials left where nothing limits them.
 ENDLESS = 1_000_000_000
-"""Trials left where nothing limits them."""
-_STATES: Mapping[str, RowState] = {
-    "COMPLETE": "complete",
-    "PRUNED": "pruned",
-    "FAIL": "failed",
-    "RUNNING": "running",
-    "WAITING": "waiting",
-}
+#: How trials end, in the words for people.
 ENDS = {
     "complete": "complete",
     "pruned": "pruned",
@@ -46,7 +43,14 @@ ENDS = {
     "interrupted": "interrupted",
     "lost": "lost",
 }
-"""How trials end, in the words for people."""
+#: Complete trials below which no importance is computed: the best would be one or two.
+FEWEST_TRIALS = 10
+#: Trials that the best ones are at least, as Optuna's documentation of PED-ANOVA advises.
+FEWEST_BEST = 5
+SHUFFLES = 99
+#: Of the shuffles' values in ascending order, the one that is to be surpassed: noise does so in
+#: 5 % of the studies.
+RANK = 95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,14 +140,13 @@ def best(rows: Iterable[Row], directions: Sequence["Direction"], k: int = 1) -> 
     With two objectives the trials on the Pareto front come first, in the order of the first
     objective, then those on the front of the rest, and so on.
     """
-    left = _complete(rows)
+    left = _ranked(rows, directions)
     if len(directions) == 1:
-        return sorted(left, key=lambda row: (_loss(row, directions), row.number))[:k]
+        return left[:k]
     ordered: list[Row] = []
     while left and len(ordered) < k:
-        front = pareto(left, directions)
-        ordered += front
-        numbers = {row.number for row in front}
+        ordered += pareto(left, directions)
+        numbers = {row.number for row in ordered}
         left = [row for row in left if row.number not in numbers]
     return ordered[:k]
 
@@ -155,8 +158,7 @@ def pareto(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
     with equal values only the earliest is returned.
     """
     front: list[Row] = []
-    ordered = sorted(_complete(rows), key=lambda row: (*_loss(row, directions), row.number))
-    for row in ordered:  # each is no better in the first objective than those before it
+    for row in _ranked(rows, directions):  # each is no better in the first one than those before
         if not front or _loss(row, directions)[1:] < _loss(front[-1], directions)[1:]:
             front.append(row)
     return front
@@ -164,15 +166,14 @@ def pareto(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
 
 def winner(rows: Iterable[Row], directions: Sequence["Direction"]) -> Row | None:
     """Return the trial to test and to train again; of a front, the best by the first objective."""
-    return next(iter(best(rows, directions)), None)
+    return next(iter(_ranked(rows, directions)), None)
 
 
-def _complete(rows: Iterable[Row]) -> list[Row]:
-    return [
-        row
-        for row in rows
-        if row.state == "complete" and row.values and all(map(math.isfinite, row.values))
-    ]
+def _ranked(rows: Iterable[Row], directions: Sequence["Direction"]) -> list[Row]:
+    """Return the complete trials with finite values by their objectives, ties by number."""
+    complete = (row for row in rows if row.state == "complete" and row.values)
+    finite = [row for row in complete if all(map(math.isfinite, row.values))]
+    return sorted(finite, key=lambda row: (*_loss(row, directions), row.number))
 
 
 def _loss(row: Row, directions: Sequence["Direction"]) -> tuple[float, ...]:
@@ -196,21 +197,20 @@ class StudyTrials:
         self._study = study
         self._space, self._options = definition.space, definition.options
         self._directions = definition.directions
-        options = self._options
-        self._points = self._space.points() if options.sampler == "grid" else None
-        limits = (options.n_trials, None if self._points is None else len(self._points))
+        self._points = self._space.points() if self._options.sampler == "grid" else None
+        limits = (self._options.n_trials, None if self._points is None else len(self._points))
         self._total = min((limit for limit in limits if limit is not None), default=None)
         self._read: Sequence[FrozenTrial] = ()
         self._open: list[FrozenTrial] = []
         self._settled_points: set[int | None] = set()
         self._rows: dict[int, Row] = {}
-        self._unjudged: list[Row] = []
+        self._uncompared: list[Row] = []
         self._best: list[Row] = []
         self._ends: Counter[str] = Counter()
-        self._since_success: list[Row] = []
+        self._failed_at: list[float] = []
+        self._succeeded_at = -math.inf
         self._count()
-        self._judge()
-        self._since_success.clear()  # failures from before this process joined do not count
+        self._failed_at.clear()  # failures from before this process joined do not count
 
     def now(self) -> list["FrozenTrial"]:
         """Return all trials by number, as Optuna keeps them; they are not to be changed."""
@@ -223,18 +223,20 @@ class StudyTrials:
     def progress(self) -> Progress:
         """Return how far the study is."""
         self._count()
-        if self._unjudged:
-            self._judge()
+        if self._uncompared:
+            # With two objectives one that was beaten before may stand on the front of the rest.
+            single = len(self._directions) == 1
+            compared = [*self._best, *self._uncompared] if single else self._rows.values()
+            self._best = best(compared, self._directions, self._options.keep_best)
+            self._uncompared = []
         left = self._left()
         return Progress(
             total=self._total,
             counts=self._ends + count_ends(map(self._row, self._open)),
             left=ENDLESS if left is None else left,
             best=tuple(row.number for row in self._best),
-            best_row=self._best[0] if self._best else None,
-            consecutive_failures=sum(
-                row.state == "failed" and row.reason != "interrupted" for row in self._since_success
-            ),
+            best_row=next(iter(self._best), None),
+            consecutive_failures=sum(at > self._succeeded_at for at in self._failed_at),
         )
 
     def next_trial(self) -> tuple["FrozenTrial | None", Sequence["FrozenTrial"]]:
@@ -255,19 +257,14 @@ class StudyTrials:
             trial.system_attrs[FIXED] = dict(self._points[point])
         return trial, self._read
 
-    def retry_of(self, trial: "FrozenTrial") -> "FrozenTrial | None":
-        """Return a waiting trial of the same point; `None` where it was tried often enough."""
-        from optuna.trial import TrialState, create_trial
-
+    def retry_of(self, trial: "FrozenTrial") -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return what `enqueue_trial` takes for the same point; `None` = tried often enough."""
         retries = trial.user_attrs.get(RETRIES, 0)
         if retries >= self._options.max_retry:
             return None
         kept = {POINT: trial.user_attrs[POINT]} if POINT in trial.user_attrs else {}
-        return create_trial(
-            state=TrialState.WAITING,
-            user_attrs={**kept, RETRY_OF: trial.number, RETRIES: retries + 1},
-            system_attrs={FIXED: {**trial.system_attrs.get(FIXED, {}), **trial.params}},
-        )
+        params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
+        return params, {**kept, RETRY_OF: trial.number, RETRIES: retries + 1}
 
     def _left(self) -> int | None:
         """Return how many trials may still be taken; `None` where nothing limits them."""
@@ -294,33 +291,26 @@ class StudyTrials:
             if not trial.state.is_finished():
                 continue
             row = self._row(trial)
-            ends = count_ends([row])
+            ends, ended = count_ends([row]), row.ended or 0.0
             self._ends += ends
-            self._unjudged.append(row)
+            self._uncompared.append(row)
             # A point whose trials ended every worker is not tried again either.
             retries = trial.user_attrs.get(RETRIES, 0)
-            tried_out = row.reason == "lost" and retries >= self._options.max_retry
-            if _counted(ends) or tried_out:
+            if _counted(ends) or (row.reason == "lost" and retries >= self._options.max_retry):
                 self._settled_points.add(trial.user_attrs.get(POINT))
-
-    def _judge(self) -> None:
-        """Compare the trials that have ended since the last time."""
-        # One that was beaten before may stand on the front of the rest, so all are compared.
-        single = len(self._directions) == 1
-        compared = [*self._best, *self._unjudged] if single else list(self._rows.values())
-        self._best = best(compared, self._directions, self._options.keep_best)
-        ended = sorted([*self._since_success, *self._unjudged], key=lambda row: row.ended or 0.0)
-        # The last success stays: another trial may be read later that had ended before it.
-        last = max((place for place, row in enumerate(ended) if row.state != "failed"), default=0)
-        self._since_success = ended[last:]
-        self._unjudged = []
+            if row.state != "failed":
+                self._succeeded_at = max(self._succeeded_at, ended)
+            elif row.reason != "interrupted":
+                self._failed_at.append(ended)
 
     def _row(self, trial: "FrozenTrial") -> Row:
         if trial.number in self._rows:
             return self._rows[trial.number]
-        state = _STATES[trial.state.name]
+        name = trial.state.name.lower()
+        state = cast("RowState", "failed" if name == "fail" else name)
         reasons = {"pruned": "pruned", "failed": str(trial.user_attrs.get(END_REASON, "error"))}
         params = {**trial.system_attrs.get(FIXED, {}), **trial.params}
+        began, ended = trial.datetime_start, trial.datetime_complete
         row = Row(
             number=trial.number,
             state=state,
@@ -329,13 +319,99 @@ class StudyTrials:
             params=params,
             overrides=self._space.overrides(params),
             attributes=trial.user_attrs.get(ATTRIBUTES, {}),
-            started=_seconds(trial.datetime_start),
-            ended=_seconds(trial.datetime_complete),
+            started=None if began is None else began.timestamp(),
+            ended=None if ended is None else ended.timestamp(),
         )
         if trial.state.is_finished():
             self._rows[trial.number] = row
         return row
 
 
-def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Importances:
+    """The parameters that stand out by PED-ANOVA, the largest first.
+
+    Args:
+        trials: Complete trials.
+        shares: Share of each in what sets the best trials apart, by Optuna's name; those of
+            parameters that chance explains are not there.
+        chance: The share that each would have to surpass with shuffled objectives.
+        hidden: Parameters that do not stand out.
+    """
+
+    trials: int
+    shares: Mapping[str, float] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def too_few(self) -> str:
+        """Say that the trials are too few for any parameter; '' where they are not."""
+        if self.shares:
+            return ""
+        return (
+            f"importance of parameters: too few trials ({self.trials} complete) to tell any from "
+            "what shuffled objectives reach"
+        )
+
+
+def importances(
+    trials: Sequence["FrozenTrial"], *, objective: int = 0, minimizes: bool
+) -> Importances:
+    """Return the parameters whose importance noise would not reach.
+
+    PED-ANOVA also judges parameters that only some trials have, which others leave out. It is
+    computed again with the objective dealt out anew among the trials; the level of each parameter
+    is such that in 95 % of these shuffles no parameter is above its own.
+
+    Args:
+        trials: Those that completed.
+        objective: Which of their values counts.
+        minimizes: Whether less of it is better.
+    """
+    from optuna import create_study
+    from optuna.importance import PedAnovaImportanceEvaluator  # seconds
+    from optuna.trial import create_trial
+
+    if len(trials) < FEWEST_TRIALS:
+        return Importances(trials=len(trials))
+    names = sorted({name for trial in trials for name in trial.params})
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, FEWEST_BEST / len(trials)))
+    study = create_study()  # in memory: the trials' own may be far away
+    study.add_trials(
+        create_trial(params=trial.params, distributions=trial.distributions, value=0.0)
+        for trial in trials
+    )
+
+    def divergences(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Judge the parameters (parameters,) by values (trials,), the smaller the better."""
+        with warnings.catch_warnings(action="ignore"):
+            told = evaluator.evaluate(study, target=lambda trial: float(values[trial.number]))
+        judged = np.array([told.get(name, 0.0) for name in names])
+        return np.where(np.isfinite(judged), np.maximum(judged, 0.0), 0.0)
+
+    values = np.array([trial.values[objective] for trial in trials]) * (1 if minimizes else -1)
+    found, generator = divergences(values), np.random.default_rng(0)
+    level = _levels(np.array([divergences(generator.permutation(values)) for _ in range(SHUFFLES)]))
+    total = float(found.sum()) or 1.0
+    order = np.argsort(-found, kind="stable")
+    told = [index for index in order if found[index] > level[index]]
+    return Importances(
+        trials=len(trials),
+        shares={names[index]: float(found[index]) / total for index in told},
+        chance={names[index]: float(level[index]) / total for index in told},
+        hidden=tuple(names[index] for index in order if index not in told),
+    )
+
+
+def _levels(shuffled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what each parameter must surpass (parameters,), so that noise seldom does with any.
+
+    The values (shuffles, parameters) are made comparable by mean and standard deviation, and the
+    largest of each shuffle counts (Westfall and Young 1993).
+    """
+    mean, deviation = shuffled.mean(axis=0), shuffled.std(axis=0)
+    safe = np.where(deviation > 0, deviation, 1.0)
+    largest = np.sort(((shuffled - mean) / safe).max(axis=1))
+    levels: NDArray[np.float64] = mean + largest[RANK - 1] * deviation
+    return levels

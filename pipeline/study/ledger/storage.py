@@ -7,9 +7,9 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import filelock
@@ -30,17 +30,18 @@ from pipeline.tracking.database import create_file, lock_until_end
 from pipeline.tracking.uri import sqlite_path, sqlite_uri, with_driver
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage, RDBStorage
+    from optuna.storages import RDBStorage
     from sqlalchemy import Connection, Engine, ExceptionContext
 
 DATABASE = "optuna.db"
+#: How long a call waits for a database that another process has locked.
 WAIT_SECONDS = 60.0
-"""How long a call waits for a database that another process has locked."""
 KINDS = ("sqlite", "postgresql", "mysql")
 FIRST_PAUSE = 0.2
+#: Well below `sweep.grace`, so that a driver that waits a little longer is not taken for dead.
 LONGEST_PAUSE = 5.0
-"""Well below `sweep.grace`, so that a driver that waits a little longer is not taken for dead."""
 STOP_POLL_SECONDS = 0.2
+#: So that a network that was cut in silence shows within half a minute, not within two hours.
 LIBPQ = {
     "connect_timeout": 10,
     "keepalives_idle": 10,
@@ -48,11 +49,10 @@ LIBPQ = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # milliseconds
 }
-"""So that a network that was cut in silence shows within half a minute, not within two hours."""
+#: Bytes; the size of an SQLite file is a multiple of its page size, which is one of this.
 _SMALLEST_PAGE = 512
-"""Bytes; the size of an SQLite file is a multiple of its page size, which is one of this."""
+#: Servers that have answered this process: its next study waits for them from the beginning.
 _reached: set[str] = set()
-"""Servers that have answered this process: its next study waits for them from the beginning."""
 
 Answer = TypeVar("Answer")
 
@@ -110,7 +110,7 @@ def open_storage(
     path = sqlite_path(url)
     if path is not None:
         with storage_faults(url):
-            return _open_file(url, path, wait)
+            return _open_file(path, wait)
     if url not in _reached and not from_start:
         Retry(0.0, named(url)).call(lambda: _reach(url))
     _reached.add(url)
@@ -134,32 +134,38 @@ class StudyStorage:
     ) -> None:
         from optuna.storages import get_storage
 
-        self._cache = CachedTrials(backend)
-        self.optuna = get_storage(backend) if retry is None else cast("BaseStorage", self._cache)
+        self.optuna = get_storage(backend)
         """Optuna's storage, which remembers trials that have ended."""
         self.engine = backend.engine
+        self.wait = wait
+        self._backend, self._url, self._retry = backend, url, retry
         self._connection: Connection | None = None
         """That of the transaction of the current call to a server."""
-        self.wait = wait
-        self._url = url
-        self._sessions = backend.scoped_session
-        self._retry = retry
         self._path = None if retry is not None else sqlite_path(url)
         self._identity = None if self._path is None else _identity(self._path.stat())
 
-    def call(self, function: Callable[[], Answer]) -> Answer:
+    def call(self, function: Callable[[], Answer], *, lock: str | None = None) -> Answer:
         """Return what a function that uses the storage returns; it fails with one line for people.
 
         It never works on a file other than the one that was opened. On a server the call is one
         transaction, and is repeated where the server cut it short without telling whether it was
         written: so the function first looks whether it was.
 
+        Args:
+            function: Uses the storage.
+            lock: Name of the study whose lock is held meanwhile; `None` = none is.
+
         Raises:
             EnvironmentFaultError: The database is locked, gone, replaced, full or down.
             ConfigError: Its file is no database any more.
         """
+
+        def locked() -> Answer:
+            with nullcontext() if lock is None else self.lock(lock):
+                return function()
+
         if self._retry is not None:
-            return self._retry.call(lambda: self._in_transaction(function))
+            return self._retry.call(lambda: self._in_transaction(locked))
         assert self._path is not None
         # SQLite goes on in a file that was deleted, and would create one that is missing. The
         # open connections keep the number of the deleted file from being used again.
@@ -174,25 +180,21 @@ class StudyStorage:
             )
         _require_pages(self._path, found.st_size)
         with storage_faults(self._url):
-            return function()
+            return locked()
 
     @contextmanager
     def lock(self, study: str) -> Iterator[None]:
         """Hold the lock under which one process at a time takes or closes trials of a study.
 
-        It is to be entered within `call`. That of a file lies beside it; in PostgreSQL it holds for
-        all that can reach the database, until the call ends, elsewhere for those of this machine.
+        It is to be entered within `call`. That of a file lies beside it.
         """
         if self._path is not None:
             path = self._path.with_name(f".{self._path.name}.{study}.lock")
             with filelock.FileLock(path, timeout=self.wait, mode=0o600):
                 yield
-        elif self.engine.dialect.name == "postgresql":
-            assert self._connection is not None, "a lock is taken within `call`"
-            lock_until_end(self._connection, f"study {study}", wait=self.wait)
-            yield
         else:
-            with _machine_lock(self.engine, f"study {study}", self.wait):
+            assert self._connection is not None, "a lock is taken within `call`"
+            with _server_lock(self._connection, f"study {study}", self.wait):
                 yield
 
     def require_writable(self) -> None:
@@ -208,6 +210,8 @@ class StudyStorage:
 
     def _in_transaction(self, function: Callable[[], Answer]) -> Answer:
         """Return what a function returns, with Optuna's own transactions parts of one."""
+        from optuna.storages import get_storage
+
         try:
             with storage_faults(self._url), self.engine.connect() as connection, connection.begin():
                 self._connection = connection
@@ -218,35 +222,13 @@ class StudyStorage:
                     self._bind(self.engine, "conditional_savepoint")
                     self._connection = None
         except BaseException:
-            self._cache.clear()
+            # What Optuna remembers may have been rolled back: it reads everything again.
+            vars(self.optuna).update(vars(get_storage(self._backend)))
             raise
 
     def _bind(self, bind: "Connection | Engine", mode: str) -> None:
-        self._sessions.remove()
-        self._sessions.configure(bind=bind, join_transaction_mode=mode)
-
-
-class CachedTrials:
-    """Optuna's storage with its cache of trials, which can be cleared.
-
-    The cache also holds what was written in a transaction that was rolled back.
-
-    Args:
-        backend: The storage itself, without a cache.
-    """
-
-    def __init__(self, backend: "RDBStorage") -> None:
-        self._backend = backend
-        self.clear()
-
-    def clear(self) -> None:
-        """Read everything again from now on."""
-        from optuna.storages import get_storage
-
-        self._storage = get_storage(self._backend)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
+        self._backend.scoped_session.remove()
+        self._backend.scoped_session.configure(bind=bind, join_transaction_mode=mode)
 
 
 class Retry:
@@ -279,13 +261,14 @@ class Retry:
             except ServerGoneError as error:
                 left = self._require_time(error)
                 if pause == FIRST_PAUSE:
-                    _warn(f"warning: {error}; waiting for it, {self._seconds:g} s at most")
+                    line = f"warning: {error}; waiting for it, {self._seconds:g} s at most"
+                    print(line, file=sys.stderr)
                 spread = random.uniform(0.5, 1.0)  # many drivers do not come back at once
                 _sleep(min(left, pause * spread))
                 pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * pause))
             else:
                 if pause > FIRST_PAUSE:
-                    _warn(f"note: {self._name} answers again; the study goes on")
+                    print(f"note: {self._name} answers again; the study goes on", file=sys.stderr)
                 self._gone_at = None
                 return answer
 
@@ -306,10 +289,6 @@ class Retry:
         ) from error
 
 
-def _warn(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 def _sleep(seconds: float) -> None:
     """Sleep, unless a signal asks for a stop that its handler only notes."""
     end = time.monotonic() + seconds
@@ -320,25 +299,27 @@ def _sleep(seconds: float) -> None:
 # ── a file ──────────────────────────────────────────────────────────────────────────────────
 
 
-def _open_file(url: str, path: Path, wait: float) -> StudyStorage:
+def _open_file(path: Path, wait: float) -> StudyStorage:
+    from optuna.storages import RDBStorage
+
     if not path.parent.is_dir():
         raise file_gone(path)
 
-    def create(unfinished: Path) -> None:
-        _file_storage(sqlite_uri(unfinished), unfinished, wait, is_new=True).close()
+    def opened(place: Path, *, is_new: bool) -> StudyStorage:
+        url = sqlite_uri(place)
+        # Opened by its path, since what bends in an address (%, ?, {) does not in a path.
+        options = {"creator": lambda: _connect(place, wait)}
+        # A newer Optuna may have left out tables that the installed one would add to its database.
+        backend = RDBStorage(_template(url), engine_kwargs=options, skip_table_creation=not is_new)
+        return StudyStorage(backend, url, wait=wait)
 
-    create_file(path, create, is_void=lambda place: not _tables(place, wait), wait=wait)
-    return _file_storage(url, path, wait, is_new="alembic_version" not in _tables(path, wait))
-
-
-def _file_storage(url: str, path: Path, wait: float, *, is_new: bool) -> StudyStorage:
-    from optuna.storages import RDBStorage
-
-    # Opened by its path, since what bends in an address (%, ?, {) does not in a path.
-    options = {"creator": lambda: _connect(path, wait)}
-    # A newer Optuna may have left out tables that the installed one would add to its database.
-    backend = RDBStorage(_template(url), engine_kwargs=options, skip_table_creation=not is_new)
-    return StudyStorage(backend, url, wait=wait)
+    create_file(
+        path,
+        lambda unfinished: opened(unfinished, is_new=True).close(),
+        is_void=lambda place: not _tables(place, wait),
+        wait=wait,
+    )
+    return opened(path, is_new="alembic_version" not in _tables(path, wait))
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
@@ -398,30 +379,23 @@ def _engine(url: str) -> "Engine":
 
 
 def _with_tables(url: str, wait: float) -> "RDBStorage":
-    with storage_faults(url):
-        engine = _engine(url)
-        if engine.dialect.name != "postgresql":
-            with _machine_lock(engine, "tables", wait):
-                return _server_backend(url)
-        with engine.begin() as connection:
-            lock_until_end(connection, "tables", wait=wait)
-            return _server_backend(url)
-
-
-def _server_backend(url: str) -> "RDBStorage":
     from optuna.storages import RDBStorage
     from sqlalchemy import event
-
-    options = {"pool_size": 1, "pool_pre_ping": True, **_connection_options(url)}
-    backend = RDBStorage(_template(url), engine_kwargs=options)
 
     def raise_if_gone(context: "ExceptionContext") -> None:
         # Of what SQLAlchemy raises, Optuna repeats some by itself, outside of our transaction.
         if context.is_disconnect and not context.is_pre_ping:
             raise server_gone(url, context.original_exception) from context.original_exception
 
-    event.listen(backend.engine, "handle_error", raise_if_gone)
-    return backend
+    options = {"pool_size": 1, "pool_pre_ping": True, **_connection_options(url)}
+    with (
+        storage_faults(url),
+        _engine(url).begin() as connection,
+        _server_lock(connection, "tables", wait),
+    ):
+        backend = RDBStorage(_template(url), engine_kwargs=options)
+        event.listen(backend.engine, "handle_error", raise_if_gone)
+        return backend
 
 
 def _connection_options(url: str) -> dict[str, Any]:
@@ -436,8 +410,17 @@ def _connection_options(url: str) -> dict[str, Any]:
     return {"isolation_level": "READ COMMITTED", "connect_args": chosen}
 
 
-def _machine_lock(engine: "Engine", name: str, wait: float) -> filelock.BaseFileLock:
-    digest = hashlib.sha256(f"{engine.url} {name}".encode()).hexdigest()
+def _server_lock(
+    connection: "Connection", name: str, wait: float
+) -> AbstractContextManager[object]:
+    """Return a lock: in PostgreSQL one for all that can reach it, until the transaction ends.
+
+    Elsewhere it holds for the processes of this machine.
+    """
+    if connection.dialect.name == "postgresql":
+        lock_until_end(connection, name, wait=wait)
+        return nullcontext()
+    digest = hashlib.sha256(f"{connection.engine.url} {name}".encode()).hexdigest()
     folder = cache_folder() / "locks"  # in the temporary folder anybody could be there first
     create_folder(folder)
     return filelock.FileLock(folder / f"study-{digest[:32]}", timeout=wait, mode=0o600)

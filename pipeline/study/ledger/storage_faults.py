@@ -21,9 +21,9 @@ from pipeline.tracking.uri import (
     sqlite_shortage,
 )
 
+#: PostgreSQL's codes for what another try may change: it restarts, has no room for one connection
+#: more, or has ended a transaction for the sake of another. All of class 08, connections, are such.
 PASSING = ("57P01", "57P02", "57P03", "57P05", "25P03", "53300", "40001", "40P01")
-"""PostgreSQL's codes for what another try may change: it restarts, has no room for one connection
-more, or has ended a transaction for the sake of another. All of class 08, connections, are such."""
 
 
 class ServerGoneError(EnvironmentFaultError):
@@ -57,8 +57,7 @@ def storage_faults(url: str) -> Iterator[None]:
 
 def named(url: str) -> str:
     """Name a database as its user knows it, without a password."""
-    path = sqlite_path(url)
-    return f"the study database {str(path or shown(url))!r}"
+    return f"the study database {str(sqlite_path(url) or shown(url))!r}"
 
 
 def file_gone(path: Path) -> EnvironmentFaultError:
@@ -106,30 +105,23 @@ def _schema_line(url: str, text: str) -> str:
 
 
 def _judged(url: str, text: str) -> PipelineError:
-    name = named(url)
-    if "is locked" in text or "a lock is held" in text or "lock timeout" in text:
-        return EnvironmentFaultError(
-            f"{name} is locked by another program, and waiting did not help; end that, then go on "
-            "with the same command"
-        )
     if "not a database" in text or "malformed" in text:
         return no_database(url)
-    if "no such table" in text or ("relation" in text and "does not exist" in text):
-        return EnvironmentFaultError(
-            f"{name} has lost its tables; put the right one there and go on with the same command"
-        )
-    if any(word in text for word in UNWRITABLE):
+    if any(words in text for words in ("is locked", "a lock is held", "lock timeout")):
+        line = "is locked by another program, and waiting did not help; end that, then go on with"
+        line += " the same command"
+    elif "no such table" in text or ("relation" in text and "does not exist" in text):
+        line = "has lost its tables; put the right one there and go on with the same command"
+    elif any(word in text for word in UNWRITABLE):
         lacking = sqlite_shortage(url, text)
-        remedy = "make room, or choose another with sweep.storage="
         state = "" if lacking is None else f" ({lacking[0]})"
-        return EnvironmentFaultError(
-            f"{name} can't be written{state}; {remedy if lacking is None else lacking[1]}"
-        )
-    if any(word in text for word in UNWELCOME):
-        return EnvironmentFaultError(f"{name} refuses ({short_cause(text)}); {WELCOME}")
-    return EnvironmentFaultError(
-        f"{name} can't be used ({short_cause(text)}); mend that, then go on with the same command"
-    )
+        remedy = "make room, or choose another with sweep.storage="
+        line = f"can't be written{state}; {remedy if lacking is None else lacking[1]}"
+    elif any(word in text for word in UNWELCOME):
+        line = f"refuses ({short_cause(text)}); {WELCOME}"
+    else:
+        line = f"can't be used ({short_cause(text)}); mend that, then go on with the same command"
+    return EnvironmentFaultError(f"{named(url)} {line}")
 
 
 def _may_pass(error: BaseException | None) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from optuna.study import Study
 
-    from pipeline.study.ledger.importances import Importances
+    from pipeline.study.ledger.rows import Importances
 
 INCHES_PER_PARAMETER, INCHES_PER_BAR, INCHES_PER_CELL = 2.1, 0.5, 0.42
 SMALLEST = 7.0  # inches

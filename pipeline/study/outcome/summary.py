@@ -36,8 +36,8 @@ from pipeline.tracking.folders import read_state
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
-    from pipeline.study.ledger.importances import Importances
     from pipeline.study.ledger.ledger import Ledger
+    from pipeline.study.ledger.rows import Importances
     from pipeline.study.recorded_studies import Studies
     from pipeline.study.space.trial_configs import TrialConfigs
 

@@ -1,9 +1,11 @@
-"""Samplers: how the point of each trial is chosen, and Optuna's classes named by `_target_`."""
+"""How a study searches: samplers that choose points, and pruners that end hopeless trials."""
 
+import math
 import warnings
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from copy import deepcopy as copied
 from heapq import nsmallest
+from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Union, cast
 
@@ -24,68 +26,74 @@ from pipeline.errors import ConfigError, shown
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
     from optuna.study import StudyDirection
     from optuna.trial import FrozenTrial, TrialState
 
-    from pipeline.study.space.space import Space
+    from pipeline.config.options import SweepOptions
+    from pipeline.study.ledger.definition import StudyDefinition
 
-KEY = "sweep.sampler"
-STARTUP_TRIALS = 10
-"""Random trials before TPE has enough to learn from; Optuna's own number."""
+    Choice = str | Mapping[str, Any]
+
+#: Random trials before TPE has enough to learn from, and trials that a median is taken of at
+#: least; Optuna's own numbers.
+RANDOM_TRIALS, MEDIAN_TRIALS = 10, 5
 REPLACED = {
     "GridSampler": "sampler: grid, which takes the points from sweep.space",
     "PartialFixedSampler": "a space without that key, fixed on the command line",
 }
+#: Packages that samplers need beside Optuna.
 PACKAGES = {"CmaEsSampler": "cmaes"}
-"""Packages that samplers need beside Optuna."""
+#: TPE costs about 9 µs per trial and parameter; with these trials it takes less than 20 ms.
 MOST = 500
-"""TPE costs about 9 µs per trial and parameter; with these trials it takes less than 20 ms."""
+#: TPE models the best tenth, 25 at most, against all others.
 BEST = 100
-"""TPE models the best tenth, 25 at most, against all others."""
+#: Shares of a trial's epochs; at the last one nothing is left to be saved.
+RUNGS = 10
+#: One of so many goes on at each halving; ten rungs leave no room for more than a few.
+HALVING = 2
 _PLAIN: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
+
+
+# ── samplers ────────────────────────────────────────────────────────────────────────────────
 
 
 def choose(
     study: "Study",
-    space: "Space",
+    definition: "StudyDefinition",
     before: "FrozenTrial",
     trials: Sequence["FrozenTrial"],
-    *,
-    sampler: str | Mapping[str, Any],
-    seed: int,
 ) -> tuple["FrozenTrial", dict[str, str]]:
     """Return a running copy of a trial with its point, and the point as Hydra's texts.
 
     Args:
         study: Optuna's study, with its pruner.
-        space: What is varied.
+        definition: What is varied, by which sampler, and the study's seed.
         before: The trial; its fixed values stay.
         trials: All trials of the study, by number.
-        sampler: `tpe`, `random`, `grid` or a target; each trial has one made from its number.
-        seed: That of the study.
 
     Raises:
         ConfigError: The sampler can't choose a point.
     """
     from optuna.trial import Trial, TrialState
 
+    space, sampler = definition.space, definition.options.sampler
     trial = copied(before)
     trial.state = TrialState.RUNNING
-    directions = study.directions
     others: list[FrozenTrial] = []
     if sampler not in ("random", "grid"):
         others = [*trials[: trial.number], *trials[trial.number + 1 :]]
     if sampler == "tpe":
-        others = visible(others, directions)
+        others = visible(others, study.directions)
     with warnings.catch_warnings(action="ignore"):
         made = make_sampler(
             sampler,
-            seed=seed,
+            seed=definition.seed,
             number=trial.number,
             conditional=any(one.off or one.when is not None for one in space.parameters),
-            objectives=len(directions),
+            objectives=len(study.directions),
         )
         seen = study_in_memory(study, trial, others, sampler=made)
         try:
@@ -93,17 +101,12 @@ def choose(
         except (ValueError, TypeError, ImportError, RuntimeError) as error:
             name = type(made).__name__
             raise ConfigError(
-                f"{KEY}: {name} can't choose a point ({error}); choose another"
+                f"sweep.sampler: {name} can't choose a point ({error}); choose another"
             ) from error
 
 
 def make_sampler(
-    sampler: str | Mapping[str, Any],
-    *,
-    seed: int,
-    number: int,
-    conditional: bool,
-    objectives: int,
+    sampler: "Choice", *, seed: int, number: int, conditional: bool, objectives: int
 ) -> "BaseSampler":
     """Make the sampler of one trial.
 
@@ -117,16 +120,17 @@ def make_sampler(
         conditional: Whether a parameter may be absent from a trial.
         objectives: How many objectives the study has.
     """
+    import numpy as np
     from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
-    own_seed = trial_seed(seed, number)
+    own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     if sampler == "tpe":
         # Running trials count as tried (`constant_liar`), so that workers spread out. With one
         # objective all parameters are modelled together, since lr, epochs and clipping act
         # together; where a parameter may be absent, each group that occurs together has a model
         # of its own. With two objectives each parameter is modelled alone, as is Optuna's default.
         return TPESampler(
-            n_startup_trials=STARTUP_TRIALS,
+            n_startup_trials=RANDOM_TRIALS,
             constant_liar=True,
             multivariate=objectives == 1,
             group=objectives == 1 and conditional,
@@ -142,13 +146,6 @@ def make_sampler(
         built = build_quietly(sampler, seed=own_seed)
     assert isinstance(built, BaseSampler)
     return built
-
-
-def trial_seed(seed: int, number: int) -> int:
-    """Mix a study's seed and a trial's number into one seed of 32 bits."""
-    import numpy as np
-
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def visible(
@@ -218,24 +215,20 @@ class TrialsInMemory:
     def __init__(
         self, study: "Study", trial: "FrozenTrial", others: Sequence["FrozenTrial"]
     ) -> None:
-        self._study_id = study._study_id
-        self._storage = study._storage
-        self._trial = trial
-        self._others = others
+        self._study_id, self._storage = study._study_id, study._storage
+        self._trial, self._others = trial, others
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
-    def get_study_id_from_name(self, name: str) -> int:
+    def get_study_id_from_name(self, _name: str) -> int:
         """Answer without the database."""
-        del name
         return self._study_id
 
     def get_trial(self, trial_id: int) -> "FrozenTrial":
         """Return a trial."""
-        return (
-            self._trial if trial_id == self._trial._trial_id else self._storage.get_trial(trial_id)
-        )
+        own = trial_id == self._trial._trial_id
+        return self._trial if own else self._storage.get_trial(trial_id)
 
     def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
         """Return the attributes that samplers have set on a trial."""
@@ -243,22 +236,20 @@ class TrialsInMemory:
 
     def get_all_trials(
         self,
-        study_id: int,
+        _study_id: int,
         deepcopy: bool = True,
         states: Container["TrialState"] | None = None,
     ) -> list["FrozenTrial"]:
         """Return the other trials, and the one in question last."""
-        del study_id
         trials = [*self._others, self._trial]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copied(trials) if deepcopy else trials
 
     def set_trial_param(
-        self, trial_id: int, name: str, internal: float, distribution: "BaseDistribution"
+        self, _trial_id: int, name: str, internal: float, distribution: "BaseDistribution"
     ) -> None:
         """Set a parameter of the trial in memory."""
-        assert trial_id == self._trial._trial_id
         self._trial.distributions[name] = distribution
         self._trial.params[name] = distribution.to_external_repr(internal)
 
@@ -268,35 +259,139 @@ class TrialsInMemory:
         self._trial.system_attrs[key] = value
 
 
-def sampler_problems(sampler: str | Mapping[str, Any], *, objectives: int) -> Iterator[str]:
-    """Yield a line for each problem with `sweep.sampler`."""
-    if not isinstance(sampler, Mapping):
-        return
-    import importlib.util
+# ── pruners ─────────────────────────────────────────────────────────────────────────────────
 
+
+def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
+    """Return the epochs, counted from 1, after which a trial is compared, each with its rung.
+
+    Rung 3 is the first epoch at which three tenths of the trial are done, whatever its length:
+    under a schedule laid out over all epochs, equal epochs would favour the short trials.
+
+    Args:
+        max_epochs: Epochs of the trial.
+        warmup: Share of them before which no trial is ended, 0 … 1.
+    """
+    rungs: dict[int, int] = {}
+    for epoch in range(1, max_epochs):
+        rung = RUNGS * epoch // max_epochs
+        if rung > max(rungs.values(), default=0) and rung / RUNGS >= warmup:
+            rungs[epoch] = rung
+    return rungs
+
+
+def compares(pruner: "Choice", objectives: int) -> bool:
+    """Tell whether trials are compared before they end; Optuna can't with two objectives."""
+    return pruner != "none" and objectives == 1
+
+
+def build_pruner(options: "SweepOptions", *, objectives: int) -> "BasePruner":
+    """Make what decides at a rung whether a trial goes on."""
+    from optuna import pruners
+
+    pruner = options.pruner
+    if not compares(pruner, objectives):
+        return pruners.NopPruner()
+    if isinstance(pruner, Mapping):
+        built = build_quietly(pruner)
+        assert isinstance(built, pruners.BasePruner)
+        return built
+    first = max(1, math.ceil(RUNGS * options.pruner_warmup))
+    if pruner == "hyperband":
+        return pruners.HyperbandPruner(
+            min_resource=first, max_resource=RUNGS, reduction_factor=HALVING
+        )
+    if pruner == "asha":
+        return pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=HALVING)
+    return pruners.MedianPruner(n_startup_trials=MEDIAN_TRIALS, n_min_trials=MEDIAN_TRIALS)
+
+
+# ── what can't work ─────────────────────────────────────────────────────────────────────────
+
+
+def judge_problems(
+    options: "SweepOptions", *, objectives: int = 1, max_epochs: int | None = None
+) -> list[str]:
+    """Return a line for each option of a study that can't work, or not beside another.
+
+    Args:
+        options: The options.
+        objectives: How many objectives the study has.
+        max_epochs: Most epochs of a trial; `None` where that is not known.
+    """
+    problems = [
+        *_sampler_problems(options.sampler, objectives),
+        *_pruner_problems(options, objectives, max_epochs),
+    ]
+    if options.sampler == "grid":
+        own = {"base_trial=true": options.base_trial, "enqueue": options.enqueue}
+        problems += [
+            f"sweep.{name} has no place in a grid, which tries its own points alone."
+            for name in own
+            if own[name]
+        ]
+    elif options.n_trials is None and options.timeout is None:
+        problems.append(
+            "sweep.n_trials=null would never end; expected a number, sweep.timeout=SECONDS, or "
+            "sweep.sampler=grid, which ends with its points."
+        )
+    return problems
+
+
+def _sampler_problems(sampler: "Choice", objectives: int) -> Iterator[str]:
     from optuna.samplers import BaseSampler
 
-    problems = list(target_problems(KEY, sampler, base=BaseSampler, filled=("seed",)))
-    yield from problems
-    if problems:
+    key = "sweep.sampler"
+    if not isinstance(sampler, Mapping):
+        return
+    if problems := list(_target_problems(key, sampler, base=BaseSampler, filled=("seed",))):
+        yield from problems
         return
     name = class_of(sampler)
     package = PACKAGES.get(name)
     if name in REPLACED:
-        yield f"{KEY}: {name} does not fit here; expected {REPLACED[name]}."
+        yield f"{key}: {name} does not fit here; expected {REPLACED[name]}."
         return
-    if package is not None and importlib.util.find_spec(package) is None:
-        yield f"{KEY}: {name} needs the package {package!r}; pip install {package}"
+    if package is not None and find_spec(package) is None:
+        yield f"{key}: {name} needs the package {package!r}; pip install {package}"
         return
     if name == "CmaEsSampler" and objectives > 1:
-        yield f"{KEY}: {name} knows one objective alone; choose tpe, or another sampler."
+        yield f"{key}: {name} knows one objective alone; choose tpe, or another sampler."
     try:
         make_sampler(sampler, seed=0, number=0, conditional=False, objectives=objectives)
     except (ValueError, TypeError, ImportError) as error:
-        yield f"{KEY}: {name} can't be made so: {error}"
+        yield f"{key}: {name} can't be made so: {error}"
 
 
-def target_problems(
+def _pruner_problems(
+    options: "SweepOptions", objectives: int, max_epochs: int | None
+) -> Iterator[str]:
+    from optuna.pruners import BasePruner
+
+    key, pruner, warmup = "sweep.pruner", options.pruner, options.pruner_warmup
+    if pruner in ("median", "none"):
+        return  # the default steps aside where nothing can be compared
+    name = str(pruner)
+    if isinstance(pruner, Mapping):
+        if problems := list(_target_problems(key, pruner, base=BasePruner)):
+            yield from problems
+            return
+        name = class_of(pruner)
+    if objectives > 1:
+        yield f"{key}={name} can't compare trials with two objectives; expected sweep.pruner=none."
+    elif max_epochs is not None and not rung_epochs(max_epochs, warmup):
+        yield (
+            f"{key}={name} compares trials before they end, for which trainer.max_epochs="
+            f"{max_epochs} and sweep.pruner_warmup={warmup:g} leave no room; expected more epochs, "
+            "or sweep.pruner=none."
+        )
+    try:
+        build_pruner(options, objectives=1)
+    except (ValueError, TypeError) as error:
+        yield f"{key}: {name} can't be made so: {error}"
+
+
+def _target_problems(
     key: str, target: Mapping[str, Any], *, base: type, filled: Collection[str] = ()
 ) -> Iterator[str]:
     """Yield a line for each problem with a class of Optuna's and its arguments.
@@ -317,11 +412,7 @@ def target_problems(
         yield f"{key}.{TARGET}={shown(target[TARGET])} is no {base.__name__} of {package}."
         return
     given = arguments(target)
-    inner = {
-        name: value
-        for name, value in given.items()
-        if isinstance(value, Mapping) and TARGET in value
-    }
+    inner = {name: v for name, v in given.items() if isinstance(v, Mapping) and TARGET in v}
     for name in filled:
         if name in given:
             yield f"{key}.{name} is filled in by the program; leave it away."
@@ -331,7 +422,7 @@ def target_problems(
     for name, value in inner.items():
         if name not in parameters_of(kind):
             yield f"{key}.{name} is unknown."
-        yield from target_problems(f"{key}.{name}", value, base=base, filled=filled)
+        yield from _target_problems(f"{key}.{name}", value, base=base, filled=filled)
 
 
 def _wrongly_typed(key: str, kind: type, given: Mapping[str, Any]) -> Iterator[str]:
