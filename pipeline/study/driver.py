@@ -1,14 +1,14 @@
-"""Drives a study: keeps its workers busy until it has its trials, or until it must stop."""
+"""Drives a study: keeps its workers busy until it has its trials, and closes what has ended."""
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.config.record import plain
+from pipeline.config.record import flatten, plain
 from pipeline.errors import (
     ChangedDataError,
     DivergedError,
@@ -19,24 +19,27 @@ from pipeline.errors import (
 from pipeline.paths import create_folder
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
-from pipeline.study.closing import TrialCloser
 from pipeline.study.ledger.ledger import Ledger, Taken
-from pipeline.study.ledger.rows import Progress
+from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import Live
-from pipeline.study.mlflow_recorder import MlflowRecorder, StudyRun, study_params
+from pipeline.study.mlflow_recorder import MlflowRecorder, StudyRun, leftovers
 from pipeline.study.plan import StudyPlan
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.recorded_studies import record_missing, write_run
+from pipeline.study.trial_end import Lost, TrialEnd, changed_data_line, end_journal, has_begun
 from pipeline.study.workers.messages import Answer, Gone, Job, Rung
 from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool, worker_pool
-from pipeline.tracking.journal import Status
+from pipeline.tracking.folders import is_finished
+from pipeline.tracking.journal import Scalar, Status
 
+#: Noted with a stop, which ends one study within another but is told once.
 TOLD = "a person knows how to go on"
-"""Noted with a stop, which ends one study within another but is told once."""
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
 BEAT_SECONDS = 10.0
 STOP_SECONDS = 15.0
+#: Trials out of memory, one after another, after which a person is told what to lower.
+OOMS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,7 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
     ledger = Ledger.open(plan)
     driver = Driver(plan.opened(ledger.uid), ledger, processes)
     try:
-        _require_result(driver.work())
+        driver.work()
         driver.seconds = time.monotonic() - started_at
         yield driver
         driver.run.end("FINISHED")
@@ -112,18 +115,6 @@ def conducted(plan: StudyPlan, processes: StudyProcesses) -> Iterator["Driver"]:
         raise
     finally:
         ledger.close()
-
-
-def _require_result(progress: Progress) -> None:
-    """Refuse a study that came to nothing.
-
-    Raises:
-        StudyFailedError: Trials have ended, and none of them completed.
-    """
-    if progress.counts.get("complete") or not progress.counted:
-        return
-    code = DivergedError.exit_code if progress.counts.get("diverged") else 1
-    raise StudyFailedError(f"no trial completed: {progress.words}", code)
 
 
 def _ending(error: BaseException) -> tuple[Status, str]:
@@ -146,22 +137,6 @@ class StudyFailedError(PipelineError):
         self.exit_code = exit_code  # type: ignore[misc] # each failure has its own
 
 
-@dataclass(slots=True)
-class Clock:
-    """When something is to be done again, by the monotonic clock."""
-
-    seconds: float
-    due_at: float = field(default_factory=time.monotonic)
-
-    def is_due(self) -> bool:
-        """Tell whether it is time, and wait anew."""
-        now = time.monotonic()
-        if now < self.due_at:
-            return False
-        self.due_at = now + self.seconds
-        return True
-
-
 class Driver:
     """One study on the workers of this process, beside those of any other.
 
@@ -175,85 +150,88 @@ class Driver:
     """
 
     def __init__(self, plan: StudyPlan, ledger: Ledger, processes: StudyProcesses) -> None:
-        self.plan = plan
-        self.ledger = ledger
+        self.plan, self.ledger = plan, ledger
         self.leads = False
         self.seconds = 0.0
-        header = partial(
-            plan.destination.study_header,
-            study_params(plan.options, plan.base),
-            register=plan.run.register,
-            trust=plan.run.trust,
-        )
-        self.run = StudyRun(plan.destination, processes.recorder, header)
+        run, destination = plan.run, plan.destination
+        header = partial(destination.study_header, register=run.register, trust=run.trust)
+        begin = partial(header, plan.options, plan.base)
+        self.run = StudyRun(destination, processes.recorder, begin)
         """The study's own run in MLflow."""
-        self._pool = processes.pool
-        self._recorder = processes.recorder
+        self._pool, self._recorder = processes.pool, processes.recorder
 
-    def work(self) -> Progress:
+    def work(self) -> None:
         """Repair the study, then work until it is settled, its time is over, or nobody wants more.
 
         Raises:
             Interrupted: A signal asked for a stop; what was running is queued again.
-            StudyFailedError: Too many failures in a row.
+            StudyFailedError: Too many failures in a row, or no trial that has ended completed.
             EnvironmentFaultError: The disk is full, or no worker can live here.
         """
-        with Live(self.plan) as self._live:
-            self._closer = TrialCloser(self.plan, self.ledger, self._recorder, self._live)
+        with Live(self.plan) as live:
+            self._closer = TrialCloser(self.plan, self.ledger, self._recorder, live)
             self._closer.repair()
             self._progress = self.ledger.progress()
             self._mended = self._progress.consecutive_failures
-            self._started_at = time.monotonic()
-            self._look, self._beat = Clock(LOOK_SECONDS), Clock(BEAT_SECONDS)
+            self._started_at = self._look_at = self._beat_at = time.monotonic()
             try:
                 with stop.deferred():
                     while not self._is_over():
                         self._advance()
+                        live.show(self._progress, [one.number for one in self._pool.busy()])
             finally:
                 self._leave()
             progress = self.ledger.progress()
         self.run.update(progress)
         self.leads = self.run.leads
-        return progress
+        if progress.counted and not progress.counts.get("complete"):
+            code = DivergedError.exit_code if progress.counts.get("diverged") else 1
+            raise StudyFailedError(f"no trial completed: {progress.words}", code)
 
     def _advance(self) -> None:
-        self._pool.start(self._wanted())
+        # As many workers as there is work for.
+        self._pool.start(min(self.plan.workers, len(self._pool.busy()) + self._progress.left))
         self._fill()
         self._listen(TICK_SECONDS)
-        if self._look.is_due():
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
             self._closer.close_lost()
             self._listen(0.0)  # how a worker died whose trial was just found lost
             self.run.update(self._progress)
-        if self._beat.is_due():
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_SECONDS
             self.ledger.beat(worker.number for worker in self._pool.busy() if worker.is_alive())
-        if (seconds := self.plan.options.trial_timeout) is not None:
-            for worker in self._pool.busy():
-                worker.end_if_slower_than(seconds)
+        for worker in self._pool.busy():
+            worker.end_if_slower_than(self.plan.options.trial_timeout)
         self._progress = self.ledger.progress()
-        self._live.show(self._progress, [worker.number for worker in self._pool.busy()])
 
     def _is_over(self) -> bool:
+        """Tell whether nothing is left to do, or nothing more is to be begun.
+
+        Raises:
+            StudyFailedError: `sweep.max_consecutive_failures` trials failed in a row.
+        """
         if stop.signal_number is not None:
             return True
-        self._require_hope()
-        if self._is_late():
-            return not self._pool.busy()
-        return self._progress.settled
+        most, failure = self.plan.options.max_consecutive_failures, self._closer.failure
+        in_a_row = self._progress.consecutive_failures
+        self._mended = min(self._mended, in_a_row)  # none of them, once a trial has not failed
+        if in_a_row - self._mended >= most and failure is not None:
+            raise StudyFailedError(
+                f"{most} trials failed one after another, the last one: {failure.message}; mend "
+                "that, or allow more with sweep.max_consecutive_failures=",
+                failure.exit_code,
+            )
+        return not self._pool.busy() if self._is_late() else self._progress.settled
 
     def _is_late(self) -> bool:
         timeout = self.plan.options.timeout
         return timeout is not None and time.monotonic() - self._started_at > timeout
 
-    def _wanted(self) -> int:
-        """Return how many workers there is work for."""
-        busy = len(self._pool.busy())
-        return min(self.plan.workers, busy + self._progress.left)
-
     def _fill(self) -> None:
         """Give each idle worker a trial, as long as the study has one."""
-        if self._is_late():
-            return
-        for worker in self._pool.idle():
+        for worker in [] if self._is_late() else self._pool.idle():
             taken = self.ledger.take(worker.lease)
             if taken is None:
                 return
@@ -287,19 +265,29 @@ class Driver:
         )
         return Assignment(taken=taken, job=job)
 
-    # ── what workers say ────────────────────────────────────────────────────────────────────
-
     def _listen(self, seconds: float) -> None:
         for worker, answer in self._pool.listen(seconds):
             self._hear(worker, answer)
 
     def _hear(self, worker: Worker, answer: Answer) -> None:
+        """Do what a worker's answer asks for.
+
+        Raises:
+            EnvironmentFaultError: The disk is full, say: the next trial would end as this one did.
+            ChangedDataError: The data are others than those of the trials before.
+        """
         match answer:
             case Rung(step=step, value=value) if worker.assignment is not None:
                 prune = self.ledger.report(worker.assignment.taken, step=step, value=value)
                 worker.verdict(prune=prune)
             case TrialEnd() if worker.assignment is not None:
-                _require_environment(self._closer.end(worker.finish(), answer))
+                ended = self._closer.end(worker.finish(), answer)
+                how = ended.exit_code, ended.reason
+                if how == (ChangedDataError.exit_code, "interrupted"):
+                    raise ChangedDataError(ended.message or "the data have changed")
+                if how == (EnvironmentFaultError.exit_code, "error"):
+                    message = ended.message or "the environment ended a trial"
+                    raise EnvironmentFaultError(message)
             case Gone():
                 self._close_died(worker, answer)
 
@@ -312,26 +300,6 @@ class Driver:
         why = f"its process died ({gone.message})"
         self._closer.close_lost([] if assignment is None else [assignment.number], why=why)
         self._pool.dismiss(worker, gone)  # again, to count one that was never ready
-
-    # ── what must not go on ─────────────────────────────────────────────────────────────────
-
-    def _require_hope(self) -> None:
-        """Stop where one failure follows another.
-
-        Raises:
-            StudyFailedError: `sweep.max_consecutive_failures` trials failed in a row.
-        """
-        most = self.plan.options.max_consecutive_failures
-        failure = self._closer.failure
-        in_a_row = self._progress.consecutive_failures
-        self._mended = min(self._mended, in_a_row)  # none of them, once a trial has not failed
-        if in_a_row - self._mended < most or failure is None:
-            return
-        raise StudyFailedError(
-            f"{most} trials failed one after another, the last one: {failure.message}; mend that, "
-            "or allow more with sweep.max_consecutive_failures=",
-            failure.exit_code,
-        )
 
     def _leave(self) -> None:
         """Stop what still runs here; the study can be gone on with from anywhere."""
@@ -352,14 +320,135 @@ class Driver:
         self._closer.close_lost(died)
 
 
-def _require_environment(ended: TrialEnd) -> None:
-    """Stop where the next trial would end as this one did.
+class TrialCloser:
+    """Closes trials so that the study and MLflow agree, and remembers the last failure.
 
-    Raises:
-        EnvironmentFaultError: The disk is full, say.
-        ChangedDataError: The data are others than those of the trials before.
+    Args:
+        plan: The study, opened.
+        ledger: Its record in Optuna's database.
+        recorder: Brings runs into MLflow.
+        live: Shows it.
     """
-    if ended.exit_code == ChangedDataError.exit_code and ended.reason == "interrupted":
-        raise ChangedDataError(ended.message or "the data have changed")
-    if ended.exit_code == EnvironmentFaultError.exit_code and ended.reason == "error":
-        raise EnvironmentFaultError(ended.message or "the environment ended a trial")
+
+    def __init__(
+        self, plan: StudyPlan, ledger: Ledger, recorder: MlflowRecorder, live: Live
+    ) -> None:
+        self.failure: TrialEnd | None = None
+        self._plan, self._ledger = plan, ledger
+        self._recorder, self._live = recorder, live
+        self._kept = self._keepers()
+        self._lost: set[int] = set()
+        self._ooms = 0
+
+    def repair(self) -> None:
+        """Repair what earlier processes left: lost trials, unsent folders, and missing runs."""
+        self._close_lost()
+        rows = self._ledger.trials()
+        kept = {self._plan.trial_folder(number) for number in self._keepers()}
+        for folder in leftovers(self._plan.folder):
+            if has_begun(folder) and not (folder in kept and is_finished(folder)):
+                self._recorder.end(folder, lost=True, forget=folder not in kept)
+        if self._plan.uri is not None:
+            record_missing(rows, self._plan.destination, self._recorder, self._params)
+
+    def end(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
+        """Close a trial whose worker has told how it ended, or was stopped for being too slow.
+
+        Returns:
+            How it ended, which is as its worker says unless it took too long or trained on other
+            data than a trial of the same config beside it.
+        """
+        ended = self._on_its_data(assignment, ended)
+        if assignment.overdue and ended.reason == "interrupted":
+            message = f"took longer than sweep.trial_timeout={self._plan.options.trial_timeout:g}"
+            ended = replace(ended, reason="error", message=message, exit_code=1)
+        if ended.state == "failed":
+            is_told = end_journal(assignment.folder, ended.state, ended.reason)
+            ended = ended if is_told else replace(ended, reason="lost")
+        if not self._ledger.finish(assignment.taken, ended):
+            self._drop(assignment)
+            return ended
+        self._live.ended(assignment, ended)
+        if ended.state == "failed" and ended.reason != "interrupted":
+            self.failure = ended
+        self._ooms = self._ooms + 1 if ended.reason == "oom" else 0
+        if self._ooms == OOMS:
+            self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
+        self._record(assignment.number, ended)
+        return ended
+
+    def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
+        """Close the trials whose process is gone or silent, and tell of each.
+
+        Args:
+            died: Trials whose process was seen to die, maybe on another machine.
+            why: What is known of it.
+        """
+        lost = [one.number for one in self._close_lost(died) if not one.adopted]
+        self._lost.update(lost)
+        # One that died may have been closed as lost a moment before it was seen to die.
+        if lost or not self._lost.isdisjoint(died):
+            self.failure = TrialEnd(state="failed", reason="lost", message=why, exit_code=3)
+
+    def _close_lost(self, died: Collection[int] = ()) -> list[Lost]:
+        lost = self._ledger.close_lost(self._plan.trial_folder, died)
+        for one in lost:
+            end_journal(self._plan.trial_folder(one.number), one.end.state, one.end.reason)
+            self._record(one.number, one.end)
+            self._live.warn(one.line)
+        return lost
+
+    def _on_its_data(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
+        """Store the hash of the data of a config that is new to the study."""
+        if ended.data is None or assignment.job.data is not None:
+            return ended
+        config = plain(assignment.job.config)
+        noted = self._ledger.note_data(config, ended.data)
+        if noted == ended.data:
+            return ended
+        return TrialEnd(
+            state="failed",
+            reason="interrupted",
+            message=changed_data_line(config, noted, ended.data),
+            exit_code=ChangedDataError.exit_code,
+        )
+
+    def _drop(self, assignment: Assignment) -> None:
+        """Record a trial in MLflow with the end that another process stored."""
+        row = self._ledger.trials()[assignment.number]
+        if row.reason == "lost":
+            self._live.warn(
+                f"trial {row.number} was given up while its process stood still; its late result "
+                "is dropped"
+            )
+        if has_begun(assignment.folder):
+            end_journal(assignment.folder, row.state, row.reason)
+            self._record(row.number, row)
+        else:
+            self._recorder.forget(assignment.folder)
+
+    def _record(self, number: int, end: TrialEnd | Row) -> None:
+        """Let MLflow have a trial that has ended; the files of all but the best are removed then.
+
+        Args:
+            number: The trial's.
+            end: How it ended, by the study; it may have been killed before its run began.
+        """
+        keepers = self._keepers()
+        folder = self._plan.trial_folder(number)
+        if self._plan.uri is None or has_begun(folder):
+            self._recorder.end(folder, lost=end.reason == "lost", forget=number not in keepers)
+        else:
+            row = self._ledger.trials()[number]
+            with suppress(EnvironmentFaultError):  # on a full disk, the next start does it
+                write_run(row, self._plan.destination, self._recorder, self._params(row))
+        for other in self._kept - keepers - {number}:
+            self._recorder.forget(self._plan.trial_folder(other))
+        self._kept = keepers
+
+    def _keepers(self) -> set[int]:
+        return self._plan.keepers(self._ledger.progress())
+
+    def _params(self, row: Row) -> dict[str, Scalar]:
+        plan = self._plan
+        return flatten(plain(plan.trials.config(plan.with_tuned(row.overrides))))

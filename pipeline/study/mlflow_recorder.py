@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -39,11 +39,11 @@ from pipeline.tracking.journal import JOURNAL, Figure, Header, Journal, Scalar, 
 
 LOCK = ".study.lock"
 TICK_SECONDS = 0.25
+#: Pause after a trial that could not be sent.
 PAUSE_SECONDS = 1.0
-"""Pause after a trial that could not be sent."""
 LEAVE_SECONDS = 150.0
+#: A trial that lives longer shows as RUNNING; a shorter one is recorded in one go at its end.
 LONG_SECONDS = 2.0
-"""A trial that lives longer shows as RUNNING; a shorter one is recorded in one go at its end."""
 
 
 class MlflowRecorder:
@@ -65,8 +65,8 @@ class MlflowRecorder:
         self.model_problem: str | None = None
         self._uri = uri
         self._experiment = experiment
-        self._recorder = None if uri is None else Recorder()
-        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._recorder = Recorder()
+        self._tasks: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow-recorder", daemon=True)
         self._is_over = False
         self._begun: dict[Path, float] = {}
@@ -77,14 +77,14 @@ class MlflowRecorder:
         self._unsent = 0
 
     def __enter__(self) -> Self:
-        if self._recorder is not None:
+        if self._uri is not None:
             self._recorder.start()  # its imports take seconds; it gets ready while others work
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._thread.is_alive():
             self.close()
-        elif self._recorder is not None:
+        elif self._uri is not None:
             self._recorder.abandon()  # it was never reached, and ends by itself
 
     def connect(self, *, required: bool = True) -> str | None:
@@ -98,7 +98,7 @@ class MlflowRecorder:
             ConfigError: The file is no database.
         """
         problem = None
-        if self._recorder is not None and self._uri is not None:
+        if self._uri is not None:
             problem = self._recorder.connect(
                 self._uri, experiment=self._experiment, required=required
             )
@@ -107,7 +107,9 @@ class MlflowRecorder:
 
     def follow(self, folder: Path) -> None:
         """Keep the study's own run up to date until `close`, or until it is left."""
-        self._tasks.put(partial(self._follow, folder))
+        if self._uri is not None:
+            self._followed.append(folder)
+            self._tasks.put(partial(self._recorder.open, folder))
 
     def leave(self, folder: Path) -> None:
         """Close a run that was followed, whose journal has ended; waits until that is done."""
@@ -119,7 +121,8 @@ class MlflowRecorder:
 
     def begin(self, folder: Path) -> None:
         """Watch a trial that begins in a folder."""
-        self._tasks.put(partial(self._begun.__setitem__, folder, time.monotonic()))
+        if self._uri is not None:
+            self._tasks.put(partial(self._begun.__setitem__, folder, time.monotonic()))
 
     def end(self, folder: Path, *, lost: bool, forget: bool) -> None:
         """Record a trial that has ended.
@@ -141,18 +144,17 @@ class MlflowRecorder:
         Raises:
             EnvironmentFaultError: The store can't be read now.
         """
-        if self._recorder is None:
-            return []
-        read = partial(self._recorder.trials, study, ())
         answer: Future[list[RecordedTrial]] = Future()
 
-        def answered() -> None:
+        def read() -> None:
             try:
-                answer.set_result(read())
+                answer.set_result(self._recorder.trials(study, ()))
             except Exception as error:  # the waiting thread raises it
                 answer.set_exception(error)
 
-        self._tasks.put(answered)
+        if self._uri is None:
+            return []
+        self._tasks.put(read)
         return answer.result()
 
     def close(self) -> int:
@@ -160,7 +162,7 @@ class MlflowRecorder:
         if self._thread.is_alive():
             self._tasks.put(self._finish)
             self._thread.join()
-        if self._recorder is not None:
+        if self._uri is not None:
             self._recorder.quit()
         return self._unsent
 
@@ -173,7 +175,7 @@ class MlflowRecorder:
             self._safely(self._open_long_ones)
             self._safely(self._send_first)
 
-    def _safely(self, task: Callable[[], None]) -> None:
+    def _safely(self, task: Callable[[], object]) -> None:
         """Do a task; whatever is wrong with it, the study and its other trials go on."""
         try:
             task()
@@ -181,13 +183,8 @@ class MlflowRecorder:
             logging.getLogger("pipeline").exception("a trial could not be recorded")
             self.problem = f"{type(error).__name__}: {error}"
 
-    def _follow(self, folder: Path) -> None:
-        if self._recorder is not None:
-            self._followed.append(folder)
-            self._recorder.open(folder)
-
     def _leave(self, folder: Path) -> None:
-        if self._recorder is not None and folder in self._followed:
+        if folder in self._followed:
             self._followed.remove(folder)
             unsent_here = self._recorder.close(folder)
             self._unsent += unsent_here
@@ -196,12 +193,10 @@ class MlflowRecorder:
 
     def _open_long_ones(self) -> None:
         """Let MLflow show what has been running for a while."""
-        now = time.monotonic()
         for folder, begun_at in list(self._begun.items()):
-            if now - begun_at > LONG_SECONDS and has_begun(folder):
+            if time.monotonic() - begun_at > LONG_SECONDS and has_begun(folder):
                 del self._begun[folder]
-                if self._recorder is not None:
-                    self._recorder.open(folder)
+                self._recorder.open(folder)
 
     def _end(self, folder: Path, *, lost: bool, forget: bool) -> None:
         self._begun.pop(folder, None)
@@ -209,11 +204,14 @@ class MlflowRecorder:
         self._ended[folder] = (was_lost or lost, was_forgotten or forget)
 
     def _forget(self, folder: Path) -> None:
-        if (folder / JOURNAL).is_file() and self._recorder is not None and not is_finished(folder):
+        if self._is_recorded(folder) and not is_finished(folder):
             self._end(folder, lost=False, forget=True)
         else:
             self._ended.pop(folder, None)
             remove(folder)
+
+    def _is_recorded(self, folder: Path) -> bool:
+        return self._uri is not None and (folder / JOURNAL).is_file()
 
     def _can_send(self) -> bool:
         return bool(self._ended) and time.monotonic() >= self._retry_at
@@ -225,7 +223,7 @@ class MlflowRecorder:
             self._settle(folder, self._record(folder, is_over=lost))
 
     def _record(self, folder: Path, *, is_over: bool, patient: bool = False) -> SentRun:
-        if self._recorder is None or not (folder / JOURNAL).is_file():
+        if not self._is_recorded(folder):
             return SentRun(done=True, unsent=0)
         return self._recorder.record(folder, is_over=is_over, patient=patient)
 
@@ -301,7 +299,8 @@ class RunDestination:
 
     def study_header(
         self,
-        params: Mapping[str, Scalar],
+        options: SweepOptions,
+        base: Mapping[str, Any],
         *,
         register: str | None = None,
         trust: Sequence[str] = (),
@@ -309,13 +308,22 @@ class RunDestination:
         """Return what the journal of the study's own run begins with.
 
         Args:
-            params: Of `study_params`.
+            options: What the study is.
+            base: The run that it varies.
             register: Name under which the winner's model is registered; `None` = it is not.
             trust: Packages whose classes that model may name.
         """
         tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
-        header = self._header(self.name, params, {**environment_tags(), **tags})
-        return replace(header, register=register, trust=trust)
+        return Header(
+            name=self.name,
+            experiment=self.experiment,
+            uri=self.uri,
+            params=flatten({**base, "sweep": options.model_dump()}),
+            tags={**environment_tags(), **tags},
+            key=f"{self.name}-{self.uid}",
+            register=register,
+            trust=trust,
+        )
 
     def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
         """Return what the journal of a trial's run begins with.
@@ -326,19 +334,14 @@ class RunDestination:
             tags: Tags beside those that tell which trial it is.
         """
         own = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
-        name = f"{self.name[:LONGEST_NAME]}-{number}"
-        header = self._header(name, params, {**own, "study": self.name, **tags})
-        folder = str(self.folder.absolute())
-        return replace(header, parent_folder=folder, key=f"{header.key}-{number}")
-
-    def _header(self, name: str, params: Mapping[str, Scalar], tags: Mapping[str, str]) -> Header:
         return Header(
-            name=name,
+            name=f"{self.name[:LONGEST_NAME]}-{number}",
             experiment=self.experiment,
             uri=self.uri,
             params=params,
-            tags=tags,
-            key=f"{self.name}-{self.uid}",
+            tags={**own, "study": self.name, **tags},
+            parent_folder=str(self.folder.absolute()),
+            key=f"{self.name}-{self.uid}-{number}",
         )
 
 
@@ -392,10 +395,8 @@ class StudyRun:
     def __init__(
         self, destination: RunDestination, recorder: MlflowRecorder, header: Callable[[], Header]
     ) -> None:
-        self._folder = destination.folder
-        self._objectives = destination.objectives
-        self._recorder = recorder
-        self._header = header
+        self._folder, self._objectives = destination.folder, destination.objectives
+        self._recorder, self._header = recorder, header
         self._lock = StudyLock(destination.folder)
         self._journal: Journal | None = None
         self._values: dict[str, float] = {}
@@ -478,8 +479,3 @@ class StudyRun:
                     self._best_step = max(self._best_step, event["epoch"])
                 if "trials" in kinds:
                     self._count_step = max(self._count_step, event["epoch"])
-
-
-def study_params(options: SweepOptions, base: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return what a study is, and the run that it varies, as parameters of its run."""
-    return flatten({**base, "sweep": options.model_dump()})

@@ -1,9 +1,9 @@
-"""Studies on record: read, compared with MLflow, reaped and removed, and never created."""
+"""Studies on record: read, compared with MLflow, repaired, reaped and removed; never created."""
 
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -15,27 +15,27 @@ from optuna import delete_study
 
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
-from pipeline.paths import conf_folder
+from pipeline.paths import conf_folder, create_folder
 from pipeline.processes.lease import alive, is_local, working
 from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
-from pipeline.study.mlflow_recorder import StudyLock
+from pipeline.study.mlflow_recorder import MlflowRecorder, RunDestination, StudyLock
 from pipeline.study.space.space import Space
 from pipeline.study.trial_end import Lost, has_begun, run_end
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
-from pipeline.tracking.journal import Journal
+from pipeline.tracking.journal import Journal, Scalar
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
+#: How often a silent trial is looked at within the grace time.
 REAP_LOOKS = 10
-"""How often a silent trial is looked at within the grace time."""
 
 
 class Studies:
@@ -262,3 +262,54 @@ def _trial_differences(
 
 def _words(state: str, reason: str | None) -> str:
     return state if reason in (None, state) else f"{state}, {reason}"
+
+
+def record_missing(
+    rows: Iterable[Row],
+    destination: RunDestination,
+    recorder: MlflowRecorder,
+    params_of: Callable[[Row], Mapping[str, Scalar]],
+) -> int:
+    """Give a run to each trial that has ended without one, and return how many those are.
+
+    MLflow is asked only where trials have ended. A trial whose journal is still there is not
+    missing: it is recorded from that.
+
+    Args:
+        rows: The study's trials, read before this driver took any.
+        destination: Where its runs belong.
+        recorder: Brings them there.
+        params_of: Returns the flattened configuration of a trial.
+    """
+    ended = [row for row in rows if row.state not in ("running", "waiting")]
+    known = {run.trial for run in recorder.trial_runs(destination.uid)} if ended else set()
+    missing = [
+        row
+        for row in ended
+        if row.number not in known and not has_begun(destination.trial_folder(row.number))
+    ]
+    for row in missing:
+        write_run(row, destination, recorder, params_of(row))
+    return len(missing)
+
+
+def write_run(
+    row: Row,
+    destination: RunDestination,
+    recorder: MlflowRecorder,
+    params: Mapping[str, Scalar],
+) -> None:
+    """Write the journal of a trial that has none from its row, and send it."""
+    folder = destination.trial_folder(row.number)
+    create_folder(folder)
+    began, ended = (None if at is None else round(1000 * at) for at in (row.started, row.ended))
+    values = {f"best/{k}": v for k, v in zip(destination.objectives, row.values, strict=False)}
+    for key, value in row.attributes.items():
+        if "/" in key and isinstance(value, int | float) and not isinstance(value, bool):
+            values[key] = float(value)
+    with closing(Journal(folder)) as journal:
+        tags = {"pipeline.repaired": "true"}
+        journal.begin(destination.trial_header(row.number, params, **tags), at=began)
+        journal.epoch(int(row.attributes.get("epochs", 0)), values, at=ended)
+        journal.end(*(run_end(row.state, row.reason) or ("FAILED", "lost")), at=ended)
+    recorder.end(folder, lost=False, forget=True)

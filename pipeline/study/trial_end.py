@@ -2,40 +2,38 @@
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.lease import Lease, alive, is_local, working
-from pipeline.tracking.journal import JOURNAL, Event, Status, read_events
+from pipeline.tracking.journal import JOURNAL, Journal, Status, read_events
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-State = Literal["complete", "pruned", "failed"]
-
+#: Reasons of failures that count towards the total.
 COUNTED_FAILURES = ("diverged", "oom", "error")
-"""Reasons of failures that count towards the total."""
+#: Reasons of failures that the trial did not cause; its point is tried again.
 RETRIED = ("interrupted", "lost")
-"""Reasons of failures that the trial did not cause; its point is tried again."""
-KILLED = ("interrupted",)
-"""Reasons of failures that MLflow has as KILLED; it has all others as FAILED."""
+#: Tag in a trial's journal that holds its values, as a JSON list.
 VALUES = "pipeline.values"
-"""Tag in a trial's journal that holds its values, as a JSON list."""
 REMEDY = (
     "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
     "sweep.name=NAME"
 )
+#: Optuna's system attribute of a trial for values that no sampler is asked for.
 FIXED = "fixed_params"
-"""Optuna's system attribute of a trial for values that no sampler is asked for."""
+#: User attribute of a trial: the process that trains it, and a counter that moves meanwhile.
 LEASE = "lease"
-"""User attribute of a trial: the process that trains it, and a counter that moves meanwhile."""
+#: How often the counter of a live lease moves, and the longest pause between two looks at it.
 TICK_SECONDS = 10.0
-"""How often the counter of a live lease moves, and the longest pause between two looks at it."""
+#: Fewest looks at an unchanged counter within the grace time.
 LOOKS = 3
-"""Fewest looks at an unchanged counter within the grace time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +50,7 @@ class TrialEnd:
         data: Hash of the data that it trained on; `None` where it failed.
     """
 
-    state: State
+    state: Literal["complete", "pruned", "failed"]
     reason: str | None = None
     message: str | None = None
     values: tuple[float, ...] = ()
@@ -63,14 +61,13 @@ class TrialEnd:
 
 def run_end(state: str, reason: str | None) -> tuple[Status, str | None] | None:
     """Return the status and `end_reason` of the MLflow run of a trial; `None` before its end."""
-    if state == "complete":
-        return "FINISHED", None
-    if state == "pruned":
-        return "FINISHED", "pruned"
     if state == "failed":
-        reason = reason or "error"
-        return "KILLED" if reason in KILLED else "FAILED", reason
-    return None
+        return "KILLED" if reason == "interrupted" else "FAILED", reason or "error"
+    ends: dict[str, tuple[Status, str | None]] = {
+        "complete": ("FINISHED", None),
+        "pruned": ("FINISHED", "pruned"),
+    }
+    return ends.get(state)
 
 
 def has_begun(folder: Path) -> bool:
@@ -93,21 +90,32 @@ def end_in_journal(folder: Path) -> TrialEnd | None:
     attributes = {"seconds": seconds, "epochs": len(epochs)}
     if status == "FINISHED" and reason == "pruned":
         return TrialEnd(state="pruned", reason="pruned", attributes=attributes)
-    if status == "FINISHED" and reason is None and (values := _values(events)):
-        return TrialEnd(state="complete", values=values, attributes=attributes)
     if reason in (*COUNTED_FAILURES, *RETRIED):
         return TrialEnd(state="failed", reason=reason, attributes=attributes)
-    return None
-
-
-def _values(events: Sequence[Event]) -> tuple[float, ...]:
-    """Return the values in a journal; empty where they are missing or not finite."""
-    tags = [e for e in events if e["event"] == "tag" and e.get("key") == VALUES]
+    tags = [e["value"] for e in events if e["event"] == "tag" and e.get("key") == VALUES]
     try:
-        values = tuple(map(float, json.loads(tags[-1]["value"])))
+        values = tuple(map(float, json.loads(tags[-1])))
     except (IndexError, ValueError, TypeError):
-        return ()
-    return values if all(map(math.isfinite, values)) else ()
+        return None
+    is_whole = (
+        status == "FINISHED" and reason is None and values and all(map(math.isfinite, values))
+    )
+    return TrialEnd(state="complete", values=values, attributes=attributes) if is_whole else None
+
+
+def end_journal(folder: Path, state: str, reason: str | None) -> bool:
+    """Let a trial's journal, where it has begun, end as the study says; tell whether it does."""
+    known, wanted = end_in_journal(folder), run_end(state, reason)
+    if not has_begun(folder) or wanted is None:
+        return True
+    if known is not None and run_end(known.state, known.reason) == wanted:
+        return True
+    try:
+        with closing(Journal(folder)) as journal:
+            journal.end(*wanted)
+    except EnvironmentFaultError:
+        return False
+    return True
 
 
 def changed_data_line(config: Mapping[str, Any], before: str, now: str) -> str:

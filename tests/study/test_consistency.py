@@ -8,12 +8,11 @@ from mlflow.tracking import MlflowClient
 from recorded_trials import database_in, ends, runs, trials
 
 from pipeline.runs import main
-from pipeline.study.closing import end_journal, record_missing, write_run
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
 from pipeline.study.mlflow_recorder import MlflowRecorder, RunDestination
-from pipeline.study.recorded_studies import differences
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.recorded_studies import differences, record_missing, write_run
+from pipeline.study.trial_end import TrialEnd, end_journal
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
@@ -144,9 +143,7 @@ def test_repairing_two_hundred_trials_leaves_no_file_open(tmp_path: Path) -> Non
         write_run(row, destination, recorder, {})
     assert open_below(tmp_path) == 0
     for row in rows:
-        assert end_journal(
-            destination.trial_folder(row.number), TrialEnd(state="failed", reason="lost")
-        )
+        assert end_journal(destination.trial_folder(row.number), "failed", "lost")
     assert open_below(tmp_path) == 0
 
 

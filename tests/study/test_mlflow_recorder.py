@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,6 @@ from pipeline.study.mlflow_recorder import (
     StudyLock,
     StudyRun,
     leftovers,
-    study_params,
 )
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal import Header, Journal
@@ -230,8 +230,8 @@ def begun(study: Path, recorder: MlflowRecorder, uri: str, **changed: object) ->
         experiment="pipeline",
         objectives=("val/f1",),
     )
-    params = study_params(options(name=STUDY, **changed), BASE)
-    run = StudyRun(destination, recorder, lambda: destination.study_header(params))
+    header = partial(destination.study_header, options(name=STUDY, **changed), BASE)
+    run = StudyRun(destination, recorder, header)
     assert run.leads
     return run
 
