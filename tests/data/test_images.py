@@ -32,18 +32,12 @@ def saved(name: str, pixels: np.ndarray, **options: Any) -> Path:
     return path
 
 
-def pets(pixels: np.ndarray = COLOURS, prefix: str = "") -> None:
-    """Two classes of two pictures each."""
-    for number, picture in enumerate(pixels):
-        saved(f"{prefix}{'cat' if number < 2 else 'dog'}/{number}.png", picture)
-
-
-def kept(copies: int = 3, prefix: str = "") -> None:
-    """Enough pictures of two classes to be split."""
+def pets(pixels: np.ndarray = COLOURS, prefix: str = "", copies: int = 1) -> None:
+    """Two classes of two pictures each, and darker copies of them."""
     for copy in range(copies):
-        for number, picture in enumerate(COLOURS):
-            label = "cat" if number < 2 else "dog"
-            saved(f"{prefix}{label}/{copy}{number}.png", (picture // (copy + 1)).astype(np.uint8))
+        for number, picture in enumerate(pixels):
+            name = f"{prefix}{'cat' if number < 2 else 'dog'}/{copy or ''}{number}.png"
+            saved(name, (picture // (copy + 1)).astype(np.uint8))
 
 
 def test_a_folder_a_class_becomes_rows_named_by_their_files() -> None:
@@ -57,17 +51,17 @@ def test_a_folder_a_class_becomes_rows_named_by_their_files() -> None:
     assert [samples.classes[label] for label in samples.targets] == ["cat", "cat", "dog", "dog"]
 
 
-def test_classes_are_the_folders_in_sorted_order() -> None:
-    for name in ("b", "a", "10", "9"):
+def test_classes_are_the_folders_in_sorted_order_and_one_may_be_called_train() -> None:
+    for name in ("b", "a", "10", "9", "train"):
         saved(f"{name}/x.png", COLOURS[0])
-    assert read("images", "set").classes == ("10", "9", "a", "b")
+    assert read("images", "set").classes == ("10", "9", "a", "b", "train")
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
 def test_folders_of_parts_are_kept_as_they_are(validation: str) -> None:
-    kept(3, "train/")
-    pets(COLOURS, "test/")
-    pets(COLOURS, f"{validation}/")
+    pets(prefix="train/", copies=3)
+    pets(prefix="test/")
+    pets(prefix=f"{validation}/")
     samples = read("images", "set")
     assert samples.test is not None
     assert samples.validation is not None
@@ -76,14 +70,8 @@ def test_folders_of_parts_are_kept_as_they_are(validation: str) -> None:
     assert "the files give their own parts: train 12, validation 4, test 4 rows" in samples.notes
 
 
-def test_a_class_may_be_called_train() -> None:
-    saved("train/1.png", COLOURS[0])
-    saved("bus/1.png", COLOURS[1])
-    assert read("images", "set").classes[::-1] in {("bus", "train"), ("train", "bus")}
-
-
 def test_a_class_that_a_part_lacks_is_told() -> None:
-    kept(3, "train/")
+    pets(prefix="train/", copies=3)
     saved("val/cat/1.png", COLOURS[0])
     assert "the validation part has no picture of class dog" in read("images", "set").notes
 
@@ -132,10 +120,8 @@ def test_one_picture_in_colour_makes_all_so() -> None:
     saved("dog/a.png", COLOURS[0])
     samples = read("images", "set")
     assert (samples.inputs[0] == GREYS[0]).all()
-    assert (
-        "the pictures are read in colour, 4 of 5 are grey; data.image_mode=L makes them grey"
-        in samples.notes
-    )
+    told = "the pictures are read in colour, 4 of 5 are grey; data.image_mode=L makes them grey"
+    assert told in samples.notes
 
 
 def test_transparent_pixels_lie_on_white_and_it_is_told() -> None:
@@ -164,23 +150,14 @@ def test_other_files_are_left_out_and_told_and_hidden_ones_are_not() -> None:
 def test_decoding_on_demand_gives_the_same_rows_as_decoding_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept(6)
+    pets(copies=6)
     near = prepared("images", "set", scale="standard", num_workers=2)
     monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
     assert isinstance(read("images", "set").inputs, Pictures)
     far = prepared("images", "set", scale="standard", memory_budget=0)
     assert far.schema == near.schema
-    batches = [
-        loader(
-            parts.train,
-            batch_size=4,
-            shuffle=True,
-            seed=0,
-            num_workers=2,
-            device=torch.device("cpu"),
-        )
-        for parts in (near, far)
-    ]
+    keys = {"batch_size": 4, "shuffle": True, "seed": 0, "num_workers": 2}
+    batches = [loader(parts.train, **keys, device=torch.device("cpu")) for parts in (near, far)]
     for (inputs, targets), (same, also) in zip(*batches, strict=True):
         assert torch.equal(inputs, same)
         assert torch.equal(targets, also)
@@ -190,50 +167,45 @@ def test_equal_files_are_found_in_train_and_test_without_decoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
-    pets(COLOURS, "train/")
-    pets(COLOURS, "test/")
+    pets(prefix="train/")
+    pets(prefix="test/")
     saved("test/cat/new.png", COLOURS[0] // 2)
     parts = prepared("images", "set", validation=0.0)
     assert parts.report is not None
     assert (parts.report.repeated, len(parts.test)) == (4, 5)
 
 
-def text(path: Path) -> None:
-    path.write_text("this is no picture")
+def halved(content: bytes) -> bytes:
+    return content[: len(content) // 2]
 
 
-def halved(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 255
-    path.write_bytes(content)
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
 
 
 @pytest.mark.parametrize("lazy", [False, True], ids=["at once", "on demand"])
 @pytest.mark.parametrize(
-    ("spoil", "problem"),
+    ("spoilt", "problem"),
     [
-        (text, "set/dog/9.png is no picture: it begins with b'this is ', ".rstrip(", ")),
-        (halved, "set/dog/9.png is damaged or cut short ("),
-        (flipped, "set/dog/9.png is damaged or cut short ("),
-        (emptied, "set/dog/9.png is empty (0 bytes); copy it again or take it away"),
+        (lambda _: b"this is no picture", "is no picture: it begins with b'this is '"),
+        (halved, "is damaged or cut short ("),
+        (flipped, "is damaged or cut short ("),
+        (lambda _: b"", "is empty (0 bytes); copy it again or take it away"),
+        (lambda _: b"%!PS-Adobe-3.0 EPSF", "is no picture: it begins with b'%!PS-Ado'; expected"),
+        (lambda content: content[:8], "is no picture"),
     ],
+    ids=["text", "halved", "flipped", "empty", "a program for printers", "a signature alone"],
 )
 def test_a_broken_picture_is_named_before_anything_is_trained(
-    spoil: Callable[[Path], None], problem: str, lazy: bool, monkeypatch: pytest.MonkeyPatch
+    spoilt: Callable[[bytes], bytes], problem: str, lazy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if lazy:
         monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
     pets()
-    spoil(saved("dog/9.png", COLOURS[0]))
-    with pytest.raises(DataError, match=re.escape(problem)):
+    path = saved("dog/9.png", COLOURS[0])
+    path.write_bytes(spoilt(path.read_bytes()))
+    with pytest.raises(DataError, match=re.escape(f"set/dog/9.png {problem}")):
         read("images", "set")
 
 
@@ -257,19 +229,19 @@ def test_a_picture_that_claims_a_huge_size_is_refused_undecoded(
     assert not recwarn
 
 
-def test_an_animation_is_refused() -> None:
+def test_an_animation_and_a_picture_of_floats_are_refused() -> None:
     pets()
     frames = [Image.fromarray(picture) for picture in COLOURS[:2]]
     frames[0].save("set/dog/a.gif", save_all=True, append_images=frames[1:])
     with pytest.raises(DataError, match=r"set/dog/a.gif holds several pictures \(animated or"):
         read("images", "set")
-
-
-def test_a_picture_of_floats_is_refused() -> None:
-    pets(GREYS)
+    Path("set/dog/a.gif").unlink()
     saved("dog/a.tif", GREYS[0].astype(np.float32))
     with pytest.raises(DataError, match=r"set/dog/a.tif has values of 32 bits, whose range is not"):
         read("images", "set")
+
+
+PARTED = ["train/cat/a.png", "train/dog/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -279,14 +251,8 @@ def test_a_picture_of_floats_is_refused() -> None:
         (["a.png"], "set has no class folders with pictures"),
         (["cat/a.png"], "set has one class only, 'cat', with 1 pictures; expected a folder for"),
         (["cat/a.png", "dog/"], "set/dog has no picture; expected at least one for a class. Add"),
-        (
-            ["train/cat/a.png", "train/dog/a.png", "rest/"],
-            "set has the folder 'rest' beside 'train'",
-        ),
-        (
-            ["train/cat/a.png", "train/dog/a.png", "val/", "valid/"],
-            "set has both 'val' and 'valid' for its validation part; expected one of them",
-        ),
+        ([*PARTED, "rest/"], "set has the folder 'rest' beside 'train'"),
+        ([*PARTED, "val/", "valid/"], "set has both 'val' and 'valid' for its validation part; ex"),
     ],
 )
 def test_a_folder_that_is_not_laid_out_by_class_is_refused(made: list[str], problem: str) -> None:
@@ -318,16 +284,12 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_followed() -> Non
         read("images", "set")
 
 
-def test_a_file_in_place_of_the_folder_is_refused() -> None:
+def test_a_file_in_place_of_the_folder_or_one_that_must_not_be_read_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     path = saved("a.png", COLOURS[0])
     with pytest.raises(DataError, match=r"set/a.png is a file; expected a folder, FOLDER/<class>"):
         read("images", path)
-
-
-def test_a_folder_that_must_not_be_read_is_a_fault_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pets()
     # The superuser may read everything, so the system's answer is given here.
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(EnvironmentFaultError, match=r"data.path='set' can't be read: permission"):
@@ -356,10 +318,27 @@ def seen(content: bytes) -> PictureHeader:
     return read_header(path)
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "TIFF"])
-def test_a_grey_picture_keeps_its_values_in_every_lossless_format(form: str) -> None:
-    content = encoded(Image.fromarray(RAMP), form)
-    assert grey(content) == RAMP.tolist()
+DEEP = RAMP.astype(np.uint16) * 256 + 77
+SHADES = Image.fromarray(RAMP % 4)
+SHADES.putpalette([10, 10, 10, 99, 99, 99, 5, 5, 5, 200, 200, 200])
+
+
+@pytest.mark.parametrize(
+    ("image", "form", "expected"),
+    [
+        *((Image.fromarray(RAMP), form, RAMP) for form in ("PNG", "BMP", "GIF", "TIFF")),
+        (Image.fromarray(DEEP), "PNG", RAMP),
+        (Image.fromarray(DEEP), "TIFF", RAMP),
+        (Image.fromarray(RAMP > 100), "PNG", (RAMP > 100) * 255),
+        (SHADES, "PNG", np.array([10, 99, 5, 200])[RAMP % 4]),
+    ],
+    ids=["PNG", "BMP", "GIF", "TIFF", "16 bits", "16 bits TIFF", "black and white", "palette"],
+)
+def test_a_grey_picture_keeps_its_upper_eight_bits_in_every_lossless_format(
+    image: Image.Image, form: str, expected: np.ndarray
+) -> None:
+    content = encoded(image, form)
+    assert grey(content) == expected.tolist()
     assert seen(content) == PictureHeader(size=(HEIGHT, WIDTH), grey=True, transparent=False)
 
 
@@ -372,29 +351,7 @@ def test_a_colour_picture_keeps_its_values_channels_first(form: str) -> None:
     assert not seen(content).grey
 
 
-def test_a_jpeg_is_near_what_was_saved() -> None:
-    smooth = np.full((16, 16), 90, dtype=np.uint8)
-    assert abs(np.array(grey(encoded(Image.fromarray(smooth), "JPEG"), (16, 16))) - 90).max() <= 1
-
-
-@pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_sixteen_bits_become_their_upper_eight(form: str) -> None:
-    deep = RAMP.astype(np.uint16) * 256 + 77
-    content = encoded(Image.fromarray(deep), form)
-    assert grey(content) == RAMP.tolist()
-    assert seen(content).grey
-
-
-def test_black_and_white_is_0_and_255() -> None:
-    content = encoded(Image.fromarray(RAMP > 100))
-    assert grey(content) == ((RAMP > 100) * 255).tolist()
-
-
-def test_a_palette_is_looked_up_and_counts_as_grey_if_all_its_colours_are() -> None:
-    shades = Image.fromarray(RAMP % 4)
-    shades.putpalette([10, 10, 10, 99, 99, 99, 5, 5, 5, 200, 200, 200])
-    assert grey(encoded(shades)) == np.array([10, 99, 5, 200])[RAMP % 4].tolist()
-    assert seen(encoded(shades)).grey
+def test_a_palette_of_colours_is_looked_up() -> None:
     colours = Image.fromarray(RAMP % 2)
     colours.putpalette([255, 0, 0, 0, 0, 255])
     pixels = decode(encoded(colours), mode="RGB", size=(HEIGHT, WIDTH), name="a")
@@ -402,15 +359,11 @@ def test_a_palette_is_looked_up_and_counts_as_grey_if_all_its_colours_are() -> N
     assert not seen(encoded(colours)).grey
 
 
-def test_a_half_transparent_shade_is_mixed_with_white() -> None:
+def test_half_transparent_shades_and_the_index_that_a_gif_calls_transparent_lie_on_white() -> None:
     pixels = np.stack([RAMP, np.full_like(RAMP, 51)], axis=-1)  # 51 of 255 is a fifth
     content = encoded(Image.fromarray(pixels, "LA"))
-    expected = RAMP * 0.2 + 255 * 0.8
-    assert abs(np.array(grey(content)) - expected).max() <= 1
+    assert abs(np.array(grey(content)) - (RAMP * 0.2 + 255 * 0.8)).max() <= 1
     assert seen(content).transparent
-
-
-def test_the_index_that_a_gif_calls_transparent_lies_on_white() -> None:
     image = Image.fromarray(RAMP % 2)
     image.putpalette([0, 0, 0, 40, 40, 40])
     content = encoded(image, "GIF", transparency=0)
@@ -469,23 +422,6 @@ def test_a_turned_jpeg_comes_out_upright() -> None:
 def test_another_size_is_reached_by_resizing_without_keeping_the_shape() -> None:
     content = encoded(Image.new("L", (30, 10), 123))
     assert grey(content, (4, 7)) == [[123] * 7] * 4
-
-
-def test_averages_survive_shrinking() -> None:
     checks = np.indices((64, 64)).sum(0) % 2 * 200
     shrunk = np.array(grey(encoded(Image.fromarray(checks.astype(np.uint8))), (8, 8)))
     assert abs(shrunk - 100).max() <= 2
-
-
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"", r"a is empty \(0 bytes\); copy it again"),
-        (b"%!PS-Adobe-3.0 EPSF", r"a is no picture: it begins with b'%!PS-Ado'; expected PNG"),
-        (b"\x89PNG\r\n\x1a\n", "a is no picture"),
-    ],
-    ids=["empty", "a program for printers", "a signature alone"],
-)
-def test_what_is_no_picture_of_a_known_format_is_refused(content: bytes, problem: str) -> None:
-    with pytest.raises(DataError, match=problem):
-        grey(content)

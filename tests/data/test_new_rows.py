@@ -1,8 +1,9 @@
-"""New rows for a trained model: from any file of its kind, equal to what training read."""
+"""New rows for a trained model, equal to what training read; models from files, by the command."""
 
 import gzip
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from pipeline.data.schema import Schema
 from pipeline.errors import DataError
+from pipeline.serving.model import Model
 
 RANDOM = np.random.default_rng(0)
 Y = np.arange(30) % 3
@@ -29,6 +31,11 @@ def trained(values: np.ndarray, **changes: Any) -> Schema:
 
 def new(path: str, schema: Schema) -> np.ndarray:
     return np.asarray(new_rows(path, schema).raw)
+
+
+def idx_content(values: np.ndarray) -> bytes:
+    sizes = struct.pack(f">{values.ndim}I", *values.shape)
+    return bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes()
 
 
 @pytest.mark.parametrize("form", ["npz", "npy", "folder", "other names", "several parts"])
@@ -48,35 +55,28 @@ def test_new_arrays_of_the_trainings_form_are_the_networks_rows(
 ) -> None:
     schema = trained(values)
     Path("new").mkdir()
-    if form == "npz":
-        np.savez("new.npz", x=values[:7], y=Y[:7])
-    elif form == "npy":
-        np.save("new.npy", values[:7])
-    elif form == "folder":
-        np.save("new/x.npy", values[:7])
-    elif form == "other names":
-        np.savez("new.npz", whatever=values[:7])
-    else:
-        np.savez("new.npz", x=values[:7], x_test=values[7:], ids=Y)
-    path = {"npy": "new.npy", "folder": "new"}.get(form, "new.npz")
-    rows = new(path, schema)
-    assert (rows == expected[:7]).all()
-    assert rows.shape[1:] == schema.raw_shape
+    np.save("new.npy", values[:7])
+    np.save("new/x.npy", values[:7])
+    arrays = {"x": values[:7], "y": Y[:7]}
+    if form == "other names":
+        arrays = {"whatever": values[:7]}
+    elif form == "several parts":
+        arrays = {"x": values[:7], "x_test": values[7:], "ids": Y}
+    np.savez("new.npz", **arrays)
+    opened = new_rows({"npy": "new.npy", "folder": "new"}.get(form, "new.npz"), schema)
+    assert (opened.raw == expected[:7]).all()
+    assert opened.raw.shape[1:] == schema.raw_shape
+    assert opened.names is None
 
 
-def test_rows_may_come_with_the_networks_axes_or_flattened() -> None:
+def test_rows_may_come_with_the_networks_axes_or_flattened_and_be_none() -> None:
     schema = trained(COLOURS)
     moved = COLOURS.transpose(0, 3, 1, 2)
-    for values in (moved, moved.reshape(30, -1)):
+    for values in (moved, moved.reshape(30, -1), moved[:0]):
         np.save("new.npy", values)
-        assert (new("new.npy", schema) == moved).all()
-
-
-def test_no_rows_are_no_error() -> None:
-    schema = trained(TABLE)
-    np.save("new.npy", TABLE[:0])
-    Path("new.csv").write_text("a,b,c,d\n")
-    assert new("new.npy", schema).shape == new("new.csv", schema).shape == (0, 4)
+        assert (new("new.npy", schema) == moved[: len(values)]).all()
+    Path("new.csv").write_text(",".join(f"pixel{number}" for number in range(90)) + "\n")
+    assert new("new.csv", schema).shape == (0, 3, 6, 5)
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,8 @@ def test_a_large_csv_is_the_same_from_disk(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_data_set_that_ships_predicts_from_arrays_series_and_csv() -> None:
-    from pipeline.data.synthetic_control import STEPS
-
-    values = RANDOM.normal(size=(4, STEPS))
-    np.savez("train.npz", x=RANDOM.normal(size=(30, STEPS, 1)), y=Y)
-    schema = stored(prepared("arrays", "train.npz").schema)
+    values = RANDOM.normal(size=(4, 60))
+    schema = trained(RANDOM.normal(size=(30, 60, 1)))
     plain = Schema.from_dict({**schema.to_dict(), "reading": {"kind": "array"}})
     np.save("new.npy", values)
     np.savetxt("new.csv", values, fmt="%.17g", delimiter=",")
@@ -123,7 +120,7 @@ def test_a_data_set_that_ships_predicts_from_arrays_series_and_csv() -> None:
         assert (new(name, plain)[:, :, 0] == values).all()
 
 
-def ucr(**changes: Any) -> Schema:
+def ucr_schema(**changes: Any) -> Schema:
     lines = [f"{label}\t1.5\t{row}\t3\n" for row, label in enumerate(Y)]
     Path("a_TRAIN.tsv").write_text("".join(lines))
     return stored(prepared("ucr", "a_TRAIN.tsv", **changes).schema)
@@ -142,27 +139,21 @@ def ucr(**changes: Any) -> Schema:
     ids=["labels", "no labels", "txt", "csv", "ts", "ts without labels"],
 )
 def test_new_series_are_read_with_labels_or_without(name: str, content: str) -> None:
-    schema = ucr()
+    schema = ucr_schema()
     Path(name).write_text(content)
     assert new(name, schema)[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
-def test_new_series_are_cut_and_padded_as_in_training() -> None:
-    schema = ucr(length=2)
+def test_new_series_are_cut_and_padded_as_in_training_and_may_be_rows_of_a_table() -> None:
     Path("new.tsv").write_text("7\t1\t2\t3\t4\n7\t5\tNaN\tNaN\tNaN\n")
-    assert new("new.tsv", schema)[:, :, 0].tolist() == [[1, 2], [5, 5]]
-
-
-def test_series_of_a_table_of_steps_are_its_rows() -> None:
-    schema = trained(TABLE)
+    assert new("new.tsv", ucr_schema(length=2))[:, :, 0].tolist() == [[1, 2], [5, 5]]
     Path("new.ts").write_text("@classLabel false\n@data\n1,2,3,4\n")
-    assert new("new.ts", schema).tolist() == [[1, 2, 3, 4]]
+    assert new("new.ts", trained(TABLE)).tolist() == [[1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("name", ["new", "new.gz"])
 def test_new_idx_files_are_read_packed_or_not(name: str) -> None:
-    schema = trained(GREYS)
-    content = struct.pack(">4B3I", 0, 0, 8, 3, *GREYS.shape) + GREYS.tobytes()
+    schema, content = trained(GREYS), idx_content(GREYS)
     Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     assert (new(name, schema) == GREYS[:, None]).all()
 
@@ -194,12 +185,6 @@ def test_one_new_picture_is_enough_and_gets_the_trainings_size_and_mode() -> Non
     assert abs(rows.astype(int) - 99).max() <= 1
 
 
-def test_rows_of_arrays_have_no_names() -> None:
-    schema = trained(TABLE)
-    np.save("new.npy", TABLE)
-    assert new_rows("new.npy", schema).names is None
-
-
 @pytest.mark.parametrize(
     ("arrays", "problem"),
     [
@@ -208,17 +193,11 @@ def test_rows_of_arrays_have_no_names() -> None:
             "new.npz: x has shape (30, 5, 5); the model was trained on (1, 6, 5) a row; expected "
             "(rows, 1, 6, 5), as in training, or (rows, 30)",
         ),
-        (
-            {"x": GREYS / 255},
-            "up to 1; the model was trained on pictures of type uint8, 0 to 255, ",
-        ),
+        ({"x": GREYS / 255}, "up to 1; the model was trained on pictures of type uint8, 0 to 255"),
         ({"x": GREYS * 2.0}, "new.npz: x has values up to 510; the model was trained on pictures"),
         ({"x": np.where(GREYS > 250, np.nan, GREYS)}, "is missing (NaN) ("),
         ({"x": GREYS.astype(str)}, "new.npz: x has values of type <U3; expected numbers"),
-        (
-            {"a": GREYS, "b": GREYS},
-            "new.npz has 0 arrays that could be the new rows; its arrays are",
-        ),
+        ({"a": GREYS, "b": GREYS}, "new.npz has 0 arrays that could be the new rows; its arrays a"),
         ({"x_train": GREYS, "x_test": GREYS}, "new.npz has 2 arrays that could be the new rows"),
     ],
 )
@@ -237,25 +216,17 @@ def test_new_arrays_that_are_not_the_models_are_refused(
         ("new.csv", "", "new.csv is empty (0 bytes)"),
         ("new.csv", "1,2,3\n1,2\n", "new.csv line 2 has 2 fields; expected 3 values, a sample of"),
         ("new.csv", "1,2,3\n1,2,x\n", "new.csv line 2: field 3 is 'x'; expected a number"),
-        (
-            "new.csv",
-            "1;2;3\n1;2;3,5\n",
-            "new.csv line 2: field 3 is '3,5'; expected a number; write",
-        ),
+        ("new.csv", "1;2;3\n1;2;3,5\n", "line 2: field 3 is '3,5'; expected a number; write"),
         ("new.csv", "1,2,3\n1,,3\n", "new.csv line 2: value 2 of 3 is missing"),
         ("new.csv", "1,2,3\n1,2,\n", "new.csv line 2: field 3 is missing; expected a number"),
         ("new.tsv", "1\t1\n", "new.tsv has series of 1 steps and 1 channels; the model was tr"),
-        (
-            "new.ts",
-            "@classLabel false\n@data\n1,2,3:1,2,3\n",
-            "new.ts has series of 3 steps and 2 channels; the model was trained on (3, 1) a row",
-        ),
+        ("new.ts", "@classLabel false\n@data\n1,2:1,2\n", "has series of 2 steps and 2 channels;"),
     ],
 )
 def test_new_texts_that_are_not_the_models_are_refused_by_line(
     name: str, content: str, problem: str
 ) -> None:
-    schema = ucr()
+    schema = ucr_schema()
     Path(name).write_text(content)
     with pytest.raises(DataError, match=re.escape(problem)):
         new(name, schema)
@@ -271,3 +242,117 @@ def test_new_pictures_that_are_missing_or_broken_are_named() -> None:
     Path("new/a.png").write_text("no picture")
     with pytest.raises(DataError, match=r"new/a.png is no picture: it begins with b'no pictu'"):
         new("new", schema)
+
+
+Train = Callable[..., int]
+LABELS = np.arange(120) % 2
+BRIGHT = (RANDOM.integers(0, 100, (120, 8, 8)) + 150 * LABELS[:, None, None]).astype(np.uint8)
+QUICK = ("trainer.max_epochs=12", "tracking=none", "verbose=0", "optimizer.lr=0.01")
+TRAINED, TESTED = slice(90), slice(90, 120)
+
+
+def arrays() -> tuple[str, str]:
+    np.savez("x.npz", X=BRIGHT.reshape(120, 64), y=LABELS)
+    np.savetxt("new.csv", BRIGHT.reshape(120, 64), fmt="%d", delimiter=";")
+    return "x.npz", "new.csv"
+
+
+def ucr() -> tuple[str, str]:
+    for part, rows in {"TRAIN": TRAINED, "TEST": TESTED}.items():
+        lines = np.column_stack([LABELS[rows] * 2 - 1, BRIGHT[rows].reshape(-1, 64)])
+        np.savetxt(f"Wave_{part}.txt", lines, fmt="%.7e", delimiter="  ")
+    np.savetxt("new.tsv", BRIGHT.reshape(120, 64), fmt="%d", delimiter="\t")
+    return "Wave_TRAIN.txt", "new.tsv"
+
+
+def idx() -> tuple[str, str]:
+    for part, rows in {"train": TRAINED, "t10k": TESTED}.items():
+        for name, values in {"images-idx3": BRIGHT[rows], "labels-idx1": LABELS[rows]}.items():
+            Path(f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(idx_content(values)))
+    np.save("new.npy", BRIGHT)
+    return ".", "new.npy"
+
+
+def images() -> tuple[str, str]:
+    for row, pixels in enumerate(BRIGHT):
+        label = "晴れ=day, 1" if LABELS[row] else "night"
+        for folder in (Path("my pictures", label), Path("new")):
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"{row:03d}.png")
+    return "my pictures", "new"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "words", "classes"),
+    [
+        (arrays, ["model=mlp", "data=arrays"], ("0", "1")),
+        (ucr, ["model=cnn1d", "data=ucr"], ("-1", "1")),
+        (idx, ["model=cnn2d", "data=idx"], ("0", "1")),
+        (images, ["model=cnn2d", "data=images"], ("night", "晴れ=day, 1")),
+    ],
+    ids=["arrays", "ucr", "idx", "images"],
+)
+def test_files_train_a_model_that_predicts_from_new_files(
+    make: Callable[[], tuple[str, str]],
+    words: list[str],
+    classes: tuple[str, ...],
+    train: Train,
+    own_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, fresh = make()
+    assert train(*QUICK, *words, f"data.path='{path}'") == 0
+    (run,) = (own_folder / "runs").iterdir()
+    model = Model.load(run)
+    assert model.schema.classes == classes
+    rows = new_rows(fresh, model.schema).raw
+    outputs = model.outputs(rows)
+    assert ((outputs > 0.5).numpy() == LABELS).mean() > 0.9
+    if make is images:  # pictures that readers decode train as those in memory
+        monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
+        lazily = ("data.memory_budget=0", "data.num_workers=2")
+        assert train(*QUICK, *words, f"data.path='{path}'", *lazily) == 0
+        (lazy,) = set((own_folder / "runs").iterdir()) - {run}
+        assert (Model.load(lazy).outputs(rows) == outputs).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("data=arrays", "data.path has no value yet (???); give it one: data.path=VALUE."),
+        (
+            "data=arrays data.path=x.np",
+            "data.path='x.np' is not there (looked in '.'). Did you mean 'x.npz'?",
+        ),
+        (
+            "data=arrays data.path=x.npz data.layout=image",
+            "data.layout='image' is not allowed; expected one of table, series, images, "
+            "channels_first, channels_last or null. Did you mean 'images'?",
+        ),
+        (
+            "data=ucr data.path=Wave_TRAIN.txt data.length=0",
+            "data.length=0 is not allowed; expected a whole number > 0 or null.",
+        ),
+        (
+            "data=idx data.path=new.npy",
+            "new.npy is not named as a file of MNIST's; expected train-images-idx3-ubyte, "
+            "train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (each may "
+            "end in .gz)",
+        ),
+        (
+            "data=images data.path=new data.image_mode=rgb",
+            "data.image_mode='rgb' is not allowed; expected one of L, RGB or null.",
+        ),
+    ],
+)
+def test_a_file_or_key_that_can_not_be_used_is_one_line_and_leaves_nothing(
+    words: str, problem: str, train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays()
+    idx()
+    before = sorted(own_folder.rglob("*"))
+    assert train("model=mlp", "tracking=none", *words.split()) == 2
+    assert capsys.readouterr().err.replace(str(own_folder), ".") == f"error: {problem}\n"
+    assert sorted(own_folder.rglob("*")) == before

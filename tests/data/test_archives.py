@@ -1,0 +1,341 @@
+"""Series of the UCR archive and pictures in MNIST's idx format, found, read and refused."""
+
+import gzip
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_sources import prepared, read
+
+from pipeline.errors import DataError
+
+VALUES = np.random.default_rng(0).normal(size=(12, 5))
+TS = "@classLabel true A B\n@data\n"
+GOOD = "1\t1\t2\t3\n2\t4\t5\t6\n"
+
+
+def written(name: str, content: str | bytes) -> Path:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows(labels: Sequence[object], separator: str = "\t") -> str:
+    """Lines with a label in front of the first of `VALUES`."""
+    return "".join(
+        separator.join([str(label), *map(repr, VALUES[row].tolist())]) + "\n"
+        for row, label in enumerate(labels)
+    )
+
+
+def wave() -> None:
+    """Write a folder with both files of a data set."""
+    written("Wave/Wave_TRAIN.tsv", rows([1, -1, 1, -1, 1, -1, -1, -1]))
+    written("Wave/Wave_TEST.tsv", rows([-1, 1]))
+
+
+@pytest.mark.parametrize("path", ["Wave", "Wave/Wave_TRAIN.tsv", "Wave/Wave_TEST.tsv"])
+def test_both_files_are_found_and_their_split_is_kept(path: str) -> None:
+    wave()
+    samples = read("ucr", path)
+    assert samples.inputs.shape == (10, 5, 1)
+    assert samples.test is not None
+    assert (samples.inputs[samples.test][:, :, 0] == VALUES[:2]).all()
+    assert (samples.inputs[:8, :, 0] == VALUES[:8]).all()
+    assert [samples.classes[label] for label in samples.targets[:3]] == ["1", "-1", "1"]
+    assert samples.classes == ("-1", "1")  # 1 is the rarer one
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        rows([1, 2, 3, 1]),
+        rows([1, 2, 3, 1], ","),
+        rows(["1.0000000e+00", "2.0000000e+00", "3.0000000e+00", "1.0000000e+00"], "   "),
+        "".join(f"   {line}\n" for line in rows([1, 2, 3, 1], "  ").splitlines()),
+        "\ufeff" + rows([1, 2, 3, 1]).replace("\n", "\r\n") + "\r\n\r\n",
+    ],
+    ids=["tabs", "commas", "floats and runs of spaces", "leading spaces", "BOM and CRLF"],
+)
+def test_a_text_file_is_read_however_it_is_written(content: str) -> None:
+    samples = read("ucr", written("a_TRAIN.txt", content))
+    assert (samples.inputs[:, :, 0] == VALUES[:4]).all()
+    assert samples.classes == ("1", "2", "3")
+    assert samples.targets.tolist() == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([0, 1, 2, 3], "0 1 2 3"),
+        ([10, 9, 11, 9], "9 10 11"),
+        (range(1, 13), "1 2 3 4 5 6 7 8 9 10 11 12"),
+        (["up", "down", "flat", "up"], "down flat up"),
+    ],
+)
+def test_labels_of_any_numbers_or_words_are_classes(labels: Sequence[object], classes: str) -> None:
+    samples = read("ucr", written("a_TRAIN.tsv", rows(labels)))
+    assert " ".join(samples.classes) == classes
+
+
+def test_labels_with_fractions_are_values_to_predict_and_a_file_alone_is_split_both_told() -> None:
+    samples = read("ucr", written("a_TRAIN.tsv", rows([0.5, 1.25, 3])))
+    assert samples.task == "regression"
+    assert samples.targets[:, 0].tolist() == [0.5, 1.25, 3]
+    assert "the target is a regression (fractions); data.task= says otherwise" in samples.notes
+    assert samples.test is None
+    assert "a_TRAIN.tsv has no _TEST file beside it; a share of its rows tests" in samples.notes
+
+
+def test_padding_at_the_end_is_no_value() -> None:
+    lines = "1\t1\t2\t3\tNaN\tNaN\n2\t4\t5\t6\tnan\t\n"
+    assert read("ucr", written("a.tsv", lines)).inputs[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_unequal_lengths_become_equal_as_asked_and_told() -> None:
+    path = written("a.tsv", "1\t1\t2\t3\tNaN\n2\t4\t5\t6\t7\n1\t8\t9\tNaN\tNaN\n")
+    samples = read("ucr", path, length=3)
+    assert samples.inputs[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6], [8, 9, 9]]
+    told = "data.length=3: 1 series are cut, 1 padded with their last value (lengths from 2 to 4)"
+    assert told in samples.notes
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "@problemName Wave\n@timeStamps false\n@missing false\n@univariate false\n@dimensions 2\n"
+        "@equalLength true\n@seriesLength 3\n@classLabel true B A\n@data\n",
+        "# a comment\n\n% another\n@PROBLEMNAME Wave\n@CLASSLABEL TRUE B A\n\n@DATA\n# more\n",
+        "\ufeff@classlabel true B A\r\n@data\r\n",
+    ],
+    ids=["full", "comments and capitals", "BOM and CRLF"],
+)
+def test_a_ts_file_gives_channels_and_classes_in_the_order_of_its_header(header: str) -> None:
+    path = written("a_TRAIN.ts", header + "1,2,3:8.6E-4,5,6:A\n\n7,8,9:-1,-2,-3: B\n4,4,4:5,5,5:A")
+    samples = read("ucr", path)
+    assert samples.inputs.shape == (3, 3, 2)
+    assert samples.inputs[0].tolist() == [[1, 8.6e-4], [2, 5], [3, 6]]
+    assert samples.inputs[1, :, 1].tolist() == [-1, -2, -3]
+    assert [samples.classes[label] for label in samples.targets] == ["A", "B", "A"]
+    assert samples.classes == ("A", "B")  # B is the rarer one, so it is the positive one
+
+
+def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predict() -> None:
+    content = "@classLabel true 2 10 1\n@data\n1,2:1\n1,3:2.0\n5,6:10\n"
+    samples = read("ucr", written("a.ts", content))
+    assert samples.classes == ("2", "10", "1")
+    assert samples.targets.tolist() == [2, 0, 1]
+    samples = read("ucr", written("a.ts", "@targetLabel true\n@data\n1,2:0.5\n3,4:7\n"))
+    assert samples.task == "regression"
+    assert samples.targets[:, 0].tolist() == [0.5, 7]
+
+
+def test_a_header_that_contradicts_the_lines_is_told() -> None:
+    content = "@dimensions 3\n@seriesLength 9\n" + TS + "1,2:A\n3,4:B\n"
+    notes = read("ucr", written("a.ts", content)).notes
+    assert "a.ts says @dimensions 3, but its first series has 1; the lines decide" in notes
+    assert "a.ts says @seriesLength 9, but its first series has 2; the lines decide" in notes
+
+
+def test_of_several_sets_and_forms_the_one_named_as_the_folder_and_its_ts_are_read() -> None:
+    wave()
+    written("Wave/WaveDimension1_TRAIN.tsv", rows([5, 6, 7]))
+    assert len(read("ucr", "Wave").inputs) == 10
+    written("Wave/Wave_TRAIN.ts", TS + "1,2:A\n3,4:B\n")
+    samples = read("ucr", "Wave")
+    assert samples.input_shape == (2, 1)
+    assert "Wave_TRAIN.ts is read; tsv files of it lie there too" in samples.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("a.tsv", "", "a.tsv is empty (0 bytes)"),
+        ("a.tsv", "\n\n", "a.tsv has 0 series; expected one a line, its label first"),
+        ("a.tsv", "1\n2\n", "a.tsv line 1 has 1 field, '1'; expected a label and then the values"),
+        ("a.tsv", GOOD + "1\t1\tNaN\t3\n", "a.tsv line 3: value 2 of 3 is missing, 1 in this line"),
+        ("a.tsv", GOOD + "1\t\t2\t3\n", "a.tsv line 3: value 1 of 3 is missing"),
+        ("a.tsv", GOOD + "1\tNaN\tNaN\tNaN\n", "a.tsv line 3 has no value; expected numbers"),
+        ("a.tsv", GOOD + "1\t1\t2\tx\n", "a.tsv line 3: field 4 is 'x'; expected a number"),
+        ("a.tsv", GOOD + "1\t1,5\t2\t3\n", "field 2 is '1,5'; expected a number; write 1.5"),
+        ("a.tsv", GOOD + "1\t1\tinf\t3\n", "a.tsv line 3: field 3 is inf; expected a finite num"),
+        ("a.tsv", GOOD + "1\t1\t1e300\t3\n", "a.tsv line 3: field 3 is 1e300; expected a finite"),
+        ("a.tsv", GOOD + "NaN\t1\t2\t3\n", "a.tsv line 3 has the label 'NaN', which is missing"),
+        ("a.tsv", GOOD + "1\t1\t2\n", "line 3 has 2 values, a.tsv line 1 has 3 (from 2 to 3 in al"),
+        ("a.tsv", GOOD + "1\t1\t2\n", "data.length=3 goes on with the last value of shorter ones,"),
+        ("a.tsv", GOOD.encode("utf-16"), "a.tsv line 1 begins as UTF-16; expected UTF-8"),
+        ("a.tsv", GOOD.encode() + b"\xfc\t1\t2\t3\n", "a.tsv line 3 has byte 0xFC at position 0"),
+        ("a.tsv", GOOD.encode() + b"1\t1\0\t2\n", "a.tsv line 3 has a NUL byte at position 3"),
+        ("a.tsv", "1\t1\t2\n1\t3\t4\n" * 3, "all 6 rows are of class '1'; expected at least 2"),
+        ("a.ts", "1,2:A\n", "a.ts line 1 is '1,2:A' before @data; expected header lines such as"),
+        ("a.ts", "@classLabel true A B\n", "a.ts has no @data line"),
+        ("a.ts", TS, "a.ts has 0 series behind @data"),
+        ("a.ts", "@timeStamps true\n" + TS, "a.ts says @timeStamps true; expected values alone"),
+        ("a.ts", TS + "(0,1.5),(1,2):A\n", "a.ts line 3 has values with timestamps, '(time,value)"),
+        ("a.ts", "@data\n1,2:A\n", "a.ts line 1: the header has neither @classLabel nor @targetL"),
+        ("a.ts", "@targetLable true\n@data\n1:2\n", "nor @targetLabel; '@targetlable' is neither."),
+        ("a.ts", TS + "1,2\n", "a.ts line 3 has no ':'; expected values, ':' and the label"),
+        ("a.ts", TS + "1,2:C\n", "a.ts line 3 has the label 'C', which @classLabel does not name"),
+        ("a.ts", TS + "1,2:A\n1,?,3:B\n", "a.ts line 4: value 2 of 3 is missing"),
+        ("a.ts", TS + "1,2:3,4:A\n1,2:B\n", "a.ts line 4 has 1 channels, a.ts line 3 has 2"),
+        ("a.ts", TS + "1,2:3,4:A\n1,2:3:B\n", "line 4, channel 2 has 1 values, a.ts line 3 has"),
+        ("a.ts", TS + "1,2:3,b:A\n", "a.ts line 3, channel 2: field 2 is 'b'; expected a number"),
+        ("a.ts", "@classLabel false\n@data\n1,2\n3,4\n", "line 3 has no label (@classLabel false"),
+        ("a.ts", "@targetLabel true\n@data\n1,2:x\n", "line 3 has the label 'x'; expected a numb"),
+        ("a_TEST.tsv", "1\t1\t2\n", "a_TEST.tsv has the test alone; expected a_TRAIN.tsv beside"),
+        (".", GOOD, ". has several data sets: b_TRAIN.tsv, c_TRAIN.ts; say which: data.path=./NAM"),
+        ("none", "", "none has no file of series; expected NAME_TRAIN.tsv and NAME_TEST.tsv in i"),
+        ("b_TEST.tsv", "1\t1\n", "b_TEST.tsv line 1 has 1 values, b_TRAIN.tsv line 1 has 3"),
+    ],
+)
+def test_what_can_not_be_read_is_refused_by_its_line(
+    name: str, content: str | bytes, problem: str
+) -> None:
+    written("b_TRAIN.tsv", GOOD)
+    written("c_TRAIN.ts", GOOD)
+    Path("none").mkdir()
+    if "." in name[1:]:
+        written(name, content)
+    with pytest.raises(DataError, match=re.escape(problem)):
+        prepared("ucr", name)
+
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (30, 6, 5), dtype=np.uint8)
+LABELS = (np.arange(30) % 3 + 7).astype(np.uint8)
+FORMS = ("{}-idx{}-ubyte", "{}-idx{}-ubyte.gz", "{}.idx{}-ubyte")
+IMAGES, KINDS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+def idx(values: np.ndarray, *, code: int = 8, dtype: str = ">u1") -> bytes:
+    """The bytes of an idx file, by its description."""
+    sizes = struct.pack(f">{values.ndim}I", *values.shape)
+    return bytes([0, 0, code, values.ndim]) + sizes + values.astype(dtype).tobytes()
+
+
+def stored(name: str, content: bytes) -> Path:
+    return written(f"set/{name}", gzip.compress(content) if name.endswith(".gz") else content)
+
+
+def mnist(form: str = FORMS[0], prefix: str = "") -> None:
+    """Write a folder as MNIST's, 20 pictures to train on and 10 to test."""
+    for part, rows in {"train": slice(20), "t10k": slice(20, 30)}.items():
+        stored(form.format(f"{prefix}{part}-images", 3), idx(PICTURES[rows]))
+        stored(form.format(f"{prefix}{part}-labels", 1), idx(LABELS[rows]))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_folder_is_read_however_its_files_are_spelled_and_packed(form: str) -> None:
+    mnist(form)
+    samples = read("idx", "set")
+    assert samples.inputs.dtype == np.uint8
+    assert (samples.inputs[:, 0] == PICTURES).all()
+    assert samples.test is not None
+    assert samples.test.tolist() == list(range(20, 30))
+    assert samples.classes == ("7", "8", "9")
+    assert samples.targets.tolist() == (LABELS - 7).tolist()
+
+
+def test_a_name_does_not_decide_whether_a_file_is_packed_and_the_unpacked_one_is_read() -> None:
+    mnist()
+    path = Path("set", IMAGES)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    stored(f"{IMAGES}.gz", b"older")
+    assert (read("idx", "set").inputs[:, 0] == PICTURES).all()
+
+
+def test_one_of_several_sets_is_named_by_its_file_and_a_training_part_alone_is_split() -> None:
+    mnist(FORMS[1], "emnist-letters-")
+    mnist(FORMS[1], "emnist-digits-")
+    with pytest.raises(DataError, match=r"set has 2 data sets, beginning with 'emnist-digits-', "):
+        read("idx", "set")
+    path = "set/emnist-letters-train-images-idx3-ubyte.gz"
+    assert len(read("idx", path).inputs) == 30
+    for test in Path("set").glob("*letters-t10k*"):
+        test.unlink()
+    assert read("idx", path).test is None
+
+
+@pytest.mark.parametrize(
+    ("code", "dtype"), [(9, ">i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")]
+)
+def test_other_types_than_bytes_are_read_as_numbers(code: int, dtype: str) -> None:
+    mnist()
+    values = PICTURES[:20].astype(np.int16) - 100
+    if dtype == ">i1":
+        values = values % 100
+    stored(IMAGES, idx(values, code=code, dtype=dtype))
+    stored("t10k-images-idx3-ubyte", idx(values[:10], code=code, dtype=dtype))
+    assert (read("idx", "set").inputs[:20, 0] == values).all()
+
+
+def test_large_files_give_the_same_rows_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    mnist()
+    near = prepared("idx", "set", scale="standard")
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    assert not isinstance(read("idx", "set").inputs, np.ndarray)
+    far = prepared("idx", "set", scale="standard", memory_budget=0)
+    assert far.schema == near.schema
+    assert (next(far.train.blocks()) == near.train.inputs).all()
+
+
+WHOLE = idx(PICTURES[:20])
+TEST = "t10k-images-idx3-ubyte"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        (IMAGES, b"", f"set/{IMAGES} is empty (0 bytes)"),
+        (IMAGES, b"GIF89a", "is no idx file: it begins with b'GIF8'; expected"),
+        (IMAGES, WHOLE[:9], "is cut short within its header; copy the file"),
+        (IMAGES, WHOLE[:-7], "is cut short: its header says (20, 6, 5), 600 bytes, but 593 are t"),
+        (IMAGES, WHOLE + b"1", "goes on behind the 600 bytes that its header"),
+        (IMAGES, b"\0\0\x08\x09", "has 9 dimensions; expected 1 to 4"),
+        (IMAGES, b"\0\0\x08\x03" + b"\xff" * 12, "is cut short: its header says (4294967295, 429"),
+        (KINDS, idx(LABELS[:19]), f"{KINDS} has shape (19,); expected as many labels as images"),
+        (TEST, idx(PICTURES[20:, :5]), f"has shape (20, 6, 5) and set/{TEST} has shape (10, 5, 5)"),
+        (KINDS, idx(LABELS[:20] * 0), "class '7' is in the test part but not"),
+        (KINDS, None, f"{IMAGES} has no labels beside it; expected train-im"),
+        (TEST, None, "t10k-labels-idx1-ubyte has no images beside it"),
+    ],
+)
+def test_files_that_are_missing_damaged_or_do_not_fit_are_refused_by_name_and_sizes(
+    name: str, content: bytes | None, problem: str
+) -> None:
+    mnist()
+    if content is None:
+        Path("set", name).unlink()
+    else:
+        stored(name, content)
+    with pytest.raises(DataError, match=re.escape(problem)):
+        prepared("idx", "set")
+
+
+def test_a_packed_file_that_is_cut_short_or_would_fill_the_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mnist(FORMS[1])
+    path = Path(f"set/{IMAGES}.gz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz is cut short or damaged \("):
+        read("idx", "set")
+    path.write_bytes(whole)
+    monkeypatch.setattr("pipeline.data.array_files.LARGEST_PACKED", 500)
+    with pytest.raises(DataError, match=r"would unpack to 600 bytes; expected at most 500. Unpack"):
+        read("idx", "set")
+
+
+def test_a_folder_without_files_to_train_on_says_what_they_are_called() -> None:
+    Path("set").mkdir()
+    with pytest.raises(DataError, match=r"set has no idx files; expected train-images-idx3-ubyte"):
+        read("idx", "set")
+    mnist()
+    for file in Path("set").glob("train-*"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"set has no images to train on; expected"):
+        read("idx", "set")

@@ -1,0 +1,443 @@
+"""Arrays of numpy and what their labels mean: read, left on disk where large, refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from given_data import Given, labelled, options
+from own_sources import prepared, read
+
+from pipeline.data.labels import Asked, Target, target_of
+from pipeline.data.prepare import prepare
+from pipeline.data.reader import rows_as_saved
+from pipeline.data.source import Samples
+from pipeline.errors import ConfigError, DataError
+
+X = np.random.default_rng(0).normal(size=(30, 4))
+Y = np.arange(30) % 3
+PICTURES = np.random.default_rng(1).integers(0, 256, (30, 8, 6), dtype=np.uint8)
+CELLS = np.arange(120).reshape(30, 4)
+PARTS = {"x_train": X[:20], "y_train": Y[:20], "x_test": X[20:], "y_test": Y[20:]}
+
+
+def npz(name: str = "x.npz", **arrays: Any) -> Path:
+    np.savez(name, **arrays)
+    return Path(name)
+
+
+def npy(name: str, values: np.ndarray) -> Path:
+    np.save(name, values)
+    return Path(name)
+
+
+@pytest.mark.parametrize(
+    "names", ["x y", "X Y", "X y", "images labels", "inputs targets", "signals kind"]
+)
+def test_an_npz_of_two_arrays_is_inputs_and_targets(names: str) -> None:
+    x, y = names.split()
+    named = {"x": x, "y": y} if x == "signals" else {}
+    samples = read("arrays", npz(**{x: X, y: Y, "other": X[:3]}), **named)
+    assert (samples.inputs == X).all()
+    assert samples.targets.tolist() == Y.tolist()
+    assert samples.classes == ("0", "1", "2")
+    assert (samples.test, samples.validation) == (None, None)
+
+
+@pytest.mark.parametrize("form", ["x_{}", "X_{}", "{}_images"])
+def test_parts_that_a_file_gives_are_kept(form: str) -> None:
+    other = form.replace("X", "y").replace("x", "y").replace("images", "labels")
+    arrays = {}
+    for part, rows in {"test": X[:5], "val": X[5:12], "train": X[12:]}.items():
+        arrays |= {form.format(part): rows, other.format(part): Y[: len(rows)]}
+    samples = read("arrays", npz(**arrays))
+    assert (samples.inputs[samples.test] == X[:5]).all()
+    assert (samples.inputs[samples.validation] == X[5:12]).all()
+    assert (samples.inputs[:18] == X[12:]).all()
+    assert "the files give their own parts: train 18, validation 7, test 5 rows" in samples.notes
+
+
+def test_a_given_validation_shares_no_row_with_a_test_that_is_split_off() -> None:
+    path = npz(x_train=X[:20], y_train=Y[:20], x_val=X[20:], y_val=Y[20:])
+    parts = prepared("arrays", path, test=0.5)
+    assert parts.validation is not None
+    assert parts.validation.rows.tolist() == list(range(20, 30))
+    assert len(parts.test) == 10
+    assert not set(parts.test.rows) & set(parts.validation.rows)
+
+
+@pytest.mark.parametrize("form", ["two pairs of npy", "two npz", "folder of npy"])
+def test_a_test_may_lie_in_files_of_its_own(form: str) -> None:
+    Path("test").mkdir()
+    if form == "two pairs of npy":
+        first = read(
+            "arrays",
+            npy("x.npy", X[:20]),
+            targets=str(npy("y.npy", Y[:20])),
+            test_path=str(npy("test/x.npy", X[20:])),
+            test_targets=str(npy("test/y.npy", Y[20:])),
+        )
+    elif form == "two npz":
+        tests = str(npz("b.npz", x=X[20:], y=Y[20:]))
+        first = read("arrays", npz("a.npz", x=X[:20], y=Y[:20]), test_path=tests)
+    else:
+        for name, values in PARTS.items():
+            np.save(f"test/{name}.npy", values)
+        first = read("arrays", "test")
+    assert (first.inputs[first.test] == X[20:]).all()
+    assert first.targets[first.test].tolist() == Y[20:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "layout", "row"),
+    [
+        ((30, 8), float, None, (8,)),
+        ((30, 8), float, "series", (8, 1)),
+        ((30, 9, 4), float, None, (9, 4)),
+        ((30, 9, 4), float, "channels_first", (4, 9)),
+        ((30, 8, 8), float, None, (1, 8, 8)),
+        ((30, 8, 8), float, "series", (8, 8)),
+        ((30, 8, 6), np.uint8, None, (1, 8, 6)),
+        ((30, 3, 8, 6), float, None, (3, 8, 6)),
+        ((30, 8, 6, 3), float, None, (3, 8, 6)),
+        ((30, 8, 6, 1), np.uint8, None, (1, 8, 6)),
+        ((30, 3, 8, 3), float, None, (3, 8, 3)),
+        ((30, 3, 8, 3), float, "channels_last", (3, 3, 8)),
+    ],
+)
+def test_axes_are_told_by_rank_type_and_lengths_or_by_the_user(
+    shape: tuple[int, ...], dtype: type, layout: str | None, row: tuple[int, ...]
+) -> None:
+    values = np.random.default_rng(2).integers(0, 200, shape).astype(dtype)
+    samples = read("arrays", npz(x=values, y=Y), layout=layout)
+    assert samples.input_shape == row
+    told = [note for note in samples.notes if f"inputs of shape {shape} are" in note]
+    assert len(told) == (row != (8,))
+    if len(shape) == 4 and row[0] != shape[1]:
+        assert (samples.inputs[4][-1] == values[4, :, :, -1]).all()
+
+
+def test_pictures_stay_bytes_and_reach_the_network_between_0_and_1() -> None:
+    parts = prepared("arrays", npz(x=PICTURES, y=Y), shuffle=False)
+    expected = PICTURES[parts.train.rows][:, None] / 255
+    np.testing.assert_allclose(parts.train.inputs, expected, rtol=1e-6)
+
+
+def assert_equal_from_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    near = prepared("arrays", path, scale="standard")
+    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    assert not isinstance(read("arrays", path).inputs, np.ndarray)
+    far = prepared("arrays", path, scale="standard", memory_budget=0)
+    assert far.schema == near.schema
+    assert (next(far.test.blocks()) == near.test.inputs).all()
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8])
+def test_truths_and_bytes_of_0_and_1_are_numbers_and_not_shades(
+    dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npz(x=(PICTURES > 99).astype(dtype), y=Y)
+    assert (read("arrays", path).inputs.reshape(PICTURES.shape) == (PICTURES > 99)).all()
+    assert prepared("arrays", path).train.inputs.unique().tolist() == [0, 1]
+    assert_equal_from_disk(path, monkeypatch)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["npz", "packed npz"])
+@pytest.mark.parametrize("values", [X, PICTURES, np.asfortranarray(X)], ids=["C", "bytes", "F"])
+def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
+    values: np.ndarray, packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = np.savez_compressed if packed else np.savez
+    save("x.npz", x_train=values[:20], y_train=Y[:20], x_test=values[20:], y_test=Y[20:])
+    assert_equal_from_disk(Path("x.npz"), monkeypatch)
+
+
+def test_a_large_npy_is_mapped_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+    samples = read("arrays", npy("x.npy", X), targets=str(npy("y.npy", Y)))
+    assert isinstance(samples.inputs, np.memmap)
+    assert (samples.inputs == X).all()
+
+
+def test_a_part_on_disk_is_measured_whole_however_many_rows_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    rows, labels = np.zeros((3000, 1)), np.arange(3000) % 2
+    rows[1] = 3000
+    path = npz(x_train=rows, y_train=labels, x_test=rows[:9], y_test=labels[:9])
+    scaler = prepared("arrays", path, scale="minmax", validation=0.0).schema.input_scaler
+    assert (scaler.shift, scaler.spread) == ((0,), (3000,))
+
+
+def parted(x_train: np.ndarray, x_test: np.ndarray, y_train: np.ndarray = Y) -> dict[str, Any]:
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": Y}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "problem"),
+    [
+        ({"x": X, "y": Y[:29]}, "x.npz: x has shape (30, 4) and x.npz: y has shape (29,); expec"),
+        ({"a": X, "b": Y}, "x.npz has no inputs to train on; its arrays are a, b; expected x_tr"),
+        ({"x_train": X, "b": Y}, "x.npz has x_train but no targets beside it; its arrays are"),
+        ({"y_train": Y}, "x.npz has y_train but no inputs beside it; its arrays are y_train"),
+        ({"x": X, "X": X, "y": Y}, "x.npz has both x and X; expected one of them"),
+        ({"x": X[:0], "y": Y[:0]}, "x.npz: x has shape (0, 4), 0 rows; expected at least one"),
+        ({"x": X[:, 0], "y": Y}, "inputs of shape (30,) can't be read; expected a table (rows, "),
+        ({"x": X.astype(str), "y": Y}, "x.npz: x has values of type <U32; expected numbers"),
+        ({"x": X + 1j, "y": Y}, "x.npz: x has values of type complex128; expected numbers"),
+        (parted(X, X[:, :3]), "x.npz: x_train has shape (30, 4) and x.npz: x_test has shape (30,"),
+        (parted(PICTURES, PICTURES / 255), "of type uint8 and x.npz: x_test of type float64; exp"),
+        ({"x": np.where(CELLS == 70, np.nan, X), "y": Y}, "x[17, 2] is missing (NaN) (1 of 30 r"),
+        ({"x": np.where(CELLS > 70, -np.inf, X), "y": Y}, "x[17, 3] is -inf (13 of 30 rows have"),
+        ({"x": X * 1e300, "y": Y}, f"x.npz: x[0, 0] is {X[0, 0] * 1e300} (30 of 30 rows"),
+        ({"x": X, "y": np.zeros(30)}, "all 30 rows are of class '0'; expected at least 2 classes"),
+        ({"x": X, "y": np.r_[np.zeros(29), 1]}, "class '1' has 1 row to share between training "),
+        (parted(X, X, Y % 2), "class '2' is in the test part but not in the training part"),
+        ({"x": X[:2], "y": Y[:2]}, "class '0' has 1 row to share between training and test"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_by_file_key_and_shape(
+    arrays: dict[str, np.ndarray], problem: str
+) -> None:
+    path = npz(**arrays)
+    with pytest.raises(DataError, match=re.escape(problem)):
+        prepared("arrays", path)
+
+
+class Trap:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("run"),))
+
+
+def test_python_objects_are_refused_and_never_unpickled() -> None:
+    path = npz(x=np.array([Trap(), Trap()], dtype=object), y=Y[:2])
+    problem = "x.npz: x holds Python objects, which only a pickle can read and"
+    with pytest.raises(DataError, match=problem):
+        read("arrays", path)
+    assert not Path("run").exists()
+
+
+def test_arrays_that_nothing_asks_for_may_hold_anything() -> None:
+    names = np.array(["a", None], dtype=object)
+    samples = read("arrays", npz(x=X, y=Y, labels=names, images=names, extra=names, scalar=3))
+    assert samples.targets.tolist() == Y.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "x.npz is empty (0 bytes)"),
+        (b"x,y\n1,2\n", "x.npz is no .npz or .npy file: it begins with b'x,y\\n1,'; expected one"),
+        (b"\x80\x04\x95pickle", "x.npz is no .npz or .npy file: it begins with b'\\x80"),
+        (b"PK\x03\x04 and then nothing", "x.npz is damaged or cut short (File is not a zip file)"),
+        (b"\x93NUMPY\x01\x00\x10", "x.npz is damaged or cut short"),
+    ],
+    ids=["empty", "text", "pickle", "torn zip", "torn npy"],
+)
+def test_a_file_that_is_no_numpy_file_is_refused_by_what_it_begins_with(
+    content: bytes, problem: str
+) -> None:
+    Path("x.npz").write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(problem)):
+        read("arrays", "x.npz")
+
+
+@pytest.mark.parametrize("from_disk", [False, True])
+def test_an_array_that_is_cut_short_is_refused(
+    from_disk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if from_disk:
+        monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+    path = npy("x.npy", X)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(DataError, match=r"x.npy is .*cut short.*; copy"):
+        read("arrays", path, targets=str(npy("y.npy", Y)))
+
+
+def test_a_member_that_would_unpack_to_too_much_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.data.array_files.RATIO_FROM", 10_000)
+    np.savez_compressed("x.npz", x=np.zeros((100_000, 4)), y=np.zeros(100_000))
+    problem = r"x.npz: x would unpack from \d+ to 3200128 bytes; .*savez"
+    with pytest.raises(DataError, match=problem):
+        read("arrays", "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("path", "keys", "problem"),
+    [
+        (
+            "x.npz",
+            {"x": "signal"},
+            "data.x='signal' is not in x.npz; its arrays are signals, kind. D",
+        ),
+        ("x.npz", {"layout": "images", "x": "signals"}, "data.layout=images does not fit inputs"),
+        (
+            "x.npz",
+            {"targets": "y.npy"},
+            "data.targets='y.npy' goes with a .npy of inputs, but x.np",
+        ),
+        ("x.npz", {"test_targets": "y.npy", "x": "signals"}, "data.test_targets needs data.test"),
+        ("p.npz", {"test_path": "p.npz"}, "test_path='p.npz' is given, but p.npz has test rows"),
+        ("x.npy", {}, "x.npy has inputs alone; say where their targets are: data.targets=FILE.npy"),
+    ],
+)
+def test_a_key_that_does_not_fit_the_file_is_refused(
+    path: str, keys: dict[str, str], problem: str
+) -> None:
+    npz(signals=X, kind=Y)
+    npz("p.npz", **PARTS)
+    npy("x.npy", X)
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        read("arrays", path, **({"y": "kind", **keys} if "x" in keys else keys))
+
+
+def test_a_missing_file_is_refused_with_the_nearest_name() -> None:
+    npz("waves.npz", x=X, y=Y)
+    with pytest.raises(DataError, match=r"data.path='wave.npz' is not there .* 'waves.npz'\?"):
+        read("arrays", "wave.npz")
+    with pytest.raises(DataError, match=r"data.targets='no/y.npy' is not there; the folder 'no'"):
+        read("arrays", npy("x.npy", X), targets="no/y.npy")
+
+
+@pytest.mark.parametrize("name", ["arrays", "ucr", "idx", "images"])
+def test_a_url_is_refused_and_never_fetched(name: str) -> None:
+    problem = r"data.path='https://x.org/a.npz' is a URL; .* Download it first"
+    with pytest.raises(ConfigError, match=problem):
+        read(name, "https://x.org/a.npz")
+
+
+def target(values: Any, **asked: Any) -> Target:
+    return target_of(np.asarray(values), Asked(**asked), lambda row: f"x.npz: y[{row}]")
+
+
+def named(values: Any, **asked: Any) -> list[str]:
+    """The class of each row, by its name."""
+    found = target(values, **asked)
+    return [found.classes[index] for index in found.values]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([1, 2, 3, 1], "1 2 3"),
+        ([10, 9, 11], "9 10 11"),
+        ([1.0, 2.0, 3.0], "1 2 3"),
+        ([[1], [2], [3]], "1 2 3"),
+        ([1, -1, -1], "-1 1"),
+        ([0.0, 1.0, 0.0], "0 1"),
+        ([True, False, False], "False True"),
+        (["b", "a", "c", "a"], "a b c"),
+        ([b"b", b"a", "ü".encode()], "a b ü"),
+        ([[0, 1, 0], [0, 0, 1], [1, 0, 0]], "0 1 2"),
+        ([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], "0 1"),
+        (np.array([1, 2], dtype=">i8"), "1 2"),
+    ],
+)
+def test_labels_of_any_kind_become_classes_named_by_their_text(labels: Any, classes: str) -> None:
+    found = target(labels)
+    assert " ".join(found.classes) == classes
+    assert found.values.dtype == np.int64
+    assert found.task == ("binary" if len(found.classes) == 2 else "multiclass")
+
+
+def test_each_row_keeps_its_own_label_and_names_follow_the_order_of_the_labels() -> None:
+    assert named([3, 1, 2, 1]) == ["3", "1", "2", "1"]
+    assert named([[0, 0, 1], [1, 0, 0]], classes=["x", "y", "z"]) == ["z", "x"]
+    assert named(["no", "yes", "no"]) == ["no", "yes", "no"]
+    assert named([7, 5, 9], classes=["five", "seven", 9]) == ["seven", "five", "9"]
+    # A name may stand for a class without a row.
+    assert target([0, 3, 3], classes=list("abcd")).classes == ("a", "b", "c", "d")
+    assert named([0, 3, 3], classes=list("abcd")) == ["a", "d", "d"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "positive"), [([1, 1, 0], "0"), ([0, 1, 0], "1"), ([0, 1], "1")]
+)
+def test_the_rarer_of_two_classes_is_positive_and_told(labels: list[int], positive: str) -> None:
+    found = target(labels)
+    assert found.classes[1] == positive
+    assert f"the positive class is '{positive}'" in found.notes[0]
+
+
+def test_other_rows_keep_the_model_s_positive_class_and_tell_of_no_other() -> None:
+    rows = np.arange(40.0).reshape(20, 2)
+
+    def samples(labels: list[str]) -> Samples:
+        found = target(labels)
+        fields = {"classes": found.classes, "notes": (*found.notes, "told")}
+        return labelled(found.values, inputs=rows, features=("a", "b"), **fields)
+
+    model = prepare(Given(samples(["A"] * 14 + ["B"] * 6)), options()).schema
+    content = rows_as_saved(samples(["A"] * 5 + ["B"] * 15), model)
+    assert (content.schema.positive, content.targets.tolist()) == ("B", [0] * 5 + [1] * 15)
+    assert content.notes == ("told",)
+
+
+@pytest.mark.parametrize("positive", ["-1", -1, -1.0])
+def test_a_named_class_is_positive_whatever_type_it_is_typed_in(positive: Any) -> None:
+    found = target([1, -1, -1, -1], positive=positive)
+    assert found.classes == ("1", "-1")
+    assert found.values.tolist() == [0, 1, 1, 1]
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "shape"),
+    [
+        ([0, 0.5, 1], (3, 1)),
+        (np.linspace(0, 1, 9).reshape(9, 1), (9, 1)),
+        (np.linspace(0, 1, 9).reshape(3, 3), (3, 3)),
+        (np.arange(21), (21, 1)),
+        (np.r_[18:60, 18:60], (84, 1)),
+    ],
+)
+def test_fractions_many_numbers_and_columns_are_a_regression_and_told(
+    values: Any, shape: tuple[int, int]
+) -> None:
+    found = target(values)
+    assert (found.task, found.values.shape) == ("regression", shape)
+    assert "the target is a regression" in found.notes[0]
+
+
+def test_what_the_user_says_wins_and_many_numbers_without_a_gap_are_classes() -> None:
+    assert target([0, 1, 2], task="regression").task == "regression"
+    assert target([[0, 1], [1, 0]], task="regression").values.tolist() == [[0, 1], [1, 0]]
+    assert len(target(np.arange(30), task="multiclass").classes) == 30
+    assert target([1, 2, 3], always_classes=True).task == "multiclass"
+    assert len(target(np.arange(400) % 100).classes) == 100
+
+
+@pytest.mark.parametrize(
+    ("error", "labels", "asked", "problem"),
+    [
+        (DataError, [0, 0.5], {"task": "binary"}, "x.npz: y[1] is 0.5, but data.task=binary expec"),
+        (DataError, [0, np.nan], {}, "x.npz: y[1] is missing or infinite, 1 in all; expected a la"),
+        (DataError, [[0, 1.5], [np.inf, 1]], {}, "x.npz: y[1] is missing or infinite, 1 in all"),
+        (DataError, [[0, 1], [1, 1]], {}, "x.npz: y[1] has 2 ones; expected exactly one in a one-"),
+        (DataError, [[0.2, 0.8]], {"task": "multiclass"}, "labels of shape (1, 2) are not one-hot"),
+        (DataError, np.zeros((2, 2, 2)), {}, "labels of shape (2, 2, 2) can't be read; expected ("),
+        (DataError, [["a", "b"]], {}, "labels of shape (1, 2) can't be read"),
+        (DataError, [1j, 2j], {}, "labels of type complex128 can't be read"),
+        (DataError, ["a"], {"task": "regression"}, "data.task=regression expects numbers, but the"),
+        (DataError, [0, 7], {"classes": list("abc")}, "x.npz: y[1] is 7, but data.classes has 3 n"),
+        (ConfigError, [0, 1, 2], {"task": "binary"}, "data.task=binary expects 2 classes, this da"),
+        (ConfigError, [0, 1], {"task": "multiclass"}, "data.task=multiclass expects more than 2 c"),
+        (ConfigError, [0, 1, 2], {"positive": 1}, "data.positive='1' is for two classes, this dat"),
+        (ConfigError, ["no", "yes"], {"positive": "yess"}, "data.positive='yess' is no class of t"),
+        (ConfigError, [1, 2, 3], {"classes": ["a", "b"]}, "data.classes has 2 names, 2 of them di"),
+        (ConfigError, ["x", "y"], {"classes": ["a", "a"]}, "data.classes has 2 names, 1 of them d"),
+        (ConfigError, [0.5, 1], {"positive": 1}, "data.positive is for classes, but the target is"),
+    ],
+)
+def test_labels_that_can_not_be_learned_as_asked_are_refused_by_row_or_key(
+    error: type[Exception], labels: Any, asked: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(error, match=re.escape(problem)):
+        target(labels, **asked)
