@@ -63,9 +63,6 @@ def test_labels_change_places_among_the_training_rows_alone() -> None:
     same = (shuffled.train.targets == true.train.targets).float().mean().item()
     assert same == pytest.approx(0.1, abs=0.03)  # of ten classes
     assert torch.equal(shuffled.train.targets.bincount(), true.train.targets.bincount())
-
-
-def test_values_of_a_regression_change_places_too() -> None:
     true, shuffled = shipped("diabetes"), shipped("diabetes", shuffle_labels=0)
     assert not torch.equal(shuffled.train.targets, true.train.targets)
     assert torch.equal(shuffled.train.targets.sort(0).values, true.train.targets.sort(0).values)
@@ -111,8 +108,12 @@ def test_values_in_time_take_neither_and_both_are_told_together() -> None:
 def test_a_model_asked_later_reads_raw_rows_as_it_was_trained_to(
     train: Callable[..., int], own_folder: Path
 ) -> None:
-    """`predict` and `evaluate` permute; training rows are scored by the labels learned."""
+    """`predict` and `evaluate` permute; training rows are scored by the labels learned.
+
+    The export compares the file's answers with the model's, and keeps none that differs.
+    """
     from pipeline.evaluate import main as evaluate
+    from pipeline.export import main as export
     from pipeline.predict import main as predict
 
     words = ["model=cnn1d", "data.permute=5", "data.shuffle_labels=5", "data.scale=standard"]
@@ -137,15 +138,5 @@ def test_a_model_asked_later_reads_raw_rows_as_it_was_trained_to(
     learned = Shipped("mnist1d", {"shuffle_labels": 5}).prepared().train
     targets = dict(zip(learned.rows.tolist(), learned.targets.tolist(), strict=True))
     assert [int(row["target"]) for row in rows] == [targets[int(row["row"])] for row in rows]
-
-
-@pytest.mark.slow
-def test_an_exported_file_permutes_too(train: Callable[..., int], own_folder: Path) -> None:
-    """The export compares the file's answers with the model's, and keeps none that differs."""
-    from pipeline.export import main as export
-
-    words = ["data=digits", "model=cnn2d", "data.permute=0", "trainer.max_epochs=1"]
-    assert train(*words, "tracking=none", "verbose=0") == 0
-    (run,) = own_folder.glob("runs/*")
-    assert export([f"model_from={run}", "output=exported"]) == 0
+    assert export([given, "output=exported"]) == 0
     assert any(Path("exported").iterdir())

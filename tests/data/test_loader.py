@@ -67,13 +67,17 @@ def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
         assert torch.equal(part.offsets, other.offsets)
 
 
-def test_an_epoch_holds_every_row_once_with_its_own_target() -> None:
+def test_an_epoch_holds_every_row_once_with_its_own_target_in_order_if_not_shuffled() -> None:
     part = numbered()
     for batches in epochs_of(batches_of(part)):
-        inputs = torch.cat([inputs for inputs, _ in batches])
-        targets = torch.cat([targets for _, targets in batches])
+        inputs, targets = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
         assert torch.equal(inputs, targets)
         assert sorted(inputs.flatten().tolist()) == sorted(part.rows.tolist())
+    epoch = torch.cat([inputs for inputs, _ in batches_of(part, shuffle=False)])
+    assert epoch.flatten().tolist() == part.rows.tolist()
+    for rows in (8, 9, 10, 18, 19, 20):
+        batches = batches_of(numbered(rows))
+        assert len(batches) == len(list(batches))
 
 
 def test_gathering_a_few_batches_at_once_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,18 +87,6 @@ def test_gathering_a_few_batches_at_once_changes_none(monkeypatch: pytest.Monkey
     parted = epochs_of(batches_of(part))
     for one, other in zip(itertools.chain(*whole), itertools.chain(*parted), strict=True):
         assert torch.equal(one[0], other[0])
-
-
-def test_the_length_is_the_count_of_batches() -> None:
-    for rows in (8, 9, 10, 18, 19, 20):
-        batches = batches_of(numbered(rows))
-        assert len(batches) == len(list(batches))
-
-
-def test_rows_keep_their_order_without_shuffling() -> None:
-    part = numbered()
-    epoch = torch.cat([inputs for inputs, _ in batches_of(part, shuffle=False)])
-    assert epoch.flatten().tolist() == part.rows.tolist()
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
@@ -118,14 +110,6 @@ def test_an_epoch_set_after_the_iterator_is_made_still_counts() -> None:
 
 
 @pytest.mark.parametrize("budget", [0, 2048])
-def test_going_through_a_part_leaves_the_global_generator_alone(budget: int) -> None:
-    part = prepare(Given(labelled(np.arange(50) % 3)), options(memory_budget=budget)).train
-    before = torch.get_rng_state()
-    epochs_of(batches_of(part))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("budget", [0, 2048])
 def test_lightning_draws_a_new_order_each_epoch(budget: int) -> None:
     from pytorch_lightning import LightningModule, Trainer
 
@@ -135,10 +119,9 @@ def test_lightning_draws_a_new_order_each_epoch(budget: int) -> None:
             self.weight = torch.nn.Parameter(torch.zeros(1))
             self.epochs: list[list[float]] = []
 
-        def on_train_epoch_start(self) -> None:
-            self.epochs.append([])
-
-        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor]):
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int):
+            if number == 0:
+                self.epochs.append([])
             self.epochs[-1] += batch[0].flatten().tolist()
             return self.weight.sum()
 
@@ -156,11 +139,10 @@ def test_lightning_draws_a_new_order_each_epoch(budget: int) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     ).fit(module, batches_of(part))
-    expected = [
-        torch.cat([inputs for inputs, _ in epoch]).flatten().tolist()
-        for epoch in epochs_of(batches_of(part))
-    ]
-    assert module.epochs == expected
+    before = torch.get_rng_state()
+    expected = epochs_of(batches_of(part))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert module.epochs == [torch.cat([b[0] for b in e]).flatten().tolist() for e in expected]
 
 
 def test_a_batch_larger_than_the_training_part_is_one_step_and_is_told() -> None:
@@ -168,18 +150,8 @@ def test_a_batch_larger_than_the_training_part_is_one_step_and_is_told() -> None
     assert prepared.notes[-1] == (
         "data.batch_size=500 is larger than the training part of 89 rows: an epoch is one step"
     )
-    batches = loader(
-        prepared.train, batch_size=500, shuffle=True, seed=0, num_workers=0, device=CPU
-    )
-    assert [len(targets) for _, targets in batches] == [89]
-
-
-@pytest.mark.parametrize("world", range(1, 9))
-def test_shares_are_as_equal_as_can_be_and_make_up_the_batch(world: int) -> None:
-    for rows in range(40):
-        sizes = shares(rows, world)
-        assert sum(sizes) == rows
-        assert max(sizes) - min(sizes) <= 1
+    keys = {"batch_size": 500, "shuffle": True, "seed": 0, "num_workers": 0, "device": CPU}
+    assert [len(targets) for _, targets in loader(prepared.train, **keys)] == [89]
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
@@ -202,14 +174,14 @@ def test_all_ranks_together_see_the_batches_that_one_process_sees(
         assert all(part[2].equal(whole[1]) for part in parts), step
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_what_ranks_have_is_put_back_in_the_order_of_the_rows(world: int) -> None:
-    rows = torch.arange(50)
-    batches = [16, 16, 16, 2]
-    split = rows.split(batches)
-    parts = [
-        torch.cat([own_rows(batch, Rank(number=number, world=world)) for batch in split])
-        for number in range(world)
-    ]
+@pytest.mark.parametrize("world", range(1, 9))
+def test_what_ranks_have_is_shared_evenly_and_put_back_in_the_order_of_the_rows(world: int) -> None:
+    for rows in range(40):
+        sizes = shares(rows, world)
+        assert sum(sizes) == rows
+        assert max(sizes) - min(sizes) <= 1
+    rows, batches = torch.arange(50), [16, 16, 16, 2]
+    ranks = [Rank(number=number, world=world) for number in range(world)]
+    parts = [torch.cat([own_rows(batch, rank) for batch in rows.split(batches)]) for rank in ranks]
     assert [len(part) for part in parts] == totals(batches, world)
     assert joined(parts, batches).equal(rows)
