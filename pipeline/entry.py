@@ -85,7 +85,9 @@ def _called(
     traceback: bool,
 ) -> int:
     arguments = _parsed(words)
-    flags = _flags(words, arguments.overrides)
+    flags = list(words)
+    for override in arguments.overrides:
+        flags.remove(override)
     hydras_own = arguments.hydra_help or arguments.shell_completion
     asks = arguments.help or arguments.cfg or arguments.info or hydras_own
     lines = checked(
@@ -115,24 +117,20 @@ def _outcome(config: DictConfig, body: Body, *, traceback: bool) -> int:
     """Return the exit code of one run; a stop that was asked for ends all of them."""
     try:
         os.environ.pop(_FULL_ERROR, None)  # a process that the run starts would inherit it
-        _refuse_many_devices(config)
+        trainer = config.get("trainer")
+        devices = trainer.get("devices") if isinstance(trainer, DictConfig) else None
+        count = len(devices) if isinstance(devices, ListConfig) else devices
+        several = str(HydraConfig.get().mode).endswith("MULTIRUN")
+        if several and isinstance(count, int) and count > 1:
+            raise ConfigError(
+                f"trainer.devices={devices} can't be joined with -m; start each run by itself"
+            )
         return body(with_name(config, HydraConfig.get()))
     except (Exception, SystemExit) as error:
         stop.check()  # a library that is being imported makes something else of a signal
         return print_error(error, traceback=traceback)
     finally:
         os.environ[_FULL_ERROR] = "1"
-
-
-def _refuse_many_devices(config: DictConfig) -> None:
-    several = str(HydraConfig.get().mode).endswith("MULTIRUN")
-    trainer = config.get("trainer")
-    devices = trainer.get("devices") if isinstance(trainer, DictConfig) else None
-    count = len(devices) if isinstance(devices, ListConfig) else devices
-    if several and isinstance(count, int) and count > 1:
-        raise ConfigError(
-            f"trainer.devices={devices} can't be joined with -m; start each run by itself"
-        )
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
@@ -160,18 +158,6 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
             "experiment=NAME"
         )
     return arguments
-
-
-def _flags(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """Return the words that are no overrides, in their order."""
-    left = list(overrides)
-    flags = []
-    for word in words:
-        if word in left:
-            left.remove(word)
-        else:
-            flags.append(word)
-    return flags
 
 
 @contextlib.contextmanager
@@ -222,21 +208,15 @@ def _make_tolerant() -> None:
 
     A stream that a notebook or a test has put in place is left alone.
     """
-    _fill_gaps()
-    sys.stdout = _tolerant(sys.stdout, sys.__stdout__)
-    sys.stderr = _tolerant(sys.stderr, sys.__stderr__)
-
-
-def _fill_gaps() -> None:
-    """Open standard descriptors that were closed before the process began.
-
-    Else a file of the run would get such a number, and what a library in C prints would go there.
-    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        except OSError:  # closed before the process began
+            # Else a file of the run would get such a number, and what a library in C prints would
+            # go there. This takes the lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = _tolerant(sys.stdout, sys.__stdout__)
+    sys.stderr = _tolerant(sys.stderr, sys.__stderr__)
 
 
 def _tolerant(stream: TextIO | None, own: TextIO | None) -> TextIO:

@@ -19,8 +19,8 @@ from pipeline.redaction import redact
 from pipeline.signals import stop
 
 BUG = 1
+#: Longest time in which the first of several ranks prints an error of all and ends the others.
 LEADER_SECONDS = 60.0
-"""Longest time in which the first of several ranks prints an error of all and ends the others."""
 _ENVIRONMENT = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -33,10 +33,8 @@ _PLACE = {
     errno.ENAMETOOLONG: "is too long for a path",
     errno.ELOOP: "is a link that leads to itself",
 }
+#: Exit code and lines.
 Told = tuple[int, Sequence[str]]
-"""Exit code and lines."""
-_ROOM = (errno.ENOSPC, errno.EDQUOT)
-"""Errors that free disk space would fix."""
 
 
 def exit_code(error: BaseException) -> int:
@@ -103,7 +101,11 @@ def _of_environment(error: BaseException) -> Told | None:
         return ConfigError.exit_code, [line]
     if isinstance(error, OSError) and error.errno in _ENVIRONMENT:
         where = "" if error.filename is None else f" at {str(error.filename)!r}"
-        line = f"{_ENVIRONMENT[error.errno]}{where}{_advice(error)}."
+        noted = getattr(error, "__notes__", None)  # of a file that was to be replaced
+        lacking = noted or shortage(Path(str(error.filename or ".")), error.errno)
+        room = " or make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        advice = " ({}); {}".format(*lacking) if lacking else f"; choose another place{room}"
+        line = f"{_ENVIRONMENT[error.errno]}{where}{advice}."
         return EnvironmentFaultError.exit_code, [line]
     # torch is not imported for an error that it may not have raised.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -123,12 +125,3 @@ def _of_library(error: BaseException) -> Told:
         f"{type(error).__name__}: {text or 'no further word'}{where}. This is a bug of the "
         "program; traceback=true shows where it comes from."
     ]
-
-
-def _advice(error: OSError) -> str:
-    """Return the remedy for an error at a path."""
-    noted = getattr(error, "__notes__", None)  # of a file that was to be replaced
-    lacking = noted or shortage(Path(str(error.filename or ".")), error.errno)
-    if lacking:
-        return " ({}); {}".format(*lacking)
-    return "; choose another place" + (" or make room" if error.errno in _ROOM else "")

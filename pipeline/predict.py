@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
+from pipeline.running.command_line import loaded_model
 
 
 class PredictOptions(Options):
@@ -29,7 +30,6 @@ class PredictOptions(Options):
 
 def body(options: PredictOptions) -> int:
     """Write the predictions and say what they came to."""
-    from pipeline.running.command_line import loaded_model
     from pipeline.serving.sheets import require_places, write_sheet
 
     require_places(options.input, options.output, overwrite=options.overwrite)

@@ -37,9 +37,8 @@ from pipeline.tracking.journal import Header, Journal, Status, resume_words
 from pipeline.tracking.uri import sqlite_path, store_uri, uri_words, where_to_look
 
 LOG = "run.log"
-REPORT, REPORT_PAGE = "data_report.json", "data_report.md"
+#: Time within which a closed port answers; too short to be noticed.
 REFUSAL_SECONDS = 0.1
-"""Time within which a closed port answers; too short to be noticed."""
 _Item = TypeVar("_Item")
 
 
@@ -222,7 +221,15 @@ def _begin(plan: Plan) -> Record:
     try:
         record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "", run_id=None)
         if not plan.occasion.lean:
-            _write_files(record, plan)
+            record.artifacts.mkdir(mode=0o750, exist_ok=True)
+            write_config(record.artifacts, plan.config)
+            write_environment(record.artifacts)
+            if (report := plan.prepared.report) is not None:
+                plain = report.to_dict()
+                replace_json(record.artifacts / "data_report.json", plain, has_nan=False)
+                replace_text(record.artifacts / "data_report.md", markdown(report))
+            if plan.command is not None:
+                plan.command.save(folder)
         record.journal.begin(_header(plan, record.uri))
     except BaseException:
         if known is None:  # it had not begun
@@ -231,29 +238,15 @@ def _begin(plan: Plan) -> Record:
     return record
 
 
-def _write_files(record: Record, plan: Plan) -> None:
-    record.artifacts.mkdir(mode=0o750, exist_ok=True)
-    write_config(record.artifacts, plan.config)
-    write_environment(record.artifacts)
-    if (report := plan.prepared.report) is not None:
-        replace_json(record.artifacts / REPORT, report.to_dict(), has_nan=False)
-        replace_text(record.artifacts / REPORT_PAGE, markdown(report))
-    if plan.command is not None:
-        plan.command.save(record.folder)
-
-
 def _header(plan: Plan, uri: str) -> Header:
     options, occasion, parent = plan.options, plan.occasion, plan.start.parent
-    given = options.tags
+    given, trainer = options.tags, options.trainer
     tags = dict.fromkeys(given, "true") if isinstance(given, list) else given
+    filled_in = {"threads": trainer.threads, "accelerator": trainer.accelerator}
     resolved = {
         "monitor": options.monitor,
         "keep": options.keep,
-        "trainer": {
-            **plan.config["trainer"],
-            "threads": options.trainer.threads,
-            "accelerator": options.trainer.accelerator,
-        },
+        "trainer": {**plan.config["trainer"], **filled_in},
     }
     return Header(
         name=plan.name,
@@ -303,14 +296,13 @@ def explain(error: BaseException) -> BaseException:
     if stop.signal_number is not None and not isinstance(error, Interrupted):
         # A stopped data loader, or Lightning after a swallowed signal, raises other errors.
         return Interrupted(stop.signal_number)
+    first = next(iter(str(error).splitlines()), type(error).__name__)
     if _is_out_of_memory(error):
-        return EnvironmentFaultError(
-            f"out of memory ({_first_line(error)}); try a smaller data.batch_size"
-        )
+        return EnvironmentFaultError(f"out of memory ({first}); try a smaller data.batch_size")
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return EnvironmentFaultError(
-            f"a process that reads the data died ({_first_line(error)}); try data.num_workers=0, "
-            "or give it more shared memory"
+            f"a process that reads the data died ({first}); try data.num_workers=0, or give it "
+            "more shared memory"
         )
     return error
 
@@ -320,20 +312,12 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def say_how_to_go_on(record: Record) -> None:
     """Print how to continue a run that was stopped."""
     if (record.checkpoints / "last.ckpt").exists():
         epochs = max(record.journal.epochs(), default=0)
-        words = resume_words(record.folder)
-        print(
-            f"stopped after epoch {epochs}; go on with: python -m pipeline.train {words}",
-            file=sys.stderr,
-        )
+        again = f"python -m pipeline.train {resume_words(record.folder)}"
+        print(f"stopped after epoch {epochs}; go on with: {again}", file=sys.stderr)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

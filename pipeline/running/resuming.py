@@ -25,8 +25,8 @@ from pipeline.tracking.journal import JOURNAL, read_events, recorded_uri
 from pipeline.tracking.uri import how_to_name, tracking_uri
 
 CHECKPOINTS = "checkpoints"
+#: Folders below `output` in which a kill may leave half-written files.
 WRITTEN = ("*", "*/checkpoints", "*/model", "*/artifacts", "*/artifacts/*")
-"""Folders below `output` in which a kill may leave half-written files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,9 +146,15 @@ def find_start(options: RunConfig, config: Mapping[str, Any]) -> Start:
     """
     if options.resume is None:
         return Start()
+    output = Path(options.output)
     if options.resume == "auto":
-        return _newest_unfinished(options, config)
-    folder = find_run(options.resume, Path(options.output))
+        for folder in reversed(run_folders(output)):
+            is_left = (folder / CHECKPOINTS / "last.ckpt").exists() and not _is_finished(folder)
+            if is_left and _live_trainer_of(folder) is None:
+                with suppress(ConfigError):  # a run of another config
+                    return _go_on(folder, options, config, skip_damaged=True)
+        return Start(notes=("resume=auto: no unfinished run of this config; a new one begins",))
+    folder = find_run(options.resume, output)
     _require_named_store(folder, options.tracking)
     if (lease := _live_trainer_of(folder)) is not None:
         raise EnvironmentFaultError(
@@ -171,15 +177,6 @@ def _require_named_store(folder: Path, tracking: TrackingOptions) -> None:
         )
 
 
-def _newest_unfinished(options: RunConfig, config: Mapping[str, Any]) -> Start:
-    for folder in reversed(run_folders(Path(options.output))):
-        is_left = (folder / CHECKPOINTS / "last.ckpt").exists() and not _is_finished(folder)
-        if is_left and _live_trainer_of(folder) is None:
-            with suppress(ConfigError):  # a run of another config
-                return _go_on(folder, options, config, skip_damaged=True)
-    return Start(notes=("resume=auto: no unfinished run of this config; a new one begins",))
-
-
 def _is_finished(folder: Path) -> bool:
     events = list(read_events(folder / JOURNAL))
     return bool(events) and events[-1].get("status") == "FINISHED"
@@ -191,11 +188,8 @@ def _go_on(
     remove_leftovers(folder / CHECKPOINTS)
     saved, warnings = _newest_whole(folder, skip_damaged=skip_damaged)
     facts, epochs = saved.facts, options.trainer.max_epochs
-    notes: tuple[str, ...] = ()
-    if facts.get("version") != __version__:
-        notes = (
-            f"{saved.path} was written by pipeline {facts.get('version')}; this is {__version__}",
-        )
+    version = facts.get("version")
+    note = f"{saved.path} was written by pipeline {version}; this is {__version__}"
     refused, changes = resume_problems(facts["config"], config)
     if refused or (changes and not options.resume_allow_change):
         raise ConfigError(*(refused or changes))
@@ -211,6 +205,7 @@ def _go_on(
             f"trainer.max_epochs={2 * before}, or with another config and resume_allow_change=true."
         )
     where = {"parent": folder} if changes else {"folder": folder}
+    notes = () if version == __version__ else (note,)
     return Start(**where, saved=saved, notes=notes, warnings=warnings)
 
 
