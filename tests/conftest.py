@@ -43,6 +43,19 @@ def train() -> Callable[..., int]:
     return call
 
 
+@pytest.fixture
+def made(train: Callable[..., int]) -> Callable[..., Path]:
+    """Train, and return the folder of the run: the only one below the `output=` that is given."""
+    from records import only_run
+
+    def call(*words: str) -> Path:
+        assert train(*words) == 0
+        given = [word.partition("=")[2] for word in words if word.startswith("output=")]
+        return only_run(Path(given[-1] if given else "runs"))
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with MLflow's tables and nothing in them; making one takes seconds."""

@@ -17,9 +17,13 @@ from records import checkpoint, epochs, events, only_run
 from pipeline import __version__
 from pipeline.config.compose import compose
 from pipeline.config.record import plain
+from pipeline.evaluate import main as evaluate
+from pipeline.train import main as trained
 
 Train = Callable[..., int]
+Content = dict[str, Any]
 WORDS = ("model=mlp", "data=iris", "scheduler=none", "verbose=0", "tracking=none")
+SHORT = (*WORDS, "trainer.max_epochs=2")
 
 
 class Booby:
@@ -31,12 +35,10 @@ class Booby:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from pipeline.train import main
-
     output = tmp_path_factory.mktemp("stopped") / "runs"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(output.parent)
-        assert main([*WORDS, "trainer.max_epochs=2", f"output={output}", "name=old"]) == 0
+        assert trained([*SHORT, f"output={output}", "name=old"]) == 0
     return output
 
 
@@ -49,34 +51,14 @@ def run(stopped: Path, own_folder: Path) -> Path:
     return folder
 
 
-def refusal(train: Train, run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """Try to go on; return the only line that is said."""
-    before = events(run)
-    assert train(f"resume={run}", "trainer.max_epochs=4", "verbose=0", *words) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert line.startswith(f"error: {run / 'checkpoints' / 'last.ckpt'} ")
-    assert "Traceback" not in captured.err
-    assert events(run) == before
-    return line
-
-
 def last(run: Path) -> Path:
     return run / "checkpoints" / "last.ckpt"
 
 
-def altered(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = checkpoint(run, "last")
-    change(content)
-    last(run).unlink()
-    torch.save(content, last(run))
-
-
 def test_a_checkpoint_holds_all_that_reading_it_needs_as_plain_values(run: Path) -> None:
-    content = checkpoint(run, "last")  # read with weights_only=True
-    ours = content["pipeline"]
+    ours = checkpoint(run, "last")["pipeline"]  # read with weights_only=True
     assert (ours["format"], ours["version"], ours["epoch"]) == (1, __version__, 2)
-    words = (*WORDS, "trainer.max_epochs=2", f"output={ours['config']['output']}", "name=old")
+    words = (*SHORT, f"output={ours['config']['output']}", "name=old")
     assert ours["config"] == plain(compose(words))
     assert ours["config"]["format"] == 1
     schema = ours["schema"]
@@ -85,56 +67,116 @@ def test_a_checkpoint_holds_all_that_reading_it_needs_as_plain_values(run: Path)
     assert len(schema["input_scaler"]["shift"]) == 4
 
 
-def zipped(file: Path) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("weights.txt", "none")
+def archive(_: bytes) -> bytes:
+    with zipfile.ZipFile("any.zip", "w") as file:
+        file.writestr("weights.txt", "none")
+    return Path("any.zip").read_bytes()
 
 
+def cut_off(part: str, key: str) -> Callable[[Content], Any]:
+    def change(content: Content) -> None:
+        del (content[part] if part else content)[key]
+
+    return change
+
+
+def spoiled(content: Content) -> None:
+    next(iter(content["state_dict"].values())).view(-1)[0] = float("nan")
+
+
+def widened(content: Content) -> None:
+    weights = content["state_dict"]
+    name = next(key for key in weights if weights[key].ndim == 2)
+    weights[name] = torch.zeros(99, 4)
+
+
+def of_schema(**changes: object) -> Callable[[Content], Any]:
+    return lambda content: content["pipeline"]["schema"].update(changes)
+
+
+FOREIGN = "is not a checkpoint of this project"
 LIGHTNINGS = {"state_dict": {"weight": torch.zeros(2)}, "pytorch-lightning_version": "2.6.6"}
-OTHER_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+OTHER_BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (
-        lambda file: file.write_bytes(b""),
+        lambda _: b"",
         "is no whole checkpoint (0 bytes; empty, cut short or another kind of file)",
     ),
-    "text": (lambda file: file.write_bytes(b"weights\n" * 9), "is no whole checkpoint (72 bytes; "),
-    "cut short": (
-        lambda file: file.write_bytes(file.read_bytes()[:-1000]),
-        "is no whole checkpoint",
+    "text": (lambda _: b"weights\n" * 9, "is no whole checkpoint (72 bytes; "),
+    "cut short": (lambda content: content[:-1000], "is no whole checkpoint"),
+    "another archive": (archive, FOREIGN),
+    "code": (lambda _: pickle.dumps(Booby()), "is no whole checkpoint"),
+}
+OTHER_CONTENT: dict[str, tuple[object, str]] = {
+    "plain weights": ({"weight": torch.zeros(2)}, f"{FOREIGN}; expected one that a run"),
+    "Lightning's own": (LIGHTNINGS, FOREIGN),
+    "a list": ([torch.zeros(2)], FOREIGN),
+    "a tensor": (torch.zeros(2), FOREIGN),
+    "code within": (
+        {"state_dict": {}, "pipeline": Booby()},
+        f"{FOREIGN}: it holds something else than tensors",
     ),
-    "another archive": (zipped, "is not a checkpoint of this project"),
+}
+CHANGED: dict[str, tuple[Callable[[Content], Any], str]] = {
+    "format": (
+        lambda content: content["pipeline"].update(format=2, version="9.9.9"),
+        "has format 2, written by pipeline 9.9.9; this version reads format 1",
+    ),
+    "no weights": (cut_off("", "state_dict"), "is no whole checkpoint: it holds no weights"),
     **{
-        kind: (
-            lambda file, content=content: torch.save(content, file),  # type: ignore[misc] # bound now
-            "is not a checkpoint of this project; expected one that a run",
-        )
-        for kind, content in {
-            "plain weights": {"weight": torch.zeros(2)},
-            "Lightning's own": LIGHTNINGS,
-            "a list": [torch.zeros(2)],
-            "a tensor": torch.zeros(2),
-        }.items()
+        f"no {key}": (cut_off("pipeline", key), f"is no whole checkpoint: it holds no {key}")
+        for key in ("config", "schema", "epoch")
     },
+    "no numbers": (spoiled, "holds weights that are no numbers in network.layers."),
+    "shape": (widened, "has a weight of shape 99×4 at "),
+    "task": (
+        of_schema(task="regression"),
+        "is of another task: its task was 'regression' and is 'multiclass' now",
+    ),
+    "outputs": (of_schema(outputs=10), "is of another task: its outputs was 10 and is 3 now"),
+    "classes": (
+        of_schema(classes=["a", "b", "c"]),
+        "is of another task: its classes was ['a', 'b', 'c'] and is ['setosa',",
+    ),
+    "data": (
+        lambda content: content["pipeline"].update(data="0123456789abcdef"),
+        "was trained on data with the hash 0123456789ab, and those there now have ",
+    ),
 }
 
 
-@pytest.mark.parametrize("kind", OTHER_FILES)
-def test_a_file_that_is_no_checkpoint_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str], kind: str
-) -> None:
-    write, words = OTHER_FILES[kind]
-    content = last(run).read_bytes()
-    last(run).unlink()
-    last(run).write_bytes(content)  # the run's own file alone, which other names may share
-    write(last(run))
-    assert words in refusal(train, run, capsys)
+def other(run: Path, kind: str) -> str:
+    """Put something else in the place of a run's checkpoint; return what is to be said of it."""
+    file = last(run)
+    content, checkpoint_content = file.read_bytes(), checkpoint(run, "last")
+    file.unlink()  # the run's own file alone, which other names may share
+    if kind in OTHER_BYTES:
+        write, words = OTHER_BYTES[kind]
+        file.write_bytes(write(content))
+    elif kind in OTHER_CONTENT:
+        replacement, words = OTHER_CONTENT[kind]
+        torch.save(replacement, file)
+    elif kind in CHANGED:
+        change, words = CHANGED[kind]
+        change(checkpoint_content)
+        torch.save(checkpoint_content, file)
+    else:
+        file.mkdir()
+        words = "is a folder; expected a checkpoint file"
+    return words
 
 
-def test_a_folder_in_place_of_a_checkpoint_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", [*OTHER_BYTES, *OTHER_CONTENT, *CHANGED, "a folder"])
+def test_what_is_no_checkpoint_to_go_on_from_is_refused_in_one_line(
+    train: Train, run: Path, own_folder: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    last(run).unlink()
-    last(run).mkdir()
-    assert "is a folder; expected a checkpoint file" in refusal(train, run, capsys)
+    before, words = events(run), other(run, kind)
+    assert train(f"resume={run}", "trainer.max_epochs=4", "verbose=0") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {last(run)} {words}")
+    if kind == "shape":
+        assert "where the network has a weight of shape 64×4; its config says model." in line
+    assert events(run) == before
+    assert not (own_folder / "trapped").exists()
 
 
 def test_a_run_without_a_checkpoint_is_refused(
@@ -147,78 +189,16 @@ def test_a_run_without_a_checkpoint_is_refused(
     )
 
 
-@pytest.mark.parametrize("way", ["inside torch's archive", "bare"])
-def test_a_file_that_would_run_code_is_refused_and_its_code_not_run(
-    train: Train,
-    run: Path,
-    own_folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    way: str,
-) -> None:
-    last(run).unlink()
-    if way == "bare":
-        last(run).write_bytes(pickle.dumps(Booby()))
-    else:
-        torch.save({"state_dict": {}, "pipeline": Booby()}, last(run))
-    line = refusal(train, run, capsys)
-    assert "is no whole checkpoint" in line or "holds something else than tensors" in line
-    assert not (own_folder / "trapped").exists()
-
-
-def test_another_format_is_refused_with_the_version_that_wrote_it(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    altered(run, lambda content: content["pipeline"].update(format=2, version="9.9.9"))
-    assert refusal(train, run, capsys).endswith(
-        "has format 2, written by pipeline 9.9.9; this version reads format 1"
-    )
-
-
 def test_another_version_of_the_same_format_is_named(
     train: Train, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    altered(run, lambda content: content["pipeline"].update(version="9.9.9"))
+    content = checkpoint(run, "last")
+    content["pipeline"]["version"] = "9.9.9"
+    last(run).unlink()
+    torch.save(content, last(run))
     assert train(f"resume={run}", "trainer.max_epochs=3", "verbose=2") == 0
     said = capsys.readouterr().out
     assert f"note: {last(run)} was written by pipeline 9.9.9; this is {__version__}" in said
-
-
-@pytest.mark.parametrize("key", ["config", "schema", "epoch", "state_dict"])
-def test_a_checkpoint_that_lacks_a_part_is_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str], key: str
-) -> None:
-    def remove(content: dict[str, Any]) -> None:
-        del (content if key == "state_dict" else content["pipeline"])[key]
-
-    altered(run, remove)
-    what = "weights" if key == "state_dict" else key
-    assert refusal(train, run, capsys).endswith(f"is no whole checkpoint: it holds no {what}")
-
-
-def test_weights_that_are_no_numbers_are_refused(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    name = next(iter(checkpoint(run, "last")["state_dict"]))
-
-    def spoil(content: dict[str, Any]) -> None:
-        content["state_dict"][name].view(-1)[0] = float("nan")
-
-    altered(run, spoil)
-    assert refusal(train, run, capsys).endswith(f"holds weights that are no numbers in {name}")
-
-
-def test_weights_of_another_shape_are_refused_with_both_shapes_and_the_config(
-    train: Train, run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def widen(content: dict[str, Any]) -> None:
-        weights = content["state_dict"]
-        name = next(key for key in weights if weights[key].ndim == 2)
-        weights[name] = torch.zeros(99, 4)
-
-    altered(run, widen)
-    line = refusal(train, run, capsys)
-    assert "has a weight of shape 99×4 at " in line
-    assert "where the network has a weight of shape 64×4; its config says model.hidden=" in line
 
 
 def test_another_model_is_refused_with_both_configs(
@@ -226,49 +206,20 @@ def test_another_model_is_refused_with_both_configs(
 ) -> None:
     words = ("model.hidden=[8]", "trainer.max_epochs=1", "output=other")
     assert train(*WORDS, *words) == 0
-    shutil.copy(only_run(own_folder / "other") / "checkpoints" / "last.ckpt", last(run))
+    shutil.copy(last(only_run(own_folder / "other")), last(run))
     assert train(f"resume={run}", "trainer.max_epochs=4", "verbose=0") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: model.hidden was '[8]' and is '[64, 128, 64]' now; ")
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("task", "regression", "its task was 'regression' and is 'multiclass' now"),
-        ("outputs", 10, "its outputs was 10 and is 3 now"),
-        ("classes", ["a", "b", "c"], "its classes was ['a', 'b', 'c'] and is ['setosa',"),
-    ],
-)
-def test_a_checkpoint_of_another_task_is_refused_with_both(
-    train: Train,
-    run: Path,
-    capsys: pytest.CaptureFixture[str],
-    key: str,
-    value: object,
-    words: str,
-) -> None:
-    altered(run, lambda content: content["pipeline"]["schema"].update({key: value}))
-    assert f"is of another task: {words}" in refusal(train, run, capsys)
-
-
-def test_with_the_last_weights_kept_no_best_ones_are_written(
-    train: Train, own_folder: Path
-) -> None:
-    assert train(*WORDS, "keep=last", "trainer.max_epochs=2") == 0
-    names = [path.name for path in (only_run(own_folder / "runs") / "checkpoints").iterdir()]
-    assert names == ["last.ckpt"]
-
-
-def test_the_best_checkpoint_is_that_of_the_best_epoch(train: Train, own_folder: Path) -> None:
+def test_which_checkpoints_are_kept_and_of_which_epoch(train: Train, own_folder: Path) -> None:
     words = ("optimizer=sgd", "optimizer.lr=0.5", "optimizer.momentum=0.9", "monitor=val/loss")
+    assert train(*SHORT, "keep=last", "output=kept") == 0
+    names = [path.name for path in (only_run(own_folder / "kept") / "checkpoints").iterdir()]
+    assert names == ["last.ckpt"]
     assert train(*WORDS, *words, "trainer.max_epochs=8") == 0
     run = only_run(own_folder / "runs")
-    losses = {
-        event["epoch"]: event["values"]["val/loss"]
-        for event in events(run)
-        if "val/loss" in event.get("values", {})
-    }
+    losses = {epoch: values["val/loss"] for epoch, values in epochs(run).items()}
     assert checkpoint(run, "best")["pipeline"]["epoch"] == min(losses, key=lambda e: losses[e])
     assert checkpoint(run, "last")["pipeline"]["epoch"] == 8
 
@@ -276,8 +227,6 @@ def test_the_best_checkpoint_is_that_of_the_best_epoch(train: Train, own_folder:
 def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
     train: Train, run: Path
 ) -> None:
-    from pipeline.evaluate import main as evaluate
-
     gone = {"limit_predict_batches": None, "reload_dataloaders_every_n_epochs": 0}
     for file in (last(run), run / "model" / "model.ckpt"):
         content = torch.load(file, weights_only=True)
@@ -285,9 +234,9 @@ def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
         file.unlink()
         torch.save(content, file)
     config = run / "artifacts" / "config.yaml"
-    lines = [f"  {key}: {'null' if value is None else value}\n" for key, value in gone.items()]
-    given = config.read_text(encoding="utf-8")
-    config.write_text(given.replace("trainer:\n", f"trainer:\n{''.join(lines)}"), encoding="utf-8")
+    given = yaml.safe_load(config.read_text(encoding="utf-8"))
+    given["trainer"] |= gone
+    config.write_text(yaml.safe_dump(given), encoding="utf-8")
     command = json.loads((run / "command.json").read_text(encoding="utf-8"))
     command["overrides"].append("trainer.model_registry=shelf")
     (run / "command.json").write_text(json.dumps(command), encoding="utf-8")
@@ -300,8 +249,6 @@ def test_a_run_recorded_with_keys_that_are_gone_is_resumed_and_evaluated(
 def test_a_config_on_record_without_a_trainer_has_the_default_one_or_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str], trainer: dict[str, None]
 ) -> None:
-    from pipeline.evaluate import main as evaluate
-
     config = run / "artifacts" / "config.yaml"
     given = yaml.safe_load(config.read_text(encoding="utf-8"))
     del given["trainer"]

@@ -1,41 +1,50 @@
 """What a run finds out about itself, as files, a tag and pictures."""
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from mlflow import MlflowClient
-from records import epochs, events, only_run, predictions, runs
+from records import artifact, epochs, events, only_run, predictions, runs
+from sklearn.datasets import load_digits, load_iris
+from sklearn.metrics import f1_score, log_loss
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.findings import Findings, load_findings
 from pipeline.pictures.gallery import drawing, read_list
+from pipeline.running.plan import Datasets
 from pipeline.running.run_findings import wants_pictures
+from pipeline.serving.model import Model
 
 Train = Callable[..., int]
+Made = Callable[..., Path]
 IRIS = ("model=mlp", "data=iris", "trainer.max_epochs=3", "verbose=0")
-
-
-def artifacts() -> Path:
-    return only_run(Path("runs")) / "artifacts"
 
 
 def tags(run: Path) -> dict[str, str]:
     return {one["key"]: one["value"] for one in events(run) if one["event"] == "tag"}
 
 
-@pytest.fixture
-def iris(train: Train) -> Findings:
-    assert train(*IRIS, "tracking=none") == 0
-    return load_findings(artifacts())
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without pictures."""
+    from pipeline.train import main
+
+    output = tmp_path_factory.mktemp("plain")
+    assert main([*IRIS, "tracking=none", f"output={output}"]) == 0
+    return only_run(output)
 
 
-def test_findings_are_what_the_tables_of_the_run_say(iris: Findings) -> None:
-    lines = predictions(only_run(Path("runs")))
+@pytest.fixture(scope="module")
+def iris(plain: Path) -> Findings:
+    return load_findings(plain / "artifacts")
+
+
+def test_findings_are_what_the_tables_of_the_run_say(plain: Path, iris: Findings) -> None:
+    lines = predictions(plain)
     assert iris.test is not None
     assert [int(line["row"]) for line in lines] == iris.test.rows.tolist()
     assert [line["target"] for line in lines] == [iris.classes[one] for one in iris.test.targets]
@@ -45,49 +54,46 @@ def test_findings_are_what_the_tables_of_the_run_say(iris: Findings) -> None:
         epoch: {key: value for key, value in values.items() if key != "time/epoch"}
         for epoch, values in iris.history.items()
     }
-    assert of_training == epochs(only_run(Path("runs")))
+    assert of_training == epochs(plain)
     assert iris.rows == {"train": 89, "validation": 23, "test": 38}
     assert sum(iris.shares) == pytest.approx(1)
     assert iris.intervals["f1"][0] <= iris.metrics["test/f1"] <= iris.intervals["f1"][1]
-    assert iris.steps == 3
+    assert (iris.epochs, iris.steps) == (3, 3)
     assert not iris.clipping.chosen
+    assert not (plain / "artifacts" / "pictures").exists()
+    assert "doctor" in tags(plain)
 
 
-def test_training_rows_are_scored_with_the_kept_weights_as_they_are_used(iris: Findings) -> None:
-    from sklearn.datasets import load_iris
-    from sklearn.metrics import f1_score, log_loss
-
-    from pipeline.running.plan import Datasets
-    from pipeline.serving.model import Model
-
-    options = check(compose(list(IRIS)))
-    rows = Datasets().prepared(options).train.rows
-    model = Model.load(only_run(Path("runs")) / "model" / "model.ckpt")
-    said = model.outputs(load_iris().data[rows]).numpy()
+def test_training_rows_are_scored_with_the_kept_weights_as_they_are_used(
+    plain: Path, iris: Findings
+) -> None:
+    rows = Datasets().prepared(check(compose(list(IRIS)))).train.rows
+    said = Model.load(plain / "model" / "model.ckpt").outputs(load_iris().data[rows]).numpy()
     targets = load_iris().target[rows]
     assert iris.training["f1"] == pytest.approx(f1_score(targets, said.argmax(1), average="macro"))
     assert iris.training["loss"] == pytest.approx(log_loss(targets, said), rel=1e-5)
 
 
 def test_a_run_on_record_has_its_pictures_and_its_note(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PIPELINE_PICTURES")
-    assert train(*IRIS) == 0
-    written = read_list(artifacts() / "pictures")
+    run = made(*IRIS)
+    pictures = run / "artifacts" / "pictures"
+    written = read_list(pictures)
     assert {"curves/loss", "classes/confusion", "layers/gradient_norms"} <= {
         one.name for one in written
     }
     assert [one.reason for one in written if one.reason] == []
-    assert all((artifacts() / "pictures" / one.file).stat().st_size > 1000 for one in written)
-    said = tags(only_run(Path("runs")))
+    assert all((pictures / one.file).stat().st_size > 1000 for one in written)
+    said = tags(run)
     assert "curves/loss.png" in said["mlflow.note.content"]
     assert said["doctor"]
     assert f"python -m pipeline.train {' '.join(IRIS)}" in said["mlflow.note.content"]
     client = MlflowClient("sqlite:///mlflow.db")
-    (run,) = client.search_runs(["1"])
-    assert run.data.tags["doctor"] == said["doctor"]
-    listed = client.list_artifacts(run.info.run_id, "pictures/curves")
+    (stored,) = client.search_runs(["1"])
+    assert stored.data.tags["doctor"] == said["doctor"]
+    listed = client.list_artifacts(stored.info.run_id, "pictures/curves")
     assert "pictures/curves/loss.png" in [one.path for one in listed]
 
 
@@ -108,12 +114,6 @@ def test_pictures_are_drawn_where_they_are_wanted(
     assert wants_pictures(check(compose([*IRIS, *words]))) == wanted
 
 
-def test_a_run_without_pictures_has_its_findings_and_its_diagnosis(iris: Findings) -> None:
-    assert not (artifacts() / "pictures").exists()
-    assert iris.epochs == 3
-    assert "doctor" in tags(only_run(Path("runs")))
-
-
 def test_a_diverged_run_is_diagnosed(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("model.norm=none", "model.gain=20", "optimizer=sgd", "optimizer.lr=10")
     more = ("trainer.gradient_clip_val=null", "pictures=true", "tracking=none")
@@ -123,27 +123,23 @@ def test_a_diverged_run_is_diagnosed(train: Train, capsys: pytest.CaptureFixture
     assert err.count("\n") == 1
     run = only_run(Path("runs"))
     assert "exploding_gradient" in tags(run)["doctor"]
-    assert "exploding_gradient" in (artifacts() / "doctor.md").read_text(encoding="utf-8")
-    assert json.loads((artifacts() / "doctor.json").read_text(encoding="utf-8"))
-    found = load_findings(artifacts())
+    assert "exploding_gradient" in (run / "artifacts" / "doctor.md").read_text(encoding="utf-8")
+    assert artifact(run, "doctor.json")
+    found = load_findings(run / "artifacts")
     assert found.end == "diverged"
     assert found.vitals is not None
     assert len(found.vitals.layers) == 4
-    assert read_list(artifacts() / "pictures")
+    assert read_list(run / "artifacts" / "pictures")
 
 
-def test_rows_to_look_at_are_checked_before_anything_begins(
-    train: Train, capsys: pytest.CaptureFixture[str]
+def test_rows_that_are_asked_for_are_looked_at_or_refused_before_anything_begins(
+    train: Train, made: Made, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(*IRIS, "feature_maps.samples=[3,999]") == 2
     assert "feature_maps.samples" in capsys.readouterr().err
     assert runs(Path("runs")) == []
-
-
-def test_rows_that_are_asked_for_are_looked_at(train: Train) -> None:
-    more = ("feature_maps.samples=[3,149]", "pictures=true", "tracking=none")
-    assert train(*IRIS, *more) == 0
-    found = load_findings(artifacts())
+    run = made(*IRIS, "feature_maps.samples=[3,149]", "pictures=true", "tracking=none")
+    found = load_findings(run / "artifacts")
     assert found.inside is not None
     assert found.inside.rows.tolist() == [3, 149]
     assert found.inside.labels == ("setosa", "virginica")
@@ -152,22 +148,20 @@ def test_rows_that_are_asked_for_are_looked_at(train: Train) -> None:
 
 
 def test_an_artist_that_fails_leaves_a_warning_and_a_finished_run(
-    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Path("broken").absolute()
     broken.mkdir()
     (broken / "matplotlib.py").write_text("raise SystemExit(7)\n", encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(broken)]))
-    assert train(*IRIS, "pictures=true", "tracking=none") == 0
+    monkeypatch.setenv("PYTHONPATH", str(broken))
+    run = made(*IRIS, "pictures=true", "tracking=none")
     err = capsys.readouterr().err
     assert err.startswith("warning: the pictures could not be drawn")
     assert err.count("\n") == 1
-    assert events(only_run(Path("runs")))[-1]["status"] == "FINISHED"
+    assert events(run)[-1]["status"] == "FINISHED"
 
 
 def test_drawing_leaves_what_others_have_drawn() -> None:
-    from matplotlib import pyplot
-
     figure = pyplot.figure()
     with drawing():
         pyplot.figure()
@@ -176,26 +170,23 @@ def test_drawing_leaves_what_others_have_drawn() -> None:
 
 
 def test_of_very_many_test_rows_evenly_spaced_ones_are_kept(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 3 * 10)
-    assert train(*IRIS, "tracking=none") == 0
-    found = load_findings(artifacts())
-    rows = [int(line["row"]) for line in predictions(only_run(Path("runs")))]
+    run = made(*IRIS, "tracking=none")
+    found = load_findings(run / "artifacts")
+    rows = [int(line["row"]) for line in predictions(run)]
     assert found.test is not None
     assert found.test.rows.tolist() == [rows[round(37 * n / 9)] for n in range(10)]
     assert found.rows["test"] == 38
 
 
 def test_mistakes_are_shown_with_their_own_inputs_also_where_rows_were_left_out(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sklearn.datasets import load_digits
-
     monkeypatch.setattr("pipeline.running.run_findings.MOST_NUMBERS", 10 * 100)
     words = ("model=cnn2d", "data=digits", "trainer.max_epochs=1", "verbose=0", "tracking=none")
-    assert train(*words, "pictures=true") == 0
-    found = load_findings(artifacts())
+    found = load_findings(made(*words, "pictures=true") / "artifacts")
     assert found.test is not None
     assert found.mistakes is not None
     assert len(found.test.rows) == 100
@@ -208,26 +199,25 @@ def test_mistakes_are_shown_with_their_own_inputs_also_where_rows_were_left_out(
 
 @pytest.mark.parametrize("place", ["activity_of", "_scores"])
 def test_no_fault_of_a_look_at_the_network_costs_the_run_its_result(
-    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
 ) -> None:
     def fails(*_: object) -> None:
         raise RuntimeError("no look today")
 
     monkeypatch.setattr(f"pipeline.running.run_findings.{place}", fails)
-    assert train(*IRIS, "tracking=none") == 0
+    run = made(*IRIS, "tracking=none")
     warning = capsys.readouterr().err
     assert "RuntimeError: no look today" in warning
     assert warning.count("\n") == 1
-    run = only_run(Path("runs"))
     assert events(run)[-1]["status"] == "FINISHED"
     assert (run / "model" / "model.ckpt").is_file()
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
 def test_weighted_classes_are_scored_in_any_precision(
-    train: Train, capsys: pytest.CaptureFixture[str], precision: str
+    made: Made, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
     words = ("loss.class_weights=[1,2,5]", f"trainer.precision={precision}", "tracking=none")
-    assert train(*IRIS, *words) == 0
+    run = made(*IRIS, *words)
     assert capsys.readouterr().err == ""
-    assert load_findings(artifacts()).training["loss"] > 0
+    assert load_findings(run / "artifacts").training["loss"] > 0

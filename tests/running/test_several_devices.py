@@ -9,11 +9,12 @@ import mlflow
 import pytest
 import torch
 from mlflow.entities import ViewType
-from records import checkpoint, epochs, events, final_values, only_run
+from records import checkpoint, epochs, events, final_values, only_run, predictions
 
 from pipeline.evaluate import main as evaluate
 
 Train = Callable[..., int]
+Made = Callable[..., Path]
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")
 EXACT = ("tracking=none", "verbose=0", "trainer.precision=64-true")
 SHORT = (*EXACT, "trainer.max_epochs=2")
@@ -50,11 +51,10 @@ def values(run: Path) -> dict[str, float]:
     ids=lambda words: " ".join(words[:2]),
 )
 def test_two_processes_train_the_network_that_one_trains(
-    train: Train, own_folder: Path, words: tuple[str, ...]
+    made: Made, words: tuple[str, ...]
 ) -> None:
-    assert train(*SHORT, *words, "output=alone") == 0
-    assert train(*SHORT, *words, "output=shared", *TWO) == 0
-    alone, shared = only_run(own_folder / "alone"), only_run(own_folder / "shared")
+    alone = made(*SHORT, *words, "output=alone")
+    shared = made(*SHORT, *words, "output=shared", *TWO)
     one, two = values(alone), values(shared)
     assert one.keys() == two.keys()
     for key, value in one.items():
@@ -64,21 +64,18 @@ def test_two_processes_train_the_network_that_one_trains(
         torch.testing.assert_close(second[name], weights, rtol=1e-7, atol=1e-8)
 
 
-def test_in_single_precision_a_step_differs_by_rounding_alone(
-    train: Train, own_folder: Path
-) -> None:
+def test_in_single_precision_a_step_differs_by_rounding_alone(made: Made) -> None:
     words = ("model=mlp", "model.norm=none", "data=iris", "data.batch_size=7", "tracking=none")
     words += ("trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=0.1", "scheduler=none")
-    assert train(*words, "verbose=0", "output=alone") == 0
-    assert train(*words, "verbose=0", "output=shared", *TWO) == 0
-    folders = (own_folder / "alone", own_folder / "shared")
-    first, second = (checkpoint(only_run(folder), "last")["state_dict"] for folder in folders)
+    alone = made(*words, "verbose=0", "output=alone")
+    shared = made(*words, "verbose=0", "output=shared", *TWO)
+    first, second = (checkpoint(run, "last")["state_dict"] for run in (alone, shared))
     for name, weights in first.items():
         torch.testing.assert_close(second[name], weights, rtol=1e-4, atol=1e-6)
 
 
 def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
-    train: Train, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = own_folder / "a b ü %20"
     odd.mkdir()
@@ -86,26 +83,21 @@ def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
     monkeypatch.setattr(tempfile, "tempdir", None)
     words = ("model=mlp", "data=digits", "tracking=none", "verbose=0", "trainer.max_epochs=2")
     words += ("trainer.precision=bf16-mixed",)
-    assert train(*words, "output=alone") == 0
-    assert train(*words, "output=shared", *TWO) == 0
-    one, two = (final_values(only_run(own_folder / name)) for name in ("alone", "shared"))
+    one = final_values(made(*words, "output=alone"))
+    two = final_values(made(*words, "output=shared", *TWO))
     assert two["train/loss"] == pytest.approx(one["train/loss"], rel=0.05)
     assert two["test/f1"] == pytest.approx(one["test/f1"], abs=0.03)
     assert list(odd.iterdir()) == []
 
 
 def test_figures_are_those_of_one_process_on_the_same_weights_and_every_row_counts_once(
-    train: Train, own_folder: Path
+    made: Made, own_folder: Path
 ) -> None:
     words = ("model=mlp", "data=digits", "data.test=0.2506", "data.validation=0.151")
-    assert train(*words, "trainer.max_epochs=2", "verbose=0", *TWO) == 0
-    run = only_run(own_folder / "runs")
+    run = made(*words, "trainer.max_epochs=2", "verbose=0", *TWO)
     figures = final_values(run)
-    predicted = (
-        (run / "artifacts" / "test_predictions.csv").read_text(encoding="utf-8").splitlines()
-    )
-    assert len(predicted) - 1 == 451  # which two ranks can not share equally
-    rows = [int(line.split(",")[0]) for line in predicted[1:]]
+    rows = [line["row"] for line in predictions(run)]
+    assert len(rows) == 451  # which two ranks can not share equally
     assert len(set(rows)) == len(rows)
     for split, stage in (("test", "test"), ("validation", "val")):
         given = [f"model_from={run}", f"split={split}", "verbose=0", f"output={stage}"]
@@ -146,38 +138,29 @@ def _seen(epoch: int, world: int) -> list[str]:
 
 @pytest.mark.parametrize(("before", "after"), [((), TWO), (TWO, ())], ids=["1 to 2", "2 to 1"])
 def test_a_run_goes_on_with_another_number_of_devices(
-    train: Train, own_folder: Path, before: tuple[str, ...], after: tuple[str, ...]
+    made: Made, before: tuple[str, ...], after: tuple[str, ...]
 ) -> None:
     words = ("model=mlp", "data=iris", "scheduler=none", *EXACT)
-    assert train(*words, "trainer.max_epochs=4", "output=whole") == 0
-    assert train(*words, "trainer.max_epochs=2", *before) == 0
-    run = only_run(own_folder / "runs")
+    whole = epochs(made(*words, "trainer.max_epochs=4", "output=whole"))
+    run = made(*words, "trainer.max_epochs=2", *before)
     given = after or ("trainer=cpu",)
-    assert train(f"resume={run}", "trainer.max_epochs=4", *given) == 0
-    assert only_run(own_folder / "runs") == run
-    whole, gone_on = epochs(only_run(own_folder / "whole")), epochs(run)
+    assert made(f"resume={run}", "trainer.max_epochs=4", *given) == run
+    gone_on = epochs(run)
     assert gone_on.keys() == whole.keys() == {1, 2, 3, 4}
     for key, value in whole[4].items():
         assert gone_on[4][key] == pytest.approx(value, rel=1e-6, abs=1e-8), key
 
 
-def test_a_stop_that_the_metrics_ask_for_ends_all_ranks_at_the_same_epoch(
-    train: Train, own_folder: Path
-) -> None:
+def test_a_stop_that_the_metrics_ask_for_ends_all_ranks_at_the_same_epoch(made: Made) -> None:
     words = ("model=mlp", "data=iris", "callbacks=early_stopping", "verbose=0", "tracking=none")
     words += ("callbacks.early_stopping.patience=1", "optimizer.lr=1e-9", "trainer.max_epochs=30")
-    assert train(*words, *TWO) == 0
-    assert len(epochs(only_run(own_folder / "runs"))) < 10
+    assert len(epochs(made(*words, *TWO))) < 10
 
 
-def test_dropout_is_each_ranks_own_and_the_same_seed_gives_the_same_bits(
-    train: Train, own_folder: Path
-) -> None:
+def test_dropout_is_each_ranks_own_and_the_same_seed_gives_the_same_bits(made: Made) -> None:
     words = ("model=mlp", "model.dropout=0.5", "data=iris", *SHORT, *TWO)
-    for output in ("first", "second"):
-        assert train(*words, f"output={output}") == 0
     first, second = (
-        checkpoint(only_run(own_folder / output), "last")["state_dict"]
+        checkpoint(made(*words, f"output={output}"), "last")["state_dict"]
         for output in ("first", "second")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
