@@ -13,8 +13,13 @@ from pipeline.reporting.page import NAME, PagePicture, Places, drawn, publish, r
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, winner
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.outcome.comparison import REPEATED, Comparison, compare
-from pipeline.study.outcome.comparison_table import comparison_table, confirmation_table
+from pipeline.study.outcome.comparison import (
+    REPEATED,
+    Comparison,
+    compare,
+    comparison_table,
+    confirmation_table,
+)
 from pipeline.study.outcome.pictures import (
     comparison_names,
     comparison_picture,
@@ -25,19 +30,17 @@ from pipeline.study.outcome.summary import (
     TESTED,
     StudySummary,
     best_table,
+    counts_line,
+    end_word,
     experiment_command,
     figures_table,
     importance_table,
-    verdict,
-)
-from pipeline.study.outcome.trial_text import (
-    counts_line,
-    end_word,
     point_words,
     short_names,
     shown_text,
     swept_keys,
     value_words,
+    verdict,
 )
 from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.study.ledger.rows import Progress
-from pipeline.study.outcome.trial_text import point_words, value_words
+from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.worker_pool import Assignment

@@ -32,7 +32,7 @@ from pipeline.study.ledger.definition import read_objectives, read_options
 from pipeline.study.ledger.ledger import Taken
 from pipeline.study.ledger.search import judge_problems
 from pipeline.study.live import Screen
-from pipeline.study.outcome.trial_text import point_words
+from pipeline.study.outcome.summary import point_words
 from pipeline.study.space.ranges import read_range
 from pipeline.study.space.space import Space, read_definitions
 from pipeline.study.space.trial_configs import TrialConfigs, value_problems

@@ -1,8 +1,13 @@
 """A whole sweep: the study, the studies that belong to it, and what they come to."""
 
+import json
+import math
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.record import plain
 from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
@@ -10,21 +15,30 @@ from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.serving.files import FOLDER
+from pipeline.serving.sheets import cell, write_csv
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
-from pipeline.study.outcome.comparison import REPEATED, compare
-from pipeline.study.outcome.comparison_table import confirmation_table, write_comparison
+from pipeline.study.outcome.comparison import (
+    REPEATED,
+    compare,
+    confirmation_table,
+    write_comparison,
+)
 from pipeline.study.outcome.summary import (
     TESTED,
     StudySummary,
     comparison_note,
+    counts_line,
+    experiment_command,
+    point_words,
     print_summary,
     search_note,
-    write_winner,
+    swept_keys,
+    train_command,
 )
-from pipeline.study.outcome.trial_text import counts_line, point_words, write_trials
 from pipeline.study.plan import StudyPlan, confirmation, tunings
+from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.trial_end import changed_data_line
 from pipeline.study.workers.messages import KEPT, TestJob
 from pipeline.study.workers.ray import fitted_to_cluster
@@ -34,8 +48,9 @@ from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure
 from pipeline.tracking.uri import where_to_look
 
+#: Fact of a study: number of the trial whose weights are its model.
 LEFT = "left"
-"""Number of the trial whose weights are the study's model."""
+CSV_COLUMNS = ("trial", "state", "reason", "started", "ended")
 
 
 def sweep(plan: StudyPlan) -> None:
@@ -182,6 +197,73 @@ def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: Worke
     done.run.describe(search_note(summary))
     if plan.run.verbose != 0:
         print_summary(summary, where_to_look=_where_to_look(plan), notes=notes)
+
+
+def write_winner(
+    overrides: Mapping[str, str], trees: TrialConfigs, *, study: str, folder: Path
+) -> tuple[str, str]:
+    """Write the winner's experiment, and return both commands that train it again.
+
+    Args:
+        overrides: The winner's run, as Hydra's texts by key or group.
+        trees: Gives the run as words and as YAML.
+        study: Name of the study; the experiment gets it too.
+        folder: The study's; the YAML goes to `conf/experiment/` in it.
+
+    Returns:
+        The command with all words, and the one that names the experiment, quoted for a shell.
+    """
+    name = study.removesuffix(".yaml")
+    # The study has registered the model.
+    words = [word for word in trees.train_words(overrides) if word != "register=null"]
+    trusted = [word for word in words if word.startswith("trust=")]
+    path = folder / "conf" / "experiment" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, trees.winner_yaml(overrides, name))
+    return train_command(words), experiment_command(folder, name, *trusted)
+
+
+def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> None:
+    """Write all trials as CSV: end, values, what was varied, then all other attributes.
+
+    An apostrophe keeps a spreadsheet from running a text as a formula.
+    """
+
+    def instant(seconds: float | None) -> str:
+        if seconds is None or not math.isfinite(seconds):
+            return ""
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+    swept = swept_keys(rows)
+    taken = {*CSV_COLUMNS, *objectives, *swept}
+    others = sorted({key for row in rows for key in row.attributes} - taken)
+    header = [cell(name) for name in (*CSV_COLUMNS, *objectives, *swept, *others)]
+    lines = [
+        [
+            row.number,
+            row.state,
+            row.reason or "",
+            instant(row.started),
+            instant(row.ended),
+            *row.values,
+            *([""] * (len(objectives) - len(row.values))),
+            *(cell(row.overrides.get(key, "")) for key in swept),
+            *(_plain(row.attributes.get(key, "")) for key in others),
+        ]
+        for row in rows
+    ]
+    write_csv(path, header, lines)
+
+
+def _plain(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, int | float):
+        return value
+    return cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+# ── the winner's commands ───────────────────────────────────────────────────────────────────────
 
 
 def _base_row(plan: StudyPlan, rows: list[Row]) -> Row | None:

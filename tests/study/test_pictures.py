@@ -1,7 +1,8 @@
 """Pictures of real studies: there, not blank, and left out where there is nothing to see."""
 
+import math
+import random
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -10,22 +11,78 @@ import optuna
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
-from made_studies import CLIP, lr_epochs_clip, models_by_data, rows_of
 from matplotlib import font_manager, pyplot
+from optuna.trial import Trial, TrialState
 from PIL import Image
 
 from pipeline.pictures.gallery import drawing
-from pipeline.study.ledger.rows import Importances, Row
-from pipeline.study.outcome.comparison import compare
-from pipeline.study.outcome.pictures import (
-    clip_map,
-    write_comparison_picture,
-    write_study_pictures,
-)
+from pipeline.study.ledger.rows import Importances, Row, RowState
+from pipeline.study.outcome.pictures import clip_map, write_study_pictures
 from pipeline.study.outcome.summary import StudySummary
 
 ONE = ["history", "importances", "lr_clip_map", "parallel_coordinates", "slices"]
 OBJECTIVES = ["val/f1", "time/fit"]
+CLIP, ALGORITHM = "trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"
+RANGES = {"norm": (0.1, 10.0), "value": (0.01, 1.0)}
+STATES: dict[TrialState, RowState] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+def lr_epochs_clip(trials: int, *, objectives: int = 1) -> optuna.Study:
+    """A study of learning rate, epochs and clipping, in which some trials diverge or are pruned."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        directions=["maximize", "minimize"][:objectives], sampler=optuna.samplers.TPESampler(seed=1)
+    )
+    for _ in range(trials):
+        train(study, study.ask(), objectives=objectives)
+    return study
+
+
+def train(study: optuna.Study, trial: Trial, *, objectives: int) -> None:
+    """Let a trial come to what a network might."""
+    lr = trial.suggest_float("optimizer.lr", 1e-4, 1e-1, log=True)
+    epochs = trial.suggest_int("trainer.max_epochs", 5, 40)
+    algorithm = trial.suggest_categorical(ALGORITHM, ["norm", "value"])
+    name = f"{CLIP} ({algorithm})"
+    clip = None
+    if trial.suggest_categorical(f"{name} on", (True, False)):
+        clip = trial.suggest_float(name, *RANGES[algorithm], log=True)
+    noise = random.Random(trial.number).gauss(0, 0.01)
+    f1 = 0.85 - 0.08 * (math.log10(lr) + 2.3) ** 2 + 0.002 * epochs + noise
+    f1 -= 0.05 if clip is None else 0
+    if lr > 0.03 and clip is None:
+        trial.set_user_attr("reason", "diverged")
+        study.tell(trial, state=TrialState.FAIL)
+    elif f1 < 0.72 and objectives == 1:
+        trial.report(f1, 3)
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, [f1, 0.11 * epochs][:objectives])
+
+
+def rows_of(study: optuna.Study) -> list[Row]:
+    """The trials as the program's own plain records."""
+    rows = []
+    for trial in study.trials:
+        texts: dict[str, str] = {}
+        for name, value in trial.params.items():
+            texts[name.partition(" ")[0]] = "null" if name.endswith(" on") else str(value)
+        state = STATES[trial.state]
+        rows.append(
+            Row(
+                number=trial.number,
+                state=state,
+                reason="pruned" if state == "pruned" else trial.user_attrs.get("reason"),
+                values=tuple(trial.values) if state == "complete" else (),
+                params=trial.params,
+                overrides=texts,
+            )
+        )
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -120,40 +177,30 @@ def test_a_picture_that_cannot_be_drawn_costs_no_other(tmp_path: Path) -> None:
     assert drawn(tmp_path) == ["lr_clip_map", "parallel_coordinates", "slices"]
 
 
-def test_the_map_has_a_panel_an_algorithm_each_with_a_band_for_off(study: optuna.Study) -> None:
+def test_the_map_has_a_panel_an_algorithm_with_a_band_for_off_and_a_point_a_trial(
+    study: optuna.Study,
+) -> None:
     rows = rows_of(study)
     with drawing():
-        axes = _map_axes(rows)
+        figure = clip_map(rows, objective="val/f1", minimise=False, algorithm="norm")
+        axes = figure.axes[:-1]  # the last is the colour bar
+        places = [
+            [(float(x), float(y)) for held in one.collections for x, y in held.get_offsets()]
+            for one in axes
+        ]
         assert [one.get_title() for one in axes[::2]] == ["clipping by norm", "clipping by value"]
         for band, field in zip(axes[::2], axes[1::2], strict=True):
             assert [label.get_text() for label in band.get_yticklabels()] == ["off"]
             assert (field.get_xscale(), field.get_yscale()) == ("log", "log")
-        points = [len(_places(one)) for one in axes]
     off = [row for row in rows if row.overrides[CLIP] == "null"]
-    assert sum(points[::2]) == len(off)
-    assert sum(points[1::2]) == len(rows) - len(off) + 1  # the star of the best lies on its point
-
-
-def test_the_map_shows_each_trial_at_its_learning_rate_and_threshold(study: optuna.Study) -> None:
-    rows = [
-        replace(row, overrides={**row.overrides, "trainer.gradient_clip_algorithm": "norm"})
-        for row in rows_of(study)
-    ]
+    assert sum(map(len, places[::2])) == len(off)
+    assert sum(map(len, places[1::2])) == len(rows) - len(off) + 1  # the star lies on its point
     expected = {
         (float(row.overrides["optimizer.lr"]), float(row.overrides[CLIP]))
         for row in rows
         if row.overrides[CLIP] != "null"
     }
-    with drawing():
-        (_, field) = _map_axes(rows)
-        assert set(_places(field)) == expected
-
-
-def test_a_comparison_is_drawn_with_a_panel_a_data_set(tmp_path: Path) -> None:
-    rows = models_by_data(["mlp", "cnn1d", "rnn"], ["mnist1d", "digits"], 3)
-    compared = compare(rows, objective="val/f1", direction="max")
-    assert write_comparison_picture(compared, tmp_path) == []
-    assert drawn(tmp_path) == ["comparison"]
+    assert {*places[1], *places[3]} == expected
 
 
 def test_a_font_with_the_letters_is_found_where_ours_lacks_them(tmp_path: Path) -> None:
@@ -174,19 +221,6 @@ def test_letters_that_no_font_has_are_named_and_drawn_as_boxes(tmp_path: Path) -
     (note,) = pictures(study, tmp_path, ["val/loss"])
     assert note == "no font here has the letters \U000f4321; the pictures show boxes instead"
     assert "slices" in drawn(tmp_path)
-
-
-def _map_axes(rows: list[Row]) -> list[pyplot.Axes]:
-    figure = clip_map(rows, objective="val/f1", minimise=False, algorithm="norm")
-    return figure.axes[:-1]  # the last is the colour bar
-
-
-def _places(axes: pyplot.Axes) -> list[tuple[float, float]]:
-    return [
-        (float(x), float(y))
-        for points in axes.collections
-        for x, y in np.array(points.get_offsets())
-    ]
 
 
 def _font(path: Path, letters: str) -> Path:

@@ -19,20 +19,22 @@ from scipy import stats
 from pipeline.config.compose import Composer
 from pipeline.markup import TextTable
 from pipeline.study.ledger.rows import Importances, Row, RowState
-from pipeline.study.outcome.comparison_table import lead_words
+from pipeline.study.outcome.comparison import confirmation_table
 from pipeline.study.outcome.summary import (
     StudySummary,
     best_table,
     comparison_note,
+    counts_line,
     experiment_command,
     figures_table,
     print_summary,
     search_note,
+    short_names,
+    shown_text,
     verdict,
-    write_winner,
 )
-from pipeline.study.outcome.trial_text import counts_line, short_names, shown_text, write_trials
 from pipeline.study.space.trial_configs import TrialConfigs
+from pipeline.study.sweeping import write_trials, write_winner
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
 NOISE = (
@@ -212,7 +214,9 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
     mean, sd = np.mean(values), np.std(values, ddof=1)
     low, high = stats.t.interval(0.95, 4, loc=mean, scale=sd * np.sqrt(1 + 1 / 5))
     assert bool(low < default < high) is noise
-    line = lead_words(values, default=default, objective="val/f1", direction="max")
+    rows = [row(number, value) for number, value in enumerate(values)]
+    table = confirmation_table(rows, objective="val/f1", direction="max", default=row(9, default))
+    (line,) = table.notes
     assert f"{mean - default:.4f} better in val/f1 than the default" in line
     assert line.endswith("that lies within noise" if noise else "that is more than noise (95 %)")
 

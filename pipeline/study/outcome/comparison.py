@@ -1,34 +1,37 @@
-"""Comparison of the cells of a grid, each over its seeds or folds, with the best cell."""
+"""Comparison of the cells of a grid, each over its seeds or folds, and its tables."""
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pipeline.markup import MISSING, TextTable, latex, markdown
+from pipeline.paths import replace_text
+from pipeline.serving.sheets import cell as guarded
+from pipeline.serving.sheets import write_csv
 from pipeline.study.ledger.rows import Row, best
-from pipeline.study.outcome.trial_text import end_word, swept_keys
+from pipeline.study.outcome.summary import end_word, short_names, shown_text, swept_keys
 from pipeline.study.trial_end import RETRIED
 from pipeline.terminal import number
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
 
+#: Keys that repeat a measurement and change nothing that is measured.
 REPEATED = ("seed", "data.fold", "data.split_seed")
-"""Keys that repeat a measurement and change nothing that is measured."""
+#: Cells on different data are not compared with each other.
 DATA = "data"
-"""Cells on different data are not compared with each other."""
 NETWORK, BASELINES = "network", ("naive", "linear")
 SHOWN_METRICS = ("accuracy", "f1", "rmse")
+#: Test metrics to compare by where the objective is a value of the training rows.
 AFTER_TRAINING_ALONE = ("f1", "rmse")
-"""Test metrics to compare by where the objective is a value of the training rows."""
+#: Relative difference up to which two values of a baseline count as equal (other machines).
 SAME = 1e-6
-"""Relative difference up to which two values of a baseline count as equal (other machines)."""
 CONFIDENCE = 0.95
 
-T = TypeVar("T")
 Repeat = tuple[str, ...]
-Values = Mapping[Repeat, float]
 Published = Mapping[str, Mapping[str, str | float]]
 
 
@@ -46,21 +49,17 @@ class Spread:
 
     n: int
     mean: float
-    sd: float | None
-    interval: tuple[float, float] | None
+    sd: float | None = None
+    interval: tuple[float, float] | None = None
 
     def words(self) -> str:
         """Return `0.8123 ± 0.0045`, both with the decimals of the mean."""
-        if self.sd is None:
-            return number(self.mean)
-        return f"{number(self.mean)} ± {self._rounded(self.sd)}"
+        more = "" if self.sd is None else f" ± {self._rounded(self.sd)}"
+        return f"{number(self.mean)}{more}"
 
     def interval_words(self) -> str:
         """Return `[0.8001, 0.8245]`, or `–` for a single measurement."""
-        if self.interval is None:
-            return "–"
-        low, high = map(self._rounded, self.interval)
-        return f"[{low}, {high}]"
+        return f"[{', '.join(map(self._rounded, self.interval))}]" if self.interval else MISSING
 
     def _rounded(self, value: float) -> str:
         """Return a value with as many decimals as `number` gives the mean."""
@@ -81,34 +80,15 @@ def spread(
     """
     values = [value for value in values if math.isfinite(value)]
     n = len(values)
-    if n == 0:
-        return None
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Spread(n=1, mean=mean, sd=None, interval=None)
+    if n < 2:
+        return Spread(n=1, mean=values[0]) if values else None
     from scipy.special import stdtrit  # type: ignore[import-untyped] # scipy brings no types
 
+    mean = math.fsum(values) / n
     sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     reach = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
     interval = max(bounds[0], mean - reach), min(bounds[1], mean + reach)
     return Spread(n=n, mean=mean, sd=sd, interval=interval)
-
-
-def paired(
-    one: Mapping[T, float], other: Mapping[T, float], *, widest: float = math.inf
-) -> Spread | None:
-    """Return the spread of `one - other` over the repeats that both have; `None` if none.
-
-    What a repeat (a seed, a fold) does to both cancels out, so that far fewer repeats show a
-    difference than two separate means need.
-
-    Args:
-        one: Measurements by repeat.
-        other: Others.
-        widest: The largest difference that is possible.
-    """
-    shared = [one[repeat] - other[repeat] for repeat in one if repeat in other]
-    return spread(shared, bounds=(-widest, widest))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +97,8 @@ class ComparisonCell:
 
     Args:
         kind: `network`, `naive` or `linear`.
-        settings: The texts of what was varied, by key; of a baseline only what changes it.
+        settings: The texts of what was varied, by key; of a baseline the data and what else
+            changes it.
         values: The value of each repeat, by metric.
         missing: Number of trials that did not complete, by how they ended.
         is_best: It has the best mean on its data.
@@ -127,7 +108,7 @@ class ComparisonCell:
 
     kind: str = NETWORK
     settings: Mapping[str, str]
-    values: Mapping[str, Values]
+    values: Mapping[str, Mapping[Repeat, float]]
     missing: Mapping[str, int] = field(default_factory=dict)
     is_best: bool = False
     difference: Spread | None = None
@@ -144,21 +125,6 @@ class ComparisonCell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonBlock:
-    """The cells that can be compared: those on the same data.
-
-    Args:
-        data: The choice of data; '' where the study has one only.
-        cells: In the order of the grid.
-        baselines: Each once for all cells that share its values.
-    """
-
-    data: str
-    cells: tuple[ComparisonCell, ...]
-    baselines: tuple[ComparisonCell, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Comparison of the cells of a study of repeats.
 
@@ -167,7 +133,8 @@ class Comparison:
         repeated: What repeats: of `REPEATED`.
         metrics: What was measured: the objective, then the test metrics.
         by: The metric that cells are compared by.
-        blocks: The cells, by their data.
+        blocks: The cells that can be compared, those on the same data: its networks in the order
+            of the grid, then each baseline once for all networks that share its values.
         published: What others have measured, by metric and by words that name a cell.
     """
 
@@ -175,13 +142,13 @@ class Comparison:
     repeated: tuple[str, ...]
     metrics: tuple[str, ...]
     by: str
-    blocks: tuple[ComparisonBlock, ...]
+    blocks: tuple[tuple[ComparisonCell, ...], ...]
     published: Published
 
     @property
     def cells(self) -> list[ComparisonCell]:
         """The networks' cells on all data."""
-        return [cell for block in self.blocks for cell in block.cells]
+        return [cell for block in self.blocks for cell in block if cell.kind == NETWORK]
 
 
 def compare(
@@ -205,15 +172,15 @@ def compare(
     repeated = [key for key in swept if key in REPEATED]
     by, better = _compared_by(rows, objective, direction, published)
     blocks = []
-    for data, group in _grouped(rows, [key for key in keys if key == DATA]):
+    for _, group in _grouped(rows, [key for key in keys if key == DATA]):
         cells = [
             _cell(own, repeated, objective, direction, dict(zip(keys, texts, strict=True)))
             for texts, own in _grouped(group, keys)
         ]
         found = [one for kind in BASELINES for one in _baselines(group, keys, repeated, kind)]
-        compared = tuple(_against_best(cells, by, better))
-        blocks.append(ComparisonBlock(data="".join(data), cells=compared, baselines=tuple(found)))
-    measured = {metric for block in blocks for cell in block.cells for metric in cell.values}
+        blocks.append((*_against_best(cells, by, better), *found))
+    networks = (cell for block in blocks for cell in block if cell.kind == NETWORK)
+    measured = {metric for cell in networks for metric in cell.values}
     tested = (f"test/{name}" for name in SHOWN_METRICS if f"test/{name}" in measured)
     return Comparison(
         keys=tuple(keys),
@@ -273,7 +240,11 @@ def _cell(
 def _against_best(
     cells: Sequence[ComparisonCell], by: str, better: "Direction"
 ) -> Iterable[ComparisonCell]:
-    """Mark the best of the cells with the most repeats, and set the others' difference to it."""
+    """Mark the best of the cells with the most repeats, and set the others' difference to it.
+
+    It is paired: what a repeat (a seed, a fold) does to both cancels out, so that far fewer repeats
+    show a difference than two separate means need.
+    """
     from pipeline.metrics import widest_difference
 
     means = {}
@@ -284,35 +255,30 @@ def _against_best(
             means[index] = found.mean
     if not means or len(cells) < 2:
         return cells
-    top = cells[(max if better == "max" else min)(means, key=means.__getitem__)]
-    return [
-        replace(cell, is_best=True)
-        if cell is top
-        else replace(
-            cell,
-            difference=paired(
-                cell.values.get(by, {}), top.values[by], widest=widest_difference(by)
-            ),
-        )
-        for cell in cells
-    ]
+    top = (max if better == "max" else min)(means, key=means.__getitem__)
+    other, widest = cells[top].values[by], widest_difference(by)
+    compared = []
+    for index, cell in enumerate(cells):
+        own = cell.values.get(by, {})
+        shared = [own[repeat] - other[repeat] for repeat in own if repeat in other]
+        difference = spread(shared, bounds=(-widest, widest)) if index != top else None
+        compared.append(replace(cell, is_best=index == top, difference=difference))
+    return compared
 
 
 def _baselines(
     rows: Sequence[Row], keys: Sequence[str], repeated: Sequence[str], kind: str
 ) -> Iterator[ComparisonCell]:
     """Yield a baseline once for all cells, or once for each setting that changes its values."""
-    keys = [key for key in keys if key != DATA]
-    for key in tuple(keys):
+    for key in [key for key in keys if key != DATA]:
         fewer = [other for other in keys if other != key]
         if all(_baseline(group, repeated, kind)[1] for _, group in _grouped(rows, fewer)):
             keys = fewer
     for texts, group in _grouped(rows, keys):
         values, _ = _baseline(group, repeated, kind)
         if values:
-            yield ComparisonCell(
-                kind=kind, settings=dict(zip(keys, texts, strict=True)), values=values
-            )
+            settings = dict(zip(keys, texts, strict=True))
+            yield ComparisonCell(kind=kind, settings=settings, values=values)
 
 
 def _baseline(
@@ -330,3 +296,203 @@ def _baseline(
                 agree = agree and math.isclose(value, before, rel_tol=SAME)
                 values.setdefault(f"test/{metric}", {})[repeat] = value
     return values, agree
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_comparison(comparison: Comparison, folder: Path) -> TextTable:
+    """Write the table as `comparison.md`, `comparison.tex` and `comparison.csv`, and return it."""
+    table = comparison_table(comparison)
+    replace_text(folder / "comparison.md", markdown(table))
+    replace_text(folder / "comparison.tex", latex(table))
+    measures = ("n", "mean", "sd", "low", "high")
+    measured = [*comparison.metrics, f"difference in {comparison.by}"]
+    published = [f"published {metric}" for metric in comparison.published]
+    header = [*_label_headings(comparison), "not complete", *published]
+    lines = []
+    for cell in (cell for block in comparison.blocks for cell in block):
+        texts = [*_label(comparison, cell), _missing(cell), *_published(comparison, cell)]
+        figures: list[str | int | float] = []
+        for found in (*map(cell.spread, comparison.metrics), cell.difference):
+            if found is None:
+                figures += [0, "", "", "", ""]
+            else:
+                sd = "" if found.sd is None else found.sd
+                figures += [found.n, found.mean, sd, *(found.interval or ("", ""))]
+        lines.append([*map(guarded, texts), *figures])
+    header += [f"{name} {measure}" for name in measured for measure in measures]
+    write_csv(folder / "comparison.csv", header, lines)
+    return table
+
+
+def comparison_table(comparison: Comparison) -> TextTable:
+    """Return a table of mean ± sd of each cell and baseline, with the difference to the best."""
+    tested = [metric for metric in comparison.metrics if metric.startswith("test/")]
+    metrics = tested if comparison.by in tested else comparison.metrics
+    differs = any(cell.difference for cell in comparison.cells)
+    lacks = any(cell.missing for cell in comparison.cells)
+    lines: list[list[str]] = []
+    marked, parts = set(), set()
+    for block in comparison.blocks:
+        parts.add(len(lines))
+        for cell in block:
+            marked |= {len(lines)} if cell.is_best else set()
+            spreads = [cell.spread(metric) for metric in metrics]
+            n = max((found.n for found in spreads if found is not None), default=0)
+            n = len(cell.values.get(comparison.by, {})) if cell.kind == NETWORK else n
+            line = [*_label(comparison, cell), str(n), *map(_words, spreads)]
+            line += [*_published(comparison, cell), _last(comparison, cell, differs=differs)]
+            lines.append([*line, _missing(cell)] if lacks else line)
+    labels = _label_headings(comparison)
+    published = [f"published {metric}" for metric in comparison.published]
+    last = [f"difference in {comparison.by}" if differs else "95 % interval"]
+    last += ["not complete"] if lacks else []
+    return TextTable(
+        title=_title(comparison),
+        headings=[*labels, "n", *metrics, *published, *last],
+        lines=lines,
+        words=frozenset(range(len(labels))),
+        marked=frozenset(marked),
+        parts=frozenset(parts),
+        notes=list(_notes(comparison, differs=differs, lacks=lacks)),
+    )
+
+
+def _title(comparison: Comparison) -> str:
+    values = (found for cell in comparison.cells for found in cell.values.values())
+    count = len({repeat for found in values for repeat in found})
+    many = "" if count == 1 else "s"
+    names = list(short_names(comparison.repeated).values())
+    if len(names) == 1:
+        return f"mean ± sd over {count} {names[0]}{many}"
+    return f"mean ± sd over {count} repeat{many}{' of ' if names else ''}{' and '.join(names)}"
+
+
+def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[str]:
+    if differs:
+        over = " and ".join(short_names(comparison.repeated).values()) or "trial"
+        among = " on the same data" if len(comparison.blocks) > 1 else ""
+        yield (
+            f"difference: to the best mean{among}, paired by {over}, with its 95 % interval; where "
+            "that holds 0, these repeats do not tell the two apart"
+        )
+    if lacks:
+        yield "n counts complete trials; a mean says nothing about those that failed"
+    for words in dict.fromkeys(one for found in comparison.published.values() for one in found):
+        if not any(cell.is_named(words) for cell in comparison.cells):
+            yield f"published for {words}, which is no row here"
+
+
+def _published(comparison: Comparison, cell: ComparisonCell) -> list[str]:
+    """Return what others have measured of a cell, a text for each metric, as it was given."""
+    if cell.kind != NETWORK:
+        return [""] * len(comparison.published)
+    return [
+        next((str(figure) for words, figure in found.items() if cell.is_named(words)), MISSING)
+        for found in comparison.published.values()
+    ]
+
+
+def _free_keys(comparison: Comparison) -> list[str]:
+    """Return the keys that no baseline depends on; a baseline's name takes the first's column."""
+    cells = (cell for block in comparison.blocks for cell in block if cell.kind != NETWORK)
+    taken = {DATA, *(key for cell in cells for key in cell.settings)}
+    return [key for key in comparison.keys if key not in taken]
+
+
+def _label_headings(comparison: Comparison) -> list[str]:
+    labels = list(short_names(comparison.keys).values())
+    return labels if _free_keys(comparison) else [*labels, "predictor"]
+
+
+def _label(comparison: Comparison, cell: ComparisonCell) -> list[str]:
+    free = _free_keys(comparison)
+    texts = {key: shown_text(text or None) for key, text in cell.settings.items()}
+    if cell.kind != NETWORK:
+        texts |= dict.fromkeys(free[:1], cell.kind)
+    label = [texts.get(key, "") for key in comparison.keys]
+    return label if free else [*label, cell.kind]
+
+
+def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str:
+    if cell.kind != NETWORK:
+        return ""
+    if not differs:
+        found = cell.spread(comparison.by)
+        return MISSING if found is None else found.interval_words()
+    if cell.difference is None:
+        return "best" if cell.is_best else MISSING
+    mean, interval = cell.difference.mean, cell.difference.interval
+    places = 4 if abs(mean) < 10 else 2
+    ends = ", ".join(f"{end:+.{places}f}" for end in interval or ())
+    return f"{mean:+.{places}f} [{ends}]" if interval else f"{mean:+.{places}f}"
+
+
+def _missing(cell: ComparisonCell) -> str:
+    return ", ".join(f"{count} {word}" for word, count in cell.missing.items())
+
+
+def _words(found: Spread | None) -> str:
+    return MISSING if found is None else found.words()
+
+
+def confirmation_table(
+    rows: Iterable[Row], *, objective: str, direction: "Direction", default: Row | None
+) -> TextTable:
+    """Return a table of the winner over several seeds beside the baselines.
+
+    A note says whether the winner is better than the default by more than noise.
+
+    Args:
+        rows: The trials of the winner, one for each seed.
+        objective: The study's objective.
+        direction: Whether more or less of it is better.
+        default: The trial of the config as it stands; `None` = not tried, or it is the winner.
+    """
+    rows = [row for row in rows if row.state == "complete"]
+    values: dict[str, dict[Repeat, float]] = {}
+    for row in rows:
+        floats = {key: one for key, one in row.attributes.items() if isinstance(one, float)}
+        for metric, one in {**floats, objective: row.values[0]}.items():
+            values.setdefault(metric, {})[str(row.number),] = one
+    runs = ComparisonCell(settings={}, values=values)
+    tested = [metric for metric in values if metric.startswith("test/")]
+    lines = []
+    for metric in dict.fromkeys([objective, *tested]):
+        found = runs.spread(metric)
+        shown = ["0", MISSING, MISSING]
+        if found is not None:
+            shown = [str(found.n), found.words(), found.interval_words()]
+        name = metric.removeprefix("test/") if metric in tested else None
+        baselines = (_words(runs.spread(f"{kind}/{name}")) for kind in BASELINES)
+        lines.append([metric, *shown, *baselines])
+    note = ""
+    if default is not None and default.values:
+        note = _lead([row.values[0] for row in rows], default.values[0], objective, direction)
+    return TextTable(
+        title=f"the winner again, over {len(rows)} seed{'' if len(rows) == 1 else 's'}",
+        headings=["metric", "n", "mean ± sd", "95 % interval", *BASELINES],
+        lines=lines,
+        notes=[note] if note else [],
+    )
+
+
+def _lead(values: Sequence[float], default: float, objective: str, direction: "Direction") -> str:
+    """Return whether the winner over several seeds is better than the default by more than noise.
+
+    It is if the default, trained with one seed, lies outside the 95 % prediction interval for one
+    more seed of the winner. The text is empty for a single seed.
+    """
+    found = spread(values)
+    if found is None or found.interval is None:
+        return ""
+    low, high = found.interval
+    reach = (high - low) / 2 * math.sqrt(found.n + 1)
+    gain = found.mean - default if direction == "max" else default - found.mean
+    how = "worse" if gain < 0 else "better"
+    noise = "lies within noise" if abs(gain) <= reach else "is more than noise (95 %)"
+    return (
+        f"over these seeds the winner is {number(abs(gain))} {how} in {objective} than the default "
+        f"({number(default)} with one seed); that {noise}"
+    )

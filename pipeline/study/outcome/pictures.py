@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline.pictures.gallery import drawing, write
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.study.ledger.rows import Row, pareto
-from pipeline.study.outcome.comparison import DATA, Comparison, ComparisonBlock, ComparisonCell
-from pipeline.study.outcome.summary import StudySummary
-from pipeline.study.outcome.trial_text import OFF, point_words, short_names, shown_text, value_words
+from pipeline.study.outcome.comparison import DATA, NETWORK, Comparison, ComparisonCell
+from pipeline.study.outcome.summary import (
+    OFF,
+    StudySummary,
+    point_words,
+    short_names,
+    shown_text,
+    value_words,
+)
 from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
@@ -45,6 +51,12 @@ GOLDEN = 0.618034
 UNITS = {"norm": "largest norm of all gradients", "value": "largest size of each gradient"}
 ENDS: dict[str, dict[str, Any]] = {
     "pruned": {"marker": "o", "facecolors": "none", "edgecolors": "0.6"},
+    "diverged": {"marker": "x", "color": "tab:orange"},
+    "failed": {"marker": "+", "color": "0.35"},
+}
+LEGEND: dict[str, dict[str, Any]] = {
+    "best": {"marker": "*", "mfc": "none", "mec": "red", "ms": 14},
+    "pruned": {"marker": "o", "mfc": "none", "mec": "0.6"},
     "diverged": {"marker": "x", "color": "tab:orange"},
     "failed": {"marker": "+", "color": "0.35"},
 }
@@ -261,13 +273,8 @@ def clip_map(rows: Sequence[Row], *, objective: str, minimise: bool, algorithm: 
                 place.scatter(best.lr, best.height, **look, zorder=4)
         axes += [band, field]
     figure.colorbar(coloured, ax=axes, label=objective)
-    entries = [
-        Line2D([], [], ls="", marker="*", mfc="none", mec="red", ms=14, label="best"),
-        Line2D([], [], ls="", marker="o", mfc="none", mec="0.6", label="pruned"),
-        Line2D([], [], ls="", marker="x", color="tab:orange", label="diverged"),
-        Line2D([], [], ls="", marker="+", color="0.35", label="failed"),
-    ]
-    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), frameon=False)
+    marks = [Line2D([], [], ls="", **look, label=name) for name, look in LEGEND.items()]
+    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), frameon=False)
     return figure
 
 
@@ -284,16 +291,12 @@ def _point(row: Row, algorithm: str) -> _Point | None:
 
 
 def _prepare_panel(band: "Axes", field: "Axes", algorithm: str) -> None:
-    field.set_xscale("log")
-    field.set_yscale("log")
-    field.set_xlabel(f"{LR} (learning rate)")
+    field.set(xscale="log", yscale="log", xlabel=f"{LR} (learning rate)")
     field.set_ylabel(f"{CLIP}\n({UNITS.get(algorithm, algorithm)})")
     field.grid(visible=True, which="major", alpha=0.3)
-    band.set_title(f"clipping by {algorithm}")
-    band.set_ylim(-1.2, 1.2)
+    band.set(title=f"clipping by {algorithm}", ylim=(-1.2, 1.2), facecolor="0.96")
     band.set_yticks([0], [OFF])
     band.tick_params(labelbottom=False)
-    band.set_facecolor("0.96")
 
 
 def _draw_points(axes: "Axes", points: Sequence[_Point], coloured: Any) -> None:
@@ -302,17 +305,10 @@ def _draw_points(axes: "Axes", points: Sequence[_Point], coloured: Any) -> None:
         lr, heights = [point.lr for point in ended], [point.height for point in ended]
         axes.scatter(lr, heights, s=34, linewidths=1.2, zorder=2, **look)
     complete = [point for point in points if point.end == "complete"]
-    axes.scatter(
-        [point.lr for point in complete],
-        [point.height for point in complete],
-        c=[point.value for point in complete],
-        norm=coloured.norm,
-        cmap=coloured.cmap,
-        s=46,
-        edgecolors="0.25",
-        linewidths=0.5,
-        zorder=3,
-    )
+    lr, heights = [point.lr for point in complete], [point.height for point in complete]
+    values: dict[str, Any] = {"norm": coloured.norm, "cmap": coloured.cmap}
+    values["c"] = [point.value for point in complete]
+    axes.scatter(lr, heights, s=46, edgecolors="0.25", linewidths=0.5, zorder=3, **values)
 
 
 # ── a comparison ────────────────────────────────────────────────────────────────────────────────
@@ -344,77 +340,70 @@ def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Pict
 
 def comparison_names(comparison: Comparison) -> Iterator[str]:
     """Yield all names that the picture of a comparison holds."""
-    for block in comparison.blocks:
-        yield block.data
-        yield from (_cell_name(comparison, cell) for cell in block.cells)
+    for cell in comparison.cells:
+        yield f"{cell.settings.get(DATA, '')} {_cell_name(comparison, cell)}"
 
 
 def _cell_name(comparison: Comparison, cell: ComparisonCell) -> str:
     settings = {key: cell.settings[key] or None for key in comparison.keys if key != DATA}
     names = short_names(settings)
     words = [f"{names[key]}={shown_text(text)}" for key, text in settings.items()]
-    if len(words) == 1:
-        return shown_text(*settings.values())
-    return " ".join(words) or "network"
+    return shown_text(*settings.values()) if len(words) == 1 else " ".join(words) or "network"
 
 
 def _draw_comparison(comparison: Comparison) -> "Figure":
     from matplotlib import pyplot
 
-    blocks = [
-        block
-        for block in comparison.blocks
-        if any(cell.spread(comparison.by) for cell in block.cells)
-    ]
+    blocks = []
+    for block in comparison.blocks:
+        cells = [cell for cell in block if cell.kind == NETWORK]
+        if any(cell.spread(comparison.by) for cell in cells):
+            blocks.append((cells, block[len(cells) :]))
     if not blocks:
         raise NotDrawnError("no trial has completed")
-    most = max(len(block.cells) for block in blocks)
+    most = max(len(cells) for cells, _ in blocks)
     size = (5.2 * len(blocks), 1.8 + INCHES_PER_CELL * most)
     figure, axes = pyplot.subplots(
         1, len(blocks), figsize=size, squeeze=False, layout="constrained"
     )
-    for panel, block in zip(axes[0], blocks, strict=True):
-        _draw_block(panel, comparison, block)
+    for panel, (cells, baselines) in zip(axes[0], blocks, strict=True):
+        for height, cell in enumerate(cells):
+            _draw_cell(panel, comparison.by, cell, height)
+        for baseline in baselines:
+            _draw_baseline(panel, comparison.by, baseline, cells)
+        labels = [_cell_name(comparison, cell) for cell in cells]
+        panel.set_yticks(range(len(labels)), labels)
+        panel.set_ylim(len(labels) - 0.5, -0.5)
+        panel.set_xlabel(comparison.by)
+        panel.grid(visible=True, axis="x", alpha=0.3)
+        if cells[0].settings.get(DATA):
+            panel.set_title(cells[0].settings[DATA])
+        shown = dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+        if shown:  # each kind once, however often it is drawn
+            panel.legend(shown.values(), shown.keys(), loc="best", fontsize="small")
     return figure
 
 
-def _draw_block(axes: "Axes", comparison: Comparison, block: ComparisonBlock) -> None:
-    for height, cell in enumerate(block.cells):
-        _draw_cell(axes, comparison, cell, height)
-    for baseline in block.baselines:
-        found = baseline.spread(comparison.by)
-        settings = baseline.settings.items()
-        beside = [n for n, cell in enumerate(block.cells) if settings <= cell.settings.items()]
-        if found is not None:
-            low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
-            look: dict[str, Any] = {"linestyle": LINES[baseline.kind], "label": baseline.kind}
-            axes.vlines([found.mean] * len(beside), low, high, color="0.4", **look)
-    labels = [_cell_name(comparison, cell) for cell in block.cells]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.set_xlabel(comparison.by)
-    axes.grid(visible=True, axis="x", alpha=0.3)
-    if block.data:
-        axes.set_title(block.data)
-    shown = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    if shown:  # each kind once, however often it is drawn
-        axes.legend(shown.values(), shown.keys(), loc="best", fontsize="small")
-
-
-def _draw_cell(axes: "Axes", comparison: Comparison, cell: ComparisonCell, height: int) -> None:
-    found = cell.spread(comparison.by)
+def _draw_cell(axes: "Axes", by: str, cell: ComparisonCell, height: int) -> None:
+    found = cell.spread(by)
     if found is None:
         axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
         return
-    repeats = list(cell.values[comparison.by].values())
+    repeats = list(cell.values[by].values())
     axes.scatter(repeats, [height] * len(repeats), s=16, color="0.7", zorder=2)
-    low, high = found.interval or (found.mean, found.mean)
-    axes.errorbar(
-        found.mean,
-        height,
-        xerr=[[found.mean - low], [high - found.mean]],
-        fmt="o",
-        color="tab:blue" if cell.is_best else "black",
-        capsize=4,
-        zorder=3,
-    )
+    mean, (low, high) = found.mean, found.interval or (found.mean, found.mean)
+    color = "tab:blue" if cell.is_best else "black"
+    reach = [[mean - low], [high - mean]]
+    axes.errorbar(mean, height, xerr=reach, fmt="o", color=color, capsize=4, zorder=3)
+
+
+def _draw_baseline(
+    axes: "Axes", by: str, baseline: ComparisonCell, cells: Sequence[ComparisonCell]
+) -> None:
+    """Draw a line at the mean of a baseline, beside the networks that share its values."""
+    found, settings = baseline.spread(by), baseline.settings.items()
+    beside = [n for n, cell in enumerate(cells) if settings <= cell.settings.items()]
+    if found is not None:
+        low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
+        look: dict[str, Any] = {"linestyle": LINES[baseline.kind], "label": baseline.kind}
+        axes.vlines([found.mean] * len(beside), low, high, color="0.4", **look)

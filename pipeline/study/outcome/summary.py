@@ -1,25 +1,27 @@
-"""Summary of a study: winner, verdict and tables, in a terminal and on MLflow's page."""
+"""Summary of a study: trials as text, winner, verdict and tables, printed and on MLflow's page."""
 
+import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.overrides import quoted
-from pipeline.markup import TextTable, baseline_headings, bullets, figure_text, markdown_cells, show
-from pipeline.paths import replace_text
-from pipeline.redaction import redact_word
-from pipeline.study.ledger.rows import Row, best, pareto
-from pipeline.study.outcome.trial_text import (
-    counts_line,
-    point_words,
-    short_names,
-    shown_text,
-    swept_keys,
-    value_words,
+from pipeline.markup import (
+    MISSING,
+    TextTable,
+    baseline_headings,
+    bullets,
+    figure_text,
+    markdown_cells,
+    show,
 )
+from pipeline.redaction import redact_word
+from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto
+from pipeline.study.trial_end import COUNTED_FAILURES, RETRIED
 from pipeline.terminal import console, duration, number, say
 from pipeline.tracking.fields import (
     as_text,
@@ -36,11 +38,13 @@ from pipeline.tracking.folders import read_state
 
 if TYPE_CHECKING:
     from pipeline.metrics import Direction
-    from pipeline.study.ledger.ledger import Ledger
     from pipeline.study.ledger.rows import Importances
     from pipeline.study.recorded_studies import Studies
-    from pipeline.study.space.trial_configs import TrialConfigs
 
+OFF = "off"
+COUNTED = ("complete", "pruned", *COUNTED_FAILURES, "running")
+UNCOUNTED = (*RETRIED, "waiting")
+_NUMBER = re.compile(r"-?\d*\.?\d+(e[+-]?\d+)?", re.IGNORECASE)
 TOP = 5
 MOST_ON_FRONT = 20
 MOST_COLUMNS = 5
@@ -124,6 +128,11 @@ class StudySummary:
         return self.importances[0] if one else None
 
     @property
+    def complete(self) -> int:
+        """How many trials completed."""
+        return sum(row.state == "complete" for row in self.rows)
+
+    @property
     def best_row(self) -> Row | None:
         """The winning trial."""
         return next((row for row in self.rows if row.number == self.winner), None)
@@ -134,41 +143,80 @@ class StudySummary:
         return next((row for row in self.rows if row.number == self.base and row.values), None)
 
 
-# ── the winner's commands ───────────────────────────────────────────────────────────────────────
+# ── trials as text ──────────────────────────────────────────────────────────────────────────────
 
 
-def write_winner(
-    overrides: Mapping[str, str], trees: "TrialConfigs", *, study: str, folder: Path
-) -> tuple[str, str]:
-    """Write the winner's experiment, and return both commands that train it again.
+def counts_line(rows: Sequence[Row]) -> str:
+    """Count the trials: `100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed`.
+
+    Interrupted, lost and waiting trials are not part of the total and follow it.
+    """
+    counts = count_ends(rows)
+    ends = [end for end in COUNTED if counts[end]]
+    total = sum(counts[end] for end in ends)
+    line = f"{total} trial{'' if total == 1 else 's'}"
+    if ends:
+        line += f": {', '.join(f'{counts[end]} {ENDS.get(end, end)}' for end in ends)}"
+    beside = [f"{counts[end]} {end}" for end in UNCOUNTED if counts[end]]
+    return f"{line}; beside these {' and '.join(beside)}" if beside else line
+
+
+def end_word(row: Row) -> str:
+    """Return how a trial ended, or how far it is, in a word or two."""
+    (end,) = count_ends([row])
+    return ENDS.get(end, end)
+
+
+def swept_keys(rows: Iterable[Row]) -> list[str]:
+    """Return the keys that any trial varies, in the order of their first use."""
+    return list(dict.fromkeys(key for row in rows for key in row.overrides))
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each key, or the whole key where two end alike."""
+    keys = list(keys)
+    last = {key: re.split(r"[./]", key)[-1] for key in keys}
+    counts = Counter(last.values())
+    return {key: last[key] if counts[last[key]] == 1 else key for key in keys}
+
+
+def shown_text(text: str | None) -> str:
+    """Return a swept value for a table: null is `off`, a number has four significant digits."""
+    if text is None:
+        return MISSING
+    if text == "null":
+        return OFF
+    if _NUMBER.fullmatch(text) and not text.lstrip("-").isdigit():
+        return f"{float(text):.4g}"
+    return text
+
+
+def point_words(overrides: Mapping[str, str], names: Mapping[str, str] | None = None) -> str:
+    """Return a point of the space on one line: `lr=0.0032 max_epochs=20 gradient_clip_val=off`.
 
     Args:
-        overrides: The winner's run, as Hydra's texts by key or group.
-        trees: Gives the run as words and as YAML.
-        study: Name of the study; the experiment gets it too.
-        folder: The study's; the YAML goes to `conf/experiment/` in it.
-
-    Returns:
-        The command with all words, and the one that names the experiment, quoted for a shell.
+        overrides: Texts by key.
+        names: Short name of each key; `None` = those that `short_names` gives.
     """
-    name = study.removesuffix(".yaml")
-    # The study has registered the model.
-    words = [word for word in trees.train_words(overrides) if word != "register=null"]
-    trusted = [word for word in words if word.startswith("trust=")]
-    path = folder / "conf" / "experiment" / f"{name}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, trees.winner_yaml(overrides, name))
-    return _command(words), experiment_command(folder, name, *trusted)
+    names = short_names(overrides) if names is None else names
+    return " ".join(f"{names[key]}={shown_text(text)}" for key, text in overrides.items())
+
+
+def value_words(values: Sequence[float], objectives: Sequence[str]) -> str:
+    """Return the values of a trial: `val/f1 0.8312, model/parameters 5,210`."""
+    pairs = zip(objectives, values, strict=True)
+    return ", ".join(f"{name} {number(value)}" for name, value in pairs)
 
 
 def experiment_command(folder: Path, name: str, *more: str) -> str:
     """Return the training command of an experiment in a study's folder, with further words."""
     is_word = name[0].isalpha() and name.lower() not in ("true", "false", "null", "inf", "nan")
     word = name if is_word else quoted(name)  # else Hydra reads a number or a truth value
-    return _command([f"--config-dir={folder / 'conf'}", f"experiment={word}", *more])
+    return train_command([f"--config-dir={folder / 'conf'}", f"experiment={word}", *more])
 
 
-def _command(words: Sequence[str]) -> str:
+def train_command(words: Sequence[str]) -> str:
+    """Return words as a training command, quoted for a shell."""
     return f"python -m pipeline.train {shlex.join(map(redact_word, words))}".rstrip()
 
 
@@ -179,22 +227,25 @@ def verdict(summary: StudySummary) -> list[str]:
     """Return sentences on whether the winner beats the default and a naive prediction."""
     winner, base = summary.best_row, summary.base_row
     if winner is None:
-        return list(_no_winner(summary))
+        failed = [row for row in summary.rows if row.state == "failed"]
+        told = [row for row in failed if row.attributes.get("message")][-1:]
+        lines = [f"trial {row.number}: {row.reason}: {row.attributes['message']}" for row in told]
+        return ["no trial completed, so there is no winner", *lines]
     lines = [_on_validation(summary, winner, base)]
     if winner.number != summary.base:
         lines += _on_test(summary, winner, base)
-        lines += [] if base is None else [_about_noise(summary)]
-    too_few = "" if summary.importance is None else summary.importance.too_few
-    return [*lines, *_against_naive(summary), *([too_few] if too_few else [])]
-
-
-def _no_winner(summary: StudySummary) -> Iterator[str]:
-    yield "no trial completed, so there is no winner"
-    failed = [
-        row for row in summary.rows if row.state == "failed" and row.attributes.get("message")
-    ]
-    for row in failed[-1:]:
-        yield f"trial {row.number}: {row.reason}: {row.attributes['message']}"
+        if base is not None:
+            noise = "whether the winner differs from the default by more than noise"
+            seeds = summary.confirm_seeds
+            lines.append(
+                f"{noise}: see the winner over {seeds} other seeds"
+                if seeds
+                else f"one seed each does not tell {noise}; sweep.confirm_seeds=5 would"
+            )
+    lines += _against_naive(summary)
+    if summary.importance is not None and summary.importance.too_few:
+        lines.append(summary.importance.too_few)
+    return lines
 
 
 def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
@@ -204,17 +255,13 @@ def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
     if winner.number == base.number:
         return (
             f"the winner is the default itself (trial {base.number}: {reached}); "
-            f"none of the other {_complete(summary) - 1} complete trials has a better {name}"
+            f"none of the other {summary.complete - 1} complete trials has a better {name}"
         )
     gain = abs(winner.values[0] - base.values[0])
     return (
         f"the winner is trial {winner.number}: {reached}; in {name} it is {number(gain)} better "
         f"than the default ({number(base.values[0])}, trial {base.number})"
     )
-
-
-def _complete(summary: StudySummary) -> int:
-    return sum(row.state == "complete" for row in summary.rows)
 
 
 def _on_test(summary: StudySummary, winner: Row, base: Row | None) -> Iterator[str]:
@@ -229,50 +276,39 @@ def _on_test(summary: StudySummary, winner: Row, base: Row | None) -> Iterator[s
         return
     reached, before = summary.tested[key], summary.base_tested[key]
     better = summary.directions[0] if key == f"test/{objective}" else direction(key)
-    gain = _gain(reached, before, better)
+    gain = reached - before if better == "max" else before - reached
+    how = "worse than" if gain < 0 else "better than" if gain > 0 else "the same as"
+    far = f"{number(abs(gain))} " if gain else ""
     figures = f"{key} {number(reached)} against {number(before)}"
+    yield f"on the test rows it is {far}{how} the default: {figures}"
     if gain > 0:
-        yield f"on the test rows it is {number(gain)} better than the default: {figures}"
         return
-    how = "the same as" if gain == 0 else f"{number(-gain)} worse than"
-    yield f"on the test rows it is {how} the default: {figures}"
-    complete, ahead, few = _complete(summary), "", ""
+    complete, ahead, few = summary.complete, "", ""
     if base is not None:
         ahead = f"being {number(abs(winner.values[0] - base.values[0]))} better in "
     if complete < FEW_TRIALS:
-        few = f"; {complete} complete trials are few, sweep.n_trials={complete * 3} would be more"
+        more = f"sweep.n_trials={complete * 3} would be more"
+        few = f"; {complete} complete trials are few, {more}"
     yield (
-        f"why: the winner was chosen for {ahead}{summary.objectives[0]}, and the best of many is "
-        f"partly the luckiest on those rows{few}"
+        f"why: the winner was chosen for {ahead}{summary.objectives[0]}, and the best of many "
+        f"is partly the luckiest on those rows{few}"
     )
-
-
-def _about_noise(summary: StudySummary) -> str:
-    """Say what would tell whether the winner is better than the default by more than noise."""
-    told = "whether the winner differs from the default by more than noise"
-    if summary.confirm_seeds:
-        return f"{told}: see the winner over {summary.confirm_seeds} other seeds"
-    return f"one seed each does not tell {told}; sweep.confirm_seeds=5 would"
 
 
 def _against_naive(summary: StudySummary) -> Iterator[str]:
     """Warn if the naive prediction is as good."""
     from pipeline.metrics import direction
 
-    for metric in ("f1", "rmse", "accuracy"):
-        test, naive = summary.tested.get(f"test/{metric}"), summary.tested.get(f"naive/{metric}")
+    for name in ("f1", "rmse", "accuracy"):
+        test, naive = summary.tested.get(f"test/{name}"), summary.tested.get(f"naive/{name}")
         if test is None or naive is None:
             continue
-        if _gain(test, naive, direction(f"test/{metric}")) <= 0:
+        if (test <= naive) if direction(f"test/{name}") == "max" else (test >= naive):
             yield (
-                f"no better than the naive prediction: test/{metric} {number(test)} against "
+                f"no better than the naive prediction: test/{name} {number(test)} against "
                 f"{number(naive)}; the network has learned nothing that helps on these rows"
             )
         return
-
-
-def _gain(value: float, before: float, better: "Direction") -> float:
-    return value - before if better == "max" else before - value
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────
@@ -429,14 +465,14 @@ def _note(first: Sequence[str], folder: Path) -> str:
 
 def study_lines(studies: "Studies", output: Path) -> list[list[str]]:
     """Return each study of a database as the cells that `STUDY_HEADINGS` names, by name."""
-    return [_study_line(studies.open(name), output / name) for name in studies.names()]
-
-
-def _study_line(study: "Ledger", folder: Path) -> list[str]:
-    rows, progress = study.trials(), study.progress()
-    running = [f"{progress.running} running"] if progress.running else []
-    found = best(rows, [objective.direction for objective in study.objectives])
-    value = value_words(found[0].values, study.names) if found else "-"
-    instants = [at for row in rows for at in (row.started, row.ended) if at is not None]
-    age = duration(max(0.0, time.time() - max(instants))) if instants else "-"
-    return [study.name, ", ".join([progress.words, *running]), value, age, str(folder)]
+    lines = []
+    for study in map(studies.open, studies.names()):
+        rows, progress = study.trials(), study.progress()
+        running = [f"{progress.running} running"] if progress.running else []
+        found = best(rows, [objective.direction for objective in study.objectives])
+        value = value_words(found[0].values, study.names) if found else "-"
+        instants = [at for row in rows for at in (row.started, row.ended) if at is not None]
+        age = duration(max(0.0, time.time() - max(instants))) if instants else "-"
+        counts = ", ".join([progress.words, *running])
+        lines.append([study.name, counts, value, age, str(output / study.name)])
+    return lines
