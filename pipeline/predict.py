@@ -43,7 +43,7 @@ def body(options: PredictOptions) -> int:
     progress = RowsDone(verbose=verbose)
     rules = Rules(id=options.id, unknown=options.unknown, missing=options.missing)
     done = predictions(model, Path(options.input), rules, told=progress)
-    progress.total = done.rows.total
+    progress.total = done.new.total
     try:
         write_sheet(options.output, done.sheet)
     finally:

@@ -33,7 +33,9 @@ class Shipped:
     changes: dict[str, Any] = field(default_factory=dict)
 
     def keys(self) -> dict[str, Any]:
-        loaded = dict(OmegaConf.load(conf_folder() / "data" / f"{self.name}.yaml"))
+        loaded = OmegaConf.to_container(
+            OmegaConf.load(conf_folder() / "data" / f"{self.name}.yaml")
+        )
         return {**DEFAULTS, **loaded, **self.changes}
 
     def source(self) -> Source:

@@ -38,21 +38,21 @@ from pipeline.errors import ConfigError
 
 _ROWS = "values in time, but this data has independent rows; expected"
 _TIMES = "independent rows, but this data is values in time:"
+#: Options that independent rows refuse.
 FOR_SERIES = {"window": f"{_ROWS} null", "difference": f"{_ROWS} null", "horizon": f"{_ROWS} 1"}
-"""Options that independent rows refuse."""
+#: Options that values in time refuse.
 FOR_ROWS = {
     "permute": f"{_TIMES} a window's last step is what a forecast goes on from; expected null",
     "shuffle_labels": f"{_TIMES} what a series predicts is the series itself; expected null",
 }
-"""Options that values in time refuse."""
+#: What options take away, so that nobody takes the figures for those of the data.
 DISORDER = {
     "permute": "the positions of every row are permuted",
     "shuffle_labels": "the labels of the training rows are shuffled; what is learned of them is "
     "learned by heart",
 }
-"""What options take away, so that nobody takes the figures for those of the data."""
+#: Of lazy rows as float64 that are encoded and scaled at once, which takes several copies.
 TAKEN_BYTES = 8 * 2**20
-"""Of lazy rows as float64 that are encoded and scaled at once, which takes several copies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -147,11 +147,11 @@ class Content:
 
     inputs: Array | OnDemand
     targets: Array
-    offsets: Array | None
     numbers: Indices
     split: Split
     schema: Schema
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    offsets: Array | None = None
     groups: Indices | None = None
     constant: tuple[str, ...] = ()
 
@@ -251,7 +251,6 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
     return Content(
         inputs=samples.inputs,
         targets=targets,
-        offsets=None,
         numbers=np.arange(len(targets)),
         split=split,
         schema=replace(schema, permutation=_permutation(samples, options)),
@@ -272,11 +271,7 @@ def _schema(
         outputs=len(target_scaler.shift),
         classes=samples.classes,
         features=samples.features if encoder is None else encoder.features,
-        targets=(),
         units=samples.units,
-        window=None,
-        horizon=1,
-        difference=None,
         input_scaler=input_scaler,
         target_scaler=target_scaler,
         encoder=encoder,

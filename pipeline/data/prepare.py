@@ -3,11 +3,13 @@
 Values in time are cut into windows here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from pipeline.config.options import DataOptions
 from pipeline.data.checks import (
@@ -19,14 +21,16 @@ from pipeline.data.checks import (
 )
 from pipeline.data.content import FOR_ROWS, Content, Part, independent, refuse_options
 from pipeline.data.reader import reader_of
-from pipeline.data.recorded_series import filled
 from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings
 from pipeline.data.scale import Scaler, fit, statistics
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Indices, Samples, Series, Source
+from pipeline.data.source import Array, Samples, Series, Source
 from pipeline.data.split import Split, check_sizes, split_times
 from pipeline.errors import ConfigError, DataError
+
+Filling = Literal["refuse", "previous", "linear"]
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,27 +110,15 @@ def content_of(raw: Samples | Series, options: DataOptions, *, what: str = "the 
     return timed(raw, options, what=what)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Windows:
-    """Every window of a series, one a row, oldest first.
+def cut_windows(series: Series, options: DataOptions | Schema) -> tuple[Array, dict[str, Any]]:
+    """Cut all windows of `series`, one a row, oldest first.
 
-    Args:
-        changes: (time - difference, channels), what the windows are cut from.
-        inputs: (rows, window, channels), a view that takes no memory.
-        targets: (rows, horizon * targets), step by step, channel by channel.
-        offsets: What to add to the targets to undo the difference, likewise; None = nothing.
-        first: (rows,) the time of the first step to predict.
-    """
-
-    changes: Array
-    inputs: Array
-    targets: Array
-    offsets: Array | None
-    first: Indices
-
-
-def cut_windows(series: Series, options: DataOptions | Schema) -> Windows:
-    """Cut all windows of `series`.
+    Returns:
+        What they are cut from, (time - difference, channels); and of the rows, as `Content` holds
+        them, `inputs` (rows, window, channels), a view that takes no memory; `targets`
+        (rows, horizon * targets), step by step, channel by channel; `offsets`, what to add to the
+        targets to undo the difference, likewise, None = nothing; `numbers`, the time of the first
+        step to predict.
 
     Raises:
         ConfigError: The options can't apply to any series.
@@ -146,38 +138,48 @@ def cut_windows(series: Series, options: DataOptions | Schema) -> Windows:
     columns = [series.names.index(name) for name in series.targets]
     inputs = sliding_window_view(changes[:-horizon], window, axis=0)  # (rows, channels, window)
     before = values[window : len(values) - lag, columns]
-    return Windows(
-        changes=changes,
-        inputs=np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
-        targets=_ahead(changes[window:, columns], horizon),
-        offsets=_ahead(before, horizon) if lag else None,
-        first=np.arange(len(inputs)) + window + lag,
+    return (
+        changes,
+        {
+            "inputs": np.moveaxis(inputs, -1, 1),  # (rows, window, channels)
+            "targets": _ahead(changes[window:, columns], horizon),
+            "offsets": _ahead(before, horizon) if lag else None,
+            "numbers": np.arange(len(inputs)) + window + lag,
+        },
     )
+
+
+def filled(values: Array, missing: Filling, *, borders: Sequence[int]) -> Values:
+    """Fill the holes of values (time, channels), none of them at the beginning.
+
+    Args:
+        values: NaN = missing.
+        missing: `refuse` leaves them; `previous` takes the last value before; `linear` goes
+            straight from there to the next value, or stays where the part has none.
+        borders: Times at which a part begins or ends; no line looks across them.
+    """
+    whole = np.array(values, dtype=np.float64)
+    if missing == "refuse" or not np.isnan(whole).any():
+        return whole
+    ends = [len(whole)]
+    if missing == "linear":
+        ends = sorted({*(border for border in borders if 0 < border < len(whole)), *ends})
+    for channel in whole.T:
+        known, start = np.flatnonzero(~np.isnan(channel)), 0
+        for end in ends:
+            holes = start + np.flatnonzero(np.isnan(channel[start:end]))
+            before = known[known < end]
+            if missing == "linear":
+                channel[holes] = np.interp(holes, before, channel[before])
+            else:
+                channel[holes] = channel[before[np.searchsorted(before, holes) - 1]]
+            start = end
+    return whole
 
 
 def differenced(values: Array, lag: int) -> Array:
     """Return x(t) - x(t - lag) of values (time, channels), (time - lag, channels); 0 = x(t)."""
     return values[lag:] - values[: len(values) - lag] if lag else values
-
-
-def _split_windows(windows: Windows, times: Split, options: DataOptions) -> Split:
-    """Put each window into the part that holds all its steps to predict.
-
-    What a window sees may reach back into the part before: it is known by then.
-
-    Raises:
-        DataError: The training part is too short for one window, or another for the horizon.
-    """
-    _check_length("the training part", len(times.train), options)
-    rows = {
-        name: np.flatnonzero(
-            (windows.first >= part[0]) & (windows.first + options.horizon - 1 <= part[-1])
-        )
-        for name, part in times.parts().items()
-    }
-    split = Split(train=rows["train"], validation=rows.get("validation"), test=rows["test"])
-    check_sizes(split, options)
-    return split
 
 
 def _ahead(values: Array, horizon: int) -> Array:
@@ -208,22 +210,27 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
         borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
         series = replace(series, values=filled(series.values, "linear", borders=borders))
     check_finite(series.values, "the series")
-    windows = cut_windows(series, options)
-    split = _split_windows(windows, times, options)
-    trained = np.arange(len(times.train) - (options.difference or 0))
-    measured = statistics(windows.changes, trained)
+    changes, windows = cut_windows(series, options)
+    _check_length("the training part", len(times.train), options)
+    # Each window belongs to the part that holds all its steps to predict; what it sees may reach
+    # back into the part before, which is known by then.
+    first, last = windows["numbers"], windows["numbers"] + options.horizon - 1
+    rows = {
+        name: np.flatnonzero((first >= part[0]) & (last <= part[-1]))
+        for name, part in times.parts().items()
+    }
+    split = Split(train=rows["train"], validation=rows.get("validation"), test=rows["test"])
+    check_sizes(split, options)
+    measured = statistics(changes, np.arange(len(times.train) - (options.difference or 0)))
     schema = _schema(series, fit(measured, options.scale), options)
-    check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
+    check_reach(schema, largest_by_column(changes), windows["targets"], what=what)
     check_told_apart(schema.input_scaler, measured, schema.features, what=what)
     unread = (
         f"data.split_seed={options.split_seed} changes nothing: a series is split in time, the "
         "test last, since a random split would train on what comes after the test"
     )
     return Content(
-        inputs=windows.inputs,
-        targets=windows.targets,
-        offsets=windows.offsets,
-        numbers=windows.first,
+        **windows,
         split=split,
         schema=schema,
         notes=(*series.notes, unread) if options.split_seed else series.notes,
@@ -241,7 +248,6 @@ def _schema(series: Series, scaler: Scaler, options: DataOptions) -> Schema:
         task="regression",
         input_shape=(options.window or 0, len(series.names)),
         outputs=len(target_scaler.shift),
-        classes=(),
         features=series.names,
         targets=series.targets,
         units=series.units,

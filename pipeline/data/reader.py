@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -18,17 +18,17 @@ from pipeline.data.content import Content, Part
 from pipeline.data.labels import NAMES_ANOTHER
 from pipeline.data.scale import UNKNOWN, Code
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Column, Indices, OnDemand, Samples, Series, Source
+from pipeline.data.source import Array, OnDemand, Samples, Series, Source
 from pipeline.data.split import Split
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Rows that a model is left with as an example.
 EXAMPLE_ROWS = 3
-"""Rows that a model is left with as an example."""
+#: Kinds whose module has another name.
 MODULES = {"array": "arrays"}
-"""Kinds whose module has another name."""
 NOTHING = np.empty(0, dtype=np.int64)
 HINT = "data= and data.path= say which data are evaluated"
 
@@ -51,23 +51,6 @@ class Rules:
     missing: Missing = "refuse"
 
 
-@dataclass(slots=True, kw_only=True)
-class Found:
-    """What was met in new rows, complete once all blocks have been read.
-
-    Args:
-        unknown: Cells by column whose category was counted as another.
-        missing: Cells by column that were filled in.
-        ignored: Columns that the model does not know.
-        gaps: Where steps of a series are missing, in words.
-    """
-
-    unknown: Counter[str] = field(default_factory=Counter)
-    missing: Counter[str] = field(default_factory=Counter)
-    ignored: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Block:
     """Some rows.
@@ -87,21 +70,27 @@ class Block:
         return len(self.raw)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class NewRows:
-    """A file that has been opened.
+    """A file that has been opened, and what was met in it: complete once all blocks are read.
 
     Args:
         heading: Of the column of names; None = the rows have none.
         blocks: The rows in their order, each block but the last of the size that was asked for.
-        found: Grows while the blocks are read.
         total: Rows in all; None = not known before the end.
+        unknown: Cells by column whose category was counted as another.
+        missing: Cells by column that were filled in.
+        ignored: Columns that the model does not know.
+        gaps: Where steps of a series are missing, in words.
     """
 
     heading: str | None
-    blocks: Iterator[Block]
-    found: Found = field(default_factory=Found)
+    blocks: Iterator[Block] = field(default_factory=lambda: iter(()))
     total: int | None = None
+    unknown: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    ignored: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
 
 class Reader(ABC):
@@ -221,14 +210,11 @@ def reader_of(schema: Schema) -> Reader:
     kind = str(schema.reading["kind"])
     name = f"pipeline.data.{MODULES.get(kind, kind)}"
     try:
-        module = import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
+        made: type[Reader] = import_module(name).READER
+    except (AttributeError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != name:
             raise
         raise KeyError(kind) from error
-    if not hasattr(module, "READER"):
-        raise KeyError(kind)
-    made: type[Reader] = module.READER
     return made(schema)
 
 
@@ -283,17 +269,15 @@ def regrouped(pieces: Iterable[Block], *, size: int) -> Iterator[Block]:
             blocks = list(sliced(joined.raw, joined.names, size=size))
             waiting = [blocks.pop()] if len(blocks[-1]) < size else []
             yield from blocks
-    if sum(map(len, waiting)):
+    if any(map(len, waiting)):
         yield _joined(waiting)
 
 
 def _joined(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    raw = np.concatenate([block.raw for block in blocks])
-    if blocks[0].names is None:
-        return Block(raw=raw)
-    return Block(raw=raw, names=[name for block in blocks for name in block.names or ()])
+    names = None if blocks[0].names is None else [n for block in blocks for n in block.names or ()]
+    return Block(raw=np.concatenate([block.raw for block in blocks]), names=names)
 
 
 def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -> Content:
@@ -317,27 +301,13 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
 
 
 def content_of_test(
-    inputs: Array | OnDemand,
-    targets: Array,
-    schema: Schema,
-    *,
-    notes: tuple[str, ...],
-    groups: Indices | None = None,
-    offsets: Array | None = None,
-    numbers: Indices | None = None,
+    inputs: Array | OnDemand, targets: Array, schema: Schema, **further: Any
 ) -> Content:
-    """Return rows as content that is all test part: see `Content`; None = rows count from 0."""
+    """Return rows as content that is all test part; `further` are its other fields."""
     rows = np.arange(len(targets))
-    return Content(
-        inputs=inputs,
-        targets=targets,
-        offsets=offsets,
-        numbers=rows if numbers is None else numbers,
-        split=Split(train=NOTHING, validation=None, test=rows),
-        schema=schema,
-        notes=notes,
-        groups=groups,
-    )
+    split = Split(train=NOTHING, validation=None, test=rows)
+    own = {"inputs": inputs, "targets": targets, "schema": schema, "split": split, "numbers": rows}
+    return Content(**{**own, **further})
 
 
 def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> Content:
@@ -366,37 +336,28 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
 
 def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:
     """Return the rows (rows, *raw_shape), columns and categories in the model's order."""
-    names = _names(samples)
-    wanted = schema.columns
-    if wanted and names and samples.inputs.ndim == 2:
-        return _by_name(samples, names, wanted, schema)
-    if samples.input_shape != schema.raw_shape:
-        raise DataError(
-            f"the rows have shape {_words(samples.input_shape)}; the model was trained on rows of "
-            f"shape {_words(schema.raw_shape)}. {HINT}"
-        )
-    return samples.inputs
-
-
-def _by_name(
-    samples: Samples, names: Sequence[str], wanted: Sequence[str], schema: Schema
-) -> Array | OnDemand:
-    missing = [name for name in wanted if name not in names]
-    if missing:
+    names, wanted = _names(samples), schema.columns
+    if not (wanted and names and samples.inputs.ndim == 2):
+        if samples.input_shape != schema.raw_shape:
+            raise DataError(
+                f"the rows have shape {_words(samples.input_shape)}; the model was trained on rows "
+                f"of shape {_words(schema.raw_shape)}. {HINT}"
+            )
+        return samples.inputs
+    if missing := [name for name in wanted if name not in names]:
         raise DataError(
             f"the data lack the column{'s' * (len(missing) > 1)} "
             f"{', '.join(map(repr, missing))}, which the model was trained on; they have "
             f"{', '.join(names)}.{did_you_mean(missing[0], names)}"
         )
-    positions = [names.index(name) for name in wanted]
-    columns = samples.columns or tuple(Column(name=name) for name in names)
+    levels = {column.name: column.levels for column in samples.columns}
     codes = () if schema.encoder is None else schema.encoder.codes
-    recoded = {code.name: columns[names.index(code.name)].levels for code in codes}
-    if list(names) == list(wanted) and all(recoded[c.name] == c.levels for c in codes):
+    if names == wanted and all(levels.get(code.name, ()) == code.levels for code in codes):
         return samples.inputs
+    positions = [names.index(name) for name in wanted]
     cells = np.asarray(samples.inputs[:][:, positions], dtype=np.float64)
     for index, code in enumerate(codes):
-        cells[:, index] = _recoded(cells[:, index], recoded[code.name], code)
+        cells[:, index] = _recoded(cells[:, index], levels.get(code.name, ()), code)
     return cells
 
 
@@ -404,19 +365,18 @@ def _recoded(cells: Array, levels: tuple[str, ...], code: Code) -> Array:
     """Return cells (rows,) whose categories are those of the model; others are `UNKNOWN`."""
     if bool(levels) != code.is_category and not np.isnan(cells).all():
         now, then = ("categories", "numbers") if levels else ("numbers", "categories")
+        key = "categorical" if code.is_category else "numeric"
         raise DataError(
             f"column {code.name!r} holds {now}, and the model was trained on {then}; "
-            f"{'data.categorical' if code.is_category else 'data.numeric'}=[{code.name}] reads "
-            "it as in training"
+            f"data.{key}=[{code.name}] reads it as in training"
         )
     if not levels or levels == code.levels:
         return cells
     place = {level: index for index, level in enumerate(code.levels)}
-    table = np.array([place.get(level, UNKNOWN) for level in levels], dtype=np.float64)
     known = np.isfinite(cells) & (cells >= 0)
-    recoded: NDArray[np.float64] = np.where(
-        known, table[np.where(known, cells, 0).astype(int)], cells
-    )
+    recoded = cells.copy()
+    table = np.array([place.get(level, UNKNOWN) for level in levels], dtype=np.float64)
+    recoded[known] = table[cells[known].astype(int)]
     return recoded
 
 
@@ -436,14 +396,14 @@ def _targets(samples: Samples, schema: Schema) -> Array:
             )
         check_finite(values, "the target")
         return values
+    targets = samples.targets.astype(np.int64)
     if samples.classes == schema.classes:
-        return samples.targets.astype(np.int64)
+        return targets
     place = {name: index for index, name in enumerate(schema.classes)}
-    table = np.array([place.get(name, -1) for name in samples.classes])
-    found: NDArray[np.int64] = table[samples.targets.astype(np.int64)]
+    found: NDArray[np.int64] = np.array([place.get(name, -1) for name in samples.classes])[targets]
     if (found < 0).any():
         row = int((found < 0).argmax())
-        name = samples.classes[int(samples.targets[row])]
+        name = samples.classes[targets[row]]
         raise DataError(
             f"row {row} is of class {name!r}, which the model does not know; expected one of "
             f"{', '.join(schema.classes)}.{did_you_mean(name, schema.classes)}"

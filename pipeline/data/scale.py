@@ -19,17 +19,17 @@ from pipeline.data.source import Array, Column, Indices, OnDemand
 How = Literal["none", "standard", "minmax"]
 Vector = NDArray[np.float64]
 
+#: Categories of a column that get a feature each; rarer ones share the feature `other`.
 MOST_LEVELS = 20
-"""Categories of a column that get a feature each; rarer ones share the feature `other`."""
 OTHER = "other"
+#: Stands in a cell for a category that no training row had.
 UNKNOWN = -1.0
-"""Stands in a cell for a category that no training row had."""
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 32 * 2**20
+#: Share of a feature's size that rounding alone may move it, as where differences are taken.
 ROUNDING = 1e-12
-"""Share of a feature's size that rounding alone may move it, as where differences are taken."""
+#: Rows, evenly spaced, that stand for all where each costs much to have.
 MEASURED_ON_DEMAND = 2_000
-"""Rows, evenly spaced, that stand for all where each costs much to have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

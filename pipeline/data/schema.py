@@ -40,13 +40,13 @@ class Schema:
     task: Task
     input_shape: tuple[int, ...]
     outputs: int
-    classes: tuple[str, ...]
-    features: tuple[str, ...]
-    targets: tuple[str, ...]
-    units: str
-    window: int | None
-    horizon: int
-    difference: int | None
+    classes: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    units: str = ""
+    window: int | None = None
+    horizon: int = 1
+    difference: int | None = None
     input_scaler: Scaler
     target_scaler: Scaler
     encoder: Encoder | None = None

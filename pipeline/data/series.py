@@ -1,45 +1,292 @@
-"""A user's values in time, from a CSV or Parquet file; and the past of a forecast."""
+"""A user's values in time, from a file or a DataFrame; and the past of a forecast."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.prepare import cut_windows, differenced
-from pipeline.data.reader import Block, Found, NewRows, Reader, Rules, content_of_test
-from pipeline.data.recorded_series import (
-    Filling,
-    Layout,
-    Recorded,
-    described,
-    filled,
-    irregularities,
-    layout_of,
-    missing_told,
-    recorded_in,
-    recorded_in_frame,
-    with_times,
-    without_holes,
-)
+from pipeline.data.prepare import Filling, Values, cut_windows, differenced, filled
+from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
-from pipeline.data.source import Samples, Series, Source
-from pipeline.data.tables.file import Place, column_names, require_columns
-from pipeline.data.tables.store import local_file
+from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
+from pipeline.data.tables.cells import MISSING, all_numbers, numbers
+from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.data.times import (
     IRREGULAR,
     Times,
     find_step,
     fits,
     form_and_position,
+    in_order,
     labels_after,
+    missing_told,
     read_times,
     step_of,
 )
 from pipeline.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Cells = Sequence[str | None]
+
+TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
+OTHERWISE = "or name the columns of values alone: data.columns=[…]"
+#: Rows from which is told what a column holds.
+LOOKED_AT = 1000
+#: Stands for the column of times where there is none.
+ROW = "row"
+FRAME = "the frame"
+MIDNIGHT = " 00:00:00"
+#: How empty cells are filled, in words.
+HOW = {
+    "previous": "with the last value before (data.missing=previous)",
+    "linear": "on a line to the next value of their part (data.missing=linear), which looks "
+    "ahead within training, validation and test, never from one into another",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Columns by what they are for.
+
+    Args:
+        time: Column of the times; None = each row is a step.
+        values: Columns of the values, in the order of the channels.
+        targets: Those to predict.
+    """
+
+    time: str | None
+    values: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read."""
+        return self.values if self.time is None else (self.time, *self.values)
+
+
+def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
+    """Find out which columns of a file hold times and values.
+
+    Args:
+        path: CSV or Parquet.
+        wanted: The user's words: no time = to be found, no values = all others, no targets = all.
+        sep: Sign between the cells of a CSV; None = found.
+
+    Raises:
+        DataError: A column is not there, is named twice, or holds no numbers.
+    """
+    names = form_of(path, sep=sep).names
+    times = () if wanted.time is None else (wanted.time,)
+    problems = []
+    for key, given in (("time", times), ("columns", wanted.values), ("targets", wanted.targets)):
+        for name in dict.fromkeys(given):
+            if name not in names:
+                problems.append(
+                    f"data.{key}={name} is no column of {path}; its columns are "
+                    f"{', '.join(names)}.{did_you_mean(name, names)}"
+                )
+            elif given.count(name) > 1:
+                problems.append(f"data.{key} names {name!r} twice; expected each column once")
+    if problems:
+        raise DataError(*problems)
+    _, batch = next(batches(path, sep=sep), (0, None))
+    first: dict[str, Cells] = {
+        name: batch.column(name)[:LOOKED_AT].to_pylist() if batch else [] for name in names
+    }
+    time = wanted.time or _find_time(first, (*wanted.values, *wanted.targets))
+    values = wanted.values or tuple(name for name in names if name != time)
+    if not wanted.values:
+        _require_numbers(path, {name: first[name] for name in values})
+    if not values:
+        raise DataError(f"{path} has one column, {time!r}, of times; expected one of values beside")
+    if time in values:
+        raise DataError(f"{time!r} is both data.time and one of data.columns; expected one of both")
+    if odd := [name for name in wanted.targets if name not in values]:
+        raise DataError(
+            f"data.targets={odd[0]} is not among the values {', '.join(values)}; expected one of "
+            "them, since what is predicted is also what the network sees"
+        )
+    return Layout(time=time, values=values, targets=wanted.targets or values)
+
+
+def _require_numbers(path: Path, values: Mapping[str, Cells]) -> None:
+    words = {name: [c for c in cells if c and c not in MISSING] for name, cells in values.items()}
+    numeric = [name for name in values if any(all_numbers([cell]) for cell in words[name])]
+    for name in values:
+        if name not in numeric and words[name]:
+            raise DataError(
+                f"{path}: column {name!r} holds no numbers but {words[name][0]!r}, …; name the "
+                f"columns of values, as data.columns=[{','.join(numeric) or '…'}], or that of the "
+                "times, as data.time=NAME"
+            )
+
+
+def _find_time(first: Mapping[str, Cells], taken: Sequence[str]) -> str | None:
+    """Return the column that looks like times: the first one that names each time once."""
+
+    def looks_like_times(name: str, cells: Cells, *, is_first: bool) -> bool:
+        read = [form_and_position(cell or "") for cell in cells]
+        if not read or read[0] is None:
+            return False
+        if read[0][0].rule:  # a date that can't be taken for a number
+            return True
+        steps = np.diff([one[1] for one in read if one is not None])
+        # At least three numbers that rise by the same step count the rows.
+        counts_up = None not in read and len(steps) > 1 and (steps == steps[0]).all()
+        return name.lower() in TIME_NAMES or bool(is_first and counts_up and steps[0] > 0)
+
+    found = [
+        name
+        for position, (name, cells) in enumerate(first.items())
+        if name not in taken
+        and looks_like_times(name, cells, is_first=not position and len(first) > 1)
+    ]
+    unique = [name for name in found if len(set(first[name])) == len(first[name])]
+    return next(iter([*unique, *found]), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recorded:
+    """Values in time, oldest first.
+
+    Args:
+        place: What holds them, for messages.
+        layout: Its columns.
+        times: (time,)
+        values: (time, channels), NaN = missing.
+        rows: (time,) positions of the rows in the file, counted from 0.
+    """
+
+    place: Place
+    layout: Layout
+    times: Times
+    values: Values
+    rows: Indices
+
+    def without_holes(self, missing: Filling) -> tuple[Values, list[str]]:
+        """Refuse or fill missing values as far as the past alone allows.
+
+        Args:
+            missing: `linear` leaves them for `filled`, which knows where the parts end.
+
+        Returns:
+            Values (time, channels), and what was done.
+
+        Raises:
+            DataError: Names the first missing value, and how many there are.
+        """
+        holes, names = np.isnan(self.values), self.layout.values
+        if not holes.any():
+            return self.values, []
+        if missing == "refuse":
+            index, channel = np.argwhere(holes)[0]
+            count = int(holes.sum())
+            others = f", one of {count} such cells" if count > 1 else ""
+            raise DataError(
+                f"{self.place.cell(int(self.rows[index]), names[channel])} is empty{others}; "
+                "expected a number. Fill it in, or let data.missing=previous (the last value "
+                "before) or data.missing=linear (a line to the next value) do so"
+            )
+        if holes[0].any():
+            channel = int(holes[0].argmax())
+            known = np.flatnonzero(~holes[:, channel])
+            instead = f"the {known[0]} rows before its first value" if len(known) else "this column"
+            raise DataError(
+                f"{self.place.cell(int(self.rows[0]), names[channel])} is empty and nothing comes "
+                f"before it to fill it; leave out {instead}"
+            )
+        notes = [
+            f"{self.place.file}: empty cells of column {names[channel]!r} "
+            f"({holes[:, channel].sum()}, the first at "
+            f"{self.times.labels[holes[:, channel].argmax()]}) are filled {HOW[missing]}"
+            for channel in np.flatnonzero(holes.any(0))
+        ]
+        whole = self.values if missing == "linear" else filled(self.values, missing, borders=())
+        return whole, notes
+
+
+def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> Recorded:
+    """Read the columns of a layout from a CSV or Parquet file, a batch of rows at a time.
+
+    Args:
+        path: The file.
+        layout: Its columns.
+        sep: Sign between the cells of a CSV; None = found.
+        sort: Whether rows may be put in order.
+
+    Raises:
+        DataError: Names the first row and column that can't be used.
+    """
+    labels: list[str | None] = []
+    blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
+    for row, batch in batches(path, sep=sep, columns=layout.columns):
+        place = Place(file=str(path), first_row=row, sep=sep)
+        if layout.time is not None:
+            labels += batch.column(layout.time).to_pylist()
+        for name, read in blocks.items():
+            cells = batch.column(name)
+            read.append(numbers(cells, column=name, place=place, otherwise=OTHERWISE))
+    values = [np.concatenate(read) for read in blocks.values()]
+    return _recorded(Place(file=str(path), sep=sep), layout, labels, values, sort=sort)
+
+
+def recorded_in_frame(frame: pd.DataFrame, layout: Layout, *, sort: bool) -> Recorded:
+    """Read the columns of a layout from a DataFrame: see `recorded_in`."""
+    place, labels = Place(file=FRAME), list[str | None]()
+    if layout.time is not None:
+        labels = [_label(cell) for cell in frame[layout.time].tolist()]
+        if all(label is None or label.endswith(MIDNIGHT) for label in labels):
+            labels = [label and label.removesuffix(MIDNIGHT) for label in labels]
+    values = np.full((len(layout.values), len(frame)), np.nan)
+    for channel, name in enumerate(layout.values):
+        for row, cell in enumerate(frame[name].tolist()):
+            try:
+                values[channel, row] = float(cell) if _label(cell) else np.nan
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"{place.cell(row, name)}: {cell!r} is no number; expected one, such as 1.5"
+                ) from error
+    return _recorded(place, layout, labels, list(values), sort=sort)
+
+
+def _label(cell: Any) -> str | None:
+    if cell is None or cell != cell:  # noqa: PLR0124 - NaN and NaT alone are unequal to themselves
+        return None
+    if isinstance(cell, datetime):
+        return cell.isoformat(" ")
+    return cell.isoformat() if isinstance(cell, date) else str(cell).strip()
+
+
+def _recorded(
+    place: Place, layout: Layout, labels: Cells, values: Sequence[Array], *, sort: bool
+) -> Recorded:
+    """Put rows in order and check them; without a column of times they are numbered from 1."""
+    table = np.column_stack(values)
+    if not len(table):
+        raise DataError(f"{place.file} has 0 rows; expected a row a time, the oldest first")
+    column = layout.time or ROW
+    if layout.time is None:
+        labels = [str(row) for row in range(1, len(table) + 1)]
+    times = read_times(labels, place, column)
+    order = in_order(times, place, column, sort=sort)
+    ordered = tuple(times.labels[index] for index in order)
+    return Recorded(
+        place=place,
+        layout=layout,
+        times=replace(times, labels=ordered, positions=times.positions[order]),
+        values=table[order],
+        rows=order,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,28 +329,33 @@ class SeriesFile(Source):
         )
         layout = layout_of(path, wanted, sep=self.sep)
         series = recorded_in(path, layout, sep=self.sep, sort=self.sort)
-        values, filling = without_holes(series, self.missing)
-        told = irregularities(series)
-        if told and self.strict:
-            raise DataError(*(f"{line}. data.strict=false trains all the same" for line in told))
+        values, filling = series.without_holes(self.missing)
+        times, step, labels = series.times, find_step(series.times), series.times.labels
+        no_step = (
+            f"the times of column {layout.time!r} have no common step; a window counts rows "
+            "whatever lies between them, and the rows of a forecast are numbered +1, +2"
+        )
+        odd = [f"{path}: {x}" for x in (missing_told(times, step) if step else [no_step])]
+        if odd and self.strict:
+            raise DataError(*(f"{line}. data.strict=false trains all the same" for line in odd))
         seen = [name for name in layout.values if name not in layout.targets]
         beside = f"; the network also sees {', '.join(seen)}" if seen else ""
-        found = f"{described(series)}; to predict: {', '.join(layout.targets)}{beside}"
+        found = (
+            f"{len(labels)} times from {labels[0]} to {labels[-1]}, "
+            f"{f'step {step}' if step else IRREGULAR}"
+            f"{f' (column {layout.time!r})' if layout.time else ', a row each'}; "
+            f"to predict: {', '.join(layout.targets)}{beside}"
+        )
+        reading = {"time": layout.time, "step": str(step or IRREGULAR), "missing": self.missing}
         return Series(
             values=values,
-            times=series.times.labels,
+            times=labels,
             names=layout.values,
             targets=layout.targets,
             units=self.units,
-            test_from=_position(series.times, self.test_from),
-            reading={
-                "time": layout.time,
-                "step": str(series.step or IRREGULAR),
-                "missing": self.missing,
-                "sort": self.sort,
-                "sep": self.sep,
-            },
-            notes=(found, *told, *filling),
+            test_from=_position(times, self.test_from),
+            reading={**reading, "sort": self.sort, "sep": self.sep},
+            notes=(found, *odd, *filling),
         )
 
 
@@ -148,37 +400,38 @@ class SeriesReader(Reader):
         """Return as much of the end of a series as a forecast needs."""
         del content
         assert isinstance(raw, Series)
-        rows: list[dict[str, Any]] = []
-        for label, values in zip(
-            raw.times[-self._needed :], raw.values[-self._needed :], strict=True
-        ):
-            cells = [None if np.isnan(value) else float(value) for value in values]
-            named = dict(zip(raw.names, cells, strict=True))
-            rows.append({self._time: label, **named} if self._time else named)
-        return rows
+        return [
+            ({self._time: label} if self._time else {})
+            | {
+                name: None if np.isnan(value) else float(value)
+                for name, value in zip(raw.names, values, strict=True)
+            }
+            for label, values in [*zip(raw.times, raw.values, strict=True)][-self._needed :]
+        ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Read the past from a CSV or Parquet file."""
         del size
         self.refuse_id(rules)
         sep = self.schema.reading.get("sep")
-        require_columns(path, column_names(path, sep=sep), self._layout.columns)
+        require_columns(path, form_of(path, sep=sep).names, self._layout.columns)
         series = recorded_in(path, self._layout, sep=sep, sort=self._sorts)
-        newest, gaps = self._newest(series), []
-        if self._time is not None and self._step is not None:
-            gaps = missing_told(series.times, self._step)
+        newest, timed = self._newest(series), self._time is not None
         return NewRows(
             heading=self._time,
             blocks=iter([newest]),
-            found=Found(gaps=tuple(gaps)),
+            gaps=tuple(missing_told(series.times, self._step)) if timed else (),
             total=self.schema.horizon,
         )
 
     def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
         """Read the past from a DataFrame, whose index may be the times."""
         del what, missing
-        frame = with_times(self.required_frame(held), self._time)
-        require_columns("the frame", [str(name) for name in frame.columns], self._layout.columns)
+        frame, time = self.required_frame(held), self._time
+        in_index = frame.index.name == time or frame.index.dtype.kind == "M"
+        if time is not None and time not in frame.columns and in_index:
+            frame = frame.rename_axis(time).reset_index()
+        require_columns(FRAME, [str(name) for name in frame.columns], self._layout.columns)
         return self._newest(recorded_in_frame(frame, self._layout, sort=self._sorts))
 
     def evaluated_series(self, series: Series, *, what: str) -> tuple[Content, Part]:
@@ -189,60 +442,52 @@ class SeriesReader(Reader):
             times = read_times(series.times, Place(file="the series"), self._time)
             self._require_same_step("the series", times)
         columns = [series.names.index(name) for name in schema.features]
-        chosen = Series(
+        chosen = replace(
+            series,
             values=filled(series.values[:, columns], self._missing, borders=()),
-            times=series.times,
             names=schema.features,
             targets=schema.targets,
         )
-        windows = cut_windows(chosen, schema)
-        check_reach(schema, largest_by_column(windows.changes), windows.targets, what=what)
-        inputs = schema.to_inputs(windows.inputs)
+        changes, windows = cut_windows(chosen, schema)
+        check_reach(schema, largest_by_column(changes), windows["targets"], what=what)
+        inputs = schema.to_inputs(windows["inputs"])
+        targets = schema.target_scaler.scaled(windows["targets"])
+        offsets, scaled = windows["offsets"], {"inputs": inputs.numpy(), "targets": targets.numpy()}
+        content = content_of_test(schema=schema, notes=series.notes, **{**windows, **scaled})
         part = Part(
             inputs=inputs,
-            targets=schema.target_scaler.scaled(windows.targets),
-            offsets=None if windows.offsets is None else torch.tensor(windows.offsets),
-            rows=windows.first,
-        )
-        content = content_of_test(
-            inputs.numpy(),
-            part.targets.numpy(),
-            schema,
-            notes=series.notes,
-            offsets=windows.offsets,
-            numbers=windows.first,
+            targets=targets,
+            offsets=None if offsets is None else torch.tensor(offsets),
+            rows=windows["numbers"],
         )
         return content, part
 
     def _newest(self, series: Recorded) -> Block:
         """Return the newest window of a past, holes filled as in training, and what follows it."""
-        schema = self.schema
+        schema, file = self.schema, series.place.file
         if len(series.values) < self._needed:
             difference = f" and a difference of {self._lag}" if self._lag else ""
             raise DataError(
-                f"{series.place.file} has {len(series.values)} rows; expected at least "
-                f"{self._needed}: the forecast needs a window of {schema.window}{difference}"
+                f"{file} has {len(series.values)} rows; expected at least {self._needed}: the "
+                f"forecast needs a window of {schema.window}{difference}"
             )
+        following = None
         if self._time is not None:
-            self._require_same_step(series.place.file, series.times)
-        values, _ = without_holes(series, self._missing)
+            self._require_same_step(file, series.times)
+            following = list(labels_after(series.times, self._step, schema.horizon))
+        values, _ = series.without_holes(self._missing)
         known = filled(values, self._missing, borders=())[-self._needed :]
         window = differenced(known, self._lag)[None, -(schema.window or 0) :]
-        lost = schema.beyond_single(schema.to_inputs(window))
-        if lost is not None:
+        if (lost := schema.beyond_single(schema.to_inputs(window))) is not None:
             raise DataError(
-                f"{series.place.file}: column {lost[1]!r} has a value in its last {self._needed} "
-                "rows that is infinite in single precision once it is scaled as in training; "
-                "expected values of about the size of the training rows"
+                f"{file}: column {lost[1]!r} has a value in its last {self._needed} rows that is "
+                "infinite in single precision once it is scaled as in training; expected values of "
+                "about the size of the training rows"
             )
         offsets = None
         if self._lag:
             targets = [schema.features.index(name) for name in schema.targets]
-            before = known[len(known) - self._lag :][: schema.horizon, targets]
-            offsets = before.reshape(1, -1)
-        following = None
-        if self._time is not None:
-            following = list(labels_after(series.times, self._step, schema.horizon))
+            offsets = known[-self._lag :][: schema.horizon, targets].reshape(1, -1)
         return Block(raw=window, names=following, offsets=offsets)
 
     def _require_same_step(self, file: str, times: Times) -> None:

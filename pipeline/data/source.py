@@ -1,19 +1,29 @@
-"""What a source of data gives: independent rows or values in time, raw, with their names."""
+"""What a source of data gives: independent rows or values in time, raw; and fetching its files."""
 
+import hashlib
+import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.paths import cache_folder, create_folder, is_url, replace_file
+
+#: Of the slowest answer of a server, in seconds, and of the largest file that is fetched.
+SECONDS, MOST_BYTES = 60, 2**34
 Task = Literal["binary", "multiclass", "regression"]
 Array = NDArray[Any]
 Indices = NDArray[np.int64]
 
+#: Different whole numbers up to which a target holds classes, whatever they are, and not values.
 MOST_CLASSES = 20
-"""Different whole numbers up to which a target holds classes, whatever they are, and not values."""
 
 
 class OnDemand(ABC):
@@ -23,12 +33,12 @@ class OnDemand(ABC):
     of all rows together.
     """
 
+    #: Whether some rows have to stand for all when they are measured.
     costly: ClassVar[bool] = True
-    """Whether some rows have to stand for all when they are measured."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    #: (rows,) equal for equal content, which is known without making the rows.
     fingerprints: NDArray[np.uint64]
-    """(rows,) equal for equal content, which is known without making the rows."""
 
     @property
     def ndim(self) -> int:
@@ -43,8 +53,8 @@ class OnDemand(ABC):
         """Make rows, (rows, *row_shape)."""
 
 
+#: How a file of this kind is read again, as plain values; `kind` says which kind it is.
 Reading = Mapping[str, Any]
-"""How a file of this kind is read again, as plain values; `kind` says which kind it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,3 +165,66 @@ class Source(ABC):
     @abstractmethod
     def read(self) -> Samples | Series:
         """Read or make the raw content, the same at every call."""
+
+
+def local_file(path: str, *, key: str, allow_url: bool) -> Path:
+    """Return the file, fetched into the cache once if it is a URL and that is allowed.
+
+    Args:
+        path: As the user gave it.
+        key: The key that it was given by.
+        allow_url: Whether anything may be fetched.
+
+    Raises:
+        ConfigError: It is a URL that is not allowed, or of a kind that is never fetched.
+        EnvironmentFaultError: It can't be fetched.
+    """
+    if not is_url(path):
+        return Path(path)
+    parts = urlsplit(path)
+    # Without a name, a password or what is behind its question mark.
+    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    if not allow_url:
+        raise ConfigError(
+            f"{key}={shown} is a URL, and nothing is fetched unasked; save the file first, or say "
+            "data.allow_url=true"
+        )
+    if parts.scheme.lower() not in ("http", "https"):
+        raise ConfigError(f"{key}={shown} can't be fetched; expected http:// or https://")
+    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(parts.path).name)[-60:]
+    file = cache_folder() / f"fetched-{digest}-{name}"
+    if not file.exists():
+        _fetch(path, file, shown)
+    return file
+
+
+def _fetch(url: str, file: Path, shown: str) -> None:
+    import urllib.request
+    from urllib.error import URLError
+
+    too_large = EnvironmentFaultError(
+        f"{shown} is larger than {MOST_BYTES // 2**30} GiB; save it yourself and give its path"
+    )
+
+    def copy(target: BinaryIO) -> None:
+        while block := answer.read(2**20):
+            target.write(block)
+            if target.tell() > MOST_BYTES:
+                raise too_large
+
+    try:
+        create_folder(file.parent)
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+            size = int(answer.headers.get("Content-Length") or 0)
+            if size > MOST_BYTES:
+                raise too_large
+            if size > shutil.disk_usage(file.parent).free:
+                raise EnvironmentFaultError(
+                    f"{shown} has {size} bytes, more than {file.parent} has room for; make room, "
+                    "or choose another place with XDG_CACHE_HOME"
+                )
+            replace_file(file, copy)
+    except (TimeoutError, ConnectionError, URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise EnvironmentFaultError(f"{shown} can't be fetched: {reason}; try again") from error

@@ -13,7 +13,6 @@ from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
 from pipeline.data.reader import (
     Block,
-    Found,
     Missing,
     NewRows,
     Reader,
@@ -24,7 +23,7 @@ from pipeline.data.reader import (
 )
 from pipeline.data.scale import UNKNOWN, Code
 from pipeline.data.schema import Schema
-from pipeline.data.source import Array, Samples, Series, Source
+from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import (
     NO_CLASS,
     TEST,
@@ -36,16 +35,16 @@ from pipeline.data.tables.cells import (
     raw_rows,
 )
 from pipeline.data.tables.columns import Keys
-from pipeline.data.tables.conversion import Files, read_samples
-from pipeline.data.tables.file import Place, batches, column_names, require_columns, shown
-from pipeline.data.tables.store import is_large, local_file, stored
+from pipeline.data.tables.file import Place, batches, form_of, require_columns, shown
+from pipeline.data.tables.store import Files, is_large, read_samples, stored
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: Columns in a note before '…'.
 NAMED = 5
-"""Columns in a note before '…'."""
+TRAINED = "the model was trained on"
 
 
 class Table(Keys, Source):
@@ -60,15 +59,11 @@ class Table(Keys, Source):
                 f"data.{by_file[0]} and data.{by_column[0]} both say how rows are parted; "
                 "expected one of them"
             )
-        given = (
-            ("path", self.path, TRAIN),
-            ("validation_path", self.validation_path, VALIDATION),
-            ("test_path", self.test_path, TEST),
-        )
+        parts = {"path": TRAIN, "validation_path": VALIDATION, "test_path": TEST}
         paths = tuple(
-            (local_file(path, key=f"data.{key}", allow_url=self.allow_url), part)
-            for key, path, part in given
-            if path is not None
+            (local_file(getattr(self, key), key=f"data.{key}", allow_url=self.allow_url), part)
+            for key, part in parts.items()
+            if getattr(self, key) is not None
         )
         files = Files(paths=paths, sep=self.sep)
         return stored(files, self) if is_large(files) else read_samples(files, self)
@@ -108,24 +103,22 @@ class TableReader(Reader):
                 return None
             return levels[int(value)] if levels and value >= 0 else value
 
+        names, levels = zip(*((code.name, code.levels) for code in self.codes), strict=True)
         return [
-            {
-                code.name: cell(float(one), code.levels)
-                for one, code in zip(row, self.codes, strict=True)
-            }
-            for row in first_rows(raw, content)
+            dict(zip(names, map(cell, row.tolist(), levels), strict=True))
+            for row in first_rows(raw, content).astype(np.float64)
         ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Open a CSV or Parquet file; a missing column is refused before its first row is read."""
-        columns, given = column_names(path, sep=self.sep), rules.id
+        columns, given = form_of(path, sep=self.sep).names, rules.id
         if given is not None and given not in columns:
             raise DataError(
                 f"{path} has no column {given!r}, which id={given} asks for; it has "
                 f"{', '.join(columns)}.{did_you_mean(given, columns)}"
             )
         heading = given or (self._id if self._id in columns else None)
-        found = Found(ignored=self._ignored(columns, heading))
+        new = NewRows(heading=heading, ignored=self._ignored(columns, heading))
         self._require(str(path), columns)
         wanted = [name for name in columns if name in {heading, *self._names}]
 
@@ -135,9 +128,10 @@ class TableReader(Reader):
                 names = None
                 if heading is not None:
                     names = [text or "" for text in batch.column(heading).to_pylist()]
-                yield Block(raw=self.rows(batch, place, rules, found), names=names)
+                yield Block(raw=self.rows(batch, place, rules, new), names=names)
 
-        return NewRows(heading=heading, blocks=regrouped(pieces(), size=size), found=found)
+        new.blocks = regrouped(pieces(), size=size)
+        return new
 
     def _ignored(self, columns: Sequence[str], beside: str | None) -> tuple[str, ...]:
         known = {*self._names, *self._answer, self._id, beside}
@@ -145,10 +139,10 @@ class TableReader(Reader):
 
     def _require(self, what: str, columns: Sequence[str]) -> None:
         there = [name for name in columns if name not in self._answer]
-        require_columns(what, there, self._names, needed="the model was trained on")
+        require_columns(what, there, self._names, needed=TRAINED)
 
-    def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, found: Found) -> Array:
-        """Return a batch of texts as raw rows (rows, columns), and count what was met.
+    def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
+        """Return a batch of texts as raw rows (rows, columns), and count in `new` what was met.
 
         Raises:
             DataError: A cell can't be used: says where and which.
@@ -158,88 +152,72 @@ class TableReader(Reader):
             unknown, holes = cells == UNKNOWN, np.isnan(cells)
             if code.is_category and unknown.any():
                 if rules.unknown == "refuse":
-                    position = int(unknown.argmax())
-                    text = batch.column(code.name)[position].as_py()
-                    raise DataError(
-                        f"{place.cell(position, code.name)}: {shown(text)} is no category of the "
-                        "training table; unknown=other counts it as other."
-                        f"{did_you_mean(text, code.levels)}"
-                    )
-                found.unknown[code.name] += int(unknown.sum())
+                    text = batch.column(code.name)[int(unknown.argmax())].as_py()
+                    told = f"{shown(text)} is no category of the training table; unknown=other"
+                    near = did_you_mean(text, code.levels)
+                    raise place.fault(unknown, code.name, f"{told} counts it as other.{near}")
+                new.unknown[code.name] += int(unknown.sum())
             if holes.any():
                 may_be = code.has_holes or rules.missing == "impute"
                 if self.schema.encoder is None or not may_be:
-                    raise DataError(
-                        f"{place.cell(int(holes.argmax()), code.name)}: the cell is empty, and no "
-                        "training row had an empty one there; fill it in, or have it filled in as "
-                        "in training: missing=impute"
-                    )
-                found.missing[code.name] += int(holes.sum())
+                    told = "no training row had an empty one there; fill it in, or have it filled"
+                    told = f"the cell is empty, and {told} in as in training: missing=impute"
+                    raise place.fault(holes, code.name, told)
+                new.missing[code.name] += int(holes.sum())
         return raw
 
     def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
         """Return the rows of a DataFrame, whose cells are read as those of a file."""
         frame = self.required_frame(held)
         names = [str(name).strip() for name in frame.columns]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if repeated := sorted({repr(name) for name in names if names.count(name) > 1}):
             raise DataError(
-                f"{what} has several columns called {', '.join(map(repr, repeated))}; "
-                "name each differently"
+                f"{what} has several columns called {', '.join(repeated)}; name each differently"
             )
         batch = frame_texts(frame, {code.name: code.levels for code in self.codes}, what=what)
         self._require(what, names)
-        raw = self.rows(batch, Place(file=what, sep=self.sep), Rules(missing=missing), Found())
-        return Block(raw=raw)
+        place, rules = Place(file=what, sep=self.sep), Rules(missing=missing)
+        return Block(raw=self.rows(batch, place, rules, NewRows(heading=None)))
 
     def evaluated(self, source: Source, *, budget: int) -> tuple[Samples | Series, Content, Part]:
-        """Read all rows of a file like that of the training, with what is to be predicted."""
+        """Read all rows of a file like that of the training, with what is to be predicted.
+
+        Unknown categories are others, empty cells are filled in.
+        """
         if self.target is None or not isinstance(source, Table):
             return super().evaluated(source, budget=budget)
         path = local_file(source.path, key="data.path", allow_url=source.allow_url)
-        content = self._with_truth(path, self.target, source)
-        raw = Samples(
-            inputs=content.inputs,
-            targets=content.targets,
-            task=self.schema.task,
-            classes=self.schema.classes,
-            features=self.schema.features,
-        )
-        return raw, content, content.part(content.split.test, budget=budget)
-
-    def _with_truth(self, path: Path, target: str, keys: Keys) -> Content:
-        """Read all rows of a table; unknown categories are others, empty cells are filled in."""
-        columns = column_names(path, sep=keys.sep)
-        require_columns(path, columns, [target], needed="says what is true")
-        group = None if keys.group is None else str(keys.group)
-        found, rules = Found(), Rules(missing="impute")
-        raw, targets = [], []
-        groups: list[int] = []
+        columns = form_of(path, sep=source.sep).names
+        require_columns(path, columns, [self.target], needed="says what is true")
+        group = None if source.group is None else str(source.group)
+        new = NewRows(heading=None, ignored=self._ignored(columns, group))
+        raw, targets, groups = [], [], []
         numbered: dict[str | None, int] = {}  # rows without a name are a group together
-        for first_row, batch in batches(path, sep=keys.sep):
-            require_columns(path, columns, self._names, needed="the model was trained on")
+        for first_row, batch in batches(path, sep=source.sep):
+            require_columns(path, columns, self._names, needed=TRAINED)
             place = Place(file=str(path), first_row=first_row, sep=self.sep)
-            raw.append(self.rows(batch, place, rules, found))
-            targets.append(self.truth(batch.column(target), target, place))
+            raw.append(self.rows(batch, place, Rules(missing="impute"), new))
+            targets.append(self._truth(batch.column(self.target), self.target, place))
             named = batch.column(group).to_pylist() if group in columns else []
             groups += [numbered.setdefault(name, len(numbered)) for name in named]
         if not raw:
             raise DataError(f"{path} has a header and no rows; expected at least one")
-        inputs, true = np.concatenate(raw), np.concatenate(targets)
-        check_reach(self.schema, largest_by_column(inputs), true, what=str(path))
-        return content_of_test(
-            inputs,
-            true,
-            self.schema,
-            notes=tuple(_notes(found, self._ignored(columns, group), group, columns)),
-            groups=np.array(groups, dtype=np.int64) if groups else None,
+        schema, inputs, true = self.schema, np.concatenate(raw), np.concatenate(targets)
+        check_reach(schema, largest_by_column(inputs), true, what=str(path))
+        notes = tuple(_notes(new, group, columns))
+        numbers_of_groups = np.array(groups, dtype=np.int64) if groups else None
+        content = content_of_test(inputs, true, schema, notes=notes, groups=numbers_of_groups)
+        samples = Samples(
+            inputs=inputs,
+            targets=true,
+            task=schema.task,
+            classes=schema.classes,
+            features=schema.features,
         )
+        return samples, content, content.part(content.split.test, budget=budget)
 
-    def truth(self, cells: pa.Array, column: str, place: Place) -> Array:
-        """Return what is to be predicted: int64 (rows,) classes or float64 (rows, 1) values.
-
-        Raises:
-            DataError: A cell is empty, names no class or is no number: says where and which.
-        """
+    def _truth(self, cells: pa.Array, column: str, place: Place) -> Array:
+        """Return what is to be predicted: int64 (rows,) classes or float64 (rows, 1) values."""
         classes = self.schema.classes
         if classes:
             found = class_indices(cells, classes, column=column, place=place)
@@ -248,27 +226,22 @@ class TableReader(Reader):
             found = numbers(cells, column=column, place=place)
             holes = np.isnan(found)
         if holes.any():
-            raise DataError(
-                f"{place.cell(int(holes.argmax()), column)}: the cell is empty; expected what is "
-                "true"
-            )
+            raise place.fault(holes, column, "the cell is empty; expected what is true")
         return found if classes else found.reshape(-1, 1)
 
 
 READER = TableReader
 
 
-def _notes(
-    found: Found, ignored: Sequence[str], group: str | None, columns: Sequence[str]
-) -> Iterator[str]:
-    if found.unknown:
-        words = [f"{count} in {name!r}" for name, count in found.unknown.items()]
+def _notes(new: NewRows, group: str | None, columns: Sequence[str]) -> Iterator[str]:
+    if new.unknown:
+        words = [f"{count} in {name!r}" for name, count in new.unknown.items()]
         yield (
-            f"{found.unknown.total()} cells count as other, which training never saw: "
+            f"{new.unknown.total()} cells count as other, which training never saw: "
             f"{some(words, most=NAMED)}"
         )
-    if ignored:
-        told = some(ignored, most=NAMED)
+    if new.ignored:
+        told = some(new.ignored, most=NAMED)
         yield f"columns that the model does not know are ignored: {told}"
     if group is not None and group not in columns:
         yield f"there is no column {group!r}, so each row counts as independent of the others"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.source import Indices
 from pipeline.data.tables.file import Place
-from pipeline.errors import DataError
+from pipeline.errors import DataError, some
 
 Kind = Literal["whole", "year", "month", "day", "moment"]
 Unit = Literal["number", "month", "weekday", "clock"]
@@ -21,8 +21,10 @@ Numbers = NDArray[np.int64]
 EXPECTED = "YYYY, YYYY-MM, YYYY-MM-DD, YYYY-MM-DD HH:MM[:SS][zone] or a whole number"
 MICROSECONDS_A_DAY = 86_400 * 10**6
 IRREGULAR = "irregular"
+#: Share of the distances that must be the step itself; the others are holes of whole steps.
 REGULAR_SHARE = 0.5
-"""Share of the distances that must be the step itself; the others are holes of whole steps."""
+#: Gaps in a note before "…".
+NAMED = 3
 
 _EPOCH = datetime(1970, 1, 1)  # as the clock shows it, in whatever zone
 _SIGNS = ("rule", "between", "zone", "tail")
@@ -106,15 +108,13 @@ def form_and_position(label: str, *, only: Kind | None = None) -> tuple[TimeForm
         clock shows them; months since the year 0 for years and months; else the number itself.
     """
     for kind, pattern in _PATTERNS:
-        found = pattern.fullmatch(label)
-        if found is None or only not in (None, kind):
+        found = pattern.fullmatch(label) if only in (None, kind) else None
+        if found is None:
             continue
-        parts = found.groupdict()
-        position = _position(kind, parts)
-        if position is not None:
-            fraction = len(parts.get("fraction") or "")
-            decimals = fraction if parts.get("second") else -1
-            return _form(kind, decimals, *(parts.get(key) or "" for key in _SIGNS)), position
+        parts = {key: text or "" for key, text in found.groupdict().items()}
+        if (position := _position(kind, parts)) is not None:
+            decimals = len(parts.get("fraction", "")) if parts.get("second") else -1
+            return _form(kind, decimals, *(parts.get(key, "") for key in _SIGNS)), position
     return None
 
 
@@ -123,16 +123,16 @@ def _form(kind: Kind, decimals: int, *signs: str) -> TimeForm:
     return TimeForm(kind=kind, decimals=decimals, **dict(zip(_SIGNS, signs, strict=True)))
 
 
-def _position(kind: Kind, parts: dict[str, str | None]) -> int | None:
+def _position(kind: Kind, parts: dict[str, str]) -> int | None:
     if kind == "whole":
-        return int(parts["number"] or 0)
-    year, month = int(parts["year"] or 0), int(parts.get("month") or 1)
+        return int(parts["number"])
+    year, month = int(parts["year"]), int(parts.get("month", 1))
     if kind in ("year", "month"):
         return year * 12 + month - 1 if 1 <= month <= 12 else None
     hour, minute, second = (int(parts.get(key) or 0) for key in ("hour", "minute", "second"))
-    micro = int((parts.get("fraction") or "").ljust(6, "0")[:6])
+    micro = int(parts.get("fraction", "").ljust(6, "0")[:6])
     try:
-        moment = datetime(year, month, int(parts["day"] or 0), hour, minute, second, micro)
+        moment = datetime(year, month, int(parts["day"]), hour, minute, second, micro)
     except ValueError:  # such as 30 February
         return None
     return (moment - _EPOCH) // timedelta(microseconds=1)
@@ -152,14 +152,6 @@ class Times:
     labels: tuple[str, ...]
     positions: Numbers
     form: TimeForm
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def taken(self, order: Indices) -> "Times":
-        """Return some of the times, in the given order."""
-        labels = tuple(self.labels[index] for index in order)
-        return replace(self, labels=labels, positions=self.positions[order])
 
 
 def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times:
@@ -182,35 +174,26 @@ def read_times(labels: Sequence[str | None], place: Place, column: str) -> Times
         like = f", written as {labels[0]!r} in the first row" if index else ""
         raise DataError(f"{cell}: {label!r} is no time; expected {EXPECTED}{like}")
     forms, positions = zip(*filter(None, read), strict=True)
-    distinct = dict.fromkeys(forms)
+    first, distinct = forms[0], dict.fromkeys(forms)
     for form in distinct:
-        _require_same(form, forms, labels, place, column)
+        index = forms.index(form)
+        cell = f"{place.cell(index, column)}: {labels[index]!r}" if index else ""
+        if form.zone != first.zone:
+            raise DataError(
+                f"{cell} has zone {form.zone or 'none'!r} and {labels[0]!r} has "
+                f"{first.zone or 'none'!r}; expected one zone. Write all times in UTC, as "
+                "2020-01-31 12:00Z"
+            )
+        if replace(form, decimals=0, tail="") != replace(first, decimals=0, tail=""):
+            raise DataError(
+                f"{cell} is written otherwise than {labels[0]!r} in the first row; expected one "
+                "form for all times"
+            )
     return Times(
-        labels=tuple(str(label) for label in labels),
+        labels=tuple(map(str, labels)),
         positions=np.array(positions, dtype=np.int64),
-        form=replace(forms[0], decimals=max(form.decimals for form in distinct)),
+        form=replace(first, decimals=max(form.decimals for form in distinct)),
     )
-
-
-def _require_same(
-    form: TimeForm,
-    forms: Sequence[TimeForm],
-    labels: Sequence[str | None],
-    place: Place,
-    column: str,
-) -> None:
-    first, index = forms[0], forms.index(form)
-    if form.zone != first.zone:
-        raise DataError(
-            f"{place.cell(index, column)}: {labels[index]!r} has zone {form.zone or 'none'!r} and "
-            f"{labels[0]!r} has {first.zone or 'none'!r}; expected one zone. Write all times in "
-            "UTC, as 2020-01-31 12:00Z"
-        )
-    if replace(form, decimals=0, tail="") != replace(first, decimals=0, tail=""):
-        raise DataError(
-            f"{place.cell(index, column)}: {labels[index]!r} is written otherwise than "
-            f"{labels[0]!r} in the first row; expected one form for all times"
-        )
 
 
 def in_order(times: Times, place: Place, column: str, *, sort: bool) -> Indices:
@@ -303,6 +286,18 @@ def missing_steps(times: Times, step: Step) -> Numbers:
     assert numbers is not None
     missing: Numbers = np.diff(numbers) // step.count - 1
     return missing
+
+
+def missing_told(times: Times, step: Step | None) -> list[str]:
+    """Say after which times steps are missing; nothing where they have no step."""
+    missing = np.zeros(0, dtype=np.int64) if step is None else missing_steps(times, step)
+    gaps = np.flatnonzero(missing)
+    named = [f"{missing[gap]} after {times.labels[gap]}" for gap in gaps[: NAMED + 1]]
+    told = (
+        f"{missing.sum()} steps of {step} are missing: {some(named, most=NAMED)}; a window takes "
+        "the rows on both sides for neighbours"
+    )
+    return [told] * bool(len(gaps))
 
 
 def labels_after(times: Times, step: Step | None, count: int) -> tuple[str, ...]:

@@ -60,22 +60,20 @@ class CardFacts:
 
 def card(facts: CardFacts) -> str:
     """Write the card of a model."""
+    nothing = "none was found by the data report; that is no promise"
+    limits = [*_limits(facts)] or [nothing]
     sections = (
         (f"Model card: {escaped(facts.name)}", _what(facts)),
         ("Data", _data(facts)),
         ("Figures on the test rows", _figures(facts)),
         ("By class", _by_class(facts.classes)),
         ("Decision", _decision(facts)),
-        ("Known limits", bullets(map(escaped, _limits(facts)))),
+        ("Known limits", bullets(map(escaped, limits))),
         ("How it was made", _making(facts)),
         ("How to use it", _use(facts)),
     )
-    told = [(title, text) for title, text in sections if text]
-    marks = ["#", *["##"] * len(told)]
-    return (
-        "\n\n".join(f"{m} {title}\n\n{text}" for m, (title, text) in zip(marks, told, strict=False))
-        + "\n"
-    )
+    told = [f"{title}\n\n{text}" for title, text in sections if text]
+    return "# " + "\n\n## ".join(told) + "\n"
 
 
 def _what(facts: CardFacts) -> str:
@@ -85,35 +83,31 @@ def _what(facts: CardFacts) -> str:
         for key, value in facts.model.items()
         if key != "_target_" and value is not None
     ]
-    kept = facts.metrics.get("best/epoch")
+    kept, schema = facts.metrics.get("best/epoch"), facts.schema
     epoch = f"of epoch {kept:.0f} of {facts.epochs}" if kept else f"after {facts.epochs} epochs"
-    return (
-        f"{escaped(target)} with {facts.parameters:,} parameters, the weights {epoch}, which "
-        f"{_answers(facts.schema)}. {', '.join(options)}"
-    )
-
-
-def _answers(schema: Schema) -> str:
     label = f" {escaped(schema.label)}" if schema.label else ""
     if schema.task == "regression":
         units = f" in {escaped(schema.units)}" if schema.units else ""
         steps = f"{schema.horizon} step{'s' * (schema.horizon != 1)}"
         ahead = f", {steps} ahead" if schema.window is not None else ""
-        return f"predicts{label or ' a value'}{units}{ahead}"
-    names = ", ".join(escaped(name) for name in schema.classes)
-    positive = f" ({escaped(schema.positive)} is positive)" if schema.positive else ""
-    return f"tells the classes{label and f' of{label}'} apart: {names}{positive}"
+        answers = f"predicts{label or ' a value'}{units}{ahead}"
+    else:
+        names = ", ".join(map(escaped, schema.classes))
+        positive = f" ({escaped(schema.positive)} is positive)" if schema.positive else ""
+        answers = f"tells the classes{label and f' of{label}'} apart: {names}{positive}"
+    return (
+        f"{escaped(target)} with {facts.parameters:,} parameters, the weights {epoch}, which "
+        f"{answers}. {', '.join(options)}"
+    )
 
 
 def _data(facts: CardFacts) -> str:
-    known = [f"hash of content and split: `{facts.data_hash}`"]
-    if facts.report is None:
+    known, report = [f"hash of content and split: `{facts.data_hash}`"], facts.report
+    if report is None:
         return bullets(known)
-    parts = ", ".join(f"{rows} {PARTS.get(p, p)}" for p, rows in facts.report.rows.items())
-    told = [*(escaped(line) for line in lines(facts.report)), f"rows: {parts}", *known]
-    notes = [escaped(note) for note in facts.report.notes]
-    classes = classes_table(facts.report) if facts.report.classes else ""
-    return "\n\n".join(part for part in (bullets([*told, *notes]), classes) if part)
+    parts = ", ".join(f"{rows} {PARTS.get(part, part)}" for part, rows in report.rows.items())
+    told = [*map(escaped, lines(report)), f"rows: {parts}", *known, *map(escaped, report.notes)]
+    return "\n\n".join([bullets(told), *([classes_table(report)] if report.classes else [])])
 
 
 def _figures(facts: CardFacts) -> str:
@@ -128,11 +122,10 @@ def _figures(facts: CardFacts) -> str:
     def interval(key: str) -> str:
         return " … ".join(map(number, found.ends[key])) if key in found.ends else "–"
 
-    headings = ["metric", "network", "95 % interval"]
-    headings += [f"{kind}: {escaped(name)}" for kind, name in kinds.items()]
+    named = [f"{kind}: {escaped(name)}" for kind, name in kinds.items()]
+    headings = ["metric", "network", "95 % interval", *named]
     rows = [
-        [escaped(key), value(f"test/{key}"), interval(key)]
-        + [value(f"{kind}/{key}") for kind in kinds]
+        [escaped(key), value(f"test/{key}"), interval(key), *(value(f"{k}/{key}") for k in kinds)]
         for key in facts.shown
     ]
     told = f": the test has {found.units}" if facts.intervals else ""
@@ -149,12 +142,10 @@ def _by_class(classes: Sequence[ClassScores]) -> str:
     if not classes:
         return ""
     headings = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "F1", "support"]
-    rows = [
-        [escaped(one.name), *map(str, one.counts)]
-        + [number(share) for share in (one.precision, one.recall, one.f1)]
-        + [str(one.support)]
-        for one in classes
-    ]
+    rows = []
+    for one in classes:
+        shares = map(number, (one.precision, one.recall, one.f1))
+        rows.append([escaped(one.name), *map(str, one.counts), *shares, str(one.support)])
     return markdown_table(headings, rows)
 
 
@@ -189,44 +180,17 @@ def _decision(facts: CardFacts) -> str:
     )
 
 
-def _limits(facts: CardFacts) -> list[str]:
+def _limits(facts: CardFacts) -> Iterator[str]:
     report, schema = facts.report, facts.schema
-    found = ["no report on the data is known"]
-    if report is not None:
-        found = [*warnings(report), *_missing(report), *_small(report)]
+    if report is None:
+        yield "no report on the data is known"
+    else:
+        yield from warnings(report)
+        yield from _limits_of_data(report)
         if schema.difference is not None or schema.window is not None:
-            found.append("the test lies in one stretch of time: another time may be another world")
-    found += _no_better(facts)
-    return found or ["none was found by the data report; that is no promise"]
-
-
-def _missing(report: DataReport) -> Iterator[str]:
-    with_holes = [column for column in report.columns if column.missing]
-    if with_holes:
-        yield (
-            f"{len(with_holes)} of {len(report.columns)} columns had missing values in the "
-            "training part, which were filled in"
-        )
-    for column in with_holes:
-        share = column.missing / column.rows
-        if share >= MANY_MISSING:
-            yield f"{column.name}: {share:.0%} of the training rows had no value"
-
-
-def _small(report: DataReport) -> Iterator[str]:
-    test = report.rows.get("test", 0)
-    if test < FEW_TEST_ROWS:
-        yield f"{test} test rows are few: see the intervals"
-    if "validation" not in report.rows:
-        yield "no row validated: the last weights were kept, whatever they were worth"
-    few = [one.name for one in report.classes if 0 < one.rows.get("test", 0) < FEW_CLASS_ROWS]
-    if few:
-        yield f"fewer than {FEW_CLASS_ROWS} test rows are of class {', '.join(few)}"
-
-
-def _no_better(facts: CardFacts) -> Iterator[str]:
-    """Say where a network is no better than what a constant or a line says."""
-    key = "rmse" if facts.schema.task == "regression" else "f1"
+            yield "the test lies in one stretch of time: another time may be another world"
+    # Where a network is no better than what a constant or a line says.
+    key = "rmse" if schema.task == "regression" else "f1"
     own = facts.metrics.get(f"test/{key}")
     for kind, name in zip(("naive", "linear"), facts.baselines, strict=False):
         theirs = facts.metrics.get(f"{kind}/{key}")
@@ -240,37 +204,53 @@ def _no_better(facts: CardFacts) -> Iterator[str]:
             )
 
 
+def _limits_of_data(report: DataReport) -> Iterator[str]:
+    if with_holes := [column for column in report.columns if column.missing]:
+        yield (
+            f"{len(with_holes)} of {len(report.columns)} columns had missing values in the "
+            "training part, which were filled in"
+        )
+    for column in with_holes:
+        share = column.missing / column.rows
+        if share >= MANY_MISSING:
+            yield f"{column.name}: {share:.0%} of the training rows had no value"
+    test = report.rows.get("test", 0)
+    if test < FEW_TEST_ROWS:
+        yield f"{test} test rows are few: see the intervals"
+    if "validation" not in report.rows:
+        yield "no row validated: the last weights were kept, whatever they were worth"
+    few = [one.name for one in report.classes if 0 < one.rows.get("test", 0) < FEW_CLASS_ROWS]
+    if few:
+        yield f"fewer than {FEW_CLASS_ROWS} test rows are of class {', '.join(few)}"
+
+
 def _making(facts: CardFacts) -> str:
-    versions = {
-        key.removeprefix("version."): value
-        for key, value in facts.tags.items()
+    tags = facts.tags
+    words = [f"Python {escaped(tags['python'])}"] if "python" in tags else []
+    words += [
+        f"{escaped(key.removeprefix('version.'))} {escaped(value)}"
+        for key, value in tags.items()
         if key.startswith("version.")
-    }
-    words = [f"{escaped(name)} {escaped(value)}" for name, value in versions.items()]
-    if "python" in facts.tags:
-        words.insert(0, f"Python {escaped(facts.tags['python'])}")
+    ]
     told = [", ".join(words)] if words else []
     for key, heading in (("git.commit", "commit"), ("device", "device"), ("seed", "seed")):
-        if key in facts.tags:
-            told.append(f"{heading}: {escaped(facts.tags[key])}")
-    if facts.tags.get("git.dirty") == "true":
+        if key in tags:
+            told.append(f"{heading}: {escaped(tags[key])}")
+    if tags.get("git.dirty") == "true":
         told.append("with changes that were not committed: uncommitted.diff")
-    command = fenced(facts.tags["command"], "sh") if "command" in facts.tags else ""
+    command = fenced(tags["command"], "sh") if "command" in tags else ""
     return "\n\n".join(part for part in (command, bullets(told)) if part)
 
 
 def _use(facts: CardFacts) -> str:
     word, reading = f"model_from={facts.reference}", facts.schema.reading
-    kind = reading["kind"]
-    new = "new.csv" if kind in ("table", "series") else "NEW"
-    commands = [
-        f"python -m pipeline.predict {word} input={new} output=predictions.csv",
-        f"python -m pipeline.evaluate {word}",
-    ]
-    if kind in ("table", "series"):
-        words = "data.path=other.csv"
-        if "sep" not in reading:  # it was no file
-            target = " data.target=COLUMN" if kind == "table" else ""
-            words = f"data={kind} {words}{target}"
-        commands.append(f"python -m pipeline.evaluate {word} {words}")
+    kind, evaluate = reading["kind"], f"python -m pipeline.evaluate {word}"
+    of_columns = kind in ("table", "series")
+    new = "new.csv" if of_columns else "NEW"
+    commands = [f"python -m pipeline.predict {word} input={new} output=predictions.csv", evaluate]
+    if of_columns and "sep" in reading:
+        commands.append(f"{evaluate} data.path=other.csv")
+    elif of_columns:  # it was no file
+        target = " data.target=COLUMN" if kind == "table" else ""
+        commands.append(f"{evaluate} data={kind} data.path=other.csv{target}")
     return fenced("\n".join(commands), "sh")

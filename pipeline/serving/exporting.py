@@ -31,8 +31,8 @@ Format = Literal["program", "onnx"]
 Answers = Callable[[Tensor], Tensor]
 
 FILES: dict[Format, str] = {"program": "program.pt2", "onnx": "model.onnx"}
+#: Names of what goes in and what comes out.
 ROWS, OUTPUTS = "rows", "outputs"
-"""Names of what goes in and what comes out."""
 TOLERANCE = 1e-4
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 

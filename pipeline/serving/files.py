@@ -4,12 +4,13 @@ from pathlib import Path
 
 from pipeline.errors import ConfigError
 
+#: Folder of a run that holds its model and what describes it.
 FOLDER = "model"
-"""Folder of a run that holds its model and what describes it."""
+#: What that folder holds.
 FILE, INTERFACE, EXAMPLE, CARD = "model.ckpt", "interface.json", "example.json", "card.md"
-"""What that folder holds."""
+#: Folder of a run with the user's own code that its model needs.
 CODE = "code"
-"""Folder of a run with the user's own code that its model needs."""
+#: Where a folder may have its weights, the most complete first.
 PLACES = (
     FILE,
     f"{FOLDER}/{FILE}",
@@ -18,7 +19,6 @@ PLACES = (
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",
 )
-"""Where a folder may have its weights, the most complete first."""
 
 
 def model_file(folder: Path) -> Path:

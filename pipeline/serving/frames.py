@@ -14,8 +14,8 @@ from pipeline.serving.predictions import answered, interface
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Name of the rows in messages.
 WHAT = "the input"
-"""Name of the rows in messages."""
 
 
 class RowsError(DataError, ValueError):

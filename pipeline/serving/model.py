@@ -30,15 +30,15 @@ from pipeline.serving.files import EXAMPLE, FILE, INTERFACE, model_file
 
 Interval = tuple[float, float]
 Shape = tuple[int, ...]
+#: Share of the answers whose truth lies below an interval, at most, and above it.
 TAIL = 0.05
-"""Share of the answers whose truth lies below an interval, at most, and above it."""
+#: Independent residuals from which on the smallest and the largest hold nine of ten new ones.
 FEWEST = 19
-"""Independent residuals from which on the smallest and the largest hold nine of ten new ones."""
+#: Stands before the name of each of the network's weights in a file.
 PREFIX = "network."
-"""Stands before the name of each of the network's weights in a file."""
 MOST_ROWS = 4096
+#: Numbers that the inputs of a block may have; what a network makes of them takes more.
 BLOCK_NUMBERS = 2**22
-"""Numbers that the inputs of a block may have; what a network makes of them takes more."""
 
 
 def conformal(residuals: NDArray[np.float64], independent: float) -> Interval | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline import __version__
-from pipeline.data.reader import Block, Found, NewRows, Rules, reader_of
+from pipeline.data.reader import Block, NewRows, Rules, reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.tables.file import where
 from pipeline.errors import ConfigError, DataError, some
@@ -22,10 +22,10 @@ from pipeline.serving.sheets import Column, Sheet
 from pipeline.terminal import duration, number
 
 PREDICTION = "prediction"
+#: Seconds before anything is said of a long command.
 PATIENCE = 2.0
-"""Seconds before anything is said of a long command."""
+#: Names in a line before "…".
 SHOWN = 5
-"""Names in a line before "…"."""
 
 
 def interface(schema: Schema, decision: Decision) -> dict[str, Any]:
@@ -41,10 +41,8 @@ def interface(schema: Schema, decision: Decision) -> dict[str, Any]:
         a series before its values.
     """
     column = schema.reading.get("time")
-    texts = [column] if column else []
+    texts = {column} if schema.task == "regression" else {column, PREDICTION}
     names = output_names(schema, decision)
-    if schema.task != "regression":
-        texts.append(PREDICTION)
     return {
         "kind": schema.reading["kind"],
         "inputs": reader_of(schema).inputs(),
@@ -57,12 +55,11 @@ def interface(schema: Schema, decision: Decision) -> dict[str, Any]:
 
 def output_names(schema: Schema, decision: Decision) -> list[str]:
     """Return the names of an answer's columns, in order."""
-    if schema.task == "binary":
-        return [PREDICTION, f"probability of {schema.positive}"]
-    if schema.task == "multiclass":
-        return [PREDICTION, *(f"probability of {name}" for name in schema.classes)]
-    ends = ("", " low", " high") if decision.intervals else ("",)
-    return [f"{name}{end}" for name in value_names(schema) for end in ends]
+    if schema.task == "regression":
+        ends = ("", " low", " high") if decision.intervals else ("",)
+        return [f"{name}{end}" for name in value_names(schema) for end in ends]
+    classes = schema.classes[schema.task == "binary" :]
+    return [PREDICTION, *(f"probability of {name}" for name in classes)]
 
 
 def value_names(schema: Schema) -> list[str]:
@@ -105,9 +102,16 @@ def answers(model: Model, outputs: Tensor) -> dict[str, Column]:
         outputs: Of `Model.outputs`: probabilities (rows,) or (rows, classes), or values
             (rows, outputs) in units.
     """
-    schema, decision = model.schema, model.decision
+    schema, decision, columns = model.schema, model.decision, list[Column]()
     if schema.task == "regression":
-        columns = list(_values(schema, decision, outputs))
+        steps = schema.horizon if schema.window is not None else 1
+        names = schema.outputs // steps
+        values = outputs.double().reshape(len(outputs) * steps, names)  # step by step
+        ends = torch.tensor(decision.intervals, dtype=torch.float64).reshape(-1, names, 2)
+        for index, column in enumerate(values.T):
+            columns.append(column.tolist())
+            for side in (0, 1) if decision.intervals else ():
+                columns.append((column + ends[:, index, side]).tolist())
     else:
         is_binary = schema.task == "binary"
         chosen = outputs > decision.threshold if is_binary else outputs.argmax(1)
@@ -137,18 +141,6 @@ def require_numbers(outputs: Tensor, *, what: str, first_row: int) -> None:
         )
 
 
-def _values(schema: Schema, decision: Decision, outputs: Tensor) -> Iterator[Column]:
-    """Yield each value and the ends of its interval; a series' outputs go step by step."""
-    steps = schema.horizon if schema.window is not None else 1
-    names = schema.outputs // steps
-    values = outputs.double().reshape(len(outputs) * steps, names)
-    ends = torch.tensor(decision.intervals, dtype=torch.float64).reshape(-1, names, 2)
-    for index, column in enumerate(values.T):
-        yield column.tolist()
-        for side in (0, 1) if decision.intervals else ():
-            yield (column + ends[:, index, side]).tolist()
-
-
 class RowsDone:
     """Says on standard error how many rows are done: on one line of a terminal, on many elsewhere.
 
@@ -173,32 +165,34 @@ class RowsDone:
         now = self._clock()
         if self._verbose == 0 or now < self._next:
             return
-        self._next = now + (0.5 if self._verbose == 1 else 10.0)
-        self._said = True
+        self._next, self._said = now + (0.5 if self._verbose == 1 else 10.0), True
         of = "" if self.total is None else f" of {self.total:,}"
         spent = now - self._began
         line = f"{rows:,}{of} rows, {rows / spent:,.0f} a second, {duration(spent)}"
-        sys.stderr.write(f"\r{line}\x1b[K" if self._verbose == 1 else f"{line}\n")
-        sys.stderr.flush()
+        shown = f"\r{line}\x1b[K" if self._verbose == 1 else f"{line}\n"
+        print(shown, end="", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Take the line away that is written over."""
         if self._said and self._verbose == 1:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """What the answers come to; complete once the last piece has been taken.
+@dataclass(slots=True, kw_only=True, eq=False)
+class Predictions:
+    """The answers for a file; complete once the last piece of their table has been taken.
 
     Args:
-        rows: Answers.
+        sheet: Their table, made while it is taken.
+        new: The file's rows, and what was met in them.
+        rows: Answers so far.
         classes: Rows by class.
         lowest: Smallest value of a regression.
         highest: Largest.
     """
 
+    sheet: Sheet
+    new: NewRows
     rows: int = 0
     classes: Counter[str] = field(default_factory=Counter)
     lowest: float = inf
@@ -209,25 +203,9 @@ class Tally:
         self.rows += len(columns[0])
         if classes:
             self.classes.update(map(str, columns[0]))
-        elif columns[0]:
-            values = [float(value) for value in columns[0]]
-            self.lowest = min(self.lowest, *values)
-            self.highest = max(self.highest, *values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Predictions:
-    """The answers for a file.
-
-    Args:
-        sheet: Their table, made while it is taken.
-        tally: Grows with it.
-        rows: The file's; what was met in it grows likewise.
-    """
-
-    sheet: Sheet
-    tally: Tally
-    rows: NewRows
+        else:
+            values = [*map(float, columns[0])]
+            self.lowest, self.highest = min([self.lowest, *values]), max([self.highest, *values])
 
 
 def predictions(
@@ -245,30 +223,29 @@ def predictions(
         ConfigError: A rule does not go with this kind of data.
         DataError: The file can't be used, or, while the sheet is taken, a row.
     """
-    names, tally = output_names(model.schema, model.decision), Tally()
-    rows = reader_of(model.schema).open(path, rules, size=model.block_rows)
-    heading = () if rows.heading is None else (rows.heading,)
-    if rows.heading in names:
+    names, is_class = output_names(model.schema, model.decision), model.schema.task != "regression"
+    new = reader_of(model.schema).open(path, rules, size=model.block_rows)
+    heading = () if new.heading is None else (new.heading,)
+    if new.heading in names:
         raise ConfigError(
-            f"the column {rows.heading!r} of {path} has the name of an answer; rename it, or name "
+            f"the column {new.heading!r} of {path} has the name of an answer; rename it, or name "
             "the rows by another: id=COLUMN"
         )
-    is_class = model.schema.task != "regression"
 
     def pieces() -> Iterator[Sequence[Column]]:
-        for block in rows.blocks:
-            found = answered(model, block, what=str(path), first_row=tally.rows + 1)
-            columns = list(found.values())
-            tally.add(columns, classes=is_class)
+        for block in new.blocks:
+            columns = [*answered(model, block, what=str(path), first_row=done.rows + 1).values()]
+            done.add(columns, classes=is_class)
             yield columns if block.names is None else [block.names, *columns]
-            told(tally.rows)
+            told(done.rows)
 
     sheet = Sheet(
         header=(*heading, *names),
         texts=frozenset((*heading, *(names[:1] if is_class else ()))),
         pieces=pieces(),
     )
-    return Predictions(sheet=sheet, tally=tally, rows=rows)
+    done = Predictions(sheet=sheet, new=new)
+    return done
 
 
 def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
@@ -279,35 +256,32 @@ def summary(model: Model, done: Predictions, *, place: str | None) -> list[str]:
         done: Its answers, all taken.
         place: The file that they are in; None = standard output.
     """
-    rows = done.tally.rows
-    outcome = f": {_outcome(model, done.tally)}" if rows else ""
+    schema, decision = model.schema, model.decision
+    outcome = f": {_counted(done.classes)}"
+    if not done.rows:
+        outcome = ""
+    elif schema.task == "regression":
+        units = f" {schema.units}" if schema.units else ""
+        outcome = f": from {number(done.lowest)} to {number(done.highest)}{units}"
+    elif schema.task == "binary":
+        chosen = "" if decision.rule == str(decision.threshold) else f", by {decision.rule}"
+        above = f"above a probability of {decision.threshold:.4g}{chosen}"
+        outcome += f" ({schema.positive} {above})"
     told = "" if place is None else f" in {place}"
-    lines = [f"{rows:,} {'row' if rows == 1 else 'rows'}{told}{outcome}"]
-    if notes := "; ".join(_notes(model, done.rows.found)):
+    lines = [f"{done.rows:,} {'row' if done.rows == 1 else 'rows'}{told}{outcome}"]
+    if notes := "; ".join(_notes(model, done.new)):
         lines.append(f"note: {notes}")
     return lines
 
 
-def _outcome(model: Model, tally: Tally) -> str:
-    schema, decision = model.schema, model.decision
-    if schema.task == "regression":
-        units = f" {schema.units}" if schema.units else ""
-        return f"from {number(tally.lowest)} to {number(tally.highest)}{units}"
-    if schema.task == "multiclass":
-        return _counted(tally.classes)
-    chosen = "" if decision.rule == str(decision.threshold) else f", by {decision.rule}"
-    line = f" ({schema.positive} above a probability of {decision.threshold:.4g}{chosen})"
-    return _counted(tally.classes) + line
-
-
-def _notes(model: Model, found: Found) -> Iterator[str]:
-    if found.unknown:
-        yield f"categories unknown to the training count as other: {_counted(found.unknown)}"
-    if found.missing:
-        yield f"missing cells filled in as in training: {_counted(found.missing)}"
-    if found.ignored:
-        yield f"columns the model does not know: {some(found.ignored, most=SHOWN)}"
-    yield from found.gaps
+def _notes(model: Model, new: NewRows) -> Iterator[str]:
+    if new.unknown:
+        yield f"categories unknown to the training count as other: {_counted(new.unknown)}"
+    if new.missing:
+        yield f"missing cells filled in as in training: {_counted(new.missing)}"
+    if new.ignored:
+        yield f"columns the model does not know: {some(new.ignored, most=SHOWN)}"
+    yield from new.gaps
     version = model.facts.get("version")
     if version != __version__:
         yield f"the model was written by pipeline {version}; this is {__version__}"

@@ -18,8 +18,8 @@ Column = list[str] | list[float]
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 CSV, PARQUET = ".csv", ".parquet"
+#: Rows that a Parquet file keeps together.
 GROUP_ROWS = 65_536
-"""Rows that a Parquet file keeps together."""
 
 
 def cell(text: str) -> str:
@@ -124,8 +124,8 @@ def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:
             writer.write_table(pa.Table.from_batches(waiting))
 
 
+#: By the suffix of the file.
 WRITERS = {CSV: write_csv_to, PARQUET: write_parquet_to}
-"""By the suffix of the file."""
 
 
 def require_places(source: str, output: str | None, *, overwrite: bool) -> None:

@@ -9,39 +9,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from serving import made_models
 
 from pipeline.bootstrap import Intervals
 from pipeline.data.report import ClassRows, DataReport
-from pipeline.data.scale import Scaler
 from pipeline.data.schema import Schema
+from pipeline.data.source import Task
 from pipeline.markup import escaped
 from pipeline.metrics import ClassScores
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.model import Decision
 from pipeline.terminal import number
 
-ONE = Scaler(shift=(0.0,), spread=(1.0,))
 NASTY = "<b>|[x](http://e.vil)\n# heading `code`"
 
 
-def schema(**changes: Any) -> Schema:
+def schema(task: Task = "binary", **changes: Any) -> Schema:
     fields: dict[str, Any] = {
-        "task": "binary",
-        "input_shape": (2,),
-        "outputs": 1,
-        "classes": ("well", "ill"),
+        "classes": ("well", "ill") if task == "binary" else (),
         "features": ("age", "bmi"),
-        "targets": (),
-        "units": "",
-        "window": None,
-        "horizon": 1,
-        "difference": None,
-        "input_scaler": ONE,
-        "target_scaler": ONE,
         "label": "outcome",
         "reading": {"kind": "table", "target": "outcome", "sep": None},
     }
-    return Schema(**{**fields, **changes})
+    return made_models.schema(task, **{**fields, **changes})
 
 
 def report(**changes: Any) -> DataReport:
@@ -154,7 +144,7 @@ def test_the_limits_are_those_of_the_data_and_of_the_figures() -> None:
 
 
 def test_a_smaller_error_is_better_and_values_have_intervals_by_name() -> None:
-    regression = schema(task="regression", classes=(), outputs=2, label="heat", units="°C")
+    regression = schema("regression", outputs=2, label="heat", units="°C")
     decision = Decision(intervals=((-1.5, 2.5), (-3.0, 3.0)))
     metrics = {"test/rmse": 2.0, "naive/rmse": 9.0, "linear/rmse": 1.5}
     text = card(

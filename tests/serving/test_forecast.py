@@ -1,11 +1,13 @@
 from pathlib import Path
+from typing import Any
 
+import given_data
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from omegaconf import OmegaConf
 from own_sources import new_rows
+from serving import made_models
 from torch import Tensor, nn
 
 from pipeline.config.options import DataOptions
@@ -14,10 +16,8 @@ from pipeline.data.content import Part
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import Block, Rules, reader_of
 from pipeline.data.schema import Schema
-from pipeline.data.series import SeriesFile
 from pipeline.data.sunspots import Sunspots
 from pipeline.errors import DataError
-from pipeline.paths import conf_folder
 from pipeline.serving.frames import predict_frame
 from pipeline.serving.model import Decision, Model
 
@@ -32,43 +32,23 @@ def frame(rows: int = ROWS, freq: str = "MS", written: str = "%Y-%m") -> pd.Data
     return pd.DataFrame({"when": times, **dict(zip(COLUMNS, values.T, strict=True))})
 
 
-def options(**changes: object) -> DataOptions:
-    defaults = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
-    shape = {"window": 4, "horizon": HORIZON, "scale": "standard"}
-    return DataOptions(**{**defaults, **shape, **changes})
+def options(**changes: Any) -> DataOptions:
+    return given_data.options(**{"window": 4, "horizon": HORIZON, "scale": "standard", **changes})
 
 
-def read(content: pd.DataFrame, *, missing: str = "refuse", **changes: object) -> Prepared:
+def read(content: pd.DataFrame, *, missing: str = "refuse", **changes: Any) -> Prepared:
     """Prepare a file with this content, whose columns c and a are to be predicted."""
     content.to_csv("trained.csv", index=False)
-    source = SeriesFile(
-        path="trained.csv",
-        time=None,
-        columns=(),
-        targets=("c", "a"),
-        sort=False,
-        test_from=None,
-        units="",
-        sep=None,
-        missing=missing,  # type: ignore[arg-type] # a word of a test's own
-        strict=False,
-        allow_url=False,
-    )
-    return prepare(source, options(**changes))
+    keys = {"path": "trained.csv", "targets": ("c", "a"), "missing": missing}
+    return prepare(given_data.Shipped("series", keys).source(), options(**changes))
 
 
 def model_of(schema: Schema, *, decision: Decision | None = None) -> Model:
     """A model whose network is a line with weights of its own."""
     torch.manual_seed(0)
     inputs = int(np.prod(schema.input_shape))
-    return Model(
-        file=Path("model.ckpt"),
-        schema=schema,
-        network=nn.Sequential(nn.Flatten(), nn.Linear(inputs, schema.outputs)).eval(),
-        decision=decision or Decision(),
-        config={},
-        facts={},
-    )
+    line = nn.Sequential(nn.Flatten(), nn.Linear(inputs, schema.outputs)).eval()
+    return made_models.model(schema, decision, network=line)
 
 
 def forecast(model: Model, past: pd.DataFrame) -> dict[str, list[object]]:
@@ -108,9 +88,7 @@ def test_a_forecast_is_what_a_window_cut_by_hand_gives() -> None:
     model = model_of(schema)
     values = frame()[list(COLUMNS)].to_numpy()
     changes = values[5:] - values[:-5]
-    shift, spread = (
-        np.array(part) for part in (schema.input_scaler.shift, schema.input_scaler.spread)
-    )
+    shift, spread = np.array([schema.input_scaler.shift, schema.input_scaler.spread])
     window = (changes[-4:] - shift) / spread
     line = model.network[1]  # type: ignore[index] # a Sequential
     scaled = line.weight.detach().numpy() @ window.reshape(-1) + line.bias.detach().numpy()
@@ -142,12 +120,6 @@ def test_an_interval_is_the_prediction_with_the_residuals_of_its_step_and_target
         values = np.array(columns[target])
         np.testing.assert_allclose(columns[f"{target} low"], values - outputs)
         np.testing.assert_allclose(columns[f"{target} high"], values + 10 + outputs)
-
-
-def test_without_intervals_there_are_values_alone() -> None:
-    model = model_of(read(frame()).schema)
-    columns = forecast(model, frame())
-    assert list(columns) == ["when", "c", "a"]
 
 
 @pytest.mark.parametrize(
@@ -278,8 +250,8 @@ def test_steps_that_a_new_past_lacks_are_told() -> None:
     gappy, whole = (
         reader_of(schema).open(Path(f"{name}.csv"), Rules(), size=1) for name in ("gappy", "whole")
     )
-    assert gappy.found.gaps == (
+    assert gappy.gaps == (
         "2 steps of 1 month are missing: 2 after 2004-02; a window takes the rows on both sides "
         "for neighbours",
     )
-    assert whole.found.gaps == ()
+    assert whole.gaps == ()

@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.data.scale import Encoder, Scaler
 from pipeline.serving.frames import RowsError, predict_frame
-from pipeline.serving.model import MOST_ROWS, Decision, Model
+from pipeline.serving.model import MOST_ROWS, Model
 
 NUMBERS = model(schema(features=("a", "b")))
 PICTURES = model(
@@ -105,17 +105,6 @@ def test_a_missing_cell_is_filled_in_where_training_had_some_and_refused_elsewhe
     assert line.startswith("the input row 2, column 'a': the cell is empty")
 
 
-def test_an_unknown_category_counts_as_other() -> None:
-    made = table(category_code("c", ("x", "y"), other=True), number_code("a"))
-    frame = pd.DataFrame({"c": ["x", "nobody"], "a": [10.0, 20.0]})
-    assert sums(made, frame) == [11.0, 21.0]
-
-
-def test_missing_columns_are_named_together() -> None:
-    line = refusal(NUMBERS, pd.DataFrame({"c": [1.0]}))
-    assert line.startswith("the input lacks the columns 'a', 'b'")
-
-
 def test_two_columns_of_one_name_are_refused() -> None:
     frame = pd.DataFrame([[1, 2, 3]], columns=["a", "b", " a"])
     assert (
@@ -160,10 +149,6 @@ def test_a_cell_that_is_no_picture_is_named_by_its_row() -> None:
     )
 
 
-def test_no_picture_has_no_answer() -> None:
-    assert sums(PICTURES, pd.DataFrame({"image": []})) == []
-
-
 @pytest.mark.parametrize(
     "rows",
     [
@@ -196,16 +181,6 @@ def test_a_row_whose_answer_is_no_number_is_named() -> None:
     rows = np.zeros((3, 2, 3))
     rows[1] = 3e38
     assert refusal(ARRAYS, rows).startswith("the input row 2: the network's answer is no number; ")
-
-
-def test_an_answer_has_the_ends_of_its_interval() -> None:
-    made = model(schema(), Decision(intervals=((-1.0, 2.0),)))
-    answered = predict_frame(made, pd.DataFrame({"a": [1.0], "b": [2.0]}))
-    assert answered.to_dict("list") == {
-        "prediction": [3.0],
-        "prediction low": [2.0],
-        "prediction high": [5.0],
-    }
 
 
 class Counted(Sum):

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,12 @@ from serving.made_models import model, schema
 
 from benchmarks.interval_coverage import predicted
 from pipeline import __version__
-from pipeline.data.reader import Found, NewRows
+from pipeline.data.reader import NewRows
 from pipeline.errors import DataError
 from pipeline.serving.model import Decision, Model, conformal
 from pipeline.serving.predictions import (
     Predictions,
     RowsDone,
-    Tally,
     answers,
     interface,
     require_numbers,
@@ -25,15 +25,11 @@ from pipeline.serving.predictions import (
 from pipeline.serving.sheets import Sheet
 
 
-def lines(
-    made: Model, columns: list[list[str] | list[float]], found: Found | None = None
-) -> list[str]:
+def lines(made: Model, columns: list[list[str] | list[float]], **met: Any) -> list[str]:
     made.facts["version"] = __version__  # type: ignore[index] # a dict
-    tally = Tally()
-    tally.add(columns, classes=made.schema.task != "regression")
     sheet = Sheet(header=(), texts=frozenset(), pieces=iter(()))
-    rows = NewRows(heading=None, blocks=iter(()), found=found or Found())
-    done = Predictions(sheet=sheet, tally=tally, rows=rows)
+    done = Predictions(sheet=sheet, new=NewRows(heading=None, **met))
+    done.add(columns, classes=made.schema.task != "regression")
     return summary(made, done, place="new.csv")
 
 
@@ -67,13 +63,13 @@ def test_no_row_has_no_outcome() -> None:
 
 
 def test_all_that_was_met_in_the_input_is_one_note() -> None:
-    found = Found(
-        unknown=Counter(city=12, hair=1),
-        missing=Counter(age=3),
-        ignored=("u", "v", "w", "x", "y", "z"),
-        gaps=("a step is missing after 1960-01",),
-    )
-    assert lines(model(schema()), [[1.0]], found)[1:] == [
+    met = {
+        "unknown": Counter(city=12, hair=1),
+        "missing": Counter(age=3),
+        "ignored": ("u", "v", "w", "x", "y", "z"),
+        "gaps": ("a step is missing after 1960-01",),
+    }
+    assert lines(model(schema()), [[1.0]], **met)[1:] == [
         "note: categories unknown to the training count as other: city 12, hair 1; missing cells "
         "filled in as in training: age 3; columns the model does not know: u, v, w, x, y, …; "
         "a step is missing after 1960-01"

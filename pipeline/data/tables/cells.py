@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +18,17 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+#: Words that mean an empty cell of a feature; a class may have such a name.
 MISSING = frozenset({"", "NA", "N/A", "nan", "NaN", "null", "NULL", "None", "?"})
-"""Words that mean an empty cell of a feature; a class may have such a name."""
 NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
 TRAINED = "as the model was trained on numbers there"
 LARGEST = float(np.finfo(np.float32).max)
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
 NO_CLASS = -1
-TRUTHS = frozenset({"true", "false"})
 TRAIN, VALIDATION, TEST = 0, 1, 2
-PARTS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validation": VALIDATION,
-    "test": TEST,
-}
+PARTS = {"train": TRAIN, "training": TRAIN, "test": TEST} | dict.fromkeys(
+    ("val", "valid", "validation"), VALIDATION
+)
 
 
 def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Place) -> Array:
@@ -45,11 +39,17 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
     Raises:
         DataError: A cell is no number, or infinite in single precision: says where and which.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
         cells = batch.column(column.name)
         if column.levels:
-            raw[:, index] = _codes(cells, column.levels)
+            texts = present(cells)
+            found = pc.index_in(texts, value_set=pa.array(column.levels, type=pa.string()))
+            codes = found.cast(pa.float64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+            raw[:, index] = np.where(are_missing(texts), np.nan, codes)
         else:
             raw[:, index] = numbers(cells, column=column.name, place=place)
     return raw
@@ -74,24 +74,10 @@ def encoded(cells: pa.Array) -> tuple[list[str | None], NDArray[np.int64]]:
 
     A null is the last of the texts, `None`, whether there is one or not.
     """
-    import pyarrow.compute as pc
-
-    found = pc.dictionary_encode(cells)
+    found = cells.dictionary_encode()
     texts = found.dictionary.to_pylist()
     places = found.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
     return [*texts, None], places.astype(np.int64)
-
-
-def _codes(cells: pa.Array, levels: tuple[str, ...]) -> Array:
-    """Return the index of each cell's category, float64 (rows,), NaN where it is missing."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    texts = present(cells)
-    found = pc.index_in(texts, value_set=pa.array(levels, type=pa.string()))
-    indices = found.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    known = np.where(np.isnan(indices), UNKNOWN, indices)
-    return np.where(are_missing(texts), np.nan, known)
 
 
 def numbers(cells: pa.Array, *, column: str, place: Place, otherwise: str = TRAINED) -> Array:
@@ -118,14 +104,13 @@ def numbers_or_none(cells: pa.Array) -> Array | None:
     """Return the numbers of a column as `numbers` does; None = it has other words."""
     import pyarrow as pa
 
-    try:
-        values = cells.cast(pa.float64())
-    except pa.ArrowInvalid:
+    for reads in (None, present):
         try:
-            values = present(cells).cast(pa.float64())
+            values = (reads(cells) if reads else cells).cast(pa.float64())
         except pa.ArrowInvalid:
-            return None
-    return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+            continue
+        return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return None
 
 
 def word_problem(texts: pa.Array, column: str, place: Place, *, otherwise: str = "") -> str:
@@ -139,9 +124,13 @@ def word_problem(texts: pa.Array, column: str, place: Place, *, otherwise: str =
     """
     position = int(np.argmin(are_numbers(texts)))
     text = texts[position].as_py()
+    bare = text.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
+    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", bare):
+        bare = bare.replace(",", "")
+    elif re.fullmatch(r"[+-]?\d+,\d+", bare):
+        bare = bare.replace(",", ".")
     help_ = otherwise or f"or take the column as categories: data.categorical=[{column}]"
-    mended = _mended(text)
-    way = f"write {mended}" if mended else f"write a number or leave it empty, {help_}"
+    way = f"write {bare}" if all_numbers([bare]) else f"write a number or leave it empty, {help_}"
     return f"{place.cell(position, column)}: {shown(text)} is no number; {way}"
 
 
@@ -171,30 +160,18 @@ def all_numbers(texts: Sequence[str]) -> bool:
     return all(re.match(NUMBER, text) for text in texts)
 
 
-def _mended(cell: str) -> str | None:
-    """Return the number that a cell means to people; None = it means none."""
-    bare = cell.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
-    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", bare):
-        bare = bare.replace(",", "")
-    elif re.fullmatch(r"[+-]?\d+,\d+", bare):
-        bare = bare.replace(",", ".")
-    return bare if re.match(NUMBER, bare) else None
-
-
 def class_index(text: str, classes: Sequence[str]) -> int | None:
     """Return the class that a cell names: `1.0` is the class `1`, `TRUE` the class `True`.
 
     None = there is no such class.
     """
-    if text in classes:
-        return classes.index(text)
-    if all_numbers((text, *classes)):
-        values = [float(name) for name in classes]
-        return values.index(float(text)) if float(text) in values else None
-    lowered = [name.lower() for name in classes]
-    if TRUTHS.issuperset(lowered) and text.lower() in lowered:
-        return lowered.index(text.lower())
-    return None
+    sought: str | float = text
+    known: list[str | float] = [*classes]
+    if text not in classes and all_numbers((text, *classes)):
+        sought, known = float(text), [*map(float, classes)]
+    elif text not in classes and all(name.lower() in ("true", "false") for name in classes):
+        sought, known = text.lower(), [name.lower() for name in classes]
+    return known.index(sought) if sought in known else None
 
 
 def class_indices(
@@ -207,14 +184,12 @@ def class_indices(
     """
     names, places = encoded(cells)
     found = [NO_CLASS if name is None else class_index(name, classes) for name in names]
-    unknown = [index for index, known in enumerate(found) if known is None]
-    if unknown:
-        position = int(np.isin(places, unknown).argmax())
-        name = str(names[places[position]])
-        raise DataError(
-            f"{place.cell(position, column)}: {shown(name)} is no class; expected "
-            f"{', '.join(map(repr, classes))}.{did_you_mean(name, classes)}"
-        )
+    unknown = np.isin(places, [index for index, known in enumerate(found) if known is None])
+    if unknown.any():
+        name = str(names[places[unknown.argmax()]])
+        known = ", ".join(map(repr, classes))
+        told = f"{shown(name)} is no class; expected {known}.{did_you_mean(name, classes)}"
+        raise place.fault(unknown, column, told)
     return np.array(found, dtype=np.int64)[places]
 
 
@@ -228,12 +203,9 @@ def parts(cells: pa.Array, *, column: str, place: Place) -> NDArray[np.int8]:
     numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
     found: NDArray[np.int8] = numbered[places]
     if (found < 0).any():
-        position = int((found < 0).argmax())
-        word = words[places[position]] or ""
-        raise DataError(
-            f"{place.cell(position, column)}: {shown(word)} is no part; expected train, "
-            f"validation or test.{did_you_mean(word.lower(), PARTS)}"
-        )
+        word = words[places[(found < 0).argmax()]] or ""
+        told = f"{shown(word)} is no part; expected train, validation or test."
+        raise place.fault(found < 0, column, f"{told}{did_you_mean(word.lower(), PARTS)}")
     return found
 
 
@@ -246,11 +218,8 @@ def instants(cells: pa.Array, *, column: str, place: Place) -> Array:
     values = numbers_or_none(cells)
     if values is None:
         values = _dates(present(cells), column, place)
-    if np.isnan(values).any():
-        raise DataError(
-            f"{place.cell(int(np.isnan(values).argmax()), column)}: the cell is empty; expected "
-            "a time in every row"
-        )
+    if (empty := np.isnan(values)).any():
+        raise place.fault(empty, column, "the cell is empty; expected a time in every row")
     return values
 
 
@@ -259,18 +228,15 @@ def _dates(texts: pa.Array, column: str, place: Place) -> Array:
     import pyarrow.compute as pc
 
     dated = pc.match_substring_regex(texts, DATED).fill_null(fill_value=True)
-    if not pc.all(dated).as_py():
-        position = int(np.argmin(dated.to_numpy(zero_copy_only=False)))
-        raise DataError(
-            f"{place.cell(position, column)}: {shown(texts[position].as_py())} is no time; "
-            "expected numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
-        )
+    odd = ~dated.to_numpy(zero_copy_only=False)
+    if odd.any():
+        told = "is no time; expected numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
+        raise place.fault(odd, column, f"{shown(texts[int(odd.argmax())].as_py())} {told}")
     months = pc.binary_join_element_wise(texts, pa.scalar("01"), "-")
     whole = pc.if_else(pc.equal(pc.utf8_length(texts), 7), months, texts)
+    zoned = pc.any(pc.match_substring_regex(whole, r"(Z|:\d{2}[+-]\d{2}:?\d{2})$")).as_py()
     try:
-        zoned = pc.match_substring_regex(whole, r"(Z|:\d{2}[+-]\d{2}:?\d{2})$")
-        kind = pa.timestamp("us", "UTC") if pc.any(zoned).as_py() else pa.timestamp("us")
-        ticks = whole.cast(kind).cast(pa.int64())
+        ticks = whole.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise DataError(
             f"{place.file}, column {column!r}: {' '.join(str(error).split())}; expected dates "
@@ -292,14 +258,21 @@ def frame_texts(
     Raises:
         DataError: A column holds what no file does.
     """
+    import pandas as pd
     import pyarrow as pa
 
     names = [str(name).strip() for name in frame.columns]
     columns = []
     for position, name in enumerate(names):
-        column = frame.iloc[:, position]
+        column = plain = frame.iloc[:, position]
+        if pd.api.types.is_bool_dtype(column):  # written as the training wrote true and false
+            known = {level.casefold(): level for level in levels.get(name, ())}
+            plain = column.map({b: known.get(str(b).casefold(), str(b)) for b in (True, False)})
+        elif pd.api.types.is_float_dtype(column):
+            plain = column.astype("float64")  # a float32 has a shorter text, another number
+        elif column.dtype == object:
+            plain = column.map(_in_words, na_action="ignore")
         try:
-            plain = _plain(column, levels.get(name, ()))
             columns.append(pa.array(plain, from_pandas=True).cast(pa.string()))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise DataError(
@@ -307,19 +280,6 @@ def frame_texts(
                 "or texts"
             ) from error
     return pa.RecordBatch.from_arrays(columns, names=names)
-
-
-def _plain(column: pd.Series[Any], levels: tuple[str, ...]) -> pd.Series[Any]:
-    """Return a column whose cells read as a file's do."""
-    import pandas as pd
-
-    if pd.api.types.is_bool_dtype(column):  # written as the training wrote true and false
-        known = {level.casefold(): level for level in levels}
-        words = {value: known.get(str(value).casefold(), str(value)) for value in (True, False)}
-        return column.map(words)
-    if pd.api.types.is_float_dtype(column):
-        return column.astype("float64")  # a float32 has a shorter text, which is another number
-    return column.map(_in_words, na_action="ignore") if column.dtype == object else column
 
 
 def _in_words(value: object) -> str:

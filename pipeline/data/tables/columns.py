@@ -29,16 +29,16 @@ Named = str | int | None
 Wanted = Literal["numeric", "categorical"]
 
 KINDS: tuple[Wanted, ...] = ("numeric", "categorical")
+#: Keys of columns that are read and are no features.
 BESIDE = ("id", "group", "time", "split")
-"""Keys of columns that are read and are no features."""
+#: Different words of one column that are kept; with more it is free text.
 MOST_LEVELS = 100_000
-"""Different words of one column that are kept; with more it is free text."""
+#: Whole numbers up to it are exact as float64.
 EXACT = 2**53
-"""Whole numbers up to it are exact as float64."""
+#: So many different words are categories, however few rows there are.
 FEW = 20
-"""So many different words are categories, however few rows there are."""
+#: Share of the cells that differ from all others from which on they are free text.
 FREE = 0.5
-"""Share of the cells that differ from all others from which on they are free text."""
 DATE = re.compile(
     r"\d{4}-\d{1,2}(-\d{1,2}([T ]\d{1,2}:\d{2}.*)?)?"  # 2024-05-31, 2024-05-31 10:00
     r"|\d{1,4}[./]\d{1,2}[./]\d{1,4}( \d{1,2}:\d{2}.*)?"  # 31.5.2024, 5/31/24, 2024/05/31
@@ -136,81 +136,48 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
             f"{path}: one column found, {names[0]!r}; expected the target and at least one more. "
             "If another sign parts the cells, say which: data.sep=;"
         )
-    named = keys.named()
+    listed, named = ", ".join(names), keys.named()
     target = named.get("target", names[-1:])[0]
-    unknown = [
-        f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
-        f"{did_you_mean(name, names)}"
-        for key, chosen in named.items()
-        for name in chosen
-        if name not in names
-    ]
-    if problems := [*unknown, *_contradictions(target, named)]:
-        raise DataError(*problems)
-    beside = {key: named[key][0] for key in BESIDE if key in named}
+    chosen = [(key, name) for key, columns in named.items() for name in columns]
     wanted = {name: key for key in KINDS for name in named[key]}
+    parting = [key for key in ("group", "time", "split") if key in named]
+    problems = [
+        *(
+            f"data.{key}={name} is no column of {path}; its columns are {listed}."
+            f"{did_you_mean(name, names)}"
+            for key, name in chosen
+            if name not in names
+        ),
+        *(
+            f"data.{key}={name} is also the target; name another with data.target=COLUMN"
+            for key, name in chosen
+            if name == target and key != "target"
+        ),
+        *(
+            f"data.drop=[{name}] leaves out a column that another key wants as a feature"
+            for name in named["drop"]
+            if name in wanted
+        ),
+        *(
+            f"{name!r} is in data.numeric and in data.categorical; expected one of them"
+            for name in named["numeric"]
+            if name in named["categorical"]
+        ),
+    ]
+    if len(parting) > 1:
+        both = " and ".join(f"data.{key}" for key in parting[:2])
+        problems.append(f"{both} both say how rows are parted; expected one")
+    beside = {key: named[key][0] for key in BESIDE if key in named}
     left_out = {target, *named["drop"], *beside.values()} - {*wanted}
     features = {name: wanted.get(name) for name in names if name not in left_out}
-    if not features:
-        raise DataError(
-            f"{path}: no column is left to predict {target!r} from; its columns are "
-            f"{', '.join(names)}. Drop fewer"
+    if not features and not problems:
+        problems.append(
+            f"{path}: no column is left to predict {target!r} from; its columns are {listed}. "
+            "Drop fewer"
         )
+    if problems:
+        raise DataError(*problems)
     return Roles(target=target, features=features, beside=beside)
-
-
-def _contradictions(target: str, named: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    yield from (
-        f"data.{key}={name} is also the target; name another with data.target=COLUMN"
-        for key, chosen in named.items()
-        for name in chosen
-        if name == target and key != "target"
-    )
-    for name in named["drop"]:
-        if name in (*named["numeric"], *named["categorical"]):
-            yield f"data.drop=[{name}] leaves out a column that another key wants as a feature"
-    for name in named["numeric"]:
-        if name in named["categorical"]:
-            yield f"{name!r} is in data.numeric and in data.categorical; expected one of them"
-    parting = [key for key in ("group", "time", "split") if key in named]
-    if len(parting) > 1:
-        yield (
-            f"data.{parting[0]} and data.{parting[1]} both say how rows are parted; expected one"
-        )
-
-
-@dataclass(slots=True)
-class RowCount:
-    """Sums that tell whether a column holds each whole number of a range once, in any order."""
-
-    minimum: float = np.inf
-    maximum: float = -np.inf
-    total: float = 0.0
-    squares: float = 0.0
-    whole: bool = True
-
-    def add(self, values: Array) -> None:
-        """Look at the next values (rows,)."""
-        if not self.whole:
-            return
-        whole = (values == np.floor(values)) & (np.abs(values) < EXACT)  # NaN is neither
-        self.whole = bool(whole.all())
-        if self.whole and len(values):
-            self.minimum = min(self.minimum, float(values.min()))
-            self.maximum = max(self.maximum, float(values.max()))
-            self.total += float(values.sum())
-            self.squares += float((values**2).sum())
-
-    def counts_rows(self, rows: int) -> bool:
-        """Tell whether all rows together hold each number from the least to the largest once."""
-        if not self.whole or rows < 3 or self.maximum - self.minimum != rows - 1:
-            return False
-        middle = (self.minimum + self.maximum) / 2
-        squares = rows * (middle**2 + (rows**2 - 1) / 12)
-        return bool(
-            np.isclose(self.total, rows * middle, rtol=1e-12, atol=1e-6)
-            and np.isclose(self.squares, squares, rtol=1e-9)
-        )
 
 
 @dataclass(slots=True)
@@ -232,7 +199,10 @@ class FeatureCells:
     problem: str | None = None
     inexact: bool = False
     levels: Counter[str] = field(default_factory=Counter)
-    row_count: RowCount = field(default_factory=RowCount)
+    # Sums that tell whether the column holds each whole number of a range once, in any order.
+    whole: bool = True
+    bounds: tuple[float, float] = (np.inf, -np.inf)
+    sums: tuple[float, float] = (0.0, 0.0)
 
     def add(self, cells: pa.Array, place: Place) -> None:
         """Look at the next batch of cells."""
@@ -256,15 +226,19 @@ class FeatureCells:
         self.missing += missing
         self.numbers += len(values) - missing
         self.problem = self.problem or infinite_problem(values, texts, self.name, place)
-        self.row_count.add(values)
-        if not self.inexact and (np.abs(values) >= EXACT).any():
+        exact = np.abs(values) < EXACT
+        if not self.inexact and not (exact | np.isnan(values)).all():
             # 1e20 is a measurement, 12345678901234567890 a name
             self.inexact = bool(pc.any(pc.match_substring_regex(texts, r"^[+-]?\d+$")).as_py())
+        self.whole = self.whole and bool((exact & (values == np.floor(values))).all())
+        if self.whole and len(values):
+            low, high = self.bounds
+            self.bounds = min(low, float(values.min())), max(high, float(values.max()))
+            total, squares = self.sums
+            self.sums = total + float(values.sum()), squares + float((values**2).sum())
 
     def _add_words(self, texts: pa.Array, place: Place) -> None:
-        import pyarrow.compute as pc
-
-        found = pc.value_counts(texts.drop_null())
+        found = texts.drop_null().value_counts()
         words, counts = found.field("values"), found.field("counts").to_numpy()
         if self.wanted is None:
             as_numbers = are_numbers(words)
@@ -318,11 +292,23 @@ class FeatureCells:
                 f"column {name!r} has numbers above 2^53, which are rounded; it looks like "
                 f"an id: data.drop=[{name}], or data.id={name} to name the rows by it"
             )
-        elif not self.is_category and self.row_count.counts_rows(self.rows):
+        elif not self.is_category and self._counts_rows():
             yield (
                 f"column {name!r} counts the rows, as an index does; if it is one, leave it "
                 f"out: data.drop=[{name}], or data.id={name} to name the rows by it"
             )
+
+    def _counts_rows(self) -> bool:
+        """Tell whether all rows together hold each number from the least to the largest once."""
+        rows, (low, high) = self.rows, self.bounds
+        if not self.whole or rows < 3 or high - low != rows - 1:
+            return False
+        middle = (low + high) / 2
+        squares = rows * (middle**2 + (rows**2 - 1) / 12)
+        return bool(
+            np.isclose(self.sums[0], rows * middle, rtol=1e-12, atol=1e-6)
+            and np.isclose(self.sums[1], squares, rtol=1e-9)
+        )
 
     def column(self) -> Column:
         """Return the column with its categories in the order of their names."""

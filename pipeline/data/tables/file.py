@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -70,6 +71,10 @@ class Place:
         """Name a cell of the batch, its position counted from 0."""
         return f"{where(self.file, self.first_row + position, sep=self.sep)}, column {column!r}"
 
+    def fault(self, found: NDArray[np.bool_], column: str, words: str) -> DataError:
+        """Return the error that says what is wrong with the first of the cells found, (rows,)."""
+        return DataError(f"{self.cell(int(found.argmax()), column)}: {words}")
+
 
 def where(file: str, row: int, *, sep: str | None = None) -> str:
     """Name a row in a message: `patients.csv line 18`, or `patients.csv row 17`.
@@ -98,20 +103,6 @@ def shown(cell: str) -> str:
     return repr(cell if len(cell) <= LONGEST_SHOWN else f"{cell[:LONGEST_SHOWN]}…")
 
 
-def column_names(path: Path, *, sep: str | None = None) -> tuple[str, ...]:
-    """Return the names of the columns, without spaces around them.
-
-    Args:
-        path: A CSV or Parquet file, told apart by their content.
-        sep: What parts the cells of a CSV file: `,` `;` `|` or a tab; None = found.
-
-    Raises:
-        DataError: It is no table with a header.
-        EnvironmentFaultError: It may not be read.
-    """
-    return form_of(path, sep=sep).names
-
-
 def require_columns(
     what: Path | str, there: Sequence[str], wanted: Sequence[str], *, needed: str = ""
 ) -> None:
@@ -126,10 +117,8 @@ def require_columns(
     Raises:
         DataError: Names all that are missing and all that are there.
     """
-    missing = [name for name in wanted if name not in there]
-    if missing:
-        named = ", ".join(map(repr, missing))
-        purpose = f", which {needed}" if needed else ""
+    if missing := [name for name in wanted if name not in there]:
+        named, purpose = ", ".join(map(repr, missing)), f", which {needed}" if needed else ""
         raise DataError(
             f"{what} lacks the column{'s' * (len(missing) > 1)} {named}{purpose}; it has "
             f"{', '.join(there)}.{did_you_mean(missing[0], there)}"
@@ -164,17 +153,31 @@ def batches(
 
 
 def form_of(path: Path, *, sep: str | None = None) -> Form:
-    """Look at the beginning of a file: see `column_names`."""
+    """Look at the beginning of a file.
+
+    Args:
+        path: A CSV or Parquet file, told apart by their content.
+        sep: What parts the cells of a CSV file: `,` `;` `|` or a tab; None = found.
+
+    Raises:
+        DataError: It is no table with a header.
+        EnvironmentFaultError: It may not be read.
+    """
     head = _head(path)
     for magic, words in OTHER_FILES.items():
         if head.startswith(magic):
             raise DataError(f"{path} is {words}")
     if head.startswith(b"PAR1"):
         return Form(names=_checked(path, _parquet_names(path)))
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or _looks_like_utf16(head):
+    halves = (head[::2], head[1::2])
+    is_wide = len(head) >= 4 and any(  # Latin letters of two bytes each, every other one NUL
+        one.count(0) > 0.4 * len(one) and not other.count(0)
+        for one, other in (halves, halves[::-1])
+    )
+    if is_wide or head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path} is UTF-16; {SAVE_AS.format(code='UTF-16', name=path.name)}")
     if b"\0" in head:
-        raise DataError(_nul_problem(path))
+        raise DataError(*_nul_problems(path))
     if not head.removeprefix(BYTE_ORDER_MARK).strip():
         raise DataError(f"{path} is empty; expected a line of names and rows below it")
     chosen = _separator(head, sep)
@@ -183,22 +186,20 @@ def form_of(path: Path, *, sep: str | None = None) -> Form:
 
 
 def _head(path: Path) -> bytes:
+    expected = "expected a CSV or Parquet file"
     try:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
     except FileNotFoundError as error:
         try:
-            there = [file.name for file in path.parent.iterdir()]
-            nearest = f".{did_you_mean(path.name, there)}"
+            nearest = f".{did_you_mean(path.name, [one.name for one in path.parent.iterdir()])}"
         except OSError:
             nearest = f". Its folder {path.parent} does not exist either"
-        raise DataError(
-            f"{path} does not exist; expected a CSV or Parquet file{nearest}"
-        ) from error
+        raise DataError(f"{path} does not exist; {expected}{nearest}") from error
     except NotADirectoryError as error:
         raise DataError(f"{path} does not exist; a part of its path is a file") from error
     except IsADirectoryError as error:
-        raise DataError(f"{path} is a folder; expected a CSV or Parquet file") from error
+        raise DataError(f"{path} is a folder; {expected}") from error
     except PermissionError as error:
         raise EnvironmentFaultError(
             f"{path} may not be read; give yourself permission, as with chmod u+r"
@@ -239,7 +240,7 @@ def _header(path: Path, sep: str) -> tuple[tuple[str, ...], int]:
         try:
             names = next(record for record in reader if any(cell.strip() for cell in record))
         except UnicodeDecodeError as error:
-            raise DataError(_utf8_problem(path) or f"{path} is no UTF-8") from error
+            raise DataError(*_utf8_problems(path) or [f"{path} is no UTF-8"]) from error
         except csv.Error as error:
             raise DataError(f"{path}: its first line can't be read as names: {error}") from error
         except StopIteration as error:
@@ -260,28 +261,21 @@ def _parquet_names(path: Path) -> tuple[str, ...]:
 
 
 def _checked(path: Path, cells: tuple[str, ...]) -> tuple[str, ...]:
-    names = tuple(
-        cell.strip() or f"unnamed_{position}" for position, cell in enumerate(cells, start=1)
-    )
-    if _all_numbers(names):
+    names = tuple(cell.strip() or f"unnamed_{index}" for index, cell in enumerate(cells, start=1))
+    try:
+        are_numbers = bool([float(name) for name in names])
+    except ValueError:
+        are_numbers = False
+    # 0, 1, 2, … are the names that pandas gives.
+    if are_numbers and (len(names) == 1 or names != tuple(map(str, range(len(names))))):
         raise DataError(
             f"{path}: its first line holds numbers ({', '.join(map(shown, names[:3]))}, …) where "
             "names of columns are expected; put a line of names above it"
         )
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        listed = ", ".join(map(repr, repeated))
+    if repeated := [repr(name) for name, count in Counter(names).items() if count > 1]:
+        listed = ", ".join(repeated)
         raise DataError(f"{path}: several columns are named {listed}; give each a name of its own")
     return names
-
-
-def _all_numbers(names: tuple[str, ...]) -> bool:
-    """Tell rows of numbers from names; 0, 1, 2, … are the names that pandas gives."""
-    try:
-        is_counted = len(names) > 1 and names == tuple(map(str, range(len(names))))
-        return not is_counted and bool([float(name) for name in names])
-    except ValueError:
-        return False
 
 
 def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
@@ -291,10 +285,13 @@ def _text(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Recor
     try:
         for last in _parsed(path, form, columns):
             if not all(_content(cells).all() for cells in last.columns):
-                raise DataError(_nul_problem(path))
+                raise DataError(*_nul_problems(path))
             yield _trimmed(last)
     except pa.ArrowInvalid as error:
-        raise DataError(*_parse_problems(path, form, str(error))) from error
+        if not (problems := _utf8_problems(path) or _ragged(path, form)):
+            _require_ended(path, form)
+            problems = [f"{path} can't be read: {' '.join(str(error).split())}"]
+        raise DataError(*problems) from error
     if last is not None:
         row = last.slice(last.num_rows - 1).to_pylist()[0]
         # A quoted cell that never ends swallows all rows below it, line breaks and all.
@@ -360,17 +357,16 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
     nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
     try:
         with pq.ParquetFile(path) as file:
-            stored = dict(zip(form.names, file.schema_arrow.names, strict=True))
+            stored = dict(zip(form.names, file.schema_arrow, strict=True))
             chosen = [stored[name] for name in columns]
-            kinds = {name: file.schema_arrow.field(name).type for name in chosen}
-            odd = [name for name, kind in kinds.items() if any(is_a(kind) for is_a in nested)]
+            odd = [one for one in chosen if any(is_a(one.type) for is_a in nested)]
             if odd:
                 raise DataError(
-                    f"{path}: the column {odd[0]!r} holds {kinds[odd[0]]}; expected "
-                    f"numbers or texts. Leave it out: data.drop=[{','.join(odd)}]"
+                    f"{path}: the column {odd[0].name!r} holds {odd[0].type}; expected numbers or "
+                    f"texts. Leave it out: data.drop=[{','.join(one.name for one in odd)}]"
                 )
-            for batch in file.iter_batches(BATCH_ROWS, columns=chosen):
-                cells = [batch.column(name) for name in chosen]
+            for batch in file.iter_batches(BATCH_ROWS, columns=[one.name for one in chosen]):
+                cells = [batch.column(one.name) for one in chosen]
                 plain = [
                     c.dictionary_decode() if pa.types.is_dictionary(c.type) else c for c in cells
                 ]
@@ -379,16 +375,6 @@ def _parquet(path: Path, form: Form, columns: tuple[str, ...]) -> Iterator[pa.Re
     except (pa.ArrowException, OSError) as error:
         line = " ".join(str(error).split())
         raise DataError(f"{path} can't be read as Parquet: {line}") from error
-
-
-def _parse_problems(path: Path, form: Form, error: str) -> list[str]:
-    """Say in which lines a text is damaged that the parser refused with an error."""
-    if problem := _utf8_problem(path):
-        return [problem]
-    if problems := _ragged(path, form):
-        return problems
-    _require_ended(path, form)
-    return [f"{path} can't be read: {' '.join(error.split())}"]
 
 
 def _records(path: Path, sep: str, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
@@ -420,16 +406,12 @@ def _ragged(path: Path, form: Form) -> list[str]:
     """Tell rows with more or fewer cells than the header, the first few by their line."""
     sep, expected, rows = form.sep or ",", len(form.names), 0
     found = []
-    try:
+    with suppress(DataError):  # what never ends is told by itself; the rows before it are known
         for line, record in _records(path, sep):
             rows += 1
             if len(record) != expected:
                 found.append((line, len(record)))
-    except DataError:
-        pass  # what never ends is told by itself; the rows before it are known
-    if not found:
-        return []
-    if len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
+    if found and len(found) == rows - 1 and {width for _, width in found} == {expected + 1}:
         return [
             f"{path}: every row has {expected + 1} cells, one more than the header's {expected}; "
             "its first column may be an index without a name. Put a name for it into line 1"
@@ -444,39 +426,31 @@ def _ragged(path: Path, form: Form) -> list[str]:
     return problems + ([f"{path}: {more} more rows have another number of cells"] * (more > 0))
 
 
-def _nul_problem(path: Path) -> str:
+def _nul_problems(path: Path) -> list[str]:
     """Say where the first NUL byte of a file is."""
-    line, before = 1, 0
+    before = 0
     with path.open("rb") as file:
-        while (block := file.read(BLOCK_BYTES)) and b"\0" not in block:
-            line, before = line + block.count(b"\n"), before + len(block)
-    position = block.find(b"\0")
-    line, byte = line + block.count(b"\n", 0, position), before + position + 1
-    return (
-        f"{path} line {line} has a NUL byte (byte {byte} of the file): it is no text, or it was "
-        "damaged; write it anew"
-    )
+        for line, content in enumerate(file, start=1):
+            if (position := content.find(b"\0")) >= 0:
+                return [
+                    f"{path} line {line} has a NUL byte (byte {before + position + 1} of the "
+                    "file): it is no text, or it was damaged; write it anew"
+                ]
+            before += len(content)
+    return []
 
 
-def _utf8_problem(path: Path) -> str | None:
-    """Say where a file stops being UTF-8; None = it is UTF-8 throughout."""
+def _utf8_problems(path: Path) -> list[str]:
+    """Say where a file stops being UTF-8; empty = it is UTF-8 throughout."""
     with path.open("rb") as file:
         for line, content in enumerate(file, start=1):
             try:
                 content.decode("utf-8")
             except UnicodeDecodeError as error:
-                byte = content[error.start]
-                return (
-                    f"{path} line {line} has the byte 0x{byte:02x} "
-                    f"({bytes([byte]).decode('latin-1')!r} in Latin-1), which is no UTF-8; "
+                byte = content[error.start : error.start + 1]
+                return [
+                    f"{path} line {line} has the byte 0x{byte.hex()} "
+                    f"({byte.decode('latin-1')!r} in Latin-1), which is no UTF-8; "
                     f"{SAVE_AS.format(code='LATIN1', name=path.name)}"
-                )
-    return None
-
-
-def _looks_like_utf16(head: bytes) -> bool:
-    """Tell Latin letters of two bytes each, every other one NUL."""
-    return len(head) >= 4 and any(
-        head[first::2].count(0) > 0.4 * len(head[first::2]) and head[1 - first :: 2].count(0) == 0
-        for first in (0, 1)
-    )
+                ]
+    return []

@@ -1,124 +1,349 @@
-"""What the user's cache keeps: files that were fetched, and large tables as mapped arrays."""
+"""All rows of a table as arrays, read in one pass; those of a large one lie in the cache."""
+
+from __future__ import annotations
 
 import hashlib
 import json
 import os
 import platform
-import re
 import shutil
-import urllib.request
-from dataclasses import asdict
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, BinaryIO
-from urllib.error import URLError
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
-from pipeline.data.source import Column, Samples
-from pipeline.data.tables.columns import Keys
-from pipeline.data.tables.conversion import Files, read_samples
-from pipeline.data.tables.file import form_of
-from pipeline.errors import ConfigError, EnvironmentFaultError
-from pipeline.paths import cache_folder, create_folder, is_url, replace_file
+from pipeline.data.labels import Outcome, TargetCells
+from pipeline.data.scale import UNKNOWN
+from pipeline.data.source import Array, Column, Samples
+from pipeline.data.tables.cells import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    encoded,
+    instants,
+    parts,
+    raw_rows,
+)
+from pipeline.data.tables.columns import FeatureCells, Keys, Roles, roles_of
+from pipeline.data.tables.file import Place, batches, form_of, require_columns
+from pipeline.errors import DataError, EnvironmentFaultError
+from pipeline.paths import cache_folder, create_folder
 from pipeline.terminal import announce, duration
 
-FETCHED = ("http", "https")
-SECONDS = 60
-MOST_BYTES = 2**34
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Size of a file, or of its cells as numbers, from which it is converted and mapped.
 LARGE_BYTES = 2**28
-"""Size of a file, or of its cells as numbers, from which it is converted and mapped."""
-VERSION = 1
-"""Of what the cache holds; another one is converted anew."""
+#: Of what the cache holds; another one is converted anew.
+VERSION = 2
+#: Keys that say which files are read; the others say how.
 PLACES = ("path", "test_path", "validation_path", "sep", "allow_url")
-"""Keys that say which files are read; the others say how."""
-ARRAYS = ("inputs", "targets", "test", "validation", "groups", "order", "ids")
+ARRAYS = ("targets", "test", "validation", "groups", "order")
+PLAIN = ("task", "classes", "features", "units", "label", "strict", "notes", "reading")
 FACTS = "facts.json"
 
 
-def local_file(path: str, *, key: str, allow_url: bool) -> Path:
-    """Return the file, fetched into the cache once if it is a URL and that is allowed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """The files of one table.
 
     Args:
-        path: As the user gave it.
-        key: The key that it was given by.
-        allow_url: Whether anything may be fetched.
-
-    Raises:
-        ConfigError: It is a URL that is not allowed, or of a kind that is never fetched.
-        EnvironmentFaultError: It can't be fetched.
+        paths: Each with the part that its rows belong to, the training file first.
+        sep: What parts the cells of a CSV file; None = found.
     """
-    if not is_url(path):
-        return Path(path)
-    shown = _without_secrets(path)
-    if not allow_url:
-        raise ConfigError(
-            f"{key}={shown} is a URL, and nothing is fetched unasked; save the file first, or say "
-            "data.allow_url=true"
-        )
-    if urlsplit(path).scheme.lower() not in FETCHED:
-        raise ConfigError(f"{key}={shown} can't be fetched; expected http:// or https://")
-    digest = hashlib.sha256(path.encode()).hexdigest()[:16]
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", Path(urlsplit(path).path).name)[-60:]
-    file = cache_folder() / f"fetched-{digest}-{name}"
-    if not file.exists():
-        _fetch(path, file, shown)
-    return file
 
+    paths: tuple[tuple[Path, int], ...]
+    sep: str | None
 
-def _fetch(url: str, file: Path, shown: str) -> None:
-    too_large = EnvironmentFaultError(
-        f"{shown} is larger than {MOST_BYTES // 2**30} GiB; save it yourself and give its path"
-    )
+    @property
+    def training(self) -> Path:
+        """The file whose rows train, and that says what the columns mean."""
+        return self.paths[0][0]
 
-    def copy(target: BinaryIO) -> None:
-        while block := answer.read(2**20):
-            target.write(block)
-            if target.tell() > MOST_BYTES:
-                raise too_large
+    def batches(self, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, Place, int]]:
+        """Yield all rows with where they stand and their part."""
+        for path, part in self.paths:
+            for first_row, batch in batches(path, sep=self.sep, columns=columns):
+                yield batch, Place(file=str(path), first_row=first_row, sep=self.sep), part
 
-    try:
-        create_folder(file.parent)
-        with urllib.request.urlopen(url, timeout=SECONDS) as answer:
-            size = int(answer.headers.get("Content-Length") or 0)
-            if size > MOST_BYTES:
-                raise too_large
-            if size > shutil.disk_usage(file.parent).free:
-                raise EnvironmentFaultError(
-                    f"{shown} has {size} bytes, more than {file.parent} has room for; make room, "
-                    "or choose another place with XDG_CACHE_HOME"
-                )
-            replace_file(file, copy)
-    except (URLError, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", error)
-        raise EnvironmentFaultError(f"{shown} can't be fetched: {reason}; try again") from error
+    def size(self) -> int:
+        """Return the bytes of the files, or of their cells as numbers where they say how many."""
+        import pyarrow.parquet as pq
 
-
-def _without_secrets(url: str) -> str:
-    """Return a URL without a name, a password or what is behind its question mark."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        total = 0
+        for path, _ in self.paths:
+            is_text = form_of(path).sep is not None  # refuses what can't be read, before its size
+            size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
+            total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
+        return total
 
 
 def is_large(files: Files) -> bool:
     """Tell whether the rows of a table are better not kept in memory."""
-    return _size(files) >= LARGE_BYTES
+    return files.size() >= LARGE_BYTES
 
 
-def _size(files: Files) -> int:
-    """Return the bytes of the files, or of their cells as numbers where they say how many."""
-    import pyarrow.parquet as pq
+def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Samples:
+    """Read all rows of all files.
 
-    sizes = []
-    for path, _ in files.paths:
-        is_text = form_of(path).sep is not None  # refuses what can't be read, before its size
-        sizes.append(path.stat().st_size)
-        if not is_text:
-            stored = pq.read_metadata(path)
-            sizes[-1] = max(sizes[-1], 8 * stored.num_rows * stored.num_columns)
-    return sum(sizes)
+    Args:
+        files: The files.
+        keys: What the user says about them.
+        folder: An empty folder that takes the rows; None = they are kept in memory.
+
+    Raises:
+        ConfigError: A key can't apply to this table.
+        DataError: The table can't be learned from as it stands.
+    """
+    names = form_of(files.training, sep=files.sep).names
+    roles = roles_of(files.training, names, keys)
+    ignored = []
+    for path, _ in files.paths[1:]:
+        there = form_of(path, sep=files.sep).names
+        require_columns(path, there, roles.read)
+        if further := [name for name in there if name not in names]:
+            ignored.append(f"{path}: ignored, as the training file has no {', '.join(further)}")
+    outcome, columns, notes = _learned(files, roles, keys)
+    conversion = _Conversion(roles, keys, outcome, columns)
+    arrays = _gathered(conversion, files, folder)
+    conversion.require_whole()
+    leaks = conversion.leaks()
+    if leaks and keys.strict:
+        raise DataError(*(f"{files.training}: {line}" for line in leaks))
+    in_parts, times = arrays.pop("parts"), arrays.pop("times", None)
+    test, validation = (np.flatnonzero(in_parts == part) for part in (TEST, VALIDATION))
+    return Samples(
+        **arrays,
+        task=outcome.task,
+        classes=outcome.classes,
+        features=tuple(column.name for column in columns),
+        units=keys.units,
+        test=test if len(test) else None,
+        validation=validation if len(validation) else None,
+        columns=columns,
+        label=outcome.name,
+        order=None if times is None else np.argsort(times, kind="stable"),
+        reading={
+            "kind": "table",
+            "target": outcome.name,
+            "id": roles.beside.get("id"),
+            "sep": files.sep,
+        },
+        strict=keys.strict,
+        notes=(*notes, *ignored, *leaks, *conversion.notes()),
+    )
+
+
+def _learned(
+    files: Files, roles: Roles, keys: Keys
+) -> tuple[Outcome, tuple[Column, ...], list[str]]:
+    """Look at every feature and the target of the training file; return what they mean, and notes.
+
+    Raises:
+        ConfigError: `positive` names no class.
+        DataError: All columns that are no features as they stand, or a target that is none.
+    """
+    path = files.training
+    features = [FeatureCells(name, wanted) for name, wanted in roles.features.items()]
+    target = TargetCells(roles.target)
+    read = tuple(dict.fromkeys((*roles.features, roles.target)))
+    for batch, place, _ in replace(files, paths=files.paths[:1]).batches(read):
+        for one in features:
+            one.add(batch.column(one.name), place)
+        target.add(batch.column(target.name), place)
+    if not target.rows:
+        raise DataError(f"{path} has a header and no rows (0 rows); expected at least one a part")
+    if problems := [line for one in features for line in one.problems()]:
+        begin = str(path)
+        raise DataError(*(p if p.startswith(begin) else f"{begin}: {p}" for p in problems))
+    outcome, told = target.outcome(keys)
+    last = f"target: {roles.target!r}, the last column; another with data.target=COLUMN"
+    notes = [last] if keys.target is None else []
+    notes += [*told, *(note for one in features for note in one.notes())]
+    return outcome, tuple(one.column() for one in features), notes
+
+
+class _Conversion:
+    """Turns batches of cells into rows, and counts what was left out or is odd."""
+
+    def __init__(
+        self, roles: Roles, keys: Keys, outcome: Outcome, columns: tuple[Column, ...]
+    ) -> None:
+        self.roles, self.columns = roles, columns
+        self._outcome, self._missing = outcome, keys.missing
+        self._groups: dict[str | None, int] = {}
+        self._holes: Counter[str] = Counter()
+        self._first_holes: dict[str, tuple[Place, int]] = {}
+        self._unknown: Counter[str] = Counter()
+        self._left_out = self._kept = 0
+        # Bounds of each feature for each class, or of its distance to the target's value.
+        shape = (max(1, len(outcome.classes)), len(columns))
+        self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)
+        self._whole = np.ones(len(columns), dtype=np.bool_)
+
+    def converted(self, batch: pa.RecordBatch, place: Place, part: int) -> dict[str, Array]:
+        """Convert the next batch of texts, which belong to `part` unless a column says so.
+
+        Returns:
+            `inputs`, `targets` and `parts`, and `ids`, `groups`, `times` where a column gives them.
+
+        Raises:
+            DataError: A cell can't be what its column is: says where and which.
+        """
+        rows: dict[str, Array] = {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
+        for key, column in self.roles.beside.items():
+            cells = batch.column(column)
+            if key == "split":
+                rows["parts"] = parts(cells, column=column, place=place)
+            elif key == "time":
+                rows["times"] = instants(cells, column=column, place=place)
+            elif key == "id":
+                rows["ids"] = np.array(cells.fill_null("").to_pylist(), dtype=np.str_)
+            else:
+                rows["groups"] = self._group_numbers(cells, column, place)
+        rows["inputs"] = raw_rows(batch, self.columns, place)
+        target = self.roles.target
+        rows["targets"], empty = self._outcome.targets(batch.column(target), place)
+        holes = np.isnan(rows["inputs"])
+        for index, one in enumerate(self.columns):
+            if one.levels:
+                self._unknown[one.name] += int((rows["inputs"][:, index] == UNKNOWN).sum())
+            self._count_holes(one.name, holes[:, index], place)
+        self._count_holes(target, empty, place)
+        if self._missing == "drop":
+            kept = ~(empty | holes.any(1))
+            rows = {name: block[kept] for name, block in rows.items()}
+            self._left_out += int((~kept).sum())
+        self._kept += len(rows["targets"])
+        if part == TRAIN:
+            self._bound_features(rows["inputs"], rows["targets"])
+        return rows
+
+    def _group_numbers(self, cells: pa.Array, column: str, place: Place) -> Array:
+        names, places = encoded(cells)
+        if cells.null_count:
+            raise place.fault(
+                places == len(names) - 1,
+                column,
+                "the cell is empty; expected the group that the row belongs to",
+            )
+        found = [self._groups.setdefault(name, len(self._groups)) for name in names[:-1]]
+        groups: Array = np.array(found)[places]
+        return groups
+
+    def _count_holes(self, column: str, empty: Array, place: Place) -> None:
+        if empty.any():
+            self._holes[column] += int(empty.sum())
+            self._first_holes.setdefault(column, (place, int(empty.argmax())))
+
+    def require_whole(self) -> None:
+        """Refuse empty cells that nothing fills in.
+
+        Raises:
+            DataError: Each column with the first row and the count; or no row is left.
+        """
+        target, problems = self.roles.target, []
+        refused = [(target, "the target", "")] if self._missing != "drop" else []
+        if self._missing == "refuse":
+            fix = ", data.missing=mean fills them in"
+            refused += [(column.name, "a cell", fix) for column in self.columns]
+        for name, what, fix in refused:
+            if self._holes[name]:
+                place, position = self._first_holes[name]
+                problems.append(
+                    f"{place.cell(position, name)}: {what} is empty, as in {self._holes[name]} "
+                    f"rows in all; fill it in{fix}, or leave these rows out: data.missing=drop"
+                )
+        if not self._kept and not problems:
+            problems.append(
+                f"data.missing=drop leaves none of {self._left_out} rows: each has an empty cell "
+                f"({_counted(self._holes)}); leave out a column with data.drop=[COLUMN]"
+            )
+        if problems:
+            raise DataError(*problems)
+
+    def _bound_features(self, inputs: Array, targets: Array) -> None:
+        self._whole &= ~np.isnan(inputs).any(0)
+        labels = range(len(self._low))
+        groups = [inputs[targets == label] for label in labels] if self._outcome.classes else None
+        for group, values in enumerate(groups or [inputs - targets[:, None]]):
+            if len(values):
+                self._low[group] = np.fmin(self._low[group], values.min(0))
+                self._high[group] = np.fmax(self._high[group], values.max(0))
+
+    def leaks(self) -> list[str]:
+        """Say which features are the target under another name: equal, or one value a class."""
+        told = self._whole & (self._low == self._high).all(0)
+        if self._outcome.classes:
+            ordered = np.sort(self._low, axis=0)
+            told &= (ordered[1:] != ordered[:-1]).all(0)
+        else:
+            told &= self._low[0] == 0
+        return [
+            f"column {self.columns[index].name!r} tells the target {self.roles.target!r} in every "
+            "row: if it is not known before the answer is, leave it out: "
+            f"data.drop=[{self.columns[index].name}]"
+            for index in np.flatnonzero(told)
+        ]
+
+    def notes(self) -> Iterator[str]:
+        """Yield which rows were left out and which categories training never saw."""
+        if self._left_out:
+            yield f"left out {self._left_out} rows with an empty cell: {_counted(self._holes)}"
+        if unknown := +self._unknown:
+            told = _counted(unknown)
+            yield f"categories that the training file does not have count as other: {told}"
+
+
+def _counted(cells: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in cells.items())
+
+
+def _gathered(conversion: _Conversion, files: Files, folder: Path | None) -> dict[str, Array]:
+    """Convert all rows; return them by name, inputs and ids mapped where a folder takes them.
+
+    These are written and not mapped while they come: a full disk is an error then, and not the
+    end of the process.
+    """
+    import pyarrow.compute as pc
+
+    roles, columns = conversion.roles, len(conversion.columns)
+    kinds: dict[str, tuple[str, list[int]]] = {}
+    if folder is not None:
+        kinds["inputs"] = "<f8", [-1, columns]
+        if name := roles.beside.get("id"):
+            longest = [pc.max(pc.utf8_length(b[0])).as_py() or 1 for b, *_ in files.batches([name])]
+            kinds["ids"] = f"<U{max(longest, default=1)}", [-1]
+        (folder / "kinds.json").write_text(json.dumps(kinds), encoding="utf-8")
+    rows: dict[str, list[Array]] = defaultdict(list)
+    with ExitStack() as opened:
+        place = folder or Path()
+        written = {name: opened.enter_context((place / name).open("wb")) for name in kinds}
+        for batch, at, part in files.batches(roles.read):
+            for name, block in conversion.converted(batch, at, part).items():
+                if name in written:
+                    written[name].write(np.ascontiguousarray(block, dtype=kinds[name][0]).tobytes())
+                else:
+                    rows[name].append(block)
+    whole = {name: np.concatenate(blocks) for name, blocks in rows.items()}
+    return whole if folder is None else {**whole, **_mapped(folder)}
+
+
+def _mapped(folder: Path) -> dict[str, Array]:
+    """Return what lies in a folder as bytes, mapped and read-only."""
+    kinds = json.loads((folder / "kinds.json").read_text(encoding="utf-8"))
+    return {
+        name: np.memmap(folder / name, dtype=dtype, mode="r").reshape(shape)
+        for name, (dtype, shape) in kinds.items()
+        if (folder / name).stat().st_size
+    }
 
 
 def stored(files: Files, keys: Keys) -> Samples:
@@ -141,36 +366,31 @@ def stored(files: Files, keys: Keys) -> Samples:
     )
     place = cache_folder() / f"table-{table}-{state}-{read}"
     if not (place / FACTS).exists():
-        _forget_older(place.parent, table, state)
+        # What an earlier state of the file left; a process that has it mapped keeps what it has.
+        for other in place.parent.glob(f"table-{table}-*"):
+            if other.name.split("-")[2] != state:
+                shutil.rmtree(other, ignore_errors=True)
         _convert(files, keys, place)
-    return _load(place)
-
-
-def _forget_older(cache: Path, table: str, state: str) -> None:
-    """Remove what an earlier state of the file or a killed process left.
-
-    A process that has it mapped keeps what it has.
-    """
-    for other in cache.glob(f"table-{table}-*"):
-        if other.name.split("-")[2] != state:
-            shutil.rmtree(other, ignore_errors=True)
-    for other in cache.glob(f".table-*@{_host()}.*.tmp"):
-        if not psutil.pid_exists(int(other.suffixes[-2][1:])):
-            shutil.rmtree(other, ignore_errors=True)
-
-
-def _host() -> str:
-    """Name this machine: others that share the cache have processes of the same numbers."""
-    return platform.node().replace(".", "-")
+    facts: dict[str, Any] = json.loads((place / FACTS).read_text(encoding="utf-8"))
+    columns = tuple(Column(name=name, levels=tuple(levels)) for name, levels in facts["columns"])
+    lists = {name: tuple(facts[name]) for name in ("classes", "features", "notes")}
+    kept = {name: place / f"{name}.npy" for name in ARRAYS}
+    arrays = {name: np.load(file) for name, file in kept.items() if file.exists()}
+    return Samples(**{**facts, **lists, **arrays, **_mapped(place), "columns": columns})
 
 
 def _convert(files: Files, keys: Keys, place: Path) -> None:
-    beside = place.with_name(f".{place.name}@{_host()}.{os.getpid()}.tmp")
+    # Other machines that share the cache have processes of the same numbers.
+    host = platform.node().replace(".", "-")
+    for left in place.parent.glob(f".table-*@{host}.*.tmp"):
+        if not psutil.pid_exists(int(left.suffixes[-2][1:])):
+            shutil.rmtree(left, ignore_errors=True)
+    beside = place.with_name(f".{place.name}@{host}.{os.getpid()}.tmp")
     try:
         create_folder(beside)
         # A cell of a text takes two bytes at least and becomes eight, but most take more: room for
         # the files themselves is asked for, and a disk that fills up later says so, too.
-        needed, free = _size(files), shutil.disk_usage(beside).free
+        needed, free = files.size(), shutil.disk_usage(beside).free
         if free < needed:
             raise EnvironmentFaultError(
                 f"the cache {place.parent} has {free / 2**30:.1f} GiB left, and this table needs "
@@ -202,27 +422,10 @@ def _write(files: Files, keys: Keys, folder: Path) -> None:
     )
     samples = read_samples(files, keys, folder=folder)
     for name in ARRAYS:
-        array = getattr(samples, name)
-        if array is not None and not isinstance(array, np.memmap):
+        if (array := getattr(samples, name)) is not None:
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
-    kept = ("task", "classes", "features", "units", "label", "strict", "notes")
-    facts = {
-        **{name: getattr(samples, name) for name in kept},
-        "columns": [(column.name, column.levels) for column in samples.columns],
-        "reading": dict(samples.reading),
-    }
+    facts = {name: getattr(samples, name) for name in PLAIN}
+    facts["columns"] = [(column.name, column.levels) for column in samples.columns]
     (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     pa.default_memory_pool().release_unused()  # else training keeps what reading needed
     announce(f"converted {len(samples.targets):,} rows in {duration(perf_counter() - started_at)}")
-
-
-def _load(place: Path) -> Samples:
-    facts: dict[str, Any] = json.loads((place / FACTS).read_text(encoding="utf-8"))
-    columns = tuple(Column(name=name, levels=tuple(levels)) for name, levels in facts["columns"])
-    lists = {name: tuple(facts[name]) for name in ("classes", "features", "notes")}
-    arrays = {
-        name: np.load(file, mmap_mode="r" if name in ("inputs", "ids") else None)
-        for name in ARRAYS
-        if (file := place / f"{name}.npy").exists()
-    }
-    return Samples(**{**facts, **lists, **arrays, "columns": columns})

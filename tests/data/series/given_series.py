@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from hydra.utils import get_class
-from omegaconf import OmegaConf
+from given_data import Shipped, options
 
-from pipeline.config.options import DataOptions
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.series import SeriesFile
 from pipeline.data.source import Series
 from pipeline.data.tables.file import Place
 from pipeline.data.times import Times, read_times
-from pipeline.paths import conf_folder
 
 PLACE = Place(file="f.csv")
 
@@ -31,23 +28,12 @@ def written(content: str | bytes, name: str = "f.csv") -> Path:
 
 def source(path: Path | str, **changes: Any) -> SeriesFile:
     """The source as `conf/data/series.yaml` builds it."""
-    keys = OmegaConf.to_container(OmegaConf.load(conf_folder() / "data" / "series.yaml"))
-    assert isinstance(keys, dict)
-    target = get_class(keys.pop("_target_"))
-    own = {key: value for key, value in keys.items() if key not in DataOptions.model_fields}
-    found = target(**{**own, "path": str(path), **changes})
-    assert isinstance(found, SeriesFile)
-    return found
+    return cast(SeriesFile, Shipped("series", {"path": str(path), **changes}).source())
 
 
 def read(content: str | bytes, **changes: Any) -> Series:
     return source(written(content), **changes).read()
 
 
-def options(**changes: Any) -> DataOptions:
-    defaults = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
-    return DataOptions(**{**defaults, "window": 3, **changes})
-
-
 def prepared(series_source: SeriesFile, **changes: Any) -> Prepared:
-    return prepare(series_source, options(**changes))
+    return prepare(series_source, options(**{"window": 3, **changes}))

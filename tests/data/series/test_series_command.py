@@ -17,7 +17,6 @@ MONTHLY = "month;sales;price\r\n" + "".join(
     f"{2000 + row // 12}-{row % 12 + 1:02d};{row % 12 + row / 10};{row % 7}\r\n"
     for row in range(120)
 )
-LINES = MONTHLY.splitlines(keepends=True)
 
 pytestmark = pytest.mark.slow
 
@@ -42,15 +41,3 @@ def test_a_file_of_a_spreadsheet_trains_and_is_forecast_with_dates_and_intervals
     assert columns["month"] == ["2010-01", "2010-02", "2010-03"]
     assert list(columns) == ["month", "sales", "sales low", "sales high"]
     assert all(low <= high for low, high in zip(*list(columns.values())[2:], strict=True))
-
-
-def test_a_series_that_can_not_be_used_is_refused_in_one_line_and_nothing_is_left(
-    train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = written("".join([*LINES[:3], *LINES[4:6], LINES[3]]))
-    assert train(*QUICK, "data=series", f"data.path={path}") == 2
-    assert capsys.readouterr().err.splitlines() == [
-        "error: f.csv line 6, column 'month': '2000-03' comes after '2000-05'; expected the oldest "
-        "first. Put them in order with data.sort=true"
-    ]
-    assert list(own_folder.iterdir()) == [own_folder / path]

@@ -147,7 +147,7 @@ def test_steps_that_are_missing_are_counted_where_they_are(frequency: str) -> No
     step = find_step(times)
     assert step == find_step(times_of(whole))
     assert step is not None
-    expected = np.zeros(len(times) - 1)
+    expected = np.zeros(len(times.labels) - 1)
     expected[9], expected[38] = 1, 3
     assert missing_steps(times, step).tolist() == expected.tolist()
 

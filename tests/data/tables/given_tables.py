@@ -2,16 +2,14 @@
 
 import random
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from given_data import DEFAULTS
-from omegaconf import OmegaConf
+from given_data import Shipped
 
 from pipeline.config.options import DataOptions
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.source import Samples
 from pipeline.data.table import Table
-from pipeline.paths import conf_folder
 
 FILE = "patients.csv"
 
@@ -39,12 +37,8 @@ def prepared(content: str | bytes | None = None, **keys: Any) -> Prepared:
 
 def source(**changes: Any) -> tuple[Table, DataOptions]:
     """Return the source of `conf/data/table.yaml` and the options beside it."""
-    loaded = OmegaConf.to_container(OmegaConf.load(conf_folder() / "data" / "table.yaml"))
-    keys = {**DEFAULTS, **loaded, "path": FILE, **changes}
-    del keys["_target_"]
-    own = {key: value for key, value in keys.items() if key not in DataOptions.model_fields}
-    shared = {key: value for key, value in keys.items() if key in DataOptions.model_fields}
-    return Table(**own), DataOptions(**shared)
+    given = Shipped("table", {"path": FILE, **changes})
+    return cast(Table, given.source()), given.options()
 
 
 def patients(rows: int = 60, *, seed: int = 0) -> list[list[str]]:

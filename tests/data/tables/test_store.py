@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from given_tables import FILE, patients, read, source, text, write
 
-from pipeline.data.source import Samples
+from pipeline.data.source import Samples, local_file
 from pipeline.data.tables import store
 from pipeline.data.tables.columns import Keys
-from pipeline.data.tables.conversion import Files, read_samples
+from pipeline.data.tables.store import Files, read_samples
 from pipeline.errors import ConfigError, DataError, EnvironmentFaultError
 from pipeline.paths import cache_folder
 
@@ -66,20 +66,14 @@ def test_a_mapped_table_says_the_same_as_one_in_memory(changes: dict[str, object
     lines = patients()
     if "group" in changes:
         lines = [lines[0], *(line for line in lines[1:] if line[2])]
-    write(text(lines))
-    kept = read_samples(files(FILE), keys(**changes))
-    for mapped in (store.stored(files(FILE), keys(**changes)) for _ in range(2)):
+    write(text(lines[:40]))
+    write(text([lines[0], *lines[40:]]), "validation.csv")
+    both = files(FILE) if "time" in changes else files(FILE, "validation.csv")
+    kept = read_samples(both, keys(**changes))
+    for mapped in (store.stored(both, keys(**changes)) for _ in range(2)):
         assert_same(mapped, kept)
         assert isinstance(mapped.inputs, np.memmap)
         assert not mapped.inputs.flags.writeable
-
-
-def test_test_rows_of_a_file_of_their_own_are_mapped_as_well() -> None:
-    header, *rows = patients()
-    write(text([header, *rows[:40]]))
-    write(text([header, *rows[40:]]), "test.csv")
-    both = Files(paths=((Path(FILE), 0), (Path("test.csv"), 2)), sep=None)
-    assert_same(store.stored(both, keys()), read_samples(both, keys()))
 
 
 def test_a_changed_file_is_converted_anew_and_the_older_one_forgotten() -> None:
@@ -93,12 +87,7 @@ def test_a_changed_file_is_converted_anew_and_the_older_one_forgotten() -> None:
     assert store.stored(files(FILE), keys()).inputs[0, 3] == 99
     (second,) = converted()
     assert second != first
-
-
-def test_other_keys_are_converted_beside_each_other() -> None:
-    write(text(patients()))
-    store.stored(files(FILE), keys())
-    store.stored(files(FILE), keys(drop=["dose"]))
+    store.stored(files(FILE), keys(drop=["dose"]))  # other keys lie beside it
     assert len(converted()) == 2
 
 
@@ -201,7 +190,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def fetched(path: str, *, allow_url: bool = True) -> Path:
-    return store.local_file(path, key="data.path", allow_url=allow_url)
+    return local_file(path, key="data.path", allow_url=allow_url)
 
 
 def test_a_path_stays_what_it_is_whatever_signs_it_has() -> None:

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from given_tables import FILE, patients, text, write
-from pyarrow import csv
 
 from pipeline.data.tables import store
 
@@ -16,33 +14,6 @@ QUICK = ("data=table", "trainer.max_epochs=1", "tracking=none", "verbose=0")
 PATIENTS = ("data.target=outcome", "data.id=name", "data.positive=ill")
 
 Train = Callable[..., int]
-
-
-def predictions(output: str) -> str:
-    (table,) = Path(output).rglob("test_predictions.csv")
-    return table.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("model", [["model=mlp"], ["model=cnn1d", "model.stride=1"]])
-def test_a_table_with_every_edge_of_its_format_trains(train: Train, model: list[str]) -> None:
-    write("\ufeff" + text(patients(200), sep=";", end="\r\n") + "\r\n\r\n")
-    assert train(*model, f"data.path={FILE}", *PATIENTS, *QUICK) == 0
-    assert len(list(Path("runs").glob("*/checkpoints/best.ckpt"))) == 1
-
-
-def test_csv_parquet_and_the_mapped_cache_give_the_same_run(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(text(patients(200)))
-    pq.write_table(csv.read_csv(FILE), "patients.parquet")
-    runs = [("in_memory", FILE), ("parquet", "patients.parquet"), ("mapped", FILE)]
-    for output, path in runs:
-        if output == "mapped":
-            monkeypatch.setattr(store, "LARGE_BYTES", 1)
-        words = ("model=mlp", f"data.path={path}", f"output={output}", *PATIENTS, *QUICK)
-        assert train(*words) == 0
-    first, *others = [predictions(output) for output, _ in runs]
-    assert others == [first, first]
 
 
 def test_a_conversion_says_why_one_waits_unless_nothing_shall_be_said(
@@ -62,20 +33,16 @@ def test_a_conversion_says_why_one_waits_unless_nothing_shall_be_said(
     assert converted.startswith("converted 200 rows in ")
 
 
-@pytest.mark.parametrize("name", ["Daten 表 (1).csv", "a=b,c#d%e[f].csv"])
-def test_a_file_may_have_any_name(train: Train, name: str) -> None:
-    write(text(patients(80)), name)
-    assert train("model=mlp", f"data.path='{name}'", *PATIENTS, *QUICK) == 0
+def test_a_file_may_have_any_name(train: Train) -> None:
+    write(text(patients(80)), "表 a=b,c#d%e[f] (1).csv")
+    assert train("model=mlp", "data.path='表 a=b,c#d%e[f] (1).csv'", *PATIENTS, *QUICK) == 0
 
 
 @pytest.mark.parametrize(
     ("content", "words", "problem"),
     [
-        (b"a,y\n1,0\n1,5,1\n", (), f"{FILE} line 3 has 3 cells; expected 2"),
         (b"a,y\n1,0\n$3,1\n", (), f"{FILE} line 3, column 'a': '$3' is no number; write 3"),
         (b"a,y\n1,0\n", ("data.task=binry",), "data.task='binry' is not allowed"),
-        (b"a,y\n1,0\n", ("data.path=http://x/y.csv",), "data.path=http://x/y.csv is a URL"),
-        (b"a,y\n1,0\n", ("data.path=.",), ". is a folder"),
     ],
 )
 def test_a_table_that_can_not_work_is_one_line_and_leaves_nothing(
@@ -86,8 +53,7 @@ def test_a_table_that_can_not_work_is_one_line_and_leaves_nothing(
     problem: str,
 ) -> None:
     write(content)
-    path = () if any("path" in word for word in words) else (f"data.path={FILE}",)
-    assert train("model=mlp", *path, *words, *QUICK) == 2
+    assert train("model=mlp", f"data.path={FILE}", *words, *QUICK) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"error: {problem}")

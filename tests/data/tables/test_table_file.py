@@ -14,7 +14,7 @@ from pipeline.data.scale import UNKNOWN
 from pipeline.data.source import Column
 from pipeline.data.tables import file as table_file
 from pipeline.data.tables.cells import MISSING, numbers, raw_rows
-from pipeline.data.tables.file import Place, batches, column_names, where
+from pipeline.data.tables.file import Place, batches, form_of, where
 from pipeline.errors import ConfigError, DataError
 
 
@@ -41,7 +41,7 @@ def test_the_cells_are_those_of_pythons_own_reader_for_any_separator_and_line_en
     content = text(patients(), sep=sep, end=end) + end * 3
     names, *expected = csv.reader(io.StringIO(content, newline=""), delimiter=sep)
     path = write(mark + content.encode())
-    assert column_names(path) == tuple(names)
+    assert form_of(path).names == tuple(names)
     assert rows(path) == [emptied(cells) for cells in expected if cells]
 
 
@@ -52,7 +52,7 @@ def test_quoted_cells_hold_separators_line_breaks_and_quotes() -> None:
 
 def test_spaces_around_names_and_cells_are_taken_away() -> None:
     path = write(" blood pressure , b \n 1 ,  \n")
-    assert column_names(path) == ("blood pressure", "b")
+    assert form_of(path).names == ("blood pressure", "b")
     assert rows(path) == [["1", None]]
 
 
@@ -77,11 +77,11 @@ def test_a_header_without_rows_gives_no_batch() -> None:
 
 
 def test_columns_without_a_name_are_named_by_their_position() -> None:
-    assert column_names(write(",a\n0,1\n")) == ("unnamed_1", "a")
+    assert form_of(write(",a\n0,1\n")).names == ("unnamed_1", "a")
 
 
 def test_names_as_pandas_numbers_them_are_names() -> None:
-    assert column_names(write("0,1,2\n5,6,7\n")) == ("0", "1", "2")
+    assert form_of(write("0,1,2\n5,6,7\n")).names == ("0", "1", "2")
 
 
 def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> None:
@@ -95,7 +95,7 @@ def test_a_parquet_file_is_known_by_its_content_and_gives_the_same_texts() -> No
         }
     )
     pq.write_table(table, "table.csv")
-    assert column_names(Path("table.csv")) == ("n", "i", "t", "c", "b")
+    assert form_of(Path("table.csv")).names == ("n", "i", "t", "c", "b")
     assert rows(Path("table.csv")) == [
         ["1.5", "1", "x", "u", "true"],
         [None, "2", "y", "v", "false"],
@@ -220,19 +220,19 @@ def test_missing_columns_are_all_named_beside_those_that_are_there() -> None:
 def test_a_path_that_is_no_file_is_refused(path: str, problem: str) -> None:
     write("a,b\n1,2\n")
     with pytest.raises(DataError, match=problem):
-        column_names(Path(path))
+        form_of(Path(path))
 
 
 @pytest.mark.parametrize("sep", ["::", "", '"'])
 def test_a_separator_is_one_sign(sep: str) -> None:
     with pytest.raises(ConfigError, match=r"data.sep=.* is no separator; expected one character"):
-        column_names(write("a,b\n1,2\n"), sep=sep)
+        form_of(write("a,b\n1,2\n"), sep=sep)
 
 
 def test_a_separator_that_is_given_wins_over_what_is_found() -> None:
     path = write("a;b,c;d\n1;2,3;4\n")
-    assert column_names(path, sep=",") == ("a;b", "c;d")
-    assert column_names(write("a\tb\n"), sep="tab") == ("a", "b")
+    assert form_of(path, sep=",").names == ("a;b", "c;d")
+    assert form_of(write("a\tb\n"), sep="tab").names == ("a", "b")
 
 
 def parsed(*cells: str | None, **changes: object) -> list[float]:
