@@ -1,38 +1,16 @@
-from typing import Any
+"""Baselines: published figures, scikit-learn alone, and what they may not look at."""
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from hydra.utils import get_class
-from omegaconf import OmegaConf
+from given_data import Given, options, series, shipped, valued
 
 from pipeline.baselines import Baseline, linear, naive
-from pipeline.config.options import DataOptions
 from pipeline.data.prepare import Prepared, prepare
-from pipeline.data.source import Samples, Series, Source
-from pipeline.paths import conf_folder
 
-DEFAULTS: dict[str, Any] = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
-
-
-class Given(Source):
-    def __init__(self, content: Samples | Series) -> None:
-        self.content = content
-
-    def read(self) -> Samples | Series:
-        return self.content
-
-
-def options(**changes: Any) -> DataOptions:
-    return DataOptions(**{**DEFAULTS, **changes})
-
-
-def shipped(name: str, **changes: Any) -> Prepared:
-    loaded = dict(OmegaConf.load(conf_folder() / "data" / f"{name}.yaml"))
-    keys = {**DEFAULTS, **loaded, **changes}
-    target = get_class(keys.pop("_target_"))
-    own = {key: keys.pop(key) for key in set(keys) - DataOptions.model_fields.keys()}
-    return prepare(target(**own), DataOptions(**keys))
+Measure = Callable[[Baseline, Prepared], float]
 
 
 def lined(prepared: Prepared) -> Baseline:
@@ -73,9 +51,7 @@ def test_airline_comes_out_as_published() -> None:
 
 def test_the_last_value_of_the_predicted_channels_is_repeated_over_the_horizon() -> None:
     values = np.random.default_rng(0).normal(size=(30, 2)).cumsum(0) + np.array([0, 100])
-    content = Series(
-        values=values, times=("",) * 30, names=("a", "b"), targets=("b", "a"), units=""
-    )
+    content = series(values, names=("a", "b"), targets=("b", "a"))
     prepared = prepare(Given(content), options(window=3, horizon=2, scale="standard", test=0.2))
     first = int(prepared.test.rows[0])
     expected = values[[first - 1, first - 1]][:, [1, 0]].reshape(-1)
@@ -96,33 +72,28 @@ def test_logistic_regression_tells_tumours_apart_as_scikit_learn_does_alone() ->
     assert naive(prepared).outputs.shape == lined(prepared).outputs.shape == (143,)
 
 
-def test_over_several_splits_logistic_regression_comes_to_the_published_accuracy() -> None:
-    splits = [shipped("breast_cancer", validation=0.0, split_seed=seed) for seed in range(10)]
-    mean = np.mean([accuracy(lined(prepared), prepared) for prepared in splits])
-    assert mean == pytest.approx(0.977, abs=0.01)
+@pytest.mark.parametrize(
+    ("name", "seeds", "measure", "published", "within"),
+    [
+        ("breast_cancer", 10, accuracy, 0.977, 0.01),
+        ("mnist1d", 1, accuracy, 0.32, 0.01),
+        ("diabetes", 8, rmse, 54.5, 2.1),
+    ],
+)
+def test_a_line_comes_to_the_published_figure_over_several_splits(
+    name: str, seeds: int, measure: Measure, published: float, within: float
+) -> None:
+    splits = [shipped(name, validation=0.0, split_seed=seed) for seed in range(seeds)]
+    mean = np.mean([measure(lined(prepared), prepared) for prepared in splits])
+    assert mean == pytest.approx(published, abs=within)
 
 
-def test_a_line_through_mnist1d_comes_to_the_published_accuracy() -> None:
-    prepared = shipped("mnist1d", validation=0.0)
-    assert accuracy(lined(prepared), prepared) == pytest.approx(0.32, abs=0.01)
-    assert lined(prepared).outputs.shape == (1000, 10)
-
-
-def test_a_line_through_diabetes_comes_to_the_published_error() -> None:
-    splits = [shipped("diabetes", validation=0.0, split_seed=seed) for seed in range(8)]
-    mean = np.mean([rmse(lined(prepared), prepared) for prepared in splits])
-    assert mean == pytest.approx(54.5, abs=2.1)
-
-
-def test_the_naive_classes_are_the_shares_of_the_training_part() -> None:
+def test_the_naive_answer_is_the_training_parts_shares_or_its_mean_in_units() -> None:
     prepared = shipped("iris", stratify=False)
     counts = np.bincount(prepared.train.targets, minlength=3)
     expected = np.tile(counts / counts.sum(), (len(prepared.test), 1))
     np.testing.assert_allclose(naive(prepared).outputs, expected, rtol=1e-6)
     assert naive(prepared).name == "majority class"
-
-
-def test_the_naive_value_is_the_training_mean_in_units() -> None:
     prepared = shipped("diabetes")
     raw = prepared.schema.to_units(prepared.train.targets, None)
     assert naive(prepared).name == "training mean"
@@ -138,10 +109,7 @@ def test_data_over_its_budget_has_the_same_baselines(name: str) -> None:
 
 def test_a_bound_on_rows_thins_them_evenly() -> None:
     values = np.arange(2000.0)
-    content = Samples(
-        inputs=values[:, None], targets=3 * values + 1, task="regression", classes=(), features=()
-    )
-    prepared = prepare(Given(content), options(scale="standard"))
+    prepared = prepare(Given(valued(values[:, None], 3 * values + 1)), options(scale="standard"))
     baseline = linear(prepared, max_rows=300, max_seconds=5)
     assert baseline is not None
     assert rmse(baseline, prepared) < 0.02 * float(3 * values.std())
@@ -164,18 +132,14 @@ def test_a_line_through_pictures_scales_all_pixels_together_and_says_its_rows() 
     )
     expected = oracle.predict_proba((new - mean) / deviation)
     np.testing.assert_allclose(thinned.outputs, expected, atol=1e-3)
-
-
-def test_no_line_is_drawn_where_the_time_allows_too_few_rows() -> None:
-    assert linear(shipped("mnist1d"), max_rows=10_000, max_seconds=0.001) is None
+    assert linear(prepared, max_rows=10_000, max_seconds=0.001) is None  # too few rows
 
 
 def test_the_validation_and_test_targets_change_no_baseline() -> None:
     inputs = np.random.default_rng(0).normal(size=(60, 2))
     targets = inputs @ [1.0, -2.0]
-    fields = {"inputs": inputs, "task": "regression", "classes": (), "features": ()}
-    before = prepare(Given(Samples(targets=targets, **fields)), options())
+    before = prepare(Given(valued(inputs, targets)), options())
     changed = np.where(np.isin(np.arange(60), before.train.rows), targets, 1e6)
-    after = prepare(Given(Samples(targets=changed, **fields)), options())
+    after = prepare(Given(valued(inputs, changed)), options())
     for predict in (naive, lined):
         assert torch.equal(predict(before).outputs, predict(after).outputs)

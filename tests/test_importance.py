@@ -13,6 +13,7 @@ from pipeline import metrics
 from pipeline.data.content import Part
 from pipeline.data.scale import Code, Encoder, Scaler, identity
 from pipeline.data.schema import Schema
+from pipeline.findings import ColumnImportances
 from pipeline.importance import importances_of
 
 Network = Callable[[Tensor], Tensor]
@@ -20,19 +21,10 @@ Network = Callable[[Tensor], Tensor]
 
 def schema_of(count: int, **changes: object) -> Schema:
     values: dict = {
-        "task": "multiclass",
-        "input_shape": (count,),
-        "outputs": 3,
-        "classes": ("a", "b", "c"),
-        "features": tuple(f"x{index}" for index in range(count)),
-        "targets": (),
-        "units": "",
-        "window": None,
-        "horizon": 1,
-        "difference": None,
-        "input_scaler": identity(count),
-        "target_scaler": identity(3),
-        "reading": {},
+        **{"task": "multiclass", "input_shape": (count,), "outputs": 3, "classes": tuple("abc")},
+        **{"features": tuple(f"x{index}" for index in range(count)), "targets": (), "units": ""},
+        **{"window": None, "horizon": 1, "difference": None, "reading": {}},
+        **{"input_scaler": identity(count), "target_scaler": identity(3)},
     }
     return Schema(**values | changes)
 
@@ -43,6 +35,13 @@ def classified(rows: int, weights: Tensor) -> tuple[Part, Network]:
     targets = (inputs @ weights).argmax(1)
     part = Part(inputs=inputs, targets=targets, offsets=None, rows=np.arange(rows))
     return part, lambda given: given @ weights
+
+
+def importances(part: Part, network: Network, schema: Schema) -> ColumnImportances:
+    is_class = schema.task == "multiclass"
+    scores = metrics.multiclass(classes=3) if is_class else metrics.regression()
+    words = {"schema": schema, "outputs": network, "scores": scores}
+    return importances_of(part, **words, part_name="validation")
 
 
 class Asked(BaseEstimator):
@@ -63,9 +62,7 @@ def test_the_importances_of_classes_are_those_of_scikit_learn() -> None:
     weights[1], weights[3] = torch.tensor([2.0, -1, 0]), torch.tensor([0.0, 0.3, -0.3])
     part, network = classified(1500, weights)
     scores = metrics.multiclass(classes=3)
-    ours = importances_of(
-        part, schema=schema_of(5), outputs=network, scores=scores, part_name="validation"
-    )
+    ours = importances(part, network, schema_of(5))
     theirs = permutation_importance(
         Asked(network, lambda raw: float(scores(raw, part.targets)["f1"])),
         part.inputs.numpy(),
@@ -84,20 +81,9 @@ def test_a_regression_is_measured_by_its_rmse_in_units() -> None:
     inputs = torch.randn(800, 3, generator=torch.Generator().manual_seed(2))
     weights = torch.tensor([[0.0], [3.0], [1.0]])
     part = Part(inputs=inputs, targets=inputs @ weights, offsets=None, rows=np.arange(800))
-    schema = schema_of(
-        3,
-        task="regression",
-        outputs=1,
-        classes=(),
-        target_scaler=Scaler(shift=(5.0,), spread=(10.0,)),
-    )
-    ours = importances_of(
-        part,
-        schema=schema,
-        outputs=lambda given: given @ weights,
-        scores=metrics.regression(),
-        part_name="train",
-    )
+    scaler = Scaler(shift=(5.0,), spread=(10.0,))
+    schema = schema_of(3, task="regression", outputs=1, classes=(), target_scaler=scaler)
+    ours = importances(part, lambda given: given @ weights, schema)
     # A weight w on a column of deviation 1: rows that change places are off by w √2, times 10.
     expected = np.array([0, 30, 10]) * np.sqrt(2)
     np.testing.assert_allclose(ours.falls.mean(1), expected, rtol=0.06)
@@ -122,13 +108,7 @@ def test_the_features_of_a_category_change_rows_together() -> None:
         seen.append(given.clone())
         return 9 * given[:, 1:4]
 
-    ours = importances_of(
-        part,
-        schema=schema_of(5, features=(), encoder=Encoder(codes=codes)),
-        outputs=network,
-        scores=metrics.multiclass(classes=3),
-        part_name="validation",
-    )
+    ours = importances(part, network, schema_of(5, features=(), encoder=Encoder(codes=codes)))
     assert ours.columns == ("size", "colour", "empty")
     assert ours.falls[1].mean() == pytest.approx(2 / 3, abs=0.07)  # what is left is chance
     np.testing.assert_array_equal(ours.falls[[0, 2]], 0)
@@ -142,13 +122,8 @@ def test_columns_of_permuted_rows_without_names_are_those_of_the_source() -> Non
     weights = torch.zeros(4, 3)
     weights[0] = torch.tensor([2.0, 0, -2])
     part, network = classified(300, weights)
-    ours = importances_of(
-        part,
-        schema=schema_of(4, features=(), permutation=(2, 0, 3, 1)),  # column 3 comes first
-        outputs=network,
-        scores=metrics.multiclass(classes=3),
-        part_name="validation",
-    )
+    permuted = schema_of(4, features=(), permutation=(2, 0, 3, 1))  # column 3 comes first
+    ours = importances(part, network, permuted)
     assert ours.columns == ("column 1", "column 2", "column 3", "column 4")
     assert ours.falls.mean(1).argmax() == 2
     assert (ours.falls.mean(1) > 0).sum() == 1
@@ -168,13 +143,7 @@ def test_of_ten_thousand_columns_the_few_that_matter_are_found_with_a_bounded_nu
         looks.append(len(given))
         return network(given)
 
-    ours = importances_of(
-        part,
-        schema=schema_of(10_000),
-        outputs=counted,
-        scores=metrics.multiclass(classes=3),
-        part_name="validation",
-    )
+    ours = importances(part, counted, schema_of(10_000))
     measured = np.flatnonzero(np.isfinite(ours.falls).all(1))
     assert set(matter) <= set(measured.tolist())
     assert sorted(np.argsort(-np.nan_to_num(ours.falls.mean(1)))[:3].tolist()) == matter

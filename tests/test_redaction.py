@@ -1,17 +1,11 @@
+"""Secrets are masked wherever they stand, and what is none stays as it is."""
+
 import pytest
 
 from pipeline.redaction import has_password, redact, redact_code, redact_value, redact_word
 
 PASSWORDS = [
-    "pw",
-    "S3cr/et",
-    "S3 cr et",
-    "S3@cr@et",
-    "S3#cr",
-    "S3?cr=x",
-    "S3:c%2Fr",
-    "12/34",
-    "a'b",
+    *("pw", "S3cr/et", "S3 cr et", "S3@cr@et", "S3#cr", "S3?cr=x", "S3:c%2Fr", "12/34", "a'b"),
 ]
 NAMES = [
     *("password", "db_password", "dbPassword", "PGPASSWORD", "passwd", "pwd", "MYSQL_PWD", "pass"),
@@ -45,10 +39,7 @@ def test_a_password_in_a_url_is_masked_up_to_its_last_at(scheme: str, password: 
         ("https://b.example/a.csv?X-Amz-Signature=c0&sig=c1", "https://b.example/a.csv?***"),
         ("{url: https://b.example/a?sig=c0, b: 1}", "{url: https://b.example/a?***, b: 1}"),
         ("s3://bucket/a.csv?sig=c0&part=1", "s3://bucket/a.csv?sig=***&part=1"),
-        (
-            "postgresql://host/db?password=c0&sslmode=off",
-            "postgresql://host/db?password=***&sslmode=off",
-        ),
+        ("postgresql://host/db?password=c0&ssl=off", "postgresql://host/db?password=***&ssl=off"),
         ("from http://u:c0@one to http://u:c1@two", "from http://u:***@one to http://u:***@two"),
         ("run --token abc --seed 1", "run --token *** --seed 1"),
         ("run --pwd 'a b' --seed 1", "run --pwd *** --seed 1"),
@@ -78,13 +69,8 @@ def test_a_secret_is_known_by_its_name(name: str) -> None:
     for line in ("{}=c0 lr=1", "{}: c0 c1", "tags={{{}: c0 c1}}", "{}='c0 c1' lr=1"):
         assert "c0" not in redact(line.format(name))
         assert "c1" not in redact(line.format(name))
-    for line in (
-        "{} = 'c0'",
-        "{}: c0 c1  # c1",
-        "  '{}': \"c0\",",
-        "export {}=c0  # c1",
-        "- {}=c0",
-    ):
+    lines = ("{} = 'c0'", "{}: c0 c1  # c1", "  '{}': \"c0\",", "export {}=c0  # c1", "- {}=c0")
+    for line in lines:
         assert "c0" not in redact_code(f"+{line.format(name)}")
         assert "c1" not in redact_code(f"+{line.format(name)}")
 
@@ -116,9 +102,6 @@ def test_an_ordinary_name_stays_with_its_value(name: str) -> None:
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
     assert not has_password(text)
-
-
-def test_a_password_among_the_parameters_of_a_database_is_one() -> None:
     assert has_password("sweep.storage=postgresql://host/db?password=c0")
     assert not has_password("data.path=https://host/a.csv?sig=c0")
 
@@ -130,19 +113,16 @@ def test_values_of_secret_variables_are_masked_wherever_they_stand(
     monkeypatch.setenv("PGPASSWORD", "canary-8")
     monkeypatch.setenv("STORE", "http://me:canary%2F9@host")
     monkeypatch.setenv("PWD", "/home/student")
-    assert redact("it says canary-7.") == "it says ***."
-    assert redact("it says canary-8.") == "it says ***."
-    assert redact("it says canary%2F9, canary/9.") == "it says ***, ***."
+    said = "it says canary-7, canary-8, canary%2F9, canary/9."
+    assert redact(said) == "it says ***, ***, ***, ***."
     assert redact("in /home/student/runs") == "in /home/student/runs"
 
 
 def test_a_parameter_with_a_secret_name_is_masked_whatever_its_type() -> None:
     assert redact_value("data.password", 1234) == "***"
-    assert redact_value("data.password", None) is None
-    assert redact_value("data.use_auth", True) is True
+    kept = {"data.password": None, "data.use_auth": True, "model.pad_token": 0, "optimizer.lr": 0.1}
+    assert {key: redact_value(key, value) for key, value in kept.items()} == kept
     assert redact_word("data.use_auth=true") == "data.use_auth=true"
-    assert redact_value("model.pad_token", 0) == 0
-    assert redact_value("optimizer.lr", 0.1) == 0.1
 
 
 @pytest.mark.parametrize(

@@ -52,18 +52,12 @@ class ByHand:
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(inputs), targets).backward()
             before = [w.detach().numpy().copy() for w in weights]
-            assert all(w.grad is not None for w in weights)
-            grads = [w.grad.numpy() for w in weights if w.grad is not None]
-            self.gradients.append([float(np.linalg.norm(one)) for one in grads])
+            self.gradients.append([float(np.linalg.norm(w.grad)) for w in weights])
             nn.utils.clip_grad_norm_(network.parameters(), 0.5)
             optimizer.step()
-            moves = [w.detach().numpy() - b for w, b in zip(weights, before, strict=True)]
-            self.ratios.append(
-                [
-                    float(np.linalg.norm(move) / np.linalg.norm(old))
-                    for move, old in zip(moves, before, strict=True)
-                ]
-            )
+            moved = [w.detach().numpy() - b for w, b in zip(weights, before, strict=True)]
+            norms = [[np.linalg.norm(one) for one in ones] for ones in (moved, before)]
+            self.ratios.append([float(m / b) for m, b in zip(*norms, strict=True)])
 
 
 def trained(
@@ -75,23 +69,15 @@ def trained(
     validation: Any = None,
     **options: Any,
 ) -> VitalSigns:
-    task = Classifier(
-        network,
-        scores=for_task("multiclass", classes=3, threshold=0.5),
-        optimization=Optimization(
-            optimizer=lambda weights: torch.optim.SGD(weights, lr=lr), scheduler=None
-        ),
-    )
+    scores = for_task("multiclass", classes=3, threshold=0.5)
+    descent = Optimization(optimizer=lambda w: torch.optim.SGD(w, lr=lr), scheduler=None)
+    task = Classifier(network, scores=scores, optimization=descent)
     signs = signs or VitalSigns()
+    silent = dict.fromkeys(("checkpointing", "progress_bar", "model_summary"), False)
     trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        callbacks=[signs],
+        **{"accelerator": "cpu", "logger": False, "callbacks": [signs], "max_epochs": epochs},
+        **{f"enable_{part}": wanted for part, wanted in silent.items()},
         gradient_clip_val=0.5 if validation is None else None,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         **options,
     )
     trainer.fit(task, Repeated(), validation)
@@ -171,16 +157,12 @@ def test_one_step_in_sixteen_is_looked_at_also_where_a_run_goes_on(
         assert bool(watch._before) == (number in looked)
 
 
-def test_weights_without_two_dimensions_are_not_kept() -> None:
+def test_biases_are_not_kept_and_half_precision_is_averaged_in_single() -> None:
     watch, bias = WeightWatch(), nn.Parameter(torch.ones(3))
     for _ in range(3000):
         watch.see(torch.ones(1), [bias])
     assert len(watch._norms) < 2000
     assert watch.take() is None
-
-
-def test_half_precision_is_averaged_in_single() -> None:
-    watch = WeightWatch()
     weight = nn.Parameter(torch.ones(2, 2, dtype=torch.bfloat16))
     for _ in range(3000):
         watch.see(torch.ones(1, dtype=torch.bfloat16), [weight])
@@ -204,13 +186,9 @@ def test_a_run_that_diverges_in_its_first_epoch_leaves_what_came_before() -> Non
 
 def test_layers_are_named_from_the_input_to_the_output() -> None:
     lstm = build("lstm", (5, 2), 3, hidden=4, layers=1, norm="layer", bidirectional=True)
-    assert list(layer_names(lstm).values()) == [
-        "layers.layer1.recurrent (input)",
-        "layers.layer1.recurrent (state)",
-        "layers.layer1.recurrent (input, backwards)",
-        "layers.layer1.recurrent (state, backwards)",
-        "head",
-    ]
+    of = ("input", "state", "input, backwards", "state, backwards")
+    expected = [*(f"layers.layer1.recurrent ({one})" for one in of), "head"]
+    assert list(layer_names(lstm).values()) == expected
     assert list(layer_names(nn.Linear(3, 2)).values()) == ["weight"]
     pooled = {"pool": "learned", "pool_size": 2, "mixing": "weighted"}
     shapes = {"channels": [4, 4], "kernel_size": {"shapes": [3, 5]}}
@@ -219,6 +197,12 @@ def test_layers_are_named_from_the_input_to_the_output() -> None:
     assert names[0] == "layers.layer1.convolution.shapes.0.mixing"
     assert names[-1] == "head"
     assert not any("pool" in name or "norm" in name for name in names)
+
+
+def recorded(run: Path) -> Vitals:
+    vitals = load_findings(run / "artifacts").vitals
+    assert vitals is not None
+    return vitals
 
 
 @pytest.mark.slow
@@ -231,11 +215,7 @@ def test_a_resumed_run_tells_of_all_its_epochs_as_one_in_one_go(
     parts = only_run(own_folder / "parts")
     assert train(f"resume={parts}", "trainer.max_epochs=4") == 0
     assert train(*common, "trainer.max_epochs=4", "output=whole") == 0
-    found, expected = (
-        load_findings(run / "artifacts").vitals for run in (parts, only_run(own_folder / "whole"))
-    )
-    assert found is not None
-    assert expected is not None
+    found, expected = (recorded(only_run(own_folder / name)) for name in ("parts", "whole"))
     for key in ("epochs", "gradients", "updates", "first", "sizes"):
         np.testing.assert_array_equal(getattr(found, key), getattr(expected, key))
 
@@ -245,11 +225,7 @@ def test_two_processes_tell_what_one_tells(train: Train, own_folder: Path) -> No
     words = ("model=mlp", "data=iris", "verbose=0", "tracking=none", "trainer.max_epochs=3")
     assert train(*words, "output=one") == 0
     assert train(*words, "trainer.accelerator=cpu", "trainer.devices=2", "output=two") == 0
-    one, two = (
-        load_findings(only_run(own_folder / name) / "artifacts").vitals for name in ("one", "two")
-    )
-    assert one is not None
-    assert two is not None
+    one, two = (recorded(only_run(own_folder / name)) for name in ("one", "two"))
     assert one.layers == two.layers
     np.testing.assert_allclose(two.gradients, one.gradients, rtol=1e-3)
     np.testing.assert_allclose(two.updates, one.updates, rtol=1e-2)

@@ -27,44 +27,30 @@ def vitals(findings: Findings, **changes: Any) -> Vitals:
     return replace(findings.vitals, **changes)
 
 
-def scaled(values: np.ndarray, factors: Sequence[float]) -> np.ndarray:
-    return values * np.asarray(factors)
-
-
 def poorly(findings: Findings) -> Findings:
     """Findings whose training rows are answered hardly better than without looking."""
     bad = {"accuracy": 0.36, "recall": 0.36, "r2": 0.02}
     return replace(findings, training={**findings.training, **bad})
 
 
+def tiny_vitals(findings: Findings, factors: Sequence[float]) -> Vitals:
+    """The vital signs of findings whose layers have gradients and updates so much smaller."""
+    whole = findings.vitals
+    assert whole is not None
+    keys = ("first", "gradients", "updates")
+    return replace(whole, **{key: getattr(whole, key) * np.asarray(factors) for key in keys})
+
+
 def vanishing() -> Findings:
     made = poorly(made_findings(config=config_of(*SIGMOID, *SGD)))
-    assert made.vitals is not None
-    tiny = (1e-6, 1e-3, 1.0)
-    return replace(
-        made,
-        vitals=vitals(
-            made,
-            first=scaled(made.vitals.first, tiny),
-            gradients=scaled(made.vitals.gradients, tiny),
-            updates=scaled(made.vitals.updates, tiny),
-        ),
-    )
+    return replace(made, vitals=tiny_vitals(made, (1e-6, 1e-3, 1.0)))
 
 
 def activity(kind: str = "ReLU", dead: float = 0.0, saturated: float = 0.0) -> tuple[Activity, ...]:
-    return tuple(
-        Activity(
-            layer=f"layers.layer{number}.activation",
-            kind=kind,
-            units=64,
-            dead=dead if number == 2 else 0.0,
-            saturated=saturated if number == 2 else 0.0,
-            mean=0.1,
-            deviation=0.5,
-        )
-        for number in (1, 2)
-    )
+    shares = {"units": 64, "mean": 0.1, "deviation": 0.5, "dead": 0.0, "saturated": 0.0}
+    first = Activity(layer="layers.layer1.activation", kind=kind, **shares)
+    sick = {"layer": "layers.layer2.activation", "dead": dead, "saturated": saturated}
+    return first, replace(first, **sick)
 
 
 def exploding() -> Findings:
@@ -73,11 +59,7 @@ def exploding() -> Findings:
         epochs=1,
         config=config_of("model=mlp", "model.norm=none", "trainer.gradient_clip_val=null", *SGD),
         clipping=Clipping(threshold=None, algorithm="norm", chosen=True),
-        test=None,
-        training={},
-        activity=(),
-        metrics={},
-        intervals={},
+        **{"test": None, "training": {}, "activity": (), "metrics": {}, "intervals": {}},
         history={},
     )
     assert made.vitals is not None
@@ -105,16 +87,15 @@ def never() -> Findings:
     )
 
 
+def moved(factor: float) -> Findings:
+    """Findings of steps that are so many times as long, and of nothing learned."""
+    made = poorly(made_findings())
+    assert made.vitals is not None
+    return replace(made, vitals=vitals(made, updates=factor * made.vitals.updates))
+
+
 def too_high() -> Findings:
-    made = poorly(made_findings())
-    assert made.vitals is not None
-    return replace(made, vitals=vitals(made, updates=100 * made.vitals.updates))
-
-
-def too_low() -> Findings:
-    made = poorly(made_findings())
-    assert made.vitals is not None
-    return replace(made, vitals=vitals(made, updates=1e-3 * made.vitals.updates))
+    return moved(100)
 
 
 def overfitted() -> Findings:
@@ -182,7 +163,7 @@ SICK: Mapping[str, Callable[[], Findings]] = {
     "dead_relu": lambda: made_findings(activity=activity(dead=0.9)),
     "saturated": lambda: made_findings(activity=activity("Tanh", saturated=0.8)),
     "lr_too_high": too_high,
-    "lr_too_low": too_low,
+    "lr_too_low": lambda: moved(1e-3),
     "overfitting": overfitted,
     "underfitting": lambda: poorly(made_findings()),
     "stopped_early": stopped,

@@ -18,7 +18,7 @@ from sick_findings import (
     no_better,
     overfitted,
     poorly,
-    scaled,
+    tiny_vitals,
     too_high,
     vanishing,
     vitals,
@@ -27,6 +27,7 @@ from sick_findings import (
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import RULES, diagnose
+from pipeline.doctor.evidence import setting
 from pipeline.findings import Clipping, ColumnImportances, Findings
 
 
@@ -40,38 +41,22 @@ def test_findings_of_a_healthy_run_have_no_verdict(task: Task, kind: Kind) -> No
     diagnosis = diagnose(made_findings(task=task, kind=kind))
     assert diagnosis.names == "healthy"
     assert diagnosis.lines() == ["doctor  healthy"]
-
-
-def test_each_verdict_has_findings_that_show_it() -> None:
     assert set(RULES) == set(SICK)
 
 
 @pytest.mark.parametrize("name", SICK)
-def test_findings_that_show_one_fault_have_its_verdict_alone(name: str) -> None:
-    verdicts = diagnose(SICK[name]()).verdicts
-    assert [verdict.name for verdict in verdicts] == [name]
-    assert verdicts[0].evidence
-    assert verdicts[0].cures or verdicts[0].advice
-
-
-@pytest.mark.parametrize("name", SICK)
-def test_what_would_help_changes_this_very_run(name: str) -> None:
+def test_a_fault_has_its_verdict_alone_and_what_would_help_changes_this_very_run(name: str) -> None:
     findings = SICK[name]()
-    config = {key: value for key, value in findings.config.items() if key != "format"}
-    (verdict,) = diagnose(findings).verdicts
-    before = {key: config[key] for key in config}
+    (verdict,) = diagnose(findings).verdicts  # it alone
+    assert verdict.name == name
+    assert verdict.evidence
+    assert verdict.cures or verdict.advice
+    model = str(setting(findings, "model._target_")).rpartition(".")[2].lower()
+    data = "wine" if "wine" in str(setting(findings, "data._target_")) else "breast_cancer"
     for cure in verdict.cures:
-        target = str(before["model"]["_target_"]).rpartition(".")[2].lower()
-        source = (
-            "breast_cancer" if "wine" not in str(before["data"]["_target_"]).lower() else "wine"
-        )
-        changed = compose([f"model={target}", f"data={source}", cure])
-        check(changed)  # the key and its value are known
+        check(compose([f"model={model}", f"data={data}", cure]))  # the key and its value are known
         key, _, value = cure.partition("=")
-        old: Any = before
-        for part in key.split("."):
-            old = old[part]
-        assert str(old) != value
+        assert str(setting(findings, key)) != value
 
 
 def test_a_regression_worse_than_a_line_or_the_mean_is_told_so() -> None:
@@ -91,18 +76,7 @@ def test_small_gradients_that_an_optimizer_rescales_are_no_vanishing_ones() -> N
 
 def test_a_recurrent_network_is_offered_what_it_knows() -> None:
     made = poorly(made_findings(kind="series", config=config_of("model=rnn", *SGD)))
-    assert made.vitals is not None
-    tiny = (1e-6, 1e-6, 1.0)
-    sick = replace(
-        made,
-        model="RNN",
-        vitals=vitals(
-            made,
-            first=scaled(made.vitals.first, tiny),
-            gradients=scaled(made.vitals.gradients, tiny),
-            updates=scaled(made.vitals.updates, tiny),
-        ),
-    )
+    sick = replace(made, model="RNN", vitals=tiny_vitals(made, (1e-6, 1e-6, 1.0)))
     (verdict,) = diagnose(sick).verdicts
     assert verdict.name == "vanishing_gradient"
     assert "model.norm=layer" in verdict.cures
@@ -158,52 +132,32 @@ def test_at_most_three_lines_are_shown_and_the_rest_named() -> None:
     assert [one["name"] for one in told["verdicts"]] == diagnosis.names.split(", ")
 
 
+NOTHING: dict[str, Any] = {
+    **{"vitals": None, "activity": (), "test": None, "importances": None, "history": {}},
+    **{"metrics": {}, "training": {}, "intervals": {}, "rows": {}, "shares": (), "config": {}},
+}
+NO_NUMBERS = {"epochs": np.array([1]), "first": np.full(3, np.nan)}
+NO_NUMBERS |= dict.fromkeys(("gradients", "updates"), np.full((1, 3), np.nan))
+MISSING = [
+    *({key: NOTHING[key]} for key in ("vitals", "activity", "training", "history", "importances")),
+    {"test": None, "intervals": {}, "metrics": {}, "baselines": ()},
+    {"rows": {"train": 5}, "shares": ()},
+    {"kept": None, "epochs": 0, "planned": 1, "steps": 0},
+    {"end": "diverged"},
+]
+
+
 @pytest.mark.parametrize("name", [*SICK, "healthy"])
-@pytest.mark.parametrize(
-    "missing",
-    [
-        {"vitals": None},
-        {"activity": ()},
-        {"test": None, "intervals": {}, "metrics": {}, "baselines": ()},
-        {"training": {}},
-        {"history": {}},
-        {"importances": None},
-        {"rows": {"train": 5}, "shares": ()},
-        {"kept": None, "epochs": 0, "planned": 1, "steps": 0},
-        {"end": "diverged"},
-        {"end": "diverged", "vitals": "no numbers"},
-    ],
-    ids=" ".join,
-)
-def test_evidence_that_is_missing_is_no_error(name: str, missing: dict[str, Any]) -> None:
+def test_evidence_that_is_missing_is_no_error(name: str) -> None:
     findings = made_findings() if name == "healthy" else SICK[name]()
-    if missing.get("vitals") == "no numbers":
-        none = np.full((1, 3), np.nan)
-        unknown = vitals(
-            findings, epochs=np.array([1]), gradients=none, updates=none, first=none[0]
-        )
-        missing = {**missing, "vitals": unknown}
-    diagnosis = diagnose(replace(findings, **missing))
-    assert len(diagnosis.lines()) <= 3
-    json.dumps(diagnosis.to_dict(), allow_nan=False)
-    assert diagnosis.markdown().startswith("# Diagnosis")
-
-
-def test_a_run_without_anything_is_judged_by_what_there_is() -> None:
-    nothing: dict[str, Any] = {
-        "vitals": None,
-        "activity": (),
-        "test": None,
-        "importances": None,
-        "history": {},
-        "metrics": {},
-        "training": {},
-        "intervals": {},
-        "rows": {},
-        "shares": (),
-        "config": {},
-    }
-    assert names(replace(made_findings(), **nothing)) == []
+    overflowed = {"end": "diverged", "vitals": vitals(findings, **NO_NUMBERS)}
+    for missing in (*MISSING, overflowed):
+        diagnosis = diagnose(replace(findings, **missing))
+        assert len(diagnosis.lines()) <= 3
+        json.dumps(diagnosis.to_dict(), allow_nan=False)
+        assert diagnosis.markdown().startswith("# Diagnosis")
+    if name == "healthy":
+        assert names(replace(findings, **NOTHING)) == []
 
 
 def test_forecasts_of_more_steps_than_there_are_windows_are_judged() -> None:

@@ -3,26 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from cells_by_hand import run_by_hand
+from given_data import Given, labelled, options, series, valued
 from made_networks import build
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from pipeline.inside.views import inside_of
+from pipeline.data.prepare import Prepared, prepare
+from pipeline.errors import ConfigError
+from pipeline.inside.views import chosen, inside_of
 
 Array = NDArray[np.float64]
 COMMON = {"norm": "none", "dropout": 0.0, "init": "default", "gain": None}
-CONVOLUTION = {
-    "stride": 1,
-    "padding": "same",
-    "dilation": 1,
-    "pool": "none",
-    "pool_size": 2,
-    "mixing": "full",
-    "hidden": [],
-    "activation": "relu",
-    **COMMON,
-}
+SIZES = {"stride": 1, "padding": "same", "dilation": 1, "pool": "none", "pool_size": 2}
+CONVOLUTION = {**SIZES, "mixing": "full", "hidden": [], "activation": "relu", **COMMON}
 SOBEL = np.array([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
 CORNER = np.array([[1.0, 2.0, 3.0], [0.0, 0.0, 4.0], [0.0, 0.0, 5.0]])
 
@@ -61,6 +56,8 @@ def test_the_map_of_an_edge_filter_is_the_sum_of_the_notes(image: Array) -> None
     expected = np.maximum(sum_of_the_notes(image, SOBEL), 0)
     np.testing.assert_allclose(grey(network_of(SOBEL), image), expected, atol=1e-5)
     assert grey(network_of(SOBEL), STEP)[4].tolist() == [0, 0, 0, 4, 4, 0, 0, 0]
+    pooled = network_of(SOBEL, pool="max")  # a map is taken before its pooling
+    np.testing.assert_array_equal(grey(pooled, DIGIT), grey(network_of(SOBEL), DIGIT))
 
 
 def test_a_kernel_without_symmetry_shows_that_it_is_not_flipped() -> None:
@@ -79,26 +76,16 @@ def test_the_grey_picture_is_the_sum_of_all_channels_after_their_activation() ->
     np.testing.assert_array_equal(views["kernels/layers.layer1"][:, 0], np.float32(kernels))
 
 
-def test_a_map_is_taken_before_its_pooling() -> None:
-    pooled = network_of(SOBEL, pool="max")
-    np.testing.assert_array_equal(grey(pooled, DIGIT), grey(network_of(SOBEL), DIGIT))
-
-
 def test_the_map_of_a_series_is_the_sum_over_its_features_and_channels() -> None:
     network = build("cnn1d", (9, 2), 2, channels=[3], kernel_size=3, **CONVOLUTION)
-    series = np.random.default_rng(0).normal(size=(9, 2))
+    values = np.random.default_rng(0).normal(size=(9, 2))
     layer = network.layers.layer1.convolution.kernel
     kernels, bias = layer.weight.detach().double().numpy(), layer.bias.detach().double().numpy()
-    padded = np.pad(series, ((1, 1), (0, 0)))
-    expected = np.zeros(9)
-    for place in range(9):
-        for channel in range(3):
-            value = bias[channel]
-            for feature in range(2):
-                for x in range(3):
-                    value += padded[place + x, feature] * kernels[channel, feature, x]
-            expected[place] += max(value, 0.0)
-    inputs = torch.tensor(series[None], dtype=torch.float32)
+    padded = np.pad(values, ((1, 1), (0, 0)))
+    windows = [padded[place : place + 3].T for place in range(9)]  # (features, 3) each
+    channels = [[(kernel * window).sum() for kernel in kernels] for window in windows]
+    expected = np.maximum(channels + bias, 0).sum(1)
+    inputs = torch.tensor(values[None], dtype=torch.float32)
     shown = inside_of(network, inputs, channels=False)["feature map/layers.layer1"]
     np.testing.assert_allclose(shown, expected[None], atol=1e-5)
 
@@ -140,14 +127,8 @@ def test_the_activations_of_an_mlp_with_skips_are_those_of_numpy(norm: str) -> N
 
 def test_a_network_of_ones_own_is_seen_as_far_as_its_layers_are_modules() -> None:
     network = nn.Sequential(
-        nn.Conv2d(1, 3, 3),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Conv2d(3, 4, 2),
-        nn.Flatten(),
-        nn.Linear(16, 5),
-        nn.Sigmoid(),
-        nn.Linear(5, 2),
+        *(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Conv2d(3, 4, 2)),
+        *(nn.Flatten(), nn.Linear(16, 5), nn.Sigmoid(), nn.Linear(5, 2)),
     )
     inputs = torch.randn(2, 1, 8, 8)
     views = inside_of(network, inputs, channels=False)
@@ -219,47 +200,6 @@ KINDS = {
     "gru": ["reset gate", "update gate", "candidate", "state"],
     "lstm": ["forget gate", "input gate", "output gate", "candidate", "cell", "state"],
 }
-ACTIVATIONS = {"tanh": np.tanh, "relu": lambda values: np.maximum(values, 0)}
-
-
-def sigmoid(values: Array) -> Array:
-    return 1 / (1 + np.exp(-values))
-
-
-def lstm_step(
-    step: Array, state: Array, cell: Array, weights: list[Array], act
-) -> dict[str, Array]:
-    """Gers et al. 2000, one gate after the other, for one sample."""
-    w, u, b, d = weights
-    i, f, g, o = (slice(HIDDEN * n, HIDDEN * (n + 1)) for n in range(4))
-
-    def reads(gate: slice) -> Array:
-        return w[gate] @ step + b[gate] + u[gate] @ state + d[gate]
-
-    forget, write, show = sigmoid(reads(f)), sigmoid(reads(i)), sigmoid(reads(o))
-    candidate = act(reads(g))
-    cell = forget * cell + write * candidate
-    seen = {"forget gate": forget, "input gate": write, "output gate": show}
-    return {**seen, "candidate": candidate, "cell": cell, "state": show * act(cell)}
-
-
-def gru_step(step: Array, state: Array, cell: Array, weights: list[Array], act) -> dict[str, Array]:
-    """Cho et al. 2014, the reset gate acting after the product, as in torch."""
-    w, u, b, d = weights
-    r, z, n = (slice(HIDDEN * k, HIDDEN * (k + 1)) for k in range(3))
-    reset = sigmoid(w[r] @ step + b[r] + u[r] @ state + d[r])
-    update = sigmoid(w[z] @ step + b[z] + u[z] @ state + d[z])
-    candidate = act(w[n] @ step + b[n] + reset * (u[n] @ state + d[n]))
-    seen = {"reset gate": reset, "update gate": update, "candidate": candidate}
-    return {**seen, "cell": cell, "state": candidate + update * (state - candidate)}
-
-
-def run_by_hand(step_of, steps: Array, weights: list[Array], activation: str) -> dict[str, Array]:
-    state, cell, seen = np.zeros(HIDDEN), np.zeros(HIDDEN), []
-    for step in steps:
-        seen.append(step_of(step, state, cell, weights, ACTIVATIONS[activation]))
-        state, cell = seen[-1]["state"], seen[-1]["cell"]
-    return {kind: np.stack([views[kind] for views in seen]) for kind in seen[0]}
 
 
 def recurrent_network(model: str, **changes: object) -> nn.Module:
@@ -271,11 +211,6 @@ def recurrent_network(model: str, **changes: object) -> nn.Module:
         if "recurrent" in name:
             nn.init.normal_(weight, std=0.7)
     return built
-
-
-def weights_of(layer: nn.RNNBase, direction: str) -> list[Array]:
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    return [getattr(layer, name + direction).detach().double().numpy() for name in names]
 
 
 @pytest.fixture
@@ -304,26 +239,19 @@ def test_recomputed_states_are_those_of_the_layer_itself(
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize(("network", "step_of"), [("lstm", lstm_step), ("gru", gru_step)])
+@pytest.mark.parametrize("network", ["lstm", "gru"])
 def test_gates_are_those_of_one_step_after_the_other_by_hand(
-    network: str, step_of, activation: str, windows: Tensor
+    network: str, activation: str, windows: Tensor
 ) -> None:
     built = recurrent_network(network, bidirectional=True, activation=activation)
     views = inside_of(built, windows, channels=False)
-    steps = windows.double().numpy()
-    for direction, ending, way in (("forward", "", 1), ("backward", "_reverse", -1)):
-        weights = weights_of(built.layers.layer1.recurrent, ending)
-        for sample in range(3):
-            seen = run_by_hand(step_of, steps[sample, ::way], weights, activation)
+    layer = built.layers.layer1.recurrent
+    for word, ending, way in (("forward", "", 1), ("backward", "_reverse", -1)):
+        for sample, steps in enumerate(windows.double().numpy()):
+            seen = run_by_hand(network, activation, layer, steps[::way], direction=ending)
             for kind in KINDS[network]:
-                told = views[f"{kind}/layers.layer1 {direction}"][sample]
+                told = views[f"{kind}/layers.layer1 {word}"][sample]
                 np.testing.assert_allclose(told, seen[kind][::way], rtol=1e-5, atol=1e-5)
-
-
-def test_one_direction_has_the_plain_name_of_its_layer(windows: Tensor) -> None:
-    assert list(inside_of(recurrent_network("rnn"), windows, channels=True)) == [
-        "state/layers.layer1"
-    ]
 
 
 class Reader(nn.Module):
@@ -390,9 +318,85 @@ def test_long_windows_and_wide_states_are_thinned_and_say_so() -> None:
     network = recurrent_network("rnn", hidden=70)
     windows = torch.randn(2, 600, FEATURES)
     views = inside_of(network, windows, channels=False)
+    # One direction has the plain name of its layer.
     assert list(views) == ["state/layers.layer1 (every 3rd step, 64 of 70 units)"]
     network.eval()
     with torch.no_grad():
         own = network.layers(windows)[:, ::3, :64].numpy()
     (told,) = views.values()
     np.testing.assert_allclose(told, own, rtol=1e-4, atol=1e-4)
+
+
+# ── the rows that are looked at ──────────────────────────────────────────────────────────────
+
+TARGETS = np.random.default_rng(0).integers(0, 4, size=120)
+
+
+def many_rows(**changes: object) -> Prepared:
+    return prepare(Given(labelled(TARGETS)), options(**changes))
+
+
+def test_the_first_test_row_of_each_class_is_looked_at() -> None:
+    prepared = many_rows()
+    rows, labels, inputs = chosen(prepared, None)
+    assert labels == ("a", "b", "c", "d")
+    test = [int(row) for row in prepared.test.rows]
+    firsts = [next(row for row in test if TARGETS[row] == target) for target in range(4)]
+    assert rows.tolist() == firsts
+    expected = torch.stack([prepared.test.inputs[test.index(row)] for row in firsts])
+    assert torch.equal(inputs, expected)
+    streamed = chosen(many_rows(memory_budget=0), None)  # read as needed
+    assert torch.equal(inputs, streamed.inputs)
+    assert rows.tolist() == streamed.rows.tolist()
+
+
+def test_of_a_hundred_classes_the_first_twelve_are_looked_at() -> None:
+    names = tuple(f"class {number}" for number in range(100))
+    content = labelled(np.arange(1000) % 100, classes=names)
+    assert chosen(prepare(Given(content), options()), None).labels == names[:12]
+
+
+def test_rows_are_taken_by_name_from_any_part_in_the_order_given() -> None:
+    prepared = many_rows()
+    parts = (prepared.train, prepared.test, prepared.validation)
+    wanted = [int(part.rows[1]) for part in parts if part is not None]
+    rows, labels, inputs = chosen(prepared, [*wanted, wanted[0]])
+    assert rows.tolist() == wanted
+    assert labels == tuple("abcd"[TARGETS[row]] for row in wanted)
+    assert torch.equal(inputs, torch.stack([part.inputs[1] for part in parts if part is not None]))
+
+
+def test_a_row_that_is_in_no_part_is_refused_by_its_number() -> None:
+    prepared = many_rows()
+    first, second, third = (int(row) for row in prepared.test.rows[:3])
+    with pytest.raises(ConfigError) as caught:
+        chosen(prepared, [first, 500, 7000])
+    assert str(caught.value) == (
+        f"feature_maps.samples=[{first},500,7000] names the rows 500, 7000, which no part of the "
+        f"data has; expected numbers of rows in the source, such as {first}, {second}, {third}, … "
+        "of the test part"
+    )
+
+
+def test_more_rows_than_a_picture_has_room_for_are_refused() -> None:
+    assert len(chosen(many_rows(), range(16)).rows) == 16
+    with pytest.raises(ConfigError, match=r"^feature_maps\.samples names 17 rows; expected at mo"):
+        chosen(many_rows(), range(17))
+
+
+def test_rows_of_a_regression_are_spread_over_the_test_part_and_named_by_their_value() -> None:
+    inputs = np.random.default_rng(2).normal(size=(200, 3))
+    targets = 1000 + 50 * inputs[:, :1]
+    prepared = prepare(Given(valued(inputs, targets)), options(scale="standard"))
+    rows, labels, _ = chosen(prepared, None)
+    places = np.linspace(0, len(prepared.test) - 1, 6).round().astype(int)
+    assert rows.tolist() == prepared.test.rows[places].tolist()
+    assert labels == tuple(f"{targets[row, 0]:.4g}" for row in rows)
+
+
+def test_a_forecast_is_named_by_its_value_in_units_before_differencing() -> None:
+    values = np.random.default_rng(3).normal(size=(120, 1)).cumsum(axis=0)
+    prepared = prepare(Given(series(values)), options(window=5, difference=1, scale="standard"))
+    rows, labels, inputs = chosen(prepared, None)
+    assert inputs.shape == (6, 5, 1)
+    np.testing.assert_allclose([float(label) for label in labels], values[rows, 0], rtol=1e-3)

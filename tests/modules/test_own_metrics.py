@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.study.ledger.definition import read_objectives
 
 Train = Callable[..., int]
+Best = Callable[[list[float]], float]
 TRUST = "trust=[own_scores,torchmetrics]"
 MCC = "  mcc: {_target_: torchmetrics.classification.BinaryMatthewsCorrCoef}"
 BRIER = "  brier: {_target_: own_scores.Brier, power: 2}"
@@ -49,10 +50,11 @@ def tumours(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_own_metrics_are_those_of_torchmetrics_on_the_saved_predictions(
-    train: Train, own: Callable[..., list[str]], own_folder: Path
+@pytest.mark.parametrize(("name", "best"), [("mcc", max), ("brier", min)])
+def test_own_metrics_are_those_of_torchmetrics_and_decide_in_their_own_direction(
+    train: Train, own: Callable[..., list[str]], own_folder: Path, name: str, best: Best
 ) -> None:
-    assert train(*own(MCC, BRIER), *CANCER) == 0
+    assert train(*own(MCC, BRIER), *CANCER, f"monitor=val/{name}", "optimizer.lr=0.03") == 0
     run = only_run(own_folder / "runs")
     scores, classes = tumours(run)
     values = final_values(run)
@@ -61,24 +63,9 @@ def test_own_metrics_are_those_of_torchmetrics_on_the_saved_predictions(
     share = values["naive/brier"]  # the share p of the positive class, said of every row
     assert np.sqrt(share).round(1) in (0.4, 0.5)
     assert values["linear/mcc"] > 0.8
-    assert all({"val/mcc", "val/brier"} <= set(of_epoch) for of_epoch in epochs(run).values())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "best"), [("mcc", max), ("brier", min)])
-def test_an_own_metric_decides_in_its_own_direction_which_epoch_is_best(
-    train: Train,
-    own: Callable[..., list[str]],
-    own_folder: Path,
-    name: str,
-    best: Callable[[list[float]], float],
-) -> None:
-    assert train(*own(MCC, BRIER), *CANCER, f"monitor=val/{name}", "optimizer.lr=0.03") == 0
-    run = only_run(own_folder / "runs")
-    by_epoch = {epoch: values[f"val/{name}"] for epoch, values in epochs(run).items()}
-    kept = final_values(run)
-    assert kept[f"best/val/{name}"] == best(list(by_epoch.values()))
-    assert by_epoch[int(kept["best/epoch"])] == kept[f"best/val/{name}"]
+    by_epoch = {epoch: of_epoch[f"val/{name}"] for epoch, of_epoch in epochs(run).items()}
+    assert values[f"best/val/{name}"] == best(list(by_epoch.values()))
+    assert by_epoch[int(values["best/epoch"])] == values[f"best/val/{name}"]
 
 
 @pytest.mark.slow
@@ -88,10 +75,8 @@ def test_several_classes_and_values_come_in_the_shapes_that_torchmetrics_reads(
     own_folder: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words = own(
-        "  error: {_target_: torchmetrics.classification.MulticlassCalibrationError,"
-        " num_classes: 3}"
-    )
+    error = "torchmetrics.classification.MulticlassCalibrationError, num_classes: 3"
+    words = own(f"  error: {{_target_: {error}}}")
     assert train(*words, "model=mlp", "data=iris", *QUICK[:2], "verbose=2") == 0
     assert "│ error " in capsys.readouterr().out
     file = own_folder / "conf" / "metrics" / "own.yaml"
@@ -112,94 +97,84 @@ def test_a_study_is_about_an_own_metric_in_its_own_direction(
     run = line.run(*own(MCC, BRIER), *CANCER)
     names = ["val/brier", "val/mcc"]
     about = read_objectives(names, "val/f1", task="binary", metrics=run.metrics)
-    assert [(one.name, one.direction) for one in about] == [
-        ("val/brier", "min"),
-        ("val/mcc", "max"),
-    ]
+    assert {one.name: one.direction for one in about} == {"val/brier": "min", "val/mcc": "max"}
     with pytest.raises(ConfigError, match=r"'val/brie' is not logged; .* mean 'val/brier'\?"):
         read_objectives("val/brie", "val/f1", task="binary", metrics=run.metrics)
 
 
-@pytest.mark.parametrize(
-    ("entry", "problem"),
-    [
-        (
-            "f1: {_target_: own_scores.Brier, power: 2}",
-            "metrics.more.f1: the program has a metric of this name; choose another.",
-        ),
-        (
-            "a-b: {_target_: own_scores.Brier, power: 2}",
-            "metrics.more: 'a-b' is no name for a metric; expected letters, digits and _ alone.",
-        ),
-        (
-            "own: {_target_: own_scores.NoMetric}",
-            "metrics.more.own._target_='own_scores.NoMetric' is no torchmetrics.Metric.",
-        ),
-        (
-            "own: {_target_: own_scores.Brier, power: two}",
-            "metrics.more.own.power='two' is not allowed; expected a whole number.",
-        ),
-        (
-            "own: {_target_: os.system}",
-            "metrics.more.own._target_='os.system' lies outside of pipeline, torch.nn, "
-            "torch.optim, pytorch_lightning.callbacks, own_scores, torchmetrics; if it is your "
-            "own, add trust=[os] to the command line.",
-        ),
-    ],
-)
+BRIER_ALONE = "{_target_: own_scores.Brier, power: 2}"
+REFUSED = {
+    f"f1: {BRIER_ALONE}": "metrics.more.f1: the program has a metric of this name; choose another.",
+    f"a-b: {BRIER_ALONE}": (
+        "metrics.more: 'a-b' is no name for a metric; expected letters, digits and _ alone."
+    ),
+    "own: {_target_: own_scores.NoMetric}": (
+        "metrics.more.own._target_='own_scores.NoMetric' is no torchmetrics.Metric."
+    ),
+    "own: {_target_: own_scores.Brier, power: two}": (
+        "metrics.more.own.power='two' is not allowed; expected a whole number."
+    ),
+    "own: {_target_: os.system}": (
+        "metrics.more.own._target_='os.system' lies outside of pipeline, torch.nn, torch.optim, "
+        "pytorch_lightning.callbacks, own_scores, torchmetrics; if it is your own, add "
+        "trust=[os] to the command line."
+    ),
+}
+
+
+@pytest.mark.parametrize("entry", REFUSED)
 def test_a_metric_that_can_not_be_is_refused_in_one_line(
-    line: CommandLine, own: Callable[..., list[str]], entry: str, problem: str
+    line: CommandLine, own: Callable[..., list[str]], entry: str
 ) -> None:
-    assert line.problem(*own(f"  {entry}"), *CANCER) == problem
+    assert line.problem(*own(f"  {entry}"), *CANCER) == REFUSED[entry]
+
+
+GIVEN = "it is given probabilities (rows,) and targets (rows,)"
+BROKEN = [
+    (
+        *("own_scores.Fussy", "monitor=val/f1"),
+        f"metrics.more.own fails: ValueError: I don't like these rows; {GIVEN}",
+    ),
+    (
+        *("own_scores.Several", "monitor=val/f1"),
+        f"metrics.more.own gives (3,) values; expected one number; {GIVEN}",
+    ),
+    (
+        *("own_scores.Undecided, power: 2", "monitor=val/own"),
+        "monitor=val/own can't be followed: own_scores.Undecided does not say which way it "
+        "is better; give the class higher_is_better = True, or False",
+    ),
+    (
+        *("own_scores.Brier, power: 2", "callbacks.early_stopping.mode=max"),
+        "callbacks.early_stopping.mode=max looks for the worst val/own; expected min.",
+    ),
+    (
+        *("own_scores.Brier, power: 2", "monitor=val/won"),
+        "monitor='val/won' is never logged; expected one of val/accuracy, val/precision, "
+        "val/recall, val/f1, val/auroc, val/r2, val/loss, val/rmse, val/mae, train/loss, "
+        "val/own. Did you mean 'val/own'?",
+    ),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("entry", "word", "problem"),
-    [
-        (
-            "own: {_target_: own_scores.Fussy}",
-            "monitor=val/f1",
-            "metrics.more.own fails: ValueError: I don't like these rows; it is given "
-            "probabilities (rows,) and targets (rows,)",
-        ),
-        (
-            "own: {_target_: own_scores.Several}",
-            "monitor=val/f1",
-            "metrics.more.own gives (3,) values; expected one number; it is given probabilities "
-            "(rows,) and targets (rows,)",
-        ),
-        (
-            "own: {_target_: own_scores.Undecided, power: 2}",
-            "monitor=val/own",
-            "monitor=val/own can't be followed: own_scores.Undecided does not say which way it "
-            "is better; give the class higher_is_better = True, or False",
-        ),
-        (
-            "own: {_target_: own_scores.Brier, power: 2}",
-            "callbacks.early_stopping.mode=max",
-            "callbacks.early_stopping.mode=max looks for the worst val/own; expected min.",
-        ),
-        (
-            "own: {_target_: own_scores.Brier, power: 2}",
-            "monitor=val/won",
-            "monitor='val/won' is never logged; expected one of val/accuracy, val/precision, "
-            "val/recall, val/f1, val/auroc, val/r2, val/loss, val/rmse, val/mae, train/loss, "
-            "val/own. Did you mean 'val/own'?",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("target", "word", "problem"), BROKEN)
 def test_a_metric_that_does_not_work_is_told_before_anything_is_created(
     train: Train,
     own: Callable[..., list[str]],
     own_folder: Path,
     capsys: pytest.CaptureFixture[str],
-    entry: str,
+    target: str,
     word: str,
     problem: str,
 ) -> None:
     stopping = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/own"]
-    words = [*own(f"  {entry}"), *CANCER, word, *(stopping if "stopping" in word else [])]
+    words = [
+        *own(f"  own: {{_target_: {target}}}"),
+        *CANCER,
+        word,
+        *(stopping if "stopping" in word else []),
+    ]
     assert train(*words) == 2
     assert capsys.readouterr().err == f"error: {problem}\n"
     assert [path.name for path in own_folder.iterdir()] == ["conf"]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from pipeline.running.plan import build_network, build_source
 from pipeline.running.trainer import build_task
 
 Train = Callable[..., int]
-COMMON = ("tracking=none", "verbose=0", "data.shuffle=false", "optimizer.fused=false")
+COMMON = ("data.shuffle=false", "optimizer.fused=false", "trainer.max_epochs=2")
+QUIET = ("tracking=none", "verbose=0", "trainer.threads=1")
 
 
 @dataclass(frozen=True)
@@ -75,28 +77,24 @@ def by_hand(
     return found
 
 
+def binary_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(outputs[:, 0], targets.float())
+
+
 @pytest.mark.parametrize(
     ("words", "loss"),
     [
-        (("model=mlp", "data=iris", "trainer.max_epochs=3"), functional.cross_entropy),
-        (("model=mlp", "data=diabetes", "trainer.max_epochs=2"), functional.mse_loss),
-        (
-            ("model=gru", "data=synthetic_control", "model.hidden=8", "trainer.max_epochs=2"),
-            functional.cross_entropy,
-        ),
-        (
-            ("model=mlp", "data=breast_cancer", "trainer.max_epochs=2"),
-            lambda outputs, targets: functional.binary_cross_entropy_with_logits(
-                outputs[:, 0], targets.float()
-            ),
-        ),
+        (("model=mlp", "data=iris"), functional.cross_entropy),
+        (("model=mlp", "data=diabetes"), functional.mse_loss),
+        (("model=gru", "data=synthetic_control", "model.hidden=8"), functional.cross_entropy),
+        (("model=mlp", "data=breast_cancer"), binary_loss),
     ],
     ids=["mlp", "mlp regression", "gru", "mlp binary"],
 )
 def test_losses_and_gradient_norms_of_each_epoch_are_those_of_a_loop_by_hand(
     train: Train, own_folder: Path, words: tuple[str, ...], loss: Callable[[Tensor, Tensor], Tensor]
 ) -> None:
-    assert train(*words, *COMMON, "trainer.threads=1") == 0
+    assert train(*words, *COMMON, *QUIET) == 0
     recorded = epochs(only_run(own_folder / "runs"))
     for number, expected in enumerate(by_hand((*words, *COMMON), loss), start=1):
         values = recorded[number]
@@ -105,15 +103,12 @@ def test_losses_and_gradient_norms_of_each_epoch_are_those_of_a_loop_by_hand(
         assert values["val/loss"] == pytest.approx(expected.validation_loss, rel=1e-5, abs=1e-6)
 
 
-def classifier(outputs: int, **options: object) -> Classifier:
-    optimization = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)
+PLAIN = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)
+
+
+def classifier(outputs: int, **options: Any) -> Classifier:
     scores = metrics.for_task("multiclass", classes=max(outputs, 2), threshold=0.5)
-    return Classifier(
-        nn.Identity(),
-        scores=scores,
-        optimization=optimization,
-        **options,  # type: ignore[arg-type] # what the test gives
-    )
+    return Classifier(nn.Identity(), scores=scores, optimization=PLAIN, **options)
 
 
 def expected_cross_entropy(
@@ -130,38 +125,22 @@ def expected_cross_entropy(
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0], [0.5, 2.0]])
 def test_class_weights_and_label_smoothing_follow_their_formula(
     smoothing: float, weights: list[float] | None
 ) -> None:
     generator = torch.Generator().manual_seed(1)
-    logits = 3 * torch.randn(20, 3, generator=generator)
-    targets = torch.randint(3, (20,), generator=generator)
-    task = classifier(
-        3,
-        class_weights=None if weights is None else torch.tensor(weights),
-        label_smoothing=smoothing,
-    )
-    expected = expected_cross_entropy(logits, targets, np.array(weights or [1.0] * 3), smoothing)
-    assert float(task.loss(logits, targets)) == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("weights", [None, [0.5, 2.0]])
-def test_one_logit_of_two_classes_follows_the_same_formula(
-    smoothing: float, weights: list[float] | None
-) -> None:
-    generator = torch.Generator().manual_seed(2)
-    logits = 3 * torch.randn(20, 1, generator=generator)
-    targets = torch.randint(2, (20,), generator=generator)
-    task = classifier(
-        1,
-        class_weights=None if weights is None else torch.tensor(weights),
-        label_smoothing=smoothing,
-    )
-    pair = torch.cat([torch.zeros_like(logits), logits], dim=1)
-    expected = expected_cross_entropy(pair, targets, np.array(weights or [1.0] * 2), smoothing)
-    assert float(task.loss(logits, targets)) == pytest.approx(expected, rel=1e-5)
+    given = None if weights is None else torch.tensor(weights)
+    for outputs, classes in ((3, 3), (1, 2)):  # one logit equals two of which the first is 0
+        if weights is not None and len(weights) != classes:
+            continue
+        logits = 3 * torch.randn(20, outputs, generator=generator)
+        targets = torch.randint(classes, (20,), generator=generator)
+        task = classifier(outputs, class_weights=given, label_smoothing=smoothing)
+        each = logits if outputs > 1 else torch.cat([torch.zeros_like(logits), logits], dim=1)
+        own = np.array(weights or [1.0] * classes)
+        expected = expected_cross_entropy(each, targets, own, smoothing)
+        assert float(task.loss(logits, targets)) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("data", ["breast_cancer", "wine"])
@@ -179,13 +158,7 @@ def test_balanced_class_weights_are_scikit_learns(data: str) -> None:
 
 @pytest.mark.parametrize("weights", [None, [0.5, 3.0]])
 def test_the_loss_of_a_part_is_summed_in_double_precision(weights: list[float] | None) -> None:
-    optimization = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)
-    task = Classifier(
-        nn.Identity(),
-        scores=metrics.binary(threshold=0.5),
-        optimization=optimization,
-        class_weights=None if weights is None else torch.tensor(weights),
-    )
+    task = classifier(1, class_weights=None if weights is None else torch.tensor(weights))
     generator = np.random.default_rng(0)
     logits = (20 * generator.normal(size=1_500_000)).astype(np.float32)
     classes = generator.integers(0, 2, len(logits))
@@ -197,14 +170,8 @@ def test_the_loss_of_a_part_is_summed_in_double_precision(weights: list[float] |
 
 
 def test_a_regression_never_broadcasts_its_targets() -> None:
-    optimization = Optimization(optimizer=lambda p: torch.optim.SGD(p, lr=0.1), scheduler=None)
-    task = Regressor(
-        nn.Identity(),
-        scores=metrics.regression(),
-        optimization=optimization,
-        to_units=lambda values, _: values,
-        offsets={},
-    )
+    scores, units = metrics.regression(), {"to_units": lambda values, _: values, "offsets": {}}
+    task = Regressor(nn.Identity(), scores=scores, optimization=PLAIN, **units)
     with pytest.raises(ValueError, match=r"outputs \(4, 1\) and targets \(4,\) differ in shape"):
         task.loss(torch.zeros(4, 1), torch.zeros(4))
     assert float(task.loss(torch.zeros(4, 1), torch.ones(4, 1))) == 1.0

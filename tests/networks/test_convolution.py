@@ -1,6 +1,7 @@
 """Convolutional networks: the sum that a layer computes, and the sizes of kernels and outputs."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,9 +24,8 @@ def convolution(
     **changes: object,
 ) -> nn.Module:
     """The convolution of a network of one layer, with biases other than zero."""
-    model, shape = (
-        ("cnn1d", (*lengths, inputs)) if len(lengths) == 1 else ("cnn2d", (inputs, *lengths))
-    )
+    is_series = len(lengths) == 1
+    model, shape = f"cnn{len(lengths)}d", (*lengths, inputs) if is_series else (inputs, *lengths)
     sizes = {"shapes": [list(one) if len(one) > 1 else one[0] for one in shapes]}
     given = {"stride": 1, "pool": "none", "norm": "none", **changes}
     network = build(model, shape, 1, channels=[channels], kernel_size=sizes, **given)
@@ -65,16 +65,13 @@ def test_a_convolution_is_the_sum_of_the_notes_over_all_input_channels() -> None
         layer = convolution((7, 6), shape, stride=stride, dilation=dilation)
         image = np.random.default_rng(0).normal(size=(2, 7, 6))
         kernels, bias = arrays_of(layer.kernel)
-        expected = [
-            sum(
+        result = layer(torch.tensor(image[None]))[0].detach().numpy()
+        for o in range(3):
+            of_inputs = [
                 sum_of_the_notes(image[i], kernels[o, i], stride=stride, dilation=dilation)
                 for i in range(2)
-            )
-            + bias[o]
-            for o in range(3)
-        ]
-        result = layer(torch.tensor(image[None]))[0].detach().numpy()
-        np.testing.assert_allclose(result, np.stack(expected), atol=1e-12)
+            ]
+            np.testing.assert_allclose(result[o], sum(of_inputs) + bias[o], atol=1e-12)
 
 
 def test_a_kernel_is_not_flipped() -> None:
@@ -140,21 +137,14 @@ def shapes_of(network: torch.nn.Module) -> list[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("length", [5, 12, 40])
-@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("stride", [1, 2, 3])
-def test_same_padding_gives_the_length_divided_by_the_stride_rounded_up(
-    length: int, kernel: int, stride: int
-) -> None:
-    network = build("cnn1d", (length, 1), 2, channels=[4], kernel_size=kernel, stride=stride)
-    maps = network.layers(torch.randn(3, 1, length))
-    assert maps.shape == (3, 4, math.ceil(length / stride))
-
-
-def test_same_padding_keeps_the_size_under_dilation() -> None:
-    network = build(
-        "cnn2d", (3, 9, 7), 2, channels=[2], kernel_size=[[2, 3]], dilation=3, pool="none"
-    )
-    assert network.layers(torch.randn(1, 3, 9, 7)).shape == (1, 2, 9, 7)
+def test_same_padding_gives_the_length_divided_by_the_stride_rounded_up(length: int) -> None:
+    for kernel, stride in product(range(1, 6), range(1, 4)):
+        network = build("cnn1d", (length, 1), 2, channels=[4], kernel_size=kernel, stride=stride)
+        maps = network.layers(torch.randn(3, 1, length))
+        assert maps.shape == (3, 4, math.ceil(length / stride))
+    dilated = {"kernel_size": [[2, 3]], "dilation": 3, "pool": "none"}
+    network = build("cnn2d", (3, length, 7), 2, channels=[2], **dilated)
+    assert network.layers(torch.randn(1, 3, length, 7)).shape == (1, 2, length, 7)
 
 
 def test_the_published_cnn_has_5210_weights_and_lengths_19_10_5() -> None:
@@ -168,34 +158,28 @@ def test_the_published_cnn_has_5210_weights_and_lengths_19_10_5() -> None:
     assert lengths == [19, 10, 5]
 
 
-@pytest.mark.parametrize(
-    ("kernel_size", "shapes"),
-    [
-        (3, [(3, 3), (3, 3)]),
-        ([1, 5], [(1, 5), (1, 5)]),
-        ([[1, 4], 3], [(1, 4), (3, 3)]),
-        ([[1, 3], [3, 1]], [(1, 3), (3, 1)]),
-        ([{"shapes": [4]}, 3], [(4, 4), (3, 3)]),
-    ],
-)
-def test_kernel_sizes_of_two_layers_are_read_as_the_configuration_says(
-    kernel_size: object, shapes: list[tuple[int, int]]
-) -> None:
-    network = build("cnn2d", IMAGES, 2, kernel_size=kernel_size, pool="none")
-    assert shapes_of(network) == shapes
+KERNELS = [
+    (3, [(3, 3), (3, 3)]),
+    ([1, 5], [(1, 5), (1, 5)]),
+    ([[1, 4], 3], [(1, 4), (3, 3)]),
+    ([[1, 3], [3, 1]], [(1, 3), (3, 1)]),
+    ([{"shapes": [4]}, 3], [(4, 4), (3, 3)]),
+]
 
 
-def test_a_flat_list_of_three_numbers_is_one_a_layer_in_two_directions() -> None:
-    network = build(
-        "cnn2d", IMAGES, 2, channels=[4, 4, 4], kernel_size=[5, 3, 1], stride=[1, 2, 1], pool="none"
-    )
+def test_kernel_sizes_are_read_as_the_configuration_says() -> None:
+    for kernel_size, shapes in KERNELS:
+        network = build("cnn2d", IMAGES, 2, kernel_size=kernel_size, pool="none")
+        assert shapes_of(network) == shapes
+    # A flat list of three numbers is one a layer, since there are two directions.
+    each = {"channels": [4, 4, 4], "kernel_size": [5, 3, 1], "stride": [1, 2, 1], "pool": "none"}
+    network = build("cnn2d", IMAGES, 2, **each)
     assert shapes_of(network) == [(5, 5), (3, 3), (1, 1)]
     assert network.layers(torch.randn(1, *IMAGES)).shape == (1, 4, 4, 4)
-
-
-def test_several_shapes_for_all_layers_keep_the_channels_of_each_layer() -> None:
-    network = build("cnn2d", IMAGES, 2, kernel_size={"shapes": [[1, 3], [3, 1], 2]})
+    network = build("cnn2d", IMAGES, 3, kernel_size={"shapes": [[1, 3], [3, 1], 2]}, hidden=[20, 7])
     assert network.layers(torch.randn(1, *IMAGES)).shape == (1, 16, 2, 2)
+    assert [layer.linear.out_features for layer in network.dense] == [20, 7]
+    assert network.head.in_features == 7
 
 
 def test_global_pooling_is_the_mean_over_all_positions_and_reads_any_length() -> None:
@@ -208,96 +192,68 @@ def test_global_pooling_is_the_mean_over_all_positions_and_reads_any_length() ->
     assert network(torch.randn(3, 60, 1)).shape == (3, 2)
 
 
-def test_a_dense_head_stands_between_the_maps_and_the_outputs() -> None:
-    network = build("cnn2d", IMAGES, 3, hidden=[20, 7])
-    assert [layer.linear.out_features for layer in network.dense] == [20, 7]
-    assert network.head.in_features == 7
+SERIES, PICTURE = ("cnn1d", (40, 1)), ("cnn2d", IMAGES)
+REFUSALS = [
+    (
+        *(SERIES, {"kernel_size": 99}),
+        "model.kernel_size=99 does not fit layer 1: it reaches over 99 values, but the length "
+        "there is 40; expected a smaller kernel, stride or pooling, or fewer layers",
+    ),
+    (
+        *(PICTURE, {"kernel_size": [5, 3]}),
+        "model.kernel_size=[5,3] does not fit layer 2: it reaches over 5 values, but the "
+        "length there is 4; expected a smaller kernel, stride or pooling, or fewer layers",
+    ),
+    (
+        *(SERIES, {"dilation": 5}),
+        "model.kernel_size=3 does not fit layer 3: it reaches over 11 values (model.dilation=5), "
+        "but the length there is 10; expected a smaller kernel, stride or pooling, or fewer layers",
+    ),
+    (
+        *(PICTURE, {"kernel_size": 1, "pool_size": [1, 5]}),
+        "model.pool_size=[1,5] does not fit layer 2: the length there is 1; expected a smaller "
+        "window or stride, fewer layers, or model.pool=global",
+    ),
+    (
+        *(PICTURE, {"kernel_size": {"shapes": [1, 3]}, "padding": 1}),
+        "model.padding=1 gives the shapes in layer 1 outputs of different lengths, 10 and 8; "
+        "expected model.padding=same",
+    ),
+    (
+        *(SERIES, {"kernel_size": [5, 3]}),
+        "model.kernel_size=[5,3] has 2 entries for 3 layers; expected one a layer, or a single "
+        "number for all layers",
+    ),
+    (
+        *(PICTURE, {"stride": [1, 1, 1]}),
+        "model.stride=[1,1,1] has 3 entries for 2 layers; expected one a layer, or a single "
+        "number or [height,width] for all layers",
+    ),
+    (
+        *(PICTURE, {"kernel_size": [[1, 2, 3], 3]}),
+        "model.kernel_size=[[1,2,3],3] holds [1,2,3]; expected a number or [height,width]",
+    ),
+    (
+        *(SERIES, {"kernel_size": {"sizes": [3, 5]}}),
+        "model.kernel_size={sizes:[3,5]} is unclear; several shapes in one layer are written "
+        "{shapes:[3,5]}",
+    ),
+    (
+        *(SERIES, {"kernel_size": {"shapes": [3, 0]}}),
+        "model.kernel_size={shapes:[3,0]} is too small; expected numbers of at least 1",
+    ),
+    (
+        *(SERIES, {"channels": [4, 1, 4], "kernel_size": {"shapes": [1, 3]}}),
+        "model.channels=[4,1,4] has 1 in layer 2; expected at least 2, one for each shape of "
+        "its kernels",
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("model", "shape", "changes", "message"),
-    [
-        (
-            "cnn1d",
-            (40, 1),
-            {"kernel_size": 99},
-            "model.kernel_size=99 does not fit layer 1: it reaches over 99 values, but the length "
-            "there is 40; expected a smaller kernel, stride or pooling, or fewer layers",
-        ),
-        (
-            "cnn2d",
-            IMAGES,
-            {"kernel_size": [5, 3]},
-            "model.kernel_size=[5,3] does not fit layer 2: it reaches over 5 values, but the "
-            "length there is 4; expected a smaller kernel, stride or pooling, or fewer layers",
-        ),
-        (
-            "cnn1d",
-            (40, 1),
-            {"dilation": 5},
-            "model.kernel_size=3 does not fit layer 3: it reaches over 11 values "
-            "(model.dilation=5), but the length there is 10; expected a smaller kernel, stride or "
-            "pooling, or fewer layers",
-        ),
-        (
-            "cnn2d",
-            IMAGES,
-            {"kernel_size": 1, "pool_size": [1, 5]},
-            "model.pool_size=[1,5] does not fit layer 2: the length there is 1; expected a smaller "
-            "window or stride, fewer layers, or model.pool=global",
-        ),
-        (
-            "cnn2d",
-            IMAGES,
-            {"kernel_size": {"shapes": [1, 3]}, "padding": 1},
-            "model.padding=1 gives the shapes in layer 1 outputs of different lengths, 10 and 8; "
-            "expected model.padding=same",
-        ),
-        (
-            "cnn1d",
-            (40, 1),
-            {"kernel_size": [5, 3]},
-            "model.kernel_size=[5,3] has 2 entries for 3 layers; expected one a layer, or a single "
-            "number for all layers",
-        ),
-        (
-            "cnn2d",
-            IMAGES,
-            {"stride": [1, 1, 1]},
-            "model.stride=[1,1,1] has 3 entries for 2 layers; expected one a layer, or a single "
-            "number or [height,width] for all layers",
-        ),
-        (
-            "cnn2d",
-            IMAGES,
-            {"kernel_size": [[1, 2, 3], 3]},
-            "model.kernel_size=[[1,2,3],3] holds [1,2,3]; expected a number or [height,width]",
-        ),
-        (
-            "cnn1d",
-            (40, 1),
-            {"kernel_size": {"sizes": [3, 5]}},
-            "model.kernel_size={sizes:[3,5]} is unclear; several shapes in one layer are written "
-            "{shapes:[3,5]}",
-        ),
-        (
-            "cnn1d",
-            (40, 1),
-            {"kernel_size": {"shapes": [3, 0]}},
-            "model.kernel_size={shapes:[3,0]} is too small; expected numbers of at least 1",
-        ),
-        (
-            "cnn1d",
-            (40, 1),
-            {"channels": [4, 1, 4], "kernel_size": {"shapes": [1, 3]}},
-            "model.channels=[4,1,4] has 1 in layer 2; expected at least 2, one for each shape of "
-            "its kernels",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("network", "changes", "message"), REFUSALS)
 def test_sizes_that_can_not_work_are_refused_with_key_layer_and_length(
-    model: str, shape: tuple[int, ...], changes: dict[str, object], message: str
+    network: tuple[str, tuple[int, ...]], changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError) as refusal:
-        build(model, shape, 2, **changes)
+        build(*network, 2, **changes)
     assert str(refusal.value) == message

@@ -7,9 +7,6 @@ import torch
 from made_networks import build
 from torch import nn
 
-from pipeline.networks.layers import LearnedPool
-from pipeline.networks.mlp import MLP
-
 
 def test_the_published_mlp_has_15210_weights_and_adds_its_second_layer_to_the_first() -> None:
     network = build("mlp", (40, 1), 10, hidden=[100, 100], norm="none", skip=True)
@@ -45,28 +42,17 @@ def test_dropout_zeroes_values_in_training_and_none_in_evaluation() -> None:
     assert not (network.eval().layers(samples) == 0).any()
 
 
-@pytest.mark.parametrize(
-    ("name", "at_minus_one"),
-    [
-        ("relu", 0.0),
-        ("leaky_relu", -0.01),
-        ("elu", -0.6321206),
-        ("gelu", -0.1586553),
-        ("silu", -0.2689414),
-        ("tanh", -0.7615942),
-        ("sigmoid", 0.2689414),
-        ("softplus", 0.3132617),
-        ("identity", -1.0),
-    ],
-)
-def test_an_activation_has_its_textbook_value_at_minus_one(name: str, at_minus_one: float) -> None:
-    layer = build("mlp", (1,), 1, hidden=[1], activation=name).layers.layer1
-    assert layer.activation(torch.tensor(-1.0)).item() == pytest.approx(at_minus_one)
+AT_MINUS_ONE = {
+    **{"relu": 0.0, "leaky_relu": -0.01, "elu": -0.6321206, "gelu": -0.1586553},
+    **{"silu": -0.2689414, "tanh": -0.7615942, "sigmoid": 0.2689414, "softplus": 0.3132617},
+    "identity": -1.0,
+}
 
 
-def test_every_parameter_must_be_given_by_its_name() -> None:
-    with pytest.raises(TypeError, match="hidden"):
-        MLP((6,), 2)
+def test_an_activation_has_its_textbook_value_at_minus_one() -> None:
+    for name, value in AT_MINUS_ONE.items():
+        layer = build("mlp", (1,), 1, hidden=[1], activation=name).layers.layer1
+        assert layer.activation(torch.tensor(-1.0)).item() == pytest.approx(value), name
 
 
 WIDE = {"hidden": [400], "norm": "none"}
@@ -76,27 +62,28 @@ def first_weight(**changes: object) -> torch.Tensor:
     return build("mlp", (300,), 2, **WIDE, **changes).layers[0].linear.weight.detach()
 
 
-@pytest.mark.parametrize(
-    ("changes", "deviation"),
-    [
-        ({"init": "default", "activation": "relu"}, math.sqrt(2 / 300)),
-        ({"init": "default", "activation": "tanh"}, 5 / 3 * math.sqrt(2 / 700)),
-        ({"init": "default", "activation": "sigmoid"}, math.sqrt(2 / 700)),
-        ({"init": "xavier", "activation": "relu"}, math.sqrt(2) * math.sqrt(2 / 700)),
-        ({"init": "kaiming", "activation": "sigmoid"}, math.sqrt(1 / 300)),
-        ({"init": "kaiming", "activation": "relu", "gain": 3.0}, 3 * math.sqrt(1 / 300)),
-        ({"init": "keras", "activation": "relu"}, math.sqrt(2 / 700)),
-        ({"init": "normal", "activation": "relu"}, 0.02),
-        ({"init": "normal", "activation": "relu", "gain": 0.5}, 0.5),
-        ({"init": "torch", "activation": "relu"}, math.sqrt(1 / 300 / 3)),
-        ({"init": "torch", "activation": "relu", "gain": 2.0}, 2 * math.sqrt(1 / 300 / 3)),
-    ],
-)
+DEVIATIONS = [
+    ("default", "relu", None, math.sqrt(2 / 300)),
+    ("default", "tanh", None, 5 / 3 * math.sqrt(2 / 700)),
+    ("default", "sigmoid", None, math.sqrt(2 / 700)),
+    ("xavier", "relu", None, math.sqrt(2) * math.sqrt(2 / 700)),
+    ("kaiming", "sigmoid", None, math.sqrt(1 / 300)),
+    ("kaiming", "relu", 3.0, 3 * math.sqrt(1 / 300)),
+    ("keras", "relu", None, math.sqrt(2 / 700)),
+    ("normal", "relu", None, 0.02),
+    ("normal", "relu", 0.5, 0.5),
+    ("torch", "relu", None, math.sqrt(1 / 300 / 3)),
+    ("torch", "relu", 2.0, 2 * math.sqrt(1 / 300 / 3)),
+]
+
+
+@pytest.mark.parametrize(("init", "activation", "gain", "deviation"), DEVIATIONS)
 def test_first_weights_have_the_deviation_of_their_scheme(
-    changes: dict[str, object], deviation: float
+    init: str, activation: str, gain: float | None, deviation: float
 ) -> None:
     # 120,000 draws: their deviation lies within 1 % of the true one.
-    assert first_weight(**changes).std().item() == pytest.approx(deviation, rel=0.01)
+    weight = first_weight(init=init, activation=activation, gain=gain)
+    assert weight.std().item() == pytest.approx(deviation, rel=0.01)
 
 
 def test_orthogonal_weights_are_orthogonal_with_the_gain_as_length() -> None:
@@ -132,10 +119,8 @@ def test_torch_leaves_a_recurrent_layer_as_torch_draws_it() -> None:
     ours = build("lstm", (9, 2), 1, hidden=8, init="torch").layers[0].recurrent
     torch.manual_seed(3)
     theirs = torch.nn.LSTM(2, 8)
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True)
-    )
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_saturating_network_of_ten_layers_keeps_its_gradient_by_default_alone() -> None:
@@ -150,29 +135,26 @@ def test_a_saturating_network_of_ten_layers_keeps_its_gradient_by_default_alone(
     assert first_gradient() > 1000 * first_gradient(init="normal")
 
 
-def test_learned_pooling_shrinks_4_by_4_to_2_by_2_by_its_weighted_average() -> None:
-    pool = LearnedPool(1, (2, 2))
+def test_learned_pooling_is_the_weighted_average_of_each_window() -> None:
+    wide = build("cnn2d", (3, 7, 6), 1, channels=[3], pool="learned", pool_size=[3, 2])
+    images = torch.randn(2, 3, 7, 6)
+    at_first = torch.nn.functional.avg_pool2d(images, (3, 2))
+    torch.testing.assert_close(wide.layers[0].pool(images), at_first)
+    pool = build("cnn2d", (1, 4, 4), 1, channels=[1], pool="learned", pool_size=2).layers[0].pool
     # A softmax of the logarithms of 1, 2, 3, 4 gives the weights .1, .2, .3, .4.
     pool.logits.data = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]).log()
-    image = torch.arange(16.0).view(1, 1, 4, 4)
     by_hand = [
         [0.1 * 0 + 0.2 * 1 + 0.3 * 4 + 0.4 * 5, 0.1 * 2 + 0.2 * 3 + 0.3 * 6 + 0.4 * 7],
         [0.1 * 8 + 0.2 * 9 + 0.3 * 12 + 0.4 * 13, 0.1 * 10 + 0.2 * 11 + 0.3 * 14 + 0.4 * 15],
     ]
-    torch.testing.assert_close(pool(image)[0, 0], torch.tensor(by_hand))
-
-
-def test_learned_pooling_starts_as_the_plain_average_of_each_window() -> None:
-    images = torch.randn(2, 3, 7, 6)
-    expected = torch.nn.functional.avg_pool2d(images, (3, 2))
-    torch.testing.assert_close(LearnedPool(3, (3, 2))(images), expected)
-
-
-def test_learned_pooling_weighs_each_channel_by_its_own_weights() -> None:
-    pool = LearnedPool(2, (2,))
-    pool.logits.data = torch.tensor([[0.0, math.log(3)], [100.0, 0.0]])
+    shrunk = pool(torch.arange(16.0).view(1, 1, 4, 4))
+    torch.testing.assert_close(shrunk[0, 0], torch.tensor(by_hand))
+    plain = {"kernel_size": 1, "stride": 1, "pool": "learned", "pool_size": 2}
+    each = build("cnn1d", (2, 1), 1, channels=[2], **plain)
+    each.layers[0].pool.logits.data = torch.tensor([[0.0, math.log(3)], [100.0, 0.0]])
     series = torch.tensor([[[4.0, 8.0], [4.0, 8.0]]])
-    torch.testing.assert_close(pool(series).flatten(), torch.tensor([7.0, 4.0]))
+    pooled = each.layers[0].pool(series).flatten()
+    torch.testing.assert_close(pooled, torch.tensor([7.0, 4.0]))  # each channel by its own
 
 
 @pytest.mark.parametrize(("pool", "expected"), [("max", 3.0), ("avg", 2.0), ("learned", 2.0)])

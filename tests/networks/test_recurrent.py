@@ -3,101 +3,39 @@
 import numpy as np
 import pytest
 import torch
+from cells_by_hand import CELLS, run_by_hand
 from made_networks import build
-from numpy.typing import NDArray
 from torch import nn
 
-Array = NDArray[np.float64]
 FEATURES, HIDDEN = 3, 4
 
 
-def sigmoid(values: Array) -> Array:
-    return 1 / (1 + np.exp(-values))
-
-
-def relu(values: Array) -> Array:
-    return np.maximum(values, 0)
-
-
-ACTIVATIONS = {"tanh": np.tanh, "relu": relu}
-
-
-def rnn_states(steps: Array, w: Array, u: Array, b: Array, d: Array, activation: str) -> Array:
-    state, states = np.zeros(HIDDEN), []
-    for step in steps:
-        state = ACTIVATIONS[activation](w @ step + b + u @ state + d)
-        states.append(state)
-    return np.stack(states)
-
-
-def lstm_states(steps: Array, w: Array, u: Array, b: Array, d: Array, activation: str) -> Array:
-    """Keras' rule: the activation stands at the candidate and at the output."""
-    state, cell, states = np.zeros(HIDDEN), np.zeros(HIDDEN), []
-    for step in steps:
-        i, f, g, o = np.split(w @ step + b + u @ state + d, 4)
-        cell = sigmoid(f) * cell + sigmoid(i) * ACTIVATIONS[activation](g)
-        state = sigmoid(o) * ACTIVATIONS[activation](cell)
-        states.append(state)
-    return np.stack(states)
-
-
-def gru_states(steps: Array, w: Array, u: Array, b: Array, d: Array, activation: str) -> Array:
-    state, states = np.zeros(HIDDEN), []
-    for step in steps:
-        r_in, z_in, n_in = np.split(w @ step + b, 3)
-        r_held, z_held, n_held = np.split(u @ state + d, 3)
-        reset, update = sigmoid(r_in + r_held), sigmoid(z_in + z_held)
-        candidate = ACTIVATIONS[activation](n_in + reset * n_held)
-        state = (1 - update) * candidate + update * state
-        states.append(state)
-    return np.stack(states)
-
-
-CELLS = {"rnn": rnn_states, "gru": gru_states, "lstm": lstm_states}
-
-
-def make_layer(model: str, activation: str, *, bidirectional: bool) -> nn.RNNBase:
-    cell = {"activation": activation, "bidirectional": bidirectional}
+def make_layer(model: str, activation: str) -> nn.RNNBase:
+    cell = {"activation": activation, "bidirectional": True}
     layer = build(model, (2, FEATURES), 1, hidden=HIDDEN, layers=1, **cell).layers[0].recurrent
     for weight in layer.parameters():
         nn.init.normal_(weight, std=0.7)
     return layer.double()
 
 
-def weights_of(layer: nn.RNNBase, direction: str) -> list[Array]:
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    return [getattr(layer, name + direction).detach().numpy() for name in names]
-
-
 @pytest.mark.parametrize("steps", [1, 6])
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 @pytest.mark.parametrize("model", CELLS)
-def test_the_states_of_a_cell_are_those_of_the_textbook(
+def test_the_states_of_a_cell_are_those_of_the_textbook_in_both_directions(
     model: str, activation: str, steps: int
 ) -> None:
-    layer = make_layer(model, activation, bidirectional=False)
+    layer = make_layer(model, activation)
     windows = torch.randn(2, steps, FEATURES, dtype=torch.float64)
-    states = layer(windows)[0].detach().numpy()
-    for row in range(2):
-        expected = CELLS[model](windows[row].numpy(), *weights_of(layer, ""), activation)
-        np.testing.assert_allclose(states[row], expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("activation", ["tanh", "relu"])
-@pytest.mark.parametrize("model", CELLS)
-def test_the_backward_half_reads_the_steps_from_the_end(model: str, activation: str) -> None:
-    layer, oracle = make_layer(model, activation, bidirectional=True), CELLS[model]
-    window = torch.randn(1, 5, FEATURES, dtype=torch.float64)
-    states = layer(window)[0][0].detach().numpy()
-    steps = window[0].numpy()
-    forward = oracle(steps, *weights_of(layer, ""), activation)
-    backward = oracle(steps[::-1], *weights_of(layer, "_reverse"), activation)[::-1]
-    np.testing.assert_allclose(states, np.concatenate([forward, backward], axis=1), atol=1e-12)
+    for window, states in zip(windows.numpy(), layer(windows)[0].detach().numpy(), strict=True):
+        forward = run_by_hand(model, activation, layer, window)["state"]
+        turned = run_by_hand(model, activation, layer, window[::-1], direction="_reverse")
+        backward = turned["state"][::-1]
+        np.testing.assert_allclose(states, np.concatenate([forward, backward], 1), atol=1e-12)
 
 
 @pytest.mark.parametrize("model", ["gru", "lstm"])
 def test_the_gradient_of_a_relu_loop_is_that_of_small_differences(model: str) -> None:
-    layer = make_layer(model, "relu", bidirectional=True)
+    layer = make_layer(model, "relu")
     windows = torch.randn(2, 4, FEATURES, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda values: layer(values)[0], (windows,))
 
