@@ -34,10 +34,10 @@ from pipeline.study.space.trial_configs import TrialConfigs, device_problems, va
 
 Read = TypeVar("Read")
 SEED = "seed"
+#: A seed is smaller than this.
 SEEDS = 2**32
-"""A seed is smaller than this."""
+#: Of a study's name of at most 64 characters, what is left when another word is joined to it.
 LONGEST_STEM = 48
-"""Of a study's name of at most 64 characters, what is left when another word is joined to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

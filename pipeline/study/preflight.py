@@ -150,10 +150,10 @@ class Preflight:
         self._choices = {group: ranges.get(group) or self._open(group) for group in GROUPS}
         files = [file for file in study.sweep_files() if file != "preflight"]
         self._files = files or self._trials.source.choices("sweeps")
+        #: In the order of the tables; the place of each is the number of its job.
         self._rehearsals: list[Rehearsal] = []
-        """In the order of the tables; the place of each is the number of its job."""
+        #: In the order in which they have ended.
         self._tried: list[Rehearsal] = []
-        """In the order in which they have ended."""
         self._waiting: list[Assignment] = []
 
     def _open(self, group: str) -> list[str]:

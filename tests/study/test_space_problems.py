@@ -23,15 +23,6 @@ PROBLEMS = {
         ["optimizer.lr=interval(1, 0.1)"],
         "sweep.space.optimizer.lr=interval(1, 0.1): low 1 > high 0.1; expected low < high.",
     ),
-    "a bound that is a text": (
-        ["optimizer.lr=interval('1e-4', 1)"],
-        "sweep.space.optimizer.lr=interval('1e-4', 1): a bound is a text; expected a number "
-        "without quotes, such as 1e-4.",
-    ),
-    "a range that Hydra can't read": (
-        ["seed=choice()"],
-        "sweep.space.seed=choice(): choice() is empty; expected two values or more.",
-    ),
     "an unknown key": (
         ["optimizer.lrr=interval(0, 1)"],
         "sweep.space.optimizer.lrr: optimizer.lrr is unknown. Did you mean 'optimizer.lr'?",

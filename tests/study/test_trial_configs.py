@@ -9,7 +9,7 @@ from typing import Any
 import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
-from spaces import checked, study
+from spaces import study
 
 from pipeline.config.compose import compose
 from pipeline.config.record import differences, plain
@@ -79,17 +79,13 @@ def test_a_trial_leaves_no_trace_in_the_next() -> None:
     assert as_plain(trees.config({"optimizer.lr": "0.1"})) == before
 
 
-def test_a_model_in_the_space_does_not_bring_data_of_its_own() -> None:
+def test_a_model_in_the_space_brings_no_data_of_its_own_and_an_experiment_does() -> None:
     own = TrialConfigs(["model=cnn2d"], None)
-    other = TrialConfigs(["model=mlp"], None)
+    other = TrialConfigs(["model=mlp", "data.batch_size=8"], None)
     assert other.config({"model": "cnn2d"}).data == other.config().data
     assert own.config({"model": "mlp"}).data == own.config().data
     assert "Digits" in own.config({"model": "mlp"}).data["_target_"]
-
-
-def test_an_experiment_in_the_space_brings_its_data() -> None:
-    trees = TrialConfigs(["data.batch_size=8"], None)
-    run = trees.config({"experiment": "notes_lstm"})
+    run = other.config({"experiment": "notes_lstm"})
     assert run.data["_target_"] == "pipeline.data.sunspots.Sunspots"
     assert run.data.batch_size == 8
 
@@ -139,28 +135,25 @@ SAID_AGAIN = [
 
 
 @pytest.mark.parametrize(("words", "varied"), SAID_AGAIN)
-def test_a_trial_is_said_again_in_words_that_compose_to_it(
-    words: list[str], varied: dict[str, str]
+def test_a_trial_is_said_again_in_words_and_as_an_experiment_that_needs_no_others(
+    words: list[str], varied: dict[str, str], own_folder: Path
 ) -> None:
     trees = TrialConfigs(checked_words(words), None)
     config = plain(trees.config(varied))
     again = trees.train_words(varied)
     assert apart(config, plain(compose(again))) == []
     assert not any(word.startswith(("sweep", "name=", "verbose=")) for word in again)
+    by_experiment = as_experiment(trees, varied, own_folder)
+    assert apart(config, plain(by_experiment)) == []
+    assert by_experiment.name == "best"
 
 
-@pytest.mark.parametrize(("words", "varied"), SAID_AGAIN)
-def test_a_trial_is_said_again_as_an_experiment_that_needs_no_other_words(
-    words: list[str], varied: dict[str, str], own_folder: Path
-) -> None:
-    trees = TrialConfigs(checked_words(words), None)
-    config = plain(trees.config(varied))
-    file = own_folder / "experiment" / "best.yaml"
-    file.parent.mkdir()
+def as_experiment(trees: TrialConfigs, varied: dict[str, str], folder: Path) -> DictConfig:
+    """Compose a trial again from the experiment that is written for it."""
+    file = folder / "best" / "experiment" / "best.yaml"
+    file.parent.mkdir(parents=True)
     file.write_text(trees.winner_yaml(varied, "best"), encoding="utf-8")
-    again = compose(["experiment=best"], config_dir=own_folder)
-    assert apart(config, plain(again)) == []
-    assert again.name == "best"
+    return compose(["experiment=best"], config_dir=folder / "best")
 
 
 def checked_words(words: list[str]) -> list[str]:
@@ -189,13 +182,10 @@ def test_words_and_experiment_hold_a_network_of_the_users_own(own_folder: Path) 
     varied = {"model.activation": "relu"}
     config = plain(trees.config(varied))
     words = trees.train_words(varied)
-    file = own_folder / "best" / "experiment" / "best.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text(trees.winner_yaml(varied, "best"), encoding="utf-8")
     assert words[:2] == [f"--config-dir={own_folder / 'mine'}", "model=net"]
-    by_words = compose(words[1:], config_dir=own_folder / "mine")
-    by_experiment = compose(["experiment=best"], config_dir=own_folder / "best")
-    assert apart(config, plain(by_words)) == apart(config, plain(by_experiment)) == []
+    assert apart(config, plain(compose(words[1:], config_dir=own_folder / "mine"))) == []
+    by_experiment = as_experiment(trees, varied, own_folder)
+    assert apart(config, plain(by_experiment)) == []
     assert set(by_experiment.model) == {"_target_", "hidden", "activation"}
 
 
@@ -207,11 +197,9 @@ def test_the_winners_experiment_needs_no_choice_of_the_users_own(
     mine.parent.mkdir(parents=True)
     shutil.copy(conf_folder() / group / f"{copied}.yaml", mine)
     trials = TrialConfigs(["sweeps=quick", f"{group}=mine"], str(own_folder / "mine"))
-    file = own_folder / "best" / "experiment" / "best.yaml"
-    file.parent.mkdir(parents=True)
-    file.write_text(trials.winner_yaml({"optimizer.lr": "0.5"}, "best"), encoding="utf-8")
-    again = compose(["experiment=best"], config_dir=own_folder / "best")
-    assert apart(plain(trials.config({"optimizer.lr": "0.5"})), plain(again)) == []
+    varied = {"optimizer.lr": "0.5"}
+    again = as_experiment(trials, varied, own_folder)
+    assert apart(plain(trials.config(varied)), plain(again)) == []
 
 
 def test_a_reference_to_the_environment_is_said_again_as_a_reference(
@@ -232,14 +220,6 @@ def test_a_config_that_no_words_compose_to_is_a_fault_of_ours() -> None:
     for say in (trees.train_words, lambda varied: trees.winner_yaml(varied, "best")):
         with pytest.raises(RuntimeError, match="the run can't be said again: seed was nan and is"):
             say(varied)
-
-
-def test_a_point_of_every_shipped_study_composes() -> None:
-    space, trees = study("sweeps=architecture", "model=choice(mlp, gru)")
-    for model in ("mlp", "gru"):
-        tree = trees.config(space.overrides({"model": model, "optimizer.lr": 0.1}))
-        assert tree.model["_target_"].rpartition(".")[2].lower() == model
-    assert checked("sweeps=architecture", "model=gru")
 
 
 FILES = sorted((conf_folder() / "sweeps").glob("*.yaml"))
@@ -264,55 +244,61 @@ def test_the_architectures_of_several_models_can_be_varied_at_once() -> None:
     assert value_problems(space, trials) == []
 
 
-def test_each_end_that_a_key_refuses_is_told_with_what_is_allowed() -> None:
-    assert wrong("optimizer.lr=interval(-1, 0)", "model.dropout=interval(0, 1)") == [
-        "sweep.space.optimizer.lr=interval(-1, 0): optimizer.lr=-1.0 is not allowed; expected a "
-        "number > 0.",
-        "sweep.space.optimizer.lr=interval(-1, 0): optimizer.lr=0.0 is not allowed; expected a "
-        "number > 0.",
-        "sweep.space.model.dropout=interval(0, 1): model.dropout=1.0 is not allowed; expected a "
-        "number ≥ 0 and < 1.",
-    ]
+LR, DROPOUT = "sweep.space.optimizer.lr", "sweep.space.model.dropout"
+POSITIVE = "is not allowed; expected a number > 0."
+NORM = "trainer.gradient_clip_algorithm"
+REFUSED: list[tuple[tuple[str, ...], list[str]]] = [
+    (
+        ("optimizer.lr=interval(-1, 0)", "model.dropout=interval(0, 1)"),
+        [
+            f"{LR}=interval(-1, 0): optimizer.lr=-1.0 {POSITIVE}",
+            f"{LR}=interval(-1, 0): optimizer.lr=0.0 {POSITIVE}",
+            f"{DROPOUT}=interval(0, 1): model.dropout=1.0 is not allowed; expected a number ≥ 0 "
+            "and < 1.",
+        ],
+    ),
+    (
+        ("trainer.max_epochs=interval(5, 40)",),
+        [
+            f"sweep.space.trainer.max_epochs=interval(5, 40): trainer.max_epochs={end} is not "
+            "allowed; expected a whole number > 0. Write int(interval(5, 40))."
+            for end in (5.0, 40.0)
+        ],
+    ),
+    (
+        ("model=lstm", "model.readout=choice(mean, lats)", "seed=choice(1, -1)"),
+        [
+            "sweep.space.model.readout=choice(mean, lats): model.readout='lats' is not allowed; "
+            "expected one of last, mean, flatten. Did you mean 'last'?",
+            "sweep.space.seed=choice(1, -1): seed=-1 is not allowed; expected a whole number ≥ 0 "
+            "and < 4294967296.",
+        ],
+    ),
+    (
+        ("optimizer.lr=tag(off, interval(0.1, 1))",),
+        [f"{LR}=tag(off, interval(0.1, 1)): optimizer.lr=null {POSITIVE}"],
+    ),
+    (
+        ("model=choice(mlp, lstm)", "model.hidden=int(interval(8, 64))"),
+        [
+            "sweep.space.model.hidden=int(interval(8, 64)) where model=mlp: model.hidden="
+            f"{end} is not allowed; expected a list [a whole number > 0, …]."
+            for end in (8, 64)
+        ],
+    ),
+    (
+        (f"sweep.when={{{NORM}\\=nrom: {{seed: 'range(0, 5)'}}}}",),
+        [
+            f"sweep.when.{NORM}=nrom: {NORM}='nrom' is not allowed; expected one of norm, value. "
+            "Did you mean 'norm'?"
+        ],
+    ),
+    (("optimizer.lr=interval(0.1, 1)", "seed=-1"), []),  # wrong without the space, not in it
+]
 
 
-def test_a_range_of_numbers_for_a_key_of_whole_ones_says_how_it_is_written() -> None:
-    assert wrong("trainer.max_epochs=interval(5, 40)")[0] == (
-        "sweep.space.trainer.max_epochs=interval(5, 40): trainer.max_epochs=5.0 is not allowed; "
-        "expected a whole number > 0. Write int(interval(5, 40))."
-    )
-
-
-def test_each_choice_that_a_key_refuses_is_told() -> None:
-    assert wrong("model=lstm", "model.readout=choice(mean, lats)", "seed=choice(1, -1)") == [
-        "sweep.space.model.readout=choice(mean, lats): model.readout='lats' is not allowed; "
-        "expected one of last, mean, flatten. Did you mean 'last'?",
-        "sweep.space.seed=choice(1, -1): seed=-1 is not allowed; expected a whole number ≥ 0 and "
-        "< 4294967296.",
-    ]
-
-
-def test_off_is_refused_where_a_key_may_not_be_null() -> None:
-    assert wrong("optimizer.lr=tag(off, interval(0.1, 1))") == [
-        "sweep.space.optimizer.lr=tag(off, interval(0.1, 1)): optimizer.lr=null is not allowed; "
-        "expected a number > 0."
-    ]
-
-
-def test_a_value_that_one_of_the_varied_models_refuses_names_the_model() -> None:
-    assert wrong("model=choice(mlp, lstm)", "model.hidden=int(interval(8, 64))")[0] == (
-        "sweep.space.model.hidden=int(interval(8, 64)) where model=mlp: model.hidden=8 is not "
-        "allowed; expected a list [a whole number > 0, …]."
-    )
-
-
-def test_a_condition_on_a_value_that_its_key_refuses_is_told() -> None:
-    when = "sweep.when={trainer.gradient_clip_algorithm\\=nrom: {seed: 'range(0, 5)'}}"
-    assert wrong(when) == [
-        "sweep.when.trainer.gradient_clip_algorithm=nrom: "
-        "trainer.gradient_clip_algorithm='nrom' is not allowed; expected one of norm, value. "
-        "Did you mean 'norm'?"
-    ]
-
-
-def test_what_is_wrong_without_the_space_is_not_told_of_the_space() -> None:
-    assert wrong("optimizer.lr=interval(0.1, 1)", "seed=-1") == []
+@pytest.mark.parametrize(("words", "lines"), REFUSED, ids=lambda value: value[0] if value else "")
+def test_each_end_and_choice_that_a_key_refuses_is_told_with_what_is_allowed(
+    words: tuple[str, ...], lines: list[str]
+) -> None:
+    assert wrong(*words) == lines

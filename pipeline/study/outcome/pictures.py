@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 INCHES_PER_PARAMETER, INCHES_PER_BAR, INCHES_PER_CELL = 2.1, 0.5, 0.42
 SMALLEST = 7.0  # inches
 LABEL_POINTS = 8
+#: Share of a picture's width that the numbers of an axis take.
 ROOM = 0.06
-"""Share of a picture's width that the numbers of an axis take."""
+#: Parameters and trials that an alternative text names.
 MOST_TOLD = 5
-"""Parameters and trials that an alternative text names."""
 MOST_CELLS_TOLD = 8
 TITLES = {
     "history": "History: each trial's value, and the best so far",
@@ -46,8 +46,8 @@ TITLES = {
 LR = "optimizer.lr"
 CLIP = "trainer.gradient_clip_val"
 ALGORITHM = "trainer.gradient_clip_algorithm"
+#: Multiples of it modulo 1 fill a band evenly, so that trials do not lie on each other.
 GOLDEN = 0.618034
-"""Multiples of it modulo 1 fill a band evenly, so that trials do not lie on each other."""
 UNITS = {"norm": "largest norm of all gradients", "value": "largest size of each gradient"}
 ENDS: dict[str, dict[str, Any]] = {
     "pruned": {"marker": "o", "facecolors": "none", "edgecolors": "0.6"},

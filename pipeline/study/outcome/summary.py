@@ -50,10 +50,11 @@ MOST_ON_FRONT = 20
 MOST_COLUMNS = 5
 BAR = 24
 FEW_TRIALS = 10
+#: Fact of a study: the test figures and the names of the baselines, by trial number.
 TESTED = "tested"
-"""Fact of a study: the test figures and the names of the baselines, by trial number."""
 TEST_METRICS = ("accuracy", "precision", "recall", "f1", "auroc", "rmse", "mae", "r2")
 STUDY_HEADINGS = ("study", "trials", "best", "age", "folder")
+#: Pictures among a study's artifacts, the most important first.
 PICTURES = {
     "comparison.png": "The comparison",
     "pareto_front.png": "Pareto front",
@@ -63,7 +64,6 @@ PICTURES = {
     "parallel_coordinates.png": "Every trial as a line",
     "slices.png": "The value over each parameter",
 }
-"""Pictures among a study's artifacts, the most important first."""
 MOST_PICTURES = 3
 FILES = {
     "trials.csv": "all trials",

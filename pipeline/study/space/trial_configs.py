@@ -46,8 +46,8 @@ _EMPTY = (
     "'optimizer.lr=tag(log, interval(1e-4, 1e-1))', or choose a file of sweeps/, such as "
     "sweeps=quick."
 )
+#: Hydra's texts by key or group, as a `Space` gives them.
 Point = Mapping[str, str]
-"""Hydra's texts by key or group, as a `Space` gives them."""
 
 
 # The space of a composed study.

@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 
 from pipeline.study.trial_end import TrialEnd
 
+#: File of the weights that a trial keeps, among its checkpoints.
 KEPT = "kept.ckpt"
-"""File of the weights that a trial keeps, among its checkpoints."""
 _Kind = TypeVar("_Kind")
 
 

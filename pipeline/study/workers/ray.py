@@ -36,18 +36,18 @@ if TYPE_CHECKING:
 
 BRIDGE = "pipeline.study.workers.ray_bridge"
 OPEN_SECONDS = 60.0
+#: How long a connection to a cluster, or the start of one, may take.
 START_SECONDS = 180.0
-"""How long a connection to a cluster, or the start of one, may take."""
 CLOSE_SECONDS = 20.0
 QUIT_SECONDS = 5.0
+#: Ray counts in ten-thousandths; a sum of them may fall a little short in binary.
 ROUNDING = 1e-6
-"""Ray counts in ten-thousandths; a sum of them may fall a little short in binary."""
+#: Variables that workers take from the driver and not from their node: where data lie, and what may
+#: change numbers.
 CARRIED = ("XDG_CACHE_HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUBLAS_WORKSPACE_CONFIG")
-"""Variables that workers take from the driver and not from their node: where data lie, and what
-may change numbers."""
 
+#: What each node has to give, as Ray names it: CPU, GPU.
 Free = Iterable[Mapping[str, float]]
-"""What each node has to give, as Ray names it: CPU, GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,8 +231,8 @@ class RayCluster:
     ) -> None:
         self.free: list[dict[str, float]] = []
         self.spec = spec
+        #: The process that speaks to Ray; its messages have the number of a worker.
         self.bridge: Child
-        """The process that speaks to Ray; its messages have the number of a worker."""
         self._environment = environment or {}
         self._order = {"command": command, "token": str(token)}
         self._numbers = count()
@@ -321,8 +321,8 @@ class RayProcess:
 
     def __init__(self, cluster: RayCluster, number: int, order: Mapping[str, Any]) -> None:
         self.has_ended = False
+        #: What tells whether the process is still there; known once it has its place.
         self.lease: Lease
-        """What tells whether the process is still there; known once it has its place."""
         self._cluster = cluster
         self._number = number
         self._order = order

@@ -6,6 +6,7 @@ of drivers and workers pass through it as they are. It ends with its driver, and
 
 import json
 import os
+import platform
 import secrets
 import select
 import signal
@@ -26,19 +27,19 @@ from pipeline.study.workers.messages import Gone, encode
 from pipeline.study.workers.ray import RaySpec, free_words
 
 ANSWER_SECONDS = 5.0
+#: Memory for objects that actors share; ours share none, and Ray takes a third of it all.
 STORE_BYTES = 100 * 2**20
-"""Memory for objects that actors share; ours share none, and Ray takes a third of it all."""
 TICK_SECONDS = 1.0
+#: How long all workers may wait for room before that is told.
 ROOM_SECONDS = 60.0
-"""How long all workers may wait for room before that is told."""
+#: How long a network's file system may take to show a new file on another machine.
 SHOWN_SECONDS = 10.0
-"""How long a network's file system may take to show a new file on another machine."""
+#: Calls of an actor that may wait at a time: one for what its process says, others to end it.
 THREADS = 4
-"""Calls of an actor that may wait at a time: one for what its process says, others to end it."""
 
+#: `command` and `environment` of a process, `folder` to work in, `token` (a file that the driver
+#: has made), `pipeline` and `python` (their versions).
 Order = Mapping[str, Any]
-"""`command` and `environment` of a process, `folder` to work in, `token` (a file that the driver
-has made), `pipeline` and `python` (their versions)."""
 
 
 class NoClusterError(Exception):
@@ -111,35 +112,28 @@ class NodeActor:
 
 def _misfit(order: Order) -> str | None:
     """Return what this node lacks, or has otherwise than the driver."""
+    shared = "that all machines share under one path"
     token, deadline = Path(order["token"]), time.monotonic() + SHOWN_SECONDS
     while not token.exists():
         if time.monotonic() > deadline:
-            return (
-                f"does not see the study's folder {str(token.parent)!r}; set output= to a folder "
-                "that all machines share under one path"
-            )
+            folder = str(token.parent)
+            return f"does not see the study's folder {folder!r}; set output= to a folder {shared}"
         time.sleep(0.2)
     try:
         os.chdir(order["folder"])
     except OSError:
-        return (
-            f"has no folder {order['folder']!r}, in which the sweep was started; start it in one "
-            "that all machines share under one path"
-        )
-    there = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
+        where = f"{order['folder']!r}, in which the sweep was started"
+        return f"has no folder {where}; start it in one {shared}"
+    there, same = f"Python {platform.python_version()}", "give both the same environment"
     if there != order["python"]:
-        return f"has {there}, and the driver {order['python']}; give both the same environment"
+        return f"has {there}, and the driver {order['python']}; {same}"
     sys.path[:0] = order["environment"]["PYTHONPATH"].split(os.pathsep)
     try:
         import pipeline
     except ImportError:
         return f"lacks this program in {sys.executable}; install it there as it is on the driver"
-    if pipeline.__version__ != order["pipeline"]:
-        return (
-            f"has pipeline {pipeline.__version__}, and the driver {order['pipeline']}; give both "
-            "the same environment"
-        )
-    return None
+    here, wanted = pipeline.__version__, order["pipeline"]
+    return None if here == wanted else f"has pipeline {here}, and the driver {wanted}; {same}"
 
 
 # ── beside the driver ───────────────────────────────────────────────────────────────────────────

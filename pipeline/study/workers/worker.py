@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from pipeline.study.workers.trial import TrialTrainer
 
 WORKER = "pipeline.study.workers.worker"
+#: Variables of every worker: it imports nothing from its folder, and its ranks meet here alone.
 DEFAULTS = {"PYTHONSAFEPATH": "1", **HERE_ALONE}
-"""Variables of every worker: it imports nothing from its folder, and its ranks meet here alone."""
+#: Variables by which srun and torchrun give a driver a rank, which its workers don't have.
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_")
-"""Variables by which srun and torchrun give a driver a rank, which its workers don't have."""
+#: How long the other ranks may take to report how a trial ended, after the first has noticed.
 REPORT_SECONDS = 10.0
-"""How long the other ranks may take to report how a trial ended, after the first has noticed."""
+#: After which a rank that waits for an order asks again.
 WAIT = timedelta(minutes=5)
-"""After which a rank that waits for an order asks again."""
 
 Order = dict[str, Any]
 _Result = TypeVar("_Result", TrialEnd, Tested)

@@ -22,8 +22,8 @@ from pipeline.tracking.facts import command_tags
 if TYPE_CHECKING:
     from pipeline.study.plan import StudyPlan
 
+#: Workers that may die before they are ready, one after another.
 FAILED_STARTS = 3
-"""Workers that may die before they are ready, one after another."""
 BEAT_PATIENCE = 5.0
 KILL_SECONDS = 15.0
 
@@ -63,8 +63,8 @@ class Worker:
 
     def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
         self.slot = slot
+        #: It has loaded its libraries.
         self.is_ready = False
-        """It has loaded its libraries."""
         self.is_gone = False
         self.assignment: Assignment | None = None
         self._process = process
@@ -218,7 +218,12 @@ class WorkerPool:
         Raises:
             EnvironmentFaultError: Workers die before they are ready.
         """
-        worker = self._idle_worker()
+        while not self.idle():
+            self.start(1)
+            for worker, answer in self.listen(1.0):
+                if isinstance(answer, Gone):
+                    self.dismiss(worker, answer)
+        worker = self.idle()[0]
         worker.test(job)
         while True:
             for other, answer in self.listen(1.0):
@@ -228,14 +233,6 @@ class WorkerPool:
                     self.dismiss(other)
                     if other is worker:
                         return Tested(problem=f"its process died ({answer.message})")
-
-    def _idle_worker(self) -> Worker:
-        while not self.idle():
-            self.start(1)
-            for worker, answer in self.listen(1.0):
-                if isinstance(answer, Gone):
-                    self.dismiss(worker, answer)
-        return self.idle()[0]
 
     def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:
         """End a worker, or forget one that has died.
