@@ -70,6 +70,11 @@ def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) ->
     return Ledger.open(definition, **wait)
 
 
+def failed(reason: str) -> TrialEnd:
+    """The end of a trial that failed."""
+    return TrialEnd(state="failed", reason=reason)
+
+
 def take(ledger: Ledger, holder: Lease | None = None) -> Taken:
     """Take a trial that is there, for this process unless another holder is given."""
     taken = ledger.take(holder or own_lease())
@@ -105,11 +110,6 @@ def dead_lease() -> Lease:
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     own = own_lease()
     return Lease(host=own.host, boot_id=own.boot_id, pid=int(said), started="1")
-
-
-def open_new(path: Path, said: Path) -> None:
-    """Open a study in a file that may not be there, and say its id."""
-    said.write_text(open_ledger(path).uid, encoding="utf-8")
 
 
 def take_all(path: Path, said: Path, given: dict[str, Any]) -> None:

@@ -35,15 +35,19 @@ def trial_folder(study: Path, number: int) -> Path:
     return study / "trials" / f"{UID}-{number:04}"
 
 
+def destination(study: Path, uri: str) -> RunDestination:
+    """Where the runs of the study belong."""
+    names = {"name": STUDY, "uid": UID, "experiment": "pipeline", "objectives": ("val/f1",)}
+    return RunDestination(**names, folder=study, uri=uri)
+
+
 def begin_trial(study: Path, number: int, uri: str, *, parent: bool = True) -> Journal:
     """Write the beginning of a trial's journal."""
     folder = trial_folder(study, number)
     folder.mkdir(parents=True)
     journal = Journal(folder)
-    destination = RunDestination(
-        name=STUDY, uid=UID, folder=study, uri=uri, experiment="pipeline", objectives=()
-    )
-    header = destination.trial_header(number, {"optimizer.lr": 0.1 * (number + 1)})
+    params = {"optimizer.lr": 0.1 * (number + 1)}
+    header = destination(study, uri).trial_header(number, params)
     journal.begin(header if parent else replace(header, parent_folder=None))
     return journal
 

@@ -12,82 +12,61 @@ from pipeline.errors import ConfigError
 from pipeline.study.ledger.definition import Objective, logged, read_objectives
 from pipeline.sweep import main as sweep
 
-TASKS: tuple[Task | None, ...] = ("binary", "multiclass", "regression", None)
-
-
-def test_without_a_word_a_study_is_about_what_its_runs_follow() -> None:
-    assert read_objectives(None, "val/f1") == (Objective(name="val/f1", direction="max"),)
+REMEDY = (
+    "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
+    "sweep.name=NAME"
+)
+OTHER_NAME = "choose another name for this study: sweep.name=NAME"
+FOREIGN = (
+    f"the study 'lr' was made by another program, or another version of this one; {OTHER_NAME}"
+)
 
 
 @pytest.mark.parametrize(
-    ("name", "direction"),
+    ("option", "directions"),
     [
-        ("val/accuracy", "max"),
-        ("val/r2", "max"),
-        ("val/loss", "min"),
-        ("val/rmse", "min"),
-        ("val/mae", "min"),
-        ("train/loss", "min"),
-        ("model/parameters", "min"),
-        ("time/fit", "min"),
+        (None, ["max"]),
+        ("val/accuracy", ["max"]),
+        ("val/r2", ["max"]),
+        ("val/loss", ["min"]),
+        ("val/rmse", ["min"]),
+        ("val/mae", ["min"]),
+        ("train/loss", ["min"]),
+        ("time/fit", ["min"]),
+        (["model/parameters", "val/f1"], ["min", "max"]),
     ],
 )
-def test_the_better_way_is_known_from_the_metric(name: str, direction: str) -> None:
-    (objective,) = read_objectives(name, "val/f1")
-    assert objective.direction == direction
+def test_a_study_is_about_what_it_names_in_order_or_what_its_runs_follow(
+    option: str | list[str] | None, directions: list[str]
+) -> None:
+    found = read_objectives(option, "val/f1")
+    names = [option] if isinstance(option, str) else option or ["val/f1"]
+    assert [(one.name, one.direction) for one in found] == list(zip(names, directions, strict=True))
 
 
-def test_two_objectives_keep_their_order() -> None:
-    both = read_objectives(["model/parameters", "val/f1"], "val/loss")
-    assert [objective.name for objective in both] == ["model/parameters", "val/f1"]
-
-
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression", None])
 def test_what_every_trial_has_may_be_an_objective(task: Task | None) -> None:
     for name in logged(task, validated=True):
         assert read_objectives(name, "val/loss", task=task)
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "line"),
+    ("option", "task", "validated", "line"),
     [
-        (
-            "val/rmse",
-            "binary",
-            "sweep.objective='val/rmse' is not logged; expected one of val/loss",
-        ),
-        (
-            "val/f1",
-            "regression",
-            "val/rmse, val/mae, val/r2, train/loss, model/parameters, time/fit",
-        ),
-        ("val/acuracy", "multiclass", "Did you mean 'val/accuracy'?"),
-        ("test/f1", "multiclass", "sweep.objective='test/f1' is not logged"),
+        ("val/rmse", "binary", True, "='val/rmse' is not logged; expected one of val/loss"),
+        ("val/f1", "regression", True, "val/rmse, val/mae, val/r2, train/loss, model/parameters"),
+        ("val/acuracy", "multiclass", True, "Did you mean 'val/accuracy'?"),
+        ("test/f1", "multiclass", True, "sweep.objective='test/f1' is not logged"),
+        ("val/f1", "binary", False, "expected one of train/loss, model/parameters, time/fit"),
+        (["val/f1", "val/f1"], None, True, "names one value twice; expected two, or one"),
     ],
 )
 def test_a_value_that_is_never_logged_is_told_with_those_that_are(
-    name: str, task: Task, line: str
+    option: str | list[str], task: Task | None, validated: bool, line: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_objectives(name, "val/loss", task=task)
+        read_objectives(option, "val/loss", task=task, validated=validated)
     assert line in str(caught.value)
-
-
-def test_without_validation_rows_a_study_is_about_what_is_left() -> None:
-    with pytest.raises(ConfigError, match="expected one of train/loss, model/parameters, time/fit"):
-        read_objectives("val/f1", "train/loss", task="binary", validated=False)
-
-
-def test_one_value_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match="names one value twice; expected two, or one"):
-        read_objectives(["val/f1", "val/f1"], "val/f1")
-
-
-REMEDY = (
-    "put it back, go on all the same with sweep.allow_change=true, or begin a new study with "
-    "sweep.name=NAME"
-)
-OTHER_NAME = "choose another name for this study: sweep.name=NAME"
 
 
 def refused(path: Path, **given: Any) -> tuple[str, ...]:
@@ -97,17 +76,22 @@ def refused(path: Path, **given: Any) -> tuple[str, ...]:
     return caught.value.problems
 
 
-def test_every_change_of_space_and_run_is_told_in_a_line_of_its_own(tmp_path: Path) -> None:
+def test_every_change_of_space_and_run_is_told_in_a_line_of_its_own_and_nothing_is_noted(
+    tmp_path: Path,
+) -> None:
     path = database(tmp_path)
-    open_ledger(path)
+    ledger = open_ledger(path)
+    before = ledger.facts
     space = space_of({"optimizer.lr": "tag(log, interval(1e-5, 1e-1))"})
     base = {**BASE, "seed": 1, "trainer": {"max_epochs": 9}}
-    assert refused(path, space=space, base=base) == (
+    assert refused(path, space=space, base=base, enqueue=[{"optimizer.lr": 0.01}]) == (
         "sweep.space.optimizer.lr was tag(log, interval(0.0001, 0.1)) and is "
         f"tag(log, interval(1e-05, 0.1)) now; {REMEDY}",
         f"seed was 0 and is 1 now; {REMEDY}",
         f"trainer.max_epochs was 5 and is 9 now; {REMEDY}",
     )
+    assert ledger.facts == before
+    assert ledger.finish(take(ledger), COMPLETE)
 
 
 def test_a_change_that_is_allowed_is_what_the_study_has_from_then_on(tmp_path: Path) -> None:
@@ -140,27 +124,27 @@ def test_what_changes_no_trial_may_change(changed: dict[str, Any], tmp_path: Pat
 
 
 @pytest.mark.parametrize("allow_change", [False, True])
-def test_another_kind_of_parameter_always_needs_another_name(
-    allow_change: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (
+            {"space": space_of({"optimizer.lr": "interval(1e-4, 1e-1)"})},
+            "sweep.space.optimizer.lr was tag(log, interval(0.0001, 0.1)) and is "
+            "interval(0.0001, 0.1) now",
+        ),
+        (
+            {"objectives": (Objective(name="val/loss", direction="min"),)},
+            "sweep.objective was val/f1 (max) and is val/loss (min) now; what was tried so far "
+            "can't be judged by it",
+        ),
+    ],
+)
+def test_another_kind_of_parameter_or_objective_always_needs_another_name(
+    given: dict[str, Any], line: str, allow_change: bool, tmp_path: Path
 ) -> None:
     path = database(tmp_path)
     open_ledger(path)
-    space = space_of({"optimizer.lr": "interval(1e-4, 1e-1)"})
-    assert refused(path, space=space, allow_change=allow_change) == (
-        "sweep.space.optimizer.lr was tag(log, interval(0.0001, 0.1)) and is "
-        f"interval(0.0001, 0.1) now; {OTHER_NAME}",
-    )
-
-
-@pytest.mark.parametrize("allow_change", [False, True])
-def test_another_objective_always_needs_another_name(allow_change: bool, tmp_path: Path) -> None:
-    path = database(tmp_path)
-    open_ledger(path)
-    objectives = (Objective(name="val/loss", direction="min"),)
-    assert refused(path, objectives=objectives, allow_change=allow_change) == (
-        "sweep.objective was val/f1 (max) and is val/loss (min) now; what was tried so far can't "
-        f"be judged by it; {OTHER_NAME}",
-    )
+    assert refused(path, **given, allow_change=allow_change) == (f"{line}; {OTHER_NAME}",)
 
 
 def test_a_study_under_another_name_is_a_study_of_its_own(tmp_path: Path) -> None:
@@ -181,9 +165,7 @@ def test_a_study_of_another_program_is_not_gone_on_with(
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     for key, value in attributes.items():
         study.set_user_attr(key, value)
-    assert refused(path) == (
-        f"the study 'lr' was made by another program, or another version of this one; {OTHER_NAME}",
-    )
+    assert refused(path) == (FOREIGN,)
 
 
 @pytest.mark.parametrize("directions", [["minimize"], ["minimize", "maximize"]])
@@ -192,13 +174,9 @@ def test_a_foreign_study_with_other_directions_is_refused_and_left_as_it_is(
 ) -> None:
     path = database(tmp_path)
     study = optuna.create_study(storage=f"sqlite:///{path}", study_name="lr", directions=directions)
-    assert refused(path) == (
-        f"the study 'lr' was made by another program, or another version of this one; {OTHER_NAME}",
-    )
+    assert refused(path) == (FOREIGN,)
     found = optuna.load_study(storage=f"sqlite:///{path}", study_name="lr")
-    assert found.directions == study.directions
-    assert found.user_attrs == {}
-    assert found.trials == []
+    assert (found.directions, found.user_attrs, found.trials) == (study.directions, {}, [])
 
 
 def test_other_data_are_refused_with_both_hashes_and_nothing_is_noted(tmp_path: Path) -> None:
@@ -239,48 +217,38 @@ def test_a_start_point_outside_of_the_space_is_refused_before_anything_is_create
     assert not path.exists()
 
 
-def test_a_base_trial_that_lies_outside_of_the_space_is_refused_where_asked_for(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
+SMALL = ("model=mlp", "data=iris", "trainer.max_epochs=1", "sweep.workers=1", "tracking=none")
+UNVALIDATED = (*SMALL, "data.validation=0", "verbose=0")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            (*SMALL, "optimizer.lr=interval(0.5, 0.6)", "sweep.base_trial=true"),
+            "error: sweep.base_trial=true, but the config as it stands lies outside of the space; "
+            "widen the space, or leave that trial out with sweep.base_trial=false\n",
+        ),
+        (
+            (*UNVALIDATED, "sweeps=quick"),
+            "sweep.objective='val/f1' is not logged; expected one of train/loss",
+        ),
+    ],
+)
+def test_a_study_that_can_not_be_is_refused_before_anything_is_created(
+    words: tuple[str, ...], line: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["model=mlp", "data=iris", "optimizer.lr=interval(0.5, 0.6)", "tracking=none"]
-    assert sweep([*words, "sweep.base_trial=true", "sweep.workers=1"]) == 2
-    assert capsys.readouterr().err == (
-        "error: sweep.base_trial=true, but the config as it stands lies outside of the space; "
-        "widen the space, or leave that trial out with sweep.base_trial=false\n"
-    )
+    assert sweep(words) == 2
+    assert line in capsys.readouterr().err
     assert not (own_folder / "optuna.db").exists()
-
-
-def test_what_was_refused_has_left_the_study_as_it_was(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    ledger = open_ledger(path)
-    before = ledger.facts
-    refused(path, base={**BASE, "seed": 1}, enqueue=[{"optimizer.lr": 0.01}])
-    assert ledger.facts == before
-    taken = take(ledger)
-    assert ledger.finish(taken, COMPLETE)
-
-
-UNVALIDATED = ("model=mlp", "data=iris", "data.validation=0", "trainer.max_epochs=1", "verbose=0")
-SMALL = (*UNVALIDATED, "sweep.workers=1", "tracking=none")
 
 
 @pytest.mark.slow
 def test_seeds_are_compared_by_their_test_figures(
     own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sweep([*SMALL, "sweeps=seeds", "seed=range(0,2)"]) == 0
+    assert sweep([*UNVALIDATED, "sweeps=seeds", "seed=range(0,2)"]) == 0
     assert capsys.readouterr() == ("", "")
     table = own_folder / "runs" / "seeds-mlp-iris" / "artifacts" / "comparison.md"
     heading = table.read_text(encoding="utf-8").splitlines()[2]
     assert heading == "| predictor | n | test/f1 | test/accuracy | 95 % interval |"
-
-
-def test_a_study_that_chooses_refuses_to_do_so_on_training_rows(
-    own_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert sweep([*SMALL, "sweeps=quick"]) == 2
-    assert "sweep.objective='val/f1' is not logged; expected one of train/loss" in (
-        capsys.readouterr().err
-    )
-    assert not (own_folder / "optuna.db").exists()

@@ -1,7 +1,14 @@
 """One study in one process or several: who gets which trial, how it ends, and what is counted."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +19,9 @@ from ledgers import (
     complete_all,
     database,
     dead_lease,
+    failed,
+    far_lease,
     open_ledger,
-    open_new,
     space_of,
     start,
     take,
@@ -21,14 +29,18 @@ from ledgers import (
     take_one,
     wait_for,
 )
+from optuna.trial import TrialState, create_trial
 
-from pipeline.processes.lease import own_lease
+from pipeline.processes.lease import Lease, own_lease, started
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.trial_end import LEASE, TICK_SECONDS, LeaseWatch, Lost, TrialEnd
+from pipeline.tracking.journal import Header, Journal, Status
 
 NOWHERE = Path("nowhere")
-LR_01 = {"optimizer.lr": "0.01"}
+GRACE = 60.0
+PRUNED = TrialEnd(state="pruned", reason="pruned")
+OF_GRID = {"sampler": "grid", "n_trials": None}
 
 
 def end_as(ledger: Ledger, end: TrialEnd) -> int:
@@ -38,21 +50,21 @@ def end_as(ledger: Ledger, end: TrialEnd) -> int:
     return taken.number
 
 
-def failed(reason: str) -> TrialEnd:
-    """The end of a trial that failed."""
-    return TrialEnd(state="failed", reason=reason)
+def close_lost(ledger: Ledger) -> list[Lost]:
+    """Close the lost trials of a study whose trials left nothing."""
+    return ledger.close_lost(lambda _: NOWHERE)
+
+
+# ── who gets which trial, and what is counted ───────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     ("end", "counts"),
     [
         (COMPLETE, True),
-        (TrialEnd(state="pruned", reason="pruned"), True),
-        (failed("diverged"), True),
-        (failed("oom"), True),
-        (failed("error"), True),
-        (failed("interrupted"), False),
-        (failed("lost"), False),
+        (PRUNED, True),
+        *((failed(reason), True) for reason in ("diverged", "oom", "error")),
+        *((failed(reason), False) for reason in ("interrupted", "lost")),
     ],
 )
 def test_the_total_counts_what_a_trial_did_itself_and_not_what_befell_it(
@@ -65,80 +77,43 @@ def test_the_total_counts_what_a_trial_did_itself_and_not_what_befell_it(
 
 def test_a_running_trial_is_reserved_until_it_has_ended(tmp_path: Path) -> None:
     ledger = open_ledger(database(tmp_path), n_trials=2)
-    first, second = ledger.take(own_lease()), ledger.take(own_lease())
-    assert first is not None
-    assert second is not None
+    first, _ = take(ledger), take(ledger)
     assert ledger.take(own_lease()) is None
     assert not ledger.progress().settled
     ledger.finish(first, failed("interrupted"))
     assert ledger.take(own_lease()) is not None
 
 
-def test_the_config_as_it_stands_is_trial_0_and_given_points_follow(tmp_path: Path) -> None:
-    ledger = open_ledger(
-        database(tmp_path),
-        base_point={"optimizer.lr": 0.01},
-        base_trial=None,
-        enqueue=[{"optimizer.lr": 0.02}, {"optimizer.lr": 0.03}],
-        n_trials=4,
-    )
-    points = [point["optimizer.lr"] for point in complete_all(ledger)]
+def test_start_points_come_first_and_once_also_after_a_start_that_was_killed_half_way(
+    tmp_path: Path,
+) -> None:
+    path = database(tmp_path)
+    given = {
+        "base_point": {"optimizer.lr": 0.01},
+        "base_trial": None,
+        "enqueue": [{"optimizer.lr": 0.02}, {"optimizer.lr": 0.03}],
+        "n_trials": 4,
+    }
+    ledger = open_ledger(path, **given)
+    with ledger._store.engine.begin() as connection:  # as if killed before this note
+        connection.exec_driver_sql("DELETE FROM study_user_attributes WHERE key = 'format'")
+    end_as(open_ledger(path, **given), COMPLETE)
+    complete_all(open_ledger(path, **given))
+    points = [row.overrides["optimizer.lr"] for row in ledger.trials()]
     assert points[:3] == ["0.01", "0.02", "0.03"]
     assert len(set(points)) == 4
 
 
-def test_start_points_are_queued_once_however_often_a_study_is_gone_on_with(
+def test_a_part_of_a_point_leaves_the_rest_to_the_sampler_and_no_base_trial_is_tried_unasked(
     tmp_path: Path,
 ) -> None:
-    path = database(tmp_path)
-    given = {"base_point": {"optimizer.lr": 0.01}, "base_trial": None, "n_trials": 3}
-    open_ledger(path, enqueue=[{"optimizer.lr": 0.02}], **given)
-    end_as(open_ledger(path, enqueue=[{"optimizer.lr": 0.02}], **given), COMPLETE)
-    ledger = open_ledger(path, enqueue=[{"optimizer.lr": 0.02}], **given)
-    complete_all(ledger)
-    points = [row.overrides["optimizer.lr"] for row in ledger.trials()]
-    assert points[:2] == ["0.01", "0.02"]
-    assert points.count("0.01") == points.count("0.02") == 1
-
-
-def test_a_start_that_was_killed_half_way_is_completed_by_the_next(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    given = {"base_point": {"optimizer.lr": 0.01}, "base_trial": None, "n_trials": 2}
-    ledger = open_ledger(path, enqueue=[{"optimizer.lr": 0.02}], **given)
-    del_fact(ledger, "format")
-    again = open_ledger(path, enqueue=[{"optimizer.lr": 0.02}], **given)
-    assert complete_all(again) == [LR_01, {"optimizer.lr": "0.02"}]
-
-
-def del_fact(ledger: Ledger, key: str) -> None:
-    """Undo the last note of a start, as if it had been killed before."""
-    with ledger._store.engine.begin() as connection:
-        connection.exec_driver_sql(f"DELETE FROM study_user_attributes WHERE key = '{key}'")
-
-
-def test_a_part_of_a_point_leaves_the_rest_to_the_sampler(tmp_path: Path) -> None:
     space = space_of({"optimizer.lr": "interval(0, 1)", "model.dropout": "interval(0, 0.5)"})
-    ledger = open_ledger(database(tmp_path), space=space, enqueue=[{"model.dropout": 0.25}])
+    base = {"base_point": {"optimizer.lr": 0.5, "model.dropout": 0.1}, "base_trial": False}
+    ledger = open_ledger(database(tmp_path), space=space, enqueue=[{"model.dropout": 0.25}], **base)
     taken = take(ledger)
     assert taken.overrides["model.dropout"] == "0.25"
     assert 0 <= float(taken.overrides["optimizer.lr"]) <= 1
-
-
-def test_the_base_trial_is_left_out_where_it_was_not_asked_for(tmp_path: Path) -> None:
-    given = {"base_point": {"optimizer.lr": 0.01}, "base_trial": False}
-    ledger = open_ledger(database(tmp_path), **given)
     assert ledger.progress().counts["waiting"] == 0
-
-
-def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), n_trials=1)
-    taken = take(ledger, dead_lease())
-    ledger.close_lost(lambda _: NOWHERE)
-    assert not ledger.finish(taken, COMPLETE)
-    assert ledger.report(taken, step=3, value=0.5)
-    ledger.beat([taken.number])
-    row = ledger.trials()[taken.number]
-    assert (row.state, row.reason, row.values) == ("failed", "lost", ())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -170,38 +145,31 @@ def test_the_point_of_an_interrupted_trial_is_tried_again_max_retry_times(
     assert points[3] != points[0]
 
 
-def test_what_a_trial_leaves_is_found_again_in_its_row(tmp_path: Path) -> None:
+def test_what_a_trial_and_a_study_leave_is_there_for_whoever_opens_it(tmp_path: Path) -> None:
     path = database(tmp_path)
     ledger = open_ledger(path)
     taken = take(ledger)
     end = TrialEnd(state="complete", values=(0.5,), attributes={"test/f1": 0.4, "epochs": 5})
     ledger.finish(taken, end)
-    row = open_ledger(path).trials()[0]
-    assert row.values == (0.5,)
-    assert row.attributes == {"test/f1": 0.4, "epochs": 5}
+    ledger.set_fact("mlflow_run", "abc")
+    other = open_ledger(path)
+    (row,) = other.trials()
+    assert (row.values, row.attributes) == ((0.5,), {"test/f1": 0.4, "epochs": 5})
     assert row.params == {"optimizer.lr": float(taken.overrides["optimizer.lr"])}
     assert row.overrides == taken.overrides
     assert row.started is not None
     assert row.ended is not None
     assert row.ended >= row.started
-
-
-def test_a_larger_total_goes_on_where_a_smaller_one_ended(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    complete_all(open_ledger(path, n_trials=2))
-    ledger = open_ledger(path, n_trials=5)
-    assert ledger.progress().left == 3
-    assert len(complete_all(ledger)) == 3
+    assert (other.uid, other.facts["mlflow_run"]) == (ledger.uid, "abc")
 
 
 def test_progress_tells_how_trials_ended_and_the_best_point(tmp_path: Path) -> None:
-    ledger = open_ledger(
-        database(tmp_path), n_trials=6, enqueue=[{"optimizer.lr": 0.01}], max_retry=0
-    )
+    given = {"n_trials": 6, "enqueue": [{"optimizer.lr": 0.01}], "max_retry": 0}
+    ledger = open_ledger(database(tmp_path), **given)
     end_as(ledger, TrialEnd(state="complete", values=(0.75,)))
-    for end in (COMPLETE, TrialEnd(state="pruned", reason="pruned"), failed("oom"), failed("lost")):
+    for end in (COMPLETE, PRUNED, failed("oom"), failed("lost")):
         end_as(ledger, end)
-    ledger.take(own_lease())
+    take(ledger)
     progress = ledger.progress()
     assert progress.words == "2 complete, 1 pruned, 1 out of memory, 1 lost"
     assert (progress.counted, progress.running, progress.left) == (4, 1, 1)
@@ -212,7 +180,7 @@ def test_progress_tells_how_trials_ended_and_the_best_point(tmp_path: Path) -> N
 def test_failures_in_a_row_are_those_since_this_process_joined(tmp_path: Path) -> None:
     path = database(tmp_path)
     ledger = open_ledger(path)
-    for end in (COMPLETE, failed("error"), failed("interrupted"), failed("oom")):
+    for end in (failed("oom"), COMPLETE, failed("error"), failed("interrupted"), failed("oom")):
         end_as(ledger, end)
     assert ledger.progress().consecutive_failures == 2
     assert open_ledger(path).progress().consecutive_failures == 0
@@ -227,73 +195,51 @@ def test_two_objectives_keep_those_that_no_other_beats(tmp_path: Path) -> None:
     for values in ((0.9, 100.0), (0.8, 50.0), (0.7, 80.0)):
         end_as(ledger, TrialEnd(state="complete", values=values))
     assert ledger.progress().best[:2] == (0, 1)
-    taken = take(ledger)
-    assert not ledger.report(taken, step=5, value=0.0)
-
-
-def test_a_fact_that_is_noted_is_there_for_whoever_opens_the_study(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    ledger = open_ledger(path)
-    ledger.set_fact("mlflow_run", "abc")
-    other = open_ledger(path)
-    assert other.facts["mlflow_run"] == "abc"
-    assert other.uid == ledger.uid
+    assert not ledger.report(take(ledger), step=5, value=0.0)
 
 
 def test_the_importance_of_what_decides_is_larger_and_rare_parameters_are_told(
     tmp_path: Path,
 ) -> None:
-    space = space_of(
-        {"optimizer.lr": "interval(0, 1)", "trainer.gradient_clip_val": "tag(off, interval(0, 1))"}
-    )
+    clip = "trainer.gradient_clip_val"
+    space = space_of({"optimizer.lr": "interval(0, 1)", clip: "tag(off, interval(0, 1))"})
     ledger = open_ledger(database(tmp_path), space=space, n_trials=30, sampler="random")
     (before,) = ledger.importances()
     assert (before.shares, before.trials) == ({}, 0)
     while (taken := ledger.take(own_lease())) is not None:
-        ledger.finish(
-            taken, TrialEnd(state="complete", values=(float(taken.overrides["optimizer.lr"]),))
-        )
+        value = float(taken.overrides["optimizer.lr"])
+        ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
     (found,) = ledger.importances()
-    clip = "trainer.gradient_clip_val"
     assert list(found.shares) == ["optimizer.lr"]
     assert set(found.hidden) == {clip, f"{clip} on"}
     assert found.shares["optimizer.lr"] > found.chance["optimizer.lr"] > 0
 
 
-def test_a_grid_tries_its_points_in_order_and_each_once(tmp_path: Path) -> None:
-    space = space_of(GRID)
-    ledger = open_ledger(database(tmp_path), space=space, sampler="grid", n_trials=None)
-    points = complete_all(ledger)
-    assert points == [space.overrides(point) for point in space.points()]
-    assert ledger.progress().settled
-
-
-def test_a_point_of_a_grid_that_was_lost_is_tried_again(tmp_path: Path) -> None:
-    space = space_of(GRID)
-    given = {"space": space, "sampler": "grid", "n_trials": None}
-    ledger = open_ledger(database(tmp_path), max_retry=1, **given)
-    ledger.take(dead_lease())
-    ledger.close_lost(lambda _: NOWHERE)
-    points = complete_all(ledger)
-    assert sorted(map(str, points)) == sorted(str(space.overrides(p)) for p in space.points())
-
-
-def test_a_point_of_a_grid_that_kills_every_process_does_not_hold_up_the_rest(
-    tmp_path: Path,
+@pytest.mark.parametrize("n_trials", [None, 5])
+def test_a_grid_tries_its_points_in_order_and_each_once(
+    n_trials: int | None, tmp_path: Path
 ) -> None:
-    given = {"space": space_of(GRID), "sampler": "grid", "n_trials": None, "max_retry": 1}
-    ledger = open_ledger(database(tmp_path), **given)
-    for _ in range(2):
+    space = space_of(GRID)
+    ledger = open_ledger(database(tmp_path), space=space, sampler="grid", n_trials=n_trials)
+    expected = [space.overrides(point) for point in space.points()]
+    assert complete_all(ledger) == expected[:n_trials]
+    assert ledger.progress().settled
+
+
+@pytest.mark.parametrize(("losses", "points"), [(1, 12), (2, 11)])
+def test_a_point_of_a_grid_that_was_lost_is_tried_again_and_does_not_hold_up_the_rest(
+    losses: int, points: int, tmp_path: Path
+) -> None:
+    ledger = open_ledger(database(tmp_path), space=space_of(GRID), max_retry=1, **OF_GRID)
+    for _ in range(losses):
         ledger.take(dead_lease())
-        ledger.close_lost(lambda _: NOWHERE)
-    assert len(complete_all(ledger)) == 11
+        close_lost(ledger)
+    tried = complete_all(ledger)
+    assert len(tried) == len(set(map(str, tried))) == points
     assert ledger.progress().settled
 
 
-def test_a_grid_may_be_cut_short(tmp_path: Path) -> None:
-    ledger = open_ledger(database(tmp_path), space=space_of(GRID), sampler="grid", n_trials=5)
-    assert len(complete_all(ledger)) == 5
-    assert ledger.progress().settled
+# ── several processes ───────────────────────────────────────────────────────────────────────
 
 
 def take_all_at_once(folder: Path, **given: Any) -> list[tuple[int, dict[str, str]]]:
@@ -306,23 +252,27 @@ def take_all_at_once(folder: Path, **given: Any) -> list[tuple[int, dict[str, st
     return [(n, point) for one in said for n, point in json.loads(one.read_text("utf-8"))]
 
 
+@pytest.mark.parametrize(
+    ("given", "count"), [({"n_trials": 30}, 30), pytest.param(OF_GRID, 12, marks=pytest.mark.slow)]
+)
 def test_three_processes_that_begin_at_once_have_one_total_and_no_point_twice(
-    tmp_path: Path,
+    given: dict[str, Any], count: int, tmp_path: Path
 ) -> None:
-    taken = take_all_at_once(tmp_path, n_trials=30)
-    assert sorted(number for number, _ in taken) == list(range(30))
-    assert len({point["optimizer.lr"] for _, point in taken}) == 30
-    ledger = open_ledger(tmp_path / "optuna.db", n_trials=30)
-    assert Counter(row.state for row in ledger.trials()) == {"complete": 30}
+    taken = take_all_at_once(tmp_path, **given)
+    assert sorted(number for number, _ in taken) == list(range(count))
+    assert len({json.dumps(point) for _, point in taken}) == count
+    space = space_of(GRID) if "sampler" in given else None
+    ledger = open_ledger(tmp_path / "optuna.db", space=space, **given)
+    assert Counter(row.state for row in ledger.trials()) == {"complete": count}
     assert ledger.progress().settled
 
 
 @pytest.mark.slow
-def test_three_processes_on_a_grid_try_each_point_once(tmp_path: Path) -> None:
-    taken = take_all_at_once(tmp_path, sampler="grid", n_trials=None)
-    space = space_of(GRID)
-    expected = [json.dumps(space.overrides(point)) for point in space.points()]
-    assert sorted(json.dumps(point) for _, point in taken) == sorted(expected)
+@pytest.mark.parametrize("attempt", range(10))
+def test_no_start_fails_however_often_three_begin_at_a_missing_file(
+    attempt: int, tmp_path: Path
+) -> None:
+    assert len(take_all_at_once(tmp_path, n_trials=1)) == 1
 
 
 @pytest.mark.slow
@@ -331,24 +281,188 @@ def test_a_killed_process_loses_no_trial_and_the_total_stays(tmp_path: Path) -> 
     ledger = open_ledger(path, n_trials=3, max_retry=2)
     process = start(take_one, path, said)
     number = int(wait_for(said).split()[0])
-    assert ledger.close_lost(lambda _: NOWHERE) == []
+    assert close_lost(ledger) == []
     process.kill()
     process.join()
-    assert [lost.number for lost in ledger.close_lost(lambda _: NOWHERE)] == [number]
+    assert [lost.number for lost in close_lost(ledger)] == [number]
     complete_all(ledger)
     rows = ledger.trials()
     assert Counter(row.state for row in rows) == {"complete": 3, "failed": 1}
     assert rows[number].overrides in [row.overrides for row in rows if row.state == "complete"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(10))
-def test_no_start_fails_however_often_three_begin_at_a_missing_file(
-    attempt: int, tmp_path: Path
+# ── trials whose process is gone ────────────────────────────────────────────────────────────
+
+
+def looks(leases: Iterable[Lease | None], seconds: float = TICK_SECONDS) -> list[bool]:
+    """Look at a trial with each of these leases in turn; return each time whether it is lost."""
+    now = 1000.0
+    watch = LeaseWatch(GRACE, lambda: now)
+    found = []
+    for lease in leases:
+        marks = {} if lease is None else {LEASE: asdict(lease)}
+        trial = create_trial(state=TrialState.RUNNING, user_attrs=marks)
+        found.append(bool(watch.lost_among([trial])))
+        now += seconds
+    return found
+
+
+STILL = [False] * 6 + [True] * 2
+FAR = far_lease()
+
+
+@pytest.mark.parametrize(
+    ("leases", "lost"),
+    [
+        ([dead_lease()], [True]),
+        ([own_lease()] * 20, [False] * 20),
+        ([FAR] * 8, STILL),
+        ([None] * 8, STILL),
+        ([replace(FAR, counter=beat // 4) for beat in range(30)], [False] * 30),
+    ],
+    ids=["gone", "alive", "far away and silent", "none", "far away and moving"],
+)
+def test_a_trial_is_lost_at_once_with_its_process_and_far_away_when_its_counter_stands_still(
+    leases: list[Lease | None], lost: list[bool]
 ) -> None:
-    said = [tmp_path / f"{index}.txt" for index in range(3)]
-    processes = [start(open_new, tmp_path / "optuna.db", one) for one in said]
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len({one.read_text(encoding="utf-8") for one in said}) == 1
+    assert looks(leases) == lost
+
+
+def test_the_time_that_the_watcher_itself_stood_still_does_not_count() -> None:
+    assert looks([FAR] * 2, 100 * GRACE) == [False, False]
+
+
+def test_a_stopped_process_of_this_machine_is_judged_by_its_counter() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    lease = replace(own_lease(), pid=child.pid, started=started(child.pid) or "")
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    found = looks([lease] * 8)
+    child.send_signal(signal.SIGCONT)
+    child.kill()
+    child.wait()
+    assert found == STILL
+
+
+def test_a_lost_trial_is_told_and_its_point_tried_again(tmp_path: Path) -> None:
+    ledger = open_ledger(database(tmp_path), n_trials=1, max_retry=1)
+    points, lines = [], []
+    for _ in range(2):
+        points.append(take(ledger, dead_lease()).overrides)
+        lines += [lost.line for lost in close_lost(ledger)]
+    assert points[0] == points[1]
+    assert lines == [
+        "trial 0 was lost with its process; its point is tried again",
+        "trial 1 was lost with its process; its point was tried often enough",
+    ]
+    assert [(row.state, row.reason) for row in ledger.trials()] == [("failed", "lost")] * 2
+    assert not ledger.progress().settled
+
+
+def test_a_late_end_of_a_trial_that_was_given_up_is_dropped(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    holder, other = open_ledger(path, n_trials=1), open_ledger(path)
+    taken = take(holder, dead_lease())
+    close_lost(other)
+    assert holder.report(taken, step=3, value=0.5)
+    holder.beat([taken.number])
+    assert not holder.finish(taken, COMPLETE)
+    assert holder.report(taken, step=3, value=0.5)
+    row = holder.trials()[taken.number]
+    assert (row.state, row.reason, row.values) == ("failed", "lost", ())
+
+
+def test_however_many_look_a_lost_trial_is_queued_once_also_after_a_kill_half_way(
+    tmp_path: Path,
+) -> None:
+    path = database(tmp_path)
+    ledgers = [open_ledger(path) for _ in range(3)]
+    ledgers[0].take(dead_lease())
+    assert [len(close_lost(ledger)) for ledger in ledgers] == [1, 0, 0]
+    with ledgers[0]._store.engine.begin() as connection:  # as if killed before the last write
+        connection.exec_driver_sql("UPDATE trials SET state = 'RUNNING' WHERE number = 0")
+    after = open_ledger(path)
+    assert [lost.queued_again for lost in close_lost(after)] == [True]
+    assert after.progress().counts["waiting"] == 1
+
+
+def test_a_live_trial_stays_in_its_holders_hands(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    taken = take(open_ledger(path))
+    other = open_ledger(path)
+    assert close_lost(other) == []
+    assert other.finish(taken, COMPLETE)
+
+
+def test_a_beat_is_seen_by_whoever_watches(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledger, watcher = open_ledger(path, grace=0.3), open_ledger(path, grace=0.3)
+    taken = take(ledger, far_lease())
+    for _ in range(6):
+        ledger.beat([taken.number])
+        assert close_lost(watcher) == []
+        time.sleep(0.1)
+    lost: list[Lost] = []
+    for _ in range(6):
+        lost += close_lost(watcher)
+        time.sleep(0.15)
+    assert [one.number for one in lost] == [taken.number]
+
+
+@pytest.fixture
+def dead(tmp_path: Path) -> Callable[[Status, str | None, str], Ledger]:
+    """Makes a study with one trial whose process is gone after its journal had ended so."""
+
+    def make(status: Status, reason: str | None, values: str) -> Ledger:
+        ledger = open_ledger(database(tmp_path))
+        ledger.take(dead_lease())
+        journal = Journal(tmp_path)
+        journal.begin(Header(name="lr-0", experiment="pipeline", uri=""))
+        journal.epoch(1, {"val/f1": 0.25})
+        if values != "not ended":
+            journal.tag("pipeline.values", values)
+            journal.end(status, reason)
+        return ledger
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "state", "again"),
+    [
+        ("FINISHED", None, "complete", 0),
+        ("FINISHED", "pruned", "pruned", 0),
+        ("FAILED", "diverged", "failed", 0),
+        ("FAILED", "oom", "failed", 0),
+        ("FAILED", "error", "failed", 0),
+        ("KILLED", "interrupted", "failed", 1),
+        ("FAILED", "lost", "failed", 1),
+    ],
+)
+def test_a_trial_that_had_ended_is_taken_over_with_its_values_and_its_reason(
+    dead: Callable[[Status, str | None, str], Ledger],
+    status: Status,
+    reason: str | None,
+    state: str,
+    again: int,
+    tmp_path: Path,
+) -> None:
+    ledger = dead(status, reason, "[0.75]")
+    (lost,) = ledger.close_lost(lambda _: tmp_path)
+    how = reason or state
+    assert lost.adopted
+    assert lost.line == f"trial 0 had ended ({how}) when its process died; it is on record"
+    row = ledger.trials()[0]
+    assert (row.state, row.reason, row.attributes["epochs"]) == (state, reason, 1)
+    assert row.values == ((0.75,) if state == "complete" else ())
+    assert ledger.progress().counts["waiting"] == again
+
+
+@pytest.mark.parametrize("values", ["not ended", "[]", "[NaN]", "nonsense", '["a"]'])
+def test_a_trial_that_left_no_number_is_lost(
+    dead: Callable[[Status, str | None, str], Ledger], values: str, tmp_path: Path
+) -> None:
+    ledger = dead("FINISHED", None, values)
+    (lost,) = ledger.close_lost(lambda _: tmp_path)
+    assert not lost.adopted
+    assert ledger.trials()[0].reason == "lost"

@@ -2,7 +2,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from recorded_trials import (
     UID,
     begin_trial,
     database_in,
+    destination,
     ends,
     finish_trial,
     free_port,
@@ -28,16 +29,12 @@ from recorded_trials import (
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.mlflow_recorder import (
-    MlflowRecorder,
-    RunDestination,
-    StudyLock,
-    StudyRun,
-    leftovers,
-)
+from pipeline.study.mlflow_recorder import MlflowRecorder, StudyLock, StudyRun, leftovers
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.sync import sync
+
+FINISHED = ("FINISHED", None)
 
 
 @pytest.fixture
@@ -57,64 +54,31 @@ def recorder(uri: str) -> Iterator[MlflowRecorder]:
         yield recorder
 
 
-def test_a_finished_trial_is_a_finished_run_and_its_folder_goes(
+def test_each_trial_is_a_run_of_its_end_and_its_folder_goes_once_it_may(
     recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
-    folder = finish_trial(begin_trial(study, 3, uri, parent=False), 0.75)
-    recorder.begin(folder)
-    recorder.end(folder, lost=False, forget=True)
-    assert recorder.close() == 0
-    run = trials(uri)[3]
-    assert (run.info.status, run.data.metrics) == ("FINISHED", {"val/f1": 0.75})
-    assert float(run.data.params["optimizer.lr"]) == pytest.approx(0.4)
-    assert run.data.tags["pipeline.study"] == UID
-    assert not folder.exists()
-
-
-def test_the_folder_of_a_trial_worth_keeping_stays_until_it_is_forgotten(
-    recorder: MlflowRecorder, study: Path, uri: str
-) -> None:
-    folder = finish_trial(begin_trial(study, 0, uri, parent=False))
-    recorder.end(folder, lost=False, forget=False)
-    wait_until(lambda: ends(uri) == {0: ("FINISHED", None)})
-    assert folder.exists()
-    recorder.forget(folder)
-    assert recorder.close() == 0
-    assert not folder.exists()
-
-
-def test_a_trial_that_takes_long_shows_as_running(
-    recorder: MlflowRecorder, study: Path, uri: str
-) -> None:
-    journal = begin_trial(study, 0, uri, parent=False)
-    recorder.begin(journal.folder)
-    wait_until(lambda: ends(uri) == {0: ("RUNNING", None)})
-    recorder.end(finish_trial(journal), lost=False, forget=True)
-    assert recorder.close() == 0
-    assert ends(uri) == {0: ("FINISHED", None)}
-    assert not journal.folder.exists()
-
-
-def test_a_trial_whose_worker_died_is_lost_unless_its_journal_has_its_end(
-    recorder: MlflowRecorder, study: Path, uri: str
-) -> None:
-    cut_short = begin_trial(study, 0, uri, parent=False).folder
-    just_ended = finish_trial(begin_trial(study, 1, uri, parent=False))
-    for folder in (cut_short, just_ended):
+    kept, done, just_ended = (
+        finish_trial(begin_trial(study, number, uri, parent=False), 0.75) for number in range(3)
+    )
+    cut_short = begin_trial(study, 3, uri, parent=False).folder
+    never_begun = trial_folder(study, 4)
+    never_begun.mkdir()
+    for folder in (done, never_begun):
+        recorder.begin(folder)
+    recorder.end(kept, lost=False, forget=False)
+    recorder.end(done, lost=False, forget=True)
+    for folder in (just_ended, cut_short, never_begun):
         recorder.end(folder, lost=True, forget=True)
+    wait_until(lambda: 3 in ends(uri))
+    assert kept.exists()
+    recorder.forget(kept)
     assert recorder.close() == 0
-    assert ends(uri) == {0: ("FAILED", "lost"), 1: ("FINISHED", None)}
-
-
-def test_a_trial_that_never_began_leaves_neither_run_nor_folder(
-    recorder: MlflowRecorder, study: Path, uri: str
-) -> None:
-    folder = trial_folder(study, 0)
-    folder.mkdir(parents=True)
-    recorder.begin(folder)
-    recorder.end(folder, lost=True, forget=True)
-    assert recorder.close() == 0
-    assert not folder.exists()
+    assert ends(uri) == {**dict.fromkeys(range(3), FINISHED), 3: ("FAILED", "lost")}
+    run = trials(uri)[0]
+    assert run.data.metrics == {"val/f1": 0.75}
+    assert float(run.data.params["optimizer.lr"]) == pytest.approx(0.1)
+    assert run.data.tags["pipeline.study"] == UID
+    assert list(study.glob("trials/*")) == []
 
 
 def test_recording_a_trial_again_makes_no_second_run(
@@ -122,14 +86,14 @@ def test_recording_a_trial_again_makes_no_second_run(
 ) -> None:
     folder = finish_trial(begin_trial(study, 0, uri, parent=False))
     recorder.end(folder, lost=False, forget=False)
-    wait_until(lambda: ends(uri) == {0: ("FINISHED", None)})
+    wait_until(lambda: ends(uri) == {0: FINISHED})
     (folder / "mlflow.json").unlink()  # as if the recorder had died before it was written
     recorder.end(folder, lost=False, forget=True)
     assert recorder.close() == 0
-    assert ends(uri) == {0: ("FINISHED", None)}
+    assert ends(uri) == {0: FINISHED}
 
 
-def test_trials_outlive_a_recorder_that_is_killed_between_them(
+def test_a_long_trial_shows_as_running_and_outlives_a_recorder_that_is_killed(
     recorder: MlflowRecorder, study: Path, uri: str
 ) -> None:
     long = begin_trial(study, 0, uri, parent=False)
@@ -141,17 +105,8 @@ def test_trials_outlive_a_recorder_that_is_killed_between_them(
         recorder.end(short, lost=False, forget=True)
     recorder.end(finish_trial(long), lost=False, forget=True)
     assert recorder.close() == 0
-    assert ends(uri) == dict.fromkeys(range(4), ("FINISHED", None))
+    assert ends(uri) == dict.fromkeys(range(4), FINISHED)
     assert leftovers(study) == []
-
-
-def test_a_server_that_is_down_is_one_line_at_the_start(study: Path) -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
-    with (
-        MlflowRecorder(uri, experiment="pipeline") as recorder,
-        pytest.raises(EnvironmentFaultError, match=rf"{uri} does not answer .*tracking=local"),
-    ):
-        recorder.connect()
 
 
 def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
@@ -159,6 +114,8 @@ def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
 ) -> None:
     down = f"http://127.0.0.1:{free_port()}"
     with MlflowRecorder(down, experiment="pipeline") as recorder:
+        with pytest.raises(EnvironmentFaultError, match=f"{down} does not .*tracking=local"):
+            recorder.connect()
         warning = recorder.connect(required=False)
         assert warning is not None
         assert "does not answer" in warning
@@ -173,7 +130,7 @@ def test_an_outage_keeps_all_trials_in_their_folders_until_they_are_sent(
         path = folder / "journal.jsonl"
         path.write_text(path.read_text().replace(down, uri))
     assert [synced.unsent for synced in sync(leftovers(study), uri)] == [0, 0, 0]
-    assert ends(uri) == dict.fromkeys(range(3), ("FINISHED", None))
+    assert ends(uri) == dict.fromkeys(range(3), FINISHED)
     assert leftovers(study) == [trial_folder(study, 2)]
 
 
@@ -197,41 +154,14 @@ def test_what_a_killed_driver_left_is_found_and_what_others_train_is_not(
     assert leftovers(study) == [finished, lost]
 
 
-def test_a_trial_waits_for_the_run_of_its_study(
-    recorder: MlflowRecorder, study: Path, uri: str
-) -> None:
-    folder = finish_trial(begin_trial(study, 0, uri))
-    recorder.end(folder, lost=False, forget=True)
-    wait_until(lambda: recorder.problem is not None)
-    assert "is being created" in str(recorder.problem)
-    Journal(study).begin(Header(name=STUDY, experiment="pipeline", uri=uri))
-    assert recorder.close() == 0
-    parent = next(run for run in runs(uri) if "pipeline.trial" not in run.data.tags)
-    assert trials(uri)[0].data.tags["mlflow.parentRunId"] == parent.info.run_id
-
-
-LEADER = """
-import sys, time
-from pathlib import Path
-from pipeline.study.mlflow_recorder import StudyLock
-leadership = StudyLock(Path(sys.argv[1]))
-print("leads" if leadership.try_acquire() else "follows", flush=True)
-time.sleep(60)
-"""
+# ── the study's own run ─────────────────────────────────────────────────────────────────────
 
 
 def begun(study: Path, recorder: MlflowRecorder, uri: str, **changed: object) -> StudyRun:
     """Lead a study, and begin its run or go on with it."""
-    destination = RunDestination(
-        name=STUDY,
-        uid=UID,
-        folder=study,
-        uri=uri,
-        experiment="pipeline",
-        objectives=("val/f1",),
-    )
-    header = partial(destination.study_header, options(name=STUDY, **changed), BASE)
-    run = StudyRun(destination, recorder, header)
+    where = destination(study, uri)
+    header = partial(where.study_header, options(name=STUDY, **changed), BASE)
+    run = StudyRun(where, recorder, header)
     assert run.leads
     return run
 
@@ -252,44 +182,35 @@ def study_run(uri: str) -> Run:
     return found
 
 
-def test_a_study_is_a_run_with_its_options_its_counts_and_its_winner(
+def history(uri: str) -> list[tuple[int, float]]:
+    """What MLflow shows of the best value, by step."""
+    points = MlflowClient(uri).get_metric_history(study_run(uri).info.run_id, "best/val/f1")
+    return [(point.step, point.value) for point in points]
+
+
+def test_a_study_is_a_run_with_its_options_its_counts_and_its_winner_in_whatever_order_they_end(
     study: Path, recorder: MlflowRecorder, uri: str
 ) -> None:
     run = begun(study, recorder, uri)
     first = {"optimizer.lr": "0.1", "model.layers": "2"}
-    update(run, {"complete": 1, "diverged": 0, "running": 1}, 0, 0.5, **first)
-    second = {"optimizer.lr": "0.01"}
-    update(run, {"complete": 2, "diverged": 1, "waiting": 1}, 2, 0.75, **second)
+    update(run, {"complete": 1, "diverged": 0, "running": 1}, 0, 0.25, **first)
+    update(run, {"complete": 1, "diverged": 0, "running": 1}, 6, 0.5, **first)
+    update(run, {"complete": 2, "diverged": 1}, 5, 0.75, **{"optimizer.lr": "0.01"})
     (study / "artifacts").mkdir()
     (study / "artifacts" / "trials.csv").write_text("number\n")
     run.end("FINISHED")
     found = study_run(uri)
     assert (found.info.run_name, found.info.status) == (STUDY, "FINISHED")
     assert found.data.metrics == {"best/val/f1": 0.75, "trials/complete": 2, "trials/diverged": 1}
-    assert (found.data.params["sweep.n_trials"], found.data.params["optimizer.lr"]) == (
-        "20",
-        "0.01",
-    )
-    tags = found.data.tags
+    assert history(uri) == [(0, 0.25), (6, 0.5), (7, 0.75)]
+    params, tags = found.data.params, found.data.tags
+    assert (params["sweep.n_trials"], params["optimizer.lr"]) == ("20", "0.01")
     assert (tags["pipeline.command"], tags["pipeline.study"]) == ("sweep", UID)
-    assert (tags["best.trial"], tags["best.optimizer.lr"]) == ("2", "0.01")
+    assert (tags["best.trial"], tags["best.optimizer.lr"]) == ("5", "0.01")
     assert tags["best.model.layers"] == ""
     assert "host" in tags
     files = MlflowClient(uri).list_artifacts(found.info.run_id)
     assert [file.path for file in files] == ["trials.csv"]
-
-
-def test_the_latest_best_value_is_the_best_in_whatever_order_trials_end(
-    study: Path, recorder: MlflowRecorder, uri: str
-) -> None:
-    run = begun(study, recorder, uri)
-    for number, value in ((0, 0.25), (6, 0.5), (5, 0.75)):
-        update(run, {}, number, value)
-    run.end("FINISHED")
-    found = study_run(uri)
-    assert found.data.metrics["best/val/f1"] == 0.75
-    history = MlflowClient(uri).get_metric_history(found.info.run_id, "best/val/f1")
-    assert [(point.step, point.value) for point in history] == [(0, 0.25), (6, 0.5), (7, 0.75)]
 
 
 def test_a_study_that_goes_on_keeps_its_run_and_repeats_nothing(
@@ -308,16 +229,18 @@ def test_a_study_that_goes_on_keeps_its_run_and_repeats_nothing(
     assert found.info.run_id == stopped.info.run_id
     assert (found.info.status, "end_reason" in found.data.tags) == ("FINISHED", False)
     assert found.data.tags["pipeline.changed.sweep.n_trials"] == "40"
-    history = MlflowClient(uri).get_metric_history(found.info.run_id, "best/val/f1")
-    assert len(history) == 1
+    assert len(history(uri)) == 1
 
 
-def test_trials_fold_under_their_study(study: Path, recorder: MlflowRecorder, uri: str) -> None:
-    run = begun(study, recorder, uri)
-    for number in range(2):
-        trial = finish_trial(begin_trial(study, number, uri))
-        recorder.end(trial, lost=False, forget=True)
-    run.end("FINISHED")
+def test_trials_fold_under_their_study_and_wait_for_its_run(
+    recorder: MlflowRecorder, study: Path, uri: str
+) -> None:
+    folders = [finish_trial(begin_trial(study, number, uri)) for number in range(2)]
+    recorder.end(folders[0], lost=False, forget=True)
+    wait_until(lambda: recorder.problem is not None)
+    assert "is being created" in str(recorder.problem)
+    Journal(study).begin(Header(name=STUDY, experiment="pipeline", uri=uri))
+    recorder.end(folders[1], lost=False, forget=True)
     assert recorder.close() == 0
     parents = {trial.data.tags["mlflow.parentRunId"] for trial in trials(uri).values()}
     assert parents == {study_run(uri).info.run_id}
@@ -348,41 +271,29 @@ def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
     assert trials(uri)[0].data.tags["mlflow.parentRunId"] == study_run(uri).info.run_id
 
 
-@pytest.fixture
-def lead(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Starts processes that try to lead a study and live on."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start() -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", LEADER, str(tmp_path / "runs" / STUDY)]
-        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
+LEADER = """
+import sys, time
+from pathlib import Path
+from pipeline.study.mlflow_recorder import StudyLock
+lock = StudyLock(Path(sys.argv[1]))
+print("leads" if lock.try_acquire() else "follows", flush=True)
+time.sleep(60)
+"""
 
 
-def says(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def test_one_driver_leads_until_it_dies(
-    lead: Callable[[], subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    leader = lead()
-    assert says(leader) == "leads"
-    mine = StudyLock(tmp_path / "runs" / STUDY)
-    assert not mine.try_acquire()
-    leader.kill()
-    leader.wait()
-    assert mine.try_acquire()
-
-
-def test_of_those_that_begin_together_one_leads(
-    lead: Callable[[], subprocess.Popen[str]],
-) -> None:
-    drivers = [lead() for _ in range(3)]
-    assert sorted(says(driver) for driver in drivers) == ["follows", "follows", "leads"]
+def test_of_drivers_that_begin_together_one_leads_until_it_dies(study: Path) -> None:
+    command = [sys.executable, "-c", LEADER, str(study)]
+    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    try:
+        said = [driver.stdout.readline().strip() for driver in drivers if driver.stdout]
+        assert sorted(said) == ["follows", "follows", "leads"]
+        mine = StudyLock(study)
+        assert not mine.try_acquire()
+        leader = drivers[said.index("leads")]
+        leader.kill()
+        leader.wait()
+        assert mine.try_acquire()
+    finally:
+        for driver in drivers:
+            driver.kill()
+            driver.communicate()

@@ -7,7 +7,8 @@ import stat
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Callable
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
@@ -18,17 +19,14 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from real_processes import run_script
 
-from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.storage import Retry, StudyStorage, open_storage, storage_url
 from pipeline.tracking.uri import sqlite_uri
 
 
-def test_a_study_is_kept_in_optuna_db_in_the_current_folder(own_folder: Path) -> None:
+def test_a_study_is_kept_in_the_folder_where_the_command_began(own_folder: Path) -> None:
     assert storage_url(None) == f"sqlite:///{own_folder}/optuna.db"
-
-
-def test_a_relative_file_is_that_of_the_folder_where_the_command_began(own_folder: Path) -> None:
     assert storage_url("sqlite:///sub/my.db") == f"sqlite:///{own_folder}/sub/my.db"
 
 
@@ -36,8 +34,7 @@ def test_a_relative_file_is_that_of_the_folder_where_the_command_began(own_folde
 def test_a_file_may_have_any_name(name: str, tmp_path: Path) -> None:
     path = tmp_path / name / f"{name}.db"
     path.parent.mkdir()
-    store = open_storage(sqlite_uri(path))
-    store.close()
+    open_storage(sqlite_uri(path)).close()
     assert [found.name for found in path.parent.iterdir()] == [path.name]
     assert sqlite3.connect(path).execute("SELECT count(*) FROM studies").fetchone() == (0,)
 
@@ -64,12 +61,16 @@ open_storage({url!r})
     optuna.create_study(storage=url, study_name="again")
 
 
-def test_a_new_file_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+def test_a_new_file_is_its_owners_alone_writes_ahead_and_waits_for_a_lock(tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     store = open_storage(sqlite_uri(path))
     found = [path, *tmp_path.glob("optuna.db-*")]
+    with store.engine.connect() as connection:
+        names = ("journal_mode", "synchronous", "busy_timeout")
+        asked = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
     store.close()
     assert {stat.S_IMODE(one.stat().st_mode) for one in found if one.exists()} == {0o600}
+    assert asked == ["wal", 1, 60_000]
 
 
 def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary_folder(
@@ -81,28 +82,15 @@ def test_the_lock_of_a_server_without_one_of_its_own_is_no_name_in_the_temporary
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     url = sqlite_uri(tmp_path / "optuna.db")
-    retry = Retry(0.0, "the study database")
-    store = StudyStorage(RDBStorage(url), url, wait=1.0, retry=retry)
+    store = StudyStorage(RDBStorage(url), url, wait=1.0, retry=Retry(0.0, "the study database"))
 
-    def look() -> None:
+    def look() -> list[int]:
         (lock,) = (cache / "pipeline" / "locks").iterdir()
         assert list(folder.iterdir()) == []
-        assert [stat.S_IMODE(one.stat().st_mode) for one in (lock, *lock.parents[:2])] == [
-            *(0o600, 0o750, 0o750)
-        ]
+        return [stat.S_IMODE(one.stat().st_mode) for one in (lock, *lock.parents[:2])]
 
-    store.call(look, lock="study")
+    assert store.call(look, lock="study") == [0o600, 0o750, 0o750]
     store.close()
-
-
-def test_every_connection_writes_ahead_and_waits_for_a_lock(tmp_path: Path) -> None:
-    store = open_storage(sqlite_uri(database(tmp_path)))
-    with store.engine.connect() as connection:
-        asked = [
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "busy_timeout")
-        ]
-    assert asked == ["wal", 1, 60_000]
 
 
 @pytest.mark.parametrize(
@@ -133,23 +121,82 @@ def test_postgresql_without_its_driver_names_what_to_install(
         storage_url("postgresql://host/name")
 
 
-@pytest.mark.parametrize("text", ["only a text", "x" * 4096])
-def test_a_file_that_is_no_database_is_named(text: str, tmp_path: Path) -> None:
+# ── files that can't be opened ──────────────────────────────────────────────────────────────
+
+
+def change(path: Path, *statements: str) -> None:
+    """Change a database, or make one."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def of_newer_optuna(path: Path) -> None:
+    database(path.parent)
+    change(
+        path,
+        "UPDATE alembic_version SET version_num = 'v9.0.0.a'",
+        "UPDATE version_info SET library_version = '9.0.0'",
+        "DROP TABLE trial_heartbeats",
+    )
+
+
+def of_other_optuna(path: Path) -> None:
+    database(path.parent)
+    change(path, "UPDATE alembic_version SET version_num = 'v1.3.0.a'")
+
+
+def opening_refused(path: Path) -> str:
+    """Return the line that refuses a file, which keeps its bytes."""
+    before = path.read_bytes()
+    with pytest.raises(PipelineError) as raised:
+        open_storage(sqlite_uri(path))
+    assert path.read_bytes() == before
+    return f"{type(raised.value).__name__}: {raised.value}"
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (
+            lambda path: path.write_text("only a text", encoding="utf-8"),
+            "ConfigError: the study database '{}' is no database; choose",
+        ),
+        (
+            lambda path: path.write_text("x" * 4096, encoding="utf-8"),
+            "ConfigError: the study database '{}' is no database; choose",
+        ),
+        (
+            lambda path: change(path, "CREATE TABLE experiments (name TEXT)"),
+            "ConfigError: '{}' is the database of another program; expected",
+        ),
+        (
+            of_other_optuna,
+            "EnvironmentFaultError: the study database '{0}' was made by another version of "
+            "Optuna; back it up, then bring it up to date with: optuna storage upgrade --storage "
+            "'sqlite:///{0}'",
+        ),
+    ],
+    ids=["short text", "text", "another program", "another Optuna"],
+)
+def test_a_file_that_is_no_database_of_studies_is_named_and_left_alone(
+    make: Callable[[Path], object], line: str, tmp_path: Path
+) -> None:
     path = tmp_path / "optuna.db"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=f"the study database '{path}' is no database; choose"):
-        open_storage(sqlite_uri(path))
-    assert path.read_text(encoding="utf-8") == text
+    make(path)
+    assert opening_refused(path).startswith(line.format(path))
 
 
-def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE experiments (name TEXT)")
-    with pytest.raises(ConfigError, match=f"'{path}' is the database of another program; expected"):
-        open_storage(sqlite_uri(path))
-    tables = sqlite3.connect(path).execute("SELECT name FROM sqlite_master").fetchall()
-    assert tables == [("experiments",)]
+def test_a_database_of_a_newer_optuna_names_the_one_to_install_and_keeps_its_bytes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "optuna.db"
+    of_newer_optuna(path)
+    assert opening_refused(path) == (
+        f"EnvironmentFaultError: the study database '{path}' was made by Optuna 9.0.0, and Optuna "
+        f"{metadata.version('optuna')}, which is installed, is too old for it; install that one: "
+        "pip install optuna==9.0.0"
+    )
 
 
 def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
@@ -159,36 +206,7 @@ def test_a_missing_folder_is_named_and_not_created(tmp_path: Path) -> None:
     assert not path.parent.exists()
 
 
-def test_a_database_of_another_optuna_names_the_command_that_mends_it(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'v1.3.0.a'")
-    connection.close()
-    with pytest.raises(
-        EnvironmentFaultError,
-        match=f"was made by another version .* optuna storage upgrade --storage 'sqlite:///{path}'",
-    ):
-        open_storage(sqlite_uri(path))
-
-
-def test_a_database_of_a_newer_optuna_names_the_one_to_install_and_keeps_its_bytes(
-    tmp_path: Path,
-) -> None:
-    path = database(tmp_path)
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'v9.0.0.a'")
-        connection.execute("UPDATE version_info SET library_version = '9.0.0'")
-        connection.execute("DROP TABLE trial_heartbeats")
-    connection.close()
-    before = path.read_bytes()
-    with pytest.raises(EnvironmentFaultError) as raised:
-        open_storage(sqlite_uri(path))
-    assert str(raised.value) == (
-        f"the study database '{path}' was made by Optuna 9.0.0, and Optuna "
-        f"{metadata.version('optuna')}, which is installed, is too old for it; install that one: "
-        "pip install optuna==9.0.0"
-    )
-    assert path.read_bytes() == before
+# ── faults of an open one ───────────────────────────────────────────────────────────────────
 
 
 def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(
@@ -211,71 +229,56 @@ def test_a_limit_of_the_size_of_files_is_named_where_the_database_reaches_it(
     )
 
 
-def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
+def test_a_locked_database_is_waited_for_and_one_that_stays_locked_is_named(
+    tmp_path: Path,
+) -> None:
     path = database(tmp_path)
-    ledger = open_ledger(path)
+    patient, hasty = open_ledger(path), open_ledger(path, wait=0.2)
     other = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-
-    def release() -> None:
-        time.sleep(0.7)
-        other.execute("ROLLBACK")
-
-    thread = threading.Thread(target=release)
-    thread.start()
-    taken = ledger.take(own_lease())
-    thread.join()
-    assert taken is not None
-
-
-def test_a_database_that_stays_locked_is_named(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    ledger = open_ledger(path, wait=0.2)
-    other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     line = f"the study database '{path}' is locked by another program, and waiting did not help"
     with pytest.raises(EnvironmentFaultError, match=line):
-        ledger.take(own_lease())
-    other.execute("ROLLBACK")
-    assert ledger.take(own_lease()) is not None
-
-
-def test_a_study_whose_lock_somebody_holds_names_its_database(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    holder, other = open_ledger(path), open_ledger(path, wait=0.2)
+        hasty.take(own_lease())
+    release = threading.Timer(0.7, lambda: other.execute("ROLLBACK"))
+    release.start()
+    assert patient.take(own_lease()) is not None
+    release.join()
+    assert hasty.take(own_lease()) is not None
     with (
-        holder._store.lock(holder.name),
+        patient._store.lock(patient.name),  # that of a study names its database as well
         pytest.raises(EnvironmentFaultError, match=f"'{path}' is locked by another program"),
     ):
-        other.take(own_lease())
+        hasty.take(own_lease())
 
 
-@pytest.mark.parametrize("content", [b"only a text", b""])
-def test_a_file_that_is_written_over_in_the_middle_is_noticed(
-    content: bytes, tmp_path: Path
-) -> None:
-    path = database(tmp_path)
-    ledger = open_ledger(path)
+def write_over(path: Path, content: bytes) -> None:
     with path.open("r+b") as file:
         file.truncate(0)
         file.write(content)
-    with pytest.raises(ConfigError, match=f"the study database '{path}' is no database"):
-        ledger.take(own_lease())
 
 
-def test_a_file_that_is_removed_in_the_middle_begins_no_new_study(tmp_path: Path) -> None:
+def replaced(path: Path) -> None:
+    path.rename(path.with_name("moved.db"))
+    database(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "line"),
+    [
+        (lambda path: write_over(path, b"only a text"), ConfigError, "is no database"),
+        (lambda path: write_over(path, b""), ConfigError, "is no database"),
+        (Path.unlink, EnvironmentFaultError, "was removed while the study ran"),
+        (replaced, EnvironmentFaultError, "was replaced by another file while"),
+    ],
+    ids=["text", "empty", "removed", "replaced"],
+)
+def test_a_file_that_goes_in_the_middle_is_named_and_begins_no_new_study(
+    spoil: Callable[[Path], object], kind: type[PipelineError], line: str, tmp_path: Path
+) -> None:
     path = database(tmp_path)
     ledger = open_ledger(path)
-    path.unlink()
-    with pytest.raises(EnvironmentFaultError, match=f"'{path}' was removed while the study ran"):
+    spoil(path)
+    left = path.read_bytes() if path.exists() else None
+    with pytest.raises(kind, match=f"the study database '{path}' {line}"):
         ledger.take(own_lease())
-    assert not path.exists()
-
-
-def test_a_file_that_is_replaced_in_the_middle_is_not_gone_on_with(tmp_path: Path) -> None:
-    path = database(tmp_path)
-    ledger = open_ledger(path)
-    path.rename(tmp_path / "moved.db")
-    database(tmp_path)
-    with pytest.raises(EnvironmentFaultError, match=f"'{path}' was replaced by another file while"):
-        ledger.take(own_lease())
+    assert (path.read_bytes() if path.exists() else None) == left

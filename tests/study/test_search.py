@@ -1,0 +1,319 @@
+"""How a study searches: points are chosen, trials compared, and what can't work told at once."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledgers import COMPLETE, complete_all, database, open_ledger, options, space_of, take
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from pipeline.errors import ConfigError
+from pipeline.processes.lease import own_lease
+from pipeline.study.ledger.definition import Objective
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.search import MOST, RUNGS, judge_problems, rung_epochs, visible
+from pipeline.study.trial_end import TrialEnd
+
+OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
+MIXED = {
+    "optimizer.lr": "tag(log, interval(1e-4, 1e-1))",
+    "trainer.gradient_clip_val": "tag(off, log, interval(0.1, 10))",
+    "trainer.max_epochs": "int(interval(5, 40))",
+}
+UNIT = {"optimizer.lr": "interval(0, 1)"}
+
+
+def target(name: str, **arguments: Any) -> dict[str, Any]:
+    """A class of Optuna's as it stands in YAML, such as `samplers.TPESampler`."""
+    return {"_target_": f"optuna.{name}", **arguments}
+
+
+def sampler(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"sampler": target(f"samplers.{name}", **arguments)}
+
+
+def pruner(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"pruner": target(f"pruners.{name}", **arguments)}
+
+
+# ── samplers ────────────────────────────────────────────────────────────────────────────────
+
+
+def in_parts(path: Path, totals: tuple[int, ...], **given: Any) -> list[dict[str, str]]:
+    """Complete a study by commands with ever larger totals; return its points in order."""
+    return [
+        point
+        for n_trials in totals
+        for point in complete_all(open_ledger(path, n_trials=n_trials, **given))
+    ]
+
+
+@pytest.mark.parametrize("name", ["tpe", "random"])
+def test_a_study_that_is_stopped_tries_what_it_would_have_tried_and_another_seed_does_not(
+    name: str, tmp_path: Path
+) -> None:
+    tried = []
+    for index, (totals, seed) in enumerate((((15,), 0), ((4, 8, 15), 0), ((3,), 1))):
+        (tmp_path / str(index)).mkdir()
+        path = database(tmp_path / str(index))
+        tried.append(in_parts(path, totals, sampler=name, seed=seed))
+    whole, parts, other = tried
+    assert parts == whole
+    assert len({point["optimizer.lr"] for point in [*whole, *other]}) == 18
+
+
+def test_workers_that_take_at_once_try_different_points(tmp_path: Path) -> None:
+    path = database(tmp_path)
+    ledgers = [open_ledger(path, n_trials=24) for _ in range(3)]
+    points = []
+    for _ in range(8):
+        for ledger, one in [(ledger, take(ledger)) for ledger in ledgers]:
+            points.append(one.overrides["optimizer.lr"])
+            ledger.finish(one, COMPLETE)
+    assert len(set(points)) == 24
+
+
+@pytest.mark.parametrize("name", OPTUNAS)
+def test_every_other_sampler_goes_on_where_it_was(name: str, tmp_path: Path) -> None:
+    space = {"seed": "range(0, 50)", **({} if name == "BruteForceSampler" else UNIT)}
+    points = in_parts(database(tmp_path), (6, 14), space=space_of(space), **sampler(name))
+    assert len({str(point) for point in points}) == 14
+
+
+def test_qmc_takes_the_points_of_one_sequence_one_after_another(tmp_path: Path) -> None:
+    given = {"space": space_of(UNIT), **sampler("QMCSampler", qmc_type="halton")}
+    points = in_parts(database(tmp_path), (3, 6, 9), **given)
+    values = [float(point["optimizer.lr"]) for point in points[1:]]
+    assert values == [0.0, 0.5, 0.25, 0.75, 0.125, 0.625, 0.375, 0.875]
+
+
+def test_tpe_finds_the_better_half_of_a_space_with_conditions(tmp_path: Path) -> None:
+    ledger = open_ledger(database(tmp_path), space=space_of(MIXED), n_trials=60)
+    offs = []
+    while (taken := ledger.take(own_lease())) is not None:
+        off = taken.overrides["trainer.gradient_clip_val"] == "null"
+        offs.append(off)
+        ledger.finish(taken, TrialEnd(state="complete", values=(float(off),)))
+    assert sum(offs[-20:]) > 15
+
+
+def ended(number: int, value: float, state: TrialState = TrialState.COMPLETE) -> FrozenTrial:
+    """A trial that came to a value."""
+    trial = create_trial(state=state, value=value if state == TrialState.COMPLETE else None)
+    trial.number = number
+    return trial
+
+
+@pytest.mark.parametrize("direction", [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE])
+def test_of_many_trials_the_best_and_the_latest_are_learned_from_and_of_few_all(
+    direction: StudyDirection,
+) -> None:
+    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
+    values = [sign * ((number * 7919) % 2003) / 2003 for number in range(2000)]
+    trials = [ended(number, value) for number, value in enumerate(values)]
+    assert visible(trials[:MOST], [direction]) == trials[:MOST]
+    trials[3] = ended(3, 0.0, TrialState.RUNNING)
+    trials[-1] = ended(1999, 0.0, TrialState.FAIL)
+    seen = [trial.number for trial in visible(trials, [direction])]
+    known = [n for n in range(1999) if n != 3]
+    best = sorted(known, key=lambda number: -sign * values[number])[:25]
+    assert len(seen) == MOST
+    assert seen == sorted(seen)
+    assert {3, *best, *range(1700, 1999)} <= set(seen)
+
+
+def test_a_sampler_that_fails_at_a_trial_says_so_and_leaves_no_trial(tmp_path: Path) -> None:
+    given = {"space": space_of(UNIT), **sampler("BruteForceSampler")}
+    ledger = open_ledger(database(tmp_path), **given)
+    line = r"sweep\.sampler: BruteForceSampler can't choose a point"
+    with pytest.raises(ConfigError, match=line):
+        ledger.take(own_lease())
+    assert ledger.trials() == []
+
+
+# ── pruners ─────────────────────────────────────────────────────────────────────────────────
+
+
+def run(ledger: Ledger, value: float) -> int | None:
+    """Run a trial that has this value at each rung; return the rung at which it was ended."""
+    taken = take(ledger)
+    for step in range(3, RUNGS):
+        if ledger.report(taken, step=step, value=value):
+            ledger.finish(taken, TrialEnd(state="pruned", reason="pruned"))
+            return step
+    ledger.finish(taken, TrialEnd(state="complete", values=(value,)))
+    return None
+
+
+@pytest.mark.parametrize("max_epochs", [10, 11, 17, 20, 40, 100, 1000])
+@pytest.mark.parametrize("warmup", [0.0, 0.25, 0.3, 0.7])
+def test_a_rung_is_the_first_epoch_at_which_its_share_is_done(
+    max_epochs: int, warmup: float
+) -> None:
+    rungs = rung_epochs(max_epochs, warmup)
+    assert all(
+        (epoch - 1) / max_epochs < rung / RUNGS <= epoch / max_epochs < 1
+        for epoch, rung in rungs.items()
+    )
+    assert list(rungs.values()) == [rung for rung in range(1, 10) if rung / RUNGS >= warmup]
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "warmup", "rungs"),
+    [
+        (40, 0.25, {12: 3, 16: 4, 20: 5, 24: 6, 28: 7, 32: 8, 36: 9}),
+        (20, 0.95, {}),
+        (4, 0.25, {2: 5, 3: 7}),
+        (1, 0.0, {}),
+    ],
+)
+def test_nobody_is_compared_before_the_warmup_nor_at_the_last_epoch(
+    max_epochs: int, warmup: float, rungs: dict[int, int]
+) -> None:
+    assert rung_epochs(max_epochs, warmup) == rungs
+
+
+@pytest.mark.parametrize(
+    ("objective", "worse", "better"),
+    [
+        (Objective(name="val/f1", direction="max"), 0.4, 0.6),
+        (Objective(name="val/loss", direction="min"), 0.6, 0.4),
+    ],
+)
+def test_the_median_pruner_ends_what_is_worse_than_half_of_those_before_wherever_they_ran(
+    objective: Objective, worse: float, better: float, tmp_path: Path
+) -> None:
+    path, given = database(tmp_path), {"objectives": (objective,), "n_trials": 20}
+    ledger, other = open_ledger(path, **given), open_ledger(path, **given)
+    values = sorted((0.1, 0.9, 0.2, 0.8, 0.5), reverse=objective.direction == "max")
+    assert [run(other, value) for value in values] == [None] * 5  # nobody before five are complete
+    assert [run(one, worse) for one in (other, ledger, open_ledger(path, **given))] == [3] * 3
+    assert run(ledger, better) is None
+
+
+def test_a_study_without_pruning_ends_nobody(tmp_path: Path) -> None:
+    ledger = open_ledger(database(tmp_path), pruner="none")
+    assert not ledger.prunes
+    assert [run(ledger, 1 / (number + 1)) for number in range(8)] == [None] * 8
+
+
+@pytest.mark.parametrize(("name", "fewest"), [("asha", 18), ("hyperband", 9)])
+def test_halving_ends_trials_that_are_worse_than_all_before(
+    name: str, fewest: int, tmp_path: Path
+) -> None:
+    ledger = open_ledger(database(tmp_path), pruner=name, n_trials=40)
+    rungs = [run(ledger, value) for value in (0.5, 0.9, *(0.4 - n / 100 for n in range(18)))]
+    assert rungs[1] is None
+    assert sum(rung is not None for rung in rungs[2:]) >= fewest
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_asha_sees_the_rungs_of_trials_that_run_beside_also_in_another_process(
+    elsewhere: bool, tmp_path: Path
+) -> None:
+    path = database(tmp_path)
+    here = open_ledger(path, pruner="asha")
+    there = open_ledger(path, pruner="asha") if elsewhere else here
+    good, bad = take(there), take(here)
+    assert not there.report(good, step=3, value=0.9)
+    assert here.report(bad, step=3, value=0.1)
+
+
+def test_another_pruner_of_optuna_decides_by_its_own_rule_also_around_another(
+    tmp_path: Path,
+) -> None:
+    path = database(tmp_path)
+    ledger = open_ledger(path, **pruner("ThresholdPruner", lower=0.3))
+    assert [run(ledger, value) for value in (0.2, 0.4)] == [3, None]
+    wrapped = target("pruners.ThresholdPruner", lower=1)
+    around = pruner("PatientPruner", patience=2, wrapped_pruner=wrapped)
+    other = open_ledger(path, name="around", **around)
+    taken = take(other)
+    ends = [other.report(taken, step=step, value=-step) for step in range(3, 7)]
+    assert ends == [False, False, False, True]
+
+
+# ── what can't work ─────────────────────────────────────────────────────────────────────────
+
+OUTSIDE = {"_target_": "os.system", "command": "true"}
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        (sampler("GridSampler", search_space={"x": [1]}), "GridSampler does not fit here; .* grid"),
+        (sampler("TPESampler", n_startup_trial=3), "n_startup_trial is unknown. Did you mean"),
+        (sampler("TPESampler", n_startup_trials="many"), "n_startup_trials='many' is not allowed"),
+        (sampler("TPESampler", seed=3), r"sweep.sampler.seed is filled in by the program"),
+        (sampler("QMCSampler", qmc_type="sobel"), "QMCSampler can't be made so: .*sobel"),
+        (sampler("Nope"), r"sweep.sampler._target_: 'optuna.samplers.Nope' is not there"),
+        (sampler("BaseSampler"), "'optuna.samplers.BaseSampler' is no BaseSampler of optuna.samp"),
+        (sampler("nsgaii.BLXAlphaCrossover"), "is no BaseSampler of optuna"),
+        ({"sampler": target("pruners.MedianPruner")}, "lies outside of"),
+        ({"sampler": OUTSIDE}, "'os.system' lies outside of"),
+        ({"pruner": "hyperband", "objectives": 2}, "hyperband can't compare trials with two obj"),
+        ({"pruner": "asha", "max_epochs": 1}, "asha compares trials .* trainer.max_epochs=1 and"),
+        ({"pruner": "asha", "pruner_warmup": 0.95}, "pruner_warmup=0.95 leave no room"),
+        (
+            pruner("PercentilePruner", percentile=150.0),
+            "PercentilePruner can't be made so: Percentile must be between 0 and 100",
+        ),
+        (pruner("PercentilePruner"), "sweep.pruner.percentile is missing"),
+        (
+            pruner("PatientPruner", patience=1, wrapped_pruner=OUTSIDE),
+            "sweep.pruner.wrapped_pruner._target_: 'os.system' lies outside",
+        ),
+        ({"pruner": target("samplers.TPESampler")}, "lies outside of"),
+    ],
+)
+def test_what_cannot_work_is_told_before_a_study_begins(
+    given: Mapping[str, Any], line: str
+) -> None:
+    study = {"objectives": 1, "max_epochs": 20, **given}
+    beside = {key: study.pop(key) for key in ("objectives", "max_epochs")}
+    with pytest.raises(ConfigError, match=line):
+        raise ConfigError(*judge_problems(options(**study), **beside))
+
+
+def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
+    problems = judge_problems(options(**sampler("CmaEsSampler")))
+    missing = find_spec("cmaes") is None
+    expected = ["sweep.sampler: CmaEsSampler needs the package 'cmaes'; pip install cmaes"]
+    assert problems == (expected if missing else [])
+
+
+@pytest.mark.parametrize(("objectives", "max_epochs"), [(2, 20), (1, 1)])
+def test_the_default_pruner_steps_aside_where_nothing_can_be_compared(
+    objectives: int, max_epochs: int
+) -> None:
+    assert judge_problems(options(), objectives=objectives, max_epochs=max_epochs) == []
+
+
+NO_PLACE = "has no place in a grid, which tries its own points alone."
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ({"sampler": "grid", "n_trials": None}, []),
+        (
+            {"sampler": "grid", "base_trial": True, "enqueue": [{"a": 1}]},
+            [f"sweep.base_trial=true {NO_PLACE}", f"sweep.enqueue {NO_PLACE}"],
+        ),
+        (
+            {"n_trials": None},
+            [
+                "sweep.n_trials=null would never end; expected a number, sweep.timeout=SECONDS, "
+                "or sweep.sampler=grid, which ends with its points."
+            ],
+        ),
+        ({"n_trials": None, "timeout": 60.0}, []),
+    ],
+)
+def test_options_that_do_not_go_together_are_told_all_at_once(
+    given: dict[str, Any], lines: list[str]
+) -> None:
+    assert judge_problems(options(**given)) == lines
