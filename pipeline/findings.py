@@ -21,10 +21,10 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 FORMAT = 1
+#: Folder among a run's artifacts, and what it holds.
 FINDINGS_FOLDER, FINDINGS_FILE, ARRAYS_FILE = "findings", "findings.json", "arrays.npz"
-"""Folder among a run's artifacts, and what it holds."""
+#: Keys that stand for what JSON has not; no key of a configuration begins like them.
 _ARRAY, _NUMBER = "\0array", "\0number"
-"""Keys that stand for what JSON has not; no key of a configuration begins like them."""
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile)
 
 
@@ -112,6 +112,62 @@ class TestRows:
     naive: Array | None = None
     linear: Array | None = None
     groups: Array | None = None
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """The probability of each class, of two as of more, (rows, classes)."""
+        outputs = np.asarray(self.outputs, dtype=np.float64)
+        return np.column_stack([1 - outputs, outputs]) if outputs.ndim == 1 else outputs
+
+    @property
+    def errors(self) -> NDArray[np.float64]:
+        """How far the values of each row are off, the mean over its outputs, (rows,)."""
+        off = np.abs(self.outputs.astype(np.float64) - self.targets)
+        return np.asarray(off.reshape(len(off), -1).mean(1))
+
+    def called(self, threshold: float) -> NDArray[np.int64]:
+        """Return the predicted class of each row, int64 (rows,).
+
+        Args:
+            threshold: Probability above which a row of a binary task counts as positive.
+        """
+        if self.outputs.ndim == 1:
+            return (self.outputs > threshold).astype(np.int64)
+        return np.asarray(self.outputs.argmax(1), dtype=np.int64)
+
+    def worst(self, threshold: float, *, count: int) -> NDArray[np.int64]:
+        """Return the positions of the worst mistakes, the worst first, int64 (at most `count`,).
+
+        In a classification, a mistake is a row with a wrong class, the worse the less probable the
+        true class was predicted to be. In a regression, a row is judged by its largest error, in
+        standard deviations of the targets. A row with a prediction that is NaN is the worst.
+
+        Args:
+            threshold: Probability above which a row of a binary task counts as positive.
+            count: How many are wanted.
+        """
+        wrong = self._distance() if self.targets.ndim == 2 else self._doubt(threshold)
+        order = np.argsort(-wrong, kind="stable")[:count]
+        return order[wrong[order] > 0].astype(np.int64)
+
+    def _distance(self) -> Array:
+        """Return how far a row is off, in deviations of its target, (rows,)."""
+        targets = np.asarray(self.targets, dtype=np.float64)
+        known = np.where(np.isfinite(targets), targets, np.nan)
+        spread = np.nanstd(known, axis=0) if len(known) else 1.0
+        off = np.abs(self.outputs - targets) / np.where(spread > 0, spread, 1.0)
+        off[np.isnan(off)] = np.inf
+        off[~np.isfinite(targets)] = 0.0  # an unknown target has no error
+        return np.asarray(off.max(axis=1, initial=0.0))
+
+    def _doubt(self, threshold: float) -> Array:
+        """Return 1 − the true class's probability where the prediction is wrong, else 0."""
+        given = self.probabilities
+        right = self.called(threshold) == self.targets
+        # With a high threshold, a row may be wrong even where its true class has probability 1.
+        smallest = np.finfo(np.float64).tiny
+        doubt = np.maximum(1.0 - given[np.arange(len(given)), self.targets], smallest)
+        return np.where(np.isnan(given).any(1), np.inf, np.where(right, 0.0, doubt))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -12,7 +12,6 @@ import numpy as np
 
 from pipeline.bootstrap import LEVEL, Units, units_of_test
 from pipeline.findings import Array, Findings
-from pipeline.mistakes import called
 
 #: Error on the training rows as a share of the naive one: less than a quarter is explained.
 #:
@@ -258,8 +257,8 @@ def gain(
         # Weights with the mean 1 let each class that is there count alike.
         counts = np.bincount(test.targets, minlength=len(findings.classes))
         weights = len(test.targets) / (np.count_nonzero(counts) * counts[test.targets])
-        ours = weights * (called(test, threshold=findings.threshold) == test.targets)
-        theirs = weights * (called(replace(test, outputs=other), threshold=0.5) == test.targets)
+        ours = weights * (test.called(findings.threshold) == test.targets)
+        theirs = weights * (replace(test, outputs=other).called(0.5) == test.targets)
         low, high = _interval(ours - theirs, units, level)
         ends = float(ours.mean()), float(theirs.mean())
         mean = ends[0] - ends[1]
@@ -298,7 +297,7 @@ def missed_classes(findings: Findings) -> MissedClasses | None:
     test, classes = findings.test, len(findings.classes)
     if test is None or classes == 0 or len(findings.shares) != classes:
         return None
-    chosen = called(test, threshold=findings.threshold)
+    chosen = test.called(findings.threshold)
     support, calls = (np.bincount(one, minlength=classes) for one in (test.targets, chosen))
     hits = np.bincount(chosen[chosen == test.targets], minlength=classes)
     missed = (hits <= FOUND * support) & (calls <= CALLED * support)

@@ -1,15 +1,13 @@
 """How well the classes of the test rows are told apart: confusion, curves, calibration."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.findings import Array, Findings, TestRows
-from pipeline.mistakes import called
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, short
 
@@ -20,20 +18,20 @@ if TYPE_CHECKING:
 Counts = NDArray[np.int64]
 Vector = NDArray[np.float64]
 
+#: Classes up to which a cell has its share and its count, and up to which each has its label.
 WITH_SHARES, WITH_COUNTS, LABELLED = 8, 20, 30
-"""Classes up to which a cell has its share and its count, and up to which each has its label."""
+#: Width of a letter of a name in inches.
 LETTER = 0.08
-"""Width of a letter of a name in inches."""
+#: Confusions, or lowest areas, in an alternative text.
 TOLD = 3
-"""Confusions, or lowest areas, in an alternative text."""
+#: Classes whose curves have a colour and a name; of more classes, the worst have.
 NAMED = 10
-"""Classes whose curves have a colour and a name; of more classes, the worst have."""
+#: Points of a curve that is drawn; a vector graphic contains each of them.
 MOST_POINTS = 600
-"""Points of a curve that is drawn; a vector graphic contains each of them."""
+#: Where the curves of the classes are averaged.
 GRID = np.linspace(0.0, 1.0, 201)
-"""Where the curves of the classes are averaged."""
+#: Bins of the probabilities, of equal width.
 BINS = 10
-"""Bins of the probabilities, of equal width."""
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
@@ -41,45 +39,30 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     test = findings.test
     if test is None or findings.task == "regression" or not len(test.targets):
         return
-    yield _confusion(findings, test)
+    classes = findings.classes
+    pairs = test.targets * len(classes) + test.called(findings.threshold)
+    matrix = np.bincount(pairs, minlength=len(classes) ** 2).reshape(len(classes), -1)
+    draw: Callable[[], Figure] = partial(_draw_confusion, matrix, classes)
+    words = _confusion_words(matrix, classes)
+    yield Picture("classes/confusion", "Confusion matrix of the test rows", words, draw)
     for plot in _PLOTS:
         found = _by_class(plot, test)
-        yield Picture(
-            name=plot.name,
-            title=plot.title,
-            alt=_curve_words(plot, findings, found),
-            draw=partial(_draw_curves, plot, findings, test, found),
-        )
+        draw = partial(_draw_curves, plot, findings, test, found)
+        yield Picture(plot.name, plot.title, _curve_words(plot, findings, found), draw)
     yield _calibration(findings, test)
 
 
 # ── confusion matrix ────────────────────────────────────────────────────────────────────────────
 
 
-def _confusion(findings: Findings, test: TestRows) -> Picture:
-    classes = len(findings.classes)
-    said = called(test, threshold=findings.threshold)
-    pairs = np.bincount(test.targets * classes + said, minlength=classes**2)
-    matrix = pairs.reshape(classes, classes)
-    return Picture(
-        name="classes/confusion",
-        title="Confusion matrix of the test rows",
-        alt=_confusion_words(matrix, findings.classes),
-        draw=partial(_draw_confusion, matrix, findings.classes),
-    )
-
-
 def _confusion_words(matrix: Counts, classes: Sequence[str]) -> str:
     told = f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} test rows are right"
-    wrong = matrix.copy()
-    np.fill_diagonal(wrong, 0)
+    wrong = matrix - np.diag(np.diag(matrix))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:TOLD]
     confused = [
         f"{short(classes[true])} taken for {short(classes[said])} "
         f"({wrong[true, said]:,} of {matrix[true].sum():,})"
-        for true, said in (
-            divmod(int(at), len(matrix))
-            for at in np.argsort(-wrong, axis=None, kind="stable")[:TOLD]
-        )
+        for true, said in zip(*np.unravel_index(order, wrong.shape), strict=True)
         if wrong[true, said]
     ]
     return f"{told}; most often confused: {', '.join(confused)}." if confused else f"{told}."
@@ -107,10 +90,10 @@ def _draw_confusion(matrix: Counts, classes: Sequence[str]) -> "Figure":
     cells = axes.imshow(shares, cmap=style.SHARES, norm=norm, interpolation="nearest")
     if count <= WITH_COUNTS:
         _write_counts(axes, matrix, shares)
-    size = 9.0 if count <= WITH_SHARES else 7.5
-    turn = 90 if upright else 0
-    axes.set_xticks(list(names), list(names.values()), rotation=turn, fontsize=size)
-    axes.set_yticks(list(names), list(names.values()), fontsize=size)
+    look: dict[str, Any] = {"labels": [*names.values()]}
+    look["fontsize"] = 9.0 if count <= WITH_SHARES else 7.5
+    axes.set_xticks([*names], rotation=90 if upright else 0, **look)
+    axes.set_yticks([*names], **look)
     axes.tick_params(length=0 if count <= WITH_COUNTS else 2)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
@@ -135,8 +118,7 @@ def _write_counts(axes: "Axes", matrix: Counts, shares: Vector) -> None:
 # ── curves over all thresholds ──────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ThresholdCurve:
+class ThresholdCurve(NamedTuple):
     """A curve of one class against all others, over every threshold of its probability.
 
     Args:
@@ -158,9 +140,9 @@ def roc(scores: Array, own: Array) -> ThresholdCurve:
         own: Whether a row is of the class, bool (rows,); some are and some are not.
     """
     true, false = _counts(scores, own)
-    x = np.concatenate([[0.0], false / false[-1]])
-    y = np.concatenate([[0.0], true / true[-1]])
-    return ThresholdCurve(x=x, y=y, area=float(np.trapezoid(y, x)))
+    x = np.append(0.0, false / false[-1])
+    y = np.append(0.0, true / true[-1])
+    return ThresholdCurve(x, y, float(np.trapezoid(y, x)))
 
 
 def precision_recall(scores: Array, own: Array) -> ThresholdCurve:
@@ -174,23 +156,20 @@ def precision_recall(scores: Array, own: Array) -> ThresholdCurve:
         own: Whether a row is of the class, bool (rows,); some are.
     """
     true, false = _counts(scores, own)
-    recall = np.concatenate([[0.0], true / true[-1]])
-    precision = np.concatenate([[1.0], true / (true + false)])
-    area = float(np.sum(np.diff(recall) * precision[1:]))
-    return ThresholdCurve(x=recall, y=precision, area=area)
+    recall = np.append(0.0, true / true[-1])
+    precision = np.append(1.0, true / (true + false))
+    return ThresholdCurve(recall, precision, float(np.sum(np.diff(recall) * precision[1:])))
 
 
 def _counts(scores: Array, own: Array) -> tuple[Vector, Vector]:
     """Count the rows of the class, and the others, at or above each score, from the highest."""
     order = np.argsort(-scores, kind="stable")
-    ordered = scores[order]
-    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)  # of equal scores
+    last = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)  # of equal scores
     true = np.cumsum(own[order], dtype=np.float64)[last]
     return true, last + 1 - true
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _CurvePlot:
+class _CurvePlot(NamedTuple):
     """One of the two pictures of curves.
 
     Args:
@@ -209,67 +188,73 @@ class _CurvePlot:
     area: str
     axes: tuple[str, str]
     curve: Callable[[Array, Array], ThresholdCurve]
-    by_steps: bool
+    by_steps: bool = False
+
+    def draw(self, axes: "Axes", curve: ThresholdCurve, **look: Any) -> None:
+        """Draw a curve of at most `MOST_POINTS` points."""
+        kept = np.arange(len(curve.x))
+        if len(kept) > MOST_POINTS:
+            kept = np.unique(np.linspace(0, len(kept) - 1, MOST_POINTS).astype(np.int64))
+        steps = "steps-pre" if self.by_steps else "default"
+        axes.plot(curve.x[kept], curve.y[kept], drawstyle=steps, **look)
+
+    def heights(self, curve: ThresholdCurve) -> Array:
+        """Return the height of a curve at each place of the grid, (201,)."""
+        if not self.by_steps:
+            return np.asarray(np.interp(GRID, curve.x, curve.y))
+        after = np.searchsorted(curve.x, GRID, side="left")
+        return np.asarray(curve.y[np.minimum(after, len(curve.y) - 1)])
 
 
 _PLOTS = (
     _CurvePlot(
-        name="classes/precision_recall",
-        title="Precision and recall at every threshold",
-        called="precision-recall curve",
-        area="average precision",
-        axes=("recall", "precision"),
-        curve=precision_recall,
+        "classes/precision_recall",
+        "Precision and recall at every threshold",
+        "precision-recall curve",
+        "average precision",
+        ("recall", "precision"),
+        precision_recall,
         by_steps=True,
     ),
     _CurvePlot(
-        name="classes/roc",
-        title="ROC curve",
-        called="ROC curve",
-        area="area",
-        axes=("false positive rate", "true positive rate (recall)"),
-        curve=roc,
-        by_steps=False,
+        "classes/roc",
+        "ROC curve",
+        "ROC curve",
+        "area",
+        ("false positive rate", "true positive rate (recall)"),
+        roc,
     ),
 )
 
 
 def _by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
-    """Return the curve of each class that some test rows are of and some are not.
+    """Return the curve of each class that some test rows are of and some are not, the worst first.
 
     In a binary task that is the positive one. There is none if a probability is not finite.
     """
-    if not np.isfinite(test.outputs).all():
-        return {}
-    binary = test.outputs.ndim == 1
-    columns = {1: test.outputs} if binary else dict(enumerate(test.outputs.T))
-    return {
+    columns = {1: test.outputs} if test.outputs.ndim == 1 else dict(enumerate(test.outputs.T))
+    found = {
         index: plot.curve(scores, test.targets == index)
         for index, scores in columns.items()
-        if 0 < (test.targets == index).sum() < len(test.targets)
+        if np.isfinite(test.outputs).all() and 0 < (test.targets == index).sum() < len(test.targets)
     }
+    return dict(sorted(found.items(), key=lambda one: one[1].area))
 
 
 def _curve_words(plot: _CurvePlot, findings: Findings, found: dict[int, ThresholdCurve]) -> str:
     if not found:
         return f"There is no {plot.called}."
     if findings.task == "binary":
-        (curve,) = found.values()
         name = short(findings.classes[1])
-        return f"The {plot.called} of {name} against the others; {plot.area} {curve.area:.3f}."
-    worst = ", ".join(
-        f"{short(findings.classes[index])} {found[index].area:.3f}"
-        for index in _worst(found)[:TOLD]
-    )
+        return f"The {plot.called} of {name} against the others; {plot.area} {found[1].area:.3f}."
+    worst = [f"{short(findings.classes[at])} {curve.area:.3f}" for at, curve in found.items()]
     mean = np.mean([curve.area for curve in found.values()])
-    told = f"The {plot.called} of each class against all others; mean {plot.area} {mean:.3f}"
     absent = len(findings.classes) - len(found)
     left = f"; {absent} without test rows" if absent else ""
-    return f"{told}; the lowest: {worst}{left}."
-
-
-def _worst(found: dict[int, ThresholdCurve]) -> list[int]:
-    return sorted(found, key=lambda index: found[index].area)
+    return (
+        f"The {plot.called} of each class against all others; mean {plot.area} {mean:.3f}; "
+        f"the lowest: {', '.join(worst[:TOLD])}{left}."
+    )
 
 
 def _draw_curves(
@@ -291,10 +276,8 @@ def _draw_curves(
     share = float(np.mean([(test.targets == index).mean() for index in found]))
     chance = (share, share) if plot.by_steps else (0.0, 1.0)  # what a guess gives
     axes.plot((0, 1), chance, color=style.NAIVE, linestyle=":", linewidth=1.5, label="chance")
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.04)
-    axes.set_xlabel(plot.axes[0])
-    axes.set_ylabel(plot.axes[1])
+    x, y = plot.axes
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.04), xlabel=x, ylabel=y)
     style.below(figure, axes, columns=2)
     return figure
 
@@ -306,12 +289,11 @@ def _draw_binary(
     if test.linear is not None and np.isfinite(test.linear).all():
         line = plot.curve(test.linear, own)
         name = f"linear: {line.area:.3f}"
-        _draw(axes, plot, line, color=style.LINEAR, linestyle="--", label=name)
+        plot.draw(axes, line, color=style.LINEAR, linestyle="--", label=name)
     name = f"{label(findings.classes[1])}: {curve.area:.3f}"
-    _draw(axes, plot, curve, color=style.NETWORK, linewidth=2, label=name)
+    plot.draw(axes, curve, color=style.NETWORK, linewidth=2, label=name)
     said = test.outputs > findings.threshold
-    recall = (said & own).sum() / own.sum()
-    other = (said & ~own).sum() / (~own).sum()
+    recall, other = said[own].mean(), said[~own].mean()
     precision = own[said].mean() if said.any() else 1.0
     at = (recall, precision) if plot.by_steps else (other, recall)
     what = f"at threshold {findings.threshold:.3g}"
@@ -321,39 +303,21 @@ def _draw_binary(
 def _draw_several(
     axes: "Axes", plot: _CurvePlot, classes: Sequence[str], found: dict[int, ThresholdCurve]
 ) -> None:
-    named = sorted(found) if len(found) <= NAMED else _worst(found)[:NAMED]
+    named = sorted(found) if len(found) <= NAMED else [*found][:NAMED]
     for index in set(found) - set(named):
-        _draw(axes, plot, found[index], color=style.QUIET, linewidth=0.5, alpha=0.4)
+        plot.draw(axes, found[index], color=style.QUIET, linewidth=0.5, alpha=0.4)
     for order, index in enumerate(named):
         name = f"{label(classes[index])}: {found[index].area:.3f}"
-        _draw(axes, plot, found[index], **style.line_of(order), linewidth=1.3, label=name)
+        plot.draw(axes, found[index], **style.line_of(order), linewidth=1.3, label=name)
+    height = np.mean([plot.heights(curve) for curve in found.values()], axis=0)
     mean = np.mean([curve.area for curve in found.values()])
-    height = np.mean([_on_grid(plot, curve) for curve in found.values()], axis=0)
     axes.plot(GRID, height, color=style.foreground(), linewidth=2.5, label=f"mean: {mean:.3f}")
-
-
-def _on_grid(plot: _CurvePlot, curve: ThresholdCurve) -> Array:
-    """Return the height of a curve at each place of the grid, (201,)."""
-    if not plot.by_steps:
-        return np.asarray(np.interp(GRID, curve.x, curve.y))
-    after = np.searchsorted(curve.x, GRID, side="left")
-    heights: Array = curve.y[np.minimum(after, len(curve.y) - 1)]
-    return heights
-
-
-def _draw(axes: "Axes", plot: _CurvePlot, curve: ThresholdCurve, **look: Any) -> None:
-    kept = np.arange(len(curve.x))
-    if len(kept) > MOST_POINTS:
-        kept = np.unique(np.linspace(0, len(kept) - 1, MOST_POINTS).astype(np.int64))
-    steps = "steps-pre" if plot.by_steps else "default"
-    axes.plot(curve.x[kept], curve.y[kept], drawstyle=steps, **look)
 
 
 # ── calibration ─────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Reliability:
+class Reliability(NamedTuple):
     """Predicted probabilities and the shares of rows that were right, in bins of equal width.
 
     Args:
@@ -386,9 +350,11 @@ def reliability(probabilities: Array, right: Array, *, bins: int) -> Reliability
     place = np.searchsorted(inner, probabilities)
     counts = np.bincount(place, minlength=bins)
     seen = counts > 0
-    given = np.bincount(place, weights=probabilities, minlength=bins)[seen] / counts[seen]
-    found = np.bincount(place, weights=right, minlength=bins)[seen] / counts[seen]
-    return Reliability(given=given, found=found, counts=counts[seen])
+    given, found = (
+        np.bincount(place, weights=one, minlength=bins)[seen] / counts[seen]
+        for one in (probabilities, right)
+    )
+    return Reliability(given, found, counts[seen])
 
 
 def _calibration(findings: Findings, test: TestRows) -> Picture:
@@ -406,12 +372,9 @@ def _calibration(findings: Findings, test: TestRows) -> Picture:
             f"The {what} is off by {found.error:.1%} on average over {len(given):,} test rows "
             f"(expected calibration error in {BINS} bins)."
         )
-    return Picture(
-        name="classes/calibration",
-        title="Calibration: how far a probability can be believed",
-        alt=told,
-        draw=partial(_draw_calibration, found, given, what, has_intervals=test.groups is None),
-    )
+    draw = partial(_draw_calibration, found, given, what, has_intervals=test.groups is None)
+    title = "Calibration: how far a probability can be believed"
+    return Picture("classes/calibration", title, told, draw)
 
 
 def _draw_calibration(
@@ -425,22 +388,12 @@ def _draw_calibration(
     upper.plot((0, 1), (0, 1), color=style.NAIVE, linestyle=":", label="as it should be")
     low, high = found.spread
     ends = np.clip((found.found - low, high - found.found), 0, None)
-    upper.errorbar(
-        found.given,
-        found.found,
-        yerr=ends if has_intervals else None,
-        color=style.NETWORK,
-        marker="o",
-        ms=5,
-        capsize=3,
-        label="found, with 95 % interval" if has_intervals else "found",
-    )
-    upper.set_ylim(-0.03, 1.03)
-    upper.set_ylabel("share that was right")
+    look: dict[str, Any] = {"color": style.NETWORK, "marker": "o", "ms": 5, "capsize": 3}
+    look["label"] = "found, with 95 % interval" if has_intervals else "found"
+    upper.errorbar(found.given, found.found, yerr=ends if has_intervals else None, **look)
+    upper.set(ylim=(-0.03, 1.03), ylabel="share that was right")
     upper.set_title(f"expected calibration error {found.error:.3f}")
     lower.hist(given, bins=np.linspace(0, 1, BINS + 1), color=style.NETWORK, rwidth=0.9)
-    lower.set_ylabel("rows")
-    lower.set_xlim(-0.02, 1.02)
-    lower.set_xlabel(label(what, 60))
+    lower.set(ylabel="rows", xlim=(-0.02, 1.02), xlabel=label(what, 60))
     style.below(figure, upper, columns=2)
     return figure

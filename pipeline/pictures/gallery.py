@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 Used = TypeVar("Used")
 
 DOTS_PER_INCH = 110
+#: Folder among a run's artifacts, and the file in it that describes each picture.
 FOLDER, LIST = "pictures", "pictures.json"
-"""Folder among a run's artifacts, and the file in it that describes each picture."""
+#: Parts of the names of fonts that cover most scripts; these are tried first.
 LIKELY = ("CJK", "Han Sans", "WenQuanYi", "YaHei", "PingFang", "Hei", "Gothic", "Noto Sans")
-"""Parts of the names of fonts that cover most scripts; these are tried first."""
+#: Matplotlib's own font that has every letter, as a box.
 BOXES = "Last Resort"
-"""Matplotlib's own font that has every letter, as a box."""
 
 
 def gallery(findings: Findings) -> Iterator[Picture]:

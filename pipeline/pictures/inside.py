@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Colour maps: brighter is more; blue is negative, white is zero, red is positive.
 GREY, SIGNED = "gray", "RdBu_r"
-"""Colour maps: brighter is more; blue is negative, white is zero, red is positive."""
+#: Layers that are drawn, evenly spaced if there are more.
 MOST_LAYERS = 7
-"""Layers that are drawn, evenly spaced if there are more."""
+#: Features of a series that are drawn as lines; more are a heat map.
 MOST_LINES = 6
-"""Features of a series that are drawn as lines; more are a heat map."""
+#: Columns of the name of a row.
 NAME = 14
-"""Columns of the name of a row."""
 GATES = ("forget gate", "input gate", "output gate", "reset gate", "update gate")
+#: Values of a recurrent cell, in the order in which they are drawn.
 SEEN = (*GATES, "candidate", "cell", "state")
-"""Values of a recurrent cell, in the order in which they are drawn."""
+#: Rows that are drawn side by side.
 MOST_SAMPLES = 3
-"""Rows that are drawn side by side."""
+#: Layers and directions whose gates are drawn; the states show all of them.
 MOST_GATED = 4
-"""Layers and directions whose gates are drawn; the states show all of them."""
+#: Name of the input among the layers.
 INPUT = "input"
-"""Name of the input among the layers."""
+#: Features whose names fit below their columns.
 MOST_NAMES = 6
-"""Features whose names fit below their columns."""
+#: Channels of all samples together that fit into a picture.
 MOST_TILES = 200
-"""Channels of all samples together that fit into a picture."""
+#: Samples side by side where each is a mosaic of channels.
 ACROSS = 3
-"""Samples side by side where each is a mosaic of channels."""
+#: Kernels of an input channel, and input channels, that are drawn.
 MOST_KERNELS, MOST_INPUTS = 64, 4
-"""Kernels of an input channel, and input channels, that are drawn."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +68,8 @@ class LayerView:
 
 _Views = Sequence[LayerView]
 _ViewsByKind = Mapping[str, list[LayerView]]
+#: A label, and the view that is drawn as a heat map over time for each sample.
 _Row = tuple[str, LayerView]
-"""A label, and the view that is drawn as a heat map over time for each sample."""
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
@@ -82,18 +82,18 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     for view in views["channels"]:
         told = f"{view.values.shape[1]} channels gives, {_spans([view])}"
         yield Picture(
-            name=f"inside/channels_{_file_of(view.layer)}",
-            title=f"Channels of {view.layer}",
-            alt=f"{_words(inside)} and what each of {told}.",
-            draw=partial(_channels, findings, inside, view),
+            f"inside/channels_{_file_of(view.layer)}",
+            f"Channels of {view.layer}",
+            f"{_words(inside)} and what each of {told}.",
+            partial(_channels, findings, inside, view),
         )
     if kernels := views["kernels"]:
         told = f"{sum(len(view.values) for view in kernels)} kernels, "
         yield Picture(
-            name="inside/kernels",
-            title="Kernels of the first convolution",
-            alt=f"{told}{', '.join(map(_shape_of, kernels))}: {_spans(kernels)}.",
-            draw=partial(_draw_kernels, findings, kernels),
+            "inside/kernels",
+            "Kernels of the first convolution",
+            f"{told}{', '.join(map(_shape_of, kernels))}: {_spans(kernels)}.",
+            partial(_draw_kernels, findings, kernels),
         )
     yield from _states(findings, inside, views)
     yield from _gates(findings, inside, views)
@@ -208,11 +208,11 @@ def _maps(findings: Findings, inside: Inside, found: _Views) -> Iterator[Picture
     views, left_out = _some_layers([v for v in found if v.values.ndim == found[0].values.ndim])
     if views:
         yield Picture(
-            name="inside/feature_maps",
-            title="Feature maps: each hidden layer's channels added up",
-            alt=f"{_words(inside)}, each input beside the sum over the channels of each "
+            "inside/feature_maps",
+            "Feature maps: each hidden layer's channels added up",
+            f"{_words(inside)}, each input beside the sum over the channels of each "
             f"convolutional layer after its activation: {_spans(views)}.",
-            draw=partial(_draw_maps, findings, inside, views, left_out),
+            partial(_draw_maps, findings, inside, views, left_out),
         )
 
 
@@ -396,10 +396,10 @@ def _states(findings: Findings, inside: Inside, views: _ViewsByKind) -> Iterator
     if states:
         rows = [(view.title, view) for view in states]
         yield Picture(
-            name="inside/states",
-            title="States over time",
-            alt=f"Heat maps, step by step and unit by unit, of {_words(inside)}: {_spans(states)}.",
-            draw=partial(_over_time, findings, inside, rows, "States over time", left_out),
+            "inside/states",
+            "States over time",
+            f"Heat maps, step by step and unit by unit, of {_words(inside)}: {_spans(states)}.",
+            partial(_over_time, findings, inside, rows, "States over time", left_out),
         )
 
 
@@ -415,10 +415,10 @@ def _gates(findings: Findings, inside: Inside, views: _ViewsByKind) -> Iterator[
         told = "; ".join(f"{kind} {_span(view.values)}" for kind, view in rows)
         text = f"Gates of {rows[0][1].title}"
         yield Picture(
-            name=f"inside/gates_{_file_of(layer)}" if len(gated) > 1 else "inside/gates",
-            title=f"Gates of {layer} over time",
-            alt=f"Heat maps, step by step and unit by unit, of {_words(inside)}: {told}.",
-            draw=partial(_over_time, findings, inside, rows, text, few),
+            f"inside/gates_{_file_of(layer)}" if len(gated) > 1 else "inside/gates",
+            f"Gates of {layer} over time",
+            f"Heat maps, step by step and unit by unit, of {_words(inside)}: {told}.",
+            partial(_over_time, findings, inside, rows, text, few),
         )
 
 
@@ -464,10 +464,10 @@ def _dense(findings: Findings, inside: Inside, found: _Views) -> Iterator[Pictur
     views, left_out = _some_layers([view for view in found if view.values.ndim == 2])
     if views:
         yield Picture(
-            name="inside/activations",
-            title="Activations of each dense layer",
-            alt=f"{_words(inside)} and what each unit gives: {_spans(views)}.",
-            draw=partial(_activations, findings, inside, views, left_out),
+            "inside/activations",
+            "Activations of each dense layer",
+            f"{_words(inside)} and what each unit gives: {_spans(views)}.",
+            partial(_activations, findings, inside, views, left_out),
         )
 
 

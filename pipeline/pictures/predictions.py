@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.findings import Array, ColumnImportances, Findings, Mistakes, TestRows
-from pipeline.mistakes import called, probabilities_of
 from pipeline.pictures import style
 from pipeline.pictures.style import NotDrawnError, Picture, label, short
 from pipeline.terminal import number
@@ -19,28 +18,28 @@ if TYPE_CHECKING:
 
 Vector = NDArray[np.float64]
 
+#: Outputs that have a panel.
 MOST_OUTPUTS = 4
-"""Outputs that have a panel."""
+#: Points of a scatter plot; a vector graphic contains each of them.
 MOST_POINTS = 2000
-"""Points of a scatter plot; a vector graphic contains each of them."""
 MOST_BINS = 40
+#: Channels of a forecast that are drawn.
 MOST_CHANNELS = len(style.LINES)
-"""Channels of a forecast that are drawn."""
+#: Forecasts of one step that are told apart at this width.
 MOST_ROWS = 200
-"""Forecasts of one step that are told apart at this width."""
+#: Forecasts of several steps that are shown, evenly chosen.
 WINDOWS = 4
-"""Forecasts of several steps that are shown, evenly chosen."""
+#: True values before such a forecast, in lengths of it.
 BEFORE = 2
-"""True values before such a forecast, in lengths of it."""
 MOST_MISTAKES = {"images": 12, "series": 6}
+#: Rows that are shown, and shown side by side, by what a row is; a table's are not.
 ACROSS = {"images": 4, "series": 2}
-"""Rows that are shown, and shown side by side, by what a row is; a table's are not."""
+#: Height of a panel in inches.
 HEIGHTS = {"images": 2.05, "series": 1.9}
-"""Height of a panel in inches."""
 MOST_FEATURES = 12
 MOST_COLUMNS = 20
+#: Rows or columns in an alternative text.
 TOLD = 3
-"""Rows or columns in an alternative text."""
 
 
 def pictures(findings: Findings) -> Iterator[Picture]:
@@ -50,17 +49,17 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     if mistakes is not None and test is not None and findings.kind in ACROSS:
         probabilities = ", with their probabilities" if findings.classes else ""
         yield Picture(
-            name="mistakes/worst",
-            title=f"The worst mistakes on the test rows{probabilities}",
-            alt=_mistake_words(findings, test, mistakes),
-            draw=partial(_draw_mistakes, findings, test, mistakes),
+            "mistakes/worst",
+            f"The worst mistakes on the test rows{probabilities}",
+            _mistake_words(findings, test, mistakes),
+            partial(_draw_mistakes, findings, test, mistakes),
         )
     if importances is not None and importances.columns:
         yield Picture(
-            name="columns/importance",
-            title="Which columns the network goes by",
-            alt=_importance_words(importances),
-            draw=partial(_draw_importances, importances),
+            "columns/importance",
+            "Which columns the network goes by",
+            _importance_words(importances),
+            partial(_draw_importances, importances),
         )
 
 
@@ -73,16 +72,16 @@ def _forecasts(findings: Findings) -> Iterator[Picture]:
     if findings.horizon > 1 and findings.targets:
         draw = _several_steps
     yield Picture(
-        name="forecast/truth",
-        title="Forecast and truth" if findings.targets else "Predicted and true values",
-        alt=_truth_words(findings, test),
-        draw=partial(draw, findings, test),
+        "forecast/truth",
+        "Forecast and truth" if findings.targets else "Predicted and true values",
+        _truth_words(findings, test),
+        partial(draw, findings, test),
     )
     yield Picture(
-        name="forecast/residuals",
-        title="Residuals: by how much the network is off",
-        alt=_residual_words(findings, test),
-        draw=partial(_residuals, findings, test),
+        "forecast/residuals",
+        "Residuals: by how much the network is off",
+        _residual_words(findings, test),
+        partial(_residuals, findings, test),
     )
 
 
@@ -308,8 +307,8 @@ def _said(findings: Findings, test: TestRows, at: int, *, most: int) -> tuple[st
             for values in (test.targets, test.outputs)
         ]
         return f"true {said[0]}{units}", f"predicted {said[1]}{units}"
-    shares = probabilities_of(test)[at]
-    pair = int(test.targets[at]), int(called(test, threshold=findings.threshold)[at])
+    shares = test.probabilities[at]
+    pair = int(test.targets[at]), int(test.called(findings.threshold)[at])
     names = [f"{short(findings.classes[one], most)} ({shares[one]:.0%})" for one in pair]
     return f"true: {names[0]}", f"said: {names[1]}"
 

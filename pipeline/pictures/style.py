@@ -18,27 +18,27 @@ TRAIN, VALIDATION = "#0072b2", "#d55e00"
 NETWORK, NAIVE, LINEAR = "#009e73", "#8a8a8a", "#b8568f"
 DEAD, SATURATED = "#d55e00", "#b8568f"
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#b8568f", "#c79100", "#3d9fd6")
+#: Six colours with three line styles each distinguish 18 classes.
 LINES = ("-", "--", ":")
-"""Six colours with three line styles each distinguish 18 classes."""
+#: Colour of what is there for comparison only.
 QUIET = "#9a9a9a"
-"""Colour of what is there for comparison only."""
+#: Opacity of a band behind lines, visible on a white and on a black background.
 SHADE = 0.13
-"""Opacity of a band behind lines, visible on a white and on a black background."""
+#: Colour map of shares from 0 to 1.
 SHARES = "cividis"
-"""Colour map of shares from 0 to 1."""
+#: Text on a coloured cell; not black and white, which a report page may replace.
 DARK, BRIGHT = "#0b0b0b", "#fafafa"
-"""Text on a coloured cell; not black and white, which a report page may replace."""
 
+#: Inches. At this width, text of ten points is readable on a phone.
 WIDTH = 6.0
-"""Inches. At this width, text of ten points is readable on a phone."""
+#: Inches of a single set of axes.
 HEIGHT = 3.4
-"""Inches of a single set of axes."""
+#: Largest value over the smallest above which a loss or a learning rate has a log axis.
 LOG_RATIO = 50.0
-"""Largest value over the smallest above which a loss or a learning rate has a log axis."""
+#: Points up to which each has a marker.
 FEW = 40
-"""Points up to which each has a marker."""
+#: Columns that a name may take; a Chinese letter or an emoji takes two.
 LONGEST = 24
-"""Columns that a name may take; a Chinese letter or an emoji takes two."""
 _SELECTORS = {"\ufe0e", "\ufe0f"}  # variants of an emoji, which no font for drawing has
 
 
@@ -46,7 +46,7 @@ class NotDrawnError(Exception):
     """Why a picture can't be drawn, shown in its place."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A picture that can be drawn.
 

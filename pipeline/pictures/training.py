@@ -18,40 +18,37 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+#: Height of a metric's panel in inches.
 PANEL = 2.1
-"""Height of a metric's panel in inches."""
+#: Layers up to which each has its name in the legend; more get a colour bar.
 NAMED = 8
-"""Layers up to which each has its name in the legend; more get a colour bar."""
 COLOURS = "viridis"
+#: Part of that map that is visible on a white and on a black background.
 DARKEST, BRIGHTEST = 0.28, 0.75
-"""Part of that map that is visible on a white and on a black background."""
+#: Share of a layer's weights that a step usually moves.
 USUAL = (1e-4, 1e-2)
-"""Share of a layer's weights that a step usually moves."""
 
 
 def curve_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield losses, validation metrics and learning rate over the epochs."""
     yield Picture(
-        name="curves/loss",
-        title="Loss over the epochs",
-        alt=_loss_words(findings),
-        draw=partial(_loss, findings),
+        "curves/loss", "Loss over the epochs", _loss_words(findings), partial(_loss, findings)
     )
     metrics = _metrics(findings)
     if metrics:
         told = "; ".join(_metric_words(findings, key) for key in metrics)
         yield Picture(
-            name="curves/metrics",
-            title="Metrics on the validation rows",
-            alt=f"{told}. {_kept_words(findings)}",
-            draw=partial(_metric_curves, findings, metrics),
+            "curves/metrics",
+            "Metrics on the validation rows",
+            f"{told}. {_kept_words(findings)}",
+            partial(_metric_curves, findings, metrics),
         )
     if len(_values(findings, "lr")):
         yield Picture(
-            name="curves/lr",
-            title="Learning rate",
-            alt=f"The learning rate {_course(findings, 'lr')}.",
-            draw=partial(_rate, findings),
+            "curves/lr",
+            "Learning rate",
+            f"The learning rate {_course(findings, 'lr')}.",
+            partial(_rate, findings),
         )
 
 
@@ -238,23 +235,23 @@ def layer_pictures(findings: Findings) -> Iterator[Picture]:
     vitals = findings.vitals
     if vitals is not None and len(vitals.epochs) and vitals.layers:
         yield Picture(
-            name="layers/gradient_norms",
-            title="Gradient norm of each layer",
-            alt=_gradient_words(vitals),
-            draw=partial(_gradients, findings, vitals),
+            "layers/gradient_norms",
+            "Gradient norm of each layer",
+            _gradient_words(vitals),
+            partial(_gradients, findings, vitals),
         )
         yield Picture(
-            name="layers/updates",
-            title="How far a step moves each layer's weights",
-            alt=_update_words(vitals),
-            draw=partial(_updates, vitals),
+            "layers/updates",
+            "How far a step moves each layer's weights",
+            _update_words(vitals),
+            partial(_updates, vitals),
         )
     if findings.activity:
         yield Picture(
-            name="layers/activity",
-            title="What the activations give",
-            alt=_activity_words(findings.activity),
-            draw=partial(_activity, findings.activity),
+            "layers/activity",
+            "What the activations give",
+            _activity_words(findings.activity),
+            partial(_activity, findings.activity),
         )
 
 

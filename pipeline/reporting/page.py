@@ -34,12 +34,13 @@ NAME = "report.html"
 
 POINTS_PER_INCH = 72
 WIDE = 500.0  # points
+#: Characters of a picture above which it is given as pixels: a browser is slow with so many.
 LARGEST_SVG = 1_500_000
-"""Characters of a picture above which it is given as pixels: a browser is slow with so many."""
 
+#: Stand for the page's own colours while Matplotlib draws; no picture chooses them.
 INK, PAPER = "#010203", "#fdfcfb"
-"""Stand for the page's own colours while Matplotlib draws; no picture chooses them."""
 
+#: Settings of Matplotlib's that are black or white where nobody sets them.
 INKED = (
     "text.color",
     "axes.edgecolor",
@@ -55,8 +56,8 @@ INKED = (
     "boxplot.whiskerprops.color",
     "boxplot.capprops.color",
 )
-"""Settings of Matplotlib's that are black or white where nobody sets them."""
 GROUND = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+#: Settings of Matplotlib's for a figure without ground, in the page's ink.
 ON_PAGE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -64,7 +65,6 @@ ON_PAGE = {
     **dict.fromkeys(GROUND, "none"),
     **dict.fromkeys(INKED, INK),
 }
-"""Settings of Matplotlib's for a figure without ground, in the page's ink."""
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _HREF = "{http://www.w3.org/1999/xlink}href"
@@ -73,10 +73,10 @@ _LEFT_OUT = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
 _LINK = re.compile(r"(?:url\(#|^#)(?P<id>[^)]+)")
 _FONTS = re.compile(r"font-family:[^;]*;?\s*")
 _COLOURS = {INK: "currentColor", PAPER: "var(--paper)"}
+#: Black and the darkest greys, of which a dark page would show nothing.
 _DARK = re.compile(r"(?<=[: ])#([0-5][0-9a-f])\1\1\b")
-"""Black and the darkest greys, of which a dark page would show nothing."""
+#: Signs that no page may hold, and that a name may.
 ILLEGAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff]")
-"""Signs that no page may hold, and that a name may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.bootstrap import Flips, PairedDifference, flips, paired_differences, units_of_test
-from pipeline.config.record import ConfigDifference, differences
+from pipeline.config.record import ConfigDifference, differences, flatten
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
 from pipeline.findings import Array, Findings, TestRows
 from pipeline.markup import MISSING, TextTable
 from pipeline.metrics import direction
-from pipeline.mistakes import called, errors
 from pipeline.pictures import style
 from pipeline.pictures.style import Picture
 from pipeline.reporting.page import Places, drawn, rendered
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Groups of the config that can't make a run better.
 IGNORED = ("format", "name", "output", "tags", "verbose", "traceback", "tracking", "register")
-"""Groups of the config that can't make a run better."""
+#: Differences of the configs that a line names.
 MOST_CHANGES = 3
-"""Differences of the configs that a line names."""
+#: Test rows that are listed.
 MOST_ROWS = 50
-"""Test rows that are listed."""
 LONGEST_WORD = 40
 COLOURS = {"A": style.TRAIN, "B": style.VALIDATION}
 DIFFERENCE = (
@@ -70,33 +69,37 @@ class RunPair:
         """Why their test rows can't be compared; empty if they can."""
         one, other = self.findings
         if one.test is None or other.test is None:
-            lacking = [
-                letter for letter, run in zip("AB", self.findings, strict=True) if run.test is None
-            ]
+            lacking = [x for x, run in zip("AB", self.findings, strict=True) if run.test is None]
             return f"what {' and '.join(lacking)} said about its test rows is not on record"
         if (one.task, one.classes) != (other.task, other.classes):
-            return f"A is a {_task_words(one)}, B is a {_task_words(other)}"
+            words = [
+                "regression"
+                if run.task == "regression"
+                else f"{run.task} task of {len(run.classes)} classes"
+                for run in self.findings
+            ]
+            return "A is a {}, B is a {}".format(*words)
         return _rows_problem(one.test, other.test)
 
     @cached_property
     def tests(self) -> tuple[TestRows, TestRows] | None:
         """The same test rows with the outputs of each; `None` if there is an obstacle."""
         one, other = (findings.test for findings in self.findings)
-        return None if self.obstacle or one is None or other is None else (one, other)
-
-    @property
-    def groups(self) -> Array | None:
-        """The groups of the test rows, which one of the runs may lack."""
-        found = (test.groups for test in self.tests or () if test.groups is not None)
-        return next(found, None)
+        if self.obstacle or one is None or other is None:
+            return None
+        groups = one.groups if one.groups is not None else other.groups  # an older run has none
+        return replace(one, groups=groups), replace(other, groups=groups)
 
     @cached_property
     def answers(self) -> tuple[Array, Array] | None:
-        """The class that each predicts for every row, int (rows,); `None` for a regression."""
-        if self.tests is None or self.findings[0].task == "regression":
+        """What each says of every row, (rows,); `None` if there is an obstacle.
+
+        That is the class that it predicts, int; in a regression how far it is off.
+        """
+        if self.tests is None:
             return None
         one, other = (
-            called(test, threshold=findings.threshold)
+            test.errors if findings.task == "regression" else test.called(findings.threshold)
             for findings, test in zip(self.findings, self.tests, strict=True)
         )
         return one, other
@@ -104,18 +107,10 @@ class RunPair:
     @cached_property
     def flips(self) -> Flips | None:
         """How the rows split that only one gets right; `None` for a regression."""
-        if self.tests is None or self.answers is None:
+        if self.tests is None or self.answers is None or self.findings[0].task == "regression":
             return None
         one, other = (answer == self.tests[0].targets for answer in self.answers)
-        return flips(one, other, groups=self.groups)
-
-    @cached_property
-    def errors(self) -> tuple[Array, Array] | None:
-        """How far each is off in each row, (rows,); `None` for a classification."""
-        if self.tests is None or self.findings[0].task != "regression":
-            return None
-        one, other = map(errors, self.tests)
-        return one, other
+        return flips(one, other, groups=self.tests[0].groups)
 
     @cached_property
     def figures(self) -> Mapping[str, PairedDifference]:
@@ -126,7 +121,7 @@ class RunPair:
         one, other = self.findings
         found: dict[str, PairedDifference] = {}
         if self.tests is not None:
-            units = units_of_test(replace(one, test=replace(self.tests[0], groups=self.groups)))
+            units = units_of_test(replace(one, test=self.tests[0]))
             thresholds = (one.threshold, other.threshold)
             found |= paired_differences(*self.tests, thresholds=thresholds, units=units)
         figures = {}
@@ -137,24 +132,12 @@ class RunPair:
                 figures[name] = found.get(name, unpaired)
         return figures
 
-    @property
-    def main_metric(self) -> str | None:
-        """The metric that the two are judged by."""
-        name = main_metric(self.findings[1])
-        return name if name in self.figures else next(iter(self.figures), None)
-
     def better(self, name: str) -> str:
         """Return `A`, `B`, or an empty text if these rows do not tell the two apart."""
         ends = self.figures[name].interval
         if ends is None or ends[0] <= 0 <= ends[1]:
             return ""
         return "B" if (ends[0] > 0) == (direction(name) == "max") else "A"
-
-
-def _task_words(findings: Findings) -> str:
-    if findings.task == "regression":
-        return "regression"
-    return f"{findings.task} task of {len(findings.classes)} classes"
 
 
 def _rows_problem(one: TestRows, other: TestRows) -> str:
@@ -189,18 +172,29 @@ def report_pair(references: Sequence[str], places: Places) -> list[str]:
 def pair_page(pair: RunPair) -> dict[str, Any]:
     """Return what the template of a comparison asks for."""
     names = [findings.name for findings in pair.findings]
-    subjects = zip("AB", (pair.first, pair.second), strict=True)
+    runs = (pair.first, pair.second)
+    costs = [_costs(run) for run in runs]
+    subjects = zip("AB", runs, strict=True)
     return {
         "title": f"{names[1]} against {names[0]}",
         "summary": f"{verdict(pair)}.",
         "subjects": [(x, one.findings.name, summary(one), one.lacks) for x, one in subjects],
         "obstacle": pair.obstacle,
         "figures": _figures_table(pair) if pair.figures else None,
-        "changes": _changes_table(pair),
+        "changes": TextTable(
+            title="what differs in the configurations, names and places left out",
+            headings=["key", "A", "B"],
+            lines=[*_changed(pair)],
+            words=frozenset({0, 1, 2}),
+        ),
         "flips": _flips_words(pair),
         "rows": _rows_table(pair),
         "pictures": drawn(_pictures(pair)),
-        "costs": _costs_table(pair),
+        "costs": TextTable(
+            title="time and size",
+            headings=["", "A", "B"],
+            lines=[[key, text, costs[1][key]] for key, text in costs[0].items()],
+        ),
         "is_other_data": pair.findings[0].data_hash != pair.findings[1].data_hash,
     }
 
@@ -223,7 +217,9 @@ def lines(pair: RunPair) -> list[str]:
 
 def verdict(pair: RunPair) -> str:
     """Say in a sentence which of the two is better, and how certain that is."""
-    name = pair.main_metric
+    name = main_metric(pair.findings[1])
+    if name not in pair.figures:
+        name = next(iter(pair.figures), None)
     if name is None:
         return _not_compared(pair)
     found = pair.figures[name]
@@ -282,113 +278,91 @@ def _figures_table(pair: RunPair) -> TextTable:
     )
 
 
-def _costs_table(pair: RunPair) -> TextTable:
-    """Return time and size of both beside each other."""
-    both = pair.findings
-    sizes = (pair.first.size, pair.second.size)
-    costs = {
-        "network": [one.model for one in both],
-        "weights": [f"{one.parameters:,}" if one.parameters else MISSING for one in both],
-        "model's file": [MISSING if size is None else size_words(size) for size in sizes],
-        "time of training": [duration(one.seconds) if one.seconds else MISSING for one in both],
-        "epochs": [f"{one.epochs} of {one.planned}" for one in both],
-        "seconds an epoch": [
-            number(one.seconds / one.epochs) if one.epochs else MISSING for one in both
-        ],
-        "device": [one.device or MISSING for one in both],
+def _costs(run: Subject) -> dict[str, str]:
+    """Return time and size of a run."""
+    found, took = run.findings, run.findings.seconds
+    return {
+        "network": found.model,
+        "weights": f"{found.parameters:,}" if found.parameters else MISSING,
+        "model's file": MISSING if run.size is None else size_words(run.size),
+        "time of training": duration(took) if took else MISSING,
+        "epochs": f"{found.epochs} of {found.planned}",
+        "seconds an epoch": number(took / found.epochs) if found.epochs else MISSING,
+        "device": found.device or MISSING,
     }
-    lines = [[name, *texts] for name, texts in costs.items()]
-    return TextTable(title="time and size", headings=["", "A", "B"], lines=lines)
 
 
 def _changes_words(pair: RunPair) -> str:
     """Name the main differences of the configs in a line: of the keys that both have."""
+    told: list[str] = []
+    for key, old, new in _changed(pair):
+        if MISSING not in (old, new) and len(told) < MOST_CHANGES:
+            # The name of a class is enough, its group says what it is.
+            is_class = key.endswith(f".{TARGET}")
+            values = [one.rpartition(".")[2] if is_class else one for one in (old, new)]
+            told.append(f"{key.removesuffix(f'.{TARGET}')} {' → '.join(values)}")
+    more = len(pair.changes) - len(told)
     if not pair.changes:
         return "nothing differs but names and places"
-    configs = [findings.config for findings in pair.findings]
-    both = [one for one in pair.changes if all(_has(config, one.key) for config in configs)]
-    told = []
-    for one in both[:MOST_CHANGES]:
-        key, values = one.key, [one.old, one.new]
-        if key.endswith(f".{TARGET}"):  # the name of a class is enough, its group says what it is
-            key = key.removesuffix(f".{TARGET}")
-            values = [str(value).rpartition(".")[2] for value in values]
-        told.append(f"{key} {' → '.join(map(_text, values))}")
-    more = len(pair.changes) - len(told)
     return ", ".join(told) + (f" and {more} more" if more else "")
 
 
-def _changes_table(pair: RunPair) -> TextTable:
-    """Return what differs in the configs; a missing key is told from one that is null."""
-    configs = [findings.config for findings in pair.findings]
-    lines = []
+def _changed(pair: RunPair) -> Iterator[list[str]]:
+    """Yield what differs in the configs; a missing key is told from one that is null."""
+    configs = [flatten(findings.config) for findings in pair.findings]
     for one in pair.changes:
         values = zip(configs, (one.old, one.new), strict=True)
-        shown_values = (_text(it) if _has(config, one.key) else MISSING for config, it in values)
-        lines.append([one.key, *shown_values])
-    return TextTable(
-        title="what differs in the configurations, names and places left out",
-        headings=["key", "A", "B"],
-        lines=lines,
-        words=frozenset({0, 1, 2}),
-    )
+        yield [one.key, *(_text(it) if one.key in config else MISSING for config, it in values)]
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else shown(value)
 
 
-def _has(config: Any, key: str) -> bool:
-    for part in key.split("."):
-        if not isinstance(config, Mapping) or part not in config:
-            return False
-        config = config[part]
-    return True
-
-
 def _flips_words(pair: RunPair) -> str:
     """Say how many test rows flipped; empty if the rows can't be compared."""
+    if pair.answers is None:
+        return ""
+    total = rows_words(len(pair.answers[0]), "test row")
     if pair.flips is not None:
         one = pair.flips
-        total = one.both + one.first + one.second + one.neither
         return (
-            f"of {rows_words(total, 'test row')} {one.second:,} are right in B alone, "
+            f"of {total} {one.second:,} are right in B alone, "
             f"{one.first:,} in A alone, {one.both:,} in both, {one.neither:,} in neither; "
             f"McNemar's exact p = {number(one.p)}"
         )
-    if pair.errors is not None:
-        before, after = pair.errors
-        return (
-            f"of {rows_words(len(before), 'test row')} B is nearer to the truth in "
-            f"{(after < before).sum():,}, A in {(before < after).sum():,}"
-        )
-    return ""
+    before, after = pair.answers
+    return (
+        f"of {total} B is nearer to the truth in "
+        f"{(after < before).sum():,}, A in {(before < after).sum():,}"
+    )
 
 
 def _rows_table(pair: RunPair) -> TextTable | None:
     """Return the test rows that flipped, or whose error changed most, with both predictions."""
-    if pair.tests is None:
+    if pair.tests is None or pair.answers is None:
         return None
-    if pair.errors is not None:
-        return _changed_rows(pair.findings[0].units, *pair.tests, pair.errors)
-    return None if pair.answers is None else _flipped_rows(pair, pair.tests, pair.answers)
+    table = _flipped_rows if pair.flips is not None else _changed_rows
+    return table(pair.findings[0], pair.tests, pair.answers)
 
 
 def _flipped_rows(
-    pair: RunPair, tests: tuple[TestRows, TestRows], answers: tuple[Array, Array]
+    findings: Findings, tests: Sequence[TestRows], answers: Sequence[Array]
 ) -> TextTable:
-    classes, (before, _) = pair.findings[0].classes, tests
-    right = [answer == before.targets for answer in answers]
+    rows, targets, classes = tests[0].rows, tests[0].targets, findings.classes
+    right = [answer == targets for answer in answers]
     flipped = np.flatnonzero(right[0] != right[1])
-    chances = [_probabilities(*one) for one in zip(tests, answers, strict=True)]
+    every = np.arange(len(rows))
+    both = [
+        (said, one.probabilities[every, said]) for said, one in zip(answers, tests, strict=True)
+    ]
     # The most certain predictions come first: one of the two is certain and wrong.
-    order = flipped[np.argsort(-np.maximum(chances[0], chances[1])[flipped], kind="stable")]
+    surest = np.maximum(both[0][1], both[1][1])[flipped]
+    order = flipped[np.argsort(-surest, kind="stable")]
     lines = []
     for at in order[:MOST_ROWS]:
-        both = zip(answers, chances, strict=True)
-        said = [f"{classes[answer[at]]} ({chance[at]:.0%})" for answer, chance in both]
-        truth = classes[before.targets[at]]
-        lines.append([str(before.rows[at]), truth, *said, "B" if right[1][at] else "A"])
+        told = [f"{classes[said[at]]} ({chance[at]:.0%})" for said, chance in both]
+        lines.append([str(rows[at]), classes[targets[at]], *told, "B" if right[1][at] else "A"])
     return TextTable(
         title=_first(len(order), "test rows that only one gets right, the surest answers first"),
         headings=["row", "truth", "A says", "B says", "right"],
@@ -398,16 +372,10 @@ def _flipped_rows(
     )
 
 
-def _probabilities(test: TestRows, answers: Array) -> Array:
-    """Return the probability of the predicted class of each row, (rows,)."""
-    if test.outputs.ndim == 1:
-        return np.where(answers == 1, test.outputs, 1 - test.outputs)
-    return test.outputs[np.arange(len(answers)), answers]
-
-
 def _changed_rows(
-    units: str, before: TestRows, after: TestRows, errors: tuple[Array, Array]
+    findings: Findings, tests: Sequence[TestRows], errors: Sequence[Array]
 ) -> TextTable:
+    before, after = tests
     gains = errors[0] - errors[1]
     order = np.argsort(-np.abs(gains), kind="stable")
     lines = []
@@ -421,7 +389,7 @@ def _changed_rows(
         headings=["row", "truth", "A says", "B says", "A is off by", "B is off by", "nearer"],
         lines=lines,
         words=frozenset({6}),
-        notes=[f"values in {units}"] if units else [],
+        notes=[f"values in {findings.units}"] if findings.units else [],
     )
 
 
@@ -444,11 +412,9 @@ def _pictures(pair: RunPair) -> Iterator[Picture]:
                 if curve := _curve(findings, key):
                     first, last = number(curve[min(curve)]), number(curve[max(curve)])
                     told.append(f"{letter}'s {key} from {first} to {last}")
+        words = "; ".join(told) or f"neither run has a {name}"
         yield Picture(
-            name=f"curves/{name}",
-            title=f"{name} over the epochs",
-            alt="; ".join(told) or f"neither run has a {name}",
-            draw=partial(_draw, pair, name),
+            f"curves/{name}", f"{name} over the epochs", words, partial(_draw, pair, name)
         )
 
 
@@ -465,15 +431,11 @@ def _draw(pair: RunPair, name: str) -> "Figure":
     for letter, findings in zip("AB", pair.findings, strict=True):
         for part, key, line in (("training", "train", "--"), ("validation", "val", "-")):
             if curve := _curve(findings, f"{key}/{name}"):
-                look: dict[str, Any] = {
-                    "color": COLOURS[letter],
-                    "linestyle": line,
-                    "markersize": 3,
-                }
+                look: dict[str, Any] = {"color": COLOURS[letter], "linestyle": line, "ms": 3}
                 look |= {"marker": style.mark(len(curve)), "label": f"{letter}, {part}"}
-                panel.plot(list(curve), list(curve.values()), **look)
+                panel.plot([*curve], [*curve.values()], **look)
                 epochs |= curve.keys()
-                values = np.append(values, list(curve.values()))
+                values = np.append(values, [*curve.values()])
         if findings.kept is not None:
             panel.axvline(findings.kept, color=COLOURS[letter], linestyle=":", linewidth=1)
     if name == "loss":

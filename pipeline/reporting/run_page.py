@@ -257,7 +257,7 @@ def _range_page(subject: Subject) -> dict[str, Any]:
     if curve is not None:
         alt = f"The loss of each step's batch over its learning rate, and smoothed; {told}"
         title, draw = "Loss over the learning rate", partial(lr_range, curve)
-        pictures = drawn([Picture(name="lr_range", title=title, alt=alt, draw=draw)])
+        pictures = drawn([Picture("lr_range", title, alt, draw)])
     training = ""
     if subject.folder is not None and curve is not None:
         with suppress(ConfigError):  # a run that was started from Python has no command

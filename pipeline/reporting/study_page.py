@@ -50,8 +50,8 @@ from pipeline.terminal import number as figure
 from pipeline.tracking.sync import attach
 from pipeline.tracking.uri import sqlite_path
 
+#: Rows of the table of trials: the best ones, where there are more.
 MOST_TRIALS = 1000
-"""Rows of the table of trials: the best ones, where there are more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

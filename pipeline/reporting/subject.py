@@ -39,8 +39,8 @@ Content = TypeVar("Content")
 SHOWN = 5
 SHORT_ID = 8
 REPORT = "data_report.json"
+#: Prefixes of values that belong to a run rather than to an epoch.
 FINAL = ("test/", "naive/", "linear/", "best/", "time/fit", "model/")
-"""Prefixes of values that belong to a run rather than to an epoch."""
 LEFT_NONE = (
     "this run has left no findings, since an older version of this program trained it, or since "
     "it is a trial of a study; what its journal holds is told here"

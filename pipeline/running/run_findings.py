@@ -35,7 +35,6 @@ from pipeline.findings import (
 from pipeline.importance import importances_of, spaced
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import MISSING, bullets, figure_text
-from pipeline.mistakes import worst
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of, probabilities
 from pipeline.paths import conf_folder, replace_json, replace_text
@@ -274,7 +273,7 @@ def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
     schema, test = plan.prepared.schema, findings.test
     if test is None or findings.kind == "table" or schema.difference is not None:
         return None  # a window of differences can't be drawn beside a forecast of levels
-    positions = worst(test, threshold=findings.threshold, count=MOST_MISTAKES)
+    positions = test.worst(findings.threshold, count=MOST_MISTAKES)
     # The findings may have fewer rows than the part.
     part = plan.prepared.test
     places = [int(np.flatnonzero(part.rows == row)[0]) for row in test.rows[positions]]

@@ -8,7 +8,6 @@ from drawn import figure_of, legend_of, lines_of, names_of, picture, reason
 from findings_made import made_findings
 
 from pipeline.findings import ColumnImportances, Findings, Mistakes, TestRows
-from pipeline.mistakes import worst
 
 
 def several_steps(*, channels: int, horizon: int, rows: int = 60) -> Findings:
@@ -178,7 +177,7 @@ def test_importances_that_tell_nothing_are_named_as_the_reason(fall: float, mess
 
 
 def with_mistakes(findings: Findings, inputs: np.ndarray) -> Findings:
-    found = worst(findings.test, threshold=findings.threshold, count=len(inputs))
+    found = findings.test.worst(findings.threshold, count=len(inputs))
     return replace(findings, mistakes=Mistakes(positions=found, inputs=inputs[: len(found)]))
 
 

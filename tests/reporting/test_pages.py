@@ -115,7 +115,7 @@ def test_names_in_pictures_are_text_that_is_escaped() -> None:
         axes.legend()
         return figure
 
-    (shown,) = drawn([Picture(name="x/y", title=SCRIPT, alt='"><b>', draw=draw)])
+    (shown,) = drawn([Picture("x/y", SCRIPT, '"><b>', draw)])
     assert shown.content is not None
     picture = Page(f"<body>{shown.content}</body>")
     assert picture.all("svg")[0].attributes["aria-label"] == '"><b>'
@@ -133,7 +133,7 @@ def test_writing_and_axes_take_the_colour_of_the_page() -> None:
         axes.text(1, 3, "on a cell", color="black")
         return figure
 
-    (shown,) = drawn([Picture(name="a", title="a", alt="a", draw=draw)])
+    (shown,) = drawn([Picture("a", "a", "a", draw)])
     picture = Page(f"<body>{shown.content}</body>")
     styles = {one.text: one.attributes.get("style", "") for one in picture.all("text")}
     assert "fill: currentColor" in styles["1.0"]
@@ -151,7 +151,7 @@ def test_what_can_not_be_drawn_says_so_in_place() -> None:
     def broken() -> Figure:
         raise KeyError("f1")
 
-    shown = drawn(Picture(name="a", title="t", alt="a", draw=draw) for draw in (lacks, broken))
+    shown = drawn(Picture("a", "t", "a", draw) for draw in (lacks, broken))
     assert [one.content for one in shown] == [None, None]
     assert [one.reason for one in shown] == ["the test rows hold one class alone", "'f1'"]
 
@@ -164,7 +164,7 @@ def test_a_picture_of_very_many_lines_is_given_as_pixels(monkeypatch: pytest.Mon
         axes.scatter(*np.random.default_rng(0).normal(size=(2, 500)))
         return figure
 
-    (shown,) = drawn([Picture(name="a", title="a", alt='al"t', draw=draw)])
+    (shown,) = drawn([Picture("a", "a", 'al"t', draw)])
     page = Page(f"<body>{shown.content}</body>")
     (image,) = page.all("img")
     assert image.attributes["alt"] == 'al"t'

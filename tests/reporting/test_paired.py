@@ -12,7 +12,6 @@ from sklearn.metrics import f1_score
 
 from pipeline.bootstrap import flips, paired_differences, units_of
 from pipeline.findings import Findings, TestRows
-from pipeline.mistakes import called
 from pipeline.reporting.pair_page import RunPair
 from pipeline.reporting.subject import Subject
 
@@ -132,7 +131,7 @@ def test_the_difference_in_macro_f1_is_scikit_learns() -> None:
     both = against(first, second)
     assert both.obstacle == ""
     by_hand = [
-        f1_score(first.test.targets, called(one.test, threshold=one.threshold), average="macro")
+        f1_score(first.test.targets, one.test.called(one.threshold), average="macro")
         for one in (first, second)
         if one.test is not None
     ]
@@ -201,7 +200,7 @@ def test_rows_that_are_not_the_same_are_not_compared() -> None:
         both = against(first, second)
         assert both.obstacle == words
         assert both.flips is None
-        assert both.errors is None
+        assert both.answers is None
         assert all(figure.interval is None for figure in both.figures.values())
 
 

@@ -107,7 +107,7 @@ def study_pictures(study: "Study", summary: StudySummary, clip_algorithm: str) -
         kind, about = name.removesuffix("_2"), summary.objectives[name.endswith("_2")]
         of = f", {about}" if kind in ("history", "importances", "slices") else ""
         alt = _study_words(kind, summary, len(complete))
-        yield Picture(name=name, title=f"{TITLES[kind]}{of}", alt=alt, draw=draw)
+        yield Picture(name, f"{TITLES[kind]}{of}", alt, draw)
 
 
 def _study_words(kind: str, summary: StudySummary, complete: int) -> str:
@@ -331,10 +331,10 @@ def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Pict
         if found is not None:
             told.append(f"{point or 'network'} {found.words()} over {found.n}")
     return Picture(
-        name=name,
-        title=title,
-        alt=f"{comparison.by}: {'; '.join(told) or 'none has completed'}",
-        draw=partial(_draw_comparison, comparison),
+        name,
+        title,
+        f"{comparison.by}: {'; '.join(told) or 'none has completed'}",
+        partial(_draw_comparison, comparison),
     )
 
 
