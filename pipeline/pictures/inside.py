@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -77,27 +77,59 @@ def pictures(findings: Findings) -> Iterator[Picture]:
     inside = findings.inside
     if inside is None:
         return
-    views = _views_by_kind(inside)
-    yield from _maps(findings, inside, views["feature map"])
+    views, rows = _views_by_kind(inside), _words(inside)
+    # A user's own network may have both, images and series.
+    maps = views["feature map"]
+    shown, left_out = _some_layers([v for v in maps if v.values.ndim == maps[0].values.ndim])
+    if shown:
+        title = "Feature maps: each hidden layer's channels added up"
+        words = (
+            f"{rows}, each input beside the sum over the channels of each "
+            f"convolutional layer after its activation: {_spans(shown)}."
+        )
+        draw: Callable[[], Figure] = partial(_draw_maps, findings, inside, shown, left_out)
+        yield Picture("inside/feature_maps", title, words, draw)
     for view in views["channels"]:
-        told = f"{view.values.shape[1]} channels gives, {_spans([view])}"
-        yield Picture(
-            f"inside/channels_{_file_of(view.layer)}",
-            f"Channels of {view.layer}",
-            f"{_words(inside)} and what each of {told}.",
-            partial(_channels, findings, inside, view),
-        )
+        words = f"{rows} and what each of {view.values.shape[1]} channels gives, {_spans([view])}."
+        draw = partial(_channels, findings, inside, view)
+        name = f"inside/channels_{_file_of(view.layer)}"
+        yield Picture(name, f"Channels of {view.layer}", words, draw)
     if kernels := views["kernels"]:
-        told = f"{sum(len(view.values) for view in kernels)} kernels, "
-        yield Picture(
-            "inside/kernels",
-            "Kernels of the first convolution",
-            f"{told}{', '.join(map(_shape_of, kernels))}: {_spans(kernels)}.",
-            partial(_draw_kernels, findings, kernels),
-        )
-    yield from _states(findings, inside, views)
-    yield from _gates(findings, inside, views)
-    yield from _dense(findings, inside, views["activation"])
+        count = sum(len(view.values) for view in kernels)
+        words = f"{count} kernels, {', '.join(map(_shape_of, kernels))}: {_spans(kernels)}."
+        draw = partial(_draw_kernels, findings, kernels)
+        yield Picture("inside/kernels", "Kernels of the first convolution", words, draw)
+    yield from _over_time_pictures(findings, inside, views)
+    shown, left_out = _some_layers([one for one in views["activation"] if one.values.ndim == 2])
+    if shown:
+        words = f"{rows} and what each unit gives: {_spans(shown)}."
+        draw = partial(_activations, findings, inside, shown, left_out)
+        yield Picture("inside/activations", "Activations of each dense layer", words, draw)
+
+
+def _over_time_pictures(
+    findings: Findings, inside: Inside, views: _ViewsByKind
+) -> Iterator[Picture]:
+    """Yield the states, and the gates of each layer and direction that has some."""
+    steps = [view for view in views["activation"] if view.values.ndim == 3]
+    states, left_out = _some_layers([*views["state"], *steps])
+    told = f"Heat maps, step by step and unit by unit, of {_words(inside)}"
+    draw = partial(_over_time, findings, inside)
+    if states:
+        rows, title = [(view.title, view) for view in states], "States over time"
+        words = f"{told}: {_spans(states)}."
+        yield Picture("inside/states", title, words, partial(draw, rows, title, left_out))
+    gated: dict[str, list[_Row]] = {}
+    for layer in (state.layer for state in views["state"]):
+        rows = [(kind, view) for kind in SEEN for view in views[kind] if view.layer == layer]
+        if any(kind in GATES for kind, _ in rows):
+            gated[layer] = rows
+    few = f"{MOST_GATED} of {len(gated)} layers" if len(gated) > MOST_GATED else ""
+    for layer, rows in islice(gated.items(), MOST_GATED):
+        words = f"{told}: {'; '.join(f'{kind} {_span(view.values)}' for kind, view in rows)}."
+        name = f"inside/gates_{_file_of(layer)}" if len(gated) > 1 else "inside/gates"
+        drawing = partial(draw, rows, f"Gates of {rows[0][1].title}", few)
+        yield Picture(name, f"Gates of {layer} over time", words, drawing)
 
 
 def _views_by_kind(inside: Inside) -> _ViewsByKind:
@@ -189,11 +221,16 @@ def _draw_series(axes: "Axes", series: Floats, names: Sequence[str]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _bare(axes: "Axes") -> None:
-    """Remove ticks and frame."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
+def _bare(panels: Array) -> None:
+    """Remove ticks and frames."""
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+
+
+def _legend_of_lines(figure: "Figure", axes: "Axes") -> None:
+    if len(axes.get_lines()) > 1:
+        style.below(figure, axes, columns=4)
 
 
 def _name_row(axes: "Axes", name: str) -> None:
@@ -201,19 +238,6 @@ def _name_row(axes: "Axes", name: str) -> None:
 
 
 # ── convolutions ────────────────────────────────────────────────────────────────────────────────
-
-
-def _maps(findings: Findings, inside: Inside, found: _Views) -> Iterator[Picture]:
-    # A user's own network may have both, images and series.
-    views, left_out = _some_layers([v for v in found if v.values.ndim == found[0].values.ndim])
-    if views:
-        yield Picture(
-            "inside/feature_maps",
-            "Feature maps: each hidden layer's channels added up",
-            f"{_words(inside)}, each input beside the sum over the channels of each "
-            f"convolutional layer after its activation: {_spans(views)}.",
-            partial(_draw_maps, findings, inside, views, left_out),
-        )
 
 
 def _draw_maps(findings: Findings, inside: Inside, views: _Views, left_out: str) -> "Figure":
@@ -248,8 +272,7 @@ def _grey_maps(_: Findings, inside: Inside, views: _Views, title: str) -> "tuple
         for axis, values in zip(column, view.values, strict=True):
             image = heat_map(axis, values, limits(view.values), GREY, aspect=None)
         style.add_scale(figure, image, below, below=True)
-    for axis in axes.flat:
-        _bare(axis)
+    _bare(axes)
     return figure, axes
 
 
@@ -282,8 +305,7 @@ def _curve_maps(
         axis.set_xticks([])
     for axis in axes[-1]:
         axis.set_xlabel("step" if findings.kind == "series" else "variable", fontsize=8)
-    if len(axes[0, 0].get_lines()) > 1:
-        style.below(figure, axes[0, 0], columns=4)
+    _legend_of_lines(figure, axes[0, 0])
     return figure, axes
 
 
@@ -294,9 +316,8 @@ def _curve_over_strip(
     room = 0.3 * (high - low)
     middles = (np.arange(len(values)) + 0.5) * length / len(values) - 0.5
     axes.plot(middles, values, color=style.CYCLE[0], linewidth=1.1)
-    extent = (-0.5, length - 0.5, low - 1.3 * room, low - 0.3 * room)
+    extent = left, right, bottom, top = -0.5, length - 0.5, low - 1.3 * room, low - 0.3 * room
     heat_map(axes, values[None], ends, GREY, extent=extent)
-    left, right, bottom, top = extent
     corners = ([left, right, right, left, left], [bottom, bottom, top, top, bottom])
     axes.plot(*corners, color=style.QUIET, linewidth=0.6)  # a frame, since the strip may be white
     axes.set_xlim(-0.5, length - 0.5)
@@ -320,8 +341,7 @@ def _channels(findings: Findings, inside: Inside, view: LayerView) -> "Figure":
     title = _heading(findings, text, view.note, few)
     figure, axes = style.titled_figure(title, (down, across), size=size, gap=0.14)
     ends, aspect = limits(view.values), "auto" if flat else None
-    for axis in axes.flat:
-        _bare(axis)
+    _bare(axes)
     for axis, image, name in zip(axes.flat, images, _row_names(inside, ", "), strict=False):
         drawn = heat_map(axis, image, ends, GREY, interpolation="nearest", aspect=aspect)
         axis.set_title(name, fontsize=8)
@@ -367,8 +387,7 @@ def _draw_kernels(findings: Findings, views: _Views) -> "Figure":
     shape = (len(views), inputs)
     figure, axes = style.titled_figure(title, shape, size=size, gap=0.12, height_ratios=tall)
     ends = around_zero(np.concatenate([view.values.ravel() for view in views]))
-    for axis in axes.flat:
-        _bare(axis)
+    _bare(axes)
     for row, view, images in zip(axes, views, mosaics, strict=True):
         _name_row(row[0], f"{len(view.values)} kernels\n{_shape_of(view)}")
         for axis, image in zip(row, images, strict=False):
@@ -388,38 +407,6 @@ def _shape_of(view: LayerView) -> str:
 
 
 # ── recurrent and dense layers ──────────────────────────────────────────────────────────────────
-
-
-def _states(findings: Findings, inside: Inside, views: _ViewsByKind) -> Iterator[Picture]:
-    steps = [view for view in views["activation"] if view.values.ndim == 3]
-    states, left_out = _some_layers([*views["state"], *steps])
-    if states:
-        rows = [(view.title, view) for view in states]
-        yield Picture(
-            "inside/states",
-            "States over time",
-            f"Heat maps, step by step and unit by unit, of {_words(inside)}: {_spans(states)}.",
-            partial(_over_time, findings, inside, rows, "States over time", left_out),
-        )
-
-
-def _gates(findings: Findings, inside: Inside, views: _ViewsByKind) -> Iterator[Picture]:
-    """Yield a picture of each layer and direction that has gates."""
-    gated: dict[str, list[_Row]] = {}
-    for layer in (state.layer for state in views["state"]):
-        rows = [(kind, view) for kind in SEEN for view in views[kind] if view.layer == layer]
-        if any(kind in GATES for kind, _ in rows):
-            gated[layer] = rows
-    few = f"{MOST_GATED} of {len(gated)} layers" if len(gated) > MOST_GATED else ""
-    for layer, rows in islice(gated.items(), MOST_GATED):
-        told = "; ".join(f"{kind} {_span(view.values)}" for kind, view in rows)
-        text = f"Gates of {rows[0][1].title}"
-        yield Picture(
-            f"inside/gates_{_file_of(layer)}" if len(gated) > 1 else "inside/gates",
-            f"Gates of {layer} over time",
-            f"Heat maps, step by step and unit by unit, of {_words(inside)}: {told}.",
-            partial(_over_time, findings, inside, rows, text, few),
-        )
 
 
 def _over_time(
@@ -455,20 +442,8 @@ def _over_time(
     for axis in axes[-1]:
         axis.set_xlabel("step", fontsize=8)
     figure.align_ylabels(axes[:, 0])
-    if len(axes[0, 0].get_lines()) > 1:
-        style.below(figure, axes[0, 0], columns=4)
+    _legend_of_lines(figure, axes[0, 0])
     return figure
-
-
-def _dense(findings: Findings, inside: Inside, found: _Views) -> Iterator[Picture]:
-    views, left_out = _some_layers([view for view in found if view.values.ndim == 2])
-    if views:
-        yield Picture(
-            "inside/activations",
-            "Activations of each dense layer",
-            f"{_words(inside)} and what each unit gives: {_spans(views)}.",
-            partial(_activations, findings, inside, views, left_out),
-        )
 
 
 def _activations(findings: Findings, inside: Inside, views: _Views, left_out: str) -> "Figure":

@@ -44,45 +44,25 @@ TOLD = 3
 
 def pictures(findings: Findings) -> Iterator[Picture]:
     """Yield predictions and residuals, the worst mistakes, and the importance of columns."""
-    yield from _forecasts(findings)
-    mistakes, test, importances = findings.mistakes, findings.test, findings.importances
+    test, mistakes, importances = findings.test, findings.mistakes, findings.importances
+    if test is not None and findings.task == "regression" and len(test.targets):
+        title = "Forecast and truth" if findings.targets else "Predicted and true values"
+        draw = _scatter
+        if findings.targets:
+            draw = _several_steps if findings.horizon > 1 else _one_step
+        words = _truth_words(findings, test)
+        yield Picture("forecast/truth", title, words, partial(draw, findings, test))
+        title, words = "Residuals: by how much the network is off", _residual_words(findings, test)
+        yield Picture("forecast/residuals", title, words, partial(_residuals, findings, test))
     if mistakes is not None and test is not None and findings.kind in ACROSS:
         probabilities = ", with their probabilities" if findings.classes else ""
-        yield Picture(
-            "mistakes/worst",
-            f"The worst mistakes on the test rows{probabilities}",
-            _mistake_words(findings, test, mistakes),
-            partial(_draw_mistakes, findings, test, mistakes),
-        )
+        title = f"The worst mistakes on the test rows{probabilities}"
+        words = _mistake_words(findings, test, mistakes)
+        drawing = partial(_draw_mistakes, findings, test, mistakes)
+        yield Picture("mistakes/worst", title, words, drawing)
     if importances is not None and importances.columns:
-        yield Picture(
-            "columns/importance",
-            "Which columns the network goes by",
-            _importance_words(importances),
-            partial(_draw_importances, importances),
-        )
-
-
-def _forecasts(findings: Findings) -> Iterator[Picture]:
-    """Yield predictions and residuals; nothing for classes or without a test."""
-    test = findings.test
-    if test is None or findings.task != "regression" or not len(test.targets):
-        return
-    draw = _scatter if not findings.targets else _one_step
-    if findings.horizon > 1 and findings.targets:
-        draw = _several_steps
-    yield Picture(
-        "forecast/truth",
-        "Forecast and truth" if findings.targets else "Predicted and true values",
-        _truth_words(findings, test),
-        partial(draw, findings, test),
-    )
-    yield Picture(
-        "forecast/residuals",
-        "Residuals: by how much the network is off",
-        _residual_words(findings, test),
-        partial(_residuals, findings, test),
-    )
+        title, words = "Which columns the network goes by", _importance_words(importances)
+        yield Picture("columns/importance", title, words, partial(_draw_importances, importances))
 
 
 def _truth_words(findings: Findings, test: TestRows) -> str:
@@ -109,8 +89,8 @@ def _residual_words(findings: Findings, test: TestRows) -> str:
     )
 
 
-def _in_units(findings: Findings) -> str:
-    return f" {short(findings.units)}" if findings.units else ""
+def _in_units(findings: Findings, most: int = style.LONGEST) -> str:
+    return f" {short(findings.units, most)}" if findings.units else ""
 
 
 def _bracketed(findings: Findings) -> str:
@@ -145,8 +125,8 @@ def _scatter(findings: Findings, test: TestRows) -> "Figure":
         both = np.concatenate([true[known], said[known]])
         ends = (float(both.min()), float(both.max()))
         panel.plot(ends, ends, color=style.foreground(), linestyle=":", label="predicted = true")
-        panel.set_xlabel(f"true{_bracketed(findings)}")
-        panel.set_ylabel(f"predicted{_bracketed(findings)}")
+        units = _bracketed(findings)
+        panel.set(xlabel=f"true{units}", ylabel=f"predicted{units}")
         if test.targets.shape[1] > 1:
             panel.set_title(f"value {index + 1} of {test.targets.shape[1]}")
     style.below(figure, axes[0, 0], columns=2)
@@ -158,7 +138,6 @@ def _scatter(findings: Findings, test: TestRows) -> "Figure":
 
 def _one_step(findings: Findings, test: TestRows) -> "Figure":
     """Draw the forecasts of one step as a line over the true values."""
-    _require_numbers(test)
     channels = min(len(findings.targets), MOST_CHANNELS)
     figure, axes = style.panels(channels, height=3.6 if channels == 1 else 2.4, sharex=True)
     shown = slice(max(0, len(test.rows) - MOST_ROWS), None)
@@ -175,7 +154,6 @@ def _one_step(findings: Findings, test: TestRows) -> "Figure":
 
 def _several_steps(findings: Findings, test: TestRows) -> "Figure":
     """Draw a few forecasts of each channel, after the true values before them."""
-    _require_numbers(test)
     channels = min(len(findings.targets), MOST_CHANNELS)
     chosen = np.unique(np.linspace(0, len(test.rows) - 1, WINDOWS).round().astype(np.int64))
     if channels > 1:
@@ -188,9 +166,7 @@ def _several_steps(findings: Findings, test: TestRows) -> "Figure":
         if window >= len(chosen):
             panel.remove()
             continue
-        _draw_window(panel, findings, test, row=int(chosen[window]), channel=channel)
-        panel.set_title(f"from row {test.rows[chosen[window]]:,}", fontsize=9)
-        style.whole_numbers(panel, most=5)
+        _draw_window(panel, findings, test, int(chosen[window]), channel)
         if place % columns == 0:
             panel.set_ylabel(_channel_label(findings, channel))
     for panel in axes[-1]:
@@ -199,12 +175,9 @@ def _several_steps(findings: Findings, test: TestRows) -> "Figure":
     return figure
 
 
-def _draw_window(
-    axes: "Axes", findings: Findings, test: TestRows, *, row: int, channel: int
-) -> None:
-    steps = findings.horizon
+def _draw_window(axes: "Axes", findings: Findings, test: TestRows, row: int, channel: int) -> None:
+    steps, start = findings.horizon, int(test.rows[row])
     own = slice(channel, None, len(findings.targets))  # outputs go step by step
-    start = int(test.rows[row])
     for look, values in _lines(test):
         axes.plot(start + np.arange(steps), style.only_finite(values[row, own]), **look)
     before = (test.rows >= start - BEFORE * steps) & (test.rows < start)
@@ -213,15 +186,14 @@ def _draw_window(
         values = np.append(test.targets[before, channel], test.targets[row, channel])
         axes.plot(*_with_gaps(at, values), color=style.foreground(), linewidth=1.6)
     axes.axvline(start - 0.5, color=style.QUIET, linewidth=1, linestyle=":")
-
-
-def _require_numbers(test: TestRows) -> None:
-    if not np.isfinite(test.outputs).any():
-        raise NotDrawnError("no forecast of a test row is a number")
+    axes.set_title(f"from row {start:,}", fontsize=9)
+    style.whole_numbers(axes, most=5)
 
 
 def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
     """Yield the look and the values of each line; the network's comes last, on top."""
+    if not np.isfinite(test.outputs).any():
+        raise NotDrawnError("no forecast of a test row is a number")
     marks = {"marker": style.mark(len(test.rows)), "ms": 3}
     if test.naive is not None:
         look = {"color": style.NAIVE, "linestyle": ":", "linewidth": 1.3, "label": "naive"}
@@ -260,27 +232,22 @@ def _residuals(findings: Findings, test: TestRows) -> "Figure":
     shown = _some(np.flatnonzero(np.isfinite(off)))
     cloud.scatter(over.ravel()[shown], off[shown], s=10, alpha=0.6, lw=0, color=style.NETWORK)
     cloud.axhline(0, color=style.foreground(), linewidth=1, linestyle=":")
-    cloud.set_xlabel(what)
-    cloud.set_ylabel(f"predicted − true{_bracketed(findings)}")
-    _draw_histogram(counts, off, test)
-    style.below(figure, counts, columns=3)
-    return figure
-
-
-def _draw_histogram(axes: "Axes", off: Vector, test: TestRows) -> None:
-    every = {"network": off}
+    cloud.set(xlabel=what, ylabel=f"predicted − true{_bracketed(findings)}")
+    looks: list[dict[str, Any]] = [{"color": style.NETWORK, "alpha": 0.7, "label": "network"}]
+    kept = [off[np.isfinite(off)]]
     if test.naive is not None:
-        every["naive"] = _off(test.naive, test.targets).ravel()
-    kept = {name: values[np.isfinite(values)] for name, values in every.items()}
-    bins = np.histogram_bin_edges(np.concatenate(list(kept.values())), bins="fd")
+        line = {"histtype": "step", "linestyle": "--", "linewidth": 1.6}
+        looks.append({"color": style.NAIVE, "label": "naive", **line})
+        naive = _off(test.naive, test.targets)
+        kept.append(naive[np.isfinite(naive)])
+    bins = np.histogram_bin_edges(np.concatenate(kept), bins="fd")
     if len(bins) > MOST_BINS:
         bins = np.linspace(bins[0], bins[-1], MOST_BINS + 1)
-    common: dict[str, Any] = {"bins": bins, "orientation": "horizontal"}
-    axes.hist(kept["network"], color=style.NETWORK, alpha=0.7, label="network", **common)
-    if "naive" in kept:
-        look: dict[str, Any] = {"histtype": "step", "linestyle": "--", "linewidth": 1.6}
-        axes.hist(kept["naive"], color=style.NAIVE, label="naive", **look, **common)
-    axes.set_xlabel("count")
+    for values, look in zip(kept, looks, strict=True):
+        counts.hist(values, bins=bins, orientation="horizontal", **look)
+    counts.set_xlabel("count")
+    style.below(figure, counts, columns=3)
+    return figure
 
 
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────
@@ -300,7 +267,7 @@ def _mistake_words(findings: Findings, test: TestRows, found: Mistakes) -> str:
 def _said(findings: Findings, test: TestRows, at: int, *, most: int) -> tuple[str, str]:
     """Return what is true of a row, and what the network predicted, a line each."""
     if findings.task == "regression":
-        units = f" {short(findings.units, 8)}" if findings.units else ""
+        units = _in_units(findings, 8)
         said = [
             ", ".join(number(float(value)) for value in values[at][:2])
             + (", …" if len(values[at]) > 2 else "")
@@ -353,8 +320,7 @@ def _draw_image(axes: "Axes", image: Array) -> None:
         axes.imshow(values.transpose(1, 2, 0), interpolation="nearest")
     else:
         axes.imshow(values.mean(0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
 
 
@@ -407,12 +373,10 @@ def _measured(found: ColumnImportances) -> tuple[Array, Array]:
 
 def _importance_words(found: ColumnImportances) -> str:
     means, order = _measured(found)
-    told = ", ".join(
-        f"{short(found.columns[index])} {number(float(means[index]))}" for index in order[:TOLD]
-    )
+    told = [f"{short(found.columns[at])} {number(float(means[at]))}" for at in order[:TOLD]]
     return (
         f"How much worse {short(found.metric)} on {found.part} rows gets when the values of a "
-        f"column are dealt out anew; most for: {told or 'no column'}. "
+        f"column are dealt out anew; most for: {', '.join(told) or 'no column'}. "
         f"{_left_out(found, len(order))}".strip()
     )
 
@@ -440,16 +404,9 @@ def _draw_importances(found: ColumnImportances) -> "Figure":
     panel, places = axes[0, 0], np.arange(len(shown))
     panel.barh(places, means[shown], height=0.6, color=style.TRAIN)
     repeats = found.falls[shown]
-    panel.scatter(
-        repeats,
-        np.repeat(places, repeats.shape[1]),
-        zorder=3,
-        label="repeats",
-        s=9,
-        color=style.QUIET,
-        edgecolors=style.foreground(),
-        linewidths=0.4,
-    )
+    look = {"color": style.QUIET, "edgecolors": style.foreground(), "linewidths": 0.4}
+    heights = np.repeat(places, repeats.shape[1])
+    panel.scatter(repeats, heights, zorder=3, label="repeats", s=9, **look)
     panel.axvline(0, color=style.foreground(), linewidth=0.8)
     panel.set_yticks(places, [label(found.columns[index], 28) for index in shown], fontsize=9)
     panel.set_ylim(len(shown) - 0.4, -0.6)

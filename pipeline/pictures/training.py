@@ -25,31 +25,28 @@ NAMED = 8
 COLOURS = "viridis"
 #: Part of that map that is visible on a white and on a black background.
 DARKEST, BRIGHTEST = 0.28, 0.75
+#: Name, key, colour and line of each curve of losses.
+LOSSES = (
+    ("training", "train/loss", style.TRAIN, "-"),
+    ("validation", "val/loss", style.VALIDATION, "--"),
+)
 #: Share of a layer's weights that a step usually moves.
 USUAL = (1e-4, 1e-2)
 
 
 def curve_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield losses, validation metrics and learning rate over the epochs."""
-    yield Picture(
-        "curves/loss", "Loss over the epochs", _loss_words(findings), partial(_loss, findings)
-    )
+    words = _loss_words(findings)
+    yield Picture("curves/loss", "Loss over the epochs", words, partial(_loss, findings))
     metrics = _metrics(findings)
     if metrics:
         told = "; ".join(_metric_words(findings, key) for key in metrics)
-        yield Picture(
-            "curves/metrics",
-            "Metrics on the validation rows",
-            f"{told}. {_kept_words(findings)}",
-            partial(_metric_curves, findings, metrics),
-        )
+        draw = partial(_metric_curves, findings, metrics)
+        words = f"{told}. {_kept_words(findings)}"
+        yield Picture("curves/metrics", "Metrics on the validation rows", words, draw)
     if len(_values(findings, "lr")):
-        yield Picture(
-            "curves/lr",
-            "Learning rate",
-            f"The learning rate {_course(findings, 'lr')}.",
-            partial(_rate, findings),
-        )
+        words = f"The learning rate {_course(findings, 'lr')}."
+        yield Picture("curves/lr", "Learning rate", words, partial(_rate, findings))
 
 
 def _curve(findings: Findings, key: str) -> Floats:
@@ -65,10 +62,9 @@ def _values(findings: Findings, key: str) -> Floats:
 
 def _metrics(findings: Findings) -> list[str]:
     """Return the validation metrics, the monitored one first."""
-    keys = {key for values in findings.history.values() for key in values}
-    own = sorted(key for key in keys if key.startswith("val/") and key != "val/loss")
-    seen = [key for key in own if len(_values(findings, key))]
-    return sorted(seen, key=lambda key: key != findings.monitor)
+    keys = {key for values in findings.history.values() for key in values} - {"val/loss"}
+    own = [key for key in keys if key.startswith("val/") and len(_values(findings, key))]
+    return sorted(own, key=lambda key: (key != findings.monitor, key))
 
 
 def _kept(findings: Findings) -> int:
@@ -78,7 +74,7 @@ def _kept(findings: Findings) -> int:
 def _loss_words(findings: Findings) -> str:
     told = [
         f"{name} loss {_course(findings, key)}"
-        for name, key in (("training", "train/loss"), ("validation", "val/loss"))
+        for name, key, *_ in LOSSES
         if len(_values(findings, key))
     ]
     if not told:
@@ -112,10 +108,7 @@ def _kept_words(findings: Findings) -> str:
 def _loss(findings: Findings) -> "Figure":
     figure, grid = style.panels(height=3.6)
     axes = grid[0, 0]
-    for name, key, colour, line in (
-        ("training", "train/loss", style.TRAIN, "-"),
-        ("validation", "val/loss", style.VALIDATION, "--"),
-    ):
+    for name, key, colour, line in LOSSES:
         if len(_values(findings, key)):
             _draw_curve(axes, findings, key, color=colour, linestyle=line, label=name)
     if not axes.lines:
@@ -179,14 +172,17 @@ def lr_range(curve: LrCurve) -> "Figure":
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7.2, 4.4), layout="constrained")
-    axes.set_xscale("log")
-    axes.set_xlabel("optimizer.lr (learning rate of the step)")
-    axes.set_ylabel("train/loss")
+    what = "optimizer.lr (learning rate of the step)"
+    axes.set(xscale="log", xlabel=what, ylabel="train/loss")
     axes.grid(visible=True, which="major", alpha=0.3)
     axes.scatter(curve.rates, curve.losses, s=12, c="0.6", label="loss of a batch", zorder=2)
     if len(curve.smoothed):
         axes.plot(curve.rates, curve.smoothed, color=style.TRAIN, lw=2, label="smoothed", zorder=3)
-        _limit(axes, curve.losses, curve.smoothed)
+        low, start = float(curve.smoothed.min()), float(curve.smoothed[0])
+        noise = (curve.losses - curve.smoothed)[: max(3, len(curve.losses) // 10)].std()
+        height = max(start - low, 6 * float(noise))
+        if height > 0:  # what is well above the first loss says nothing
+            axes.set_ylim(low - 0.4 * height, start + 0.6 * height)
     if curve.suggestion is not None:
         _mark_rates(axes, curve)
     if not len(curve.rates):
@@ -218,41 +214,20 @@ def _mark_rates(axes: "Axes", curve: LrCurve) -> None:
             axes.axvline(rate, color=colour, lw=1.2, ls="--", zorder=2)
 
 
-def _limit(axes: "Axes", losses: Floats, smoothed: Floats) -> None:
-    """Cut the axis off well above the first loss: what is higher says nothing."""
-    low, start = float(smoothed.min()), float(smoothed[0])
-    noise = float((losses - smoothed)[: max(3, len(losses) // 10)].std())
-    height = max(start - low, 6 * noise)
-    if height > 0:
-        axes.set_ylim(low - 0.4 * height, start + 0.6 * height)
-
-
 # ── the layers ──────────────────────────────────────────────────────────────────────────────────
 
 
 def layer_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield gradient norms, sizes of updates and activations of the layers."""
-    vitals = findings.vitals
+    vitals, activity = findings.vitals, findings.activity
     if vitals is not None and len(vitals.epochs) and vitals.layers:
-        yield Picture(
-            "layers/gradient_norms",
-            "Gradient norm of each layer",
-            _gradient_words(vitals),
-            partial(_gradients, findings, vitals),
-        )
-        yield Picture(
-            "layers/updates",
-            "How far a step moves each layer's weights",
-            _update_words(vitals),
-            partial(_updates, vitals),
-        )
-    if findings.activity:
-        yield Picture(
-            "layers/activity",
-            "What the activations give",
-            _activity_words(findings.activity),
-            partial(_activity, findings.activity),
-        )
+        title, words = "Gradient norm of each layer", _gradient_words(vitals)
+        yield Picture("layers/gradient_norms", title, words, partial(_gradients, findings, vitals))
+        title, words = "How far a step moves each layer's weights", _update_words(vitals)
+        yield Picture("layers/updates", title, words, partial(_updates, vitals))
+    if activity:
+        title, words = "What the activations give", _activity_words(activity)
+        yield Picture("layers/activity", title, words, partial(_activity, activity))
 
 
 def _gradient_words(vitals: Vitals) -> str:
@@ -306,16 +281,9 @@ def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
     epochs = [int(epoch) for epoch in vitals.epochs]
     total = [findings.history.get(epoch, {}).get("grad/norm", np.nan) for epoch in epochs]
     if np.isfinite(total).any():
-        axes.plot(
-            epochs,
-            style.only_finite(np.asarray(total)),
-            color=style.foreground(),
-            linestyle=(0, (1, 1)),
-            linewidth=2,
-            marker=style.mark(len(epochs)),
-            ms=3,
-            label="all together",
-        )
+        look: dict[str, Any] = {"color": style.foreground(), "linestyle": (0, (1, 1))}
+        look |= {"linewidth": 2, "marker": style.mark(len(epochs)), "ms": 3}
+        axes.plot(epochs, style.only_finite(np.asarray(total)), label="all together", **look)
     clipping = findings.clipping
     if clipping.threshold is not None and clipping.algorithm == "norm":
         _draw_threshold(axes, clipping.threshold)
@@ -347,21 +315,15 @@ def _log_lines(vitals: Vitals, values: Array, *, what: str) -> "tuple[Figure, Ax
     if np.isnan(drawn).all():
         raise NotDrawnError(f"no layer has a {what} that is a number above 0")
     figure, axes = style.panels(height=4.2)
+    few, mark = len(vitals.layers) <= NAMED, style.mark(len(vitals.epochs))
     colours = _colours(len(vitals.layers))
-    for index, name in enumerate(vitals.layers):
-        seen = ~np.isnan(drawn[:, index])
-        axes[0, 0].plot(
-            vitals.epochs[seen],
-            drawn[seen, index],
-            color=colours[index],
-            marker=style.mark(len(vitals.epochs)),
-            ms=3,
-            label=label(layer_name(name), 28) if len(vitals.layers) <= NAMED else None,
-        )
-    axes[0, 0].set_yscale("log")
-    axes[0, 0].set_ylabel(what)
+    for layer, course, colour in zip(vitals.layers, drawn.T, colours, strict=True):
+        seen, name = ~np.isnan(course), label(layer_name(layer), 28) if few else None
+        look: dict[str, Any] = {"color": colour, "marker": mark, "ms": 3, "label": name}
+        axes[0, 0].plot(vitals.epochs[seen], course[seen], **look)
+    axes[0, 0].set(yscale="log", ylabel=what)
     style.epochs_across(axes[0, 0], [int(epoch) for epoch in vitals.epochs])
-    if len(vitals.layers) > NAMED:
+    if not few:
         _colour_bar(figure, axes[0, 0], vitals.layers)
     return figure, axes[0, 0]
 
@@ -380,10 +342,8 @@ def _colour_bar(figure: "Figure", axes: "Axes", layers: Sequence[str]) -> None:
     count = len(layers)
     scale = ScalarMappable(Normalize(0.5, count + 0.5), ListedColormap(_colours(count)))
     bar = figure.colorbar(scale, ax=axes, pad=0.02, aspect=30)
-    places = np.unique(np.linspace(1, count, 4).round().astype(int))
-    bar.set_ticks(
-        places.tolist(), labels=[label(layer_name(layers[place - 1], 18)) for place in places]
-    )
+    places = np.unique(np.linspace(1, count, 4).round().astype(int)).tolist()
+    bar.set_ticks(places, labels=[label(layer_name(layers[at - 1], 18)) for at in places])
     bar.ax.tick_params(labelsize=8)
     bar.ax.invert_yaxis()
     bar.ax.set_title("input", fontsize=8)
@@ -393,33 +353,26 @@ def _colour_bar(figure: "Figure", axes: "Axes", layers: Sequence[str]) -> None:
 def _activity(activity: Sequence[Activity]) -> "Figure":
     height = 1.3 + 0.34 * len(activity)
     figure, axes = style.panels(1, 2, height=height, sharey=True, width_ratios=(3, 2))
-    places = np.arange(len(activity))
+    (left, right), places = axes[0], np.arange(len(activity))
     for share, colour, offset, what in (
         ([one.dead for one in activity], style.DEAD, -0.2, "dead units"),
         ([one.saturated for one in activity], style.SATURATED, 0.2, "saturated values"),
     ):
         percent = 100 * np.nan_to_num(np.asarray(share, dtype=np.float64))
-        bars = axes[0, 0].barh(places + offset, percent, height=0.36, color=colour, label=what)
+        bars = left.barh(places + offset, percent, height=0.36, color=colour, label=what)
         shown = [f"{one:.0f}%" if one else "" for one in percent]
-        axes[0, 0].bar_label(bars, shown, padding=2, fontsize=8)
+        left.bar_label(bars, shown, padding=2, fontsize=8)
     if not any(map(_share_words, activity)):
-        axes[0, 0].set_title("none dead, none saturated", fontsize=9)
-    axes[0, 0].set_xlim(0, 112)
-    axes[0, 0].set_xticks([0, 50, 100], ["0", "50%", "100%"])
-    axes[0, 0].set_yticks(
-        places, [f"{label(layer_name(one.layer, 22))}\n{label(one.kind)}" for one in activity]
-    )
-    axes[0, 0].tick_params(axis="y", labelsize=8)
-    axes[0, 0].invert_yaxis()
-    axes[0, 1].errorbar(
-        [one.mean for one in activity],
-        places,
-        xerr=[one.deviation for one in activity],
-        fmt="o",
-        ms=4,
-        capsize=3,
-        color=style.TRAIN,
-    )
-    axes[0, 1].set_xlabel("mean ± deviation")
-    style.below(figure, axes[0, 0], columns=2)
+        left.set_title("none dead, none saturated", fontsize=9)
+    left.set_xlim(0, 112)
+    left.set_xticks([0, 50, 100], ["0", "50%", "100%"])
+    names = [f"{label(layer_name(one.layer, 22))}\n{label(one.kind)}" for one in activity]
+    left.set_yticks(places, names)
+    left.tick_params(axis="y", labelsize=8)
+    left.invert_yaxis()
+    look: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 3, "color": style.TRAIN}
+    spread = [one.deviation for one in activity]
+    right.errorbar([one.mean for one in activity], places, xerr=spread, **look)
+    right.set_xlabel("mean ± deviation")
+    style.below(figure, left, columns=2)
     return figure

@@ -20,8 +20,8 @@ from markupsafe import Markup
 
 from pipeline.config.options import TrackingOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError
+from pipeline.gallery import DOTS_PER_INCH, drawing, use_drawn
 from pipeline.paths import replace_text
-from pipeline.pictures.gallery import DOTS_PER_INCH, drawing, use_drawn
 from pipeline.pictures.style import Picture
 
 if TYPE_CHECKING:

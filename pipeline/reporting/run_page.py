@@ -15,9 +15,9 @@ from pipeline.config.options import LrRangeOptions
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
+from pipeline.gallery import gallery, texts
 from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
 from pipeline.metrics import ClassScores, class_scores, confusion, predicted_classes
-from pipeline.pictures.gallery import gallery, texts
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, Places, drawn, rendered

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.config.options import LrRangeOptions
 from pipeline.findings import LrCurve
-from pipeline.pictures.gallery import drawing, save
+from pipeline.gallery import drawing, save
 from pipeline.pictures.training import lr_range
 from pipeline.running.command_line import Command
 from pipeline.serving.sheets import write_csv

@@ -32,13 +32,13 @@ from pipeline.findings import (
     Vitals,
     save_findings,
 )
+from pipeline.gallery import FOLDER, Written, read_list
 from pipeline.importance import importances_of, spaced
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of, probabilities
 from pipeline.paths import conf_folder, replace_json, replace_text
-from pipeline.pictures.gallery import FOLDER, Written, read_list
 from pipeline.processes.child import Child, python_module
 from pipeline.running.kept_weights import ScoredTest, outputs_of
 from pipeline.running.plan import Plan
@@ -333,7 +333,7 @@ def described(
         return True
 
     saved = unless_it_fails(save_all, False, what="no findings")
-    artist = Child(python_module("pipeline.pictures.gallery"), environment={"MPLBACKEND": "Agg"})
+    artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
     try:
         if wanted and saved:
             with suppress(OSError):  # no room for another process, which `_drawn` reports

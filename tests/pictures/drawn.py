@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from pipeline.findings import Findings
-from pipeline.pictures.gallery import drawing, gallery, texts
+from pipeline.gallery import drawing, gallery, texts
 from pipeline.pictures.style import NotDrawnError, Picture
 
 ROOM_FOR_ROUNDING = 1.5

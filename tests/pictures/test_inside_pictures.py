@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from pipeline.findings import Findings, Inside
+from pipeline.gallery import gallery, write_pictures
 from pipeline.inside.views import inside_of
-from pipeline.pictures.gallery import gallery, write_pictures
 
 UGLY = (
     "<b>bold</b>",

@@ -12,7 +12,7 @@ from matplotlib import pyplot
 from PIL import Image
 
 from pipeline.findings import ColumnImportances, Findings
-from pipeline.pictures.gallery import drawing, gallery, read_list, texts, write_pictures
+from pipeline.gallery import drawing, gallery, read_list, texts, write_pictures
 from pipeline.pictures.style import NotDrawnError, label, layer_name, short
 
 UGLY = (

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score, log_loss
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.findings import Findings, load_findings
-from pipeline.pictures.gallery import drawing, read_list
+from pipeline.gallery import drawing, read_list
 from pipeline.running.plan import Datasets
 from pipeline.running.run_findings import wants_pictures
 from pipeline.serving.model import Model

@@ -28,7 +28,7 @@ from pipeline.config.overrides import read
 from pipeline.config.record import plain
 from pipeline.errors import ConfigError
 from pipeline.findings import LrCurve
-from pipeline.pictures.gallery import drawing
+from pipeline.gallery import drawing
 from pipeline.pictures.training import lr_range
 from pipeline.run import find_lr, run
 from pipeline.running.command_line import Command

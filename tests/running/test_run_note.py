@@ -10,7 +10,7 @@ import pytest
 from findings_made import made_findings
 
 from pipeline.findings import Findings
-from pipeline.pictures.gallery import Written
+from pipeline.gallery import Written
 from pipeline.running.run_findings import description_text
 
 MOST = 8000

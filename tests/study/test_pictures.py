@@ -15,7 +15,7 @@ from matplotlib import font_manager, pyplot
 from optuna.trial import Trial, TrialState
 from PIL import Image
 
-from pipeline.pictures.gallery import drawing
+from pipeline.gallery import drawing
 from pipeline.study.ledger.rows import Importances, Row, RowState
 from pipeline.study.outcome.pictures import clip_map, write_study_pictures
 from pipeline.study.outcome.summary import StudySummary

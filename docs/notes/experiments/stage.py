@@ -13,7 +13,7 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.errors import DivergedError
-from pipeline.pictures.gallery import save
+from pipeline.gallery import save
 from pipeline.pictures.style import line_of
 from pipeline.run import run
 from pipeline.running.plan import build_source

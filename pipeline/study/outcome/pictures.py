@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipeline.pictures.gallery import drawing, write
+from pipeline.gallery import drawing, write
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.outcome.comparison import DATA, NETWORK, Comparison, ComparisonCell

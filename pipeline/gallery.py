@@ -1,6 +1,6 @@
 """All pictures of a run, in the order in which they are shown, and how any are drawn and written.
 
-`python -m pipeline.pictures.gallery` is the process that draws them while the run writes its model:
+`python -m pipeline.gallery` is the process that draws them while the run writes its model:
 importing Matplotlib takes a third of a second and each picture a twentieth. It is told the folder
 of the artifacts, and ends with the run's process.
 """
