@@ -3,17 +3,13 @@
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from how_tos import HOW_TO, work_through
 from omegaconf import DictConfig, OmegaConf
-from printed import blocks, differences
-from printed_studies import skeleton
 
 from pipeline.config.compose import compose
 from pipeline.config.options import SweepConfig, SweepOptions
@@ -21,9 +17,14 @@ from pipeline.config.options import SweepConfig, SweepOptions
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
-ELSEWHERE = ("compose", "notebook")
-"""Pages whose code tests of their own run."""
-HOW_TOS = [page for page in (DOCS / "how-to").glob("*.md") if page.stem not in ELSEWHERE]
+ELSEWHERE = {
+    "compose": "compose/test_compose_stack.py",
+    "notebook": "test_notebook.py",
+    "own-model": "test_packaging.py",
+    "report": "reporting/test_real_reports.py",
+}
+"""Pages that tests of their own work through, with what these need."""
+HOW_TOS = sorted({page.stem for page in HOW_TO.glob("*.md")} - ELSEWHERE.keys())
 CHOICES = [
     f"{folder.name}={choice.stem}"
     for folder in sorted((ROOT / "conf").iterdir())
@@ -34,69 +35,11 @@ SWEEP_OPTIONS = re.findall(
     r"^\| `('?sweep\..*?)` \|", (DOCS / "how-to" / "sweep.md").read_text(encoding="utf-8"), re.M
 )
 
-_FENCE = re.compile(r"^```(?P<language>\w+)(?P<words>[^\n]*)\n(?P<content>.*?)^```$", re.M | re.S)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A fenced block: its language, the `key=value` words behind it, its content."""
-
-    language: str
-    content: str
-    words: dict[str, str] = field(default_factory=dict)
-
-
-def fenced(page: Path) -> Iterator[Block]:
-    for match in _FENCE.finditer(page.read_text(encoding="utf-8")):
-        words = dict(word.split("=", 1) for word in match["words"].split())
-        yield Block(match["language"], match["content"], words)
-
-
-def shell(lines: str) -> subprocess.CompletedProcess[str]:
-    """Run lines in bash, where `python` is the one of the tests, both streams as one."""
-    path = f'PATH="{Path(sys.executable).parent}:$PATH"\n'
-    return subprocess.run(
-        ["bash", "-euc", path + lines],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", HOW_TOS, ids=lambda page: page.stem)
-def test_the_steps_of_a_how_to_work_from_an_empty_folder(page: Path, own_folder: Path) -> None:
-    printed = ""
-    for block in fenced(page):
-        if "file" in block.words:
-            file = own_folder / block.words["file"]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(block.content, encoding="utf-8")
-        elif block.language == "sh":
-            ended = shell(block.content)
-            printed = ended.stdout
-            assert ended.returncode == int(block.words.get("exit", "0")), printed
-        elif block.words.get("form") == "study":
-            assert differences(skeleton(block.content), skeleton(printed), tolerance=0) == []
-        else:
-            assert block.language == "text", f"nothing says what to do with {block.language}"
-            assert differences(block.content, printed, tolerance=0.1) == []
-
-
-@pytest.mark.slow
-def test_the_cells_of_the_notebook_page_run_in_a_notebook(own_folder: Path) -> None:
-    from nbclient import NotebookClient
-    from nbformat.v4 import new_code_cell, new_notebook
-
-    page = (DOCS / "how-to" / "notebook.md").read_text(encoding="utf-8")
-    notebook = new_notebook(cells=[new_code_cell(cell) for cell in blocks(page, "python")])
-    client = NotebookClient(notebook, resources={"metadata": {"path": str(own_folder)}})
-    client.execute()
-    printed = notebook.cells[1].outputs[0].text
-    assert re.match(r"accuracy 0\.\d{3}, a line 0\.\d{3}\nbest epoch [1-5] of 5\nsetosa ", printed)
-    assert len(list(own_folder.glob("runs/*"))) == 4
+@pytest.mark.parametrize("page", HOW_TOS)
+def test_the_steps_of_a_how_to_work_from_an_empty_folder(page: str, own_folder: Path) -> None:
+    work_through(page, own_folder)
 
 
 @pytest.mark.parametrize("word", SWEEP_OPTIONS)

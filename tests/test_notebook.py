@@ -1,29 +1,27 @@
-"""The library's door: a run from the cells of a notebook, as a user would write them."""
+"""The library's door: runs from the cells of a notebook, as a user would write them."""
 
+import re
 from pathlib import Path
 
-import nbformat
 import pytest
+from how_tos import HOW_TO
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+from printed import blocks
 
-IMPORTS = """
-from pipeline.config.compose import compose
-from pipeline.run import run
-"""
-FIRST = """
-config = compose(["model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none", "output=a"])
-first = run(config)
+SHOWN = """
+words = ["model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none"]
+first = run(compose([*words, "output=a"]))
 assert first.epochs == 3 and first.run_id is None
 assert 0 <= first.metrics["test/f1"] <= 1
 assert "linear/f1" in first.metrics
 assert list(first.history) == [1, 2, 3]
 """
-SECOND = """
-words = ["model=mlp", "data=iris", "trainer.max_epochs=3", "tracking=none", "verbose=0"]
-second = run(compose([*words, "output=b"]))
+SILENT = """
+second = run(compose([*words, "output=b", "verbose=0"]))
 assert second.metrics["test/f1"] == first.metrics["test/f1"]
 assert second.folder != first.folder
-third = run(dict(compose([*words, "seed=1"])))
+third = run(dict(compose([*words, "output=b", "verbose=0", "seed=1"])))
 assert third.metrics["test/loss"] != first.metrics["test/loss"]
 """
 MISTAKE = """
@@ -35,27 +33,31 @@ except ConfigError as error:
 """
 
 
-def executed(folder: Path, *cells: str) -> list[str]:
-    """Run the cells in one kernel; return what each has printed."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    )
-    client.execute()
-    return ["".join(output.get("text", "") for output in cell.outputs) for cell in notebook.cells]
-
-
 @pytest.mark.slow
-def test_a_notebook_trains_twice_in_one_kernel_and_has_the_results(own_folder: Path) -> None:
-    printed = executed(own_folder, IMPORTS, FIRST, SECOND, MISTAKE)
-    lines = printed[1].splitlines()
-    assert [line.split()[0] for line in lines if "train/loss" in line] == ["1/3", "2/3", "3/3"]
-    assert printed[2] == ""
-    assert printed[3].startswith("optimizer.lr=-1 is not allowed; expected a number > 0")
+def test_the_cells_of_the_notebook_page_and_more_run_in_one_kernel(own_folder: Path) -> None:
+    cells = [*blocks((HOW_TO / "notebook.md").read_text(encoding="utf-8"), "python")]
+    notebook = new_notebook(cells=[new_code_cell(one) for one in (*cells, SHOWN, SILENT, MISTAKE)])
+    place = {"metadata": {"path": str(own_folder)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place).execute()
+    printed = ["".join(one.get("text", "") for one in cell.outputs) for cell in notebook.cells]
+    page = r"accuracy 0\.\d{3}, a line 0\.\d{3}\nbest epoch [1-5] of 5\nsetosa "
+    assert re.match(page, printed[1])
+    shown, silent, mistake = printed[-3:]
+    lines = [line.split()[0] for line in shown.splitlines() if "train/loss" in line]
+    assert lines == ["1/3", "2/3", "3/3"]
+    assert silent == ""
+    assert mistake.startswith("optimizer.lr=-1 is not allowed; expected a number > 0")
+    assert [
+        len(list(own_folder.glob(f"{name}/*/journal.jsonl"))) for name in ("runs", "a", "b")
+    ] == [
+        4,
+        1,
+        2,
+    ]
 
 
 def test_a_composed_config_is_all_that_a_run_needs(own_folder: Path) -> None:
     namespace: dict[str, object] = {}
-    for cell in (IMPORTS, FIRST, SECOND):
-        exec(cell, namespace)
-    assert len(list(own_folder.glob("[ab]/*/journal.jsonl"))) == 2
+    imports = "from pipeline.config.compose import compose\nfrom pipeline.run import run\n"
+    exec(imports + SHOWN + SILENT, namespace)
+    assert len(list(own_folder.glob("[ab]/*/journal.jsonl"))) == 3

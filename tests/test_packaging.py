@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_docs import fenced
+from how_tos import work_through
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("pipeline", "conf", "sweeps", "pyproject.toml", "README.md", "LICENSE")
@@ -107,41 +107,22 @@ def test_a_question_to_the_installed_command_is_answered_and_nothing_created(
     assert list(own_folder.iterdir()) == []
 
 
-def test_the_installed_command_trains_and_records_in_the_current_folder(
+def test_the_installed_command_trains_several_models_and_records_in_the_current_folder(
     scripts: Path, own_folder: Path
 ) -> None:
-    words = ["model=mlp", "data=iris", "trainer.max_epochs=1"]
+    words = ["-m", "model=mlp,cnn1d", "data=wine", "trainer.max_epochs=1"]
     printed = called([str(scripts / "pipeline-train"), *words], cwd=own_folder)
     assert "see it  mlflow ui" in printed
+    names = sorted(path.name.split("-", 2)[2] for path in (own_folder / "runs").iterdir())
+    assert [name.rpartition("-")[0] for name in names] == ["cnn1d-wine", "mlp-wine"]
     assert {"mlflow.db", "runs"} <= {path.name for path in own_folder.iterdir()}
 
 
-def test_the_installed_command_trains_several_models_in_one_call(
-    scripts: Path, own_folder: Path
-) -> None:
-    words = ["-m", "model=mlp,cnn1d", "data=wine", "trainer.max_epochs=1", "tracking=none"]
-    called([str(scripts / "pipeline-train"), *words], cwd=own_folder)
-    names = sorted(path.name.split("-", 2)[2] for path in (own_folder / "runs").iterdir())
-    assert [name.rpartition("-")[0] for name in names] == ["cnn1d-wine", "mlp-wine"]
-    assert {path.name for path in own_folder.iterdir()} == {"runs"}
-
-
 def test_own_data_and_an_own_network_need_nothing_but_the_installed_program(
-    scripts: Path, own_folder: Path
+    scripts: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment["PATH"] = f"{scripts}:{environment['PATH']}"
-    for block in fenced(ROOT / "docs" / "how-to" / "own-model.md"):
-        if "file" in block.words:
-            file = own_folder / block.words["file"]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(block.content, encoding="utf-8")
-        elif block.language == "sh":
-            words = ["bash", "-euc", block.content]
-            ended = subprocess.run(
-                words, env=environment, capture_output=True, text=True, timeout=300, check=False
-            )
-            assert ended.returncode == int(block.words.get("exit", "0")), ended.stderr
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    work_through("own-model", own_folder, programs=scripts)
     with (own_folder / "graded.csv").open(encoding="utf-8") as file:
         graded = list(csv.DictReader(file))
     assert len(graded) == 400

@@ -14,9 +14,9 @@ import psutil
 from base_images import postgres_base, python_base
 from container_engine import Engine, await_service, called
 from faults.stores import free_port
+from how_tos import Block, fenced
 from pip_settings import pip_settings
 from steps_log import timed
-from test_docs import Block, fenced
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "how-to" / "compose.md"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from headless import DESK, PHONE, Browser, chromium
+from how_tos import work_through
 from mlflow.tracking import MlflowClient
 from pages import Page, require_sound
 
@@ -19,7 +20,7 @@ from pipeline.study.recorded_studies import Studies
 
 pytestmark = pytest.mark.slow
 
-STUDY = "tuned"
+STUDY = "first"
 
 
 @dataclass(frozen=True)
@@ -62,26 +63,20 @@ def run_id(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """Where the steps of the page on reports were followed: the runs calm and bold, a study."""
     made = Place(tmp_path_factory.mktemp("reports"))
-    base = ("data=iris", "model=mlp", "trainer.max_epochs=3", "verbose=0")
-    made.works("train", *base, "name=slow-one", "optimizer.lr=0.0005")
-    made.works("train", *base, "name=quick-one", "optimizer.lr=0.02")
-    sweep = ("sweeps=quick", f"sweep.name={STUDY}", "sweep.n_trials=6", "sweep.confirm_seeds=2")
-    made.works("sweep", *base[:2], *sweep)
-    made.works("report", "run=quick-one")
-    made.works("report", "runs=[slow-one,quick-one]")
-    made.works("report", f"study={STUDY}")
+    work_through("report", made.folder)
     return made
 
 
 def pages(place: Place) -> list[Path]:
-    artifacts = place.run("quick-one") / "artifacts"
+    artifacts = place.run("bold") / "artifacts"
     study = place.folder / "runs" / STUDY / "artifacts"
-    return [artifacts / "report.html", *artifacts.glob("report-against-*"), study / "report.html"]
+    return [artifacts / "report.html", place.folder / "why.html", study / "report.html"]
 
 
 def test_the_report_of_a_real_run_is_whole_and_on_the_run(place: Place, tmp_path: Path) -> None:
-    folder = place.run("quick-one")
+    folder = place.run("bold")
     content = (folder / "artifacts" / "report.html").read_text("utf-8")
     page = Page(content)
     require_sound(page)
@@ -126,25 +121,25 @@ def test_the_winner_is_confirmed_with_seeds_other_than_the_one_it_was_chosen_wit
 
 
 def test_two_real_runs_are_laid_against_each_other(place: Place, tmp_path: Path) -> None:
-    (file,) = (place.run("quick-one") / "artifacts").glob("report-against-*")
-    page = Page(file.read_text("utf-8"))
+    page = Page((place.folder / "why.html").read_text("utf-8"))
     require_sound(page)
-    assert page.texts("h1") == ["quick-one against slow-one"]
-    assert "optimizer.lr 0.0005 0.02" in page.text
+    assert page.texts("h1") == ["bold against calm"]
+    assert "optimizer.lr 0.001 0.02" in page.text
     assert "McNemar's exact p = " in page.text
     assert len(page.all("svg")) == 2
-    assert place.artifact(run_id(place.run("quick-one")), file.name, tmp_path) == page.content
+    name = f"report-against-{place.run('calm').name}.html"
+    assert place.artifact(run_id(place.run("bold")), name, tmp_path) == page.content
 
 
 def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Place) -> None:
-    whole = run_id(place.run("slow-one"))
+    whole = run_id(place.run("calm"))
     lines = place.works("report", f"run={whole}", "folder=nowhere")
     file = place.folder / f"report-{whole[:8]}.html"
     assert str(file.name) in lines[-1]
     page = Page(file.read_text("utf-8"))
     require_sound(page)
-    assert page.texts("h1") == ["slow-one"]
-    assert "optimizer.lr=0.0005" in page.text
+    assert page.texts("h1") == ["calm"]
+    assert "optimizer.lr=0.001" in page.text
     unknown = place.command("report", f"run={'0' * 32}", "folder=nowhere")
     assert unknown.returncode == 2
     assert unknown.stderr.startswith(f"error: run '{'0' * 32}' is unknown in ")
@@ -152,15 +147,15 @@ def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Place) -> None:
 
 
 def test_an_unknown_study_is_one_line_with_the_nearest_name(place: Place) -> None:
-    ended = place.command("report", "study=tunde")
+    ended = place.command("report", "study=frist")
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
-    assert line.startswith("error: study='tunde' is unknown")
-    assert line.endswith("Did you mean 'tuned'?")
+    assert line.startswith("error: study='frist' is unknown")
+    assert line.endswith("Did you mean 'first'?")
 
 
 def test_a_server_that_is_down_costs_one_line_and_no_report(place: Place, tmp_path: Path) -> None:
-    copy = shutil.copytree(place.run("slow-one"), tmp_path / "copy")
+    copy = shutil.copytree(place.run("calm"), tmp_path / "copy")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"

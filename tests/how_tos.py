@@ -1,0 +1,62 @@
+"""The pages of `docs/how-to/`: their files are written and their commands run as they stand."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from printed import differences
+from printed_studies import skeleton
+
+HOW_TO = Path(__file__).parent.parent / "docs" / "how-to"
+_FENCE = re.compile(r"^```(?P<language>\w+)(?P<words>[^\n]*)\n(?P<content>.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: its language, the `key=value` words behind it, its content."""
+
+    language: str
+    content: str
+    words: dict[str, str] = field(default_factory=dict)
+
+
+def fenced(page: Path) -> Iterator[Block]:
+    for match in _FENCE.finditer(page.read_text(encoding="utf-8")):
+        words = dict(word.split("=", 1) for word in match["words"].split())
+        yield Block(match["language"], match["content"], words)
+
+
+def work_through(name: str, folder: Path, *, programs: Path = Path(sys.executable).parent) -> None:
+    """Follow a how-to in a folder, and compare what is printed with what the page shows.
+
+    Args:
+        name: Of the page.
+        folder: Where its files are written and its commands run.
+        programs: Folder of the `python` that runs them.
+    """
+    printed = ""
+    for block in fenced(HOW_TO / f"{name}.md"):
+        if "file" in block.words:
+            file = folder / block.words["file"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.content, encoding="utf-8")
+        elif block.language == "sh":
+            ended = subprocess.run(
+                ["bash", "-euc", f'PATH="{programs}:$PATH"\n{block.content}'],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            printed = ended.stdout
+            assert ended.returncode == int(block.words.get("exit", "0")), printed
+        elif block.words.get("form") == "study":
+            assert differences(skeleton(block.content), skeleton(printed), tolerance=0) == []
+        else:
+            assert block.language == "text", f"nothing says what to do with {block.language}"
+            assert differences(block.content, printed, tolerance=0.1) == []
