@@ -32,7 +32,6 @@ class Evaluate:
 
     def __init__(self, given: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.given, self.folder, self._capsys = given, folder, capsys
-        self.out = self.err = ""
 
     def model(self, kind: str) -> Path:
         (found,) = (self.given / "runs").glob(f"*-{kind}-??????")
@@ -99,30 +98,24 @@ def test_every_figure_of_the_own_test_rows_is_that_of_the_run_to_the_last_bit(
     assert evaluate.out == evaluate.err == ""
 
 
-def test_validation_rows_come_to_what_the_kept_epoch_has_on_record(evaluate: Evaluate) -> None:
-    found = final_values(evaluate.run("table", "split=validation", "verbose=0"))
-    kept = final_values(evaluate.model("table"))
+def test_an_evaluation_of_other_parts_is_a_run_of_its_own_that_is_no_training(
+    evaluate: Evaluate,
+) -> None:
+    run = evaluate.run("table", "split=validation", "verbose=0")
+    found, kept = final_values(run), final_values(evaluate.model("table"))
     for name in ("f1", "accuracy", "recall", "auroc"):
         assert found[f"val/{name}"] == pytest.approx(kept[f"best/val/{name}"], abs=1e-6)
     assert not any(key.startswith("test/") for key in found)
-
-
-def test_all_parts_together_have_the_rows_of_the_whole_table(evaluate: Evaluate) -> None:
-    run = evaluate.run("table", "split=all", "verbose=0")
-    assert [int(row["row"]) for row in predictions(run)] == list(range(240))
-
-
-def test_the_evaluation_is_a_run_of_its_own_that_is_no_training(evaluate: Evaluate) -> None:
-    run = evaluate.run("table", "verbose=0")
     begin = events(run)[0]
     assert begin["name"] == "table-evaluated"
     assert begin["tags"]["pipeline.command"] == "evaluate"
-    assert begin["tags"]["evaluated"] == "test"
-    assert events(run)[-1]["status"] == "FINISHED"
+    assert begin["tags"]["evaluated"] == "validation"
     assert begin["params"]["model.hidden"] == "[64, 128, 64]"
-    assert {"classes.csv", "data_report.md", "config.yaml"} <= {
-        file.name for file in (run / "artifacts").iterdir()
-    }
+    assert events(run)[-1]["status"] == "FINISHED"
+    files = {file.name for file in (run / "artifacts").iterdir()}
+    assert {"classes.csv", "data_report.md", "config.yaml"} <= files
+    run = evaluate.run("table", "split=all", "verbose=0")
+    assert [int(row["row"]) for row in predictions(run)] == list(range(240))
 
 
 def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_come_in(
@@ -149,7 +142,7 @@ def test_other_rows_are_encoded_by_what_training_learned_whatever_order_they_com
             assert float(alone[0][key]) == pytest.approx(float(value), abs=1e-6)
 
 
-def test_columns_that_have_drifted_are_named_and_a_new_city_is_counted(evaluate: Evaluate) -> None:
+def test_columns_that_have_drifted_and_classes_without_a_row_are_told(evaluate: Evaluate) -> None:
     rows = new_data.patients(150, seed=7)
     for number, row in enumerate(rows):
         row[1] = float(str(row[1])) + 25
@@ -161,6 +154,9 @@ def test_columns_that_have_drifted_are_named_and_a_new_city_is_counted(evaluate:
     assert city == "city: 6 of 150 rows have a level that training never saw"
     for line in (age, city):
         assert line in evaluate.out
+    write_rows(Path("well.csv"), new_data.TABLE, [row for row in rows if row[4] == "well"])
+    evaluate.run("table", "data.path=well.csv")
+    assert "no test row is of class =ill" in evaluate.out
 
 
 def test_rows_that_were_trained_on_are_counted_where_they_come_again(evaluate: Evaluate) -> None:
@@ -174,32 +170,24 @@ def test_rows_that_were_trained_on_are_counted_where_they_come_again(evaluate: E
     )
 
 
-def test_a_class_that_the_model_does_not_know_is_refused_with_its_line(evaluate: Evaluate) -> None:
-    rows = new_data.patients(20, seed=1)
-    rows[7][4] = "dead"
-    write_rows(Path("other.csv"), new_data.TABLE, rows)
-    (line,) = evaluate.problems("table", "data.path=other.csv")
-    assert line.startswith("other.csv line 9, column 'outcome': 'dead' is no class; expected ")
-
-
-def test_a_class_without_a_row_is_told(evaluate: Evaluate) -> None:
-    rows = [row for row in new_data.patients(80, seed=1) if row[4] == "well"]
-    write_rows(Path("other.csv"), new_data.TABLE, rows)
-    evaluate.run("table", "data.path=other.csv")
-    assert "no test row is of class =ill" in evaluate.out
-
-
 @pytest.mark.parametrize(
-    ("header", "words"),
+    ("header", "outcome", "words"),
     [
-        (("patient", "age", "town", "bmi", "outcome"), "lacks the column 'city'"),
-        (("patient", "age", "city", "bmi", "result"), "lacks the column 'outcome'"),
+        ("patient age town bmi outcome", "ill", "lacks the column 'city'"),
+        ("patient age city bmi result", "ill", "lacks the column 'outcome'"),
+        (
+            "patient age city bmi outcome",
+            "dead",
+            "other.csv line 9, column 'outcome': 'dead' is no class; expected ",
+        ),
     ],
 )
-def test_a_table_without_a_column_is_refused(
-    evaluate: Evaluate, header: tuple[str, ...], words: str
+def test_a_table_that_the_model_can_not_read_is_refused_with_the_place(
+    evaluate: Evaluate, header: str, outcome: str, words: str
 ) -> None:
-    write_rows(Path("other.csv"), header, new_data.patients(20))
+    rows = new_data.patients(20, seed=1)
+    rows[7][4] = outcome
+    write_rows(Path("other.csv"), header.split(), rows)
     (line,) = evaluate.problems("table", "data.path=other.csv")
     assert words in line
 
@@ -290,15 +278,7 @@ def test_a_folder_of_any_name_is_taken_as_it_stands(evaluate: Evaluate) -> None:
     assert evaluate.command("model_from=alone", *QUIET) == 0, evaluate.err
 
 
-def test_the_last_training_is_found_behind_the_evaluations_of_it(own_folder: Path) -> None:
-    assert train(["model=mlp", "data=iris", "trainer.max_epochs=1", *QUIET]) == 0
-    for _ in range(2):
-        assert main(["model_from=last", *QUIET]) == 0
-    names = sorted(folder.name[16:-7] for folder in (own_folder / "runs").iterdir())
-    assert names == ["mlp-iris", *["mlp-iris-evaluated"] * 2]
-
-
-def test_in_mlflow_the_evaluation_is_a_child_of_the_models_run(own_folder: Path) -> None:
+def test_in_mlflow_an_evaluation_is_a_child_of_the_models_run(own_folder: Path) -> None:
     words = ["model=mlp", "data=breast_cancer", "trainer.max_epochs=2", "register=tumours"]
     assert train([*words, "verbose=0"]) == 0
     client = MlflowClient(f"sqlite:///{own_folder}/mlflow.db")
@@ -309,10 +289,12 @@ def test_in_mlflow_the_evaluation_is_a_child_of_the_models_run(own_folder: Path)
         "sys.exit(code or 'mlflow' in sys.modules)"  # the recorder's process has it
     )
     assert child(code, f"model_from={model.info.run_id[:8]}", "verbose=0").returncode == 0
+    # The last training is found behind the evaluation of it.
+    assert main(["model_from=last", "verbose=0"]) == 0
     assert main(["model_from=models:/tumours@champion", "verbose=0"]) == 0
     runs = client.search_runs([experiment.experiment_id])
     made = [run for run in runs if run.info.run_id != model.info.run_id]
-    assert len(made) == 2
+    assert [run.info.run_name for run in made] == ["mlp-breast_cancer-evaluated"] * 3
     for run in made:
         assert run.data.tags["mlflow.parentRunId"] == model.info.run_id
         assert run.data.tags["evaluates"] == model.info.run_id
