@@ -151,7 +151,13 @@ def _plan(
             *notes,
             "test/loss weighs all classes alike: the training rows would say how to balance them",
         )
-    run_id, is_here = _run_of(asked.place, model, uri)
+    run_id = str(model.facts.get("run_id") or "")
+    is_here = asked.place.is_relative_to(cache_folder())  # fetched from the store just now
+    for folder in (asked.place, *asked.place.parents[:3]):
+        if (folder / JOURNAL).is_file():
+            state = read_state(folder)
+            run_id, is_here = state.run_id or run_id, bool(uri) and state.uri == redact(uri or "")
+            break
     tags = {
         COMMAND_TAG: "evaluate",
         "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
@@ -169,16 +175,6 @@ def _plan(
         notes=notes,
         occasion=Occasion(tags=tags),
     ).filled_in()
-
-
-def _run_of(place: Path, model: Model, uri: str | None) -> tuple[str, bool]:
-    """Return MLflow's id of the model's run, and whether this store has it."""
-    known = str(model.facts.get("run_id") or "")
-    for folder in (place, *place.parents[:3]):
-        if (folder / JOURNAL).is_file():
-            state = read_state(folder)
-            return state.run_id or known, bool(uri) and state.uri == redact(uri or "")
-    return known, place.is_relative_to(cache_folder())  # fetched from the store just now
 
 
 # ── rows ────────────────────────────────────────────────────────────────────────────────────

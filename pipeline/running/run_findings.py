@@ -257,13 +257,21 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
         plan: The run.
         network: With the kept weights.
     """
+
+    def inside() -> Inside | None:
+        options = plan.options.feature_maps
+        rows, labels, inputs = chosen(plan.prepared, options.samples)
+        if not (views := inside_of(network, inputs, channels=options.channels)):
+            return None
+        return Inside(rows=rows, labels=labels, inputs=inputs.numpy(), views=views)
+
     was_training = network.training
     network.eval()
     try:
         return replace(
             findings,
             mistakes=unless_it_fails(lambda: _mistakes(findings, plan), None, what="no mistakes"),
-            inside=unless_it_fails(lambda: _inside(plan, network), None, what="no feature maps"),
+            inside=unless_it_fails(inside, None, what="no feature maps"),
         )
     finally:
         network.train(was_training)
@@ -279,13 +287,6 @@ def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
     places = [int(np.flatnonzero(part.rows == row)[0]) for row in test.rows[positions]]
     inputs = schema.input_scaler.unscaled(part.take(torch.tensor(places, dtype=torch.int64)))
     return Mistakes(positions=positions, inputs=inputs.numpy())
-
-
-def _inside(plan: Plan, network: nn.Module) -> Inside | None:
-    options = plan.options.feature_maps
-    rows, labels, inputs = chosen(plan.prepared, options.samples)
-    views = inside_of(network, inputs, channels=options.channels)
-    return Inside(rows=rows, labels=labels, inputs=inputs.numpy(), views=views) if views else None
 
 
 def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:

@@ -137,16 +137,20 @@ class Session(Participant):
 
     def finish(self) -> Result:
         """Test the kept weights where that is asked for, and record everything."""
-        decision, pruned, test = self._decide(), self.pruned, None
-        if self._plan.options.test and not pruned:
-            test = scored_test(self._plan, self.task, decision, self.trainer)
+        plan, pruned, decision, test = self._plan, self.pruned, Decision(), None
+        if not pruned and (plan.options.test or not plan.occasion.lean):
+            if (best := self.keeper.best_weights()) is not None:
+                self.task.load_state_dict(best)
+            decision = decide(plan, self.task.network)
+        if plan.options.test and not pruned:
+            test = scored_test(plan, self.task, decision, self.trainer)
         # A pruned training ends before Lightning counts its last epoch.
         epochs = self.trainer.current_epoch + int(pruned)
-        best, history = self.keeper.best_epoch, self._record.journal.epochs()
+        kept, history = self.keeper.best_epoch, self._record.journal.epochs()
         values: dict[str, float] = {}
-        if best is not None and best in history:
-            validated = {k: v for k, v in history[best].items() if k.startswith("val/")}
-            values = {"best/epoch": float(best), **{f"best/{k}": v for k, v in validated.items()}}
+        if kept is not None and kept in history:
+            validated = {k: v for k, v in history[kept].items() if k.startswith("val/")}
+            values = {"best/epoch": float(kept), **{f"best/{k}": v for k, v in validated.items()}}
         values["time/fit"] = self._fit_seconds
         if decision.found:
             values["decision/threshold"] = decision.threshold
@@ -161,15 +165,6 @@ class Session(Participant):
             return ()
         kind = EpochBars if verbose == 1 else EpochLines
         return (kind(self._plan.options.monitor or "train/loss", self.keeper),)
-
-    def _decide(self) -> Decision:
-        """Load the kept weights, and find their decision on the validation rows."""
-        if self.pruned or (self._plan.occasion.lean and not self._plan.options.test):
-            return Decision()  # a trial that is not tested needs none
-        best = self.keeper.best_weights()
-        if best is not None:
-            self.task.load_state_dict(best)
-        return decide(self._plan, self.task.network)
 
     def _kept_values(self) -> Mapping[str, float]:
         """Return the values of the best epoch where that one is kept, else the newest of each."""

@@ -1,11 +1,15 @@
-"""Data that one run after another of a process asks for."""
+"""What runs are made from: data that one after another asks for, and models by name."""
+
+from pathlib import Path
 
 import pytest
 
 from pipeline.config.check import check
 from pipeline.config.compose import compose
-from pipeline.config.options import RunConfig
+from pipeline.config.options import RunConfig, TrackingOptions
+from pipeline.errors import ConfigError
 from pipeline.running import plan
+from pipeline.running.command_line import found_model
 from pipeline.running.plan import KeptDatasets
 
 
@@ -21,13 +25,8 @@ def test_equal_data_are_prepared_once_and_unequal_ones_apart() -> None:
     for word in ("data.split_seed=1", "data.scale=none"):
         assert kept.prepared(options("data=iris", word)) is not iris
     assert kept.prepared(options("data=iris")) is iris
-
-
-def test_the_baselines_of_equal_data_are_fitted_once() -> None:
-    kept = KeptDatasets()
-    prepared = kept.prepared(options("data=iris"))
-    first = kept.baselines(prepared)
-    assert kept.baselines(prepared) is first
+    first = kept.baselines(iris)
+    assert kept.baselines(iris) is first
     assert [one.name for one in first] == ["majority class", "logistic regression"]
 
 
@@ -47,3 +46,14 @@ def test_data_are_forgotten_once_somebody_has_written_into_a_view_of_them() -> N
     iris.train.targets[3:5].zero_()
     kept.forget_changed()
     assert kept.prepared(options("data=iris")) is not iris
+
+
+def test_what_is_neither_a_run_nor_a_folder_with_a_model_is_told_as_what_it_is(
+    tmp_path: Path,
+) -> None:
+    nowhere = TrackingOptions(kind="none", uri=None, required=True, experiment="pipeline")
+    (tmp_path / "letters").mkdir()
+    with pytest.raises(ConfigError, match="letters' holds no model; expected the folder of a run"):
+        found_model(str(tmp_path / "letters"), tmp_path / "runs", nowhere)
+    with pytest.raises(ConfigError, match="run 'nobody' is unknown below output="):
+        found_model("nobody", tmp_path / "runs", nowhere)

@@ -10,16 +10,25 @@ import pytest
 from real_processes import ROOT
 from records import epochs, final_values, only_run
 
-Train = Callable[..., int]
+Made = Callable[..., Path]
 WORDS = ("model=mlp", "data=iris", "trainer.max_epochs=2", "tracking=none", "verbose=0")
 JOB = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 STEP = {**JOB, "SLURM_STEP_NUM_TASKS": "2"}
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
 
 
-def learned(output: str) -> dict[str, float]:
-    values = final_values(only_run(Path(output)))
-    return {key: value for key, value in values.items() if not key.startswith("time/")}
+def learned(run: Path) -> dict[str, float]:
+    return {key: value for key, value in final_values(run).items() if not key.startswith("time/")}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """What a run comes to where the environment says nothing."""
+    from pipeline.train import main
+
+    output = tmp_path_factory.mktemp("alone")
+    assert main([*WORDS, f"output={output}"]) == 0
+    return learned(only_run(output))
 
 
 @pytest.mark.parametrize(
@@ -36,13 +45,24 @@ def learned(output: str) -> dict[str, float]:
     ids=" ".join,
 )
 def test_a_run_on_one_device_is_the_same_in_a_batch_job_and_in_a_shell_of_a_cluster(
-    train: Train, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    made: Made,
+    alone: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
 ) -> None:
-    assert train(*WORDS, "output=plain") == 0
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert train(*WORDS, "output=on_cluster") == 0
-    assert learned("on_cluster") == learned("plain")
+    assert learned(made(*WORDS)) == alone
+
+
+def started(folder: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.train", *WORDS, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.slow
@@ -50,34 +70,19 @@ def test_what_a_callback_logs_is_kept_where_the_environment_names_another_rank(
     own_folder: Path,
 ) -> None:
     rates = "+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"
-    ended = subprocess.run(
-        [sys.executable, "-m", "pipeline.train", *WORDS, rates],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RANK": "1", "LOCAL_RANK": "1"},
-        check=False,
-    )
-    assert ended.returncode == 0
+    assert started(own_folder, rates, RANK="1", LOCAL_RANK="1").wait(300) == 0
     logged = {key for values in epochs(only_run(own_folder / "runs")).values() for key in values}
     assert "lr-Adam" in logged
 
 
-def run_of_two(folder: Path, number: int) -> subprocess.Popen[str]:
-    """Start one of two tasks as srun does where the job says --ntasks=2 alone."""
-    words = ("trainer=ddp", "trainer.accelerator=cpu", *WORDS)
-    job = {"SLURM_JOB_ID": str(10_000 + os.getpid() % 10_000), "SLURM_JOB_NAME": "run"}
-    rank = {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number), "SLURM_NODEID": "0"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.train", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo", **STEP}
-        | {**job, **rank, "SLURM_NODELIST": "localhost"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.slow
 def test_two_tasks_of_srun_train_one_network(own_folder: Path) -> None:
-    tasks = [run_of_two(own_folder, number) for number in range(2)]
+    """The job says --ntasks=2 alone."""
+    job = {**STEP, "SLURM_JOB_ID": str(10_000 + os.getpid() % 10_000), "SLURM_JOB_NAME": "run"}
+    job |= {"GLOO_SOCKET_IFNAME": "lo", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost"}
+    ranks = ({"SLURM_PROCID": number, "SLURM_LOCALID": number} for number in ("0", "1"))
+    words = ("trainer=ddp", "trainer.accelerator=cpu")
+    tasks = [started(own_folder, *words, **{**job, **rank}) for rank in ranks]
     said = [task.communicate(timeout=300)[1] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert sorted(epochs(only_run(own_folder / "runs"))) == [1, 2]

@@ -54,17 +54,6 @@ def only_problem(capsys: pytest.CaptureFixture[str]) -> str:
     return line.removeprefix("error: ")
 
 
-def test_a_finished_run_goes_on_for_more_epochs_in_place(
-    train: Train, run: Path, own_folder: Path
-) -> None:
-    before = epochs(run)
-    assert train(f"resume={run}", "trainer.max_epochs=5", "verbose=0", "tracking=none") == 0
-    assert only_run(own_folder / "runs") == own_folder / "runs" / run.name
-    assert list(epochs(run)) == [1, 2, 3, 4, 5]
-    assert all(epochs(run)[epoch] == before[epoch] for epoch in (1, 2, 3))
-    assert events(run)[-1]["status"] == "FINISHED"
-
-
 @pytest.mark.slow
 def test_in_mlflow_a_run_goes_on_as_itself_and_a_changed_one_as_its_child(
     train: Train, own_folder: Path
@@ -87,11 +76,17 @@ MORE = ("trainer.max_epochs=4", "verbose=0", "tracking=none")
 
 
 @pytest.mark.parametrize("way", ["folder", "name", "id", "prefix", "last"])
-def test_a_run_is_found_by_whatever_a_person_calls_it(train: Train, run: Path, way: str) -> None:
-    run_id = read_state(run).run_id
+def test_a_finished_run_found_by_any_of_its_names_goes_on_in_place(
+    train: Train, run: Path, way: str
+) -> None:
+    before, run_id = epochs(run), read_state(run).run_id
     names = {"folder": str(run.absolute()), "name": run.name, "id": run_id, "prefix": run_id[:6]}
-    assert train(f"resume={names.get(way, way)}", *MORE) == 0
+    # No weight depends on the tags and the name.
+    assert train(f"resume={names.get(way, way)}", *MORE, "tags=[late]", "name=other") == 0
+    assert runs(run.parent) == [run]
     assert list(epochs(run)) == [1, 2, 3, 4]
+    assert {epoch: epochs(run)[epoch] for epoch in before} == before
+    assert events(run)[-1]["status"] == "FINISHED"
 
 
 def test_a_run_id_that_looks_like_a_number_is_read_as_text(
@@ -103,16 +98,6 @@ def test_a_run_id_that_looks_like_a_number_is_read_as_text(
         more = (f"trainer.max_epochs={4 + number}", "tracking=none")
         assert train(f"resume={prefix}", *more) == 0, capsys.readouterr().err
         assert max(epochs(run)) == 4 + number
-
-
-def test_the_newest_unfinished_run_of_a_config_is_gone_on_with_by_itself(
-    train: Train, run: Path, own_folder: Path
-) -> None:
-    interrupt(run, 2)
-    assert train(*WORDS, "tracking=none", "resume=auto") == 0
-    assert only_run(own_folder / "runs") == own_folder / "runs" / run.name
-    assert list(epochs(run)) == [1, 2, 3]
-    assert events(run)[-1]["status"] == "FINISHED"
 
 
 @pytest.mark.parametrize("way", ["auto", "last"])
@@ -127,6 +112,7 @@ def test_the_newest_run_is_the_one_that_began_last_whatever_time_its_name_tells(
     assert train(*WORDS, "tracking=none", f"resume={way}") == 0
     assert list(epochs(older)) == [1, 2]
     assert list(epochs(run)) == [1, 2, 3]
+    assert events(run)[-1]["status"] == "FINISHED"
 
 
 def test_without_an_unfinished_run_of_the_config_a_new_one_begins(
@@ -185,11 +171,6 @@ def test_a_longer_cosine_changes_the_schedule_and_is_refused(
     words = (f"resume={only_run(own_folder / 'runs')}", "trainer.max_epochs=4")
     assert train(*words) == 2
     assert only_problem(capsys).startswith("scheduler.T_max was 2 and is 4 now; put it back, or")
-
-
-def test_what_no_weight_depends_on_may_change(train: Train, run: Path) -> None:
-    assert train(f"resume={run}", *MORE, "tags=[late]", "name=other") == 0
-    assert list(epochs(run)) == [1, 2, 3, 4]
 
 
 def child_of(train: Train, run: Path, *words: str) -> Path:

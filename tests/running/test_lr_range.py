@@ -162,13 +162,6 @@ def test_a_command_is_quoted_no_more_than_it_needs_to_be(typed: str, shown: str 
     assert again.override.value() == typed.partition("=")[2]
 
 
-def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
-    first, again, other = (try_rates(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
-    assert first == again
-    assert first[0] == other[0]
-    assert first[1] != other[1]
-
-
 def test_the_newest_run_is_one_that_has_trained_and_is_not_taken_up_by_a_range_test(
     train: Train, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,16 +64,6 @@ def test_two_processes_train_the_network_that_one_trains(
         torch.testing.assert_close(second[name], weights, rtol=1e-7, atol=1e-8)
 
 
-def test_in_single_precision_a_step_differs_by_rounding_alone(made: Made) -> None:
-    words = ("model=mlp", "model.norm=none", "data=iris", "data.batch_size=7", "tracking=none")
-    words += ("trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=0.1", "scheduler=none")
-    alone = made(*words, "verbose=0", "output=alone")
-    shared = made(*words, "verbose=0", "output=shared", *TWO)
-    first, second = (checkpoint(run, "last")["state_dict"] for run in (alone, shared))
-    for name, weights in first.items():
-        torch.testing.assert_close(second[name], weights, rtol=1e-4, atol=1e-6)
-
-
 def test_half_precision_and_an_odd_temporary_folder_change_nothing_much(
     made: Made, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
