@@ -1,6 +1,6 @@
 """Monthly international airline passengers, series G of Box and Jenkins (1976)."""
 
-from pipeline.data.bundled_series import BundledSeries
+from pipeline.data.shipped import BundledSeries
 
 
 class Airline(BundledSeries):

@@ -92,8 +92,7 @@ class Arrays(Source):
     def read(self) -> Samples:
         """Read the arrays, the training part first."""
         parts = self._parts()
-        _require_alike([part.x for part in parts.values()])
-        sizes = {name: _rows(part) for name, part in parts.items()}
+        sizes = _sizes(parts)
         first = parts["train"].x
         layout = layout_of(first.shape, first.dtype, self.layout)
         inputs = _inputs([part.x for part in parts.values()], layout)
@@ -134,17 +133,17 @@ class Arrays(Source):
         place = readable(path, key=f"data.{key}")
         found = arrays_at(place)
         if ONLY in found:
-            beside = "targets" if key == "path" else "test_targets"
-            return {"train": _Pair(found[ONLY], _targets_file(path, targets, f"data.{beside}"))}
+            beside = "data.targets" if key == "path" else "data.test_targets"
+            return {"train": _Pair(found[ONLY], _targets_file(path, targets, beside))}
         if targets is not None:
             raise ConfigError(
                 f"data.targets={targets!r} goes with a .npy of inputs, but {path} holds several "
                 "arrays; name the targets in it: data.y=NAME"
             )
         if self.x is None and self.y is None:
-            named = _pairs([*found], place.name)
+            named = _pairs(found, place.name)
         else:
-            named = {"train": _named_pair([*found], self.x, self.y, place.name)}
+            named = {"train": _named_pair(found, self.x, self.y, place.name)}
         return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
 
     def _target(self, parts: Mapping[PartName, _Pair]) -> Target:
@@ -168,10 +167,14 @@ def _targets_file(path: str, targets: str | None, key: str) -> StoredArray:
     return found[ONLY]
 
 
-def _require_alike(stored: Sequence[StoredArray]) -> None:
-    """Refuse inputs that a network can't take together, or at all."""
-    first = stored[0]
-    for one in stored:
+def _sizes(parts: Mapping[PartName, _Pair]) -> Mapping[PartName, int]:
+    """Return the rows of each part.
+
+    Raises:
+        DataError: A network can't take the inputs together or at all, or targets do not fit them.
+    """
+    first = parts["train"].x
+    for one, _ in parts.values():
         one.refuse_objects()
         if one.dtype.kind not in "biuf":
             raise DataError(f"{one.label} has values of type {one.dtype}; expected numbers")
@@ -185,18 +188,15 @@ def _require_alike(stored: Sequence[StoredArray]) -> None:
                 f"{first.label} is of type {first.dtype} and {one.label} of type {one.dtype}; "
                 "expected one type, since uint8 means 0 to 255"
             )
-
-
-def _rows(part: _Pair) -> int:
-    x, y = part
-    if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
-        raise DataError(
-            f"{x.label} has shape {x.shape} and {y.label} has shape {y.shape}; expected as many "
-            "rows in both"
-        )
-    if x.shape[0] == 0:
-        raise DataError(f"{x.label} has shape {x.shape}, 0 rows; expected at least one")
-    return x.shape[0]
+    for x, y in parts.values():
+        if not x.shape or not y.shape or x.shape[0] != y.shape[0]:
+            raise DataError(
+                f"{x.label} has shape {x.shape} and {y.label} has shape {y.shape}; expected as "
+                "many rows in both"
+            )
+        if x.shape[0] == 0:
+            raise DataError(f"{x.label} has shape {x.shape}, 0 rows; expected at least one")
+    return {name: part.x.shape[0] for name, part in parts.items()}
 
 
 def _inputs(stored: Sequence[StoredArray], layout: Layout) -> Array | OnDemand:
@@ -211,7 +211,7 @@ def _inputs(stored: Sequence[StoredArray], layout: Layout) -> Array | OnDemand:
     )
 
 
-def _pairs(names: Sequence[str], file: str) -> dict[PartName, tuple[str, str]]:
+def _pairs(names: Iterable[str], file: str) -> dict[PartName, tuple[str, str]]:
     """Return the inputs and targets of each part, told by names such as `x_train` or `X`.
 
     Raises:
@@ -236,7 +236,7 @@ def _pairs(names: Sequence[str], file: str) -> dict[PartName, tuple[str, str]]:
     return parts
 
 
-def _named_pair(names: Sequence[str], x: str | None, y: str | None, file: str) -> tuple[str, str]:
+def _named_pair(names: Iterable[str], x: str | None, y: str | None, file: str) -> tuple[str, str]:
     """Return the arrays that the user names; what is left open is told by its name.
 
     Raises:
@@ -265,20 +265,17 @@ def _places(names: Iterable[str], file: str) -> dict[tuple[PartName, Role], str]
     found: dict[tuple[PartName, Role], str] = {}
     letters: dict[str, bool] = {}
     for name in names:
-        match = _NAME.fullmatch(name)
-        if match is None:
-            continue
-        letters[name] = len(match["role"]) == 1
-        part = PARTS[(match["before"] or match["after"] or "train").lower()]
-        place = part, _ROLES[match["role"].lower()]
-        other = found.get(place)
-        if other is not None and letters[other] == letters[name]:
-            raise DataError(
-                f"{file} has both {other} and {name}; expected one of them. Say which: "
-                "data.x=NAME data.y=NAME"
-            )
-        if other is None or letters[name]:
-            found[place] = name
+        if match := _NAME.fullmatch(name):
+            letters[name] = len(match["role"]) == 1
+            part = PARTS[(match["before"] or match["after"] or "train").lower()]
+            other = found.setdefault((part, _ROLES[match["role"].lower()]), name)
+            if other != name and letters[other] == letters[name]:
+                raise DataError(
+                    f"{file} has both {other} and {name}; expected one of them. Say which: "
+                    "data.x=NAME data.y=NAME"
+                )
+            if letters[name]:
+                found[part, _ROLES[match["role"].lower()]] = name
     return found
 
 

@@ -1,12 +1,13 @@
 """Breast cancer Wisconsin, diagnostic (scikit-learn's `load_breast_cancer`)."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from pipeline.data.cached import ScikitLearnSet
 from pipeline.data.labels import positive_second
+from pipeline.data.shipped import ScikitLearnSet
 from pipeline.data.source import Samples
 
 
+@dataclass(kw_only=True, eq=False)
 class BreastCancer(ScikitLearnSet):
     """569 tumours by 30 measurements of their cells' nuclei, malignant or benign.
 
@@ -17,8 +18,7 @@ class BreastCancer(ScikitLearnSet):
     name = "breast_cancer"
     task = "binary"
 
-    def __init__(self, *, positive: str) -> None:
-        self.positive = positive
+    positive: str
 
     def read(self) -> Samples:
         """Read the table, (rows, 30)."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.data.bundled_series import BundledSeries
+from pipeline.data.shipped import BundledSeries
 from pipeline.data.source import Series
 
 

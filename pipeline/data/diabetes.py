@@ -1,6 +1,6 @@
 """Diabetes (scikit-learn's `load_diabetes`; Efron et al. 2004)."""
 
-from pipeline.data.cached import ScikitLearnSet
+from pipeline.data.shipped import ScikitLearnSet
 
 
 class Diabetes(ScikitLearnSet):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.data.cached import ScikitLearnSet
+from pipeline.data.shipped import ScikitLearnSet
 from pipeline.data.source import Samples
 
 LARGEST_VALUE = 16

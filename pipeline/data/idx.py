@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from pipeline.data.array_files import (
     PartName,
@@ -31,13 +30,6 @@ _NAME = re.compile(
 )
 
 
-class _Pair(NamedTuple):
-    """The two files of a part."""
-
-    images: Path
-    labels: Path
-
-
 @dataclass(kw_only=True, eq=False)
 class Idx(Source):
     """Pictures with a class each; the files' own split is kept.
@@ -55,24 +47,31 @@ class Idx(Source):
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
         pairs = _pairs(readable(self.path))
-        images = {part: read_idx(pair.images) for part, pair in pairs.items()}
+        images = {part: read_idx(file) for part, (file, _) in pairs.items()}
         first = images["train"]
-        sizes = {part: len(array) for part, array in images.items()}
         labels: list[tuple[str, Array]] = []
-        for part, pair in pairs.items():
-            labels.append((pair.labels.name, _labels(pair, images[part])))
-            if images[part].shape[1:] != first.shape[1:]:
+        for part, (file, labels_file) in pairs.items():
+            pictures, kinds = images[part], read_idx(labels_file)
+            if kinds.ndim != 1 or len(kinds) != len(pictures):
                 raise DataError(
-                    f"{pairs['train'].images} has shape {first.shape} and {pair.images} has shape "
-                    f"{images[part].shape}; expected one height and width"
+                    f"{file} has shape {pictures.shape} and {labels_file} has shape "
+                    f"{kinds.shape}; expected as many labels as images"
                 )
-            require_numbers(images[part], str(pair.images))
+            if len(pictures) == 0:
+                raise DataError(f"{file} has 0 images; expected at least one")
+            if pictures.shape[1:] != first.shape[1:]:
+                raise DataError(
+                    f"{pairs['train'][0]} has shape {first.shape} and {file} has shape "
+                    f"{pictures.shape}; expected one height and width"
+                )
+            require_numbers(pictures, str(file))
+            labels.append((labels_file.name, kinds))
         layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         asked = Asked(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
             join([arranged(array, layout) for array in images.values()]),
             joined_target(labels, asked),
-            sizes,
+            {part: len(array) for part, array in images.items()},
             reading={
                 "kind": "array",
                 "format": "idx",
@@ -83,67 +82,48 @@ class Idx(Source):
         )
 
 
-def _labels(pair: _Pair, pictures: Array) -> Array:
-    """Read as many labels as there are pictures."""
-    labels = read_idx(pair.labels)
-    if labels.ndim != 1 or len(labels) != len(pictures):
-        raise DataError(
-            f"{pair.images} has shape {pictures.shape} and {pair.labels} has shape "
-            f"{labels.shape}; expected as many labels as images"
-        )
-    if len(pictures) == 0:
-        raise DataError(f"{pair.images} has 0 images; expected at least one")
-    return labels
-
-
-def _pairs(place: Path) -> dict[PartName, _Pair]:
-    """Find the files from their folder, or from one of them.
+def _pairs(place: Path) -> dict[PartName, tuple[Path, Path]]:
+    """Find the images and labels of each part from their folder, or from one of them.
 
     Raises:
         DataError: Files are missing, or several data sets lie there.
     """
-    folder = place if place.is_dir() else place.parent
-    sets = _sets(folder)
-    if place.is_dir():
-        if not sets:
-            raise DataError(f"{place} has no idx files; expected {EXPECTED}")
-        prefix, *others = sets
-        if others:
-            raise DataError(
-                f"{place} has {len(sets)} data sets, beginning with "
-                f"{', '.join(map(repr, sets))}; say which: data.path={place}/FILE, the images to "
-                "train on"
-            )
-    elif match := _NAME.fullmatch(place.name):
-        prefix = match["prefix"]
-    else:
-        raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")
-    roles = sets[prefix]
-    found: dict[PartName, _Pair] = {}
+    roles = _roles(place)
+    found: dict[PartName, tuple[Path, Path]] = {}
     parts: tuple[PartName, ...] = ("train", "test")
     for part in parts:
         images, labels = (roles.get((part, role)) for role in ("images", "labels"))
         if images and labels:
-            found[part] = _Pair(images, labels)
+            found[part] = images, labels
         elif there := images or labels:
             raise DataError(
                 f"{there} has no {'labels' if images else 'images'} beside it; expected {EXPECTED}"
             )
     if "train" not in found:
+        folder = place if place.is_dir() else place.parent
         raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")
-    for pair in found.values():
-        require_content(pair.images)
-        require_content(pair.labels)
+    for file in (file for pair in found.values() for file in pair):
+        require_content(file)
     return found
 
 
-def _sets(folder: Path) -> dict[str, dict[tuple[str, str], Path]]:
-    """Return the files by prefix, such as `emnist-letters-`, part and role."""
-    sets: dict[str, dict[tuple[str, str], Path]] = {}
-    for file in files_in(folder):
-        match = _NAME.fullmatch(file.name)
-        if match is not None:
+def _roles(place: Path) -> dict[tuple[str, str], Path]:
+    """Return the files of one data set by part and role."""
+    sets: dict[str, dict[tuple[str, str], Path]] = {}  # by prefix, such as `emnist-letters-`
+    for file in files_in(place if place.is_dir() else place.parent):
+        if match := _NAME.fullmatch(file.name):
             part = "train" if match["part"].lower() == "train" else "test"
             # What is unpacked comes first in sorted order and is read.
             sets.setdefault(match["prefix"], {}).setdefault((part, match["role"].lower()), file)
-    return sets
+    if not place.is_dir():
+        if match := _NAME.fullmatch(place.name):
+            return sets[match["prefix"]]
+        raise DataError(f"{place} is not named as a file of MNIST's; expected {EXPECTED}")
+    if not sets:
+        raise DataError(f"{place} has no idx files; expected {EXPECTED}")
+    if len(sets) > 1:
+        raise DataError(
+            f"{place} has {len(sets)} data sets, beginning with {', '.join(map(repr, sets))}; say "
+            f"which: data.path={place}/FILE, the images to train on"
+        )
+    return next(iter(sets.values()))

@@ -1,6 +1,6 @@
 """Iris (scikit-learn's `load_iris`)."""
 
-from pipeline.data.cached import ScikitLearnSet
+from pipeline.data.shipped import ScikitLearnSet
 
 
 class Iris(ScikitLearnSet):

@@ -142,7 +142,14 @@ def target_of(raw: Array, asked: Asked, where: Callable[[int], str]) -> Target:
             "one-hot (rows, classes) or values (rows, outputs)"
         )
     if are_words:
-        return _words(labels, asked)
+        texts = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
+        if asked.task == "regression":
+            raise DataError(
+                f"data.task=regression expects numbers, but the labels are words such as "
+                f"{str(texts[0])!r}; leave data.task away"
+            )
+        distinct, indices = np.unique(np.char.strip(texts), return_inverse=True)
+        return classes_of(indices, _named(distinct.tolist(), asked), asked)
     if labels.dtype.kind not in "biuf":
         raise DataError(
             f"{where(0)}: labels of type {labels.dtype} can't be read; expected numbers or words"
@@ -164,9 +171,8 @@ def classes_of(indices: Array, names: Sequence[str], asked: Asked) -> Target:
     """
     indices = indices.astype(np.int64, copy=False)
     positive = None if asked.positive is None else whole_text(asked.positive)
-    classes = tuple(names)
+    classes, notes = tuple(names), tuple[str, ...]()
     task: Task = "binary" if len(names) == 2 else "multiclass"
-    notes: tuple[str, ...] = ()
     if task == "binary":
         if positive is None:
             counts = np.bincount(indices, minlength=2)
@@ -224,21 +230,9 @@ def whole_text(value: object) -> str:
     return str(int(value)) if number.is_integer() else repr(number)
 
 
-def _words(labels: Array, asked: Asked) -> Target:
-    texts = np.char.decode(labels, "utf-8") if labels.dtype.kind == "S" else labels
-    if asked.task == "regression":
-        raise DataError(
-            f"data.task=regression expects numbers, but the labels are words such as "
-            f"{str(texts[0])!r}; leave data.task away"
-        )
-    distinct, indices = np.unique(np.char.strip(texts), return_inverse=True)
-    return classes_of(indices, _named([str(text) for text in distinct], asked), asked)
-
-
 def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
-    fractions: list[int] = []
-    if labels.dtype.kind == "f":
-        fractions = np.flatnonzero(labels != np.floor(labels)).tolist()
+    is_float = labels.dtype.kind == "f"
+    fractions = np.flatnonzero(labels != np.floor(labels)).tolist() if is_float else []
     if fractions and asked.task not in (None, "regression"):
         row = fractions[0]
         raise DataError(
@@ -260,22 +254,17 @@ def _numbers(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target
     if asked.task is None and not (asked.always_classes or few or numbered):
         return _values(labels.reshape(-1, 1), f"{len(distinct)} distinct whole numbers", asked)
     if asked.classes and len(asked.classes) > len(distinct):
-        return _by_number(labels, asked, where)
+        given = [whole_text(name) for name in asked.classes]  # some classes have no row
+        outside = np.flatnonzero((labels < 0) | (labels >= len(given)))
+        if len(outside):
+            row = int(outside[0])
+            raise DataError(
+                f"{where(row)} is {whole_text(labels[row])}, but data.classes has {len(given)} "
+                f"names; expected a label from 0 to {len(given) - 1}, or as many names as labels"
+            )
+        return classes_of(labels, given, asked)
     names = _named([whole_text(value) for value in distinct], asked)
     return classes_of(np.searchsorted(distinct, labels), names, asked)
-
-
-def _by_number(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
-    """Name labels 0, 1, 2, … where some classes have no row."""
-    names = [whole_text(name) for name in asked.classes]
-    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
-    if len(outside):
-        row = int(outside[0])
-        raise DataError(
-            f"{where(row)} is {whole_text(labels[row])}, but data.classes has {len(names)} names; "
-            f"expected a label from 0 to {len(names) - 1}, or as many names as labels"
-        )
-    return classes_of(labels.astype(np.int64), names, asked)
 
 
 def _columns(labels: Array, asked: Asked, where: Callable[[int], str]) -> Target:
@@ -326,7 +315,7 @@ def _named(texts: list[str], asked: Asked) -> list[str]:
     return names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What the target column means.
 
@@ -339,8 +328,8 @@ class Outcome:
 
     name: str
     task: Task
-    classes: tuple[str, ...]
-    are_words: bool
+    classes: tuple[str, ...] = ()
+    are_words: bool = False
 
     def targets(self, cells: pa.Array, place: Place) -> tuple[Array, Array]:
         """Read targets (rows,) and which cells are empty, bool (rows,).
@@ -399,10 +388,20 @@ class TargetCells:
         # An empty cell called `NA` among numbers is no word.
         words = [text for text in self.texts if not all_numbers([text])]
         are_words = len(words) == len(self.texts) or any(word not in MISSING for word in words)
-        if (keys.task or self._found_task(are_words=are_words)) == "regression":
-            return self._regression(keys)
+        task = keys.task or self._found_task(are_words=are_words)
+        if task == "regression":
+            if self.first_word is not None:
+                raise DataError(self.first_word)
+            if keys.positive is not None:
+                raise ConfigError(
+                    f"data.positive={keys.positive} has no meaning for a regression; leave it out, "
+                    "or say data.task=binary"
+                )
+            how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
+            return Outcome(self.name, task), [f"task: regression of {self.name!r}{how}"]
         counts = self._classes(keys, are_words=are_words)
-        task: Task = keys.task or ("binary" if len(counts) == 2 else "multiclass")
+        if keys.task is None and len(counts) == 2:
+            task = "binary"
         classes, note = (self._binary if task == "binary" else self._multiclass)(counts, keys)
         kept = [
             f"{name!r} in the target {self.name!r} is taken as a class ({self.texts[name]} rows); "
@@ -410,8 +409,7 @@ class TargetCells:
             for name in classes
             if name in MISSING
         ]
-        found = Outcome(name=self.name, task=task, classes=classes, are_words=are_words)
-        return found, [note, *kept]
+        return Outcome(self.name, task, classes, are_words), [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
         values = {float(text) for text in self.texts if all_numbers([text])}
@@ -420,18 +418,6 @@ class TargetCells:
             return "multiclass"
         whole = self.first_fraction is None and all(value.is_integer() for value in values)
         return "multiclass" if whole and len(values) <= MOST_CLASSES else "regression"
-
-    def _regression(self, keys: Keys) -> tuple[Outcome, list[str]]:
-        if self.first_word is not None:
-            raise DataError(self.first_word)
-        if keys.positive is not None:
-            raise ConfigError(
-                f"data.positive={keys.positive} has no meaning for a regression; leave it out, or "
-                "say data.task=binary"
-            )
-        outcome = Outcome(name=self.name, task="regression", classes=(), are_words=False)
-        how = "" if keys.task else "; data.task=multiclass would take its numbers as classes"
-        return outcome, [f"task: regression of {self.name!r}{how}"]
 
     def _classes(self, keys: Keys, *, are_words: bool) -> dict[str, int]:
         """Return the rows of each class, in the order of their names or numbers."""
@@ -496,8 +482,7 @@ class TargetCells:
             )
         may_be_values = keys.task is None and all_numbers(tuple(counts))
         how = "; data.task=regression takes numbers as values" if may_be_values else ""
-        told = f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
-        return tuple(counts), told
+        return tuple(counts), f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -86,13 +86,7 @@ class Batches:
     """
 
     def __init__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        order: Order,
-        *,
-        batch_size: int,
-        rank: Rank = ALONE,
+        self, inputs: Tensor, targets: Tensor, order: Order, *, batch_size: int, rank: Rank = ALONE
     ) -> None:
         self._rank = rank
         self.inputs = inputs
@@ -107,20 +101,19 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch | Shared]:
         """Yield an epoch; its order is made at the first batch, when the epoch is known."""
-        if self._rank.world > 1:
-            yield from self._shares()
-            return
-        if not self.sampler.shuffle:
+        if self._rank.world == 1 and not self.sampler.shuffle:
             yield from self._slices(self.inputs, self.targets)
             return
         order = self.sampler.indices().to(self.targets.device)
-        for rows in torch.split(order, self._rows_gathered()):
-            yield from self._slices(
-                self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
-            )
-
-    def _shares(self) -> Iterator[Shared]:
-        for rows in torch.split(self.sampler.indices().to(self.targets.device), self.batch_size):
+        if self._rank.world == 1:
+            row_bytes = self.inputs.element_size() * self.inputs[:1].numel()
+            batches = max(1, GATHERED_BYTES // max(1, row_bytes * self.batch_size))
+            for rows in torch.split(order, batches * self.batch_size):
+                yield from self._slices(
+                    self.inputs.index_select(0, rows), self.targets.index_select(0, rows)
+                )
+            return
+        for rows in torch.split(order, self.batch_size):
             own = own_rows(rows, self._rank)
             yield Shared(
                 self.inputs.index_select(0, own),
@@ -131,11 +124,6 @@ class Batches:
     def _slices(self, inputs: Tensor, targets: Tensor) -> Iterator[Batch]:
         size = self.batch_size
         return zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
-
-    def _rows_gathered(self) -> int:
-        row_bytes = self.inputs.element_size() * self.inputs[:1].numel()
-        batches = GATHERED_BYTES // max(1, row_bytes * self.batch_size)
-        return max(1, batches) * self.batch_size
 
 
 class _Rows(Dataset[Batch | Shared]):
@@ -238,10 +226,8 @@ def joined(parts: Sequence[Tensor], batches: Sequence[int]) -> Tensor:
         parts: What each rank has of all batches, one after another; (rows of the rank, …).
         batches: How many rows each batch had.
     """
-    sizes = [shares(rows, len(parts)) for rows in batches]
-    pieces = [
-        torch.split(part, [size[number] for size in sizes]) for number, part in enumerate(parts)
-    ]
+    sizes = zip(*(shares(rows, len(parts)) for rows in batches), strict=True)
+    pieces = [torch.split(part, list(of)) for part, of in zip(parts, sizes, strict=True)]
     return torch.cat([piece for batch in zip(*pieces, strict=True) for piece in batch])
 
 

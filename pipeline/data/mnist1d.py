@@ -1,15 +1,17 @@
 """MNIST-1D: ten digits drawn as series of 40 steps (Greydanus and Kobak 2024)."""
 
 import random
+from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.cached import Arrays, cached
+from pipeline.data.shipped import Arrays, cached
 from pipeline.data.source import Samples, Source
 
 SHUFFLE_SEED = 0
 
 
+@dataclass(kw_only=True, eq=False)
 class MNIST1D(Source):
     """The paper's own set: 4,000 + 1,000 series of 40 steps, made on the spot, offline.
 
@@ -20,8 +22,7 @@ class MNIST1D(Source):
     Source: arXiv 2011.14439.
     """
 
-    def __init__(self, *, shuffled_positions: bool) -> None:
-        self.shuffled_positions = shuffled_positions
+    shuffled_positions: bool
 
     def read(self) -> Samples:
         """Make the series or read them from the cache."""

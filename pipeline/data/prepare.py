@@ -219,7 +219,7 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
         name: np.flatnonzero((first >= part[0]) & (last <= part[-1]))
         for name, part in times.parts().items()
     }
-    split = Split(train=rows["train"], validation=rows.get("validation"), test=rows["test"])
+    split = Split(**rows)
     check_sizes(split, options)
     measured = statistics(changes, np.arange(len(times.train) - (options.difference or 0)))
     schema = _schema(series, fit(measured, options.scale), options)

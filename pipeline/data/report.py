@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from pipeline.config.options import DataOptions
@@ -147,7 +146,8 @@ def data_report(raw: Samples | Series, content: Content, options: DataOptions) -
     """Report on data that are about to be trained on; columns are those of the training part."""
     is_rows = isinstance(raw, Samples)
     repeated = repeated_rows(content.inputs, content.split) if is_rows else None
-    return _report(raw, content, part="train", scaled=options.scale, repeated=repeated)
+    parts = content.split.parts()
+    return _report(raw, content, parts, scaled=options.scale, repeated=repeated)
 
 
 def report_of_test(
@@ -161,31 +161,37 @@ def report_of_test(
         like: Report of the training part, whose deciles and levels are used; `None` = its own.
         trained: Fingerprints of the rows that the model was trained on; `None` = not known.
     """
+    test = content.split.test
     repeated = None
     if trained is not None and isinstance(raw, Samples):
-        repeated = count_among(fingerprints(content.inputs, content.split.test), trained)
+        repeated = count_among(fingerprints(content.inputs, test), trained)
     scaled = "none" if like is None else like.scaled
-    return _report(raw, content, part="test", scaled=scaled, repeated=repeated, like=like)
+    return _report(raw, content, {"test": test}, scaled=scaled, repeated=repeated, like=like)
 
 
 def _report(
     raw: Samples | Series,
     content: Content,
+    parts: Mapping[str, Indices],
     *,
-    part: str,
     scaled: str,
     repeated: int | None,
     like: DataReport | None = None,
 ) -> DataReport:
-    schema, parts = content.schema, content.split.parts()
-    if part == "test":
-        parts = {part: parts[part]}
-    cells = _cells(raw, content, parts[part])
+    """Measure the first of the parts, and count the rows and classes of all."""
+    schema = content.schema
+    part, rows = next(iter(parts.items()))
+    cells = _cells(raw, content, rows)
     times = () if isinstance(raw, Samples) else raw.times
+    counts = {
+        name: np.bincount(content.targets[each], minlength=len(schema.classes)).tolist()
+        for name, each in parts.items()
+        if schema.classes
+    }
     return DataReport(
         kind=str(schema.reading["kind"]),
         task=schema.task,
-        rows={name: len(rows) for name, rows in parts.items()},
+        rows={name: len(each) for name, each in parts.items()},
         shape=schema.raw_shape,
         span=(times[0], times[-1], str(len(times))) if times else (),
         label=schema.label,
@@ -196,8 +202,11 @@ def _report(
         are_channels=cells.are_channels,
         columns=_columns(cells, like),
         unlisted=cells.unlisted,
-        targets=_targets(raw, content, parts[part], like),
-        classes=_classes(content, parts),
+        targets=_targets(raw, content, rows, like),
+        classes=tuple(
+            ClassRows(name=name, rows={part: each[index] for part, each in counts.items()})
+            for index, name in enumerate(schema.classes)
+        ),
         constant=content.constant,
         scaled=scaled,
         equal=_equal(cells, content.constant),
@@ -206,8 +215,7 @@ def _report(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
+class _Cells(NamedTuple):
     """Cells of some rows, few enough to be measured quickly.
 
     Args:
@@ -221,10 +229,10 @@ class _Cells:
     """
 
     names: tuple[str, ...]
-    values: NDArray[np.float64]
+    values: Array
     rows: int
     are_channels: bool
-    codes: Mapping[str, Code] = field(default_factory=dict)
+    codes: Mapping[str, Code] = {}
     filled: str = ""
     unlisted: int = 0
 
@@ -331,8 +339,8 @@ def _categories(code: Code, cells: Array, like: ColumnReport | None) -> ColumnRe
     known = cells[~np.isnan(cells)]
     counts = np.bincount(known[known > UNKNOWN].astype(np.int64), minlength=len(code.levels))
     if like is None:
-        named = [int(index) for index in np.argsort(-counts, kind="stable")[:MOST_LEVELS]]
-        named = [index for index in named if counts[index]] or [0]
+        ordered = np.argsort(-counts, kind="stable")[:MOST_LEVELS].tolist()
+        named = [index for index in ordered if counts[index]] or [0]
     else:
         named = [code.levels.index(level) for level in like.levels]
     counts = np.append(counts[named], len(known) - counts[named].sum())
@@ -361,19 +369,6 @@ def _edges(known: Array) -> Array:
     edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
     below = np.nextafter(edges[times > 1], -np.inf)
     return np.unique(np.concatenate([edges, below]))
-
-
-def _classes(content: Content, parts: Mapping[str, Indices]) -> tuple[ClassRows, ...]:
-    names = content.schema.classes
-    counts = {
-        part: np.bincount(content.targets[rows], minlength=len(names)).tolist()
-        for part, rows in parts.items()
-        if names
-    }
-    return tuple(
-        ClassRows(name=name, rows={part: each[index] for part, each in counts.items()})
-        for index, name in enumerate(names)
-    )
 
 
 def _equal(cells: _Cells, constant: tuple[str, ...]) -> Pairs:

@@ -136,20 +136,16 @@ def _values(report: DataReport) -> str:
     if not wanted:
         names = report.label.split(", ")
         wanted = tuple(one for one in report.columns if one.name in names)
-    words = [f"{plain(one.name)} {_range(one)}{units}" for one in wanted[:NAMED]]
+    words = []
+    for one in wanted[:NAMED]:
+        figures = (one.minimum, one.maximum, one.mean, one.deviation)
+        shown = "without a value"
+        if None not in figures:
+            shown = "{:.5g} … {:.5g} (mean {:.4g}, sd {:.3g})".format(*figures)
+        words.append(f"{plain(one.name)} {shown}{units}")
     more = "; …" if len(wanted) > NAMED else ""
-    return (
-        f"target  {'; '.join(words)}{more}{'' if report.of == 'test' else ' in the training part'}"
-    )
-
-
-def _range(column: ColumnReport) -> str:
-    if column.mean is None or column.minimum is None or column.maximum is None:
-        return "without a value"
-    return (
-        f"{column.minimum:.5g} … {column.maximum:.5g} (mean {column.mean:.4g}, "
-        f"sd {column.deviation:.3g})"
-    )
+    where = "" if report.of == "test" else " in the training part"
+    return f"target  {'; '.join(words)}{more}{where}"
 
 
 def _missing(report: DataReport) -> str:
@@ -163,7 +159,7 @@ def _missing(report: DataReport) -> str:
         for column in sorted(with_holes, key=lambda column: -column.missing)
     ]
     return (
-        f"{_count(total, 'cell')} {_which_rows(report)}, in "
+        f"{_count(total, 'cell')} {_measured(report)}, in "
         f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
         f"{some(words, most=NAMED)}"
     )
@@ -172,18 +168,16 @@ def _missing(report: DataReport) -> str:
 def _checked(report: DataReport) -> Iterator[str]:
     unit = _unit(report)
     if count := len(report.constant):
-        stays, becomes = (
-            ("stays as it is", "becomes 0") if count == 1 else ("stay as they are", "become 0")
-        )
+        stays, becomes = "stays as it is", "becomes 0"
+        if count > 1:
+            stays, becomes = "stay as they are", "become 0"
         effect = stays if report.scaled == "none" else becomes
         what = _count(count, f"constant {unit}")
         yield f"{what}, which {effect}: {_named(report.constant)}"
     else:
         yield f"no constant {unit}"
-    if report.equal:
-        yield f"the same twice, both are kept: {_named(_pairs(report))}"
-    else:
-        yield f"no {unit} twice"
+    same = f"the same twice, both are kept: {_named(_pairs(report))}"
+    yield same if report.equal else f"no {unit} twice"
     if report.repeated is not None:
         yield _leak(report) if report.repeated else f"no {_tested(report)} also trains"
 
@@ -195,8 +189,7 @@ def _leak(report: DataReport) -> str:
     )
 
 
-def _which_rows(report: DataReport) -> str:
-    """Say which rows were measured: those that train, or those that a model is evaluated on."""
+def _measured(report: DataReport) -> str:
     return "of the training part" if report.of == "train" else "of those evaluated"
 
 
@@ -221,9 +214,9 @@ def _count(number: int, what: str) -> str:
 
 
 def _columns_words(report: DataReport) -> str:
-    rows, what = report.rows[report.of], f"rows {_which_rows(report)}"
+    rows, what = report.rows[report.of], f"rows {_measured(report)}"
     if report.kind == "series":
-        measured = f"{report.measured} times {_which_rows(report)}"
+        measured = f"{report.measured} times {_measured(report)}"
     elif report.measured < rows:
         measured = f"{report.measured} evenly spaced ones of {rows} {what}"
     else:

@@ -1,17 +1,19 @@
 """Small colour pictures cut from the two photographs that scikit-learn ships."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.cached import Arrays, cached
 from pipeline.data.labels import positive_second
+from pipeline.data.shipped import Arrays, cached
 from pipeline.data.source import Array, Samples, Source
 
 SIZE = 16  # pixels a side
 PHOTOGRAPHS = ("china", "flower")
 
 
+@dataclass(kw_only=True, eq=False)
 class RGBPatches(Source):
     """Patches of 16×16 pixels that do not overlap; the question is which photograph they show.
 
@@ -22,9 +24,8 @@ class RGBPatches(Source):
         test_from: Pixel column, of 640, where the region of the test begins.
     """
 
-    def __init__(self, *, positive: str, test_from: int) -> None:
-        self.positive = positive
-        self.test_from = test_from
+    positive: str
+    test_from: int
 
     def read(self) -> Samples:
         """Cut the patches, uint8 (rows, 3, 16, 16)."""

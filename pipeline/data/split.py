@@ -25,7 +25,7 @@ class Split:
     """
 
     train: Indices
-    validation: Indices | None
+    validation: Indices | None = None
     test: Indices
 
     def parts(self) -> dict[str, Indices]:
@@ -44,7 +44,8 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
         DataError: A part is empty, or a class can't be shared out.
     """
     if samples.order is not None:
-        return _in_order(samples.order, options)
+        places = split_times(len(samples.order), None, options).parts()
+        return Split(**{name: np.sort(samples.order[part]) for name, part in places.items()})
     generator = np.random.default_rng(options.split_seed)
     rows = np.arange(len(samples.inputs))
     test = samples.test
@@ -74,15 +75,13 @@ def _without(rows: Indices, taken: Indices) -> Indices:
     return kept
 
 
-def _in_order(order: Indices, options: DataOptions) -> Split:
-    """Split rows that lie in time: the newest test, those before them validate."""
-    places = split_times(len(order), None, options)
-    parts = {name: np.sort(order[part]) for name, part in places.parts().items()}
-    return Split(train=parts["train"], validation=parts.get("validation"), test=parts["test"])
-
-
 def split_times(length: int, test_from: int | None, options: DataOptions) -> Split:
     """Split the times of a series: the test comes last, the validation before it.
+
+    With folds, the times before the test are cut into `folds` + 1 blocks in a row: in fold i the
+    blocks 0 … i train and block i + 1 validates, so that no forecast is judged by a network that
+    has seen later values (scikit-learn's TimeSeriesSplit). The oldest block therefore never
+    validates, and what follows the validating block is left out.
 
     Args:
         length: Times in the series.
@@ -95,14 +94,15 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
     held = share(length, options.test) if test_from is None else length - test_from
     before, test = np.split(np.arange(length), [length - held])
     if options.folds is not None:
-        train, validation = _fold_of_times(before, options)
+        from sklearn.model_selection import TimeSeriesSplit
+
+        there = len(before) - 1
+        _require_enough(there, f"{there} times after the oldest", options)
+        train, validation = _chosen(TimeSeriesSplit(options.folds).split(before), before, options)
     else:
         train, validation = np.split(before, [len(before) - share(len(before), options.validation)])
-    split = Split(
-        train=train,
-        validation=validation if len(validation) or options.folds else None,
-        test=test,
-    )
+    is_held = len(validation) or options.folds
+    split = Split(train=train, validation=validation if is_held else None, test=test)
     check_sizes(split, options)
     return split
 
@@ -132,20 +132,6 @@ def _fold_of_rows(samples: Samples, rows: Indices, options: DataOptions) -> Fold
         _require_enough(len(rows), f"{len(rows)} rows", options)
     splitter = kind(options.folds, shuffle=True, random_state=options.split_seed)
     return _chosen(splitter.split(rows, labels, groups), rows, options)
-
-
-def _fold_of_times(times: Indices, options: DataOptions) -> Fold:
-    """Cut times into `folds` + 1 blocks in a row; train before the block that validates.
-
-    In fold i the blocks 0 … i train and block i + 1 validates, so that no forecast is judged by a
-    network that has seen later values (scikit-learn's TimeSeriesSplit). The oldest block therefore
-    never validates, and what follows the validating block is left out.
-    """
-    from sklearn.model_selection import TimeSeriesSplit
-
-    there = len(times) - 1
-    _require_enough(there, f"{there} times after the oldest", options)
-    return _chosen(TimeSeriesSplit(options.folds or 0).split(times), times, options)
 
 
 def _chosen(folds: Iterator[Any], rows: Indices, options: DataOptions) -> Fold:
@@ -192,7 +178,13 @@ def _held_out(
 ) -> Indices:
     held = share(len(rows), options.test if part == "test" else options.validation)
     if samples.groups is not None:
-        chosen = _whole_groups(samples.groups[rows], held, generator)
+        # Whole groups, in a drawn order, until they hold at least so many rows.
+        _, group_of_row, sizes = np.unique(
+            samples.groups[rows], return_inverse=True, return_counts=True
+        )
+        drawn = generator.permutation(len(sizes))
+        enough = int(np.searchsorted(np.cumsum(sizes[drawn]), held)) + 1
+        chosen = np.flatnonzero(np.isin(group_of_row, drawn[:enough]))
     elif options.stratify and samples.task != "regression":
         labels, counts = counted(samples.targets[rows])
         single = [samples.classes[label] for label in labels[counts == 1]]
@@ -208,20 +200,16 @@ def _held_out(
     return np.sort(rows[chosen])
 
 
-def _whole_groups(groups: Array, held: int, generator: np.random.Generator) -> Indices:
-    """Choose whole groups, in a drawn order, until they hold at least `held` rows."""
-    _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    drawn = generator.permutation(len(sizes))
-    enough = int(np.searchsorted(np.cumsum(sizes[drawn]), held)) + 1
-    chosen: Indices = np.flatnonzero(np.isin(group_of_row, drawn[:enough]))
-    return chosen
-
-
 def _by_class(labels: Array, held: int, generator: np.random.Generator) -> Indices:
+    """Share `held` rows out among classes by largest remainders, each within 1 of its share."""
     classes, counts = counted(labels)
+    exact = counts * held / counts.sum()
+    shares = np.floor(exact).astype(np.int64)
+    most_missing = np.argsort(shares - exact, kind="stable")
+    shares[most_missing[: held - shares.sum()]] += 1
     chosen: list[Indices] = [
         generator.permutation(np.flatnonzero(labels == label))[:taken].copy()  # the rest is freed
-        for label, taken in zip(classes, _shares(counts, held), strict=True)
+        for label, taken in zip(classes, shares, strict=True)
     ]
     joined: Indices = np.concatenate(chosen)
     return joined
@@ -232,12 +220,3 @@ def counted(labels: Array) -> tuple[Indices, NDArray[np.int64]]:
     counts = np.bincount(labels)
     classes = np.flatnonzero(counts)
     return classes, counts[classes]
-
-
-def _shares(counts: NDArray[np.int64], held: int) -> NDArray[np.int64]:
-    """Share `held` rows out among classes by largest remainders, each within 1 of its share."""
-    exact = counts * held / counts.sum()
-    taken: NDArray[np.int64] = np.floor(exact).astype(np.int64)
-    most_missing = np.argsort(taken - exact, kind="stable")
-    taken[most_missing[: held - taken.sum()]] += 1
-    return taken

@@ -1,6 +1,6 @@
 """Yearly mean sunspot numbers (US National Geophysical Data Center, public domain)."""
 
-from pipeline.data.bundled_series import BundledSeries
+from pipeline.data.shipped import BundledSeries
 
 
 class Sunspots(BundledSeries):

@@ -1,6 +1,6 @@
 """Wine (scikit-learn's `load_wine`)."""
 
-from pipeline.data.cached import ScikitLearnSet
+from pipeline.data.shipped import ScikitLearnSet
 
 
 class Wine(ScikitLearnSet):

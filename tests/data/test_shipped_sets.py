@@ -15,10 +15,10 @@ import torch
 from given_data import Shipped, names, shipped
 
 from pipeline.data.airline import Airline
-from pipeline.data.cached import cached
 from pipeline.data.co2 import CO2
 from pipeline.data.mnist1d import MNIST1D
 from pipeline.data.rgb_patches import RGBPatches
+from pipeline.data.shipped import cached
 from pipeline.data.source import Samples, Source
 from pipeline.data.synthetic_control import STEPS, draw
 from pipeline.errors import ConfigError

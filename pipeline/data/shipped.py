@@ -1,0 +1,147 @@
+"""What the sets that ship are made of: cached arrays, scikit-learn's tables, series in files."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from pipeline.data.source import Array, Samples, Series, Source, Task
+from pipeline.data.tables.file import Place
+from pipeline.data.times import IRREGULAR, find_step, read_times
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.paths import cache_folder, create_folder, replace_file
+
+Arrays = dict[str, Array]
+
+DIGEST_BYTES = 32
+FOLDER = Path(__file__).parent / "files"
+
+
+def cached(name: str, make: Callable[[], Arrays], *, made_by: str) -> Arrays:
+    """Return what `make` returns, from the user's cache where it lies there unharmed.
+
+    Any number of processes may do this at once. Where the cache can't be written, the arrays are
+    made each time.
+
+    Args:
+        name: Name of the data, part of a file name.
+        make: Makes the arrays, always the same ones for this name.
+        made_by: The distribution whose version decides the content.
+    """
+    path = cache_folder() / f"{name}-{made_by}-{metadata.version(made_by)}.npz"
+    arrays = _read(path)
+    if arrays is None:
+        arrays = make()
+        with suppress(OSError):
+            _write(path, arrays)
+    return arrays
+
+
+def _read(path: Path) -> Arrays | None:
+    with suppress(OSError, ValueError):  # there is no file, or somebody put a pickle there
+        content = path.read_bytes()
+        archive, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+        if hashlib.sha256(archive).digest() == digest:
+            with np.load(io.BytesIO(archive), allow_pickle=False) as arrays:
+                return dict(arrays)
+    return None
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes them for its flag
+    archive = buffer.getvalue()
+    # Behind the archive, so that the file stays an .npz: numpy reads over what follows one.
+    digest = hashlib.sha256(archive).digest()
+    create_folder(path.parent)
+    replace_file(path, lambda file: file.write(archive + digest))
+
+
+class ScikitLearnSet(Source):
+    """The data set that `sklearn.datasets.load_<name>` gives, unchanged.
+
+    It is cached, since the import of scikit-learn takes more than a second.
+    """
+
+    name: ClassVar[str]
+    task: ClassVar[Task] = "multiclass"
+
+    def read(self) -> Samples:
+        """Read the table, (rows, features)."""
+        arrays = cached(self.name, self._load, made_by="scikit-learn")
+        return Samples(
+            inputs=arrays["inputs"],
+            targets=arrays["targets"],
+            task=self.task,
+            classes=tuple(str(label) for label in arrays["classes"]),
+            features=tuple(str(feature) for feature in arrays["features"]),
+        )
+
+    def _load(self) -> Arrays:
+        import sklearn.datasets
+
+        bunch = getattr(sklearn.datasets, f"load_{self.name}")()
+        return {
+            "inputs": np.asarray(bunch.data),
+            "targets": np.asarray(bunch.target),
+            "features": np.asarray(bunch.feature_names, dtype=np.str_),
+            "classes": np.asarray(getattr(bunch, "target_names", ()), dtype=np.str_),
+        }
+
+
+@dataclass(kw_only=True, eq=False)
+class BundledSeries(Source):
+    """The second column of a shipped file, NaN where a cell is empty.
+
+    Args:
+        first: Label of the first time.
+        last: Label of the last time, included.
+        test_from: Label of the first time of the test.
+    """
+
+    file: ClassVar[str]
+    units: ClassVar[str]
+
+    first: str
+    last: str
+    test_from: str
+
+    def read(self) -> Series:
+        """Read the values, (times, 1).
+
+        Raises:
+            ConfigError: A label is no time of the file.
+        """
+        with (FOLDER / self.file).open(newline="", encoding="utf-8") as lines:
+            header, *rows = csv.reader(lines)
+        times = tuple(time for time, _ in rows)
+        start, end = _position(times, "first", self.first), _position(times, "last", self.last) + 1
+        kept = times[start:end]
+        begin = _position(kept, "test_from", self.test_from)
+        step = find_step(read_times(kept, Place(file=self.file), header[0]))
+        return Series(
+            values=np.array([[float(value or "nan")] for _, value in rows[start:end]]),
+            times=kept,
+            names=(header[1],),
+            targets=(header[1],),
+            units=self.units,
+            test_from=begin,
+            reading={"time": header[0], "step": str(step or IRREGULAR)},
+        )
+
+
+def _position(times: tuple[str, ...], key: str, label: str) -> int:
+    if label not in times:
+        between = f"one from {times[0]} to {times[-1]}" if times else "first before last"
+        raise ConfigError(
+            f"data.{key}={label} is no time of this series; expected {between}."
+            f"{did_you_mean(label, times)}"
+        )
+    return times.index(label)
