@@ -90,7 +90,7 @@ class Journal:
         self._times: dict[int, int] = {}
         self._keys: dict[int, set[str]] = {}
         self._last_ms = 0
-        self._clock = (time.time_ns() // 1_000_000, time.monotonic_ns() // 1_000_000)
+        self._clock = (time.time_ns(), time.monotonic_ns())
 
     def begin(self, header: Header, *, at: int | None = None) -> None:
         """Record that this process starts, or goes on with, the run. Secrets are masked here.
@@ -207,7 +207,7 @@ class Journal:
     def _now(self) -> int:
         """Return milliseconds since 1970 that never step back, whatever the clock does."""
         wall, monotonic = self._clock
-        return max(self._last_ms, wall + time.monotonic_ns() // 1_000_000 - monotonic)
+        return max(self._last_ms, (wall + time.monotonic_ns() - monotonic) // 1_000_000)
 
 
 def _plain(key: str, value: Scalar) -> object:

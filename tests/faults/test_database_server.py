@@ -49,15 +49,22 @@ def files_with(secret: str, folder: Path) -> list[Path]:
 
 
 def test_two_sweeps_that_start_together_on_empty_databases_share_one_total(
-    sweep: StartSweep, postgres: Postgres, capsys: pytest.CaptureFixture[str]
+    sweep: StartSweep, postgres: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    studies, tracking = (postgres.url(postgres.database()) for _ in range(2))
-    words = ("sweep.n_trials=8", "sweep.workers=2", *behaving(delay=0.3))
-    stores = (f"sweep.storage={studies}", f"tracking.uri={tracking}")
-    together = [sweep(*words, *stores), sweep(*words, *stores)]
-    assert [one.end() for one in together] == [0, 0], [one.err for one in together]
-    assert [one.err for one in together] == ["", ""]
-    require_agreement(studies, tracking, 8, capsys)
+    backend = postgres.url(postgres.database(), scheme="postgresql+psycopg")
+    tracking = TrackingServer(tmp_path, backend)
+    tracking.start()
+    try:
+        MlflowClient(tracking.uri).search_experiments()  # its first answer takes it seconds
+        studies = postgres.url(postgres.database())
+        words = ("sweep.n_trials=8", "sweep.workers=2", *behaving(delay=0.3))
+        stores = (f"sweep.storage={studies}", f"tracking.uri={tracking.uri}")
+        together = [sweep(*words, *stores), sweep(*words, *stores)]
+        assert [one.end() for one in together] == [0, 0], [one.err for one in together]
+        assert [one.err for one in together] == ["", ""]
+        require_agreement(studies, tracking.uri, 8, capsys)
+    finally:
+        tracking.kill()
     database = studies.rpartition("/")[2]
     ended = postgres.ask(database, "SELECT state::text, count(*) FROM trials GROUP BY state")
     assert ended == [("COMPLETE", 8)]
@@ -103,20 +110,31 @@ def test_a_server_that_crashes_and_one_that_pauses_lose_no_trial_and_show_no_pas
             assert postgres.ask(name, rows) == [(0,)], table
 
 
-def test_a_study_that_ends_while_the_server_is_away_is_gone_on_with_by_the_same_command(
+def test_a_study_waits_for_its_server_as_long_as_is_asked_for_and_goes_on_by_the_same_command(
     sweep: StartSweep, database: str
 ) -> None:
     with running_postgres() as server:
         name = server.database()
         words = (f"sweep.storage={server.url(name)}", "sweep.n_trials=3", *behaving("wait"))
-        patient = sweep(*words)
-        patient.await_waiting()
+        down = "does not answer (connection refused)"
         server.stop()
-        patient.go_on()
-        patient.process.wait_until(lambda: patient.warnings, what="a warning")
-        patient.process.send(signal.SIGTERM)
-        assert patient.end() == 143, patient.err
-        (patient.process.folder / "go on").unlink()
+        hasty = sweep(*words)
+        assert hasty.end() == 3
+        (problem,) = hasty.problems
+        assert problem.endswith(f"{down}; see that it runs, then go on with the same command")
+
+        early = sweep(*words, "sweep.await_storage=true")
+        early.process.wait_until(lambda: early.warnings, what="a warning")
+        server.start()
+        early.await_waiting()
+        assert early.err.splitlines()[-1].endswith("answers again; the study goes on")
+        server.stop()
+        early.go_on()
+        early.process.wait_until(lambda: len(early.warnings) > 1, what="another warning")
+        early.process.send(signal.SIGTERM)
+        assert early.end() == 143, early.err
+
+        (early.process.folder / "go on").unlink()
         server.start()
         impatient = sweep(*words, "sweep.storage_patience=1")
         impatient.await_waiting()
@@ -125,34 +143,12 @@ def test_a_study_that_ends_while_the_server_is_away_is_gone_on_with_by_the_same_
         assert impatient.end() == 3
         (problem,) = impatient.problems
         assert problem.endswith(
-            "does not answer (connection refused), and sweep.storage_patience=1 s are over; see "
-            "that it runs, then go on with the same command"
+            f"{down}, and sweep.storage_patience=1 s are over; see that it runs, then go on with "
+            "the same command"
         )
         server.start()
         last = sweep(*words)
         assert last.end() == 0, last.err
-        ServerRecords(postgres=server, database=name).require_whole(3)
-
-
-def test_a_study_that_starts_before_its_server_waits_for_it_where_that_is_asked_for(
-    sweep: StartSweep,
-) -> None:
-    with running_postgres() as server:
-        name = server.database()
-        words = (f"sweep.storage={server.url(name)}", "sweep.n_trials=3")
-        server.stop()
-        hasty = sweep(*words)
-        assert hasty.end() == 3
-        (problem,) = hasty.problems
-        assert problem.endswith(
-            "does not answer (connection refused); see that it runs, then go on with the same "
-            "command"
-        )
-        early = sweep(*words, "sweep.await_storage=true")
-        early.process.wait_until(lambda: early.warnings, what="a warning")
-        server.start()
-        assert early.end() == 0, early.err
-        assert early.err.splitlines()[-1].endswith("answers again; the study goes on")
         ServerRecords(postgres=server, database=name).require_whole(3)
 
 
@@ -224,23 +220,3 @@ def test_three_processes_that_begin_together_make_mlflows_tables_once_on_an_empt
         == 0
     )
     assert not folder.exists()
-
-
-def test_two_sweeps_record_into_a_tracking_server_on_a_database_server(
-    sweep: StartSweep,
-    postgres: Postgres,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    backend = postgres.url(postgres.database(), scheme="postgresql+psycopg")
-    tracking = TrackingServer(tmp_path, backend)
-    tracking.start()
-    try:
-        MlflowClient(tracking.uri).search_experiments()  # its first answer takes it seconds
-        studies = postgres.url(postgres.database())
-        words = ("sweep.n_trials=3", f"sweep.storage={studies}", f"tracking.uri={tracking.uri}")
-        together = [sweep(*words), sweep(*words)]
-        assert [one.end() for one in together] == [0, 0], [one.err for one in together]
-        require_agreement(studies, tracking.uri, 3, capsys)
-    finally:
-        tracking.kill()

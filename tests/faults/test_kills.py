@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -23,17 +24,16 @@ ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=non
 
 @pytest.mark.slow
 def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
-    start: Start, database: str
+    fork: Start, database: str
 ) -> None:
-    words = ("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
-    training = start(*words)
+    training = fork("model=mlp", "trainer.max_epochs=12", "data.batch_size=16")
     training.await_epoch(3)
     recorder = training.recorder()
     training.send(signal.SIGKILL)
     assert training.end() == -9
     wait_until(lambda: not recorder.is_running(), what="the end of the recorder")
     assert outcome(database) == ("FAILED", "lost")
-    again = start("resume=last")
+    again = fork("resume=last")
     assert again.end() == 0, again.err
     assert outcome(database) == ("FINISHED", None)
     assert recorded_steps(database, "train/loss") == list(range(1, 13))
@@ -42,9 +42,9 @@ def test_the_run_of_a_killed_process_is_lost_and_goes_on_from_its_last_epoch(
 @pytest.mark.slow
 @pytest.mark.parametrize("mended_by", ["reap", "the next start"])
 def test_a_run_killed_with_its_recorder_is_closed_later(
-    start: Start, database: str, mended_by: str
+    fork: Start, database: str, mended_by: str
 ) -> None:
-    training = start(*ENDLESS)
+    training = fork(*ENDLESS)
     training.await_epoch(2)
     recorder = training.recorder()
     recorder.kill()
@@ -55,7 +55,7 @@ def test_a_run_killed_with_its_recorder_is_closed_later(
     if mended_by == "reap":
         assert runs(["action=reap"]) == 0
     else:
-        other = start("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking.experiment=next")
+        other = fork("model=mlp", "data=iris", "trainer.max_epochs=1", "tracking.experiment=next")
         assert other.end() == 0, other.err
     assert outcome(database) == ("FAILED", "lost")
     assert only_run(database).info.run_id == killed
@@ -122,12 +122,13 @@ def test_killed_at_twenty_moments_a_run_loses_at_most_the_epoch_in_progress(fork
 
 
 @pytest.mark.slow
-def test_a_run_that_is_being_trained_is_not_gone_on_with(fork: Start, start: Start) -> None:
+def test_a_run_that_is_being_trained_is_not_gone_on_with(
+    fork: Start, train: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     training = fork(*ENDLESS, "tracking=none")
     training.await_epoch(1)
-    other = start("resume=last", prefix=("nice",))
-    assert other.end() == 3
-    assert other.err == (
+    assert train("resume=last") == 3
+    assert capsys.readouterr().err == (
         f"error: {training.run.relative_to(training.folder)} is being trained at this moment by "
         f"process {training.pid}; wait for its end, or stop it with: kill {training.pid}\n"
     )

@@ -10,7 +10,7 @@ import pytest
 
 from faults.conftest import Start
 from faults.processes import Training, ending, events, recorded_epochs
-from faults.stores import TrackingServer, free_port, outcome
+from faults.stores import TrackingServer, outcome
 
 IN_URL, IN_VARIABLE, ON_COMMAND_LINE = "canary-of-url", "canary-of-variable", "canary-of-words"
 CANARIES = (IN_URL, IN_VARIABLE, ON_COMMAND_LINE)
@@ -91,20 +91,6 @@ def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
     assert shown_by(training) == []
     assert list(found_in(training.folder)) == []
     assert ending(training.run) == ("FAILED", "error")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("traceback", ["false", "true"])
-def test_a_server_that_is_down_is_named_without_its_password(start: Start, traceback: str) -> None:
-    port = free_port()
-    training = start(
-        *SHORT,
-        f"traceback={traceback}",
-        MLFLOW_TRACKING_URI=f"http://me:{IN_URL}@127.0.0.1:{port}",
-    )
-    assert training.end() == 3
-    assert f"error: the tracking server http://me:***@127.0.0.1:{port} does not" in training.err
-    assert shown_by(training) == []
 
 
 @pytest.mark.slow

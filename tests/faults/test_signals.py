@@ -26,12 +26,12 @@ def leftovers(folder: Path) -> list[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), STOPS)
 def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
-    start: Start, database: str, number: int, code: int
+    fork: Start, database: str, number: int, code: int
 ) -> None:
     elsewhere = Path(database.removeprefix("sqlite:///")).rename("elsewhere.db").absolute()
     database = f"sqlite:///{elsewhere}"
     words = (f"tracking.uri={database}", "tracking.required=false")
-    training = start("model=mlp", "trainer.max_epochs=12", "data.batch_size=16", *words)
+    training = fork("model=mlp", "trainer.max_epochs=12", "data.batch_size=16", *words)
     training.await_epoch(3)
     training.send(number)
     assert training.end() == code
@@ -46,7 +46,7 @@ def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
     python, _, module, *words = shlex.split(command)
     assert (python, module) == ("python", "pipeline.train")
     assert words[1:] == [f"tracking.uri={database}"]
-    again = start(*words)
+    again = fork(*words)
     assert again.end() == 0, again.err
     assert outcome(database) == ("FINISHED", None)
     assert recorded_steps(database, "train/loss") == list(range(1, 13))
@@ -144,10 +144,10 @@ def test_a_stop_in_any_phase_of_lightnings_is_on_record(
 
 @pytest.mark.slow
 def test_a_stop_while_the_artifacts_are_sent_leaves_the_run_finished(
-    start: Start, database: str, own_code: tuple[str, ...]
+    fork: Start, database: str, own_code: tuple[str, ...]
 ) -> None:
     words = ["+callbacks.pause._target_=slow_parts.Pause", "+callbacks.pause.hook=on_test_end"]
-    training = start(
+    training = fork(
         "model=mlp", "data=iris", "trainer.max_epochs=2", *words, *own_code, "verbose=0"
     )
     training.await_file("paused")

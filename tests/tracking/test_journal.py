@@ -1,4 +1,3 @@
-import json
 import re
 import time
 from collections.abc import Callable
@@ -15,15 +14,6 @@ from pipeline.tracking.logger import JournalLogger
 
 def times_of(journal: Journal) -> list[int]:
     return [event["time"] for event in journal.events()]
-
-
-def test_each_event_is_one_whole_json_line(tmp_path: Path) -> None:
-    journal = Journal(tmp_path)
-    journal.begin(Header(name="a\nb", experiment="e", uri=""))
-    journal.epoch(1, {"train/loss": 0.5})
-    journal.end("FINISHED")
-    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
-    assert [json.loads(line)["event"] for line in lines] == ["begin", "epoch", "end"]
 
 
 def test_a_torn_last_line_is_skipped_and_cut_off_by_the_next_event(tmp_path: Path) -> None:

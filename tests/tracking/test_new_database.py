@@ -57,7 +57,8 @@ def test_a_limit_of_the_size_of_files_leaves_no_half_of_a_database(tmp_path: Pat
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
     try:
-        with pytest.raises(StoreError, match="a file may have 500000 bytes at most"):
+        limit = r"can't be written \(a file may have 500000 bytes at most\); raise that limit with"
+        with pytest.raises(StoreError, match=limit):
             Store(uri)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

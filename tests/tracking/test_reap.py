@@ -179,22 +179,3 @@ def test_another_users_process_that_is_hidden_is_judged_by_its_counter(
     assert command.returncode == 0
     lost = ("FAILED", "lost")
     assert [ending(store, run_id) for run_id in ids] == [("RUNNING", None), lost, lost]
-
-
-def test_a_hidden_process_is_neither_gone_nor_seen_to_work(hidden: Lease, gone: Lease) -> None:
-    script = (
-        "import sys; from pipeline.processes.lease import alive, lease_of_process, working\n"
-        "from dataclasses import replace\n"
-        "for pid, start in zip(sys.argv[1::2], sys.argv[2::2]):\n"
-        "    lease = replace(lease_of_process(int(pid)), started=start)\n"
-        "    print(alive(lease), working(lease))"
-    )
-    words = [str(hidden.pid), hidden.started, str(gone.pid), gone.started]
-    ended = subprocess.run(
-        [*HIDING, sys.executable, "-c", script, *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ended.stdout.splitlines() == ["True False", "False False"]

@@ -30,7 +30,6 @@ from PIL import Image
 from real_processes import stop_server
 
 from pipeline.predict import main as predict
-from pipeline.serving.files import EXAMPLE, FILE, FOLDER, INTERFACE
 from pipeline.serving.model import Model
 from pipeline.sweep import main as sweep
 from pipeline.tracking import models
@@ -140,11 +139,6 @@ def said_by_the_command(folder: Path, name: str, given: Path) -> list[dict[str, 
     assert predict([*words, "overwrite=true", "verbose=0"]) == 0
     with said.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
-
-
-def test_the_recorder_and_the_training_name_the_files_of_a_model_alike() -> None:
-    assert (models.FOLDER, models.FILE) == (FOLDER, FILE)
-    assert (models.INTERFACE, models.EXAMPLE) == (INTERFACE, EXAMPLE)
 
 
 def test_a_signature_names_the_columns_and_takes_whole_numbers_texts_and_holes() -> None:

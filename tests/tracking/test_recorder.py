@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import sqlite3
@@ -123,34 +122,6 @@ def test_values_are_visible_about_a_second_after_their_epoch(
     assert only_run(database).info.status == "RUNNING"
 
 
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        ("FINISHED", "pruned"),
-        ("FAILED", "diverged"),
-        ("FAILED", "oom"),
-        ("FAILED", "error"),
-        ("KILLED", "interrupted"),
-    ],
-)
-def test_each_early_end_has_its_status_and_its_reason(
-    recorder: Recorder, database: str, begun: Begun, status: str, reason: str
-) -> None:
-    journal = begun(database)
-    recorder.open(journal.folder)
-    journal.end(status, reason)  # type: ignore[arg-type] # the table of ends, as text
-    recorder.close(journal.folder)
-    assert outcome(database) == (status, reason)
-
-
-def test_one_recorder_serves_many_runs_one_after_another(
-    recorder: Recorder, database: str, begun: Begun
-) -> None:
-    for number in range(5):
-        assert record(recorder, begun(database, name=f"trial-{number}"), epochs=range(1, 3)) == 0
-    assert statuses(database) == ["FINISHED"] * 5
-
-
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
@@ -217,14 +188,6 @@ def test_a_killed_training_process_leaves_a_run_closed_as_lost(
     assert recorded_steps(database, "train/loss") == [1, 2, 3]
 
 
-def test_a_process_killed_after_its_run_has_ended_leaves_it_finished(
-    database: str, tmp_path: Path
-) -> None:
-    pid = kill_training(database, tmp_path / "runs" / "killed", "end")
-    assert has_ended(pid, seconds=20)
-    assert only_run(database).info.status == "FINISHED"
-
-
 def test_a_run_that_nobody_closed_is_lost_when_its_recorder_quits(
     database: str, begun: Begun
 ) -> None:
@@ -258,38 +221,6 @@ def test_a_recorder_that_dies_is_replaced_when_its_run_is_closed(
     assert only_run(database).data.metrics == {"train/loss": 0.5}
 
 
-def test_no_recorder_outlives_its_context() -> None:
-    with Recorder():
-        pid = youngest_child()
-    assert has_ended(pid, seconds=1)
-
-
-def test_long_names_and_values_are_stored_with_a_mark(
-    recorder: Recorder, database: str, begun: Begun
-) -> None:
-    params: dict[str, str | int] = {f"p{number}": number for number in range(500)}
-    journal = begun(database, params={**params, "long": "x" * 7000, "k" * 300: 1, "f(x)=": 2})
-    assert record(recorder, journal, epochs=range(1, 2)) == 0
-    stored = only_run(database).data.params
-    assert len(stored) == 503
-    assert stored["long"].endswith("… (cut: 7000 characters)")
-    assert stored["f_x__"] == "2"
-
-
-def test_the_default_client_in_the_same_folder_sees_the_run(
-    recorder: Recorder, database: str, begun: Begun, tmp_path: Path
-) -> None:
-    journal = begun(database)
-    record(recorder, journal, epochs=range(1, 3))
-    script = (
-        "from mlflow.tracking import MlflowClient; client = MlflowClient();"
-        "experiment = client.get_experiment_by_name('pipeline');"
-        "print(client.search_runs([experiment.experiment_id])[0].info.run_id)"
-    )
-    said, _ = run_script(script, cwd=tmp_path).communicate(timeout=60)
-    assert said.strip() == read_state(journal.folder).run_id
-
-
 def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
@@ -302,20 +233,6 @@ def test_values_that_an_earlier_run_could_not_send_follow_in_a_quiet_moment(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert only_run(database).data.metrics == {"train/loss": 0.5}
-
-
-def test_a_server_that_is_down_at_the_start_is_one_line_within_ten_seconds(
-    free_port: int, begun: Begun
-) -> None:
-    uri = f"http://me:canary@127.0.0.1:{free_port}"
-    with Recorder() as recorder:
-        started_at = time.monotonic()
-        with pytest.raises(
-            EnvironmentFaultError, match=r"does not answer .*tracking=local$"
-        ) as raised:
-            recorder.connect(uri, experiment="pipeline")
-        assert time.monotonic() - started_at < 10 * crowding()
-        assert f"http://me:***@127.0.0.1:{free_port}" in str(raised.value)
 
 
 def test_without_a_required_server_the_values_wait_in_the_journal(
@@ -412,56 +329,3 @@ def test_eight_processes_share_one_new_database(tmp_path: Path, attempt: int) ->
     assert sorted(path.name for path in (folder / "new").iterdir()) == ["mlflow.db"]
     assert statuses(uri) == ["FINISHED"] * processes
     assert (folder / "new" / "mlflow.db").stat().st_mode & 0o777 == 0o600
-
-
-def test_the_artifacts_of_a_database_are_open_to_its_owner_and_group_alone(
-    recorder: Recorder, database: str, begun: Begun
-) -> None:
-    journal = begun(database)
-    artifacts = journal.folder / "artifacts"
-    artifacts.mkdir()
-    (artifacts / "test_predictions.csv").write_text("row,prediction\n")
-    record(recorder, journal, epochs=range(1, 2))
-    path = sqlite_path(database)
-    assert path is not None
-    stored = path.parent / "mlartifacts"
-    assert [path.name for path in stored.rglob("*.csv")] == ["test_predictions.csv"]
-    assert [one.stat().st_mode & 0o007 for one in (stored, *stored.iterdir())] == [0, 0]
-
-
-def test_no_secret_is_stored_anywhere(
-    recorder: Recorder, database: str, begun: Begun, tmp_path: Path
-) -> None:
-    journal = begun(
-        database,
-        params={"data.db_password": "canary", "data.url": "http://me:canary@host"},
-        tags={"command": "python --token canary"},
-    )
-    record(recorder, journal, epochs=range(1, 3))
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert files
-    assert [path for path in files if b"canary" in path.read_bytes()] == []
-    command = psutil.Process(youngest_child()).cmdline()
-    assert database not in " ".join(command)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["a b%20中#[é]=,?x", "100%", 'it\'s "here"'])
-def test_any_folder_name_works_and_nothing_lands_beside_it(
-    tmp_path: Path, empty_database: Path, name: str
-) -> None:
-    place = tmp_path / "place" / name
-    place.mkdir(parents=True)
-    (place / "mlflow.db").write_bytes(empty_database.read_bytes())
-    uri, folder = sqlite_uri(place / "mlflow.db"), place / "runs" / "20260101-it's"
-    script = TRAINING.replace("time.sleep(600)", "recorder.close(folder); recorder.quit()")
-    (folder / "artifacts").mkdir(parents=True)
-    (folder / "artifacts" / "a.txt").write_text("a")
-    process = run_script(script, uri, str(folder), "end", cwd=place)
-    process.communicate(timeout=120)
-    assert process.returncode == 0
-    assert [path.name for path in (tmp_path / "place").iterdir()] == [name]
-    assert [path.name for path in place.glob("mlartifacts/pipeline/*/artifacts/*")] == ["a.txt"]
-    run = only_run(uri)
-    assert run.info.status == "FINISHED"
-    assert json.loads((folder / STATE).read_text())["run_id"] == run.info.run_id
