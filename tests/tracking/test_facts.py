@@ -30,34 +30,32 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_clean_repository_gives_its_commit_and_no_changes(repository: Path) -> None:
-    assert code_of(repository) == (git(repository, "rev-parse", "HEAD"), "")
-
-
-def test_uncommitted_changes_are_kept_without_their_secrets(repository: Path) -> None:
+def test_a_repository_gives_its_commit_and_its_changes_without_their_secrets(
+    repository: Path,
+) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    assert code_of(repository) == (commit, "")
     (repository / "a.py").write_text("x = 2\npassword = 'canary'\n")
     code = code_of(repository)
     assert code is not None
+    assert code[0] == commit
     assert "+x = 2" in code[1]
     assert "canary" not in code[1]
 
 
-def test_a_huge_change_is_cut_with_a_mark(repository: Path) -> None:
-    (repository / "a.py").write_text("y = 12345678\n" * 200_000)
-    code = code_of(repository)
-    assert code is not None
-    assert len(code[1]) < 1.1 * 2**20
-    assert code[1].endswith("… (cut: more than a mebibyte)\n")
-
-
-def test_a_change_of_any_size_takes_no_more_memory_than_its_beginning(repository: Path) -> None:
+def test_a_change_of_any_size_is_cut_with_a_mark_and_takes_no_more_memory(
+    repository: Path,
+) -> None:
     with (repository / "a.py").open("w") as file:
         file.writelines("y = 12345678\n" * 100_000 for _ in range(30))
     tracemalloc.start()
-    code_of(repository)
+    code = code_of(repository)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40 * 2**20
+    assert code is not None
+    assert len(code[1]) < 1.1 * 2**20
+    assert code[1].endswith("… (cut: more than a mebibyte)\n")
 
 
 CANARIES = {

@@ -178,13 +178,15 @@ def test_a_store_that_has_lost_the_run_is_given_all_of_it_again(
     assert read_state(journal.folder).run_id == lost.run_id
 
 
-def test_a_killed_training_process_leaves_a_run_closed_as_lost(
-    database: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("killed_after", "end"), [("epochs", ("FAILED", "lost")), ("end", ("FINISHED", None))]
+)
+def test_a_killed_training_process_leaves_its_run_closed(
+    database: str, tmp_path: Path, killed_after: str, end: tuple[str, str | None]
 ) -> None:
-    folder = tmp_path / "runs" / "killed"
-    pid = kill_training(database, folder, "epochs")
+    pid = kill_training(database, tmp_path / "runs" / "killed", killed_after)
     assert has_ended(pid, seconds=20)
-    assert outcome(database) == ("FAILED", "lost")
+    assert outcome(database) == end
     assert recorded_steps(database, "train/loss") == [1, 2, 3]
 
 
@@ -253,25 +255,24 @@ def test_without_a_required_server_the_values_wait_in_the_journal(
     assert journal.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
 
 
-def test_a_database_of_another_version_names_the_upgrade_command(
-    running: Recorder, database: str
-) -> None:
-    with closing(sqlite3.connect(str(sqlite_path(database)))) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+def altered(database: str, *statements: str) -> Path:
+    path = sqlite_path(database)
+    assert path is not None
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in statements:
+            connection.execute(statement)
         connection.commit()
-    with pytest.raises(EnvironmentFaultError, match=r"mlflow db upgrade sqlite:///.*mlflow.db$"):
-        running.connect(database, experiment="pipeline")
+    return path
 
 
 def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_bytes(
     running: Recorder, database: str
 ) -> None:
-    path = sqlite_path(database)
-    assert path is not None
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'ffff00001111'")
-        connection.execute("DROP TABLE webhook_events")
-        connection.commit()
+    altered(database, "UPDATE alembic_version SET version_num = '451aebb31d03'")
+    with pytest.raises(EnvironmentFaultError, match=r"mlflow db upgrade sqlite:///.*mlflow.db$"):
+        running.connect(database, experiment="pipeline")
+    newer = "UPDATE alembic_version SET version_num = 'ffff00001111'"
+    path = altered(database, newer, "DROP TABLE webhook_events")
     before = path.read_bytes()
     with pytest.raises(EnvironmentFaultError) as raised:
         running.connect(database, experiment="pipeline")
@@ -284,20 +285,17 @@ def test_a_database_of_a_newer_mlflow_is_not_told_to_be_upgraded_and_keeps_its_b
     assert path.read_bytes() == before
 
 
-def test_a_deleted_experiment_says_how_to_restore_it(running: Recorder, database: str) -> None:
+def test_an_experiment_that_is_deleted_or_mlflows_own_is_refused(
+    running: Recorder, database: str
+) -> None:
     client = MlflowClient(database)
     client.delete_experiment(client.create_experiment("pipeline"))
-    with pytest.raises(
-        EnvironmentFaultError, match=r"has been deleted .* experiments restore -x 1$"
+    for name, line in (
+        ("pipeline", r"has been deleted .* experiments restore -x 1$"),
+        ("Default", r"tracking.experiment='Default' is MLflow's own"),
     ):
-        running.connect(database, experiment="pipeline")
-
-
-def test_mlflows_own_experiment_is_never_used(running: Recorder, database: str) -> None:
-    with pytest.raises(
-        EnvironmentFaultError, match=r"tracking.experiment='Default' is MLflow's own"
-    ):
-        running.connect(database, experiment="Default")
+        with pytest.raises(EnvironmentFaultError, match=line):
+            running.connect(database, experiment=name)
 
 
 def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
@@ -314,7 +312,7 @@ def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(2))
 def test_eight_processes_share_one_new_database(tmp_path: Path, attempt: int) -> None:
     folder, processes = tmp_path, 8
     uri = sqlite_uri(folder / "new" / "mlflow.db")

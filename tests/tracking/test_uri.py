@@ -28,9 +28,6 @@ def test_the_option_wins_over_the_environment_which_wins_over_the_folder(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://one:5000")
     assert tracking_uri(options()) == "http://one:5000"
     assert tracking_uri(options("http://two:5000")) == "http://two:5000"
-
-
-def test_a_relative_database_becomes_absolute(tmp_path: Path) -> None:
     assert tracking_uri(options("sqlite:///a.db")) == f"sqlite:///{tmp_path}/a.db"
 
 
@@ -40,27 +37,26 @@ def test_an_address_of_a_database_leads_back_to_its_file(tmp_path: Path, name: s
     assert sqlite_path(sqlite_uri(path)) == path
 
 
-@pytest.mark.parametrize("uri", ["file:./mlruns", "./mlruns"])
-def test_a_folder_is_refused_as_mlflow_would_refuse_it_later(uri: str) -> None:
-    with pytest.raises(ConfigError, match=r"tracking.uri='.*mlruns' is a folder, .* expected http"):
-        tracking_uri(options(uri))
+@pytest.mark.parametrize(
+    ("uri", "kind", "line"),
+    [
+        ("file:./mlruns", "local", r"tracking.uri='.*mlruns' is a folder, .* expected http"),
+        ("./mlruns", "local", r"tracking.uri='.*mlruns' is a folder, .* expected http"),
+        ("sqlit:///x", "local", r"'sqlit:///x' has the unknown .* you mean 'sqlite'\?"),
+        (None, "server", r"tracking=server needs an address; expected tracking"),
+    ],
+)
+def test_an_address_that_mlflow_can_not_use_is_refused(
+    uri: str | None, kind: str, line: str
+) -> None:
+    with pytest.raises(ConfigError, match=line):
+        tracking_uri(options(uri, kind))
 
 
-def test_an_unknown_scheme_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(ConfigError, match=r"'sqlit:///x' has the unknown .* you mean 'sqlite'\?"):
-        tracking_uri(options("sqlit:///x"))
-
-
-def test_a_server_without_an_address_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"tracking=server needs an address; expected tracking"):
-        tracking_uri(options(kind="server"))
-
-
-def test_plain_mlflow_ui_is_enough_for_the_default_place() -> None:
+def test_plain_mlflow_ui_is_enough_for_the_default_place_without_an_old_mlruns(
+    tmp_path: Path,
+) -> None:
     assert ui_command(tracking_uri(options())) == "mlflow ui"
-
-
-def test_an_old_mlruns_folder_needs_the_full_command(tmp_path: Path) -> None:
     (tmp_path / "mlruns" / "0").mkdir(parents=True)
     (tmp_path / "mlruns" / "0" / "meta.yaml").touch()
     expected = f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db"
