@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.functional import accuracy, confusion_matrix, f1_score, precision, recall
 
-from pipeline.data.scale import ROUNDING, as_float64
+from pipeline.data.schema import ROUNDING, as_float64
 
 #: Scores all rows of a part at once: probabilities (rows,) or (rows, classes), or values (rows,
 #: outputs), and the classes (rows,) or values (rows, outputs) that are true.

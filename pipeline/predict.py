@@ -30,7 +30,7 @@ class PredictOptions(Options):
 
 def body(options: PredictOptions) -> int:
     """Write the predictions and say what they came to."""
-    from pipeline.serving.sheets import require_places, write_sheet
+    from pipeline.serving.files import require_places, write_sheet
 
     require_places(options.input, options.output, overwrite=options.overwrite)
     model = loaded_model(

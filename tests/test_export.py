@@ -1,11 +1,10 @@
 """`python -m pipeline.export`: files that answer as the model does, where it is not installed."""
 
-import csv
 import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from serving import made_models, new_data
+from serving import made_models
+from serving.asked_models import trained, write_sources
+from serving.new_data import read_rows
 from torch import Tensor, nn
 
 from pipeline.config.check import check
@@ -21,7 +22,7 @@ from pipeline.config.compose import compose
 from pipeline.config.options import data_options
 from pipeline.config.values import build, find
 from pipeline.data.prepare import prepare
-from pipeline.data.scale import Scaler
+from pipeline.data.schema import Scaler
 from pipeline.errors import ConfigError
 from pipeline.export import main
 from pipeline.paths import conf_folder
@@ -30,8 +31,6 @@ from pipeline.serving.exporting import Exported, example_rows, exports
 from pipeline.serving.model import Model
 
 pytestmark = pytest.mark.slow
-
-QUICK = ("trainer.max_epochs=2", "verbose=0", "tracking=none")
 
 ONNX_ALONE = """
 import json, sys
@@ -179,24 +178,6 @@ def test_a_file_that_answers_otherwise_is_not_kept() -> None:
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────
 
-CITIES = ("Oslo", "Rome", "Lima")
-
-
-def write_table(path: Path, rows: int) -> list[dict[str, str]]:
-    """Write a table with a category, holes and a target that depends on both; return its rows."""
-    random = np.random.default_rng(0)
-    lines = []
-    for number in range(rows):
-        age, city = round(float(random.normal(50, 10)), 2), CITIES[number % 3]
-        ill = age + 8 * (city == "Rome") + random.normal(0, 2) > 54
-        cell = "" if number % 17 == 4 else str(age)
-        lines.append({"age": cell, "city": city, "outcome": "ill" if ill else "well"})
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]))
-        writer.writeheader()
-        writer.writerows(lines)
-    return lines
-
 
 def encode(interface: dict[str, Any], rows: list[dict[str, str]]) -> np.ndarray:
     """Encode cells by nothing but what `interface.json` says."""
@@ -213,64 +194,51 @@ def encode(interface: dict[str, Any], rows: list[dict[str, str]]) -> np.ndarray:
     return np.asarray(encoded, dtype=np.float32)
 
 
-@dataclass
-class Trained:
-    folder: Path
-    rows: list[dict[str, str]]
+Export = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Two runs, of a table with a rule for its threshold and of a regression."""
-    from pipeline.train import main as train
-
-    folder = tmp_path_factory.mktemp("trained")
-    rows = write_table(folder / "table.csv", 240)
-    words = ["model=mlp", "data=table", "data.path=table.csv", "data.scale=standard", *QUICK]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        assert train([*words, "data.target=outcome", "metrics.threshold=best_f1", "name=ill"]) == 0
-        assert train(["model=mlp", "data=diabetes", *QUICK, "name=disease"]) == 0
-    return Trained(folder, rows)
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two runs, of a table with a rule for its threshold and of a regression."""
+    return trained(tmp_path_factory.mktemp("given"), ["table", "values"])
 
 
 @pytest.fixture
 def export(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+    given: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Export:
     """Call the command where the runs are."""
 
     def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.chdir(trained.folder)
+        monkeypatch.chdir(given)
         code = main(list(words))
         return code, *capsys.readouterr()
 
     return call
 
 
-def run_of(trained: Trained, name: str) -> str:
-    (run,) = (trained.folder / "runs").glob(f"*-{name}-*")
-    return f"model_from={run.relative_to(trained.folder)}"
+def run_of(given: Path, name: str) -> str:
+    (run,) = (given / "runs").glob(f"*-{name}-*")
+    return f"model_from={run.relative_to(given)}"
 
 
 def test_cells_of_a_table_reach_the_models_answers_by_the_exported_files_alone(
-    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+    given: Path, export: Export, tmp_path: Path
 ) -> None:
-    run, place = run_of(trained, "ill"), tmp_path / "files"
+    run, place = run_of(given, "table"), tmp_path / "files"
     code, out, err = export(run, "format=[program,onnx]", f"output={place}")
     assert (code, err) == (0, "")
     assert [line.partition(":")[0] for line in out.splitlines()] == [
         str(place / name) for name in ("program.pt2", "model.onnx", "interface.json")
     ]
     interface = json.loads((place / "interface.json").read_text(encoding="utf-8"))
-    rows = encode(interface, trained.rows)
+    rows = encode(interface, read_rows(given / "table.csv"))
     model = Model.load(Path(run.partition("=")[2]))
-    predictions = trained.folder / "predictions.csv"
+    predictions = tmp_path / "predictions.csv"
     from pipeline.predict import main as predict
 
     assert predict([run, "input=table.csv", f"output={predictions}", "verbose=0"]) == 0
-    with predictions.open(encoding="utf-8") as file:
-        written = list(csv.DictReader(file))
+    written = read_rows(predictions)
     positive = interface["classes"][1]
     expected = [float(line[f"probability of {positive}"]) for line in written]
     (by_onnx,) = by_onnx_alone(place / "model.onnx", [rows])
@@ -279,28 +247,26 @@ def test_cells_of_a_table_reach_the_models_answers_by_the_exported_files_alone(
     assert by_program.tolist() == pytest.approx(expected, abs=1e-5)
     assert interface["threshold"] == model.decision.threshold
     called = [interface["classes"][int(value > interface["threshold"])] for value in by_onnx]
-    assert called == [line["prediction"] for line in written]
+    assert called == [line["prediction"].lstrip("'") for line in written]
 
 
 def test_a_regressions_file_gives_values_in_the_targets_units(
-    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+    given: Path, export: Export, tmp_path: Path
 ) -> None:
-    run = run_of(trained, "disease")
+    run = run_of(given, "values")
     assert export(run, f"output={tmp_path}")[::2] == (0, "")
-    from sklearn.datasets import load_diabetes
-
-    raw = load_diabetes().data
+    raw = np.loadtxt(given / "values.csv", delimiter=",", skiprows=1)[:, :2]
     model = Model.load(Path(run.partition("=")[2]))
     program = torch.export.load(tmp_path / "program.pt2").module()
     values = program(torch.from_numpy(raw).float())
-    assert values.shape == (442, 1)
+    assert values.shape == (200, 1)
     assert values.detach().numpy() == pytest.approx(model.outputs(raw).numpy(), rel=1e-4)
 
 
 def test_nothing_that_is_there_is_replaced_unless_asked_for(
-    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+    given: Path, export: Export, tmp_path: Path
 ) -> None:
-    run, place = run_of(trained, "disease"), tmp_path / "files"
+    run, place = run_of(given, "values"), tmp_path / "files"
     assert export(run, f"output={place}")[0] == 0
     assert export(run, f"output={place}")[::2] == (
         2,
@@ -315,8 +281,8 @@ def test_nothing_that_is_there_is_replaced_unless_asked_for(
 
 
 def test_a_missing_extra_is_named_with_its_command_before_anything_is_written(
-    trained: Trained,
-    export: Callable[..., tuple[int, str, str]],
+    given: Path,
+    export: Export,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -332,7 +298,7 @@ def test_a_missing_extra_is_named_with_its_command_before_anything_is_written(
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Without(finder) for finder in sys.meta_path])
     place = tmp_path / "files"
-    code, _, err = export(run_of(trained, "disease"), "format=onnx", f"output={place}")
+    code, _, err = export(run_of(given, "values"), "format=onnx", f"output={place}")
     assert code == 3
     assert err == "error: format=onnx needs onnxruntime: pip install 'pipeline[onnx]'\n"
     assert not place.exists()
@@ -341,10 +307,10 @@ def test_a_missing_extra_is_named_with_its_command_before_anything_is_written(
 # ── the rows by which a file is compared ────────────────────────────────────────────────────────
 
 KINDS = {
-    "table": ("data=table", "data.path=table.csv", "data.target=outcome"),
+    "table": ("data=table", "data.path=table.csv", "data.target=outcome", "data.id=patient"),
     "array": ("data=digits",),
     "series": ("data=airline",),
-    "images": ("data=images", "data.path=pictures"),
+    "images": ("data=images", "data.path=images"),
 }
 
 
@@ -352,8 +318,7 @@ KINDS = {
 def test_the_example_beside_a_model_is_read_as_the_training_read_its_rows(
     own_folder: Path, kind: str
 ) -> None:
-    write_table(own_folder / "table.csv", 60)
-    new_data.write_pictures(own_folder / "pictures", 40)
+    write_sources(own_folder)
     options = check(compose([*KINDS[kind], "model=mlp"]))
     prepared = prepare(build_source(options), data_options(options))
     assert prepared.schema.reading["kind"] == kind
@@ -369,10 +334,10 @@ def test_the_example_beside_a_model_is_read_as_the_training_read_its_rows(
 
 
 def test_a_checkpoint_without_an_example_is_compared_by_rows_that_are_made_up(
-    trained: Trained, export: Callable[..., tuple[int, str, str]], tmp_path: Path
+    given: Path, export: Export, tmp_path: Path
 ) -> None:
-    for name in ("ill", "disease"):
-        checkpoint = f"{run_of(trained, name)}/checkpoints/last.ckpt"
+    for name in ("table", "values"):
+        checkpoint = f"{run_of(given, name)}/checkpoints/last.ckpt"
         code, out, err = export(checkpoint, f"output={tmp_path / name}")
         assert (code, err) == (0, "")
         assert "with 3, 1, 6 rows" in out

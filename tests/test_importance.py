@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pipeline import metrics
 from pipeline.data.content import Part
-from pipeline.data.scale import Code, Encoder, Scaler, identity
-from pipeline.data.schema import Schema
+from pipeline.data.schema import Code, Encoder, Scaler, Schema, identity
 from pipeline.findings import ColumnImportances
 from pipeline.importance import importances_of
 

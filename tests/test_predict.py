@@ -178,7 +178,7 @@ def test_without_an_output_the_table_alone_goes_to_standard_output(predict: Pred
     assert predict("table", "input=new.csv", "verbose=2") == 0
     assert list(csv.DictReader(io.StringIO(predict.out))) == rows
     assert predict.err.startswith("4 rows: ")
-    assert predict("table", "input=new.csv", "output=out.csv", "verbose=0") == 0
+    assert predict("table", "input=new.csv", "output=silent.csv", "verbose=0") == 0
     assert (predict.out, predict.err) == ("", "")
 
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from torch import Tensor, nn
 
 from pipeline.callbacks.checkpoints import Keeper
-from pipeline.data.scale import as_float64
+from pipeline.data.schema import as_float64
 from pipeline.errors import DivergedError
 from pipeline.findings import Vitals
 from pipeline.modules.task import Task

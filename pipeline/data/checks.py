@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.scale import Scaler, Statistics, Vector, axis_of, rows_a_block
-from pipeline.data.schema import Schema
+from pipeline.data.schema import Scaler, Schema, Statistics, Vector, axis_of, rows_a_block
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, counted
 from pipeline.errors import DataError

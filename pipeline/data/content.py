@@ -22,16 +22,16 @@ from pipeline.data.checks import (
     constant_columns,
     feature_names,
 )
-from pipeline.data.scale import (
+from pipeline.data.schema import (
     Encoder,
     Scaler,
+    Schema,
     fit,
     fit_encoder,
     identity,
     rows_a_block,
     statistics,
 )
-from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, OnDemand, Samples
 from pipeline.data.split import Split, split_rows
 from pipeline.errors import ConfigError

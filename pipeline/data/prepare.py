@@ -23,8 +23,7 @@ from pipeline.data.content import FOR_ROWS, Content, Part, independent, refuse_o
 from pipeline.data.reader import reader_of
 from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import warnings
-from pipeline.data.scale import Scaler, fit, statistics
-from pipeline.data.schema import Schema
+from pipeline.data.schema import Scaler, Schema, fit, statistics
 from pipeline.data.source import Array, Samples, Series, Source
 from pipeline.data.split import Split, check_sizes, split_times
 from pipeline.errors import ConfigError, DataError

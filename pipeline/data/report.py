@@ -18,7 +18,7 @@ from pipeline.data.checks import (
     target_names,
 )
 from pipeline.data.content import Content
-from pipeline.data.scale import MOST_LEVELS, UNKNOWN, Code, statistics
+from pipeline.data.schema import MOST_LEVELS, UNKNOWN, Code, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
 
 DECILES = tuple(round(0.1 * n, 1) for n in range(1, 10))

@@ -21,8 +21,7 @@ from pipeline.data.reader import (
     first_rows,
     regrouped,
 )
-from pipeline.data.scale import UNKNOWN, Code
-from pipeline.data.schema import Schema
+from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
 from pipeline.data.tables.cells import (
     NO_CLASS,

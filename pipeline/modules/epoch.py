@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_value_
 
-from pipeline.data.scale import as_float64
+from pipeline.data.schema import as_float64
 from pipeline.modules.distributed import gather_rows, sum_over_ranks
 
 #: Steps after which the kept values become one, so that memory stays bounded.

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pipeline.data.loader import Shared
-from pipeline.data.scale import as_float64
+from pipeline.data.schema import as_float64
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
 from pipeline.modules.distributed import broadcast_in_place, values_of_first_rank

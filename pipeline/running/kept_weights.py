@@ -30,10 +30,9 @@ from pipeline.running.resuming import SavedCheckpoint, require_fitting
 from pipeline.running.scoring import direction_of, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
 from pipeline.serving.card import CardFacts, card
-from pipeline.serving.files import CARD, CODE, FOLDER
+from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv
 from pipeline.serving.model import Decision, Interval, conformal, rows_at_once, save_model
 from pipeline.serving.predictions import interface
-from pipeline.serving.sheets import cell, write_csv
 from pipeline.terminal import number
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import JOURNAL, Figure, epochs_of, read_events

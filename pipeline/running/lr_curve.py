@@ -15,7 +15,7 @@ from pipeline.findings import LrCurve
 from pipeline.gallery import drawing, save
 from pipeline.pictures.training import lr_range
 from pipeline.running.command_line import Command
-from pipeline.serving.sheets import write_csv
+from pipeline.serving.files import write_csv
 from pipeline.terminal import number
 from pipeline.tracking.folders import FIND_LR
 

@@ -28,7 +28,7 @@ from pipeline.paths import create_run_folder, replace_json, replace_text
 from pipeline.redaction import redact
 from pipeline.running.plan import Plan
 from pipeline.running.resuming import CHECKPOINTS, remove_abandoned
-from pipeline.serving.sheets import write_csv
+from pipeline.serving.files import write_csv
 from pipeline.signals import stop
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.facts import environment_tags, write_environment

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from pipeline.data.reader import EXAMPLE_ROWS, reader_of
-from pipeline.data.scale import OTHER, UNKNOWN, Code, axis_of
-from pipeline.data.schema import Schema, permuted
+from pipeline.data.schema import OTHER, UNKNOWN, Code, Schema, axis_of, permuted
 from pipeline.data.source import Array
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.networks.inspection import probabilities
@@ -85,13 +84,12 @@ def example_rows(model: Model) -> Array:
 
 def _made_up(schema: Schema) -> Array:
     if schema.encoder is not None:
-        rows, codes = range(EXAMPLE_ROWS), schema.encoder.codes
-        levels = [code.kept or (UNKNOWN,) for code in codes]  # the most frequent ones
-        cells = [
-            [kept[row % len(kept)] if code.is_category else code.fill + row for row in rows]
-            for code, kept in zip(codes, levels, strict=True)
-        ]
-        return np.array(cells, dtype=np.float64).T
+        cells = []
+        for code in schema.encoder.codes:
+            numbers = [code.fill + row for row in range(EXAMPLE_ROWS)]
+            frequent = code.kept or (UNKNOWN,)
+            cells.append(np.resize(frequent if code.is_category else numbers, EXAMPLE_ROWS))
+        return np.stack(cells, axis=1).astype(np.float64)
     scaler, shape = schema.input_scaler, (EXAMPLE_ROWS, *schema.input_shape)
     axis = axis_of(len(shape))
     drawn = np.moveaxis(np.random.default_rng(0).normal(size=shape), axis, -1)
@@ -181,13 +179,6 @@ def _forget_places(program: ExportedProgram) -> None:
             node.meta.pop("stack_trace", None)
 
 
-def _as_program(program: ExportedProgram) -> tuple[bytes, Answers]:
-    file = io.BytesIO()
-    torch.export.save(program, file)
-    module = torch.export.load(io.BytesIO(file.getvalue())).module()
-    return file.getvalue(), module
-
-
 def _as_onnx(program: ExportedProgram, *, is_free: bool) -> tuple[bytes, Answers]:
     import onnxruntime
 
@@ -216,9 +207,13 @@ def _exported(
     is_free = len(pairs) > 1
     try:
         with _quiet():
-            content, answers = (
-                _as_program(program) if one == "program" else _as_onnx(program, is_free=is_free)
-            )
+            if one == "onnx":
+                content, answers = _as_onnx(program, is_free=is_free)
+            else:
+                file = io.BytesIO()
+                torch.export.save(program, file)
+                content = file.getvalue()
+                answers = torch.export.load(io.BytesIO(content)).module()
             with torch.inference_mode():
                 found = max(_difference(answers(rows), own, schema) for rows, own in pairs)
     except Exception as error:  # the exporters' errors have no common base
@@ -228,13 +223,8 @@ def _exported(
             f"format={one}: its answers differ from the model's by {found:.1e}, more than "
             f"{TOLERANCE:.0e}; the file is not kept"
         )
-    return Exported(
-        format=one,
-        content=content,
-        rows=None if is_free else len(pairs[0][0]),
-        difference=found,
-        compared=tuple(len(rows) for rows, _ in pairs),
-    )
+    rows, compared = None if is_free else len(pairs[0][0]), tuple(len(batch) for batch, _ in pairs)
+    return Exported(format=one, content=content, rows=rows, difference=found, compared=compared)
 
 
 def _difference(answer: Tensor, own: Tensor, schema: Schema) -> float:
@@ -275,6 +265,7 @@ def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, An
         Plain values; `null` in a shape is any number of rows.
     """
     schema, decision = model.schema, model.decision
+    is_binary = schema.task == "binary"
     return {
         "files": {
             one.format: {
@@ -295,34 +286,30 @@ def export_interface(model: Model, exported: Sequence[Exported]) -> dict[str, An
         "output": {
             "name": OUTPUTS,
             "dtype": "float32",
-            "shape": [None] if schema.task == "binary" else [None, schema.outputs],
+            "shape": [None] if is_binary else [None, schema.outputs],
             "meaning": _output_meaning(schema),
         },
         "task": schema.task,
         "classes": list(schema.classes),
-        "threshold": decision.threshold if schema.task == "binary" else None,
-        "rule": decision.rule if schema.task == "binary" else None,
+        "threshold": decision.threshold if is_binary else None,
+        "rule": decision.rule if is_binary else None,
         "intervals": [list(pair) for pair in decision.intervals],
         "units": schema.units,
         "window": schema.window,
         "horizon": schema.horizon if schema.window is not None else None,
         "difference": schema.difference,
-        "name": model.facts.get("name"),
-        "data": model.facts.get("data"),
+        **{key: model.facts.get(key) for key in ("name", "data")},
     }
 
 
 def _column(code: Code) -> dict[str, Any]:
     """Describe how the cells of one column become features."""
+    told = {"column": code.name, "features": list(code.features)}
     if not code.is_category:
-        return {"column": code.name, "features": list(code.features), "missing": code.fill}
-    return {
-        "column": code.name,
-        "features": list(code.features),
-        "categories": [code.levels[index] for index in code.kept],
-        OTHER: code.other,
-        "missing": code.levels[int(code.fill)] if code.fill >= 0 else None,
-    }
+        return {**told, "missing": code.fill}
+    missing = code.levels[int(code.fill)] if code.fill >= 0 else None
+    categories = [code.levels[index] for index in code.kept]
+    return {**told, "categories": categories, OTHER: code.other, "missing": missing}
 
 
 def _input_meaning(schema: Schema) -> str:

@@ -1,8 +1,21 @@
-"""What lies where in the folder of a run that has left a model. Nothing here imports torch."""
+"""The files of a model's folder, tables of answers, and the places that these come from and go to.
 
+Nothing here imports torch.
+"""
+
+import csv
+import errno
+import io
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError, EnvironmentFaultError, did_you_mean
+from pipeline.paths import is_url, place_problem, replace_file, replace_text
 
 #: Folder of a run that holds its model and what describes it.
 FOLDER = "model"
@@ -20,6 +33,13 @@ PLACES = (
     "checkpoints/last.ckpt",
 )
 
+Column = list[str] | list[float]
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+CSV, PARQUET = ".csv", ".parquet"
+#: Rows that a Parquet file keeps together.
+GROUP_ROWS = 65_536
+
 
 def model_file(folder: Path) -> Path:
     """Return the file that holds the weights.
@@ -36,3 +56,162 @@ def model_file(folder: Path) -> Path:
         f"{str(folder)!r} holds no model; expected the folder of a run that has finished an epoch, "
         f"or an MLflow model of one ({FILE} is not there)"
     )
+
+
+def cell(text: str) -> str:
+    """Keep a spreadsheet from running a text as a formula; a number stays one."""
+    if not text.startswith(FORMULA_STARTS):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+class _Lines(list[str]):
+    """Takes the lines that a writer of CSV writes."""
+
+    write = list.append
+
+
+def csv_text(lines: Iterable[Iterable[Any]]) -> str:
+    """Return the cells of lines as CSV, each line ended by a line feed.
+
+    Python before 3.13 quotes a cell for the letters that end a line alone, and a bare carriage
+    return ends one for whoever reads the file; so that both are quoted, both end a line here.
+    """
+    written, end = _Lines(), "\r\n"
+    csv.writer(written, lineterminator=end).writerows(lines)
+    return "".join(f"{line.removesuffix(end)}\n" for line in written)
+
+
+def write_csv(path: Path, header: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
+    """Write a table whole or not at all."""
+    replace_text(path, csv_text([header, *lines]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sheet:
+    """A table that is made while it is taken.
+
+    Args:
+        header: Names of the columns.
+        texts: Those that hold texts; the others hold numbers.
+        pieces: All columns of some rows, then those of the next.
+    """
+
+    header: tuple[str, ...]
+    texts: frozenset[str]
+    pieces: Iterator[Sequence[Column]]
+
+
+def write_sheet(output: str | None, sheet: Sheet) -> None:
+    """Write predictions: into a file whole or not at all, or to standard output as CSV."""
+    if output is not None:
+        write = WRITERS[Path(output).suffix.lower()]
+        # A link stays one, and leads to the new file.
+        replace_file(Path(os.path.realpath(output)), lambda file: write(file, sheet))
+    elif hasattr(sys.stdout, "buffer"):
+        # In UTF-8, whatever a terminal takes, since a program may read it.
+        sys.stdout.flush()
+        write_csv_to(sys.stdout.buffer, sheet)
+        sys.stdout.buffer.flush()
+    else:  # a notebook takes texts alone
+        whole = io.BytesIO()
+        write_csv_to(whole, sheet)
+        sys.stdout.write(whole.getvalue().decode("utf-8"))
+
+
+def write_csv_to(file: BinaryIO, sheet: Sheet) -> None:
+    """Write a sheet as CSV, with nothing in it that a spreadsheet would run."""
+    heading = csv_text([[cell(name) for name in sheet.header]]).encode("utf-8")
+    for columns in sheet.pieces:
+        file.write(heading)  # not before the first rows are known to be sound
+        heading = b""
+        named = zip(sheet.header, columns, strict=True)
+        shown = [map(cell, map(str, c)) if name in sheet.texts else c for name, c in named]
+        file.write(csv_text(zip(*shown, strict=True)).encode("utf-8"))
+    file.write(heading)
+
+
+def write_parquet_to(file: BinaryIO, sheet: Sheet) -> None:
+    """Write a sheet as Parquet; its texts are as they are, since nothing runs them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = [(name, pa.string() if name in sheet.texts else pa.float64()) for name in sheet.header]
+    schema = pa.schema(kinds)
+    waiting: list[pa.RecordBatch] = []
+    with pq.ParquetWriter(file, schema) as writer:
+        for columns in sheet.pieces:
+            waiting.append(pa.record_batch([list(column) for column in columns], schema=schema))
+            if sum(map(len, waiting)) >= GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting = []
+        if waiting:
+            writer.write_table(pa.Table.from_batches(waiting))
+
+
+#: By the suffix of the file.
+WRITERS = {CSV: write_csv_to, PARQUET: write_parquet_to}
+
+
+def require_places(source: str, output: str | None, *, overwrite: bool) -> None:
+    """Look at what is to be read and where to write, before anything is loaded.
+
+    Args:
+        source: The file or folder of new rows.
+        output: The file of predictions; None = standard output.
+        overwrite: Whether a file that is there may be replaced.
+
+    Raises:
+        ConfigError: The output can never be written so.
+        DataError: There is no such input.
+        EnvironmentFaultError: A place can't be read or written by this user, or not now.
+    """
+    for key, place in (("input", source), ("output", output)):
+        if place is not None and (problem := place_problem(key, place)):
+            raise ConfigError(problem)
+    path = Path(source)
+    if is_url(source):
+        raise DataError(
+            f"input={source!r} is an address; expected a file on this machine. Download it first"
+        )
+    if not path.exists():
+        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(
+            f"input={source!r} does not exist; expected a file of new rows."
+            f"{did_you_mean(path.name, there)}"
+        )
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise EnvironmentFaultError(f"input={source!r} can't be read: permission is denied")
+    if output is None:
+        return
+    if problems := list(_output_problems(path, Path(output), overwrite=overwrite)):
+        raise ConfigError(*problems)
+    folder = Path(os.path.realpath(output)).parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        why = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        raise EnvironmentFaultError(
+            f"output={output!r} can't be written ({why}); choose another place"
+        )
+
+
+def _output_problems(source: Path, output: Path, *, overwrite: bool) -> Iterator[str]:
+    told = f"output={str(output)!r}"
+    folder = (Path(os.path.realpath(output)) if output.is_symlink() else output).parent
+    if output.suffix.lower() not in WRITERS:
+        yield f"{told} ends in neither .csv nor .parquet, the two kinds that are written"
+    if output.is_dir():
+        yield f"{told} is a folder; expected a file, such as {output / 'predictions.csv'}"
+    elif output.exists() and output.samefile(source):
+        yield f"{told} is the input itself; choose another file"
+    elif output.exists() and not overwrite:
+        yield f"{told} is there already; choose another, or replace it with overwrite=true"
+    elif not folder.exists():
+        make = f"mkdir -p {shlex.quote(str(folder))}"
+        yield f"{told} lies in no folder that is there; make it with: {make}"
+    elif not folder.is_dir():
+        yield f"{told} lies below {str(folder)!r}, which is a file; choose another"

@@ -89,12 +89,8 @@ class Decision:
     def from_dict(cls, plain: Mapping[str, Any]) -> "Decision":
         """Read what `to_dict` wrote."""
         pairs = tuple((float(low), float(high)) for low, high in plain["intervals"])
-        return cls(
-            threshold=plain["threshold"],
-            rule=plain["rule"],
-            intervals=pairs,
-            found=plain.get("found", ""),
-        )
+        found = plain.get("found", "")
+        return cls(threshold=plain["threshold"], rule=plain["rule"], intervals=pairs, found=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -201,18 +197,14 @@ def _network(
 ) -> nn.Module:
     make_importable(trust)
     given = {str(key): value for key, value in config["model"].items()}
-    if masked := [key for key, value in flatten({"model": given}).items() if value == MASK]:
-        raise ConfigError(
-            *(
-                f"{file}: {key} held a secret or a reference to the environment, which is "
-                "not taken from a model; train it again with the value itself"
-                for key in masked
-            )
-        )
     filled = ("input_shape", "outputs")
-    if problems := list(
-        target_problems("model", given, bases=[MODULE], filled=filled, trust=trust)
-    ):
+    problems = [
+        f"{key} held a secret or a reference to the environment, which is not taken from a model; "
+        "train it again with the value itself"
+        for key, value in flatten({"model": given}).items()
+        if value == MASK
+    ] or [*target_problems("model", given, bases=[MODULE], filled=filled, trust=trust)]
+    if problems:
         raise ConfigError(*(f"{file}: {problem}" for problem in problems))
     network = build(given, input_shape=schema.input_shape, outputs=schema.outputs)
     assert isinstance(network, nn.Module)
@@ -245,9 +237,9 @@ def _decision(file: Path, facts: Mapping[str, Any]) -> Decision:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{file} does not say how its outputs are decided") from error
     threshold = facts["config"].get("metrics", {}).get("threshold", 0.5)
-    if not isinstance(threshold, float):  # the rule's outcome is known where the run has ended
-        return Decision()
-    return Decision(threshold=threshold, rule=str(threshold))
+    # The outcome of a rule is known where the run has ended.
+    is_known = isinstance(threshold, float)
+    return Decision(threshold=threshold, rule=str(threshold)) if is_known else Decision()
 
 
 def save_model(
@@ -269,10 +261,8 @@ def save_model(
     """
     folder.mkdir(mode=0o750, exist_ok=True)
     weights = {f"{PREFIX}{name}": value.cpu() for name, value in network.state_dict().items()}
-    content = {
-        "state_dict": weights,
-        "pipeline": {"format": FORMAT, "version": __version__, **facts},
-    }
+    known = {"format": FORMAT, "version": __version__, **facts}
+    content = {"state_dict": weights, "pipeline": known}
     replace_file(folder / FILE, lambda file: torch.save(content, file))
     for name, value in ((INTERFACE, interface), (EXAMPLE, example)):
         replace_json(folder / name, value)
@@ -301,15 +291,16 @@ def shape_problem(
     """
     now, options = shapes_of(network.state_dict()), flatten({"model": config["model"]})
     told = [f"{key}={value}" for key, value in options.items() if not key.endswith("_target_")]
+
+    def words(shape: Shape | None) -> str:
+        if shape is None:
+            return "nothing"
+        return f"a weight of shape {'×'.join(map(str, shape)) or '1'}"
+
     for name in (*now, *saved):
-        here, there = now.get(name), saved.get(name)
-        if here != there:
+        if now.get(name) != saved.get(name):
             return (
-                f"{path} has {_weight_in_words(there)} at {name!r} where the network has "
-                f"{_weight_in_words(here)}; its config says {', '.join(told)}."
+                f"{path} has {words(saved.get(name))} at {name!r} where the network has "
+                f"{words(now.get(name))}; its config says {', '.join(told)}."
             )
     return None
-
-
-def _weight_in_words(shape: Shape | None) -> str:
-    return "nothing" if shape is None else f"a weight of shape {'×'.join(map(str, shape)) or '1'}"

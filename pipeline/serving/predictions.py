@@ -17,8 +17,8 @@ from pipeline.data.reader import Block, NewRows, Rules, reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.tables.file import where
 from pipeline.errors import ConfigError, DataError, some
+from pipeline.serving.files import Column, Sheet
 from pipeline.serving.model import Decision, Model
-from pipeline.serving.sheets import Column, Sheet
 from pipeline.terminal import duration, number
 
 PREDICTION = "prediction"

@@ -14,8 +14,7 @@ from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
 from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.serving.files import FOLDER
-from pipeline.serving.sheets import cell, write_csv
+from pipeline.serving.files import FOLDER, cell, write_csv
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening

@@ -1,8 +1,5 @@
 """What the training rows teach an encoder and a scaler, and what others then become."""
 
-import json
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +7,9 @@ from given_data import Given, options, series, valued
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
 
-from pipeline.data import scale
+from pipeline.data import schema as scale
 from pipeline.data.prepare import prepare
-from pipeline.data.scale import UNKNOWN, Encoder, fit_encoder
+from pipeline.data.schema import UNKNOWN, Encoder, fit_encoder
 from pipeline.data.source import Column
 
 
@@ -190,8 +187,3 @@ def test_rows_outside_the_training_part_teach_nothing(raw: np.ndarray, fitted: E
     changed = raw.copy()
     changed[200:, 0], changed[200:, 1] = 1e6, 25.0
     assert fit_encoder(changed, COLUMNS, TRAIN) == fitted
-
-
-def test_an_encoder_comes_back_from_plain_values(fitted: Encoder) -> None:
-    plain = json.loads(json.dumps([asdict(code) for code in fitted.codes]))
-    assert Encoder.from_dict({"codes": plain}) == fitted

@@ -6,8 +6,7 @@ import pytest
 import torch
 from given_data import names, shipped
 
-from pipeline.data.scale import Scaler
-from pipeline.data.schema import Schema
+from pipeline.data.schema import Scaler, Schema
 
 WINDOWED = Schema(
     task="regression",

@@ -14,7 +14,13 @@ from pipeline.predict import main
 
 QUICK = ("trainer.max_epochs=2", "tracking=none", "verbose=0")
 TRAINED = {
-    "table": ("model=mlp", "data=table", "data.target=outcome", "data.id=patient"),
+    "table": (
+        "model=mlp",
+        "data=table",
+        "data.target=outcome",
+        "data.id=patient",
+        "metrics.threshold=best_f1",
+    ),
     "values": ("model=mlp", "data=table", "data.target=y", "data.scale=standard"),
     "arrays": ("model=cnn1d", "data=arrays"),
     "images": ("model=cnn2d", "data=images"),

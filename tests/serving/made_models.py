@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.data.scale import Code, Encoder, identity
-from pipeline.data.schema import Schema
+from pipeline.data.schema import Code, Encoder, Schema, identity
 from pipeline.data.source import Task
 from pipeline.serving.model import Decision, Model
 

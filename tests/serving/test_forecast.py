@@ -150,34 +150,51 @@ def test_columns_are_found_in_any_order_and_others_are_ignored() -> None:
     assert straight.names == other.names
 
 
-def test_all_missing_columns_are_named_at_once() -> None:
-    schema = read(frame()).schema
-    frame()[["when", "b"]].rename(columns={"when": "wen"}).to_csv("new.csv", index=False)
-    with pytest.raises(
-        DataError,
-        match=r"new\.csv lacks the columns 'when'.*, 'a', 'c'.* wen, b",
-    ):
-        new_rows("new.csv", schema)
-    with pytest.raises(DataError, match=r"the frame lacks the columns 'when', 'a', 'c'"):
-        held(frame()[["b"]], schema)
+def with_cell(row: int, cell: object) -> pd.DataFrame:
+    changed = frame().astype({"b": object})
+    changed.loc[row, "b"] = cell
+    return changed
 
 
-def test_a_file_of_another_step_is_refused_with_both_steps() -> None:
-    schema = read(frame()).schema
-    frame(freq="D", written="%Y-%m-%d").to_csv("new.csv", index=False)
-    with pytest.raises(
-        DataError, match=r"new\.csv: the times have step 1 day, those of the training had 1 month"
-    ):
-        new_rows("new.csv", schema)
-
-
-def test_a_file_that_is_too_short_is_refused_with_both_lengths() -> None:
+@pytest.mark.parametrize(
+    ("past", "in_file", "in_frame"),
+    [
+        (
+            frame()[["when", "b"]].rename(columns={"when": "wen"}),
+            r"new\.csv lacks the columns 'when'.*, 'a', 'c'.* wen, b",
+            r"the frame lacks the columns 'when', 'a', 'c'",
+        ),
+        (
+            frame(freq="D", written="%Y-%m-%d"),
+            r"new\.csv: the times have step 1 day, those of the training had 1 month",
+            r"the frame: the times have step 1 day, those of the training had 1 month",
+        ),
+        (
+            frame()[:10],
+            r"new\.csv has 10 rows; expected at least 16: .* window of 4 and a difference of 12",
+            r"the frame has 10 rows; expected at least 16",
+        ),
+        (
+            with_cell(20, np.nan),
+            r"new\.csv line 22, column 'b' is empty",
+            r"the frame row 21, column 'b' is empty",
+        ),
+        (
+            with_cell(3, "many"),
+            r"new\.csv line 5, column 'b': 'many' is no number",
+            r"the frame row 4, column 'b': 'many' is no number",
+        ),
+    ],
+)
+def test_a_past_that_can_not_be_used_is_refused(
+    past: pd.DataFrame, in_file: str, in_frame: str
+) -> None:
     schema = read(frame(), difference=12).schema
-    frame()[:10].to_csv("new.csv", index=False)
-    with pytest.raises(
-        DataError, match=r"new\.csv has 10 rows; expected at least 16: .* window of 4 and a differ"
-    ):
+    past.to_csv("new.csv", index=False)
+    with pytest.raises(DataError, match=in_file):
         new_rows("new.csv", schema)
+    with pytest.raises(DataError, match=in_frame):
+        held(past, schema)
 
 
 @pytest.mark.parametrize("missing", ["previous", "linear"])
@@ -192,17 +209,6 @@ def test_holes_of_a_new_file_are_filled_as_in_training(missing: str) -> None:
     np.testing.assert_array_equal(held(holey, schema).raw, [window])
 
 
-def test_a_hole_is_refused_by_row_and_column_where_training_had_none() -> None:
-    schema = read(frame()).schema
-    holey = frame()
-    holey.loc[20, "b"] = np.nan
-    holey.to_csv("new.csv", index=False)
-    with pytest.raises(DataError, match=r"new\.csv line 22, column 'b' is empty"):
-        new_rows("new.csv", schema)
-    with pytest.raises(DataError, match=r"the frame row 21, column 'b' is empty"):
-        held(holey, schema)
-
-
 def test_a_frame_gives_what_its_file_gives_whatever_its_types() -> None:
     schema = read(frame()).schema
     frame().to_csv("new.csv", index=False)
@@ -215,14 +221,6 @@ def test_a_frame_gives_what_its_file_gives_whatever_its_types() -> None:
         found = held(given, schema)
         np.testing.assert_array_equal(found.raw, in_file.raw)
         assert found.names == [f"{label}-01" for label in in_file.names]
-
-
-def test_a_word_in_a_frame_is_refused_by_row_and_column() -> None:
-    schema = read(frame()).schema
-    worded = frame().astype({"b": object})
-    worded.loc[3, "b"] = "many"
-    with pytest.raises(DataError, match=r"the frame row 4, column 'b': 'many' is no number"):
-        held(worded, schema)
 
 
 def test_rows_after_irregular_times_are_numbered() -> None:

@@ -13,6 +13,7 @@ from benchmarks.interval_coverage import predicted
 from pipeline import __version__
 from pipeline.data.reader import NewRows
 from pipeline.errors import DataError
+from pipeline.serving.files import Sheet
 from pipeline.serving.model import Decision, Model, conformal
 from pipeline.serving.predictions import (
     Predictions,
@@ -22,7 +23,6 @@ from pipeline.serving.predictions import (
     require_numbers,
     summary,
 )
-from pipeline.serving.sheets import Sheet
 
 
 def lines(made: Model, columns: list[list[str] | list[float]], **met: Any) -> list[str]:
@@ -33,33 +33,33 @@ def lines(made: Model, columns: list[list[str] | list[float]], **met: Any) -> li
     return summary(made, done, place="new.csv")
 
 
-def test_classes_are_counted_and_the_threshold_is_told() -> None:
-    binary = schema("binary", classes=["no", "yes"])
-    answers: list[list[str] | list[float]] = [["no", "yes", "no"]]
-    assert lines(model(binary), answers) == [
-        "3 rows in new.csv: no 2, yes 1 (yes above a probability of 0.5)"
-    ]
-    chosen = Decision(threshold=0.31, rule="best_f1")
-    assert lines(model(binary, chosen), [["yes"]]) == [
-        "1 row in new.csv: yes 1 (yes above a probability of 0.31, by best_f1)"
-    ]
+BINARY = schema("binary", classes=["no", "yes"])
+MANY = schema("multiclass", outputs=7, classes=list("abcdefg"))
+FOUND = Decision(threshold=0.31, rule="best_f1")
 
 
-def test_of_many_classes_the_most_frequent_are_told() -> None:
-    many = schema("multiclass", outputs=7, classes=list("abcdefg"))
-    assert lines(model(many), [list("aabbccddeefg")]) == [
-        "12 rows in new.csv: a 2, b 2, c 2, d 2, e 2, …"
-    ]
-
-
-def test_of_values_the_ends_are_told_in_their_units() -> None:
-    assert lines(model(schema(units="mmHg")), [[120.0, 80.5]]) == [
-        "2 rows in new.csv: from 80.50 to 120 mmHg"
-    ]
-
-
-def test_no_row_has_no_outcome() -> None:
-    assert lines(model(schema()), [[]]) == ["0 rows in new.csv"]
+@pytest.mark.parametrize(
+    ("made", "column", "line"),
+    [
+        (
+            model(BINARY),
+            ["no", "yes", "no"],
+            "3 rows in new.csv: no 2, yes 1 (yes above a probability of 0.5)",
+        ),
+        (
+            model(BINARY, FOUND),
+            ["yes"],
+            "1 row in new.csv: yes 1 (yes above a probability of 0.31, by best_f1)",
+        ),
+        (model(MANY), list("aabbccddeefg"), "12 rows in new.csv: a 2, b 2, c 2, d 2, e 2, …"),
+        (model(schema(units="mmHg")), [120.0, 80.5], "2 rows in new.csv: from 80.50 to 120 mmHg"),
+        (model(schema()), [], "0 rows in new.csv"),
+    ],
+)
+def test_what_answers_come_to_is_told_in_one_line(
+    made: Model, column: list[str] | list[float], line: str
+) -> None:
+    assert lines(made, [column]) == [line]
 
 
 def test_all_that_was_met_in_the_input_is_one_note() -> None:
@@ -127,16 +127,11 @@ def test_silence_is_kept_where_it_is_asked_for_or_nothing_lasts(
 
 
 def test_a_row_is_positive_only_above_the_threshold() -> None:
-    made = model(schema("binary", classes=["no", "yes"]), Decision(threshold=0.25, rule="best_f1"))
-    found = answers(made, torch.tensor([0.0, 0.25, 0.2500001, 1.0]))
-    assert found["prediction"] == ["no", "no", "yes", "yes"]
-
-
-def test_of_two_classes_the_positive_ones_probability_is_told_alone() -> None:
-    made = model(schema("binary", classes=["no", "yes"]))
-    found = answers(made, torch.tensor([0.5, 0.75]))
-    assert list(found) == ["prediction", "probability of yes"]
-    assert found["probability of yes"] == [0.5, 0.75]
+    made = model(BINARY, Decision(threshold=0.25, rule="best_f1"))
+    assert answers(made, torch.tensor([0.0, 0.25, 0.375, 1.0])) == {
+        "prediction": ["no", "no", "yes", "yes"],
+        "probability of yes": [0.0, 0.25, 0.375, 1.0],
+    }
 
 
 def test_of_several_classes_the_likeliest_is_named_beside_all_probabilities() -> None:
@@ -163,14 +158,10 @@ def test_an_interval_lies_around_a_value_by_the_residuals_of_its_own_output() ->
     }
 
 
-def test_a_single_value_without_an_interval_is_the_prediction_alone() -> None:
-    assert answers(model(schema()), torch.tensor([[1.5], [2.0]])) == {"prediction": [1.5, 2.0]}
-
-
 @pytest.mark.parametrize(
     ("made", "outputs"),
     [
-        (schema("binary", classes=["no", "yes"]), torch.zeros(0)),
+        (BINARY, torch.zeros(0)),
         (schema("multiclass", outputs=3, classes=["x", "y", "z"]), torch.zeros(0, 3)),
         (schema(), torch.zeros(0, 1)),
         (schema(outputs=2), torch.zeros(0, 2)),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, DataError, PipelineError
-from pipeline.serving.sheets import (
+from pipeline.serving.files import (
     GROUP_ROWS,
     Sheet,
     require_places,

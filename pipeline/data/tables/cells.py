@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.scale import UNKNOWN, Code
+from pipeline.data.schema import UNKNOWN, Code
 from pipeline.data.source import Array, Column
 from pipeline.data.tables.file import Place, shown
 from pipeline.errors import DataError, did_you_mean

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 
 from pipeline.data.labels import Outcome, TargetCells
-from pipeline.data.scale import UNKNOWN
+from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Array, Column, Samples
 from pipeline.data.tables.cells import (
     TEST,

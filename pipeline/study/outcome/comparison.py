@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.markup import MISSING, TextTable, latex, markdown
 from pipeline.paths import replace_text
-from pipeline.serving.sheets import cell as guarded
-from pipeline.serving.sheets import write_csv
+from pipeline.serving.files import cell as guarded
+from pipeline.serving.files import write_csv
 from pipeline.study.ledger.rows import Row, best
 from pipeline.study.outcome.summary import end_word, short_names, shown_text, swept_keys
 from pipeline.study.trial_end import RETRIED

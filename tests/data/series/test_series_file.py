@@ -110,28 +110,50 @@ def test_the_test_begins_at_the_time_that_is_named_or_the_next() -> None:
         assert times[prepared(series_source).test.rows[0]] == first
 
 
-@pytest.mark.parametrize("test_from", ["2005-01", "2000-01", "1.5.2003", 3])
-def test_a_test_outside_the_series_is_refused(test_from: str | int) -> None:
-    with pytest.raises(
-        DataError,
-        match=rf"data\.test_from={test_from} is no time within the series; expected one after "
-        r"2000-01 and up to 2004-12",
-    ):
-        read(MONTHLY, test_from=test_from)
-
-
-def test_a_series_without_a_row_is_refused() -> None:
-    with pytest.raises(DataError, match=r"0 rows"):
-        read("month,a\n")
+HOLEY = ["month,a,b", "2020-01,1,5", "2020-02,,6", "2020-03,3,", "2020-04,,", "2020-05,7,9"]
+FILE = "\n".join([*HOLEY, ""])
+OUTSIDE = r"data\.test_from={} is no time within the series; expected one after 2000-01 and up to "
+LATE = "month,a\n2020-01,\n2020-02,\n2020-03,1\n"
+BEGINS = (
+    r"f\.csv line 2, column 'a' is empty and nothing comes before it to fill it; leave out the 2 "
+    r"rows before its first value"
+)
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
-    [("1e39", "'1e39' is infinite"), ("two", "'two' is no number; .* data.columns=")],
+    ("content", "keys", "message"),
+    [
+        *(
+            (MONTHLY, {"test_from": time}, f"{OUTSIDE.format(time)}2004-12")
+            for time in ("2005-01", "2000-01", "1.5.2003", 3)
+        ),
+        ("month,a\n", {}, r"0 rows"),
+        (PLAIN.replace("2.5", "1e39"), {}, r"f\.csv line 3, column 'level': '1e39' is infinite"),
+        (
+            PLAIN.replace("2.5", "two"),
+            {},
+            r"f\.csv line 3, column 'level': 'two' is no number; .* data\.columns=",
+        ),
+        (
+            FILE,
+            {},
+            r"f\.csv line 3, column 'a' is empty, one of 4 such cells; expected a number\. Fill it "
+            r"in, or let data\.missing=previous .* or data\.missing=linear",
+        ),
+        ("\n".join([HOLEY[0], HOLEY[5], *HOLEY[1:5]]), {"sort": True}, r"line 4, column 'a' is em"),
+        *((LATE, {"missing": how}, BEGINS) for how in ("previous", "linear")),
+        (
+            "month,a,b\n2020-01,,1\n2020-02,,2\n",
+            {"missing": "previous", "columns": ("a", "b")},
+            r"line 2, column 'a' is empty .*; leave out this column",
+        ),
+    ],
 )
-def test_a_value_that_is_none_is_refused_by_line_and_column(value: str, told: str) -> None:
-    with pytest.raises(DataError, match=rf"f\.csv line 3, column 'level': {told}"):
-        read(PLAIN.replace("2.5", value))
+def test_a_series_that_can_not_be_used_is_refused_with_where_and_why(
+    content: str, keys: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read(content, **keys)
 
 
 def test_a_seed_of_the_split_is_told_to_change_nothing() -> None:
@@ -239,7 +261,6 @@ def test_times_without_values_beside_them_are_refused() -> None:
 
 
 HOLE = float("nan")
-FILE = "month,a,b\n2020-01,1,5\n2020-02,,6\n2020-03,3,\n2020-04,,\n2020-05,7,9\n"
 
 
 def holey(rows: int) -> np.ndarray:
@@ -276,22 +297,6 @@ def test_after_a_border_a_line_begins_at_the_last_known_value() -> None:
     assert filled(values, "linear", borders=(3,))[:, 0].tolist() == [0, 1, 1, 3, 4, 5]
 
 
-def test_an_empty_cell_is_refused_by_line_and_column_with_the_count() -> None:
-    with pytest.raises(
-        DataError,
-        match=r"f\.csv line 3, column 'a' is empty, one of 4 such cells; expected a number\. Fill "
-        r"it in, or let data\.missing=previous .* or data\.missing=linear",
-    ):
-        read(FILE)
-
-
-def test_the_line_that_is_named_is_that_of_the_file_even_after_sorting() -> None:
-    lines = FILE.splitlines()
-    shuffled = "\n".join([lines[0], lines[5], *lines[1:5]])
-    with pytest.raises(DataError, match=r"line 4, column 'a' is empty"):
-        read(shuffled, sort=True)
-
-
 def test_filled_cells_are_told_column_by_column() -> None:
     series = read(FILE, missing="previous")
     assert series.values.tolist() == [[1, 5], [1, 6], [3, 6], [3, 6], [7, 9]]
@@ -301,25 +306,7 @@ def test_filled_cells_are_told_column_by_column() -> None:
         "f.csv: empty cells of column 'b' (2, the first at 2020-03) are filled with the last value "
         "before (data.missing=previous)",
     )
-
-
-def test_a_line_is_told_as_looking_ahead() -> None:
     assert "(data.missing=linear), which looks ahead" in read(FILE, missing="linear").notes[1]
-
-
-@pytest.mark.parametrize("missing", ["previous", "linear"])
-def test_an_empty_beginning_is_refused_with_where_the_values_begin(missing: str) -> None:
-    with pytest.raises(
-        DataError,
-        match=r"f\.csv line 2, column 'a' is empty and nothing comes before it to fill it; leave "
-        r"out the 2 rows before its first value",
-    ):
-        read("month,a\n2020-01,\n2020-02,\n2020-03,1\n", missing=missing)
-
-
-def test_a_column_without_any_value_is_refused() -> None:
-    with pytest.raises(DataError, match=r"line 2, column 'a' is empty .*; leave out this column"):
-        read("month,a,b\n2020-01,,1\n2020-02,,2\n", missing="previous", columns=("a", "b"))
 
 
 @pytest.mark.parametrize("missing", ["previous", "linear"])

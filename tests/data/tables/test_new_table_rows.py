@@ -10,8 +10,7 @@ from given_tables import FILE, patients, prepared, read, source, text, write
 from own_sources import new_rows, stored
 
 from pipeline.data.reader import NewRows, Rules, reader_of
-from pipeline.data.scale import UNKNOWN
-from pipeline.data.schema import Schema
+from pipeline.data.schema import UNKNOWN, Schema
 from pipeline.data.source import Array
 from pipeline.errors import DataError
 

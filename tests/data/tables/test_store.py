@@ -205,12 +205,9 @@ def test_a_url_is_refused_unless_it_is_allowed_and_its_password_is_not_shown() -
         "data.path=https://host/x.csv is a URL, and nothing is fetched unasked; save the file "
         "first, or say data.allow_url=true"
     )
-
-
-@pytest.mark.parametrize("url", ["ftp://host/x.csv", "file:///etc/passwd", "s3://bucket/x.csv"])
-def test_a_url_of_another_kind_is_refused_even_if_allowed(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"can't be fetched; expected http:// or https://"):
-        fetched(url)
+    for url in ("ftp://host/x.csv", "file:///etc/passwd", "s3://bucket/x.csv"):
+        with pytest.raises(ConfigError, match=r"can't be fetched; expected http:// or https://"):
+            fetched(url)
 
 
 def test_an_allowed_url_is_fetched_once(server: str) -> None:

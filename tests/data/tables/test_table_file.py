@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from given_tables import FILE, patients, text, write
 
-from pipeline.data.scale import UNKNOWN
+from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Column
 from pipeline.data.tables import file as table_file
 from pipeline.data.tables.cells import MISSING, numbers, raw_rows

@@ -5,7 +5,7 @@ import pytest
 from given_tables import FILE, patients, prepared, read, text, write
 
 from pipeline.data.prepare import Prepared
-from pipeline.data.scale import UNKNOWN
+from pipeline.data.schema import UNKNOWN
 from pipeline.errors import ConfigError, DataError
 
 HEADER, *ROWS = patients(80)
@@ -64,14 +64,6 @@ def test_what_the_training_file_lacks_is_other_in_a_feature_and_an_error_in_the_
         read(train, test_path="test.csv")
 
 
-def test_columns_missing_from_a_further_file_are_all_named() -> None:
-    write("dose,outcome\n1,ill\n", "test.csv")
-    with pytest.raises(
-        DataError, match=r"test.csv lacks the columns 'age', 'town', 'ward'; it has"
-    ):
-        read(text([HEADER, *ROWS]), **KEYS, test_path="test.csv")
-
-
 def test_rows_are_parted_by_the_words_of_a_column() -> None:
     words = ["Train", "train", "val", "test", "train"] * 16
     found = prepared(with_column("part", words), **KEYS, split="part")
@@ -82,30 +74,12 @@ def test_rows_are_parted_by_the_words_of_a_column() -> None:
     assert "part" not in [code.name for code in found.schema.encoder.codes]
 
 
-def test_another_word_for_a_part_is_refused_with_its_row_and_the_nearest() -> None:
-    with pytest.raises(
-        DataError,
-        match=rf"{FILE} line 5, column 'part': 'tset' is no part; expected train, validation or "
-        r"test\. Did you mean 'test'\?",
-    ):
-        read(
-            with_column("part", ["train", "val", "test", "tset"] * 20),
-            split="part",
-            **KEYS,
-        )
-
-
 def test_the_rows_of_a_group_stay_in_one_part() -> None:
     groups = [f"hospital {row * 7 % 16}" for row in range(80)]
     found = prepared(with_column("hospital", groups), **KEYS, group="hospital")
     homes = [{groups[row] for row in rows} for rows in named(found).values()]
     assert sum(map(len, homes)) == 16
     assert len(homes) == 3
-
-
-def test_a_row_without_a_group_is_refused() -> None:
-    with pytest.raises(DataError, match=rf"{FILE} line 3, column 'g': the cell is empty; .* group"):
-        read(with_column("g", ["a", "", *["b"] * 78]), **KEYS, group="g")
 
 
 @pytest.mark.parametrize(
@@ -133,16 +107,35 @@ def test_the_newest_rows_test_and_those_before_them_validate(written) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "problem"),
+    ("key", "cells", "problem"),
     [
-        ("31.5.2024", "'31.5.2024' is no time; expected numbers, or dates such as 2024-05-31"),
-        ("", "the cell is empty; expected a time in every row"),
+        ("time", ["2024-05-30", "2024-05-31", "31.5.2024"], "'31.5.2024' is no time; expected num"),
+        ("time", ["2024-05-30", "2024-05-31", ""], "the cell is empty; expected a time in every "),
+        ("group", ["a", "b", ""], "the cell is empty; expected the group that the row belongs to"),
+        (
+            "split",
+            ["train", "val", "tset"],
+            r"'tset' is no part; expected train, validation or test\. Did you mean 'test'\?",
+        ),
     ],
 )
-def test_a_cell_that_is_no_time_is_refused_with_its_row(cell: str, problem: str) -> None:
-    cells = ["2024-05-30", "2024-05-31", cell, *["2024-06-01"] * 77]
-    with pytest.raises(DataError, match=rf"{FILE} line 4, column 'day': {problem}"):
-        read(with_column("day", cells), **KEYS, time="day")
+def test_a_cell_that_says_no_part_is_refused_with_its_row(
+    key: str, cells: list[str], problem: str
+) -> None:
+    content = with_column("x", [*cells, *[cells[0]] * 77])
+    with pytest.raises(DataError, match=rf"{FILE} line 4, column 'x': {problem}"):
+        read(content, **KEYS, **{key: "x"})
+
+
+def test_files_that_do_not_go_with_the_training_file_or_a_key_are_refused() -> None:
+    write("dose,outcome\n1,ill\n", "test.csv")
+    content = text([HEADER, *ROWS])
+    lacks = r"test.csv lacks the columns 'age', 'town', 'ward'; it has"
+    with pytest.raises(DataError, match=lacks):
+        read(content, **KEYS, test_path="test.csv")
+    both = r"data.test_path and data.time both say how rows are parted"
+    with pytest.raises(ConfigError, match=both):
+        read(content, test_path=FILE, time="age")
 
 
 def test_a_column_that_names_the_rows_is_no_feature() -> None:
@@ -150,13 +143,6 @@ def test_a_column_that_names_the_rows_is_no_feature() -> None:
     assert samples.ids.tolist() == [row[0] for row in ROWS]
     assert "name" not in samples.features
     assert samples.reading == {"kind": "table", "target": "outcome", "id": "name", "sep": None}
-
-
-def test_files_and_a_column_that_both_part_the_rows_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"data.test_path and data.time both say how rows are parted"
-    ):
-        read(text([HEADER, *ROWS]), test_path=FILE, time="age")
 
 
 def changed_elsewhere(rows: list[list[str]], kept: list[int]) -> list[list[str]]:
