@@ -9,34 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from pipeline.data.array_files import (
-    AXES,
-    NPY_MAGIC,
-    ONLY,
-    PARTS,
-    ZIP_MAGIC,
-    Layout,
-    PartName,
-    StoredArray,
-    arranged,
-    arrays_at,
-    as_floats,
-    first_bytes,
-    is_idx,
-    join,
-    largest,
-    layout_of,
-    read_idx,
-    readable,
-    require_content,
-    require_numbers,
-)
+from pipeline.data import array_files as files
 from pipeline.data.content import Content
 from pipeline.data.labels import Asked, Target, Word, joined_target, labelled_samples
 from pipeline.data.reader import Block, NewRows, Reader, Rules, first_rows, numbers_of, sliced
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, OnDemand, Samples, Series, Source, Task
-from pipeline.data.text_rows import flat_rows, read_series, stacked
+from pipeline.data.text_rows import flat_rows, read_series, stack
 from pipeline.errors import ConfigError, DataError, did_you_mean
 
 Role = Literal["x", "y"]
@@ -46,7 +25,7 @@ _ROLES: Mapping[str, Role] = {
     **dict.fromkeys(("x", "inputs", "images"), "x"),
     **dict.fromkeys(("y", "labels", "targets"), "y"),
 }
-_ROLE, _PART = "|".join(_ROLES), "|".join(PARTS)
+_ROLE, _PART = "|".join(_ROLES), "|".join(files.PARTS)
 _NAME = re.compile(
     rf"(?:(?P<before>{_PART})_)?(?P<role>{_ROLE})(?:_(?P<after>{_PART}))?", re.IGNORECASE
 )
@@ -55,8 +34,8 @@ _NAME = re.compile(
 class _Pair(NamedTuple):
     """The arrays of a part."""
 
-    x: StoredArray
-    y: StoredArray
+    x: files.StoredArray
+    y: files.StoredArray
 
 
 @dataclass(kw_only=True, eq=False)
@@ -83,7 +62,7 @@ class Arrays(Source):
     test_targets: str | None
     x: str | None
     y: str | None
-    layout: Layout | None
+    layout: files.Layout | None
     task: Task | None
     classes: list[Word]
     positive: Word | None
@@ -94,9 +73,9 @@ class Arrays(Source):
         parts = self._parts()
         sizes = _sizes(parts)
         first = parts["train"].x
-        layout = layout_of(first.shape, first.dtype, self.layout)
+        layout = files.layout_of(first.shape, first.dtype, self.layout)
         inputs = _inputs([part.x for part in parts.values()], layout)
-        axes = AXES[layout, len(first.shape)]
+        axes = files.AXES[layout, len(first.shape)]
         told = f"inputs of shape {first.shape} are {axes}; data.layout= says otherwise"
         return labelled_samples(
             inputs,
@@ -114,7 +93,7 @@ class Arrays(Source):
             units=self.units,
         )
 
-    def _parts(self) -> Mapping[PartName, _Pair]:
+    def _parts(self) -> Mapping[files.PartName, _Pair]:
         """Find the arrays of each part."""
         parts = self._parts_at("path", self.path, self.targets)
         if self.test_path is None:
@@ -129,12 +108,12 @@ class Arrays(Source):
         tests = self._parts_at("test_path", self.test_path, self.test_targets)
         return {**parts, "test": tests.get("test") or tests["train"]}
 
-    def _parts_at(self, key: str, path: str, targets: str | None) -> dict[PartName, _Pair]:
-        place = readable(path, key=f"data.{key}")
-        found = arrays_at(place)
-        if ONLY in found:
+    def _parts_at(self, key: str, path: str, targets: str | None) -> dict[files.PartName, _Pair]:
+        place = files.readable(path, key=f"data.{key}")
+        found = files.arrays_at(place)
+        if files.ONLY in found:
             beside = "data.targets" if key == "path" else "data.test_targets"
-            return {"train": _Pair(found[ONLY], _targets_file(path, targets, beside))}
+            return {"train": _Pair(found[files.ONLY], _targets_file(path, targets, beside))}
         if targets is not None:
             raise ConfigError(
                 f"data.targets={targets!r} goes with a .npy of inputs, but {path} holds several "
@@ -146,7 +125,7 @@ class Arrays(Source):
             named = {"train": _named_pair(found, self.x, self.y, place.name)}
         return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
 
-    def _target(self, parts: Mapping[PartName, _Pair]) -> Target:
+    def _target(self, parts: Mapping[files.PartName, _Pair]) -> Target:
         labels = [(part.y.label, part.y.read()) for part in parts.values()]
         if len({(array.shape[1:], array.dtype.kind in "US") for _, array in labels}) > 1:
             shapes = ", ".join(f"{name} {array.shape}" for name, array in labels)
@@ -155,19 +134,19 @@ class Arrays(Source):
         return joined_target(labels, asked)
 
 
-def _targets_file(path: str, targets: str | None, key: str) -> StoredArray:
+def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray:
     if targets is None:
         raise ConfigError(f"{path} has inputs alone; say where their targets are: {key}=FILE.npy")
-    place, expected = readable(targets, key=key), "expected the .npy of the targets"
+    place, expected = files.readable(targets, key=key), "expected the .npy of the targets"
     if place.is_dir():
         raise DataError(f"{key}={targets!r} is a folder; {expected}")
-    found = arrays_at(place)
-    if ONLY not in found:
+    found = files.arrays_at(place)
+    if files.ONLY not in found:
         raise DataError(f"{key}={targets!r} holds several arrays; {expected}")
-    return found[ONLY]
+    return found[files.ONLY]
 
 
-def _sizes(parts: Mapping[PartName, _Pair]) -> Mapping[PartName, int]:
+def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int]:
     """Return the rows of each part.
 
     Raises:
@@ -199,27 +178,30 @@ def _sizes(parts: Mapping[PartName, _Pair]) -> Mapping[PartName, int]:
     return {name: part.x.shape[0] for name, part in parts.items()}
 
 
-def _inputs(stored: Sequence[StoredArray], layout: Layout) -> Array | OnDemand:
+def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array | OnDemand:
     arrays = [one.read() for one in stored]
     for one, values in zip(stored, arrays, strict=True):
-        require_numbers(values, one.label)
+        files.require_numbers(values, one.label)
     # Bytes of 0 and 1 are numbers, not shades of 0 to 255.
-    are_bits = arrays[0].dtype == np.uint8 and max(map(largest, arrays)) <= 1
-    moved = [arranged(values, layout) for values in arrays]
-    return join(
-        [as_floats(values) if are_bits or values.dtype.kind == "b" else values for values in moved]
+    are_bits = arrays[0].dtype == np.uint8 and max(map(files.largest, arrays)) <= 1
+    moved = [files.arranged(values, layout) for values in arrays]
+    return files.join(
+        [
+            files.as_floats(values) if are_bits or values.dtype.kind == "b" else values
+            for values in moved
+        ]
     )
 
 
-def _pairs(names: Iterable[str], file: str) -> dict[PartName, tuple[str, str]]:
+def _pairs(names: Iterable[str], file: str) -> dict[files.PartName, tuple[str, str]]:
     """Return the inputs and targets of each part, told by names such as `x_train` or `X`.
 
     Raises:
         DataError: No inputs, inputs without targets, or two arrays for one place.
     """
     found = _places(names, file)
-    parts: dict[PartName, tuple[str, str]] = {}
-    for part in dict.fromkeys(PARTS.values()):
+    parts: dict[files.PartName, tuple[str, str]] = {}
+    for part in dict.fromkeys(files.PARTS.values()):
         x, y = found.get((part, "x")), found.get((part, "y"))
         if x and y:
             parts[part] = x, y
@@ -260,14 +242,14 @@ def _named_pair(names: Iterable[str], x: str | None, y: str | None, file: str) -
     return x, y
 
 
-def _places(names: Iterable[str], file: str) -> dict[tuple[PartName, Role], str]:
+def _places(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role], str]:
     """Return the names by part and role; `x` and `y_train` win over `images` and `train_labels`."""
-    found: dict[tuple[PartName, Role], str] = {}
+    found: dict[tuple[files.PartName, Role], str] = {}
     letters: dict[str, bool] = {}
     for name in names:
         if match := _NAME.fullmatch(name):
             letters[name] = len(match["role"]) == 1
-            part = PARTS[(match["before"] or match["after"] or "train").lower()]
+            part = files.PARTS[(match["before"] or match["after"] or "train").lower()]
             other = found.setdefault((part, _ROLES[match["role"].lower()]), name)
             if other != name and letters[other] == letters[name]:
                 raise DataError(
@@ -306,7 +288,7 @@ class ArrayReader(Reader):
                 place.
         """
         self.refuse_id(rules)
-        raw = self._rows(readable(path, key="input"))
+        raw = self._rows(files.readable(path, key="input"))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
 
     def apply(self, held: Any, *, what: str, missing: str = "refuse") -> Block:
@@ -317,14 +299,18 @@ class ArrayReader(Reader):
 
     def _rows(self, place: Path) -> Array:
         schema = self.schema
-        if place.is_dir() or first_bytes(place).startswith((NPY_MAGIC, ZIP_MAGIC)):
-            found = arrays_at(place)
+        if place.is_dir() or files.first_bytes(place).startswith(
+            (files.NPY_MAGIC, files.ZIP_MAGIC)
+        ):
+            found = files.arrays_at(place)
             trained = str(schema.reading.get("x", ""))
-            name = ONLY if ONLY in found else _inputs_name([*found], trained, place.name)
+            name = (
+                files.ONLY if files.ONLY in found else _inputs_name([*found], trained, place.name)
+            )
             return _as_trained(found[name].read(), schema, found[name].label)
-        require_content(place)
-        if is_idx(place):
-            return _as_trained(read_idx(place), schema, str(place))
+        files.require_content(place)
+        if files.is_idx(place):
+            return _as_trained(files.read_idx(place), schema, str(place))
         suffix = place.suffix.lower()
         of_series = schema.reading.get("format") == "ucr" or schema.kind == "series"
         if suffix == ".ts" or (of_series and suffix != ".csv"):
@@ -363,10 +349,10 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
     """
     if values.dtype.kind not in "biuf":
         raise DataError(f"{label} has values of type {values.dtype}; expected numbers")
-    require_numbers(values, label)
+    files.require_numbers(values, label)
     shape, reading = schema.raw_shape, schema.reading
     if reading.get("dtype") == "uint8" and values.dtype != np.uint8 and len(values):
-        top = largest(values)
+        top = files.largest(values)
         if top > 255 or (values.dtype.kind == "f" and 0 < top <= 1):
             raise DataError(
                 f"{label} has values up to {top:g}; the model was trained on pictures of type "
@@ -374,7 +360,7 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
                 f"{'; multiply by 255' if top <= 1 else ''}"
             )
     if "layout" in reading and values.ndim == reading["axes"]:
-        moved = arranged(values, reading["layout"])
+        moved = files.arranged(values, reading["layout"])
         values = moved if moved.shape[1:] == shape else values
     if values.shape[1:] != shape and values.ndim == 2 and values.shape[1] == math.prod(shape):
         values = values.reshape(len(values), *shape)
@@ -394,7 +380,7 @@ def _series_rows(file: Path, schema: Schema) -> Array:
     """
     steps = schema.raw_shape[0]
     length = steps if schema.reading.get("length") is not None else None
-    values = stacked(read_series(file, steps=steps).series, length=length)
+    values = stack(read_series(file, steps=steps).series, length=length)
     if values.shape[1:] == schema.raw_shape:
         return values
     if values.shape[1:] == (*schema.raw_shape, 1):

@@ -4,17 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.data.array_files import (
-    PartName,
-    arranged,
-    files_in,
-    join,
-    layout_of,
-    read_idx,
-    readable,
-    require_content,
-    require_numbers,
-)
+from pipeline.data import array_files as files
 from pipeline.data.labels import Asked, Word, joined_target, labelled_samples
 from pipeline.data.source import Array, Samples, Source
 from pipeline.errors import DataError
@@ -46,12 +36,12 @@ class Idx(Source):
 
     def read(self) -> Samples:
         """Read the pictures, (rows, channels, height, width), the training part first."""
-        pairs = _pairs(readable(self.path))
-        images = {part: read_idx(file) for part, (file, _) in pairs.items()}
+        pairs = _pairs(files.readable(self.path))
+        images = {part: files.read_idx(file) for part, (file, _) in pairs.items()}
         first = images["train"]
         labels: list[tuple[str, Array]] = []
         for part, (file, labels_file) in pairs.items():
-            pictures, kinds = images[part], read_idx(labels_file)
+            pictures, kinds = images[part], files.read_idx(labels_file)
             if kinds.ndim != 1 or len(kinds) != len(pictures):
                 raise DataError(
                     f"{file} has shape {pictures.shape} and {labels_file} has shape "
@@ -64,12 +54,12 @@ class Idx(Source):
                     f"{pairs['train'][0]} has shape {first.shape} and {file} has shape "
                     f"{pictures.shape}; expected one height and width"
                 )
-            require_numbers(pictures, str(file))
+            files.require_numbers(pictures, str(file))
             labels.append((labels_file.name, kinds))
-        layout = layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
+        layout = files.layout_of(first.shape, first.dtype, "images" if first.ndim == 3 else None)
         asked = Asked(classes=self.classes, positive=self.positive, always_classes=True)
         return labelled_samples(
-            join([arranged(array, layout) for array in images.values()]),
+            files.join([files.arranged(array, layout) for array in images.values()]),
             joined_target(labels, asked),
             {part: len(array) for part, array in images.items()},
             reading={
@@ -82,15 +72,15 @@ class Idx(Source):
         )
 
 
-def _pairs(place: Path) -> dict[PartName, tuple[Path, Path]]:
+def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
     """Find the images and labels of each part from their folder, or from one of them.
 
     Raises:
         DataError: Files are missing, or several data sets lie there.
     """
     roles = _roles(place)
-    found: dict[PartName, tuple[Path, Path]] = {}
-    parts: tuple[PartName, ...] = ("train", "test")
+    found: dict[files.PartName, tuple[Path, Path]] = {}
+    parts: tuple[files.PartName, ...] = ("train", "test")
     for part in parts:
         images, labels = (roles.get((part, role)) for role in ("images", "labels"))
         if images and labels:
@@ -103,14 +93,14 @@ def _pairs(place: Path) -> dict[PartName, tuple[Path, Path]]:
         folder = place if place.is_dir() else place.parent
         raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")
     for file in (file for pair in found.values() for file in pair):
-        require_content(file)
+        files.require_content(file)
     return found
 
 
 def _roles(place: Path) -> dict[tuple[str, str], Path]:
     """Return the files of one data set by part and role."""
     sets: dict[str, dict[tuple[str, str], Path]] = {}  # by prefix, such as `emnist-letters-`
-    for file in files_in(place if place.is_dir() else place.parent):
+    for file in files.files_in(place if place.is_dir() else place.parent):
         if match := _NAME.fullmatch(file.name):
             part = "train" if match["part"].lower() == "train" else "test"
             # What is unpacked comes first in sorted order and is read.

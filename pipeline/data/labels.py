@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
-from pipeline.data.tables.cells import (
-    MISSING,
-    all_numbers,
-    are_missing,
-    class_index,
-    class_indices,
-    numbers,
-    numbers_or_none,
-    present,
-    word_problem,
-)
+from pipeline.data.tables import cells as cell_texts
 from pipeline.data.tables.columns import MOST_LEVELS, Keys, free_text
 from pipeline.data.tables.file import Place, shown
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
@@ -337,11 +327,11 @@ class Outcome:
         Raises:
             DataError: A cell is no number, or names no class.
         """
-        known = cells if self.are_words else present(cells)
+        known = cells if self.are_words else cell_texts.present(cells)
         if self.classes:
-            found = class_indices(known, self.classes, column=self.name, place=place)
-            return found, are_missing(known)
-        values = numbers(known, column=self.name, place=place, otherwise=AS_CLASSES)
+            found = cell_texts.class_indices(known, self.classes, column=self.name, place=place)
+            return found, cell_texts.are_missing(known)
+        values = cell_texts.numbers(known, column=self.name, place=place, otherwise=AS_CLASSES)
         return values, np.isnan(values)
 
 
@@ -362,10 +352,10 @@ class TargetCells:
     def add(self, cells: pa.Array, place: Place) -> None:
         """Look at the next batch of cells."""
         self.rows += len(cells)
-        known = present(cells)
-        values = numbers_or_none(known)
+        known = cell_texts.present(cells)
+        values = cell_texts.numbers_or_none(known)
         if values is None:
-            self.first_word = self.first_word or word_problem(
+            self.first_word = self.first_word or cell_texts.word_problem(
                 known, self.name, place, otherwise=AS_CLASSES
             )
         elif self.first_fraction is None:
@@ -386,8 +376,10 @@ class TargetCells:
             DataError: The cells can't mean what `task` says, or anything.
         """
         # An empty cell called `NA` among numbers is no word.
-        words = [text for text in self.texts if not all_numbers([text])]
-        are_words = len(words) == len(self.texts) or any(word not in MISSING for word in words)
+        words = [text for text in self.texts if not cell_texts.all_numbers([text])]
+        are_words = len(words) == len(self.texts) or any(
+            word not in cell_texts.MISSING for word in words
+        )
         task = keys.task or self._found_task(are_words=are_words)
         if task == "regression":
             if self.first_word is not None:
@@ -407,12 +399,12 @@ class TargetCells:
             f"{name!r} in the target {self.name!r} is taken as a class ({self.texts[name]} rows); "
             "where it means that nothing is known, leave the cell empty"
             for name in classes
-            if name in MISSING
+            if name in cell_texts.MISSING
         ]
         return Outcome(self.name, task, classes, are_words), [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
-        values = {float(text) for text in self.texts if all_numbers([text])}
+        values = {float(text) for text in self.texts if cell_texts.all_numbers([text])}
         words = len(self.texts) - len(values)
         if are_words and not len(values) > max(MOST_CLASSES, words):
             return "multiclass"
@@ -435,7 +427,7 @@ class TargetCells:
         else:
             by_value: dict[float, Counter[str]] = {}
             for text, count in self.texts.items():
-                if text not in MISSING:
+                if text not in cell_texts.MISSING:
                     by_value.setdefault(float(text), Counter())[text] += count
             # A number that the file writes in several ways is named by its value.
             counts = {
@@ -462,7 +454,7 @@ class TargetCells:
         names = tuple(counts)
         if keys.positive is None:
             positive = min(reversed(names), key=lambda label: counts[label])
-        elif (index := class_index(str(keys.positive), names)) is not None:
+        elif (index := cell_texts.class_index(str(keys.positive), names)) is not None:
             positive = names[index]
         else:
             raise unknown_positive(str(keys.positive), names)
@@ -480,7 +472,7 @@ class TargetCells:
                 f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
                 "it out"
             )
-        may_be_values = keys.task is None and all_numbers(tuple(counts))
+        may_be_values = keys.task is None and cell_texts.all_numbers(tuple(counts))
         how = "; data.task=regression takes numbers as values" if may_be_values else ""
         return tuple(counts), f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
 

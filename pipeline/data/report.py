@@ -10,13 +10,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from pipeline.config.options import DataOptions
-from pipeline.data.checks import (
-    count_among,
-    feature_names,
-    fingerprints,
-    repeated_rows,
-    target_names,
-)
+from pipeline.data import checks
 from pipeline.data.content import Content
 from pipeline.data.schema import MOST_LEVELS, UNKNOWN, Code, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
@@ -145,7 +139,7 @@ class DataReport:
 def data_report(raw: Samples | Series, content: Content, options: DataOptions) -> DataReport:
     """Report on data that are about to be trained on; columns are those of the training part."""
     is_rows = isinstance(raw, Samples)
-    repeated = repeated_rows(content.inputs, content.split) if is_rows else None
+    repeated = checks.repeated_rows(content.inputs, content.split) if is_rows else None
     parts = content.split.parts()
     return _report(raw, content, parts, scaled=options.scale, repeated=repeated)
 
@@ -164,7 +158,7 @@ def report_of_test(
     test = content.split.test
     repeated = None
     if trained is not None and isinstance(raw, Samples):
-        repeated = count_among(fingerprints(content.inputs, test), trained)
+        repeated = checks.count_among(checks.fingerprints(content.inputs, test), trained)
     scaled = "none" if like is None else like.scaled
     return _report(raw, content, {"test": test}, scaled=scaled, repeated=repeated, like=like)
 
@@ -246,7 +240,7 @@ def _cells(raw: Samples | Series, content: Content, rows: Indices) -> _Cells:
     costly = isinstance(inputs, OnDemand) and inputs.costly
     most = COSTLY_ROWS if costly else min(MOST_ROWS, MOST_CELLS // width)
     rows = _evenly_spaced(rows, max(FEW_ROWS, most))
-    names = schema.columns or feature_names(schema)
+    names = schema.columns or checks.feature_names(schema)
     if inputs.ndim > 2 or not (schema.features or width <= MOST_UNNAMED):
         return _channels(np.asarray(inputs[rows]), names)
     listed = names[:MOST_COLUMNS]
@@ -305,7 +299,7 @@ def _targets(
     """Measure what a regression predicts; of a series these are channels, measured already."""
     if content.schema.task != "regression" or isinstance(raw, Series):
         return ()
-    names = target_names(content.schema)
+    names = checks.target_names(content.schema)
     known = repeat(None) if like is None else like.targets
     columns = zip(names, content.targets[rows].T, known, strict=False)
     return tuple(_numbers(name, values, len(rows), before) for name, values, before in columns)
@@ -374,7 +368,7 @@ def _edges(known: Array) -> Array:
 def _equal(cells: _Cells, constant: tuple[str, ...]) -> Pairs:
     """Return columns that hold the same as an earlier one; those with one value are left out."""
     columns = np.ascontiguousarray(cells.values.T)
-    prints = fingerprints(columns, np.arange(len(columns)))
+    prints = checks.fingerprints(columns, np.arange(len(columns)))
     first: dict[tuple[object, ...], str] = {}
     pairs = []
     for name, print_ in zip(cells.names, prints, strict=True):

@@ -246,7 +246,7 @@ def _of_ts_line(text: str, where: str, *, labelled: bool) -> LabelledSeries:
     return LabelledSeries(where, label, channels)
 
 
-def stacked(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
+def stack(series: Sequence[LabelledSeries], *, length: int | None) -> Floats:
     """Return the series as (rows, steps, channels).
 
     Args:

@@ -10,24 +10,9 @@ import numpy as np
 from annotated_types import Gt
 
 from pipeline.data.array_files import PARTS, PartName, files_in, readable, require_content
-from pipeline.data.labels import (
-    Asked,
-    Target,
-    Word,
-    classes_of,
-    labelled_samples,
-    target_of,
-    whole_text,
-)
+from pipeline.data.labels import Asked, Target, Word, classes_of, labelled_samples, target_of
 from pipeline.data.source import Array, Samples, Source, Task
-from pipeline.data.text_rows import (
-    MISSING,
-    LabelledSeries,
-    UcrFile,
-    is_number,
-    read_series,
-    stacked,
-)
+from pipeline.data.text_rows import MISSING, LabelledSeries, UcrFile, is_number, read_series, stack
 from pipeline.errors import DataError
 
 #: The one that says most comes first.
@@ -59,7 +44,7 @@ class Ucr(Source):
         paths, notes = _pair(readable(self.path))
         files = {part: read_series(path) for part, path in paths.items()}
         series = [one for file in files.values() for one in file.series]
-        inputs = stacked(series, length=self.length)
+        inputs = stack(series, length=self.length)
         target = self._target(series, files)
         lengths = np.array([len(values) for one in series for values in one.channels])
         resized = (
@@ -114,8 +99,9 @@ def _required_label(one: LabelledSeries) -> str:
     return one.label
 
 
-def _as_number(label: str) -> str:
-    return whole_text(float(label)) if is_number(label) else label
+def _as_number(label: str) -> float | str:
+    """Return what `1`, `1.0` and `1.0000000e+00` have in common; a word is itself."""
+    return float(label) if is_number(label) else label
 
 
 def _pair(place: Path) -> tuple[dict[PartName, Path], list[str]]:

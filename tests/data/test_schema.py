@@ -1,11 +1,16 @@
+"""What a checkpoint keeps of the data, and new rows in blocks of one size."""
+
 import io
 import json
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from given_data import names, shipped
 
+from pipeline.data.reader import Block, regrouped, sliced
 from pipeline.data.schema import Scaler, Schema
 
 WINDOWED = Schema(
@@ -58,3 +63,40 @@ def test_class_one_of_a_binary_task_is_the_positive_one() -> None:
     positives = int(malignant.train.targets.sum() + malignant.test.targets.sum())
     assert positives == 212
     assert np.isin(malignant.train.targets, [0, 1]).all()
+
+
+SIZES = [(), (0,), (3,), (4,), (5,), (1, 1, 1), (9, 0, 2), (2, 10, 1), (3, 1, 4, 1, 5, 9, 2, 6)]
+
+
+def pieces(sizes: tuple[int, ...], taken: list[int], *, named: bool) -> Iterator[Block]:
+    for start, end in pairwise(np.cumsum((0, *sizes))):
+        taken.append(int(start))
+        rows = np.arange(2 * start, 2 * end).reshape(-1, 2)
+        yield Block(raw=rows, names=[f"row {n}" for n in rows[:, 0]] if named else None)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_regrouped_rows_keep_their_order_in_blocks_of_one_size(sizes: tuple[int, ...]) -> None:
+    blocks = list(regrouped(pieces(sizes, [], named=True), size=4))
+    total = sum(sizes)
+    assert [len(block) for block in blocks] == [4] * (total // 4) + [total % 4] * bool(total % 4)
+    numbers = [n for block in blocks for n in block.raw.reshape(-1).tolist()]
+    assert numbers == list(range(2 * total))
+    names = [name for block in blocks for name in block.names or ()]
+    assert names == [f"row {2 * n}" for n in range(total)]
+
+
+def test_rows_are_taken_no_earlier_than_their_block_and_stay_without_names() -> None:
+    taken: list[int] = []
+    block = next(iter(regrouped(pieces((2,) * 50, taken, named=False), size=6)))
+    assert (taken, block.names) == ([0, 2, 4], None)
+
+
+def test_stored_rows_are_sliced_with_their_names() -> None:
+    blocks = list(sliced(np.arange(10).reshape(5, 2), list("abcde"), size=2))
+    assert [block.raw.tolist() for block in blocks] == [
+        [[0, 1], [2, 3]],
+        [[4, 5], [6, 7]],
+        [[8, 9]],
+    ]
+    assert [block.names for block in blocks] == [["a", "b"], ["c", "d"], ["e"]]
