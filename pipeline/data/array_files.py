@@ -146,11 +146,6 @@ class StoredArray:
     order: Literal["F", "C"]
     offset: int | None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the values."""
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-
     def read(self) -> Array:
         """Return the array: in memory, or left on disk where it is large and not compressed.
 
@@ -158,16 +153,17 @@ class StoredArray:
             DataError: The file is cut short, damaged, would unpack to too much, or holds objects.
         """
         self.refuse_objects()
-        if self.offset is not None and self.nbytes > MAPPED_FROM_BYTES:
+        size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        if self.offset is not None and size > MAPPED_FROM_BYTES:
             there = self.path.stat().st_size - self.offset
-            if there < self.nbytes:
+            if there < size:
                 raise DataError(
-                    f"{self.label} is cut short: {there} of {self.nbytes} bytes are there; copy "
+                    f"{self.label} is cut short: {there} of {size} bytes are there; copy "
                     "the file again"
                 )
             return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         if self.member is not None:
-            packed, unpacked = self.member.compress_size, max(self.member.file_size, self.nbytes)
+            packed, unpacked = self.member.compress_size, max(self.member.file_size, size)
             is_bomb = unpacked > RATIO_FROM and unpacked / max(1, packed) > MOST_RATIO
             if unpacked > LARGEST_PACKED or is_bomb:
                 raise DataError(
@@ -234,7 +230,7 @@ def first_bytes(file: Path) -> bytes:
 def _of_npy(path: Path, label: str) -> StoredArray:
     require_content(path)
     with path.open("rb") as file:
-        return _stored(file, path, label, start=0)
+        return _stored(file, path, label, 0, None)
 
 
 def _of_archive(path: Path) -> Mapping[str, StoredArray]:
@@ -245,7 +241,7 @@ def _of_archive(path: Path) -> Mapping[str, StoredArray]:
             if name != info.filename:
                 start = _first_byte(path, info)
                 with archive.open(info) as file:
-                    found[name] = _stored(file, path, f"{path.name}: {name}", start, member=info)
+                    found[name] = _stored(file, path, f"{path.name}: {name}", start, info)
     if not found:
         raise DataError(f"{path} has no array; expected x_train, y_train and so on in it")
     return found
@@ -262,12 +258,7 @@ def _first_byte(path: Path, info: zipfile.ZipInfo) -> int | None:
 
 
 def _stored(
-    file: IO[bytes],
-    path: Path,
-    label: str,
-    start: int | None,
-    *,
-    member: zipfile.ZipInfo | None = None,
+    file: IO[bytes], path: Path, label: str, start: int | None, member: zipfile.ZipInfo | None
 ) -> StoredArray:
     """Read the header of a `.npy` that begins at byte `start` of `path`."""
     with _telling_damage(label):
