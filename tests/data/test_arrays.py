@@ -154,13 +154,6 @@ def test_large_arrays_give_the_same_rows_and_scaling_from_disk(
     assert_equal_from_disk(Path("x.npz"), monkeypatch)
 
 
-def test_a_large_npy_is_mapped_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
-    samples = read("arrays", npy("x.npy", X), targets=str(npy("y.npy", Y)))
-    assert isinstance(samples.inputs, np.memmap)
-    assert (samples.inputs == X).all()
-
-
 def test_a_part_on_disk_is_measured_whole_however_many_rows_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -247,16 +240,19 @@ def test_a_file_that_is_no_numpy_file_is_refused_by_what_it_begins_with(
         read("arrays", "x.npz")
 
 
-@pytest.mark.parametrize("from_disk", [False, True])
-def test_an_array_that_is_cut_short_is_refused(
-    from_disk: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_large_npy_is_mapped_and_one_that_is_cut_short_refused(
+    is_large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if from_disk:
+    if is_large:
         monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
-    path = npy("x.npy", X)
+    path, targets = npy("x.npy", X), str(npy("y.npy", Y))
+    samples = read("arrays", path, targets=targets)
+    assert isinstance(samples.inputs, np.memmap) == is_large
+    assert (samples.inputs == X).all()
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(DataError, match=r"x.npy is .*cut short.*; copy"):
-        read("arrays", path, targets=str(npy("y.npy", Y)))
+        read("arrays", path, targets=targets)
 
 
 def test_a_member_that_would_unpack_to_too_much_is_refused(

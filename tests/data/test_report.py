@@ -175,13 +175,13 @@ def test_a_series_is_measured_over_its_training_times_in_units() -> None:
 
 def test_the_target_of_a_regression_is_told_with_its_range_and_unit() -> None:
     targets = np.random.default_rng(0).normal(10, 2, 120)
-    samples = valued(np.ones((120, 1)) * targets[:, None], targets, units="°C", label="heat")
-    data = prepared(samples)
+    data = prepared(valued(targets[:, None], targets, units="°C", label="heat"))
     assert data.report is not None
     trained = targets[data.train.rows]
     low, high = (f"{end:.5g}" for end in (trained.min(), trained.max()))
-    assert lines(data.report)[1].startswith(f"target  heat {low} … {high} (mean ")
-    assert "°C" in lines(data.report)[1]
+    told = lines(data.report)[1]
+    assert told.startswith(f"target  heat {low} … {high} (mean ")
+    assert "°C" in told
 
 
 def test_pictures_are_measured_by_channel_and_not_by_pixel() -> None:
@@ -411,10 +411,11 @@ def test_of_many_drifted_columns_the_worst_few_are_told_and_the_rest_counted() -
 
 
 def test_the_target_of_a_regression_is_looked_at_as_well() -> None:
+    def values(rows: int, mean: float) -> Samples:
+        return valued(generator.normal(size=(rows, 1)), generator.normal(mean, 1, size=rows))
+
     generator = np.random.default_rng(0)
-    prepared = trained(valued(generator.normal(size=(900, 1)), generator.normal(size=900)))
-    other = valued(generator.normal(size=(200, 1)), generator.normal(3, 1, size=200))
-    (line,) = drift(prepared, other)
+    (line,) = drift(trained(values(900, 0)), values(200, 3))
     assert line.startswith("target: mean ")
 
 

@@ -51,11 +51,8 @@ def test_sizes_equal_those_of_scikit_learn() -> None:
         train, validation = train_test_split(rest, test_size=0.2)
         sizes = [len(part) for part in split.parts().values()]
         assert sizes == [len(train), len(validation), len(test)]
-
-
-def test_digits_split_into_the_published_1347_and_450_rows() -> None:
-    prepared = shipped("digits", validation=0.0)
-    assert (len(prepared.train), len(prepared.test)) == (1347, 450)
+    published = shipped("digits", validation=0.0)
+    assert (len(published.train), len(published.test)) == (1347, 450)
 
 
 def test_the_split_seed_alone_decides_the_test_rows_unless_the_source_names_them() -> None:
