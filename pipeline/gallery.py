@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.findings import Findings, load_findings
 from pipeline.paths import replace_file, replace_text
@@ -126,10 +126,8 @@ def use_drawn(picture: Picture, use: "Callable[[Figure], Used]") -> tuple[Used |
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(
-        path,
-        lambda file: figure.savefig(file, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight"),
-    )
+    look: dict[str, Any] = {"format": "png", "dpi": DOTS_PER_INCH, "bbox_inches": "tight"}
+    replace_file(path, lambda file: figure.savefig(file, **look))
 
 
 @contextmanager

@@ -108,16 +108,10 @@ def line_of(index: int) -> dict[str, str]:
 
 def below(figure: "Figure", axes: "Axes", *, columns: int) -> None:
     """Put the legend of axes below the figure, if they have labelled lines."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles,
-            labels,
-            loc="outside lower center",
-            ncols=min(columns, len(handles)),
-            frameon=False,
-            fontsize=9,
-        )
+    shown = axes.get_legend_handles_labels()
+    if most := len(shown[0]):
+        look: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": 9}
+        figure.legend(*shown, ncols=min(columns, most), **look)
 
 
 def whole_numbers(axes: "Axes", *, most: int) -> None:
@@ -191,13 +185,11 @@ def add_scale(
     least, most = image.get_clim()
     signed = least < 0 < most
     extend: Literal["both", "neither"] = "both" if signed else "neither"
-    if below:
-        bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend=extend)
-    else:
+    where: dict[str, Any] = {"cax": axes, "orientation": "horizontal"}
+    if not below:
         aspect = 30 if np.ndim(axes) == 2 and len(axes) > 1 else 14
-        bar = figure.colorbar(
-            image, ax=axes, fraction=0.06, pad=0.015, aspect=aspect, extend=extend
-        )
+        where = {"ax": axes, "fraction": 0.06, "pad": 0.015, "aspect": aspect}
+    bar = figure.colorbar(image, extend=extend, **where)
     ticks = [least, 0.0 if signed else (least + most) / 2, most]
     bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
     bar.ax.tick_params(labelsize=7, length=2)

@@ -46,15 +46,10 @@ INKED = (
     "axes.edgecolor",
     "axes.labelcolor",
     "axes.titlecolor",
-    "xtick.color",
-    "xtick.labelcolor",
-    "ytick.color",
-    "ytick.labelcolor",
+    *(f"{axis}tick.{part}" for axis in "xy" for part in ("color", "labelcolor")),
     "patch.edgecolor",
     "hatch.color",
-    "boxplot.boxprops.color",
-    "boxplot.whiskerprops.color",
-    "boxplot.capprops.color",
+    *(f"boxplot.{part}props.color" for part in ("box", "whisker", "cap")),
 )
 GROUND = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
 #: Settings of Matplotlib's for a figure without ground, in the page's ink.
@@ -72,7 +67,6 @@ _TEXTS = frozenset({f"{_SVG}text", f"{_SVG}tspan"})
 _LEFT_OUT = frozenset({f"{_SVG}metadata", f"{_SVG}style"})
 _LINK = re.compile(r"(?:url\(#|^#)(?P<id>[^)]+)")
 _FONTS = re.compile(r"font-family:[^;]*;?\s*")
-_COLOURS = {INK: "currentColor", PAPER: "var(--paper)"}
 #: Black and the darkest greys, of which a dark page would show nothing.
 _DARK = re.compile(r"(?<=[: ])#([0-5][0-9a-f])\1\1\b")
 #: Signs that no page may hold, and that a name may.
@@ -176,7 +170,7 @@ def publish(
 # ── pictures as elements ────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PagePicture:
     """A picture of a page.
 
@@ -185,7 +179,7 @@ class PagePicture:
         title: What it is.
         alt: What it shows.
         content: The element that shows it; `None` if it could not be drawn.
-        width: Width of the element in points.
+        is_wide: Whether it takes the whole width of a page.
         reason: Why it could not be drawn; empty if it was.
     """
 
@@ -193,13 +187,8 @@ class PagePicture:
     title: str
     alt: str
     content: Markup | None
-    width: float
+    is_wide: bool
     reason: str
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether it takes the whole width of a page."""
-        return self.width > WIDE
 
 
 def drawn(
@@ -224,14 +213,8 @@ def _drawn(picture: Picture, prefix: str) -> PagePicture:
     if shown is not None and len(shown[0]) > LARGEST_SVG:
         shown, reason = use_drawn(picture, partial(_pixels, alt=picture.alt))
     content, width = shown or (None, 0.0)
-    return PagePicture(
-        group=picture.name.rpartition("/")[0],
-        title=picture.title,
-        alt=picture.alt,
-        content=content,
-        width=width,
-        reason=reason,
-    )
+    group = picture.name.rpartition("/")[0]
+    return PagePicture(group, picture.title, picture.alt, content, width > WIDE, reason)
 
 
 def _pixels(figure: "Figure", *, alt: str) -> tuple[Markup, float]:
@@ -309,10 +292,8 @@ def _restyle(element: ElementTree.Element) -> None:
 
     A picture that writes in black means it: on a bright cell, in the dark as well.
     """
-    value = element.attrib.get("style")
-    if value is None:
-        return
-    for ours, colour in _COLOURS.items():
-        value = value.replace(ours, colour)
-    is_text = element.tag in _TEXTS
-    element.attrib["style"] = _FONTS.sub("", value) if is_text else _DARK.sub("currentColor", value)
+    if value := element.attrib.get("style"):
+        value = value.replace(INK, "currentColor").replace(PAPER, "var(--paper)")
+        is_text = element.tag in _TEXTS
+        value = _FONTS.sub("", value) if is_text else _DARK.sub("currentColor", value)
+        element.attrib["style"] = value

@@ -1,6 +1,6 @@
 """The report of one run, or of a range test of the learning rate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from math import isclose
@@ -28,7 +28,7 @@ from pipeline.running.results import mean_words, tested_names
 from pipeline.terminal import duration, number
 
 BYTES = 1024
-UNITS = ("bytes", "KiB", "MiB", "GiB")
+UNITS = ("KiB", "MiB", "GiB")
 MACRO = (
     "precision, recall, f1 and auroc are means over the classes, each class counting alike; f1 is "
     "the mean of the classes' F1. A class that is in neither the targets nor the predictions is "
@@ -78,12 +78,18 @@ def _origin(subject: Subject) -> dict[str, Any]:
     """Return what the page says of how a run was made."""
     config = {key: value for key, value in subject.findings.config.items() if key != "format"}
     split = (line.partition(" ") for line in subject.data)
+    tags = subject.tags
+    names = {"python": "Python", "host": "machine", "git.commit": "commit", "seed": "seed"}
+    told = {name: str(tags[key]) for key, name in names.items() if key in tags}
+    if tags.get("git.dirty") == "true":
+        told["code"] = "with changes that were not committed"
+    versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
     return {
-        "command": subject.tags.get("command", ""),
+        "command": tags.get("command", ""),
         "config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=88),
         "data": [(word, rest.strip()) for word, _, rest in split],
         "facts": _facts(subject),
-        "environment": _environment(subject.tags),
+        "environment": [*told.items(), *versions.items()],
     }
 
 
@@ -136,21 +142,12 @@ def _facts(subject: Subject) -> Facts:
     return [(key, value.strip()) for key, value in told.items() if value.strip()]
 
 
-def _environment(tags: Mapping[str, str]) -> Facts:
-    names = {"python": "Python", "host": "machine", "git.commit": "commit", "seed": "seed"}
-    told = [(name, str(tags[key])) for key, name in names.items() if key in tags]
-    if tags.get("git.dirty") == "true":
-        told.append(("code", "with changes that were not committed"))
-    versions = {k.removeprefix("version."): v for k, v in tags.items() if k.startswith("version.")}
-    return [*told, *((name, str(version)) for name, version in versions.items())]
-
-
 def size_words(count: float) -> str:
     """Write a number of bytes: `1.4 MiB`."""
-    power = 0
-    while count >= BYTES and power < len(UNITS) - 1:
-        count, power = count / BYTES, power + 1
-    return f"{count:.0f} {UNITS[0]}" if power == 0 else f"{count:.1f} {UNITS[power]}"
+    if count < BYTES:
+        return f"{count:.0f} bytes"
+    power = next((n for n in (1, 2) if count < BYTES ** (n + 1)), len(UNITS))
+    return f"{count / BYTES**power:.1f} {UNITS[power - 1]}"
 
 
 def result_table(findings: Findings) -> TextTable | None:
@@ -199,23 +196,18 @@ def class_table(findings: Findings) -> TextTable | None:
     scores = _scores_by_class(findings)
     if not scores:
         return None
-    lines = [
-        [
-            one.name,
-            *(f"{count:,}" for count in (one.support, *one.counts)),
-            *map(number, (one.precision, one.recall, one.f1)),
-        ]
-        for one in scores
-    ]
+    lines = []
+    for one in scores:
+        counts = (f"{count:,}" for count in (one.support, *one.counts))
+        lines.append([one.name, *counts, *map(number, (one.precision, one.recall, one.f1))])
     there = sum(one.support > 0 for one in scores)
     tested = rows_words(sum(one.support for one in scores), "test row")
+    few = f"the test rows hold {there} of the {len(scores)} classes"
     return TextTable(
         title=f"each class against all others, on the {tested}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,
-        notes=[f"the test rows hold {there} of the {len(scores)} classes"]
-        if there < len(scores)
-        else [],
+        notes=[few] if there < len(scores) else [],
     )
 
 
@@ -226,9 +218,8 @@ def _scores_by_class(findings: Findings) -> list[ClassScores]:
         return []
     outputs, targets = torch.from_numpy(test.outputs), torch.from_numpy(test.targets)
     predicted = predicted_classes(outputs, threshold=findings.threshold)
-    return class_scores(
-        confusion(predicted, targets.long(), classes=len(findings.classes)), findings.classes
-    )
+    classes = findings.classes
+    return class_scores(confusion(predicted, targets.long(), classes=len(classes)), classes)
 
 
 def main_metric(findings: Findings) -> str | None:

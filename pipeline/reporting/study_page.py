@@ -1,8 +1,8 @@
 """The report of a study."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,23 +54,6 @@ from pipeline.tracking.uri import sqlite_path
 MOST_TRIALS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StudySubject:
-    """A study to report on.
-
-    Args:
-        recorded: What is on record of it.
-        summary: What it came to, or has come to by now.
-        confirmation: The study of the winner over several seeds; `None` = there is none.
-        confirmed: The trials of that.
-    """
-
-    recorded: Ledger
-    summary: StudySummary
-    confirmation: Ledger | None
-    confirmed: Sequence[Row]
-
-
 def report_study(name: str, places: Places) -> list[str]:
     """Write the report of a study, and return what the terminal shows.
 
@@ -85,9 +68,13 @@ def report_study(name: str, places: Places) -> list[str]:
             "the one that the sweep used: storage=sqlite:///FILE"
         )
     folder, tracking = places.folder / name, places.tracking
-    subject = _subject(Studies(places.storage), name, folder)
+    studies = Studies(places.storage)
+    recorded = studies.open(name)
+    summary = _summary(recorded, folder)
+    again = f"{name[:LONGEST_STEM]}-confirm-{summary.winner}"
+    confirmation = studies.open(again) if again in studies.names() else None
     own = folder / "artifacts" / NAME if folder.is_dir() else Path(f"report-{name}.html")
-    page = study_page(subject)
+    page = study_page(recorded, summary, confirmation)
     told = publish(
         rendered("study.html", page),
         places.output or own,
@@ -97,21 +84,18 @@ def report_study(name: str, places: Places) -> list[str]:
     return [f"{name}: {page['summary']}", told]
 
 
-def _subject(studies: Studies, name: str, folder: Path) -> StudySubject:
-    recorded = studies.open(name)
+def _summary(recorded: Ledger, folder: Path) -> StudySummary:
+    """Return what a study came to, or has come to by now."""
     rows, facts = _rows(recorded), recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
     found = winner(rows, directions)
     number = None if found is None else found.number
     others = [int(one) for one in facts.get(TESTED, {}) if one != str(number)]
-    again = f"{name[:LONGEST_STEM]}-confirm-{number}"
-    confirmation = studies.open(again) if again in studies.names() else None
-    confirmed = () if confirmation is None else _rows(confirmation)
     called = recorded.name.removesuffix(".yaml")
     # The sweep alone knows the whole command in words; this one says the same.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
     command = experiment_command(folder.absolute(), called) if found and has_yaml else ""
-    summary = StudySummary(
+    return StudySummary(
         rows=rows,
         objectives=recorded.names,
         directions=directions,
@@ -119,14 +103,10 @@ def _subject(studies: Studies, name: str, folder: Path) -> StudySubject:
         seconds=_seconds(rows),
         importances=recorded.importances(),
         command=command,
-        confirm_seeds=len(confirmed),
         winner=number,
         # Beside the winner, only the config as it stands is ever tested.
         base=others[0] if len(others) == 1 else None,
     ).with_tests(facts)
-    return StudySubject(
-        recorded=recorded, summary=summary, confirmation=confirmation, confirmed=confirmed
-    )
 
 
 def _rows(recorded: Ledger) -> list[Row]:
@@ -149,27 +129,37 @@ def _seconds(rows: Sequence[Row]) -> float:
     return max(0.0, max(ends) - min(starts)) if starts else 0.0
 
 
-def study_page(subject: StudySubject) -> dict[str, Any]:
-    """Return what the template of a study's report asks for."""
-    summary, row = subject.summary, subject.summary.best_row
-    importance = summary.importance
-    comparison = _comparison(subject.recorded, summary.rows)
+def study_page(
+    recorded: Ledger, summary: StudySummary, confirmation: Ledger | None
+) -> dict[str, Any]:
+    """Return what the template of a study's report asks for.
+
+    Args:
+        recorded: What is on record of the study.
+        summary: What it came to, or has come to by now.
+        confirmation: The study of the winner over several seeds; `None` = there is none.
+    """
+    confirmed = () if confirmation is None else _rows(confirmation)
+    summary = replace(summary, confirm_seeds=len(confirmed))
+    row, importance = summary.best_row, summary.importance
+    comparison = _comparison(recorded, summary.rows)
+    again = None if confirmation is None else _comparison(confirmation, confirmed)
     searches = comparison is None
     pairs = zip(summary.objectives, summary.directions, strict=True)
     return {
-        "title": f"study {subject.recorded.name}",
+        "title": f"study {recorded.name}",
         "summary": _summary_words(summary, searches=searches),
         "verdict": verdict(summary) if searches else [],
         "command": summary.command if searches else "",
         "point": point_words(row.overrides) if searches and row else "",
         "figures": figures_table(summary) if summary.tested else None,
         "front": best_table(summary) if len(summary.objectives) == 2 else None,
-        "repeats": _repeats(subject, comparison),
+        "repeats": [*_repeats(summary, comparison, again, confirmed)],
         "importances": importance_table(importance, bars=False)
         if searches and importance is not None and importance.shares
         else None,
         "trials": trials_table(summary, marked=summary.winner if searches else None),
-        "pictures": _pictures(subject) if searches else [],
+        "pictures": _pictures(recorded, summary) if searches else [],
         "searches": searches,
         "facts": [
             ("about", ", ".join(f"{name} ({direction})" for name, direction in pairs)),
@@ -231,23 +221,24 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
     )
 
 
-def _repeats(subject: StudySubject, comparison: Comparison | None) -> list[dict[str, Any]]:
-    """Return tables and pictures of what was trained with several seeds or folds."""
-    found, summary = [], subject.summary
+def _repeats(
+    summary: StudySummary,
+    comparison: Comparison | None,
+    again: Comparison | None,
+    confirmed: Sequence[Row],
+) -> Iterator[dict[str, Any]]:
+    """Yield tables and pictures of what was trained with several seeds or folds."""
     if comparison is not None:
         table = comparison_table(comparison)
-        found.append(_repeat("comparison", "Cells over their repeats", comparison, table))
-    recorded = subject.confirmation
-    again = None if recorded is None else _comparison(recorded, subject.confirmed)
+        yield _repeat("comparison", "Cells over their repeats", comparison, table)
     if again is not None:
         table = confirmation_table(
-            subject.confirmed,
+            confirmed,
             objective=summary.objectives[0],
             direction=summary.directions[0],
             default=summary.base_row,
         )
-        found.append(_repeat("confirmation", "The winner with several seeds", again, table))
-    return found
+        yield _repeat("confirmation", "The winner with several seeds", again, table)
 
 
 def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> dict[str, Any]:
@@ -257,9 +248,9 @@ def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> d
     return {"title": title, "sheet": table, "pictures": elements}
 
 
-def _pictures(subject: StudySubject) -> list[PagePicture]:
+def _pictures(recorded: Ledger, summary: StudySummary) -> list[PagePicture]:
     """Draw the pictures of a study; none before the first trial has completed."""
-    base = flatten(subject.recorded.facts.get("base") or {})
+    base = flatten(recorded.facts.get("base") or {})
     algorithm = str(base.get("trainer.gradient_clip_algorithm") or "norm")
-    found = list(study_pictures(subject.recorded.study, subject.summary, algorithm))
-    return drawn(found, texts=study_names(subject.summary)) if found else []
+    found = list(study_pictures(recorded.study, summary, algorithm))
+    return drawn(found, texts=study_names(summary)) if found else []

@@ -155,33 +155,27 @@ def _local(folder: Path) -> Subject:
     if begins[-1]["tags"].get(COMMAND_TAG) == "sweep":
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Give study={folder.name}.")
     later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
-    status, reason = standing(events, read_state(folder))
-    findings, lacks = _findings(
-        folder, events, is_over=status == "FINISHED" or reason == "diverged"
-    )
+    state, artifacts = read_state(folder), folder / "artifacts"
+    status, reason = standing(events, state)
+    lacks = LEFT_NONE if status == "FINISHED" or reason == "diverged" else UNFINISHED
+    findings = None
+    if (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
+        try:
+            findings, lacks = load_findings(artifacts), ""
+        except ConfigError as error:
+            lacks = f"{error}; what the journal holds is told here"
     model = folder / "model" / "model.ckpt"
     return Subject(
         folder=folder,
-        uri=read_state(folder).uri,
-        findings=findings,
+        uri=state.uri,
+        findings=findings or _of_journal(folder, events),
         lacks=lacks,
         status=status,
         reason=reason,
         tags={**begins[0]["tags"], **later},
-        data=_data_lines(folder / "artifacts"),
+        data=_data_lines(artifacts),
         size=model.stat().st_size if model.is_file() else None,
     )
-
-
-def _findings(folder: Path, events: Sequence[Event], *, is_over: bool) -> tuple[Findings, str]:
-    """Return the findings of a run, and why they are not whole."""
-    artifacts = folder / "artifacts"
-    if not (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
-        return _of_journal(folder, events), LEFT_NONE if is_over else UNFINISHED
-    try:
-        return load_findings(artifacts), ""
-    except ConfigError as error:
-        return _of_journal(folder, events), f"{error}; what the journal holds is told here"
 
 
 def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
@@ -255,8 +249,8 @@ def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
         *groups, name = str(key).split(".")
         inner = tree
         for group in groups:
-            below = inner.get(group)
-            inner[group] = below if isinstance(below, dict) else {}
+            if not isinstance(inner.get(group), dict):
+                inner[group] = {}
             inner = inner[group]
         inner[name] = value
     return tree

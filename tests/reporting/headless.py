@@ -1,43 +1,26 @@
 """Pages of files in a headless Chromium: as they look, and what they ask for."""
 
 import base64
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 PHONE, DESK = 360, 1200
-
-
-@contextmanager
-def chromium() -> Iterator["Browser"]:
-    """Start a browser that notes what its pages ask the network for, and end it."""
-    driver_path = shutil.which("chromedriver")
-    assert driver_path is not None, "install Debian's chromium and chromium-driver"
-    options = webdriver.ChromeOptions()
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(driver_path))
-    try:
-        yield Browser(driver)
-    finally:
-        driver.quit()
+SENT = "performance"
+"""The log that has the requests."""
 
 
 class Browser:
     """A few questions about a page.
 
     Args:
-        driver: The browser.
+        driver: The browser, with logs.
     """
 
-    def __init__(self, driver: webdriver.Chrome) -> None:
+    def __init__(self, driver: "Chrome") -> None:
         self._driver = driver
 
     def open(self, file: Path, *, width: int = DESK, dark: bool = False) -> None:
@@ -66,10 +49,11 @@ class Browser:
         return [str(entry["message"]) for entry in self._driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Return the addresses that were asked for since the last time, but for the file's."""
-        entries = [entry["message"] for entry in self._driver.get_log("performance")]
-        sent = [one for one in entries if '"Network.requestWillBeSent"' in one]
-        return [one for one in sent if '"url":"file:' not in one and '"url":"data:' not in one]
+        """Return what pages of files have asked for since the last time, but for files."""
+        entries = [json.loads(one["message"])["message"] for one in self._driver.get_log(SENT)]
+        sent = [one["params"] for one in entries if one["method"] == "Network.requestWillBeSent"]
+        asked = [one["request"]["url"] for one in sent if one["documentURL"].startswith("file:")]
+        return [address for address in asked if not address.startswith(("file:", "data:"))]
 
     def pdf(self) -> bytes:
         """Print the page."""

@@ -17,17 +17,7 @@ from pipeline.reporting.subject import Subject
 
 
 def subject(findings: Findings) -> Subject:
-    return Subject(
-        folder=None,
-        uri="",
-        findings=findings,
-        lacks="",
-        status="FINISHED",
-        reason="",
-        tags={},
-        data=(),
-        size=None,
-    )
+    return Subject(uri="", findings=findings, status="FINISHED", reason="", tags={}, data=())
 
 
 def against(first: Findings, second: Findings) -> RunPair:

@@ -1,21 +1,20 @@
 """Reports of real runs and studies, in MLflow and in a browser."""
 
-import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from headless import DESK, PHONE, Browser, chromium
+from headless import DESK, PHONE, Browser
 from how_tos import work_through
 from mlflow.tracking import MlflowClient
 from pages import Page, require_sound
+from real_browser import browser as real_browser
 
+from pipeline.report import main
 from pipeline.study.recorded_studies import Studies
 
 pytestmark = pytest.mark.slow
@@ -29,21 +28,6 @@ class Place:
 
     folder: Path
 
-    def command(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", f"pipeline.{name}", *words],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PIPELINE_PICTURES": "0"},
-            check=False,
-        )
-
-    def works(self, name: str, *words: str) -> list[str]:
-        ended = self.command(name, *words)
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout.splitlines()
-
     def run(self, name: str) -> Path:
         (folder,) = (self.folder / "runs").glob(f"*-{name}-*")
         return folder
@@ -54,6 +38,24 @@ class Place:
 
     def artifact(self, run_id: str, name: str, into: Path) -> str:
         return Path(self.client.download_artifacts(run_id, name, str(into))).read_text("utf-8")
+
+
+Report = Callable[..., tuple[int, list[str], list[str]]]
+
+
+@pytest.fixture
+def report(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Report:
+    """Call the command `report` there; its exit code, and the lines of both streams."""
+    monkeypatch.chdir(place.folder)
+
+    def call(*words: str) -> tuple[int, list[str], list[str]]:
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return call
 
 
 def run_id(folder: Path) -> str:
@@ -89,7 +91,9 @@ def test_the_report_of_a_real_run_is_whole_and_on_the_run(place: Place, tmp_path
     assert place.artifact(run_id(folder), "report.html", tmp_path) == content
 
 
-def test_the_report_of_a_study_tells_its_trials_and_its_seeds(place: Place, tmp_path: Path) -> None:
+def test_the_report_of_a_study_tells_its_trials_and_its_seeds(
+    place: Place, tmp_path: Path, train: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = place.folder / "runs" / STUDY
     page = Page((folder / "artifacts" / "report.html").read_text("utf-8"))
     require_sound(page)
@@ -100,7 +104,8 @@ def test_the_report_of_a_study_tells_its_trials_and_its_seeds(place: Place, tmp_
         assert any(one.startswith(title) for one in page.texts("h3"))
     (command,) = (one for one in page.texts("code") if one.startswith("python -m pipeline.train"))
     words = command.removeprefix("python -m pipeline.train ").split()
-    place.works("train", *words, "name=again", "verbose=0", "tracking=none")
+    monkeypatch.chdir(place.folder)
+    assert train(*words, "name=again", "verbose=0", "tracking=none") == 0
     winner = float(re.findall(r"The winner is trial \d+: val/f1 ([\d.]+)", page.text)[0])
     journal = (place.run("again") / "journal.jsonl").read_text()
     again = float(re.findall(r'"best/val/f1": ([\d.]+)', journal)[0])
@@ -131,48 +136,48 @@ def test_two_real_runs_are_laid_against_each_other(place: Place, tmp_path: Path)
     assert place.artifact(run_id(place.run("bold")), name, tmp_path) == page.content
 
 
-def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Place) -> None:
+def test_a_run_that_lies_elsewhere_is_fetched_by_its_id(place: Place, report: Report) -> None:
     whole = run_id(place.run("calm"))
-    lines = place.works("report", f"run={whole}", "folder=nowhere")
+    code, lines, err = report(f"run={whole}", "folder=nowhere")
+    assert code == 0, err
     file = place.folder / f"report-{whole[:8]}.html"
     assert str(file.name) in lines[-1]
     page = Page(file.read_text("utf-8"))
     require_sound(page)
     assert page.texts("h1") == ["calm"]
     assert "optimizer.lr=0.001" in page.text
-    unknown = place.command("report", f"run={'0' * 32}", "folder=nowhere")
-    assert unknown.returncode == 2
-    assert unknown.stderr.startswith(f"error: run '{'0' * 32}' is unknown in ")
-    assert len(unknown.stderr.splitlines()) == 1
+    code, _, (line,) = report(f"run={'0' * 32}", "folder=nowhere")
+    assert code == 2
+    assert line.startswith(f"error: run '{'0' * 32}' is unknown in ")
 
 
-def test_an_unknown_study_is_one_line_with_the_nearest_name(place: Place) -> None:
-    ended = place.command("report", "study=frist")
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
+def test_an_unknown_study_is_one_line_with_the_nearest_name(report: Report) -> None:
+    code, _, (line,) = report("study=frist")
+    assert code == 2
     assert line.startswith("error: study='frist' is unknown")
     assert line.endswith("Did you mean 'first'?")
 
 
-def test_a_server_that_is_down_costs_one_line_and_no_report(place: Place, tmp_path: Path) -> None:
+def test_a_server_that_is_down_costs_one_line_and_no_report(
+    place: Place, report: Report, tmp_path: Path
+) -> None:
     copy = shutil.copytree(place.run("calm"), tmp_path / "copy")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     state = copy / "mlflow.json"
     state.write_text(re.sub(r'"uri": "[^"]*"', f'"uri": "{address}"', state.read_text()))
-    ended = place.command("report", f"run={copy}")
-    assert ended.returncode == 0
-    (line,) = ended.stderr.splitlines()
+    code, _, (line,) = report(f"run={copy}")
+    assert code == 0
     assert line.startswith("warning: ")
     assert address in line
     require_sound(Page((copy / "artifacts" / "report.html").read_text("utf-8")))
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with real_browser(tmp_path_factory.mktemp("profile"), logs=True) as driver:
+        yield Browser(driver)
 
 
 FADED = """[...document.querySelectorAll('h1, h2, p, td, th, dt, dd, a, figcaption, svg text')]

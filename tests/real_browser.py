@@ -59,21 +59,23 @@ def mlflow_ui(folder: Path, *options: str, command: str = "ui") -> Iterator[str]
 
 
 @contextmanager
-def browser(profile: Path, *, size: tuple[int, int] = SIZE) -> "Iterator[Chrome]":
+def browser(profile: Path, *, logs: bool = False) -> "Iterator[Chrome]":
     """Run Chromium without a screen.
 
     Args:
         profile: Empty folder for what it remembers.
-        size: Width and height of its window, in pixels.
+        logs: Whether it notes what its pages say on the console and ask the network for.
     """
     from selenium.webdriver import Chrome, ChromeOptions
     from selenium.webdriver.chrome.service import Service
 
     options = ChromeOptions()
     options.binary_location = _program("chromium")
-    switches = (*SWITCHES, f"--user-data-dir={profile}", "--window-size={},{}".format(*size))
+    switches = (*SWITCHES, f"--user-data-dir={profile}", "--window-size={},{}".format(*SIZE))
     for switch in switches:
         options.add_argument(switch)
+    if logs:
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = Chrome(options=options, service=Service(_program("chromedriver")))
     try:
         yield driver
