@@ -87,9 +87,7 @@ def test_each_trial_is_a_run_under_that_of_the_study_with_its_number(swept: Swep
     assert {status for (status,) in swept.mlflow("SELECT status FROM runs")} == {"FINISHED"}
 
 
-def test_the_study_itself_shows_what_is_best_and_the_parameters_of_the_winner(
-    swept: Swept,
-) -> None:
+def test_the_study_itself_shows_what_is_best_and_the_parameters_of_the_winner(swept: Swept) -> None:
     ((best,),) = swept.optuna("SELECT max(value) FROM trial_values")
     shown = dict(
         swept.mlflow(

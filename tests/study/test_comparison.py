@@ -295,7 +295,7 @@ def test_confirming_shows_the_winner_over_its_seeds_beside_the_naive_baseline() 
 
 
 PUBLISHED: dict[str, dict[str, str | float]] = {
-    "test/accuracy": {"model=cnn1d data=digits": 0.98, "model=mlp": "0.68 ± 0.02", "model=cnn": 1},
+    "test/accuracy": {"model=cnn1d data=digits": 0.98, "model=mlp": "0.68 ± 0.02", "model=cnn": 1}
 }
 
 

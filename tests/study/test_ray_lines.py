@@ -99,10 +99,7 @@ def order(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        (
-            {"token": "/nowhere/token"},
-            "does not see the study's folder '/nowhere'; set output=",
-        ),
+        ({"token": "/nowhere/token"}, "does not see the study's folder '/nowhere'; set output="),
         ({"folder": "/nowhere"}, "has no folder '/nowhere', in which the sweep was started"),
         ({"python": "Python 3.9.1"}, f"has Python {platform.python_version()}, and the driver Py"),
         ({"pipeline": "9.9"}, f"has pipeline {pipeline.__version__}, and the driver 9.9; give"),

@@ -94,10 +94,7 @@ def test_a_range_on_the_command_line_takes_the_place_of_the_files() -> None:
             "'sweep.space={seed: choice(1, 2)}' holds a range without quotes; write it as a word "
             "of its own, such as 'seed=choice(a, b)'.",
         ),
-        (
-            ["sweep.space=3"],
-            "'sweep.space=3' is no space; expected sweep.space={KEY: 'RANGE', …}.",
-        ),
+        (["sweep.space=3"], "'sweep.space=3' is no space; expected sweep.space={KEY: 'RANGE', …}."),
         (
             ["-m", "seed=1,2"],
             "-m starts a run for each value, and a sweep tries the values by itself; leave -m away",

@@ -1,11 +1,9 @@
 """A worker: trials as single runs would train them, and failures without a trace in the next."""
 
-import json
-import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,17 +22,11 @@ from study_workers import (
     worker_in,
 )
 
-from pipeline.config.check import check
-from pipeline.config.compose import compose
-from pipeline.errors import ConfigError, DivergedError, Interrupted
-from pipeline.running.plan import Datasets
-from pipeline.running.recording import Record
-from pipeline.running.results import Result
+from pipeline.errors import ConfigError, Interrupted
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Answer, Gone, Job, Rung, Tested, decode, encode, read
-from pipeline.study.workers.trial import objective_values, one_line
+from pipeline.study.workers.messages import Rung
+from pipeline.study.workers.trial import one_line
 from pipeline.tracking.facts import command_line
-from pipeline.tracking.journal import Journal
 
 Train = Callable[..., int]
 DROPOUT = ("model.dropout=0.3", "data.batch_size=16")
@@ -233,7 +225,14 @@ FAILURES = {
     ),
     "value": (("model.dropout=1.5",), "error", 2, "model.dropout=1.5"),
     "network": (("model=cnn1d", "model.kernel_size=99"), "error", 2, "99"),
-    "objective": (("monitor=val/rmse",), "error", 2, "monitor='val/rmse' is not logged"),
+    "monitor": (("monitor=val/rmse",), "error", 2, "monitor='val/rmse' is not logged"),
+    "objective": (
+        ("test=false",),
+        "error",
+        2,
+        "val/rmse has no value in the epoch that the trial keeps; expected one of "
+        "best/epoch, best/val/accuracy, ",
+    ),
 }
 
 
@@ -242,7 +241,7 @@ def test_a_failed_trial_says_why_in_one_line_and_the_next_one_is_as_ever(
     worker: Conversation, failure: str
 ) -> None:
     words, reason, exit_code, line = FAILURES[failure]
-    job = job_of(*words)
+    job = job_of(*words, **({"objectives": ["val/rmse"]} if failure == "objective" else {}))
     ended = worker.train(job)
     assert (ended.state, ended.reason, ended.exit_code) == ("failed", reason, exit_code)
     assert ended.message is not None
@@ -313,42 +312,6 @@ def test_code_that_prints_and_reads_never_disturbs_what_the_worker_says(
     assert tags(job)["command"] == "python -m pipeline.sweep sweeps=quick"
 
 
-# ── what a trial comes to, and how its end is worded ────────────────────────────────────────────
-
-
-def result(**kept: float) -> Result:
-    """What a run has left that kept these values."""
-    schema = Datasets().prepared(check(compose(["model=mlp", "data=iris"]))).schema
-    return Result(
-        record=Record(folder=Path("run"), journal=Journal(Path("run")), uri="", run_id=None),
-        metrics={"time/fit": 2.5, "test/f1": 0.25},
-        kept={key.replace("_", "/"): value for key, value in kept.items()},
-        history={},
-        classes=(),
-        schema=schema,
-        baselines=(),
-        epochs=3,
-        parameters=123,
-        pruned=False,
-        seconds=3.0,
-    )
-
-
-def test_the_values_come_in_the_order_of_the_objectives_and_are_numbers() -> None:
-    names = ["model/parameters", "val/f1", "time/fit", "train/loss"]
-    left = result(val_f1=0.5, train_loss=1.5)
-    assert objective_values(left, names) == (123.0, 0.5, 2.5, 1.5)
-    for value in (math.nan, math.inf, -math.inf):
-        with pytest.raises(DivergedError, match=rf"^val/f1 is {value} at the end of the trial: it"):
-            objective_values(replace(left, kept={"val/f1": value}), ["val/f1"])
-    with pytest.raises(
-        ConfigError,
-        match=r"^val/rmse has no value in the epoch that the trial keeps; expected one of "
-        r"model/parameters, test/f1, time/fit, train/loss, val/f1$",
-    ):
-        objective_values(left, ["val/rmse"])
-
-
 def test_every_problem_of_a_trial_stands_in_one_line_without_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -358,19 +321,3 @@ def test_every_problem_of_a_trial_stands_in_one_line_without_a_secret(
     assert one_line(ValueError()) == "ValueError: no further word"
     monkeypatch.setenv("DB_PASSWORD", "correct horse")
     assert one_line(ValueError("the password is correct horse")).endswith("the password is ***")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Rung(step=3, epoch=12, value=0.1 + 0.2),
-        TrialEnd(state="complete", values=(1 / 3, 2.0), attributes={"epochs": 4, "test/f1": 0.1}),
-        TrialEnd(state="failed", reason="oom", message="ein Wörtchen ✗", exit_code=3),
-        Tested(metrics={"test/f1": 0.7}, figure={"name": "a b"}, baselines=("last value",)),
-        Gone(message="ended by SIGKILL"),
-    ],
-)
-def test_an_answer_and_a_job_are_understood_as_they_were_given(answer: Answer) -> None:
-    assert decode(json.loads(json.dumps(encode(answer)))) == answer
-    job = job_of(rungs={3: 1, 6: 2})
-    assert read(Job, json.loads(json.dumps(asdict(job)))) == job

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 
 import psutil
@@ -125,70 +125,52 @@ def test_workers_of_the_cpu_are_as_many_as_asked_or_as_its_cores_have_threads_fo
 @pytest.mark.parametrize(
     ("named", "parameters", "entries"),
     [
-        (None, 10, ["GPU-b", "GPU-d", "GPU-a"] * 2 + ["GPU-b", "GPU-d"] * 2),
-        # Weights and moments of 2 GiB more leave room for fewer.
-        (None, 2**26, ["GPU-b", "GPU-d", "GPU-b", "GPU-b", "GPU-b"]),
-        ([2, 0], 10, ["GPU-a", "GPU-a"]),
+        ("auto", 10, "bdabdabdbd"),
+        ("auto", 2**26, "bdbbb"),  # weights and moments of 2 GiB more leave room for fewer
+        ([2, 0], 10, "aa"),
     ],
 )
 def test_gpus_are_taken_by_free_memory_or_as_they_are_named(
-    named: list[int] | None, parameters: int, entries: list[str]
+    named: object, parameters: int, entries: str
 ) -> None:
-    free = (2, 80, 0, 5)
     there = tuple(
-        Gpu(
-            index=index,
-            name="H100",
-            free_bytes=free * BYTES_PER_PROCESS + 1000,
-            entry=f"GPU-{'abcd'[index]}",
-        )
-        for index, free in enumerate(free)
+        Gpu(index=index, name="H100", free_bytes=free * BYTES_PER_PROCESS + 1000, entry=entry)
+        for index, (entry, free) in enumerate(zip("abcd", (2, 80, 0, 5), strict=True))
     )
-    found, notes = worker_devices(
+    found = worker_devices(
         SweepOptions.model_construct(workers=None, devices_per_trial=1, launcher="local"),
-        TrainerOptions.model_construct(threads=None, devices=named or "auto"),
+        TrainerOptions.model_construct(threads=None, devices=named),
         accelerator="gpu",
         parameters=parameters,
         present=Present(cores=80, gpus=there),
     )
-    assert found == tuple((entry,) for entry in entries)
-    assert notes == ()
+    assert found == (tuple((entry,) for entry in entries), ())
 
 
 @pytest.mark.parametrize("count", SIZES[1:])
-def test_workers_are_given_gpus_of_their_own_as_long_as_there_are_any(count: int) -> None:
+def test_workers_share_gpus_evenly_and_only_where_there_are_too_few(count: int) -> None:
     for workers in range(1, 2 * count + 3):
         found = placed(gpus(count), workers=workers, most=count)
-        assert len(found) == workers
         uses = Counter(chain(*found))
-        assert len(uses) == min(workers, count)
+        assert (len(found), len(uses)) == (workers, min(workers, count))
         assert max(uses.values()) - min(uses.values()) <= 1
-
-
-@pytest.mark.parametrize("count", SIZES[1:])
-def test_without_a_number_of_workers_four_share_a_gpu_at_most(count: int) -> None:
-    for most in (1, 2, count, PLENTY):
+    for most in (1, 2, count, PLENTY):  # without a number of workers, four share one at most
         found = placed(gpus(count), most=most)
         assert len(found) == min(most, WORKERS_PER_GPU * count)
         assert max(Counter(found).values()) <= WORKERS_PER_GPU
 
 
-@pytest.mark.parametrize("count", SIZES)
 @pytest.mark.parametrize("together", [2, 3, 4, 8])
-def test_groups_of_gpus_never_overlap_and_are_as_many_as_there_is_room_for(
-    count: int, together: int
-) -> None:
-    for workers in (None, 1, 2, 7, 64):
-        if count < together:
-            with pytest.raises(
-                EnvironmentFaultError, match=rf"_per_trial={together} needs so many GPUs .* {count}"
-            ):
-                placed(gpus(count), workers=workers, together=together, most=PLENTY)
-            continue
+def test_groups_of_gpus_never_overlap_and_are_as_many_as_there_is_room_for(together: int) -> None:
+    for count, workers in product(range(together, 65), (None, 1, 2, 7, 64)):
         found = placed(gpus(count), workers=workers, together=together, most=PLENTY)
         assert len(found) == min(workers or PLENTY, count // together)
         assert {len(one) for one in found} == {together}
         assert set(Counter(chain(*found)).values()) == {1}
+    for count in range(together):
+        says = rf"_per_trial={together} needs so many GPUs .* {count}"
+        with pytest.raises(EnvironmentFaultError, match=says):
+            placed(gpus(count), together=together, most=PLENTY)
 
 
 def test_the_freest_gpus_are_taken_and_neighbours_train_together() -> None:
@@ -212,30 +194,26 @@ def test_a_machine_without_gpus_has_no_room_for_a_worker() -> None:
         placed([], most=4)
 
 
+FEWER = (
+    "sweep.workers=4 with sweep.devices_per_trial=2 would take 8 GPUs; there are 6, so that 3 "
+    "train side by side"
+)
+
+
 @pytest.mark.parametrize(
     ("count", "workers", "together", "note"),
     [
         (6, 3, 2, ()),
         (4, 4, 1, ()),
-        (
-            6,
-            4,
-            2,
-            (
-                "sweep.workers=4 with sweep.devices_per_trial=2 would take 8 GPUs; there are 6, "
-                "so that 3 train side by side",
-            ),
-        ),
+        (6, 4, 2, (FEWER,)),
         (2, 7, 1, ("sweep.workers=7 share 2 of 2 GPUs, up to 4 on one",)),
     ],
 )
 def test_what_is_fewer_than_asked_for_or_shared_is_told(
     count: int, workers: int, together: int, note: tuple[str, ...]
 ) -> None:
-    _, notes = placement(
-        gpus(count), bytes_each=1, workers=workers, devices_per_trial=together, most=1
-    )
-    assert notes == note
+    asked = {"workers": workers, "devices_per_trial": together}
+    assert placement(gpus(count), bytes_each=1, most=1, **asked)[1] == note
 
 
 # ── what a worker is shown ──────────────────────────────────────────────────────────────────────

@@ -244,11 +244,22 @@ class RayCluster:
         self.bridge = Child((*python_module(BRIDGE), json.dumps(asdict(self.spec))))
         self.bridge.start()
         self._pid = self.bridge.pid
+        place = self.spec.place
+        seconds = START_SECONDS if self.spec.address is None else OPEN_SECONDS
         try:
-            self.free = self._connect()
-        except BaseException:  # a stop as well: Ray may take minutes to find that it can't
+            answer = self.bridge.ask(seconds)
+            if "problem" in answer:
+                raise EnvironmentFaultError(answer["problem"])
+        except BaseException as error:  # a stop as well: Ray may take minutes to find it can't
             self._end(0.0)
+            if isinstance(error, ChildEndedError):
+                line = f"{place} ended the process that speaks to it"
+                raise EnvironmentFaultError(line) from error
+            if isinstance(error, ChildGoneError):
+                line = f"{place} gave no answer within {seconds:.0f} s"
+                raise EnvironmentFaultError(line) from error
             raise
+        self.free = answer["free"]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -277,25 +288,6 @@ class RayCluster:
     def is_lost(self) -> bool:
         """Whether nothing more will be heard."""
         return not self.bridge.is_open or self.bridge.has_ended
-
-    def _connect(self) -> list[dict[str, float]]:
-        """Wait for the bridge to reach the cluster; return what that has to give.
-
-        Raises:
-            EnvironmentFaultError: It does not, or not in time.
-        """
-        place = self.spec.place
-        seconds = START_SECONDS if self.spec.address is None else OPEN_SECONDS
-        try:
-            answer = self.bridge.ask(seconds)
-        except ChildEndedError as error:
-            raise EnvironmentFaultError(f"{place} ended the process that speaks to it") from error
-        except ChildGoneError as error:
-            raise EnvironmentFaultError(f"{place} gave no answer within {seconds:.0f} s") from error
-        if "problem" in answer:
-            raise EnvironmentFaultError(answer["problem"])
-        free: list[dict[str, float]] = answer["free"]
-        return free
 
     def _end(self, seconds: float) -> None:
         """Let the bridge end, and end it if that takes longer; nothing of a cluster here stays."""
