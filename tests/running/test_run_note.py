@@ -111,17 +111,13 @@ def test_a_picture_wider_than_the_page_is_linked_and_one_without_a_file_left_out
     assert "confusion" not in note
 
 
-def test_names_are_shown_as_they_stand_whatever_markdown_and_html_make_of_them(
-    tmp_path: Path,
-) -> None:
+def test_names_are_shown_as_they_stand_and_long_ones_cut(tmp_path: Path) -> None:
+    """Whatever Markdown and HTML would make of them; the page is not widened."""
     nasty = ("<script>alert(1)</script>", "a|b `c` [d](http://e.f) *g* @h :i: $j _k_")
     note = told(made_findings(task="binary", classes=nasty), tmp_path)
-    first = note.partition("\n")[0]
     assert "<" not in note.replace("<br>", "")
-    assert r"a\|b \`c\` \[d\](http&#58;//e.f) \*g\* &#64;h &#58;i: &#36;j \_k\_" in first
-
-
-def test_a_very_long_name_does_not_widen_the_page(tmp_path: Path) -> None:
+    shown = r"a\|b \`c\` \[d\](http&#58;//e.f) \*g\* &#64;h &#58;i: &#36;j \_k\_"
+    assert shown in note.partition("\n")[0]
     note = told(made_findings(task="binary", classes=("no", "x" * 5000)), tmp_path)
     assert f"tells {'x' * 59}… from no" in note
 
@@ -140,18 +136,15 @@ def test_a_note_never_exceeds_what_a_tag_holds_and_gives_up_the_links_first(tmp_
     assert "python -m pipeline.train model=mlp" in note
 
 
-def test_a_run_that_mlflow_does_not_know_has_words_and_no_pictures(tmp_path: Path) -> None:
-    findings = replace(made_findings(), run_id="")
-    note = told(findings, tmp_path, [drawn(tmp_path, "curves/loss")], experiment_id="")
+def test_a_run_that_mlflow_does_not_know_has_words_alone_and_one_that_diverged_says_so(
+    tmp_path: Path,
+) -> None:
+    found = replace(made_findings(), run_id="")
+    note = told(found, tmp_path, [drawn(tmp_path, "curves/loss")], experiment_id="")
     assert "get-artifact" not in note
     assert "#/experiments" not in note
     assert "**MLP**" in note
-
-
-def test_a_run_that_diverged_says_so(tmp_path: Path) -> None:
-    findings = replace(
-        made_findings(), end="diverged", metrics={}, kept=None, intervals={}, test=None, epochs=3
-    )
-    note = told(findings, tmp_path)
+    bare = {"metrics": {}, "kept": None, "intervals": {}, "test": None}
+    note = told(replace(made_findings(), end="diverged", epochs=3, **bare), tmp_path)
     assert "for 3 of 12 epochs in 4.2 s; **it diverged**." in note
     assert "| test" not in note
