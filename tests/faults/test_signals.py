@@ -16,7 +16,6 @@ from pipeline.callbacks.checkpoint_file import read_checkpoint
 
 STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 ENDLESS = ("model=mlp", "data=iris", "trainer.max_epochs=100000", "scheduler=none")
-SLOW_IRIS = "data._target_=slow_parts.SlowIris"
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -54,62 +53,40 @@ def test_a_stopped_run_is_killed_on_record_and_goes_on_by_the_printed_command(
     assert not Path("mlflow.db").exists()
 
 
-def test_a_second_signal_ends_an_orderly_stop_at_once(
-    fork: Start, own_code: tuple[str, ...]
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP])
+def test_a_second_signal_ends_an_orderly_stop_at_once_unless_a_terminal_closes_twice(
+    fork: Start, own_code: tuple[str, ...], first: int
 ) -> None:
-    training = fork(
-        *ENDLESS, *own_code, "tracking=none", "+callbacks.slow._target_=slow_parts.SlowEnd"
-    )
+    slow = "+callbacks.slow._target_=slow_parts.SlowEnd"
+    training = fork(*ENDLESS, *own_code, "tracking=none", slow)
     training.await_epoch(2)
-    training.send(signal.SIGINT)
+    training.send(first)
     training.await_file("paused")
-    signalled_at = time.monotonic()
-    training.send(signal.SIGINT)
-    assert training.end() == 130
+    if first == signal.SIGHUP:
+        training.send(signal.SIGHUP)
+        training.send(signal.SIGHUP)
+        time.sleep(0.2)  # nothing happens, which no event tells
+        assert psutil.pid_exists(training.pid)
+    signalled_at, last = time.monotonic(), {signal.SIGINT: 130}.get(first, 143)
+    training.send(last - 128)
+    assert training.end() == last
     assert time.monotonic() - signalled_at < 5
     assert checkpoint_epoch(training.run) >= 2
     assert training.err == ""
 
 
-def test_a_terminal_that_closes_may_say_so_more_than_once(
-    fork: Start, own_code: tuple[str, ...]
-) -> None:
-    training = fork(
-        *ENDLESS, *own_code, "tracking=none", "+callbacks.slow._target_=slow_parts.SlowEnd"
-    )
-    training.await_epoch(2)
-    training.send(signal.SIGHUP)
-    training.await_file("paused")
-    training.send(signal.SIGHUP)
-    training.send(signal.SIGHUP)
-    time.sleep(0.2)  # nothing happens, which no event tells
-    assert psutil.pid_exists(training.pid)
-    training.send(signal.SIGTERM)
-    assert training.end() == 143
-
-
+@pytest.mark.parametrize("source", ["slow_parts.SlowIris", "stubborn_import.Source"])
 @pytest.mark.parametrize(("number", "code"), STOPS)
-def test_a_stop_while_the_data_are_read_leaves_nothing(
-    fork: Start, own_code: tuple[str, ...], number: int, code: int
+def test_a_stop_while_the_data_are_read_leaves_nothing_whatever_an_import_makes_of_it(
+    fork: Start, own_code: tuple[str, ...], source: str, number: int, code: int
 ) -> None:
-    training = fork("model=mlp", "data=iris", SLOW_IRIS, *own_code, "tracking=none")
+    words = ("model=mlp", "data=iris", f"data._target_={source}", *own_code)
+    training = fork(*words, "tracking=none")
     training.await_file("paused")
     training.send(number)
     assert training.end() == code
     assert (training.out, training.err) == ("", "")
     assert not (training.folder / "runs").exists()
-
-
-@pytest.mark.parametrize(("number", "code"), STOPS)
-def test_a_stop_that_an_import_makes_an_error_of_stays_a_stop(
-    fork: Start, own_code: tuple[str, ...], number: int, code: int
-) -> None:
-    source = "data._target_=stubborn_import.Source"
-    training = fork("model=mlp", "data=iris", source, *own_code, "tracking=none")
-    training.await_file("paused")
-    training.send(number)
-    assert training.end() == code
-    assert (training.out, training.err) == ("", "")
 
 
 @pytest.mark.slow

@@ -28,22 +28,15 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_early_changes_nothing(own_folder: Path) -> None:
-    ended = shell(f"{TRAIN} trainer.max_epochs=40 | head -n 1")
-    assert ended.returncode == 0, ended.stderr
-    assert len(ended.stdout.splitlines()) == 1
-    assert ended.stderr == ""
-    (run,) = (own_folder / "runs").iterdir()
-    assert ending(run) == ("FINISHED", None)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "streams", [">/dev/full", ">/dev/full 2>/dev/full", ">&-", "2>&-", ">&- 2>&- <&-"]
+    "streams",
+    ["| head -n 1", ">/dev/full", ">/dev/full 2>/dev/full", "2>&-", ">&- 2>&- <&-"],
 )
 def test_streams_that_take_nothing_change_no_result(own_folder: Path, streams: str) -> None:
-    ended = shell(f"{TRAIN} trainer.max_epochs=2 {streams}")
+    ended = shell(f"{TRAIN} trainer.max_epochs=3 {streams}")
     assert ended.returncode == 0, ended.stderr
+    if "head" in streams:
+        assert ended.stdout.count("\n") == 1
     assert ended.stderr == ""
     (run,) = (own_folder / "runs").iterdir()
     assert ending(run) == ("FINISHED", None)
