@@ -48,18 +48,11 @@ class Screen:
     """
 
     def __init__(self, *, wanted: bool, seconds: float) -> None:
-        shown = console()
-        is_drawn = wanted and shown.is_terminal
-        self._live = (
-            RichLive(console=shown, auto_refresh=False, transient=True) if is_drawn else None
-        )
+        self._live: RichLive | None = None
+        if wanted and (shown := console()).is_terminal:
+            self._live = RichLive(console=shown, auto_refresh=False, transient=True)
         self._seconds = seconds
         self._drawn_at = 0.0
-
-    @property
-    def is_drawn(self) -> bool:
-        """Whether there is a terminal to draw in."""
-        return self._live is not None
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -77,11 +70,6 @@ class Screen:
         self._drawn_at = monotonic()
         self._live.update(make(), refresh=True)
 
-    def say(self, line: str) -> None:
-        """Print a line above what is drawn."""
-        assert self._live is not None
-        self._live.console.print(line, markup=False, soft_wrap=True)
-
 
 class Live(Screen):
     """Shows a running study as `verbose` asks for: nothing, a table, or a line a trial.
@@ -94,24 +82,29 @@ class Live(Screen):
         self._plan = plan
         self._verbose = shown_verbosity(plan.run.verbose)
         super().__init__(wanted=self._verbose == 1, seconds=REFRESH_SECONDS)
-        self._console = console()
         self._started_at = monotonic()
         self._ended = 0
         self._latest: list[Text] = []
 
     def warn(self, line: str) -> None:
-        """Tell what nobody may miss."""
-        if self.is_drawn:
-            self.say(f"warning: {line}")
-        else:
+        """Tell what nobody may miss, above what is drawn."""
+        if self._live is None:
             print(f"warning: {line}", file=sys.stderr)
+        else:
+            self._live.console.print(f"warning: {line}", markup=False, soft_wrap=True)
 
     def ended(self, assignment: Assignment, ended: TrialEnd) -> None:
-        """Tell of a trial that has ended."""
+        """Tell what a trial came to, in one line."""
         self._ended += 1
-        line = _line(assignment, ended)
+        came_to = ended.reason or ended.state
+        if ended.state == "complete":
+            came_to = value_words(ended.values, assignment.job.objectives)
+        style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
+        words = point_words(assignment.taken.overrides)
+        reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
+        line = Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)
         if self._verbose == 2:
-            say(self._console, line.plain)
+            say(console(), line.plain)
         self._latest = [*self._latest[1 - LATEST :], line]
 
     def show(self, progress: Progress, running: Sequence[int]) -> None:
@@ -122,26 +115,12 @@ class Live(Screen):
         table = Table(box=None, pad_edge=False, show_header=False)
         counts = f"{progress.counted}/{progress.total} trials: {progress.words}"
         table.add_row("study", f"{self._plan.name}   {counts}; {len(running)} running here")
-        best = progress.best_row
-        if best is not None:
+        if (best := progress.best_row) is not None:
             values = value_words(best.values, self._plan.names)
-            point = point_words(best.overrides)
-            table.add_row("best", f"{values}  {point}")
+            table.add_row("best", f"{values}  {point_words(best.overrides)}")
         passed = monotonic() - self._started_at
         time = duration(passed)
         if self._ended:
             time += f", eta {duration(passed / self._ended * progress.left)}"
         table.add_row("time", time)
         return Group(table, *self._latest)
-
-
-def _line(assignment: Assignment, ended: TrialEnd) -> Text:
-    """Say what a trial came to, in one line."""
-    came_to = ended.reason or ended.state
-    if ended.state == "complete":
-        came_to = value_words(ended.values, assignment.job.objectives)
-    style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
-    overrides = assignment.taken.overrides
-    words = point_words(overrides)
-    reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
-    return Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)

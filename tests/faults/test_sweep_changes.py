@@ -9,6 +9,8 @@ from faults.conftest import StartSweep
 from faults.study_records import Records
 from faults.sweeps import Sweeping, behaving
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
+
 
 def refused(running: Sweeping) -> list[str]:
     """Return the lines of a sweep that was refused."""
@@ -17,9 +19,8 @@ def refused(running: Sweeping) -> list[str]:
     return [line.removeprefix("error: ") for line in running.problems]
 
 
-@pytest.mark.slow
 def test_another_space_or_run_is_refused_with_what_differs_unless_it_is_allowed(
-    sweep: StartSweep, database: str
+    sweep: StartSweep,
 ) -> None:
     records = Records()
     first = sweep("sweep.n_trials=1", "optimizer.lr=tag(log, interval(1e-3, 1e-1))")
@@ -50,9 +51,8 @@ def write_rows(path: Path, *, sign: int) -> None:
     path.write_text("\n".join(["x,y", *rows]) + "\n", encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_data_that_change_under_a_worker_or_between_commands_are_refused_with_both_hashes(
-    sweep: StartSweep, database: str
+    sweep: StartSweep,
 ) -> None:
     records, table = Records(), Path("rows.csv")
     words = ("data=table", "data.path=rows.csv", "data.target=y")

@@ -1,20 +1,23 @@
-"""Faults F29 to F31: trials that come to nothing, one of them or all."""
+"""Faults F22 and F29 to F31: trials that fail or take too long, and a disk that fills up."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from faults.conftest import StartSweep
+from faults.conftest import Mount, StartSweep
+from faults.processes import crowding
 from faults.study_records import Records
 from faults.sweeps import Sweeping, behaving, grid
+from pipeline.runs import main as runs
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
 
 WAYS = ("poison", "infinite", "oom", "error")
 
 
-@pytest.mark.slow
 def test_a_trial_that_fails_in_any_way_is_told_apart_and_the_study_goes_on(
-    sweep: StartSweep, database: str
+    sweep: StartSweep,
 ) -> None:
     rates = (0.02, 0.03, 0.04, 0.05)
     running = sweep(*grid(0.01, *rates), *behaving(*WAYS, rates=rates))
@@ -42,10 +45,7 @@ def ended(running: Sweeping, code: int) -> str:
     return problem.removeprefix("error: ")
 
 
-@pytest.mark.slow
-def test_a_study_of_which_nothing_converges_says_so_by_its_exit_code(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_study_of_which_nothing_converges_says_so_by_its_exit_code(sweep: StartSweep) -> None:
     problem = ended(sweep("sweep.n_trials=2", *behaving("poison")), 4)
     assert problem == "no trial completed: 2 diverged"
     records = Records()
@@ -53,10 +53,7 @@ def test_a_study_of_which_nothing_converges_says_so_by_its_exit_code(
     records.require_whole(2)
 
 
-@pytest.mark.slow
-def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
-    sweep: StartSweep, database: str
-) -> None:
+def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(sweep: StartSweep) -> None:
     most = "sweep.max_consecutive_failures=2"
     problem = ended(sweep("sweep.n_trials=9", most, *behaving("error")), 1)
     assert problem.startswith("2 trials failed one after another, the last one: RuntimeError: the ")
@@ -66,10 +63,9 @@ def test_failure_after_failure_ends_the_study_with_the_code_of_the_last(
     records.require_agreement()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["trial", "study"])
 def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_stores(
-    sweep: StartSweep, own_folder: Path, database: str, what: str
+    sweep: StartSweep, own_folder: Path, what: str
 ) -> None:
     running = sweep("sweep.n_trials=9", *behaving("wait"))
     running.await_waiting()
@@ -85,13 +81,63 @@ def test_a_trial_whose_folder_is_removed_in_mid_training_is_closed_in_both_store
     records.require_agreement()
 
 
-@pytest.mark.slow
-def test_memory_that_never_suffices_is_told_with_what_to_lower(
-    sweep: StartSweep, database: str
-) -> None:
+def test_memory_that_never_suffices_is_told_with_what_to_lower(sweep: StartSweep) -> None:
     running = sweep("sweep.n_trials=9", "sweep.max_consecutive_failures=4", *behaving("oom"))
     problem = ended(running, 3)
     assert problem.startswith("4 trials failed one after another, the last one: out of memory (")
     (hint,) = running.warnings
     assert hint == "warning: 3 trials in a row ran out of memory; lower data.batch_size"
     Records().require_agreement()
+
+
+def test_a_full_disk_stops_the_sweep_and_the_same_command_goes_on_when_there_is_room(
+    sweep: StartSweep, mount: Mount
+) -> None:
+    disk = mount("disk", size="4m")
+    records = Records()
+    words = ("sweep.n_trials=100", f"output={disk}", *behaving(delay=0.1))
+    running = sweep(*words)
+    running.await_trials(1, records)
+    ballast = disk / "ballast"
+    with pytest.raises(OSError, match="No space left"):
+        ballast.write_bytes(bytes(2**22 + 1))
+    assert running.end() == 3, running.err
+    (problem,) = running.problems
+    assert str(disk) in problem
+    assert "No space left on device" in problem
+    done = records.counted()
+    assert done < 20
+    assert {state for state, _ in records.ends()} <= {"COMPLETE", "FAIL", "WAITING"}
+    assert {run.status for run in records.runs()} <= {"FINISHED", "FAILED"}
+    ballast.unlink()
+    again = sweep(f"sweep.n_trials={done + 2}", *words[1:])
+    assert again.end() == 0, again.err
+    records.require_whole(done + 2)
+    assert runs(["action=check", "study=study"]) == 0
+
+
+def test_no_trial_starts_after_the_time_of_the_study(sweep: StartSweep) -> None:
+    seconds = round(3 * crowding())  # on a busy machine workers take longer to be ready
+    running = sweep("sweep.n_trials=1000", f"sweep.timeout={seconds}", *behaving(delay=0.1))
+    assert running.end() == 0, running.err
+    records = Records()
+    assert 1 <= len(records.ends()) < 1000
+    assert "the winner, tested once" in running.out
+    records.require_whole(len(records.ends()))
+
+
+def test_a_trial_that_takes_too_long_counts_as_failed_even_if_it_minds_no_signal(
+    sweep: StartSweep,
+) -> None:
+    ways = behaving("wait", "deaf", rates=(0.02, 0.03))
+    limit = f"sweep.trial_timeout={round(4 * crowding())}"
+    running = sweep(*grid(0.01, 0.02, 0.03, 0.04), limit, *ways)
+    assert running.end() == 0, running.err
+    assert running.err == ""
+    records = Records()
+    complete, too_slow = ("COMPLETE", None), ("FAIL", "error")
+    assert records.ends() == [complete, too_slow, too_slow, complete]
+    for trial in records.trials()[1:3]:
+        message = trial.attributes["attributes"]["message"]
+        assert message == f"took longer than {limit}"
+    records.require_whole(4)

@@ -13,14 +13,13 @@ from faults.study_records import Records
 from faults.sweeps import WORKER, Sweeping, behaving, grid
 from pipeline.runs import main as runs
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
+
 LOST = ("FAIL", "lost")
 COMPLETE = ("COMPLETE", None)
 
 
-@pytest.mark.slow
-def test_a_killed_worker_costs_one_try_and_the_other_goes_on(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_killed_worker_costs_one_try_and_the_other_goes_on(sweep: StartSweep) -> None:
     records = Records()
     running = sweep("sweep.n_trials=4", "sweep.workers=2", *behaving("wait"))
     victim = running.await_waiting()
@@ -40,10 +39,7 @@ def test_a_killed_worker_costs_one_try_and_the_other_goes_on(
     records.require_whole(4)
 
 
-@pytest.mark.slow
-def test_a_point_that_kills_its_worker_is_tried_again_only_so_often(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_point_that_kills_its_worker_is_tried_again_only_so_often(sweep: StartSweep) -> None:
     records = Records()
     running = sweep(*grid(0.01, 0.02, 0.03), *behaving("die", rates=[0.02]))
     assert running.end() == 0, running.err
@@ -53,10 +49,7 @@ def test_a_point_that_kills_its_worker_is_tried_again_only_so_often(
     assert "2 trials: 2 complete; beside these 3 lost" in running.out
 
 
-@pytest.mark.slow
-def test_a_study_whose_every_trial_kills_its_worker_is_ended(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_study_whose_every_trial_kills_its_worker_is_ended(sweep: StartSweep) -> None:
     records = Records()
     running = sweep("sweep.n_trials=9", "sweep.max_consecutive_failures=4", *behaving("die"))
     assert running.end() == 3
@@ -70,9 +63,8 @@ def test_a_study_whose_every_trial_kills_its_worker_is_ended(
     records.require_agreement()
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_before_its_trial_begins_leaves_that_on_record_too(
-    sweep: StartSweep, database: str
+    sweep: StartSweep,
 ) -> None:
     records = Records()
     running = sweep("sweep.n_trials=2", "data._target_=sweep_parts.SlowIris")
@@ -86,17 +78,18 @@ def test_a_worker_that_dies_before_its_trial_begins_leaves_that_on_record_too(
     records.require_whole(2)
 
 
-@pytest.mark.slow
-def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_sweep_killed_again_and_again_ends_with_exactly_its_trials(sweep: StartSweep) -> None:
     chance = random.Random(11)
     records = Records()
     words = ("sweep.n_trials=8", "sweep.workers=2", "sweep.max_retry=9", *behaving(delay=0.15))
     complete: dict[int, object] = {}
+    killed: list[Sweeping] = []
     for number, victims in enumerate(("driver", "all", "driver", "all")):
         running = sweep(*words)
         running.process.wait_until(running.workers, what=WORKER)
+        for earlier in killed:  # the workers of a killed driver end by themselves
+            earlier.require_no_orphan()
+        killed.append(running)
         if number:
             target = min(7, records.counted() + 1)
             running.await_trials(target, records)
@@ -126,27 +119,7 @@ def kill(running: Sweeping, victims: str) -> None:
         running.require_no_orphan()
 
 
-@pytest.mark.slow
-def test_the_workers_of_a_killed_driver_end_by_themselves(sweep: StartSweep, database: str) -> None:
-    records = Records()
-    words = ("sweep.n_trials=3", "sweep.workers=2", *behaving("wait"))
-    running = sweep(*words)
-    other = running.await_waiting()
-    running.await_waiting(other_than=other)
-    running.kill()
-    running.require_no_orphan()
-    assert records.ends() == [("RUNNING", None)] * 2
-    running.go_on()
-    again = sweep(*words)
-    assert again.end() == 0, again.err
-    assert records.ends() == [LOST] * 2 + [COMPLETE] * 3
-    records.require_whole(3)
-
-
-@pytest.mark.slow
-def test_the_late_result_of_a_worker_that_stood_still_is_dropped(
-    sweep: StartSweep, database: str
-) -> None:
+def test_the_late_result_of_a_worker_that_stood_still_is_dropped(sweep: StartSweep) -> None:
     records = Records()
     ways = behaving("wait", delay=0.2)
     running = sweep("sweep.n_trials=8", "sweep.grace=2", "sweep.workers=2", *ways)

@@ -14,10 +14,11 @@ from faults.conftest import StartSweep
 from faults.study_records import Records
 from pipeline.config.overrides import quoted
 
+pytestmark = pytest.mark.slow
+
 ODD = "a b=c,d#e%f[g]{h}'i 数据 🎲"
 
 
-@pytest.mark.slow
 def test_a_sweep_works_in_folders_of_any_name_up_to_the_winners_printed_command(
     sweep: StartSweep, own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,14 +11,15 @@ from faults.study_records import Records
 from faults.sweeps import WORKER, behaving, grid
 from pipeline.runs import main as runs
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
+
 FOUR = grid(0.01, 0.02, 0.03, 0.04)
 COMPLETE = ("COMPLETE", None)
 INTERRUPTED = ("FAIL", "interrupted")
 
 
-@pytest.mark.slow
 def test_a_stopped_sweep_queues_its_trial_again_and_goes_on_by_the_same_command(
-    sweep: StartSweep, database: str
+    sweep: StartSweep,
 ) -> None:
     words = (*FOUR, *behaving("wait", rates=[0.03]))
     records = Records()
@@ -44,8 +45,7 @@ def test_a_stopped_sweep_queues_its_trial_again_and_goes_on_by_the_same_command(
     assert runs(["action=check", "study=study"]) == 0
 
 
-@pytest.mark.slow
-def test_no_trial_starts_once_a_sweep_was_asked_to_end(sweep: StartSweep, database: str) -> None:
+def test_no_trial_starts_once_a_sweep_was_asked_to_end(sweep: StartSweep) -> None:
     stopped = sweep(*FOUR, "sweep.workers=2", *behaving("wait"))
     other = stopped.await_waiting()
     stopped.await_waiting(other_than=other)
@@ -58,10 +58,7 @@ def test_no_trial_starts_once_a_sweep_was_asked_to_end(sweep: StartSweep, databa
     records.require_retries()
 
 
-@pytest.mark.slow
-def test_a_second_signal_ends_a_sweep_at_once_and_leaves_no_process(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_second_signal_ends_a_sweep_at_once_and_leaves_no_process(sweep: StartSweep) -> None:
     words = (*FOUR, *behaving("deaf", rates=[0.02]))
     records = Records()
     stopped = sweep(*words)
@@ -78,10 +75,7 @@ def test_a_second_signal_ends_a_sweep_at_once_and_leaves_no_process(
     records.require_whole(4)
 
 
-@pytest.mark.slow
-def test_a_trial_that_minds_no_signal_is_ended_with_its_process(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_trial_that_minds_no_signal_is_ended_with_its_process(sweep: StartSweep) -> None:
     stopped = sweep(*FOUR, *behaving("deaf", rates=[0.02]))
     stopped.await_waiting()
     stopped.process.send(signal.SIGTERM)
@@ -93,10 +87,7 @@ def test_a_trial_that_minds_no_signal_is_ended_with_its_process(
     records.require_retries()
 
 
-@pytest.mark.slow
-def test_a_stop_while_a_sweep_starts_leaves_nothing_that_is_open(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_stop_while_a_sweep_starts_leaves_nothing_that_is_open(sweep: StartSweep) -> None:
     chance = random.Random(5)
     words = ("sweep.n_trials=3", *behaving(delay=0.1))
     records = Records()
@@ -115,10 +106,7 @@ def test_a_stop_while_a_sweep_starts_leaves_nothing_that_is_open(
     records.require_whole(3)
 
 
-@pytest.mark.slow
-def test_a_stop_while_the_end_is_told_leaves_that_to_the_next_start(
-    sweep: StartSweep, database: str
-) -> None:
+def test_a_stop_while_the_end_is_told_leaves_that_to_the_next_start(sweep: StartSweep) -> None:
     words = ("sweep.n_trials=2", *behaving())
     records = Records()
     stopped = sweep(*words)
@@ -136,9 +124,8 @@ def test_a_stop_while_the_end_is_told_leaves_that_to_the_next_start(
     records.require_whole(2)
 
 
-@pytest.mark.slow
 def test_a_stop_while_the_winner_is_confirmed_ends_both_studies_and_is_told_once(
-    sweep: StartSweep, database: str
+    sweep: StartSweep,
 ) -> None:
     words = ("sweep.n_trials=1", "sweep.confirm_seeds=2", *behaving(delay=0.5))
     studies = {"study": 1, "study-confirm-0": 2}

@@ -14,6 +14,8 @@ from faults.study_records import Records
 from faults.sweeps import behaving, grid
 from pipeline.runs import main as runs
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("database")]
+
 WAITS = (*grid(0.01, 0.02, 0.03), *behaving("wait", rates=[0.02]))
 
 
@@ -35,7 +37,6 @@ def remove_folder(database: Path) -> None:
     shutil.rmtree(database.parent)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -45,7 +46,7 @@ def remove_folder(database: Path) -> None:
     ],
 )
 def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
-    sweep: StartSweep, database: str, spoil: Callable[[Path], None], words: str
+    sweep: StartSweep, spoil: Callable[[Path], None], words: str
 ) -> None:
     studies = Path.cwd() / "studies" / "optuna.db"
     studies.parent.mkdir()
@@ -61,30 +62,15 @@ def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
     assert "RUNNING" not in {run.status for run in Records().runs()}
 
 
-@pytest.mark.slow
-def test_a_study_whose_database_becomes_a_text_in_mid_sweep_ends_and_names_it(
-    sweep: StartSweep, database: str
+def test_a_store_that_can_not_be_used_is_named_at_the_start_before_anything_is_created(
+    sweep: StartSweep,
 ) -> None:
-    running = sweep(*WAITS)
-    running.await_waiting()
-    studies = running.process.folder / "optuna.db"
-    overwrite(studies)
-    running.go_on()
-    assert running.end() in (2, 3)  # by what SQLite had read before
-    (problem,) = running.problems
-    assert str(studies) in problem
-    assert "RUNNING" not in {run.status for run in Records().runs()}
-
-
-@pytest.mark.slow
-def test_a_database_of_studies_that_is_none_or_has_no_folder_is_named_at_the_start(
-    sweep: StartSweep, database: str
-) -> None:
-    folder = Path.cwd()
-    (folder / "notes.db").write_text("these are my notes\n" * 1000, encoding="utf-8")
+    folder, uri = Path.cwd(), f"http://127.0.0.1:{free_port()}"
+    overwrite(folder / "notes.db")
     text = sweep("sweep.n_trials=1", "sweep.storage=sqlite:///notes.db")
     missing = sweep("sweep.n_trials=1", "sweep.storage=sqlite:///none/studies.db")
-    assert (text.end(), missing.end()) == (2, 3)
+    down = sweep("sweep.n_trials=1", f"tracking.uri={uri}")
+    assert (text.end(), missing.end(), down.end()) == (2, 3, 3)
     assert text.problems == [
         f"error: the study database '{folder}/notes.db' is no database; choose another file with "
         "sweep.storage=sqlite:///FILE"
@@ -93,26 +79,15 @@ def test_a_database_of_studies_that_is_none_or_has_no_folder_is_named_at_the_sta
         f"error: the folder of the study database '{folder}/none/studies.db' is not there; create "
         "it, or choose another with sweep.storage=sqlite:///FILE"
     ]
-    assert not (folder / "runs").exists()
-    assert Records().runs() == []
-
-
-@pytest.mark.slow
-def test_a_server_that_is_down_at_the_start_is_named_before_anything_is_created(
-    sweep: StartSweep,
-) -> None:
-    uri = f"http://127.0.0.1:{free_port()}"
-    running = sweep("sweep.n_trials=1", f"tracking.uri={uri}")
-    assert running.end() == 3
-    assert running.err == (
+    assert down.err == (
         f"error: the tracking server {uri} does not answer (connection refused); start it, or "
         "record here with tracking=local\n"
     )
-    assert not (running.process.folder / "runs").exists()
-    assert not (running.process.folder / "optuna.db").exists()
+    assert not (folder / "runs").exists()
+    assert not (folder / "optuna.db").exists()
+    assert Records().runs() == []
 
 
-@pytest.mark.slow
 def test_a_server_that_dies_in_mid_sweep_is_sent_everything_once_when_it_is_back(
     sweep: StartSweep, server: TrackingServer
 ) -> None:
@@ -136,7 +111,6 @@ def test_a_server_that_dies_in_mid_sweep_is_sent_everything_once_when_it_is_back
     assert records.parent().end == ("FINISHED", None)
 
 
-@pytest.mark.slow
 def test_a_server_that_is_not_required_gets_the_study_when_it_is_there(
     sweep: StartSweep, server: TrackingServer
 ) -> None:

@@ -7,8 +7,9 @@ from faults.study_records import Records
 from faults.sweeps import behaving
 from pipeline.runs import main as runs
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_two_sweeps_that_start_together_in_an_empty_folder_share_one_total(
     sweep: StartSweep,
 ) -> None:
@@ -38,7 +39,6 @@ def task(number: int) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
 def test_tasks_that_srun_starts_share_one_study_and_train_each_trial_by_themselves(
     sweep: StartSweep,
 ) -> None:

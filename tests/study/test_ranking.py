@@ -15,9 +15,11 @@ from scipy import stats
 from pipeline.study.ledger.rows import Row, RowState, best, importances, pareto, winner
 
 Direction = Literal["max", "min"]
-LR = optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)
-EPOCHS = optuna.distributions.IntDistribution(5, 40)
-CLIPS = optuna.distributions.CategoricalDistribution((True, False))
+DISTRIBUTIONS: dict[str, optuna.distributions.BaseDistribution] = {
+    "lr": optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True),
+    "epochs": optuna.distributions.IntDistribution(5, 40),
+    "clips": optuna.distributions.CategoricalDistribution((True, False)),
+}
 
 
 def row(number: int, *values: float, state: RowState = "complete") -> Row:
@@ -30,21 +32,32 @@ def beats(one: Row, other: Row, directions: Sequence[Direction]) -> bool:
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
-def test_the_best_trials_come_first_and_ties_go_to_the_earlier() -> None:
-    rows = [row(0, 0.5), row(1, 0.9), row(2, 0.7), row(3, 0.9)]
-    assert [one.number for one in best(rows, ["max"], 3)] == [1, 3, 2]
-    assert [one.number for one in best(rows, ["min"], 2)] == [0, 2]
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_only_complete_trials_with_finite_values_can_win(bad: float) -> None:
-    rows = [row(0, bad), row(1, 0.9, state="pruned"), row(2, 0.1), row(3, 0.8, state="running")]
-    assert [one.number for one in best(rows, ["max"], 9)] == [2]
-    assert [one.number for one in best(rows, ["min"], 9)] == [2]
-
-
-def test_a_study_without_a_complete_trial_has_no_winner() -> None:
-    assert winner([row(0, state="failed")], ["max"]) is None
+@pytest.mark.parametrize(
+    ("rows", "directions", "numbers"),
+    [
+        ([row(0, 0.5), row(1, 0.9), row(2, 0.7), row(3, 0.9)], ["max"], [1, 3, 2, 0]),
+        ([row(0, 0.5), row(1, 0.9), row(2, 0.7), row(3, 0.9)], ["min"], [0, 2, 1, 3]),
+        *(
+            ([row(0, bad), row(1, 0.9, state="pruned"), row(2, 0.1)], [way], [2])
+            for bad in (math.nan, math.inf, -math.inf)
+            for way in ("max", "min")
+        ),
+        ([row(0, state="failed"), row(1, 0.8, state="running")], ["max"], []),
+        # After the front come the trials that only it beats.
+        (
+            [row(0, 0.9, 30), row(1, 0.8, 40), row(2, 0.7, 10), row(3, 0.6, 50)],
+            ["max", "min"],
+            [0, 2, 1, 3],
+        ),
+    ],
+)
+def test_the_best_complete_trials_come_first_and_ties_go_to_the_earlier(
+    rows: list[Row], directions: list[Direction], numbers: list[int]
+) -> None:
+    assert [one.number for one in best(rows, directions, 9)] == numbers
+    assert best(rows, directions) == [rows[number] for number in numbers[:1]]
+    first = winner(rows, directions)
+    assert (None if first is None else first.number) == (numbers[0] if numbers else None)
 
 
 @pytest.mark.parametrize(("directions", "seed"), product(product(("max", "min"), repeat=2), (1, 2)))
@@ -59,40 +72,26 @@ def test_the_pareto_front_holds_just_the_trials_that_no_other_beats(
     front = pareto(rows, directions)
     assert {one.values for one in front} == unbeaten
     assert len(front) == len(unbeaten)
+    assert front == best(rows, directions, len(front))
     for one in front:
         assert one.number == min(other.number for other in rows if other.values == one.values)
 
 
-def test_a_front_is_told_from_the_best_of_its_first_objective() -> None:
-    rows = [row(0, 0.7, 10), row(1, 0.9, 30), row(2, 0.8, 20), row(3, 0.6, 25)]
-    assert [one.number for one in pareto(rows, ["max", "min"])] == [1, 2, 0]
-    assert winner(rows, ["max", "min"]) == rows[1]
-
-
-def test_after_the_front_come_the_trials_that_only_it_beats() -> None:
-    rows = [row(0, 0.9, 30), row(1, 0.8, 40), row(2, 0.7, 10), row(3, 0.6, 50)]
-    assert [one.number for one in best(rows, ["max", "min"], 4)] == [0, 2, 1, 3]
-
-
-def study(trials: int, *, seed: int, effect: float) -> optuna.Study:
+def study(trials: int, *, seed: int, effect: float, direction: str = "maximize") -> optuna.Study:
     """A study of random points whose value is noise of deviation 1 and an effect of the rate."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     generator = np.random.default_rng(seed)
-    made = optuna.create_study(direction="maximize")
+    made = optuna.create_study(direction=direction)
+    sign = 1 if direction == "maximize" else -1
     for _ in range(trials):
         rate = float(10 ** generator.uniform(-4, -1))
         value = generator.normal() - effect * abs(math.log10(rate) + 2.5)
-        made.add_trial(
-            optuna.create_trial(
-                params={
-                    "lr": rate,
-                    "epochs": int(generator.integers(5, 41)),
-                    "clips": bool(generator.integers(2)),
-                },
-                distributions={"lr": LR, "epochs": EPOCHS, "clips": CLIPS},
-                value=float(value),
-            )
+        epochs, clips = int(generator.integers(5, 41)), bool(generator.integers(2))
+        params = {"lr": rate, "epochs": epochs, "clips": clips}
+        trial = optuna.create_trial(
+            params=params, distributions=DISTRIBUTIONS, value=sign * float(value)
         )
+        made.add_trial(trial)
     return made
 
 
@@ -113,19 +112,8 @@ def test_a_parameter_that_decides_is_shown_with_optunas_share_and_the_others_are
     assert math.isclose(found.shares["lr"], shares["lr"])
     assert 0 < found.chance["lr"] < found.shares["lr"]
     assert set(found.hidden) == {"epochs", "clips"}
-
-
-def test_less_is_better_where_the_objective_says_so() -> None:
-    made = study(60, seed=0, effect=5.0)
-    turned = optuna.create_study(direction="minimize")
-    turned.add_trials(
-        optuna.create_trial(
-            params=trial.params, distributions=trial.distributions, value=-(trial.value or 0.0)
-        )
-        for trial in made.trials
-    )
-    found = importances(turned.trials, minimizes=True)
-    assert found == importances(made.trials, minimizes=False)
+    turned = study(60, seed=0, effect=5.0, direction="minimize")
+    assert importances(turned.trials, minimizes=True) == found
 
 
 def test_fewer_trials_than_ten_show_nothing() -> None:
