@@ -146,7 +146,7 @@ def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_c
     assert kept == [(2 * steps,)]
     halvings = "FROM trial_system_attributes WHERE key LIKE 'completed_rung%'"
     ((noted,),) = server.ask(database, f"SELECT count(*) {halvings}")
-    in_memory = [trial.system_attrs for trial in ledger._pruning._own.values()]
+    in_memory = [trial.system_attrs for trial in ledger._own.values()]
     assert noted == sum(key.startswith("completed") for one in in_memory for key in one)
     assert noted >= steps
 
