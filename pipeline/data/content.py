@@ -214,32 +214,27 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
     """
     refuse_options(options, FOR_SERIES)
     check_rows(samples)
-    is_regression = samples.task == "regression"
-    reach = check_finite(samples.inputs, "the data", holes_too=not samples.columns)
+    is_regression, raw = samples.task == "regression", samples.inputs
+    reach = check_finite(raw, "the data", holes_too=not samples.columns)
     split = split_rows(samples, options)
     if not is_regression:
         check_classes(samples, split)
     if samples.strict:
-        check_apart(samples.inputs, split)
-    encoder = None
-    if samples.columns:
-        encoder = fit_encoder(np.asarray(samples.inputs), samples.columns, split.train)
-    measured = statistics(samples.inputs, split.train, encoder)
-    if samples.inputs.dtype == np.uint8 and options.scale == "none":
+        check_apart(raw, split)
+    columns = samples.columns
+    encoder = fit_encoder(np.asarray(raw), columns, split.train) if columns else None
+    measured = statistics(raw, split.train, encoder)
+    input_scaler = fit(measured, options.scale, kept=None if encoder is None else encoder.one_hot)
+    if raw.dtype == np.uint8 and options.scale == "none":
         input_scaler = identity(len(measured.mean), spread=255.0)
-    else:
-        input_scaler = fit(
-            measured, options.scale, kept=None if encoder is None else encoder.one_hot
-        )
     targets = _targets(samples, split.train, options)
+    target_scaler = identity(1 if samples.task == "binary" else len(samples.classes))
     if is_regression:
         measured_targets = statistics(targets, split.train)
         target_scaler = fit(measured_targets, options.scale)
-    else:
-        target_scaler = identity(1 if samples.task == "binary" else len(samples.classes))
     schema = _schema(samples, encoder, input_scaler, target_scaler)
     check_reach(schema, reach, targets, what=what)
-    if samples.inputs.dtype.itemsize > 4:
+    if raw.dtype.itemsize > 4:
         check_told_apart(input_scaler, measured, feature_names(schema), what=what)
     if is_regression:
         check_targets(schema, measured_targets, what=what)
@@ -249,7 +244,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         if (value := getattr(options, key)) is not None
     )
     return Content(
-        inputs=samples.inputs,
+        inputs=raw,
         targets=targets,
         numbers=np.arange(len(targets)),
         split=split,

@@ -221,8 +221,8 @@ def first_rows(raw: Samples, content: Content) -> Array:
     """Return the first training rows, those without a hole where there are such."""
     first = content.split.train[: 100 * EXAMPLE_ROWS]
     if raw.columns:
-        holes = np.isnan(np.asarray(raw.inputs[first], dtype=np.float64)).any(1)
-        first = first[~holes] if (~holes).any() else first
+        whole = ~np.isnan(np.asarray(raw.inputs[first], dtype=np.float64)).any(1)
+        first = first[whole] if whole.any() else first
     return np.asarray(raw.inputs[first[:EXAMPLE_ROWS]])
 
 
@@ -290,8 +290,8 @@ def rows_as_saved(samples: Samples, schema: Schema, *, what: str = "the data") -
     inputs = _inputs(samples, schema)
     reach = check_finite(inputs, "the data", holes_too=schema.encoder is None)
     notes = [note for note in samples.notes if not note.endswith(NAMES_ANOTHER)]
-    more = [name for name in _names(samples) if name not in schema.columns]
-    if schema.columns and more:
+    more = [name for name in _names(samples) if schema.columns and name not in schema.columns]
+    if more:
         told = ", ".join(more)
         notes.append(f"{len(more)} columns are ignored, which the model does not know: {told}")
     targets, groups = _targets(samples, schema), samples.group_numbers
@@ -317,20 +317,16 @@ def split_as_saved(raw: Samples | Series, content: Content, schema: Schema) -> C
     Raises:
         DataError: The data have changed so much that the model can't read them.
     """
-    if isinstance(raw, Series):
-        if (raw.names, raw.targets) != (schema.features, schema.targets):
-            raise DataError(
-                f"the series has the columns {', '.join(raw.names)} now, and the model was "
-                f"trained on {', '.join(schema.features)} to predict {', '.join(schema.targets)}"
-            )
-        return replace(content, schema=schema)
-    return replace(
-        content,
-        inputs=_inputs(raw, schema),
-        # Those of the content: where the training labels were shuffled, they are here too.
-        targets=_targets(replace(raw, targets=content.targets), schema),
-        schema=schema,
-    )
+    if isinstance(raw, Samples):
+        # The targets are the content's: where the training labels were shuffled, they are, too.
+        targets = _targets(replace(raw, targets=content.targets), schema)
+        return replace(content, inputs=_inputs(raw, schema), targets=targets, schema=schema)
+    if (raw.names, raw.targets) != (schema.features, schema.targets):
+        raise DataError(
+            f"the series has the columns {', '.join(raw.names)} now, and the model was trained on "
+            f"{', '.join(schema.features)} to predict {', '.join(schema.targets)}"
+        )
+    return replace(content, schema=schema)
 
 
 def _inputs(samples: Samples, schema: Schema) -> Array | OnDemand:

@@ -314,14 +314,11 @@ def _gathered(conversion: _Conversion, files: Files, folder: Path | None) -> dic
     """
     import pyarrow.compute as pc
 
-    roles, columns = conversion.roles, len(conversion.columns)
-    kinds: dict[str, tuple[str, list[int]]] = {}
-    if folder is not None:
-        kinds["inputs"] = "<f8", [-1, columns]
-        if name := roles.beside.get("id"):
-            longest = [pc.max(pc.utf8_length(b[0])).as_py() or 1 for b, *_ in files.batches([name])]
-            kinds["ids"] = f"<U{max(longest, default=1)}", [-1]
-        (folder / "kinds.json").write_text(json.dumps(kinds), encoding="utf-8")
+    roles, name = conversion.roles, conversion.roles.beside.get("id")
+    kinds = {} if folder is None else {"inputs": "<f8"}
+    if folder is not None and name:
+        longest = [pc.max(pc.utf8_length(b[0])).as_py() or 1 for b, *_ in files.batches([name])]
+        kinds["ids"] = f"<U{max(longest, default=1)}"
     rows: dict[str, list[Array]] = defaultdict(list)
     with ExitStack() as opened:
         place = folder or Path()
@@ -329,21 +326,26 @@ def _gathered(conversion: _Conversion, files: Files, folder: Path | None) -> dic
         for batch, at, part in files.batches(roles.read):
             for name, block in conversion.converted(batch, at, part).items():
                 if name in written:
-                    written[name].write(np.ascontiguousarray(block, dtype=kinds[name][0]).tobytes())
+                    written[name].write(np.ascontiguousarray(block, dtype=kinds[name]).tobytes())
                 else:
                     rows[name].append(block)
     whole = {name: np.concatenate(blocks) for name, blocks in rows.items()}
-    return whole if folder is None else {**whole, **_mapped(folder)}
+    if folder is not None:
+        whole |= _mapped(folder, len(whole["targets"]))
+    return whole
 
 
-def _mapped(folder: Path) -> dict[str, Array]:
-    """Return what lies in a folder as bytes, mapped and read-only."""
-    kinds = json.loads((folder / "kinds.json").read_text(encoding="utf-8"))
-    return {
-        name: np.memmap(folder / name, dtype=dtype, mode="r").reshape(shape)
-        for name, (dtype, shape) in kinds.items()
-        if (folder / name).stat().st_size
+def _mapped(folder: Path, rows: int) -> dict[str, Array]:
+    """Return the inputs and ids that lie in a folder as bytes, mapped and read-only."""
+    inputs, ids = folder / "inputs", folder / "ids"
+    if not rows:
+        return {}
+    arrays: dict[str, Array] = {
+        "inputs": np.memmap(inputs, dtype="<f8", mode="r").reshape(rows, -1)
     }
+    if ids.exists():
+        arrays["ids"] = np.memmap(ids, dtype=f"<U{ids.stat().st_size // (4 * rows)}", mode="r")
+    return arrays
 
 
 def stored(files: Files, keys: Keys) -> Samples:
@@ -376,7 +378,8 @@ def stored(files: Files, keys: Keys) -> Samples:
     lists = {name: tuple(facts[name]) for name in ("classes", "features", "notes")}
     kept = {name: place / f"{name}.npy" for name in ARRAYS}
     arrays = {name: np.load(file) for name, file in kept.items() if file.exists()}
-    return Samples(**{**facts, **lists, **arrays, **_mapped(place), "columns": columns})
+    mapped = _mapped(place, len(arrays["targets"]))
+    return Samples(**{**facts, **lists, **arrays, **mapped, "columns": columns})
 
 
 def _convert(files: Files, keys: Keys, place: Path) -> None:
