@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from faults.stores import TrackingServer
-from left_models import begun_with_model, figure
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
@@ -16,7 +16,7 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.fetch import fetched
 from pipeline.tracking.folders import STATE, read_state
-from pipeline.tracking.journal import Figure
+from pipeline.tracking.journal import Figure, Header, Journal
 from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.sync import sync
 
@@ -35,6 +35,37 @@ with Recorder() as recorder:
     unsent = recorder.close(folder)
     print(unsent, recorder.registered, flush=True)
 """
+
+
+INTERFACE = {
+    "kind": "table",
+    "inputs": [{"name": "age", "type": "double"}, {"name": "city", "type": "string"}],
+    "outputs": [
+        {"name": "prediction", "type": "string"},
+        {"name": "probability of ill", "type": "double"},
+    ],
+}
+EXAMPLE = [{"age": 51.0, "city": "Oslo"}, {"age": None, "city": "Rome"}]
+
+
+def figure(value: float | None, *, data: str = "a" * 64, monitor: str = "val/f1") -> Figure:
+    return Figure(
+        data=data, monitor=monitor, value=value, better="max" if "f1" in monitor else "min"
+    )
+
+
+def begun_with_model(folder: Path, uri: str, judged: Figure, *, register: str | None) -> Journal:
+    """Write a run folder whose training has finished, and its journal but for the end."""
+    model = folder / "model"
+    model.mkdir(parents=True)
+    (model / "interface.json").write_text(json.dumps(INTERFACE))
+    (model / "example.json").write_text(json.dumps(EXAMPLE))
+    (model / "model.ckpt").write_bytes(f"the weights of {folder.name}".encode())
+    journal = Journal(folder)
+    journal.begin(Header(name="mlp", experiment="pipeline", uri=uri, register=register))
+    journal.epoch(1, {"train/loss": 0.5})
+    journal.model(judged)
+    return journal
 
 
 def finished(
