@@ -54,7 +54,10 @@ def naive(prepared: Prepared) -> Baseline:
     if test.offsets is not None:
         return Baseline(name=f"value {schema.difference} steps before", outputs=test.offsets)
     if schema.window is not None:
-        return Baseline(name="last value", outputs=schema.to_units(_last(test, schema), None))
+        columns = [schema.features.index(name) for name in schema.targets]
+        last = torch.cat([block[:, -1, columns] for block in test.blocks()])  # (rows, targets)
+        repeated = schema.to_units(last.repeat(1, schema.horizon), None)
+        return Baseline(name="last value", outputs=repeated)
     mean = train.targets.mean(0, keepdim=True, dtype=torch.float64)
     return Baseline(name="training mean", outputs=schema.to_units(mean, None).expand(len(test), -1))
 
@@ -72,12 +75,16 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
         The baseline, or `None` where too few rows could be fitted in that time. Its name says how
         many were fitted, if not all.
     """
-    rows = _affordable_rows(prepared, max_rows, int(max_seconds * OPERATIONS_PER_SECOND))
-    if rows is None:
+    schema, available = prepared.schema, len(prepared.train)
+    operations, features = int(max_seconds * OPERATIONS_PER_SECOND), math.prod(schema.input_shape)
+    cost = 4 * features * schema.outputs * ITERATIONS  # of a row
+    if schema.task == "regression":
+        operations, cost = operations - features**3, features**2
+    rows = min(available, max_rows, max(0, operations // cost))
+    if rows < min(available, FEWEST_ROWS):
         return None
-    schema = prepared.schema
     chosen = torch.linspace(0, len(prepared.train) - 1, rows, dtype=torch.float64).round().long()
-    inputs = _designed(prepared.train, chosen, math.prod(schema.input_shape))
+    inputs = _designed(prepared.train, chosen, features)
     targets = prepared.train.targets[chosen].numpy()
     if schema.task != "regression":
         baseline = _logistic(inputs, targets, prepared)
@@ -85,22 +92,9 @@ def linear(prepared: Prepared, *, max_rows: int, max_seconds: float) -> Baseline
         baseline = _lagged(inputs, targets, prepared)
     else:
         baseline = _ridge(inputs, targets, prepared)
-    available = len(prepared.train)
     if baseline is None or rows == available:
         return baseline
     return replace(baseline, name=f"{baseline.name} on {rows:,} of {available:,} rows")
-
-
-def _affordable_rows(prepared: Prepared, max_rows: int, operations: int) -> int | None:
-    schema, available = prepared.schema, len(prepared.train)
-    features = int(np.prod(schema.input_shape))
-    if schema.task == "regression":
-        operations -= features**3
-        row_costs = features**2
-    else:
-        row_costs = 4 * features * schema.outputs * ITERATIONS
-    rows = min(available, max_rows, max(0, operations // row_costs))
-    return None if rows < min(available, FEWEST_ROWS) else rows
 
 
 def _logistic(inputs: Array, targets: Array, prepared: Prepared) -> Baseline | None:
@@ -154,12 +148,6 @@ def _lagged(inputs: Array, targets: Array, prepared: Prepared) -> Baseline:
         name=f"least squares on {prepared.schema.window} steps",
         outputs=prepared.schema.to_units(values, prepared.test.offsets),
     )
-
-
-def _last(part: Part, schema: Schema) -> Tensor:
-    columns = [schema.features.index(name) for name in schema.targets]
-    last = torch.cat([block[:, -1, columns] for block in part.blocks()])  # (rows, targets)
-    return last.repeat(1, schema.horizon)
 
 
 def _design(inputs: Tensor) -> Array:

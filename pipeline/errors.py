@@ -96,7 +96,9 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
     """
 
     def likeness(choice: str) -> float:
-        parent = _shared_parent(choice, name) if by_leaf else ""
+        parents = [choice[: choice.rfind(separator) + 1] for separator in "./" if by_leaf]
+        shared = [one for one in parents if len(one) > 1 and name.startswith(one)]
+        parent = shared[0] if shared else ""
         one, other = choice.removeprefix(parent), name.removeprefix(parent)
         if 2 * min(len(one), len(other)) < LEAST_LIKENESS * (len(one) + len(other)):
             return 0.0  # it can't be more alike than that, and a long name takes long to compare
@@ -105,15 +107,6 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
     likenesses = {choice: likeness(choice) for choice in choices}
     nearest = max(likenesses, key=likenesses.__getitem__, default="")
     return f" Did you mean '{nearest}'?" if likenesses.get(nearest, 0) >= LEAST_LIKENESS else ""
-
-
-def _shared_parent(choice: str, name: str) -> str:
-    """Return the parent of a choice with its separator, if the name has the same; else nothing."""
-    for separator in "./":
-        parent = choice[: choice.rfind(separator) + 1]
-        if len(parent) > 1 and name.startswith(parent):
-            return parent
-    return ""
 
 
 def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:

@@ -68,11 +68,8 @@ def binary(*, threshold: float) -> Scores:
     """
 
     def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        called = (probabilities > threshold).long()
-        return {
-            **_shares(called, targets, task="binary"),
-            "auroc": _auroc(probabilities[:, None], (targets == 1)[:, None]),
-        }
+        found = _shares((probabilities > threshold).long(), targets, task="binary")
+        return found | {"auroc": _auroc(probabilities[:, None], (targets == 1)[:, None])}
 
     return scores
 
@@ -83,10 +80,8 @@ def multiclass(*, classes: int) -> Scores:
     def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
         called = probabilities.argmax(dim=1)
         true = targets[:, None] == torch.arange(classes, device=targets.device)
-        return {
-            **_shares(called, targets, task="multiclass", num_classes=classes),
-            "auroc": _auroc(probabilities, true),
-        }
+        found = _shares(called, targets, task="multiclass", num_classes=classes)
+        return found | {"auroc": _auroc(probabilities, true)}
 
     return scores
 
@@ -253,46 +248,37 @@ def _ratios(part: Values, whole: Values, *, empty: float = 0.0) -> Values:
     return ratios
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ClassScores:
-    """What a confusion matrix says about one class against all others."""
+    """What a confusion matrix says about one class against all others.
+
+    Args:
+        name: Of the class.
+        counts: True positives, false positives, true negatives and false negatives.
+    """
 
     name: str
-    true_positives: int
-    false_positives: int
-    true_negatives: int
-    false_negatives: int
-
-    @property
-    def counts(self) -> tuple[int, int, int, int]:
-        """TP, FP, TN, FN."""
-        return (
-            self.true_positives,
-            self.false_positives,
-            self.true_negatives,
-            self.false_negatives,
-        )
+    counts: tuple[int, int, int, int]
 
     @property
     def support(self) -> int:
         """Rows that belong to the class."""
-        return self.true_positives + self.false_negatives
+        return self.counts[0] + self.counts[3]
 
     @property
     def precision(self) -> float:
         """TP / (TP + FP): the share of the rows called this class that belong to it."""
-        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+        return _ratio(self.counts[0], self.counts[0] + self.counts[1])
 
     @property
     def recall(self) -> float:
         """TP / (TP + FN), also sensitivity or true positive rate."""
-        return _ratio(self.true_positives, self.support)
+        return _ratio(self.counts[0], self.support)
 
     @property
     def f1(self) -> float:
         """2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall."""
-        wrong = self.false_positives + self.false_negatives
-        return _ratio(2 * self.true_positives, 2 * self.true_positives + wrong)
+        return _ratio(2 * self.counts[0], self.counts[0] + self.counts[1] + self.support)
 
 
 def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
@@ -310,18 +296,10 @@ def confusion(predicted: Tensor, targets: Tensor, *, classes: int) -> Tensor:
 
 def class_scores(matrix: Tensor, names: tuple[str, ...]) -> list[ClassScores]:
     """Read each class's counts from a confusion matrix (classes, classes)."""
-    hit, called, belonging = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
-    counts = {
-        "true_positives": hit,
-        "false_positives": called - hit,
-        "true_negatives": matrix.sum() - called - belonging + hit,
-        "false_negatives": belonging - hit,
-    }
-    lines = zip(*(column.tolist() for column in counts.values()), strict=True)
-    return [
-        ClassScores(name=name, **dict(zip(counts, line, strict=True)))
-        for name, line in zip(names, lines, strict=True)
-    ]
+    hit, called, own = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    kinds = torch.stack([hit, called - hit, matrix.sum() - called - own + hit, own - hit], dim=1)
+    lines = zip(names, kinds.tolist(), strict=True)
+    return [ClassScores(name, tuple(counts)) for name, counts in lines]
 
 
 def _ratio(part: int, whole: int) -> float:

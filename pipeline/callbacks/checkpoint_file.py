@@ -81,16 +81,12 @@ def _require_ours(path: Path, content: object) -> None:
 
 def write_problem(path: Path, error: Exception) -> str:
     """Return one line: why a file could not be written, and how much space is left."""
-    code, reason = _reason(error)
-    state, remedy = lack_in_output(path.parent, code)
-    return f"{path} can't be written ({reason}; {state}); {remedy}"
-
-
-def _reason(error: BaseException) -> tuple[int | None, str]:
-    """Return the operating system's words for a failed write; torch wraps them in its own error."""
-    inner: BaseException | None = error
+    code, reason = None, str(error).splitlines()[0]
+    inner: BaseException | None = error  # torch wraps the system's error in its own
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
-            return inner.errno, inner.strerror
+            code, reason = inner.errno, inner.strerror
+            break
         inner = inner.__cause__ or inner.__context__
-    return None, str(error).splitlines()[0]
+    state, remedy = lack_in_output(path.parent, code)
+    return f"{path} can't be written ({reason}; {state}); {remedy}"

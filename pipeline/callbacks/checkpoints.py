@@ -97,10 +97,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self.finish()
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+        self, path: str | Path, map_location: Any = None, *_: Any, **__: Any
     ) -> dict[str, Any]:
         """Read a checkpoint of ours, whatever the caller says about `weights_only`."""
-        del weights_only
         content = read_checkpoint(Path(path), map_location=map_location)
         if not self._adopts:
             return content
@@ -139,26 +138,19 @@ class MemoryIO(CheckpointIO):
     def __init__(self) -> None:
         self.content: dict[str, Any] = {}
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], *_: Any, **__: Any) -> None:
         """Copy the weights; the states that going on would need are left out."""
-        del path, storage_options
         self.content = {key: checkpoint[key] for key in KEPT}
         self.content["state_dict"] = {
             name: weight.detach().clone() for name, weight in checkpoint["state_dict"].items()
         }
 
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, *_: Any, **__: Any) -> dict[str, Any]:
         """Return what is held."""
-        del path, map_location, weights_only
         return self.content
 
-    def remove_checkpoint(self, path: str | Path) -> None:
+    def remove_checkpoint(self, *_: Any) -> None:
         """Forget what is held."""
-        del path
         self.content = {}
 
 
@@ -216,24 +208,16 @@ class Keeper(Checkpoint):
         value = float(trainer.callback_metrics[self._monitor])
         if math.isnan(value):  # a metric that has no value for these rows yet
             return False
-        better = self.best_value is None or (
-            value > self.best_value if self._rises else value < self.best_value
-        )
+        best = self.best_value
+        better = best is None or (value > best if self._rises else value < best)
         if better:
             self.best_value, self.best_epoch = value, self._epoch
         return better
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Add format, version, epoch and facts to the checkpoint."""
-        del trainer, pl_module
-        checkpoint["pipeline"] = {
-            "format": FORMAT,
-            "version": __version__,
-            "epoch": self._epoch,
-            **self._facts,
-        }
+    def on_save_checkpoint(self, *given: Any) -> None:
+        """Add format, version, epoch and facts to the checkpoint, the last of what is given."""
+        known = {"format": FORMAT, "version": __version__, "epoch": self._epoch}
+        given[-1]["pipeline"] = {**known, **self._facts}
 
 
 class Checkpoints(Keeper):
@@ -277,16 +261,17 @@ class Checkpoints(Keeper):
         if stage == "fit" and trainer.is_global_zero:
             self._folder.mkdir(parents=True, exist_ok=True)
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Restore the states of the generators of the interrupted run.
 
         Building the network and restoring its weights has drawn numbers since.
         """
-        del pl_module
         if self._states is not None:
             restore_generators(self._states)
             self._states = None
-            self._repair_best(trainer)
+            is_ours = trainer.is_global_zero and str(trainer.ckpt_path) == str(self._last)
+            if is_ours and self.best_epoch == trainer.current_epoch:
+                link_or_copy(self._last, self._best)  # a kill came between writing the two
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the epoch's checkpoint, after validation and all that was logged.
@@ -302,28 +287,14 @@ class Checkpoints(Keeper):
             self._files.finish()
         stop.check()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         """Wait for the last checkpoint to be on the disk."""
-        del trainer, pl_module
         self._files.finish()
-
-    def _repair_best(self, trainer: pl.Trainer) -> None:
-        """Make the best checkpoint the last one where a kill came between writing the two."""
-        goes_on_from_last = str(trainer.ckpt_path) == str(self._last)
-        if (
-            trainer.is_global_zero
-            and goes_on_from_last
-            and self.best_epoch == trainer.current_epoch
-        ):
-            link_or_copy(self._last, self._best)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best epoch and the states of the generators."""
-        return {
-            "best_value": self.best_value,
-            "best_epoch": self.best_epoch,
-            "generators": generator_states(),
-        }
+        best = {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        return {**best, "generators": generator_states()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore that state; the generators are restored when training starts."""
@@ -364,9 +335,8 @@ class KeptWeights(Keeper):
             trainer.save_checkpoint("memory", weights_only=False)
         stop.check()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Copy the last weights where no epoch is the best."""
-        del pl_module
         if self.best_epoch is None:
             trainer.save_checkpoint("memory", weights_only=False)
 
@@ -418,9 +388,8 @@ class OwnNoise(Checkpoint):
     Checkpoint by its base class alone, so that it comes after what restores those.
     """
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Seed torch from the first rank's sequence and the rank."""
-        del pl_module
         if trainer.global_rank:
             seed = int(torch.randint(2**31, ()))
             torch.manual_seed(seed + trainer.global_rank)
@@ -429,14 +398,13 @@ class OwnNoise(Checkpoint):
 class ScheduleCatchesUp(Callback):
     """Moves a fresh schedule to its position after the epochs that were trained before."""
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Move the schedule."""
-        del pl_module
         for config in trainer.lr_scheduler_configs:
             moves = trainer.current_epoch
             if config.interval == "step":
                 share = trainer.current_epoch / max(trainer.max_epochs or 1, 1)
                 moves = round(float(trainer.estimated_stepping_batches) * share)
             if not isinstance(config.scheduler, ReduceLROnPlateau):  # that one moves by a metric
-                for _ in range(moves):
+                for _step in range(moves):
                     config.scheduler.step()

@@ -67,14 +67,13 @@ class Pruning(Checkpoint):
         super().__init__()
         self._prunes = prunes
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Call `prunes` and end the training where it says so.
 
         Raises:
             PrunedError: The answer was yes. The Trainer's own wish to stop would wait until
                 `min_epochs` have passed.
         """
-        del pl_module
         try:
             answer = self._prunes(trainer.current_epoch + 1)
         except Exception:
@@ -209,15 +208,13 @@ class EpochLines(Checkpoint):
         self._started_at = 0.0
         self._first_epoch = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the clock."""
-        del pl_module
         self._started_at = perf_counter()
         self._first_epoch = trainer.current_epoch
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Print the finished epoch."""
-        del pl_module
         self._console.print(self._line(trainer), soft_wrap=True)
 
     def _line(self, trainer: pl.Trainer) -> str:
@@ -283,37 +280,30 @@ class EpochBars(EpochLines):
         self._progress.add_task(self.epoch(trainer), total=None, words="")
         self._progress.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *given: Any) -> None:
         """Move the bar, unless it was drawn within the last tenth of a second."""
-        del outputs, batch
         now = perf_counter()
         if self._progress is None or now - self._drawn_at < REFRESH_SECONDS:
             return
         self._drawn_at = now
-        steps = int(trainer.num_training_batches)
+        steps, done = int(trainer.num_training_batches), int(given[-1]) + 1
         loss = f"loss {number(pl_module.latest_loss)}"
-        words = [loss, *self.best(), self.remaining(trainer, (batch_idx + 1) / steps)]
+        words = [loss, *self.best(), self.remaining(trainer, done / steps)]
         self._progress.update(
             self._progress.task_ids[0],
             description=self.epoch(trainer),
-            completed=batch_idx + 1,
+            completed=done,
             total=steps,
             words="  ".join(filter(None, words)),
         )
         self._progress.refresh()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         """Take the bar away."""
-        del trainer, pl_module
         self._close()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any) -> None:
         """Take the bar away, so that the error stands alone."""
-        del trainer, pl_module, exception
         self._close()
 
     def _close(self) -> None:

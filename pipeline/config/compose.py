@@ -96,7 +96,11 @@ def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
         space = tree.sweep.get("space")
         varied = set(space) if isinstance(space, DictConfig) else set()
         kept = [group for group in ("model", "data") if not varied & {group, "experiment"}]
-        tree.sweep.name = _joined([_sweeps(hydra) or "sweep", *map(choices.get, kept)])
+        # Hydra's choices hold a single file of `sweeps/`, not a list.
+        given = [str(word) for word in hydra.overrides.task if str(word).startswith("sweeps=[")]
+        sweeps = given[0].partition("=")[2] if given else choices.get("sweeps") or "sweep"
+        words = "-".join(re.findall(r"[\w.-]+", str(sweeps))) or "sweep"
+        tree.sweep.name = _joined([words, *map(choices.get, kept)])
     return tree
 
 
@@ -107,13 +111,6 @@ def _has_no_name(tree: DictConfig) -> bool:
 def _joined(words: Sequence[object]) -> str | None:
     name = "-".join(str(word).replace("/", "-") for word in words if word)
     return name[:LONGEST_NAME].rstrip("-.") or None
-
-
-def _sweeps(hydra: DictConfig | HydraConf) -> str | None:
-    """Return the chosen files of `sweeps/`; Hydra's choices hold a single one, not a list."""
-    given = [str(word) for word in hydra.overrides.task if str(word).startswith("sweeps=[")]
-    words = given[0].partition("=")[2] if given else hydra.runtime.choices.get("sweeps")
-    return "-".join(re.findall(r"[\w.-]+", str(words))) if words else None
 
 
 class Composer:
@@ -221,7 +218,11 @@ def checked_lines(
         ConfigError: All wrong names, one line each.
     """
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
-        _require_readable(config_dir, lines)
+        named = {key_of(line).partition("@")[0] for line in lines}
+        own = _groups_in(config_dir) & named
+        groups = sorted(_groups_in(conf_folder()) - {HYDRA} | own)
+        if problems := problems_in_folder(config_dir, groups):
+            raise ConfigError(*problems)
     source = Composer(config_name, config_dir)
     given, problems = read(lines, texts=set(text_keys(options)), multirun=multirun)
     wrong, right = _name_problems(given, source, options, config_dir)
@@ -232,14 +233,6 @@ def checked_lines(
         raise ConfigError(*dict.fromkeys(problems))
     first = [next(iter(_single_lines(one))) for one in given]
     return [*source.cleared(first), *(one.line for one in given)]
-
-
-def _require_readable(config_dir: Path, lines: Sequence[str]) -> None:
-    named = {key_of(line).partition("@")[0] for line in lines}
-    own = _groups_in(config_dir) & named
-    groups = sorted(_groups_in(conf_folder()) - {HYDRA} | own)
-    if problems := problems_in_folder(config_dir, groups):
-        raise ConfigError(*problems)
 
 
 def _groups_in(folder: Path) -> set[str]:

@@ -134,35 +134,53 @@ def read(
         multirun: Whether commas separate values, a run each.
     """
     parser = OverridesParser.create()
-    given, problems = [], []
+    given: list[Given] = []
+    first: dict[str, Given] = {}
+    problems, repeated = [], []
     for line in lines:
-        if has_password(line):
-            problems.append(_password(line))
+        override: Override | None = None
+        for attempt in _attempts(line, texts=texts, multirun=multirun):
+            with suppress(HydraException):
+                override = parser.parse_override(attempt)
+                break
+        problem = _problem(line, override, multirun=multirun)
+        if problem or override is None:
+            problems.append(problem)
             continue
-        override = _parsed(parser, line, texts=texts, multirun=multirun)
-        if override is None:
-            problems.append(_unreadable(line))
-        elif _sets_hydra(override):
-            problems.append(f"{override.get_key_element()} {HYDRA_REFUSED}; remove it.")
-        elif override.is_sweep_override() and not multirun:
-            problems.append(_several_values(line))
-        else:
-            given.append(Given(line, override))
-    return given, problems + _repeated(given)
+        one = Given(line, override)
+        given.append(one)
+        before = first.setdefault(one.key, one)
+        if before is not one:
+            repeated.append(f"{one.key} is given twice: {before.typed} and {line}; keep one.")
+    return given, problems + repeated
 
 
-def _sets_hydra(override: Override) -> bool:
+def _problem(line: str, override: Override | None, *, multirun: bool) -> str:
+    """Return what is wrong with an override, `None` = it can't be read; empty where nothing is."""
+    key, _, value = line.partition("=")
+    if has_password(line):
+        variable = "PGPASSWORD" if "=postgresql" in line else "MLFLOW_TRACKING_URI"
+        return (
+            f"{key} holds a URL with a password, which every user of this machine could read; put "
+            f"it into an environment variable, such as {variable}, instead."
+        )
+    if override is None and not _KEY_VALUE.fullmatch(line):
+        return f"{line!r} is no override; expected KEY=VALUE, such as optimizer.lr=0.01."
+    if override is None:
+        escaped = value.replace('"', '\\"')
+        return (
+            f"{line!r} can't be read; close each bracket and quote, or quote the whole as a text: "
+            f"'{key}=\"{escaped}\"'."
+        )
     places = (re.split("[./]", override.key_or_group)[0], *(override.package or "").split("."))
-    return HYDRA in places
-
-
-def _parsed(
-    parser: OverridesParser, line: str, *, texts: Collection[str], multirun: bool
-) -> Override | None:
-    for attempt in _attempts(line, texts=texts, multirun=multirun):
-        with suppress(HydraException):
-            return parser.parse_override(attempt)
-    return None
+    if HYDRA in places:
+        return f"{override.get_key_element()} {HYDRA_REFUSED}; remove it."
+    if override.is_sweep_override() and not multirun:
+        return (
+            f"{line!r} gives several values; expected one, a list {key}=[{value}], a quoted text "
+            f"'{key}=\"{value}\"', or -m for a run each."
+        )
+    return ""
 
 
 def _attempts(line: str, *, texts: Collection[str], multirun: bool) -> Iterator[str]:
@@ -204,43 +222,6 @@ def plainest(line: str) -> str:
         if parser.parse_override(bare).value() == inner:
             return bare
     return f'{key}="{inner}"'
-
-
-def _password(line: str) -> str:
-    variable = "PGPASSWORD" if "=postgresql" in line else "MLFLOW_TRACKING_URI"
-    return (
-        f"{line.partition('=')[0]} holds a URL with a password, which every user of this machine "
-        f"could read; put it into an environment variable, such as {variable}, instead."
-    )
-
-
-def _unreadable(line: str) -> str:
-    match = _KEY_VALUE.fullmatch(line)
-    if match is None:
-        return f"{line!r} is no override; expected KEY=VALUE, such as optimizer.lr=0.01."
-    key, value = match["key"], match["value"].replace('"', '\\"')
-    return (
-        f"{line!r} can't be read; close each bracket and quote, or quote the whole as a text: "
-        f"'{key}=\"{value}\"'."
-    )
-
-
-def _several_values(line: str) -> str:
-    key, _, value = line.partition("=")
-    return (
-        f"{line!r} gives several values; expected one, a list {key}=[{value}], a quoted text "
-        f"'{key}=\"{value}\"', or -m for a run each."
-    )
-
-
-def _repeated(given: Sequence[Given]) -> list[str]:
-    first: dict[str, Given] = {}
-    problems = []
-    for one in given:
-        before = first.setdefault(one.key, one)
-        if before is not one:
-            problems.append(f"{one.key} is given twice: {before.typed} and {one.typed}; keep one.")
-    return problems
 
 
 def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
@@ -308,16 +289,11 @@ def _problems_in_text(text: str) -> Iterator[str]:
         for key in sorted(_repeated_keys(root), key=lambda key: key.start_mark.index):
             line = key.start_mark.line + 1
             yield f"{line} has the key {key.value!r} a second time; keep one."
-        for line, name in (*_packages(text), *_names_in_reach_of_hydra(root)):
+        packages = [_PACKAGE.match(line) for line in text.splitlines()]
+        named = [(line, found[1]) for line, found in enumerate(packages, start=1) if found]
+        for line, name in (*named, *_names_in_reach_of_hydra(root)):
             if _IN_HYDRA.fullmatch(name.strip()):
                 yield f"{line}: {name.strip()!r} {HYDRA_REFUSED}; remove it."
-
-
-def _packages(text: str) -> Iterator[tuple[int, str]]:
-    """Yield where a file says that its keys belong, with the line."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if match := _PACKAGE.match(line):
-            yield number, match[1]
 
 
 def _names_in_reach_of_hydra(root: MappingNode) -> Iterator[tuple[int, str]]:

@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,30 +26,11 @@ RETIRED = (
 )
 #: Keys that may change on resume: no weight depends on them.
 FREE = (
-    "format",
-    "name",
-    "output",
-    "tags",
-    "verbose",
-    "traceback",
-    "trust",
-    "resume",
-    "resume_allow_change",
-    "find_lr",
-    "lr_range",
-    "register",
-    "pictures",
-    "feature_maps",
-    "tracking",
-    "data.allow_url",
-    "data.memory_budget",
-    "data.num_workers",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.max_time",
-    "trainer.profiler",
+    *("format", "name", "output", "tags", "verbose", "traceback", "trust", "register", "tracking"),
+    *("resume", "resume_allow_change", "find_lr", "lr_range", "pictures", "feature_maps"),
+    *("data.allow_url", "data.memory_budget", "data.num_workers"),
+    *(f"trainer.{key}" for key in ("accelerator", "devices", "num_nodes", "strategy")),
+    *("trainer.max_time", "trainer.profiler"),
 )
 #: Groups whose change makes it another run altogether.
 FIXED = ("model", "data")
@@ -71,16 +51,6 @@ def without_references(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_references(inner) for inner in value]
     return MASK if isinstance(value, str) and "${" in value else value
-
-
-@contextmanager
-def environment_kept() -> Iterator[None]:
-    """Let `${oc.env:NAME}` resolve to itself, so that no stored config holds its value."""
-    OmegaConf.register_new_resolver(_ENVIRONMENT, _reference, replace=True)
-    try:
-        yield
-    finally:
-        OmegaConf.register_new_resolver(_ENVIRONMENT, oc.env, replace=True)
 
 
 def _reference(name: str, *default: object) -> str:
@@ -115,8 +85,12 @@ def plain(config: DictConfig | Mapping[str, Any] | BaseModel) -> dict[str, Any]:
     """
     if isinstance(config, BaseModel):
         config = config.model_dump()
-    with environment_kept():
+    # `${oc.env:NAME}` resolves to itself, so that no stored config holds its value.
+    OmegaConf.register_new_resolver(_ENVIRONMENT, _reference, replace=True)
+    try:
         values, _ = resolved(config)
+    finally:
+        OmegaConf.register_new_resolver(_ENVIRONMENT, oc.env, replace=True)
     values.pop("trust", None)
     return {"format": FORMAT, **_without_secrets(values)}
 
@@ -137,20 +111,17 @@ def _without_secrets(value: Any, key: str = "") -> Any:
     return redact_value(key, value)
 
 
-def flatten(config: Mapping[str, Any]) -> dict[str, Scalar]:
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Scalar]:
     """Return dotted keys with scalar values; a list or an empty mapping becomes its text."""
-    return dict(_flat(config, ""))
-
-
-def _flat(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Scalar]]:
+    flat: dict[str, Scalar] = {}
     for name, value in config.items():
-        key = f"{prefix}{name}"
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{key}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         elif value is None or isinstance(value, str | int | float | bool):
-            yield key, value
+            flat[f"{prefix}{name}"] = value
         else:
-            yield key, json.dumps(value, ensure_ascii=False, default=str)
+            flat[f"{prefix}{name}"] = json.dumps(value, ensure_ascii=False, default=str)
+    return flat
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDifference]:

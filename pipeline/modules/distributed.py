@@ -83,7 +83,9 @@ class _Sharing(_BatchNorm):
         if not self.training:
             return super().forward(values)
         rest = [axis for axis in range(values.dim()) if axis != 1]
-        given, values = values.dtype, _at_least_single(values)
+        given = values.dtype
+        if values.element_size() < 4:  # a sum over rows would lose all but three digits in bfloat16
+            values = values.float()
         own = values.new_tensor([values.numel() / values.shape[1]])
         # The mean first: the sum of squares alone would lose digits where the mean is large.
         total = _over_all(torch.cat([values.sum(rest), own]))
@@ -139,12 +141,3 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(_: object, gradients: Tensor) -> Tensor:
         return sum_over_ranks(gradients)
-
-
-def _at_least_single(values: Tensor) -> Tensor:
-    """Return values of half precision as float32, others as they are.
-
-    A sum over the rows of a part would lose all but three digits in bfloat16.
-    """
-    half = values.is_floating_point() and values.element_size() < 4
-    return values.float() if half else values

@@ -190,16 +190,11 @@ class Task(ShortSteps):
             broadcast_in_place(self.network.buffers())
 
     def validation_step(self, batch: Batch) -> None:
-        """Keep a batch's outputs for the end of the epoch."""
-        self._evaluated(batch)
-
-    def test_step(self, batch: Batch) -> None:
-        """Keep a batch's outputs for the end of the test."""
-        self._evaluated(batch)
-
-    def _evaluated(self, batch: Batch) -> None:
+        """Keep a batch's outputs for the end of the epoch, or of the test."""
         targets = batch.batch_targets if isinstance(batch, Shared) else batch[1]
         self._outputs.add(self.network(batch[0]), targets)
+
+    test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation part's loss and metrics."""

@@ -336,28 +336,18 @@ class LayerSizes:
         )
 
 
-def read_layers(
-    *,
-    layers: int,
-    dimensions: int,
-    kernel_size: KernelSizes,
-    stride: Sizes,
-    padding: Paddings,
-    dilation: Sizes,
-    pool_size: Sizes | None,
-) -> list[LayerSizes]:
-    """Read the sizes of a network's layers; `pool_size` is `None` where nothing is pooled.
+def read_layers(*, layers: int, dimensions: int, **given: object) -> list[LayerSizes]:
+    """Read the sizes of a network's layers.
+
+    Args:
+        layers: How many.
+        dimensions: Directions of a kernel.
+        given: `kernel_size`, `stride`, `padding`, `dilation` and `pool_size`, in this order; the
+            last is `None` where nothing is pooled.
 
     Raises:
         ConfigError: A list has neither one entry per layer nor the form of a shape.
     """
-    given = {
-        "kernel_size": kernel_size,
-        "stride": stride,
-        "padding": padding,
-        "dilation": dilation,
-        "pool_size": pool_size,
-    }
     readers = [_Reader(key, value, dimensions) for key, value in given.items()]
     kernels, strides, paddings, dilations, pools = readers
     entries = [reader.entries(layers) for reader in readers]

@@ -89,7 +89,9 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerR
             lambda layer, _, output, name=name: rows.append(_row(name, layer, output))
         )
         for name, layer in network.named_modules()
-        if _is_layer(layer)
+        # It has weights of its own, or is neither empty nor made of others.
+        if any(True for _ in layer.parameters(recurse=False))
+        or not (isinstance(layer, nn.Sequential) or any(True for _ in layer.children()))
     ]
     try:
         with evaluation_mode(network):
@@ -98,13 +100,6 @@ def layer_table(network: nn.Module, input_shape: tuple[int, ...]) -> list[LayerR
         for hook in hooks:
             hook.remove()
     return rows
-
-
-def _is_layer(module: nn.Module) -> bool:
-    """Say whether a module has weights of its own, or is neither empty nor made of others."""
-    if any(True for _ in module.parameters(recurse=False)):
-        return True
-    return not isinstance(module, nn.Sequential) and not any(True for _ in module.children())
 
 
 def _row(name: str, layer: nn.Module, output: Tensor | tuple[Tensor, ...]) -> LayerRow:

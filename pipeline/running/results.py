@@ -178,7 +178,7 @@ def metric_names(schema: Schema, values: Mapping[str, float]) -> list[str]:
 def mean_words(classes: Sequence[ClassScores]) -> str:
     """Return in words over which classes a metric is averaged."""
     total, there = len(classes), sum(one.support > 0 for one in classes)
-    counted = sum(one.support + one.false_positives > 0 for one in classes)
+    counted = sum(one.support + one.counts[1] > 0 for one in classes)
     if there == total:
         return f"mean over {total} classes"
     if counted == there:

@@ -77,10 +77,7 @@ def facts(**changes: Any) -> CardFacts:
         "classes": (
             ClassScores(
                 name="ill",
-                true_positives=39,
-                false_positives=12,
-                true_negatives=68,
-                false_negatives=6,
+                counts=(39, 12, 68, 6),
             ),
         ),
         "intervals": Intervals(draws=1000, units="125 rows", ends={"f1": (0.7, 0.9)}),
