@@ -42,9 +42,8 @@ TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
 OTHERWISE = "or name the columns of values alone: data.columns=[…]"
 #: Rows from which is told what a column holds.
 LOOKED_AT = 1000
-#: Stands for the column of times where there is none.
-ROW = "row"
-FRAME = "the frame"
+#: What stands for the column of times where there is none, and for the name of a file.
+ROW, FRAME = "row", "the frame"
 MIDNIGHT = " 00:00:00"
 #: How empty cells are filled, in words.
 HOW = {

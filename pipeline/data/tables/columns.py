@@ -138,12 +138,29 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
         )
     listed, named = ", ".join(names), keys.named()
     target = named.get("target", names[-1:])[0]
-    chosen = [(key, name) for key, columns in named.items() for name in columns]
     wanted = {name: key for key in KINDS for name in named[key]}
+    problems = _key_problems(path, names, named, target)
+    beside = {key: named[key][0] for key in BESIDE if key in named}
+    left_out = {target, *named["drop"], *beside.values()} - {*wanted}
+    features = {name: wanted.get(name) for name in names if name not in left_out}
+    if not features and not problems:
+        problems.append(
+            f"{path}: no column is left to predict {target!r} from; its columns are {listed}. "
+            "Drop fewer"
+        )
+    if problems:
+        raise DataError(*problems)
+    return Roles(target=target, features=features, beside=beside)
+
+
+def _key_problems(
+    path: Path, names: Sequence[str], named: Mapping[str, Sequence[str]], target: str
+) -> list[str]:
+    chosen = [(key, name) for key, columns in named.items() for name in columns]
     parting = [key for key in ("group", "time", "split") if key in named]
     problems = [
         *(
-            f"data.{key}={name} is no column of {path}; its columns are {listed}."
+            f"data.{key}={name} is no column of {path}; its columns are {', '.join(names)}."
             f"{did_you_mean(name, names)}"
             for key, name in chosen
             if name not in names
@@ -156,7 +173,7 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
         *(
             f"data.drop=[{name}] leaves out a column that another key wants as a feature"
             for name in named["drop"]
-            if name in wanted
+            if name in (*named["numeric"], *named["categorical"])
         ),
         *(
             f"{name!r} is in data.numeric and in data.categorical; expected one of them"
@@ -167,17 +184,7 @@ def roles_of(path: Path, names: Sequence[str], keys: Keys) -> Roles:
     if len(parting) > 1:
         both = " and ".join(f"data.{key}" for key in parting[:2])
         problems.append(f"{both} both say how rows are parted; expected one")
-    beside = {key: named[key][0] for key in BESIDE if key in named}
-    left_out = {target, *named["drop"], *beside.values()} - {*wanted}
-    features = {name: wanted.get(name) for name in names if name not in left_out}
-    if not features and not problems:
-        problems.append(
-            f"{path}: no column is left to predict {target!r} from; its columns are {listed}. "
-            "Drop fewer"
-        )
-    if problems:
-        raise DataError(*problems)
-    return Roles(target=target, features=features, beside=beside)
+    return problems
 
 
 @dataclass(slots=True)
