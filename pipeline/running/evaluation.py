@@ -32,7 +32,7 @@ from pipeline.networks.inspection import layer_table
 from pipeline.paths import cache_folder, replace_json
 from pipeline.redaction import redact
 from pipeline.running.plan import Occasion, Plan, build_source
-from pipeline.running.recording import connecting, on_record, writable_store
+from pipeline.running.recording import Record, connecting, on_record, writable_store
 from pipeline.running.results import print_data, print_figures, print_lines, where_lines
 from pipeline.serving.model import Decision, Model
 from pipeline.signals import stop
@@ -89,10 +89,7 @@ def evaluate(asked: EvaluationRequest) -> None:
         EnvironmentFaultError: No such device, no room, no tracking server.
     """
     started_at = perf_counter()
-    if asked.rows_word != "test":  # limits of the training would cut the rows short
-        free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
-        trainer = asked.options.trainer.model_copy(update=free)
-        asked = replace(asked, options=asked.options.model_copy(update={"trainer": trainer}))
+    asked = _unlimited(asked)
     options = asked.options
     uri = writable_store(options)
     model = Model.load(asked.place, trust=options.trust)
@@ -131,12 +128,16 @@ def evaluate(asked: EvaluationRequest) -> None:
         print_figures(schema, metrics, baselines, tested.classes, heading=asked.rows_word)
         for line in (_certainty(tested, schema), *_drift_lines(drift)):
             say(console(), line)
-        last = [
-            f"model   {model.file.parent} (epoch {model.facts['epoch']})",
-            f"took    {duration(seconds)}",
-            f"run     {record.folder}",
-        ]
-        print_lines([*last, *where_lines(record)])
+        print_lines(_last_lines(model, record, seconds))
+
+
+def _unlimited(asked: EvaluationRequest) -> EvaluationRequest:
+    """Leave out the limits of the training, which would cut other rows than the test's short."""
+    if asked.rows_word == "test":
+        return asked
+    free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
+    trainer = asked.options.trainer.model_copy(update=free)
+    return replace(asked, options=asked.options.model_copy(update={"trainer": trainer}))
 
 
 def _plan(
@@ -300,3 +301,10 @@ def _drift_lines(drift: tuple[str, ...] | None) -> Iterator[str]:
     else:
         yield "drift   unlike the training part:"
         yield from (f"        {line}" for line in drift)
+
+
+def _last_lines(model: Model, record: Record, seconds: float) -> Iterator[str]:
+    yield f"model   {model.file.parent} (epoch {model.facts['epoch']})"
+    yield f"took    {duration(seconds)}"
+    yield f"run     {record.folder}"
+    yield from where_lines(record)
