@@ -11,7 +11,6 @@ from pipeline.config.options import MetricsOptions, SweepOptions
 from pipeline.config.record import FREE, data_fingerprint, differences
 from pipeline.config.values import validated
 from pipeline.errors import ConfigError, did_you_mean, shown
-from pipeline.study.ledger.search import compares
 from pipeline.study.trial_end import REMEDY, changed_data_line
 
 if TYPE_CHECKING:
@@ -152,6 +151,11 @@ class StudyDefinition:
     def prunes(self) -> bool:
         """Whether trials are compared before they end."""
         return compares(self.options.pruner, len(self.objectives))
+
+
+def compares(pruner: str | Mapping[str, Any], objectives: int) -> bool:
+    """Tell whether trials are compared before they end; Optuna can't with two objectives."""
+    return pruner != "none" and objectives == 1
 
 
 def start_points(study: StudyDefinition) -> list[dict[str, object]]:

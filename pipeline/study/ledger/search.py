@@ -22,6 +22,7 @@ from pipeline.config.values import (
     wrong_value,
 )
 from pipeline.errors import ConfigError, shown
+from pipeline.study.ledger.definition import StudyDefinition, compares
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
     from pipeline.config.options import SweepOptions
-    from pipeline.study.ledger.definition import StudyDefinition
 
     Choice = str | Mapping[str, Any]
 
@@ -62,7 +62,7 @@ _PLAIN: Mapping[str, Any] = {"int": int, "float": float, "bool": bool, "str": st
 
 def choose(
     study: "Study",
-    definition: "StudyDefinition",
+    definition: StudyDefinition,
     before: "FrozenTrial",
     trials: Sequence["FrozenTrial"],
 ) -> tuple["FrozenTrial", dict[str, str]]:
@@ -278,11 +278,6 @@ def rung_epochs(max_epochs: int, warmup: float) -> dict[int, int]:
         if rung > max(rungs.values(), default=0) and rung / RUNGS >= warmup:
             rungs[epoch] = rung
     return rungs
-
-
-def compares(pruner: "Choice", objectives: int) -> bool:
-    """Tell whether trials are compared before they end; Optuna can't with two objectives."""
-    return pruner != "none" and objectives == 1
 
 
 def build_pruner(options: "SweepOptions", *, objectives: int) -> "BasePruner":
