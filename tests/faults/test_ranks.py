@@ -78,12 +78,13 @@ def test_nothing_listens_on_the_network_and_all_ranks_end_with_the_leading_one(
     assert recorded_epochs(training.run)
 
 
-def test_a_stop_is_orderly_on_all_ranks(start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_orderly_on_all_ranks(start: Start, number: signal.Signals) -> None:
     training = start(*LONG)
     training.await_epoch(1)
     family = training.children()
-    training.send(signal.SIGTERM)
-    assert training.end() == 143
+    training.send(number)
+    assert training.end() == 128 + number
     all_gone(family)
     assert ending(training.run) == ("KILLED", "interrupted")
     assert checkpoint_epoch(training.run) == recorded_epochs(training.run)[-1]

@@ -122,6 +122,26 @@ def test_values_are_visible_about_a_second_after_their_epoch(
     assert only_run(database).info.status == "RUNNING"
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("FINISHED", "pruned"),
+        ("FAILED", "diverged"),
+        ("FAILED", "oom"),
+        ("FAILED", "error"),
+        ("KILLED", "interrupted"),
+    ],
+)
+def test_each_early_end_has_its_status_and_its_reason(
+    recorder: Recorder, database: str, begun: Begun, status: str, reason: str
+) -> None:
+    journal = begun(database)
+    recorder.open(journal.folder)
+    journal.end(status, reason)  # type: ignore[arg-type] # the table of ends, as text
+    recorder.close(journal.folder)
+    assert outcome(database) == (status, reason)
+
+
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_no_step_twice(
     recorder: Recorder, database: str, begun: Begun
 ) -> None:
@@ -312,7 +332,7 @@ def test_a_run_deleted_by_its_user_keeps_its_values_in_the_journal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(2))
+@pytest.mark.parametrize("attempt", range(3))
 def test_eight_processes_share_one_new_database(tmp_path: Path, attempt: int) -> None:
     folder, processes = tmp_path, 8
     uri = sqlite_uri(folder / "new" / "mlflow.db")
