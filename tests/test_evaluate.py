@@ -251,7 +251,7 @@ def test_wrong_names_are_told_together_and_then_wrong_values_together(evaluate: 
     assert len(names) == 3
     assert names[0] == "data.pth is unknown. Did you mean 'data.path'?"
     values = evaluate.problems(
-        "table", "split=tests", "data.scale=minmax", "metrics.threshold=best_f1", "verbose=7"
+        "table", "split=tests", "data.scale=minmax", "metrics.threshold=recall_at_0.9", "verbose=7"
     )
     assert [line.partition("=")[0] for line in values] == [
         "split",
