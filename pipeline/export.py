@@ -10,7 +10,6 @@ from pydantic import Field
 from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
 from pipeline.errors import ConfigError
-from pipeline.running.command_line import loaded_model
 from pipeline.serving.files import INTERFACE
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ class ExportOptions(Options):
 def body(options: ExportOptions) -> int:
     """Export, compare, keep what is equal, and say what was kept."""
     from pipeline.paths import replace_file, replace_json
+    from pipeline.running.command_line import loaded_model
     from pipeline.serving.exporting import (
         FILES,
         Exported,

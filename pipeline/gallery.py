@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.findings import Findings, load_findings
-from pipeline.paths import replace_file, replace_text
+from pipeline.paths import replace_file, replace_json
 from pipeline.pictures import classes, inside, predictions, training
 from pipeline.pictures.style import Picture
 from pipeline.processes.child import Parent
@@ -63,9 +63,9 @@ class Written:
     """A picture in a file, or the reason why there is none.
 
     Args:
-        name: As of the picture, like `title` and `alt`.
-        title: What it is.
-        alt: What it shows.
+        name: Name of the picture.
+        title: Title of the picture.
+        alt: Alternative text of the picture.
         file: Relative to the folder; empty if it could not be drawn.
         reason: Why it could not; empty if it was.
     """
@@ -91,8 +91,7 @@ def write_pictures(
         written = [write(picture, folder) for picture in pictures]
     written += [Written("letters", "Letters", alt="", file="", reason=note) for note in notes]
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([asdict(one) for one in written], ensure_ascii=False, indent=1)
-    replace_text(folder / LIST, text + "\n")
+    replace_json(folder / LIST, [asdict(one) for one in written])
     return written
 
 

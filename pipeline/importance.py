@@ -113,10 +113,14 @@ def _cost(part: Part, outputs: Callable[[Tensor], Tensor], *, features: int) -> 
     return int(counter.get_total_flops()) // len(few) + OF_A_FEATURE * features
 
 
+def evenly_spaced(rows: int, count: int) -> Tensor:
+    """Return the numbers of `count` evenly spaced rows, int64; of all rows where few."""
+    return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
+
+
 def spaced(part: Part, count: int) -> Part:
     """Return evenly spaced rows of a part, their inputs as one tensor; all rows where few."""
-    rows = torch.linspace(0, len(part) - 1, min(count, len(part)), dtype=torch.float64)
-    chosen = rows.round().long()
+    chosen = evenly_spaced(len(part), count)
     return Part(
         inputs=part.take(chosen),
         targets=part.targets[chosen],

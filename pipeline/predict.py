@@ -8,7 +8,6 @@ from pydantic import Field
 
 from pipeline.config.options import Options, Text, TrackingOptions
 from pipeline.entry import command
-from pipeline.running.command_line import loaded_model
 
 
 class PredictOptions(Options):
@@ -30,6 +29,7 @@ class PredictOptions(Options):
 
 def body(options: PredictOptions) -> int:
     """Write the predictions and say what they came to."""
+    from pipeline.running.command_line import loaded_model
     from pipeline.serving.files import require_places, write_sheet
 
     require_places(options.input, options.output, overwrite=options.overwrite)

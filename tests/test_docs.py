@@ -23,7 +23,7 @@ ELSEWHERE = {
     "own-model": "test_packaging.py",
     "report": "reporting/test_real_reports.py",
 }
-"""Pages that tests of their own work through, with what these need."""
+"""Pages that other tests run, with the file of these tests."""
 HOW_TOS = sorted({page.stem for page in HOW_TO.glob("*.md")} - ELSEWHERE.keys())
 CHOICES = [
     f"{folder.name}={choice.stem}"

@@ -214,10 +214,10 @@ class Keeper(Checkpoint):
             self.best_value, self.best_epoch = value, self._epoch
         return better
 
-    def on_save_checkpoint(self, *given: Any) -> None:
-        """Add format, version, epoch and facts to the checkpoint, the last of what is given."""
+    def on_save_checkpoint(self, _: Any, __: Any, checkpoint: dict[str, Any]) -> None:
+        """Add format, version, epoch and facts to the checkpoint."""
         known = {"format": FORMAT, "version": __version__, "epoch": self._epoch}
-        given[-1]["pipeline"] = {**known, **self._facts}
+        checkpoint["pipeline"] = {**known, **self._facts}
 
 
 class Checkpoints(Keeper):

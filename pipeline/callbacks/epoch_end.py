@@ -280,13 +280,15 @@ class EpochBars(EpochLines):
         self._progress.add_task(self.epoch(trainer), total=None, words="")
         self._progress.start()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *given: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, _: Any, __: Any, batch_idx: int
+    ) -> None:
         """Move the bar, unless it was drawn within the last tenth of a second."""
         now = perf_counter()
         if self._progress is None or now - self._drawn_at < REFRESH_SECONDS:
             return
         self._drawn_at = now
-        steps, done = int(trainer.num_training_batches), int(given[-1]) + 1
+        steps, done = int(trainer.num_training_batches), batch_idx + 1
         loss = f"loss {number(pl_module.latest_loss)}"
         words = [loss, *self.best(), self.remaining(trainer, done / steps)]
         self._progress.update(

@@ -156,7 +156,7 @@ def read(
 
 
 def _problem(line: str, override: Override | None, *, multirun: bool) -> str:
-    """Return what is wrong with an override, `None` = it can't be read; empty where nothing is."""
+    """Return the problem of an override, or an empty text; `None` could not be parsed."""
     key, _, value = line.partition("=")
     if has_password(line):
         variable = "PGPASSWORD" if "=postgresql" in line else "MLFLOW_TRACKING_URI"

@@ -358,7 +358,7 @@ def arguments(target: Mapping[str, Any]) -> dict[str, Any]:
 def _parted(
     kind: type, target: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], set[str]]:
-    """Return the arguments with targets in them, the plain ones, and parameters without any."""
+    """Return arguments with targets in them, the others, and parameters to leave unchecked."""
     values = arguments(target)
     inner = {name: value for name, value in values.items() if any(_targets_in("", value))}
     plain = {name: value for name, value in values.items() if name not in inner}

@@ -45,7 +45,7 @@ FOR_ROWS = {
     "permute": f"{_TIMES} a window's last step is what a forecast goes on from; expected null",
     "shuffle_labels": f"{_TIMES} what a series predicts is the series itself; expected null",
 }
-#: What options take away, so that nobody takes the figures for those of the data.
+#: Notes on options that destroy information: the figures are not those of the data.
 DISORDER = {
     "permute": "the positions of every row are permuted",
     "shuffle_labels": "the labels of the training rows are shuffled; what is learned of them is "

@@ -205,7 +205,8 @@ def timed(series: Series, options: DataOptions, *, what: str = "the series") -> 
     """
     refuse_options(options, FOR_ROWS)
     times = split_times(len(series.values), series.test_from, options)
-    if series.reading.get("missing") == "linear":  # left open by who does not know the parts
+    # The source leaves these holes, since it does not know where the parts end.
+    if series.reading.get("missing") == "linear":
         borders = [int(end) for part in times.parts().values() for end in (part[0], part[-1] + 1)]
         series = replace(series, values=filled(series.values, "linear", borders=borders))
     check_finite(series.values, "the series")

@@ -211,7 +211,7 @@ def reader_of(schema: Schema) -> Reader:
     try:
         made: type[Reader] = import_module(name).READER
     except (AttributeError, ModuleNotFoundError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name != name:
+        if isinstance(error, ModuleNotFoundError) and not name.startswith(error.name or "?"):
             raise
         raise KeyError(kind) from error
     return made(schema)

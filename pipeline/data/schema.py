@@ -387,8 +387,12 @@ class Schema:
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> "Schema":
-        """Build the schema that `to_dict` wrote."""
-        fields = _with_tuples(plain)
+        """Build the schema that `to_dict` wrote.
+
+        Raises:
+            KeyError: A field is missing.
+        """
+        fields = {name: _with_tuples(plain)[name] for name in cls.__dataclass_fields__}
         if plain.get("encoder") is not None:
             codes = tuple(Code(**_with_tuples(code)) for code in plain["encoder"]["codes"])
             fields["encoder"] = Encoder(codes=codes)

@@ -405,7 +405,9 @@ class SeriesReader(Reader):
                 name: None if np.isnan(value) else float(value)
                 for name, value in zip(raw.names, values, strict=True)
             }
-            for label, values in [*zip(raw.times, raw.values, strict=True)][-self._needed :]
+            for label, values in zip(
+                raw.times[-self._needed :], raw.values[-self._needed :], strict=True
+            )
         ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.paths import cache_folder, create_folder, is_url, replace_file
 
-#: Of the slowest answer of a server, in seconds, and of the largest file that is fetched.
+#: Timeout of a request in seconds; size in bytes of the largest file that is fetched.
 SECONDS, MOST_BYTES = 60, 2**34
 Task = Literal["binary", "multiclass", "regression"]
 Array = NDArray[Any]

@@ -82,8 +82,8 @@ class TableReader(Reader):
             if schema.encoder
             else tuple(replace(plain, name=name) for name in schema.features)
         )
-        # What stands in the place of the answer is not read where the answer is asked for.
         self._names = schema.columns
+        # What stands in the place of the answer is not read where the answer is asked for.
         self._answer = {schema.label, self.target} - {*self._names}
 
     def inputs(self) -> Any:

@@ -39,7 +39,7 @@ class Verdict:
     """One thing that is wrong with a run.
 
     Args:
-        name: What it is called: as the function that finds it, by which `diagnose` names it.
+        name: Name of the function that finds it; set by `diagnose`.
         evidence: How one sees it, with numbers, as the rest of a sentence.
         numbers: These numbers by name.
         cures: Overrides that would help, the likeliest first. A rule may name overrides that do

@@ -232,11 +232,13 @@ def _by_class(plot: _CurvePlot, test: TestRows) -> dict[int, ThresholdCurve]:
 
     In a binary task that is the positive one. There is none if a probability is not finite.
     """
+    if not np.isfinite(test.outputs).all():
+        return {}
     columns = {1: test.outputs} if test.outputs.ndim == 1 else dict(enumerate(test.outputs.T))
     found = {
         index: plot.curve(scores, test.targets == index)
         for index, scores in columns.items()
-        if np.isfinite(test.outputs).all() and 0 < (test.targets == index).sum() < len(test.targets)
+        if 0 < (test.targets == index).sum() < len(test.targets)
     }
     return dict(sorted(found.items(), key=lambda one: one[1].area))
 

@@ -354,7 +354,8 @@ def _flipped_rows(
     flipped = np.flatnonzero(right[0] != right[1])
     every = np.arange(len(rows))
     both = [
-        (said, one.probabilities[every, said]) for said, one in zip(answers, tests, strict=True)
+        (said, one.probabilities.astype(one.outputs.dtype)[every, said])
+        for said, one in zip(answers, tests, strict=True)
     ]
     # The most certain predictions come first: one of the two is certain and wrong.
     surest = np.maximum(both[0][1], both[1][1])[flipped]

@@ -1,7 +1,7 @@
 """The processes that train one network together, each on a device of its own.
 
-The first of them starts the others on this machine, listens to them and never leaves them alone. It
-tells them where the training starts from; they don't look for themselves.
+The first of them starts the others on this machine, reads their messages, and ends them
+when it ends. It tells them where the training starts from; they don't look for themselves.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ class Peers:
     def _require_end(self, failure: Failure) -> None:
         """End this process where its step does not end by itself.
 
-        Between GPUs it may wait for a rank that is gone, deaf to everything.
+        Between GPUs it may wait for a rank that is gone, and no signal interrupts that wait.
         """
         deadline = time.monotonic() + STUCK_SECONDS
         while time.monotonic() < deadline:

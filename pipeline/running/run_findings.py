@@ -33,7 +33,7 @@ from pipeline.findings import (
     save_findings,
 )
 from pipeline.gallery import FOLDER, Written, read_list
-from pipeline.importance import importances_of, spaced
+from pipeline.importance import evenly_spaced, importances_of, spaced
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.modules.task import Task
@@ -222,8 +222,7 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
 def _test_rows(test: ScoredTest) -> TestRows:
     """Return targets and predictions of the test rows, of evenly spaced ones where many."""
     count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.numel()))
-    rows = len(test.targets)
-    kept = torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
+    kept = evenly_spaced(len(test.targets), count)
     naive, linear = [*(one.outputs[kept].numpy() for one in test.predictions), None, None][:2]
     return TestRows(
         rows=np.asarray(test.rows, dtype=np.int64)[kept.numpy()],

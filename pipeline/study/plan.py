@@ -26,7 +26,7 @@ from pipeline.study.ledger.definition import (
     read_options,
 )
 from pipeline.study.ledger.rows import Progress
-from pipeline.study.ledger.search import judge_problems
+from pipeline.study.ledger.search import search_problems
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.mlflow_recorder import RunDestination
 from pipeline.study.space.space import Space
@@ -147,10 +147,12 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
     problems: list[str] = []
     options = _collected(partial(read_options, config), problems)
     run = _collected(lambda: check(trials.config()), problems)
+    space = trials.study.read_space(written(config.sweep))
     if options is not None:
         count = len(options.objective) if isinstance(options.objective, list) else 1
-        problems += judge_problems(options, objectives=count)
-    space = trials.study.read_space(written(config.sweep))
+        is_fixed = run is not None and "trainer.max_epochs" not in space.keys
+        epochs = run.trainer.max_epochs if run is not None and is_fixed else None
+        problems += search_problems(options, objectives=count, max_epochs=epochs)
     problems += value_problems(space, trials)
     if options is not None:
         problems += device_problems(space, trials, devices_per_trial=options.devices_per_trial)

@@ -30,7 +30,7 @@ from pipeline.networks import MISFIT
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives, read_options
 from pipeline.study.ledger.ledger import Taken
-from pipeline.study.ledger.search import judge_problems
+from pipeline.study.ledger.search import search_problems
 from pipeline.study.live import Screen
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.space.ranges import read_range
@@ -255,7 +255,7 @@ class Preflight:
             options, run = read_options(trials.study.tree()), check(trials.config())
             monitor = run.monitor or "train/loss"
             objectives = read_objectives(options.objective, monitor, metrics=run.metrics)
-            problems = judge_problems(options, objectives=len(objectives))
+            problems = search_problems(options, objectives=len(objectives))
             if problems := [*problems, *value_problems(space, trials)]:
                 raise ConfigError(*problems)
         except ConfigError as error:

@@ -124,11 +124,11 @@ class Recorder:
         Args:
             folder: The run's folder.
             is_over: The run goes on no more: without a recorded end it is lost.
-            patient: Wait some seconds for a store that does not answer; else come again later.
+            patient: Wait a few seconds for a store that does not answer; else return at once.
             last: Follow the folder no more, whatever becomes of it; else once its run has ended.
         """
         if last:
-            self._followed[folder] = None  # so that a new process would take it in hand
+            self._followed[folder] = None  # a restarted recorder follows it too
         content = {"is_over": is_over, "patient": patient, "last": last}
         answer = self._ask_anew("record", folder=str(folder.absolute()), **content)
         self.problem, self.registered = answer.get("problem"), answer.get("registered")
@@ -189,16 +189,17 @@ class Recorder:
     def _connect(self, *, later: bool) -> dict[str, Any]:
         uri, experiment = self._connection
         seconds = SERVER_SECONDS if is_server(uri) else DATABASE_SECONDS
+        is_last = self._has_revived()
         while True:
             try:
                 return self._ask("connect", seconds, uri=uri, experiment=experiment, later=later)
             except ChildGoneError as error:
                 line = f"{named(uri)}: {error}"
                 has_ended = isinstance(error, ChildEndedError)  # before it followed anything
-            if not has_ended or self._has_revived():
+            if not has_ended or is_last:
                 line += f", twice; {ADVICE}" if has_ended else ""
                 return {"ok": False, "kind": "down", "problem": line}
-            self._revived_at = time.monotonic()
+            is_last, self._revived_at = True, time.monotonic()
             self.start()
 
     def _ask_anew(self, what: str, **content: object) -> dict[str, Any]:
@@ -214,9 +215,9 @@ class Recorder:
                         self._ask("open", DATABASE_SECONDS, folder=str(folder.absolute()))
                 return self._ask(what, CLOSE_SECONDS, **content)
             except ChildGoneError as error:
+                if problem is not None or self._has_revived():
+                    return {"problem": str(error)}
                 problem = str(error)
-                if self._has_revived():
-                    return {"problem": problem}
 
     def _has_revived(self) -> bool:
         return time.monotonic() - self._revived_at <= REVIVAL_SECONDS

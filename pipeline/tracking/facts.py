@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -138,16 +139,22 @@ def _git(
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
+            start_new_session=True,
         )
     except OSError:
         return ""
-    timer = Timer(max(0.1, deadline - time.monotonic()), process.kill)
+
+    def end() -> None:  # with whatever it has started, which may hold the pipe open
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = Timer(max(0.1, deadline - time.monotonic()), end)
     with process:
         timer.start()
         assert process.stdout is not None
         said = process.stdout.read(LONGEST_DIFF + 1)
         timer.cancel()
         if len(said) > LONGEST_DIFF:  # the last line may be the half of a secret
-            process.kill()
+            end()
             return said[:LONGEST_DIFF].rpartition(b"\n")[0].decode("utf-8", errors="replace") + CUT
     return said.decode("utf-8", errors="replace") if process.returncode == 0 else ""

@@ -35,7 +35,7 @@ class Replay:
 
     `registered` is what the registration of the run's model came to, in one line; `problem` why
     MLflow will never have that model; `uri` where the run is to be recorded; `is_refused` is set by
-    whoever was told that the store will never take more of it.
+    the caller once the store has refused the run for good.
 
     Args:
         folder: The run's folder.

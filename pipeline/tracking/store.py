@@ -92,7 +92,8 @@ class Store:
 
     def run(self, run_id: str) -> Run | None:
         """Return a run, or `None` where the store has never had it."""
-        return self.found(lambda client: client.get_run(run_id))
+        # An id that is none is not one that the store has never had.
+        return self.found(lambda client: client.get_run(run_id), missing=MISSING[:1])
 
     def running(self) -> list[Run]:
         """Return all runs of all experiments that have not ended."""
@@ -230,13 +231,20 @@ class Store:
             # What lies under MLflow (SQLAlchemy, requests, botocore, OSError) has no common class.
             raise fault(self.uri, str(error)) from error
 
-    def found(self, call: Callable[[MlflowClient], _Item]) -> _Item | None:
-        """Return what a call of MLflow's client finds; `None` where there is no such thing."""
+    def found(
+        self, call: Callable[[MlflowClient], _Item], *, missing: Sequence[str] = MISSING
+    ) -> _Item | None:
+        """Return what a call of MLflow's client finds; `None` where there is no such thing.
+
+        Args:
+            call: The call.
+            missing: MLflow's codes by which it says so.
+        """
         with self.client() as client:
             try:
                 return call(client)
             except MlflowException as error:
-                if error.error_code not in MISSING:
+                if error.error_code not in missing:
                     raise
         return None
 

@@ -45,9 +45,16 @@ WRONG = {
     "verbose": ("expected a whole number >= 0 and <= 2 or null.", ["3", "true"]),
     "name": ("expected a text (not empty) or null.", [""]),
     "output": ("expected a text (not empty).", [""]),
-    "metrics.threshold": ("such as recall_at_0.9.", ["1", "recall_at_1.0"]),
+    "metrics.threshold": (
+        "number > 0 and < 1, best_f1 or a text such as recall_at_0.9.",
+        ["1", "recall_at_1.0"],
+    ),
+    "model=mlp metrics.threshold": ("Did you mean 'best_f1'?", ["best_f"]),
     "scheduler.interval": ("expected one of epoch, step.", ["batch"]),
-    "model=cnn1d model.channels": ("[a whole number > 0, …]", ["[]", "[25,0,25]"]),
+    "model=cnn1d model.channels": (
+        "expected a list [a whole number > 0, …] (not empty).",
+        ["[]", "[25,0,25]"],
+    ),
     "model=cnn1d model.stride": ("expected a whole number > 0 or a list", ["0"]),
     "model=cnn1d model.padding": ("expected same, a whole number >= 0 or a list", ["[1,1,-1]"]),
     "model=cnn1d model.pool": ("Did you mean 'learned'?", ["learnt"]),

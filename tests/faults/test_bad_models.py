@@ -147,7 +147,8 @@ CHANGES: list[tuple[Change, str]] = [
         r"where the network has a weight of shape 8×4; its config says model.hidden=\[8\]",
     ),
     (lambda content: content["state_dict"].popitem(), "model.ckpt has nothing at "),
-    *((spoil(value), "holds weights that are no numbers in .") for value in (torch.nan, torch.inf)),
+    (spoil(torch.nan), r"holds weights that are no numbers in \S+\.\S+$"),
+    (spoil(torch.inf), r"holds weights that are no numbers in \S+\.\S+$"),
     (
         in_schema("task", "regression"),
         f"{ODDS}regression of table rows with 3 outputs, and it names 3",
@@ -162,6 +163,8 @@ CHANGES: list[tuple[Change, str]] = [
     ),
     (lambda content: content["pipeline"]["schema"].pop("task"), UNREADABLE),
     (lambda content: content["pipeline"]["schema"].pop("features"), UNREADABLE),
+    (lambda content: content["pipeline"]["schema"].pop("window"), UNREADABLE),
+    (in_schema("reading", {"kind": "a.b"}), UNREADABLE),
     (lambda content: content["pipeline"]["schema"].pop("input_scaler"), UNREADABLE),
     (lambda content: content["pipeline"].update(decision={}), UNDECIDED),
     (lambda content: content["pipeline"].update(decision={"threshold": 0.5}), UNDECIDED),

@@ -48,7 +48,7 @@ def files_with(secret: str, folder: Path) -> list[Path]:
     return [path for path in found if secret.encode() in path.read_bytes()]
 
 
-def test_two_sweeps_that_start_together_on_empty_databases_share_one_total(
+def test_two_sweeps_that_start_together_share_one_total_and_one_tracking_server(
     sweep: StartSweep, postgres: Postgres, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     backend = postgres.url(postgres.database(), scheme="postgresql+psycopg")

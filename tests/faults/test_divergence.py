@@ -29,8 +29,8 @@ def test_a_huge_learning_rate_ends_in_the_first_epoch_without_any_checkpoint(
     train: Train, own_folder: Path, database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(*STEEP, UNCLIPPED, "optimizer.lr=1e6") == 4
-    assert outcome(database) == ("FAILED", "diverged")
     (line,) = capsys.readouterr().err.splitlines()
+    assert outcome(database) == ("FAILED", "diverged")
     assert line.startswith("error: ")
     assert "in epoch 1: training diverged; try a smaller optimizer.lr" in line
     assert ending(only_run(own_folder)) == ("FAILED", "diverged")

@@ -55,6 +55,21 @@ def send_as_printed(line: str) -> None:
 
 
 @pytest.mark.slow
+def test_without_a_required_server_the_run_is_sent_when_it_is_there(
+    fork: Start, server: TrackingServer
+) -> None:
+    training = fork(*SHORT, f"tracking.uri={server.uri}", "tracking.required=false", "verbose=0")
+    assert training.end() == 0, training.err
+    first, last = training.err.splitlines()
+    assert first.startswith(f"warning: the tracking server {server.uri} does not answer")
+    assert "values wait in 'runs/" in last
+    server.start()
+    send_as_printed(last)
+    assert outcome(server.uri) == ("FINISHED", None)
+    assert recorded_steps(server.uri, "train/loss") == [1, 2, 3]
+
+
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     fork: Start, server: TrackingServer, own_code: tuple[str, ...]
 ) -> None:

@@ -40,6 +40,7 @@ def remove_folder(database: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (overwrite, ""),
         (remove, "was removed while the study ran"),
         (replace, "was replaced by another file while the study ran"),
         (remove_folder, "is not there"),
@@ -55,10 +56,11 @@ def test_a_study_whose_database_goes_in_mid_sweep_ends_and_begins_no_other(
     spoil(studies)
     left = studies.read_bytes() if studies.exists() else None
     running.go_on()
-    assert running.end() == 3
+    # By what SQLite had read of one that was overwritten, it is no database, or a damaged one.
+    assert running.end() in ((2, 3) if spoil is overwrite else (3,))
     (problem,) = running.problems
     assert f"'{studies}' {words}" in problem
-    assert (studies.read_bytes() if studies.exists() else None) == left
+    assert spoil is overwrite or (studies.read_bytes() if studies.exists() else None) == left
     assert "RUNNING" not in {run.status for run in Records().runs()}
 
 

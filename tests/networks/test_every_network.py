@@ -37,6 +37,8 @@ def test_one_sample_gives_the_same_alone_and_in_a_batch(model_and_input: ModelAn
     samples = torch.randn(5, *shape)
     together = network(samples)
     assert together.shape == (5, 4)
+    with pytest.raises(TypeError):  # the defaults stand in the YAML alone
+        type(network)(shape, 4)
     alone = torch.cat([network(sample[None]) for sample in samples])
     torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-4)
 

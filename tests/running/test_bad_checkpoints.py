@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -175,6 +176,10 @@ def test_what_is_no_checkpoint_to_go_on_from_is_refused_in_one_line(
     assert line.startswith(f"error: {last(run)} {words}")
     if kind == "shape":
         assert "where the network has a weight of shape 64×4; its config says model." in line
+    if kind == "data":
+        assert line.endswith("; a run with other data is a new run.")
+    if kind == "no numbers":
+        assert re.search(r"network\.layers\.\S+$", line)
     assert events(run) == before
     assert not (own_folder / "trapped").exists()
 

@@ -232,6 +232,13 @@ def valley(noise: float = 0.0, seed: int = 0) -> list[float]:
     return list(clean + drawn)
 
 
+def test_one_seed_gives_one_curve_and_another_seed_another() -> None:
+    first, again, other = (try_rates(planned(*IRIS, f"seed={seed}")) for seed in (0, 0, 1))
+    assert first == again
+    assert first[0] == other[0]
+    assert first[1] != other[1]
+
+
 def exploding(losses: list[float]) -> list[float]:
     return [*losses[:80], *(10.0 ** np.arange(1, 21)).tolist()]
 
@@ -243,7 +250,7 @@ def test_the_suggestion_lies_halfway_from_the_steepest_to_the_lowest_rate(after:
         losses[80] = math.nan
     curve = read_curve(list(RATES), losses)
     assert curve.steepest == pytest.approx(STEEPEST, rel=0.1)
-    assert curve.lowest == pytest.approx(LOWEST, rel=0.2)
+    assert curve.lowest == pytest.approx(LOWEST, rel=0.2 if after == "explosion" else 0.1)
     assert curve.suggestion == pytest.approx(HALFWAY, rel=0.2 if after == "explosion" else 0.1)
     assert len(curve.losses) == (80 if after == "no number" else 100)
     if after:

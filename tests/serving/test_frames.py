@@ -112,6 +112,7 @@ def test_no_row_is_answered_with_the_columns_and_their_types() -> None:
     assert len(answered) == 0
     assert answered["probability of yes"].dtype == np.float64
     assert answered["prediction"].dtype == pd.DataFrame({"x": ["a"]})["x"].dtype
+    assert sums(PICTURES, pd.DataFrame({"image": []})) == []
 
 
 @pytest.mark.parametrize("form", [bytes, bytearray, "base64"])
@@ -148,6 +149,7 @@ def test_numbers_are_taken_in_the_shape_of_a_row_or_flat(rows: Any) -> None:
             np.array([[0.0] * 6, [3e38] * 6, [0.0] * 6]),
             "the input row 2: the network's answer is no number; ",
         ),
+        (NUMBERS, pd.DataFrame({"c": [1.0]}), "the input lacks the columns 'a', 'b'"),
         (NUMBERS, np.zeros((1, 2)), "this model reads a table; expected a Data"),
         (
             NUMBERS,

@@ -7,7 +7,7 @@ from pipeline.config.compose import checked_lines
 from pipeline.config.options import SweepConfig
 from pipeline.errors import ConfigError
 from pipeline.study.space.space import Space, with_space
-from pipeline.study.space.trial_configs import StudyTree, TrialConfigs, names_of_study
+from pipeline.study.space.trial_configs import TrialConfigs, names_of_study
 
 
 def checked(*words: str, config_dir: Path | None = None) -> list[str]:
@@ -25,7 +25,7 @@ def study(*words: str) -> tuple[Space, TrialConfigs]:
     """Return the space of a command line, and the runs of its trials."""
     lines = checked(*words)
     trials = TrialConfigs(lines, None)
-    return StudyTree(trials.source, lines).read_space(), trials
+    return trials.study.read_space(), trials
 
 
 def problems(*words: str) -> Sequence[str]:

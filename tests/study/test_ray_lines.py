@@ -3,14 +3,17 @@
 import os
 import platform
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import pipeline
 from pipeline.paths import python_path
+from pipeline.study.workers import ray_bridge
 from pipeline.study.workers.ray import RaySpec, free_words
 from pipeline.study.workers.ray_bridge import NodeActor
 from pipeline.study.workers.worker import worker_command
@@ -28,6 +31,14 @@ NO_ANSWER = (  # Ray puts the machine's own address in the place of 127.0.0.1
     r"nothing answers at [\d.]+:1, sweep\.ray\.address={} \(Connection refused\); see whether the "
     "cluster is up with: ray status"
 )
+
+
+def test_the_actor_travels_to_a_node_without_this_program() -> None:
+    cloudpickle.register_pickle_by_value(ray_bridge)
+    content = cloudpickle.dumps(NodeActor)
+    cloudpickle.unregister_pickle_by_value(ray_bridge)
+    code = "import pickle, sys; sys.modules['pipeline'] = None; pickle.load(sys.stdin.buffer)"
+    subprocess.run([sys.executable, "-c", code], input=content, check=True)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.ledger.search import MOST, RUNGS, judge_problems, rung_epochs, visible
+from pipeline.study.ledger.search import MOST, RUNGS, rung_epochs, search_problems, visible
 from pipeline.study.trial_end import TrialEnd
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
@@ -275,11 +275,11 @@ def test_what_cannot_work_is_told_before_a_study_begins(
     study = {"objectives": 1, "max_epochs": 20, **given}
     beside = {key: study.pop(key) for key in ("objectives", "max_epochs")}
     with pytest.raises(ConfigError, match=line):
-        raise ConfigError(*judge_problems(options(**study), **beside))
+        raise ConfigError(*search_problems(options(**study), **beside))
 
 
 def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
-    problems = judge_problems(options(**sampler("CmaEsSampler")))
+    problems = search_problems(options(**sampler("CmaEsSampler")))
     missing = find_spec("cmaes") is None
     expected = ["sweep.sampler: CmaEsSampler needs the package 'cmaes'; pip install cmaes"]
     assert problems == (expected if missing else [])
@@ -289,7 +289,7 @@ def test_a_sampler_that_lacks_its_package_names_the_extra() -> None:
 def test_the_default_pruner_steps_aside_where_nothing_can_be_compared(
     objectives: int, max_epochs: int
 ) -> None:
-    assert judge_problems(options(), objectives=objectives, max_epochs=max_epochs) == []
+    assert search_problems(options(), objectives=objectives, max_epochs=max_epochs) == []
 
 
 NO_PLACE = "has no place in a grid, which tries its own points alone."
@@ -316,4 +316,4 @@ NO_PLACE = "has no place in a grid, which tries its own points alone."
 def test_options_that_do_not_go_together_are_told_all_at_once(
     given: dict[str, Any], lines: list[str]
 ) -> None:
-    assert judge_problems(options(**given)) == lines
+    assert search_problems(options(**given)) == lines

@@ -68,6 +68,8 @@ def test_every_value_that_is_drawn_lies_within_its_range() -> None:
         assert clip is None or 0.1 <= clip <= 10
         assert run.data.batch_size in range(8, 72, 8)
         assert run.model.dropout in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+        assert run.model.hidden in ([], [64], [128, 64])
+        assert run.optimizer["_target_"] in ("torch.optim.Adam", "torch.optim.AdamW")
 
 
 def test_a_range_under_a_condition_is_drawn_only_where_it_holds() -> None:
@@ -196,6 +198,12 @@ LR_NOW = "sweep.space.optimizer.lr was interval(0.01, 0.1) and is"
             "seed=choice(0, 1)",
             [],
             ["sweep.space.seed was range(0, 5) and is choice(0, 1) now"],
+        ),
+        (
+            "model.norm=choice(none, batch)",
+            "model.norm=choice(none, layer)",
+            [],
+            ["sweep.space.model.norm was choice(none, batch) and is choice(none, layer) now"],
         ),
         (
             "seed=range(0, 5)",

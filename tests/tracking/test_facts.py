@@ -72,6 +72,18 @@ CANARIES = {
 }
 
 
+def test_a_git_that_hangs_with_its_own_children_is_waited_for_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = tmp_path / "git"
+    git.write_text("#!/bin/sh\nsleep 60\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    began_at = time.monotonic()
+    assert code_of(tmp_path) is None
+    assert time.monotonic() - began_at < 30
+
+
 def test_no_program_of_a_repository_runs(
     repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

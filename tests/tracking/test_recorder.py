@@ -263,6 +263,7 @@ def test_without_a_required_server_the_values_wait_in_the_journal(
     uri = f"http://127.0.0.1:{free_port}"
     journal = begun(uri)
     with Recorder() as recorder:
+        pid = youngest_child()
         warning = recorder.connect(uri, experiment="pipeline", required=False)
         assert warning is not None
         assert uri in warning
@@ -272,7 +273,27 @@ def test_without_a_required_server_the_values_wait_in_the_journal(
         started_at = time.monotonic()
         assert recorder.close(journal.folder) == 4  # begin, two values, end
         assert time.monotonic() - started_at < 12 * crowding()
+    assert has_ended(pid, seconds=1)
     assert journal.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
+
+
+def test_a_recorder_that_hangs_again_and_again_is_given_up(
+    database: str, begun: Begun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("CLOSE_SECONDS", 1.0), ("START_SECONDS", 1.0), ("REVIVAL_SECONDS", 0.0)):
+        monkeypatch.setattr(f"pipeline.tracking.client.{name}", seconds)
+    journal = begun(database)
+    with Recorder() as recorder:
+        begin = recorder.start
+
+        def hang() -> None:
+            begin()
+            os.kill(youngest_child(), signal.SIGSTOP)
+
+        monkeypatch.setattr(recorder, "start", hang)
+        os.kill(youngest_child(), signal.SIGSTOP)
+        assert recorder.close(journal.folder) == 1  # the run's begin
+        assert recorder.problem is not None
 
 
 def altered(database: str, *statements: str) -> Path:

@@ -428,15 +428,16 @@ def _ragged(path: Path, form: Form) -> list[str]:
 
 def _nul_problems(path: Path) -> list[str]:
     """Say where the first NUL byte of a file is."""
-    before = 0
+    line, before = 1, 0
     with path.open("rb") as file:
-        for line, content in enumerate(file, start=1):
-            if (position := content.find(b"\0")) >= 0:
+        while block := file.read(BLOCK_BYTES):  # a file of zeros alone is one line
+            if (position := block.find(b"\0")) >= 0:
+                line += block.count(b"\n", 0, position)
                 return [
                     f"{path} line {line} has a NUL byte (byte {before + position + 1} of the "
                     "file): it is no text, or it was damaged; write it anew"
                 ]
-            before += len(content)
+            line, before = line + block.count(b"\n"), before + len(block)
     return []
 
 

@@ -331,17 +331,17 @@ def _gathered(conversion: _Conversion, files: Files, folder: Path | None) -> dic
                     rows[name].append(block)
     whole = {name: np.concatenate(blocks) for name, blocks in rows.items()}
     if folder is not None:
-        whole |= _mapped(folder, len(whole["targets"]))
+        whole |= _mapped(folder, len(whole["targets"]), len(roles.features))
     return whole
 
 
-def _mapped(folder: Path, rows: int) -> dict[str, Array]:
+def _mapped(folder: Path, rows: int, columns: int) -> dict[str, Array]:
     """Return the inputs and ids that lie in a folder as bytes, mapped and read-only."""
     inputs, ids = folder / "inputs", folder / "ids"
     if not rows:
         return {}
     arrays: dict[str, Array] = {
-        "inputs": np.memmap(inputs, dtype="<f8", mode="r").reshape(rows, -1)
+        "inputs": np.memmap(inputs, dtype="<f8", mode="r").reshape(rows, columns)
     }
     if ids.exists():
         arrays["ids"] = np.memmap(ids, dtype=f"<U{ids.stat().st_size // (4 * rows)}", mode="r")
@@ -378,7 +378,7 @@ def stored(files: Files, keys: Keys) -> Samples:
     lists = {name: tuple(facts[name]) for name in ("classes", "features", "notes")}
     kept = {name: place / f"{name}.npy" for name in ARRAYS}
     arrays = {name: np.load(file) for name, file in kept.items() if file.exists()}
-    mapped = _mapped(place, len(arrays["targets"]))
+    mapped = _mapped(place, len(arrays["targets"]), len(columns))
     return Samples(**{**facts, **lists, **arrays, **mapped, "columns": columns})
 
 

@@ -219,7 +219,8 @@ class Ledger:
 
     def leases(self) -> list[Lease | None]:
         """Return the leases of the trials that run."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        states = (TrialState.RUNNING,)
+        running = self._store.call(lambda: self.study.get_trials(deepcopy=False, states=states))
         return [lease_of(trial) for trial in running]
 
     def beat(self, numbers: Iterable[int]) -> None:

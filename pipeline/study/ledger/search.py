@@ -247,9 +247,10 @@ class TrialsInMemory:
         return copied(trials) if deepcopy else trials
 
     def set_trial_param(
-        self, _trial_id: int, name: str, internal: float, distribution: "BaseDistribution"
+        self, trial_id: int, name: str, internal: float, distribution: "BaseDistribution"
     ) -> None:
         """Set a parameter of the trial in memory."""
+        assert trial_id == self._trial._trial_id
         self._trial.distributions[name] = distribution
         self._trial.params[name] = distribution.to_external_repr(internal)
 
@@ -304,7 +305,7 @@ def build_pruner(options: "SweepOptions", *, objectives: int) -> "BasePruner":
 # ── what can't work ─────────────────────────────────────────────────────────────────────────
 
 
-def judge_problems(
+def search_problems(
     options: "SweepOptions", *, objectives: int = 1, max_epochs: int | None = None
 ) -> list[str]:
     """Return a line for each option of a study that can't work, or not beside another.

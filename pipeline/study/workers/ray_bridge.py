@@ -69,7 +69,7 @@ class NodeActor:
     the node has the same: a node that lacks something is to be named in one line.
     """
 
-    _process: Child
+    _process: "Child"  # a text: the class travels by value, and would import it on the node
 
     def start(self, order: Order) -> dict[str, Any]:
         """Start the process; return its `lease`, or the `problem` of this node in one line."""

@@ -17,7 +17,7 @@ from pipeline.data.prepare import filled, prepare
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.series import Layout, SeriesFile, layout_of
-from pipeline.errors import DataError
+from pipeline.errors import ConfigError, DataError
 
 MONTHLY = "month,a,b\n" + "".join(
     f"{2000 + row // 12}-{row % 12 + 1:02d},{row},{row * row}\n" for row in range(60)
@@ -43,6 +43,19 @@ def test_a_csv_is_read_however_it_is_written(content: str | bytes) -> None:
     assert series.names == series.targets == ("level", "rain")
     assert series.reading["time"] == "day"
     assert series.reading["step"] == "1 day"
+
+
+def test_a_parquet_file_gives_the_series_of_its_csv() -> None:
+    pd.read_csv(written(PLAIN), parse_dates=["day"]).to_parquet("f.parquet")
+    series = source(written(PLAIN)).read()
+    other = source(written(b"", "unused.csv").with_name("f.parquet")).read()
+    assert (other.values.tolist(), other.names) == (series.values.tolist(), series.names)
+    assert other.reading["step"] == "1 day"
+
+
+def test_a_url_is_refused_unless_it_is_allowed() -> None:
+    with pytest.raises(ConfigError, match=r"data\.path=https://x\.org/a.csv .*data\.allow_url"):
+        source("https://x.org/a.csv").read()
 
 
 def test_columns_targets_and_units_travel_to_the_schema() -> None:
@@ -325,6 +338,12 @@ def test_no_training_row_changes_with_what_comes_after_the_training(missing: str
     assert trained[0].rows[-1] == 59
     assert (trained[0].inputs == trained[1].inputs).all()
     assert (trained[0].targets == trained[1].targets).all()
+
+
+def test_the_holes_of_a_training_part_are_on_the_line_between_its_values() -> None:
+    rows = "".join(f"{row},{'' if row % 5 == 3 else row}\n" for row in range(60))
+    train = prepared(source(written(f"time,a\n{rows}"), missing="linear")).train
+    assert train.inputs[:, :, 0].tolist() == [[row, row + 1, row + 2] for row in range(len(train))]
 
 
 def content(rows: int, *, first_year: int = 2000, columns: str = "a,b", lift: float = 0.0) -> str:
