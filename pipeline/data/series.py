@@ -399,16 +399,13 @@ class SeriesReader(Reader):
         """Return as much of the end of a series as a forecast needs."""
         del content
         assert isinstance(raw, Series)
-        return [
-            ({self._time: label} if self._time else {})
-            | {
-                name: None if np.isnan(value) else float(value)
-                for name, value in zip(raw.names, values, strict=True)
-            }
-            for label, values in zip(
-                raw.times[-self._needed :], raw.values[-self._needed :], strict=True
-            )
-        ]
+        last = zip(raw.times[-self._needed :], raw.values[-self._needed :], strict=True)
+        rows = []
+        for label, values in last:
+            cells = [None if np.isnan(value) else float(value) for value in values]
+            named = dict(zip(raw.names, cells, strict=True))
+            rows.append({self._time: label, **named} if self._time else named)
+        return rows
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
         """Read the past from a CSV or Parquet file."""
