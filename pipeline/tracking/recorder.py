@@ -18,6 +18,7 @@ from pipeline.processes.child import Parent
 from pipeline.processes.lease import alive
 from pipeline.redaction import redact
 from pipeline.tracking.folders import unfinished
+from pipeline.tracking.journal import JOURNAL
 from pipeline.tracking.replay import Replay
 from pipeline.tracking.uri import StoreError, quiet_mlflow
 
@@ -113,7 +114,9 @@ class OpenRuns:
         if not patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
         place = Path(folder)
-        replay = self._open.get(place) or Replay(place)
+        replay = self._open.get(place) or _taken(place, FOLDER_SECONDS if patient else 0.0)
+        if replay is None:
+            return {"done": True, "unsent": 0}
         error = self._finish(replay, is_over=is_over, patient=patient)
         if error is not None and not last:
             self._note(error, replay)
@@ -224,6 +227,28 @@ class OpenRuns:
                 lambda uri: self._connected() if uri == here else None
             ):
                 self._failures += 1  # its values stay in its journal, for `action=sync`
+
+
+def _taken(folder: Path, seconds: float) -> Replay | None:
+    """Return a folder's journal, of which another process may have to let go first.
+
+    Args:
+        folder: The run's folder.
+        seconds: How long to wait for that.
+
+    Returns:
+        `None` where that process has sent all of it and removed the folder.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return Replay(folder)
+        except StoreError as error:
+            if error.kind != "waiting" or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.25)
+        if not (folder / JOURNAL).is_file():
+            return None
 
 
 if __name__ == "__main__":

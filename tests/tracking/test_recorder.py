@@ -3,6 +3,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import STATE, read_state, write_state
 from pipeline.tracking.journal import Journal
+from pipeline.tracking.replay import Replay
 from pipeline.tracking.sync import sync
 from pipeline.tracking.uri import sqlite_path, sqlite_uri
 
@@ -275,6 +277,20 @@ def test_without_a_required_server_the_values_wait_in_the_journal(
         assert time.monotonic() - started_at < 12 * crowding()
     assert has_ended(pid, seconds=1)
     assert journal.epochs() == {1: {"train/loss": 0.5, "val/f1": 0.9}}
+
+
+def test_a_folder_that_another_process_is_sending_is_waited_for(
+    recorder: Recorder, database: str, begun: Begun
+) -> None:
+    journal = begun(database)
+    journal.end("FINISHED")
+    held = Replay(journal.folder)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(recorder.record, journal.folder, is_over=True, patient=True)
+        time.sleep(1)
+        held.release()
+        sent = asked.result()
+    assert (sent.done, sent.unsent, sent.problem) == (True, 0, None)
 
 
 def test_a_recorder_that_hangs_again_and_again_is_given_up(
