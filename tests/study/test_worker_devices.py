@@ -222,8 +222,15 @@ def test_what_is_fewer_than_asked_for_or_shared_is_told(
 def shown(pool: WorkerPool, *, workers: int) -> list[str | None]:
     """What workers are told of GPUs, the oldest first."""
     pool.start(workers)
-    started = [one for one in psutil.Process().children() if WORKER in one.cmdline()]
+    started = [one for one in psutil.Process().children() if WORKER in command_of(one)]
     return [told(process) for process in sorted(started, key=lambda one: one.create_time())]
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    """The command of a process, empty once it has ended."""
+    while not (command := process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)  # the moment in which it becomes Python
+    return command
 
 
 def told(process: psutil.Process) -> str | None:
