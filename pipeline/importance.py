@@ -64,7 +64,9 @@ def importances_of(
     with torch.inference_mode():
         cost = _cost(part, outputs, features=schema.input_shape[0])
         looks = min(len(columns) * REPEATS, WIDE_LOOKS)
-        asked = spaced(part, min(MOST_ROWS, max(FEWEST_ROWS, OPERATIONS // (looks * cost))))
+        asked = evenly_spaced_part(
+            part, min(MOST_ROWS, max(FEWEST_ROWS, OPERATIONS // (looks * cost)))
+        )
         affordable = min(MOST_LOOKS, OPERATIONS // (len(asked) * cost))
         inputs, targets = asked.inputs, asked.targets
         assert isinstance(inputs, Tensor)  # they are written to and put back
@@ -114,12 +116,12 @@ def _cost(part: Part, outputs: Callable[[Tensor], Tensor], *, features: int) -> 
 
 
 def evenly_spaced(rows: int, count: int) -> Tensor:
-    """Return the numbers of `count` evenly spaced rows, int64; of all rows where few."""
+    """Return the positions of at most `count` evenly spaced rows, int64."""
     return torch.linspace(0, rows - 1, min(count, rows), dtype=torch.float64).round().long()
 
 
-def spaced(part: Part, count: int) -> Part:
-    """Return evenly spaced rows of a part, their inputs as one tensor; all rows where few."""
+def evenly_spaced_part(part: Part, count: int) -> Part:
+    """Return at most `count` evenly spaced rows of a part, their inputs as one tensor."""
     chosen = evenly_spaced(len(part), count)
     return Part(
         inputs=part.take(chosen),

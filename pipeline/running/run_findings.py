@@ -33,7 +33,7 @@ from pipeline.findings import (
     save_findings,
 )
 from pipeline.gallery import FOLDER, Written, read_list
-from pipeline.importance import evenly_spaced, importances_of, spaced
+from pipeline.importance import evenly_spaced, evenly_spaced_part, importances_of
 from pipeline.inside.views import chosen, inside_of
 from pipeline.markup import MISSING, bullets, figure_text
 from pipeline.modules.task import Task
@@ -56,9 +56,9 @@ from pipeline.tracking.fields import (
     link,
     name_text,
     picture,
+    spaced,
     titled,
 )
-from pipeline.tracking.fields import spaced as spaced_table
 from pipeline.tracking.folders import read_state
 
 #: Training rows that are scored after the training.
@@ -201,7 +201,7 @@ def _some_rows(plan: Plan) -> Part:
     part, shape = plan.prepared.train, plan.prepared.schema.input_shape
     work = plan.forward_operations
     affordable = min(MOST_WORK // max(1, work), MOST_BYTES // (4 * math.prod(shape)))
-    return spaced(part, min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
+    return evenly_spaced_part(part, min(MOST_ROWS, max(FEWEST_ROWS, affordable)))
 
 
 def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, float]:
@@ -476,4 +476,4 @@ def _figures(findings: Findings) -> str:
         interval = MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
         own, *others = (figure_text(values, f"{kind}/{name}") for kind in ("test", *kinds))
         lines.append([name_text(name), own, interval, *others])
-    return spaced_table(["test", "network", "95 % interval", *headings], lines)
+    return spaced(["test", "network", "95 % interval", *headings], lines)
