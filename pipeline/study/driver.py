@@ -28,7 +28,7 @@ from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import record_missing, write_run
 from pipeline.study.trial_end import Lost, TrialEnd, changed_data_line, end_journal, has_begun
 from pipeline.study.workers.messages import Answer, Gone, Job, Rung
-from pipeline.study.workers.worker_pool import Assignment, Worker, WorkerPool, worker_pool
+from pipeline.study.workers.worker_pool import Worker, WorkerPool, worker_pool
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Scalar, Status
 
@@ -235,11 +235,11 @@ class Driver:
             taken = self.ledger.take(worker.lease)
             if taken is None:
                 return
-            assignment = self._assignment(taken)
-            worker.give(assignment)
-            self._recorder.begin(assignment.folder)
+            worker.taken = taken
+            worker.give(self._job(taken))
+            self._recorder.begin(self.plan.trial_folder(taken.number))
 
-    def _assignment(self, taken: Taken) -> Assignment:
+    def _job(self, taken: Taken) -> Job:
         """Make the folder of a trial, and what its worker is told."""
         plan, number = self.plan, taken.number
         folder = plan.trial_folder(number)
@@ -249,7 +249,7 @@ class Driver:
         is_pruned = plan.prunes and isinstance(epochs, int)
         retry = {} if taken.retry_of is None else {"pipeline.retry_of": str(taken.retry_of)}
         header = plan.destination.trial_header(number, {}, **retry)
-        job = Job(
+        return Job(
             number=number,
             folder=str(folder),
             name=header.name,
@@ -263,7 +263,6 @@ class Driver:
             data=self.ledger.data_of(plain(config)),
             test=plan.run.test and plan.options.test_trials,
         )
-        return Assignment(taken=taken, job=job)
 
     def _listen(self, seconds: float) -> None:
         for worker, answer in self._pool.listen(seconds):
@@ -277,11 +276,10 @@ class Driver:
             ChangedDataError: The data are others than those of the trials before.
         """
         match answer:
-            case Rung(step=step, value=value) if worker.assignment is not None:
-                prune = self.ledger.report(worker.assignment.taken, step=step, value=value)
-                worker.verdict(prune=prune)
-            case TrialEnd() if worker.assignment is not None:
-                ended = self._closer.end(worker.finish(), answer)
+            case Rung(step=step, value=value) if worker.is_busy:
+                worker.verdict(prune=self.ledger.report(worker.taken, step=step, value=value))
+            case TrialEnd() if worker.is_busy:
+                ended = self._closer.end(worker, answer)
                 how = ended.exit_code, ended.reason
                 if how == (ChangedDataError.exit_code, "interrupted"):
                     raise ChangedDataError(ended.message or "the data have changed")
@@ -293,12 +291,11 @@ class Driver:
 
     def _close_died(self, worker: Worker, gone: Gone) -> None:
         """Go on without a worker that has died, and give its trial up."""
-        assignment = worker.assignment
+        died = [worker.number] if worker.is_busy else []
         self._pool.dismiss(worker)  # first: a store that fails must not leave it among the busy
-        if assignment is not None and assignment.overdue:
-            self._closer.end(assignment, TrialEnd(state="failed", reason="interrupted"))
-        why = f"its process died ({gone.message})"
-        self._closer.close_lost([] if assignment is None else [assignment.number], why=why)
+        if died and worker.is_overdue:
+            self._closer.end(worker, TrialEnd(state="failed", reason="interrupted"))
+        self._closer.close_lost(died, why=f"its process died ({gone.message})")
         self._pool.dismiss(worker, gone)  # again, to count one that was never ready
 
     def _leave(self) -> None:
@@ -308,10 +305,10 @@ class Driver:
         deadline = time.monotonic() + STOP_SECONDS
         while self._pool.busy() and time.monotonic() < deadline:
             for worker, answer in self._pool.listen(TICK_SECONDS):
-                if isinstance(answer, TrialEnd) and worker.assignment is not None:
-                    self._closer.end(worker.finish(), answer)
+                if isinstance(answer, TrialEnd) and worker.is_busy:
+                    self._closer.end(worker, answer)
                 elif isinstance(answer, Gone):
-                    died += [] if worker.assignment is None else [worker.number]
+                    died += [worker.number] if worker.is_busy else []
                     self._pool.dismiss(worker)
                 elif isinstance(answer, Rung):
                     worker.verdict(prune=False)
@@ -351,30 +348,31 @@ class TrialCloser:
         if self._plan.uri is not None:
             record_missing(rows, self._plan.destination, self._recorder, self._params)
 
-    def end(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
+    def end(self, worker: Worker, ended: TrialEnd) -> TrialEnd:
         """Close a trial whose worker has told how it ended, or was stopped for being too slow.
 
         Returns:
             How it ended, which is as its worker says unless it took too long or trained on other
             data than a trial of the same config beside it.
         """
-        ended = self._on_its_data(assignment, ended)
-        if assignment.overdue and ended.reason == "interrupted":
+        worker.is_busy = False  # first: a store that fails must not leave it among the busy
+        ended, number = self._on_its_data(worker.job, ended), worker.number
+        if worker.is_overdue and ended.reason == "interrupted":
             message = f"took longer than sweep.trial_timeout={self._plan.options.trial_timeout:g}"
             ended = replace(ended, reason="error", message=message, exit_code=1)
         if ended.state == "failed":
-            is_told = end_journal(assignment.folder, ended.state, ended.reason)
+            is_told = end_journal(self._plan.trial_folder(number), ended.state, ended.reason)
             ended = ended if is_told else replace(ended, reason="lost")
-        if not self._ledger.finish(assignment.taken, ended):
-            self._drop(assignment)
+        if not self._ledger.finish(worker.taken, ended):
+            self._drop(number)
             return ended
-        self._live.ended(assignment, ended)
+        self._live.ended(worker.taken, ended)
         if ended.state == "failed" and ended.reason != "interrupted":
             self.failure = ended
         self._ooms = self._ooms + 1 if ended.reason == "oom" else 0
         if self._ooms == OOMS:
             self._live.warn(f"{OOMS} trials in a row ran out of memory; lower data.batch_size")
-        self._record(assignment.number, ended)
+        self._record(number, ended)
         return ended
 
     def close_lost(self, died: Collection[int] = (), *, why: str = "its process is gone") -> None:
@@ -398,11 +396,11 @@ class TrialCloser:
             self._live.warn(one.line)
         return lost
 
-    def _on_its_data(self, assignment: Assignment, ended: TrialEnd) -> TrialEnd:
+    def _on_its_data(self, job: Job, ended: TrialEnd) -> TrialEnd:
         """Store the hash of the data of a config that is new to the study."""
-        if ended.data is None or assignment.job.data is not None:
+        if ended.data is None or job.data is not None:
             return ended
-        config = plain(assignment.job.config)
+        config = plain(job.config)
         noted = self._ledger.note_data(config, ended.data)
         if noted == ended.data:
             return ended
@@ -413,19 +411,19 @@ class TrialCloser:
             exit_code=ChangedDataError.exit_code,
         )
 
-    def _drop(self, assignment: Assignment) -> None:
+    def _drop(self, number: int) -> None:
         """Record a trial in MLflow with the end that another process stored."""
-        row = self._ledger.trials()[assignment.number]
+        row, folder = self._ledger.trials()[number], self._plan.trial_folder(number)
         if row.reason == "lost":
             self._live.warn(
-                f"trial {row.number} was given up while its process stood still; its late result "
+                f"trial {number} was given up while its process stood still; its late result "
                 "is dropped"
             )
-        if has_begun(assignment.folder):
-            end_journal(assignment.folder, row.state, row.reason)
-            self._record(row.number, row)
+        if has_begun(folder):
+            end_journal(folder, row.state, row.reason)
+            self._record(number, row)
         else:
-            self._recorder.forget(assignment.folder)
+            self._recorder.forget(folder)
 
     def _record(self, number: int, end: TrialEnd | Row) -> None:
         """Let MLflow have a trial that has ended; the files of all but the best are removed then.

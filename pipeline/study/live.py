@@ -10,11 +10,11 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.study.ledger.ledger import Taken
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
 from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.worker_pool import Assignment
 from pipeline.terminal import console, duration, say, shown_verbosity
 
 REFRESH_SECONDS = 0.5
@@ -93,16 +93,16 @@ class Live(Screen):
         else:
             self._live.console.print(f"warning: {line}", markup=False, soft_wrap=True)
 
-    def ended(self, assignment: Assignment, ended: TrialEnd) -> None:
+    def ended(self, taken: Taken, ended: TrialEnd) -> None:
         """Tell what a trial came to, in one line."""
         self._ended += 1
         came_to = ended.reason or ended.state
         if ended.state == "complete":
-            came_to = value_words(ended.values, assignment.job.objectives)
+            came_to = value_words(ended.values, self._plan.names)
         style = {"complete": "", "pruned": "dim", "failed": "red"}[ended.state]
-        words = point_words(assignment.taken.overrides)
+        words = point_words(taken.overrides)
         reason = f"  {ended.message}" if ended.state == "failed" and ended.message else ""
-        line = Text(f"trial {assignment.number:>4}  {came_to}  {words}{reason}", style=style)
+        line = Text(f"trial {taken.number:>4}  {came_to}  {words}{reason}", style=style)
         if self._verbose == 2:
             say(console(), line.plain)
         self._latest = [*self._latest[1 - LATEST :], line]

@@ -29,7 +29,6 @@ from pipeline.markup import MISSING, TextTable, show
 from pipeline.networks import MISFIT
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives, read_options
-from pipeline.study.ledger.ledger import Taken
 from pipeline.study.ledger.search import search_problems
 from pipeline.study.live import Screen
 from pipeline.study.outcome.summary import point_words
@@ -38,7 +37,7 @@ from pipeline.study.space.space import Space, read_definitions
 from pipeline.study.space.trial_configs import TrialConfigs, value_problems
 from pipeline.study.trial_end import TrialEnd
 from pipeline.study.workers.messages import Gone, Job
-from pipeline.study.workers.worker_pool import Assignment, WorkerPool
+from pipeline.study.workers.worker_pool import Worker, WorkerPool
 from pipeline.terminal import console, duration, say
 
 #: Verdicts from best to worst, as the tables show them.
@@ -154,7 +153,7 @@ class Preflight:
         self._rehearsals: list[Rehearsal] = []
         #: In the order in which they have ended.
         self._tried: list[Rehearsal] = []
-        self._waiting: list[Assignment] = []
+        self._waiting: list[Job] = []
 
     def _open(self, group: str) -> list[str]:
         """Return the choices of a group that need nothing from the user, such as a file's path."""
@@ -181,8 +180,8 @@ class Preflight:
                 for worker, answer in pool.listen(0.0 if more else SECONDS):
                     if isinstance(answer, Gone):
                         pool.dismiss(worker, answer)
-                    if isinstance(answer, Gone | TrialEnd) and worker.assignment is not None:
-                        self._judge(worker.finish(), answer)
+                    if isinstance(answer, Gone | TrialEnd) and worker.is_busy:
+                        self._judge(worker, answer)
                 for worker in pool.busy():
                     worker.end_if_slower_than(self._options.trial_timeout)
                 screen.draw(lambda: self._progress(pool))
@@ -294,7 +293,7 @@ class Preflight:
             objectives=list(objectives),
             keep=False,
         )
-        self._waiting.append(Assignment(taken=Taken(number=number, overrides=point), job=job))
+        self._waiting.append(job)
         self._rehearsals.append(Rehearsal(cell, point))
         return self._rehearsals[-1]
 
@@ -313,10 +312,10 @@ class Preflight:
         self._note(one, verdict, " ".join(" ".join(error.problems if error else ()).split()))
         return one
 
-    def _judge(self, assignment: Assignment, end: TrialEnd | Gone) -> None:
+    def _judge(self, worker: Worker, end: TrialEnd | Gone) -> None:
         """Give a run that has ended its verdict."""
-        one, overdue = self._rehearsals[assignment.number], assignment.overdue
-        rmtree(assignment.folder)
+        one, overdue, worker.is_busy = self._rehearsals[worker.number], worker.is_overdue, False
+        rmtree(worker.job.folder)
         if isinstance(end, Gone):
             died = f"its process died ({end.message})"
             end, overdue = TrialEnd(state="failed", message=died, exit_code=BUG), False

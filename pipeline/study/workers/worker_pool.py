@@ -4,9 +4,8 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from pipeline.devices import worker_environment
@@ -28,45 +27,26 @@ BEAT_PATIENCE = 5.0
 KILL_SECONDS = 15.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Assignment:
-    """A trial that a worker trains.
-
-    Args:
-        taken: The trial.
-        job: What the worker is told.
-        overdue: It was stopped because it took too long.
-    """
-
-    taken: Taken
-    job: Job
-    overdue: bool = False
-
-    @property
-    def number(self) -> int:
-        """The trial's number."""
-        return self.taken.number
-
-    @property
-    def folder(self) -> Path:
-        """Its run folder."""
-        return Path(self.job.folder)
-
-
 class Worker:
     """A process that trains trials one after another; it is never waited for.
+
+    `job` is the trial that it was given last, and `taken` the same as its study has it; `is_busy`
+    tells whether it is in hand still, `is_overdue` that it was stopped because it took too long.
 
     Args:
         process: It dies with this process, wherever it runs; not started yet.
         slot: Its number among the workers of this driver, which its successor gets.
     """
 
+    job: Job
+    taken: Taken
+
     def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
         self.slot = slot
         #: It has loaded its libraries.
         self.is_ready = False
         self.is_gone = False
-        self.assignment: Assignment | None = None
+        self.is_busy = self.is_overdue = False
         self._process = process
         self._given_at = 0.0
         self._heard_at = 0.0
@@ -82,24 +62,18 @@ class Worker:
 
     @property
     def number(self) -> int:
-        """Number of the trial in hand."""
-        assert self.assignment is not None
-        return self.assignment.number
+        """Number of the trial that it was given last."""
+        return self.job.number
 
     def fileno(self) -> int:
         """Return the descriptor to wait on for what it says."""
         return self._process.fileno()
 
-    def give(self, assignment: Assignment) -> None:
-        """Let it train a trial, which it keeps until `finish`."""
-        self.assignment, self._given_at = assignment, time.monotonic()
-        self.train(assignment.job)
-
-    def finish(self) -> Assignment:
-        """Take the trial out of its hands."""
-        assignment, self.assignment = self.assignment, None
-        assert assignment is not None
-        return assignment
+    def give(self, job: Job) -> None:
+        """Let it train a trial, which it has in hand until `is_busy` is unset."""
+        self.job, self._given_at = job, time.monotonic()
+        self.is_busy, self.is_overdue = True, False
+        self.train(job)
 
     def train(self, job: Job) -> None:
         """Let it train a trial; it answers with Rung, and with TrialEnd once."""
@@ -151,12 +125,11 @@ class Worker:
 
     def end_if_slower_than(self, seconds: float | None) -> None:
         """Interrupt a trial that takes too long, and kill a worker that does not listen."""
-        assert self.assignment is not None
         took = time.monotonic() - self._given_at
         if seconds is None:
             return
-        if took > seconds and not self.assignment.overdue:
-            self.assignment.overdue = True
+        if took > seconds and not self.is_overdue:
+            self.is_overdue = True
             self.interrupt()
         elif took > seconds + KILL_SECONDS:
             self.kill()
@@ -193,11 +166,11 @@ class WorkerPool:
 
     def idle(self) -> list[Worker]:
         """Return those that wait for a trial."""
-        return [worker for worker in self._workers if worker.is_ready and not worker.assignment]
+        return [worker for worker in self._workers if worker.is_ready and not worker.is_busy]
 
     def busy(self) -> list[Worker]:
         """Return those that train one."""
-        return [worker for worker in self._workers if worker.assignment is not None]
+        return [worker for worker in self._workers if worker.is_busy]
 
     def listen(self, seconds: float) -> Iterator[tuple[Worker, Answer]]:
         """Yield what workers answer, after waiting at most so long for the first word."""
