@@ -4,15 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import repeat
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
-from pipeline.config.options import DataOptions
 from pipeline.data import checks
 from pipeline.data.content import Content
-from pipeline.data.schema import MOST_LEVELS, UNKNOWN, Code, statistics
+from pipeline.data.schema import MOST_LEVELS, UNKNOWN, Code, axis_of, statistics
 from pipeline.data.source import Array, Indices, OnDemand, Samples, Series, Task
 
 DECILES = tuple(round(0.1 * n, 1) for n in range(1, 10))
@@ -26,8 +26,6 @@ MOST_UNNAMED = 100
 MOST_VALUES = 100_000
 FEW_ROWS = 50
 COSTLY_ROWS = 200
-
-Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +61,16 @@ class ColumnReport:
     maximum: float | None = None
     edges: tuple[float, ...] = ()
     shares: tuple[float, ...]
+
+    @property
+    def known(self) -> int:
+        """Measured rows with a value."""
+        return self.rows - self.missing
+
+    @property
+    def missing_share(self) -> float:
+        """Share of the measured rows without a value."""
+        return self.missing / max(1, self.rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +125,7 @@ class DataReport:
     classes: tuple[ClassRows, ...]
     constant: tuple[str, ...]
     scaled: str
-    equal: Pairs
+    equal: tuple[tuple[str, str], ...]
     repeated: int | None
     notes: tuple[str, ...]
 
@@ -136,46 +144,31 @@ class DataReport:
         return TypeAdapter(cls).validate_python(plain)
 
 
-def data_report(raw: Samples | Series, content: Content, options: DataOptions) -> DataReport:
-    """Report on data that are about to be trained on; columns are those of the training part."""
-    is_rows = isinstance(raw, Samples)
-    repeated = checks.repeated_rows(content.inputs, content.split) if is_rows else None
-    parts = content.split.parts()
-    return _report(raw, content, parts, scaled=options.scale, repeated=repeated)
-
-
-def report_of_test(
-    raw: Samples | Series, content: Content, like: DataReport | None, trained: Array | None
-) -> DataReport:
-    """Report on rows that a trained model is evaluated on: the test part of some content.
-
-    Args:
-        raw: What they were read as.
-        content: All their meaning is the model's.
-        like: Report of the training part, whose deciles and levels are used; `None` = its own.
-        trained: Fingerprints of the rows that the model was trained on; `None` = not known.
-    """
-    test = content.split.test
-    repeated = None
-    if trained is not None and isinstance(raw, Samples):
-        repeated = checks.count_among(checks.fingerprints(content.inputs, test), trained)
-    scaled = "none" if like is None else like.scaled
-    return _report(raw, content, {"test": test}, scaled=scaled, repeated=repeated, like=like)
-
-
-def _report(
+def data_report(
     raw: Samples | Series,
     content: Content,
-    parts: Mapping[str, Indices],
     *,
-    scaled: str,
-    repeated: int | None,
+    scaled: str = "none",
     like: DataReport | None = None,
+    trained: Array | None = None,
 ) -> DataReport:
-    """Measure the first of the parts, and count the rows and classes of all."""
-    schema = content.schema
+    """Measure the training part, or the test part of rows that a trained model is evaluated on.
+
+    Args:
+        raw: What was read.
+        content: What it means; it has no training part where a model is evaluated.
+        scaled: How inputs are scaled, where `like` does not say it.
+        like: Report of a model's training part, whose deciles and levels are used; `None` = its
+            own.
+        trained: Fingerprints of a model's training rows; `None` = those of the training part.
+    """
+    schema, split = content.schema, content.split
+    parts = {name: rows for name, rows in split.parts().items() if len(rows)}
     part, rows = next(iter(parts.items()))
-    cells = _cells(raw, content, rows)
+    repeated = None
+    if isinstance(raw, Samples) and (trained is not None or part == "train"):
+        known = checks.fingerprints(content.inputs, split.train) if trained is None else trained
+        repeated = checks.count_among(checks.fingerprints(content.inputs, split.test), known)
     times = () if isinstance(raw, Samples) else raw.times
     counts = {
         name: np.bincount(content.targets[each], minlength=len(schema.classes)).tolist()
@@ -192,85 +185,81 @@ def _report(
         units=schema.units,
         positive=schema.positive,
         of=part,
-        measured=cells.rows,
-        are_channels=cells.are_channels,
-        columns=_columns(cells, like),
-        unlisted=cells.unlisted,
+        **_inputs(raw, content, rows, like),
         targets=_targets(raw, content, rows, like),
         classes=tuple(
             ClassRows(name=name, rows={part: each[index] for part, each in counts.items()})
             for index, name in enumerate(schema.classes)
         ),
         constant=content.constant,
-        scaled=scaled,
-        equal=_equal(cells, content.constant),
+        scaled=scaled if like is None else like.scaled,
         repeated=repeated,
         notes=content.notes,
     )
 
 
-class _Cells(NamedTuple):
-    """Cells of some rows, few enough to be measured quickly.
+def _inputs(
+    raw: Samples | Series, content: Content, rows: Indices, like: DataReport | None
+) -> dict[str, Any]:
+    """Measure the columns or channels of the rows at these positions in `content.inputs`."""
+    names, cells, measured, are_channels = _cells(raw, content, rows)
+    encoder = content.schema.encoder
+    codes = {} if encoder is None else {code.name: code for code in encoder.codes}
+    known = {} if like is None else {column.name: column for column in like.columns}
+    filled = str(raw.reading.get("missing", ""))
+    columns = (
+        _column(name, values, measured, known.get(name), code=codes.get(name), filled=filled)
+        for name, values in zip(names, cells.T, strict=True)
+    )
+    prints = checks.fingerprints(np.ascontiguousarray(cells.T), np.arange(cells.shape[1]))
+    first: dict[tuple[object, ...], str] = {}
+    equal = []  # what has one value only is left out
+    for name, print_ in zip(names, prints, strict=True):
+        if name not in content.constant:
+            before = first.setdefault((print_, codes[name].levels if codes else ()), name)
+            equal += [(before, name)] if before != name else []
+    return {
+        "measured": measured,
+        "are_channels": are_channels,
+        "columns": tuple(columns),
+        "unlisted": 0 if are_channels else content.inputs.shape[1] - len(names),
+        "equal": tuple(equal),
+    }
 
-    Args:
-        names: Of the columns or channels.
-        values: float64 (values, columns); NaN = missing.
-        rows: How many rows they come from.
-        are_channels: A row has several values of each.
-        codes: How columns of a table are encoded, by name.
-        filled: What takes the place of a missing value in columns without a code.
-        unlisted: Further columns.
+
+def _cells(
+    raw: Samples | Series, content: Content, rows: Indices
+) -> tuple[tuple[str, ...], Array, int, bool]:
+    """Take few enough cells to be measured quickly.
+
+    Returns:
+        Names of the columns or channels; float64 (values, columns), NaN = missing; how many rows
+        they come from; whether a row has several values of each.
     """
-
-    names: tuple[str, ...]
-    values: Array
-    rows: int
-    are_channels: bool
-    codes: Mapping[str, Code] = {}
-    filled: str = ""
-    unlisted: int = 0
-
-
-def _cells(raw: Samples | Series, content: Content, rows: Indices) -> _Cells:
-    """Take cells of the rows at these positions in `content.inputs`."""
     schema, inputs = content.schema, content.inputs
-    if isinstance(raw, Series):
-        return _times(raw, content, rows)
-    width = int(np.prod(inputs.shape[1:]))
+    if isinstance(raw, Series):  # the times that the windows see or predict
+        end = int(content.numbers[rows[-1]]) + schema.horizon
+        start = int(content.numbers[rows[0]]) if rows[0] else 0
+        rows = _evenly_spaced(np.arange(start, end), MOST_ROWS)
+        cells = raw.values[rows][:, [raw.names.index(name) for name in schema.features]]
+        return schema.features, np.asarray(cells, dtype=np.float64), len(rows), True
+    names, width = schema.columns or checks.feature_names(schema), prod(inputs.shape[1:])
     costly = isinstance(inputs, OnDemand) and inputs.costly
     most = COSTLY_ROWS if costly else min(MOST_ROWS, MOST_CELLS // width)
     rows = _evenly_spaced(rows, max(FEW_ROWS, most))
-    names = schema.columns or checks.feature_names(schema)
-    if inputs.ndim > 2 or not (schema.features or width <= MOST_UNNAMED):
-        return _channels(np.asarray(inputs[rows]), names)
-    listed = names[:MOST_COLUMNS]
-    values = np.asarray(inputs[rows][:, : len(listed)], dtype=np.float64)
-    codes = {code.name: code for code in (schema.encoder.codes if schema.encoder else ())}
-    unlisted = len(names) - len(listed)
-    return _Cells(listed, values, len(rows), are_channels=False, codes=codes, unlisted=unlisted)
-
-
-def _channels(block: Array, names: tuple[str, ...]) -> _Cells:
-    if block.ndim == 2:  # pixels or steps in a row, without names
-        names, values = ("all columns",), block.reshape(-1, 1)
+    cells = np.asarray(inputs[rows])
+    are_channels = cells.ndim > 2 or not (schema.features or width <= MOST_UNNAMED)
+    if not are_channels:
+        names = names[:MOST_COLUMNS]
+        cells = cells[:, : len(names)]
+    elif cells.ndim == 2:  # pixels or steps in a row, without names
+        names, cells = ("all columns",), cells.reshape(-1, 1)
     else:
-        last = np.moveaxis(block, 1, -1) if block.ndim == 4 else block
-        values = last.reshape(-1, last.shape[-1])
-    if len(values) > MOST_VALUES:
-        values = values[np.random.default_rng(0).integers(0, len(values), MOST_VALUES)]
-    return _Cells(names, values.astype(np.float64), len(block), are_channels=True)
-
-
-def _times(series: Series, content: Content, rows: Indices) -> _Cells:
-    """Take the times of a series that the windows see or predict."""
-    schema = content.schema
-    end = int(content.numbers[rows[-1]]) + schema.horizon
-    start = int(content.numbers[rows[0]]) if rows[0] else 0
-    times = _evenly_spaced(np.arange(start, end), MOST_ROWS)
-    columns = [series.names.index(name) for name in schema.features]
-    values = np.asarray(series.values[times][:, columns], dtype=np.float64)
-    filled = str(series.reading.get("missing", ""))
-    return _Cells(schema.features, values, len(times), are_channels=True, filled=filled)
+        cells = np.moveaxis(cells, axis_of(cells.ndim), -1)
+        cells = cells.reshape(-1, cells.shape[-1])
+    if are_channels and len(cells) > MOST_VALUES:
+        cells = cells[np.random.default_rng(0).integers(0, len(cells), MOST_VALUES)]
+    return names, cells.astype(np.float64), len(rows), are_channels
 
 
 def _evenly_spaced(rows: Indices, most: int) -> Indices:
@@ -278,19 +267,6 @@ def _evenly_spaced(rows: Indices, most: int) -> Indices:
         return rows
     chosen: Indices = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
     return chosen
-
-
-def _columns(cells: _Cells, like: DataReport | None) -> tuple[ColumnReport, ...]:
-    known = {} if like is None else {column.name: column for column in like.columns}
-    found = []
-    for index, name in enumerate(cells.names):
-        values, code, before = cells.values[:, index], cells.codes.get(name), known.get(name)
-        if code is not None and code.is_category:
-            found.append(_categories(code, values, before))
-        else:
-            filled = cells.filled if code is None else _filling(code)
-            found.append(_numbers(name, values, cells.rows, before, filled=filled))
-    return tuple(found)
 
 
 def _targets(
@@ -302,58 +278,50 @@ def _targets(
     names = checks.target_names(content.schema)
     known = repeat(None) if like is None else like.targets
     columns = zip(names, content.targets[rows].T, known, strict=False)
-    return tuple(_numbers(name, values, len(rows), before) for name, values, before in columns)
+    return tuple(_column(name, values, len(rows), before) for name, values, before in columns)
 
 
-def _numbers(
-    name: str, values: Array, rows: int, like: ColumnReport | None, *, filled: str = ""
+def _column(
+    name: str,
+    values: Array,
+    rows: int,
+    like: ColumnReport | None,
+    *,
+    code: Code | None = None,
+    filled: str = "",
 ) -> ColumnReport:
-    """Measure float64 (values,), NaN = missing; a channel has several of each row."""
+    """Measure float64 (values,), NaN = missing; a channel has several of each row.
+
+    A category is the index of its level in `code`. Shares are counted between the edges and for
+    the levels of `like`, where it is given.
+    """
     known = values[~np.isnan(values)]
-    edges = _edges(known) if like is None else np.asarray(like.edges)
-    counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)
-    figures: dict[str, Any] = {}
-    if len(known):
-        measured = statistics(known[:, None], np.arange(len(known)))
-        ends = ("mean", "deviation", "minimum", "maximum")
-        figures = {end: float(getattr(measured, end)[0]) for end in ends}
-    return ColumnReport(
-        name=name,
-        rows=rows,
-        missing=round((len(values) - len(known)) * rows / max(1, len(values))),
-        filled=filled,
-        edges=tuple(edges.tolist()),
-        shares=tuple((counts / max(1, counts.sum())).tolist()),
-        **figures,
-    )
-
-
-def _categories(code: Code, cells: Array, like: ColumnReport | None) -> ColumnReport:
-    """Measure float64 (rows,): the index of each category in `code.levels`, NaN = missing."""
-    known = cells[~np.isnan(cells)]
-    counts = np.bincount(known[known > UNKNOWN].astype(np.int64), minlength=len(code.levels))
-    if like is None:
-        ordered = np.argsort(-counts, kind="stable")[:MOST_LEVELS].tolist()
-        named = [index for index in ordered if counts[index]] or [0]
+    found: dict[str, Any] = {}
+    if code is not None and code.is_category:
+        sizes = np.bincount(known[known > UNKNOWN].astype(np.int64), minlength=len(code.levels))
+        if like is None:
+            most = np.argsort(-sizes, kind="stable")[:MOST_LEVELS].tolist()
+            kept = [index for index in most if sizes[index]] or [0]
+        else:
+            kept = [code.levels.index(level) for level in like.levels]
+        counts = np.append(sizes[kept], len(known) - sizes[kept].sum())
+        found["levels"] = tuple(code.levels[index] for index in kept)
+        found["unknown"] = int((known <= UNKNOWN).sum())
+        filled = "no category" if code.fill == UNKNOWN else code.levels[int(code.fill)]
     else:
-        named = [code.levels.index(level) for level in like.levels]
-    counts = np.append(counts[named], len(known) - counts[named].sum())
+        edges = _edges(known) if like is None else np.asarray(like.edges)
+        counts = np.bincount(np.searchsorted(edges, known), minlength=len(edges) + 1)
+        found["edges"] = tuple(edges.tolist())
+        filled = filled if code is None else f"the mean {code.fill:.4g}"
+        if len(known):
+            measured = statistics(known[:, None], np.arange(len(known)))
+            for end in ("mean", "deviation", "minimum", "maximum"):
+                found[end] = float(getattr(measured, end)[0])
+    missing = round((len(values) - len(known)) * rows / max(1, len(values)))
+    shares = tuple((counts / max(1, counts.sum())).tolist())
     return ColumnReport(
-        name=code.name,
-        levels=tuple(code.levels[index] for index in named),
-        rows=len(cells),
-        missing=len(cells) - len(known),
-        unknown=int((known <= UNKNOWN).sum()),
-        filled=_filling(code),
-        shares=tuple((counts / max(1, counts.sum())).tolist()),
+        name=name, rows=rows, missing=missing, filled=filled, shares=shares, **found
     )
-
-
-def _filling(code: Code) -> str:
-    """Say what a missing cell of a column becomes."""
-    if not code.is_category:
-        return f"the mean {code.fill:.4g}"
-    return "no category" if code.fill == UNKNOWN else code.levels[int(code.fill)]
 
 
 def _edges(known: Array) -> Array:
@@ -363,17 +331,3 @@ def _edges(known: Array) -> Array:
     edges, times = np.unique(np.quantile(known, DECILES), return_counts=True)
     below = np.nextafter(edges[times > 1], -np.inf)
     return np.unique(np.concatenate([edges, below]))
-
-
-def _equal(cells: _Cells, constant: tuple[str, ...]) -> Pairs:
-    """Return columns that hold the same as an earlier one; those with one value are left out."""
-    columns = np.ascontiguousarray(cells.values.T)
-    prints = checks.fingerprints(columns, np.arange(len(columns)))
-    first: dict[tuple[object, ...], str] = {}
-    pairs = []
-    for name, print_ in zip(cells.names, prints, strict=True):
-        if name not in constant:
-            code = cells.codes.get(name)
-            before = first.setdefault((print_, () if code is None else code.levels), name)
-            pairs += [(before, name)] if before != name else []
-    return tuple(pairs)

@@ -29,29 +29,20 @@ TOLD = 8
 def lines(report: DataReport) -> list[str]:
     """Say in four lines what the data are, what is missing, and what was looked for."""
     target = _classes(report) if report.classes else _values(report)
-    return [
-        f"data    {_content(report)}",
-        target,
-        f"missing {_missing(report)}",
-        f"checked {'; '.join(_checked(report))}",
-    ]
+    checked = f"checked {'; '.join(_checked(report))}"
+    return [f"data    {_content(report)}", target, f"missing {_missing(report)}", checked]
 
 
 def warnings(report: DataReport) -> list[str]:
     """Return a sentence for each thing that a reader of the result should know of."""
-    found = []
-    if report.constant:
-        found.append(
-            f"{len(report.constant)} of {len(report.columns) + report.unlisted} "
-            f"{_unit(report)}s are constant in the training part and say nothing: "
-            f"{_named(report.constant)}"
-        )
-    if report.equal:
-        found.append(f"{_unit(report)}s that hold the same: {_named(_pairs(report))}")
-    if report.repeated:
-        found.append(_leak(report))
-    found += _absences(report)
-    return found
+    count, all_there = len(report.constant), len(report.columns) + report.unlisted
+    constant = (
+        f"{count} of {all_there} {_unit(report)}s are constant in the training part and say "
+        f"nothing: {_named(report.constant)}"
+    )
+    equal = f"{_unit(report)}s that hold the same: {_equal(report)}"
+    told = ((count, constant), (report.equal, equal), (report.repeated, _leak(report)))
+    return [*(words for is_so, words in told if is_so), *_absences(report)]
 
 
 def markdown(report: DataReport) -> str:
@@ -82,9 +73,8 @@ def _content(report: DataReport) -> str:
     rows = sum(report.rows.values())
     if report.kind == "series":
         first, last, times = report.span
-        count = len(report.columns)
         names = _named([column.name for column in report.columns])
-        channels = plain(f"{_count(count, 'column')}: {names}")
+        channels = plain(f"{_count(len(report.columns), 'column')}: {names}")
         return f"{times} times from {first} to {last}, {rows} windows; {channels}"
     target = f"target {plain(report.label)}, " if report.label else ""
     return f"{rows} rows of {_row(report)}; {target}{report.task}"
@@ -152,31 +142,26 @@ def _missing(report: DataReport) -> str:
     with_holes = [column for column in report.columns if column.missing]
     if not with_holes:
         return "none"
-    total = sum(column.missing for column in with_holes)
     words = [
-        f"{plain(column.name)} {column.missing / max(1, column.rows):.1%}"
+        f"{plain(column.name)} {column.missing_share:.1%}"
         + (f" ({plain(column.filled)})" if column.filled else "")
         for column in sorted(with_holes, key=lambda column: -column.missing)
     ]
     return (
-        f"{_count(total, 'cell')} {_measured(report)}, in "
+        f"{_count(sum(c.missing for c in with_holes), 'cell')} {_measured(report)}, in "
         f"{_count(len(with_holes), _unit(report))}; share and what is put in: "
         f"{some(words, most=NAMED)}"
     )
 
 
 def _checked(report: DataReport) -> Iterator[str]:
-    unit = _unit(report)
-    if count := len(report.constant):
-        stays, becomes = "stays as it is", "becomes 0"
-        if count > 1:
-            stays, becomes = "stay as they are", "become 0"
-        effect = stays if report.scaled == "none" else becomes
-        what = _count(count, f"constant {unit}")
-        yield f"{what}, which {effect}: {_named(report.constant)}"
-    else:
-        yield f"no constant {unit}"
-    same = f"the same twice, both are kept: {_named(_pairs(report))}"
+    unit, count = _unit(report), len(report.constant)
+    one, several = "becomes 0", "become 0"
+    if report.scaled == "none":
+        one, several = "stays as it is", "stay as they are"
+    effect = f"which {one if count == 1 else several}: {_named(report.constant)}"
+    yield f"{_count(count, f'constant {unit}')}, {effect}" if count else f"no constant {unit}"
+    same = f"the same twice, both are kept: {_equal(report)}"
     yield same if report.equal else f"no {unit} twice"
     if report.repeated is not None:
         yield _leak(report) if report.repeated else f"no {_tested(report)} also trains"
@@ -197,8 +182,8 @@ def _tested(report: DataReport) -> str:
     return "test row" if report.of == "train" else "evaluated row"
 
 
-def _pairs(report: DataReport) -> list[str]:
-    return [f"{one} = {other}" for one, other in report.equal]
+def _equal(report: DataReport) -> str:
+    return _named([f"{one} = {other}" for one, other in report.equal])
 
 
 def _named(names: Sequence[str]) -> str:
@@ -228,15 +213,14 @@ def _columns_words(report: DataReport) -> str:
 
 def _columns_table(columns: Sequence[ColumnReport]) -> str:
     headings = ["name", "missing", "mean", "sd", "smallest", "largest", "most frequent"]
-    return markdown_table(headings, map(_cells, columns[:SHOWN_COLUMNS]))
-
-
-def _cells(column: ColumnReport) -> list[str]:
-    numbers = (column.mean, column.deviation, column.minimum, column.maximum)
-    shown = ["–" if value is None else f"{value:.5g}" for value in numbers]
-    levels = zip(column.levels[:NAMED], column.shares, strict=False)
-    frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
-    return [escaped(column.name), str(column.missing), *shown, frequent]
+    rows = []
+    for column in columns[:SHOWN_COLUMNS]:
+        numbers = (column.mean, column.deviation, column.minimum, column.maximum)
+        shown = ["–" if value is None else f"{value:.5g}" for value in numbers]
+        levels = zip(column.levels[:NAMED], column.shares, strict=False)
+        frequent = ", ".join(f"{escaped(name)} {share:.1%}" for name, share in levels) or "–"
+        rows.append([escaped(column.name), str(column.missing), *shown, frequent])
+    return markdown_table(headings, rows)
 
 
 def drifted(trained: DataReport, new: DataReport) -> list[str]:
@@ -252,21 +236,13 @@ def drifted(trained: DataReport, new: DataReport) -> list[str]:
         new: Of other rows, whose shares were counted between the edges, and for the levels, of
             the training part's report.
     """
+    before = (*trained.columns, *trained.targets)
     now = {column.name: column for column in (*new.columns, *new.targets)}
-    pairs = [
-        (column, now[column.name])
-        for column in (*trained.columns, *trained.targets)
-        if column.name in now
-    ]
-    found = [
-        (index, f"{plain(then.name)}: {'; '.join(words)}")
-        for then, later in pairs
-        for index, words in [_differences(then, later, chance=CHANCE / max(1, len(pairs)))]
-        if words
-    ]
-    lines = [line for _, line in sorted(found, key=lambda pair: -pair[0])]
-    more = len(lines) - TOLD
-    return [*lines[:TOLD], *([f"… and {more} more columns"] if more > 0 else [])]
+    pairs = [(column, now[column.name]) for column in before if column.name in now]
+    found = [(*_differences(*pair, chance=CHANCE / len(pairs)), pair[0].name) for pair in pairs]
+    found = sorted((one for one in found if one[1]), key=lambda one: -one[0])
+    told = [f"{plain(name)}: {'; '.join(words)}" for _, words, name in found[:TOLD]]
+    return [*told, *([f"… and {len(found) - TOLD} more columns"] if len(found) > TOLD else [])]
 
 
 def stability_index(then: ColumnReport, now: ColumnReport) -> float:
@@ -274,7 +250,7 @@ def stability_index(then: ColumnReport, now: ColumnReport) -> float:
 
     Half a row is added to each count, so that an empty share has a logarithm.
     """
-    before, after = (np.asarray(column.shares) * _known(column) for column in (then, now))
+    before, after = (np.asarray(column.shares) * column.known for column in (then, now))
     p, q = ((counts + 0.5) / (counts.sum() + 0.5 * len(counts)) for counts in (before, after))
     return float(((q - p) * np.log(q / p)).sum())
 
@@ -292,18 +268,26 @@ def _differences(
     from scipy.special import chdtri, ndtri  # type: ignore[import-untyped] # it brings no types
 
     words = []
-    p, q = (column.missing / max(1, column.rows) for column in (then, now))
+    p, q = then.missing_share, now.missing_share
     both = (then.missing + now.missing) / max(1, then.rows + now.rows)
     spread = both * (1 - both) * (1 / max(1, then.rows) + 1 / max(1, now.rows))
     if abs(q - p) > max(MORE_MISSING, -ndtri(chance / 2) * np.sqrt(spread)):
         words = [f"{q:.1%} are missing and {p:.1%} were"]
-    if (then.levels, then.edges) != (now.levels, now.edges) or not _known(then):
+    if (then.levels, then.edges) != (now.levels, now.edges) or not then.known:
         return 0.0, words
-    index = stability_index(then, now) if _known(now) else 0.0
+    index = stability_index(then, now) if now.known else 0.0
     freedom = max(1, sum(share > 0 for share in then.shares) - 1)
-    if index > LARGE and index > chdtri(freedom, chance) * (1 / _known(then) + 1 / _known(now)):
+    if index > LARGE and index > chdtri(freedom, chance) * (1 / then.known + 1 / now.known):
         words.insert(0, f"{_moved(then, now)} (stability index {index:.2f})")
-    return index, [*words, *_changed_levels(then, now, chance=chance)]
+    if now.unknown:
+        words.append(f"{now.unknown} of {now.rows} rows have a level that training never saw")
+    levels = zip(then.levels, then.shares, now.shares, strict=False)
+    gone = [  # though chance would hardly leave them out
+        name
+        for name, p, q in levels
+        if p >= FEWEST_SHARE and q == 0 and (1 - p) ** now.known < chance / len(then.levels)
+    ]
+    return index, [*words, *([f"no row has {_named(gone)}"] if gone else [])]
 
 
 def _moved(then: ColumnReport, now: ColumnReport) -> str:
@@ -312,29 +296,6 @@ def _moved(then: ColumnReport, now: ColumnReport) -> str:
         changes = np.asarray(now.shares) - np.asarray(then.shares)
         most = int(np.abs(changes).argmax())
         return f"{plain(names[most])} is {now.shares[most]:.1%} and was {then.shares[most]:.1%}"
-    return (
-        f"mean {_shown(now.mean)} (sd {_shown(now.deviation)}) and was {_shown(then.mean)} "
-        f"(sd {_shown(then.deviation)})"
-    )
-
-
-def _changed_levels(then: ColumnReport, now: ColumnReport, *, chance: float) -> Iterator[str]:
-    """Say which levels are new, and which have gone though chance would hardly leave them out."""
-    if now.unknown:
-        yield f"{now.unknown} of {now.rows} rows have a level that training never saw"
-    rows = _known(now)
-    gone = [
-        name
-        for name, p, q in zip(then.levels, then.shares, now.shares, strict=False)
-        if p >= FEWEST_SHARE and q == 0 and (1 - p) ** rows < chance / len(then.levels)
-    ]
-    if gone:
-        yield f"no row has {_named(gone)}"
-
-
-def _known(column: ColumnReport) -> int:
-    return column.rows - column.missing
-
-
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
+    figures = (now.mean, now.deviation, then.mean, then.deviation)
+    shown = ("unknown" if value is None else f"{value:.4g}" for value in figures)
+    return "mean {} (sd {}) and was {} (sd {})".format(*shown)

@@ -21,7 +21,7 @@ from pipeline.data.checks import fingerprints
 from pipeline.data.content import Content, Part
 from pipeline.data.prepare import Prepared, content_of
 from pipeline.data.reader import NOTHING, reader_of, split_as_saved
-from pipeline.data.report import DataReport, report_of_test
+from pipeline.data.report import DataReport, data_report
 from pipeline.data.report_text import drifted
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series
@@ -215,7 +215,7 @@ def _rows(
         content_hash=digest,
         notes=notes,
         example=None,
-        report=report_of_test(raw, content, report, prints),
+        report=data_report(raw, content, like=report, trained=prints),
     )
     return prepared, what
 

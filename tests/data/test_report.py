@@ -9,7 +9,7 @@ from given_data import Given, labelled, options, series, shipped, valued
 
 from pipeline.data.prepare import Prepared, prepare
 from pipeline.data.reader import rows_as_saved
-from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, report_of_test
+from pipeline.data.report import MOST_CELLS, MOST_COLUMNS, DataReport, data_report
 from pipeline.data.report_text import (
     LARGE,
     TOLD,
@@ -297,7 +297,7 @@ def trained(samples: Samples, **changes: object) -> Prepared:
 
 def report_on(prepared: Prepared, samples: Samples) -> DataReport:
     content = rows_as_saved(samples, prepared.schema)
-    return report_of_test(samples, content, prepared.report, None)
+    return data_report(samples, content, like=prepared.report)
 
 
 def drift(prepared: Prepared, samples: Samples) -> list[str]:
