@@ -32,13 +32,9 @@ WorkerGpus = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """A CUDA GPU as this process sees it.
+    """A CUDA GPU as this process sees it, by its number among those that are visible, from 0.
 
-    Args:
-        index: Its number among those that are visible, counted from 0.
-        name: Its maker's name.
-        free_bytes: Memory that nobody has taken.
-        entry: Its name in CUDA_VISIBLE_DEVICES: an index, a UUID, or the beginning of one.
+    `entry` is its name in CUDA_VISIBLE_DEVICES: an index, a UUID, or the beginning of one.
     """
 
     index: int
@@ -51,13 +47,9 @@ class Gpu:
 class Present:
     """What this process may train on.
 
-    Args:
-        cores: Cores of the CPU.
-        gpus: GPUs that are visible, by their indices.
-        mps: Whether there is the GPU of an Apple machine.
-        variable: CUDA_VISIBLE_DEVICES; `None` = it is not set.
-        placed: A study has chosen the GPUs of this process, which sees no others.
-        launched: torchrun or srun has started it beside others, which choose their GPUs as well.
+    `variable` is CUDA_VISIBLE_DEVICES, `None` where it is not set; `placed`: a study has chosen
+    the GPUs of this process, which sees no others; `launched`: torchrun or srun has started it
+    beside others, which choose their GPUs as well.
     """
 
     cores: int
@@ -132,12 +124,10 @@ def _free(index: int) -> int:
 class Devices:
     """What a run trains on.
 
-    Args:
-        accelerator: `cpu`, `gpu` or `mps`.
-        devices: How many on each machine, or the indices of the GPUs.
-        words: One line for people: what is taken, and what else is there.
-        nodes: Machines that train together.
-        strategy: Lightning's name of how devices share the work; `auto` = there is one.
+    `accelerator` is `cpu`, `gpu` or `mps`; `devices` how many on each machine, or the indices
+    of the GPUs; `words` one line for people: what is taken, and what else is there; `nodes` the
+    machines that train together; `strategy` Lightning's name of how devices share the work,
+    `auto` for one.
     """
 
     accelerator: str
@@ -157,11 +147,7 @@ class Devices:
         return self.count * self.nodes
 
     def device_of(self, local: int) -> torch.device:
-        """Return the device of a process.
-
-        Args:
-            local: Its number among those of this machine, counted from 0.
-        """
+        """Return the device of a process by its number on this machine, counted from 0."""
         if isinstance(self.devices, list):
             return torch.device("cuda", self.devices[local])
         return torch.device(self.accelerator)
@@ -170,14 +156,9 @@ class Devices:
 def choose(wanted: TrainerOptions, present: Present | None = None) -> Devices:
     """Choose what to train on: one device unless more are named.
 
-    Args:
-        wanted: What the run asks for. Accelerator `auto` takes the GPU with most free memory, else
-            MPS, else the CPU; devices `auto` is one.
-        present: What is there; `None` = what this process sees.
-
-    Raises:
-        EnvironmentFaultError: The accelerator, or so many devices, are not there.
-        ConfigError: A precision that the accelerator lacks.
+    Accelerator `auto` takes the GPU with most free memory, else MPS, else the CPU; devices
+    `auto` is one. Raises an EnvironmentFaultError where the accelerator, or so many devices,
+    are not there, a ConfigError for a precision that the accelerator lacks.
     """
     present = available() if present is None else present
     asked = wanted.devices
@@ -213,12 +194,7 @@ def _require(
 ) -> None:
     """Refuse an accelerator, a precision or devices that are not here.
 
-    Args:
-        kind: The accelerator.
-        count: Devices that are wanted.
-        named: Their indices; `None` = only a number, of the freest.
-        wanted: What the run asks for.
-        present: What is there.
+    `named` are the indices of the devices; `None` = only a number, of the freest.
     """
     among = f"trainer.accelerator=cpu trainer.devices={count} for processes on the CPU"
     if kind not in present.counts:
@@ -246,13 +222,10 @@ def _require(
 
 
 def threads(*, operations: int) -> int:
-    """Choose the threads of one process on the CPU.
+    """Choose the threads of one process on the CPU for a number of operations of a training step.
 
     A function of the network and the batch on a given machine, never of its load: one and two
     threads add in another order and so train other weights.
-
-    Args:
-        operations: Multiplications and additions of one training step.
     """
     return min(max(1, operations // OPERATIONS_PER_THREAD), cores())
 
@@ -272,17 +245,9 @@ def worker_devices(
 
     Without a number of workers there are as many on the CPU as its cores have room for their
     threads, and on GPUs as many as their free memory has room for, too. GPUs are taken in the
-    order of `trainer.devices` where that names them, else the freest first.
-
-    Args:
-        options: The study.
-        trainer: How its trials train.
-        accelerator: What its trials train on: cpu, gpu or mps.
-        parameters: Size of the network.
-        present: What is there; `None` = what this process sees.
-
-    Raises:
-        EnvironmentFaultError: There are too few GPUs for a single worker.
+    order of `trainer.devices` where that names them, else the freest first. `parameters` is the
+    size of the network. Raises an EnvironmentFaultError where the GPUs are too few for a single
+    worker.
     """
     present = available() if present is None else present
     most = max(1, present.cores // ((trainer.threads or 1) * options.devices_per_trial))
@@ -304,18 +269,11 @@ def placement(
 ) -> tuple[tuple[WorkerGpus, ...], tuple[str, ...]]:
     """Return the GPUs of each worker, and a line where workers are too few or share GPUs.
 
-    With one GPU for a trial, workers beyond the number of GPUs share them evenly. With several,
-    each worker has GPUs of its own, and there are only as many workers as there are such groups.
-
-    Args:
-        gpus: GPUs in the order in which they are to be taken.
-        bytes_each: Memory of a GPU that a worker takes.
-        workers: How many are wanted; `None` = as many as there is room for.
-        devices_per_trial: GPUs that train one trial together.
-        most: Workers that the CPU has room for, where `workers` is `None`.
-
-    Raises:
-        EnvironmentFaultError: There are too few GPUs for a single worker.
+    GPUs are taken in their order; a worker takes `bytes_each` of a GPU's memory. With one GPU
+    for a trial, workers beyond the number of GPUs share them evenly. With several, each worker
+    has GPUs of its own, and there are only as many workers as there are such groups. Workers
+    `None` = as many as there is room for, `most` of them at most. Raises as `worker_devices`
+    does.
     """
     room = {gpu: min(WORKERS_PER_GPU, gpu.free_bytes // bytes_each) for gpu in gpus}
     if devices_per_trial == 1:
@@ -360,13 +318,9 @@ def _grouped(gpus: Sequence[Gpu], size: int, *, wanted: int) -> list[WorkerGpus]
 def visible_devices(variable: str | None, count: int) -> tuple[str, ...]:
     """Return the names of the GPUs that a process sees, in the order of their indices.
 
-    CUDA shows the entries of its variable from the first up to one that it can't use, or none at
-    all where one is there twice. So those that it shows are the first `count`, whatever their
-    form: https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#env-vars
-
-    Args:
-        variable: What CUDA_VISIBLE_DEVICES says; `None` = it is not set.
-        count: GPUs that CUDA shows.
+    CUDA shows the entries of its variable from the first up to one that it can't use, or none
+    at all where one is there twice. So those that it shows are the first `count`, whatever
+    their form: https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#env-vars
     """
     if variable is None:
         return tuple(str(index) for index in range(count))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig
 
@@ -41,6 +41,7 @@ MONITORED = (*RISING, *FALLING)
 #: Names of metrics that a metric of the user's own can't have.
 NAMES = {key.partition("/")[2] for key in MONITORED} | {"time", "parameters", "epoch"}
 
+_Kind = TypeVar("_Kind")
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _METRIC = re.compile(r"[A-Za-z0-9_]+")
 _TAG = re.compile(r"[\w./:-][\w./: -]{0,249}")
@@ -62,15 +63,9 @@ def check(
     """Return the run that a config describes, its references resolved.
 
     Nothing is created, and Lightning is not imported: `check_callbacks` follows where it is.
-
-    Args:
-        config: A composed tree.
-        trust: Packages whose classes it may name; `None` = those in the config, which came from
-            the command line. For a config that was read from a file or a checkpoint give what
-            the present command line says.
-
-    Raises:
-        ConfigError: All its problems, one line each.
+    `trust` names packages whose classes it may name; `None` = those in the config, which came
+    from the command line. For a config that was read from a file or a checkpoint give what the
+    present command line says. Raises a ConfigError with all its problems, one line each.
     """
     values, problems = resolved(config)
     if trust is not None:
@@ -93,11 +88,7 @@ def check(
 
 
 def check_callbacks(config: RunConfig) -> None:
-    """Check the callbacks' targets and arguments, which needs Lightning.
-
-    Raises:
-        ConfigError: All their problems, one line each.
-    """
+    """Check the callbacks' targets and arguments, which needs Lightning; one error for all."""
     import pytorch_lightning  # noqa: F401 - the base class is looked up among what is loaded
 
     problems = [
@@ -111,19 +102,22 @@ def check_callbacks(config: RunConfig) -> None:
         raise ConfigError(*problems)
 
 
-def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return a section, or an empty mapping where it is none; `validate` reports the type."""
-    found = values.get(key)
-    return found if isinstance(found, Mapping) else {}
+def _at(values: object, key: str, kind: type[_Kind]) -> _Kind | None:
+    """Return the value of a dotted key; `None` = it is missing or, as `validate` says, wrong."""
+    for part in key.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return values if isinstance(values, kind) else None
+
+
+def _section(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return _at(values, key, dict) or {}
 
 
 def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
-    given = values.get("trust")
-    trust = [word for word in given if isinstance(word, str)] if isinstance(given, list) else []
+    trust = _texts(_at(values, "trust", list))
     make_importable(trust)
     for key, base, filled, shared in _SECTIONS:
-        section = values.get(key)
-        if not isinstance(section, Mapping):
+        if (section := _at(values, key, dict)) is None:
             continue
         ours, target = parts(section, shared) if shared else ({}, section)
         if shared:
@@ -134,18 +128,18 @@ def _target_problems(values: Mapping[str, Any]) -> Iterator[str]:
             yield "scheduler.monitor is missing; expected the metric to follow, such as val/loss."
         elif not follows and ours.get("monitor") is not None:
             yield "scheduler.monitor has no meaning for this schedule; leave it away."
-    for name, target in _mapping(_mapping(values, "metrics"), "more").items():
+    for name, target in _section(values, "metrics.more").items():
         if isinstance(target, Mapping):
             yield from target_problems(f"metrics.more.{name}", target, bases=[METRIC], trust=trust)
-    yield from _callback_targets(_mapping(values, "callbacks"), trust)
+    yield from _callback_targets(_section(values, "callbacks"), trust)
 
 
 def _callback_targets(callbacks: Mapping[str, Any], trust: Sequence[str]) -> Iterator[str]:
     """Yield what can be said about callbacks without Lightning."""
     allowed = tuple(f"{package}." for package in (*PACKAGES, *trust))
     for name, target in callbacks.items():
-        path = target.get(TARGET) if isinstance(target, Mapping) else None
-        if not isinstance(path, str):
+        path = _at(target, TARGET, str)
+        if path is None:
             yield f"callbacks.{name}.{TARGET} is missing; expected the dotted path of a callback."
         elif not path.startswith(allowed):
             yield (
@@ -159,14 +153,13 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
 
     A value of a wrong type breaks no rule: `validate` reports it.
     """
-    tracking, register = _mapping(values, "tracking"), values.get("register")
-    experiment = tracking.get("experiment")
-    named = {"name": values.get("name"), "register": register, "tracking.experiment": experiment}
-    for key, name in named.items():
-        problem = name_problem(key, name) if isinstance(name, str) and name else None
+    for key in ("name", "register", "tracking.experiment"):
+        name = _at(values, key, str)
+        problem = name_problem(key, name) if name else None
         yield problem, f"{problem}."
+    register = values.get("register")
     yield (
-        register and tracking.get("kind") == "none",
+        register and _at(values, "tracking.kind", str) == "none",
         f"register={shown(register)} needs MLflow, and tracking=none is given; choose "
         "tracking=local, or leave register away.",
     )
@@ -180,10 +173,11 @@ def _rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
         is_name = all(part.isidentifier() for part in package.split("."))
         line = f"trust=[{package}] is no package; expected a name to import, such as my_net."
         yield not is_name, line
-    yield from _output_rules(values.get("output"))
+    if output := _at(values, "output", str):
+        yield from _output_rules(output)
     yield from _metric_rules(values)
-    yield from _range_test_rules(values, _mapping(values, "trainer"))
-    yield from _training_rules(_mapping(values, "data"), _mapping(values, "trainer"))
+    yield from _range_test_rules(values)
+    yield from _training_rules(_section(values, "data"), _section(values, "trainer"))
 
 
 def _texts(values: object) -> list[str]:
@@ -191,9 +185,7 @@ def _texts(values: object) -> list[str]:
     return [value for value in found if isinstance(value, str)]
 
 
-def _output_rules(output: object) -> Iterator[tuple[object, str]]:
-    if not isinstance(output, str) or not output:
-        return
+def _output_rules(output: str) -> Iterator[tuple[object, str]]:
     if problem := output_problem(output):
         yield problem, problem
         return
@@ -208,49 +200,45 @@ def _output_rules(output: object) -> Iterator[tuple[object, str]]:
 
 
 def _metric_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
-    own = [str(name) for name in _mapping(_mapping(values, "metrics"), "more")]
+    own = [str(name) for name in _section(values, "metrics.more")]
     for name in own:
         taken = f".{name}: the program has a metric of this name; choose another."
         no_name = f": {shown(name)} is no name for a metric; expected letters, digits and _ alone."
         line = taken if name in NAMES else no_name
         yield name in NAMES or not _METRIC.fullmatch(name), f"metrics.more{line}"
     known = (*MONITORED, *(f"val/{name}" for name in own))
-    sections = {"": {"monitor": values.get("monitor")}, "scheduler.": values.get("scheduler")}
-    for name, callback in _mapping(values, "callbacks").items():
-        sections[f"callbacks.{name}."] = callback
+    sections: dict[str, Any] = {"": {"monitor": values.get("monitor")}}
+    sections["scheduler."] = values.get("scheduler")
+    sections |= {f"callbacks.{key}.": one for key, one in _section(values, "callbacks").items()}
     for prefix, section in sections.items():
-        given = section if isinstance(section, Mapping) else {}
-        metric, mode = given.get("monitor"), given.get("mode")
+        metric, mode = _at(section, "monitor", str), _at(section, "mode", str)
         better = "max" if metric in RISING else "min"
-        if isinstance(metric, str) and metric and metric not in known:
-            line = (
-                f"{prefix}monitor={metric!r} is never logged; expected one of {', '.join(known)}."
-            )
-            yield True, line + did_you_mean(metric, known, by_leaf=True)
+        if metric and metric not in known:
+            line = f"monitor={metric!r} is never logged; expected one of {', '.join(known)}."
+            yield True, prefix + line + did_you_mean(metric, known, by_leaf=True)
         yield (
             metric in MONITORED and mode in ("min", "max") and mode != better,
             f"{prefix}mode={mode} looks for the worst {metric}; expected {better}.",
         )
 
 
-def _range_test_rules(
-    values: Mapping[str, Any], trainer: Mapping[str, Any]
-) -> Iterator[tuple[object, str]]:
+def _range_test_rules(values: Mapping[str, Any]) -> Iterator[tuple[object, str]]:
     """Yield what a range test of the learning rate can't be joined with."""
-    lr_range, optimizer = _mapping(values, "lr_range"), values.get("optimizer")
-    ends = lr_range.get("lowest"), lr_range.get("highest")
+    ends = (_section(values, "lr_range").get(end) for end in ("lowest", "highest"))
     lowest, highest = (end if isinstance(end, int | float) else 0 for end in ends)
     line = f"lr_range.lowest={lowest} is not below lr_range.highest={highest}."
     yield lowest and highest and lowest >= highest, line
     if values.get("find_lr") is not True:
         return
+    optimizer = _at(values, "optimizer", dict)
     yield (
-        isinstance(optimizer, Mapping) and optimizer.get("lr") is None,
+        optimizer is not None and optimizer.get("lr") is None,
         "find_lr=true looks for optimizer.lr, and this optimizer's YAML has no lr; add it.",
     )
     for key in ("resume", "register"):
         line = f"find_lr=true starts afresh and keeps no weights; leave {key} away."
         yield values.get(key) is not None, line
+    trainer = _section(values, "trainer")
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes")
     count = len(devices) if isinstance(devices, list) else devices
     yield (
@@ -272,21 +260,21 @@ def _training_rules(
     if isinstance(fold, int) and isinstance(folds, int):
         line = f"data.fold={fold} is none of data.folds={folds}; expected 0 to {folds - 1}."
         yield 2 <= folds <= fold, line
-    devices, strategy = trainer.get("devices"), trainer.get("strategy")
-    precision = trainer.get("precision")
     yield (
-        trainer.get("accelerator") == "cpu" and precision in _NOT_ON_CPU,
-        f"trainer.precision={precision} does not exist on the CPU; expected one of 32-true, "
-        "bf16-mixed, bf16-true, 64-true.",
+        trainer.get("accelerator") == "cpu" and trainer.get("precision") in _NOT_ON_CPU,
+        f"trainer.precision={trainer.get('precision')} does not exist on the CPU; expected one of "
+        "32-true, bf16-mixed, bf16-true, 64-true.",
     )
     for low, high in (("min_epochs", "max_epochs"), ("min_steps", "max_steps")):
         least, most = trainer.get(low), trainer.get(high)
         if isinstance(least, int) and isinstance(most, int):
             line = f"trainer.{low}={least} is more than trainer.{high}={most}."
             yield least > most > 0, line
-    repeated = isinstance(devices, list) and any(devices.count(one) > 1 for one in devices)
+    devices = _at(trainer, "devices", list) or []
+    repeated = any(devices.count(one) > 1 for one in devices)
     yield repeated, f"trainer.devices={devices} names a device twice."
-    if isinstance(strategy, str) and strategy and strategy not in _STRATEGIES:
+    strategy = _at(trainer, "strategy", str)
+    if strategy and strategy not in _STRATEGIES:
         line = (
             f"trainer.strategy={strategy} is not offered: exact metrics and equal bits need the "
             "whole network in each process, and processes that don't replay the command; expected "

@@ -57,14 +57,10 @@ def compose(
 ) -> DictConfig:
     """Return the composed tree of a run, its references not yet resolved.
 
-    Args:
-        overrides: As on a command line, such as `["model=lstm", "optimizer.lr=0.003"]`.
-        config_name: The root file, without `.yaml`.
-        config_dir: A folder of the user's own YAML, in groups as ours are.
-        options: Which keys the tree may have.
-
-    Raises:
-        ConfigError: All wrong names, one line each.
+    The overrides are those of a command line, such as `["model=lstm", "optimizer.lr=0.003"]`;
+    `config_name` is the root file, without `.yaml`; `config_dir` a folder of the user's own
+    YAML, in groups as ours are; `options` say which keys the tree may have. Raises a
+    ConfigError with all wrong names, one line each.
     """
     lines = checked_lines(
         overrides, config_name=config_name, config_dir=config_dir, options=options
@@ -83,11 +79,7 @@ def without_hydra(tree: DictConfig) -> DictConfig:
 def with_name(tree: DictConfig, hydra: DictConfig | HydraConf) -> DictConfig:
     """Name a run without a name `<model>-<data>`, and a study `<sweeps>-<model>-<data>`.
 
-    The name of a study leaves out what the study varies.
-
-    Args:
-        tree: A composed tree.
-        hydra: Hydra's own settings of it.
+    The name of a study leaves out what the study varies. `hydra` are Hydra's own settings.
     """
     choices = dict(hydra.runtime.choices)
     if _has_no_name(tree):
@@ -114,11 +106,9 @@ def _joined(words: Sequence[object]) -> str | None:
 
 
 class Composer:
-    """Composes one root file with any overrides; Hydra's global state is cleared.
+    """Composes one root file, named without `.yaml`, with any overrides and a folder of a user's.
 
-    Args:
-        config_name: The root file, without `.yaml`.
-        config_dir: A folder of the user's own YAML; `None` = only what ships.
+    Hydra's global state is cleared.
     """
 
     def __init__(self, config_name: str, config_dir: Path | str | None = None) -> None:
@@ -153,11 +143,7 @@ class Composer:
         return sorted(key for key in {*expected, *found} if found.get(key) != expected.get(key))
 
     def tree(self, lines: Sequence[str]) -> DictConfig:
-        """Compose the root file with overrides; `hydra` is part of the tree.
-
-        Raises:
-            ConfigError: Hydra or OmegaConf refuses.
-        """
+        """Compose the root file with overrides; `hydra` is part of the tree."""
         overrides = [*self._search, *self.cleared(lines), *lines]
         try:
             return self._loader.load_configuration(self.config_name, overrides, RunMode.RUN)
@@ -206,16 +192,8 @@ def checked_lines(
 ) -> list[str]:
     """Return the overrides in the form that Hydra gets, after a check of all their names.
 
-    Args:
-        lines: As typed.
-        config_name: The root file, without `.yaml`.
-        config_dir: A folder of the user's own YAML.
-        multirun: Whether commas separate values, a run each.
-        options: Which keys the tree may have.
-        more: Checks names that this command alone has.
-
-    Raises:
-        ConfigError: All wrong names, one line each.
+    The arguments are those of `compose`; where `multirun`, commas separate values, a run each;
+    `more` checks names that this command alone has. Raises a ConfigError with all wrong names.
     """
     if config_dir is not None and Path(os.path.realpath(config_dir)) != conf_folder():
         named = {key_of(line).partition("@")[0] for line in lines}

@@ -53,12 +53,7 @@ _PACKAGE = re.compile(r"\s*#\s*@package\s(.*)")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One override as it was typed and as Hydra parses it.
-
-    Args:
-        typed: Its text on the command line.
-        override: Its parsed form; `input_line` is the text that Hydra gets.
-    """
+    """One override as it was typed and as Hydra parses it: its `input_line` is what Hydra gets."""
 
     typed: str
     override: Override
@@ -128,10 +123,8 @@ def read(
 ) -> tuple[list[Given], list[str]]:
     """Return the overrides that Hydra can parse, and a line for each problem with the others.
 
-    Args:
-        lines: The overrides as they were typed.
-        texts: Keys whose value is always a text, `resume=12e45678` included.
-        multirun: Whether commas separate values, a run each.
+    `texts` are the keys whose value is always a text, `resume=12e45678` included; where
+    `multirun`, commas separate values, a run each.
     """
     parser = OverridesParser.create()
     given: list[Given] = []
@@ -227,9 +220,7 @@ def plainest(line: str) -> str:
 def problems_in_folder(folder: Path, groups: Iterable[str]) -> list[str]:
     """Return a line for each problem with the YAML files that a run may read from a folder.
 
-    Args:
-        folder: What `--config-dir` names.
-        groups: Names of its sub-folders that are checked; a run reads no others.
+    Only sub-folders of the names in `groups` are looked through; a run reads no others.
     """
     if problem := place_problem("--config-dir", str(folder)):
         return [problem]

@@ -60,13 +60,7 @@ def _reference(name: str, *default: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigDifference:
-    """One key that two configs do not share.
-
-    Args:
-        key: Its dotted name.
-        old: The value before; `None` also where the key was missing.
-        new: The value now; `None` also where the key is missing.
-    """
+    """One key that two configs do not share, and its values; `None` also where it is missing."""
 
     key: str
     old: Scalar
@@ -138,14 +132,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[ConfigDi
 
 
 def resume_problems(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return why a run can't be resumed with another config.
+    """Return why a run can't be resumed with another config, both as `plain` gives them.
 
-    Args:
-        old: The config of the run, as `plain` gave it.
-        new: The config of the command, as `plain` gives it.
-
-    Returns:
-        Lines for what can never change, and lines for what needs `resume_allow_change=true`.
+    Returns lines for what can never change, and lines for what needs
+    `resume_allow_change=true`.
     """
     never, ask = [], []
     for change in differences(old, new):

@@ -179,15 +179,9 @@ def wrong_value(key: str, value: object, annotation: object) -> str:
 
 
 def validated(model: type[Model], tree: DictConfig, *, prefix: str = "") -> Model:
-    """Return options of a kind, read from a composed tree.
+    """Return options of a kind, read from a composed tree, in which a key that is `???` is missing.
 
-    Args:
-        model: The kind.
-        tree: What they are to hold; a key that is still `???` is missing.
-        prefix: Key of the section, with its dot.
-
-    Raises:
-        ConfigError: All wrong values, one line each.
+    Raises a ConfigError with all wrong values, one line each.
     """
     values = {key: value for key, value in written(tree, resolve=True).items() if value != "???"}
     options, problems = validate(model, values, prefix=prefix)
@@ -205,11 +199,8 @@ def validate(
 ) -> tuple[Model | None, list[str]]:
     """Return the options that values give, or `None` and a line for each wrong key.
 
-    Args:
-        model: The kind of options.
-        values: Their values by key.
-        prefix: Key of the section, with its dot.
-        hints: Reasons why keys that are known elsewhere are refused here.
+    `prefix` is the key of the section with its dot; `hints` are reasons why keys that are known
+    elsewhere are refused here.
     """
     try:
         return model.model_validate(values), []
@@ -253,14 +244,10 @@ def _owner(model: type[BaseModel], loc: list[str]) -> tuple[list[str], type[Base
 
 
 def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
-    """Return the class that a dotted path names, if a config may name it.
+    """Return the class that a dotted path names, such as `torch.optim.Adam`, if a config may do so.
 
-    Args:
-        path: Such as `torch.optim.Adam`.
-        trust: Packages that count beside ours, torch's and Lightning's.
-
-    Raises:
-        ConfigError: It lies elsewhere, is missing, can't be imported, or is no class.
+    Packages in `trust` count beside ours, torch's and Lightning's. Raises a ConfigError where
+    it lies elsewhere, is missing, can't be imported, or is no class.
     """
     allowed = (*PACKAGES, *trust)
     if not _lies_in(path, allowed):
@@ -277,11 +264,7 @@ def resolve(path: str, *, trust: Sequence[str] = ()) -> type:
 
 
 def find(path: str) -> type:
-    """Return the class of a target that was checked before.
-
-    Raises:
-        ConfigError: There is no such class.
-    """
+    """Return the class of a target that was checked before; a ConfigError where there is none."""
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
@@ -319,14 +302,11 @@ def target_problems(
     filled: Sequence[str] = (),
     trust: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield a line for each problem with a target, those nested in it included.
+    """Yield a line for each problem with the target at a key, those nested in it included.
 
-    Args:
-        key: Where the target stands in the tree.
-        target: Its `_target_` and its arguments.
-        bases: Dotted paths of the classes of which it must be a subclass of one.
-        filled: Parameters that the program fills in.
-        trust: Packages that count beside ours, torch's and Lightning's.
+    `bases` are dotted paths of classes, of one of which it must be a subclass; `filled`
+    parameters that the program fills in; packages in `trust` count beside ours, torch's and
+    Lightning's.
     """
     path = target.get(TARGET)
     if not isinstance(path, str):
@@ -389,9 +369,8 @@ def _targets_in(key: str, value: object) -> Iterator[tuple[str, Mapping[str, Any
 def build(target: Mapping[str, Any], /, **filled: object) -> Any:
     """Build the object that a checked target describes, its nested targets first.
 
-    Args:
-        target: `_target_` and arguments; with `_partial_: true` a function that makes it.
-        **filled: What the program knows; passed on where the constructor takes it.
+    With `_partial_: true` it is a function that makes it. What is `filled` by the program is
+    passed on where the constructor takes it.
     """
     kind = find(target[TARGET])
     inner, plain, without = _parted(kind, target)
@@ -417,11 +396,7 @@ def problems_with(
 ) -> list[str]:
     """Return a line for each value that the constructor of `kind` does not allow.
 
-    Args:
-        kind: A class.
-        values: Its arguments by name.
-        prefix: Key of the section, with its dot.
-        without: Parameters that are filled later or checked elsewhere.
+    Parameters in `without` are filled later or checked elsewhere.
     """
     return validate(_schema(kind, without), values, prefix=prefix)[1]
 

@@ -38,13 +38,8 @@ WATCH_SECONDS = 1.0
 class Channel:
     """Messages to and from another process. Nothing waits but `wait`.
 
-    `ended` tells that nothing more will come: the other end is closed, or has sent what is not a
-    frame.
-
-    Args:
-        reader: Descriptor to read from; like `writer`, it becomes non-blocking, and is closed by
-            whoever has opened it.
-        writer: Descriptor to write to.
+    `ended` tells that nothing more will come: the other end is closed, or has sent what is not
+    a frame. Both descriptors become non-blocking, and are closed by whoever has opened them.
     """
 
     def __init__(self, reader: int, writer: int) -> None:
@@ -60,8 +55,7 @@ class Channel:
     def send(self, *messages: Mapping[str, object]) -> None:
         """Write messages together, as far as they are taken now; `flush` writes the rest.
 
-        Raises:
-            ValueError: One is longer than `MAX_BYTES`.
+        Raises a ValueError for one that is longer than `MAX_BYTES`.
         """
         frames = bytearray()
         for content in (json.dumps(message).encode("ascii") for message in messages):
@@ -73,10 +67,9 @@ class Channel:
             self.flush()
 
     def flush(self) -> bool:
-        """Write what the other end takes now; one that is gone takes all and loses it.
+        """Write what the other end takes now, and tell whether that is all.
 
-        Returns:
-            Whether all that was sent is written.
+        An end that is gone takes all and loses it.
         """
         while self._unsent:
             # Taken out first: where a signal's handler raises, nothing is written twice.
@@ -128,13 +121,7 @@ class Channel:
     def wait(self, seconds: float, *, reading: bool = True, writing: bool = True) -> bool:
         """Wait until there is something to read, or what is unsent can be written.
 
-        Args:
-            seconds: At most so long.
-            reading: Wait for something to read.
-            writing: Wait for room for what is unsent.
-
-        Returns:
-            Whether there is something to read, the end included.
+        Tells whether there is something to read, the end included.
         """
         poll = select.poll()
         if reading:
@@ -174,10 +161,9 @@ class Child:
     side). Only `wait`, `see_end`, `close`, `ask` and `answer` wait for it, all for a limited
     time.
 
-    Args:
-        command: Words for Python, from a launcher such as `python_module`.
-        environment: Variables beside those of this process; `None` removes one.
-        name: What it is called in an error of `ask`.
+    `command` has words for Python, from a launcher such as `python_module`; `environment`
+    variables beside those of this process, of which `None` removes one; `name` is used in
+    errors of `ask`.
     """
 
     def __init__(
@@ -194,11 +180,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process; one that has ended and was closed may be started again.
-
-        Raises:
-            OSError: The machine has no room for another process.
-        """
+        """Start the process; one that has ended and was closed may be started again."""
         variables = {**os.environ, "PYTHONPATH": python_path(), **self._environment}
         self._process = process = subprocess.Popen(
             [sys.executable, *self._command],
@@ -258,9 +240,8 @@ class Child:
     def answer(self, wanted: int, seconds: float) -> Message:
         """Wait for the answer with an id; one that a signal made somebody miss is skipped.
 
-        Raises:
-            ChildGoneError: No answer came within `seconds`; the process was ended.
-            ChildEndedError: It has ended.
+        Raises a ChildGoneError where none came in time, and the process was ended; a
+        ChildEndedError where it has ended.
         """
         self._running()
         deadline = time.monotonic() + seconds
@@ -328,12 +309,7 @@ class Child:
 
 
 class Parent:
-    """The process that has started this one.
-
-    Args:
-        reader: Descriptor on which it is heard.
-        writer: Descriptor on which it is spoken to.
-    """
+    """The process that has started this one, heard and spoken to on two descriptors."""
 
     def __init__(self, reader: int, writer: int) -> None:
         #: It has closed the pipe, or has ended; nothing more will be heard.
@@ -380,12 +356,7 @@ class Parent:
     def listen(
         self, handle: Callable[[Message], object] = lambda _: None, *, exit_code: int = 1
     ) -> None:
-        """Hear it on a thread from now on; end this process, whatever it does, when it is gone.
-
-        Args:
-            handle: Takes each message.
-            exit_code: Of this process in that case.
-        """
+        """Hear it on a thread from now on; end this process, whatever it does, when it is gone."""
         threading.Thread(
             target=self._listen, args=(handle, exit_code), name="parent", daemon=True
         ).start()

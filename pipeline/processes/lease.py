@@ -19,14 +19,10 @@ UNSEEN = "unseen"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The process that trains a run, and a counter that moves while it does.
+    """The process that trains a run, and a counter of its beats that moves while it does.
 
-    Args:
-        host: Name of its machine.
-        boot_id: One start of that machine, and the space in which its process ids count.
-        pid: Process id.
-        started: Start of the process, in the machine's own terms; tells a reused id.
-        counter: Beats so far.
+    `boot_id` tells one start of the machine and the space in which its process ids count;
+    `started` tells a process id that is used again.
     """
 
     host: str

@@ -33,11 +33,8 @@ REVIVAL_SECONDS = 30.0
 class SentRun:
     """What became of a journal that was sent in one go.
 
-    Args:
-        done: MLflow has all of it, and the run's end.
-        unsent: Values that MLflow lacks.
-        problem: What is in the way, in one line.
-        later: Another try may help.
+    `done`: MLflow has all of it and the run's end; `unsent`: values that MLflow lacks;
+    `problem`: what is in the way, in one line; `later`: another try may help.
     """
 
     done: bool
@@ -49,9 +46,9 @@ class SentRun:
 class Recorder:
     """A process of its own that fills MLflow from journals; training never waits for it.
 
-    A context manager: whatever happens, the process ends with it. `problem` holds the latest line
-    about what could not be recorded, `registered` what the registration of the model of the run
-    that was closed last came to.
+    A context manager: whatever happens, the process ends with it. `problem` holds the latest
+    line about what could not be recorded, `registered` the result of the registration of the
+    run that was closed last.
     """
 
     def __init__(self) -> None:
@@ -83,16 +80,10 @@ class Recorder:
         self._child.start()
 
     def connect(self, uri: str, *, experiment: str, required: bool = True) -> str | None:
-        """Reach the store at `uri` and its experiment.
+        """Reach the store at an absolute address, and its experiment, created where it is missing.
 
-        Args:
-            uri: Absolute address, of `tracking_uri`.
-            experiment: Name of the MLflow experiment.
-            required: Raise where it can't be reached; else return the line as a warning.
-
-        Raises:
-            EnvironmentFaultError: The store is down, locked or of another version.
-            ConfigError: The file is no database.
+        Where `required` and it can't be reached, raise an EnvironmentFaultError, or a
+        ConfigError for a file that is no database; else return the line as a warning.
         """
         self._connection = (uri, experiment)
         unheard = _no_listener(uri)
@@ -121,11 +112,9 @@ class Recorder:
     ) -> SentRun:
         """Send a folder's whole journal in one go and end the run; it need not be open.
 
-        Args:
-            folder: The run's folder.
-            is_over: The run goes on no more: without a recorded end it is lost.
-            patient: Wait a few seconds for a store that does not answer; else return at once.
-            last: Follow the folder no more, whatever becomes of it; else once its run has ended.
+        `is_over`: without a recorded end it is lost; `patient`: wait a few seconds for a
+        store that does not answer; `last`: follow the folder no more, whatever becomes of
+        it.
         """
         if last:
             self._followed[folder] = None  # a restarted recorder follows it too
@@ -143,14 +132,9 @@ class Recorder:
         )
 
     def trials(self, study: str, metrics: Sequence[str]) -> list[RecordedTrial]:
-        """Return the runs of a study's trials.
+        """Return the runs of a study's trials by its uid, with the metrics that are asked for.
 
-        Args:
-            study: The study's uid.
-            metrics: Those that are asked for.
-
-        Raises:
-            EnvironmentFaultError: The store can't be read now.
+        Raises an EnvironmentFaultError where the store can't be read now.
         """
         answer = self._ask_anew("trials", study=study, metrics=list(metrics))
         if not answer.get("ok"):
@@ -176,11 +160,7 @@ class Recorder:
         self._child.abandon()
 
     def _ask(self, what: str, seconds: float, **content: object) -> dict[str, Any]:
-        """Return the answer to a command, whose process may still be importing its libraries.
-
-        Raises:
-            ChildGoneError: There is no process, or no longer.
-        """
+        """Return the answer to a command, whose process may still be importing its libraries."""
         if not self._is_ready:
             self._child.answer(0, START_SECONDS)
             self._is_ready = True

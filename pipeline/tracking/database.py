@@ -37,8 +37,8 @@ DEAD_SECONDS = 300
 def prepare_database(uri: str) -> Iterator[None]:
     """Have a database in which MLflow finds its tables, or may create them under a lock.
 
-    Raises:
-        StoreError: The database is locked for a minute, is none, can't be written, or is down.
+    Raises a StoreError: it is locked for a minute, is no database, can't be written, or is
+    down.
     """
     path = sqlite_path(uri)
     # An open file would stay half closed; of a server, each new connection is a process there.
@@ -82,15 +82,11 @@ def _database_server(uri: str) -> Iterator[None]:
 
 
 def lock_until_end(connection: "Connection", name: str, *, wait: float) -> None:
-    """Wait for a lock, which holds until the connection's transaction ends, in whatever way.
+    """Wait for a lock by name, which holds until the connection's transaction ends in whatever way.
 
-    Since it lies in the same transaction as what is written under it, nothing can be written by a
-    process that has lost it. Further locks of this transaction, those of rows, wait as long.
-
-    Args:
-        connection: In a transaction, to a PostgreSQL server.
-        name: What is locked.
-        wait: Seconds that the lock is waited for.
+    Since it lies in the same transaction as what is written under it, nothing can be written by
+    a process that has lost it. It and further locks of this transaction, those of rows, are
+    waited for `wait` seconds. The connection is one to a PostgreSQL server.
     """
     digest = hashlib.sha256(f"pipeline {name}".encode()).digest()
     connection.exec_driver_sql(
@@ -109,18 +105,9 @@ def create_file(
 ) -> None:
     """Create an SQLite file that has all its tables from its first moment under its name.
 
-    One process at a time builds it in a file beside it. What a kill leaves of that is removed by
-    the next start.
-
-    Args:
-        path: The file.
-        create_tables: Creates the tables in an empty file, and closes it.
-        is_void: Tells whether the file at a path is missing, or lacks its tables and can be
-            replaced.
-        wait: Seconds to wait for another process that creates the file.
-
-    Raises:
-        filelock.Timeout: That process takes longer.
+    One process at a time builds it with `create_tables` in a file beside it, where `is_void`
+    says that the file is missing or can be replaced. What a kill leaves of that is removed by
+    the next start. Raises a filelock.Timeout after `wait` seconds for another process.
     """
     path = path.resolve()  # the target of a link, which stays
     lock = path.with_name(f".{path.name}.lock")

@@ -121,11 +121,7 @@ def _git(
 ) -> str:
     """Return what git says, up to the limit; one that fails, or takes too long, said nothing.
 
-    Args:
-        folder: Where it runs.
-        words: Its command.
-        deadline: When it is ended, on the monotonic clock.
-        settings: They win over those of its files.
+    It is ended at `deadline`, on the monotonic clock; `settings` win over those of its files.
     """
     first = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
     given = {**SETTINGS, **(settings or {})}

@@ -36,17 +36,10 @@ Source = tuple[str, str | None]
 
 
 def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> "Run":
-    """Return what MLflow knows of a run, and copy files of it into a folder.
+    """Return what MLflow knows of a run by its whole id, and copy files of it into a folder.
 
-    Args:
-        run_id: The whole id.
-        uri: Address of the tracking server or database, absolute.
-        artifacts: Files and folders that are wanted; one that the run lacks is left out.
-        into: Where they go, under the names that they have on the run.
-
-    Raises:
-        ConfigError: There is no such run.
-        EnvironmentFaultError: MLflow does not answer, or the download fails.
+    Artifacts that the run lacks are left out. Raises a ConfigError where there is no such run,
+    an EnvironmentFaultError where MLflow does not answer or the download fails.
     """
     _require_database(f"run {run_id!r}", uri)
     with opened_store(uri) as store:
@@ -63,19 +56,14 @@ def fetched_run(run_id: str, uri: str, artifacts: Sequence[str], into: Path) -> 
 def fetched(reference: str, uri: str) -> Path:
     """Return a folder on this machine with a model of MLflow's; downloaded once.
 
-    Nothing of it is run: it holds weights and plain values, as the run had left them. What lies in
-    the cache is bound to the store, to the address of the files there and to their content, so
-    that nothing but the very model is taken from it.
+    Nothing of it is run: it holds weights and plain values, as the run had left them. What lies
+    in the cache is bound to the store, to the address of the files there and to their content,
+    so that nothing but the very model is taken from it.
 
-    Args:
-        reference: `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/m-…`, or an MLflow run id
-            or its beginning.
-        uri: Address of the tracking server or database, absolute.
-
-    Raises:
-        ConfigError: There is no such model, its files lie on another server, or they are not
-            those that were logged.
-        EnvironmentFaultError: MLflow does not answer, or the download fails.
+    The reference is `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `models:/m-…`, or an MLflow
+    run id or its beginning. Raises a ConfigError where there is no such model, its files lie on
+    another server or are not those that were logged; an EnvironmentFaultError where MLflow does
+    not answer.
     """
     match = _REFERENCE.fullmatch(reference)
     if match is None:
@@ -110,11 +98,7 @@ def _require_database(what: str, uri: str) -> None:
 
 
 def _source(store: "Store", reference: re.Match[str]) -> Source:
-    """Return where a model's files are, and what is known of their content.
-
-    Raises:
-        ConfigError: There is no such model; it says what there is instead.
-    """
+    """Return where a model's files are, and the digest of its weights; else say what there is."""
     name, model_id, run_id = reference["name"], reference["model"], reference["run"]
     here = named(store.uri)
     if run_id or model_id:
@@ -182,11 +166,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _place(uri: str, address: str, digest: str) -> Path:
-    """Return the folder of the cache for weights from an address in a store.
-
-    Raises:
-        ConfigError: It leads out of the cache.
-    """
+    """Return the folder of the cache for weights from an address; a link out of it is refused."""
     key = hashlib.sha256("\n".join((redact(uri), address, digest)).encode()).hexdigest()[:32]
     place = cache_folder() / "models" / key
     if not place.resolve().is_relative_to(cache_folder().resolve()):

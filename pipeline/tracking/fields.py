@@ -145,28 +145,16 @@ def fits(file: Path) -> bool:
 
 
 def picture(run_id: str, path: str, words: str) -> str:
-    """Return Markdown that shows an artifact of a run.
+    """Return Markdown that shows an artifact of a run, with words for those who can't see it.
 
     The address is relative to the page, so it holds behind a prefix, a proxy and a login, and
     whether the server hands files on or reads them itself.
-
-    Args:
-        run_id: MLflow's id of the run.
-        path: Of the artifact, as `pictures/curves/loss.png`.
-        words: What can be seen, for whoever can't.
     """
     return f"![{as_text(words)}](get-artifact?path={quote(path)}&run_uuid={quote(run_id)})"
 
 
 def link(experiment_id: str, run_id: str, path: str, words: str) -> str:
-    """Return Markdown that leads to the page of an artifact.
-
-    Args:
-        experiment_id: MLflow's id of the experiment.
-        run_id: MLflow's id of the run.
-        path: Of the artifact.
-        words: What to click at.
-    """
+    """Return Markdown that leads from words to the page of an artifact."""
     place = f"#/experiments/{quote(experiment_id)}/runs/{quote(run_id)}/artifacts/{quote(path)}"
     return f"[{as_text(words)}]({place}?{TRAINING_PAGES})"
 
@@ -174,9 +162,7 @@ def link(experiment_id: str, run_id: str, path: str, words: str) -> str:
 def fitted(parts: Sequence[str], order: Sequence[int]) -> str:
     """Return parts of a note with an empty line between them, as many as MLflow's limit allows.
 
-    Args:
-        parts: Markdown, in the order of reading; empty ones are left out.
-        order: Numbers of the parts that may go, the first one first.
+    `order` has the numbers of the parts that may go, the first one first.
     """
     kept = dict(enumerate(parts))
     for number in order:

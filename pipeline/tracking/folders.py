@@ -112,13 +112,7 @@ def trial_folders(output: Path) -> list[Path]:
 
 
 def trial_folder(study: Path, uid: str, number: int) -> Path:
-    """Return the folder of a trial's run.
-
-    Args:
-        study: The study's folder.
-        uid: Tells the study from an earlier one of its name.
-        number: The trial's.
-    """
+    """Return the folder of a trial's run in that of its study, whose uid no other study has."""
     return study / TRIALS / f"{uid}-{number:04}"
 
 
@@ -132,16 +126,11 @@ def unfinished(output: Path) -> list[Path]:
 
 
 def find_run(reference: str, output: Path, *, key: str = "output") -> Path:
-    """Return the folder of a run.
+    """Return the folder of a run; a ConfigError where none or several are called so.
 
-    Args:
-        reference: A run folder (its path, or its name below `output`), an MLflow run id or its
-            beginning, or `last` for the newest training run.
-        output: The folder that holds a folder for each run.
-        key: What the command calls that folder.
-
-    Raises:
-        ConfigError: No run is called so, or several are.
+    The reference is a run folder (its path, or its name below `output`), an MLflow run id or
+    its beginning, or `last` for the newest training run; `key` is what the command calls that
+    folder.
     """
     trials = trial_folders(output)
     named = [folder for folder in trials if folder.name == reference]
@@ -192,16 +181,9 @@ def _newest_few(folders: list[Path]) -> str:
 class ListedRun:
     """One run as a person wants to see it among others.
 
-    Args:
-        name: Name of the run.
-        status: RUNNING, FINISHED, FAILED, KILLED, or LOST where nobody has closed it yet.
-        end_reason: Why it ended early; '' where it did not.
-        metrics: The latest value of each metric.
-        age: Seconds since its last event.
-        state: Where it is recorded.
-        folder: Where it lies.
-        unsent: Values that MLflow lacks.
-        is_study: It is a study's own run.
+    The status is RUNNING, FINISHED, FAILED, KILLED, or LOST where nobody has closed it yet;
+    `end_reason` is '' where it did not end early; `metrics` has the latest values; `age` counts
+    the seconds since its last event; `unsent` the values that MLflow lacks.
     """
 
     name: str

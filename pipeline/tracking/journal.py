@@ -93,11 +93,9 @@ class Journal:
         self._clock = (time.time_ns(), time.monotonic_ns())
 
     def begin(self, header: Header, *, at: int | None = None) -> None:
-        """Record that this process starts, or goes on with, the run. Secrets are masked here.
+        """Record that this process starts, or goes on with, the run; secrets are masked.
 
-        Args:
-            header: What is known of it.
-            at: When that was, in milliseconds since 1970; `None` = now.
+        `at` counts milliseconds since 1970, here and below; `None` = now.
         """
         content = asdict(header)
         content["uri"] = redact(header.uri)
@@ -108,14 +106,10 @@ class Journal:
         self._append("begin", at=at, lease=asdict(own_lease()), **content)
 
     def epoch(self, epoch: int, values: Mapping[str, float], *, at: int | None = None) -> None:
-        """Record values of an epoch; the first record of a name in an epoch stays.
+        """Record values of an epoch, counted from 1; the first record of a name in an epoch stays.
 
-        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as numbers.
-
-        Args:
-            epoch: Counted from 1.
-            values: By the names of their metrics.
-            at: When that was, in milliseconds since 1970; `None` = at the epoch's first, or now.
+        NaN and infinity are left out and counted as `nonfinite`: MLflow stores them as
+        numbers.
         """
         self._open()
         known = self._keys.get(epoch, set())
@@ -135,12 +129,10 @@ class Journal:
         self._append("model", figure=asdict(figure))
 
     def end(self, status: Status, reason: str | None = None, *, at: int | None = None) -> None:
-        """Record how the run ended; every artifact is in place by now.
+        """Record how the run ended, every artifact in place by now.
 
-        Args:
-            status: MLflow's word for it.
-            reason: The tag `end_reason`: pruned, diverged, oom, error, interrupted or lost.
-            at: When that was, in milliseconds since 1970; `None` = now.
+        The reason becomes the tag `end_reason`: pruned, diverged, oom, error, interrupted
+        or lost.
         """
         self._append("end", at=at, status=status, reason=reason)
 

@@ -51,19 +51,10 @@ def log_and_register(
 ) -> str | None:
     """Log the model that a run has left in its folder and register it, each unless it has been.
 
-    Args:
-        store: Where the run is.
-        folder: The run's folder.
-        state: The run's and its experiment's ids there.
-        begin: The begin of its journal: which name its model is registered under, if any, and the
-            packages whose classes it may name.
-        figure: What it is compared by.
-
-    Returns:
-        What was decided about the registered version, and why, in one line for people.
-
-    Raises:
-        StoreError: The store refuses it or does not answer, or the model can't be prepared.
+    `begin` is that of its journal: the name to register the model under, if any, and the
+    packages whose classes it may name. Returns what was decided about the version and why, in
+    one line for people. Raises a StoreError: the store refuses it or does not answer, or the
+    model can't be read.
     """
     file = folder / FOLDER / FILE
     try:
@@ -169,21 +160,10 @@ def _type(name: str) -> DataType | AnyType:
 
 
 def register(store: Store, name: str, model: LoggedModel, figure: Figure) -> str:
-    """Make a run's model a version of a registered one, and champion where it is better.
+    """Make a run's model a version of a registered one, and champion where its figure is better.
 
-    What was decided before is only told again, so an alias that a person has moved stays.
-
-    Args:
-        store: Where the model is logged.
-        name: Of the registered model; made where it is missing.
-        model: Logged before.
-        figure: What it is compared by.
-
-    Returns:
-        One line for people: what was decided, and why.
-
-    Raises:
-        StoreError: The store refuses it or does not answer.
+    Returns one line for people: what was decided, and why. What was decided before is only told
+    again, so an alias that a person has moved stays.
     """
     with _alone(store, name), store.client() as client:
         versions = client.search_model_versions(f"run_id = '{model.source_run_id}'")
@@ -245,10 +225,8 @@ def verdict(
 ) -> tuple[bool, str]:
     """Say whether a new version becomes champion, and why, as the end of a sentence.
 
-    Args:
-        mine: The new version's figure.
-        theirs: The tags of the champion by now; `None` = there is no other.
-        champion: Its version.
+    `theirs` are the tags of the present champion, whose version is given; `None` = there is
+    none.
     """
     if theirs is None:
         return True, ", and its champion"

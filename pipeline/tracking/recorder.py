@@ -103,13 +103,10 @@ class OpenRuns:
         return {"run_id": replay.state.run_id, "problem": problem}
 
     def record(self, folder: str, *, is_over: bool, patient: bool, last: bool) -> Answer:
-        """Send a folder's whole journal in one go, with the model where its run has ended.
+        """Send a folder's whole journal, open or not, with the model where its run has ended.
 
-        Args:
-            folder: The run's folder; it need not be open.
-            is_over: The run goes on no more: without a recorded end it is lost.
-            patient: Wait some seconds for a fault to pass.
-            last: Let go of the folder, whatever becomes of it; else once its run has ended.
+        `is_over`: without a recorded end it is lost; `patient`: wait some seconds for a
+        fault to pass; `last`: let go of the folder, whatever becomes of it.
         """
         if not patient and time.monotonic() < self._retry_at:
             raise StoreError("down", self._problem)
@@ -144,8 +141,7 @@ class OpenRuns:
     def quit(self, *, is_over: bool = True) -> None:
         """Close all open runs, then look after earlier ones for a few seconds.
 
-        Args:
-            is_over: The open runs go on no more; else wait a moment for the trainer's death.
+        Unless `is_over`, a moment is waited for the death of each run's training process.
         """
         for replay in self._open.values():
             deadline, lease = time.monotonic() + DEATH_SECONDS, replay.lease
@@ -230,14 +226,9 @@ class OpenRuns:
 
 
 def _taken(folder: Path, seconds: float) -> Replay | None:
-    """Return a folder's journal, of which another process may have to let go first.
+    """Return a folder's journal, for which another process may have to let go first.
 
-    Args:
-        folder: The run's folder.
-        seconds: How long to wait for that.
-
-    Returns:
-        `None` where that process has sent all of it and removed the folder.
+    `None` = that process has sent all of it and removed the folder.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -31,19 +31,13 @@ NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.ENOENT)
 class Replay:
     """One folder's journal on its way into a store; holds the folder's lock while it is open.
 
-    The journal stays open, so that a run whose folder is removed or renamed is followed to its end.
+    The journal stays open, so that a run whose folder is removed or renamed is followed to its
+    end. `registered` is the result of the registration of its model, `problem` why MLflow will
+    never have that model, `uri` where the run is to be recorded; the caller sets `is_refused`
+    once the store has refused the run for good.
 
-    `registered` is what the registration of the run's model came to, in one line; `problem` why
-    MLflow will never have that model; `uri` where the run is to be recorded; `is_refused` is set by
-    the caller once the store has refused the run for good.
-
-    Args:
-        folder: The run's folder.
-        wait: Seconds to wait for another process that sends the same journal.
-
-    Raises:
-        StoreError: Another process sends the same journal (`waiting`, or `refused` where it was
-            waited for), or the journal can't be read.
+    Another process that sends the same journal is waited for; after that it is a StoreError
+    (`waiting`; `refused` where `wait` was given), and so is a journal that can't be read.
     """
 
     def __init__(self, folder: Path, *, wait: float = 0.0) -> None:
@@ -84,11 +78,7 @@ class Replay:
         self.read()
 
     def read(self) -> None:
-        """Take in the lines that have been added to the journal.
-
-        Raises:
-            StoreError: It can't be read.
-        """
+        """Take in the lines that have been added to the journal."""
         try:
             self._file.seek(self._offset)
             content = self._file.read()
@@ -169,9 +159,7 @@ class Replay:
     def drain(self, store: "Store", *, is_over: bool) -> None:
         """Send all that the journal holds, and close the run if it has ended.
 
-        Args:
-            store: Where to.
-            is_over: The run goes on no more: without a recorded end it is lost.
+        Where `is_over` the run goes on no more: without a recorded end it is lost.
         """
         self.read()
         is_gone = is_over or (self.lease is not None and not alive(self.lease))
@@ -194,13 +182,10 @@ class Replay:
         self._pending.clear()
 
     def finish(self, store_of: "Callable[[str], Store | None]") -> StoreError | None:
-        """Send what is left and let go of the journal; remove the folder where that is wanted then.
+        """Send what is left, remove the folder where that is wanted then; return what failed.
 
-        Args:
-            store_of: Returns the store at the address on record; `None` = nothing is sent there.
-
-        Returns:
-            What was in the way.
+        `store_of` returns the store for the address on record; `None` = nothing is sent
+        there.
         """
         problem = None
         try:
@@ -232,12 +217,7 @@ class Replay:
         self._is_attached = True
 
     def _begin(self, store: "Store", begin: Event) -> tuple[bool, dict[str, str]]:
-        """Have a run that goes on; tell whether it is a new one, and which tags are left to log.
-
-        Args:
-            store: Where it is.
-            begin: How it begins, or begins again.
-        """
+        """Have a run that goes on; tell whether it is a new one, and which tags are left to log."""
         tags = {**begin["tags"], **Lease(**begin["lease"]).tags()}
         parent = begin["parent"]
         if folder := begin.get("parent_folder"):
@@ -268,11 +248,7 @@ class Replay:
         return False, tags | {f"pipeline.changed.{key}": now[key] for key in changed}
 
     def _leave_model(self, store: "Store") -> None:
-        """Log the model that the run has left and register it; no run fails by that.
-
-        Raises:
-            StoreError: The store does not answer; a later try may help.
-        """
+        """Log the model that the run has left and register it; only a transient fault is raised."""
         if self._model is None:
             return
         # It takes a second to import, and only a run that leaves a model needs it.
@@ -307,8 +283,7 @@ class Replay:
 def _run_id(folder: Path, store: "Store") -> str:
     """Return the id of a folder's run in a store, created where it has none there.
 
-    Raises:
-        StoreError: It has none yet, and it is for another process to create it.
+    It is a StoreError (`waiting`) where another process has to create it.
     """
     state = read_state(folder)
     if state.run_id and state.uri == redact(store.uri):

@@ -50,11 +50,7 @@ _Item = TypeVar("_Item")
 
 
 class Store:
-    """A tracking server or database. Every call raises `StoreError` alone.
-
-    Args:
-        uri: Its address, absolute.
-    """
+    """A tracking server or database at an address. Every call raises `StoreError` alone."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -72,14 +68,10 @@ class Store:
     def create(
         self, experiment_id: str, *, name: str, key: str, tags: Mapping[str, str], start: int
     ) -> tuple[str, bool]:
-        """Return the id of the run with a key, created where there is none, and whether it was.
+        """Return the id of the run with a key of its own, and whether it was created just now.
 
-        Args:
-            experiment_id: Where it belongs.
-            name: What MLflow shows.
-            key: Name that no other run has; of its folder, say.
-            tags: Tags that it has from its first moment.
-            start: Milliseconds since 1970.
+        The key is the name of its folder, say. It has the tags from its first moment;
+        `start` counts milliseconds since 1970.
         """
         with self.client() as client:
             if "'" not in key and "\\" not in key:  # a name must not become a filter of its own
@@ -170,12 +162,7 @@ class Store:
     ) -> None:
         """Log values in one call; what the run holds already is neither stored twice nor refused.
 
-        Args:
-            run_id: The run.
-            points: Values of metrics.
-            params: Parameters, of which those that it has stay as they are.
-            tags: Tags.
-            is_new: It has been created just now, so it has no parameters yet.
+        A parameter that it has keeps its value; a run that `is_new` has none yet.
         """
         if not (points or params or tags):
             return
@@ -202,11 +189,8 @@ class Store:
     def terminate(self, run_id: str, status: Status, *, reason: str | None, end: int) -> None:
         """Set a run's final status and its `end_reason`, at `end` milliseconds since 1970.
 
-        Args:
-            run_id: The run.
-            status: MLflow's word for how it ended.
-            reason: Why it ended early; `None` where it did not, whatever it was closed as before.
-            end: When it ended.
+        A reason `None` drops an earlier one: it did not end early, whatever it was closed
+        as before.
         """
         if reason is None:
             self._drop_tag(run_id, END_TAG)
@@ -234,12 +218,7 @@ class Store:
     def found(
         self, call: Callable[[MlflowClient], _Item], *, missing: Sequence[str] = MISSING
     ) -> _Item | None:
-        """Return what a call of MLflow's client finds; `None` where there is no such thing.
-
-        Args:
-            call: The call.
-            missing: MLflow's codes by which it says so.
-        """
+        """Return what a call of MLflow's client finds; `None` where it answers a `missing` code."""
         with self.client() as client:
             try:
                 return call(client)
@@ -249,11 +228,7 @@ class Store:
         return None
 
     def _experiment_id(self, name: str, client: MlflowClient) -> str:
-        """Return the id of an experiment, created where it is missing.
-
-        Raises:
-            StoreError: It has been deleted, or is MLflow's own.
-        """
+        """Return the id of an experiment, created where it is missing; a deleted one is refused."""
         found = client.get_experiment_by_name(name)
         if found is None:
             location = None

@@ -30,14 +30,7 @@ LOOKS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synced:
-    """What became of one folder.
-
-    Args:
-        folder: The run's folder.
-        sent: Values that have been sent now.
-        unsent: Values that the store still lacks.
-        problem: What is in the way, in one line.
-    """
+    """What became of one folder: values sent now and still unsent, and what is in the way."""
 
     folder: Path
     sent: int = 0
@@ -48,11 +41,9 @@ class Synced:
 class StoreInForce:
     """Opens the store of a command once, and one that does not answer no second time.
 
-    The address that a run's folder names is never opened by itself: the folder may be a
-    stranger's, and what is sent carries the user's login.
-
-    Args:
-        uri: The address in force: of the command line, the environment or the default.
+    Its address is that of the command line, the environment or the default. The address that a
+    run's folder names is never opened by itself: the folder may be a stranger's, and what is
+    sent carries the user's login.
     """
 
     def __init__(self, uri: str) -> None:
@@ -60,13 +51,9 @@ class StoreInForce:
         self._opened: Store | StoreError | None = None
 
     def of(self, recorded: str) -> "Store":
-        """Return the store for a run that is recorded there.
+        """Return the store for a run that is recorded there, as its folder says without a password.
 
-        Args:
-            recorded: Where its folder says that it is recorded, without a password.
-
-        Raises:
-            StoreError: It is recorded elsewhere, or the store can't be reached.
+        Raises a StoreError: it is recorded elsewhere, or the store can't be reached.
         """
         if redact(self._uri) != recorded:
             way = f"which is used only if you name it: {how_to_name(recorded)}"
@@ -91,12 +78,7 @@ class StoreInForce:
 
 @contextmanager
 def opened_store(uri: str) -> "Iterator[Store]":
-    """Open the store at an absolute address.
-
-    Raises:
-        EnvironmentFaultError: A call to it fails.
-        ConfigError: It is no database.
-    """
+    """Open the store at an absolute address; a call to it that fails is an error of the command."""
     try:
         yield StoreInForce(uri).of(redact(uri))
     except StoreError as error:
@@ -134,14 +116,8 @@ def sync(folders: Iterable[Path], uri: str) -> list[Synced]:
 def attach(folder: Path, file: Path, options: TrackingOptions, *, name: str) -> str | None:
     """Put a file among the artifacts of a folder's run, in place of one of its name.
 
-    Args:
-        folder: The run's or the study's folder; one that MLflow does not have is left alone.
-        file: What to put there.
-        options: Name the store in force; a run that is recorded in another one is left alone.
-        name: What the artifact is called.
-
-    Returns:
-        What was in the way, in one line; `None` = nothing.
+    A run that MLflow does not have is left alone, and so is one that is recorded in another
+    store than the options name. Returns what was in the way, in one line; `None` = nothing.
     """
     state = read_state(folder)
     return attach_to(state.run_id, state.uri, file, options, name=name) if state.run_id else None
@@ -150,15 +126,7 @@ def attach(folder: Path, file: Path, options: TrackingOptions, *, name: str) -> 
 def attach_to(
     run_id: str, recorded: str, file: Path, options: TrackingOptions, *, name: str
 ) -> str | None:
-    """Put a file on a run by its id, as `attach` does.
-
-    Args:
-        run_id: MLflow's id of the run.
-        recorded: The store that has it, as it is on record: without its password.
-        file: What to put there.
-        options: Name the store in force.
-        name: What the artifact is called.
-    """
+    """Put a file on a run by its id and the store on its record, as `attach` does."""
     try:
         store = StoreInForce(tracking_uri(options)).of(recorded)
         with TemporaryDirectory() as place:
@@ -179,13 +147,9 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
     """Close lost runs as FAILED, `end_reason=lost`, and return them. A live one is never touched.
 
     A run of this machine is lost when its process is gone. One that can't be judged so (another
-    machine, a process stopped by a signal, or one of another user that /proc hides) is lost when
-    its counter has not moved for `grace` seconds of this process's own monotonic clock, so this may
-    take that long.
-
-    Args:
-        store: Where the runs are.
-        grace: Seconds.
+    machine, a process stopped by a signal, or one of another user that /proc hides) is lost
+    when its counter has not moved for `grace` seconds of this process's own monotonic clock, so
+    this may take that long.
     """
     closed: list[Run] = []
     counters: dict[str, tuple[int, float]] = {}
@@ -221,13 +185,9 @@ def _closed_as_lost(store: "Store", run_id: str) -> "list[Run]":
 def remove_runs(runs: Iterable[ListedRun], uri: str) -> Iterator[ListedRun]:
     """Remove runs, in MLflow first, and yield each that is gone.
 
-    Args:
-        runs: What to remove.
-        uri: The store in force, which is opened where it has one of them.
-
-    Raises:
-        EnvironmentFaultError: The store can't be reached, or is another one; the folders stay.
-        ConfigError: The store is no database.
+    The store in force is opened where it has one of them. Raises an EnvironmentFaultError where
+    it can't be reached or is another one, a ConfigError where it is no database; the folders
+    stay.
     """
     store = StoreInForce(uri)
     try:

@@ -84,8 +84,7 @@ def quiet_mlflow(environment: MutableMapping[str, str] = os.environ) -> None:
 def tracking_uri(options: TrackingOptions) -> str:
     """Return the absolute address of the store: `tracking.uri`, the environment's, or `mlflow.db`.
 
-    Raises:
-        ConfigError: MLflow can't record there.
+    Raises a ConfigError where MLflow can't record there.
     """
     if options.uri:
         return _absolute("tracking.uri", options.uri)
@@ -139,11 +138,7 @@ def uri_words(uri: str) -> list[str]:
 
 
 def how_to_name(recorded: str) -> str:
-    """Say how a person names the address of a record, which is never used unasked.
-
-    Args:
-        recorded: The address without its password, as a run's folder has it.
-    """
+    """Say how a person names an address on record, without its password; none is used unasked."""
     if MASK in recorded:
         return f"{recorded} needs its password; put the whole address into {VARIABLE}"
     return f"add {shlex.quote(f'tracking.uri={recorded}')}"
@@ -191,16 +186,10 @@ def _absolute(key: str, uri: str) -> str:
 
 
 def with_driver(key: str, url: str) -> str:
-    """Return the address of a database server with a driver that is installed.
+    """Return the address of a database server with a driver that is installed; `key` named it.
 
-    SQLAlchemy's own choice for `postgresql://` depends on its version; ours is psycopg.
-
-    Args:
-        key: Where the address comes from.
-        url: The address.
-
-    Raises:
-        ConfigError: The driver is missing, or the address can't be read.
+    SQLAlchemy's own choice for `postgresql://` depends on its version; ours is psycopg. Raises
+    a ConfigError where the driver is missing or the address can't be read.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -225,12 +214,7 @@ def with_driver(key: str, url: str) -> str:
 
 
 class StoreError(Exception):
-    """A call to a store that failed.
-
-    Args:
-        kind: What a caller can do about it.
-        line: One line for people, without secrets.
-    """
+    """A call to a store that failed: what a caller can do about it, and a line without secrets."""
 
     def __init__(self, kind: FaultKind, line: str) -> None:
         super().__init__(line)
@@ -290,12 +274,7 @@ def named(uri: str) -> str:
 
 
 def schema_fault(uri: str, revision: str) -> StoreError:
-    """Say which program a database of another version of MLflow needs.
-
-    Args:
-        uri: Its address.
-        revision: The version of its tables.
-    """
+    """Say which program a database needs whose tables have a version of another MLflow."""
     way = (
         "was made by another version of MLflow; back it up, then bring it up to date with: "
         f"mlflow db upgrade {redact(uri)}"
