@@ -39,7 +39,6 @@ from pipeline.study.outcome.summary import (
     short_names,
     shown_text,
     swept_keys,
-    value_words,
     verdict,
 )
 from pipeline.study.plan import LONGEST_STEM
@@ -89,8 +88,7 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     rows, facts = _rows(recorded), recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
     found = winner(rows, directions)
-    number = None if found is None else found.number
-    others = [int(one) for one in facts.get(TESTED, {}) if one != str(number)]
+    others = [int(one) for one in facts.get(TESTED, {}) if found and one != str(found.number)]
     called = recorded.name.removesuffix(".yaml")
     # The sweep alone knows the whole command in words; this one says the same.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
@@ -103,7 +101,6 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
         seconds=_seconds(rows),
         importances=recorded.importances(),
         command=command,
-        winner=number,
         # Beside the winner, only the config as it stands is ever tested.
         base=others[0] if len(others) == 1 else None,
     ).with_tests(facts)
@@ -185,7 +182,7 @@ def _summary_words(summary: StudySummary, *, searches: bool) -> str:
         return f"{told}; it compares, and chooses nothing."
     if row is None:
         return f"{told}; none has completed."
-    return f"{told}; the best is trial {row.number}: {value_words(row.values, summary.objectives)}."
+    return f"{told}; the best is trial {row.number}: {summary.values_of(row)}."
 
 
 def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:

@@ -14,28 +14,11 @@ from pipeline.errors import ChangedDataError, ConfigError, EnvironmentFaultError
 from pipeline.markup import markdown, show
 from pipeline.paths import create_folder, replace_text
 from pipeline.running.resuming import CHECKPOINTS
-from pipeline.serving.files import FOLDER, cell, write_csv
+from pipeline.serving.files import FOLDER, cell, csv_text
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
-from pipeline.study.outcome.comparison import (
-    REPEATED,
-    compare,
-    confirmation_table,
-    write_comparison,
-)
-from pipeline.study.outcome.summary import (
-    TESTED,
-    StudySummary,
-    comparison_note,
-    counts_line,
-    experiment_command,
-    point_words,
-    print_summary,
-    search_note,
-    swept_keys,
-    train_command,
-)
+from pipeline.study.outcome import comparison, summary
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.trial_end import changed_data_line
@@ -86,7 +69,7 @@ def _tuned(cell: str, plan: StudyPlan, processes: StudyProcesses) -> dict[str, s
         best = winner(done.ledger.trials(), plan.directions)
         found = {} if best is None else dict(best.overrides)
         if shown_verbosity(plan.run.verbose):
-            say(console(), f"tuned  {cell}: {point_words(found)}")
+            say(console(), f"tuned  {cell}: {summary.point_words(found)}")
         return found
 
 
@@ -103,7 +86,7 @@ def _confirm(done: Driver, processes: StudyProcesses) -> None:
     if known not in (None, plan.data):
         raise ChangedDataError(changed_data_line(config, known, plan.data))
     with conducted(plan, processes) as again:
-        table = confirmation_table(
+        table = comparison.confirmation_table(
             again.ledger.trials(),
             objective=plan.names[0],
             direction=plan.directions[0],
@@ -120,7 +103,7 @@ def _conclude(done: Driver, pool: WorkerPool) -> None:
     rows = done.ledger.trials()
     if not done.leads:
         if plan.run.verbose != 0:
-            say(console(), counts_line(rows))
+            say(console(), summary.counts_line(rows))
             say(console(), "another process works on this study and tells what it comes to")
         return
     artifacts = plan.folder / "artifacts"
@@ -134,30 +117,26 @@ def _conclude(done: Driver, pool: WorkerPool) -> None:
 
 def _is_comparison(plan: StudyPlan) -> bool:
     """Return whether a study repeats its cells over seeds or folds, not searches for the best."""
-    return plan.options.sampler == "grid" and not set(REPEATED).isdisjoint(plan.space.keys)
+    return plan.options.sampler == "grid" and bool({*comparison.REPEATED} & {*plan.space.keys})
 
 
 def _conclude_comparison(done: Driver, rows: list[Row], artifacts: Path) -> None:
     from pipeline.study.outcome.pictures import write_comparison_picture
 
-    plan, objective = done.plan, done.plan.objectives[0]
-    comparison = compare(
-        rows,
-        objective=objective.name,
-        direction=objective.direction,
-        published=plan.options.published,
-    )
-    table = write_comparison(comparison, artifacts)
-    notes = write_comparison_picture(comparison, artifacts)
-    done.run.describe(comparison_note(table, rows, plan.folder))
+    plan, published = done.plan, done.plan.options.published
+    objective, direction = plan.names[0], plan.directions[0]
+    found = comparison.compare(rows, objective=objective, direction=direction, published=published)
+    table = comparison.write_comparison(found, artifacts)
+    notes = write_comparison_picture(found, artifacts)
+    done.run.describe(summary.comparison_note(table, rows, plan.folder))
     if plan.run.verbose != 0:
-        say(console(), counts_line(rows), style="bold")
+        say(console(), summary.counts_line(rows), style="bold")
         show(console(), table)
         say(console(), f"tables  {artifacts} (comparison.md, .tex, .csv, .png)")
         for note in notes:
             say(console(), f"note    {note}")
-        for heading, line in zip(("see it", ""), _where_to_look(plan), strict=False):
-            say(console(), f"{heading:8}{line}")
+        for line in summary.headed("see it", _where_to_look(plan)):
+            say(console(), line)
 
 
 def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: WorkerPool) -> None:
@@ -174,7 +153,7 @@ def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: Worke
         _test(done, best, pool, artifacts / "winner", leave=True)
         if base is not None and base.values and base.number != best.number:
             _test(done, base, pool, artifacts / "default")
-    summary = StudySummary(
+    found = summary.StudySummary(
         rows=rows,
         objectives=plan.names,
         directions=plan.directions,
@@ -184,18 +163,13 @@ def _conclude_search(done: Driver, rows: list[Row], artifacts: Path, pool: Worke
         command=command,
         yaml_command=yaml_command,
         confirm_seeds=plan.options.confirm_seeds,
-        winner=None if best is None else best.number,
         base=None if base is None else base.number,
     ).with_tests(done.ledger.facts)
-    notes = write_study_pictures(
-        done.ledger.study,
-        summary,
-        artifacts,
-        clip_algorithm=plan.run.trainer.gradient_clip_algorithm,
-    )
-    done.run.describe(search_note(summary))
+    algorithm = plan.run.trainer.gradient_clip_algorithm
+    notes = write_study_pictures(done.ledger.study, found, artifacts, clip_algorithm=algorithm)
+    done.run.describe(summary.search_note(found))
     if plan.run.verbose != 0:
-        print_summary(summary, where_to_look=_where_to_look(plan), notes=notes)
+        summary.print_summary(found, where_to_look=_where_to_look(plan), notes=notes)
 
 
 def write_winner(
@@ -219,7 +193,7 @@ def write_winner(
     path = folder / "conf" / "experiment" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, trees.winner_yaml(overrides, name))
-    return train_command(words), experiment_command(folder, name, *trusted)
+    return summary.train_command(words), summary.experiment_command(folder, name, *trusted)
 
 
 def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> None:
@@ -227,37 +201,28 @@ def write_trials(path: Path, rows: Sequence[Row], objectives: Sequence[str]) -> 
 
     An apostrophe keeps a spreadsheet from running a text as a formula.
     """
-
-    def instant(seconds: float | None) -> str:
-        if seconds is None or not math.isfinite(seconds):
-            return ""
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-    swept = swept_keys(rows)
+    swept = summary.swept_keys(rows)
     taken = {*CSV_COLUMNS, *objectives, *swept}
     others = sorted({key for row in rows for key in row.attributes} - taken)
     header = [cell(name) for name in (*CSV_COLUMNS, *objectives, *swept, *others)]
-    lines = [
-        [
-            row.number,
-            row.state,
-            row.reason or "",
-            instant(row.started),
-            instant(row.ended),
-            *row.values,
-            *([""] * (len(objectives) - len(row.values))),
-            *(cell(row.overrides.get(key, "")) for key in swept),
-            *(_plain(row.attributes.get(key, "")) for key in others),
-        ]
-        for row in rows
-    ]
-    write_csv(path, header, lines)
+    lines: list[Sequence[object]] = [header]
+    for row in rows:
+        values = (*row.values, *[None] * (len(objectives) - len(row.values)))
+        point = (cell(row.overrides.get(key, "")) for key in swept)
+        more = (_plain(row.attributes.get(key)) for key in others)
+        instants = map(_instant, (row.started, row.ended))
+        lines.append([row.number, row.state, row.reason, *instants, *values, *point, *more])
+    replace_text(path, csv_text(lines))
+
+
+def _instant(seconds: float | None) -> str | None:
+    if seconds is None or not math.isfinite(seconds):
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _plain(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, int | float):
+    if value is None or isinstance(value, int | float):
         return value
     return cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
@@ -293,7 +258,7 @@ def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool =
         leave: Leave the weights as the study's model, unless that was done before.
     """
     plan, facts = done.plan, done.ledger.facts
-    tests = plan.run.test and str(row.number) not in facts.get(TESTED, {})
+    tests = plan.run.test and str(row.number) not in facts.get(summary.TESTED, {})
     is_left = facts.get(LEFT) == row.number and (plan.folder / FOLDER).is_dir()
     leaves = leave and not is_left
     folder = plan.trial_folder(row.number)
@@ -322,7 +287,8 @@ def _test(done: Driver, row: Row, pool: WorkerPool, into: Path, *, leave: bool =
         done.ledger.set_fact(LEFT, row.number)
     if tests:
         noted = {"metrics": dict(tested.metrics), "baselines": list(tested.baselines)}
-        done.ledger.set_fact(TESTED, {**facts.get(TESTED, {}), str(row.number): noted})
+        earlier = facts.get(summary.TESTED, {})
+        done.ledger.set_fact(summary.TESTED, {**earlier, str(row.number): noted})
 
 
 def _where_to_look(plan: StudyPlan) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def test_the_best_cell_of_each_data_set_is_marked_and_has_no_difference(
     best = [cell for cell in compared.cells if cell.is_best]
     assert [cell.settings["data"] for cell in best] == ["mnist1d", "digits"]
     assert {cell.settings["model"] for cell in best} == {"cnn1d"}
-    assert [cell.difference for cell in best] == [None, None]
+    assert [cell.difference.n for cell in best] == [0, 0]
 
 
 def test_cells_are_compared_by_the_test_metric_where_all_trials_were_tested(
@@ -350,7 +350,7 @@ def test_one_measurement_has_a_mean_and_nothing_else() -> None:
     found = spread([0.25])
     assert (found.n, found.mean, found.sd, found.interval) == (1, 0.25, None, None)
     assert (found.words(), found.interval_words()) == ("0.2500", "–")
-    assert spread([]) is None
+    assert (spread([]).n, spread([]).words()) == (0, "–")
 
 
 def test_a_spread_is_written_with_the_decimals_of_its_mean() -> None:

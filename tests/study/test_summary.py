@@ -26,7 +26,6 @@ from pipeline.study.outcome.summary import (
     comparison_note,
     counts_line,
     experiment_command,
-    figures_table,
     print_summary,
     search_note,
     short_names,
@@ -61,7 +60,6 @@ def ended(state: RowState, reason: str | None, times: int) -> list[Row]:
 def ending(
     values: Sequence[float],
     *,
-    winner: int | None,
     base: int | None = 0,
     tested: Mapping[str, float] | None = None,
     base_tested: Mapping[str, float] | None = None,
@@ -74,7 +72,6 @@ def ending(
         folder=Path("runs/s"),
         seconds=75.0,
         base=base,
-        winner=winner,
         command=COMMAND,
         yaml_command="python -m pipeline.train --config-dir=runs/s/conf experiment=s",
         tested=tested or {},
@@ -123,18 +120,8 @@ def test_a_key_is_called_by_its_last_part_unless_two_end_alike() -> None:
     }
 
 
-def test_the_five_best_trials_are_listed_with_their_parameters() -> None:
-    table = best_table(ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], winner=1))
-    assert table.headings == [
-        "rank", "trial", "val/f1", "lr", "max_epochs", "gradient_clip_val",
-    ]  # fmt: skip
-    assert table.lines[0] == ["1", "1", "0.9000", "0.005123", "20", "off"]
-    assert [line[1] for line in table.lines] == ["1", "2", "3", "4", "0 (default)"]
-    assert table.marked == {0}
-
-
 def test_a_wide_space_is_told_as_words_in_one_column() -> None:
-    study = ending([0.5], winner=0)
+    study = ending([0.5])
     wide = replace(study.rows[0], overrides={f"model.p{n}": "1" for n in range(7)})
     table = best_table(replace(study, rows=[wide]))
     assert table.headings == ["rank", "trial", "val/f1", "parameters"]
@@ -142,7 +129,7 @@ def test_a_wide_space_is_told_as_words_in_one_column() -> None:
 
 
 def test_two_objectives_end_in_their_pareto_front() -> None:
-    study = ending([0.9, 0.8, 0.7], winner=0)
+    study = ending([0.9, 0.8, 0.7])
     rows = [
         replace(one, values=(*one.values, cost))
         for one, cost in zip(study.rows, (30, 20, 25), strict=True)
@@ -154,23 +141,13 @@ def test_two_objectives_end_in_their_pareto_front() -> None:
     ]
 
 
-def test_the_test_figures_stand_beside_the_defaults_and_the_baselines() -> None:
-    base = {"test/f1": 0.8, "test/accuracy": 0.81}
-    table = figures_table(ending([0.5, 0.9], winner=1, tested=TESTED, base_tested=base))
-    assert table.headings == ["test", "winner", "default", "naive", "linear"]
-    assert table.lines == [
-        ["accuracy", "0.8500", "0.8100", "–", "–"],
-        ["f1", "0.8400", "0.8000", "0.0200", "0.3000"],
-    ]
-
-
 BETTER = (
     "the winner is trial 1: val/f1 0.9000; in val/f1 it is 0.4000 better than the default (0.5000, "
     "trial 0)"
 )
 VERDICTS = {
     "better": (
-        ending([0.5, 0.9], winner=1, tested=TESTED, base_tested={"test/f1": 0.8}),
+        ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.8}),
         [
             BETTER,
             "on the test rows it is 0.0400 better than the default: test/f1 0.8400 against 0.8000",
@@ -178,7 +155,7 @@ VERDICTS = {
         ],
     ),
     "no better on the test rows": (
-        ending([0.5, 0.9], winner=1, tested=TESTED, base_tested={"test/f1": 0.85}),
+        ending([0.5, 0.9], tested=TESTED, base_tested={"test/f1": 0.85}),
         [
             BETTER,
             "on the test rows it is 0.0100 worse than the default: test/f1 0.8400 against 0.8500",
@@ -189,7 +166,7 @@ VERDICTS = {
         ],
     ),
     "confirmed": (
-        replace(ending([0.5, 0.9], winner=1), confirm_seeds=3),
+        replace(ending([0.5, 0.9]), confirm_seeds=3),
         [
             BETTER,
             "whether the winner differs from the default by more than noise: see the winner over "
@@ -199,7 +176,6 @@ VERDICTS = {
     "less is better": (
         ending(
             [5.0, 2.0],
-            winner=1,
             tested={"test/rmse": 3.0, "naive/rmse": 9.0},
             base_tested={"test/rmse": 4.0},
             direction="min",
@@ -213,14 +189,14 @@ VERDICTS = {
         ],
     ),
     "the default": (
-        ending([0.9, 0.5, 0.6], winner=0),
+        ending([0.9, 0.5, 0.6]),
         [
             "the winner is the default itself (trial 0: val/f1 0.9000); none of the other 2 "
             "complete trials has a better val/f1"
         ],
     ),
     "no better than naive": (
-        ending([0.5], winner=0, base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}),
+        ending([0.5], base=None, tested={"test/f1": 0.1, "naive/f1": 0.1}),
         [
             "the winner is trial 0: val/f1 0.5000",
             "no better than the naive prediction: test/f1 0.1000 against 0.1000; the network has "
@@ -229,7 +205,7 @@ VERDICTS = {
     ),
     "all failed": (
         replace(
-            ending([], winner=None),
+            ending([]),
             rows=[Row(number=3, state="failed", reason="oom", attributes={"message": "no memory"})],
         ),
         ["no trial completed, so there is no winner", "trial 3: oom: no memory"],
@@ -248,7 +224,7 @@ def test_the_verdict_says_whether_the_winner_beats_the_default_and_a_naive_predi
 def test_too_few_trials_for_importances_are_said_to_be_so_and_no_share_is_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    study = replace(ending([0.5, 0.9], winner=1), importances=[Importances(trials=2)])
+    study = replace(ending([0.5, 0.9]), importances=[Importances(trials=2)])
     print_summary(study)
     shown = capsys.readouterr().out
     assert "too few trials (2 complete) to tell any from what shuffled objectives reach" in shown
@@ -273,7 +249,7 @@ def test_a_lead_is_noise_where_one_more_seed_of_the_winner_may_come_to_the_defau
 def test_a_pipe_gets_plain_lines_with_the_commands_whole(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_summary(ending([0.5, 0.9], winner=1, tested=TESTED), where_to_look=["mlflow ui"])
+    print_summary(ending([0.5, 0.9], tested=TESTED), where_to_look=["mlflow ui"])
     shown = capsys.readouterr().out
     assert not set(shown) & set("│┃━┏\x1b")
     lines = shown.splitlines()
@@ -306,8 +282,7 @@ def noted(
 ) -> StudySummary:
     """A study in a folder, whose trials all have the same point."""
     place(folder, files)
-    best = max(range(len(values)), key=values.__getitem__)
-    study = ending(values, winner=best, tested=TESTED)
+    study = ending(values, tested=TESTED)
     rows = [replace(one, overrides=overrides) for one in study.rows]
     return replace(study, rows=rows, folder=folder)
 
@@ -317,14 +292,26 @@ def cells(line: str) -> list[str]:
 
 
 def test_the_note_has_the_best_trials_the_winners_figures_and_its_command(tmp_path: Path) -> None:
-    note = search_note(noted(tmp_path, 0.7, 0.9, 0.8))
-    assert note.startswith("- 3 trials: 3 complete\n- the winner is trial 1: val/f1 0.9000; in")
+    place(tmp_path, ())
+    base = {"test/f1": 0.8, "test/accuracy": 0.81}
+    study = ending([0.5, 0.9, 0.8, 0.7, 0.6, 0.4], tested=TESTED, base_tested=base)
+    note = search_note(replace(study, folder=tmp_path))
+    assert note.startswith("- 6 trials: 6 complete\n- the winner is trial 1: val/f1 0.9000; in")
     assert f"`{COMMAND}`" in note
     lines = [cells(line) for line in note.splitlines() if line.startswith("| ")]
-    assert lines[0] == ["rank", "trial", "val/f1", "lr"]
-    assert lines[2] == ["**1**", "**1**", "**0.9000**", "**0.02**"]
-    assert lines[3:5] == [["2", "2", "0.8000", "0.02"], ["3", "0 (default)", "0.7000", "0.02"]]
-    assert ["f1", "0.8400", "0.0200", "0.3000"] in lines
+    assert lines[0] == ["rank", "trial", "val/f1", "lr", "max\\_epochs", "gradient\\_clip\\_val"]
+    assert lines[2] == [f"**{text}**" for text in ("1", "1", "0.9000", "0.005123", "20", "off")]
+    assert [line[:2] for line in lines[3:7]] == [
+        *(["2", "2"], ["3", "3"], ["4", "4"], ["5", "0 (default)"])
+    ]
+    assert lines[7:] == [
+        ["test", "winner", "default", "naive", "linear"],
+        [":---", *["---:"] * 4],
+        ["accuracy", "0.8500", "0.8100", "–", "–"],
+        ["f1", "0.8400", "0.8000", "0.0200", "0.3000"],
+        *[["parameter", "share", "shuffled"], [":---", "---:", "---:"]],
+        ["optimizer.lr", "62%", "50%"],
+    ]
 
 
 def test_three_pictures_are_shown_and_the_other_files_linked(tmp_path: Path) -> None:

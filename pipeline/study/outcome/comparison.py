@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.markup import MISSING, TextTable, latex, markdown
 from pipeline.paths import replace_text
-from pipeline.serving.files import cell as guarded
-from pipeline.serving.files import write_csv
+from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best
 from pipeline.study.outcome.summary import end_word, short_names, shown_text, swept_keys
 from pipeline.study.trial_end import RETRIED
@@ -24,6 +23,8 @@ REPEATED = ("seed", "data.fold", "data.split_seed")
 #: Cells on different data are not compared with each other.
 DATA = "data"
 NETWORK, BASELINES = "network", ("naive", "linear")
+#: Heading of a column that tells networks and baselines apart.
+PREDICTOR = "predictor"
 SHOWN_METRICS = ("accuracy", "f1", "rmse")
 #: Test metrics to compare by where the objective is a value of the training rows.
 AFTER_TRAINING_ALONE = ("f1", "rmse")
@@ -41,24 +42,24 @@ class Spread:
 
     Args:
         n: Number of measurements.
-        mean: Their mean.
-        sd: Their standard deviation, divided by n - 1; `None` for a single one.
+        mean: Their mean; NaN of none.
+        sd: Their standard deviation, divided by n - 1; `None` of fewer than two.
         interval: 95 % interval of the mean by Student's t, inside the range of what is measured;
-            `None` for a single one.
+            `None` of fewer than two.
     """
 
-    n: int
-    mean: float
+    n: int = 0
+    mean: float = math.nan
     sd: float | None = None
     interval: tuple[float, float] | None = None
 
     def words(self) -> str:
-        """Return `0.8123 ± 0.0045`, both with the decimals of the mean."""
+        """Return `0.8123 ± 0.0045`, both with the decimals of the mean, or `–` of none."""
         more = "" if self.sd is None else f" ± {self._rounded(self.sd)}"
-        return f"{number(self.mean)}{more}"
+        return f"{number(self.mean)}{more}" if self.n else MISSING
 
     def interval_words(self) -> str:
-        """Return `[0.8001, 0.8245]`, or `–` for a single measurement."""
+        """Return `[0.8001, 0.8245]`, or `–` of fewer than two measurements."""
         return f"[{', '.join(map(self._rounded, self.interval))}]" if self.interval else MISSING
 
     def _rounded(self, value: float) -> str:
@@ -71,8 +72,8 @@ class Spread:
 
 def spread(
     values: Iterable[float], *, bounds: tuple[float, float] = (-math.inf, math.inf)
-) -> Spread | None:
-    """Return the spread of the finite measurements; `None` if there are none.
+) -> Spread:
+    """Return the spread of the finite measurements.
 
     Args:
         values: The measurements.
@@ -81,7 +82,7 @@ def spread(
     values = [value for value in values if math.isfinite(value)]
     n = len(values)
     if n < 2:
-        return Spread(n=1, mean=values[0]) if values else None
+        return Spread(n=n, mean=values[0]) if values else Spread()
     from scipy.special import stdtrit  # type: ignore[import-untyped] # scipy brings no types
 
     mean = math.fsum(values) / n
@@ -102,8 +103,8 @@ class ComparisonCell:
         values: The value of each repeat, by metric.
         missing: Number of trials that did not complete, by how they ended.
         is_best: It has the best mean on its data.
-        difference: This cell minus the best one, over the repeats that both have; `None` for the
-            best, a single one, a baseline, or where they share no repeat.
+        difference: This cell minus the best one, over the repeats that both have; none for the
+            best, a single one or a baseline.
     """
 
     kind: str = NETWORK
@@ -111,13 +112,17 @@ class ComparisonCell:
     values: Mapping[str, Mapping[Repeat, float]]
     missing: Mapping[str, int] = field(default_factory=dict)
     is_best: bool = False
-    difference: Spread | None = None
+    difference: Spread = Spread()
 
-    def spread(self, metric: str) -> Spread | None:
-        """Return the spread of a metric; `None` if no repeat has it."""
+    def by_repeat(self, metric: str) -> Mapping[Repeat, float]:
+        """Return the value of each repeat that has a metric."""
+        return self.values.get(metric, {})
+
+    def spread(self, metric: str) -> Spread:
+        """Return the spread of a metric."""
         from pipeline.metrics import bounds  # imports torch
 
-        return spread(self.values.get(metric, {}).values(), bounds=bounds(metric))
+        return spread(self.by_repeat(metric).values(), bounds=bounds(metric))
 
     def is_named(self, words: str) -> bool:
         """Return whether all of the words `key=value` are settings of this cell."""
@@ -150,6 +155,35 @@ class Comparison:
         """The networks' cells on all data."""
         return [cell for block in self.blocks for cell in block if cell.kind == NETWORK]
 
+    @property
+    def naming(self) -> str:
+        """The first key that no baseline depends on, whose column names them, or `PREDICTOR`."""
+        baselines = (cell for block in self.blocks for cell in block if cell.kind != NETWORK)
+        taken = {DATA, *(key for cell in baselines for key in cell.settings)}
+        return next((key for key in self.keys if key not in taken), PREDICTOR)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that label a cell."""
+        return list(dict.fromkeys((*self.keys, self.naming)))
+
+    def label(self, cell: ComparisonCell) -> list[str]:
+        """Return the texts of a cell in the columns that label it."""
+        texts = {key: shown_text(text or None) for key, text in cell.settings.items()}
+        naming = self.naming
+        if naming == PREDICTOR or cell.kind != NETWORK:
+            texts[naming] = cell.kind
+        return [texts.get(key, "") for key in self.columns]
+
+    def published_for(self, cell: ComparisonCell) -> list[str]:
+        """Return what others have measured of a cell, a text for each metric, as it was given."""
+        if cell.kind != NETWORK:
+            return [""] * len(self.published)
+        return [
+            next((str(figure) for words, figure in found.items() if cell.is_named(words)), MISSING)
+            for found in self.published.values()
+        ]
+
 
 def compare(
     rows: Sequence[Row],
@@ -166,21 +200,19 @@ def compare(
         direction: Whether more or less of it is better.
         published: What others have measured, by metric and by `key=value` words of a cell.
     """
-    published = published or {}
-    swept = swept_keys(rows)
+    published, swept = published or {}, swept_keys(rows)
     keys = sorted((key for key in swept if key not in REPEATED), key=lambda key: key != DATA)
     repeated = [key for key in swept if key in REPEATED]
     by, better = _compared_by(rows, objective, direction, published)
-    blocks = []
+    blocks, measured = [], set[str]()
     for _, group in _grouped(rows, [key for key in keys if key == DATA]):
         cells = [
             _cell(own, repeated, objective, direction, dict(zip(keys, texts, strict=True)))
             for texts, own in _grouped(group, keys)
         ]
+        measured.update(metric for cell in cells for metric in cell.values)
         found = [one for kind in BASELINES for one in _baselines(group, keys, repeated, kind)]
         blocks.append((*_against_best(cells, by, better), *found))
-    networks = (cell for block in blocks for cell in block if cell.kind == NETWORK)
-    measured = {metric for cell in networks for metric in cell.values}
     tested = (f"test/{name}" for name in SHOWN_METRICS if f"test/{name}" in measured)
     return Comparison(
         keys=tuple(keys),
@@ -247,22 +279,18 @@ def _against_best(
     """
     from pipeline.metrics import widest_difference
 
-    means = {}
-    most = max((len(cell.values.get(by, {})) for cell in cells), default=0)
-    for index, cell in enumerate(cells):
-        found = cell.spread(by)
-        if found is not None and len(cell.values[by]) == most:
-            means[index] = found.mean
-    if not means or len(cells) < 2:
+    most = max((len(cell.by_repeat(by)) for cell in cells), default=0)
+    whole = [cell for cell in cells if len(cell.by_repeat(by)) == most and cell.spread(by).n]
+    if not whole or len(cells) < 2:
         return cells
-    top = (max if better == "max" else min)(means, key=means.__getitem__)
-    other, widest = cells[top].values[by], widest_difference(by)
+    top = (max if better == "max" else min)(whole, key=lambda cell: cell.spread(by).mean)
+    other, widest = top.by_repeat(by), widest_difference(by)
     compared = []
-    for index, cell in enumerate(cells):
-        own = cell.values.get(by, {})
+    for cell in cells:
+        own = cell.by_repeat(by)
         shared = [own[repeat] - other[repeat] for repeat in own if repeat in other]
-        difference = spread(shared, bounds=(-widest, widest)) if index != top else None
-        compared.append(replace(cell, is_best=index == top, difference=difference))
+        difference = Spread() if cell is top else spread(shared, bounds=(-widest, widest))
+        compared.append(replace(cell, is_best=cell is top, difference=difference))
     return compared
 
 
@@ -275,8 +303,7 @@ def _baselines(
         if all(_baseline(group, repeated, kind)[1] for _, group in _grouped(rows, fewer)):
             keys = fewer
     for texts, group in _grouped(rows, keys):
-        values, _ = _baseline(group, repeated, kind)
-        if values:
+        if values := _baseline(group, repeated, kind)[0]:
             settings = dict(zip(keys, texts, strict=True))
             yield ComparisonCell(kind=kind, settings=settings, values=values)
 
@@ -306,23 +333,19 @@ def write_comparison(comparison: Comparison, folder: Path) -> TextTable:
     table = comparison_table(comparison)
     replace_text(folder / "comparison.md", markdown(table))
     replace_text(folder / "comparison.tex", latex(table))
-    measures = ("n", "mean", "sd", "low", "high")
     measured = [*comparison.metrics, f"difference in {comparison.by}"]
     published = [f"published {metric}" for metric in comparison.published]
-    header = [*_label_headings(comparison), "not complete", *published]
+    header = [*short_names(comparison.columns).values(), "not complete", *published]
+    header += [f"{name} {of}" for name in measured for of in ("n", "mean", "sd", "low", "high")]
     lines = []
     for cell in (cell for block in comparison.blocks for cell in block):
-        texts = [*_label(comparison, cell), _missing(cell), *_published(comparison, cell)]
-        figures: list[str | int | float] = []
+        texts = [*comparison.label(cell), _missing(cell), *comparison.published_for(cell)]
+        line: list[object] = [*map(files.cell, texts)]
         for found in (*map(cell.spread, comparison.metrics), cell.difference):
-            if found is None:
-                figures += [0, "", "", "", ""]
-            else:
-                sd = "" if found.sd is None else found.sd
-                figures += [found.n, found.mean, sd, *(found.interval or ("", ""))]
-        lines.append([*map(guarded, texts), *figures])
-    header += [f"{name} {measure}" for name in measured for measure in measures]
-    write_csv(folder / "comparison.csv", header, lines)
+            sd, (low, high) = found.sd, found.interval or (None, None)
+            line += [found.n, found.mean if found.n else None, sd, low, high]
+        lines.append(line)  # CSV has nothing for `None`
+    files.write_csv(folder / "comparison.csv", header, lines)
     return table
 
 
@@ -330,7 +353,7 @@ def comparison_table(comparison: Comparison) -> TextTable:
     """Return a table of mean ± sd of each cell and baseline, with the difference to the best."""
     tested = [metric for metric in comparison.metrics if metric.startswith("test/")]
     metrics = tested if comparison.by in tested else comparison.metrics
-    differs = any(cell.difference for cell in comparison.cells)
+    differs = any(cell.difference.n for cell in comparison.cells)
     lacks = any(cell.missing for cell in comparison.cells)
     lines: list[list[str]] = []
     marked, parts = set(), set()
@@ -339,12 +362,12 @@ def comparison_table(comparison: Comparison) -> TextTable:
         for cell in block:
             marked |= {len(lines)} if cell.is_best else set()
             spreads = [cell.spread(metric) for metric in metrics]
-            n = max((found.n for found in spreads if found is not None), default=0)
-            n = len(cell.values.get(comparison.by, {})) if cell.kind == NETWORK else n
-            line = [*_label(comparison, cell), str(n), *map(_words, spreads)]
-            line += [*_published(comparison, cell), _last(comparison, cell, differs=differs)]
+            n = max(found.n for found in spreads)
+            n = len(cell.by_repeat(comparison.by)) if cell.kind == NETWORK else n
+            line = [*comparison.label(cell), str(n), *(found.words() for found in spreads)]
+            line += [*comparison.published_for(cell), _last(comparison, cell, differs=differs)]
             lines.append([*line, _missing(cell)] if lacks else line)
-    labels = _label_headings(comparison)
+    labels = short_names(comparison.columns).values()
     published = [f"published {metric}" for metric in comparison.published]
     last = [f"difference in {comparison.by}" if differs else "95 % interval"]
     last += ["not complete"] if lacks else []
@@ -384,57 +407,21 @@ def _notes(comparison: Comparison, *, differs: bool, lacks: bool) -> Iterator[st
             yield f"published for {words}, which is no row here"
 
 
-def _published(comparison: Comparison, cell: ComparisonCell) -> list[str]:
-    """Return what others have measured of a cell, a text for each metric, as it was given."""
-    if cell.kind != NETWORK:
-        return [""] * len(comparison.published)
-    return [
-        next((str(figure) for words, figure in found.items() if cell.is_named(words)), MISSING)
-        for found in comparison.published.values()
-    ]
-
-
-def _free_keys(comparison: Comparison) -> list[str]:
-    """Return the keys that no baseline depends on; a baseline's name takes the first's column."""
-    cells = (cell for block in comparison.blocks for cell in block if cell.kind != NETWORK)
-    taken = {DATA, *(key for cell in cells for key in cell.settings)}
-    return [key for key in comparison.keys if key not in taken]
-
-
-def _label_headings(comparison: Comparison) -> list[str]:
-    labels = list(short_names(comparison.keys).values())
-    return labels if _free_keys(comparison) else [*labels, "predictor"]
-
-
-def _label(comparison: Comparison, cell: ComparisonCell) -> list[str]:
-    free = _free_keys(comparison)
-    texts = {key: shown_text(text or None) for key, text in cell.settings.items()}
-    if cell.kind != NETWORK:
-        texts |= dict.fromkeys(free[:1], cell.kind)
-    label = [texts.get(key, "") for key in comparison.keys]
-    return label if free else [*label, cell.kind]
-
-
 def _last(comparison: Comparison, cell: ComparisonCell, *, differs: bool) -> str:
     if cell.kind != NETWORK:
         return ""
     if not differs:
-        found = cell.spread(comparison.by)
-        return MISSING if found is None else found.interval_words()
-    if cell.difference is None:
+        return cell.spread(comparison.by).interval_words()
+    found = cell.difference
+    if not found.n:
         return "best" if cell.is_best else MISSING
-    mean, interval = cell.difference.mean, cell.difference.interval
-    places = 4 if abs(mean) < 10 else 2
-    ends = ", ".join(f"{end:+.{places}f}" for end in interval or ())
-    return f"{mean:+.{places}f} [{ends}]" if interval else f"{mean:+.{places}f}"
+    places = 4 if abs(found.mean) < 10 else 2
+    ends = ", ".join(f"{end:+.{places}f}" for end in found.interval or ())
+    return f"{found.mean:+.{places}f}{f' [{ends}]' if ends else ''}"
 
 
 def _missing(cell: ComparisonCell) -> str:
     return ", ".join(f"{count} {word}" for word, count in cell.missing.items())
-
-
-def _words(found: Spread | None) -> str:
-    return MISSING if found is None else found.words()
 
 
 def confirmation_table(
@@ -457,16 +444,11 @@ def confirmation_table(
         for metric, one in {**floats, objective: row.values[0]}.items():
             values.setdefault(metric, {})[str(row.number),] = one
     runs = ComparisonCell(settings={}, values=values)
-    tested = [metric for metric in values if metric.startswith("test/")]
     lines = []
-    for metric in dict.fromkeys([objective, *tested]):
-        found = runs.spread(metric)
-        shown = ["0", MISSING, MISSING]
-        if found is not None:
-            shown = [str(found.n), found.words(), found.interval_words()]
-        name = metric.removeprefix("test/") if metric in tested else None
-        baselines = (_words(runs.spread(f"{kind}/{name}")) for kind in BASELINES)
-        lines.append([metric, *shown, *baselines])
+    for metric in dict.fromkeys([objective, *(key for key in values if key.startswith("test/"))]):
+        found, name = runs.spread(metric), metric.removeprefix("test/")
+        baselines = (runs.spread(f"{kind}/{name}").words() for kind in BASELINES)
+        lines.append([metric, str(found.n), found.words(), found.interval_words(), *baselines])
     note = ""
     if default is not None and default.values:
         note = _lead([row.values[0] for row in rows], default.values[0], objective, direction)
@@ -485,7 +467,7 @@ def _lead(values: Sequence[float], default: float, objective: str, direction: "D
     more seed of the winner. The text is empty for a single seed.
     """
     found = spread(values)
-    if found is None or found.interval is None:
+    if found.interval is None:
         return ""
     low, high = found.interval
     reach = (high - low) / 2 * math.sqrt(found.n + 1)

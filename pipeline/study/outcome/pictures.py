@@ -10,14 +10,7 @@ from pipeline.gallery import drawing, write
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.study.ledger.rows import Row, pareto
 from pipeline.study.outcome.comparison import DATA, NETWORK, Comparison, ComparisonCell
-from pipeline.study.outcome.summary import (
-    OFF,
-    StudySummary,
-    point_words,
-    short_names,
-    shown_text,
-    value_words,
-)
+from pipeline.study.outcome.summary import OFF, StudySummary, point_words, short_names, shown_text
 from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
@@ -57,8 +50,7 @@ ENDS: dict[str, dict[str, Any]] = {
 LEGEND: dict[str, dict[str, Any]] = {
     "best": {"marker": "*", "mfc": "none", "mec": "red", "ms": 14},
     "pruned": {"marker": "o", "mfc": "none", "mec": "0.6"},
-    "diverged": {"marker": "x", "color": "tab:orange"},
-    "failed": {"marker": "+", "color": "0.35"},
+    **{end: ENDS[end] for end in ("diverged", "failed")},
 }
 LINES = {"naive": ":", "linear": "--"}
 
@@ -117,15 +109,13 @@ def _study_words(kind: str, summary: StudySummary, complete: int) -> str:
         return f"Most important: {', '.join(f'{name} {share:.0%}' for name, share in shares)}."
     if kind == "pareto_front":
         front = pareto(summary.rows, summary.directions)[:MOST_TOLD]
-        told = [
-            f"trial {row.number} ({value_words(row.values, summary.objectives)})" for row in front
-        ]
+        told = (f"trial {row.number} ({summary.values_of(row)})" for row in front)
         return f"On the front are {'; '.join(told)}."
     if best is None:
         return "No trial has completed."
     return (
         f"{complete} complete trials; the best is trial {best.number}: "
-        f"{value_words(best.values, summary.objectives)}, at {point_words(best.overrides)}."
+        f"{summary.values_of(best)}, at {point_words(best.overrides)}."
     )
 
 
@@ -300,15 +290,14 @@ def _prepare_panel(band: "Axes", field: "Axes", algorithm: str) -> None:
 
 
 def _draw_points(axes: "Axes", points: Sequence[_Point], coloured: Any) -> None:
-    for end, look in ENDS.items():
+    for end in (*ENDS, "complete"):
         ended = [point for point in points if point.end == end]
-        lr, heights = [point.lr for point in ended], [point.height for point in ended]
-        axes.scatter(lr, heights, s=34, linewidths=1.2, zorder=2, **look)
-    complete = [point for point in points if point.end == "complete"]
-    lr, heights = [point.lr for point in complete], [point.height for point in complete]
-    values: dict[str, Any] = {"norm": coloured.norm, "cmap": coloured.cmap}
-    values["c"] = [point.value for point in complete]
-    axes.scatter(lr, heights, s=46, edgecolors="0.25", linewidths=0.5, zorder=3, **values)
+        look: dict[str, Any] = {"s": 34, "linewidths": 1.2, "zorder": 2, **ENDS.get(end, {})}
+        if end == "complete":
+            look = {"s": 46, "edgecolors": "0.25", "linewidths": 0.5, "zorder": 3}
+            look |= {"norm": coloured.norm, "cmap": coloured.cmap}
+            look["c"] = [point.value for point in ended]
+        axes.scatter([point.lr for point in ended], [point.height for point in ended], **look)
 
 
 # ── a comparison ────────────────────────────────────────────────────────────────────────────────
@@ -328,14 +317,9 @@ def comparison_picture(comparison: Comparison, name: str, *, title: str) -> Pict
     for cell in comparison.cells[:MOST_CELLS_TOLD]:
         found = cell.spread(comparison.by)
         point = ", ".join(f"{k}={shown_text(v or None)}" for k, v in cell.settings.items())
-        if found is not None:
-            told.append(f"{point or 'network'} {found.words()} over {found.n}")
-    return Picture(
-        name,
-        title,
-        f"{comparison.by}: {'; '.join(told) or 'none has completed'}",
-        partial(_draw_comparison, comparison),
-    )
+        told += [f"{point or NETWORK} {found.words()} over {found.n}"] if found.n else []
+    alt = f"{comparison.by}: {'; '.join(told) or 'none has completed'}"
+    return Picture(name, title, alt, partial(_draw_comparison, comparison))
 
 
 def comparison_names(comparison: Comparison) -> Iterator[str]:
@@ -354,27 +338,23 @@ def _cell_name(comparison: Comparison, cell: ComparisonCell) -> str:
 def _draw_comparison(comparison: Comparison) -> "Figure":
     from matplotlib import pyplot
 
-    blocks = []
+    by, blocks = comparison.by, []
     for block in comparison.blocks:
         cells = [cell for cell in block if cell.kind == NETWORK]
-        if any(cell.spread(comparison.by) for cell in cells):
+        if any(cell.spread(by).n for cell in cells):
             blocks.append((cells, block[len(cells) :]))
     if not blocks:
         raise NotDrawnError("no trial has completed")
-    most = max(len(cells) for cells, _ in blocks)
-    size = (5.2 * len(blocks), 1.8 + INCHES_PER_CELL * most)
-    figure, axes = pyplot.subplots(
-        1, len(blocks), figsize=size, squeeze=False, layout="constrained"
-    )
+    count, most = len(blocks), max(len(cells) for cells, _ in blocks)
+    size = (5.2 * count, 1.8 + INCHES_PER_CELL * most)
+    figure, axes = pyplot.subplots(1, count, figsize=size, squeeze=False, layout="constrained")
     for panel, (cells, baselines) in zip(axes[0], blocks, strict=True):
         for height, cell in enumerate(cells):
-            _draw_cell(panel, comparison.by, cell, height)
+            _draw_cell(panel, by, cell, height)
         for baseline in baselines:
-            _draw_baseline(panel, comparison.by, baseline, cells)
-        labels = [_cell_name(comparison, cell) for cell in cells]
-        panel.set_yticks(range(len(labels)), labels)
-        panel.set_ylim(len(labels) - 0.5, -0.5)
-        panel.set_xlabel(comparison.by)
+            _draw_baseline(panel, by, baseline, cells)
+        panel.set_yticks(range(len(cells)), [_cell_name(comparison, cell) for cell in cells])
+        panel.set(ylim=(len(cells) - 0.5, -0.5), xlabel=by)
         panel.grid(visible=True, axis="x", alpha=0.3)
         if cells[0].settings.get(DATA):
             panel.set_title(cells[0].settings[DATA])
@@ -386,10 +366,10 @@ def _draw_comparison(comparison: Comparison) -> "Figure":
 
 def _draw_cell(axes: "Axes", by: str, cell: ComparisonCell, height: int) -> None:
     found = cell.spread(by)
-    if found is None:
+    if not found.n:
         axes.text(0.02, height, "none complete", transform=axes.get_yaxis_transform(), va="center")
         return
-    repeats = list(cell.values[by].values())
+    repeats = list(cell.by_repeat(by).values())
     axes.scatter(repeats, [height] * len(repeats), s=16, color="0.7", zorder=2)
     mean, (low, high) = found.mean, found.interval or (found.mean, found.mean)
     color = "tab:blue" if cell.is_best else "black"
@@ -403,7 +383,7 @@ def _draw_baseline(
     """Draw a line at the mean of a baseline, beside the networks that share its values."""
     found, settings = baseline.spread(by), baseline.settings.items()
     beside = [n for n, cell in enumerate(cells) if settings <= cell.settings.items()]
-    if found is not None:
+    if found.n:
         low, high = [height - 0.5 for height in beside], [height + 0.5 for height in beside]
         look: dict[str, Any] = {"linestyle": LINES[baseline.kind], "label": baseline.kind}
         axes.vlines([found.mean] * len(beside), low, high, color="0.4", **look)

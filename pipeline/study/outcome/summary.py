@@ -9,31 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline import markup
 from pipeline.config.overrides import quoted
-from pipeline.markup import (
-    MISSING,
-    TextTable,
-    baseline_headings,
-    bullets,
-    figure_text,
-    markdown_cells,
-    show,
-)
+from pipeline.markup import MISSING, TextTable, show
 from pipeline.redaction import redact_word
-from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto
+from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
 from pipeline.study.trial_end import COUNTED_FAILURES, RETRIED
 from pipeline.terminal import console, duration, number, say
-from pipeline.tracking.fields import (
-    as_text,
-    command_text,
-    fits,
-    fitted,
-    link,
-    name_text,
-    picture,
-    spaced,
-    titled,
-)
+from pipeline.tracking import fields
 from pipeline.tracking.folders import read_state
 
 if TYPE_CHECKING:
@@ -86,7 +69,6 @@ class StudySummary:
         seconds: Time from the start of the command's work to its end.
         importances: Which parameters make a trial good, for each objective; empty = not known.
         base: Number of the trial of the config as it stands; `None` = that was not tried.
-        winner: Number of the best trial; `None` = none completed.
         command: Command that trains the winner again; empty = not known.
         yaml_command: Command that does so by the winner's experiment; empty = not known.
         tested: The winner's `test/…`, `naive/…` and `linear/…`; empty = it was not tested.
@@ -102,7 +84,6 @@ class StudySummary:
     seconds: float
     importances: Sequence["Importances"] = ()
     base: int | None = None
-    winner: int | None = None
     command: str = ""
     yaml_command: str = ""
     tested: Mapping[str, float] = field(default_factory=dict)
@@ -134,13 +115,22 @@ class StudySummary:
 
     @property
     def best_row(self) -> Row | None:
-        """The winning trial."""
-        return next((row for row in self.rows if row.number == self.winner), None)
+        """The winning trial; `None` where none has completed."""
+        return winner(self.rows, self.directions)
+
+    @property
+    def winner(self) -> int | None:
+        """Number of the winning trial."""
+        return None if self.best_row is None else self.best_row.number
 
     @property
     def base_row(self) -> Row | None:
         """The trial of the config as it stands, if it completed."""
         return next((row for row in self.rows if row.number == self.base and row.values), None)
+
+    def values_of(self, row: Row) -> str:
+        """Return what a trial came to: `val/f1 0.8312, model/parameters 5,210`."""
+        return value_words(row.values, self.objectives)
 
 
 # ── trials as text ──────────────────────────────────────────────────────────────────────────────
@@ -249,7 +239,7 @@ def verdict(summary: StudySummary) -> list[str]:
 
 
 def _on_validation(summary: StudySummary, winner: Row, base: Row | None) -> str:
-    name, reached = summary.objectives[0], value_words(winner.values, summary.objectives)
+    name, reached = summary.objectives[0], summary.values_of(winner)
     if base is None:
         return f"the winner is trial {winner.number}: {reached}"
     if winner.number == base.number:
@@ -373,10 +363,10 @@ def figures_table(summary: StudySummary) -> TextTable:
     sources = {"winner": ("test", summary.tested)}
     if summary.base_tested and summary.winner != summary.base:
         sources["default"] = ("test", summary.base_tested)
-    for kind, heading in baseline_headings(summary.tested, summary.baselines).items():
+    for kind, heading in markup.baseline_headings(summary.tested, summary.baselines).items():
         sources[heading] = (kind, summary.tested)
     lines = [
-        [name, *(figure_text(values, f"{stage}/{name}") for stage, values in sources.values())]
+        [name, *(markup.figure_text(found, f"{stage}/{name}") for stage, found in sources.values())]
         for name in TEST_METRICS
         if f"test/{name}" in summary.tested
     ]
@@ -410,15 +400,18 @@ def print_summary(
     if summary.winner is not None:
         lines += [f"again   {summary.command}", f"or      {summary.yaml_command}"]
     lines += [f"took    {duration(summary.seconds)}", f"study   {summary.folder}"]
-    headed = zip(("see it", ""), where_to_look, strict=False)
-    lines += [f"{heading:8}{line}" for heading, line in headed]
-    lines += [f"note    {note}" for note in notes]
+    lines += [*headed("see it", where_to_look), *(f"note    {note}" for note in notes)]
     shown.print("\n".join(lines), soft_wrap=True, markup=False)
+
+
+def headed(heading: str, lines: Iterable[str]) -> list[str]:
+    """Return lines with a heading before the first one."""
+    return [f"{'' if number else heading:8}{line}" for number, line in enumerate(lines)]
 
 
 def search_note(summary: StudySummary) -> str:
     """Return the description of a study that has looked for the best, in Markdown."""
-    again = titled("The winner again", command_text(summary.command))
+    again = fields.titled("The winner again", fields.command_text(summary.command))
     tables = []
     if summary.best_row is not None:
         tables.append(best_table(summary))
@@ -427,7 +420,7 @@ def search_note(summary: StudySummary) -> str:
     if summary.importance is not None and summary.importance.shares:
         tables.append(importance_table(summary.importance, bars=False))
     words = [counts_line(summary.rows), *verdict(summary)]
-    return _note([bullets(map(as_text, words)), again, *map(_noted, tables)], summary.folder)
+    return _note(words, [again, *map(_noted, tables)], summary.folder)
 
 
 def comparison_note(table: TextTable, rows: Sequence[Row], folder: Path) -> str:
@@ -438,29 +431,27 @@ def comparison_note(table: TextTable, rows: Sequence[Row], folder: Path) -> str:
         rows: The trials.
         folder: The study's folder.
     """
-    return _note([bullets([as_text(counts_line(rows))]), _noted(table)], folder)
+    return _note([counts_line(rows)], [_noted(table)], folder)
 
 
 def _noted(table: TextTable) -> str:
-    headings, *lines = markdown_cells(table, name_text)
-    below = "".join(f"\n\n{as_text(note)}" for note in table.notes)
-    return titled(table.title, f"{spaced(headings, lines)}{below}")
+    headings, *lines = markup.markdown_cells(table, fields.name_text)
+    below = "".join(f"\n\n{fields.as_text(note)}" for note in table.notes)
+    return fields.titled(table.title, f"{fields.spaced(headings, lines)}{below}")
 
 
-def _note(first: Sequence[str], folder: Path) -> str:
-    """Append the pictures and the links, as many as fit."""
+def _note(lines: Sequence[str], parts: Sequence[str], folder: Path) -> str:
+    """Join lines and parts with the pictures and the links, as many as fit."""
     state, artifacts = read_state(folder), folder / "artifacts"
-    fitting = [file for file in PICTURES if fits(artifacts / file)] if state.run_id else []
-    shown = fitting[:MOST_PICTURES]
-    images = [titled(PICTURES[file], picture(state.run_id, file, PICTURES[file])) for file in shown]
-    links = [
-        link(state.experiment_id, state.run_id, file, words)
-        for file, words in {**PICTURES, **FILES}.items()
-        if file not in shown and (artifacts / file).is_file()
-    ]
-    further = titled("More", ", ".join(links)) if state.run_id and state.experiment_id else ""
-    parts = [*first, *images, further]
-    return fitted(parts, range(len(parts) - 1, 0, -1))
+    images, links = list[str](), list[str]()
+    for file, words in {**PICTURES, **FILES}.items() if state.run_id else ():
+        if file in PICTURES and len(images) < MOST_PICTURES and fields.fits(artifacts / file):
+            images.append(fields.titled(words, fields.picture(state.run_id, file, words)))
+        elif state.experiment_id and (artifacts / file).is_file():
+            links.append(fields.link(state.experiment_id, state.run_id, file, words))
+    first = markup.bullets(map(fields.as_text, lines))
+    parts = [first, *parts, *images, fields.titled("More", ", ".join(links))]
+    return fields.fitted(parts, range(len(parts) - 1, 0, -1))
 
 
 def study_lines(studies: "Studies", output: Path) -> list[list[str]]:
