@@ -149,10 +149,8 @@ def coverage(
     p = 0
     for seed in range(repetitions):
         test = draw(np.random.default_rng(seed))
-        outputs, targets = (torch.from_numpy(part) for part in (test.outputs[0], test.targets))
-        ends = intervals(
-            outputs, targets, units=test.units, threshold=0.5, seed=seed, draws=DRAWS
-        ).ends
+        options = {"units": test.units, "threshold": 0.5, "seed": seed, "draws": DRAWS}
+        ends = intervals(test.outputs[0], test.targets, **options).ends
         for key, value in true.items():
             if key in ends:
                 printed[key] += 1

@@ -27,23 +27,14 @@ FEWEST_ROWS = 100  # a line through fewer, where there are more, says too little
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Baseline:
-    """Predictions for the test part.
-
-    Args:
-        name: What made them, in words.
-        outputs: (rows,), (rows, classes) or (rows, outputs).
-    """
+    """Predictions for the test part, (rows,), (rows, classes) or (rows, outputs), by name."""
 
     name: str
     outputs: Tensor
 
 
 def naive(prepared: Prepared) -> Baseline:
-    """Predict without looking: the classes' shares, the mean, or a value of the past.
-
-    For classes the outputs are their shares of the training part, so the decision is always the
-    most frequent one.
-    """
+    """Predict without looking: the classes' shares, the mean, or a value of the past."""
     schema, train, test = prepared.schema, prepared.train, prepared.test
     if schema.task != "regression":
         counts = torch.bincount(train.targets, minlength=len(schema.classes))

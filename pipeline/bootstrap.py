@@ -10,12 +10,10 @@ gives an interval by Student's t, on a scale that keeps it inside the range of t
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline.findings import Array, Findings, TestRows
 from pipeline.metrics import Values, WeightedScores, weighted_scores, widest_difference
@@ -163,13 +161,7 @@ class Intervals:
 
 
 def intervals(
-    outputs: Tensor,
-    targets: Tensor,
-    *,
-    units: Units,
-    threshold: float,
-    seed: int,
-    draws: int = DRAWS,
+    outputs: Array, targets: Array, *, units: Units, threshold: float, seed: int, draws: int = DRAWS
 ) -> Intervals:
     """Return the 95 % interval of each metric of the task, equal for equal arguments.
 
@@ -183,12 +175,12 @@ def intervals(
     """
     if not units.are_enough:
         return Intervals(draws=0, units=units.words, ends={})
-    draws, has_area = _affordable(draws, outputs.numel())
+    draws, has_area = _affordable(draws, outputs.size)
     scores = weighted_scores(outputs, targets, threshold=threshold, has_area=has_area)
     values = scores(np.ones((1, len(targets))))
     ends = {
         key: interval(key, float(values[key][0]), half)
-        for key, half in _half_widths(scores, units, targets.numpy(), draws, seed).items()
+        for key, half in _half_widths(scores, units, targets, draws, seed).items()
         if half > 0 and math.isfinite(values[key][0]) and (key, units.kind) != ("r2", "block")
     }
     return Intervals(draws=draws, units=units.words, ends=ends)
@@ -201,12 +193,11 @@ def _affordable(draws: int, numbers: int) -> tuple[int, bool]:
 
 
 def _half_widths(
-    scores: WeightedScores, units: Units, targets: NDArray[Any], draws: int, seed: int
+    scores: WeightedScores, units: Units, targets: Array, draws: int, seed: int
 ) -> dict[str, float]:
     """Draw again and return half the width of each figure's interval, were the figure normal.
 
-    A figure that most draws leave without a value is not there; one that is the same in all draws
-    has no width.
+    A figure that most draws leave without a value is not there; one that never varies has no width.
     """
     generator = np.random.default_rng(seed)
     portion = max(1, BLOCK_CELLS // len(units.of_row))
@@ -309,11 +300,8 @@ def paired_differences(
         seed: Of the draws.
     """
     draws, has_area = _affordable(DRAWS, first.outputs.size)
-    targets = torch.from_numpy(first.targets)
     one, other = (
-        weighted_scores(
-            torch.from_numpy(part.outputs), targets, threshold=threshold, has_area=has_area
-        )
+        weighted_scores(part.outputs, first.targets, threshold=threshold, has_area=has_area)
         for part, threshold in zip((first, second), thresholds, strict=True)
     )
 

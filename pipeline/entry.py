@@ -164,8 +164,8 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
 def _settings_of_hydra(words: list[str], *, multirun: bool) -> Iterator[None]:
     """Set what Hydra reads of the process, and restore afterwards what it changes.
 
-    It reads its words from `sys.argv`; without the variable it would print errors as tracebacks
-    and end the process; it replaces the handlers of the root logger, for `--info` for example.
+    Its words are `sys.argv`; without the variable it would print errors as tracebacks and end the
+    process; it replaces the handlers of the root logger, for `--info` for example.
     """
     argv, variable = sys.argv, os.environ.get(_FULL_ERROR)
     root = logging.getLogger()

@@ -110,13 +110,7 @@ def did_you_mean(name: str, choices: Iterable[str], *, by_leaf: bool = False) ->
 
 
 def unknown_key(key: str, known: Iterable[str], hint: str = "") -> str:
-    """Return the line for a key that does not exist.
-
-    Args:
-        key: The key.
-        known: All keys there are, or those beside it.
-        hint: Why it can't be given here, if it means something elsewhere.
-    """
+    """Return the line for an unknown key; `hint` says why it can't be given here."""
     if hint:
         return f"{key} can't be given here: {hint}."
     names = list(known)

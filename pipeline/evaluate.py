@@ -68,8 +68,7 @@ class EvaluateOptions(Options):
 def with_run(words: Sequence[str]) -> list[str]:
     """Let the command start from the config of the run whose model is named.
 
-    `model_from=` is read as it stands, since Hydra takes `12e45678` for a number. Where things are
-    sent is no matter of a model.
+    `model_from=` is read as it stands, since Hydra takes `12e45678` for a number.
 
     Raises:
         ConfigError: There is no such run, or it has left no model.
@@ -102,9 +101,6 @@ def run_config(place: Path) -> dict[str, Any]:
     """Return the config of a model's run; keys that it did not know yet have their defaults.
 
     Its data are no reason to fetch anything, whatever the run was allowed.
-
-    Raises:
-        ConfigError: There is no model, or its config can't be read.
     """
     stored = _stored(place)
     if isinstance(own := stored.get("trainer"), dict):
@@ -155,11 +151,7 @@ def body(config: DictConfig) -> int:
 
 
 def evaluation_request(config: DictConfig) -> "EvaluationRequest":
-    """Check all values of an evaluation.
-
-    Raises:
-        ConfigError: All that are wrong, one line each.
-    """
+    """Check all values of an evaluation; raise one `ConfigError` with all that are wrong."""
     given: Any = OmegaConf.to_container(config)
     place = Path(given["model_from"])
     stored = run_config(place)
@@ -186,15 +178,15 @@ def evaluation_request(config: DictConfig) -> "EvaluationRequest":
         raise ConfigError(*problems)
     from pipeline.running.evaluation import EvaluationRequest
 
-    threshold, recorded = given["metrics"]["threshold"], plain(values)
+    threshold = given["metrics"]["threshold"]
     return EvaluationRequest(
         place=place,
         split=given["split"],
         is_own=_same_source(options.data, resolved(stored)[0]["data"]),
         options=options,
-        config={**recorded, "model_from": str(place), "split": given["split"]},
+        config={**plain(values), "model_from": str(place), "split": given["split"]},
         threshold=None if threshold == stored["metrics"]["threshold"] else float(threshold),
-        own_config={**{k: v for k, v in recorded.items() if k != "format"}, "data": stored["data"]},
+        own_config={**values, "data": stored["data"]},
     )
 
 

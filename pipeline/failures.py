@@ -43,12 +43,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def print_error(error: BaseException, *, traceback: bool) -> int:
-    """Print an error to standard error, one line a problem, and return its exit code.
-
-    Args:
-        error: What ended the command.
-        traceback: Whether the user asked for the traceback.
-    """
+    """Print an error, one line a problem, with its traceback if wanted; return its exit code."""
     if stop.signal_number is not None:  # a library may have replaced the exception
         error = Interrupted(stop.signal_number)
     code, lines = _told(error)

@@ -340,8 +340,8 @@ _PARTS: Mapping[str, type] = {
 }
 
 
-def save_findings(findings: Findings, artifacts: Path) -> None:
-    """Write findings below a run's artifacts, in place of what was there."""
+def save_findings(findings: Findings, artifacts: Path) -> Path:
+    """Write findings below a run's artifacts, in place of what was there; return their file."""
     folder = artifacts / FINDINGS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {}
@@ -349,6 +349,7 @@ def save_findings(findings: Findings, artifacts: Path) -> None:
     replace_file(folder / ARRAYS_FILE, lambda file: np.savez_compressed(file, **arrays))
     text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
     replace_text(folder / FINDINGS_FILE, text + "\n")
+    return folder / FINDINGS_FILE
 
 
 def load_findings(artifacts: Path) -> Findings:

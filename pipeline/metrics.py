@@ -6,7 +6,7 @@ in neither targets nor predictions is left out, as in scikit-learn's default cal
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics.functional import accuracy, confusion_matrix, f1_score, precision, recall
+from torchmetrics.functional import accuracy, f1_score, precision, recall
 
 from pipeline.data.schema import ROUNDING, as_float64
 
@@ -60,64 +60,46 @@ def widest_difference(key: str) -> float:
     return high - low
 
 
-def binary(*, threshold: float) -> Scores:
-    """Return the metrics of the positive class.
-
-    Args:
-        threshold: Probability above which a row counts as positive.
-    """
-
-    def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        found = _shares((probabilities > threshold).long(), targets, task="binary")
-        return found | {"auroc": _auroc(probabilities[:, None], (targets == 1)[:, None])}
-
-    return scores
+def binary(probabilities: Tensor, targets: Tensor, *, threshold: float) -> dict[str, Tensor]:
+    """Return the metrics of the positive class, of rows with a probability above `threshold`."""
+    found = _shares((probabilities > threshold).long(), targets, task="binary")
+    return found | {"auroc": _auroc(probabilities[:, None], (targets == 1)[:, None])}
 
 
-def multiclass(*, classes: int) -> Scores:
+def multiclass(probabilities: Tensor, targets: Tensor, *, classes: int) -> dict[str, Tensor]:
     """Return the metrics averaged over the classes; accuracy over the rows."""
-
-    def scores(probabilities: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        called = probabilities.argmax(dim=1)
-        true = targets[:, None] == torch.arange(classes, device=targets.device)
-        found = _shares(called, targets, task="multiclass", num_classes=classes)
-        return found | {"auroc": _auroc(probabilities, true)}
-
-    return scores
+    true = targets[:, None] == torch.arange(classes, device=targets.device)
+    found = _shares(probabilities.argmax(dim=1), targets, task="multiclass", num_classes=classes)
+    return found | {"auroc": _auroc(probabilities, true)}
 
 
 def _shares(called: Tensor, targets: Tensor, **task: Any) -> dict[str, Tensor]:
     """Return the scores that count rows: of the positive class, or the mean of several."""
-    means = {"precision": precision, "recall": recall, "f1": f1_score}
     found = {"accuracy": accuracy(called, targets, average="micro", validate_args=False, **task)}
-    for name, score in means.items():
+    for name, score in {"precision": precision, "recall": recall, "f1": f1_score}.items():
         found[name] = score(called, targets, average="macro", validate_args=False, **task)
     return found
 
 
-def regression() -> Scores:
+def regression(values: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Return RMSE, MAE and R² of values in the units they come in, computed in float64."""
-
-    def scores(values: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        true = as_float64(targets)
-        errors = as_float64(values) - true
-        # R² is 1 − Σ error² / Σ (target − mean)², NaN where an output's targets do not vary.
-        varies = true.amax(0) - true.amin(0) > ROUNDING * true.abs().amax(0)
-        spread = (true - true.mean(0)).square().sum(0)
-        return {
-            "rmse": errors.square().mean().sqrt(),
-            "mae": errors.abs().mean(),
-            "r2": torch.where(varies, 1 - errors.square().sum(0) / spread, torch.nan).mean(),
-        }
-
-    return scores
+    true = as_float64(targets)
+    errors = as_float64(values) - true
+    # R² is 1 − Σ error² / Σ (target − mean)², NaN where an output's targets do not vary.
+    varies = true.amax(0) - true.amin(0) > ROUNDING * true.abs().amax(0)
+    spread = (true - true.mean(0)).square().sum(0)
+    return {
+        "rmse": errors.square().mean().sqrt(),
+        "mae": errors.abs().mean(),
+        "r2": torch.where(varies, 1 - errors.square().sum(0) / spread, torch.nan).mean(),
+    }
 
 
 def for_task(task: str, *, classes: int, threshold: float) -> Scores:
     """Choose the metrics of `binary`, `multiclass` or `regression`."""
     if task == "binary":
-        return binary(threshold=threshold)
-    return multiclass(classes=classes) if task == "multiclass" else regression()
+        return partial(binary, threshold=threshold)
+    return partial(multiclass, classes=classes) if task == "multiclass" else regression
 
 
 def _auroc(probabilities: Tensor, true: Tensor) -> Tensor:
@@ -148,7 +130,7 @@ def _area(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
 
 
 def weighted_scores(
-    outputs: Tensor, targets: Tensor, *, threshold: float, has_area: bool = True
+    outputs: NDArray[Any], targets: NDArray[Any], *, threshold: float, has_area: bool = True
 ) -> WeightedScores:
     """Return what scores weighted rows: the scores of many bootstrap draws at once.
 
@@ -158,19 +140,19 @@ def weighted_scores(
         threshold: Probability above which a row counts as positive.
         has_area: Compute the area under the ROC curve, too, which takes longest.
     """
-    values, true = outputs.double().numpy(), targets.numpy()
-    if targets.is_floating_point():
-        return partial(_weighted_regression, values=values, true=true.astype(np.float64))
+    values = outputs.astype(np.float64)
+    if targets.dtype.kind == "f":
+        return partial(_weighted_regression, values=values, true=targets.astype(np.float64))
     if outputs.ndim == 1:
         # Compared as the metrics compare them, in the precision of the outputs.
-        called, values, counted = (outputs > threshold).numpy(), values[:, None], np.arange(1, 2)
+        called, values, counted = outputs > threshold, values[:, None], np.arange(1, 2)
     else:
         called, counted = values.argmax(1), np.arange(values.shape[1])
     return partial(
         _weighted_classes,
-        members=true[:, None] == counted,
+        members=targets[:, None] == counted,
         chosen=called[:, None] == counted,
-        right=called == true,
+        right=called == targets,
         probabilities=values if has_area else None,
     )
 
@@ -268,42 +250,36 @@ class ClassScores:
     @property
     def precision(self) -> float:
         """TP / (TP + FP): the share of the rows called this class that belong to it."""
-        return _ratio(self.counts[0], self.counts[0] + self.counts[1])
+        return self.counts[0] / max(1, self.counts[0] + self.counts[1])
 
     @property
     def recall(self) -> float:
         """TP / (TP + FN), also sensitivity or true positive rate."""
-        return _ratio(self.counts[0], self.support)
+        return self.counts[0] / max(1, self.support)
 
     @property
     def f1(self) -> float:
         """2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall."""
-        return _ratio(2 * self.counts[0], self.counts[0] + self.counts[1] + self.support)
+        return 2 * self.counts[0] / max(1, self.counts[0] + self.counts[1] + self.support)
 
 
-def predicted_classes(outputs: Tensor, *, threshold: float) -> Tensor:
-    """Decide a class for each row from probabilities (rows,) or (rows, classes)."""
-    if outputs.ndim == 1:
-        return (outputs > threshold).long()
-    return outputs.argmax(dim=1)
+def class_scores(
+    called: NDArray[Any], targets: NDArray[Any], names: Sequence[str]
+) -> tuple[ClassScores, ...]:
+    """Count for each class what was said of the rows.
 
-
-def confusion(predicted: Tensor, targets: Tensor, *, classes: int) -> Tensor:
-    """Count rows (targets, predictions) of each pair of classes."""
-    matrix: Tensor = confusion_matrix(predicted, targets, task="multiclass", num_classes=classes)
-    return matrix
-
-
-def class_scores(matrix: Tensor, names: tuple[str, ...]) -> list[ClassScores]:
-    """Read each class's counts from a confusion matrix (classes, classes)."""
-    hit, called, own = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
-    kinds = torch.stack([hit, called - hit, matrix.sum() - called - own + hit, own - hit], dim=1)
+    Args:
+        called: The class that was predicted, int (rows,).
+        targets: The true class, int (rows,).
+        names: Of the classes.
+    """
+    hits, said, own = (
+        np.bincount(classes, minlength=len(names))
+        for classes in (targets[called == targets], called, targets)
+    )
+    kinds = np.stack([hits, said - hits, len(targets) - said - own + hits, own - hits], axis=1)
     lines = zip(names, kinds.tolist(), strict=True)
-    return [ClassScores(name, tuple(counts)) for name, counts in lines]
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+    return tuple(ClassScores(name, tuple(counts)) for name, counts in lines)
 
 
 # ── thresholds ──────────────────────────────────────────────────────────────────────────────

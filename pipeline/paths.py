@@ -22,10 +22,7 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}")
 
 
 def conf_folder() -> Path:
-    """Return the folder of configuration that ships with the program.
-
-    Inside the package where it was installed from a wheel, beside it in a clone.
-    """
+    """Return the folder of configuration that ships: inside a wheel's package, beside a clone's."""
     inside = Path(__file__).parent / "conf"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
 
@@ -161,12 +158,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], object], *, synced: boo
 
 
 def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
-    """Return what a failed write lacked and what helps; `None` = no more than its error says.
-
-    Args:
-        place: The file, or the folder that holds it.
-        code: Number of the system's error.
-    """
+    """Return what a failed write lacked and what helps; `None` = no more than its error says."""
     most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     if code == errno.EFBIG and most != resource.RLIM_INFINITY:
         return f"a file may have {most} bytes at most", "raise that limit with ulimit -f"
@@ -179,12 +171,7 @@ def shortage(place: Path, code: int | None) -> tuple[str, str] | None:
 
 
 def lack_in_output(folder: Path, code: int | None) -> tuple[str, str]:
-    """Return what a failed write into the folder of a run lacked and what helps.
-
-    Args:
-        folder: Where it was written to.
-        code: Number of the system's error.
-    """
+    """Return what a failed write into the folder of a run lacked and what helps."""
     try:
         free = f"{shutil.disk_usage(folder).free} bytes free"
         known = shortage(folder, code)
@@ -205,13 +192,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_json(path: Path, value: object, *, has_nan: bool = True) -> None:
-    """Replace a file as `replace_file` does by values as indented JSON.
-
-    Args:
-        path: The file to make or replace.
-        value: Plain values.
-        has_nan: Whether it may hold NaN, which JSON does not know; else that is an error.
-    """
+    """Replace a file as `replace_file` does by indented JSON; `has_nan` allows NaN in it."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=has_nan, indent=1)
     replace_text(path, f"{text}\n")
 

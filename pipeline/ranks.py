@@ -19,13 +19,7 @@ _NAMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rank:
-    """One of the processes that train together.
-
-    Args:
-        number: Its number among all of them, counted from 0.
-        world: How many they are.
-        local: Its number among those of its machine.
-    """
+    """One of the processes that train together: its number, how many, its number on its machine."""
 
     number: int = 0
     world: int = 1
@@ -42,9 +36,6 @@ ALONE = Rank()
 
 def launched_rank(environment: Mapping[str, str] = os.environ) -> Rank | None:
     """Return the rank that torchrun or srun has given this process; `None` = nobody did.
-
-    Args:
-        environment: Its variables.
 
     Raises:
         ConfigError: A variable of the rank is missing, or is no such number.

@@ -95,14 +95,7 @@ def _carried_out(
 
 @torch_settings_kept()
 def take_part(config: DictConfig | Mapping[str, Any]) -> None:
-    """Train as one of several processes that torchrun or srun has started; another one leads them.
-
-    Args:
-        config: As `run` takes it.
-
-    Raises:
-        PipelineError: As `run` raises them.
-    """
+    """Train as one of several processes that torchrun or srun has started; another one leads."""
     end_with_parent()
     options = check(config).model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(config), started_at=perf_counter())

@@ -41,10 +41,7 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Let the body look at `signal_number` itself, so that no signal cuts a step of it short.
-
-        The body may still be ended by a second signal. After it, the first is raised.
-        """
+        """Let the body look at `signal_number` itself; after it, the first signal is raised."""
         self._defers = True
         try:
             yield
@@ -75,10 +72,7 @@ def end_with_parent() -> None:
 
 @contextmanager
 def orderly_stop() -> Iterator[Stop]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted` while the body runs.
-
-    Outside the main thread, where Python can't handle signals, the body runs as it is.
-    """
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted` during the body, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -12,10 +12,7 @@ _ANNOUNCING = ContextVar("announcing", default=False)
 
 
 def console() -> Console:
-    """Return a console on standard output: colours in a terminal, plain text in a pipe.
-
-    In a pipe lines are as long as they need to be, since nothing folds them well afterwards.
-    """
+    """Return a console on standard output: colours in a terminal; plain, unfolded in a pipe."""
     streams = sys.modules.get("ipykernel.iostream")
     # A notebook that shows what is printed claims to be a terminal.
     notebook = streams is not None and isinstance(sys.stdout, streams.OutStream)

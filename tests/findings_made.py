@@ -89,9 +89,8 @@ def made_findings(
     history = _history(task, epochs)
     best = max(1, epochs - 1)
     metric = "rmse" if task == "regression" else "f1"
-    outputs, targets = torch.from_numpy(test.outputs), torch.from_numpy(test.targets)
     units = units_of(rows, horizon=1 if (task, kind) == ("regression", "series") else None)
-    found = intervals(outputs, targets, units=units, threshold=0.5, seed=seed, draws=200)
+    found = intervals(test.outputs, test.targets, units=units, threshold=0.5, seed=seed, draws=200)
     made = Findings(
         name=f"{_MODELS[kind].lower()}-made",
         run_id="0123456789abcdef0123456789abcdef",

@@ -10,28 +10,28 @@ from benchmarks.interval_coverage import Classes, Forecasts, coverage
 from pipeline import metrics
 from pipeline.bootstrap import drawn, interval, intervals, units_of
 
-Pair = tuple[torch.Tensor, torch.Tensor]
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 def binary(rows: int, seed: int = 0) -> Pair:
     generator = np.random.default_rng(seed)
     targets = generator.integers(0, 2, rows)
     scores = np.clip(generator.normal(0.4 + 0.2 * targets, 0.2), 0, 1).round(2)  # with ties
-    return torch.from_numpy(scores).float(), torch.from_numpy(targets)
+    return scores.astype(np.float32), targets
 
 
 def multiclass(rows: int, classes: int = 4, seed: int = 0) -> Pair:
     generator = np.random.default_rng(seed)
     targets = generator.integers(0, classes - 1, rows)  # the last class is in no row
     logits = torch.from_numpy(generator.normal(size=(rows, classes)) + np.eye(classes)[targets])
-    return logits.softmax(1).float(), torch.from_numpy(targets)
+    return logits.softmax(1).float().numpy(), targets
 
 
 def regression(rows: int, outputs: int = 1, seed: int = 0) -> Pair:
     generator = np.random.default_rng(seed)
     targets = generator.normal(50, 9, size=(rows, outputs))
     values = targets + generator.normal(0, 4, size=(rows, outputs))
-    return torch.from_numpy(values).float(), torch.from_numpy(targets).float()
+    return values.astype(np.float32), targets.astype(np.float32)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_each_draw_is_scored_as_its_rows_written_out_would_be(
     classes = outputs.shape[1] if outputs.ndim == 2 else 2
     score = metrics.for_task(task, classes=classes, threshold=0.45)
     for draw, counts in enumerate(weights.astype(int)):
-        rows = torch.from_numpy(np.repeat(np.arange(len(targets)), counts))
-        expected = score(outputs[rows], targets[rows])
+        rows = np.repeat(np.arange(len(targets)), counts)
+        expected = score(torch.from_numpy(outputs[rows]), torch.from_numpy(targets[rows]))
         assert set(found) == set(expected)
         for key, value in expected.items():
             assert found[key][draw] == pytest.approx(float(value), rel=1e-4), key
@@ -75,7 +75,7 @@ def test_a_draw_has_as_many_units_as_the_test_and_each_as_a_whole() -> None:
 def test_the_interval_of_an_accuracy_is_wilsons() -> None:
     outputs, targets = binary(1000)
     found = intervals(outputs, targets, units=units_of(1000), threshold=0.5, seed=1)
-    right = int(((outputs > 0.5).long() == targets).sum())
+    right = int(((outputs > 0.5) == targets).sum())
     theirs = binomtest(right, 1000).proportion_ci(0.95, method="wilson")
     assert found.ends["accuracy"] == pytest.approx((theirs.low, theirs.high), abs=0.003)
     assert (found.draws, found.units) == (1000, "1,000 rows")
@@ -84,7 +84,7 @@ def test_the_interval_of_an_accuracy_is_wilsons() -> None:
 def test_the_intervals_of_a_regression_are_those_of_scipys_bootstrap() -> None:
     outputs, targets = regression(60)
     found = intervals(outputs, targets, units=units_of(60), threshold=0.5, seed=0).ends
-    errors = (outputs - targets).numpy().ravel().astype(float)
+    errors = (outputs - targets).ravel().astype(float)
     statistics = {
         "mae": lambda e, axis: np.abs(e).mean(axis),
         "rmse": lambda e, axis: np.sqrt((e**2).mean(axis)),
@@ -101,8 +101,8 @@ def series(rows: int, horizon: int) -> tuple[Pair, np.ndarray]:
     generator = np.random.default_rng(rows)
     noise = generator.normal(size=rows + horizon - 1)
     errors = np.lib.stride_tricks.sliding_window_view(noise, horizon)
-    targets = torch.from_numpy(generator.normal(size=(rows, horizon)))
-    return (targets + torch.from_numpy(errors.copy()), targets), np.abs(errors).mean(1)
+    targets = generator.normal(size=(rows, horizon))
+    return (targets + errors, targets), np.abs(errors).mean(1)
 
 
 @pytest.mark.parametrize("kind", ["forecasts", "groups"])
@@ -142,8 +142,8 @@ def test_few_groups_and_groups_of_which_few_have_most_rows_have_no_interval() ->
 
 def test_an_area_has_an_interval_where_30_rows_are_of_the_rarest_class() -> None:
     for positive in (29, 30):
-        targets = torch.tensor([1] * positive + [0] * (200 - positive))
-        outputs = torch.from_numpy(np.random.default_rng(0).normal(targets.numpy())).sigmoid()
+        targets = np.array([1] * positive + [0] * (200 - positive))
+        outputs = 1 / (1 + np.exp(-np.random.default_rng(0).normal(targets)))
         found = intervals(outputs, targets, units=units_of(200), threshold=0.5, seed=0)
         assert ("auroc" in found.ends) is (positive == 30)
         assert "f1" in found.ends
@@ -198,8 +198,8 @@ def test_the_same_seed_gives_the_same_ends_and_many_rows_fewer_draws() -> None:
 
 
 def test_a_metric_without_a_value_or_the_same_in_every_draw_has_no_interval() -> None:
-    alike = torch.full((50,), 0.7), torch.ones(50, dtype=torch.int64)
-    single = torch.ones(1, 1), torch.ones(1, 1)
+    alike = np.full(50, 0.7), np.ones(50, dtype=np.int64)
+    single = np.ones((1, 1)), np.ones((1, 1))
     for pair, draws in ((alike, 1000), (single, 0)):
         found = intervals(*pair, units=units_of(len(pair[0])), threshold=0.5, seed=0)
         assert (found.draws, dict(found.ends)) == (draws, {})

@@ -38,7 +38,9 @@ def classified(rows: int, weights: Tensor) -> tuple[Part, Network]:
 
 def importances(part: Part, network: Network, schema: Schema) -> ColumnImportances:
     is_class = schema.task == "multiclass"
-    scores = metrics.multiclass(classes=3) if is_class else metrics.regression()
+    scores = (
+        metrics.for_task("multiclass", classes=3, threshold=0.5) if is_class else metrics.regression
+    )
     words = {"schema": schema, "outputs": network, "scores": scores}
     return importances_of(part, **words, part_name="validation")
 
@@ -60,7 +62,7 @@ def test_the_importances_of_classes_are_those_of_scikit_learn() -> None:
     weights = torch.zeros(5, 3)
     weights[1], weights[3] = torch.tensor([2.0, -1, 0]), torch.tensor([0.0, 0.3, -0.3])
     part, network = classified(1500, weights)
-    scores = metrics.multiclass(classes=3)
+    scores = metrics.for_task("multiclass", classes=3, threshold=0.5)
     ours = importances(part, network, schema_of(5))
     theirs = permutation_importance(
         Asked(network, lambda raw: float(scores(raw, part.targets)["f1"])),

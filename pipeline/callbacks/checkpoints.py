@@ -62,12 +62,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write `checkpoint` to `path`.
-
-        Args:
-            checkpoint: Tensors and plain values.
-            path: The file to make or replace.
-            storage_options: `{AS_WELL: path}` lets that path be the same file.
+        """Write a checkpoint to a path; `{AS_WELL: path}` lets that path be the same file.
 
         Raises:
             EnvironmentFaultError: The disk is full or the folder can't be written.
@@ -81,11 +76,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._synced = self._thread.submit(_sync, target, as_well)
 
     def finish(self) -> None:
-        """Wait until all that was saved is on the disk.
-
-        Raises:
-            EnvironmentFaultError: It could not be written.
-        """
+        """Wait until all that was saved is on the disk; raise if it could not be written."""
         synced, self._synced = self._synced, None
         if synced is not None:
             synced.result()
@@ -158,26 +149,24 @@ class Keeper(Checkpoint):
     """Base of what keeps weights: the best epoch so far, and the facts in a checkpoint.
 
     Args:
-        monitor: Metric that decides; `None` = the last epoch is kept.
-        facts: Plain values that travel with the weights: the config, the data's schema.
-        better: Whether a larger or a smaller value of it is better.
         writer: Takes the checkpoints that Lightning makes.
+        monitor: Metric that decides; `None` = the last epoch is kept.
+        better: Whether a larger or a smaller value of it is better.
+        facts: Plain values that travel with the weights: the config, the data's schema.
     """
 
     def __init__(
         self,
+        writer: CheckpointIO,
         *,
         monitor: str | None,
-        facts: Mapping[str, Any],
         better: Direction,
-        writer: CheckpointIO,
+        facts: Mapping[str, Any],
     ) -> None:
         super().__init__()
         self.writer = writer
-        self._monitor = monitor
-        self._rises = better == "max"
-        self._facts = dict(facts)
-        self._epoch = 0
+        self._monitor, self._rises = monitor, better == "max"
+        self._facts, self._epoch = dict(facts), 0
         self.best_value: float | None = None
         self.best_epoch: int | None = None
 
@@ -185,11 +174,16 @@ class Keeper(Checkpoint):
         """Return the weights of the best epoch; `None` where the last ones count."""
         raise NotImplementedError
 
+    def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
+        """Keep the weights of the epoch, after validation and all that was logged."""
+        raise NotImplementedError
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Refuse weights that are not finite; the epochs before stay as they are.
+        """Keep the epoch; weights that are not finite are refused, and those before stay.
 
         Raises:
             DivergedError: A weight is not finite.
+            Interrupted: A stop was asked for, and a library has swallowed it.
         """
         self._epoch = trainer.current_epoch + 1
         # The last steps of an epoch can ruin weights whose loss was not computed yet.
@@ -200,9 +194,11 @@ class Keeper(Checkpoint):
                 f"a weight is no number after epoch {self._epoch}: training diverged; try a "
                 "smaller optimizer.lr, or trainer.gradient_clip_val=1.0"
             )
+        self.keep(trainer, is_best=self._is_best(trainer))
+        stop.check()
 
-    def is_best(self, trainer: pl.Trainer) -> bool:
-        """Return whether the monitored metric was never better, and keep it if so."""
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        """Return whether the monitored metric was never better, and note it if so."""
         if self._monitor is None or self._monitor not in trainer.callback_metrics:
             return False
         value = float(trainer.callback_metrics[self._monitor])
@@ -227,33 +223,21 @@ class Checkpoints(Keeper):
 
     Args:
         folder: Where the two files lie.
-        monitor: Metric that decides; `None` = only the last epoch is kept.
-        facts: Plain values that travel in the checkpoint: the config, the data's schema.
-        better: Whether a larger or a smaller value of the metric is better.
         adopts: Whether the checkpoint to begin with is another run's.
+        known: As `Keeper` takes it.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        monitor: str | None,
-        facts: Mapping[str, Any],
-        better: Direction,
-        adopts: bool = False,
-    ) -> None:
+    def __init__(self, folder: Path, *, adopts: bool = False, **known: Any) -> None:
         self._files = AtomicCheckpointIO(adopts=adopts)
-        super().__init__(monitor=monitor, facts=facts, better=better, writer=self._files)
-        self._folder = folder
-        self._last, self._best = folder / "last.ckpt", folder / "best.ckpt"
+        super().__init__(self._files, **known)
+        self._folder, self._last, self._best = folder, folder / "last.ckpt", folder / "best.ckpt"
         self._states: dict[str, Any] | None = None
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Read the weights of the best epoch; `None` where the last ones count."""
         if self._monitor is None or not self._best.exists():
             return None
-        weights: Mapping[str, Any] = read_checkpoint(self._best)["state_dict"]
-        return weights
+        return dict(read_checkpoint(self._best)["state_dict"])
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make the folder."""
@@ -273,19 +257,12 @@ class Checkpoints(Keeper):
             if is_ours and self.best_epoch == trainer.current_epoch:
                 link_or_copy(self._last, self._best)  # a kill came between writing the two
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the epoch's checkpoint, after validation and all that was logged.
-
-        Raises:
-            DivergedError: A weight is not finite; the epochs before stay as they are.
-            Interrupted: A stop was asked for, and a library has swallowed it.
-        """
-        super().on_train_epoch_end(trainer, pl_module)
-        as_well = {AS_WELL: self._best} if self.is_best(trainer) else None
+    def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
+        """Write the epoch's checkpoint."""
+        as_well = {AS_WELL: self._best} if is_best else None
         trainer.save_checkpoint(self._last, weights_only=False, storage_options=as_well)
         if float(trainer.callback_metrics["time/epoch"]) > SHORT_SECONDS:
             self._files.finish()
-        stop.check()
 
     def on_train_end(self, *_: Any) -> None:
         """Wait for the last checkpoint to be on the disk."""
@@ -298,54 +275,32 @@ class Checkpoints(Keeper):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore that state; the generators are restored when training starts."""
-        self.best_value = state_dict["best_value"]
-        self.best_epoch = state_dict["best_epoch"]
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
         self._states = state_dict["generators"]
 
 
 class KeptWeights(Keeper):
-    """Holds the weights of the best epoch, or of the last one; nothing is written on the way.
+    """Holds the weights of the best epoch, or of the last one; nothing is written on the way."""
 
-    Args:
-        monitor: Metric that decides; `None` = the last epoch is kept.
-        facts: Plain values that travel with the weights.
-        better: Whether a larger or a smaller value of the metric is better.
-    """
-
-    def __init__(self, *, monitor: str | None, facts: Mapping[str, Any], better: Direction) -> None:
+    def __init__(self, **known: Any) -> None:
         self._memory = MemoryIO()
-        super().__init__(monitor=monitor, facts=facts, better=better, writer=self._memory)
+        super().__init__(self._memory, **known)
 
     def best_weights(self) -> Mapping[str, Any] | None:
         """Return the weights of the best epoch; `None` where the last ones count."""
-        if self.best_epoch is None:
-            return None
-        weights: Mapping[str, Any] = self._memory.content["state_dict"]
-        return weights
+        return None if self.best_epoch is None else dict(self._memory.content["state_dict"])
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Copy the weights where the epoch is the best so far.
-
-        Raises:
-            DivergedError: A weight is not finite; what was kept stays as it is.
-            Interrupted: A stop was asked for, and a library has swallowed it.
-        """
-        super().on_train_epoch_end(trainer, pl_module)
-        if self.is_best(trainer):
+    def keep(self, trainer: pl.Trainer, *, is_best: bool) -> None:
+        """Copy the weights where the epoch is the best so far."""
+        if is_best:
             trainer.save_checkpoint("memory", weights_only=False)
-        stop.check()
 
     def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Copy the last weights where no epoch is the best."""
-        if self.best_epoch is None:
-            trainer.save_checkpoint("memory", weights_only=False)
+        self.keep(trainer, is_best=self.best_epoch is None)
 
     def write(self, path: Path) -> None:
-        """Write the kept weights to a file, whole or not at all.
-
-        Raises:
-            EnvironmentFaultError: The disk is full or the folder can't be written.
-        """
+        """Write the kept weights to a file, whole or not at all."""
         try:
             path.parent.mkdir(exist_ok=True)
             replace_file(path, lambda file: torch.save(self._memory.content, file))
@@ -384,8 +339,7 @@ def restore_generators(states: dict[str, Any]) -> None:
 class OwnNoise(Checkpoint):
     """Gives each rank but the first random numbers of its own, for example for dropout.
 
-    They follow from the first rank's, which are those of the seed or of the checkpoint. A
-    Checkpoint by its base class alone, so that it comes after what restores those.
+    They follow from the first rank's. A Checkpoint by its base class alone, so that it comes last.
     """
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -28,10 +28,6 @@ class EpochRecord(Checkpoint):
     """Passes all values of a finished epoch to `write(epoch, values)`, epochs counted from 1.
 
     A Checkpoint by its base class alone: Lightning calls those last, after whatever was logged.
-    `history` holds all values passed so far.
-
-    Args:
-        write: Takes an epoch and its values.
     """
 
     def __init__(self, write: Callable[[int, Mapping[str, float]], None]) -> None:
@@ -55,12 +51,9 @@ class PrunedError(Exception):
 
 
 class Pruning(Checkpoint):
-    """Asks at the end of each epoch, counted from 1, whether to prune.
+    """Asks `prunes` at the end of each epoch, counted from 1, whether training ends there.
 
     A Checkpoint by its base class alone, so that it comes last and the epoch is on record.
-
-    Args:
-        prunes: Takes the epoch and says whether training ends here.
     """
 
     def __init__(self, prunes: Callable[[int], bool]) -> None:
@@ -86,8 +79,7 @@ class Pruning(Checkpoint):
 class VitalSigns(pl.Callback):
     """Keeps each epoch's gradient norms and updates of the weights, as the task measured them.
 
-    It has no hook within an epoch. An epoch that ended by divergence counts as well, as far as its
-    gradients were finite.
+    An epoch that ended by divergence counts as well, as far as its gradients were finite.
     """
 
     def __init__(self) -> None:
@@ -110,16 +102,12 @@ class VitalSigns(pl.Callback):
             sizes=torch.tensor(self._sizes).numpy(),
         )
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the epoch's values."""
-        self._take(trainer, pl_module)
-
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Keep the values of the epoch before it diverged."""
         if isinstance(exception, DivergedError):  # after another error the device may be of no use
-            self._take(trainer, pl_module)
+            self.on_train_epoch_end(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the values of all epochs, for a resumed run."""
@@ -138,11 +126,11 @@ class VitalSigns(pl.Callback):
         known = () if values is None else values.unbind()
         self._epochs = dict(zip(state_dict["epochs"], known, strict=True))
 
-    def _take(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        watched = task.watch.take() if isinstance(task, Task) else None
-        if watched is None or not isinstance(task, Task):
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the epoch's values."""
+        if not isinstance(pl_module, Task) or (watched := pl_module.watch.take()) is None:
             return
-        names = layer_names(task.network)
+        names = layer_names(pl_module.network)
         places = [place for place, one in enumerate(watched.weights) if id(one) in names]
         layers = tuple(names[id(watched.weights[place])] for place in places)
         if layers != self._layers:  # gradients that come to other weights than before
@@ -189,24 +177,17 @@ def _label(module: str, own: str) -> str:
 
 
 class EpochLines(Checkpoint):
-    """Prints one line of each finished epoch (`verbose=2`).
+    """Prints one line of each finished epoch (`verbose=2`); the keeper knows the best one.
 
     A Checkpoint by its base class alone, so that it comes last and knows the best epoch.
-
-    Args:
-        monitor: Metric that decides which epoch is best.
-        keeper: Knows the best epoch so far.
     """
 
     _tells_remaining = True
 
     def __init__(self, monitor: str, keeper: Keeper) -> None:
         super().__init__()
-        self._monitor = monitor
-        self._keeper = keeper
-        self._console = console()
-        self._started_at = 0.0
-        self._first_epoch = 0
+        self._monitor, self._keeper, self._console = monitor, keeper, console()
+        self._started_at, self._first_epoch = 0.0, 0
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Start the clock."""
@@ -253,10 +234,7 @@ class EpochLines(Checkpoint):
 
 
 class EpochBars(EpochLines):
-    """Draws a bar of the running epoch below the lines of the finished ones (`verbose=1`).
-
-    The bar is drawn ten times a second at most, whatever the number of steps.
-    """
+    """Draws a bar of the running epoch below the lines of the finished ones (`verbose=1`)."""
 
     _tells_remaining = False  # the bar does
 
@@ -302,13 +280,10 @@ class EpochBars(EpochLines):
 
     def on_train_end(self, *_: Any) -> None:
         """Take the bar away."""
-        self._close()
-
-    def on_exception(self, *_: Any) -> None:
-        """Take the bar away, so that the error stands alone."""
-        self._close()
-
-    def _close(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def on_exception(self, *_: Any) -> None:
+        """Take the bar away, so that the error stands alone."""
+        self.on_train_end()

@@ -48,11 +48,7 @@ def broadcast_in_place(values: Iterable[Tensor]) -> None:
 
 
 class SharedBatchNorm(LayerSync):
-    """Makes each batch norm use the mean and the variance of all ranks' rows in training.
-
-    Several devices then train the same network as one device. torch's `SyncBatchNorm` works on
-    GPUs only.
-    """
+    """Makes batch norms use the rows of all ranks; torch's `SyncBatchNorm` works on GPUs only."""
 
     def __init__(self) -> None:
         self._kinds: dict[nn.Module, type[nn.Module]] = {}

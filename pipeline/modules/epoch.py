@@ -27,10 +27,7 @@ Algorithm = Literal["norm", "value"]
 
 
 class EpochMean:
-    """Mean of a value over the rows of an epoch, each step weighted by its rows, in float64.
-
-    Where several ranks train together, each adds its part of a step's value.
-    """
+    """Mean of a value over the rows of an epoch, each step weighted by its rows, in float64."""
 
     def __init__(self) -> None:
         self._values: list[Tensor] = []
@@ -78,10 +75,7 @@ class EpochOutputs:
         self._targets: list[Tensor] = []
 
     def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Keep a batch's outputs (batch, …) and targets (batch, …).
-
-        Where several ranks evaluate, the outputs are those of this rank's share of the batch.
-        """
+        """Keep a batch's targets, and its outputs, or those of this rank's share of it."""
         self._outputs.append(outputs)
         self._targets.append(targets)
 
@@ -224,12 +218,7 @@ class WeightWatch:
         self._until = -step % self._every
 
     def see(self, norms: Tensor, weights: Sequence[Tensor]) -> None:
-        """Take the norms of a step's gradients, before the weights move.
-
-        Args:
-            norms: L2 norm of each gradient, (weights,).
-            weights: What has these gradients.
-        """
+        """Take the L2 norms of a step's gradients (weights,), before the weights move."""
         if len(weights) != len(self._all) or not all(map(is_, weights, self._all)):
             self._begin_anew(weights)
         self._norms.append(norms)

@@ -62,10 +62,7 @@ class ShortSteps(pl.LightningModule):
         return moved
 
     def on_fit_start(self) -> None:
-        """Decide between manual and automatic optimization, and find the callbacks with hooks.
-
-        Lightning has checked and built everything for automatic optimization by now.
-        """
+        """Decide between manual and automatic optimization, which Lightning has checked by now."""
         self._listeners = {
             hook: [one for one in _callbacks(self.trainer) if is_overridden(hook, one)]
             for hook in AROUND_GRADIENTS
@@ -77,11 +74,7 @@ class ShortSteps(pl.LightningModule):
         self.automatic_optimization = True
 
     def descend(self, loss: Tensor) -> Tensor:
-        """Take an optimizer step for `loss`, then step the schedules.
-
-        Returns:
-            The loss without its graph.
-        """
+        """Take an optimizer step, then step the schedules; return the loss without its graph."""
         trainer = self.trainer
         optimizer, loop = trainer.optimizers[0], trainer.fit_loop.epoch_loop
         self._tell("on_before_zero_grad", optimizer)
@@ -120,10 +113,7 @@ class ShortSteps(pl.LightningModule):
 
 
 class NoProfiler(PassThroughProfiler):
-    """A profiler that measures nothing, at almost no cost.
-
-    Lightning's own builds a generator around each of some thirty hooks a step.
-    """
+    """A profiler that measures nothing: Lightning's own takes time in some thirty hooks a step."""
 
     _nothing: AbstractContextManager[None] = nullcontext()
 

@@ -17,7 +17,7 @@ from pipeline.data.schema import as_float64
 from pipeline.errors import DivergedError
 from pipeline.metrics import Scores
 from pipeline.modules.distributed import broadcast_in_place, values_of_first_rank
-from pipeline.modules.epoch import Clipper, EpochMean, EpochOutputs, WeightWatch
+from pipeline.modules.epoch import Algorithm, Clipper, EpochMean, EpochOutputs, WeightWatch
 from pipeline.modules.short_steps import Batch, ShortSteps
 from pipeline.networks.inspection import probabilities
 
@@ -85,11 +85,7 @@ class Task(ShortSteps):
         return torch.stack(losses) @ (shares / shares.sum())
 
     def weight(self, targets: Tensor) -> Tensor | float:
-        """Return the total weight of rows in the mean loss of a batch: by default, their number.
-
-        Args:
-            targets: Of these rows, (rows, …).
-        """
+        """Return the total weight of rows in a batch's mean loss, by their targets (rows, …)."""
         return float(len(targets))
 
     def to_scores(self, outputs: Tensor, targets: Tensor, stage: str) -> tuple[Tensor, Tensor]:
@@ -125,10 +121,7 @@ class Task(ShortSteps):
         return loss if self.automatic_optimization else self.descend(loss)
 
     def _shared_step(self, batch: Shared) -> Tensor:
-        """Return the loss of a rank's share, weighted so that the ranks' mean is the batch's loss.
-
-        Lightning averages the gradients of all ranks, whatever the number of their rows.
-        """
+        """Return a rank's loss, weighted so that the mean over the ranks is the batch's loss."""
         outputs = self.network(batch.inputs)
         if len(batch.targets):
             share = self.weight(batch.targets) / self.weight(batch.batch_targets)
@@ -161,17 +154,11 @@ class Task(ShortSteps):
         """Clip the gradients as configured, and record their norm."""
         clipped = [p for group in optimizer.param_groups for p in group["params"]]
         self._lr = optimizer.param_groups[0]["lr"]
-        algorithm: Literal["norm", "value"] = (
-            "value" if gradient_clip_algorithm == "value" else "norm"
-        )
+        algorithm: Algorithm = "value" if gradient_clip_algorithm == "value" else "norm"
         self._clipper.clip(clipped, threshold=gradient_clip_val, algorithm=algorithm)
 
     def on_train_epoch_end(self) -> None:
-        """Publish the values of the epoch.
-
-        Raises:
-            DivergedError: The training or the validation loss is NaN or infinite.
-        """
+        """Publish the values of the epoch; raise `DivergedError` for a loss that is not finite."""
         values = {
             "train/loss": self._training_loss.compute(ranks=self._ranks),
             **self._clipper.compute(),
@@ -271,10 +258,9 @@ class Classifier(Task):
 
     Args:
         network: Maps inputs to one logit (two classes) or a logit a class.
-        scores: Metrics of a whole part.
-        optimization: Optimizer and schedule.
         class_weights: Weight of each class (classes,) in the loss; `None` = equal.
         label_smoothing: Share of the target that is spread over all classes, 0 to 1.
+        known: As `Task` takes it.
     """
 
     class_weights: Tensor | None
@@ -283,43 +269,33 @@ class Classifier(Task):
         self,
         network: nn.Module,
         *,
-        scores: Scores,
-        optimization: Optimization,
         class_weights: Tensor | None = None,
         label_smoothing: float = 0.0,
+        **known: Any,
     ) -> None:
-        super().__init__(network, scores=scores, optimization=optimization)
+        super().__init__(network, **known)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._label_smoothing = label_smoothing
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of logits (rows, outputs) for classes (rows,)."""
+        weights, smoothing = self.class_weights, self._label_smoothing
         if outputs.shape[1] == 1:
-            return self._binary_loss(outputs.squeeze(1), targets)
-        return functional.cross_entropy(
-            outputs, targets, weight=self._like(outputs), label_smoothing=self._label_smoothing
-        )
-
-    def _like(self, logits: Tensor) -> Tensor | None:
-        """Return the weights of the classes where the logits are, and in their precision."""
-        return None if self.class_weights is None else self.class_weights.to(logits)
+            logits = outputs.squeeze(1)
+            if weights is None:
+                smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+                return functional.binary_cross_entropy_with_logits(logits, smoothed)
+            # One logit equals two of which the first is 0; weights then mean the same for any task.
+            outputs = torch.stack([torch.zeros_like(logits), logits], dim=1)
+        if weights is not None:
+            weights = weights.to(outputs)
+        return functional.cross_entropy(outputs, targets, weight=weights, label_smoothing=smoothing)
 
     def weight(self, targets: Tensor) -> Tensor | float:
         """Return the total weight of rows in the mean loss: the sum of their classes' weights."""
         if self.class_weights is None:
             return super().weight(targets)
         return self.class_weights.to(targets.device)[targets].sum()
-
-    def _binary_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        smoothing = self._label_smoothing
-        if self.class_weights is None:
-            smoothed = targets.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-            return functional.binary_cross_entropy_with_logits(logits, smoothed)
-        # One logit equals two of which the first is 0; weights then mean the same for any task.
-        pair = torch.stack([torch.zeros_like(logits), logits], dim=1)
-        return functional.cross_entropy(
-            pair, targets, weight=self._like(logits), label_smoothing=smoothing
-        )
 
     def to_scores(
         self,
@@ -336,23 +312,21 @@ class Regressor(Task):
 
     Args:
         network: Maps inputs to scaled values (batch, outputs).
-        scores: Metrics of a whole part.
-        optimization: Optimizer and schedule.
         to_units: Undoes the targets' scaling: scaled values and offsets (rows, outputs), or
             `None`, give values in the target's units.
         offsets: What is added to each row of a part, `val` or `test`, after that; rows in order.
+        known: As `Task` takes it.
     """
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        scores: Scores,
-        optimization: Optimization,
         to_units: Callable[[Tensor, Tensor | None], Tensor],
         offsets: Mapping[str, Tensor | None],
+        **known: Any,
     ) -> None:
-        super().__init__(network, scores=scores, optimization=optimization)
+        super().__init__(network, **known)
         self._to_units = to_units
         self._offsets = dict(offsets)
 

@@ -19,7 +19,7 @@ from pipeline.pictures.style import Picture
 from pipeline.reporting.page import Places, drawn, rendered
 from pipeline.reporting.run_page import main_metric, rows_words, size_words, summary
 from pipeline.reporting.subject import SHORT_ID, Subject, found_subject
-from pipeline.running.results import tested_names
+from pipeline.running.scoring import tested_names
 from pipeline.terminal import duration, number
 
 if TYPE_CHECKING:

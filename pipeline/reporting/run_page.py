@@ -6,7 +6,6 @@ from functools import partial
 from math import isclose
 from typing import Any
 
-import torch
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from pydantic import ValidationError
 
@@ -17,14 +16,15 @@ from pipeline.errors import ConfigError
 from pipeline.findings import Findings, LrCurve
 from pipeline.gallery import gallery, texts
 from pipeline.markup import MISSING, TextTable, baseline_headings, figure_text
-from pipeline.metrics import ClassScores, class_scores, confusion, predicted_classes
+from pipeline.metrics import ClassScores, class_scores
 from pipeline.pictures.style import Picture
 from pipeline.pictures.training import lr_range
 from pipeline.reporting.page import NAME, PagePicture, Places, drawn, rendered
 from pipeline.reporting.subject import Subject, found_subject
 from pipeline.running.command_line import Command
 from pipeline.running.lr_curve import stored_curve, training_command, verdict
-from pipeline.running.results import mean_words, tested_names
+from pipeline.running.results import mean_words
+from pipeline.running.scoring import tested_names
 from pipeline.terminal import duration, number
 
 BYTES = 1024
@@ -211,15 +211,12 @@ def class_table(findings: Findings) -> TextTable | None:
     )
 
 
-def _scores_by_class(findings: Findings) -> list[ClassScores]:
+def _scores_by_class(findings: Findings) -> tuple[ClassScores, ...]:
     """Count what the network made of each class; empty for a regression, and without test rows."""
     test = findings.test
     if test is None or findings.task == "regression" or not len(test.targets):
-        return []
-    outputs, targets = torch.from_numpy(test.outputs), torch.from_numpy(test.targets)
-    predicted = predicted_classes(outputs, threshold=findings.threshold)
-    classes = findings.classes
-    return class_scores(confusion(predicted, targets.long(), classes=len(classes)), classes)
+        return ()
+    return class_scores(test.called(findings.threshold), test.targets, findings.classes)
 
 
 def main_metric(findings: Findings) -> str | None:

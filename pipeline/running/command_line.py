@@ -35,12 +35,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """What a run was started with.
-
-    Args:
-        overrides: In Hydra's grammar, `resume=` left out.
-        config_dir: Folder of the user's own YAML; `None` = only what ships.
-    """
+    """What a run was started with: overrides in Hydra's grammar, and the folder of own YAML."""
 
     overrides: tuple[str, ...]
     config_dir: str | None
@@ -73,11 +68,7 @@ class Command:
 
     @classmethod
     def load(cls, folder: Path) -> "Command":
-        """Read what `save` wrote.
-
-        Raises:
-            ConfigError: The folder has none, or not a whole one.
-        """
+        """Read what `save` wrote, or raise `ConfigError` where there is none, or no whole one."""
         try:
             saved = (folder / COMMAND).read_text(encoding="utf-8")
             return TypeAdapter(cls).validate_json(saved, strict=True)
@@ -184,13 +175,7 @@ def may_be_in_mlflow(reference: str) -> bool:
 def loaded_model(
     reference: str, runs: Path, tracking: TrackingOptions, *, trust: Sequence[str]
 ) -> "Model":
-    """Return the trained model that is named, ready to answer.
-
-    Args:
-        reference: As `found_model` takes it.
-        runs: The folder that holds a folder for each run.
-        tracking: Where runs and registered models are on record.
-        trust: Packages whose classes its config may name.
+    """Return the trained model that is named, ready to answer; its config may name `trust`.
 
     Raises:
         ConfigError: It is not found, or can't be loaded.

@@ -41,6 +41,7 @@ from pipeline.tracking.client import Recorder
 from pipeline.tracking.fields import PARENT_TAG
 from pipeline.tracking.folders import COMMAND_TAG, read_state
 from pipeline.tracking.journal import JOURNAL
+from pipeline.tracking.uri import store_uri
 
 if TYPE_CHECKING:
     from pipeline.running.kept_weights import ScoredTest
@@ -80,23 +81,19 @@ class EvaluationRequest:
 def evaluate(asked: EvaluationRequest) -> None:
     """Score the model on the rows that were asked for, on record, and print what came of it.
 
-    Args:
-        asked: All values checked.
-
     Raises:
         ConfigError: The model can't be read, or the rows can't be chosen so.
         DataError: The model can't read the rows.
         EnvironmentFaultError: No such device, no room, no tracking server.
     """
     started_at = perf_counter()
-    asked = _unlimited(asked)
     options = asked.options
     uri = writable_store(options)
     model = Model.load(asked.place, trust=options.trust)
     trained = model.facts.get("report")
     report = None if trained is None else DataReport.from_dict(trained)
     prepared, what = _rows(asked, model, report)
-    plan = _plan(asked, model, prepared, uri, started_at)
+    plan = _plan(asked, model, prepared, started_at)
     evaluated = prepared.report
     drift = None if report is None or evaluated is None else tuple(drifted(report, evaluated))
     with nullcontext() if uri is None else Recorder() as recorder:
@@ -119,32 +116,23 @@ def evaluate(asked: EvaluationRequest) -> None:
             tested.write(record.artifacts, model.schema)
             if drift is not None:
                 replace_json(record.artifacts / "drift.json", drift)
-            stage = STAGES.get(asked.split, "test") if asked.is_own else "test"
-            values = tested.metrics.items()
+            stage, values = STAGES.get(asked.rows_word, "test"), tested.metrics.items()
             record.journal.epoch(1, {re.sub("^test/", f"{stage}/", k): v for k, v in values})
         seconds = perf_counter() - started_at
     if options.verbose != 0:
-        schema, metrics, baselines = model.schema, tested.metrics, tested.baselines
-        print_figures(schema, metrics, baselines, tested.classes, heading=asked.rows_word)
-        for line in (_certainty(tested, schema), *_drift_lines(drift)):
+        print_figures(model.schema, tested, heading=asked.rows_word)
+        for line in (_certainty(tested, model.schema), *_drift_lines(drift)):
             say(console(), line)
         print_lines(_last_lines(model, record, seconds))
 
 
-def _unlimited(asked: EvaluationRequest) -> EvaluationRequest:
-    """Leave out the limits of the training, which would cut other rows than the test's short."""
-    if asked.rows_word == "test":
-        return asked
-    free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
-    trainer = asked.options.trainer.model_copy(update=free)
-    return replace(asked, options=asked.options.model_copy(update={"trainer": trainer}))
-
-
-def _plan(
-    asked: EvaluationRequest, model: Model, prepared: Prepared, uri: str | None, started_at: float
-) -> Plan:
+def _plan(asked: EvaluationRequest, model: Model, prepared: Prepared, started_at: float) -> Plan:
     """Return the plan of a test of the stored network."""
     options, notes = asked.options.on_one_device(), prepared.notes
+    if asked.rows_word != "test":  # limits of the training would cut other rows short
+        free = {"limit_test_batches": None, "fast_dev_run": False, "overfit_batches": 0.0}
+        trainer = options.trainer.model_copy(update=free)
+        options = options.model_copy(update={"trainer": trainer})
     if not len(prepared.train) and options.loss.class_weights == "balanced":
         loss = options.loss.model_copy(update={"class_weights": None})
         options = options.model_copy(update={"loss": loss})
@@ -154,11 +142,10 @@ def _plan(
         )
     run_id = str(model.facts.get("run_id") or "")
     is_here = asked.place.is_relative_to(cache_folder())  # fetched from the store just now
-    for folder in (asked.place, *asked.place.parents[:3]):
-        if (folder / JOURNAL).is_file():
-            state = read_state(folder)
-            run_id, is_here = state.run_id or run_id, bool(uri) and state.uri == redact(uri or "")
-            break
+    above = (asked.place, *asked.place.parents[:3])
+    if (run := next((one for one in above if (one / JOURNAL).is_file()), None)) is not None:
+        state, uri = read_state(run), store_uri(options.tracking)
+        run_id, is_here = state.run_id or run_id, uri is not None and state.uri == redact(uri)
     tags = {
         COMMAND_TAG: "evaluate",
         "evaluates": run_id or str(model.facts.get("name") or asked.place.name),
@@ -184,13 +171,7 @@ def _plan(
 def _rows(
     asked: EvaluationRequest, model: Model, report: DataReport | None
 ) -> tuple[Prepared, str]:
-    """Return what is scored as the test part, beside the model's own training rows, and its words.
-
-    Args:
-        asked: Which rows.
-        model: Reads them.
-        report: On its training data; `None` = not known.
-    """
+    """Return what is scored as the test part beside the model's own training rows; its words."""
     options, schema, prints = asked.options, model.schema, None
     budget = options.data["memory_budget"]
     if asked.is_own:

@@ -9,25 +9,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from torch import Tensor, nn
 
-from pipeline.baselines import Baseline
 from pipeline.bootstrap import LEVEL, Intervals, intervals, units_of
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.data.content import Part
 from pipeline.data.schema import Schema
-from pipeline.data.source import Indices
-from pipeline.metrics import ClassScores, class_scores, confusion, find_threshold, predicted_classes
+from pipeline.findings import TestRows
+from pipeline.metrics import ClassScores, class_scores, find_threshold
 from pipeline.modules.task import Task
 from pipeline.networks.inspection import probabilities
 from pipeline.paths import replace_json, replace_text
 from pipeline.running.plan import Plan
 from pipeline.running.recording import write_config, write_history
-from pipeline.running.results import metric_names
 from pipeline.running.resuming import SavedCheckpoint, require_fitting
-from pipeline.running.scoring import direction_of, scores_of
+from pipeline.running.scoring import direction_of, metric_names, scores_of
 from pipeline.running.trainer import build_task, build_trainer, evaluated_batches
 from pipeline.serving.card import CardFacts, card
 from pipeline.serving.files import CARD, CODE, FOLDER, cell, write_csv
@@ -98,39 +97,23 @@ class ScoredTest:
     """Outputs and figures of a test.
 
     Args:
-        rows: Numbers of the rows in the source, (rows,).
-        outputs: Probabilities (rows,) or (rows, classes), or values (rows, outputs) in units.
-        targets: Classes (rows,), or values (rows, outputs) in units.
-        predictions: The baselines' for the same rows: the naive, then the linear.
-        groups: Number of the group that each row belongs to, (rows,); `None` = there are none.
+        rows: What the network and the baselines said of each row.
+        baselines: Names of the naive and the linear baseline.
         metrics: `test/f1`, `naive/f1`, `linear/f1`, …
         classes: Counts and scores of each class; empty for a regression.
         threshold: Probability above which a row of a binary task counts as positive.
         intervals: 95 % intervals of the metrics; `None` = they were not computed.
     """
 
-    rows: Indices
-    outputs: Tensor
-    targets: Tensor
-    predictions: tuple[Baseline, ...]
-    groups: Indices | None
+    rows: TestRows
+    baselines: tuple[str, ...]
     metrics: Mapping[str, float]
     classes: tuple[ClassScores, ...]
     threshold: float
     intervals: Intervals | None = None
 
-    @property
-    def baselines(self) -> tuple[str, ...]:
-        """Names of the naive and the linear baseline."""
-        return tuple(baseline.name for baseline in self.predictions)
-
     def write(self, folder: Path, schema: Schema) -> None:
-        """Write predictions, classes and intervals as files.
-
-        Args:
-            folder: Takes them.
-            schema: The meaning of outputs and targets.
-        """
+        """Write predictions, classes and intervals as files into a folder."""
         write_csv(folder / "test_predictions.csv", *self._table(schema))
         if self.classes:
             header = ["class", "TP", "FP", "TN", "FN", "precision", "recall", "f1", "support"]
@@ -145,18 +128,17 @@ class ScoredTest:
 
     def _table(self, schema: Schema) -> tuple[list[str], list[list[Any]]]:
         """Return a line a row: its number, the truth, the prediction, the probabilities."""
-        rows, targets = self.rows.tolist(), self.targets.tolist()
-        outputs = self.outputs.reshape(len(targets), -1).tolist()
+        test, targets = self.rows, self.rows.targets.tolist()
+        rows, outputs = test.rows.tolist(), test.outputs.reshape(len(targets), -1).tolist()
         if schema.task == "regression":
             suffixes = [f" {n + 1}" for n in range(schema.outputs)] if schema.outputs > 1 else [""]
             heads = [f"{head}{suffix}" for head in ("target", "predicted") for suffix in suffixes]
             values = zip(rows, targets, outputs, strict=True)
             return ["row", *heads], [[row, *truth, *guess] for row, truth, guess in values]
         names = [cell(name) for name in schema.classes]
-        shown = [schema.positive or ""] if self.outputs.ndim == 1 else list(schema.classes)
+        shown = [schema.positive or ""] if test.outputs.ndim == 1 else list(schema.classes)
         header = ["row", "target", "predicted", *(f"probability of {name}" for name in shown)]
-        predicted = predicted_classes(self.outputs, threshold=self.threshold).tolist()
-        columns = zip(rows, targets, predicted, outputs, strict=True)
+        columns = zip(rows, targets, test.called(self.threshold).tolist(), outputs, strict=True)
         return header, [
             [row, names[truth], names[guess], *shares] for row, truth, guess, shares in columns
         ]
@@ -183,24 +165,29 @@ def scored_test(plan: Plan, task: Task, decision: Decision, trainer: Trainer | N
     logged = trainer.callback_metrics.items()
     values = {key: float(value) for key, value in logged if key.startswith("test/")}
     found = plan.occasion.datasets.baselines(plan.prepared)
-    baselines = [Baseline(name=one.name, outputs=one.outputs[:rows]) for one in found]
     thresholds = {"naive": 0.5, "linear": options.first_threshold}
-    for (kind, threshold), baseline in zip(thresholds.items(), baselines, strict=False):
-        scored = scores_of(options, schema, threshold=threshold)(baseline.outputs, targets)
+    predictions = {}
+    for (kind, threshold), baseline in zip(thresholds.items(), found, strict=False):
+        said = baseline.outputs[:rows]
+        scored = scores_of(options, schema, threshold=threshold)(said, targets)
         values |= {f"{kind}/{key}": float(value) for key, value in scored.items()}
-    classes: list[ClassScores] = []
-    if schema.task != "regression":
-        predicted = predicted_classes(outputs, threshold=decision.threshold)
-        matrix = confusion(predicted, targets, classes=len(schema.classes))
-        classes = class_scores(matrix, schema.classes)
-    return ScoredTest(
-        rows=part.rows[:rows],
-        outputs=outputs,
-        targets=targets,
-        predictions=tuple(baselines),
+        predictions[kind] = said.numpy()
+    tested = TestRows(
+        rows=np.asarray(part.rows[:rows], dtype=np.int64),
+        targets=targets.numpy(),
+        outputs=outputs.numpy(),
         groups=None if part.groups is None else part.groups[:rows],
+        **predictions,
+    )
+    classes: tuple[ClassScores, ...] = ()
+    if schema.task != "regression":
+        called = tested.called(decision.threshold)
+        classes = class_scores(called, tested.targets, schema.classes)
+    return ScoredTest(
+        rows=tested,
+        baselines=tuple(baseline.name for baseline in found),
         metrics=values,
-        classes=tuple(classes),
+        classes=classes,
         threshold=decision.threshold,
     )
 
@@ -209,14 +196,10 @@ def with_intervals(plan: Plan, test: ScoredTest) -> ScoredTest:
     """Return a test with the 95 % intervals of its metrics."""
     schema = plan.prepared.schema
     horizon = None if schema.window is None else schema.horizon
-    found = intervals(
-        test.outputs,
-        test.targets,
-        units=units_of(len(test.targets), groups=test.groups, horizon=horizon),
-        threshold=test.threshold,
-        seed=plan.options.seed,
-    )
-    return replace(test, intervals=found)
+    outputs, targets, groups = test.rows.outputs, test.rows.targets, test.rows.groups
+    units = units_of(len(targets), groups=groups, horizon=horizon)
+    known: dict[str, Any] = {"threshold": test.threshold, "seed": plan.options.seed}
+    return replace(test, intervals=intervals(outputs, targets, units=units, **known))
 
 
 # ── the model ───────────────────────────────────────────────────────────────────────────────
@@ -247,11 +230,7 @@ class TrainedWeights:
     tags: Mapping[str, str]
 
     def test(self, into: Path) -> ScoredTest:
-        """Test the weights once, and write the tables that a run by itself leaves.
-
-        Args:
-            into: Folder that takes the tables.
-        """
+        """Test the weights once, and write the tables that a run by itself leaves into a folder."""
         test = scored_test(self.plan, self.task, self.decision, None)
         into.mkdir(parents=True, exist_ok=True)
         write_config(into, self.plan.config)
@@ -266,24 +245,35 @@ class TrainedWeights:
             into: Folder that takes the model, such as that of the study; it names the model.
             test: A test of the weights; `None` = there was none now.
         """
-        metrics = {} if test is None else test.metrics
-        run_id = read_state(into).run_id or None
-        figure = self.write_model(into, name=into.name, run_id=run_id, metrics=metrics)
-        told = {"best/epoch": float(self.epoch), **metrics}
-        test = test and with_intervals(self.plan, test)
-        self.write_card(into, name=into.name, run_id=run_id, metrics=told, test=test)
-        return figure
+        return self.write(
+            into,
+            into.name,
+            read_state(into).run_id or None,
+            metrics={} if test is None else test.metrics,
+            test=test and with_intervals(self.plan, test),
+            kept={"best/epoch": float(self.epoch)},
+        )
 
-    def write_model(
-        self, folder: Path, *, name: str, run_id: str | None, metrics: Mapping[str, float]
+    def write(
+        self,
+        folder: Path,
+        name: str,
+        run_id: str | None,
+        *,
+        metrics: Mapping[str, float],
+        test: ScoredTest | None,
+        kept: Mapping[str, float],
     ) -> Figure:
-        """Write the network and all that it needs to answer.
+        """Write the network, all that it needs to answer, and its card.
 
         Args:
-            folder: Takes `model/`, and `code/` where the network is the user's own.
+            folder: Takes `model/`, and `code/` where the network is the user's own. By its name
+                `model_from=` finds a model that is not tracked.
             name: Name of the run, or of the study that the weights have won.
             run_id: MLflow's id of it; `None` where nothing is tracked.
             metrics: Final values by name.
+            test: A test of the weights with its intervals; `None` = there was none.
+            kept: What the card knows beside the metrics: `best/epoch`.
 
         Returns:
             The figure by which the model is compared with others.
@@ -302,14 +292,11 @@ class TrainedWeights:
             "monitor": monitor,
             "metrics": {**self.kept, **metrics},
         }
-        save_model(
-            folder / FOLDER,
-            self.task.network,
-            facts,
-            interface=interface(schema, self.decision),
-            example=plan.prepared.example,
-        )
+        made = {"interface": interface(schema, self.decision), "example": plan.prepared.example}
+        save_model(folder / FOLDER, self.task.network, facts, **made)
         _copy_own_code(plan.options.trust, folder)
+        text = card(self._card_facts(name, run_id or folder.name, {**kept, **metrics}, test))
+        replace_text(folder / FOLDER / CARD, text)
         value = self.kept.get(monitor or "", math.nan)
         return Figure(
             data=plan.prepared.content_hash,
@@ -318,34 +305,19 @@ class TrainedWeights:
             better=direction_of(monitor or "train/loss", plan.options.metrics),
         )
 
-    def write_card(
-        self,
-        folder: Path,
-        *,
-        name: str,
-        run_id: str | None,
-        metrics: Mapping[str, float],
-        test: ScoredTest | None,
-    ) -> str:
-        """Write the card beside the model, and return its text.
-
-        Args:
-            folder: Of the run or the study, by whose name `model_from=` finds it.
-            name: Name of the run or the study.
-            run_id: MLflow's id of it; `None` where nothing is tracked.
-            metrics: Final values by name.
-            test: A test of the weights with its intervals; `None` = there was none.
-        """
+    def _card_facts(
+        self, name: str, reference: str, metrics: Mapping[str, float], test: ScoredTest | None
+    ) -> CardFacts:
         prepared = self.plan.prepared
-        facts = CardFacts(
+        return CardFacts(
             name=name,
-            reference=run_id or folder.name,
+            reference=reference,
             tags=self.tags,
             model=self.plan.config["model"],
             parameters=self.plan.parameters,
             epochs=self.epochs,
             metrics=metrics,
-            shown=metric_names(prepared.schema, metrics),
+            shown=metric_names(prepared.schema.task, metrics),
             baselines=() if test is None else test.baselines,
             classes=() if test is None else test.classes,
             intervals=None if test is None else test.intervals,
@@ -354,17 +326,10 @@ class TrainedWeights:
             data_hash=prepared.content_hash,
             report=prepared.report,
         )
-        text = card(facts)
-        replace_text(folder / FOLDER / CARD, text)
-        return text
 
 
 def read_weights(plan: Plan, kept: Path) -> TrainedWeights:
-    """Read the weights that a run has kept.
-
-    Args:
-        plan: The run.
-        kept: The checkpoint, in the folder `checkpoints` of that run.
+    """Read the weights that a run has kept in a checkpoint, in its folder `checkpoints`.
 
     Raises:
         ConfigError: The checkpoint is missing, damaged, or of another run.

@@ -37,7 +37,7 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     from pipeline.config.record import plain
     from pipeline.config.values import as_tree
     from pipeline.ranks import Rank
-    from pipeline.running.peers import require_same_data, start_from
+    from pipeline.running.peers import process_group, start_from
     from pipeline.running.plan import make_plan
 
     rank = Rank(**order["rank"])
@@ -45,9 +45,7 @@ def _take_part(order: Mapping[str, Any], parent: Parent) -> None:
     options = check(tree, trust=order["trust"])
     options = options.model_copy(update={"verbose": 0, "resume": None})
     plan = make_plan(options, plain(tree), started_at=perf_counter(), rank=rank)
-    require_same_data(rank.number, plan.prepared.content_hash, order["data"])
-    plan = replace(plan, start=start_from(order))
-    from pipeline.running.peers import process_group
+    plan = replace(plan, start=start_from(order, plan))
     from pipeline.running.trainer import follow
 
     parent.say({"say": "ready"})

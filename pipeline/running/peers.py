@@ -105,8 +105,19 @@ def start_message(plan: Plan) -> dict[str, Any]:
     }
 
 
-def start_from(message: Mapping[str, Any]) -> Start:
-    """Return the start that `start_message` told of; the first rank has read its checkpoint."""
+def start_from(message: Mapping[str, Any], plan: Plan) -> Start:
+    """Return the start that `start_message` told of; the first rank has read its checkpoint.
+
+    Raises:
+        ConfigError: This rank has read other data.
+    """
+    own, first = plan.prepared.content_hash, message["data"]
+    if own != first:
+        raise ConfigError(
+            f"rank {plan.rank.number} has read other data than the first rank (hash {own[:12]} and "
+            f"{first[:12]}): they change while they are read, or their source is not the same "
+            "each time"
+        )
     if message["checkpoint"] is None:
         return Start()
     saved = SavedCheckpoint(path=Path(message["checkpoint"]), shapes={}, facts={})
@@ -121,24 +132,7 @@ def shared_start(plan: Plan) -> Start:
     """
     messages = [start_message(plan)]
     distributed.broadcast_object_list(messages, src=0)
-    if plan.rank.leads:
-        return plan.start
-    require_same_data(plan.rank.number, plan.prepared.content_hash, messages[0]["data"])
-    return start_from(messages[0])
-
-
-def require_same_data(number: int, own: str, first: str) -> None:
-    """Refuse to train on other data than the first rank.
-
-    Raises:
-        ConfigError: The hashes differ.
-    """
-    if own != first:
-        raise ConfigError(
-            f"rank {number} has read other data than the first rank (hash {own[:12]} and "
-            f"{first[:12]}): they change while they are read, or their source is not the same "
-            "each time"
-        )
+    return plan.start if plan.rank.leads else start_from(messages[0], plan)
 
 
 # ── the processes that the first one starts ─────────────────────────────────────────────────
@@ -156,12 +150,7 @@ class _Peer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a rank has failed.
-
-    Args:
-        problem: One line for people.
-        code: What a single run would have ended with.
-    """
+    """How a rank has failed: one line for people, and what a single run would have ended with."""
 
     problem: str
     code: int = EnvironmentFaultError.exit_code
@@ -176,11 +165,7 @@ class Failure:
 
 
 class Peers:
-    """The processes that train together with this one. A context manager: none outlives it.
-
-    Args:
-        plan: The run, of which this process has the first rank.
-    """
+    """The processes that train together with this one. A context manager: none outlives it."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -288,10 +273,7 @@ class Peers:
         return not peer.child.has_ended
 
     def _require_end(self, failure: Failure) -> None:
-        """End this process where its step does not end by itself.
-
-        Between GPUs it may wait for a rank that is gone, and no signal interrupts that wait.
-        """
+        """End this process where its step does not: no signal interrupts a wait between GPUs."""
         deadline = time.monotonic() + STUCK_SECONDS
         while time.monotonic() < deadline:
             if self._is_over or self._record is None:

@@ -72,10 +72,7 @@ class Datasets:
         return replace(part, inputs=part.inputs.to(device), targets=part.targets.to(device))
 
     def baselines(self, prepared: Prepared) -> tuple[Baseline, ...]:
-        """Return the predictions of baselines for the test rows: the naive, then the linear.
-
-        Where there are no training rows to fit them on, there are none.
-        """
+        """Return naive and linear predictions of the test rows; none without training rows."""
         if not len(prepared.train):
             return ()
         line = linear(prepared, max_rows=BASELINE_ROWS, max_seconds=BASELINE_SECONDS)
@@ -325,11 +322,7 @@ def make_plan(
 
 
 def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
-    """Build the network for the shapes of the data.
-
-    Raises:
-        ConfigError: It can't read the data; the message names the models that can.
-    """
+    """Build the network for the shapes of the data; `ConfigError` where it can't read them."""
 
     def takes(network: type) -> tuple[str, ...]:
         return getattr(network, "takes", tuple(SHAPES))
@@ -350,12 +343,7 @@ def build_network(options: RunConfig, prepared: Prepared) -> nn.Module:
 
 
 def _rank_of(devices: Devices) -> Rank:
-    """Return the rank of a process that was asked for a training.
-
-    Raises:
-        ConfigError: torchrun or srun has started another number of processes than there are
-            devices, or several machines are asked for and nobody has started their processes.
-    """
+    """Return the rank of a process that was asked for a training, one for each device."""
     launched = launched_rank()
     if launched is None:
         if devices.nodes > 1:

@@ -83,9 +83,7 @@ def _refusal(place: Path) -> str | None:
 def connecting(
     recorder: Recorder | None, options: TrackingOptions, uri: str | None
 ) -> Iterator[None]:
-    """Connect the recorder, if there is one, while the body runs; afterwards it is connected.
-
-    A stop does not wait for it: the recorder's process then ends by itself.
+    """Connect the recorder while the body runs; a stop does not wait for it.
 
     Raises:
         EnvironmentFaultError: The store does not answer, and the run requires it.
@@ -120,10 +118,10 @@ def connecting(
 def warn_of_unsent(
     unsent: int, problem: str | None, *, place: Path, output: Path, uri: str | None
 ) -> None:
-    """Print that MLflow lacks values, why, and how to send them.
+    """Print that MLflow lacks values, if it does, why, and how to send them.
 
     Args:
-        unsent: Number of values; 0 prints nothing.
+        unsent: Number of values.
         problem: The cause, in one line.
         place: Where the values wait.
         output: The folder that holds a folder for each run.
@@ -159,7 +157,7 @@ class Record:
     folder: Path
     journal: Journal
     uri: str
-    run_id: str | None
+    run_id: str | None = None
     unsent: int = 0
     reason: str | None = None
     registered: str | None = None
@@ -219,7 +217,7 @@ def _begin(plan: Plan) -> Record:
     known = plan.occasion.folder or plan.start.folder
     folder = known or create_run_folder(Path(plan.options.output), plan.name)
     try:
-        record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "", run_id=None)
+        record = Record(folder=folder, journal=Journal(folder), uri=plan.uri or "")
         if not plan.occasion.lean:
             record.artifacts.mkdir(mode=0o750, exist_ok=True)
             write_config(record.artifacts, plan.config)
@@ -273,22 +271,21 @@ def _end(record: Record, error: BaseException) -> BaseException:
     """Record how the run ended, and return the error as a person should read it."""
     logging.getLogger("pipeline").error("".join(traceback.format_exception(error)))
     explained = explain(error)
-    status, reason = ending(explained, error)
     # On a full disk this line may not fit; the recorder then closes the run as lost.
     with suppress(EnvironmentFaultError):
-        record.journal.end(status, reason)
+        record.journal.end(*ending(explained))
     if isinstance(explained, Interrupted):
         say_how_to_go_on(record)
     return explained
 
 
-def ending(explained: BaseException, error: BaseException) -> tuple[Status, str]:
-    """Return MLflow's status and our `end_reason` for an error."""
+def ending(explained: BaseException) -> tuple[Status, str]:
+    """Return MLflow's status and our `end_reason` for an error, as `explain` returns it."""
     if isinstance(explained, Interrupted | ChangedDataError):  # a trial's point is tried again
         return "KILLED", "interrupted"
     if isinstance(explained, DivergedError):
         return "FAILED", "diverged"
-    return "FAILED", "oom" if _is_out_of_memory(error) else "error"
+    return "FAILED", "oom" if str(explained).startswith("out of memory (") else "error"
 
 
 def explain(error: BaseException) -> BaseException:
@@ -297,7 +294,8 @@ def explain(error: BaseException) -> BaseException:
         # A stopped data loader, or Lightning after a swallowed signal, raises other errors.
         return Interrupted(stop.signal_number)
     first = next(iter(str(error).splitlines()), type(error).__name__)
-    if _is_out_of_memory(error):
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    if isinstance(error, kinds) or "can't allocate memory" in str(error):
         return EnvironmentFaultError(f"out of memory ({first}); try a smaller data.batch_size")
     if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
         return EnvironmentFaultError(
@@ -305,11 +303,6 @@ def explain(error: BaseException) -> BaseException:
             "more shared memory"
         )
     return error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def say_how_to_go_on(record: Record) -> None:
@@ -333,11 +326,7 @@ def write_history(folder: Path, history: Mapping[int, Mapping[str, float]]) -> N
 
 
 class RunLog(logging.FileHandler):
-    """Appends to a run's log, secrets masked; a full disk does not end the run.
-
-    Args:
-        path: The file, created at the first line.
-    """
+    """Appends to a run's log, secrets masked; a full disk does not end the run."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace", delay=True)
@@ -363,12 +352,7 @@ class RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
-    """Redirect log records and warnings of libraries from the terminal to the run's log.
-
-    Args:
-        path: The run's log.
-        lean: Warnings and errors only.
-    """
+    """Redirect what libraries log and warn of to a run's log; with `lean`, no mere information."""
     handler = RunLog(path)
     handler.setLevel(logging.WARNING if lean else logging.NOTSET)
     root = logging.getLogger()
@@ -388,18 +372,12 @@ def log_to(path: Path, *, lean: bool = False) -> Iterator[None]:
             library.handlers, library.propagate = handlers, propagate
 
 
-def unless_it_fails(call: Callable[[], _Item], otherwise: _Item, *, what: str) -> _Item:
-    """Return the result of a call; where it fails, warn in one line and return the default.
-
-    Args:
-        call: Reads a trained network or its figures.
-        otherwise: The default.
-        what: What is missing then, such as `no feature maps`.
-    """
+def unless_it_fails(call: Callable[[], _Item], what: str) -> _Item | None:
+    """Return the result of a call; where it fails, warn of `what` is missing and return `None`."""
     try:
         return call()
     except Exception as error:  # a network of one's own may do anything
         logging.getLogger("pipeline").exception("%s", what)
         reason = " ".join(str(error).split())[:200]
         print(f"warning: {what}: {type(error).__name__}: {reason}", file=sys.stderr)
-        return otherwise
+        return None

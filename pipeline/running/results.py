@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -22,9 +22,12 @@ from pipeline.metrics import ClassScores
 from pipeline.networks.inspection import LayerRow
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record
-from pipeline.running.scoring import names_of_task
+from pipeline.running.scoring import metric_names
 from pipeline.serving.model import Decision
 from pipeline.terminal import console, duration, number, say, shown_verbosity
+
+if TYPE_CHECKING:
+    from pipeline.running.kept_weights import ScoredTest
 
 #: Width of the heading before a line.
 MARGIN = 8
@@ -39,10 +42,9 @@ class Result:
         metrics: Final values by name: `test/f1`, `best/epoch`, `best/val/f1`, `naive/f1`, …
         kept: Values of training and validation that belong to the weights the run keeps.
         history: Values of each epoch, counted from 1.
-        classes: Counts and scores of each class on the test rows; empty for a regression.
         schema: The meaning of inputs and outputs.
         decision: What turns outputs into answers.
-        baselines: Names of the naive and the linear baseline; empty where nothing was tested.
+        test: Outputs and figures of the test; `None` = nothing was tested.
         epochs: Epochs trained.
         parameters: Weights of the network.
         pruned: Training was ended because others did better.
@@ -51,13 +53,12 @@ class Result:
     """
 
     record: Record
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float] = field(default_factory=dict)
     kept: Mapping[str, float]
     history: Mapping[int, Mapping[str, float]]
-    classes: tuple[ClassScores, ...]
     schema: Schema
     decision: Decision = field(default_factory=Decision)
-    baselines: tuple[str, ...]
+    test: ScoredTest | None = None
     epochs: int
     parameters: int
     pruned: bool
@@ -163,18 +164,6 @@ def _layer_table(layers: Sequence[LayerRow], parameters: int) -> Table:
 # ── after it ────────────────────────────────────────────────────────────────────────────────
 
 
-def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
-    """Return the metrics of a task that were measured on test rows, then the user's own."""
-    tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
-    ours = [name for name in names_of_task(task) if name in tested]
-    return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
-
-
-def metric_names(schema: Schema, values: Mapping[str, float]) -> list[str]:
-    """Return all metrics of the task, then the user's own."""
-    return list(dict.fromkeys([*names_of_task(schema.task), *tested_names(schema.task, values)]))
-
-
 def mean_words(classes: Sequence[ClassScores]) -> str:
     """Return in words over which classes a metric is averaged."""
     total, there = len(classes), sum(one.support > 0 for one in classes)
@@ -187,40 +176,26 @@ def mean_words(classes: Sequence[ClassScores]) -> str:
     return f"mean over {which}, of which these rows have {there}; auroc over these"
 
 
-def print_figures(
-    schema: Schema,
-    values: Mapping[str, float],
-    baselines: Sequence[str],
-    classes: Sequence[ClassScores],
-    *,
-    heading: str,
-) -> None:
-    """Print the network's figures beside the baselines', then those of each class.
-
-    Args:
-        schema: The meaning of what was predicted.
-        values: Figures by name: `test/f1`, `naive/f1`, …
-        baselines: Names of the naive and the linear baseline, as far as there are any.
-        classes: Counts of each class on the rows; empty for a regression.
-        heading: The word for the rows.
-    """
+def print_figures(schema: Schema, test: ScoredTest, *, heading: str) -> None:
+    """Print the network's figures beside the baselines', then those of each class."""
     if schema.task == "binary":
         title = f"positive class: {escape(str(schema.positive))}"
     elif schema.task == "multiclass":
-        title = mean_words(classes)
+        title = mean_words(test.classes)
     else:
         title = f"in {escape(schema.units)}" if schema.units else "in the target's units"
     table = _table(title)
     table.add_column(heading)
     table.add_column("network", justify="right", style="bold")
-    kinds = ("naive", "linear")[: len(baselines)]
-    for kind, name in zip(kinds, baselines, strict=True):
+    kinds = dict(zip(("naive", "linear"), test.baselines, strict=False))
+    for kind, name in kinds.items():
         table.add_column(f"{kind}: {name}", justify="right")
-    for key in metric_names(schema, values):
-        table.add_row(key, *(figure_text(values, f"{kind}/{key}") for kind in ("test", *kinds)))
+    for key in metric_names(schema.task, test.metrics):
+        figures = (figure_text(test.metrics, f"{kind}/{key}") for kind in ("test", *kinds))
+        table.add_row(key, *figures)
     console().print(table)
-    if classes:
-        _print_classes(classes, values)
+    if test.classes:
+        _print_classes(test.classes, test.metrics)
 
 
 def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) -> None:
@@ -246,8 +221,8 @@ def _print_classes(classes: Sequence[ClassScores], values: Mapping[str, float]) 
 
 def print_result(result: Result) -> None:
     """Print the test figures beside the baselines', the diagnosis, and where everything lies."""
-    if found := result.baselines:
-        print_figures(result.schema, result.metrics, found, result.classes, heading="test")
+    if result.test is not None:
+        print_figures(result.schema, result.test, heading="test")
     print_doctor(result.doctor)
     print_lines(_last_lines(result))
 
@@ -257,7 +232,7 @@ def _last_lines(result: Result) -> Iterator[str]:
     if "best/epoch" in metrics:
         yield f"kept    epoch {metrics['best/epoch']:.0f} of {result.epochs}"
     if decision.found:
-        kept = "; the baselines keep 0.5" if result.baselines else ""
+        kept = "; the baselines keep 0.5" if result.test else ""
         yield f"threshold {number(decision.threshold)} ({decision.found}){kept}"
     fit = duration(metrics["time/fit"])
     yield f"took    {duration(result.seconds)}, {fit} of it training"

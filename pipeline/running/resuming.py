@@ -75,11 +75,7 @@ class Start:
 
 
 def require_fitting(saved: SavedCheckpoint, network: nn.Module, prepared: Prepared) -> None:
-    """Refuse a checkpoint of another task, of other data, or with weights of other shapes.
-
-    Raises:
-        ConfigError: It names the file, what it holds and what is there now.
-    """
+    """Refuse a checkpoint of another task, of other data, or with weights of other shapes."""
     now, then = prepared.schema.to_dict(), saved.facts["schema"]
     for key in ("task", "outputs", "classes"):
         if then.get(key) != now[key]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import ceil
@@ -22,14 +23,12 @@ from pipeline.config.values import TARGET
 from pipeline.data.content import Part
 from pipeline.doctor.diagnosis import diagnose
 from pipeline.findings import (
-    Activity,
     Clipping,
     ColumnImportances,
     Findings,
     Inside,
     Mistakes,
     TestRows,
-    Vitals,
     save_findings,
 )
 from pipeline.gallery import FOLDER, Written, read_list
@@ -40,25 +39,15 @@ from pipeline.modules.task import Task
 from pipeline.networks.inspection import activity_of, probabilities
 from pipeline.paths import conf_folder, replace_json, replace_text
 from pipeline.processes.child import Child, python_module
-from pipeline.running.kept_weights import ScoredTest, outputs_of
+from pipeline.running.kept_weights import outputs_of
 from pipeline.running.plan import Plan
 from pipeline.running.recording import Record, unless_it_fails
-from pipeline.running.results import Result, tested_names
-from pipeline.running.scoring import direction_of, scores_of
+from pipeline.running.results import Result
+from pipeline.running.scoring import direction_of, scores_of, tested_names
 from pipeline.running.trainer import Participant
 from pipeline.terminal import duration, number
-from pipeline.tracking.fields import (
-    NOTE_TAG,
-    as_text,
-    command_text,
-    fits,
-    fitted,
-    link,
-    name_text,
-    picture,
-    spaced,
-    titled,
-)
+from pipeline.tracking import fields
+from pipeline.tracking.fields import as_text, name_text
 from pipeline.tracking.folders import read_state
 
 #: Training rows that are scored after the training.
@@ -111,23 +100,18 @@ def findings_of(
     participant: Participant,
     result: Result,
     *,
-    seconds: float,
-    test: ScoredTest | None,
-    vitals: Vitals | None,
-    diverged: bool = False,
+    diverged: bool,
 ) -> Findings:
     """Return the findings of a run, without those that only pictures need.
 
     Args:
         plan: The run.
-        participant: Its task, with the kept weights.
-        result: Its figures.
-        seconds: Duration of the training.
-        test: The test of the kept weights, with its intervals; `None` = there was none.
-        vitals: Gradients and updates of each layer during training.
+        participant: Its task, with the kept weights, and what was seen of them while they trained.
+        result: Its figures, with their intervals.
         diverged: The weights are not finite, so that nothing is scored.
     """
     schema, prepared, trainer = plan.prepared.schema, plan.prepared, plan.options.trainer
+    test, vitals = result.test, participant.vitals
     parts = {"train": prepared.train, "validation": prepared.validation, "test": prepared.test}
     usual_clipping = OmegaConf.load(conf_folder() / "trainer" / "auto.yaml").gradient_clip_val
     batches, monitor = participant.trainer.num_training_batches, plan.options.monitor
@@ -156,44 +140,33 @@ def findings_of(
         baselines=() if test is None else test.baselines,
         rows={name: len(part) for name, part in parts.items() if part is not None},
         parameters=result.parameters,
-        seconds=seconds,
+        seconds=participant.seconds,
         device=plan.devices.words,
         data_hash=prepared.content_hash,
         history={
             epoch: {key: value for key, value in values.items() if key.startswith(OF_TRAINING)}
             for epoch, values in result.history.items()
         },
-        vitals=vitals,
+        vitals=None if vitals is None else vitals.vitals(),
     )
     if schema.classes:
         counts = torch.bincount(prepared.train.targets, minlength=len(schema.classes))
         found = replace(found, shares=tuple((counts / counts.sum()).tolist()))
-    return found if diverged or plan.occasion.lean else _with_scores(found, plan, participant, test)
+    if test is not None and not plan.occasion.lean:
+        found = replace(found, test=_some_tested(test.rows))
+    return found if diverged or plan.occasion.lean else _with_scores(found, plan, participant.task)
 
 
-def _with_scores(
-    found: Findings, plan: Plan, participant: Participant, test: ScoredTest | None
-) -> Findings:
-    """Add what the kept weights make of some training rows, of columns, and of the test rows."""
-    task, threshold, what = participant.task, found.threshold, "no figures of training rows"
-    part = unless_it_fails(lambda: _some_rows(plan), None, what=what)
-    training: Mapping[str, float] = {}
-    activity: tuple[Activity, ...] = ()
-    if part is not None:
-        training = unless_it_fails(lambda: _scores(plan, task, part, threshold), {}, what=what)
-        some = torch.arange(min(ACTIVE_ROWS, len(part)))
-        activity = unless_it_fails(
-            lambda: activity_of(task.network, part.take(some)), (), what="no look at activations"
-        )
-    return replace(
-        found,
-        training=training,
-        activity=activity,
-        importances=unless_it_fails(
-            lambda: _importances(plan, task, threshold), None, what="no importances"
-        ),
-        test=None if test is None else _test_rows(test),
-    )
+def _with_scores(found: Findings, plan: Plan, task: Task) -> Findings:
+    """Add what the kept weights make of some training rows, and of columns."""
+    threshold, what = found.threshold, "no figures of training rows"
+    if (part := unless_it_fails(lambda: _some_rows(plan), what)) is not None:
+        training = unless_it_fails(lambda: _scores(plan, task, part, threshold), what) or {}
+        some, what = part.take(torch.arange(min(ACTIVE_ROWS, len(part)))), "no look at activations"
+        activity = unless_it_fails(lambda: activity_of(task.network, some), what) or ()
+        found = replace(found, training=training, activity=activity)
+    columns = unless_it_fails(lambda: _importances(plan, task, threshold), "no importances")
+    return replace(found, importances=columns)
 
 
 def _some_rows(plan: Plan) -> Part:
@@ -219,19 +192,13 @@ def _scores(plan: Plan, task: Task, part: Part, threshold: float) -> dict[str, f
     return {"loss": loss, **{key: float(value) for key, value in scores(*final).items()}}
 
 
-def _test_rows(test: ScoredTest) -> TestRows:
-    """Return targets and predictions of the test rows, of evenly spaced ones where many."""
-    count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.numel()))
-    kept = evenly_spaced(len(test.targets), count)
-    naive, linear = [*(one.outputs[kept].numpy() for one in test.predictions), None, None][:2]
-    return TestRows(
-        rows=np.asarray(test.rows, dtype=np.int64)[kept.numpy()],
-        targets=test.targets[kept].numpy(),
-        outputs=test.outputs[kept].numpy(),
-        naive=naive,
-        linear=linear,
-        groups=None if test.groups is None else test.groups[kept.numpy()],
-    )
+def _some_tested(test: TestRows) -> TestRows:
+    """Return the test rows, or evenly spaced ones where there are many."""
+    count = max(1, MOST_NUMBERS * len(test.targets) // max(1, test.outputs.size))
+    kept = evenly_spaced(len(test.targets), count).numpy()
+    every = {one.name: getattr(test, one.name) for one in dataclasses.fields(test)}
+    some: dict[str, Any] = {k: None if rows is None else rows[kept] for k, rows in every.items()}
+    return TestRows(**some)
 
 
 def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances | None:
@@ -249,13 +216,7 @@ def _importances(plan: Plan, task: Task, threshold: float) -> ColumnImportances 
 
 
 def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
-    """Return the findings with what only pictures need: the worst mistakes, and feature maps.
-
-    Args:
-        findings: Of the run.
-        plan: The run.
-        network: With the kept weights.
-    """
+    """Return the findings with what only pictures need: the worst mistakes, and feature maps."""
 
     def inside() -> Inside | None:
         options = plan.options.feature_maps
@@ -269,8 +230,8 @@ def with_views(findings: Findings, plan: Plan, network: nn.Module) -> Findings:
     try:
         return replace(
             findings,
-            mistakes=unless_it_fails(lambda: _mistakes(findings, plan), None, what="no mistakes"),
-            inside=unless_it_fails(inside, None, what="no feature maps"),
+            mistakes=unless_it_fails(lambda: _mistakes(findings, plan), "no mistakes"),
+            inside=unless_it_fails(inside, "no feature maps"),
         )
     finally:
         network.train(was_training)
@@ -289,14 +250,8 @@ def _mistakes(findings: Findings, plan: Plan) -> Mistakes | None:
 
 
 def write_diagnosis(findings: Findings, record: Record, *, lean: bool) -> tuple[str, ...]:
-    """Diagnose a run, record the diagnosis, and return the lines to show.
-
-    Args:
-        findings: Of the run.
-        record: Takes the tag, and the files `doctor.md` and `doctor.json`.
-        lean: The tag alone.
-    """
-    diagnosis = unless_it_fails(lambda: diagnose(findings), None, what="no diagnosis")
+    """Diagnose a run and return the lines to show; record it, with `lean` as a tag alone."""
+    diagnosis = unless_it_fails(lambda: diagnose(findings), "no diagnosis")
     if diagnosis is None:
         return ()
     record.journal.tag("doctor", diagnosis.names)
@@ -327,12 +282,7 @@ def described(
     wanted = wants_pictures(plan.options) and (network is not None or plan.rank.world == 1)
     if wanted and network is not None:
         findings = with_views(findings, plan, network)
-
-    def save_all() -> bool:
-        save_findings(findings, record.artifacts)
-        return True
-
-    saved = unless_it_fails(save_all, False, what="no findings")
+    saved = unless_it_fails(lambda: save_findings(findings, record.artifacts), "no findings")
     artist = Child(python_module("pipeline.gallery"), environment={"MPLBACKEND": "Agg"})
     try:
         if wanted and saved:
@@ -354,9 +304,9 @@ def described(
             command="" if plan.command is None else plan.command.line(),
         )
 
-    text = unless_it_fails(describe, None, what="no description of the run")
+    text = unless_it_fails(describe, "no description of the run")
     if text is not None:
-        record.journal.tag(NOTE_TAG, text)
+        record.journal.tag(fields.NOTE_TAG, text)
 
 
 def wants_pictures(options: RunConfig) -> bool:
@@ -403,7 +353,7 @@ def description_text(
         command: Trains the run again.
     """
     run_id = findings.run_id
-    fitting = [one for one in pictures if fits(artifacts / FOLDER / one.file)]
+    fitting = [one for one in pictures if fields.fits(artifacts / FOLDER / one.file)]
     main = (next((one for one in fitting if one.name.startswith(begin)), None) for begin in MAIN)
     shown = [one for one in main if one is not None][:MOST_SHOWN] if run_id else []
     said = (line.removeprefix("doctor").strip() for line in doctor)
@@ -412,17 +362,20 @@ def description_text(
         bullets(f"Doctor: {as_text(line)}" for line in said),
         _figures(findings),
     ]
-    images = [titled(one.title, picture(run_id, _place(one), one.alt)) for one in shown]
+    images = [
+        fields.titled(one.title, fields.picture(run_id, _place(one), one.alt)) for one in shown
+    ]
     others = {_place(one): one.title for one in pictures if one not in shown} | FILES
     links = [
-        link(experiment_id, run_id, path, words)
+        fields.link(experiment_id, run_id, path, words)
         for path, words in others.items()
         if run_id and experiment_id and (artifacts / path).is_file()
     ]
-    more = titled("More", ", ".join(links)) if run_id and experiment_id else ""
-    parts = [*first, *images, titled("The same run again", command_text(command)), more]
+    more = fields.titled("More", ", ".join(links)) if run_id and experiment_id else ""
+    again = fields.titled("The same run again", fields.command_text(command))
+    parts = [*first, *images, again, more]
     last, drawn = len(parts) - 1, range(len(parts) - 3, len(first) - 1, -1)
-    return fitted(parts, [last, *drawn, last - 1, 2, 1])
+    return fields.fitted(parts, [last, *drawn, last - 1, 2, 1])
 
 
 def _place(one: Written) -> str:
@@ -476,4 +429,4 @@ def _figures(findings: Findings) -> str:
         interval = MISSING if ends is None else f"{number(ends[0])} … {number(ends[1])}"
         own, *others = (figure_text(values, f"{kind}/{name}") for kind in ("test", *kinds))
         lines.append([name_text(name), own, interval, *others])
-    return spaced(["test", "network", "95 % interval", *headings], lines)
+    return fields.spaced(["test", "network", "95 % interval", *headings], lines)

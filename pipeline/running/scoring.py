@@ -28,8 +28,8 @@ def scores_of(options: MetricsOptions, schema: Schema, *, threshold: float) -> S
     Args:
         options: Metrics beside those of the task.
         schema: The meaning of outputs and targets.
-        threshold: Probability above which a row of a binary task counts as positive. It is not
-            passed to the user's own metrics: they get the probabilities.
+        threshold: Probability above which a row of a binary task counts as positive; the user's own
+            metrics get the probabilities.
     """
     ours = metrics.for_task(schema.task, classes=len(schema.classes), threshold=threshold)
     own = own_metrics(options)
@@ -57,11 +57,7 @@ def own_metrics(options: MetricsOptions) -> dict[str, Metric]:
 
 
 def direction_of(key: str, options: MetricsOptions) -> Direction:
-    """Say which way a metric, the user's own among them, becomes better.
-
-    Raises:
-        ConfigError: The user's own metric does not say.
-    """
+    """Say which way a metric, the user's own among them, becomes better, or raise `ConfigError`."""
     name = key.rpartition("/")[2]
     if name not in options.more:
         return metrics.direction(key)
@@ -77,6 +73,18 @@ def direction_of(key: str, options: MetricsOptions) -> Direction:
 def names_of_task(task: str) -> tuple[str, ...]:
     """Return the metrics that every run of a task has."""
     return metrics.REGRESSION if task == "regression" else metrics.CLASSIFICATION
+
+
+def tested_names(task: str, values: Mapping[str, float]) -> list[str]:
+    """Return the metrics of a task that were measured on test rows, then the user's own."""
+    tested = [key.removeprefix("test/") for key in values if key.startswith("test/")]
+    ours = [name for name in names_of_task(task) if name in tested]
+    return [*ours, *(name for name in tested if name not in (*ours, "loss"))]
+
+
+def metric_names(task: str, values: Mapping[str, float]) -> list[str]:
+    """Return all metrics of the task, then the user's own."""
+    return list(dict.fromkeys([*names_of_task(task), *tested_names(task, values)]))
 
 
 def _value(metric: Metric, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -104,9 +112,7 @@ def require_possible(options: RunConfig, prepared: Prepared) -> None:
     """Refuse options of metrics and losses that the data can't be trained with.
 
     Raises:
-        ConfigError: One line for each problem of one kind: a metric is followed that the task does
-            not have, one of the user's own fails, no threshold can be found, or the loss of the
-            task has no such option.
+        ConfigError: One line for each problem of one kind.
     """
     for problems in (_not_logged, _failing, _undecidable, _unfit_loss):
         if found := list(problems(options, prepared)):
@@ -221,8 +227,8 @@ def limited(options: RunConfig, prepared: Prepared) -> tuple[RunConfig, tuple[st
     """Return the options without what the Trainer's limits make impossible, and notes on it.
 
     Raises:
-        ConfigError: Nothing would be trained, a share is less than a batch, or the weights that
-            are validated would not be those that an epoch ends with. All problems at once.
+        ConfigError: Nothing would be trained, a share is less than a batch, or validations lie
+            within an epoch only. All problems at once.
     """
     trainer, problems, notes = options.trainer, list[str](), list[str]()
     validation = 0 if prepared.validation is None else len(prepared.validation)

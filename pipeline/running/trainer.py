@@ -34,7 +34,7 @@ from pipeline.callbacks.checkpoints import (
     OwnNoise,
     ScheduleCatchesUp,
 )
-from pipeline.callbacks.epoch_end import PrunedError, Pruning
+from pipeline.callbacks.epoch_end import PrunedError, Pruning, VitalSigns
 from pipeline.config.options import RunConfig, scheduler_options, scheduler_target
 from pipeline.config.values import TARGET, build, find
 from pipeline.data.content import Part
@@ -185,11 +185,7 @@ def _optimization(options: RunConfig) -> Optimization:
 class GivenRank(ClusterEnvironment):
     """Ranks that were started already.
 
-    Lightning would otherwise read the environment, where a batch job, a notebook on a cluster or a
-    container may have variables of Slurm or torch that do not hold for this process.
-
-    Args:
-        rank: This process.
+    Lightning would otherwise read variables of Slurm or torch that do not hold for this process.
     """
 
     # Otherwise Lightning would start the whole command again, once for each device.
@@ -231,11 +227,7 @@ class GivenRank(ClusterEnvironment):
 
 
 def require_truthful(options: RunConfig) -> None:
-    """Refuse callbacks that repeat the program's own work, or change what is recorded.
-
-    Raises:
-        ConfigError: One line for each.
-    """
+    """Refuse callbacks that repeat the program's own work, or change what is recorded."""
     problems = [
         f"callbacks.{name} is a {kind.__name__}, which is refused: {reason}."
         for name, target in options.callbacks.items()
@@ -297,6 +289,7 @@ class Participant:
         plan: The run.
         checkpoints: Folder of its checkpoints, which the leading process alone writes.
         records: Callbacks that come before whatever keeps the weights.
+        vitals: The one of them that watches the layers; `None` = none does.
         prunes: Takes an epoch and says whether training ends there; `None` = never.
         logger: Takes what Lightning logs; False = nothing does.
     """
@@ -307,13 +300,14 @@ class Participant:
         checkpoints: Path,
         *,
         records: Sequence[Callback] = (),
+        vitals: VitalSigns | None = None,
         prunes: Judges | None = None,
         logger: Logger | Literal[False] = False,
     ) -> None:
         self._plan = plan
         self.task: Task = build_task(plan.options, plan.network, plan.prepared)
         self.keeper = self._build_keeper(checkpoints)
-        self.pruned = False
+        self.pruned, self.vitals, self.seconds = False, vitals, 0.0
         own = [build_callback(target) for target in plan.options.callbacks.values()]
         catches_up = [ScheduleCatchesUp()] if plan.start.parent is not None else []
         noise = [OwnNoise()] if plan.rank.world > 1 else []
@@ -330,15 +324,11 @@ class Participant:
 
     def _build_keeper(self, folder: Path) -> Keeper:
         plan, options = self._plan, self._plan.options
-        facts = {
-            "config": dict(plan.config),
-            "schema": plan.prepared.schema.to_dict(),
-            "data": plan.prepared.content_hash,
-        }
+        facts = {"config": dict(plan.config), "schema": plan.prepared.schema.to_dict()}
         given: dict[str, Any] = {
             "monitor": options.monitor if options.keep == "best" else None,
-            "facts": facts,
             "better": direction_of(options.monitor or "train/loss", options.metrics),
+            "facts": {**facts, "data": plan.prepared.content_hash},
         }
         if plan.occasion.lean:
             return KeptWeights(**given)
@@ -365,11 +355,7 @@ class Participant:
 
 
 def follow(plan: Plan) -> None:
-    """Take part in a training that another process leads, records and decides about.
-
-    Args:
-        plan: The run, as the rank of this process has it.
-    """
+    """Take part in a training that another process leads, records and decides about."""
     # Only the leading process is told when to prune, and all of them do so together.
     prunes = None if plan.occasion.prunes is None else (lambda _: False)
     participant = Participant(plan, Path(), prunes=prunes)

@@ -21,13 +21,7 @@ from pipeline.config.options import LrRangeOptions
 from pipeline.errors import DivergedError
 from pipeline.findings import LrCurve
 from pipeline.paths import replace_text
-from pipeline.running.kept_weights import (
-    ScoredTest,
-    TrainedWeights,
-    decide,
-    scored_test,
-    with_intervals,
-)
+from pipeline.running.kept_weights import TrainedWeights, decide, scored_test, with_intervals
 from pipeline.running.lr_curve import read_curve, training_command, verdict, write_curve
 from pipeline.running.peers import Peers, process_group, shared_start
 from pipeline.running.plan import Plan
@@ -41,7 +35,7 @@ from pipeline.running.trainer import (
     require_truthful,
     training_batches,
 )
-from pipeline.serving.files import CARD
+from pipeline.serving.files import CARD, FOLDER
 from pipeline.serving.model import Decision
 from pipeline.terminal import duration, shown_verbosity
 from pipeline.tracking.client import Recorder
@@ -95,45 +89,33 @@ def _together(plan: Plan, peers: Peers | None, record: Record) -> Iterator[None]
 
 
 class Session(Participant):
-    """One training in its leading process: fit, tested, on record.
-
-    Args:
-        plan: The run.
-        record: Takes the results.
-    """
+    """One training in its leading process: fit, tested, on record."""
 
     def __init__(self, plan: Plan, record: Record) -> None:
         self._record = record
         self._epochs = EpochRecord(record.journal.epoch)
-        self._vitals = VitalSigns()
-        self._fit_seconds = 0.0
+        vitals = VitalSigns()
         prunes = plan.occasion.prunes
         super().__init__(
             plan,
             record.checkpoints,
-            records=[self._vitals, self._epochs],
+            vitals=vitals,
+            records=[vitals, self._epochs],
             prunes=prunes and (lambda epoch: prunes(epoch, self._kept_values())),
             logger=JournalLogger(record.journal),
         )
 
     def fit(self) -> None:
-        """Train until the end, or until it is pruned.
-
-        Raises:
-            DivergedError: The loss is not a number any more; the diagnosis is on record.
-        """
+        """Train until the end, or until it is pruned; a divergence is diagnosed, and raised."""
         started_at = perf_counter()
         try:
             super().fit()
         except DivergedError:
-            self._fit_seconds = perf_counter() - started_at
-            unless_it_fails(
-                lambda: self._write(self._result(Decision(), None, {}), None, diverged=True),
-                None,
-                what="no account of what has diverged",
-            )
+            self.seconds = perf_counter() - started_at
+            result, what = self._result(), "no account of what has diverged"
+            unless_it_fails(lambda: self._write(result, diverged=True), what)
             raise
-        self._fit_seconds = perf_counter() - started_at
+        self.seconds = perf_counter() - started_at
 
     def finish(self) -> Result:
         """Test the kept weights where that is asked for, and record everything."""
@@ -142,8 +124,8 @@ class Session(Participant):
             if (best := self.keeper.best_weights()) is not None:
                 self.task.load_state_dict(best)
             decision = decide(plan, self.task.network)
-        if plan.options.test and not pruned:
-            test = scored_test(plan, self.task, decision, self.trainer)
+            if plan.options.test:
+                test = scored_test(plan, self.task, decision, self.trainer)
         # A pruned training ends before Lightning counts its last epoch.
         epochs = self.trainer.current_epoch + int(pruned)
         kept, history = self.keeper.best_epoch, self._record.journal.epochs()
@@ -151,13 +133,13 @@ class Session(Participant):
         if kept is not None and kept in history:
             validated = {k: v for k, v in history[kept].items() if k.startswith("val/")}
             values = {"best/epoch": float(kept), **{f"best/{k}": v for k, v in validated.items()}}
-        values["time/fit"] = self._fit_seconds
+        values["time/fit"] = self.seconds
         if decision.found:
             values["decision/threshold"] = decision.threshold
         values |= {} if test is None else test.metrics
         self._record.journal.epoch(max(epochs, 1), values)
-        result = replace(self._result(decision, test, values), epochs=epochs)
-        return result if pruned else self._write(result, test, diverged=False)
+        result = self._result(decision=decision, test=test, metrics=values, epochs=epochs)
+        return result if pruned else self._write(result, diverged=False)
 
     def _progress(self) -> Sequence[Callback]:
         verbose = shown_verbosity(self._plan.options.verbose)
@@ -172,58 +154,45 @@ class Session(Participant):
         epochs = history.values() if best is None else [history.get(best, {})]
         return {key: value for values in epochs for key, value in values.items()}
 
-    def _result(
-        self, decision: Decision, test: ScoredTest | None, values: Mapping[str, float]
-    ) -> Result:
+    def _result(self, **known: Any) -> Result:
         history = self._record.journal.epochs()
-        return Result(
+        result = Result(
             record=self._record,
-            metrics=values,
             kept=self._kept_values(),
             history=history,
-            classes=() if test is None else test.classes,
             schema=self._plan.prepared.schema,
-            decision=decision,
-            baselines=() if test is None else test.baselines,
             epochs=len(history),
             parameters=self._plan.parameters,
             pruned=self.pruned,
             seconds=perf_counter() - self._plan.started_at,
         )
+        return replace(result, **known)
 
-    def _write(self, result: Result, test: ScoredTest | None, *, diverged: bool) -> Result:
+    def _write(self, result: Result, *, diverged: bool) -> Result:
         """Write the findings of a run, and its model unless it diverged; add the diagnosis."""
         plan, record, lean = self._plan, self._record, self._plan.occasion.lean
-        if test is not None and not lean:
-            test = with_intervals(plan, test)
-        findings = findings_of(
-            plan,
-            self,
-            result,
-            seconds=self._fit_seconds,
-            test=test,
-            vitals=self._vitals.vitals(),
-            diverged=diverged,
-        )
+        if result.test is not None and not lean:
+            result = replace(result, test=with_intervals(plan, result.test))
+        findings = findings_of(plan, self, result, diverged=diverged)
         result = replace(result, doctor=write_diagnosis(findings, record, lean=lean))
         if lean:
             return result
         write_history(record.artifacts, result.history)
-        if test is not None:
-            test.write(record.artifacts, plan.prepared.schema)
+        if result.test is not None:
+            result.test.write(record.artifacts, plan.prepared.schema)
         network = None if diverged else self.task.network
         with described(plan, record, network, findings, result.doctor):
             if not diverged:
-                self._write_model(result, test)
+                self._write_model(result)
             elif shown_verbosity(plan.options.verbose) > 0:
                 print_doctor(result.doctor)
         return result
 
-    def _write_model(self, result: Result, test: ScoredTest | None) -> None:
-        record, metrics = self._record, result.metrics
+    def _write_model(self, result: Result) -> None:
+        plan, record, metrics = self._plan, self._record, result.metrics
         begins = [event for event in record.journal.events() if event["event"] == "begin"]
         weights = TrainedWeights(
-            plan=self._plan,
+            plan=plan,
             task=self.task,
             decision=result.decision,
             epoch=int(metrics.get("best/epoch", result.epochs)),
@@ -232,9 +201,10 @@ class Session(Participant):
             history=result.history,
             tags=begins[-1]["tags"],
         )
-        named: dict[str, Any] = {"name": self._plan.name, "run_id": record.run_id}
-        record.journal.model(weights.write_model(record.folder, **named, metrics=metrics))
-        text = weights.write_card(record.folder, **named, metrics=metrics, test=test)
+        known: dict[str, Any] = {"metrics": metrics, "test": result.test, "kept": {}}
+        figure = weights.write(record.folder, plan.name, record.run_id, **known)
+        record.journal.model(figure)
+        text = (record.folder / FOLDER / CARD).read_text(encoding="utf-8")
         replace_text(record.artifacts / CARD, text)
 
 
@@ -285,12 +255,7 @@ class RangeTest:
 
 
 def range_test(plan: Plan, recorder: Recorder | None) -> RangeTest:
-    """Take steps of the planned run at rising learning rates, on record; nothing is kept.
-
-    Args:
-        plan: The run; on one device.
-        recorder: Fills MLflow; `None` = nobody does.
-    """
+    """Take steps of the planned run at rising learning rates, on record; nothing is kept."""
     check_callbacks(plan.options)
     # `last` skips runs with this tag: they have no weights.
     occasion = replace(plan.occasion, tags={**plan.occasion.tags, COMMAND_TAG: FIND_LR})
@@ -316,9 +281,6 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
     The schedule and the callbacks of the run have no part in it; clipping, precision, accumulation
     and the batches are those of its training.
 
-    Args:
-        plan: The run; on one device.
-
     Returns:
         The rate of each step, and the loss of its batch before the step, up to the first loss that
         is not finite.
@@ -338,10 +300,7 @@ def try_rates(plan: Plan) -> tuple[list[float], list[float]]:
 
 
 class _RateSteps(Checkpoint):
-    """Sets the rate of each step, and keeps it with the loss of the step.
-
-    A Checkpoint by its base class alone, so that Lightning adds none of its own.
-    """
+    """Sets the rate of each step, keeps its loss; a Checkpoint, so that Lightning adds none."""
 
     def __init__(self, tried: LrRangeOptions) -> None:
         ratio = tried.highest / tried.lowest

@@ -170,7 +170,7 @@ def test_the_loss_of_a_part_is_summed_in_double_precision(weights: list[float] |
 
 
 def test_a_regression_never_broadcasts_its_targets() -> None:
-    scores, units = metrics.regression(), {"to_units": lambda values, _: values, "offsets": {}}
+    scores, units = metrics.regression, {"to_units": lambda values, _: values, "offsets": {}}
     task = Regressor(nn.Identity(), scores=scores, optimization=PLAIN, **units)
     with pytest.raises(ValueError, match=r"outputs \(4, 1\) and targets \(4,\) differ in shape"):
         task.loss(torch.zeros(4, 1), torch.zeros(4))

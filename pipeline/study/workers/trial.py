@@ -232,7 +232,7 @@ def _failed(job: Job, error: BaseException, seconds: float) -> TrialEnd:
 def _failure(error: BaseException) -> dict[str, Any]:
     explained = explain(error)
     return {
-        "reason": ending(explained, error.__cause__ or error)[1],
+        "reason": ending(explained)[1],
         "message": one_line(explained),
         "exit_code": exit_code(explained),
     }
@@ -275,4 +275,4 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
     # On a full disk not even this fits; the driver knows it from the message that follows.
     with suppress(EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(header)
-        journal.end(*ending(explain(error), error))
+        journal.end(*ending(explain(error)))
