@@ -28,7 +28,7 @@ from benchmarks.outage import server
 from benchmarks.study_cost import open_ledger, value_of
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.rows import Row
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.messages import TrialEnd
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.journal import Header, Journal
 from tests.postgres import PASSWORD, Postgres, running_postgres

@@ -22,8 +22,8 @@ from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import storage_url
+from pipeline.study.messages import TrialEnd
 from pipeline.study.space.trial_configs import StudyTree
-from pipeline.study.trial_end import TrialEnd
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
 SHOWN = (100, 1000, 2000)

@@ -4,15 +4,20 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 #: MLflow's pages show no tag that begins with `mlflow.`, and nobody needs to read these.
 PREFIX = "mlflow.pipeline.lease."
 
+#: How often the counter of a live lease moves.
+BEAT_SECONDS = 10.0
+#: Fewest looks at an unchanged counter within the grace time.
+LOOKS = 3
 #: The status of a process that is gone, or that /proc hides.
 UNSEEN = "unseen"
 
@@ -77,6 +82,47 @@ def alive(lease: Lease) -> bool:
 def working(lease: Lease) -> bool:
     """Tell whether the process of a local lease is seen, and is not stopped by a signal."""
     return alive(lease) and status(lease.pid) not in ("stopped", "tracing-stop", UNSEEN)
+
+
+class LeaseWatch:
+    """Finds processes that are gone: on this machine by themselves, else by their counters.
+
+    Args:
+        grace: Seconds without a sign of life after which a process counts as lost.
+        clock: Monotonic time in seconds.
+    """
+
+    def __init__(self, grace: float, clock: Callable[[], float] = monotonic) -> None:
+        self._grace = grace
+        self._clock = clock
+        self._longest_step = min(2 * BEAT_SECONDS, grace / LOOKS)
+        self._looks: dict[Hashable, tuple[int | None, float, float]] = {}
+        """By key: a counter, for how many seconds that has not moved, when it was looked at."""
+
+    def judge(self, key: Hashable, lease: Lease | None) -> bool | None:
+        """Tell whether the process of a lease is lost; `None` = it can't be told yet.
+
+        Of the time since the last look at most the usual pause between two looks counts: while
+        the watcher itself was stopped, the counter may have moved.
+
+        Args:
+            key: Tells this lease from others.
+            lease: As it is now; one that is missing has a counter that never moves.
+        """
+        if lease is not None and is_local(lease):
+            if not alive(lease):
+                return True
+            if working(lease):
+                self._looks.pop(key, None)
+                return False
+        counter, now = None if lease is None else lease.counter, self._clock()
+        known, seconds, looked_at = self._looks.get(key, (counter, 0.0, now))
+        if known != counter:
+            self._looks[key] = counter, 0.0, now
+            return False
+        seconds += min(now - looked_at, self._longest_step)
+        self._looks[key] = counter, seconds, now
+        return True if seconds >= self._grace else None
 
 
 def exists(pid: int) -> bool:

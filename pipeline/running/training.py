@@ -40,9 +40,10 @@ from pipeline.serving.model import Decision
 from pipeline.terminal import duration, shown_verbosity
 from pipeline.tracking.client import Recorder
 from pipeline.tracking.folders import COMMAND_TAG, FIND_LR
+from pipeline.tracking.journal import Journal
 from pipeline.tracking.logger import JournalLogger
 
-Concludes = Callable[[Result], Mapping[str, str]]
+Concludes = Callable[[Result, Journal], None]
 
 
 def train(
@@ -58,7 +59,7 @@ def train(
         plan: The run.
         recorder: Fills MLflow; `None` = another process does, or none.
         peers: The other processes of the training that this one has started.
-        concludes: Takes the result and returns the last tags; the run fails where it raises.
+        concludes: Adds to the journal before its end; the run fails where it raises.
     """
     check_callbacks(plan.options)
     require_truthful(plan.options)
@@ -67,8 +68,8 @@ def train(
         session.fit()
         result = session.finish()
         record.reason = "pruned" if result.pruned else None
-        for key, value in concludes(result).items() if concludes else ():
-            record.journal.tag(key, value)
+        if concludes is not None:
+            concludes(result, record.journal)
         file, keeper = plan.occasion.weights, session.keeper
         if file is not None and not result.pruned and isinstance(keeper, KeptWeights):
             keeper.write(file)

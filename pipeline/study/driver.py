@@ -17,26 +17,34 @@ from pipeline.errors import (
     PipelineError,
 )
 from pipeline.paths import create_folder
+from pipeline.processes.lease import BEAT_SECONDS
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
-from pipeline.study.ledger.ledger import Ledger, Taken
+from pipeline.study.ledger.ledger import Ledger, Lost, Taken
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import Live
-from pipeline.study.mlflow_recorder import MlflowRecorder, StudyRun, leftovers
+from pipeline.study.messages import (
+    Answer,
+    Gone,
+    Job,
+    Rung,
+    TrialEnd,
+    changed_data_line,
+    end_journal,
+)
 from pipeline.study.plan import StudyPlan
-from pipeline.study.recorded_studies import record_missing, write_run
-from pipeline.study.trial_end import Lost, TrialEnd, changed_data_line, end_journal, has_begun
-from pipeline.study.workers.messages import Answer, Gone, Job, Rung
+from pipeline.study.recorded_studies import leftovers, record_missing, write_run
+from pipeline.study.study_run import StudyRun
 from pipeline.study.workers.worker_pool import Worker, WorkerPool, worker_pool
+from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.folders import is_finished
-from pipeline.tracking.journal import Scalar, Status
+from pipeline.tracking.journal import Scalar, Status, has_begun
 
 #: Noted with a stop, which ends one study within another but is told once.
 TOLD = "a person knows how to go on"
 TICK_SECONDS = 0.25
 LOOK_SECONDS = 2.0
-BEAT_SECONDS = 10.0
 STOP_SECONDS = 15.0
 #: Trials out of memory, one after another, after which a person is told what to lower.
 OOMS = 3
@@ -153,10 +161,9 @@ class Driver:
         self.plan, self.ledger = plan, ledger
         self.leads = False
         self.seconds = 0.0
-        run, destination = plan.run, plan.destination
-        header = partial(destination.study_header, register=run.register, trust=run.trust)
+        header = partial(plan.study_header, register=plan.run.register, trust=plan.run.trust)
         begin = partial(header, plan.options, plan.base)
-        self.run = StudyRun(destination, processes.recorder, begin)
+        self.run = StudyRun(plan, processes.recorder, begin)
         """The study's own run in MLflow."""
         self._pool, self._recorder = processes.pool, processes.recorder
 
@@ -248,7 +255,7 @@ class Driver:
         epochs = config["trainer"]["max_epochs"]
         is_pruned = plan.prunes and isinstance(epochs, int)
         retry = {} if taken.retry_of is None else {"pipeline.retry_of": str(taken.retry_of)}
-        header = plan.destination.trial_header(number, {}, **retry)
+        header = plan.trial_header(number, {}, **retry)
         return Job(
             number=number,
             folder=str(folder),
@@ -346,7 +353,7 @@ class TrialCloser:
             if has_begun(folder) and not (folder in kept and is_finished(folder)):
                 self._recorder.end(folder, lost=True, forget=folder not in kept)
         if self._plan.uri is not None:
-            record_missing(rows, self._plan.destination, self._recorder, self._params)
+            record_missing(rows, self._plan, self._recorder, self._params)
 
     def end(self, worker: Worker, ended: TrialEnd) -> TrialEnd:
         """Close a trial whose worker has told how it ended, or was stopped for being too slow.
@@ -439,7 +446,7 @@ class TrialCloser:
         else:
             row = self._ledger.trials()[number]
             with suppress(EnvironmentFaultError):  # on a full disk, the next start does it
-                write_run(row, self._plan.destination, self._recorder, self._params(row))
+                write_run(row, self._plan, self._recorder, self._params(row))
         for other in self._kept - keepers - {number}:
             self._recorder.forget(self._plan.trial_folder(other))
         self._kept = keepers

@@ -12,9 +12,9 @@ from rich.text import Text
 
 from pipeline.study.ledger.ledger import Taken
 from pipeline.study.ledger.rows import Progress
+from pipeline.study.messages import TrialEnd
 from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
-from pipeline.study.trial_end import TrialEnd
 from pipeline.terminal import console, duration, say, shown_verbosity
 
 REFRESH_SECONDS = 0.5

@@ -28,9 +28,9 @@ from pipeline.study.ledger.definition import (
 from pipeline.study.ledger.rows import Progress
 from pipeline.study.ledger.search import search_problems
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.mlflow_recorder import RunDestination
 from pipeline.study.space.space import Space
 from pipeline.study.space.trial_configs import TrialConfigs, device_problems, value_problems
+from pipeline.study.study_run import RunDestination
 
 Read = TypeVar("Read")
 SEED = "seed"
@@ -41,16 +41,14 @@ LONGEST_STEM = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StudyPlan(StudyDefinition):
+class StudyPlan(StudyDefinition, RunDestination):
     """A study that can begin.
 
     Args:
         run: The run that it varies, checked, with what `null` leaves to the program filled in.
         data: Hash of its data.
         trials: Composes the run of each trial.
-        uri: Where runs are tracked; `None` = nowhere.
         gpus: Those of each of its workers, side by side.
-        uid: Tells this study from an earlier one of its name; '' before it is opened.
         tuned: Further overrides for each cell and split of a comparison, from its own tuning.
         notes: Lines worth telling.
     """
@@ -58,16 +56,9 @@ class StudyPlan(StudyDefinition):
     run: RunConfig
     data: str
     trials: TrialConfigs
-    uri: str | None
     gpus: tuple[WorkerGpus, ...]
-    uid: str = ""
     tuned: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the study."""
-        return Path(self.run.output) / self.name
 
     @property
     def workers(self) -> int:
@@ -81,22 +72,6 @@ class StudyPlan(StudyDefinition):
         limits = [limit for limit in (self.options.n_trials, points) if limit is not None]
         return min(limits, default=None)
 
-    @property
-    def destination(self) -> RunDestination:
-        """Where its runs belong."""
-        return RunDestination(
-            name=self.name,
-            uid=self.uid,
-            folder=self.folder,
-            uri=self.uri or "",
-            experiment=self.run.tracking.experiment,
-            objectives=self.names,
-        )
-
-    def trial_folder(self, number: int) -> Path:
-        """Return the folder of a trial's run."""
-        return self.destination.trial_folder(number)
-
     def keepers(self, progress: Progress) -> set[int]:
         """Return the trials whose weights stay: the best, and that of the config as it stands."""
         return {*progress.best, *([] if self.base_point is None else [0])}
@@ -109,7 +84,7 @@ class StudyPlan(StudyDefinition):
         """Compose the run of a trial; references to the environment stay as they are."""
         tree = self.trials.config(self.with_tuned(overrides))
         with open_dict(tree):
-            tree.name = self.destination.trial_header(number, {}).name
+            tree.name = self.trial_header(number, {}).name
         return written(tree)
 
     def opened(self, uid: str) -> "StudyPlan":
@@ -196,6 +171,8 @@ def plan_study(
     )
     return StudyPlan(
         name=str(options.name),
+        folder=Path(run.output) / str(options.name),
+        experiment=run.tracking.experiment,
         options=options,
         run=planned.options,
         base=base,

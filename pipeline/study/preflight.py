@@ -31,12 +31,11 @@ from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives, read_options
 from pipeline.study.ledger.search import search_problems
 from pipeline.study.live import Screen
+from pipeline.study.messages import Gone, Job, TrialEnd
 from pipeline.study.outcome.summary import point_words
 from pipeline.study.space.ranges import read_range
 from pipeline.study.space.space import Space, read_definitions
 from pipeline.study.space.trial_configs import TrialConfigs, value_problems
-from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Gone, Job
 from pipeline.study.workers.worker_pool import Worker, WorkerPool
 from pipeline.terminal import console, duration, say
 

@@ -16,18 +16,20 @@ from optuna import delete_study
 from pipeline.config.options import SweepOptions
 from pipeline.errors import ConfigError, EnvironmentFaultError, did_you_mean
 from pipeline.paths import conf_folder, create_folder
-from pipeline.processes.lease import alive, is_local, working
+from pipeline.processes.lease import alive
+from pipeline.running.resuming import trainer_of
 from pipeline.study.ledger.definition import Objective, StudyDefinition, find_study
-from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.ledger.storage_faults import named
-from pipeline.study.mlflow_recorder import MlflowRecorder, RunDestination, StudyLock
+from pipeline.study.messages import run_end
 from pipeline.study.space.space import Space
-from pipeline.study.trial_end import Lost, has_begun, run_end
+from pipeline.study.study_run import RunDestination, StudyLock
+from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
-from pipeline.tracking.folders import MIB, mark, remove, size_of, trial_folder
-from pipeline.tracking.journal import Journal, Scalar
+from pipeline.tracking.folders import MIB, TRIALS, mark, remove, size_of, trial_folder
+from pipeline.tracking.journal import JOURNAL, Journal, Scalar, has_begun
 from pipeline.tracking.sync import remove_record
 from pipeline.tracking.uri import sqlite_path
 
@@ -129,9 +131,7 @@ def reap_trials(studies: Studies, output: Path, *, grace: float) -> Iterator[tup
         for study in opened:
             for lost in _reaped(study, output / study.name):
                 yield study.name, lost
-        leases = [lease for study in opened for lease in study.leases()]
-        is_doubtful = any(one is None or not (is_local(one) and working(one)) for one in leases)
-        if not is_doubtful or time.monotonic() > deadline:
+        if time.monotonic() > deadline or not any(study.is_in_doubt for study in opened):
             return
         time.sleep(grace / REAP_LOOKS)
 
@@ -264,6 +264,17 @@ def _words(state: str, reason: str | None) -> str:
     return state if reason in (None, state) else f"{state}, {reason}"
 
 
+def leftovers(study: Path) -> list[Path]:
+    """Return the trial folders that a driver left and no process works on, in the trials' order.
+
+    Args:
+        study: The study's folder.
+    """
+    folders = sorted(path.parent for path in study.glob(f"{TRIALS}/*/{JOURNAL}"))
+    leases = ((folder, trainer_of(folder)) for folder in folders)
+    return [folder for folder, lease in leases if lease is None or not alive(lease)]
+
+
 def record_missing(
     rows: Iterable[Row],
     destination: RunDestination,
@@ -303,7 +314,8 @@ def write_run(
     folder = destination.trial_folder(row.number)
     create_folder(folder)
     began, ended = (None if at is None else round(1000 * at) for at in (row.started, row.ended))
-    values = {f"best/{k}": v for k, v in zip(destination.objectives, row.values, strict=False)}
+    pairs = zip(destination.objectives, row.values, strict=False)
+    values = {f"best/{one.name}": value for one, value in pairs}
     for key, value in row.attributes.items():
         if "/" in key and isinstance(value, int | float) and not isinstance(value, bool):
             values[key] = float(value)

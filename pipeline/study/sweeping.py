@@ -18,11 +18,10 @@ from pipeline.serving.files import FOLDER, cell, csv_text
 from pipeline.study.driver import Driver, StudyProcesses, conducted, study_processes
 from pipeline.study.ledger.rows import Row, winner
 from pipeline.study.live import print_opening
+from pipeline.study.messages import KEPT, TestJob, changed_data_line
 from pipeline.study.outcome import comparison, summary
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.space.trial_configs import TrialConfigs
-from pipeline.study.trial_end import changed_data_line
-from pipeline.study.workers.messages import KEPT, TestJob
 from pipeline.study.workers.ray import fitted_to_cluster
 from pipeline.study.workers.worker_pool import WorkerPool
 from pipeline.terminal import console, say, shown_verbosity

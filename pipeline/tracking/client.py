@@ -1,19 +1,25 @@
-"""The training process's side of the recorder. Nothing here imports MLflow."""
+"""The side of the recorder that trains, or drives a study. Nothing here imports MLflow."""
 
+import logging
 import math
 import socket
+import threading
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pipeline.processes.child import Child, ChildEndedError, ChildGoneError, python_module
 from pipeline.tracking.fields import RecordedTrial
-from pipeline.tracking.folders import read_state, unsent
+from pipeline.tracking.folders import is_finished, mark, read_state, remove, unsent
+from pipeline.tracking.journal import JOURNAL, has_begun
 from pipeline.tracking.uri import REQUEST_SECONDS, TRANSIENT, as_error, down_line, is_server, named
 
 START_SECONDS = 90.0
@@ -27,6 +33,11 @@ ADVICE = (
 )
 #: At most so often a recorder that keeps dying is replaced, for its imports take seconds.
 REVIVAL_SECONDS = 30.0
+TICK_SECONDS = 0.25
+#: Pause after a trial that could not be sent.
+PAUSE_SECONDS = 1.0
+#: A trial that lives longer shows as RUNNING; a shorter one is recorded in one go at its end.
+LONG_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +212,202 @@ class Recorder:
 
     def _has_revived(self) -> bool:
         return time.monotonic() - self._revived_at <= REVIVAL_SECONDS
+
+
+class MlflowRecorder:
+    """A thread that owns the recorder process of a study; its methods do not block.
+
+    A trial's folder stays as long as MLflow lacks any of it. While the store is down all waits in
+    the journals, and is sent when it answers again, at `close`, or by `action=sync`. `registered`
+    and `model_problem` tell what became of the model of the study that was left last, `problem`
+    what can't be recorded at the moment.
+
+    Args:
+        uri: Where trials are tracked, of `tracking_uri`; `None` = nowhere.
+        experiment: Name of the MLflow experiment.
+    """
+
+    def __init__(self, uri: str | None, *, experiment: str) -> None:
+        self.problem: str | None = None
+        self.registered: str | None = None
+        self.model_problem: str | None = None
+        self._uri = uri
+        self._experiment = experiment
+        self._recorder = Recorder()
+        self._tasks: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="mlflow-recorder", daemon=True)
+        self._is_over = False
+        self._begun: dict[Path, float] = {}
+        self._followed: list[Path] = []
+        self._ended: dict[Path, tuple[bool, bool]] = {}
+        """By folder of a trial that waits: is it lost, and is it removed once MLflow has it."""
+        self._retry_at = 0.0
+        self._unsent = 0
+
+    def __enter__(self) -> Self:
+        if self._uri is not None:
+            self._recorder.start()  # its imports take seconds; it gets ready while others work
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread.is_alive():
+            self.close()
+        else:
+            self._recorder.abandon()  # it was never reached, and ends by itself
+
+    def connect(self, *, required: bool = True) -> str | None:
+        """Reach the store as `Recorder.connect` does, then begin to work."""
+        if self._uri is None:
+            return None
+        problem = self._recorder.connect(self._uri, experiment=self._experiment, required=required)
+        self._thread.start()
+        return problem
+
+    def follow(self, folder: Path) -> None:
+        """Keep the study's own run up to date until `close`, or until it is left."""
+        self._followed.append(folder)
+        self._tasks.put(partial(self._recorder.open, folder))
+
+    def leave(self, folder: Path) -> None:
+        """Close a run that was followed, whose journal has ended; waits until that is done."""
+        left = threading.Event()
+        self._tasks.put(partial(self._leave, folder))
+        self._tasks.put(left.set)
+        if self._thread.is_alive():
+            left.wait(CLOSE_SECONDS)
+
+    def begin(self, folder: Path) -> None:
+        """Watch a trial that begins in a folder."""
+        self._tasks.put(partial(self._begun.__setitem__, folder, time.monotonic()))
+
+    def end(self, folder: Path, *, lost: bool, forget: bool) -> None:
+        """Record a trial that has ended.
+
+        Args:
+            folder: Its folder.
+            lost: Its process died: without an end in its journal it is lost.
+            forget: Remove the folder once MLflow has all of it.
+        """
+        if self._uri is not None:
+            self._tasks.put(partial(self._end, folder, lost=lost, forget=forget))
+        elif forget:
+            remove(folder)
+
+    def forget(self, folder: Path) -> None:
+        """Remove the folder of a trial that has ended, once MLflow has all of it."""
+        if self._uri is not None:
+            self._tasks.put(partial(self._forget, folder))
+        else:
+            remove(folder)
+
+    def trial_runs(self, study: str) -> list[RecordedTrial]:
+        """Return the runs of the trials of a study's uid; waits for what was asked before.
+
+        Raises:
+            EnvironmentFaultError: The store can't be read now.
+        """
+        answer: Future[list[RecordedTrial]] = Future()
+
+        def read() -> None:
+            try:
+                answer.set_result(self._recorder.trials(study, ()))
+            except Exception as error:  # the waiting thread raises it
+                answer.set_exception(error)
+
+        self._tasks.put(read)
+        return answer.result()
+
+    def close(self) -> int:
+        """Send what is left, for a bounded time, and return how many values MLflow lacks."""
+        if self._thread.is_alive():
+            self._tasks.put(self._finish)
+            self._thread.join()
+        self._recorder.quit()
+        return self._unsent
+
+    # ── the thread ──────────────────────────────────────────────────────────────────────────
+
+    def _work(self) -> None:
+        while not self._is_over:
+            with suppress(Empty):
+                self._safely(self._tasks.get(timeout=0.0 if self._can_send() else TICK_SECONDS))
+            self._safely(self._open_long_ones)
+            if self._can_send():
+                self._safely(partial(self._send, next(iter(self._ended)), is_over=False))
+
+    def _safely(self, task: Callable[[], object]) -> None:
+        """Do a task; whatever is wrong with it, the study and its other trials go on."""
+        try:
+            task()
+        except Exception as error:
+            logging.getLogger("pipeline").exception("a trial could not be recorded")
+            self.problem = f"{type(error).__name__}: {error}"
+
+    def _leave(self, folder: Path) -> None:
+        if folder in self._followed:
+            self._followed.remove(folder)
+            unsent_here = self._recorder.close(folder)
+            self._unsent += unsent_here
+            self.registered = self._recorder.registered
+            self.model_problem = None if unsent_here else self._recorder.problem
+
+    def _open_long_ones(self) -> None:
+        """Let MLflow show what has been running for a while."""
+        for folder, begun_at in list(self._begun.items()):
+            if time.monotonic() - begun_at > LONG_SECONDS and has_begun(folder):
+                del self._begun[folder]
+                self._recorder.open(folder)
+
+    def _end(self, folder: Path, *, lost: bool, forget: bool) -> None:
+        self._begun.pop(folder, None)
+        was_lost, was_forgotten = self._ended.get(folder, (False, False))
+        self._ended[folder] = (was_lost or lost, was_forgotten or forget)
+
+    def _forget(self, folder: Path) -> None:
+        if (folder / JOURNAL).is_file() and not is_finished(folder):
+            self._end(folder, lost=False, forget=True)
+        else:
+            self._ended.pop(folder, None)
+            remove(folder)
+
+    def _can_send(self) -> bool:
+        return not self._is_over and bool(self._ended) and time.monotonic() >= self._retry_at
+
+    def _send(self, folder: Path, *, is_over: bool, patient: bool = False) -> bool:
+        """Send a trial that has ended; tell whether MLflow has all of it."""
+        lost, forget = self._ended[folder]
+        sent = SentRun(done=True, unsent=0)
+        if (folder / JOURNAL).is_file():
+            sent = self._recorder.record(folder, is_over=is_over or lost, patient=patient)
+        self.problem = sent.problem
+        del self._ended[folder]
+        if sent.done and forget:
+            remove(folder)
+        elif not sent.done and (sent.problem is None or sent.later):
+            self._ended[folder] = lost, forget  # behind the others: one may be stuck, not all
+            self._retry_at = time.monotonic() + PAUSE_SECONDS
+        elif not sent.done:
+            self._give_up(folder, forget=forget)
+        return sent.done
+
+    def _give_up(self, folder: Path, *, forget: bool) -> None:
+        """Leave a trial in its folder, for `action=sync` to send."""
+        self._unsent += unsent(folder)
+        if forget:
+            mark(folder)
+
+    def _finish(self) -> None:
+        """Send all that waits; the first that fails after some seconds ends the waiting."""
+        self._is_over = True
+        for folder in list(self._begun):
+            self._end(folder, lost=True, forget=False)
+        patient = True
+        for folder in list(self._ended):
+            patient = self._send(folder, is_over=True, patient=patient) and patient
+        for folder, (_, forget) in self._ended.items():
+            self._give_up(folder, forget=forget)
+        for folder in list(self._followed):
+            self._leave(folder)
 
 
 def _no_listener(uri: str) -> str | None:

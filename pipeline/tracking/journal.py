@@ -225,6 +225,11 @@ def read_events(path: Path) -> Iterator[Event]:
             yield parse_line(line)
 
 
+def has_begun(folder: Path) -> bool:
+    """Tell whether a run's journal holds its begin; on a full disk it may be empty."""
+    return next(read_events(folder / JOURNAL), None) is not None
+
+
 def recorded_uri(folder: Path) -> str:
     """Return where a run was last to be recorded, without a password; empty where nowhere."""
     begins = [one for one in read_events(folder / JOURNAL) if one["event"] == "begin"]

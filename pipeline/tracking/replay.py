@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from pipeline.processes.lease import Lease, alive, working
+from pipeline.processes.lease import BEAT_SECONDS, Lease, alive, working
 from pipeline.redaction import redact
 from pipeline.tracking.fields import END_TAG, PARENT_TAG, param_texts
 from pipeline.tracking.folders import STATE, State, is_marked, read_state, remove, write_state
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 ARTIFACTS = "artifacts"
 LOCK = ".recorder.lock"
-BEAT_SECONDS = 10.0
 #: Values from which on a batch takes no further line.
 MOST_POINTS = 1000
 #: Codes of a disk that is full, and of a folder that is gone.

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline.config.options import TrackingOptions
-from pipeline.processes.lease import alive, is_local, lease_of, working
+from pipeline.processes.lease import LeaseWatch, lease_of
 from pipeline.redaction import redact
 from pipeline.tracking.folders import ListedRun, read_state, remove
 from pipeline.tracking.replay import Replay
@@ -152,20 +152,16 @@ def reap(store: "Store", *, grace: float) -> "list[Run]":
     this may take that long.
     """
     closed: list[Run] = []
-    counters: dict[str, tuple[int, float]] = {}
-    running = store.running()
+    watch, running = LeaseWatch(grace), store.running()
     while running:
         doubtful = []
         for run in running:
             run_id, lease = run.info.run_id, lease_of(run.data.tags)
-            if lease is None or (is_local(lease) and working(lease)):
-                continue
-            counter, since = counters.setdefault(run_id, (lease.counter, time.monotonic()))
-            is_gone = is_local(lease) and not alive(lease)
-            if not is_gone and lease.counter == counter and time.monotonic() - since < grace:
-                doubtful.append(run_id)
-            elif is_gone or lease.counter == counter:
+            is_lost = False if lease is None else watch.judge(run_id, lease)
+            if is_lost:
                 closed += _closed_as_lost(store, run_id)
+            elif is_lost is None:
+                doubtful.append(run_id)
         if doubtful:
             time.sleep(grace / LOOKS)
         again = [store.run(run_id) for run_id in doubtful]

@@ -22,8 +22,8 @@ from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import open_storage
+from pipeline.study.messages import TrialEnd
 from pipeline.study.space.space import Space, in_order, read_definitions, read_ranges
-from pipeline.study.trial_end import TrialEnd
 from pipeline.tracking.uri import sqlite_uri
 
 LR = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))"}

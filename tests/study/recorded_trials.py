@@ -10,11 +10,12 @@ from pathlib import Path
 
 import psutil
 from faults.processes import crowding
+from ledgers import F1
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from mlflow_databases import make_database
 
-from pipeline.study.mlflow_recorder import RunDestination
+from pipeline.study.study_run import RunDestination
 from pipeline.tracking.journal import JOURNAL, Journal
 from pipeline.tracking.uri import sqlite_uri
 
@@ -37,7 +38,7 @@ def trial_folder(study: Path, number: int) -> Path:
 
 def destination(study: Path, uri: str) -> RunDestination:
     """Where the runs of the study belong."""
-    names = {"name": STUDY, "uid": UID, "experiment": "pipeline", "objectives": ("val/f1",)}
+    names = {"name": STUDY, "uid": UID, "experiment": "pipeline", "objectives": F1}
     return RunDestination(**names, folder=study, uri=uri)
 
 

@@ -14,8 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
-from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Answer, Job, Rung, Tested, TestJob
+from pipeline.study.messages import Answer, Job, Rung, Tested, TestJob, TrialEnd
 from pipeline.study.workers.worker import worker_command, worker_process
 from pipeline.study.workers.worker_pool import Worker
 

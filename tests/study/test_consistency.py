@@ -6,16 +6,17 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from ledgers import failed, open_ledger, take
+from ledgers import F1, failed, open_ledger, take
 from mlflow.tracking import MlflowClient
 from recorded_trials import database_in, ends, runs, trials
 
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row
-from pipeline.study.mlflow_recorder import MlflowRecorder, RunDestination
+from pipeline.study.messages import TrialEnd, end_journal
 from pipeline.study.recorded_studies import differences, record_missing, write_run
-from pipeline.study.trial_end import TrialEnd, end_journal
+from pipeline.study.study_run import RunDestination
+from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.fields import RecordedTrial
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.uri import sqlite_uri
@@ -40,7 +41,7 @@ def opened(folder: Path) -> Ledger:
 
 
 def destination_in(folder: Path, uid: str, uri: str) -> RunDestination:
-    names = {"name": NAME, "experiment": "pipeline", "objectives": ("val/f1",)}
+    names = {"name": NAME, "experiment": "pipeline", "objectives": F1}
     return RunDestination(**names, uid=uid, folder=folder, uri=uri)
 
 

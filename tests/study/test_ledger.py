@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,11 @@ from ledgers import (
     take_one,
     wait_for,
 )
-from optuna.trial import TrialState, create_trial
 
-from pipeline.processes.lease import Lease, own_lease, started
+from pipeline.processes.lease import BEAT_SECONDS, Lease, LeaseWatch, own_lease, started
 from pipeline.study.ledger.definition import Objective
-from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.trial_end import LEASE, TICK_SECONDS, LeaseWatch, Lost, TrialEnd
+from pipeline.study.ledger.ledger import Ledger, Lost
+from pipeline.study.messages import TrialEnd
 from pipeline.tracking.journal import Header, Journal, Status
 
 NOWHERE = Path("nowhere")
@@ -294,15 +293,13 @@ def test_a_killed_process_loses_no_trial_and_the_total_stays(tmp_path: Path) -> 
 # ── trials whose process is gone ────────────────────────────────────────────────────────────
 
 
-def looks(leases: Iterable[Lease | None], seconds: float = TICK_SECONDS) -> list[bool]:
+def looks(leases: Iterable[Lease | None], seconds: float = BEAT_SECONDS) -> list[bool]:
     """Look at a trial with each of these leases in turn; return each time whether it is lost."""
     now = 1000.0
     watch = LeaseWatch(GRACE, lambda: now)
     found = []
     for lease in leases:
-        marks = {} if lease is None else {LEASE: asdict(lease)}
-        trial = create_trial(state=TrialState.RUNNING, user_attrs=marks)
-        found.append(bool(watch.lost_among([trial])))
+        found.append(watch.judge(0, lease) is True)
         now += seconds
     return found
 

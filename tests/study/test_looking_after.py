@@ -14,7 +14,7 @@ from recorded_trials import (
 from pipeline.processes.lease import own_lease
 from pipeline.runs import main
 from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.messages import TrialEnd
 from pipeline.tracking.folders import find_run, read_state
 from pipeline.tracking.journal import Header, Journal
 

@@ -29,7 +29,9 @@ from recorded_trials import (
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.study.ledger.rows import Progress, Row
-from pipeline.study.mlflow_recorder import MlflowRecorder, StudyLock, StudyRun, leftovers
+from pipeline.study.recorded_studies import leftovers
+from pipeline.study.study_run import StudyLock, StudyRun
+from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.folders import unfinished
 from pipeline.tracking.journal import Header, Journal
 from pipeline.tracking.sync import sync
@@ -274,7 +276,7 @@ def test_a_study_that_was_moved_before_it_was_sent_keeps_its_trials(
 LEADER = """
 import sys, time
 from pathlib import Path
-from pipeline.study.mlflow_recorder import StudyLock
+from pipeline.study.study_run import StudyLock
 lock = StudyLock(Path(sys.argv[1]))
 print("leads" if lock.try_acquire() else "follows", flush=True)
 time.sleep(60)

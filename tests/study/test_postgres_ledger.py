@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.messages import TrialEnd
 
 pytestmark = pytest.mark.slow
 NOWHERE = Path("nowhere")

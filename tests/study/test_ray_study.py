@@ -30,7 +30,7 @@ from ray_clusters import (
 
 from pipeline.errors import EnvironmentFaultError
 from pipeline.runs import main as runs
-from pipeline.study.workers.messages import Answer, Gone
+from pipeline.study.messages import Answer, Gone
 from pipeline.study.workers.ray import RayCluster, RaySpec, token_in
 from pipeline.study.workers.worker_pool import Worker
 

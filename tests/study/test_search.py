@@ -15,7 +15,7 @@ from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.search import MOST, RUNGS, rung_epochs, search_problems, visible
-from pipeline.study.trial_end import TrialEnd
+from pipeline.study.messages import TrialEnd
 
 OPTUNAS = ("QMCSampler", "NSGAIISampler", "BruteForceSampler", "TPESampler", "RandomSampler")
 MIXED = {

@@ -23,8 +23,7 @@ from study_workers import (
 )
 
 from pipeline.errors import ConfigError, Interrupted
-from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Rung
+from pipeline.study.messages import Rung, TrialEnd
 from pipeline.study.workers.trial import one_line
 from pipeline.tracking.facts import command_line
 

@@ -25,9 +25,9 @@ from pipeline.devices import (
     worker_devices,
 )
 from pipeline.errors import EnvironmentFaultError
+from pipeline.study.messages import Gone
 from pipeline.study.plan import StudyPlan, make_study_plan
 from pipeline.study.space.trial_configs import device_problems
-from pipeline.study.workers.messages import Gone
 from pipeline.study.workers.worker import WORKER
 from pipeline.study.workers.worker_pool import WorkerPool, worker_pool
 from pipeline.sweep import main as sweep

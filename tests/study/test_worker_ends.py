@@ -13,8 +13,7 @@ import psutil
 import pytest
 from study_workers import Conversation, callback, ending, job_of, journal, started, worker_in
 
-from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Gone, Rung
+from pipeline.study.messages import Gone, Rung, TrialEnd
 from pipeline.study.workers.worker import worker_command, worker_process
 from pipeline.study.workers.worker_pool import Worker
 

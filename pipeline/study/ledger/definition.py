@@ -11,7 +11,7 @@ from pipeline.config.options import MetricsOptions, SweepOptions
 from pipeline.config.record import FREE, data_fingerprint, differences
 from pipeline.config.values import validated
 from pipeline.errors import ConfigError, did_you_mean, shown
-from pipeline.study.trial_end import REMEDY, changed_data_line
+from pipeline.study.messages import REMEDY, changed_data_line
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -13,7 +13,7 @@ from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.processes.lease import Lease
+from pipeline.processes.lease import Lease, LeaseWatch
 from pipeline.study.ledger.definition import (
     StudyDefinition,
     create_or_check,
@@ -33,16 +33,10 @@ from pipeline.study.ledger.rows import (
 )
 from pipeline.study.ledger.search import build_pruner, choose, study_in_memory
 from pipeline.study.ledger.storage import WAIT_SECONDS, StudyStorage, open_storage
-from pipeline.study.trial_end import (
-    LEASE,
-    RETRIED,
-    LeaseWatch,
-    Lost,
-    TrialEnd,
-    end_in_journal,
-    lease_of,
-)
+from pipeline.study.messages import RETRIED, TrialEnd, end_in_journal
 
+#: User attribute of a trial: the process that trains it, and a counter that moves meanwhile.
+LEASE = "lease"
 #: Age that what other processes have done may have for a pruner; what this one does is always seen.
 FRESH_SECONDS = 1.0
 _STATES = {
@@ -65,6 +59,32 @@ class Taken:
     number: int
     overrides: Mapping[str, str]
     retry_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """A trial whose process is gone, closed by another one.
+
+    Args:
+        number: The trial's.
+        end: Its end on record.
+        adopted: Its journal held an end that was not on record yet.
+        queued_again: Its point is queued to be tried again.
+    """
+
+    number: int
+    end: TrialEnd
+    adopted: bool
+    queued_again: bool
+
+    @property
+    def line(self) -> str:
+        """One line for people."""
+        if self.adopted:
+            how = self.end.reason or self.end.state
+            return f"trial {self.number} had ended ({how}) when its process died; it is on record"
+        after = "is tried again" if self.queued_again else "was tried often enough"
+        return f"trial {self.number} was lost with its process; its point {after}"
 
 
 class Ledger:
@@ -92,6 +112,8 @@ class Ledger:
         )
         self._definition = definition
         self._store, self._storage = store, store.optuna
+        self.is_in_doubt = False
+        """Whether `close_lost` has seen a trial that may be lost and may be alive."""
         self._watch = LeaseWatch(definition.options.grace)
         self._trials = StudyTrials(study, definition)
         self._own: dict[int, FrozenTrial] = {}
@@ -278,7 +300,9 @@ class Ledger:
         def close() -> None:
             nonlocal closed
             running = [one for one in self._trials.now() if one.state == TrialState.RUNNING]
-            lost = {trial.number for trial in self._watch.lost_among(running, died)}
+            judged = {one.number: self._watch.judge(one.number, lease_of(one)) for one in running}
+            self.is_in_doubt = None in judged.values()
+            lost = {number for number, is_lost in judged.items() if is_lost or number in died}
             if not lost and not closed:
                 return
             with self._store.lock(self.name):
@@ -425,3 +449,11 @@ def _end_attributes(end: TrialEnd) -> dict[str, Any]:
     """Return the user attributes of a trial that has ended so; `None` where it has none."""
     message = {} if end.message is None else {"message": end.message}
     return {ATTRIBUTES: {**end.attributes, **message} or None, END_REASON: end.reason}
+
+
+def lease_of(trial: FrozenTrial) -> Lease | None:
+    """Read the lease of a trial; `None` where there is no complete one."""
+    try:
+        return Lease(**trial.user_attrs[LEASE])
+    except (KeyError, TypeError):
+        return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.study.trial_end import COUNTED_FAILURES, FIXED
+from pipeline.study.messages import COUNTED_FAILURES
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,6 +27,8 @@ ATTRIBUTES = "attributes"
 RETRY_OF = "retry_of"
 #: How often the point was tried before.
 RETRIES = "retries"
+#: Optuna's system attribute of a trial for values that no sampler is asked for.
+FIXED = "fixed_params"
 #: Number of a point of the grid.
 POINT = "point"
 #: Optuna's id of a trial that is not in the database yet.

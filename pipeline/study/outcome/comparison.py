@@ -11,8 +11,8 @@ from pipeline.markup import MISSING, TextTable, latex, markdown
 from pipeline.paths import replace_text
 from pipeline.serving import files
 from pipeline.study.ledger.rows import Row, best
+from pipeline.study.messages import RETRIED
 from pipeline.study.outcome.summary import end_word, short_names, shown_text, swept_keys
-from pipeline.study.trial_end import RETRIED
 from pipeline.terminal import number
 
 if TYPE_CHECKING:

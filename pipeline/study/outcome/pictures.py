@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pipeline.gallery import drawing, write
 from pipeline.pictures.style import NotDrawnError, Picture
 from pipeline.study.ledger.rows import Row, pareto
+from pipeline.study.messages import RETRIED
 from pipeline.study.outcome.comparison import DATA, NETWORK, Comparison, ComparisonCell
 from pipeline.study.outcome.summary import OFF, StudySummary, point_words, short_names, shown_text
-from pipeline.study.trial_end import RETRIED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

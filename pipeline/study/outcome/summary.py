@@ -14,7 +14,7 @@ from pipeline.config.overrides import quoted
 from pipeline.markup import MISSING, TextTable, show
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.rows import ENDS, Row, best, count_ends, pareto, winner
-from pipeline.study.trial_end import COUNTED_FAILURES, RETRIED
+from pipeline.study.messages import COUNTED_FAILURES, RETRIED
 from pipeline.terminal import console, duration, number, say
 from pipeline.tracking import fields
 from pipeline.tracking.folders import read_state

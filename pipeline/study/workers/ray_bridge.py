@@ -23,7 +23,7 @@ from shutil import rmtree
 from typing import Any
 
 from pipeline.processes.child import Child, Parent
-from pipeline.study.workers.messages import Gone, encode
+from pipeline.study.messages import Gone, encode
 from pipeline.study.workers.ray import RaySpec, free_words
 
 ANSWER_SECONDS = 5.0

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -46,8 +47,17 @@ from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.trainer import follow
 from pipeline.running.training import train
-from pipeline.study.trial_end import VALUES, TrialEnd, changed_data_line, end_in_journal
-from pipeline.study.workers.messages import KEPT, Job, Rung, Tested, TestJob
+from pipeline.study.messages import (
+    KEPT,
+    VALUES,
+    Job,
+    Rung,
+    Tested,
+    TestJob,
+    TrialEnd,
+    changed_data_line,
+    end_in_journal,
+)
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import store_uri
@@ -79,9 +89,7 @@ class TrialTrainer:
             with torch_settings_kept():
                 plan = _plan(job, occasion, started_at, name=job.name, test=job.test)
                 self._compiled = plan.options.trainer.compile
-                result = train(
-                    plan, None, concludes=lambda result: _last_tags(result, job.objectives)
-                )
+                result = train(plan, None, concludes=partial(_conclude, job.objectives))
             return _end(job, plan, result)
         except BaseException as error:
             _put_on_record(job, occasion, error)
@@ -193,8 +201,9 @@ def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
     return tuple(_finite(name, known) for name in names)
 
 
-def _last_tags(result: Result, objectives: list[str]) -> dict[str, str]:
-    return {} if result.pruned else {VALUES: json.dumps(objective_values(result, objectives))}
+def _conclude(objectives: list[str], result: Result, journal: Journal) -> None:
+    if not result.pruned:
+        journal.tag(VALUES, json.dumps(objective_values(result, objectives)))
 
 
 def _finite(name: str, known: Mapping[str, float]) -> float:

@@ -24,8 +24,7 @@ from pipeline.errors import Interrupted
 from pipeline.processes.child import Child, Parent, python_module, torchrun
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
-from pipeline.study.trial_end import TrialEnd
-from pipeline.study.workers.messages import Gone, Job, Rung, Tested, TestJob, encode, read
+from pipeline.study.messages import Gone, Job, Rung, Tested, TestJob, TrialEnd, encode, read
 
 if TYPE_CHECKING:
     from pipeline.study.workers.trial import TrialTrainer

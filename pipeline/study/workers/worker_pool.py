@@ -13,7 +13,7 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.child import Child
 from pipeline.processes.lease import Lease
 from pipeline.study.ledger.ledger import Taken
-from pipeline.study.workers.messages import Answer, Gone, Job, Tested, TestJob, decode
+from pipeline.study.messages import Answer, Gone, Job, Tested, TestJob, decode
 from pipeline.study.workers.ray import RayProcess, cluster_of
 from pipeline.study.workers.worker import worker_command, worker_process
 from pipeline.tracking.facts import command_tags

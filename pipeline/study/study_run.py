@@ -1,0 +1,232 @@
+"""The run of a study in MLflow, and where that and those of its trials belong."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pipeline.config.compose import LONGEST_NAME
+from pipeline.config.options import SweepOptions
+from pipeline.config.record import flatten
+from pipeline.errors import EnvironmentFaultError
+from pipeline.paths import create_folder
+from pipeline.study.ledger.definition import Objective
+from pipeline.study.ledger.rows import Progress
+from pipeline.tracking.client import MlflowRecorder
+from pipeline.tracking.facts import environment_tags
+from pipeline.tracking.fields import NOTE_TAG, STUDY_TAG, TRIAL_TAG
+from pipeline.tracking.folders import COMMAND_TAG, trial_folder
+from pipeline.tracking.journal import Figure, Header, Journal, Scalar, Status
+
+LOCK = ".study.lock"
+
+
+@dataclass(frozen=True, kw_only=True)  # beside slots of a second base
+class RunDestination:
+    """Where the runs of a study and of its trials belong.
+
+    Args:
+        name: Name of the study.
+        folder: The study's folder.
+        uri: Where runs are tracked; `None` = nowhere.
+        experiment: Name of the MLflow experiment.
+        objectives: What it is about.
+        uid: Tells it from an earlier one of its name; '' before it is opened.
+    """
+
+    name: str
+    folder: Path
+    uri: str | None
+    experiment: str
+    objectives: Sequence[Objective]
+    uid: str = ""
+
+    def trial_folder(self, number: int) -> Path:
+        """Return the folder of a trial's run."""
+        return trial_folder(self.folder, self.uid, number)
+
+    def study_header(
+        self,
+        options: SweepOptions,
+        base: Mapping[str, Any],
+        *,
+        register: str | None = None,
+        trust: Sequence[str] = (),
+    ) -> Header:
+        """Return what the journal of the study's own run begins with.
+
+        Args:
+            options: What the study is.
+            base: The run that it varies.
+            register: Name under which the winner's model is registered; `None` = it is not.
+            trust: Packages whose classes that model may name.
+        """
+        tags = {COMMAND_TAG: "sweep", STUDY_TAG: self.uid, "study": self.name}
+        return Header(
+            name=self.name,
+            experiment=self.experiment,
+            uri=self.uri or "",
+            params=flatten({**base, "sweep": options.model_dump()}),
+            tags={**environment_tags(), **tags},
+            key=f"{self.name}-{self.uid}",
+            register=register,
+            trust=trust,
+        )
+
+    def trial_header(self, number: int, params: Mapping[str, Scalar], **tags: str) -> Header:
+        """Return what the journal of a trial's run begins with.
+
+        Args:
+            number: The trial's.
+            params: Its flattened configuration.
+            tags: Tags beside those that tell which trial it is.
+        """
+        own = {COMMAND_TAG: "trial", STUDY_TAG: self.uid, TRIAL_TAG: str(number)}
+        return Header(
+            name=f"{self.name[:LONGEST_NAME]}-{number}",
+            experiment=self.experiment,
+            uri=self.uri or "",
+            params=params,
+            tags={**own, "study": self.name, **tags},
+            parent_folder=str(self.folder.absolute()),
+            key=f"{self.name}-{self.uid}-{number}",
+        )
+
+
+class StudyLock:
+    """The right to write a study's own run, which one driver has at a time.
+
+    It ends with the process that has it, however that ends.
+
+    Args:
+        folder: The study's folder; it may not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = filelock.FileLock(folder / LOCK)
+
+    def try_acquire(self) -> bool:
+        """Take it if nobody has it; tell whether this driver has it now.
+
+        Raises:
+            EnvironmentFaultError: The folder can't be written.
+        """
+        if self._lock.is_locked:
+            return True
+        try:
+            create_folder(self._folder)
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            return False
+        except OSError as error:
+            raise EnvironmentFaultError(
+                f"the study's folder {str(self._folder)!r} can't be written ({error.strerror}); "
+                "choose another with output=FOLDER"
+            ) from error
+        return True
+
+    def release(self) -> None:
+        """Let another driver have it."""
+        self._lock.release()
+
+
+class StudyRun:
+    """The study's own run, written by whichever driver leads at the moment.
+
+    Args:
+        destination: Where it belongs.
+        recorder: Brings the run into MLflow.
+        header: Returns what the journal of the run begins with.
+    """
+
+    def __init__(
+        self, destination: RunDestination, recorder: MlflowRecorder, header: Callable[[], Header]
+    ) -> None:
+        self._folder, self._objectives = destination.folder, destination.objectives
+        self._recorder, self._header = recorder, header
+        self._lock = StudyLock(destination.folder)
+        self._journal: Journal | None = None
+        self._values: dict[str, float] = {}
+        self._tags: dict[str, str] = {}
+        self._best_step = -1
+        self._count_step = 0
+        self._told: int | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the run now; it does if no other does."""
+        if self._journal is None and self._lock.try_acquire():
+            journal = Journal(self._folder)
+            self._remember(journal)
+            journal.begin(self._header())
+            self._recorder.follow(self._folder)
+            self._journal = journal
+        return self._journal is not None
+
+    def update(self, progress: Progress) -> None:
+        """Record how far the study is, if this process leads."""
+        if not self.leads or self._journal is None:
+            return
+        ends = {k: n for k, n in progress.counts.items() if k not in ("running", "waiting")}
+        if sum(ends.values()) > self._count_step:
+            self._count_step = sum(ends.values())
+            values = {f"trials/{key}": float(n) for key, n in ends.items()}
+            self._journal.epoch(self._count_step, values)
+        best = progress.best_row
+        if best is None or best.number == self._told:
+            return
+        self._told = best.number
+        pairs = zip(self._objectives, best.values, strict=True)
+        found = {f"best/{one.name}": float(value) for one, value in pairs}
+        if any(self._values.get(key) != value for key, value in found.items()):
+            # MLflow shows the value of the highest step, so a better trial of a lower number
+            # than the best one before it gets the next step.
+            self._best_step = max(best.number, self._best_step + 1)
+            self._journal.epoch(self._best_step, found)
+            self._values |= found
+        gone = {key: "" for key in self._tags if key.startswith("best.")}
+        tags = {f"best.{key}": str(value) for key, value in best.overrides.items()}
+        self._tag({**gone, **tags, "best.trial": str(best.number)})
+
+    def left(self, figure: Figure) -> None:
+        """Record that the study's folder holds the winner's model, if this process leads."""
+        if self._journal is not None:
+            self._journal.model(figure)
+
+    def describe(self, note: str) -> None:
+        """Record the description of the study, in Markdown, if this process leads."""
+        self._tag({NOTE_TAG: note})
+
+    def end(self, status: Status, reason: str | None = None) -> None:
+        """End the run, if this process leads: FINISHED, KILLED interrupted or FAILED.
+
+        Waits until that has been sent; then another driver may lead.
+        """
+        if self._journal is not None:
+            self._journal.end(status, reason)
+            self._journal.close()
+            self._recorder.leave(self._folder)
+        self._journal = None
+        self._lock.release()
+
+    def _tag(self, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            if self._journal is not None and self._tags.get(key) != value:
+                self._journal.tag(key, value)
+                self._tags[key] = value
+
+    def _remember(self, journal: Journal) -> None:
+        """Take up what earlier drivers have recorded, so that nothing is recorded twice."""
+        for event in journal.events():
+            if event["event"] == "tag":
+                self._tags[event["key"]] = event["value"]
+            elif event["event"] == "epoch":
+                self._values |= event["values"]
+                kinds = {key.partition("/")[0] for key in event["values"]}
+                if "best" in kinds:
+                    self._best_step = max(self._best_step, event["epoch"])
+                if "trials" in kinds:
+                    self._count_step = max(self._count_step, event["epoch"])
