@@ -143,9 +143,13 @@ RULES = {
     "tags=['a;b']": "tags: 'a;b' is no tag; expected up to 250",
     "+tags.fold=3": "tags=",
     "trust=['../net']": "trust=[../net] is no package",
+    "register=ward tracking=none": (
+        "register='ward' needs MLflow, and tracking=none is given; choose tracking=local, or leave "
+        "register away."
+    ),
     **{
         f"{key}={name}": f"{key}={name!r} {NO_NAME}"
-        for key in ("name", "tracking.experiment")
+        for key in ("name", "register", "tracking.experiment")
         for name in ("a/b", "../etc", "/etc", ".hidden", "x" * 65)
     },
 }

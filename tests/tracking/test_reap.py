@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,17 +18,25 @@ from pipeline.tracking.replay import Replay
 from pipeline.tracking.store import Store
 from pipeline.tracking.sync import reap
 
+LOST, RUNNING = ("FAILED", "lost"), ("RUNNING", None)
+
 
 @pytest.fixture
 def store(database: str) -> Store:
     return Store(database)
 
 
+def sleeping(words: tuple[str, ...] = ()) -> tuple[subprocess.Popen[bytes], Lease]:
+    process = subprocess.Popen([*words, "sleep", "600"])
+    while not Path(f"/proc/{process.pid}/cmdline").read_bytes().startswith(b"sleep"):
+        time.sleep(0.01)
+    return process, replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+
+
 @pytest.fixture
 def gone() -> Lease:
     """The lease of a process that has ended."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    lease = replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    process, lease = sleeping()
     process.kill()
     process.wait()
     return lease
@@ -36,19 +45,17 @@ def gone() -> Lease:
 @pytest.fixture
 def stopped() -> Iterator[Lease]:
     """The lease of a process that a signal has stopped."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    process.send_signal(19)
-    yield replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    process, lease = sleeping()
+    process.send_signal(signal.SIGSTOP)
+    yield lease
     process.kill()
     process.wait()
 
 
-def add_run(store: Store, lease: Lease | None) -> str:
+def add_run(store: Store, lease: Lease | None, key: str = "f") -> str:
     tags = {} if lease is None else lease.tags()
-    run_id, _ = store.create(
-        store.experiment("pipeline"), name="lstm", key="f", tags=tags, start=1_000
-    )
-    return run_id
+    experiment_id = store.experiment("pipeline")
+    return store.create(experiment_id, name="lstm", key=key, tags=tags, start=1_000)[0]
 
 
 def ending(store: Store, run_id: str) -> tuple[str, str | None]:
@@ -61,7 +68,7 @@ def test_a_run_whose_process_is_gone_is_closed_as_lost_at_once(store: Store, gon
     started_at = time.monotonic()
     assert [run.info.run_id for run in reap(store, grace=60)] == [run_id]
     assert time.monotonic() - started_at < 10
-    assert ending(store, run_id) == ("FAILED", "lost")
+    assert ending(store, run_id) == LOST
     assert reap(store, grace=60) == []
 
 
@@ -81,60 +88,38 @@ def test_a_run_that_was_closed_as_lost_ends_as_it_says_itself(
     assert ending(store, replay.state.run_id) == (status, reason)
 
 
-def test_a_run_of_another_program_is_never_touched(store: Store) -> None:
-    run_id = add_run(store, None)
-    assert reap(store, grace=0.1) == []
-    assert ending(store, run_id) == ("RUNNING", None)
-
-
-def test_a_run_of_another_machine_is_lost_when_its_counter_stands_still(store: Store) -> None:
-    run_id = add_run(store, replace(own_lease(), host="elsewhere"))
-    started_at = time.monotonic()
-    assert [run.info.run_id for run in reap(store, grace=1)] == [run_id]
-    assert time.monotonic() - started_at >= 1
-    assert ending(store, run_id) == ("FAILED", "lost")
-
-
-def test_a_run_of_another_machine_lives_while_its_counter_moves(store: Store) -> None:
-    lease = replace(own_lease(), host="elsewhere")
-    run_id = add_run(store, lease)
+def test_a_silent_run_that_can_not_be_seen_to_work_is_lost_and_no_other_whatever_the_clock_says(
+    store: Store, stopped: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = replace(own_lease(), host="elsewhere")
+    leases = {
+        "silent": elsewhere,
+        "stopped": stopped,
+        "beating": elsewhere,
+        "own": own_lease(),
+        "of another program": None,
+    }
+    ids = {key: add_run(store, lease, key) for key, lease in leases.items()}
 
     def beat() -> None:
         time.sleep(0.5)
-        store.log(run_id, tags=replace(lease, counter=1).tags())
+        store.log(ids["beating"], tags=replace(elsewhere, counter=1).tags())
 
+    now, started_at = time.time(), time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
     beating = threading.Thread(target=beat)
     beating.start()
-    assert reap(store, grace=2) == []
+    lost = {run.info.run_id for run in reap(store, grace=2)}
+    assert time.monotonic() - started_at >= 2
     beating.join()
-    assert ending(store, run_id) == ("RUNNING", None)
-
-
-def test_a_run_whose_process_stays_stopped_is_lost_after_the_grace_time(
-    store: Store, stopped: Lease
-) -> None:
-    run_id = add_run(store, stopped)
-    assert [run.info.run_id for run in reap(store, grace=1)] == [run_id]
-    assert ending(store, run_id) == ("FAILED", "lost")
-
-
-def test_a_clock_that_steps_by_an_hour_makes_no_live_run_lost(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_id = add_run(store, own_lease())
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 3600)
-    assert reap(store, grace=0.1) == []
-    assert ending(store, run_id) == ("RUNNING", None)
+    assert lost == {ids["silent"], ids["stopped"]}
+    assert [ending(store, one) for one in ids.values()] == [LOST, LOST, RUNNING, RUNNING, RUNNING]
 
 
 def test_a_folder_name_with_a_quote_finds_no_run_of_another(store: Store) -> None:
-    experiment_id = store.experiment("pipeline")
-    first = store.create(experiment_id, name="a", key="x", tags={}, start=0)
-    second = store.create(experiment_id, name="a", key="x' or '1'='1", tags={}, start=0)
-    assert first != second
-    again = store.create(experiment_id, name="a", key="x", tags={}, start=0)
-    assert again == (first[0], False)
+    first = add_run(store, None, "x")
+    assert add_run(store, None, "x' or '1'='1") != first
+    assert add_run(store, None, "x") == first
 
 
 HIDING = (
@@ -149,11 +134,8 @@ def hidden() -> Iterator[Lease]:
     """The lease of another user's process."""
     if os.geteuid() != 0 or subprocess.run([*HIDING, "true"], check=False).returncode:
         pytest.skip("only root may hide processes, and become another user")
-    words = ["setpriv", "--reuid=12345", "--clear-groups", "sleep", "600"]
-    process = subprocess.Popen(words)
-    while "sleep" not in Path(f"/proc/{process.pid}/cmdline").read_text(encoding="utf-8")[:6]:
-        time.sleep(0.01)
-    yield replace(own_lease(), pid=process.pid, started=started(process.pid) or "")
+    process, lease = sleeping(("setpriv", "--reuid=12345", "--clear-groups"))
+    yield lease
     process.kill()
     process.wait()
 
@@ -162,10 +144,8 @@ def hidden() -> Iterator[Lease]:
 def test_another_users_process_that_is_hidden_is_judged_by_its_counter(
     store: Store, hidden: Lease, gone: Lease
 ) -> None:
-    ids = [
-        store.create(store.experiment("pipeline"), name="a", key=key, tags=lease.tags(), start=1)[0]
-        for key, lease in (("live", hidden), ("silent", hidden), ("gone", gone))
-    ]
+    leases = {"live": hidden, "silent": hidden, "gone": gone}
+    ids = [add_run(store, lease, key) for key, lease in leases.items()]
     words = ["action=reap", "grace=10", f"tracking.uri={store.uri}"]
     command = subprocess.Popen(
         [*HIDING, sys.executable, "-m", "pipeline.runs", *words],
@@ -177,5 +157,4 @@ def test_another_users_process_that_is_hidden_is_judged_by_its_counter(
         store.log(ids[0], tags=replace(hidden, counter=counter).tags())
         time.sleep(0.5)
     assert command.returncode == 0
-    lost = ("FAILED", "lost")
-    assert [ending(store, run_id) for run_id in ids] == [("RUNNING", None), lost, lost]
+    assert [ending(store, run_id) for run_id in ids] == [RUNNING, LOST, LOST]

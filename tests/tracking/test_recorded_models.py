@@ -6,10 +6,10 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,15 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from faults.processes import crowding
+from faults.stores import free_port
 from mlflow.entities import LoggedModel
 from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc import PyFuncModel
 from mlflow.pyfunc.scoring_server import invocations
 from mlflow.tracking import MlflowClient
-from mlflow.types import DataType
-from mlflow.types.schema import AnyType
 from mlflow.utils.proto_json_utils import parse_tf_serving_input
 from PIL import Image
-from real_processes import stop_server
+from real_processes import run_script, stop_server, wait_for_health
 
 from pipeline.predict import main as predict
 from pipeline.serving.model import Model
@@ -37,7 +35,6 @@ from pipeline.tracking.models import input_example, signature
 from pipeline.tracking.uri import sqlite_uri
 from pipeline.train import main as train
 
-SERVER_SECONDS = 120
 NAMES = ["patients", "photos", "signals", "spots", "own"]
 COLUMNS = ["age", "city", "dose"]
 ANSWER = {"name": "prediction", "type": "string"}
@@ -141,21 +138,6 @@ def said_by_the_command(folder: Path, name: str, given: Path) -> list[dict[str, 
         return list(csv.DictReader(lines))
 
 
-def test_a_signature_names_the_columns_and_takes_whole_numbers_texts_and_holes() -> None:
-    columns = [{"name": "age", "type": "double"}, {"name": "city", "type": "string"}]
-    answers = [{"name": "prediction", "type": "string"}, {"name": "low", "type": "double"}]
-    made = signature({"kind": "table", "inputs": columns, "outputs": answers})
-    assert made.inputs.input_names() == ["age", "city"]
-    assert all(isinstance(kind, AnyType) for kind in made.inputs.input_types())
-    assert made.outputs.input_types() == [DataType.string, DataType.double]
-
-
-def test_pictures_are_a_column_of_files() -> None:
-    image = [{"name": "image", "type": "binary"}]
-    pictures = {"kind": "images", "inputs": image, "outputs": [ANSWER]}
-    assert signature(pictures).inputs.input_types() == [DataType.binary]
-
-
 @pytest.mark.parametrize("kind", ["float32", "float64", "int64", "uint8"])
 @pytest.mark.parametrize("shape", [(6,), (2, 3)])
 def test_arrays_of_any_numbers_and_their_json_pass_the_signature(
@@ -185,23 +167,29 @@ def test_requirements_are_installed_versions_that_an_index_has_and_none_of_a_str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_finished_run_has_one_whole_model_with_an_example_and_nothing_pickled(
+def test_a_finished_run_has_one_whole_model_whose_example_is_answered_and_nothing_pickled(
     place: Path, name: str
 ) -> None:
-    model = logged(place, name)
+    kept = logged(place, name)
     client = MlflowClient(sqlite_uri(place / "mlflow.db"))
     found = client.search_logged_models(
-        [model.experiment_id], filter_string=f"source_run_id = '{model.source_run_id}'"
+        [kept.experiment_id], filter_string=f"source_run_id = '{kept.source_run_id}'"
     )
-    assert [(one.model_id, str(one.status)) for one in found] == [(model.model_id, "READY")]
-    outputs = client.get_run(model.source_run_id).outputs.model_outputs
-    assert [output.model_id for output in outputs] == [model.model_id]
-    suffixes = {file.suffix for file in files_of(place, name).rglob("*") if file.is_file()}
+    assert [(one.model_id, str(one.status)) for one in found] == [(kept.model_id, "READY")]
+    outputs = client.get_run(kept.source_run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == [kept.model_id]
+    files = files_of(place, name)
+    suffixes = {file.suffix for file in files.rglob("*") if file.is_file()}
     assert suffixes <= {"", ".py", ".json", ".yaml", ".txt", ".ckpt", ".md"}
-    needed = (files_of(place, name) / "requirements.txt").read_text()
+    needed = (files / "requirements.txt").read_text()
     assert "pipeline" not in needed
     assert "://" not in needed
-    assert loaded(name).input_example is not None
+
+    model = loaded(name)
+    reply = answer(model, json.loads((files / "serving_input_example.json").read_text()))
+    direct = model.predict(model.input_example).to_dict("records")
+    assert reply == json.loads(json.dumps(direct))
+    assert len(reply) == (1 if name == "spots" else 3)  # a series is forecast one step on
 
 
 @pytest.mark.slow
@@ -224,19 +212,6 @@ def test_a_column_of_whole_numbers_alone_and_one_of_holes_alone_are_taken(place:
     answers = loaded("patients").predict(rows)
     exact = rows.assign(age=rows["age"].astype(float), dose=np.nan)
     pd.testing.assert_frame_equal(answers, loaded("patients").predict(exact))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_the_example_that_comes_with_a_model_is_answered_as_a_server_would(
-    place: Path, name: str
-) -> None:
-    model = loaded(name)
-    request = (files_of(place, name) / "serving_input_example.json").read_text()
-    reply = answer(model, json.loads(request))
-    direct = model.predict(model.input_example).to_dict("records")
-    assert reply == json.loads(json.dumps(direct))
-    assert len(reply) == (1 if name == "spots" else 3)  # a series is forecast one step on
 
 
 def answer(model: PyFuncModel, request: dict[str, Any]) -> Any:
@@ -267,59 +242,32 @@ def test_a_network_of_ones_own_goes_along_with_its_model(place: Path, tmp_path: 
         "import my_line\n"
         "print(json.dumps([my_line.__file__, len(model.predict(model.input_example))]))\n"
     )
-    elsewhere = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=tmp_path,
-        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert elsewhere.returncode == 0, elsewhere.stderr
-    file, rows = json.loads(elsewhere.stdout.splitlines()[-1])
+    elsewhere = run_script(script, cwd=tmp_path)
+    printed, _ = elsewhere.communicate(timeout=300)
+    assert elsewhere.returncode == 0
+    file, rows = json.loads(printed.splitlines()[-1])
     assert Path(file).is_relative_to(files_of(place, "own"))
     assert rows == 3
 
 
-@pytest.fixture(scope="module")
-def served(trained: Path) -> Iterator[str]:
-    """The address of a real scoring server of the champion, on loopback."""
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = int(listener.getsockname()[1])
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Give the address of a real scoring server of the champion, on loopback."""
+    port = free_port()
     words = ["models", "serve", "-m", "models:/patients@champion", "--env-manager", "local"]
     process = subprocess.Popen(
         [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(port)],
-        cwd=trained,
-        env={
-            **os.environ,
-            "MLFLOW_TRACKING_URI": sqlite_uri(trained / "mlflow.db"),
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        },
+        cwd=folder,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     try:
-        wait_for_ping(port, process)
+        wait_for_health(port)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         stop_server(process)
-
-
-def wait_for_ping(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + SERVER_SECONDS * crowding()
-    while True:
-        assert process.poll() is None
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def posted(url: str, request: dict[str, Any]) -> Any:
@@ -330,33 +278,29 @@ def posted(url: str, request: dict[str, Any]) -> Any:
 
 
 @pytest.mark.slow
-def test_a_server_answers_a_json_request_made_from_the_tables_own_rows(
-    place: Path, served: str
-) -> None:
+def test_a_server_answers_a_json_request_made_from_the_tables_own_rows(place: Path) -> None:
     text = (place / "patients.csv").read_text(encoding="utf-8-sig")
     rows = list(csv.DictReader(io.StringIO(text), delimiter=";"))[:20]
     cells = [
         [int(row["age"]), row["city"], float(row["dose"]) if row["dose"] else None] for row in rows
     ]
     by_column = {name: [line[n] for line in cells] for n, name in enumerate(COLUMNS)}
-    answers = [
-        posted(served, {"dataframe_split": {"columns": COLUMNS, "data": cells}}),
-        posted(served, {"dataframe_records": [dict(zip(COLUMNS, c, strict=True)) for c in cells]}),
-        posted(served, {"inputs": by_column}),
+    requests = [
+        {"dataframe_split": {"columns": COLUMNS, "data": cells}},
+        {"dataframe_records": [dict(zip(COLUMNS, line, strict=True)) for line in cells]},
+        {"inputs": by_column},
     ]
+    wrong = {"dataframe_records": [{"age": "1,5", "city": "Rome", "dose": 1.5}]}
+    with served(place) as url:
+        answers = [posted(url, request) for request in requests]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            posted(url, wrong)
+        told = json.loads(refused.value.read())
     said = said_by_the_command(place, "patients", place / "patients.csv")[:20]
+    shares = [float(row["probability of ill"]) for row in said]
     for reply in answers:
         assert [row["prediction"] for row in reply] == [row["prediction"] for row in said]
-        shares = [float(row["probability of ill"]) for row in said]
         assert [row["probability of ill"] for row in reply] == pytest.approx(shares, rel=1e-6)
-
-
-@pytest.mark.slow
-def test_a_server_says_in_one_line_what_is_wrong_with_a_cell(place: Path, served: str) -> None:
-    wrong = {"dataframe_records": [{"age": "1,5", "city": "Rome", "dose": 1.5}]}
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        posted(served, wrong)
-    told = json.loads(refused.value.read())
     assert refused.value.code == 400
     assert "'age'" in told["message"]
     assert "'1,5'" in told["message"]
@@ -364,14 +308,9 @@ def test_a_server_says_in_one_line_what_is_wrong_with_a_cell(place: Path, served
 
 
 STUDY = (
-    "model=mlp",
-    "data=iris",
+    *("model=mlp", "data=iris", "trainer.max_epochs=1", "register=iris"),
+    *("sweep.name=small", "sweep.n_trials=2", "sweep.workers=1"),
     "optimizer.lr=tag(log, interval(1e-3, 1e-1))",
-    "trainer.max_epochs=1",
-    "sweep.name=small",
-    "sweep.n_trials=2",
-    "sweep.workers=1",
-    "register=iris",
 )
 
 
@@ -415,27 +354,4 @@ def test_a_comparison_that_chooses_nothing_can_not_be_registered(
         "error: register=iris needs a winner, and a comparison has none; leave it away, then train "
         "what you choose with python -m pipeline.train\n"
     )
-    assert list(own_folder.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (
-            ["register=ward", "tracking=none"],
-            "register='ward' needs MLflow, and tracking=none is given; choose tracking=local, or "
-            "leave register away.",
-        ),
-        (
-            ["register=a/b"],
-            "register='a/b' is not a name; expected 1 to 64 letters, digits, '_', '-' or '.', not "
-            "beginning with '.'.",
-        ),
-    ],
-)
-def test_a_name_that_nothing_can_be_registered_by_is_refused_before_anything_is_created(
-    own_folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
-) -> None:
-    assert train(["model=mlp", "data=iris", *words]) == 2
-    assert capsys.readouterr().err == f"error: {line}\n"
     assert list(own_folder.iterdir()) == []

@@ -1,8 +1,7 @@
 import json
-import os
 import shutil
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,37 +20,19 @@ from pipeline.tracking.models import verdict, version_tags
 from pipeline.tracking.sync import sync
 
 OTHER_DATA = "b" * 64
-RECORDING = """
-import sys
-from pathlib import Path
-from pipeline.tracking.client import Recorder
-
-uri, folder = sys.argv[1], Path(sys.argv[2])
-with Recorder() as recorder:
-    recorder.connect(uri, experiment="pipeline")
-    recorder.open(folder)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    unsent = recorder.close(folder)
-    print(unsent, recorder.registered, flush=True)
-"""
-
-
 INTERFACE = {
     "kind": "table",
     "inputs": [{"name": "age", "type": "double"}, {"name": "city", "type": "string"}],
-    "outputs": [
-        {"name": "prediction", "type": "string"},
-        {"name": "probability of ill", "type": "double"},
-    ],
+    "outputs": [{"name": "prediction", "type": "string"}],
 }
 EXAMPLE = [{"age": 51.0, "city": "Oslo"}, {"age": None, "city": "Rome"}]
 
 
-def figure(value: float | None, *, data: str = "a" * 64, monitor: str = "val/f1") -> Figure:
-    return Figure(
-        data=data, monitor=monitor, value=value, better="max" if "f1" in monitor else "min"
-    )
+def figure(value: float | None, *, data: str = "a" * 64) -> Figure:
+    return Figure(data=data, monitor="val/f1", value=value, better="max")
+
+
+RMSE = Figure(data="a" * 64, monitor="val/rmse", value=3.0, better="min")
 
 
 def begun_with_model(folder: Path, uri: str, judged: Figure, *, register: str | None) -> Journal:
@@ -72,10 +53,13 @@ def finished(
     recorder: Recorder, folder: Path, uri: str, judged: Figure, register: str | None = "ward"
 ) -> str | None:
     """Record a run that has left a model; return what its registration came to."""
-    journal = begun_with_model(folder, uri, judged, register=register)
-    recorder.open(folder)
+    return ended(recorder, begun_with_model(folder, uri, judged, register=register))
+
+
+def ended(recorder: Recorder, journal: Journal) -> str | None:
+    recorder.open(journal.folder)
     journal.end("FINISHED")
-    assert recorder.close(folder) == 0
+    assert recorder.close(journal.folder) == 0
     return recorder.registered
 
 
@@ -100,77 +84,39 @@ def models(uri: str) -> list[str]:
     return [str(model.model_id) for model in found]
 
 
-@pytest.mark.parametrize(
-    ("mine", "theirs", "takes", "why"),
-    [
-        (figure(0.5), None, True, ", and its champion"),
-        (
-            figure(0.97),
-            figure(0.9625),
-            True,
-            ", and champion in place of version 3: val/f1 0.9700 against 0.9625",
-        ),
-        (
-            figure(0.954),
-            figure(0.9625),
-            False,
-            "; champion stays version 3: val/f1 0.9625 against 0.9540 here",
-        ),
-        (
-            figure(0.9625),
-            figure(0.9625),
-            False,
-            "; champion stays version 3: val/f1 0.9625 against 0.9625 here",
-        ),
-        (
-            figure(0.96251),
-            figure(0.96252),
-            False,
-            "; champion stays version 3: val/f1 0.96252 against 0.96251 here",
-        ),
-        (
-            figure(3.0, monitor="val/rmse"),
-            figure(4.0, monitor="val/rmse"),
-            True,
-            ", and champion in place of version 3: val/rmse 3.0000 against 4.0000",
-        ),
-        (
-            figure(0.99),
-            figure(0.5, data=OTHER_DATA),
-            False,
-            "; champion stays version 3: it was trained on other data: bbbbbbbbbbbb against "
-            "aaaaaaaaaaaa here",
-        ),
-        (
-            figure(0.99),
-            figure(0.5, monitor="val/loss"),
-            False,
-            "; champion stays version 3: it was judged by val/loss, not by val/f1 as here",
-        ),
-        (
-            figure(None),
-            figure(0.5),
-            False,
-            "; champion stays version 3: val/f1 is not known of both; it needs validation rows",
-        ),
-    ],
-)
+STAYS = "; champion stays version 3: "
+TAKES = ", and champion in place of version 3: "
+UNKNOWN = "val/f1 is not known of both; it needs validation rows"
+VERDICTS = [
+    (figure(0.5), None, ", and its champion"),
+    (figure(0.97), figure(0.9625), f"{TAKES}val/f1 0.9700 against 0.9625"),
+    (figure(0.954), figure(0.9625), f"{STAYS}val/f1 0.9625 against 0.9540 here"),
+    (figure(0.9625), figure(0.9625), f"{STAYS}val/f1 0.9625 against 0.9625 here"),
+    (figure(0.96251), figure(0.96252), f"{STAYS}val/f1 0.96252 against 0.96251 here"),
+    (RMSE, replace(RMSE, value=4.0), f"{TAKES}val/rmse 3.0000 against 4.0000"),
+    (
+        figure(0.99),
+        figure(0.5, data=OTHER_DATA),
+        f"{STAYS}it was trained on other data: bbbbbbbbbbbb against aaaaaaaaaaaa here",
+    ),
+    (figure(0.99), RMSE, f"{STAYS}it was judged by val/rmse, not by val/f1 as here"),
+    (figure(None), figure(0.5), f"{STAYS}{UNKNOWN}"),
+]
+
+
+@pytest.mark.parametrize(("mine", "theirs", "why"), VERDICTS)
 def test_a_version_takes_the_alias_only_if_it_is_better_on_the_same_data(
-    mine: Figure, theirs: Figure | None, takes: bool, why: str
+    mine: Figure, theirs: Figure | None, why: str
 ) -> None:
-    if theirs is None:
-        assert verdict(mine, None, None) == (takes, why)
-    else:
-        assert verdict(mine, version_tags(theirs), "3") == (takes, why)
+    tags = None if theirs is None else version_tags(theirs)
+    assert verdict(mine, tags, "3") == (why.startswith(", and"), why)
 
 
 @pytest.mark.parametrize("value", ["high", "nan"])
 def test_the_tags_of_a_version_that_a_stranger_has_set_are_no_value(value: str) -> None:
     mine = figure(0.1 + 0.2)
     assert float(version_tags(mine)["value"]) == mine.value
-    takes, why = verdict(mine, {**version_tags(mine), "value": value}, "3")
-    assert not takes
-    assert why.endswith("val/f1 is not known of both; it needs validation rows")
+    assert verdict(mine, {**version_tags(mine), "value": value}, "3") == (False, STAYS + UNKNOWN)
 
 
 @pytest.mark.slow
@@ -192,13 +138,8 @@ def test_the_champion_is_the_best_on_the_same_data_and_each_line_says_why(
     second = versions(database)["2"]
     run = run_of(database, runs / "1")
     assert second.run_id == run.info.run_id
-    told = {key: second.tags[key] for key in ("data.hash", "monitor", "value", "run")}
-    assert told == {
-        "data.hash": "a" * 64,
-        "monitor": "val/f1",
-        "value": "0.8",
-        "run": run.info.run_id,
-    }
+    told = [second.tags[key] for key in ("data.hash", "monitor", "value", "run")]
+    assert told == ["a" * 64, "val/f1", "0.8", run.info.run_id]
     assert run.data.tags["registered"] == lines[1]
 
 
@@ -233,35 +174,26 @@ def test_a_kill_while_a_model_is_logged_leaves_it_to_be_finished_in_its_place(
         source_run_id=run_id,
         tags={"pipeline.model": sha256(b"the weights of killed").hexdigest()},
     )
-    journal.end("FINISHED")
-    assert recorder.close(folder) == 0
+    ended(recorder, journal)
     assert models(database) == [half.model_id]
     assert client.get_logged_model(half.model_id).status == "READY"
     assert versions(database)["1"].tags["pipeline.model"] == half.model_id
 
 
 @pytest.mark.slow
-def test_a_run_that_did_not_finish_leaves_no_model_in_mlflow(
+def test_neither_a_failed_run_nor_a_damaged_model_is_registered_and_the_damage_is_told(
     recorder: Recorder, database: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "runs" / "failed"
-    journal = begun_with_model(folder, database, figure(0.9), register="ward")
-    recorder.open(folder)
+    journal = begun_with_model(tmp_path / "failed", database, figure(0.9), register="ward")
+    recorder.open(journal.folder)
     journal.end("FAILED", "oom")
-    assert recorder.close(folder) == 0
+    assert recorder.close(journal.folder) == 0
     assert (recorder.registered, models(database)) == (None, [])
 
-
-@pytest.mark.slow
-def test_a_model_that_mlflow_can_not_take_ends_no_run_and_is_told_in_one_line(
-    recorder: Recorder, database: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "runs" / "damaged"
+    folder = tmp_path / "damaged"
     journal = begun_with_model(folder, database, figure(0.9), register="ward")
     (folder / "model" / "interface.json").write_text("{")
-    recorder.open(folder)
-    journal.end("FINISHED")
-    assert recorder.close(folder) == 0
+    ended(recorder, journal)
     assert recorder.problem is not None
     assert recorder.problem.startswith("MLflow can't take the model: ")
     run = run_of(database, folder)
@@ -273,35 +205,22 @@ def test_a_model_that_mlflow_can_not_take_ends_no_run_and_is_told_in_one_line(
 def test_two_runs_that_register_at_once_leave_the_better_one_champion(
     database: str, tmp_path: Path
 ) -> None:
-    processes = []
-    for name, value in (("good", 0.9), ("better", 0.95)):
-        folder = tmp_path / "runs" / name
-        begun_with_model(folder, database, figure(value), register="ward").end("FINISHED")
-        processes.append(recording(database, folder))
-    answers = [closed(process) for process in processes]
-    assert {answer.split()[0] for answer in answers} == {"0"}
+    with Recorder() as one, Recorder() as other, ThreadPoolExecutor() as pool:
+        recorders = {0.9: one, 0.95: other}
+        for value, recorder in recorders.items():
+            begun_with_model(tmp_path / str(value), database, figure(value), register="ward").end(
+                "FINISHED"
+            )
+            recorder.connect(database, experiment="pipeline")
+            recorder.open(tmp_path / str(value))
+        closing = [
+            pool.submit(recorder.close, tmp_path / str(value))
+            for value, recorder in recorders.items()
+        ]
+        assert [closed.result() for closed in closing] == [0, 0]
     best = {version.tags["value"]: key for key, version in versions(database).items()}
     assert sorted(best) == ["0.9", "0.95"]
     assert champion(database) == best["0.95"]
-
-
-def recording(uri: str, folder: Path) -> subprocess.Popen[str]:
-    """Start a process that has opened a run and waits for a line before it closes it."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", RECORDING, uri, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-def closed(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate("go\n", timeout=120)
-    return said
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ from pipeline.processes.lease import own_lease
 from pipeline.runs import main
 from pipeline.tracking.folders import State, find_run, listed, read_state, unfinished, write_state
 from pipeline.tracking.journal import JOURNAL, Header, Journal
-from pipeline.tracking.uri import sqlite_uri
 
 Begun = Callable[..., Journal]
 
@@ -29,33 +28,24 @@ def pretend_lost(journal: Journal) -> None:
     path.write_text(path.read_text().replace(f'"{own_lease().started}"', '"1"'))
 
 
-def test_the_list_is_tab_separated_in_a_pipe(
-    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    finished(begun, "")
-    assert main([f"output={tmp_path}/runs"]) == 0
-    heading, row = capsys.readouterr().out.splitlines()
-    assert heading.split("\t") == [
-        *("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
-    ]
-    cells = row.split("\t")
-    assert cells[:5] == ["lstm", "FINISHED", "-", "f1 0.8125", "f1 0.8750"]
-    assert Path(cells[-1]).name == "20260101-000000-lstm-abcdef"
-
-
-def test_the_list_tells_running_lost_and_stopped_runs_apart(
+def test_the_list_is_tab_separated_in_a_pipe_and_tells_ends_apart(
     begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun("", name="1-running")
     pretend_lost(begun("", name="2-lost"))
     begun("", name="3-stopped").end("KILLED", "interrupted")
+    finished(begun, "", name="4-done")
     assert main([f"output={tmp_path}/runs"]) == 0
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
-    assert [row[1:3] for row in rows] == [
+    heading, *rows = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    names = ("name", "status", "end_reason", "validation", "test", "age", "run", "folder")
+    assert heading == list(names)
+    assert [row[1:3] for row in rows[:3]] == [
         ["RUNNING", "-"],
         ["LOST", "-"],
         ["KILLED", "interrupted"],
     ]
+    assert rows[3][:5] == ["lstm", "FINISHED", "-", "f1 0.8125", "f1 0.8750"]
+    assert Path(rows[3][-1]).name == "4-done"
 
 
 def test_an_empty_folder_has_no_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +66,7 @@ def test_sync_sends_what_waits_and_then_has_nothing_to_send(
     assert capsys.readouterr().out == "nothing to send\n"
 
 
-def test_sync_without_its_server_is_exit_code_3_and_one_line(
+def test_sync_without_its_server_or_its_password_is_exit_code_3_and_one_line(
     begun: Begun,
     free_port: int,
     tmp_path: Path,
@@ -92,46 +82,35 @@ def test_sync_without_its_server_is_exit_code_3_and_one_line(
     assert captured.err.count("error:") == 1
     assert f"http://me:***@127.0.0.1:{free_port} does not answer" in captured.err
     assert "canary" not in captured.out + captured.err
-
-
-def test_sync_asks_for_a_password_that_is_not_on_record(
-    begun: Begun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    finished(begun, "postgresql://me:canary@127.0.0.1/db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    for name in ("1", "2"):
+        finished(begun, "postgresql://me:canary@127.0.0.1/db", name=name)
     assert main(["action=sync", f"output={tmp_path}/runs"]) == 3
     assert "postgresql://me:***@127.0.0.1/db needs its password" in capsys.readouterr().err
 
 
-def test_a_live_run_is_neither_closed_by_sync_nor_by_reap(
+def test_reap_closes_a_lost_run_with_all_its_values_and_no_live_one_as_sync_does_not(
     begun: Begun, database: str, tmp_path: Path
 ) -> None:
-    journal = begun(database)
-    journal.epoch(1, {"val/f1": 0.75})
+    journals = [begun(database, name=name) for name in ("live", "lost")]
+    for journal in journals:
+        journal.epoch(1, {"val/f1": 0.75})
+    pretend_lost(journals[1])
     where = [f"output={tmp_path}/runs", f"tracking.uri={database}", "grace=0.1"]
-    assert main(["action=sync", *where]) == 0
-    assert main(["action=reap", *where]) == 0
-    run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
-    assert (run.info.status, run.data.metrics) == ("RUNNING", {"val/f1": 0.75})
-
-
-def test_reap_closes_a_lost_run_with_all_its_values(
-    begun: Begun, database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    journal = begun(database)
-    journal.epoch(1, {"val/f1": 0.75})
-    pretend_lost(journal)
-    assert main(["action=reap", f"output={tmp_path}/runs", f"tracking.uri={database}"]) == 0
-    run = MlflowClient(database).get_run(read_state(journal.folder).run_id)
-    assert (run.info.status, run.data.tags["end_reason"]) == ("FAILED", "lost")
-    assert run.data.metrics == {"val/f1": 0.75}
+    for action in ("reap", "sync"):
+        assert main([f"action={action}", *where]) == 0
+        ids = [read_state(journal.folder).run_id for journal in journals]
+        runs = [MlflowClient(database).get_run(run_id) for run_id in ids]
+        ends = [(run.info.status, run.data.tags.get("end_reason")) for run in runs]
+        assert ends == [("RUNNING", None), ("FAILED", "lost")]
+        assert all(run.data.metrics == {"val/f1": 0.75} for run in runs)
 
 
 def test_a_database_of_text_is_exit_code_2_for_reap(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mlflow.db").write_text("text\n" * 999)
-    uri = sqlite_uri(tmp_path / "mlflow.db")
-    assert main(["action=reap", f"output={tmp_path}/runs", f"tracking.uri={uri}"]) == 2
+    (own_folder / "mlflow.db").write_text("text\n" * 999)
+    assert main(["action=reap"]) == 2
     assert "mlflow.db' is no database" in capsys.readouterr().err
 
 
@@ -188,17 +167,14 @@ def test_last_is_the_newest_run_that_trained(tmp_path: Path) -> None:
     [
         ("12", r"'12' is not the beginning of one id; .*bbbb.*aaaa"),
         ("20260101-000000-lstm-aaaaab", r"unknown below .* mean '20260101-000000-lstm-aaaaaa'"),
+        ("last", r"there is no run below output='.*' yet; train one"),
     ],
 )
-def test_a_reference_that_fits_no_run_or_several_names_the_candidates(
+def test_a_reference_that_fits_no_run_or_several_says_what_there_is(
     tmp_path: Path, reference: str, line: str
 ) -> None:
-    add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "12e" + "0" * 29)
-    add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "12f" + "0" * 29)
+    if reference != "last":
+        add_run(tmp_path, "20260101-000000-lstm-aaaaaa", "12e" + "0" * 29)
+        add_run(tmp_path, "20260102-000000-lstm-bbbbbb", "12f" + "0" * 29)
     with pytest.raises(ConfigError, match=line):
         find_run(reference, tmp_path)
-
-
-def test_last_without_any_run_says_to_train_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no run below output='.*' yet; train one"):
-        find_run("last", tmp_path)
