@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Literal, cast, get_args
+from typing import IO, Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,11 +67,7 @@ COLOURS = (1, 3, 4)
 
 
 def readable(path: str | Path, *, key: str = "data.path") -> Path:
-    """Return the file or folder at `path` once it is known to be there and readable.
-
-    Args:
-        path: As the user typed it, relative to the current folder.
-        key: The key it was given by.
+    """Return the file or folder at `path`, as given by `key`, if it is there and readable.
 
     Raises:
         ConfigError: It is a URL.
@@ -108,11 +104,7 @@ def readable(path: str | Path, *, key: str = "data.path") -> Path:
 
 
 def require_content(file: Path) -> None:
-    """Refuse a file without a byte.
-
-    Raises:
-        DataError: It is empty.
-    """
+    """Refuse a file without a byte."""
     if file.stat().st_size == 0:
         raise DataError(f"{file} is empty (0 bytes); expected data. Write or copy it again")
 
@@ -147,11 +139,7 @@ class StoredArray:
     offset: int | None
 
     def read(self) -> Array:
-        """Return the array: in memory, or left on disk where it is large and not compressed.
-
-        Raises:
-            DataError: The file is cut short, damaged, would unpack to too much, or holds objects.
-        """
+        """Return the array: in memory, or left on disk where it is large and not compressed."""
         self.refuse_objects()
         size = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
         if self.offset is not None and size > MAPPED_FROM_BYTES:
@@ -180,11 +168,7 @@ class StoredArray:
                 return member
 
     def refuse_objects(self) -> None:
-        """Refuse Python objects, which are never unpickled.
-
-        Raises:
-            DataError: The array has such.
-        """
+        """Refuse Python objects, which are never unpickled."""
         if self.dtype.hasobject:
             raise DataError(
                 f"{self.label} holds Python objects, which only a pickle can read and a pickle can "
@@ -194,13 +178,7 @@ class StoredArray:
 
 
 def arrays_at(place: Path) -> Mapping[str, StoredArray]:
-    """Return the arrays of an `.npz`, a `.npy` or a folder of `.npy` files by their names.
-
-    That of a single `.npy` is named ``ONLY``.
-
-    Raises:
-        DataError: It is none of the three, or damaged.
-    """
+    """Return the arrays of an `.npz`, of a `.npy` (named ``ONLY``) or of a folder of `.npy`."""
     if place.is_dir():
         files = [file for file in files_in(place) if file.suffix.lower() == ".npy"]
         if not files:
@@ -209,7 +187,6 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
                 "the path of one .npz file"
             )
         return {file.stem: _of_npy(file, f"{place.name}/{file.name}") for file in files}
-    require_content(place)
     magic = first_bytes(place)
     if magic == NPY_MAGIC:
         return {ONLY: _of_npy(place, place.name)}
@@ -222,7 +199,8 @@ def arrays_at(place: Path) -> Mapping[str, StoredArray]:
 
 
 def first_bytes(file: Path) -> bytes:
-    """Return as many bytes as `NPY_MAGIC` has."""
+    """Return as many bytes of a file that is not empty as `NPY_MAGIC` has."""
+    require_content(file)
     with file.open("rb") as opened:
         return opened.read(len(NPY_MAGIC))
 
@@ -230,7 +208,7 @@ def first_bytes(file: Path) -> bytes:
 def _of_npy(path: Path, label: str) -> StoredArray:
     require_content(path)
     with path.open("rb") as file:
-        return _stored(file, path, label, 0, None)
+        return _stored(file, path, label)
 
 
 def _of_archive(path: Path) -> Mapping[str, StoredArray]:
@@ -239,34 +217,30 @@ def _of_archive(path: Path) -> Mapping[str, StoredArray]:
         for info in archive.infolist():
             name = info.filename.removesuffix(".npy")
             if name != info.filename:
-                start = _first_byte(path, info)
                 with archive.open(info) as file:
-                    found[name] = _stored(file, path, f"{path.name}: {name}", start, info)
+                    found[name] = _stored(file, path, f"{path.name}: {name}", info)
     if not found:
         raise DataError(f"{path} has no array; expected x_train, y_train and so on in it")
     return found
 
 
-def _first_byte(path: Path, info: zipfile.ZipInfo) -> int | None:
-    """Return where a member that is not compressed begins: behind its name and extra field."""
-    if info.compress_type != zipfile.ZIP_STORED:
-        return None
-    with path.open("rb") as file:
-        file.seek(info.header_offset)
-        *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-    return int(info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes)
-
-
 def _stored(
-    file: IO[bytes], path: Path, label: str, start: int | None, member: zipfile.ZipInfo | None
+    file: IO[bytes], path: Path, label: str, member: zipfile.ZipInfo | None = None
 ) -> StoredArray:
-    """Read the header of a `.npy` that begins at byte `start` of `path`."""
+    """Read the header of a `.npy`, the file itself or the member of an archive."""
     with _telling_damage(label):
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise ValueError(f"format {version} of .npy is for tables of named fields")
         shape, fortran, dtype = _HEADERS[version](file)
-    offset = None if start is None else start + file.tell()
+    offset: int | None = file.tell()
+    if member is not None and member.compress_type != zipfile.ZIP_STORED:
+        offset = None
+    elif member is not None:  # it begins behind its own header, name and extra field
+        with path.open("rb") as archive:
+            archive.seek(member.header_offset)
+            *_, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(archive.read(_LOCAL_HEADER.size))
+            offset = archive.tell() + name_bytes + extra_bytes + file.tell()
     return StoredArray(path, member, label, shape, dtype, "F" if fortran else "C", offset)
 
 
@@ -293,11 +267,7 @@ def is_idx(file: Path) -> bool:
 
 
 def read_idx(file: Path) -> Array:
-    """Read a file: a header of big-endian sizes, then the values; a large one stays on disk.
-
-    Raises:
-        DataError: It is no idx file, is cut short, or holds more than its header says.
-    """
+    """Read a file: a header of big-endian sizes, then the values; a large one stays on disk."""
     content = bytearray()
     try:
         with _idx_opened(file) as opened:
@@ -410,33 +380,23 @@ def as_floats(values: Array) -> Array | OnDemand:
 
 
 def require_numbers(values: Array, label: str) -> None:
-    """Refuse NaN, infinity and what becomes infinite in 32 bits, a block at a time.
-
-    Args:
-        values: (rows, …); may lie on disk.
-        label: Its name in the message, such as `x.npz: x_train`.
-
-    Raises:
-        DataError: Names the first such value and counts their rows.
-    """
+    """Refuse NaN, infinity and what becomes infinite in 32 bits, by the first of (rows, …)."""
     if values.dtype.kind != "f":
         return
-    count, first, start = 0, "", 0
-    for block in blocks(values):
-        odd = ~(np.abs(block) <= LARGEST)  # NaN compares false
-        if odd.any():
-            place = np.argwhere(odd)[0]
-            value = block[tuple(place)]
-            indices = ", ".join(str(int(index)) for index in (start + place[0], *place[1:]))
-            word = "missing (NaN)" if np.isnan(value) else f"{value}"
-            first = first or f"[{indices}] is {word}"
-            count += int(odd.reshape(len(odd), -1).any(1).sum())
-        start += len(block)
-    if first:
+    found = [_odd(block).reshape(len(block), -1).any(1) for block in blocks(values)]
+    rows = np.flatnonzero(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
+    if len(rows):
+        place = (int(rows[0]), *map(int, np.argwhere(_odd(values[rows[0]]))[0]))
+        word = "missing (NaN)" if np.isnan(values[place]) else f"{values[place]}"
         raise DataError(
-            f"{label}{first} ({count} of {len(values)} rows have such a value); expected finite "
-            "numbers up to 3.4e38. Fill them in or leave these rows out"
+            f"{label}[{', '.join(map(str, place))}] is {word} ({len(rows)} of {len(values)} rows "
+            "have such a value); expected finite numbers up to 3.4e38. Fill them in or leave these "
+            "rows out"
         )
+
+
+def _odd(values: Array) -> NDArray[np.bool_]:
+    return np.asarray(~(np.abs(values) <= LARGEST))  # NaN compares false
 
 
 def largest(values: Array) -> float:
@@ -445,12 +405,7 @@ def largest(values: Array) -> float:
 
 
 def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], asked: Layout | None) -> Layout:
-    """Return what the axes of (rows, …) are: as asked, else by rank, type and lengths.
-
-    Raises:
-        DataError: No array of this rank can be read.
-        ConfigError: What was asked does not fit the rank.
-    """
+    """Return what the axes of (rows, …) are: as asked, else by rank, type and lengths."""
     rank = len(shape)
     if rank not in (2, 3, 4):
         raise DataError(
@@ -470,6 +425,14 @@ def layout_of(shape: tuple[int, ...], dtype: np.dtype[np.generic], asked: Layout
     if rank == 3:
         return "images" if dtype == np.uint8 or shape[1] == shape[2] else "series"
     return "channels_last" if shape[3] in COLOURS and shape[1] not in COLOURS else "channels_first"
+
+
+def reading(
+    form: str, layout: Layout, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> dict[str, Any]:
+    """Say how arrays of (rows, …) are read again, as plain values."""
+    axes = len(shape)
+    return {"kind": "array", "format": form, "layout": layout, "axes": axes, "dtype": dtype.name}
 
 
 def arranged(values: Array, layout: Layout) -> Array:

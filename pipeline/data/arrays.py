@@ -75,20 +75,15 @@ class Arrays(Source):
         first = parts["train"].x
         layout = files.layout_of(first.shape, first.dtype, self.layout)
         inputs = _inputs([part.x for part in parts.values()], layout)
+        reading = files.reading("npz", layout, first.shape, inputs.dtype)
+        name = "" if first.member is None else first.member.filename.removesuffix(".npy")
         axes = files.AXES[layout, len(first.shape)]
         told = f"inputs of shape {first.shape} are {axes}; data.layout= says otherwise"
         return labelled_samples(
             inputs,
             self._target(parts),
             sizes,
-            reading={
-                "kind": "array",
-                "format": "npz",
-                "layout": layout,
-                "axes": len(first.shape),
-                "dtype": inputs.dtype.name,
-                "x": "" if first.member is None else first.member.filename.removesuffix(".npy"),
-            },
+            reading={**reading, "x": name},
             found=[] if layout == "table" else [told],
             units=self.units,
         )
@@ -119,10 +114,7 @@ class Arrays(Source):
                 f"data.targets={targets!r} goes with a .npy of inputs, but {path} holds several "
                 "arrays; name the targets in it: data.y=NAME"
             )
-        if self.x is None and self.y is None:
-            named = _pairs(found, place.name)
-        else:
-            named = {"train": _named_pair(found, self.x, self.y, place.name)}
+        named = _pairs(found, place.name, self.x, self.y)
         return {part: _Pair(found[x], found[y]) for part, (x, y) in named.items()}
 
     def _target(self, parts: Mapping[files.PartName, _Pair]) -> Target:
@@ -147,11 +139,7 @@ def _targets_file(path: str, targets: str | None, key: str) -> files.StoredArray
 
 
 def _sizes(parts: Mapping[files.PartName, _Pair]) -> Mapping[files.PartName, int]:
-    """Return the rows of each part.
-
-    Raises:
-        DataError: A network can't take the inputs together or at all, or targets do not fit them.
-    """
+    """Return the rows of each part, once inputs and targets are known to fit together."""
     first = parts["train"].x
     for one, _ in parts.values():
         one.refuse_objects()
@@ -193,53 +181,42 @@ def _inputs(stored: Sequence[files.StoredArray], layout: files.Layout) -> Array 
     )
 
 
-def _pairs(names: Iterable[str], file: str) -> dict[files.PartName, tuple[str, str]]:
+def _pairs(
+    names: Iterable[str], file: str, x: str | None, y: str | None
+) -> dict[files.PartName, tuple[str, str]]:
     """Return the inputs and targets of each part, told by names such as `x_train` or `X`.
 
-    Raises:
-        DataError: No inputs, inputs without targets, or two arrays for one place.
+    Where the user names `x` or `y`, these are the only ones.
     """
-    found = _places(names, file)
-    parts: dict[files.PartName, tuple[str, str]] = {}
-    for part in dict.fromkeys(files.PARTS.values()):
-        x, y = found.get((part, "x")), found.get((part, "y"))
-        if x and y:
-            parts[part] = x, y
-        elif x or y:
-            raise DataError(
-                f"{file} has {x or y} but no {'targets' if x else 'inputs'} beside it; its arrays "
-                f"are {', '.join(names)}; expected {EXPECTED}"
-            )
-    if "train" not in parts:
-        raise DataError(
-            f"{file} has no inputs to train on; its arrays are {', '.join(names)}; expected "
-            f"{EXPECTED}, or say which they are: data.x=NAME data.y=NAME"
-        )
-    return parts
-
-
-def _named_pair(names: Iterable[str], x: str | None, y: str | None, file: str) -> tuple[str, str]:
-    """Return the arrays that the user names; what is left open is told by its name.
-
-    Raises:
-        ConfigError: There is no array of this name, with the nearest.
-        DataError: What is left open can't be told.
-    """
+    there = f"its arrays are {', '.join(names)}"
     for key, name in (("data.x", x), ("data.y", y)):
         if name is not None and name not in names:
-            raise ConfigError(
-                f"{key}={name!r} is not in {file}; its arrays are {', '.join(names)}."
-                f"{did_you_mean(name, names)}"
-            )
-    if x is None or y is None:
-        told = _places([name for name in names if name not in (x, y)], file)
-        x, y = x or told.get(("train", "x")), y or told.get(("train", "y"))
-    if x is None or y is None:
+            near = did_you_mean(name, names)
+            raise ConfigError(f"{key}={name!r} is not in {file}; {there}.{near}")
+    if x is not None and y is not None:
+        return {"train": (x, y)}
+    found = _places([name for name in names if name not in (x, y)], file)
+    if x is not None or y is not None:
+        first, second = x or found.get(("train", "x")), y or found.get(("train", "y"))
+        if first and second:
+            return {"train": (first, second)}
+        lacking = "targets" if first else "inputs"
+        name_both = "name both: data.x=NAME data.y=NAME"
+        raise DataError(f"{file} has no {lacking} beside it; {there}; {name_both}")
+    parts: dict[files.PartName, tuple[str, str]] = {}
+    for part in dict.fromkeys(files.PARTS.values()):
+        first, second = found.get((part, "x")), found.get((part, "y"))
+        if first and second:
+            parts[part] = first, second
+        elif alone := first or second:
+            beside = f"no {'targets' if first else 'inputs'} beside it"
+            raise DataError(f"{file} has {alone} but {beside}; {there}; expected {EXPECTED}")
+    if "train" not in parts:
         raise DataError(
-            f"{file} has no {'inputs' if x is None else 'targets'} beside it; its arrays are "
-            f"{', '.join(names)}; name both: data.x=NAME data.y=NAME"
+            f"{file} has no inputs to train on; {there}; expected {EXPECTED}, or say which they "
+            "are: data.x=NAME data.y=NAME"
         )
-    return x, y
+    return parts
 
 
 def _places(names: Iterable[str], file: str) -> dict[tuple[files.PartName, Role], str]:
@@ -274,19 +251,7 @@ class ArrayReader(Reader):
         return first_rows(raw, content).tolist()
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
-        """Open a file of rows.
-
-        Args:
-            path: An `.npz`, a `.npy`, a folder of `.npy`, a UCR file with labels or without, an
-                idx file, or a CSV with a flattened sample a row.
-            rules: How to take the rows.
-            size: Rows a block.
-
-        Raises:
-            ConfigError: A rule does not go with arrays.
-            DataError: The file can't be read, or its rows are not those of the model; names the
-                place.
-        """
+        """Open arrays, a file of UCR or idx, or a CSV with a flattened sample a row."""
         self.refuse_id(rules)
         raw = self._rows(files.readable(path, key="input"))
         return NewRows(heading=None, blocks=sliced(raw, None, size=size), total=len(raw))
@@ -308,7 +273,6 @@ class ArrayReader(Reader):
                 files.ONLY if files.ONLY in found else _inputs_name([*found], trained, place.name)
             )
             return _as_trained(found[name].read(), schema, found[name].label)
-        files.require_content(place)
         if files.is_idx(place):
             return _as_trained(files.read_idx(place), schema, str(place))
         suffix = place.suffix.lower()
@@ -319,11 +283,7 @@ class ArrayReader(Reader):
 
 
 def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
-    """Return the name of the array with new inputs: the one of the training, else the only one.
-
-    Raises:
-        DataError: None or several could be meant.
-    """
+    """Return the name of the array with new inputs: the one of the training, else the only one."""
     matches = {name: match for name in names if (match := _NAME.fullmatch(name))}
     of_part = {name for name, match in matches.items() if match["before"] or match["after"]}
     if trained in names and trained not in of_part:
@@ -341,12 +301,7 @@ def _inputs_name(names: Sequence[str], trained: str, file: str) -> str:
 
 
 def _as_trained(values: Array, schema: Schema, label: str) -> Array:
-    """Return values of the training's file, of the network, or flat (rows, numbers), as raw rows.
-
-    Raises:
-        DataError: The shape is another one, a value is no finite number, or pictures of 0 to 255
-            are given as 0 to 1.
-    """
+    """Return values in the axes of the training's file, of the network, or flat, as raw rows."""
     if values.dtype.kind not in "biuf":
         raise DataError(f"{label} has values of type {values.dtype}; expected numbers")
     files.require_numbers(values, label)
@@ -373,11 +328,7 @@ def _as_trained(values: Array, schema: Schema, label: str) -> Array:
 
 
 def _series_rows(file: Path, schema: Schema) -> Array:
-    """Read new series as (rows, *raw_shape).
-
-    Raises:
-        DataError: They have other steps or channels; names both.
-    """
+    """Read new series as (rows, *raw_shape)."""
     steps = schema.raw_shape[0]
     length = steps if schema.reading.get("length") is not None else None
     values = stack(read_series(file, steps=steps).series, length=length)

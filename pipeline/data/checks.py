@@ -23,11 +23,7 @@ MIXED_BYTES = 4 * 2**20
 
 
 def check_rows(samples: Samples) -> None:
-    """Refuse samples without a row, or with inputs and targets of different lengths.
-
-    Raises:
-        DataError: Says the numbers of rows.
-    """
+    """Refuse samples without a row, or with inputs and targets of different lengths."""
     rows, targets = len(samples.inputs), len(samples.targets)
     if rows == 0:
         raise DataError("the data has no rows; expected at least one in each part")
@@ -117,17 +113,7 @@ def check_reach(schema: Schema, reach: Vector | None, targets: Array, *, what: s
 def check_told_apart(
     scaler: Scaler, measured: Statistics, names: Sequence[str], *, what: str
 ) -> None:
-    """Refuse columns that vary in double precision, and hardly or not at all in single.
-
-    Args:
-        scaler: What the columns go through.
-        measured: What the training part says of them.
-        names: Of the columns.
-        what: Name of the file, or of what else holds them.
-
-    Raises:
-        DataError: Names each such column.
-    """
+    """Refuse columns of `what` that vary in double precision, and hardly or not in single."""
     ends = np.stack([measured.minimum, measured.maximum])
     size = np.abs(scaler.scaled(ends).numpy()).max(0)
     step = np.maximum(np.spacing(size), SINGLE.tiny).astype(np.float64)
@@ -143,16 +129,7 @@ def check_told_apart(
 
 
 def check_targets(schema: Schema, measured: Statistics, *, what: str) -> None:
-    """Refuse targets that single precision can't tell apart, or whose squares vanish in double.
-
-    Args:
-        schema: Its target scaler was fitted.
-        measured: What the training part says of the targets, (outputs,).
-        what: Name of the file, or of what else holds them.
-
-    Raises:
-        DataError: Names each such target.
-    """
+    """Refuse targets that single precision can't tell apart, or whose squares vanish in double."""
     names = target_names(schema)
     lost = (measured.deviation < SMALLEST_SPREAD) & ~measured.constant
     problems = [
@@ -175,11 +152,7 @@ def target_names(schema: Schema) -> tuple[str, ...]:
 
 
 def check_classes(samples: Samples, split: Split) -> None:
-    """Refuse one class only, and a class that is tested but never trained.
-
-    Raises:
-        DataError: Names the class, its count or its part.
-    """
+    """Refuse one class only, and a class that is tested but never trained."""
     labels = samples.targets
     trained, _ = counted(labels[split.train])
     if len(counted(labels)[0]) < 2:
@@ -197,19 +170,12 @@ def check_classes(samples: Samples, split: Split) -> None:
 
 
 def constant_columns(measured: Statistics, schema: Schema) -> tuple[str, ...]:
-    """Return the columns or channels that have one value in the whole training part.
-
-    Args:
-        measured: What that part says of each feature, once encoded.
-        schema: Says which features a column has become.
-    """
-    if schema.encoder is None:
-        pairs = zip(feature_names(schema), measured.constant, strict=True)
-        return tuple(name for name, same in pairs if same)
-    sizes = [len(code.features) for code in schema.encoder.codes]
-    flags = np.split(measured.constant, np.cumsum(sizes)[:-1])
-    columns = zip(schema.encoder.codes, flags, strict=True)
-    return tuple(code.name for code, same in columns if same.all())
+    """Return the columns or channels whose features, as measured, have one value each."""
+    names = feature_names(schema)
+    if schema.encoder is not None:
+        names = tuple(code.name for code in schema.encoder.codes for _ in code.features)
+    varied = {name for name, same in zip(names, measured.constant, strict=True) if not same}
+    return tuple(name for name in dict.fromkeys(names) if name not in varied)
 
 
 def feature_names(schema: Schema) -> tuple[str, ...]:
@@ -219,22 +185,13 @@ def feature_names(schema: Schema) -> tuple[str, ...]:
 
 
 def check_apart(raw: Array | OnDemand, split: Split) -> None:
-    """Refuse test rows whose inputs also stand in the training part.
-
-    Raises:
-        DataError: Says how many there are.
-    """
-    if repeated := repeated_rows(raw, split):
+    """Refuse test rows whose inputs also stand in the training part, by their number."""
+    if repeated := count_among(fingerprints(raw, split.test), fingerprints(raw, split.train)):
         raise DataError(
             f"{repeated} of {len(split.test)} test rows have inputs that also stand in the "
             "training part; expected none, since data.strict=true. Leave them out, or keep them "
             "together with data.group=COLUMN"
         )
-
-
-def repeated_rows(raw: Array | OnDemand, split: Split) -> int:
-    """Count the test rows whose inputs stand in the training part as well."""
-    return count_among(fingerprints(raw, split.test), fingerprints(raw, split.train))
 
 
 def count_among(sought: NDArray[np.uint64], known: NDArray[np.uint64]) -> int:

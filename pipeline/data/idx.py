@@ -62,22 +62,12 @@ class Idx(Source):
             files.join([files.arranged(array, layout) for array in images.values()]),
             joined_target(labels, asked),
             {part: len(array) for part, array in images.items()},
-            reading={
-                "kind": "array",
-                "format": "idx",
-                "layout": layout,
-                "axes": first.ndim,
-                "dtype": first.dtype.name,
-            },
+            reading=files.reading("idx", layout, first.shape, first.dtype),
         )
 
 
 def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
-    """Find the images and labels of each part from their folder, or from one of them.
-
-    Raises:
-        DataError: Files are missing, or several data sets lie there.
-    """
+    """Find the images and labels of each part from their folder, or from one of them."""
     roles = _roles(place)
     found: dict[files.PartName, tuple[Path, Path]] = {}
     parts: tuple[files.PartName, ...] = ("train", "test")
@@ -92,8 +82,6 @@ def _pairs(place: Path) -> dict[files.PartName, tuple[Path, Path]]:
     if "train" not in found:
         folder = place if place.is_dir() else place.parent
         raise DataError(f"{folder} has no images to train on; expected {EXPECTED}")
-    for file in (file for pair in found.values() for file in pair):
-        files.require_content(file)
     return found
 
 

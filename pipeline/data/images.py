@@ -112,9 +112,9 @@ class _LabelledPicture(NamedTuple):
 class _Listing(NamedTuple):
     """A folder's content in sorted order, without hidden names."""
 
-    folders: Sequence[Path]
-    pictures: Sequence[Path]
-    strays: Sequence[Path]
+    folders: list[Path]
+    pictures: list[Path]
+    strays: list[Path]
 
 
 def _listed(folder: Path, root: Path) -> _Listing:
@@ -133,12 +133,13 @@ def _listed(folder: Path, root: Path) -> _Listing:
                 f"{entry} is a link out of {root}, to {led}; expected all pictures within the "
                 "folder. Copy them there"
             )
-    files = [entry for entry in entries if entry.is_file()]
-    return _Listing(
-        folders=[entry for entry in entries if entry.is_dir()],
-        pictures=[file for file in files if file.suffix.lower() in SUFFIXES],
-        strays=[file for file in files if file.suffix.lower() not in SUFFIXES],
-    )
+    found = _Listing([], [], [])
+    for entry in entries:
+        if entry.is_dir():
+            found.folders.append(entry)
+        elif entry.is_file():
+            (found.pictures if entry.suffix.lower() in SUFFIXES else found.strays).append(entry)
+    return found
 
 
 def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
@@ -150,8 +151,7 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
     if not root.is_dir():
         raise DataError(f"{root} is a file; expected a folder, {EXPECTED}")
     top = _listed(root, root)
-    strays = [*top.strays]
-    pictures: list[_LabelledPicture] = []
+    strays, pictures = [*top.strays], list[_LabelledPicture]()
     for part, listing in _parts(top, root):
         strays += [*(() if listing is top else listing.strays), *listing.pictures]
         for class_folder in listing.folders:
@@ -183,46 +183,38 @@ def _find(root: Path) -> tuple[Sequence[_LabelledPicture], list[str]]:
 
 def _parts(top: _Listing, root: Path) -> Iterator[tuple[PartName, _Listing]]:
     """Yield the parts in the order train, validation, test; the root itself if it has none."""
-    named: dict[PartName, Path] = {}
-    others: list[str] = []
+    named: dict[str, Path] = {}
     for folder in top.folders:
-        part = PARTS.get(folder.name.lower())
-        if part is None:
-            others.append(folder.name)
-        elif part in named:
+        part = PARTS.get(folder.name.lower(), folder.name)
+        if named.setdefault(part, folder) != folder:
             raise DataError(
                 f"{root} has both {named[part].name!r} and {folder.name!r} for its {part} part; "
                 "expected one of them"
             )
-        else:
-            named[part] = folder
     if "train" not in named or not _listed(named["train"], root).folders:
         yield "train", top
         return
-    if others:
+    if others := [part for part in named if part not in PARTS]:
         raise DataError(
             f"{root} has the folder {others[0]!r} beside {named['train'].name!r}; expected "
             f"{EXPECTED}"
         )
-    for part in dict.fromkeys(PARTS.values()):
-        if part in named:
-            yield part, _listed(named[part], root)
+    for name in dict.fromkeys(PARTS.values()):
+        if name in named:
+            yield name, _listed(named[name], root)
 
 
 def _common_size(headers: Sequence[PictureHeader], pictures: Sequence[_LabelledPicture]) -> Size:
-    sizes = [header.size for header in headers]
+    first, *_ = sizes = [header.size for header in headers]
     for size, picture in zip(sizes, pictures, strict=True):
-        if size != sizes[0]:
+        if size != first:
             ((height, width), _), *_ = Counter(sizes).most_common(1)
             raise DataError(
-                f"{pictures[0].name} is {_words(sizes[0])} and {picture.name} is {_words(size)} "
-                f"(height×width); expected one size. Resize all: data.image_size=[{height},{width}]"
+                f"{pictures[0].name} is {first[0]}×{first[1]} and {picture.name} is "
+                f"{size[0]}×{size[1]} (height×width); expected one size. Resize all: "
+                f"data.image_size=[{height},{width}]"
             )
-    return sizes[0]
-
-
-def _words(size: Size) -> str:
-    return f"{size[0]}×{size[1]}"
+    return first
 
 
 def _notes(
@@ -245,7 +237,7 @@ def _notes(
     elif mode is None:
         yield f"the pictures are read in colour{mixed}; data.image_mode=L makes them grey"
     if size is not None and (others := sum(header.size != size for header in headers)):
-        yield f"{others} of {count} pictures are resized to {_words(size)} (height×width)"
+        yield f"{others} of {count} pictures are resized to {size[0]}×{size[1]} (height×width)"
     if transparent := sum(header.transparent for header in headers):
         yield f"{transparent} of {count} pictures can be transparent; what is lies on white"
 
@@ -448,15 +440,14 @@ class ImageReader(Reader):
         """Open one picture, or a folder of them and of folders in it, in sorted order."""
         self.refuse_id(rules)
         place = readable(path, key="input")
-        root, files = place, list[Path]()
-        waiting = [place] if place.is_dir() else []
+        files, waiting, root = [place], list[Path](), place.parent
+        if place.is_dir():
+            files, waiting, root = [], [place], place
         while waiting:
             listing = _listed(waiting.pop(), place)
             files += listing.pictures
             # A link to a folder could lead round in a ring.
             waiting += [folder for folder in listing.folders if not folder.is_symlink()]
-        if not place.is_dir():
-            root, files = place.parent, [place]
         if not files:
             raise DataError(f"{place} has no picture; expected files {', '.join(SUFFIXES)}")
         names = [file.relative_to(root).as_posix() for file in sorted(files)]

@@ -4,7 +4,8 @@ import hashlib
 import math
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -114,35 +115,34 @@ class Batches:
                 )
             return
         for rows in torch.split(order, self.batch_size):
-            own = own_rows(rows, self._rank)
-            yield Shared(
-                self.inputs.index_select(0, own),
-                self.targets.index_select(0, own),
-                self.targets.index_select(0, rows),
-            )
+            yield _batch(partial(self.inputs.index_select, 0), self.targets, rows, self._rank)
 
     def _slices(self, inputs: Tensor, targets: Tensor) -> Iterator[Batch]:
         size = self.batch_size
         return zip(torch.split(inputs, size), torch.split(targets, size), strict=True)
 
 
+def _batch(
+    take: Callable[[Tensor], Tensor], targets: Tensor, rows: Tensor, rank: Rank
+) -> Batch | Shared:
+    if rank.world == 1:
+        return take(rows), targets[rows]
+    own = own_rows(rows, rank)
+    return Shared(take(own), targets[own], targets[rows])
+
+
 class _Rows(Dataset[Batch | Shared]):
     """Lazy rows that a DataLoader fetches a whole batch at a time, or a rank's share of it."""
 
-    def __init__(self, inputs: LazyInputs, targets: Tensor, rank: Rank) -> None:
-        self.inputs = inputs
-        self.targets = targets
+    def __init__(self, part: Part, rank: Rank) -> None:
+        self._part = part
         self._rank = rank
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self._part)
 
     def __getitems__(self, rows: list[int]) -> Batch | Shared:
-        indices = torch.tensor(rows)
-        if self._rank.world == 1:
-            return self.inputs.take(indices), self.targets[indices]
-        own = own_rows(indices, self._rank)
-        return Shared(self.inputs.take(own), self.targets[own], self.targets[indices])
+        return _batch(self._part.take, self._part.targets, torch.tensor(rows), self._rank)
 
 
 class _Lazy(DataLoader[Batch | Shared]):
@@ -178,10 +178,10 @@ def loader(
     """
     order = Order(len(part), shuffle=shuffle, seed=seed)
     if not isinstance(part.inputs, LazyInputs):
-        inputs, targets = part.inputs.to(device), part.targets.to(device)
-        return Batches(inputs, targets, order, batch_size=batch_size, rank=rank)
+        kept = part.inputs.to(device), part.targets.to(device)
+        return Batches(*kept, order, batch_size=batch_size, rank=rank)
     return _Lazy(
-        _Rows(part.inputs, part.targets, rank),
+        _Rows(part, rank),
         batch_sampler=BatchSampler(order, batch_size, drop_last=False),
         collate_fn=_as_fetched,
         worker_init_fn=_leave_stops_to_the_trainer,
@@ -196,8 +196,7 @@ def loader(
 def _leave_stops_to_the_trainer(_worker: int) -> None:
     """Let the training process alone answer a stop: it ends its readers itself.
 
-    What a reader's threads then say about connections that are gone helps nobody; an error in
-    the data reaches the trainer by another way.
+    What their threads then say helps nobody; an error in the data reaches the trainer otherwise.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -69,9 +69,7 @@ def split_rows(samples: Samples, options: DataOptions) -> Split:
 
 def _without(rows: Indices, taken: Indices) -> Indices:
     """Return the rows that are not taken, in their order; quick for millions."""
-    left = np.ones(1 + max(rows.max(initial=0), taken.max(initial=0)), dtype=np.bool_)
-    left[taken] = False
-    kept: Indices = rows[left[rows]]
+    kept: Indices = rows[np.isin(rows, taken, kind="table", invert=True)]
     return kept
 
 
@@ -80,13 +78,12 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
 
     With folds, the times before the test are cut into `folds` + 1 blocks in a row: in fold i the
     blocks 0 … i train and block i + 1 validates, so that no forecast is judged by a network that
-    has seen later values (scikit-learn's TimeSeriesSplit). The oldest block therefore never
-    validates, and what follows the validating block is left out.
+    has seen later values (scikit-learn's TimeSeriesSplit); what follows is left out.
 
     Args:
         length: Times in the series.
         test_from: Index where the test begins; None = the last share of the times.
-        options: Their `validation` and `test` are the shares; with `folds`, one fold validates.
+        options: Shares of the parts, or the fold.
 
     Raises:
         DataError: A part is empty.
@@ -108,12 +105,7 @@ def split_times(length: int, test_from: int | None, options: DataOptions) -> Spl
 
 
 def _fold_of_rows(samples: Samples, rows: Indices, options: DataOptions) -> Fold:
-    """Cut independent rows into `folds` parts of which each validates once; return one fold.
-
-    The parts are those of scikit-learn, shuffled by `split_seed`: groups stay whole (GroupKFold);
-    without groups, classes keep their shares where `stratify` says so (StratifiedKFold, else
-    KFold).
-    """
+    """Return one fold of independent rows: scikit-learn's, shuffled by `split_seed`."""
     from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
     groups = None if samples.groups is None else samples.groups[rows]
@@ -153,11 +145,7 @@ def share(rows: int, fraction: float) -> int:
 
 
 def check_sizes(split: Split, options: DataOptions) -> None:
-    """Refuse a split with an empty part.
-
-    Raises:
-        DataError: Says how many rows each part would have.
-    """
+    """Refuse a split with an empty part, by the rows that each would have."""
     sizes = {name: len(rows) for name, rows in split.parts().items()}
     if all(sizes.values()):
         return

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.array_files import IN_MEMORY_BYTES, LARGEST
+from pipeline.data.array_files import IN_MEMORY_BYTES, LARGEST, require_content
 from pipeline.errors import DataError, did_you_mean
 
 Floats = NDArray[np.float64]
@@ -86,8 +86,9 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
     """Yield the lines that are not blank, stripped of spaces, each with its file and number.
 
     Raises:
-        DataError: The file is not UTF-8, or holds a NUL byte; names line and byte.
+        DataError: The file is empty, is not UTF-8, or holds a NUL byte; names line and byte.
     """
+    require_content(file)
     with file.open("rb") as opened:
         for number, content in enumerate(opened, start=1):
             where, first = f"{file.name} line {number}", number == 1

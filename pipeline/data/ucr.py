@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Gt
 
-from pipeline.data.array_files import PARTS, PartName, files_in, readable, require_content
+from pipeline.data.array_files import PARTS, PartName, files_in, readable
 from pipeline.data.labels import Asked, Target, Word, classes_of, labelled_samples, target_of
 from pipeline.data.source import Array, Samples, Source, Task
 from pipeline.data.text_rows import MISSING, LabelledSeries, UcrFile, is_number, read_series, stack
@@ -105,32 +105,22 @@ def _as_number(label: str) -> float | str:
 
 
 def _pair(place: Path) -> tuple[dict[PartName, Path], list[str]]:
-    """Find both files from their folder or from one of them; return them and what was chosen.
-
-    Raises:
-        DataError: There is no training file, or several data sets lie there.
-    """
+    """Find both files from their folder or from one of them; return them and what was chosen."""
     match = None if place.is_dir() else _NAME.fullmatch(place.name)
     if match is None and not place.is_dir():
-        require_content(place)
         return {"train": place}, []
     sets: dict[tuple[str, str], dict[PartName, Path]] = {}
     for file in files_in(place if match is None else place.parent):
         if named := _NAME.fullmatch(file.name):
             key = named["name"].lower(), named["suffix"].lower()
             sets.setdefault(key, {})[PARTS[named["part"].lower()]] = file
-    notes: list[str] = []
     if match is None:
         found, notes = _of_folder(place, sets)
     else:
-        found = sets[match["name"].lower(), match["suffix"].lower()]
+        found, notes = sets[match["name"].lower(), match["suffix"].lower()], []
         if "train" not in found:
-            raise DataError(
-                f"{place} has the test alone; expected {match['name']}_TRAIN.{match['suffix']} "
-                "beside it"
-            )
-    for file in found.values():
-        require_content(file)
+            beside = f"{match['name']}_TRAIN.{match['suffix']} beside it"
+            raise DataError(f"{place} has the test alone; expected {beside}")
     if "test" not in found:
         notes.append(
             f"{found['train'].name} has no _TEST file beside it; a share of its rows tests"
