@@ -23,7 +23,7 @@ from pipeline.study.ledger.definition import Objective, StudyDefinition
 from pipeline.study.ledger.ledger import Ledger, Taken
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.messages import TrialEnd
-from pipeline.study.space.trial_configs import StudyTree
+from pipeline.study.space.trial_configs import TrialConfigs
 
 WORDS = ("sweeps=lr_epochs_clip", "sweep.name=nothing", "sweep.n_trials=100000")
 SHOWN = (100, 1000, 2000)
@@ -34,7 +34,7 @@ def open_ledger(url: str, **changed: object) -> Ledger:
     """A study of nothing in a database of its own."""
     source = Composer("sweep")
     tree = source.tree(WORDS)
-    space = StudyTree(source, WORDS).read_space()
+    space = TrialConfigs(WORDS, None).read_space()
     sweep = OmegaConf.to_container(tree.sweep)
     assert isinstance(sweep, dict)
     definition = StudyDefinition(

@@ -119,10 +119,26 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         ours = {"trainer.devices": str(together), "trainer.strategy": "ddp"}
         words = [*words, *(f"{key}={value}" for key, value in ours.items() if key not in given)]
     trials = TrialConfigs(words, config_dir)
+    space = trials.read_space(written(config.sweep))
+    return plan_study(*checked_study(config, space, trials), space, trials)
+
+
+def checked_study(
+    config: DictConfig, space: Space, trials: TrialConfigs
+) -> tuple[SweepOptions, RunConfig]:
+    """Return the options of a study and the run that it varies, without a look at its data.
+
+    Args:
+        config: The composed tree, `sweep` included.
+        space: What it varies.
+        trials: Composes its runs.
+
+    Raises:
+        ConfigError: All wrong values, one line each.
+    """
     problems: list[str] = []
     options = _collected(partial(read_options, config), problems)
     run = _collected(lambda: check(trials.config()), problems)
-    space = trials.study.read_space(written(config.sweep))
     if options is not None:
         count = len(options.objective) if isinstance(options.objective, list) else 1
         is_fixed = run is not None and "trainer.max_epochs" not in space.keys
@@ -133,19 +149,19 @@ def make_study_plan(config: DictConfig, words: Sequence[str], config_dir: str | 
         problems += device_problems(space, trials, devices_per_trial=options.devices_per_trial)
     if problems or options is None or run is None:
         raise ConfigError(*dict.fromkeys(problems))
-    return plan_study(options, space, trials, run)
+    return options, run
 
 
 def plan_study(
-    options: SweepOptions, space: Space, trials: TrialConfigs, run: RunConfig
+    options: SweepOptions, run: RunConfig, space: Space, trials: TrialConfigs
 ) -> StudyPlan:
     """Read the data of a study, and choose what `null` leaves open.
 
     Args:
         options: What the study is.
+        run: The run that it varies, checked.
         space: What it varies.
         trials: Composes its runs.
-        run: The run that it varies, checked.
 
     Raises:
         ConfigError: All wrong values, one line each.
@@ -223,16 +239,9 @@ def confirmation(plan: StudyPlan, overrides: Mapping[str, str], number: int) -> 
     """
     seed, count = plan.trials.config(overrides)[SEED], plan.options.confirm_seeds
     first = seed + 1 if seed + count < SEEDS else 0  # seeds that follow, or the first ones
-    return _substudy(
-        plan,
-        f"confirm-{number}",
-        overrides,
-        space={SEED: f"range({first}, {first + count})"},
-        sampler="grid",
-        pruner="none",
-        n_trials=None,
-        test_trials=True,
-    )
+    space = {SEED: f"range({first}, {first + count})"}
+    changes = {"sampler": "grid", "pruner": "none", "n_trials": None, "test_trials": True}
+    return _substudy(plan, f"confirm-{number}", overrides, {**changes, "space": space})
 
 
 def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
@@ -245,19 +254,13 @@ def tunings(plan: StudyPlan) -> dict[str, StudyPlan]:
         return {}
     _require_rows_beside_tuning(plan)
     cells = {cell_of(point): point for point in map(plan.space.overrides, plan.space.points())}
-    return {
-        cell: _substudy(
-            plan,
-            f"tune-{number}",
-            {key: text for key, text in point.items() if key != SEED},
-            space=plan.options.tune_space,
-            sampler="tpe",
-            pruner="median",
-            n_trials=plan.options.tune,
-            test_trials=False,
-        )
-        for number, (cell, point) in enumerate(cells.items())
-    }
+    changes: dict[str, object] = {"sampler": "tpe", "pruner": "median", "test_trials": False}
+    changes |= {"space": plan.options.tune_space, "n_trials": plan.options.tune}
+    plans = {}
+    for number, (cell, point) in enumerate(cells.items()):
+        overrides = {key: text for key, text in point.items() if key != SEED}
+        plans[cell] = _substudy(plan, f"tune-{number}", overrides, changes)
+    return plans
 
 
 def _require_rows_beside_tuning(plan: StudyPlan) -> None:
@@ -276,23 +279,16 @@ def _require_rows_beside_tuning(plan: StudyPlan) -> None:
 
 
 def _substudy(
-    plan: StudyPlan, word: str, overrides: Mapping[str, str], **changes: object
+    plan: StudyPlan, word: str, overrides: Mapping[str, str], changes: Mapping[str, object]
 ) -> StudyPlan:
-    sweep = {
-        **plan.options.model_dump(),
-        "name": f"{plan.name[:LONGEST_STEM]}-{word}",
-        "when": {},
-        "enqueue": [],
-        "base_trial": None,
-        "confirm_seeds": 0,
-        "tune": 0,
-        **changes,
-    }
+    sweep = plan.options.model_dump() | {"when": {}, "enqueue": [], "base_trial": None}
+    sweep |= {"confirm_seeds": 0, "tune": 0, "name": f"{plan.name[:LONGEST_STEM]}-{word}"}
+    sweep |= changes
     left_out = {"--config-dir", *sweep["space"]}
     words = [one for one in plan.trials.train_words(overrides) if key_of(one) not in left_out]
     trials = TrialConfigs(words, plan.trials.config_dir)
-    space = trials.study.read_space(sweep)
+    space = trials.read_space(sweep)
     if problems := value_problems(space, trials):
         raise ConfigError(*problems)
     run = check(trials.config()).model_copy(update={"verbose": plan.run.verbose})
-    return plan_study(SweepOptions(**sweep), space, trials, run)
+    return plan_study(SweepOptions(**sweep), run, space, trials)

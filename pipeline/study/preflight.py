@@ -7,6 +7,7 @@ jobs of one batch for the workers; nothing of them is recorded.
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from typing import NamedTuple
 from omegaconf import OmegaConf
 from rich.text import Text
 
-from pipeline.config.check import check
 from pipeline.config.overrides import key_of
 from pipeline.config.values import written
 from pipeline.devices import available
@@ -29,13 +29,13 @@ from pipeline.markup import MISSING, TextTable, show
 from pipeline.networks import MISFIT
 from pipeline.redaction import redact_word
 from pipeline.study.ledger.definition import read_objectives, read_options
-from pipeline.study.ledger.search import search_problems
 from pipeline.study.live import Screen
 from pipeline.study.messages import Gone, Job, TrialEnd
 from pipeline.study.outcome.summary import point_words
+from pipeline.study.plan import checked_study
 from pipeline.study.space.ranges import read_range
 from pipeline.study.space.space import Space, read_definitions
-from pipeline.study.space.trial_configs import TrialConfigs, value_problems
+from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.workers.worker_pool import Worker, WorkerPool
 from pipeline.terminal import console, duration, say
 
@@ -45,12 +45,8 @@ NOTES = {
     "skipped": "skip: sweep.preflight_skip says that they don't fit",
     "misfit": f"{MISSING} no failure: the model reads other data, lacks a varied key, or is varied",
 }
-#: Title of the table of each part, and heading of its first column.
-TITLES = {
-    "pairs": ("models × data", "data"),
-    "experiments": ("experiments", "experiment"),
-    "sweeps": ("sweeps × models", "sweeps"),
-}
+#: Title of each table by the heading of its first column.
+TITLES = {"data": "models × data", "experiment": "experiments", "sweeps": "sweeps × models"}
 #: Column of what chooses its model itself: an experiment, a study of several.
 OWN = "its own"
 #: Groups of which a preflight tries every choice.
@@ -65,12 +61,21 @@ SECONDS = 0.25
 
 
 class PreflightCell(NamedTuple):
-    """A place in one of the tables, the headings of its row and column, and what a person types."""
+    """A place in one of the tables: the words of its row and of its column, or `OWN`."""
 
-    part: str
     row: str
     column: str
-    words: str
+
+    @property
+    def part(self) -> str:
+        """Which table: of `TITLES`."""
+        return self.row.partition("=")[0]
+
+    @property
+    def words(self) -> str:
+        """What a person types."""
+        words = [word for word in self if word != OWN]
+        return " ".join(words[::-1] if self.part == "data" else words)
 
 
 @dataclass(slots=True)
@@ -80,14 +85,14 @@ class Rehearsal:
     Args:
         cell: What it belongs to.
         point: What a study has varied, as Hydra's texts by key or group.
-        verdict: What came of it, `None` before it was tried; `misfit` is no failure.
+        verdict: What came of it, `ok` before it was tried; `misfit` is no failure.
         message: Why it fails, in one line.
         hint: How to see more, behind the message.
     """
 
     cell: PreflightCell
     point: Mapping[str, str]
-    verdict: str | None = None
+    verdict: str = "ok"
     message: str = ""
     hint: str = ""
 
@@ -129,7 +134,7 @@ class Preflight:
     """
 
     def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
-        study = TrialConfigs(words, config_dir).study
+        study = TrialConfigs(words, config_dir)
         tree = study.tree()
         ranges = _ranges({key: tree.sweep.space[key] for key in study.varied_on_command_line()})
         left_out = ("sweeps", "sweep.space", "sweep.preflight", "sweep.preflight_skip", *ranges)
@@ -196,16 +201,16 @@ class Preflight:
         """Queue a run of each model on each data set, and of each experiment as it is."""
         skipped = [set(pair.split()) for pair in self._options.preflight_skip]
         for data, model in product(self._choices["data"], self._choices["model"]):
-            cell = PreflightCell("pairs", data, model, f"model={model} data={data}")
-            chosen = {"model": model, "data": data}
-            if set(cell.words.split()) in skipped:
+            cell = PreflightCell(f"data={data}", f"model={model}")
+            if {*cell} in skipped:
                 yield self._told(cell, "skipped")
-            else:
-                groups = {group: one for group, one in chosen.items() if group not in self._fixed}
-                yield self._queued(cell, self._trials, groups)
+                continue
+            chosen = {"model": model, "data": data}.items()
+            groups = {group: choice for group, choice in chosen if group not in self._fixed}
+            yield self._queued(cell, self._trials, groups)
         # No experiment where the command line says of what.
         for name in self._choices["experiment"] if not self._limited - {"experiment"} else ():
-            cell = PreflightCell("experiments", name, OWN, f"experiment={name}")
+            cell = PreflightCell(f"experiment={name}", OWN)
             yield self._queued(cell, self._trials, {"experiment": name})
 
     def _sweeps(self) -> Iterator[Rehearsal]:
@@ -225,17 +230,16 @@ class Preflight:
     def _of_file(self, file: str, chosen: set[str]) -> Iterator[Rehearsal]:
         own = bool(chosen & {"model", "experiment"})
         read: dict[PreflightCell, tuple[TrialConfigs, Space] | ConfigError] = {}
-        for model in [OWN] if own else self._choices["model"]:
-            words = f"sweeps={file}" if own else f"sweeps={file} model={model}"
-            cell = PreflightCell("sweeps", file, model, words)
+        for column in [OWN] if own else [f"model={one}" for one in self._choices["model"]]:
+            cell = PreflightCell(f"sweeps={file}", column)
             if chosen & self._limited:
                 yield self._told(cell, "misfit")
                 continue
-            group = [] if own or "model" in self._fixed else [f"model={model}"]
+            group = [] if own or "model" in self._fixed else [column]
             try:
                 given = [*self._words, *group, f"sweeps={file}"]
                 trials = TrialConfigs(given, self._config_dir)
-                read[cell] = trials, trials.study.read_space()
+                read[cell] = trials, trials.read_space()
             except ConfigError as error:
                 read[cell] = error
         suits_one = any(isinstance(found, tuple) for found in read.values())
@@ -250,12 +254,8 @@ class Preflight:
     ) -> Iterator[Rehearsal]:
         """Queue the extreme points of a space, unless something is wrong with its study."""
         try:
-            options, run = read_options(trials.study.tree()), check(trials.config())
-            monitor = run.monitor or "train/loss"
-            objectives = read_objectives(options.objective, monitor, metrics=run.metrics)
-            problems = search_problems(options, objectives=len(objectives))
-            if problems := [*problems, *value_problems(space, trials)]:
-                raise ConfigError(*problems)
+            options, run = checked_study(trials.tree(), space, trials)
+            read_objectives(options.objective, run.monitor or "train/loss", metrics=run.metrics)
         except ConfigError as error:
             yield self._told(cell, "fails", error)
             return
@@ -350,8 +350,7 @@ class Preflight:
         """The worst verdict in each cell, `ok` where none is known yet."""
         found: dict[PreflightCell, str] = {}
         for one in self._rehearsals:
-            verdicts = found.get(one.cell, "ok"), one.verdict or "ok"
-            found[one.cell] = max(verdicts, key=list(SHOWN).index)
+            found[one.cell] = max(found.get(one.cell, "ok"), one.verdict, key=[*SHOWN].index)
         return found
 
     @property
@@ -361,18 +360,19 @@ class Preflight:
 
     def tables(self) -> Iterator[TextTable]:
         """Yield a table for each part of which there is anything."""
-        for part, (title, heading) in TITLES.items():
+        for part, title in TITLES.items():
             cells = {cell: verdict for cell, verdict in self.verdicts.items() if cell.part == part}
-            rows = list(dict.fromkeys(cell.row for cell in cells))
             columns = sorted({cell.column: None for cell in cells}, key=lambda one: one == OWN)
-            shown = {(cell.row, cell.column): SHOWN[verdict] for cell, verdict in cells.items()}
+            names = [column.removeprefix("model=") for column in columns]
+            lines = []
+            for row in dict.fromkeys(cell.row for cell in cells):
+                found = (cells.get(PreflightCell(row, column)) for column in columns)
+                lines.append([row.partition("=")[2], *(SHOWN[one] if one else "" for one in found)])
+            words = frozenset(range(len(columns) + 1))
+            notes = [note for verdict, note in NOTES.items() if verdict in cells.values()]
             if cells:
                 yield TextTable(
-                    title=title,
-                    headings=[heading, *columns],
-                    lines=[[row, *(shown.get((row, one), "") for one in columns)] for row in rows],
-                    words=frozenset(range(len(columns) + 1)),
-                    notes=[note for verdict, note in NOTES.items() if verdict in cells.values()],
+                    title=title, headings=[part, *names], lines=lines, words=words, notes=notes
                 )
 
     def lines(self) -> list[str]:
@@ -388,23 +388,21 @@ class Preflight:
 
     def _places(self, failures: Sequence[Rehearsal]) -> str:
         """Name what fails for one and the same reason: whole rows and columns, else cells."""
-        lines: dict[tuple[str, ...], list[PreflightCell]] = {}  # rows, columns of a model each
-        for heading, cell in product(("row", "column"), self.verdicts):
+        lines: dict[tuple[str, str], list[PreflightCell]] = {}  # rows, then columns of a model
+        for place, cell in product((0, 1), self.verdicts):
             if cell.column != OWN:
-                lines.setdefault((cell.part, heading, getattr(cell, heading)), []).append(cell)
+                lines.setdefault((cell.part, cell[place]), []).append(cell)
         left = list(dict.fromkeys(one.cell for one in failures))
         named: list[str] = []
-        for line in lines.values():
+        for (_, word), line in lines.items():
             if len(line) > 1 and all(cell in left for cell in line):
-                first, *others = (cell.words.split() for cell in line)
-                named.append(next(word for word in first if all(word in one for one in others)))
+                named.append(word)
                 left = [cell for cell in left if cell not in line]
+        counts, failed = (Counter(one.cell for one in of) for of in (self._rehearsals, failures))
+        points = {one.cell: one.point for one in reversed(failures)}
         for cell in left:
-            point = next(one.point for one in failures if one.cell == cell)
-            failed, of_cell = (
-                sum(one.cell == cell for one in ones) for ones in (failures, self._rehearsals)
-            )
-            where = f" where {point_words(point)}" if point and failed < of_cell else ""
+            is_point = points[cell] and failed[cell] < counts[cell]
+            where = f" where {point_words(points[cell])}" if is_point else ""
             named.append(f"{cell.words}{where}")
         named = list(dict.fromkeys(named))
         more = len(named) - NAMED

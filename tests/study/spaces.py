@@ -25,7 +25,7 @@ def study(*words: str) -> tuple[Space, TrialConfigs]:
     """Return the space of a command line, and the runs of its trials."""
     lines = checked(*words)
     trials = TrialConfigs(lines, None)
-    return trials.study.read_space(), trials
+    return trials.read_space(), trials
 
 
 def problems(*words: str) -> Sequence[str]:

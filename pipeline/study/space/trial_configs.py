@@ -1,13 +1,13 @@
 """The space over its config tree: names checked without torch, the run of each trial, its values.
 
-`StudyTree` reads the space of a composed study with all that is wrong in it; `TrialConfigs`
-composes the runs of its trials, and writes them as a command or an experiment.
+`TrialConfigs` reads the space of a composed study with all that is wrong in it, composes the runs
+of its trials, and writes them as a command or an experiment.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,9 +50,6 @@ _EMPTY = (
 Point = Mapping[str, str]
 
 
-# The space of a composed study.
-
-
 def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
     """Return all that is wrong with a study's own names and space, without torch.
 
@@ -60,7 +57,7 @@ def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
         source: Composes the study.
         lines: The overrides of its command line.
     """
-    study = StudyTree(source, lines)
+    study = TrialConfigs(lines, None, source)
     try:
         tree = study.tree()
         if isinstance(tree.get("sweep"), DictConfig) and tree.sweep.get("preflight") is not True:
@@ -70,34 +67,37 @@ def names_of_study(source: Composer, lines: Sequence[str]) -> Iterable[str]:
     return []
 
 
-class StudyTree:
-    """The composed tree of a study, with further choices where asked for.
+class TrialConfigs:
+    """The tree of a study, and the run of each trial as Hydra would compose it, in milliseconds.
+
+    The data are pinned: a model that brings data of its own does not change those of the study.
 
     Args:
-        source: Composes it.
-        lines: The overrides of its command line.
+        words: The overrides of the study's command line, its ranges left in `sweep.space`.
+        config_dir: A folder of the user's own YAML.
+        source: Composes the study; `None` = made here.
     """
 
-    def __init__(self, source: Composer, lines: Sequence[str]) -> None:
-        self._source = source
-        self._lines = list(lines)
-        self._trees: dict[tuple[str, ...], DictConfig] = {}
-        overrides = OverridesParser.create().parse_overrides(self._lines)
+    def __init__(
+        self, words: Sequence[str], config_dir: str | None, source: Composer | None = None
+    ) -> None:
+        self.words = list(words)
+        self.config_dir = config_dir
+        self.source = source or Composer("sweep", config_dir)
+        overrides = OverridesParser.create().parse_overrides(self.words)
         self._given = {override.key_or_group: override for override in overrides}
+        #: Composes the study with further choices; raises ConfigError where Hydra refuses.
+        self.tree = cache(lambda *more: self.source.tree([*self.words, *more]))
+        self._composed = cache(self._without_study)
 
-    def tree(self, *more: str) -> DictConfig:
-        """Compose the study with further choices.
-
-        Raises:
-            ConfigError: Hydra or OmegaConf refuses.
-        """
-        if more not in self._trees:
-            self._trees[more] = self._source.tree([*self._lines, *more])
-        return self._trees[more]
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """The choice of each group before anything is varied."""
+        return dict(self.tree().hydra.runtime.choices)
 
     @cached_property
     def _groups(self) -> list[str]:
-        return [group for group in self._source.groups() if group != "sweeps"]
+        return [group for group in self.source.groups() if group != "sweeps"]
 
     def varied_on_command_line(self) -> list[str]:
         """Return the keys whose range stands on the command line."""
@@ -156,7 +156,7 @@ class StudyTree:
         files = self.sweep_files()
         first: dict[str, str] = {}
         for file in files if len(files) > 1 else ():
-            sweep = self._source.tree([f"sweeps={file}"]).sweep
+            sweep = self.source.tree([f"sweeps={file}"]).sweep
             for one in read_definitions(sweep.space, sweep.when)[0]:
                 before = first.setdefault(one.place, file)
                 if before != file and one.key not in self.varied_on_command_line():
@@ -189,7 +189,7 @@ class StudyTree:
             yield f"{place}: {group} is varied, so {key} is not known; vary {key} too."
 
     def _choice_problems(self, group: str, place: str, texts: Sequence[str]) -> Iterator[str]:
-        choices = self._source.choices(group)
+        choices = self.source.choices(group)
         if not texts:
             yield f"{place}: {group} is a group; expected choice({', '.join(choices)})."
         for value in map(value_of, texts):
@@ -236,30 +236,9 @@ class StudyTree:
 
     def _text_at(self, key: str) -> str:
         """Return the value of a key, or the choice of a group, before anything is varied."""
-        return text_of(value_at(self.tree(), self.tree().hydra.runtime.choices, key))
+        return text_of(value_at(self.tree(), self.choices, key))
 
-
-# The runs of trials.
-
-
-class TrialConfigs:
-    """Composes the run of a trial as Hydra would, in a few milliseconds.
-
-    The data are pinned: a model that brings data of its own does not change those of the study.
-
-    Args:
-        words: The overrides of the study's command line, its ranges left in `sweep.space`.
-        config_dir: A folder of the user's own YAML.
-    """
-
-    def __init__(self, words: Sequence[str], config_dir: str | None) -> None:
-        self.words = list(words)
-        self.config_dir = config_dir
-        self.source = Composer("sweep", config_dir)
-        self.study = StudyTree(self.source, words)
-        self._groups = self.source.groups()
-        self._runs: dict[tuple[str, ...], tuple[DictConfig, dict[str, Any]]] = {}
-        self.choices = self._run({})[1]
+    # ── the runs of trials ──────────────────────────────────────────────────────────────────
 
     def config(self, overrides: Point | None = None) -> DictConfig:
         """Return the run of a trial, or the one that the study varies, without the study.
@@ -279,14 +258,14 @@ class TrialConfigs:
         groups = {key: text for key, text in overrides.items() if key in self._groups}
         if groups and not {"data", "experiment"} & set(groups) and self.choices.get("data"):
             groups["data"] = text_of(self.choices["data"])
-        lines = tuple(sorted(f"{group}={text}" for group, text in groups.items()))
-        if lines not in self._runs:
-            tree = self.source.tree([*self.words, *lines])
-            choices = dict(tree.hydra.runtime.choices)
-            with open_dict(tree):
-                del tree["sweep"]
-            self._runs[lines] = without_hydra(tree), choices
-        return self._runs[lines]
+        return self._composed(*sorted(f"{group}={text}" for group, text in groups.items()))
+
+    def _without_study(self, *lines: str) -> tuple[DictConfig, dict[str, Any]]:
+        tree = self.source.tree([*self.words, *lines])
+        choices = dict(tree.hydra.runtime.choices)
+        with open_dict(tree):
+            del tree["sweep"]
+        return without_hydra(tree), choices
 
     def train_words(self, overrides: Point) -> list[str]:
         """Return the words with which `python -m pipeline.train` trains a trial.
@@ -468,25 +447,22 @@ def device_problems(space: Space, trials: TrialConfigs, *, devices_per_trial: in
         with suppress(ConfigError, OmegaConfBaseException):  # which is reported elsewhere
             tree = trials.config(point)
             devices, nodes = (value_at(tree, {}, f"trainer.{k}") for k in ("devices", "num_nodes"))
-            problems += _device_problems(devices, nodes, devices_per_trial)
+            count = len(devices) if isinstance(devices, list) else devices
+            several = isinstance(count, int) and count != devices_per_trial
+            if several and devices_per_trial > 1:
+                problems.append(
+                    f"trainer.devices={devices} and sweep.devices_per_trial={devices_per_trial} "
+                    "contradict each other; leave trainer.devices away"
+                )
+            elif several and count > 1:
+                problems.append(
+                    f"trainer.devices={devices} is for a single run; in a study "
+                    f"sweep.devices_per_trial={count} lets so many devices train each trial "
+                    "together, and CUDA_VISIBLE_DEVICES says which GPUs its trials may take"
+                )
+            if isinstance(nodes, int) and nodes > 1:
+                problems.append(
+                    f"trainer.num_nodes={nodes} is for a single run; a trial of a study trains on "
+                    "one machine: trainer.num_nodes=1"
+                )
     return list(dict.fromkeys(problems))
-
-
-def _device_problems(devices: object, nodes: object, together: int) -> Iterator[str]:
-    count = len(devices) if isinstance(devices, list) else devices
-    if isinstance(count, int) and count != together and together > 1:
-        yield (
-            f"trainer.devices={devices} and sweep.devices_per_trial={together} contradict each "
-            "other; leave trainer.devices away"
-        )
-    elif isinstance(count, int) and count > 1 and count != together:
-        yield (
-            f"trainer.devices={devices} is for a single run; in a study "
-            f"sweep.devices_per_trial={count} lets so many devices train each trial together, and "
-            "CUDA_VISIBLE_DEVICES says which GPUs its trials may take"
-        )
-    if isinstance(nodes, int) and nodes > 1:
-        yield (
-            f"trainer.num_nodes={nodes} is for a single run; a trial of a study trains on one "
-            "machine: trainer.num_nodes=1"
-        )

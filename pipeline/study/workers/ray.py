@@ -147,15 +147,11 @@ def cluster_of(plan: "StudyPlan") -> Iterator["RayCluster"]:
     from pipeline.devices import PLACED
     from pipeline.study.workers.worker import worker_command
 
-    spec = _spec(plan)
+    spec, command = _spec(plan), worker_command(plan.options.devices_per_trial)
+    placed = {PLACED: "1"} if spec.gpus else {}
     with (
         token_in(plan.folder) as token,
-        RayCluster(
-            spec,
-            token=token,
-            environment={PLACED: "1"} if spec.gpus else {},
-            command=worker_command(plan.options.devices_per_trial),
-        ) as cluster,
+        RayCluster(spec, token=token, environment=placed, command=command) as cluster,
     ):
         yield cluster
 
@@ -174,9 +170,9 @@ def _spec(plan: "StudyPlan") -> RaySpec:
         raise ConfigError(
             f"sweep.ray.address={address}: expected auto, HOST:PORT of the cluster's head, or null"
         )
-    on_gpus, gpus = trainer.accelerator == "gpu", options.ray.num_gpus
-    if gpus is None:
-        gpus = float(together) if on_gpus else 0.0
+    on_gpus = trainer.accelerator == "gpu"
+    asked = options.ray.num_gpus
+    gpus = float(together * on_gpus) if asked is None else asked
     if gpus > 1 and gpus % 1:
         raise ConfigError(f"sweep.ray.num_gpus={gpus:g}: expected a share of one, or whole GPUs")
     if on_gpus and gpus < (together if together > 1 else 1e-4):
@@ -233,8 +229,16 @@ class RayCluster:
         self.spec = spec
         #: The process that speaks to Ray; its messages have the number of a worker.
         self.bridge: Child
-        self._environment = environment or {}
-        self._order = {"command": command, "token": str(token)}
+        carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
+        #: What a node is to start, and what it has to have: `ray_bridge.Order`.
+        self.order = {
+            "command": command,
+            "token": str(token),
+            "environment": {**carried, "PYTHONPATH": python_path(), **(environment or {})},
+            "folder": str(Path.cwd()),
+            "pipeline": pipeline.__version__,
+            "python": f"Python {platform.python_version()}",
+        }
         self._numbers = count()
         self._received: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
 
@@ -248,17 +252,16 @@ class RayCluster:
         seconds = START_SECONDS if self.spec.address is None else OPEN_SECONDS
         try:
             answer = self.bridge.ask(seconds)
-            if "problem" in answer:
-                raise EnvironmentFaultError(answer["problem"])
-        except BaseException as error:  # a stop as well: Ray may take minutes to find it can't
+        except ChildEndedError:
+            answer = {"problem": f"{place} ended the process that speaks to it"}
+        except ChildGoneError:
+            answer = {"problem": f"{place} gave no answer within {seconds:.0f} s"}
+        except BaseException:  # a stop: Ray may take minutes to find it can't
             self._end(0.0)
-            if isinstance(error, ChildEndedError):
-                line = f"{place} ended the process that speaks to it"
-                raise EnvironmentFaultError(line) from error
-            if isinstance(error, ChildGoneError):
-                line = f"{place} gave no answer within {seconds:.0f} s"
-                raise EnvironmentFaultError(line) from error
             raise
+        if "problem" in answer:
+            self._end(0.0)
+            raise EnvironmentFaultError(answer["problem"])
         self.free = answer["free"]
         return self
 
@@ -267,15 +270,7 @@ class RayCluster:
 
     def worker(self) -> "RayProcess":
         """Return the process of a worker, not started yet, on a node that sees the token."""
-        carried = {name: os.environ[name] for name in CARRIED if name in os.environ}
-        order = {
-            **self._order,
-            "environment": {**carried, "PYTHONPATH": python_path(), **self._environment},
-            "folder": str(Path.cwd()),
-            "pipeline": pipeline.__version__,
-            "python": f"Python {platform.python_version()}",
-        }
-        return RayProcess(self, next(self._numbers), order)
+        return RayProcess(self, next(self._numbers))
 
     def receive(self, number: int) -> list[dict[str, Any]]:
         """Return what a worker has said since the last call."""
@@ -308,16 +303,14 @@ class RayProcess:
     Args:
         cluster: The connection to it.
         number: Tells the worker from others of this driver.
-        order: What to start, and what the node has to have: `ray_bridge.Order`.
     """
 
-    def __init__(self, cluster: RayCluster, number: int, order: Mapping[str, Any]) -> None:
+    def __init__(self, cluster: RayCluster, number: int) -> None:
         self.has_ended = False
         #: What tells whether the process is still there; known once it has its place.
         self.lease: Lease
         self._cluster = cluster
         self._number = number
-        self._order = order
 
     def start(self) -> None:
         """Ask for the actor, which starts the process once it has its place.
@@ -330,7 +323,7 @@ class RayProcess:
                 f"the connection to {self._cluster.spec.place} was lost; see whether it is up with "
                 "'ray status', then give the same command, which goes on"
             )
-        self.send({"do": "start", "process": self._order})
+        self.send({"do": "start", "process": self._cluster.order})
 
     def fileno(self) -> int:
         """Return the descriptor to wait on for what it says."""

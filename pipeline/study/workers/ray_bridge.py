@@ -5,6 +5,7 @@ of drivers and workers pass through it as they are. It ends with its driver, and
 """
 
 import json
+import math
 import os
 import platform
 import secrets
@@ -97,13 +98,12 @@ class NodeActor:
                 return messages
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Send the process a message; that it has died is told by `messages`."""
+        """Send the process a message, or end it; that it has died is told by `messages`."""
         with self._lock:
-            self._process.send(message)
-
-    def kill(self) -> None:
-        """End the process and whatever it has started."""
-        self._process.kill()
+            if message["do"] == "kill":
+                self._process.kill()
+            else:
+                self._process.send(message)
 
     def see_end(self) -> str:
         """Say how the process ended."""
@@ -162,24 +162,20 @@ class Bridge:
         """Do what the driver asks, until it is gone."""
         while not self._driver.is_gone:
             for order in self._driver.hear(TICK_SECONDS):
-                self._carry_out(order)
+                number = order.pop("worker")
+                if order["do"] == "start":
+                    relay = Relay(self._driver, number, self._actors.remote(), order["process"])
+                    self._relays[number] = relay
+                    relay.start()
+                else:
+                    self._relays[number].send(order)
             self._look_for_room()
-
-    def _carry_out(self, order: dict[str, Any]) -> None:
-        number = order.pop("worker")
-        if order["do"] == "start":
-            relay = Relay(self._driver, number, self._actors.remote(), order["process"])
-            self._relays[number] = relay
-            relay.start()
-        else:
-            self._relays[number].send(order)
 
     def _look_for_room(self) -> None:
         """End the waiting where no worker has found a place for long."""
         live = [relay for relay in self._relays.values() if relay.is_alive()]
-        if not live or any(relay.placed for relay in live):
-            return
-        if time.monotonic() - min(relay.asked_at for relay in live) < ROOM_SECONDS:
+        asked_at = min((relay.asked_at for relay in live), default=math.inf)
+        if any(relay.placed for relay in live) or time.monotonic() - asked_at < ROOM_SECONDS:
             return
         problem = (
             f"the Ray cluster has had no room for a worker for {ROOM_SECONDS:.0f} s: each reserves "
@@ -216,13 +212,10 @@ class Relay(threading.Thread):
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send the process a message, or end it where that says so, without waiting for it."""
-        if not self.placed:
-            if message["do"] in ("quit", "kill"):
-                self._end_actor()
-        elif message["do"] == "kill":
-            self._actor.kill.remote()
-        else:
+        if self.placed:
             self._actor.send.options(concurrency_group="send").remote(message)
+        elif message["do"] in ("quit", "kill"):
+            self._end_actor()
 
     def refuse(self, problem: str) -> None:
         """Give the actor up, for a reason that holds for all."""

@@ -17,18 +17,11 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from pipeline import errors
 from pipeline.config.check import check
 from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.values import as_tree, resolved
-from pipeline.errors import (
-    ChangedDataError,
-    ConfigError,
-    DivergedError,
-    EnvironmentFaultError,
-    Interrupted,
-    PipelineError,
-)
 from pipeline.failures import exit_code
 from pipeline.ranks import ALONE
 from pipeline.redaction import redact
@@ -168,7 +161,7 @@ def _plan(job: Job | TestJob, occasion: Occasion, started_at: float, **changes: 
     plan = make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
     found = plan.prepared.content_hash
     if job.data not in (None, found):
-        raise ChangedDataError(changed_data_line(plan.config, job.data, found))
+        raise errors.ChangedDataError(changed_data_line(plan.config, job.data, found))
     return plan
 
 
@@ -208,12 +201,12 @@ def _conclude(objectives: list[str], result: Result, journal: Journal) -> None:
 
 def _finite(name: str, known: Mapping[str, float]) -> float:
     if name not in known:
-        raise ConfigError(
+        raise errors.ConfigError(
             f"{name} has no value in the epoch that the trial keeps; expected one of "
             f"{', '.join(sorted(known))}"
         )
     if not math.isfinite(known[name]):
-        raise DivergedError(f"{name} is {known[name]} at the end of the trial: it diverged")
+        raise errors.DivergedError(f"{name} is {known[name]} at the end of the trial: it diverged")
     return float(known[name])
 
 
@@ -233,7 +226,7 @@ def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
 
 def _failed(job: Job, error: BaseException, seconds: float) -> TrialEnd:
     end = end_in_journal(Path(job.folder))
-    if isinstance(explain(error), Interrupted) and end is not None and end.state != "failed":
+    if isinstance(explain(error), errors.Interrupted) and end is not None and end.state != "failed":
         return end  # the stop came when all was on record
     return TrialEnd(state="failed", attributes={"seconds": seconds}, **_failure(error))
 
@@ -249,9 +242,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 def one_line(error: BaseException) -> str:
     """Say in one line for people what ended a trial."""
-    if isinstance(error, PipelineError):
+    if isinstance(error, errors.PipelineError):
         words = "; ".join(line for problem in error.problems for line in problem.splitlines())
-    elif isinstance(error, Interrupted):
+    elif isinstance(error, errors.Interrupted):
         words = "interrupted"
     else:
         text = " ".join(str(error).split())
@@ -282,6 +275,6 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
         key=occasion.key,
     )
     # On a full disk not even this fits; the driver knows it from the message that follows.
-    with suppress(EnvironmentFaultError), closing(Journal(folder)) as journal:
+    with suppress(errors.EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(header)
         journal.end(*ending(explain(error)))
