@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.processes.child import collect_rarely
+
 if TYPE_CHECKING:
     from faults.stores import TrackingServer
 
@@ -15,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each picture takes a twentieth of a second, and there are thousands of runs here; the tests that
 # look at pictures ask for them.
 os.environ["PIPELINE_PICTURES"] = "0"
+collect_rarely()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

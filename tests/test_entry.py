@@ -189,6 +189,22 @@ def test_names_and_questions_are_answered_without_torch(words: list[str]) -> Non
     assert process(*words).stderr.splitlines()[-1] == "loaded: "
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from pipeline.predict import main; main()",
+        "from pipeline.processes.child import Parent; Parent.claim()",
+    ],
+)
+def test_no_process_searches_its_libraries_for_garbage_at_its_end(start: str) -> None:
+    seen = "str((gc.get_threshold()[0], gc.get_freeze_count() > 1000)).encode()"
+    script = f"import atexit, gc, os; atexit.register(lambda: os.write(fd, {seen})); fd = os.dup(1)"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{script}; {start}"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert ended.stdout == "(10000, True)"
+
+
 @pytest.mark.parametrize("broken", ["pipe", "disk"])
 def test_a_closed_pipe_or_a_full_disk_changes_nothing_about_the_run(
     own_folder: Path, broken: str
