@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipeline.data.source import MOST_CLASSES, Array, OnDemand, Samples, Task
-from pipeline.data.tables import cells as cell_texts
+from pipeline.data.tables.cells import MISSING, Cells, all_numbers, class_index
 from pipeline.data.tables.columns import MOST_LEVELS, Keys, free_text
-from pipeline.data.tables.file import Place, shown
+from pipeline.data.tables.file import shown
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 #: End of a note that tells which class was taken for the positive one; a model knows its own.
 NAMES_ANOTHER = "data.positive= names another"
@@ -314,24 +311,26 @@ class Outcome:
         task: What is to be predicted.
         classes: Their names, the positive one at index 1 of a binary task; empty for a regression.
         are_words: Whether a class may be called `NA`, since the others are words as well.
+        otherwise: What else helps where a value is no number.
     """
 
     name: str
     task: Task
     classes: tuple[str, ...] = ()
     are_words: bool = False
+    otherwise: str = AS_CLASSES
 
-    def targets(self, cells: pa.Array, place: Place) -> tuple[Array, Array]:
+    def targets(self, cells: Cells) -> tuple[Array, Array]:
         """Read targets (rows,) and which cells are empty, bool (rows,).
 
         Raises:
             DataError: A cell is no number, or names no class.
         """
-        known = cells if self.are_words else cell_texts.present(cells)
+        known = cells if self.are_words else cells.present()
         if self.classes:
-            found = cell_texts.class_indices(known, self.classes, column=self.name, place=place)
-            return found, cell_texts.are_missing(known)
-        values = cell_texts.numbers(known, column=self.name, place=place, otherwise=AS_CLASSES)
+            found = known.classes(self.classes)
+            return found, found < 0
+        values = known.numbers(otherwise=self.otherwise)
         return values, np.isnan(values)
 
 
@@ -349,23 +348,21 @@ class TargetCells:
     first_word: str | None = None
     first_fraction: str | None = None
 
-    def add(self, cells: pa.Array, place: Place) -> None:
+    def add(self, cells: Cells) -> None:
         """Look at the next batch of cells."""
-        self.rows += len(cells)
-        known = cell_texts.present(cells)
-        values = cell_texts.numbers_or_none(known)
+        self.rows += len(cells.texts)
+        known = cells.present()
+        values = known.numbers_or_none()
         if values is None:
-            self.first_word = self.first_word or cell_texts.word_problem(
-                known, self.name, place, otherwise=AS_CLASSES
-            )
+            self.first_word = self.first_word or known.word_problem(otherwise=AS_CLASSES)
         elif self.first_fraction is None:
             fractions = np.isfinite(values) & (values != np.trunc(values))
             if fractions.any():
                 position = int(fractions.argmax())
-                text = shown(known[position].as_py())
-                self.first_fraction = f"{place.cell(position, self.name)}: {text}"
+                text = shown(known.texts[position].as_py())
+                self.first_fraction = f"{known.where(position)}: {text}"
         if len(self.texts) <= MOST_LEVELS:
-            found = cells.drop_null().value_counts().to_pylist()
+            found = cells.texts.drop_null().value_counts().to_pylist()
             self.texts.update({one["values"]: one["counts"] for one in found})
 
     def outcome(self, keys: Keys) -> tuple[Outcome, list[str]]:
@@ -376,10 +373,8 @@ class TargetCells:
             DataError: The cells can't mean what `task` says, or anything.
         """
         # An empty cell called `NA` among numbers is no word.
-        words = [text for text in self.texts if not cell_texts.all_numbers([text])]
-        are_words = len(words) == len(self.texts) or any(
-            word not in cell_texts.MISSING for word in words
-        )
+        words = [text for text in self.texts if not all_numbers([text])]
+        are_words = len(words) == len(self.texts) or any(word not in MISSING for word in words)
         task = keys.task or self._found_task(are_words=are_words)
         if task == "regression":
             if self.first_word is not None:
@@ -399,12 +394,12 @@ class TargetCells:
             f"{name!r} in the target {self.name!r} is taken as a class ({self.texts[name]} rows); "
             "where it means that nothing is known, leave the cell empty"
             for name in classes
-            if name in cell_texts.MISSING
+            if name in MISSING
         ]
         return Outcome(self.name, task, classes, are_words), [note, *kept]
 
     def _found_task(self, *, are_words: bool) -> Task:
-        values = {float(text) for text in self.texts if cell_texts.all_numbers([text])}
+        values = {float(text) for text in self.texts if all_numbers([text])}
         words = len(self.texts) - len(values)
         if are_words and not len(values) > max(MOST_CLASSES, words):
             return "multiclass"
@@ -427,7 +422,7 @@ class TargetCells:
         else:
             by_value: dict[float, Counter[str]] = {}
             for text, count in self.texts.items():
-                if text not in cell_texts.MISSING:
+                if text not in MISSING:
                     by_value.setdefault(float(text), Counter())[text] += count
             # A number that the file writes in several ways is named by its value.
             counts = {
@@ -454,7 +449,7 @@ class TargetCells:
         names = tuple(counts)
         if keys.positive is None:
             positive = min(reversed(names), key=lambda label: counts[label])
-        elif (index := cell_texts.class_index(str(keys.positive), names)) is not None:
+        elif (index := class_index(str(keys.positive), names)) is not None:
             positive = names[index]
         else:
             raise unknown_positive(str(keys.positive), names)
@@ -472,7 +467,7 @@ class TargetCells:
                 f"data.positive={keys.positive} has no meaning for {len(counts)} classes; leave "
                 "it out"
             )
-        may_be_values = keys.task is None and cell_texts.all_numbers(tuple(counts))
+        may_be_values = keys.task is None and all_numbers(tuple(counts))
         how = "; data.task=regression takes numbers as values" if may_be_values else ""
         return tuple(counts), f"task: multiclass, {self.name!r} is one of {_listed(counts)}{how}"
 

@@ -17,7 +17,7 @@ from pipeline.data.prepare import Filling, Values, cut_windows, differenced, fil
 from pipeline.data.reader import Block, NewRows, Reader, Rules, content_of_test
 from pipeline.data.schema import Schema
 from pipeline.data.source import Array, Indices, Samples, Series, Source, local_file
-from pipeline.data.tables.cells import MISSING, all_numbers, numbers
+from pipeline.data.tables.cells import MISSING, Cells, all_numbers
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.data.times import (
     IRREGULAR,
@@ -36,7 +36,7 @@ from pipeline.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-Cells = Sequence[str | None]
+Texts = Sequence[str | None]
 
 TIME_NAMES = {"time", "date", "datetime", "timestamp", "year", "ds"}
 OTHERWISE = "or name the columns of values alone: data.columns=[…]"
@@ -99,7 +99,7 @@ def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
     if problems:
         raise DataError(*problems)
     _, batch = next(batches(path, sep=sep), (0, None))
-    first: dict[str, Cells] = {
+    first: dict[str, Texts] = {
         name: batch.column(name)[:LOOKED_AT].to_pylist() if batch else [] for name in names
     }
     time = wanted.time or _find_time(first, (*wanted.values, *wanted.targets))
@@ -118,7 +118,7 @@ def layout_of(path: Path, wanted: Layout, *, sep: str | None) -> Layout:
     return Layout(time=time, values=values, targets=wanted.targets or values)
 
 
-def _require_numbers(path: Path, values: Mapping[str, Cells]) -> None:
+def _require_numbers(path: Path, values: Mapping[str, Texts]) -> None:
     words = {name: [c for c in cells if c and c not in MISSING] for name, cells in values.items()}
     numeric = [name for name in values if any(all_numbers([cell]) for cell in words[name])]
     for name in values:
@@ -130,10 +130,10 @@ def _require_numbers(path: Path, values: Mapping[str, Cells]) -> None:
             )
 
 
-def _find_time(first: Mapping[str, Cells], taken: Sequence[str]) -> str | None:
+def _find_time(first: Mapping[str, Texts], taken: Sequence[str]) -> str | None:
     """Return the column that looks like times: the first one that names each time once."""
 
-    def looks_like_times(name: str, cells: Cells, *, is_first: bool) -> bool:
+    def looks_like_times(name: str, cells: Texts, *, is_first: bool) -> bool:
         read = [form_and_position(cell or "") for cell in cells]
         if not read or read[0] is None:
             return False
@@ -228,13 +228,11 @@ def recorded_in(path: Path, layout: Layout, *, sep: str | None, sort: bool) -> R
     """
     labels: list[str | None] = []
     blocks: dict[str, list[Array]] = {name: [np.empty(0)] for name in layout.values}
-    for row, batch in batches(path, sep=sep, columns=layout.columns):
-        place = Place(file=str(path), first_row=row, sep=sep)
+    for place, batch in batches(path, sep=sep, columns=layout.columns):
         if layout.time is not None:
             labels += batch.column(layout.time).to_pylist()
         for name, read in blocks.items():
-            cells = batch.column(name)
-            read.append(numbers(cells, column=name, place=place, otherwise=OTHERWISE))
+            read.append(Cells(batch.column(name), name, place).numbers(otherwise=OTHERWISE))
     values = [np.concatenate(read) for read in blocks.values()]
     return _recorded(Place(file=str(path), sep=sep), layout, labels, values, sort=sort)
 
@@ -267,7 +265,7 @@ def _label(cell: Any) -> str | None:
 
 
 def _recorded(
-    place: Place, layout: Layout, labels: Cells, values: Sequence[Array], *, sort: bool
+    place: Place, layout: Layout, labels: Texts, values: Sequence[Array], *, sort: bool
 ) -> Recorded:
     """Put rows in order and check them; without a column of times they are numbered from 1."""
     table = np.column_stack(values)

@@ -9,33 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.data import reader
 from pipeline.data.checks import check_reach, largest_by_column
 from pipeline.data.content import Content, Part
-from pipeline.data.reader import (
-    Block,
-    Missing,
-    NewRows,
-    Reader,
-    Rules,
-    content_of_test,
-    first_rows,
-    regrouped,
-)
+from pipeline.data.labels import Outcome
+from pipeline.data.reader import Block, NewRows, Rules
 from pipeline.data.schema import UNKNOWN, Code, Schema
 from pipeline.data.source import Array, Samples, Series, Source, local_file
+from pipeline.data.tables import store
 from pipeline.data.tables.cells import (
-    NO_CLASS,
     TEST,
     TRAIN,
+    TRAINED,
     VALIDATION,
-    class_indices,
+    Cells,
     frame_texts,
-    numbers,
     raw_rows,
 )
 from pipeline.data.tables.columns import Keys
 from pipeline.data.tables.file import Place, batches, form_of, require_columns, shown
-from pipeline.data.tables.store import Files, is_large, read_samples, stored
 from pipeline.errors import ConfigError, DataError, did_you_mean, some
 
 if TYPE_CHECKING:
@@ -43,7 +35,7 @@ if TYPE_CHECKING:
 
 #: Columns in a note before '…'.
 NAMED = 5
-TRAINED = "the model was trained on"
+NEEDED = "the model was trained on"
 
 
 class Table(Keys, Source):
@@ -64,11 +56,12 @@ class Table(Keys, Source):
             for key, part in parts.items()
             if getattr(self, key) is not None
         )
-        files = Files(paths=paths, sep=self.sep)
-        return stored(files, self) if is_large(files) else read_samples(files, self)
+        files = store.Files(paths=paths, sep=self.sep)
+        is_large = files.size() >= store.LARGE_BYTES  # better not kept in memory
+        return (store.stored if is_large else store.read_samples)(files, self)
 
 
-class TableReader(Reader):
+class TableReader(reader.Reader):
     """Finds the columns of a table by name, its categories and classes as in training."""
 
     def __init__(self, schema: Schema) -> None:
@@ -105,7 +98,7 @@ class TableReader(Reader):
         names, levels = zip(*((code.name, code.levels) for code in self.codes), strict=True)
         return [
             dict(zip(names, map(cell, row.tolist(), levels), strict=True))
-            for row in first_rows(raw, content).astype(np.float64)
+            for row in reader.first_rows(raw, content).astype(np.float64)
         ]
 
     def open(self, path: Path, rules: Rules, *, size: int) -> NewRows:
@@ -122,14 +115,13 @@ class TableReader(Reader):
         wanted = [name for name in columns if name in {heading, *self._names}]
 
         def pieces() -> Iterator[Block]:
-            for first_row, batch in batches(path, sep=self.sep, columns=wanted):
-                place = Place(file=str(path), first_row=first_row, sep=self.sep)
+            for place, batch in batches(path, sep=self.sep, columns=wanted):
                 names = None
                 if heading is not None:
                     names = [text or "" for text in batch.column(heading).to_pylist()]
                 yield Block(raw=self.rows(batch, place, rules, new), names=names)
 
-        new.blocks = regrouped(pieces(), size=size)
+        new.blocks = reader.regrouped(pieces(), size=size)
         return new
 
     def _ignored(self, columns: Sequence[str], beside: str | None) -> tuple[str, ...]:
@@ -138,7 +130,7 @@ class TableReader(Reader):
 
     def _require(self, what: str, columns: Sequence[str]) -> None:
         there = [name for name in columns if name not in self._answer]
-        require_columns(what, there, self._names, needed=TRAINED)
+        require_columns(what, there, self._names, needed=NEEDED)
 
     def rows(self, batch: pa.RecordBatch, place: Place, rules: Rules, new: NewRows) -> Array:
         """Return a batch of texts as raw rows (rows, columns), and count in `new` what was met.
@@ -147,25 +139,26 @@ class TableReader(Reader):
             DataError: A cell can't be used: says where and which.
         """
         raw = raw_rows(batch, self.codes, place)
-        for code, cells in zip(self.codes, raw.T, strict=True):
-            unknown, holes = cells == UNKNOWN, np.isnan(cells)
+        for code, values in zip(self.codes, raw.T, strict=True):
+            cells = Cells(batch.column(code.name), code.name, place)
+            unknown, holes = values == UNKNOWN, np.isnan(values)
             if code.is_category and unknown.any():
                 if rules.unknown == "refuse":
-                    text = batch.column(code.name)[int(unknown.argmax())].as_py()
+                    text = cells.texts[int(unknown.argmax())].as_py()
                     told = f"{shown(text)} is no category of the training table; unknown=other"
                     near = did_you_mean(text, code.levels)
-                    raise place.fault(unknown, code.name, f"{told} counts it as other.{near}")
+                    raise cells.fault(unknown, f"{told} counts it as other.{near}")
                 new.unknown[code.name] += int(unknown.sum())
             if holes.any():
                 may_be = code.has_holes or rules.missing == "impute"
                 if self.schema.encoder is None or not may_be:
                     told = "no training row had an empty one there; fill it in, or have it filled"
                     told = f"the cell is empty, and {told} in as in training: missing=impute"
-                    raise place.fault(holes, code.name, told)
+                    raise cells.fault(holes, told)
                 new.missing[code.name] += int(holes.sum())
         return raw
 
-    def apply(self, held: Any, *, what: str, missing: Missing = "refuse") -> Block:
+    def apply(self, held: Any, *, what: str, missing: reader.Missing = "refuse") -> Block:
         """Return the rows of a DataFrame, whose cells are read as those of a file."""
         frame = self.required_frame(held)
         names = [str(name).strip() for name in frame.columns]
@@ -190,43 +183,34 @@ class TableReader(Reader):
         require_columns(path, columns, [self.target], needed="says what is true")
         group = None if source.group is None else str(source.group)
         new = NewRows(heading=None, ignored=self._ignored(columns, group))
+        schema = self.schema
+        truth = Outcome(self.target, schema.task, schema.classes, are_words=True, otherwise=TRAINED)
         raw, targets, groups = [], [], []
         numbered: dict[str | None, int] = {}  # rows without a name are a group together
-        for first_row, batch in batches(path, sep=source.sep):
-            require_columns(path, columns, self._names, needed=TRAINED)
-            place = Place(file=str(path), first_row=first_row, sep=self.sep)
+        for place, batch in batches(path, sep=source.sep):
+            require_columns(path, columns, self._names, needed=NEEDED)
             raw.append(self.rows(batch, place, Rules(missing="impute"), new))
-            targets.append(self._truth(batch.column(self.target), self.target, place))
+            cells = Cells(batch.column(self.target), self.target, place)
+            found, empty = truth.targets(cells)
+            if empty.any():
+                raise cells.fault(empty, "the cell is empty; expected what is true")
+            targets.append(found if schema.classes else found.reshape(-1, 1))
             named = batch.column(group).to_pylist() if group in columns else []
             groups += [numbered.setdefault(name, len(numbered)) for name in named]
         if not raw:
             raise DataError(f"{path} has a header and no rows; expected at least one")
-        schema, inputs, true = self.schema, np.concatenate(raw), np.concatenate(targets)
+        inputs, true = np.concatenate(raw), np.concatenate(targets)
         check_reach(schema, largest_by_column(inputs), true, what=str(path))
-        notes = tuple(_notes(new, group, columns))
-        numbers_of_groups = np.array(groups, dtype=np.int64) if groups else None
-        content = content_of_test(inputs, true, schema, notes=notes, groups=numbers_of_groups)
-        samples = Samples(
-            inputs=inputs,
-            targets=true,
-            task=schema.task,
-            classes=schema.classes,
-            features=schema.features,
+        content = reader.content_of_test(
+            inputs,
+            true,
+            schema,
+            notes=tuple(_notes(new, group, columns)),
+            groups=np.array(groups, dtype=np.int64) if groups else None,
         )
+        kept = {name: getattr(schema, name) for name in ("task", "classes", "features")}
+        samples = Samples(inputs=inputs, targets=true, **kept)
         return samples, content, content.part(content.split.test, budget=budget)
-
-    def _truth(self, cells: pa.Array, column: str, place: Place) -> Array:
-        """Return what is to be predicted: int64 (rows,) classes or float64 (rows, 1) values."""
-        classes = self.schema.classes
-        if classes:
-            found = class_indices(cells, classes, column=column, place=place)
-            holes = found == NO_CLASS
-        else:
-            found = numbers(cells, column=column, place=place)
-            holes = np.isnan(found)
-        if holes.any():
-            raise place.fault(holes, column, "the cell is empty; expected what is true")
-        return found if classes else found.reshape(-1, 1)
 
 
 READER = TableReader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,11 +25,187 @@ NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)$"
 TRAINED = "as the model was trained on numbers there"
 LARGEST = float(np.finfo(np.float32).max)
 DATED = r"^\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?)?$"
-NO_CLASS = -1
 TRAIN, VALIDATION, TEST = 0, 1, 2
 PARTS = {"train": TRAIN, "training": TRAIN, "test": TEST} | dict.fromkeys(
     ("val", "valid", "validation"), VALIDATION
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells of one column of a batch.
+
+    Args:
+        texts: (rows,), null = empty.
+        column: Its name.
+        place: Where the batch comes from.
+    """
+
+    texts: pa.Array
+    column: str
+    place: Place
+
+    def where(self, position: int) -> str:
+        """Name a cell by its position, counted from 0."""
+        return self.place.cell(position, self.column)
+
+    def fault(self, found: NDArray[np.bool_], words: str) -> DataError:
+        """Return the error that says what is wrong with the first of the cells found, (rows,)."""
+        return DataError(f"{self.where(int(found.argmax()))}: {words}")
+
+    def present(self) -> Cells:
+        """Return the cells with null for every word that means a missing one."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        is_missing = pc.is_in(self.texts, value_set=pa.array(sorted(MISSING)))
+        return replace(self, texts=pc.if_else(is_missing, None, self.texts))
+
+    def encoded(self) -> tuple[list[str | None], NDArray[np.int64]]:
+        """Return the different texts of the cells, and which of them each cell is, (rows,).
+
+        A null is the last of the texts, `None`, whether there is one or not.
+        """
+        found = self.texts.dictionary_encode()
+        texts = found.dictionary.to_pylist()
+        places = found.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
+        return [*texts, None], places.astype(np.int64)
+
+    def levels(self, levels: Sequence[str]) -> Array:
+        """Return the index of each cell's level, float64 (rows,): `UNKNOWN`, or NaN = missing."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        texts = self.present().texts
+        found = pc.index_in(texts, value_set=pa.array(levels, type=pa.string()))
+        codes = found.cast(pa.float64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
+        return np.where(texts.is_null().to_numpy(zero_copy_only=False), np.nan, codes)
+
+    def numbers(self, *, otherwise: str = TRAINED) -> Array:
+        """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
+
+        Args:
+            otherwise: What else helps where a cell is no number.
+
+        Raises:
+            DataError: A cell is no number, or infinite in single precision: says where and which.
+        """
+        values = self.numbers_or_none()
+        if values is None:
+            raise DataError(self.word_problem(otherwise=otherwise))
+        if problem := self.infinite_problem(values):
+            raise DataError(problem)
+        return values
+
+    def numbers_or_none(self) -> Array | None:
+        """Return the numbers of a column as `numbers` does; None = it has other words."""
+        import pyarrow as pa
+
+        for reads in (None, Cells.present):
+            try:
+                values = (reads(self) if reads else self).texts.cast(pa.float64())
+            except pa.ArrowInvalid:
+                continue
+            return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
+        return None
+
+    def word_problem(self, *, otherwise: str = "") -> str:
+        """Say which is the first cell that is no number, of which there is one, and how to mend it.
+
+        Args:
+            otherwise: What else helps; empty = to take the column as categories.
+        """
+        texts = self.present().texts
+        position = int(np.argmin(are_numbers(texts)))
+        text = texts[position].as_py()
+        bare = text.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
+        if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", bare):
+            bare = bare.replace(",", "")
+        elif re.fullmatch(r"[+-]?\d+,\d+", bare):
+            bare = bare.replace(",", ".")
+        way = f"write {bare}"
+        if not all_numbers([bare]):
+            help_ = f"or take the column as categories: data.categorical=[{self.column}]"
+            way = f"write a number or leave it empty, {otherwise or help_}"
+        return f"{self.where(position)}: {shown(text)} is no number; {way}"
+
+    def infinite_problem(self, values: Array) -> str | None:
+        """Say which is the first of the cells' numbers that a network would take for infinite."""
+        too_large = np.abs(values) > LARGEST
+        if not too_large.any():
+            return None
+        position = int(too_large.argmax())
+        return (
+            f"{self.where(position)}: {shown(self.texts[position].as_py())} is infinite in single "
+            f"precision; expected a number between ±{LARGEST:.2g}. Leave the cell empty where it "
+            "is not known"
+        )
+
+    def classes(self, classes: Sequence[str]) -> NDArray[np.int64]:
+        """Return the class of each cell, int64 (rows,); -1 where a cell is empty.
+
+        Raises:
+            DataError: A cell names no class: says where and which.
+        """
+        names, places = self.encoded()
+        found = [-1 if name is None else class_index(name, classes) for name in names]
+        unknown = np.isin(places, [index for index, known in enumerate(found) if known is None])
+        if unknown.any():
+            name = str(names[places[unknown.argmax()]])
+            known = ", ".join(map(repr, classes))
+            near = did_you_mean(name, classes)
+            raise self.fault(unknown, f"{shown(name)} is no class; expected {known}.{near}")
+        return np.array(found, dtype=np.int64)[places]
+
+    def parts(self) -> NDArray[np.int8]:
+        """Return the part of each row that the words say, int8 (rows,).
+
+        Raises:
+            DataError: A cell is empty or another word: says where and which.
+        """
+        words, places = self.encoded()
+        numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
+        found: NDArray[np.int8] = numbered[places]
+        if (found < 0).any():
+            word = words[places[(found < 0).argmax()]] or ""
+            told = f"{shown(word)} is no part; expected train, validation or test."
+            raise self.fault(found < 0, f"{told}{did_you_mean(word.lower(), PARTS)}")
+        return found
+
+    def instants(self) -> Array:
+        """Return times as float64 (rows,): numbers as they are, dates as microseconds since 1970.
+
+        Raises:
+            DataError: A cell is empty or no time: says where and which.
+        """
+        values = self.numbers_or_none()
+        if values is None:
+            values = self.present()._dates()
+        if (empty := np.isnan(values)).any():
+            raise self.fault(empty, "the cell is empty; expected a time in every row")
+        return values
+
+    def _dates(self) -> Array:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        texts = self.texts
+        dated = pc.match_substring_regex(texts, DATED).fill_null(fill_value=True)
+        odd = ~dated.to_numpy(zero_copy_only=False)
+        if odd.any():
+            told = "is no time; expected numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
+            raise self.fault(odd, f"{shown(texts[int(odd.argmax())].as_py())} {told}")
+        months = pc.binary_join_element_wise(texts, pa.scalar("01"), "-")
+        whole = pc.if_else(pc.equal(pc.utf8_length(texts), 7), months, texts)
+        zoned = pc.any(pc.match_substring_regex(whole, r"(Z|:\d{2}[+-]\d{2}:?\d{2})$")).as_py()
+        try:
+            ticks = whole.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{self.place.file}, column {self.column!r}: {' '.join(str(error).split())}; "
+                "expected dates such as 2024-05-31, all with a time zone or all without"
+            ) from error
+        return np.array(ticks.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Place) -> Array:
@@ -39,112 +216,11 @@ def raw_rows(batch: pa.RecordBatch, columns: Sequence[Column | Code], place: Pla
     Raises:
         DataError: A cell is no number, or infinite in single precision: says where and which.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     raw = np.empty((batch.num_rows, len(columns)))
     for index, column in enumerate(columns):
-        cells = batch.column(column.name)
-        if column.levels:
-            texts = present(cells)
-            found = pc.index_in(texts, value_set=pa.array(column.levels, type=pa.string()))
-            codes = found.cast(pa.float64()).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
-            raw[:, index] = np.where(are_missing(texts), np.nan, codes)
-        else:
-            raw[:, index] = numbers(cells, column=column.name, place=place)
+        cells = Cells(batch.column(column.name), column.name, place)
+        raw[:, index] = cells.levels(column.levels) if column.levels else cells.numbers()
     return raw
-
-
-def present(cells: pa.Array) -> pa.Array:
-    """Return the cells with null for every word that means a missing one."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    return pc.if_else(pc.is_in(cells, value_set=pa.array(sorted(MISSING))), None, cells)
-
-
-def are_missing(cells: pa.Array) -> NDArray[np.bool_]:
-    """Tell which cells are null, bool (rows,)."""
-    missing: NDArray[np.bool_] = cells.is_null().to_numpy(zero_copy_only=False)
-    return missing
-
-
-def encoded(cells: pa.Array) -> tuple[list[str | None], NDArray[np.int64]]:
-    """Return the different texts of some cells, and which of them each cell is, (rows,).
-
-    A null is the last of the texts, `None`, whether there is one or not.
-    """
-    found = cells.dictionary_encode()
-    texts = found.dictionary.to_pylist()
-    places = found.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-    return [*texts, None], places.astype(np.int64)
-
-
-def numbers(cells: pa.Array, *, column: str, place: Place, otherwise: str = TRAINED) -> Array:
-    """Return the numbers of a column, float64 (rows,), NaN where a cell is missing.
-
-    Args:
-        cells: Texts.
-        column: Its name.
-        place: Where the cells come from.
-        otherwise: What else helps where one is no number.
-
-    Raises:
-        DataError: A cell is no number, or infinite in single precision: says where and which.
-    """
-    values = numbers_or_none(cells)
-    if values is None:
-        raise DataError(word_problem(present(cells), column, place, otherwise=otherwise))
-    if problem := infinite_problem(values, cells, column, place):
-        raise DataError(problem)
-    return values
-
-
-def numbers_or_none(cells: pa.Array) -> Array | None:
-    """Return the numbers of a column as `numbers` does; None = it has other words."""
-    import pyarrow as pa
-
-    for reads in (None, present):
-        try:
-            values = (reads(cells) if reads else cells).cast(pa.float64())
-        except pa.ArrowInvalid:
-            continue
-        return np.array(values.to_numpy(zero_copy_only=False), dtype=np.float64)
-    return None
-
-
-def word_problem(texts: pa.Array, column: str, place: Place, *, otherwise: str = "") -> str:
-    """Say which is the first cell that is no number, and how to mend it.
-
-    Args:
-        texts: Cells, one of which is no number.
-        column: Name of the column.
-        place: Where the cells come from.
-        otherwise: What else helps; empty = to take the column as categories.
-    """
-    position = int(np.argmin(are_numbers(texts)))
-    text = texts[position].as_py()
-    bare = text.strip("$€£¥% \u00a0").replace("\u00a0", "").replace("'", "")
-    if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", bare):
-        bare = bare.replace(",", "")
-    elif re.fullmatch(r"[+-]?\d+,\d+", bare):
-        bare = bare.replace(",", ".")
-    help_ = otherwise or f"or take the column as categories: data.categorical=[{column}]"
-    way = f"write {bare}" if all_numbers([bare]) else f"write a number or leave it empty, {help_}"
-    return f"{place.cell(position, column)}: {shown(text)} is no number; {way}"
-
-
-def infinite_problem(values: Array, texts: pa.Array, column: str, place: Place) -> str | None:
-    """Say which is the first number that a network would take for infinite."""
-    too_large = np.abs(values) > LARGEST
-    if not too_large.any():
-        return None
-    position = int(too_large.argmax())
-    return (
-        f"{place.cell(position, column)}: {shown(texts[position].as_py())} is infinite in single "
-        f"precision; expected a number between ±{LARGEST:.2g}. Leave the cell empty where it is "
-        "not known"
-    )
 
 
 def are_numbers(texts: pa.Array) -> Array:
@@ -172,77 +248,6 @@ def class_index(text: str, classes: Sequence[str]) -> int | None:
     elif text not in classes and all(name.lower() in ("true", "false") for name in classes):
         sought, known = text.lower(), [name.lower() for name in classes]
     return known.index(sought) if sought in known else None
-
-
-def class_indices(
-    cells: pa.Array, classes: Sequence[str], *, column: str, place: Place
-) -> NDArray[np.int64]:
-    """Return the class of each cell, int64 (rows,); `NO_CLASS` where a cell is empty.
-
-    Raises:
-        DataError: A cell names no class: says where and which.
-    """
-    names, places = encoded(cells)
-    found = [NO_CLASS if name is None else class_index(name, classes) for name in names]
-    unknown = np.isin(places, [index for index, known in enumerate(found) if known is None])
-    if unknown.any():
-        name = str(names[places[unknown.argmax()]])
-        known = ", ".join(map(repr, classes))
-        told = f"{shown(name)} is no class; expected {known}.{did_you_mean(name, classes)}"
-        raise place.fault(unknown, column, told)
-    return np.array(found, dtype=np.int64)[places]
-
-
-def parts(cells: pa.Array, *, column: str, place: Place) -> NDArray[np.int8]:
-    """Return the part of each row that a column of words says, int8 (rows,).
-
-    Raises:
-        DataError: A cell is empty or another word: says where and which.
-    """
-    words, places = encoded(cells)
-    numbered = np.array([PARTS.get((word or "").lower(), -1) for word in words], dtype=np.int8)
-    found: NDArray[np.int8] = numbered[places]
-    if (found < 0).any():
-        word = words[places[(found < 0).argmax()]] or ""
-        told = f"{shown(word)} is no part; expected train, validation or test."
-        raise place.fault(found < 0, column, f"{told}{did_you_mean(word.lower(), PARTS)}")
-    return found
-
-
-def instants(cells: pa.Array, *, column: str, place: Place) -> Array:
-    """Return times as float64 (rows,): numbers as they are, dates as microseconds since 1970.
-
-    Raises:
-        DataError: A cell is empty or no time: says where and which.
-    """
-    values = numbers_or_none(cells)
-    if values is None:
-        values = _dates(present(cells), column, place)
-    if (empty := np.isnan(values)).any():
-        raise place.fault(empty, column, "the cell is empty; expected a time in every row")
-    return values
-
-
-def _dates(texts: pa.Array, column: str, place: Place) -> Array:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    dated = pc.match_substring_regex(texts, DATED).fill_null(fill_value=True)
-    odd = ~dated.to_numpy(zero_copy_only=False)
-    if odd.any():
-        told = "is no time; expected numbers, or dates such as 2024-05-31 or 2024-05-31 10:00"
-        raise place.fault(odd, column, f"{shown(texts[int(odd.argmax())].as_py())} {told}")
-    months = pc.binary_join_element_wise(texts, pa.scalar("01"), "-")
-    whole = pc.if_else(pc.equal(pc.utf8_length(texts), 7), months, texts)
-    zoned = pc.any(pc.match_substring_regex(whole, r"(Z|:\d{2}[+-]\d{2}:?\d{2})$")).as_py()
-    try:
-        ticks = whole.cast(pa.timestamp("us", "UTC" if zoned else None)).cast(pa.int64())
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{place.file}, column {column!r}: {' '.join(str(error).split())}; expected dates "
-            "such as 2024-05-31, all with a time zone or all without"
-        ) from error
-    return np.array(ticks.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def frame_texts(

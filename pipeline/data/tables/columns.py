@@ -7,23 +7,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from pipeline.data.source import Array, Column, Task
-from pipeline.data.tables.cells import (
-    are_numbers,
-    infinite_problem,
-    numbers_or_none,
-    present,
-    word_problem,
-)
-from pipeline.data.tables.file import Place, shown
+from pipeline.data.tables.cells import Cells, are_numbers
+from pipeline.data.tables.file import shown
 from pipeline.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Named = str | int | None
 Wanted = Literal["numeric", "categorical"]
@@ -211,32 +202,33 @@ class FeatureCells:
     bounds: tuple[float, float] = (np.inf, -np.inf)
     sums: tuple[float, float] = (0.0, 0.0)
 
-    def add(self, cells: pa.Array, place: Place) -> None:
+    def add(self, cells: Cells) -> None:
         """Look at the next batch of cells."""
-        self.rows += len(cells)
+        self.rows += len(cells.texts)
         # Once there are words and no number, the column is not tried as numbers again.
-        values = None if self.is_category else numbers_or_none(cells)
+        values = None if self.is_category else cells.numbers_or_none()
         if values is not None:
-            self._add_numbers(values, cells, place)
+            self._add_numbers(values, cells)
             return
-        texts = present(cells)
-        self.missing += texts.null_count
+        cells = cells.present()
+        self.missing += cells.texts.null_count
         if self.wanted == "numeric":
-            self.problem = self.problem or word_problem(texts, self.name, place)
+            self.problem = self.problem or cells.word_problem()
         else:
-            self._add_words(texts, place)
+            self._add_words(cells)
 
-    def _add_numbers(self, values: Array, texts: pa.Array, place: Place) -> None:
+    def _add_numbers(self, values: Array, cells: Cells) -> None:
         import pyarrow.compute as pc
 
         missing = int(np.isnan(values).sum())
         self.missing += missing
         self.numbers += len(values) - missing
-        self.problem = self.problem or infinite_problem(values, texts, self.name, place)
+        self.problem = self.problem or cells.infinite_problem(values)
         exact = np.abs(values) < EXACT
         if not self.inexact and not (exact | np.isnan(values)).all():
             # 1e20 is a measurement, 12345678901234567890 a name
-            self.inexact = bool(pc.any(pc.match_substring_regex(texts, r"^[+-]?\d+$")).as_py())
+            matched = pc.match_substring_regex(cells.texts, r"^[+-]?\d+$")
+            self.inexact = bool(pc.any(matched).as_py())
         self.whole = self.whole and bool((exact & (values == np.floor(values))).all())
         if self.whole and len(values):
             low, high = self.bounds
@@ -244,15 +236,15 @@ class FeatureCells:
             total, squares = self.sums
             self.sums = total + float(values.sum()), squares + float((values**2).sum())
 
-    def _add_words(self, texts: pa.Array, place: Place) -> None:
-        found = texts.drop_null().value_counts()
+    def _add_words(self, cells: Cells) -> None:
+        found = cells.texts.drop_null().value_counts()
         words, counts = found.field("values"), found.field("counts").to_numpy()
         if self.wanted is None:
             as_numbers = are_numbers(words)
             self.numbers += int(counts[as_numbers].sum())
             self.words += int(counts[~as_numbers].sum())
         if self.words and self.first_word is None:
-            self.first_word = word_problem(texts, self.name, place)
+            self.first_word = cells.word_problem()
         if len(self.levels) <= MOST_LEVELS:
             self.levels.update(dict(zip(words.to_pylist(), counts.tolist(), strict=True)))
 

@@ -71,10 +71,6 @@ class Place:
         """Name a cell of the batch, its position counted from 0."""
         return f"{where(self.file, self.first_row + position, sep=self.sep)}, column {column!r}"
 
-    def fault(self, found: NDArray[np.bool_], column: str, words: str) -> DataError:
-        """Return the error that says what is wrong with the first of the cells found, (rows,)."""
-        return DataError(f"{self.cell(int(found.argmax()), column)}: {words}")
-
 
 def where(file: str, row: int, *, sep: str | None = None) -> str:
     """Name a row in a message: `patients.csv line 18`, or `patients.csv row 17`.
@@ -127,8 +123,8 @@ def require_columns(
 
 def batches(
     path: Path, *, sep: str | None = None, columns: Sequence[str] | None = None
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield batches of rows in order, each with the number of its first row, counted from 1.
+) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    """Yield batches of rows in order, each with where it comes from.
 
     All cells are texts without spaces around them; an empty cell is null.
 
@@ -148,7 +144,7 @@ def batches(
     first = 1
     for batch in read:
         if batch.num_rows:
-            yield first, batch
+            yield Place(file=str(path), first_row=first, sep=sep), batch
         first += batch.num_rows
 
 

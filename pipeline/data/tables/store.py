@@ -21,15 +21,7 @@ import psutil
 from pipeline.data.labels import Outcome, TargetCells
 from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Array, Column, Samples
-from pipeline.data.tables.cells import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    encoded,
-    instants,
-    parts,
-    raw_rows,
-)
+from pipeline.data.tables.cells import TEST, TRAIN, VALIDATION, Cells, raw_rows
 from pipeline.data.tables.columns import FeatureCells, Keys, Roles, roles_of
 from pipeline.data.tables.file import Place, batches, form_of, require_columns
 from pipeline.errors import DataError, EnvironmentFaultError
@@ -70,8 +62,8 @@ class Files:
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, Place, int]]:
         """Yield all rows with where they stand and their part."""
         for path, part in self.paths:
-            for first_row, batch in batches(path, sep=self.sep, columns=columns):
-                yield batch, Place(file=str(path), first_row=first_row, sep=self.sep), part
+            for place, batch in batches(path, sep=self.sep, columns=columns):
+                yield batch, place, part
 
     def size(self) -> int:
         """Return the bytes of the files, or of their cells as numbers where they say how many."""
@@ -83,11 +75,6 @@ class Files:
             size, shape = path.stat().st_size, None if is_text else pq.read_metadata(path)
             total += max(size, 8 * shape.num_rows * shape.num_columns) if shape else size
         return total
-
-
-def is_large(files: Files) -> bool:
-    """Tell whether the rows of a table are better not kept in memory."""
-    return files.size() >= LARGE_BYTES
 
 
 def read_samples(files: Files, keys: Keys, *, folder: Path | None = None) -> Samples:
@@ -155,9 +142,9 @@ def _learned(
     target = TargetCells(roles.target)
     read = tuple(dict.fromkeys((*roles.features, roles.target)))
     for batch, place, _ in replace(files, paths=files.paths[:1]).batches(read):
-        for one in features:
-            one.add(batch.column(one.name), place)
-        target.add(batch.column(target.name), place)
+        looked_at: tuple[FeatureCells | TargetCells, ...] = (*features, target)
+        for one in looked_at:
+            one.add(Cells(batch.column(one.name), one.name, place))
     if not target.rows:
         raise DataError(f"{path} has a header and no rows (0 rows); expected at least one a part")
     if problems := [line for one in features for line in one.problems()]:
@@ -199,18 +186,18 @@ class _Conversion:
         """
         rows: dict[str, Array] = {"parts": np.full(batch.num_rows, part, dtype=np.int8)}
         for key, column in self.roles.beside.items():
-            cells = batch.column(column)
+            cells = Cells(batch.column(column), column, place)
             if key == "split":
-                rows["parts"] = parts(cells, column=column, place=place)
+                rows["parts"] = cells.parts()
             elif key == "time":
-                rows["times"] = instants(cells, column=column, place=place)
+                rows["times"] = cells.instants()
             elif key == "id":
-                rows["ids"] = np.array(cells.fill_null("").to_pylist(), dtype=np.str_)
+                rows["ids"] = np.array(cells.texts.fill_null("").to_pylist(), dtype=np.str_)
             else:
-                rows["groups"] = self._group_numbers(cells, column, place)
+                rows["groups"] = self._group_numbers(cells)
         rows["inputs"] = raw_rows(batch, self.columns, place)
         target = self.roles.target
-        rows["targets"], empty = self._outcome.targets(batch.column(target), place)
+        rows["targets"], empty = self._outcome.targets(Cells(batch.column(target), target, place))
         holes = np.isnan(rows["inputs"])
         for index, one in enumerate(self.columns):
             if one.levels:
@@ -226,14 +213,11 @@ class _Conversion:
             self._bound_features(rows["inputs"], rows["targets"])
         return rows
 
-    def _group_numbers(self, cells: pa.Array, column: str, place: Place) -> Array:
-        names, places = encoded(cells)
-        if cells.null_count:
-            raise place.fault(
-                places == len(names) - 1,
-                column,
-                "the cell is empty; expected the group that the row belongs to",
-            )
+    def _group_numbers(self, cells: Cells) -> Array:
+        names, places = cells.encoded()
+        if cells.texts.null_count:
+            told = "the cell is empty; expected the group that the row belongs to"
+            raise cells.fault(places == len(names) - 1, told)
         found = [self._groups.setdefault(name, len(self._groups)) for name in names[:-1]]
         groups: Array = np.array(found)[places]
         return groups

@@ -128,13 +128,12 @@ def test_a_table_is_large_from_the_size_of_its_text_or_of_its_numbers(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    write(text(patients()))
-    assert not store.is_large(files(FILE))
     pq.write_table(pa.table({"x": pa.array(np.zeros(10**6))}), "zeros.parquet")
-    size = Path("zeros.parquet").stat().st_size
-    monkeypatch.setattr(store, "LARGE_BYTES", 8 * 10**6)
-    assert size < store.LARGE_BYTES
-    assert store.is_large(files("zeros.parquet"))
+    assert Path("zeros.parquet").stat().st_size < files("zeros.parquet").size() == 8 * 10**6
+    size = write(text(patients())).stat().st_size
+    for largest, is_mapped in ((size + 1, False), (size, True)):
+        monkeypatch.setattr(store, "LARGE_BYTES", largest)
+        assert isinstance(read(**KEYS).inputs, np.memmap) == is_mapped
 
 
 @pytest.fixture

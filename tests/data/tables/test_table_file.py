@@ -13,7 +13,7 @@ from given_tables import FILE, patients, text, write
 from pipeline.data.schema import UNKNOWN
 from pipeline.data.source import Column
 from pipeline.data.tables import file as table_file
-from pipeline.data.tables.cells import MISSING, numbers, raw_rows
+from pipeline.data.tables.cells import MISSING, Cells, raw_rows
 from pipeline.data.tables.file import Place, batches, form_of, where
 from pipeline.errors import ConfigError, DataError
 
@@ -65,7 +65,7 @@ def test_a_file_of_many_blocks_comes_in_order_with_the_number_of_each_first_row(
 ) -> None:
     monkeypatch.setattr(table_file, "BLOCK_BYTES", 200)
     path = write("a,b\n" + "".join(f'{row},"x\n{row}"\n' for row in range(1, 101)))
-    found = [(first, batch.column("a").to_pylist()) for first, batch in batches(path)]
+    found = [(at.first_row, batch.column("a").to_pylist()) for at, batch in batches(path)]
     assert len(found) > 3
     assert [str(first) for first, _ in found] == [cells[0] for _, cells in found]
     assert [cell for _, cells in found for cell in cells] == [str(row) for row in range(1, 101)]
@@ -237,7 +237,7 @@ def test_a_separator_that_is_given_wins_over_what_is_found() -> None:
 
 def parsed(*cells: str | None, **changes: object) -> list[float]:
     place = Place(**{"file": "the request", **changes})  # type: ignore[arg-type] # of a test
-    return numbers(pa.array(cells, pa.string()), column="dose", place=place).tolist()
+    return Cells(pa.array(cells, pa.string()), "dose", place).numbers().tolist()
 
 
 def refused_number(*cells: str | None, **changes: object) -> str:
