@@ -10,18 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.options import DataOptions
-from pipeline.data.checks import (
-    blocks,
-    check_apart,
-    check_classes,
-    check_finite,
-    check_reach,
-    check_rows,
-    check_targets,
-    check_told_apart,
-    constant_columns,
-    feature_names,
-)
+from pipeline.data import checks
 from pipeline.data.schema import (
     Encoder,
     Scaler,
@@ -189,7 +178,7 @@ class Content:
         if schema.permutation:
             hashed.update(repr(schema.permutation).encode())
         raw = self.inputs
-        for block in [raw.fingerprints] if isinstance(raw, OnDemand) else blocks(raw):
+        for block in [raw.fingerprints] if isinstance(raw, OnDemand) else checks.blocks(raw):
             _update(hashed, block)
         _update(hashed, self.targets)
         if self.offsets is not None:
@@ -213,14 +202,14 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         DataError: The rows can't be learned from as they stand.
     """
     refuse_options(options, FOR_SERIES)
-    check_rows(samples)
+    checks.check_rows(samples)
     is_regression, raw = samples.task == "regression", samples.inputs
-    reach = check_finite(raw, "the data", holes_too=not samples.columns)
+    reach = checks.check_finite(raw, "the data", holes_too=not samples.columns)
     split = split_rows(samples, options)
     if not is_regression:
-        check_classes(samples, split)
+        checks.check_classes(samples, split)
     if samples.strict:
-        check_apart(raw, split)
+        checks.check_apart(raw, split)
     columns = samples.columns
     encoder = fit_encoder(np.asarray(raw), columns, split.train) if columns else None
     measured = statistics(raw, split.train, encoder)
@@ -233,11 +222,11 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         measured_targets = statistics(targets, split.train)
         target_scaler = fit(measured_targets, options.scale)
     schema = _schema(samples, encoder, input_scaler, target_scaler)
-    check_reach(schema, reach, targets, what=what)
+    checks.check_reach(schema, reach, targets, what=what)
     if raw.dtype.itemsize > 4:
-        check_told_apart(input_scaler, measured, feature_names(schema), what=what)
+        checks.check_told_apart(input_scaler, measured, checks.feature_names(schema), what=what)
     if is_regression:
-        check_targets(schema, measured_targets, what=what)
+        checks.check_targets(schema, measured_targets, what=what)
     disorder = (
         f"data.{key}={value}: {words}"
         for key, words in DISORDER.items()
@@ -251,7 +240,7 @@ def independent(samples: Samples, options: DataOptions, *, what: str = "the data
         schema=replace(schema, permutation=_permutation(samples, options)),
         notes=(*samples.notes, *disorder),
         groups=samples.group_numbers,
-        constant=constant_columns(measured, schema),
+        constant=checks.constant_columns(measured, schema),
     )
 
 
@@ -279,7 +268,7 @@ def _targets(samples: Samples, trained: Indices, options: DataOptions) -> Array:
     """Return targets (rows, …); those of the training rows have changed places where asked."""
     if samples.task == "regression":
         targets = np.asarray(samples.targets, dtype=np.float64).reshape(len(samples.targets), -1)
-        check_finite(targets, "the target")
+        checks.check_finite(targets, "the target")
     else:
         targets = samples.targets.astype(np.int64, copy=False)
     if options.shuffle_labels is None:

@@ -6,12 +6,13 @@ channel is scaled. All of it is fitted on the training part alone, and `Schema` 
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from pipeline.data.source import Array, Column, Indices, OnDemand, Reading, Task
@@ -243,7 +244,7 @@ def fit(measured: Statistics, how: How, *, kept: NDArray[np.bool_] | None = None
     spread = np.where(measured.constant | (spread == 0), 1.0, spread)
     if kept is not None:
         shift, spread = np.where(kept, 0.0, shift), np.where(kept, 1.0, spread)
-    return Scaler(shift=_plain(shift), spread=_plain(spread))
+    return Scaler(shift=tuple(shift.tolist()), spread=tuple(spread.tolist()))
 
 
 def identity(features: int, *, spread: float = 1.0) -> Scaler:
@@ -283,10 +284,6 @@ def _along(vector: Iterable[float], dimensions: int) -> Vector:
     shape = [1] * dimensions
     shape[axis_of(dimensions)] = -1
     return np.asarray(tuple(vector), dtype=np.float64).reshape(shape)
-
-
-def _plain(vector: Vector) -> tuple[float, ...]:
-    return tuple(float(value) for value in vector)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,28 +379,20 @@ class Schema:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the schema as dicts, lists, strings and numbers."""
-        plain: dict[str, Any] = _as_plain(asdict(self))
+        plain: dict[str, Any] = TypeAdapter(Schema).dump_python(self, mode="json")
         return plain
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> "Schema":
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Schema":
         """Build the schema that `to_dict` wrote.
 
         Raises:
             KeyError: A field is missing.
+            ValueError: A field is of another type.
         """
-        fields = {name: _with_tuples(plain)[name] for name in cls.__dataclass_fields__}
-        if plain.get("encoder") is not None:
-            codes = tuple(Code(**_with_tuples(code)) for code in plain["encoder"]["codes"])
-            fields["encoder"] = Encoder(codes=codes)
-        for key in ("input_scaler", "target_scaler"):
-            fields[key] = Scaler(**_with_tuples(plain[key]))
-        return cls(**fields)
-
-
-def _with_tuples(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values whose lists are tuples, as the fields of a dataclass."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+        return TypeAdapter(cls).validate_python(
+            {key: plain[key] for key in cls.__dataclass_fields__}
+        )
 
 
 def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:
@@ -414,9 +403,3 @@ def permuted(rows: Tensor, permutation: Sequence[int]) -> Tensor:
     if rows.ndim == 4:
         return rows.flatten(2)[:, :, order].reshape(rows.shape)
     return rows[:, order]
-
-
-def _as_plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _as_plain(entry) for key, entry in value.items()}
-    return [_as_plain(entry) for entry in value] if isinstance(value, tuple | list) else value

@@ -10,7 +10,7 @@ import pytest
 import torch
 from given_data import names, shipped
 
-from pipeline.data.reader import Block, regrouped, sliced
+from pipeline.data.reader import Block, regrouped
 from pipeline.data.schema import Scaler, Schema
 
 WINDOWED = Schema(
@@ -45,14 +45,6 @@ def test_outputs_become_units_by_spread_shift_and_offset() -> None:
     assert WINDOWED.to_units(outputs, None).tolist() == [[2, 6], [-2, 4]]
     offsets = torch.tensor([[10.0, 20.0], [30.0, 40.0]])
     assert WINDOWED.to_units(outputs, offsets).tolist() == [[12, 26], [28, 44]]
-
-
-@pytest.mark.parametrize(
-    ("shape", "kind"), [((30,), "table"), ((40, 1), "series"), ((3, 16, 16), "images")]
-)
-def test_the_shape_tells_what_a_row_is(shape: tuple[int, ...], kind: str) -> None:
-    plain = {**WINDOWED.to_dict(), "input_shape": list(shape)}
-    assert Schema.from_dict(plain).kind == kind
 
 
 def test_class_one_of_a_binary_task_is_the_positive_one() -> None:
@@ -90,13 +82,3 @@ def test_rows_are_taken_no_earlier_than_their_block_and_stay_without_names() -> 
     taken: list[int] = []
     block = next(iter(regrouped(pieces((2,) * 50, taken, named=False), size=6)))
     assert (taken, block.names) == ([0, 2, 4], None)
-
-
-def test_stored_rows_are_sliced_with_their_names() -> None:
-    blocks = list(sliced(np.arange(10).reshape(5, 2), list("abcde"), size=2))
-    assert [block.raw.tolist() for block in blocks] == [
-        [[0, 1], [2, 3]],
-        [[4, 5], [6, 7]],
-        [[8, 9]],
-    ]
-    assert [block.names for block in blocks] == [["a", "b"], ["c", "d"], ["e"]]

@@ -17,7 +17,7 @@ from pipeline.data.prepare import filled, prepare
 from pipeline.data.reader import reader_of
 from pipeline.data.schema import Schema
 from pipeline.data.series import Layout, SeriesFile, layout_of
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import DataError
 
 MONTHLY = "month,a,b\n" + "".join(
     f"{2000 + row // 12}-{row % 12 + 1:02d},{row},{row * row}\n" for row in range(60)
@@ -53,11 +53,6 @@ def test_a_parquet_file_gives_the_series_of_its_csv() -> None:
     assert other.reading["step"] == "1 day"
 
 
-def test_a_url_is_refused_unless_it_is_allowed() -> None:
-    with pytest.raises(ConfigError, match=r"data\.path=https://x\.org/a.csv .*data\.allow_url"):
-        source("https://x.org/a.csv").read()
-
-
 def test_columns_targets_and_units_travel_to_the_schema() -> None:
     path = written(MONTHLY)
     schema = prepared(source(path, columns=("b", "a"), targets=("a",), units="cm")).schema
@@ -70,17 +65,13 @@ def test_columns_targets_and_units_travel_to_the_schema() -> None:
     assert schema.reading["kind"] == "series"
 
 
-def test_a_note_says_what_was_found() -> None:
+def test_a_note_says_what_was_found_and_without_times_each_row_is_a_step() -> None:
     assert read(MONTHLY, targets=("a",)).notes == (
         "60 times from 2000-01 to 2004-12, step 1 month (column 'month'); to predict: a; the "
         "network also sees b",
     )
-
-
-def test_without_a_column_of_times_each_row_is_a_step() -> None:
     series = read("a,b\n5,1\n4,2\n9,4\n", targets=("a",))
-    assert series.times == ("1", "2", "3")
-    assert series.reading["time"] is None
+    assert (series.times, series.reading["time"]) == (("1", "2", "3"), None)
     assert series.notes[0].startswith("3 times from 1 to 3, step 1, a row each; to predict: a;")
 
 
@@ -189,8 +180,7 @@ def layout(
 ) -> Layout:
     with Path("f.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([first, *zip(*first.values(), strict=True)])
-    wanted = Layout(time=time, values=values, targets=targets)
-    return layout_of(Path("f.csv"), wanted, sep=None)
+    return layout_of(Path("f.csv"), Layout(time=time, values=values, targets=targets), sep=None)
 
 
 @pytest.mark.parametrize(
@@ -214,14 +204,11 @@ def test_the_times_are_found_by_name_or_content(
     assert found == Layout(time=time, values=values, targets=values)
 
 
-def test_the_times_name_each_time_once_and_are_no_value() -> None:
+def test_the_times_name_each_time_once_and_named_columns_are_channels_in_their_order() -> None:
     first = {"since": ["2020-01", "2020-01", "2020-02"], "month": MONTHS, "a": VALUES}
     assert layout(first, values=("a",)).time == "month"
     first = {"year": ["1900", "1901", "1902"], "a": VALUES}
     assert layout(first, values=("year", "a")).time is None
-
-
-def test_named_columns_are_channels_in_the_order_in_which_they_are_named() -> None:
     first = {"when": MONTHS, "a": VALUES, "b": VALUES, "c": ["x", "y", "z"]}
     found = layout(first, values=("b", "a"), targets=("a",))
     assert found == Layout(time="when", values=("b", "a"), targets=("a",))
@@ -261,14 +248,11 @@ def test_a_name_that_can_not_be_meant_is_refused_with_what_can(
         layout(first, **words)
 
 
-def test_all_names_that_are_no_columns_are_told_at_once() -> None:
+def test_names_that_are_no_columns_are_told_at_once_and_times_alone_are_no_series() -> None:
     with pytest.raises(DataError) as caught:
         layout({"when": MONTHS, "a": VALUES}, time="wen", values=("b",), targets=("c",))
     told = [problem.split(" is no column")[0] for problem in caught.value.problems]
     assert told == ["data.time=wen", "data.columns=b", "data.targets=c"]
-
-
-def test_times_without_values_beside_them_are_refused() -> None:
     with pytest.raises(DataError, match=r"f\.csv has one column, 'when', of times; expected one"):
         layout({"when": MONTHS})
 
@@ -284,15 +268,11 @@ def holey(rows: int) -> np.ndarray:
     return values
 
 
-def test_previous_is_what_pandas_fills_forward() -> None:
-    values = holey(200)
-    expected = pd.DataFrame(values).ffill().to_numpy()
+def test_holes_are_filled_as_pandas_fills_and_interpolates() -> None:
+    values, frame = holey(200), pd.DataFrame(holey(200))
+    expected = frame.ffill().to_numpy()
     np.testing.assert_array_equal(filled(values, "previous", borders=(50, 120)), expected)
-
-
-def test_a_line_is_what_pandas_interpolates() -> None:
-    values = holey(200)
-    expected = pd.DataFrame(values).interpolate().to_numpy()
+    expected = frame.interpolate().to_numpy()
     np.testing.assert_allclose(filled(values, "linear", borders=()), expected)
 
 
@@ -303,9 +283,7 @@ def test_no_line_looks_across_a_border() -> None:
     before, after = (filled(content, "linear", borders=(120,)) for content in (values, changed))
     np.testing.assert_array_equal(before[:120], after[:120])
     assert not np.isnan(after).any()
-
-
-def test_after_a_border_a_line_begins_at_the_last_known_value() -> None:
+    # After a border a line begins at the last known value.
     values = np.array([[0.0], [1.0], [HOLE], [HOLE], [HOLE], [5.0]])
     assert filled(values, "linear", borders=(3,))[:, 0].tolist() == [0, 1, 1, 3, 4, 5]
 
@@ -390,7 +368,7 @@ def test_a_new_series_is_scaled_by_what_the_training_learned() -> None:
     assert part.offsets is None
 
 
-def test_channels_are_found_by_name_in_any_order_beside_others() -> None:
+def test_channels_are_found_by_name_and_another_step_or_a_missing_channel_is_refused() -> None:
     schema = prepared(source(written(content(80))), window=3).schema
     straight, turned = (
         again(source(written(content(40, columns=columns), "new.csv")), schema)
@@ -398,19 +376,10 @@ def test_channels_are_found_by_name_in_any_order_beside_others() -> None:
     )
     assert torch.equal(straight.inputs, turned.inputs)
     assert torch.equal(straight.targets, turned.targets)
-
-
-def test_a_missing_channel_is_refused_by_name() -> None:
-    schema = prepared(source(written(content(80))), window=3).schema
-    series = source(written(content(40, columns="a,c"), "new.csv"))
-    with pytest.raises(DataError, match=r"the series lacks the column 'b'; .* a, c"):
-        again(series, schema)
-
-
-def test_another_step_is_refused_with_both() -> None:
-    schema = prepared(source(written(content(80))), window=3).schema
-    yearly = written("year,a,b\n" + "".join(f"{year},1,2\n" for year in range(1900, 1940)))
-    with pytest.raises(
-        DataError, match=r"the times have step 1 year, those of the training had 1 month; expected"
+    yearly = "year,a,b\n" + "".join(f"{year},1,2\n" for year in range(1900, 1940))
+    for rows, problem in (
+        (content(40, columns="a,c"), r"the series lacks the column 'b'; .* a, c"),
+        (yearly, r"the times have step 1 year, those of the training had 1 month; expected"),
     ):
-        again(source(yearly), schema)
+        with pytest.raises(DataError, match=problem):
+            again(source(written(rows, "new.csv")), schema)

@@ -1,34 +1,207 @@
-"""What a table's columns are for and become: numbers, categories, or an error; the keys."""
+"""What a table's columns are for and become: numbers, categories, a target, or an error."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from given_tables import FILE, patients, prepared, read, text
 
-from pipeline.errors import DataError
+from pipeline.errors import PipelineError
 
 
-def column(*cells: str, name: str = "a", repeat: int = 1) -> str:
-    rows = cells * repeat
-    return f"{name},y\n" + "".join(f'"{cell}",{row % 2}\n' for row, cell in enumerate(rows))
+def column(*cells: str, name: str = "a") -> str:
+    return f"{name},y\n" + "".join(f'"{cell}",{row % 2}\n' for row, cell in enumerate(cells))
+
+
+def target(*targets: str, repeat: int = 10) -> str:
+    cells = targets * repeat
+    return "x,y\n" + "".join(f'{row * 37 % 101},"{cell}"\n' for row, cell in enumerate(cells))
 
 
 def problems(content: str, **keys: object) -> tuple[str, ...]:
-    with pytest.raises(DataError) as raised:
-        read(content, **keys)
+    with pytest.raises(PipelineError) as raised:
+        prepared(content, **keys)
+    assert raised.value.exit_code == 2
     return raised.value.problems
+
+
+TOWNS = [line[2] for line in patients()[1:]]
+FEW = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
+OTHER = "or take the column as categories: data.categorical=[a]"
+REFUSED = [
+    ("a,y\n", {}, f"{FILE} has a header and no rows (0 rows); expected at least one a part"),
+    (
+        "a b y\n1 2 0\n",
+        {},
+        f"{FILE}: one column found, 'a b y'; expected the target and at least one more. If another "
+        "sign parts the cells, say which: data.sep=;",
+    ),
+    (
+        text(patients()),
+        {},
+        f"{FILE}: column 'name' has 60 different words in 60 cells, such as 'patient 0': free text "
+        "or names, which are no feature; leave it out: data.drop=[name], or name the rows by it: "
+        "data.id=name",
+    ),
+    (
+        column("1", "2", "1,5", "x", "4"),
+        {},
+        f"{FILE} line 4, column 'a': '1,5' is no number; write 1.5. The column has 3 numbers "
+        "beside 2 other cells",
+    ),
+    (
+        column("x", "y", "7"),
+        {},
+        f"{FILE} line 2, column 'a': 'x' is no number; write a number or leave it empty, {OTHER}. "
+        "The column has 1 number beside 2 other cells",
+    ),
+    (
+        column("x", "y", "x"),
+        {"numeric": ["a"]},
+        f"{FILE} line 2, column 'a': 'x' is no number; write a number or leave it empty, {OTHER}",
+    ),
+    (
+        "a,b,y\n" + "1,,0\n,2,1\n" * 5,
+        {"missing": "drop"},
+        "data.missing=drop leaves none of 10 rows: each has an empty cell (a (5), b (5)); leave "
+        "out a column with data.drop=[COLUMN]",
+    ),
+    # keys
+    (
+        FEW,
+        {"target": "age", "drop": ["age"]},
+        "data.drop=age is also the target; name another with data.target=COLUMN",
+    ),
+    (
+        FEW,
+        {"drop": ["age"], "numeric": ["age"]},
+        "data.drop=[age] leaves out a column that another key wants as a feature",
+    ),
+    (
+        FEW,
+        {"categorical": ["age"], "numeric": ["age"]},
+        "'age' is in data.numeric and in data.categorical; expected one of them",
+    ),
+    (
+        FEW,
+        {"group": "age", "split": "town"},
+        "data.group and data.split both say how rows are parted; expected one",
+    ),
+    (
+        FEW,
+        {"drop": ["age"], "id": "town"},
+        f"{FILE}: no column is left to predict 'outcome' from; its columns are age, town, outcome. "
+        "Drop fewer",
+    ),
+    # the target
+    (
+        target("0", "1", "0.5"),
+        {"task": "binary"},
+        f"{FILE} line 4, column 'y': '0.5' is no class; expected words or whole numbers, or "
+        "data.task=regression",
+    ),
+    (
+        target("0", "1", "2"),
+        {"task": "binary"},
+        "data.task=binary, but the target 'y' has 3 classes: '0' (10), '1' (10), '2' (10); "
+        "expected 2, or data.task=multiclass",
+    ),
+    (
+        target("a", "b"),
+        {"task": "regression"},
+        f"{FILE} line 2, column 'y': 'a' is no number; write a number or leave it empty, or take "
+        "its words as classes: data.task=multiclass",
+    ),
+    (
+        target("a"),
+        {},
+        "the target 'y' has one class, 'a', in all 10 rows; expected at least 2 classes",
+    ),
+    (target(""), {}, "the target 'y' has no cell that is not empty"),
+    (
+        target(*(f"{row}{',' if row == 7 else '.'}5" for row in range(50)), repeat=1),
+        {},
+        f"{FILE} line 9, column 'y': '7,5' is no number; write 7.5",
+    ),
+    (
+        target(*(f"person {row}" for row in range(50)), repeat=1),
+        {},
+        "the target 'y' has 50 different words in 50 cells, such as 'person 0': no classes; name "
+        "another: data.target=COLUMN",
+    ),
+    (
+        target("well", "ill"),
+        {"positive": "wel"},
+        "data.positive='wel' is no class of this data; expected 'ill' or 'well'. Did you mean "
+        "'well'?",
+    ),
+    (
+        target("1", "2", "3"),
+        {"positive": "1"},
+        "data.positive=1 has no meaning for 3 classes; leave it out",
+    ),
+    (
+        target("1.5", "2", "3"),
+        {"positive": "1"},
+        "data.positive=1 has no meaning for a regression; leave it out, or say data.task=binary",
+    ),
+    *(
+        (
+            target("1", word, "2"),
+            {},
+            f"{FILE} line 3, column 'y': the target is empty, as in 10 rows in all; fill it in, or "
+            "leave these rows out: data.missing=drop",
+        )
+        for word in ("NA", "?", "")
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "keys", "problem"), REFUSED)
+def test_a_table_that_can_not_be_learned_from_is_refused_with_where_and_why(
+    content: str, keys: dict[str, object], problem: str
+) -> None:
+    assert problems(content, **keys) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "problem"),
+    [
+        (
+            "x,part,y\n"
+            + "".join(f"{n},{'test' if n > 30 else 'train'},{'abc'[n % 2]}\n" for n in range(36))
+            + "1,test,c\n",
+            {"split": "part"},
+            "class 'c' is in the test part but not in the training part; ",
+        ),
+        (target("a", "b") + "5,c\n", {}, "class 'c' has 1 row "),
+        *(
+            (column(*"12"[:rows]), {"task": "regression"}, f"split {rows} rows into train 0")
+            for rows in (1, 2)
+        ),
+        (
+            "a,b,y\n" + "".join(f"{n % 2},{n % 3 % 2},{n % 5 % 2}\n" for n in range(40)),
+            {"strict": True},
+            "10 of 10 test rows have inputs that also stand in the training part; expected none, "
+            "since data.strict=true",
+        ),
+    ],
+)
+def test_rows_that_can_not_be_split_are_refused_with_their_numbers(
+    content: str, keys: dict[str, object], problem: str
+) -> None:
+    (line,) = problems(content, **keys)
+    assert problem in line
 
 
 def test_numbers_and_categories_come_out_as_the_file_has_them() -> None:
     lines = patients()
     samples = read(text(lines, sep=";", end="\r\n"), drop=["name"], categorical=["ward"])
     assert samples.features == ("age", "town", "ward", "dose")
-    levels = {column.name: column.levels for column in samples.columns}
-    assert levels == {
-        "age": (),
-        "town": ("Bad Ems, Lahn", "Bonn", "Köln"),
-        "ward": ("1", "2", "3"),
-        "dose": (),
-    }
+    towns = ("Bad Ems, Lahn", "Bonn", "Köln")
+    assert [column.levels for column in samples.columns] == [(), towns, ("1", "2", "3"), ()]
     for row, cells in zip(samples.inputs, lines[1:], strict=True):
         for cell, value, found in zip(cells[1:5], row, samples.columns, strict=True):
             if not cell:
@@ -37,56 +210,6 @@ def test_numbers_and_categories_come_out_as_the_file_has_them() -> None:
                 assert found.levels[int(value)] == cell
             else:
                 assert value == float(cell)
-
-
-@pytest.mark.parametrize(
-    ("content", "keys", "problem"),
-    [
-        ("a,y\n", {}, f"{FILE} has a header and no rows (0 rows); expected at least one a part"),
-        (
-            "a b y\n1 2 0\n",
-            {},
-            f"{FILE}: one column found, 'a b y'; expected the target and at least one more. If "
-            "another sign parts the cells, say which: data.sep=;",
-        ),
-        (
-            text(patients()),
-            {},
-            f"{FILE}: column 'name' has 60 different words in 60 cells, such as 'patient 0': free "
-            "text or names, which are no feature; leave it out: data.drop=[name], or name the rows "
-            "by it: data.id=name",
-        ),
-        (
-            column("1", "2", "1,5", "x", "4"),
-            {},
-            f"{FILE} line 4, column 'a': '1,5' is no number; write 1.5. The column has 3 numbers "
-            "beside 2 other cells",
-        ),
-        (
-            column("x", "y", "7"),
-            {},
-            f"{FILE} line 2, column 'a': 'x' is no number; write a number or leave it empty, or "
-            "take the column as categories: data.categorical=[a]. The column has 1 number beside 2 "
-            "other cells",
-        ),
-        (
-            column("x", "y", "x"),
-            {"numeric": ["a"]},
-            f"{FILE} line 2, column 'a': 'x' is no number; write a number or leave it empty, or "
-            "take the column as categories: data.categorical=[a]",
-        ),
-        (
-            "a,b,y\n" + "1,,0\n,2,1\n" * 5,
-            {"missing": "drop"},
-            "data.missing=drop leaves none of 10 rows: each has an empty cell (a (5), b (5)); "
-            "leave out a column with data.drop=[COLUMN]",
-        ),
-    ],
-)
-def test_a_table_that_can_not_be_learned_from_is_refused(
-    content: str, keys: dict[str, object], problem: str
-) -> None:
-    assert problems(content, **keys) == (problem,)
 
 
 def test_words_are_taken_as_categories_where_the_user_says_so() -> None:
@@ -104,7 +227,7 @@ def test_dates_are_refused_by_name_with_three_ways_out(date: str) -> None:
     assert read(content, categorical=["admitted"]).columns[0].levels
 
 
-def test_the_problems_of_several_columns_are_told_at_once() -> None:
+def test_the_problems_of_several_columns_or_keys_are_told_at_once() -> None:
     content = "n,d,a,y\n" + "".join(
         f"person {n},2024-01-{n:02d},inf,{n % 2}\n" for n in range(1, 29)
     )
@@ -113,119 +236,8 @@ def test_the_problems_of_several_columns_are_told_at_once() -> None:
         f"{FILE}: column 'd' holds dates",
         f"{FILE} line 2, column 'a': 'inf' is infinite in single precision",
     ]
-
-
-def test_rows_with_an_empty_cell_are_left_out_where_the_user_says_so() -> None:
-    lines = patients()
-    whole = [line for line in lines[1:] if all(line)]
-    samples = read(text(lines), drop=["name"], missing="drop")
-    assert samples.inputs[:, 3].tolist() == [float(line[4]) for line in whole]
-    assert samples.notes[-1].startswith(f"left out {60 - len(whole)} rows with an empty cell: age")
-
-
-def test_empty_cells_are_refused_with_row_column_and_count_where_the_user_says_so() -> None:
-    lines = patients()
-    towns = [line[2] for line in lines[1:]]
-    assert problems(text(lines), drop=["name"], missing="refuse") == (
-        f"{FILE} line 7, column 'age': a cell is empty, as in 5 rows in all; fill it in, "
-        "data.missing=mean fills them in, or leave these rows out: data.missing=drop",
-        f"{FILE} line {towns.index('') + 2}, column 'town': a cell is empty, as in "
-        f"{towns.count('')} rows in all; fill it in, data.missing=mean fills them in, or leave "
-        "these rows out: data.missing=drop",
-    )
-
-
-@pytest.mark.parametrize(
-    ("cells", "note"),
-    [
-        (
-            [str(row) for row in range(50)],
-            "column 'a' counts the rows, as an index does; if it is one, leave it out: "
-            "data.drop=[a], or data.id=a to name the rows by it",
-        ),
-        (
-            [str(1000 - row) for row in range(50)],
-            "column 'a' counts the rows, as an index does; if it is one, leave it out: "
-            "data.drop=[a], or data.id=a to name the rows by it",
-        ),
-        (
-            [str(2**53 + 2 + row * row) for row in range(50)],
-            "column 'a' has numbers above 2^53, which are rounded; it looks like an id: "
-            "data.drop=[a], or data.id=a to name the rows by it",
-        ),
-        ([""] * 50, "column 'a' is empty: it says nothing; data.drop=[a]"),
-    ],
-)
-def test_a_suspicious_column_is_told(cells: list[str], note: str) -> None:
-    assert note in read(column(*cells)).notes
-
-
-@pytest.mark.parametrize(
-    "cells",
-    [
-        ["1", "1", "4", "4"] * 12,
-        [str(row * 2) for row in range(50)],
-        [f"1e{row}" for row in range(30)],
-        ["", *map(str, range(40))],
-    ],
-)
-def test_a_column_of_plain_numbers_is_not_suspicious(cells: list[str]) -> None:
-    assert not [note for note in read(column(*cells)).notes if "column 'a'" in note]
-
-
-@pytest.mark.parametrize(
-    ("copy", "target"),
-    [
-        (lambda n: n % 3, lambda n: n % 3),
-        (lambda n: f"level {n % 3}", lambda n: n % 3),
-        (lambda n: n % 2, lambda n: "yes" if n % 2 else "no"),
-        (lambda n: n / 7, lambda n: n / 7),
-    ],
-)
-def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, target) -> None:
-    content = "a,copy,y\n" + "".join(f"{n * n % 11},{copy(n)},{target(n)}\n" for n in range(40))
-    leak = (
-        "column 'copy' tells the target 'y' in every row: if it is not known before the answer "
-        "is, leave it out: data.drop=[copy]"
-    )
-    assert leak in read(content).notes
-    assert problems(content, strict=True) == (f"{FILE}: {leak}",)
-    assert read(content, strict=True, drop=["copy"]).features == ("a",)
-
-
-def test_a_feature_that_only_parts_most_rows_is_no_leak() -> None:
-    content = "a,b,y\n" + "".join(f"{n % 2 if n else 1},{n // 20},{n % 2}\n" for n in range(40))
-    assert not [note for note in read(content).notes if "tells the target" in note]
-
-
-def test_test_rows_that_also_train_are_refused_if_strict() -> None:
-    content = "a,b,y\n" + "1,2,0\n3,4,1\n" * 20
-    assert prepared(content).schema.task == "binary"
-    with pytest.raises(
-        DataError,
-        match=r"10 of 10 test rows have inputs that also stand in the training part; expected "
-        r"none, since data.strict=true",
-    ):
-        prepared(
-            "a,b,y\n" + "".join(f"{n % 2},{n % 3 % 2},{n % 5 % 2}\n" for n in range(40)),
-            strict=True,
-        )
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3])
-def test_fewer_rows_than_parts_need_are_refused_with_their_numbers(rows: int) -> None:
-    content = "a,y\n" + "".join(f"{row},{row / 3}\n" for row in range(rows))
-    if rows == 3:
-        assert len(prepared(content).train) == 1
-        return
-    with pytest.raises(DataError, match=rf"split {rows} rows into train 0"):
-        prepared(content, task="regression")
-
-
-def test_wrong_names_are_told_all_at_once_with_the_nearest_and_the_columns() -> None:
     told = f"is no column of {FILE}; its columns are age, town, outcome."
-    content = "age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9
-    assert problems(content, target="outcom", drop=["x"], numeric=["aeg"], id="y") == (
+    assert problems(FEW, target="outcom", drop=["x"], numeric=["aeg"], id="y") == (
         f"data.target=outcom {told} Did you mean 'outcome'?",
         f"data.id=y {told}",
         f"data.numeric=aeg {told} Did you mean 'age'?",
@@ -233,31 +245,169 @@ def test_wrong_names_are_told_all_at_once_with_the_nearest_and_the_columns() -> 
     )
 
 
+def test_rows_with_an_empty_cell_are_left_out_or_refused_where_the_user_says_so() -> None:
+    lines = patients()
+    whole = [line for line in lines[1:] if all(line)]
+    samples = read(text(lines), drop=["name"], missing="drop")
+    assert samples.inputs[:, 3].tolist() == [float(line[4]) for line in whole]
+    assert samples.notes[-1].startswith(f"left out {60 - len(whole)} rows with an empty cell: age")
+    way = "data.missing=mean fills them in, or leave these rows out: data.missing=drop"
+    assert problems(text(lines), drop=["name"], missing="refuse") == (
+        f"{FILE} line 7, column 'age': a cell is empty, as in 5 rows in all; fill it in, {way}",
+        f"{FILE} line {TOWNS.index('') + 2}, column 'town': a cell is empty, as in "
+        f"{TOWNS.count('')} rows in all; fill it in, {way}",
+    )
+    assert len(read(target("1", "NA", "2"), missing="drop").targets) == 20
+
+
+COUNTS = (
+    "column 'a' counts the rows, as an index does; if it is one, leave it out: data.drop=[a], or "
+    "data.id=a to name the rows by it"
+)
+
+
 @pytest.mark.parametrize(
-    ("keys", "problem"),
+    ("cells", "note"),
     [
+        ([str(row) for row in range(50)], COUNTS),
+        ([str(1000 - row) for row in range(50)], COUNTS),
         (
-            {"target": "age", "drop": ["age"]},
-            "data.drop=age is also the target; name another with data.target=COLUMN",
+            [str(2**53 + 2 + row * row) for row in range(50)],
+            "column 'a' has numbers above 2^53, which are rounded; it looks like an id: "
+            "data.drop=[a], or data.id=a to name the rows by it",
         ),
-        (
-            {"drop": ["age"], "numeric": ["age"]},
-            "data.drop=[age] leaves out a column that another key wants as a feature",
-        ),
-        (
-            {"categorical": ["age"], "numeric": ["age"]},
-            "'age' is in data.numeric and in data.categorical; expected one of them",
-        ),
-        (
-            {"group": "age", "split": "town"},
-            "data.group and data.split both say how rows are parted; expected one",
-        ),
-        (
-            {"drop": ["age"], "id": "town"},
-            f"{FILE}: no column is left to predict 'outcome' from; its columns are age, town, "
-            "outcome. Drop fewer",
-        ),
+        ([""] * 50, "column 'a' is empty: it says nothing; data.drop=[a]"),
+        (["1", "1", "4", "4"] * 12, None),
+        ([str(row * 2) for row in range(50)], None),
+        ([f"1e{row}" for row in range(30)], None),
+        (["", *map(str, range(40))], None),
     ],
 )
-def test_keys_that_contradict_each_other_are_refused(keys: dict[str, object], problem: str) -> None:
-    assert problems("age,town,outcome\n" + "1,a,0\n2,b,1\n" * 9, **keys) == (problem,)
+def test_a_suspicious_column_is_told_and_no_other(cells: list[str], note: str | None) -> None:
+    told = [line for line in read(column(*cells)).notes if "column 'a'" in line]
+    assert told == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
+    ("copy", "truth"),
+    [
+        (lambda n: n % 3, lambda n: n % 3),
+        (lambda n: f"level {n % 3}", lambda n: n % 3),
+        (lambda n: n % 2, lambda n: "yes" if n % 2 else "no"),
+        (lambda n: n / 7, lambda n: n / 7),
+    ],
+)
+def test_a_feature_that_is_the_target_is_told_and_refused_if_strict(copy, truth) -> None:
+    content = "a,copy,y\n" + "".join(f"{n * n % 11},{copy(n)},{truth(n)}\n" for n in range(40))
+    leak = (
+        "column 'copy' tells the target 'y' in every row: if it is not known before the answer "
+        "is, leave it out: data.drop=[copy]"
+    )
+    assert leak in read(content).notes
+    assert problems(content, strict=True) == (f"{FILE}: {leak}",)
+    assert read(content, strict=True, drop=["copy"]).features == ("a",)
+    most = "a,b,y\n" + "".join(f"{n % 2 if n else 1},{n // 20},{n % 2}\n" for n in range(40))
+    assert not [note for note in read(most).notes if "tells the target" in note]
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes"),
+    [
+        (("1", "2", "3"), ("1", "2", "3")),
+        (("10", "9", "-1"), ("-1", "9", "10")),
+        (("-1", "1", "1"), ("1", "-1")),
+        (("0", "1", "0"), ("0", "1")),
+        (("0.0", "1.0", "0.0"), ("0.0", "1.0")),
+        (("True", "False", "False"), ("False", "True")),
+        (("b", "a", "C"), ("C", "a", "b")),
+        (("well", "ill", "well"), ("well", "ill")),
+        (("1", "1.0", "2"), ("1", "2")),
+    ],
+)
+def test_labels_become_classes_named_as_the_file_writes_them(
+    targets: tuple[str, ...], classes: tuple[str, ...]
+) -> None:
+    samples = read(target(*targets))
+    assert samples.classes == classes
+    if len(set(targets)) == len(classes):
+        assert [classes[index] for index in samples.targets] == list(targets) * 10
+
+
+def test_numbers_with_a_fraction_or_many_different_ones_are_a_regression_that_is_told() -> None:
+    for targets in (("0", "1", "0.5"), tuple(map(str, range(21)))):
+        samples = read(target(*targets), units="kg")
+        assert (samples.task, samples.classes, samples.units) == ("regression", (), "kg")
+        assert samples.targets.tolist() == [float(cell) for cell in targets * 10]
+        assert samples.notes[-1] == (
+            "task: regression of 'y'; data.task=multiclass would take its numbers as classes"
+        )
+    assert read(target(*map(str, range(20)))).task == "multiclass"
+
+
+def test_the_task_that_is_given_wins_over_the_one_that_is_found() -> None:
+    few = target("1", "2", "3")
+    assert read(few, task="regression").targets[:3].tolist() == [1, 2, 3]
+    assert read(target(*map(str, range(21))), task="multiclass").classes[20] == "20"
+    assert read(target("a", "b"), task="multiclass").task == "multiclass"
+    assert "data.task=regression" in read(few).notes[1]
+    assert "data.task=regression" not in read(target("red", "green", "blue")).notes[1]
+
+
+@pytest.mark.parametrize("cell", ["-inf", "1e400"])
+@pytest.mark.parametrize("task", ["data.task=regression", "data.task=binary"])
+def test_an_infinite_target_is_refused_without_a_warning_of_a_library(
+    train: Callable[..., int],
+    own_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    cell: str,
+    task: str,
+) -> None:
+    (own_folder / "new.csv").write_text(target("1", "2", cell), encoding="utf-8")
+    words = ("model=mlp", "data=table", "data.path=new.csv", "data.target=y", task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert train(*words, "tracking=none") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said
+    assert all(line.startswith("error: ") for line in said)
+
+
+def test_the_rarer_class_is_positive_unless_one_is_named_and_that_is_told() -> None:
+    content = target("well", "ill", "well")
+    samples = read(content)
+    assert samples.classes == ("well", "ill")
+    assert samples.notes[1] == (
+        "task: binary, 'y' is 'ill' (10), 'well' (20); precision, recall and F1 speak of 'ill', "
+        "the rarer one; or data.positive=well"
+    )
+    named = read(content, positive="well")
+    assert named.classes == ("ill", "well")
+    assert (named.targets == 1 - samples.targets).all()
+    assert "rarer" not in named.notes[1]
+    note = read(target("well", "ill")).notes[1]
+    assert note.endswith("speak of 'well', the second of two; or data.positive=ill")
+
+
+@pytest.mark.parametrize("positive", [1, 1.0, "1", True])
+def test_a_positive_class_may_be_typed_as_a_number_or_a_truth(positive: object) -> None:
+    truths = positive is True
+    samples = read(target("True", "False") if truths else target("1", "0"), positive=positive)
+    assert samples.classes[1] == ("True" if truths else "1")
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "null", "nan"])
+def test_a_word_for_missing_stays_a_class_among_words_and_is_told(word: str) -> None:
+    samples = read(target("mild", word, "mild"))
+    assert set(samples.classes) == {"mild", word}
+    assert samples.notes[-1] == (
+        f"{word!r} in the target 'y' is taken as a class (10 rows); where it means that nothing "
+        "is known, leave the cell empty"
+    )
+
+
+def test_the_last_column_is_the_target_where_none_is_named_and_that_is_told() -> None:
+    content = "y,x\n" + "".join(f"{row % 2},{row / 3}\n" for row in range(30))
+    assert read(content).notes[0] == "target: 'x', the last column; another with data.target=COLUMN"
+    named = read(content, target="y")
+    assert (named.label, named.features) == ("y", ("x",))
+    assert named.notes[0].startswith("task: binary")

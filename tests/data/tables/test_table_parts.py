@@ -138,26 +138,12 @@ def test_files_that_do_not_go_with_the_training_file_or_a_key_are_refused() -> N
         read(content, test_path=FILE, time="age")
 
 
-def test_a_column_that_names_the_rows_is_no_feature() -> None:
-    samples = read(text([HEADER, *ROWS]), target="outcome", id="name")
-    assert samples.ids.tolist() == [row[0] for row in ROWS]
-    assert "name" not in samples.features
-    assert samples.reading == {"kind": "table", "target": "outcome", "id": "name", "sep": None}
-
-
-def changed_elsewhere(rows: list[list[str]], kept: list[int]) -> list[list[str]]:
-    """Return the table with other numbers, holes and categories in all rows but some."""
-    other = ["name", "79.5", "Atlantis", "9", "1000", ""]
-    return [
-        row if index in kept else [row[0], *other[1:5], row[5]] for index, row in enumerate(rows)
-    ]
-
-
 def test_other_cells_outside_of_the_training_part_change_no_bit_of_it() -> None:
     keys = {**KEYS, "categorical": ["ward"], "scale": "standard"}
     first = prepared(text([HEADER, *ROWS]), **keys)
-    kept = named(first)["train"]
-    second = prepared(text([HEADER, *changed_elsewhere(ROWS, kept)]), **keys)
+    kept, other = named(first)["train"], ["79.5", "Atlantis", "9", "1000"]
+    changed = [row if index in kept else [row[0], *other, row[5]] for index, row in enumerate(ROWS)]
+    second = prepared(text([HEADER, *changed]), **keys)
     assert named(second) == named(first)
     assert second.train.inputs.numpy().tobytes() == first.train.inputs.numpy().tobytes()
     assert second.schema.input_scaler == first.schema.input_scaler
