@@ -160,15 +160,11 @@ def exported(network: nn.Module) -> Exported | ConfigError:
     return outcome
 
 
-def test_a_network_that_decides_by_its_values_is_refused_in_one_line() -> None:
-    problem = exported(Branching())
+def test_a_network_that_decides_by_its_values_is_refused_and_one_for_fixed_rows_is_not() -> None:
+    problem, outcome = exported(Branching()), exported(FixedRows())
     assert isinstance(problem, ConfigError)
     assert "\n" not in str(problem)
     assert str(problem).startswith("format=program: the network can't be exported: ")
-
-
-def test_a_network_for_one_number_of_rows_is_exported_for_that_number() -> None:
-    outcome = exported(FixedRows())
     assert isinstance(outcome, Exported)
     assert (outcome.rows, outcome.compared) == (3, (3,))
 

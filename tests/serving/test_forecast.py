@@ -103,11 +103,8 @@ def test_a_forecast_is_what_a_window_cut_by_hand_gives() -> None:
 def test_only_the_last_window_and_its_difference_count() -> None:
     model = model_of(read(frame(), difference=5).schema)
     assert forecast(model, frame()) == forecast(model, frame()[-9:])
-    with pytest.raises(
-        DataError,
-        match=r"the frame has 8 rows; expected at least 9: the forecast needs a window of 4 and a "
-        r"difference of 5",
-    ):
+    needed = r"has 8 rows; expected at least 9: .* a window of 4 and a difference of 5"
+    with pytest.raises(DataError, match=needed):
         forecast(model, frame()[-8:])
 
 
@@ -138,16 +135,6 @@ def test_a_series_that_ships_goes_on_in_its_own_labels(
     time = schema.reading["time"]
     given = pd.DataFrame({time: series.times, series.names[0]: series.values[:, 0]})
     assert forecast(model_of(schema), given)[time] == following
-
-
-def test_columns_are_found_in_any_order_and_others_are_ignored() -> None:
-    schema = read(frame()).schema
-    frame().to_csv("straight.csv", index=False)
-    turned = frame()[["b", "when", "c", "a"]].assign(more="word")
-    turned.to_csv("turned.csv", index=False)
-    straight, other = (new_rows(f"{name}.csv", schema) for name in ("straight", "turned"))
-    np.testing.assert_array_equal(straight.raw, other.raw)
-    assert straight.names == other.names
 
 
 def with_cell(row: int, cell: object) -> pd.DataFrame:
@@ -209,13 +196,15 @@ def test_holes_of_a_new_file_are_filled_as_in_training(missing: str) -> None:
     np.testing.assert_array_equal(held(holey, schema).raw, [window])
 
 
-def test_a_frame_gives_what_its_file_gives_whatever_its_types() -> None:
+def test_a_frame_gives_what_its_file_gives_whatever_its_types_and_order_of_columns() -> None:
     schema = read(frame()).schema
     frame().to_csv("new.csv", index=False)
+    turned = frame()[["b", "when", "c", "a"]].assign(more="word")
+    turned.to_csv("turned.csv", index=False)
     in_file = new_rows("new.csv", schema)
-    with_words = held(frame().astype({"b": str}), schema)
-    np.testing.assert_array_equal(with_words.raw, in_file.raw)
-    assert with_words.names == in_file.names
+    for other in (new_rows("turned.csv", schema), held(frame().astype({"b": str}), schema)):
+        np.testing.assert_array_equal(other.raw, in_file.raw)
+        assert other.names == in_file.names
     dated = frame().assign(when=pd.to_datetime(frame()["when"]))
     for given in (dated, dated.set_index("when"), dated.set_index("when").rename_axis(None)):
         found = held(given, schema)
@@ -223,20 +212,12 @@ def test_a_frame_gives_what_its_file_gives_whatever_its_types() -> None:
         assert found.names == [f"{label}-01" for label in in_file.names]
 
 
-def test_rows_after_irregular_times_are_numbered() -> None:
-    irregular = frame(freq="D", written="%Y-%m-%d")
-    irregular["when"] = [
-        str(day.date())
-        for day in pd.Timestamp("2000-01-01") + pd.to_timedelta(np.arange(ROWS) ** 2, unit="D")
-    ]
-    schema = read(irregular).schema
-    columns = forecast(model_of(schema), irregular)
+def test_rows_after_irregular_times_are_numbered_and_without_times_have_no_label() -> None:
+    days = pd.Timestamp("2000-01-01") + pd.to_timedelta(np.arange(ROWS) ** 2, unit="D")
+    irregular = frame().assign(when=days.strftime("%Y-%m-%d"))
+    columns = forecast(model_of(read(irregular).schema), irregular)
     assert columns["when"] == ["+1", "+2", "+3"]
-
-
-def test_a_series_without_times_is_forecast_without_labels() -> None:
-    schema = read(frame().drop(columns="when")).schema
-    columns = forecast(model_of(schema), frame())
+    columns = forecast(model_of(read(frame().drop(columns="when")).schema), frame())
     assert list(columns) == ["c", "a"]
     assert len(columns["c"]) == HORIZON
 
@@ -244,12 +225,9 @@ def test_a_series_without_times_is_forecast_without_labels() -> None:
 def test_steps_that_a_new_past_lacks_are_told() -> None:
     schema = read(frame()).schema
     frame().drop(index=[50, 51]).to_csv("gappy.csv", index=False)
-    frame().to_csv("whole.csv", index=False)
-    gappy, whole = (
-        reader_of(schema).open(Path(f"{name}.csv"), Rules(), size=1) for name in ("gappy", "whole")
-    )
-    assert gappy.gaps == (
+    told = (
         "2 steps of 1 month are missing: 2 after 2004-02; a window takes the rows on both sides "
-        "for neighbours",
+        "for neighbours"
     )
-    assert whole.gaps == ()
+    for name, gaps in (("gappy.csv", (told,)), ("trained.csv", ())):
+        assert reader_of(schema).open(Path(name), Rules(), size=1).gaps == gaps

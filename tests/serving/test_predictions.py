@@ -1,5 +1,6 @@
 """What outputs say to a person, with what intervals, and what answers for a file come to."""
 
+import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -76,106 +77,85 @@ def test_all_that_was_met_in_the_input_is_one_note() -> None:
     ]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def said(
-    capsys: pytest.CaptureFixture[str], *, verbose: int, total: int | None = None, seconds: int = 30
-) -> str:
-    clock = Clock()
-    progress = RowsDone(verbose=verbose, total=total, clock=clock)
+@pytest.mark.parametrize(
+    ("verbose", "total", "seconds", "said"),
+    [
+        (
+            2,
+            None,
+            30,
+            [
+                f"{n},000 rows, 1,000 a second, {spent} s"
+                for n, spent in ((2, "2.0"), (12, 12), (22, 22))
+            ],
+        ),
+        (1, 30_000, 30, ["30,000 of 30,000 rows, 1,000 a second, 30 s\x1b[K", "\x1b[K"]),
+        (0, None, 100, []),
+        (1, None, 1, []),
+        (2, None, 1, []),
+    ],
+    ids=["lines", "a line that is written over", "silent", "short", "short lines"],
+)
+def test_rows_done_are_told_each_ten_seconds_or_on_a_line_that_is_taken_away(
+    capsys: pytest.CaptureFixture[str],
+    verbose: int,
+    total: int | None,
+    seconds: int,
+    said: list[str],
+) -> None:
+    times = itertools.count(100.0)
+    progress = RowsDone(verbose=verbose, total=total, clock=lambda: next(times))
     for second in range(1, seconds + 1):
-        clock.seconds = 100.0 + second
         progress(1000 * second)
     progress.end()
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    return captured.err
-
-
-def test_elsewhere_than_in_a_terminal_a_line_is_said_each_ten_seconds(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert said(capsys, verbose=2).splitlines() == [
-        "2,000 rows, 1,000 a second, 2.0 s",
-        "12,000 rows, 1,000 a second, 12 s",
-        "22,000 rows, 1,000 a second, 22 s",
-    ]
-
-
-def test_in_a_terminal_one_line_is_written_over_and_taken_away(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    text = said(capsys, verbose=1, total=30_000)
-    assert "\n" not in text
-    assert text.split("\r")[-2:] == [
-        "30,000 of 30,000 rows, 1,000 a second, 30 s\x1b[K",
-        "\x1b[K",
-    ]
-
-
-@pytest.mark.parametrize(("verbose", "seconds"), [(0, 100), (1, 1), (2, 1)])
-def test_silence_is_kept_where_it_is_asked_for_or_nothing_lasts(
-    capsys: pytest.CaptureFixture[str], verbose: int, seconds: int
-) -> None:
-    assert said(capsys, verbose=verbose, seconds=seconds) == ""
-
-
-def test_a_row_is_positive_only_above_the_threshold() -> None:
-    made = model(BINARY, Decision(threshold=0.25, rule="best_f1"))
-    assert answers(made, torch.tensor([0.0, 0.25, 0.375, 1.0])) == {
-        "prediction": ["no", "no", "yes", "yes"],
-        "probability of yes": [0.0, 0.25, 0.375, 1.0],
-    }
-
-
-def test_of_several_classes_the_likeliest_is_named_beside_all_probabilities() -> None:
-    made = model(schema("multiclass", outputs=3, classes=["x", "y", "z"]))
-    found = answers(made, torch.tensor([[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]]))
-    assert found == {
-        "prediction": ["y", "z"],
-        "probability of x": [0.25, 0.125],
-        "probability of y": [0.5, 0.25],
-        "probability of z": [0.25, 0.625],
-    }
-
-
-def test_an_interval_lies_around_a_value_by_the_residuals_of_its_own_output() -> None:
-    made = model(schema(outputs=2), Decision(intervals=((-1.0, 2.0), (-0.5, 0.25))))
-    found = answers(made, torch.tensor([[10.0, 1.0]]))
-    assert found == {
-        "prediction 1": [10.0],
-        "prediction 1 low": [9.0],
-        "prediction 1 high": [12.0],
-        "prediction 2": [1.0],
-        "prediction 2 low": [0.5],
-        "prediction 2 high": [1.25],
-    }
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert (err.split("\r")[-2:] if verbose == 1 and said else err.splitlines()) == said
 
 
 @pytest.mark.parametrize(
-    ("made", "outputs"),
+    ("made", "outputs", "columns"),
     [
-        (BINARY, torch.zeros(0)),
-        (schema("multiclass", outputs=3, classes=["x", "y", "z"]), torch.zeros(0, 3)),
-        (schema(), torch.zeros(0, 1)),
-        (schema(outputs=2), torch.zeros(0, 2)),
+        (  # only above the threshold is a row positive
+            model(BINARY, Decision(threshold=0.25, rule="best_f1")),
+            [0.0, 0.25, 0.375, 1.0],
+            {
+                "prediction": ["no", "no", "yes", "yes"],
+                "probability of yes": [0.0, 0.25, 0.375, 1.0],
+            },
+        ),
+        (
+            model(schema("multiclass", outputs=3, classes=["x", "y", "z"])),
+            [[0.25, 0.5, 0.25], [0.125, 0.25, 0.625]],
+            {
+                "prediction": ["y", "z"],
+                "probability of x": [0.25, 0.125],
+                "probability of y": [0.5, 0.25],
+                "probability of z": [0.25, 0.625],
+            },
+        ),
+        (  # an interval lies around a value by the residuals of its own output
+            model(schema(outputs=2), Decision(intervals=((-1.0, 2.0), (-0.5, 0.25)))),
+            [[10.0, 1.0]],
+            {
+                "prediction 1": [10.0],
+                "prediction 1 low": [9.0],
+                "prediction 1 high": [12.0],
+                "prediction 2": [1.0],
+                "prediction 2 low": [0.5],
+                "prediction 2 high": [1.25],
+            },
+        ),
     ],
-    ids=["binary", "multiclass", "regression", "two values"],
+    ids=["binary", "multiclass", "values"],
 )
-@pytest.mark.parametrize("known", [False, True], ids=["no intervals", "intervals"])
-def test_no_row_is_answered_with_the_columns_of_the_interface(
-    made: object, outputs: torch.Tensor, known: bool
+def test_outputs_become_classes_with_probabilities_or_values_with_intervals(
+    made: Model, outputs: list[Any], columns: dict[str, list[Any]]
 ) -> None:
-    intervals = ((-1.0, 1.0),) * (outputs.shape[-1] if known and outputs.ndim == 2 else 0)
-    asked = model(made, Decision(intervals=intervals))  # type: ignore[arg-type] # a schema
-    described = interface(asked.schema, asked.decision)["outputs"]
-    assert answers(asked, outputs) == {one["name"]: [] for one in described}
+    assert answers(made, torch.tensor(outputs)) == columns
+    # No row is answered with the columns of the interface.
+    described = interface(made.schema, made.decision)["outputs"]
+    assert answers(made, torch.tensor(outputs)[:0]) == {one["name"]: [] for one in described}
 
 
 @pytest.mark.parametrize("lost", [float("nan"), float("inf"), float("-inf")])
@@ -194,16 +174,13 @@ def test_the_ends_are_the_residuals_of_the_conformal_ranks(rows: int) -> None:
     assert conformal(residuals, rows) == expected
 
 
-def test_few_groups_have_no_ends_however_many_rows_they_have() -> None:
+def test_few_groups_and_residuals_that_are_no_numbers_have_no_ends() -> None:
     residuals = np.random.default_rng(0).normal(size=720)
     assert conformal(residuals, 18) is None
     few, many = conformal(residuals, 20), conformal(residuals, 720)
     assert few is not None
     assert many is not None
     assert few[0] < many[0] < many[1] < few[1]
-
-
-def test_residuals_that_are_no_numbers_have_no_ends() -> None:
     assert conformal(np.r_[np.nan, np.arange(99.0)], 100) is None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ConfigError, DataError, PipelineError
@@ -49,10 +50,6 @@ def test_a_number_is_read_back_to_the_last_bit_and_never_quoted() -> None:
     assert [float(row[1]) for row in rows[1:]] == values
 
 
-def test_a_sheet_without_rows_is_its_heading() -> None:
-    assert csv_rows() == [["'=id", "value"]]
-
-
 def test_nothing_is_written_before_the_first_rows_are_known_to_be_sound() -> None:
     def refused() -> Iterator[list[list[float]]]:
         raise DataError("no number")
@@ -62,36 +59,30 @@ def test_nothing_is_written_before_the_first_rows_are_known_to_be_sound() -> Non
     with pytest.raises(DataError):
         write_csv_to(file, Sheet(header=("a",), texts=frozenset(), pieces=refused()))
     assert file.getvalue() == b""
+    assert csv_rows() == [["'=id", "value"]]  # the heading of a sheet without rows
+
+
+def in_parquet(*pieces: list[list[str] | list[float]]) -> pq.ParquetFile:
+    file = io.BytesIO()
+    write_parquet_to(file, sheet(*pieces))
+    read = pq.ParquetFile(io.BytesIO(file.getvalue()))
+    assert [str(field.type) for field in read.schema_arrow] == ["string", "double"]
+    return read
 
 
 def test_parquet_holds_the_same_rows_unquoted_in_large_groups() -> None:
-    import pyarrow.parquet as pq
-
     size = GROUP_ROWS // 2
-    parts = [
-        [[f"={part}"] * size, [float(part * size + row) for row in range(size)]]
-        for part in range(4)
-    ]
-    file = io.BytesIO()
-    write_parquet_to(file, sheet(*parts))
-    read = pq.ParquetFile(io.BytesIO(file.getvalue()))
+    read = in_parquet(
+        *(
+            [[f"={part}"] * size, [float(part * size + row) for row in range(size)]]
+            for part in range(4)
+        )
+    )
     assert read.metadata.num_row_groups == 2
     table = read.read()
-    assert [str(field.type) for field in table.schema] == ["string", "double"]
     assert table["value"].to_pylist() == [float(row) for row in range(4 * size)]
     assert set(table["=id"].to_pylist()) == {"=0", "=1", "=2", "=3"}
-
-
-def test_parquet_without_rows_has_the_types_of_its_columns() -> None:
-    import pyarrow.parquet as pq
-
-    file = io.BytesIO()
-    write_parquet_to(file, sheet())
-    table = pq.read_table(io.BytesIO(file.getvalue()))
-    assert (table.num_rows, [str(field.type) for field in table.schema]) == (
-        0,
-        ["string", "double"],
-    )
+    assert in_parquet().metadata.num_rows == 0
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +126,7 @@ def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> Non
             'output="it\'s/out.csv" lies in no folder that is there; make it with: '
             "mkdir -p 'it'\"'\"'s'",
         ),
+        ("link.csv", "output='link.csv' lies in no folder that is there; make it with: mkdir -p /"),
         ("new.csv/out.csv", "output='new.csv/out.csv' lies below 'new.csv', which is a file;"),
         ("folder.csv", "output='folder.csv' is a folder; expected a file, such as folder.csv/pre"),
         ("old.csv", "output='old.csv' is there already; choose another, or replace it with overwr"),
@@ -144,6 +136,7 @@ def test_an_input_that_is_no_file_here_is_refused(source: str, said: str) -> Non
 )
 def test_an_output_that_can_not_be_written_so_is_refused(output: str, said: str) -> None:
     Path("folder.csv").mkdir()
+    Path("link.csv").symlink_to("no/target.csv")
     Path("old.csv").write_text("mine", encoding="utf-8")
     error = problem("new.csv", output)
     assert isinstance(error, ConfigError)
@@ -164,27 +157,17 @@ def test_the_input_itself_is_never_the_output(own_folder: Path, way: str) -> Non
     assert str(error) == f"output={output!r} is the input itself; choose another file"
 
 
-def test_what_may_be_written_passes(own_folder: Path) -> None:
+def test_what_may_be_written_passes_and_a_link_without_an_ending_stays_one(
+    own_folder: Path,
+) -> None:
     Path("old.csv").write_text("old", encoding="utf-8")
     for output in ("out.csv", "OUT.CSV", str(own_folder / "out.parquet"), None):
         require_places("new.csv", output, overwrite=False)
-    require_places("new.csv", "old.csv", overwrite=True)
-
-
-def test_a_link_to_a_file_without_an_ending_stays_one_and_leads_to_the_new_file() -> None:
     Path("target").touch()
     Path("link.csv").symlink_to("target")
-    require_places("new.csv", "link.csv", overwrite=True)
+    for output in ("old.csv", "link.csv"):
+        require_places("new.csv", output, overwrite=True)
     sheet = Sheet(header=("prediction",), texts=frozenset(), pieces=iter([[[1]]]))
     write_sheet("link.csv", sheet)
     assert Path("link.csv").is_symlink()
     assert Path("target").read_text(encoding="utf-8") == "prediction\n1\n"
-
-
-def test_a_link_to_nowhere_is_refused(own_folder: Path) -> None:
-    Path("link.csv").symlink_to("no/target.csv")
-    error = problem("new.csv", "link.csv")
-    made = own_folder / "no"
-    assert str(error) == (
-        f"output='link.csv' lies in no folder that is there; make it with: mkdir -p {made}"
-    )
