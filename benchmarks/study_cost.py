@@ -20,7 +20,8 @@ from pipeline.config.compose import Composer
 from pipeline.config.options import SweepOptions
 from pipeline.processes.lease import own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
-from pipeline.study.ledger.ledger import Ledger, Taken
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.storage import storage_url
 from pipeline.study.messages import TrialEnd
 from pipeline.study.space.trial_configs import TrialConfigs
@@ -49,7 +50,7 @@ def open_ledger(url: str, **changed: object) -> Ledger:
     return Ledger.open(definition)
 
 
-def value_of(taken: Taken) -> float:
+def value_of(taken: Row) -> float:
     """What a trial comes to: best at a learning rate of 0.01."""
     lr = float(taken.overrides["optimizer.lr"])
     return math.exp(-((math.log10(lr) + 2) ** 2))

@@ -20,7 +20,7 @@ from pipeline.paths import create_folder
 from pipeline.processes.lease import BEAT_SECONDS
 from pipeline.running.recording import warn_of_unsent
 from pipeline.signals import stop
-from pipeline.study.ledger.ledger import Ledger, Lost, Taken
+from pipeline.study.ledger.ledger import Ledger, Lost
 from pipeline.study.ledger.rows import Row
 from pipeline.study.ledger.search import rung_epochs
 from pipeline.study.live import Live
@@ -246,7 +246,7 @@ class Driver:
             worker.give(self._job(taken))
             self._recorder.begin(self.plan.trial_folder(taken.number))
 
-    def _job(self, taken: Taken) -> Job:
+    def _job(self, taken: Row) -> Job:
         """Make the folder of a trial, and what its worker is told."""
         plan, number = self.plan, taken.number
         folder = plan.trial_folder(number)

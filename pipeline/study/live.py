@@ -10,8 +10,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.study.ledger.ledger import Taken
-from pipeline.study.ledger.rows import Progress
+from pipeline.study.ledger.rows import Progress, Row
 from pipeline.study.messages import TrialEnd
 from pipeline.study.outcome.summary import point_words, value_words
 from pipeline.study.plan import StudyPlan
@@ -93,7 +92,7 @@ class Live(Screen):
         else:
             self._live.console.print(f"warning: {line}", markup=False, soft_wrap=True)
 
-    def ended(self, taken: Taken, ended: TrialEnd) -> None:
+    def ended(self, taken: Row, ended: TrialEnd) -> None:
         """Tell what a trial came to, in one line."""
         self._ended += 1
         came_to = ended.reason or ended.state

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import shlex
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,10 +57,19 @@ CAUSES = {
     "closed the connection": "cut off",
 }
 
-#: SQLite's words for a file that it can't write.
-UNWRITABLE = ("disk is full", "readonly database", "unable to open", "disk I/O")
-#: Words of a PostgreSQL server that runs and wants another password, name or database.
-UNWELCOME = ("authentication failed", "no password supplied", "pg_hba.conf", '" does not exist')
+#: Words of SQLite, PostgreSQL and filelock, by what is wrong; `refused` is by a PostgreSQL server
+#: that runs and wants another password, name or database.
+FAULT_WORDS: Mapping[FaultKind, tuple[str, ...]] = {
+    "locked": ("is locked", "a lock is held", "lock timeout"),
+    "broken": ("not a database", "disk image is malformed", "malformed database"),
+    "unwritable": ("disk is full", "readonly database", "unable to open", "disk I/O"),
+    "refused": (
+        "authentication failed",
+        "no password supplied",
+        "pg_hba.conf",
+        '" does not exist',
+    ),
+}
 WELCOME = (
     "see whether the address is right, and the password in the environment's PGPASSWORD or "
     "PGPASSFILE"
@@ -232,19 +241,24 @@ def fault(uri: str, text: str) -> StoreError:
     revision = re.search(r"schema \(found version (\w+)|Can't locate revision .*'(\w+)'", text)
     if revision is not None:
         return schema_fault(uri, revision[1] or revision[2])
-    if any(word in text for word in ("database is locked", "database table is locked")):
-        return StoreError(
-            "locked", f"{named(uri)} is locked by another program; end it, then retry"
-        )
-    if any(word in text for word in ("file is not a database", "disk image is malformed")):
-        return StoreError("broken", f"{named(uri)} is no database; {_elsewhere(uri)}")
-    if any(word in text for word in UNWRITABLE):
-        lacking = sqlite_shortage(uri, text)
-        state, remedy = (f" ({lacking[0]})", lacking[1]) if lacking else ("", _elsewhere(uri))
-        return StoreError("unwritable", f"{named(uri)} can't be written{state}; {remedy}")
-    if any(word in text for word in UNWELCOME):
-        return StoreError("refused", f"{named(uri)} refuses ({short_cause(text)}); {WELCOME}")
-    return StoreError("down", down_line(uri, text))
+    kind = fault_kind(text)
+    if kind == "down":
+        return StoreError(kind, down_line(uri, text))
+    if kind == "unwritable":
+        line = unwritable(uri, text, _elsewhere(uri))
+    elif kind == "locked":
+        line = "is locked by another program; end it, then retry"
+    elif kind == "broken":
+        line = f"is no database; {_elsewhere(uri)}"
+    else:
+        line = f"refuses ({short_cause(text)}); {WELCOME}"
+    return StoreError(kind, f"{named(uri)} {line}")
+
+
+def fault_kind(text: str) -> FaultKind:
+    """Return what is wrong by a library's message about a database; what is unknown is `down`."""
+    kinds = (kind for kind, words in FAULT_WORDS.items() if any(word in text for word in words))
+    return next(kinds, "down")
 
 
 def refusal(uri: str, code: str, text: str) -> StoreError:
@@ -295,11 +309,13 @@ def is_known(revision: str) -> bool:
     return any(top.glob(f"store/db_migrations/versions/{revision}_*.py"))
 
 
-def sqlite_shortage(uri: str, text: str) -> tuple[str, str] | None:
-    """Return what `shortage` says of a write that SQLite has refused in these words."""
+def unwritable(uri: str, text: str, remedy: str) -> str:
+    """Say that a database can't be written and why; `remedy` is for what is no lack of room."""
     path = sqlite_path(uri)
     code = errno.EFBIG if "disk I/O" in text else errno.ENOSPC
-    return None if path is None else shortage(path.parent, code)
+    lacking = None if path is None else shortage(path.parent, code)
+    state, remedy = ("", remedy) if lacking is None else (f" ({lacking[0]})", lacking[1])
+    return f"can't be written{state}; {remedy}"
 
 
 def _elsewhere(uri: str) -> str:

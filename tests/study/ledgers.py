@@ -2,13 +2,12 @@
 
 import json
 import multiprocessing
-import os
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -20,8 +19,9 @@ from pipeline.config.options import SweepOptions
 from pipeline.paths import conf_folder
 from pipeline.processes.lease import Lease, own_lease
 from pipeline.study.ledger.definition import Objective, StudyDefinition
-from pipeline.study.ledger.ledger import Ledger, Taken
-from pipeline.study.ledger.storage import open_storage
+from pipeline.study.ledger.ledger import Ledger
+from pipeline.study.ledger.rows import Row
+from pipeline.study.ledger.storage import open_storage, storage_url
 from pipeline.study.messages import TrialEnd
 from pipeline.study.space.space import Space, in_order, read_definitions, read_ranges
 from pipeline.tracking.uri import sqlite_uri
@@ -52,14 +52,14 @@ def space_of(
     return Space(in_order(ranges), base)
 
 
-def open_ledger(path: Path, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:
-    """Open a study in a file; what is not given is that of `LR`, 20 trials, over `BASE`."""
+def open_ledger(place: Path | str, *, name: str = "lr", seed: int = 0, **given: Any) -> Ledger:
+    """Open a study in a file or at an address: `LR`, 20 trials, over `BASE`, unless told else."""
     own = {key: given.pop(key) for key in ("base", "base_point", "data") if key in given}
     wait = {key: given.pop(key) for key in ("wait",) if key in given}
     space = given.pop("space", None) or space_of()
     objectives = given.pop("objectives", F1)
     definition = StudyDefinition(
-        url=sqlite_uri(path),
+        url=sqlite_uri(place) if isinstance(place, Path) else storage_url(place),
         name=name,
         options=options(**given),
         space=space,
@@ -75,7 +75,7 @@ def failed(reason: str) -> TrialEnd:
     return TrialEnd(state="failed", reason=reason)
 
 
-def take(ledger: Ledger, holder: Lease | None = None) -> Taken:
+def take(ledger: Ledger, holder: Lease | None = None) -> Row:
     """Take a trial that is there, for this process unless another holder is given."""
     taken = ledger.take(holder or own_lease())
     assert taken is not None
@@ -112,28 +112,35 @@ def dead_lease() -> Lease:
     return Lease(host=own.host, boot_id=own.boot_id, pid=int(said), started="1")
 
 
-def take_all(path: Path, said: Path, given: dict[str, Any]) -> None:
-    """Take and complete trials until none is left; say their numbers and values."""
+def take_all(place: Path | str, said: Path, given: dict[str, Any], seconds: float = 0.0) -> None:
+    """Take and complete trials until none is left; add a line for each, its number and point.
+
+    Args:
+        place: Where the study is.
+        said: File of the lines, empty at first.
+        given: What the study is; a grid is `GRID`.
+        seconds: Of each trial; the first is taken once there is a file `go` beside that of the
+            lines, where trials take any.
+    """
     grid = given.get("sampler") == "grid"
-    ledger = open_ledger(path, space=space_of(GRID) if grid else None, **given)
-    taken = []
+    ledger = open_ledger(place, space=space_of(GRID) if grid else None, **given)
+    said.touch()
+    while seconds and not said.with_name("go").exists():
+        time.sleep(0.01)
     while not ledger.progress().settled:
-        one = ledger.take(own_lease())
-        if one is None:
+        taken = ledger.take(own_lease())
+        if taken is None:
             time.sleep(0.01)
             continue
-        ledger.finish(one, COMPLETE)
-        taken.append((one.number, dict(one.overrides)))
-    said.write_text(json.dumps(taken), encoding="utf-8")
+        with said.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([taken.number, dict(taken.overrides)]) + "\n")
+        time.sleep(seconds)
+        assert ledger.finish(taken, COMPLETE)
 
 
-def take_one(path: Path, said: Path) -> None:
-    """Take one trial, say its number and hold it until killed."""
-    taken = take(open_ledger(path))
-    waiting = said.with_suffix(".part")
-    waiting.write_text(f"{taken.number} {os.getpid()}", encoding="utf-8")
-    waiting.replace(said)
-    time.sleep(600)
+def taken_in(paths: Iterable[Path]) -> list[tuple[int, dict[str, str]]]:
+    """Number and point of each trial that `take_all` has taken, by its files."""
+    return [tuple(json.loads(line)) for one in paths for line in one.read_text().splitlines()]
 
 
 def start(target: Callable[..., None], *arguments: object) -> SpawnProcess:

@@ -1,6 +1,5 @@
-"""Studies on a PostgreSQL server, without a network, and a wire to it that can be cut."""
+"""A wire to a PostgreSQL server that can be cut."""
 
-import json
 import os
 import socket
 import threading
@@ -8,53 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from ledgers import BASE, COMPLETE, F1, options, space_of
-
-from pipeline.processes.lease import own_lease
-from pipeline.study.ledger.definition import StudyDefinition
-from pipeline.study.ledger.ledger import Ledger
-from pipeline.study.ledger.storage import storage_url
 
 LATE_SECONDS = 0.3
-
-
-def open_on_server(url: str, *, name: str = "lr", **given: Any) -> Ledger:
-    """Open a study on a server; what is not given is that of `LR`, 20 random trials."""
-    base_point = given.pop("base_point", None)
-    given = {"sampler": "random", **given}
-    definition = StudyDefinition(
-        url=storage_url(url),
-        name=name,
-        options=options(**given),
-        space=space_of(),
-        base=BASE,
-        objectives=F1,
-        seed=0,
-        base_point=base_point,
-    )
-    return Ledger.open(definition)
-
-
-def take_all_on_server(url: str, said: Path, given: dict[str, Any], seconds: float) -> None:
-    """Take and complete trials, each so many seconds long, until none is left; say their numbers.
-
-    Begins once there is a file `go` beside the one that takes them, which is empty at first.
-    """
-    ledger = open_on_server(url, **given)
-    said.touch()
-    while not said.with_name("go").exists():
-        time.sleep(0.01)
-    while not ledger.progress().settled:
-        taken = ledger.take(own_lease())
-        if taken is None:
-            time.sleep(0.01)
-            continue
-        with said.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(taken.number) + "\n")
-        time.sleep(seconds)
-        assert ledger.finish(taken, COMPLETE)
 
 
 class Wire:

@@ -1,6 +1,5 @@
 """A ledger on a PostgreSQL server: whatever is cut short, nothing is lost and nothing twice."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -8,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ledgers import COMPLETE, dead_lease, start, take, wait_for
-from postgres import PASSWORD, USER, Postgres, running_postgres
-from postgres_ledgers import (
-    Wire,
-    at_each_moment,
-    open_on_server,
-    take_all_on_server,
-    wait_for_lines,
+from ledgers import (
+    COMPLETE,
+    dead_lease,
+    open_ledger,
+    start,
+    take,
+    take_all,
+    taken_in,
+    wait_for,
 )
+from postgres import PASSWORD, USER, Postgres, running_postgres
+from postgres_ledgers import Wire, at_each_moment, wait_for_lines
 
 from pipeline.errors import ConfigError, EnvironmentFaultError
 from pipeline.processes.lease import own_lease
@@ -26,7 +28,7 @@ from pipeline.study.messages import TrialEnd
 
 pytestmark = pytest.mark.slow
 NOWHERE = Path("nowhere")
-MANY = {"n_trials": 100_000, "max_retry": 1000}
+MANY = {"sampler": "random", "n_trials": 100_000, "max_retry": 1000}
 INTERRUPTED = TrialEnd(
     state="failed", reason="interrupted", message="stopped", attributes={"epochs": 1}
 )
@@ -68,7 +70,7 @@ def states(ledger: Ledger) -> Counter[str]:
 def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
     wire: Wire, url: str
 ) -> None:
-    ledger = open_on_server(url, **MANY)
+    ledger = open_ledger(url, **MANY)
     numbers: list[int] = []
 
     def take_one() -> None:
@@ -86,7 +88,7 @@ def test_a_trial_is_taken_once_at_whatever_moment_the_connection_is_cut(
 def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
     wire: Wire, url: str
 ) -> None:
-    ledger = open_on_server(url, **MANY)
+    ledger = open_ledger(url, **MANY)
     ended: list[int] = []
 
     def finish() -> None:
@@ -108,7 +110,7 @@ def test_an_end_is_put_on_record_once_at_whatever_moment_the_connection_is_cut(
 def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_is_cut(
     wire: Wire, url: str
 ) -> None:
-    ledger = open_on_server(url, **MANY)
+    ledger = open_ledger(url, **MANY)
     dead = dead_lease()
     lost: list[int] = []
 
@@ -128,7 +130,7 @@ def test_a_lost_trial_is_told_and_queued_once_at_whatever_moment_the_connection_
 def test_what_a_pruner_notes_is_on_record_at_whatever_moment_the_connection_is_cut(
     server: Postgres, wire: Wire, url: str, database: str
 ) -> None:
-    ledger = open_on_server(url, **MANY, pruner="asha")
+    ledger = open_ledger(url, **MANY, pruner="asha")
     steps = 0
 
     def report() -> None:
@@ -159,13 +161,13 @@ def test_a_study_is_founded_once_at_whatever_moment_the_connection_is_cut(
 
     def found() -> None:
         names.append(f"study-{len(names)}")
-        ledger = open_on_server(url, name=names[-1], enqueue=first)
+        ledger = open_ledger(url, name=names[-1], enqueue=first)
         ledger.set_fact("tested", names[-1])
         assert ledger.facts["tested"] == names[-1]
         assert states(ledger) == {"waiting": 2}
         ledger.close()
 
-    open_on_server(url, name="makes-the-tables").close()
+    open_ledger(url, name="makes-the-tables").close()
     assert at_each_moment(wire, found, stride=7) > 20
 
 
@@ -173,9 +175,9 @@ def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
     server: Postgres, database: str, tmp_path: Path
 ) -> None:
     said = [tmp_path / f"{index}.txt" for index in range(3)]
-    given = {"n_trials": 60}
+    given = {"sampler": "random", "n_trials": 60}
     words = (server.url(database),)
-    processes = [start(take_all_on_server, *words, one, given, 0.05) for one in said]
+    processes = [start(take_all, *words, one, given, 0.05) for one in said]
     for one in said:
         wait_for(one)
     (tmp_path / "go").touch()
@@ -187,14 +189,13 @@ def test_processes_lose_no_trial_and_double_none_while_the_server_crashes(
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    taken = [json.loads(line) for one in said for line in one.read_text().splitlines()]
-    assert sorted(taken) == list(range(60))
-    ledger = open_on_server(server.url(database), **given)
+    assert sorted(number for number, _ in taken_in(said)) == list(range(60))
+    ledger = open_ledger(server.url(database), **given)
     assert states(ledger) == {"complete": 60}
 
 
 def test_two_drivers_hold_one_connection_each(server: Postgres, database: str) -> None:
-    ledgers = [open_on_server(server.url(database), **MANY) for _ in range(2)]
+    ledgers = [open_ledger(server.url(database), **MANY) for _ in range(2)]
     for ledger in ledgers:
         taken = take(ledger)
         assert ledger.finish(taken, COMPLETE)
@@ -206,7 +207,7 @@ def test_a_server_that_stays_away_is_waited_for_once_and_then_named(
 ) -> None:
     with running_postgres() as server:
         name = server.database()
-        ledger = open_on_server(server.url(name), storage_patience=1.0)
+        ledger = open_ledger(server.url(name), storage_patience=1.0)
         taken = take(ledger)
         server.stop()
         for _ in range(2):  # the second time without any patience
@@ -228,7 +229,7 @@ def test_a_locked_study_is_named_and_the_lock_ends_with_its_holder(
     server: Postgres, database: str
 ) -> None:
     url = server.url(database)
-    ledger, other = open_on_server(url), open_on_server(url)
+    ledger, other = open_ledger(url), open_ledger(url)
     other._store.wait = 0.3
 
     def take_meanwhile() -> None:

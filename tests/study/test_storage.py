@@ -1,6 +1,7 @@
 """The database of studies: made once, found again, and every fault told in one line."""
 
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -269,13 +270,15 @@ def replaced(path: Path) -> None:
         (lambda path: write_over(path, b""), ConfigError, "is no database"),
         (Path.unlink, EnvironmentFaultError, "was removed while the study ran"),
         (replaced, EnvironmentFaultError, "was replaced by another file while"),
+        (lambda path: shutil.rmtree(path.parent), EnvironmentFaultError, "is not there; create it"),
     ],
-    ids=["text", "empty", "removed", "replaced"],
+    ids=["text", "empty", "removed", "replaced", "folder removed"],
 )
 def test_a_file_that_goes_in_the_middle_is_named_and_begins_no_new_study(
     spoil: Callable[[Path], object], kind: type[PipelineError], line: str, tmp_path: Path
 ) -> None:
-    path = database(tmp_path)
+    (tmp_path / "studies").mkdir()
+    path = database(tmp_path / "studies")
     ledger = open_ledger(path)
     spoil(path)
     left = path.read_bytes() if path.exists() else None

@@ -47,21 +47,6 @@ _STATES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """A trial that was taken to be trained.
-
-    Args:
-        number: Counted from 0.
-        overrides: Hydra's texts by config key or group.
-        retry_of: Number of the trial whose point is tried again; `None` where it is a new one.
-    """
-
-    number: int
-    overrides: Mapping[str, str]
-    retry_of: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
     """A trial whose process is gone, closed by another one.
 
@@ -153,7 +138,7 @@ class Ledger:
 
     # ── trials that run ─────────────────────────────────────────────────────────────────────
 
-    def take(self, holder: Lease) -> Taken | None:
+    def take(self, holder: Lease) -> Row | None:
         """Take the next trial, waiting points first; `None` = there is none to take now.
 
         Args:
@@ -187,9 +172,9 @@ class Ledger:
             return None
         self._own[trial.number] = trial
         retry_of = trial.user_attrs.get(RETRY_OF)
-        return Taken(number=trial.number, overrides=overrides, retry_of=retry_of)
+        return Row(number=trial.number, state="running", overrides=overrides, retry_of=retry_of)
 
-    def report(self, taken: Taken, *, step: int, value: float) -> bool:
+    def report(self, taken: Row, *, step: int, value: float) -> bool:
         """Store the value of a trial at a rung, and tell whether the trial is to be ended.
 
         Args:
@@ -262,7 +247,7 @@ class Ledger:
 
     # ── trials that end ─────────────────────────────────────────────────────────────────────
 
-    def finish(self, taken: Taken, end: TrialEnd) -> bool:
+    def finish(self, taken: Row, end: TrialEnd) -> bool:
         """Put the end of a trial on record.
 
         A value that is not finite is a failure. The point of a trial that was interrupted or lost

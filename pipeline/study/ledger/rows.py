@@ -69,6 +69,7 @@ class Row:
         attributes: What else is on record: `test/f1`, `seconds`, `epochs`, …
         started: Seconds since 1970; `None` where it has not begun.
         ended: Seconds since 1970; `None` where it has not ended.
+        retry_of: Number of the trial whose point it tries again; `None` where that is a new one.
     """
 
     number: int
@@ -80,6 +81,7 @@ class Row:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     started: float | None = None
     ended: float | None = None
+    retry_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +325,7 @@ class StudyTrials:
             attributes=trial.user_attrs.get(ATTRIBUTES, {}),
             started=None if began is None else began.timestamp(),
             ended=None if ended is None else ended.timestamp(),
+            retry_of=trial.user_attrs.get(RETRY_OF),
         )
         if trial.state.is_finished():
             self._rows[trial.number] = row

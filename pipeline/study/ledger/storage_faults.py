@@ -11,15 +11,7 @@ import filelock
 
 from pipeline.errors import ConfigError, EnvironmentFaultError, PipelineError
 from pipeline.redaction import redact
-from pipeline.tracking.uri import (
-    UNWELCOME,
-    UNWRITABLE,
-    WELCOME,
-    short_cause,
-    shown,
-    sqlite_path,
-    sqlite_shortage,
-)
+from pipeline.tracking.uri import WELCOME, fault_kind, short_cause, shown, sqlite_path, unwritable
 
 #: PostgreSQL's codes for what another try may change: it restarts, has no room for one connection
 #: more, or has ended a transaction for the sake of another. All of class 08, connections, are such.
@@ -105,19 +97,17 @@ def _schema_line(url: str, text: str) -> str:
 
 
 def _judged(url: str, text: str) -> PipelineError:
-    if "not a database" in text or "malformed" in text:
+    kind = fault_kind(text)
+    if kind == "broken":
         return no_database(url)
-    if any(words in text for words in ("is locked", "a lock is held", "lock timeout")):
+    if kind == "locked":
         line = "is locked by another program, and waiting did not help; end that, then go on with"
         line += " the same command"
     elif "no such table" in text or ("relation" in text and "does not exist" in text):
         line = "has lost its tables; put the right one there and go on with the same command"
-    elif any(word in text for word in UNWRITABLE):
-        lacking = sqlite_shortage(url, text)
-        state = "" if lacking is None else f" ({lacking[0]})"
-        remedy = "make room, or choose another with sweep.storage="
-        line = f"can't be written{state}; {remedy if lacking is None else lacking[1]}"
-    elif any(word in text for word in UNWELCOME):
+    elif kind == "unwritable":
+        line = unwritable(url, text, "make room, or choose another with sweep.storage=")
+    elif kind == "refused":
         line = f"refuses ({short_cause(text)}); {WELCOME}"
     else:
         line = f"can't be used ({short_cause(text)}); mend that, then go on with the same command"
@@ -136,4 +126,4 @@ def _may_pass(error: BaseException | None) -> bool:
     if error.connection_invalidated or code is not None:
         return error.connection_invalidated or code in PASSING or str(code).startswith("08")
     is_of_connection = isinstance(error, OperationalError | InterfaceError)
-    return is_of_connection and not any(word in str(error) for word in UNWELCOME)
+    return is_of_connection and fault_kind(str(error)) != "refused"

@@ -12,7 +12,7 @@ from pipeline.devices import worker_environment
 from pipeline.errors import EnvironmentFaultError
 from pipeline.processes.child import Child
 from pipeline.processes.lease import Lease
-from pipeline.study.ledger.ledger import Taken
+from pipeline.study.ledger.rows import Row
 from pipeline.study.messages import Answer, Gone, Job, Tested, TestJob, decode
 from pipeline.study.workers.ray import RayProcess, cluster_of
 from pipeline.study.workers.worker import worker_command, worker_process
@@ -39,7 +39,7 @@ class Worker:
     """
 
     job: Job
-    taken: Taken
+    taken: Row
 
     def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
         self.slot = slot
