@@ -24,6 +24,7 @@ from pipeline.processes.child import Parent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontEntry
 
 Used = TypeVar("Used")
 
@@ -97,10 +98,9 @@ def write_pictures(
 
 def read_list(folder: Path) -> list[Written]:
     """Read the list that `write_pictures` has written; an empty list if there is none."""
-    file = folder / LIST
-    if not file.is_file():
-        return []
-    return [Written(**one) for one in json.loads(file.read_text(encoding="utf-8"))]
+    with suppress(FileNotFoundError):
+        return [Written(**one) for one in json.loads((folder / LIST).read_text(encoding="utf-8"))]
+    return []
 
 
 def write(picture: Picture, folder: Path) -> Written:
@@ -169,43 +169,34 @@ def _fonts_for(text: str) -> tuple[list[str], list[str]]:
     """Return the fonts that have the letters, the usual one first, and a note on missing ones."""
     from matplotlib import font_manager
 
-    usual = font_manager.FontProperties().get_family()
-    lacking = _lacking(font_manager.findfont(font_manager.FontProperties()), set(text))
-    found, lacking = _search_fonts(lacking)
-    if lacking and _add_new_fonts():
-        more, lacking = _search_fonts(lacking)
-        found += more
-    letters = "".join(sorted(lacking))[:12]
-    note = f"no font here has the letters {letters}; the pictures show boxes instead"
-    return [*usual, *found], [note] if lacking else []
-
-
-def _search_fonts(lacking: set[str]) -> tuple[list[str], set[str]]:
-    """Return names of fonts that have some of the letters, and the letters that none has."""
-    from matplotlib import font_manager
-
-    found: list[str] = []
-    fonts = font_manager.fontManager.ttflist
-    for entry in sorted(fonts, key=lambda font: not any(part in font.name for part in LIKELY)):
-        if not lacking:
-            break
+    usual, found = font_manager.FontProperties(), []
+    lacking = _lacking(font_manager.findfont(usual), set(text))
+    fonts = _other_fonts()
+    while lacking and (entry := next(fonts, None)) is not None:
         left = lacking if BOXES in entry.name else _lacking(entry.fname, lacking)
         if len(left) < len(lacking):
             found.append(entry.name)
             lacking = left
-    return found, lacking
+    letters = "".join(sorted(lacking))[:12]
+    note = f"no font here has the letters {letters}; the pictures show boxes instead"
+    return [*usual.get_family(), *found], [note] if lacking else []
 
 
-def _add_new_fonts() -> bool:
-    """Add fonts that are newer than Matplotlib's list, and return whether there are any."""
+def _other_fonts() -> "Iterator[FontEntry]":
+    """Yield the fonts of Matplotlib's list, the likeliest first, then those newer than the list."""
     from matplotlib import font_manager
 
-    known = {entry.fname for entry in font_manager.fontManager.ttflist}
-    new = [file for file in font_manager.findSystemFonts() if file not in known]
-    for file in new:
-        with suppress(OSError, RuntimeError):  # a font that can't be read
-            font_manager.fontManager.addfont(file)
-    return bool(new)
+    def likeliest_first(fonts: "Iterable[FontEntry]") -> "list[FontEntry]":
+        return sorted(fonts, key=lambda font: not any(part in font.name for part in LIKELY))
+
+    manager = font_manager.fontManager
+    yield from likeliest_first(manager.ttflist)
+    known = {entry.fname for entry in manager.ttflist}
+    for file in font_manager.findSystemFonts():
+        if file not in known:
+            with suppress(OSError, RuntimeError):  # a font that can't be read
+                manager.addfont(file)
+    yield from likeliest_first(entry for entry in manager.ttflist if entry.fname not in known)
 
 
 def _lacking(font_file: str, letters: set[str]) -> set[str]:
@@ -221,12 +212,6 @@ def _lacking(font_file: str, letters: set[str]) -> set[str]:
 # ── the process that draws ──────────────────────────────────────────────────────────────────────
 
 
-def draw_all(artifacts: Path) -> None:
-    """Draw all pictures of the findings among a run's artifacts into its folder `pictures`."""
-    findings = load_findings(artifacts)
-    write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))
-
-
 def main() -> None:
     """Draw the pictures of one run."""
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -234,7 +219,8 @@ def main() -> None:
     parent = Parent.claim()
     artifacts = Path(parent.first_message()["artifacts"])
     parent.listen()
-    draw_all(artifacts)
+    findings = load_findings(artifacts)
+    write_pictures(gallery(findings), artifacts / FOLDER, texts=texts(findings))
     os._exit(0)  # Matplotlib takes a while to end
 
 

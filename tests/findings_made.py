@@ -43,11 +43,7 @@ _MODELS: Mapping[Kind, str] = {"table": "MLP", "series": "LSTM", "images": "CNN2
 _LAYERS: Mapping[Kind, tuple[str, ...]] = {
     "table": ("layers.layer1.linear", "layers.layer2.linear", "head"),
     "series": ("layers.layer1.recurrent (input)", "layers.layer1.recurrent (state)", "head"),
-    "images": (
-        "layers.layer1.convolution.kernel",
-        "layers.layer2.convolution.kernel",
-        "head",
-    ),
+    "images": ("layers.layer1.convolution.kernel", "layers.layer2.convolution.kernel", "head"),
 }
 _ACTIVATIONS: Mapping[Kind, tuple[tuple[str, str], ...]] = {
     "table": (("layers.layer1.activation", "ReLU"), ("layers.layer2.activation", "ReLU")),

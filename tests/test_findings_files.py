@@ -74,9 +74,7 @@ def test_rows_of_which_the_true_class_was_least_probable_are_the_worst() -> None
 
 def test_in_a_binary_task_the_threshold_says_what_is_a_mistake() -> None:
     test = TestRows(
-        rows=np.arange(4),
-        targets=np.array([1, 1, 0, 0]),
-        outputs=np.array([0.7, 0.95, 0.85, 0.2]),
+        rows=np.arange(4), targets=np.array([1, 1, 0, 0]), outputs=np.array([0.7, 0.95, 0.85, 0.2])
     )
     assert test.worst(0.5, count=8).tolist() == [2]
     assert test.worst(0.8, count=8).tolist() == [2, 0]

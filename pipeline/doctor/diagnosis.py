@@ -11,20 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.doctor import fit
-from pipeline.doctor.evidence import (
-    Verdict,
-    applicable,
-    curve,
-    is_unlearned,
-    largest_update,
-    learning_rate_times,
-    lower_learning_rate,
-    more_epochs,
-    naive_loss,
-    setting,
-    standard_scale,
-    with_norm,
-)
+from pipeline.doctor.evidence import Evidence, Verdict
 from pipeline.findings import Array, Findings, Vitals
 
 #: Norm of all gradients: that of a well scaled network is of the order of 1 at its first step.
@@ -36,43 +23,43 @@ SPIKE = 100.0
 LEAPING = 0.5
 
 
-def exploding_gradient(findings: Findings) -> Verdict | None:
+def exploding_gradient(run: Evidence) -> Verdict | None:
     """Gradients that are far too large from the first step, or grow until the loss diverges."""
-    vitals = findings.vitals
+    vitals = run.findings.vitals
     if vitals is None:
         return None
     first = float(np.linalg.norm(vitals.first))
     norms = np.linalg.norm(vitals.gradients, axis=1)
-    recorded = [*curve(findings, "grad/norm_max"), *norms]
+    recorded = [*run.curve("grad/norm_max"), *norms]
     later = max((float(one) for one in recorded if np.isfinite(one)), default=0.0)
     largest, update = max(first, later), float(np.nanmax(vitals.updates[-1], initial=0.0))
     usual = float(_median(norms))
-    if findings.end == "diverged":
+    if run.findings.end == "diverged":
         # A step that replaces half of the weights explains a divergence by itself.
         explodes = first >= EXPLODED or update < LEAPING
     else:
         spiked = largest >= max(EXPLODED, SPIKE * usual)
-        explodes = spiked and findings.clipping.threshold is None and is_unlearned(findings)
+        explodes = spiked and run.findings.clipping.threshold is None and run.is_unlearned
     if not explodes and not min(first, usual) >= EXPLODED:  # either may be NaN
         return None
     return Verdict(
-        evidence=_explosion(findings, vitals, first=first, largest=largest),
+        evidence=_explosion(run, vitals, first=first, largest=largest),
         numbers={"first": first, "largest": largest, "update": update},
         cures=(
-            "" if findings.clipping.threshold else "trainer.gradient_clip_val=1.0",
-            with_norm(findings),
-            standard_scale(findings),
+            "" if run.findings.clipping.threshold else "trainer.gradient_clip_val=1.0",
+            run.with_norm,
+            run.standard_scale,
             "model.gain=null",
             "model.init=default",
-            learning_rate_times(findings, 0.1),
+            run.learning_rate_times(0.1),
         ),
     )
 
 
-def _explosion(findings: Findings, vitals: Vitals, *, first: float, largest: float) -> str:
+def _explosion(run: Evidence, vitals: Vitals, *, first: float, largest: float) -> str:
     if not math.isfinite(first):
         return "the loss or its gradients are no numbers from the first step on"
-    diverged = findings.end == "diverged"
+    diverged = run.findings.end == "diverged"
     ended = f" and no number in epoch {int(vitals.epochs[-1])}" if diverged else ""
     layer = _short(vitals.layers[int(np.nan_to_num(vitals.gradients[-1]).argmax())])
     later = f", {largest:.2g} later" if largest > first else ""
@@ -92,13 +79,13 @@ NO_GRADIENT = 1e-4
 STILL = 1e-2
 
 
-def vanishing_gradient(findings: Findings) -> Verdict | None:
+def vanishing_gradient(run: Evidence) -> Verdict | None:
     """A layer whose gradient is tiny beside that of the output layer, or no gradient at all.
 
     An optimizer that rescales gradients moves such a layer nevertheless; then it is a fault only
     where nothing is learned.
     """
-    vitals = findings.vitals
+    vitals = run.findings.vitals
     if vitals is None or len(vitals.layers) < 2:
         return None
     with np.errstate(all="ignore"):
@@ -113,11 +100,11 @@ def vanishing_gradient(findings: Findings) -> Verdict | None:
     # Depth shows from the first step on; weights that decay to nothing take a while.
     by_depth = at_first[layer] <= VANISHED_AT_FIRST and 0 < share <= VANISHED
     is_sick = by_depth and move < STILL
-    if not is_sick and not ((by_depth or norm <= NO_GRADIENT) and is_unlearned(findings)):
+    if not is_sick and not ((by_depth or norm <= NO_GRADIENT) and run.is_unlearned):
         return None
     far = f"move {move:.0e} times as far" if move < 0.1 else f"move {move:.1f} times as far"
     name, last = _short(vitals.layers[layer]), _short(vitals.layers[-1])
-    saturating = setting(findings, "model.activation") in ("sigmoid", "tanh", "softplus")
+    saturating = run.setting("model.activation") in ("sigmoid", "tanh", "softplus")
     return Verdict(
         evidence=f"{name}'s gradient is {share:.0e} of the {last}'s, and its weights "
         f"{far if move > 0 else 'do not move'}"
@@ -125,8 +112,8 @@ def vanishing_gradient(findings: Findings) -> Verdict | None:
         else f"the gradients of all layers together have a norm of {norm:.0e} at the first step",
         numbers={"gradient": share, "update": move, "first": norm},
         cures=(
-            "model.init=default" if setting(findings, "model.init") == "normal" else "",
-            with_norm(findings),
+            "model.init=default" if run.setting("model.init") == "normal" else "",
+            run.with_norm,
             "model.activation=relu" if saturating else "",
             "model.init=default",
             "model.gain=null",
@@ -143,20 +130,20 @@ CLIPPED_ALWAYS = 0.95
 CLIPPED_TO = 0.1
 
 
-def clipping_always(findings: Findings) -> Verdict | None:
+def clipping_always(run: Evidence) -> Verdict | None:
     """A threshold that cuts all steps to a fraction, as another learning rate would."""
-    threshold, share = findings.clipping.threshold, curve(findings, "grad/clipped")
-    before, after = (curve(findings, f"grad/{key}") for key in ("norm", "norm_clipped"))
+    threshold, share = run.findings.clipping.threshold, run.curve("grad/clipped")
+    before, after = (run.curve(f"grad/{key}") for key in ("norm", "norm_clipped"))
     if threshold is None or not len(share) or not len(before):
         return None
     with np.errstate(all="ignore"):
         left = float(_median(after / before))
     if share.min() < CLIPPED_ALWAYS or not left <= CLIPPED_TO:
         return None
-    if curve(findings, "grad/norm_max").max(initial=0.0) >= EXPLODED:
+    if run.curve("grad/norm_max").max(initial=0.0) >= EXPLODED:
         return None  # clipping holds an explosion, which is its purpose
     norm = float(_median(before))
-    by_norm = findings.clipping.algorithm == "norm"
+    by_norm = run.findings.clipping.algorithm == "norm"
     return Verdict(
         evidence=f"all steps are clipped, to {left:.1e} of a gradient whose norm is {norm:.2g}",
         numbers={"share": float(share.min()), "left": left, "norm": norm},
@@ -164,7 +151,7 @@ def clipping_always(findings: Findings) -> Verdict | None:
             "" if by_norm else "trainer.gradient_clip_algorithm=norm",
             f"trainer.gradient_clip_val={_round_up(2 * norm):g}" if by_norm else "",
             "trainer.gradient_clip_val=1.0" if norm < 1 else "",
-            standard_scale(findings),
+            run.standard_scale,
             "trainer.gradient_clip_val=null",
         ),
     )
@@ -174,12 +161,12 @@ def clipping_always(findings: Findings) -> Verdict | None:
 CLIPPED_NEVER = 0.1
 
 
-def clipping_never(findings: Findings) -> Verdict | None:
+def clipping_never(run: Evidence) -> Verdict | None:
     """A threshold that the user chose and no gradient comes near."""
-    clipping, norms = findings.clipping, curve(findings, "grad/norm_max")
+    clipping, norms = run.findings.clipping, run.curve("grad/norm_max")
     if clipping.threshold is None or not clipping.chosen or not len(norms):
         return None
-    if findings.end == "diverged" or curve(findings, "grad/clipped").max() > 0:
+    if run.findings.end == "diverged" or run.curve("grad/clipped").max() > 0:
         return None
     largest = float(norms.max())
     if not largest / clipping.threshold <= CLIPPED_NEVER:  # or NaN, where a scaled loss overflowed
@@ -204,20 +191,20 @@ DEAD = 0.5
 REPLACED = 1.0
 
 
-def dead_relu(findings: Findings) -> Verdict | None:
+def dead_relu(run: Evidence) -> Verdict | None:
     """Units that give zero for every training row."""
-    worst = max(findings.activity, key=lambda one: one.dead, default=None)
+    worst = max(run.findings.activity, key=lambda one: one.dead, default=None)
     if worst is None or worst.dead < DEAD:
         return None
     count = round(worst.dead * worst.units)
-    others = ("model.activation=leaky_relu", with_norm(findings), "model.init=default")
+    others = ("model.activation=leaky_relu", run.with_norm, "model.init=default")
     return Verdict(
         evidence=f"{count} of {_short(worst.layer)}'s {worst.units} units give zero for every row",
         numbers={"dead": worst.dead, "units": float(worst.units)},
         cures=(
-            lower_learning_rate(findings),
-            *(others if largest_update(findings) < REPLACED else ()),
-            standard_scale(findings),
+            run.lower_learning_rate,
+            *(others if run.largest_update < REPLACED else ()),
+            run.standard_scale,
         ),
     )
 
@@ -226,22 +213,22 @@ def dead_relu(findings: Findings) -> Verdict | None:
 SATURATED = 0.5
 
 
-def saturated(findings: Findings) -> Verdict | None:
+def saturated(run: Evidence) -> Verdict | None:
     """Values of sigmoid or tanh that stick to a bound."""
-    worst = max(findings.activity, key=lambda one: one.saturated, default=None)
+    worst = max(run.findings.activity, key=lambda one: one.saturated, default=None)
     if worst is None or worst.saturated < SATURATED:
         return None
-    at_input = worst.layer == findings.activity[0].layer
+    at_input = worst.layer == run.findings.activity[0].layer
     return Verdict(
         evidence=f"{100 * worst.saturated:.0f} % of {_short(worst.layer)}'s values lie within 1 % "
         "of a bound, where a gradient is near zero",
         numbers={"saturated": worst.saturated},
         cures=(
-            standard_scale(findings) if at_input else "",
+            run.standard_scale if at_input else "",
             "model.gain=null",
             "model.init=default",
-            with_norm(findings),
-            learning_rate_times(findings, 0.1),
+            run.with_norm,
+            run.learning_rate_times(0.1),
             "model.activation=relu",
         ),
     )
@@ -258,28 +245,28 @@ ROSE = 1.02
 TOO_FAR_AFTER_ALL = 0.05
 
 
-def lr_too_high(findings: Findings) -> Verdict | None:
+def lr_too_high(run: Evidence) -> Verdict | None:
     """Steps so long that nothing is learned, or the loss ends above that of a constant answer."""
-    far = largest_update(findings)
-    loss, naive = curve(findings, "train/loss"), naive_loss(findings)
+    far = run.largest_update
+    loss, naive = run.curve("train/loss"), run.naive_loss
     rose = len(loss) > 0 and naive is not None and float(loss[-1]) > ROSE * naive
-    is_sick = far >= TOO_FAR and is_unlearned(findings)
+    is_sick = far >= TOO_FAR and run.is_unlearned
     if not is_sick and not (far >= TOO_FAR_AFTER_ALL and rose):
         return None
-    if findings.end == "diverged":
+    if run.findings.end == "diverged":
         ended = "the loss is no number any more"
     elif len(loss):
         ended = f"the training loss ends at {loss[-1]:.3g} after {loss.min():.3g} at best"
     else:
         ended = "little is learned"
     # Optimizers other than SGD rescale what clipping has shortened.
-    is_sgd = str(setting(findings, "optimizer._target_")).endswith(".SGD")
-    clips = is_sgd and not findings.clipping.threshold and far < REPLACED
+    is_sgd = str(run.setting("optimizer._target_")).endswith(".SGD")
+    clips = is_sgd and not run.findings.clipping.threshold and far < REPLACED
     return Verdict(
         evidence="a step moves a layer by up to "
         f"{f'{100 * far:.0f} % of' if far < 1 else f'{far:.3g} times'} its weights, and {ended}",
         numbers={"update": far},
-        cures=(lower_learning_rate(findings), "trainer.gradient_clip_val=1.0" if clips else ""),
+        cures=(run.lower_learning_rate, "trainer.gradient_clip_val=1.0" if clips else ""),
     )
 
 
@@ -288,20 +275,20 @@ def lr_too_high(findings: Findings) -> Verdict | None:
 TOO_SHORT = 2e-4
 
 
-def lr_too_low(findings: Findings) -> Verdict | None:
+def lr_too_low(run: Evidence) -> Verdict | None:
     """Steps so short that little is learned, or learning goes on at the end."""
-    if findings.vitals is None or not np.isfinite(findings.vitals.updates).any():
+    if run.findings.vitals is None or not np.isfinite(run.findings.vitals.updates).any():
         return None
-    far, share = largest_update(findings), fit.share_of_last_quarter(findings)
+    far, share = run.largest_update, fit.share_of_last_quarter(run)
     goes_on = share is not None and share > fit.STILL_LEARNING
-    if far > TOO_SHORT or not (goes_on or is_unlearned(findings)):
+    if far > TOO_SHORT or not (goes_on or run.is_unlearned):
         return None
     return Verdict(
         evidence=f"a step moves no layer by more than {far:.1e} of its weights; 1e-3 is usual",
         numbers={"update": far},
         cures=(
-            learning_rate_times(findings, float(f"{3e-3 / max(far, 1e-9):.0e}")),
-            more_epochs(findings, 10),
+            run.learning_rate_times(float(f"{3e-3 / max(far, 1e-9):.0e}")),
+            run.more_epochs(10),
         ),
     )
 
@@ -333,7 +320,7 @@ HEALTHY = "healthy"
 MOST_LINES = 3
 
 #: Function of each verdict, the worst first.
-RULES: Mapping[str, Callable[[Findings], Verdict | None]] = {
+RULES: Mapping[str, Callable[[Evidence], Verdict | None]] = {
     rule.__name__: rule
     for rule in (
         exploding_gradient,
@@ -424,14 +411,15 @@ def diagnose(findings: Findings) -> Diagnosis:
     Args:
         findings: Of a run that has finished or diverged.
     """
-    found = {name: verdict for name, rule in RULES.items() if (verdict := rule(findings))}
+    run = Evidence(findings)
+    found = {name: verdict for name, rule in RULES.items() if (verdict := rule(run))}
     symptoms = {name for cause in found for name in _SYMPTOMS.get(cause, ())}
-    is_shuffled = setting(findings, "data.shuffle_labels") is not None
+    is_shuffled = run.setting("data.shuffle_labels") is not None
     told = []
     for name, verdict in found.items():
         if name in symptoms:
             continue
-        cures, advice = applicable(findings, verdict.cures), verdict.advice
+        cures, advice = run.applicable(verdict.cures), verdict.advice
         if is_shuffled and name in _OF_WHAT_IS_LEARNED:  # there is nothing to learn
             cures, advice = (), _SHUFFLED
         told.append(replace(verdict, name=name, cures=cures, advice=advice))

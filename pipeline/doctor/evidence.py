@@ -1,12 +1,10 @@
-"""Quantities that several verdicts rest on, a verdict itself, and the overrides it can offer.
-
-A quantity is `None` where the findings do not have it.
-"""
+"""What the rules ask of a run's findings, a verdict itself, and the overrides it can offer."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +15,8 @@ from pipeline.findings import Array, Findings
 #:
 #: Noise alone takes half of it in many tables.
 UNLEARNED = 0.75
+#: Test rows of which something can be told.
+FEWEST_ROWS = 10
 #: Test rows of a class; that one of fewer is never answered may be chance.
 FEWEST_OF_A_CLASS = 5
 #: Rows of a class that are called so, as a share of it: next to none.
@@ -65,154 +65,7 @@ class Verdict:
         return {**asdict(self), "numbers": finite, "cures": list(self.cures)}
 
 
-def setting(findings: Findings, key: str) -> Any:
-    """Return the value of a dotted key of the config; `None` where it has none."""
-    value: Any = findings.config
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
-def number(findings: Findings, key: str) -> float:
-    """Return the number at a dotted key of the config; 0 where it is absent or null."""
-    return setting(findings, key) or 0.0
-
-
-def largest_update(findings: Findings) -> float:
-    """Return update / weight of the fastest layer in the fastest epoch; 0 where it is unknown."""
-    updates = np.zeros(0) if findings.vitals is None else findings.vitals.updates
-    return float(np.max(updates[np.isfinite(updates)], initial=0.0))
-
-
-def learning_rate_times(findings: Findings, factor: float) -> str:
-    """Return the override for a learning rate that is `factor` times the present one."""
-    rate = setting(findings, "optimizer.lr")
-    if not isinstance(rate, int | float) or isinstance(rate, bool):
-        return ""
-    return f"optimizer.lr={float(f'{rate * factor:.1g}'):g}"
-
-
-def lower_learning_rate(findings: Findings) -> str:
-    """Return the override for a rate whose steps move no layer by more than 1 % of its weights.
-
-    It is a tenth of the present rate at most, and `SLOWEST` of it at least: steps that grow until
-    the loss is not a number do not tell which rate would do.
-    """
-    factor = float(f"{0.01 / max(largest_update(findings), 1e-9):.0e}")
-    return learning_rate_times(findings, min(0.1, max(SLOWEST, factor)))
-
-
-def with_norm(findings: Findings) -> str:
-    """Return the override that normalizes the values of each layer."""
-    return f"model.norm={'layer' if findings.model in RECURRENT else 'batch'}"
-
-
-def standard_scale(findings: Findings) -> str:
-    """Return the override that standardizes inputs; pictures have one scale already."""
-    return "" if findings.kind == "images" else "data.scale=standard"
-
-
-def more_epochs(findings: Findings, factor: int) -> str:
-    """Return the override for `factor` times as many epochs."""
-    return f"trainer.max_epochs={factor * findings.planned}"
-
-
-def regularization(findings: Findings) -> tuple[str, str]:
-    """Return the overrides for dropout and weight decay; each empty where there is enough."""
-    return (
-        "model.dropout=0.3" if number(findings, "model.dropout") < 0.3 else "",
-        "optimizer.weight_decay=0.01" if number(findings, "optimizer.weight_decay") < 0.01 else "",
-    )
-
-
-def applicable(findings: Findings, overrides: Sequence[str]) -> tuple[str, ...]:
-    """Return those overrides whose key the run has, with another value, each once."""
-    return tuple(dict.fromkeys(word for word in overrides if word and _applies(findings, word)))
-
-
-def _applies(findings: Findings, override: str) -> bool:
-    key, _, value = override.partition("=")
-    if isinstance(setting(findings, key), Mapping):
-        return not setting(findings, key)  # a group takes the place of what is there
-    group, _, name = key.rpartition(".")
-    section = setting(findings, group) if group else findings.config
-    if not isinstance(section, Mapping) or name not in section:
-        return False
-    if findings.model in RECURRENT and value not in _OF_RECURRENT.get(key, (value,)):
-        return False
-    # What the user's own networks know is unknown.
-    is_ours = str(setting(findings, "model._target_")).startswith("pipeline.networks.")
-    is_known = group != "model" or is_ours
-    return is_known and _comparable(section[name]) != _comparable(value)
-
-
-def _comparable(value: Any) -> float | str:
-    text = "null" if value is None else str(value).replace(" ", "")
-    try:
-        return float(text)
-    except ValueError:
-        return text.lower()
-
-
-# ── quantities ──────────────────────────────────────────────────────────────────────────────
-
-
-def curve(findings: Findings, key: str) -> Array:
-    """Return a value of all epochs that have it, in order, (epochs,)."""
-    values = [epoch[key] for _, epoch in sorted(findings.history.items()) if key in epoch]
-    return np.array(values, dtype=np.float64)
-
-
-def error(findings: Findings, part: Literal["train", "validation", "test"]) -> float | None:
-    """Return the share of wrong rows, or of the variance that is not explained, of kept weights."""
-    key = "r2" if findings.task == "regression" else "accuracy"
-    last = findings.history.get(findings.kept or findings.epochs, {})
-    value = {
-        "train": findings.training.get(key),
-        "validation": findings.metrics.get(f"best/val/{key}", last.get(f"val/{key}")),
-        "test": findings.metrics.get(f"test/{key}"),
-    }[part]
-    return None if value is None or not math.isfinite(value) else 1 - value
-
-
-def naive_loss(findings: Findings) -> float | None:
-    """Return the loss of answering by the classes' shares; `None` where it is unknown."""
-    weights = setting(findings, "loss.class_weights")
-    if weights is not None or not findings.shares:
-        # With balanced weights each class is as frequent as any other.
-        return math.log(len(findings.shares)) if weights == "balanced" else None
-    return -sum(share * math.log(share) for share in findings.shares if share > 0)
-
-
-def is_unlearned(findings: Findings) -> bool:
-    """Return whether the training rows themselves are answered hardly better than naively.
-
-    Each class counts alike, since to answer the most frequent one is right for most rows where
-    the others are rare.
-    """
-    if findings.end == "diverged":
-        return True
-    classes = len(findings.classes)
-    if classes < 2:
-        value = error(findings, "train")
-        return value is not None and value >= UNLEARNED
-    recall = _mean_recall(findings)
-    return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
-
-
-def _mean_recall(findings: Findings) -> float | None:
-    """Return the mean over the classes of the share of training rows that are called right."""
-    recall, accuracy = (findings.training.get(key) for key in ("recall", "accuracy"))
-    if findings.task != "binary":
-        return recall
-    if recall is None or accuracy is None or len(findings.shares) != 2 or min(findings.shares) == 0:
-        return accuracy
-    negatives, positives = findings.shares
-    return (recall + (accuracy - positives * recall) / negatives) / 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gain:
+class Gain(NamedTuple):
     """How much smaller the network's error is than a baseline's, on the same test rows.
 
     Each class counts alike: calling every row by the most frequent class gains nothing.
@@ -231,52 +84,13 @@ class Gain:
     ours: float
     theirs: float
 
-
-def gain(
-    findings: Findings, baseline: Literal["naive", "linear"], *, level: float = LEVEL
-) -> Gain | None:
-    """Compare the network with a baseline row by row; `None` where there was no test.
-
-    Args:
-        findings: Of the run.
-        baseline: Which one.
-        level: How often the interval shall hold the true gain.
-    """
-    test = findings.test
-    other = None if test is None else getattr(test, baseline)
-    if test is None or other is None or len(test.targets) < 2:
-        return None
-    units = units_of_test(findings)
-    if findings.task == "regression":
-        theirs, ours = (np.square(one - test.targets).mean(1) for one in (other, test.outputs))
-        scale = max(theirs.mean(), 1e-12)
-        low, high = _interval((theirs - ours) / scale, units, level)
-        ends = float(np.sqrt(ours.mean())), float(np.sqrt(theirs.mean()))
-        mean = 1 - float(ours.mean() / scale)
-    else:
-        # Weights with the mean 1 let each class that is there count alike.
-        counts = np.bincount(test.targets, minlength=len(findings.classes))
-        weights = len(test.targets) / (np.count_nonzero(counts) * counts[test.targets])
-        ours = weights * (test.called(findings.threshold) == test.targets)
-        theirs = weights * (replace(test, outputs=other).called(0.5) == test.targets)
-        low, high = _interval(ours - theirs, units, level)
-        ends = float(ours.mean()), float(theirs.mean())
-        mean = ends[0] - ends[1]
-    return Gain(mean=mean, low=low, high=high, ours=ends[0], theirs=ends[1])
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The gain and its interval by name."""
+        return {"gain": self.mean, "low": self.low, "high": self.high}
 
 
-def _interval(values: Array, units: Units, level: float) -> tuple[float, float]:
-    """Return both ends of the mean's interval by Student's t over the means of the units."""
-    if not units.are_enough:
-        return -math.inf, math.inf
-    mean = float(values.mean())
-    off = np.bincount(units.of_row, weights=values - mean, minlength=units.count)
-    half = units.errors(level=level) * float(np.sqrt((off**2).sum())) / len(values)
-    return mean - half, mean + half
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MissedClasses:
+class MissedClasses(NamedTuple):
     """Classes that the test rows are hardly ever called.
 
     Args:
@@ -292,19 +106,220 @@ class MissedClasses:
     rare: bool
 
 
-def missed_classes(findings: Findings) -> MissedClasses | None:
-    """Return the classes that are never found, or next to never; `None` where there are none."""
-    test, classes = findings.test, len(findings.classes)
-    if test is None or classes == 0 or len(findings.shares) != classes:
-        return None
-    chosen = test.called(findings.threshold)
-    support, calls = (np.bincount(one, minlength=classes) for one in (test.targets, chosen))
-    hits = np.bincount(chosen[chosen == test.targets], minlength=classes)
-    missed = (hits <= FOUND * support) & (calls <= CALLED * support)
-    found = np.flatnonzero(missed & (support >= FEWEST_OF_A_CLASS))
-    # Balanced classes may be missed for long: that is no collapse, but too little learned.
-    rare = any(findings.shares[one] * classes < RARE for one in found)
-    if not len(found) or not (rare or calls.max() >= ONE_FOR_ALL * calls.sum()):
-        return None
-    largest_first = tuple(sorted(map(int, found), key=lambda one: -int(support[one])))
-    return MissedClasses(classes=largest_first, hits=hits, support=support, rare=rare)
+class Evidence:
+    """Quantities that several rules rest on; `None` where the findings do not have one.
+
+    Args:
+        findings: Of a run that has finished or diverged.
+    """
+
+    def __init__(self, findings: Findings) -> None:
+        self.findings = findings
+        self.is_regression = findings.task == "regression"
+        self.tested = 0 if findings.test is None else len(findings.test.targets)
+        #: Whether there was a test, of so few rows that nothing can be told of them.
+        self.has_few_rows = 0 < self.tested < FEWEST_ROWS
+
+    @cached_property
+    def units(self) -> Units:
+        """What counts as independent among the test rows."""
+        return units_of_test(self.findings)
+
+    def setting(self, key: str) -> Any:
+        """Return the value of a dotted key of the config; `None` where it has none."""
+        value: Any = self.findings.config
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        return value
+
+    def number(self, key: str) -> float:
+        """Return the number at a dotted key of the config; 0 where it is absent or null."""
+        return self.setting(key) or 0.0
+
+    def curve(self, key: str) -> Array:
+        """Return a value of all epochs that have it, in order, (epochs,)."""
+        epochs = sorted(self.findings.history.items())
+        return np.array([values[key] for _, values in epochs if key in values], dtype=np.float64)
+
+    @property
+    def largest_update(self) -> float:
+        """Update / weight of the fastest layer in the fastest epoch; 0 where it is unknown."""
+        vitals = self.findings.vitals
+        updates = np.zeros(0) if vitals is None else vitals.updates
+        return float(np.max(updates[np.isfinite(updates)], initial=0.0))
+
+    def error(self, part: Literal["train", "validation", "test"]) -> float | None:
+        """Return the share of wrong rows, or of unexplained variance, of the kept weights."""
+        findings, key = self.findings, "r2" if self.is_regression else "accuracy"
+        last = findings.history.get(findings.kept or findings.epochs, {})
+        value = {
+            "train": findings.training.get(key),
+            "validation": findings.metrics.get(f"best/val/{key}", last.get(f"val/{key}")),
+            "test": findings.metrics.get(f"test/{key}"),
+        }[part]
+        return None if value is None or not math.isfinite(value) else 1 - value
+
+    @property
+    def naive_error(self) -> float:
+        """Error of the most frequent class, or of the mean."""
+        return 1 - max(self.findings.shares) if self.findings.shares else 1.0
+
+    @property
+    def naive_loss(self) -> float | None:
+        """Loss of answering by the classes' shares; `None` where it is unknown."""
+        weights, shares = self.setting("loss.class_weights"), self.findings.shares
+        if weights is not None or not shares:
+            # With balanced weights each class is as frequent as any other.
+            return math.log(len(shares)) if weights == "balanced" else None
+        return -sum(share * math.log(share) for share in shares if share > 0)
+
+    @property
+    def is_unlearned(self) -> bool:
+        """Whether the training rows themselves are answered hardly better than naively.
+
+        Each class counts alike, since to answer the most frequent one is right for most rows where
+        the others are rare.
+        """
+        classes = len(self.findings.classes)
+        if self.findings.end == "diverged":
+            return True
+        if classes < 2:
+            value = self.error("train")
+            return value is not None and value >= UNLEARNED
+        recall = self._mean_recall
+        return recall is not None and 1 - recall >= UNLEARNED * (1 - 1 / classes)
+
+    @property
+    def _mean_recall(self) -> float | None:
+        """Mean over the classes of the share of training rows that are called right."""
+        findings = self.findings
+        recall, accuracy = (findings.training.get(key) for key in ("recall", "accuracy"))
+        if findings.task != "binary":
+            return recall
+        shares = findings.shares
+        if recall is None or accuracy is None or len(shares) != 2 or min(shares) == 0:
+            return accuracy
+        negatives, positives = shares
+        return (recall + (accuracy - positives * recall) / negatives) / 2
+
+    def gain(self, baseline: Literal["naive", "linear"], *, level: float = LEVEL) -> Gain | None:
+        """Compare the network with a baseline row by row; `None` where there was no test.
+
+        Args:
+            baseline: Which one.
+            level: How often the interval shall hold the true gain.
+        """
+        test = self.findings.test
+        other = None if test is None else getattr(test, baseline)
+        if test is None or other is None or self.tested < 2:
+            return None
+        if self.is_regression:
+            theirs, ours = (np.square(one - test.targets).mean(1) for one in (other, test.outputs))
+            scale = max(theirs.mean(), 1e-12)
+            ends = self._interval((theirs - ours) / scale, level)
+            roots = float(np.sqrt(ours.mean())), float(np.sqrt(theirs.mean()))
+            return Gain(1 - float(ours.mean() / scale), *ends, *roots)
+        # Weights with the mean 1 let each class that is there count alike.
+        counts = np.bincount(test.targets, minlength=len(self.findings.classes))
+        weights = len(test.targets) / (np.count_nonzero(counts) * counts[test.targets])
+        ours = weights * (test.called(self.findings.threshold) == test.targets)
+        theirs = weights * (replace(test, outputs=other).called(0.5) == test.targets)
+        means = float(ours.mean()), float(theirs.mean())
+        return Gain(means[0] - means[1], *self._interval(ours - theirs, level), *means)
+
+    def _interval(self, values: Array, level: float) -> tuple[float, float]:
+        """Return both ends of the mean's interval by Student's t over the means of the units."""
+        units = self.units
+        if not units.are_enough:
+            return -math.inf, math.inf
+        mean = float(values.mean())
+        off = np.bincount(units.of_row, weights=values - mean, minlength=units.count)
+        half = units.errors(level=level) * float(np.sqrt((off**2).sum())) / len(values)
+        return mean - half, mean + half
+
+    @cached_property
+    def missed_classes(self) -> MissedClasses | None:
+        """Classes that are never found, or next to never; `None` where there are none."""
+        test, shares = self.findings.test, self.findings.shares
+        classes = len(self.findings.classes)
+        if test is None or classes == 0 or len(shares) != classes:
+            return None
+        chosen = test.called(self.findings.threshold)
+        support, calls = (np.bincount(one, minlength=classes) for one in (test.targets, chosen))
+        hits = np.bincount(chosen[chosen == test.targets], minlength=classes)
+        missed = (hits <= FOUND * support) & (calls <= CALLED * support)
+        found = np.flatnonzero(missed & (support >= FEWEST_OF_A_CLASS))
+        # Balanced classes may be missed for long: that is no collapse, but too little learned.
+        rare = any(shares[one] * classes < RARE for one in found)
+        if not len(found) or not (rare or calls.max() >= ONE_FOR_ALL * calls.sum()):
+            return None
+        largest_first = tuple(sorted(map(int, found), key=lambda one: -int(support[one])))
+        return MissedClasses(largest_first, hits, support, rare)
+
+    # ── overrides ───────────────────────────────────────────────────────────────────────────────
+
+    def learning_rate_times(self, factor: float) -> str:
+        """Return the override for a learning rate that is `factor` times the present one."""
+        rate = self.setting("optimizer.lr")
+        if not isinstance(rate, int | float) or isinstance(rate, bool):
+            return ""
+        return f"optimizer.lr={float(f'{rate * factor:.1g}'):g}"
+
+    @property
+    def lower_learning_rate(self) -> str:
+        """Override for a rate whose steps move no layer by more than 1 % of its weights.
+
+        It is a tenth of the present rate at most, and `SLOWEST` of it at least: steps that grow
+        until the loss is not a number do not tell which rate would do.
+        """
+        factor = float(f"{0.01 / max(self.largest_update, 1e-9):.0e}")
+        return self.learning_rate_times(min(0.1, max(SLOWEST, factor)))
+
+    @property
+    def with_norm(self) -> str:
+        """Override that normalizes the values of each layer."""
+        return f"model.norm={'layer' if self.findings.model in RECURRENT else 'batch'}"
+
+    @property
+    def standard_scale(self) -> str:
+        """Override that standardizes inputs; pictures have one scale already."""
+        return "" if self.findings.kind == "images" else "data.scale=standard"
+
+    def more_epochs(self, factor: int) -> str:
+        """Return the override for `factor` times as many epochs."""
+        return f"trainer.max_epochs={factor * self.findings.planned}"
+
+    @property
+    def regularization(self) -> tuple[str, str]:
+        """Overrides for dropout and weight decay; each empty where there is enough."""
+        return (
+            "model.dropout=0.3" if self.number("model.dropout") < 0.3 else "",
+            "optimizer.weight_decay=0.01" if self.number("optimizer.weight_decay") < 0.01 else "",
+        )
+
+    def applicable(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """Return those overrides whose key the run has, with another value, each once."""
+        return tuple(dict.fromkeys(word for word in overrides if word and self._applies(word)))
+
+    def _applies(self, override: str) -> bool:
+        key, _, value = override.partition("=")
+        if isinstance(self.setting(key), Mapping):
+            return not self.setting(key)  # a group takes the place of what is there
+        group, _, name = key.rpartition(".")
+        section = self.setting(group) if group else self.findings.config
+        if not isinstance(section, Mapping) or name not in section:
+            return False
+        if self.findings.model in RECURRENT and value not in _OF_RECURRENT.get(key, (value,)):
+            return False
+        # What the user's own networks know is unknown.
+        is_ours = str(self.setting("model._target_")).startswith("pipeline.networks.")
+        is_known = group != "model" or is_ours
+        return is_known and _comparable(section[name]) != _comparable(value)
+
+
+def _comparable(value: Any) -> float | str:
+    text = "null" if value is None else str(value).replace(" ", "")
+    try:
+        return float(text)
+    except ValueError:
+        return text.lower()

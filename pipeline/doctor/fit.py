@@ -1,27 +1,14 @@
 """Verdicts on the fit, and on the answers for the test rows beside those of baselines."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
 
-from pipeline.bootstrap import units_of, units_of_test
-from pipeline.doctor.evidence import (
-    Gain,
-    Verdict,
-    curve,
-    error,
-    gain,
-    is_unlearned,
-    missed_classes,
-    more_epochs,
-    naive_loss,
-    number,
-    regularization,
-    setting,
-    standard_scale,
-)
-from pipeline.findings import Array, Findings
+from pipeline.bootstrap import units_of
+from pipeline.doctor.evidence import Evidence, Gain, Verdict
+from pipeline.findings import Array
 
 #: Validation error less training error, as shares of rows or of variance.
 GAP = 0.1
@@ -35,88 +22,85 @@ HEAVY_TAILED = 5.0
 PATIENCE = 10
 
 
-def overfitting(findings: Findings) -> Verdict | None:
+def overfitting(run: Evidence) -> Verdict | None:
     """Validation rows answered much worse than training rows, by more than chance explains."""
-    train, held_out, part = error(findings, "train"), error(findings, "validation"), "validation"
+    train, held_out, part = run.error("train"), run.error("validation"), "validation"
     if held_out is None:
-        held_out, part = error(findings, "test"), "test"
-    if train is None or held_out is None or train >= _naive_error(findings):
+        held_out, part = run.error("test"), "test"
+    if train is None or held_out is None or train >= run.naive_error:
         return None
     gap = held_out - train
-    noise = DEVIATIONS * _standard_error(findings, held_out, part)
+    noise = DEVIATIONS * _standard_error(run, held_out, part)
     if gap < max(GAP, noise) or gap < GAP_SHARE * held_out:
         return None
-    loss = curve(findings, "val/loss")
+    loss = run.curve("val/loss")
     would_stop = len(loss) > 0 and len(loss) - 1 - int(loss.argmin()) > PATIENCE
     return Verdict(
-        evidence=f"{_right(findings, train)} on training rows, "
-        f"{_right(findings, held_out)} on {part} rows",
+        evidence=f"{_right(run, train)} on training rows, {_right(run, held_out)} on {part} rows",
         numbers={"training": train, part: held_out},
         cures=(
-            *regularization(findings),
-            "keep=best" if findings.rows.get("validation") else "",
+            *run.regularization,
+            "keep=best" if run.findings.rows.get("validation") else "",
             "callbacks=early_stopping" if would_stop else "",
         ),
         advice="more rows, or a smaller network",
     )
 
 
-def _standard_error(findings: Findings, wrong: float, part: str) -> float:
+def _standard_error(run: Evidence, wrong: float, part: str) -> float:
     """Return the standard error of a share of wrong rows, or of variance."""
-    rows = float(max(findings.rows.get(part, 0), 1))
-    test = units_of_test(findings)
+    rows = float(max(run.findings.rows.get(part, 0), 1))
+    test = run.units
     if test.kind == "group":  # the groups of the other parts are not on record
         of_a_unit = len(test.of_row) / test.effective
     else:
-        horizon = findings.horizon if findings.targets else None
+        horizon = run.findings.horizon if run.findings.targets else None
         of_a_unit = rows / units_of(int(rows), horizon=horizon).count
     units = max(1.0, rows / of_a_unit)
-    if findings.task == "regression":
+    if run.is_regression:
         return wrong * float(np.sqrt(HEAVY_TAILED / units))
     share = min(max(wrong, 1 / units), 1.0)
     return float(np.sqrt(share * max(1 - share, 1 / units) / units))
 
 
-def underfitting(findings: Findings) -> Verdict | None:
+def underfitting(run: Evidence) -> Verdict | None:
     """Training rows answered hardly better than naively, though there is something to learn."""
-    train = error(findings, "train")
-    if train is None or not is_unlearned(findings):
+    train = run.error("train")
+    if train is None or not run.is_unlearned:
         return None
-    missed = missed_classes(findings)
-    if missed is not None and missed.rare:
-        return None  # the other classes may be learned as well as they can be
-    if not _has_something_to_learn(findings):
+    missed = run.missed_classes  # of rare ones, the others may be learned as well as they can be
+    if (missed is not None and missed.rare) or not _has_something_to_learn(run):
         return None
-    decay = number(findings, "optimizer.weight_decay")
+    decay = run.number("optimizer.weight_decay")
     return Verdict(
-        evidence=f"{_right(findings, train)} on the training rows themselves, "
-        f"{_right(findings, _naive_error(findings))} without looking",
-        numbers={"training": train, "naive": _naive_error(findings)},
+        evidence=f"{_right(run, train)} on the training rows themselves, "
+        f"{_right(run, run.naive_error)} without looking",
+        numbers={"training": train, "naive": run.naive_error},
         cures=(
-            "model.dropout=0.0" if number(findings, "model.dropout") >= 0.3 else "",
+            "model.dropout=0.0" if run.number("model.dropout") >= 0.3 else "",
             "optimizer.weight_decay=0.0" if decay > 0.05 else "",
-            _larger_network(findings),
-            more_epochs(findings, 3),
+            _larger_network(run),
+            run.more_epochs(3),
         ),
     )
 
 
-def _has_something_to_learn(findings: Findings) -> bool:
+def _has_something_to_learn(run: Evidence) -> bool:
     """Return whether the network beats the naive baseline, or is beaten by a line that does."""
-    naive, linear, test = gain(findings, "naive"), gain(findings, "linear"), findings.test
+    naive, linear, test = run.gain("naive"), run.gain("linear"), run.findings.test
     if naive is not None and naive.low > 0:
         return True
     if test is None or test.linear is None or linear is None:
         return False
-    line = replace(findings, threshold=0.5, test=replace(test, outputs=test.linear))
-    found = gain(line, "naive")
+    line = replace(run.findings, threshold=0.5, test=replace(test, outputs=test.linear))
+    found = Evidence(line).gain("naive")
     return found is not None and found.low > 0 and linear.high < 0
 
 
-def _larger_network(findings: Findings) -> str:
+def _larger_network(run: Evidence) -> str:
     """Return the override for a network of four times the width."""
     for key in ("channels", "hidden"):
-        width = setting(findings, f"model.{key}")
+        width = run.setting(f"model.{key}")
         if isinstance(width, int):
             return f"model.{key}={4 * width}"
         if isinstance(width, list | tuple) and (width or key == "hidden"):
@@ -136,34 +120,32 @@ LEARNED = 0.02
 BETTER = 0.1
 
 
-def stopped_early(findings: Findings) -> Verdict | None:
+def stopped_early(run: Evidence) -> Verdict | None:
     """Training that ended while the network was still learning."""
-    share = share_of_last_quarter(findings)
-    if share is None or share < STILL_LEARNING or findings.end == "diverged":
+    share = share_of_last_quarter(run)
+    if share is None or share < STILL_LEARNING or run.findings.end == "diverged":
         return None
-    ended = findings.epochs < findings.planned
+    epochs = run.findings.epochs
+    limits = ("trainer.max_time=null", "trainer.max_steps=-1")
     return Verdict(
-        evidence=f"the last quarter of {findings.epochs} epochs brought {100 * share:.0f} % of all "
-        "that was learned",
-        numbers={"share": share, "epochs": float(findings.epochs)},
-        cures=(
-            *(("trainer.max_time=null", "trainer.max_steps=-1") if ended else ()),
-            more_epochs(findings, 3),
-        ),
+        evidence=f"the last quarter of {epochs} epochs brought {100 * share:.0f} % of all that was "
+        "learned",
+        numbers={"share": share, "epochs": float(epochs)},
+        cures=(*(limits if epochs < run.findings.planned else ()), run.more_epochs(3)),
     )
 
 
-def share_of_last_quarter(findings: Findings) -> float | None:
+def share_of_last_quarter(run: Evidence) -> float | None:
     """Return the share of all that was learned that the last quarter of the epochs has brought.
 
     Measured by the validation loss, or the training loss where there is none; by the error where
     the loss has not fallen yet. `None` where there is no curve or nothing was learned.
     """
-    key = "val/loss" if len(curve(findings, "val/loss")) else "train/loss"
-    by_loss = _late_share(curve(findings, key), naive_loss(findings) or 0.0, LEARNED)
-    if by_loss is not None or findings.task == "regression":
+    key = "val/loss" if len(run.curve("val/loss")) else "train/loss"
+    by_loss = _late_share(run.curve(key), run.naive_loss or 0.0, LEARNED)
+    if by_loss is not None or run.is_regression:
         return by_loss
-    return _late_share(1 - curve(findings, "val/accuracy"), _naive_error(findings), BETTER)
+    return _late_share(1 - run.curve("val/accuracy"), run.naive_error, BETTER)
 
 
 def _late_share(values: Array, start: float, least: float) -> float | None:
@@ -177,14 +159,9 @@ def _late_share(values: Array, start: float, least: float) -> float | None:
     return (before - best) / learned if learned > least * abs(start) else None
 
 
-def _naive_error(findings: Findings) -> float:
-    """Return the error of the most frequent class, or of the mean."""
-    return 1 - max(findings.shares) if findings.shares else 1.0
-
-
-def _right(findings: Findings, value: float) -> str:
+def _right(run: Evidence, value: float) -> str:
     """Return an error as what is right: `93 % right`, `R² 0.93`."""
-    if findings.task == "regression":
+    if run.is_regression:
         return f"R² {1 - value:.2f}"
     return f"{100 * (1 - value):.0f} % right"
 
@@ -192,64 +169,61 @@ def _right(findings: Findings, value: float) -> str:
 # ── answers for the test rows ───────────────────────────────────────────────────────────────
 
 
-def class_collapse(findings: Findings) -> Verdict | None:
+def class_collapse(run: Evidence) -> Verdict | None:
     """Classes that are never found, or next to never; the thresholds stand in `evidence`."""
-    found = missed_classes(findings)
-    if found is None or _has_few_rows(findings):
+    found = run.missed_classes
+    if found is None or run.has_few_rows:
         return None
     never, others = found.classes[0], len(found.classes) - 1
     rest = f", and so it is with {others} more" if others else ""
-    finds_threshold = findings.task == "binary" and findings.rows.get("validation")
+    finds_threshold = run.findings.task == "binary" and run.findings.rows.get("validation")
     return Verdict(
         evidence=f"{found.hits[never] or 'none'} of the {found.support[never]} test rows that are "
-        f"{findings.classes[never]!r} is told so{rest}",
+        f"{run.findings.classes[never]!r} is told so{rest}",
         numbers={
             "classes": float(others + 1),
-            "rows": float(sum(found.support[one] for one in found.classes)),
+            "rows": float(found.support[[*found.classes]].sum()),
         },
         cures=(
             "loss.class_weights=balanced" if found.rare else "",
             "metrics.threshold=best_f1" if finds_threshold else "",
-            more_epochs(findings, 3),
+            run.more_epochs(3),
         ),
     )
 
 
-def no_better_than_naive(findings: Findings) -> Verdict | None:
+def no_better_than_naive(run: Evidence) -> Verdict | None:
     """A gain over the naive baseline that is zero or negative, where the test can tell."""
-    found = gain(findings, "naive")
-    if found is None or found.low > 0 or _has_few_rows(findings):
+    found = run.gain("naive")
+    if found is None or found.low > 0 or run.has_few_rows or _orders_the_rows(run):
         return None
-    if _orders_the_rows(findings):
+    if found.high < 0:
+        by = _at_least(run, -found.high)
+    elif _vagueness(run):
         return None
-    is_worse = found.high < 0
-    if not is_worse and _vagueness(findings):
-        return None
-    if is_worse:
-        by = _at_least(findings, -found.high)
-    elif findings.task == "regression":
-        by = f"with a squared error at best {100 * max(found.high, 0.0):.0f} % smaller"
+    elif run.is_regression:
+        by = f"with a squared error at best {100 * found.high:.0f} % smaller"
     else:
-        by = f"at best {100 * max(found.high, 0.0):.1f} points better"
+        by = f"at best {100 * found.high:.1f} points better"
     return Verdict(
-        evidence=f"{_beside(findings, found)} of the {_baseline(findings, 0, 'naive')}, {by}",
-        numbers={"gain": found.mean, "low": found.low, "high": found.high},
-        cures=(standard_scale(findings),),
+        evidence=f"{_beside(run, found)} of the {_baseline(run, 0, 'naive')}, {by}",
+        numbers=found.numbers,
+        cures=(run.standard_scale,),
         advice="do the inputs tell the target at all?",
     )
 
 
-def _orders_the_rows(findings: Findings) -> bool:
+def _orders_the_rows(run: Evidence) -> bool:
     """Return whether the probabilities order the rows better than chance does.
 
     Where a class has too few rows for an interval of the area under the ROC curve, the standard
     error of an area by chance stands in (Mann and Whitney 1947).
     """
+    findings, rows = run.findings, run.tested
     if "auroc" in findings.intervals:
         return findings.intervals["auroc"][0] > 0.5
     if "test/auroc" not in findings.metrics or findings.test is None:
         return False
-    rows = len(findings.test.targets)
     fewest = int(np.unique(findings.test.targets, return_counts=True)[1].min())
     error = math.sqrt((rows + 1) / (12 * fewest * max(rows - fewest, 1)))
     return findings.metrics["test/auroc"] - 1.96 * error > 0.5
@@ -266,33 +240,33 @@ BY_HEART = 0.5
 EARLY = 0.25
 
 
-def no_better_than_linear(findings: Findings) -> Verdict | None:
+def no_better_than_linear(run: Evidence) -> Verdict | None:
     """Answers worse than those of the linear baseline; nothing where both are as good."""
-    found = gain(findings, "linear", level=SURE)
-    if found is None or found.high >= 0 or _has_few_rows(findings):
+    found = run.gain("linear", level=SURE)
+    if found is None or found.high >= 0 or run.has_few_rows:
         return None
     ours, theirs = found.ours, WORSE * found.theirs
-    if findings.task != "regression":
+    if not run.is_regression:
         ours, theirs = 1 - found.ours, WORSE * (1 - found.theirs)
     if not ours >= theirs:
         return None
-    name, turn = _baseline(findings, 1, "linear baseline"), _turn(findings)
+    name, turn = _baseline(run, 1, "linear baseline"), _turn(run)
     by = f", by overfitting: from epoch {turn} on the validation loss rises" if turn else ""
     return Verdict(
-        evidence=f"{_beside(findings, found)} of {name}, {_at_least(findings, -found.high)}{by}",
-        numbers={"gain": found.mean, "low": found.low, "high": found.high},
+        evidence=f"{_beside(run, found)} of {name}, {_at_least(run, -found.high)}{by}",
+        numbers=found.numbers,
         cures=(
-            standard_scale(findings),
-            *_against_overfitting(findings, turn),
-            "model.hidden=[]" if findings.model == "MLP" else "",
+            run.standard_scale,
+            *_against_overfitting(run, turn),
+            "model.hidden=[]" if run.findings.model == "MLP" else "",
         ),
         advice=f"take {name}",
     )
 
 
-def _turn(findings: Findings) -> int | None:
+def _turn(run: Evidence) -> int | None:
     """Return the early epoch from which the validation loss rises while the training's falls."""
-    train, validation = curve(findings, "train/loss"), curve(findings, "val/loss")
+    train, validation = run.curve("train/loss"), run.curve("val/loss")
     if len(train) < 2 or len(validation) < 2 or not train[-1] < train[0]:
         return None
     best = int(validation.argmin()) + 1
@@ -300,15 +274,15 @@ def _turn(findings: Findings) -> int | None:
     return best if rises and best <= max(1, EARLY * len(validation)) else None
 
 
-def _against_overfitting(findings: Findings, turn: int | None) -> tuple[str, ...]:
+def _against_overfitting(run: Evidence, turn: int | None) -> tuple[str, ...]:
     """Return the overrides against overfitting, or more epochs where the best one was late."""
-    train, test = error(findings, "train"), error(findings, "test")
+    train, test = run.error("train"), run.error("test")
     by_heart = train is not None and test is not None and train < BY_HEART * test
     if by_heart or turn:
-        return regularization(findings)
-    loss = curve(findings, "val/loss")
-    best = findings.kept or (int(loss.argmin()) + 1 if len(loss) else findings.epochs)
-    return (more_epochs(findings, 3),) if best > EARLY * findings.epochs else ()
+        return run.regularization
+    loss = run.curve("val/loss")
+    best = run.findings.kept or (int(loss.argmin()) + 1 if len(loss) else run.findings.epochs)
+    return (run.more_epochs(3),) if best > EARLY * run.findings.epochs else ()
 
 
 #: Error that is left on the test, as a share of rows or of variance.
@@ -317,12 +291,10 @@ TOO_GOOD = 0.02
 TOLD_BY_ONE = 0.8
 
 
-def leakage(findings: Findings) -> Verdict | None:
+def leakage(run: Evidence) -> Verdict | None:
     """Almost no error, and one column with almost all of the importance."""
-    left, importances = error(findings, "test"), findings.importances
-    if left is None or importances is None or _has_few_rows(findings):
-        return None
-    if len(importances.columns) < 2:
+    left, importances = run.error("test"), run.findings.importances
+    if left is None or importances is None or len(importances.columns) < 2 or run.has_few_rows:
         return None
     # Of a wide table some columns were not looked at.
     falls = np.nan_to_num(np.clip(importances.falls.mean(1), 0.0, None))
@@ -330,12 +302,10 @@ def leakage(findings: Findings) -> Verdict | None:
     if left > TOO_GOOD or share < TOLD_BY_ONE:
         return None
     column = importances.columns[int(falls.argmax())]
-    dropped = [*(setting(findings, "data.drop") or ()), column]
+    dropped = [*(run.setting("data.drop") or ()), column]
     # Other names need quotes on a command line.
-    are_plain = all(
-        one.replace("_", "").replace("-", "").isalnum() and one.isascii() for one in dropped
-    )
-    right = f"R² {1 - left:.4f}" if findings.task == "regression" else f"{100 * (1 - left):.1f} %"
+    are_plain = all(re.fullmatch("[A-Za-z0-9_-]*[A-Za-z0-9][A-Za-z0-9_-]*", one) for one in dropped)
+    right = f"R² {1 - left:.4f}" if run.is_regression else f"{100 * (1 - left):.1f} %"
     return Verdict(
         evidence=f"{right} of the test is right, and {column!r} alone has {100 * share:.0f} % of "
         "the importance",
@@ -345,8 +315,6 @@ def leakage(findings: Findings) -> Verdict | None:
     )
 
 
-#: Test rows of which something can be told.
-FEWEST_ROWS = 10
 #: Width of the 95 % interval of a share, such as f1: its first digit is unknown.
 WIDE = 0.2
 #: Rows of which none is wrong say no more than that fewer than 3 of them are, with 95 % certainty
@@ -359,45 +327,40 @@ WIDE_ERROR = 0.8
 WIDE_GAIN = 0.3
 
 
-def noisy_metrics(findings: Findings) -> Verdict | None:
+def noisy_metrics(run: Evidence) -> Verdict | None:
     """A test that is too small for its figure, or for the gain over the naive baseline."""
-    vagueness = _vagueness(findings)
-    if not vagueness:
+    if not (vagueness := _vagueness(run)):
         return None
-    share = setting(findings, "data.test")
-    is_small = isinstance(share, float) and share < 0.4 and not _is_given(findings)
+    share = run.setting("data.test")
+    is_small = isinstance(share, float) and share < 0.4 and not _is_given(run)
     return Verdict(
         evidence=vagueness,
-        numbers={"rows": float(findings.rows.get("test", 0))},
+        numbers={"rows": float(run.findings.rows.get("test", 0))},
         cures=("data.test=0.4" if is_small else "",),
         advice="more test rows, or cross-validation: python -m pipeline.sweep sweeps=folds",
     )
 
 
-def _has_few_rows(findings: Findings) -> bool:
-    """Return whether there was a test, of so few rows that nothing can be told of them."""
-    return 0 < _tested_rows(findings) < FEWEST_ROWS
-
-
-def _vagueness(findings: Findings) -> str:
+def _vagueness(run: Evidence) -> str:
     """Say how little the test says of its figure, or of the gain; empty where it says enough."""
-    if _has_few_rows(findings):
-        return f"nothing can be told by so few test rows as {_tested_rows(findings)}"
-    units, rows = units_of_test(findings), max(findings.rows.get("test", 0), 1)
+    if run.has_few_rows:
+        return f"nothing can be told by so few test rows as {run.tested}"
+    units, rows = run.units, max(run.findings.rows.get("test", 0), 1)
     if units.kind != "row" and len(units.of_row) > 0 and not units.are_enough:
-        return f"the {_tested_rows(findings)} test rows are {units.words}, too few to tell anything"
-    found = gain(findings, "naive")
+        return f"the {run.tested} test rows are {units.words}, too few to tell anything"
+    found = run.gain("naive")
     if found is not None and found.low <= 0 < found.high and found.high - found.low > WIDE_GAIN:
-        name = _baseline(findings, 0, "naive baseline")
-        said = f"{_beside(findings, found)} of the {name} on {rows} rows"
+        name = _baseline(run, 0, "naive baseline")
+        said = f"{_beside(run, found)} of the {name} on {rows} rows"
         return f"{said}; with others the network could be better than it or worse"
-    key = _judged_metric(findings)
-    return "" if key is None else _figure_vagueness(findings, key, rows)
+    return _figure_vagueness(run, rows)
 
 
-def _figure_vagueness(findings: Findings, key: str, rows: int) -> str:
-    figure = findings.metrics[f"test/{key}"]
-    low, high = findings.intervals.get(key, (figure, figure))
+def _figure_vagueness(run: Evidence, rows: int) -> str:
+    if (key := _judged_metric(run)) is None:
+        return ""
+    figure = run.findings.metrics[f"test/{key}"]
+    low, high = run.findings.intervals.get(key, (figure, figure))
     if key in ("rmse", "mae"):
         is_wide = high - low > WIDE_ERROR * max(abs(figure), 1e-12)
     else:  # drawing again finds no error where there is none, and three rows in so many may be one
@@ -410,46 +373,42 @@ def _figure_vagueness(findings: Findings, key: str, rows: int) -> str:
     return f"{said}; with others it could be {low:.3g} to {high:.3g}"
 
 
-def _tested_rows(findings: Findings) -> int:
-    return 0 if findings.test is None else len(findings.test.targets)
-
-
-def _judged_metric(findings: Findings) -> str | None:
+def _judged_metric(run: Evidence) -> str | None:
     """Return the metric whose interval is looked at: that which decides about epochs, if any.
 
     A metric that is 1 on all rows has no interval.
     """
-    monitored = findings.monitor.rpartition("/")[2]
-    usual = "rmse" if findings.task == "regression" else "f1"
-    for key in (monitored, usual):
+    findings = run.findings
+    for key in (findings.monitor.rpartition("/")[2], "rmse" if run.is_regression else "f1"):
         figure = findings.metrics.get(f"test/{key}")
         if figure is not None and (key in findings.intervals or figure == 1):
             return key
     return None
 
 
-def _is_given(findings: Findings) -> bool:
+def _is_given(run: Evidence) -> bool:
     """Return whether the data themselves say which rows test, as far as the config shows it."""
-    section = setting(findings, "data") or {}
+    section = run.setting("data") or {}
     if any(section.get(key) is not None for key in ("test_from", "test_path", "split")):
         return True
-    asked = round(float(section.get("test", 0.0)) * sum(findings.rows.values()))
-    return abs(asked - findings.rows.get("test", 0)) > max(2.0, 0.05 * asked)
+    asked = round(float(section.get("test", 0.0)) * sum(run.findings.rows.values()))
+    return abs(asked - run.findings.rows.get("test", 0)) > max(2.0, 0.05 * asked)
 
 
-def _baseline(findings: Findings, index: int, default: str) -> str:
-    return findings.baselines[index] if len(findings.baselines) > index else default
+def _baseline(run: Evidence, index: int, default: str) -> str:
+    names = run.findings.baselines
+    return names[index] if len(names) > index else default
 
 
-def _beside(findings: Findings, found: Gain) -> str:
+def _beside(run: Evidence, found: Gain) -> str:
     """Return the network's result beside a baseline's, in words."""
-    if findings.task == "regression":
+    if run.is_regression:
         return f"test/rmse is {found.ours:.3g} beside {found.theirs:.3g}"
     ours, theirs = 100 * found.ours, 100 * found.theirs
     return f"{ours:.1f} % of each class's test rows are right beside {theirs:.1f} %"
 
 
-def _at_least(findings: Findings, share: float) -> str:
-    if findings.task == "regression":
+def _at_least(run: Evidence, share: float) -> str:
+    if run.is_regression:
         return f"with a squared error at least {100 * share:.0f} % larger"
     return f"at least {100 * share:.1f} points worse"

@@ -55,14 +55,20 @@ def pictures(findings: Findings) -> Iterator[Picture]:
         title, words = "Residuals: by how much the network is off", _residual_words(findings, test)
         yield Picture("forecast/residuals", title, words, partial(_residuals, findings, test))
     if mistakes is not None and test is not None and findings.kind in ACROSS:
-        probabilities = ", with their probabilities" if findings.classes else ""
-        title = f"The worst mistakes on the test rows{probabilities}"
-        words = _mistake_words(findings, test, mistakes)
-        drawing = partial(_draw_mistakes, findings, test, mistakes)
-        yield Picture("mistakes/worst", title, words, drawing)
+        title = "The worst mistakes on the test rows"
+        title += ", with their probabilities" if findings.classes else ""
+        words, at = "No test row was mistaken.", mistakes.positions
+        if len(at):
+            told = [
+                f"row {test.rows[n]}: {', '.join(_said(findings, test, n, 24))}" for n in at[:TOLD]
+            ]
+            shown = min(len(at), MOST_MISTAKES[findings.kind])
+            words = f"The {shown} worst mistakes; the first: {'; '.join(told)}."
+        draw_all = partial(_mistakes, findings, test, mistakes)
+        yield Picture("mistakes/worst", title, words, draw_all)
     if importances is not None and importances.columns:
         title, words = "Which columns the network goes by", _importance_words(importances)
-        yield Picture("columns/importance", title, words, partial(_draw_importances, importances))
+        yield Picture("columns/importance", title, words, partial(_importances, importances))
 
 
 def _truth_words(findings: Findings, test: TestRows) -> str:
@@ -77,14 +83,12 @@ def _truth_words(findings: Findings, test: TestRows) -> str:
 
 
 def _residual_words(findings: Findings, test: TestRows) -> str:
-    off = _off(test.outputs, test.targets)
-    off = off[np.isfinite(off)]
+    off = _finite(_off(test.outputs, test.targets))
     if not len(off):
         return "There are no residuals: no prediction is a number."
-    middle = np.median(off)
     low, high = np.percentile(off, 5, method="lower"), np.percentile(off, 95, method="higher")
     return (
-        f"Predicted minus true value: median {number(middle)}, nine of ten lie between "
+        f"Predicted minus true value: median {number(np.median(off))}, nine of ten lie between "
         f"{number(low)} and {number(high)}{_in_units(findings)}."
     )
 
@@ -99,6 +103,10 @@ def _bracketed(findings: Findings) -> str:
 
 def _off(outputs: Array, targets: Array) -> Vector:
     return np.asarray(outputs, dtype=np.float64) - np.asarray(targets, dtype=np.float64)
+
+
+def _finite(values: Vector) -> Vector:
+    return values[np.isfinite(values)]
 
 
 def _some(positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -194,12 +202,11 @@ def _lines(test: TestRows) -> Iterator[tuple[dict[str, Any], Array]]:
     """Yield the look and the values of each line; the network's comes last, on top."""
     if not np.isfinite(test.outputs).any():
         raise NotDrawnError("no forecast of a test row is a number")
-    marks = {"marker": style.mark(len(test.rows)), "ms": 3}
+    marks: dict[str, Any] = {"marker": style.mark(len(test.rows)), "ms": 3}
     if test.naive is not None:
         look = {"color": style.NAIVE, "linestyle": ":", "linewidth": 1.3, "label": "naive"}
         yield look, test.naive
-    true = {"color": style.foreground(), "linewidth": 1.6, "label": "truth"}
-    yield true | marks, test.targets
+    yield {"color": style.foreground(), "linewidth": 1.6, "label": "truth", **marks}, test.targets
     said = {"color": style.NETWORK, "linestyle": "--", "linewidth": 1.8, "label": "network"}
     yield said | marks, test.outputs
 
@@ -233,17 +240,17 @@ def _residuals(findings: Findings, test: TestRows) -> "Figure":
     cloud.scatter(over.ravel()[shown], off[shown], s=10, alpha=0.6, lw=0, color=style.NETWORK)
     cloud.axhline(0, color=style.foreground(), linewidth=1, linestyle=":")
     cloud.set(xlabel=what, ylabel=f"predicted − true{_bracketed(findings)}")
-    looks: list[dict[str, Any]] = [{"color": style.NETWORK, "alpha": 0.7, "label": "network"}]
-    kept = [off[np.isfinite(off)]]
+    kept, step = [_finite(off)], {"histtype": "step", "linestyle": "--", "linewidth": 1.6}
+    looks: list[dict[str, Any]] = [
+        {"color": style.NETWORK, "alpha": 0.7, "label": "network"},
+        {"color": style.NAIVE, "label": "naive", **step},
+    ]
     if test.naive is not None:
-        line = {"histtype": "step", "linestyle": "--", "linewidth": 1.6}
-        looks.append({"color": style.NAIVE, "label": "naive", **line})
-        naive = _off(test.naive, test.targets)
-        kept.append(naive[np.isfinite(naive)])
+        kept.append(_finite(_off(test.naive, test.targets)))
     bins = np.histogram_bin_edges(np.concatenate(kept), bins="fd")
     if len(bins) > MOST_BINS:
         bins = np.linspace(bins[0], bins[-1], MOST_BINS + 1)
-    for values, look in zip(kept, looks, strict=True):
+    for values, look in zip(kept, looks, strict=False):
         counts.hist(values, bins=bins, orientation="horizontal", **look)
     counts.set_xlabel("count")
     style.below(figure, counts, columns=3)
@@ -253,18 +260,7 @@ def _residuals(findings: Findings, test: TestRows) -> "Figure":
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────
 
 
-def _mistake_words(findings: Findings, test: TestRows, found: Mistakes) -> str:
-    if not len(found.positions):
-        return "No test row was mistaken."
-    told = [
-        f"row {test.rows[at]}: {', '.join(_said(findings, test, int(at), most=24))}"
-        for at in found.positions[:TOLD]
-    ]
-    shown = min(len(found.positions), MOST_MISTAKES[findings.kind])
-    return f"The {shown} worst mistakes; the first: {'; '.join(told)}."
-
-
-def _said(findings: Findings, test: TestRows, at: int, *, most: int) -> tuple[str, str]:
+def _said(findings: Findings, test: TestRows, at: int, most: int) -> tuple[str, str]:
     """Return what is true of a row, and what the network predicted, a line each."""
     if findings.task == "regression":
         units = _in_units(findings, 8)
@@ -280,12 +276,11 @@ def _said(findings: Findings, test: TestRows, at: int, *, most: int) -> tuple[st
     return f"true: {names[0]}", f"said: {names[1]}"
 
 
-def _draw_mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figure":
+def _mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figure":
     shown = found.positions[: MOST_MISTAKES[findings.kind]]
     if not len(shown):
         raise NotDrawnError("no test row was mistaken")
-    images = findings.kind == "images"
-    columns = ACROSS[findings.kind]
+    images, columns = findings.kind == "images", ACROSS[findings.kind]
     figure, axes = style.panels(-(-len(shown) // columns), columns, height=HEIGHTS[findings.kind])
     for panel in axes.flat[len(shown) :]:
         panel.remove()
@@ -294,8 +289,9 @@ def _draw_mistakes(findings: Findings, test: TestRows, found: Mistakes) -> "Figu
             _draw_image(panel, inputs)
         else:
             _draw_series(panel, findings, inputs)
-            _draw_forecast(panel, findings, test, int(at), steps=len(inputs))
-        lines = _said(findings, test, int(at), most=10 if images else 20)
+            if findings.targets:
+                _draw_forecast(panel, findings, test, at, steps=len(inputs))
+        lines = _said(findings, test, at, 10 if images else 20)
         panel.set_title("\n".join(label(line, 40) for line in lines), fontsize=7.5)
     if not images:
         for panel in axes.flat[max(0, len(shown) - columns) : len(shown)]:
@@ -311,10 +307,8 @@ def _draw_image(axes: "Axes", image: Array) -> None:
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = float(values.min()), float(values.max())
-    if image.dtype == np.uint8:
-        low, high = 0.0, 255.0
-    elif low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
+    if image.dtype == np.uint8 or (low >= 0 and high <= 1):
+        low, high = 0.0, 255.0 if image.dtype == np.uint8 else 1.0
     values = (values - low) / (high - low if high > low else 1.0)
     if len(values) == 3:
         axes.imshow(values.transpose(1, 2, 0), interpolation="nearest")
@@ -343,19 +337,16 @@ def _draw_forecast(
     axes: "Axes", findings: Findings, test: TestRows, at: int, *, steps: int
 ) -> None:
     """Draw the true and the predicted values after the window of a forecast."""
-    if not findings.targets:
-        return
     channels = len(findings.targets)
     after = steps + np.arange(findings.horizon)
     for values, colour, mark, what in (
         (test.targets, style.foreground(), "o", "truth"),
         (test.outputs, style.NETWORK, "X", "network"),
     ):
+        look: dict[str, Any] = {"color": colour, "marker": mark, "ms": 4, "linewidth": 1.2}
         for channel in range(min(channels, MOST_CHANNELS)):
-            said = style.only_finite(values[at, channel::channels])
-            look: dict[str, Any] = {"color": colour, "linestyle": style.LINES[channel]}
-            name = what if channel == 0 else None
-            axes.plot(after, said, marker=mark, ms=4, linewidth=1.2, **look, label=name)
+            look |= {"linestyle": style.LINES[channel], "label": None if channel else what}
+            axes.plot(after, style.only_finite(values[at, channel::channels]), **look)
     axes.axvline(steps - 0.5, color=style.QUIET, linestyle=":", linewidth=1)
 
 
@@ -377,8 +368,8 @@ def _importance_words(found: ColumnImportances) -> str:
     return (
         f"How much worse {short(found.metric)} on {found.part} rows gets when the values of a "
         f"column are dealt out anew; most for: {', '.join(told) or 'no column'}. "
-        f"{_left_out(found, len(order))}".strip()
-    )
+        f"{_left_out(found, len(order))}"
+    ).strip()
 
 
 def _left_out(found: ColumnImportances, measured: int) -> str:
@@ -393,7 +384,7 @@ def _left_out(found: ColumnImportances, measured: int) -> str:
     return few if count > MOST_COLUMNS else ""
 
 
-def _draw_importances(found: ColumnImportances) -> "Figure":
+def _importances(found: ColumnImportances) -> "Figure":
     means, order = _measured(found)
     if not len(order):
         raise NotDrawnError(f"no column has an importance: {found.metric} is no number")

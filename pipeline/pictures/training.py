@@ -36,16 +36,31 @@ USUAL = (1e-4, 1e-2)
 
 def curve_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield losses, validation metrics and learning rate over the epochs."""
-    words = _loss_words(findings)
-    yield Picture("curves/loss", "Loss over the epochs", words, partial(_loss, findings))
-    metrics = _metrics(findings)
+    keys = {key for values in findings.history.values() for key in values}
+    known = {key: values[~np.isnan(values)] for key in keys if len(values := _curve(findings, key))}
+    known = {key: values for key, values in known.items() if len(values)}
+    kept = f"The weights of epoch {_kept(findings)} were kept"
+    if findings.end == "diverged":
+        kept += f"; training diverged after {len(findings.history)} whole epochs"
+    told = [f"{name} loss {_course(known[key])}" for name, key, *_ in LOSSES if key in known]
+    words = f"The {', the '.join(told)}. {kept}."
+    none = "There is no loss: no epoch was finished."
+    draw = partial(_losses, findings, [one for one in LOSSES if one[1] in known])
+    yield Picture("curves/loss", "Loss over the epochs", words if told else none, draw)
+    own = known.keys() - {"val/loss"}
+    metrics = [key for key in own if key.startswith("val/")]
     if metrics:
-        told = "; ".join(_metric_words(findings, key) for key in metrics)
+        metrics.sort(key=lambda key: (key != findings.monitor, key))  # the monitored one first
+        told = []
+        for key in metrics:
+            values, name = known[key], short(key.removeprefix("val/"))
+            between = f" (between {number(values.min())} and {number(values.max())})"
+            told.append(f"{name} {number(values[-1])} at the end{between * bool(np.ptp(values))}")
+        words = f"{'; '.join(told)}. {kept}."
         draw = partial(_metric_curves, findings, metrics)
-        words = f"{told}. {_kept_words(findings)}"
         yield Picture("curves/metrics", "Metrics on the validation rows", words, draw)
-    if len(_values(findings, "lr")):
-        words = f"The learning rate {_course(findings, 'lr')}."
+    if "lr" in known:
+        words = f"The learning rate {_course(known['lr'])}."
         yield Picture("curves/lr", "Learning rate", words, partial(_rate, findings))
 
 
@@ -55,35 +70,11 @@ def _curve(findings: Findings, key: str) -> Floats:
     return style.only_finite(np.asarray(values))
 
 
-def _values(findings: Findings, key: str) -> Floats:
-    curve = _curve(findings, key)
-    return curve[~np.isnan(curve)]
-
-
-def _metrics(findings: Findings) -> list[str]:
-    """Return the validation metrics, the monitored one first."""
-    keys = {key for values in findings.history.values() for key in values} - {"val/loss"}
-    own = [key for key in keys if key.startswith("val/") and len(_values(findings, key))]
-    return sorted(own, key=lambda key: (key != findings.monitor, key))
-
-
 def _kept(findings: Findings) -> int:
     return findings.kept if findings.kept is not None else max(findings.history, default=0)
 
 
-def _loss_words(findings: Findings) -> str:
-    told = [
-        f"{name} loss {_course(findings, key)}"
-        for name, key, *_ in LOSSES
-        if len(_values(findings, key))
-    ]
-    if not told:
-        return "There is no loss: no epoch was finished."
-    return f"The {', the '.join(told)}. {_kept_words(findings)}"
-
-
-def _course(findings: Findings, key: str) -> str:
-    values = _values(findings, key)
+def _course(values: Floats) -> str:
     if np.ptp(values) == 0:
         return f"is {number(values[0])}{' throughout' if len(values) > 1 else ''}"
     ends = f"goes from {number(values[0])} to {number(values[-1])} in {len(values)} epochs"
@@ -91,30 +82,14 @@ def _course(findings: Findings, key: str) -> str:
     return ends if lowest in (values[0], values[-1]) else f"{ends} (lowest {number(lowest)})"
 
 
-def _metric_words(findings: Findings, key: str) -> str:
-    values = _values(findings, key)
-    between = f" (between {number(values.min())} and {number(values.max())})"
-    name = short(key.removeprefix("val/"))
-    return f"{name} {number(values[-1])} at the end{between if np.ptp(values) else ''}"
-
-
-def _kept_words(findings: Findings) -> str:
-    words = f"The weights of epoch {_kept(findings)} were kept"
-    if findings.end == "diverged":
-        words += f"; training diverged after {len(findings.history)} whole epochs"
-    return f"{words}."
-
-
-def _loss(findings: Findings) -> "Figure":
+def _losses(findings: Findings, losses: Sequence[tuple[str, str, str, str]]) -> "Figure":
+    if not losses:
+        raise NotDrawnError("no epoch was finished, so there is no loss to draw")
     figure, grid = style.panels(height=3.6)
     axes = grid[0, 0]
-    for name, key, colour, line in LOSSES:
-        if len(_values(findings, key)):
-            _draw_curve(axes, findings, key, color=colour, linestyle=line, label=name)
-    if not axes.lines:
-        raise NotDrawnError("no epoch was finished, so there is no loss to draw")
-    every = np.concatenate([line.get_ydata() for line in axes.lines])
-    style.log_scale_if_wide(axes, every)
+    for name, key, colour, line in losses:
+        _draw_curve(axes, findings, key, color=colour, linestyle=line, label=name)
+    style.log_scale_if_wide(axes, np.concatenate([line.get_ydata() for line in axes.lines]))
     axes.set_ylabel("loss")
     _mark_kept(axes, findings)
     if findings.end == "diverged":
@@ -123,20 +98,19 @@ def _loss(findings: Findings) -> "Figure":
     return figure
 
 
-def _metric_curves(findings: Findings, metrics: list[str]) -> "Figure":
-    columns = min(2, len(metrics))
-    rows = -(-len(metrics) // columns)
-    figure, axes = style.panels(rows, columns, height=PANEL, sharex=True)
+def _metric_curves(findings: Findings, metrics: Sequence[str]) -> "Figure":
+    columns, count = min(2, len(metrics)), len(metrics)
+    figure, axes = style.panels(-(-count // columns), columns, height=PANEL, sharex=True)
     for panel, key in zip(axes.flat, metrics, strict=False):
         _draw_curve(panel, findings, key, color=style.VALIDATION)
         weight = "bold" if key == findings.monitor else "normal"
         panel.set_title(label(key.removeprefix("val/")), fontsize=10, fontweight=weight)
         _mark_kept(panel, findings)
-    for panel in axes.flat[len(metrics) :]:
+    for panel in axes.flat[count:]:
         panel.remove()
-    for panel in axes.flat[: max(0, len(metrics) - columns)]:
+    for panel in axes.flat[: max(0, count - columns)]:
         panel.set_xlabel("")
-    for panel in axes.flat[len(metrics) - columns : len(metrics)]:
+    for panel in axes.flat[count - columns : count]:
         panel.tick_params(labelbottom=True)  # also above an empty place
     style.below(figure, axes[0, 0], columns=2)
     return figure
@@ -183,8 +157,18 @@ def lr_range(curve: LrCurve) -> "Figure":
         height = max(start - low, 6 * float(noise))
         if height > 0:  # what is well above the first loss says nothing
             axes.set_ylim(low - 0.4 * height, start + 0.6 * height)
+    for rate, marker, words in (
+        (curve.steepest, "v", "falls fastest"),
+        (curve.suggestion, "o", "suggested"),
+        (curve.lowest, "s", "lowest"),
+    ):
+        if curve.suggestion is not None and rate is not None:
+            at = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
+            colour, size = (style.VALIDATION, 10) if marker == "o" else (style.TRAIN, 7)
+            look: dict[str, Any] = {"marker": marker, "color": colour, "ms": size, "mec": "white"}
+            axes.plot([rate], [at], ls="", zorder=4, label=f"{words}: {rate:.2g}", **look)
     if curve.suggestion is not None:
-        _mark_rates(axes, curve)
+        axes.axvline(curve.suggestion, color=style.VALIDATION, lw=1.2, ls="--", zorder=2)
     if not len(curve.rates):
         axes.text(0.5, 0.5, "no loss is a number", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
@@ -199,21 +183,6 @@ def lr_range(curve: LrCurve) -> "Figure":
     return figure
 
 
-def _mark_rates(axes: "Axes", curve: LrCurve) -> None:
-    for rate, marker, words in (
-        (curve.steepest, "v", "falls fastest"),
-        (curve.suggestion, "o", "suggested"),
-        (curve.lowest, "s", "lowest"),
-    ):
-        assert rate is not None
-        height = float(np.interp(np.log(rate), np.log(curve.rates), curve.smoothed))
-        colour, size = (style.VALIDATION, 10) if marker == "o" else (style.TRAIN, 7)
-        look: dict[str, Any] = {"marker": marker, "color": colour, "ms": size, "mec": "white"}
-        axes.plot([rate], [height], ls="", zorder=4, label=f"{words}: {rate:.2g}", **look)
-        if marker == "o":
-            axes.axvline(rate, color=colour, lw=1.2, ls="--", zorder=2)
-
-
 # ── the layers ──────────────────────────────────────────────────────────────────────────────────
 
 
@@ -221,54 +190,36 @@ def layer_pictures(findings: Findings) -> Iterator[Picture]:
     """Yield gradient norms, sizes of updates and activations of the layers."""
     vitals, activity = findings.vitals, findings.activity
     if vitals is not None and len(vitals.epochs) and vitals.layers:
-        title, words = "Gradient norm of each layer", _gradient_words(vitals)
-        yield Picture("layers/gradient_norms", title, words, partial(_gradients, findings, vitals))
-        title, words = "How far a step moves each layer's weights", _update_words(vitals)
-        yield Picture("layers/updates", title, words, partial(_updates, vitals))
+        layers, epochs = len(vitals.layers), len(vitals.epochs)
+        counted = f"{layers} layer{'s' * (layers > 1)} in {epochs} epoch{'s' * (epochs > 1)}"
+        names = [layer_name(layer) for layer in vitals.layers]
+        told = []
+        for at, end in ((0, "input"), (-1, "output")):
+            norm = float(vitals.gradients[-1, at])
+            size = number(norm) if np.isfinite(norm) else "no number"
+            told.append(f"{names[at]} {size} (nearest the {end})")
+        words = f"Mean gradient norm of {counted}; in the last epoch: {', '.join(told)}."
+        draw = partial(_gradients, findings, vitals)
+        yield Picture("layers/gradient_norms", "Gradient norm of each layer", words, draw)
+        words = f"Share of its weights that a step moves, for {counted}"
+        updates = style.only_finite(vitals.updates)
+        known = updates[~np.isnan(updates).all(1)]  # not every epoch has values
+        if len(known):
+            low, high = int(np.nanargmin(known[-1])), int(np.nanargmax(known[-1]))
+            told = [f"{number(known[-1][at])} ({names[at]})" for at in (low, high)]
+            words += f"; at last from {' to '.join(told)}; 0.0001 to 0.01 is usual"
+        title, draw = "How far a step moves each layer's weights", partial(_updates, vitals)
+        yield Picture("layers/updates", title, f"{words}.", draw)
     if activity:
-        title, words = "What the activations give", _activity_words(activity)
-        yield Picture("layers/activity", title, words, partial(_activity, activity))
-
-
-def _gradient_words(vitals: Vitals) -> str:
-    known = np.isfinite(vitals.gradients[-1])
-    told = [
-        f"{layer_name(vitals.layers[at])} "
-        + (number(float(vitals.gradients[-1, at])) if known[at] else "no number")
-        + f" (nearest the {end})"
-        for at, end in ((0, "input"), (-1, "output"))
-    ]
-    return f"Mean gradient norm of {_counted(vitals)}; in the last epoch: {', '.join(told)}."
-
-
-def _update_words(vitals: Vitals) -> str:
-    updates = style.only_finite(vitals.updates)
-    known = np.flatnonzero(~np.isnan(updates).all(1))  # not every epoch has values
-    if not len(known):
-        return f"Share of its weights that a step moves, for {_counted(vitals)}."
-    last = updates[known[-1]]
-    low, high = int(np.nanargmin(last)), int(np.nanargmax(last))
-    return (
-        f"Share of its weights that a step moves, for {_counted(vitals)}; at last from "
-        f"{number(last[low])} ({layer_name(vitals.layers[low])}) to {number(last[high])} "
-        f"({layer_name(vitals.layers[high])}); 0.0001 to 0.01 is usual."
-    )
-
-
-def _counted(vitals: Vitals) -> str:
-    layers, epochs = len(vitals.layers), len(vitals.epochs)
-    return f"{layers} layer{'s' * (layers > 1)} in {epochs} epoch{'s' * (epochs > 1)}"
-
-
-def _activity_words(activity: Sequence[Activity]) -> str:
-    told = [
-        f"{layer_name(one.layer)} ({one.kind}): {what}"
-        for one in activity
-        if (what := _share_words(one))
-    ]
-    if not told:
-        return "No unit is dead and no value saturated."
-    return f"{'; '.join(told[:6])}{'; …' if len(told) > 6 else ''}."
+        told = [
+            f"{layer_name(one.layer)} ({one.kind}): {what}"
+            for one in activity
+            if (what := _share_words(one))
+        ]
+        words = f"{'; '.join(told[:6])}{'; …' if len(told) > 6 else ''}."
+        words = words if told else "No unit is dead and no value saturated."
+        draw = partial(_activity, activity)
+        yield Picture("layers/activity", "What the activations give", words, draw)
 
 
 def _share_words(one: Activity) -> str:
@@ -284,21 +235,16 @@ def _gradients(findings: Findings, vitals: Vitals) -> "Figure":
         look: dict[str, Any] = {"color": style.foreground(), "linestyle": (0, (1, 1))}
         look |= {"linewidth": 2, "marker": style.mark(len(epochs)), "ms": 3}
         axes.plot(epochs, style.only_finite(np.asarray(total)), label="all together", **look)
-    clipping = findings.clipping
-    if clipping.threshold is not None and clipping.algorithm == "norm":
-        _draw_threshold(axes, clipping.threshold)
+    threshold = findings.clipping.threshold
+    if threshold is not None and findings.clipping.algorithm == "norm":
+        low, high = axes.get_ylim()
+        distant = not low / 30 < threshold < high * 30  # stays outside the axis
+        what = f"clipped above {threshold:g} (all together){', outside this picture' * distant}"
+        axes.axhline(threshold, color=style.VALIDATION, linestyle="--", linewidth=1.5, label=what)
+        if distant:
+            axes.set_ylim(low, high)
     style.below(figure, axes, columns=2)
     return figure
-
-
-def _draw_threshold(axes: "Axes", threshold: float) -> None:
-    """Draw the clipping threshold; a distant one stays outside the axis."""
-    low, high = axes.get_ylim()
-    distant = not low / 30 < threshold < high * 30
-    what = f"clipped above {threshold:g} (all together){', outside this picture' * distant}"
-    axes.axhline(threshold, color=style.VALIDATION, linestyle="--", linewidth=1.5, label=what)
-    if distant:
-        axes.set_ylim(low, high)
 
 
 def _updates(vitals: Vitals) -> "Figure":

@@ -3,7 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,7 @@ def found_subject(reference: str, places: Places) -> Subject:
     try:
         folder = find_run(reference, places.folder, key="folder")
     except ConfigError as error:
-        names = dict(_names(places.folder))
+        names = _names(places.folder)
         called = [folder for folder, name in names.items() if name == reference]
         if len(called) > 1:
             raise ConfigError(
@@ -129,11 +130,13 @@ def found_subject(reference: str, places: Places) -> Subject:
     return _local(folder)
 
 
-def _names(runs: Path) -> Iterator[tuple[Path, str]]:
-    """Yield what runs are called, the newest first, those of trials last."""
+def _names(runs: Path) -> dict[Path, str]:
+    """Return what runs are called, the newest first, those of trials last."""
+    found = {}
     for folder in [*reversed(run_folders(runs)), *reversed(trial_folders(runs))]:
         begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
-        yield folder, str(next(begins, {}).get("name", ""))
+        found[folder] = str(next(begins, {}).get("name", ""))
+    return found
 
 
 def _unknown(reference: str, runs: Path, names: Mapping[Path, str]) -> str:
@@ -157,6 +160,7 @@ def _local(folder: Path) -> Subject:
     later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
     state, artifacts = read_state(folder), folder / "artifacts"
     status, reason = standing(events, state)
+    report = _recorded(artifacts / REPORT, DataReport.from_dict)
     lacks = LEFT_NONE if status == "FINISHED" or reason == "diverged" else UNFINISHED
     findings = None
     if (artifacts / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
@@ -168,43 +172,44 @@ def _local(folder: Path) -> Subject:
     return Subject(
         folder=folder,
         uri=state.uri,
-        findings=findings or _of_journal(folder, events),
+        findings=findings or _of_journal(events, begins[-1], artifacts, state.run_id, report),
         lacks=lacks,
         status=status,
         reason=reason,
         tags={**begins[0]["tags"], **later},
-        data=_data_lines(artifacts),
+        data=() if report is None else tuple(lines(report)),
         size=model.stat().st_size if model.is_file() else None,
     )
 
 
-def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
+def _of_journal(
+    events: Sequence[Event], begun: Event, artifacts: Path, run_id: str, report: DataReport | None
+) -> Findings:
     """Return what the journal says of a run that still trains, was stopped, or is a trial."""
-    begun = [event for event in events if event["event"] == "begin"][-1]
     last = [event for event in events if event["event"] in ("begin", "end")][-1]
-    artifacts, epochs = folder / "artifacts", epochs_of(iter(events))
-    config = _config(folder, begun)
+    config, epochs = _config(artifacts, begun), epochs_of(events)
     model, data, trainer = (config.get(key) or {} for key in ("model", "data", "trainer"))
-    values = [pair for values in epochs.values() for pair in values.items()]
-    metrics = {key: value for key, value in values if key.startswith(FINAL)}
+    metrics = {
+        key: value
+        for values in epochs.values()
+        for key, value in values.items()
+        if key.startswith(FINAL)
+    }
     monitor = str(config.get("monitor") or "val/loss")
-    report = _recorded(artifacts / REPORT, DataReport.from_dict)
     of_data: dict[str, Any] = {"kind": "table", "task": "multiclass", "rows": {}}
     if report is not None:
-        of_data = {
-            "task": report.task,
-            "kind": report.kind if report.kind in ("series", "images") else "table",
-            "classes": tuple(one.name for one in report.classes),
-            "features": tuple(one.name for one in report.columns),
-            "label": report.label,
-            "units": report.units,
-            "rows": report.rows,
+        of_data |= {key: getattr(report, key) for key in ("task", "label", "units", "rows")}
+        of_data |= {
+            key: tuple(one.name for one in named)
+            for key, named in (("classes", report.classes), ("features", report.columns))
         }
-    elif any(key.endswith("/rmse") for key, _ in values):
+        if report.kind in ("series", "images"):
+            of_data["kind"] = report.kind
+    elif any(key.endswith("/rmse") for values in epochs.values() for key in values):
         of_data["task"] = "regression"
     return Findings(
         name=begun["name"],
-        run_id=read_state(folder).run_id,
+        run_id=run_id,
         end="diverged" if last.get("reason") == "diverged" else "finished",
         model=str(model.get(TARGET, "network")).rpartition(".")[2],
         config=config,
@@ -233,19 +238,14 @@ def _of_journal(folder: Path, events: Sequence[Event]) -> Findings:
     )
 
 
-def _config(folder: Path, begun: Event) -> Mapping[str, Any]:
+def _config(artifacts: Path, begun: Event) -> Mapping[str, Any]:
     """Return the configuration from its file, or from the journal, which is all a trial has."""
-    try:
-        text = (folder / "artifacts" / "config.yaml").read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        config = None
-    return config if isinstance(config, dict) else _nested(begun["params"])
-
-
-def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
+    with suppress(OSError, ValueError, yaml.YAMLError):
+        config = yaml.safe_load((artifacts / "config.yaml").read_text(encoding="utf-8"))
+        if isinstance(config, dict):
+            return config
     tree: dict[str, Any] = {}
-    for key, value in params.items():
+    for key, value in begun["params"].items():
         *groups, name = str(key).split(".")
         inner = tree
         for group in groups:
@@ -257,7 +257,7 @@ def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _intervals(plain: Any) -> dict[str, tuple[float, float]]:
-    return {str(key): (float(low), float(high)) for key, (low, high) in plain["ends"].items()}
+    return {key: (float(low), float(high)) for key, (low, high) in plain["ends"].items()}
 
 
 def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
@@ -268,31 +268,27 @@ def _recorded(file: Path, read: Callable[[Any], Content]) -> Content | None:
         return None
 
 
-def _data_lines(artifacts: Path) -> tuple[str, ...]:
-    report = _recorded(artifacts / REPORT, DataReport.from_dict)
-    return () if report is None else tuple(lines(report))
-
-
 def _fetched(run_id: str, uri: str) -> Subject:
     with TemporaryDirectory() as place:
         folder = Path(place)
         run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT), folder)
-        name, tags = run.info.run_name, dict(run.data.tags)
+        tags, called = dict(run.data.tags), f"run {run_id!r} ({run.info.run_name})"
         if tags.get(COMMAND_TAG) == FIND_LR:
             raise ConfigError(
-                f"run {run_id!r} ({name}) is a range test of the learning rate; expected one "
-                "that lies here, or look at its picture in MLflow"
+                f"{called} is a range test of the learning rate; expected one that lies here, or "
+                "look at its picture in MLflow"
             )
         if not (folder / FINDINGS_FOLDER / FINDINGS_FILE).is_file():
             raise ConfigError(
-                f"run {run_id!r} ({name}) has left no findings in MLflow; expected a run that "
-                "this version of the program has trained to its end"
+                f"{called} has left no findings in MLflow; expected a run that this version of "
+                "the program has trained to its end"
             )
+        report = _recorded(folder / REPORT, DataReport.from_dict)
         return Subject(
             uri=uri,
             findings=replace(load_findings(folder), run_id=run_id),
             status=str(run.info.status),
             reason=tags.get("end_reason", ""),
             tags=tags,
-            data=_data_lines(folder),
+            data=() if report is None else tuple(lines(report)),
         )

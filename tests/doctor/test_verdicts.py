@@ -27,7 +27,7 @@ from sick_findings import (
 from pipeline.config.check import check
 from pipeline.config.compose import compose
 from pipeline.doctor.diagnosis import RULES, diagnose
-from pipeline.doctor.evidence import setting
+from pipeline.doctor.evidence import Evidence
 from pipeline.findings import Clipping, ColumnImportances, Findings
 
 
@@ -51,12 +51,12 @@ def test_a_fault_has_its_verdict_alone_and_what_would_help_changes_this_very_run
     assert verdict.name == name
     assert verdict.evidence
     assert verdict.cures or verdict.advice
-    model = str(setting(findings, "model._target_")).rpartition(".")[2].lower()
-    data = "wine" if "wine" in str(setting(findings, "data._target_")) else "breast_cancer"
+    model = str(Evidence(findings).setting("model._target_")).rpartition(".")[2].lower()
+    data = "wine" if "wine" in str(Evidence(findings).setting("data._target_")) else "breast_cancer"
     for cure in verdict.cures:
         check(compose([f"model={model}", f"data={data}", cure]))  # the key and its value are known
         key, _, value = cure.partition("=")
-        assert str(setting(findings, key)) != value
+        assert str(Evidence(findings).setting(key)) != value
 
 
 def test_a_regression_worse_than_a_line_or_the_mean_is_told_so() -> None:
