@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.bootstrap import Flips, PairedDifference, flips, paired_differences, units_of_test
-from pipeline.config.record import ConfigDifference, differences, flatten
+from pipeline.config.record import differences, flatten
 from pipeline.config.values import TARGET
 from pipeline.errors import ConfigError, shown
 from pipeline.findings import Array, Findings, TestRows
@@ -59,10 +59,19 @@ class RunPair:
         return self.first.findings, self.second.findings
 
     @cached_property
-    def changes(self) -> Sequence[ConfigDifference]:
-        """What differs in their configs, without names and places."""
-        found = differences(*(findings.config for findings in self.findings))
-        return [change for change in found if change.key.partition(".")[0] not in IGNORED]
+    def changes(self) -> Sequence[Sequence[str]]:
+        """Key and both values of what differs in their configs, without names and places.
+
+        A missing key is told from one that is null.
+        """
+        configs = [findings.config for findings in self.findings]
+        flat, found = [flatten(config) for config in configs], []
+        for one in differences(*configs):
+            if one.key.partition(".")[0] not in IGNORED:
+                both = zip(flat, (one.old, one.new), strict=True)
+                texts = [_text(value) if one.key in config else MISSING for config, value in both]
+                found.append([one.key, *texts])
+        return found
 
     @cached_property
     def obstacle(self) -> str:
@@ -72,13 +81,9 @@ class RunPair:
             lacking = [x for x, run in zip("AB", self.findings, strict=True) if run.test is None]
             return f"what {' and '.join(lacking)} said about its test rows is not on record"
         if (one.task, one.classes) != (other.task, other.classes):
-            words = [
-                "regression"
-                if run.task == "regression"
-                else f"{run.task} task of {len(run.classes)} classes"
-                for run in self.findings
-            ]
-            return "A is a {}, B is a {}".format(*words)
+            words = [f"{run.task} task of {len(run.classes)} classes" for run in self.findings]
+            told = (text if "regression" not in text else "regression" for text in words)
+            return "A is a {}, B is a {}".format(*told)
         return _rows_problem(one.test, other.test)
 
     @cached_property
@@ -98,11 +103,10 @@ class RunPair:
         """
         if self.tests is None:
             return None
-        one, other = (
-            test.errors if findings.task == "regression" else test.called(findings.threshold)
-            for findings, test in zip(self.findings, self.tests, strict=True)
-        )
-        return one, other
+        (first, second), (one, other) = self.findings, self.tests
+        if first.task == "regression":
+            return one.errors, other.errors
+        return one.called(first.threshold), other.called(second.threshold)
 
     @cached_property
     def flips(self) -> Flips | None:
@@ -119,17 +123,17 @@ class RunPair:
         There is no interval if the rows can't be paired, nor for a user's own metrics.
         """
         one, other = self.findings
-        found: dict[str, PairedDifference] = {}
+        paired: dict[str, PairedDifference] = {}
         if self.tests is not None:
             units = units_of_test(replace(one, test=self.tests[0]))
             thresholds = (one.threshold, other.threshold)
-            found |= paired_differences(*self.tests, thresholds=thresholds, units=units)
-        figures = {}
+            paired |= paired_differences(*self.tests, thresholds=thresholds, units=units)
+        theirs, figures = tested_names(other.task, other.metrics), {}
         for name in tested_names(one.task, one.metrics):
-            if name in tested_names(other.task, other.metrics):
+            if name in theirs:
                 first, second = (run.metrics[f"test/{name}"] for run in self.findings)
                 unpaired = PairedDifference(first=first, second=second, interval=None)
-                figures[name] = found.get(name, unpaired)
+                figures[name] = paired.get(name, unpaired)
         return figures
 
     def better(self, name: str) -> str:
@@ -172,23 +176,23 @@ def report_pair(references: Sequence[str], places: Places) -> list[str]:
 def pair_page(pair: RunPair) -> dict[str, Any]:
     """Return what the template of a comparison asks for."""
     names = [findings.name for findings in pair.findings]
-    runs = (pair.first, pair.second)
-    costs = [_costs(run) for run in runs]
-    subjects = zip("AB", runs, strict=True)
+    runs = {"A": pair.first, "B": pair.second}
+    costs = [_costs(run) for run in runs.values()]
+    flips, rows = _rows(pair)
     return {
         "title": f"{names[1]} against {names[0]}",
         "summary": f"{verdict(pair)}.",
-        "subjects": [(x, one.findings.name, summary(one), one.lacks) for x, one in subjects],
+        "subjects": [(x, run.findings.name, summary(run), run.lacks) for x, run in runs.items()],
         "obstacle": pair.obstacle,
         "figures": _figures_table(pair) if pair.figures else None,
         "changes": TextTable(
             title="what differs in the configurations, names and places left out",
             headings=["key", "A", "B"],
-            lines=[*_changed(pair)],
+            lines=pair.changes,
             words=frozenset({0, 1, 2}),
         ),
-        "flips": _flips_words(pair),
-        "rows": _rows_table(pair),
+        "flips": flips,
+        "rows": rows,
         "pictures": drawn(_pictures(pair)),
         "costs": TextTable(
             title="time and size",
@@ -202,17 +206,15 @@ def pair_page(pair: RunPair) -> dict[str, Any]:
 def lines(pair: RunPair) -> list[str]:
     """Return what the terminal shows: at most five lines."""
     one, other = pair.findings
-    found = [f"B {other.name} against A {one.name}", f"result  {verdict(pair)}"]
-    if pair.obstacle:
-        found.append(f"rows    not compared: {pair.obstacle}")
-    elif words := _flips_words(pair):
-        found.append(f"rows    {words}")
-    found.append(f"config  {_changes_words(pair)}")
-    found.append(
+    rows = f"not compared: {pair.obstacle}" if pair.obstacle else _rows(pair)[0]
+    return [
+        f"B {other.name} against A {one.name}",
+        f"result  {verdict(pair)}",
+        *([f"rows    {rows}"] if rows else []),
+        f"config  {_changes_words(pair)}",
         f"cost    {other.parameters:,} weights against {one.parameters:,}; "
-        f"{duration(other.seconds)} against {duration(one.seconds)}"
-    )
-    return found
+        f"{duration(other.seconds)} against {duration(one.seconds)}",
+    ]
 
 
 def verdict(pair: RunPair) -> str:
@@ -294,56 +296,38 @@ def _costs(run: Subject) -> dict[str, str]:
 
 def _changes_words(pair: RunPair) -> str:
     """Name the main differences of the configs in a line: of the keys that both have."""
-    told: list[str] = []
-    for key, old, new in _changed(pair):
-        if MISSING not in (old, new) and len(told) < MOST_CHANGES:
-            # The name of a class is enough, its group says what it is.
-            is_class = key.endswith(f".{TARGET}")
-            values = [one.rpartition(".")[2] if is_class else one for one in (old, new)]
-            told.append(f"{key.removesuffix(f'.{TARGET}')} {' → '.join(values)}")
-    more = len(pair.changes) - len(told)
     if not pair.changes:
         return "nothing differs but names and places"
+    told = []
+    for key, *values in [one for one in pair.changes if MISSING not in one[1:]][:MOST_CHANGES]:
+        name = key.removesuffix(f".{TARGET}")
+        # The name of a class is enough, its group says what it is.
+        texts = values if name == key else (value.rpartition(".")[2] for value in values)
+        told.append(f"{name} {' → '.join(texts)}")
+    more = len(pair.changes) - len(told)
     return ", ".join(told) + (f" and {more} more" if more else "")
-
-
-def _changed(pair: RunPair) -> Iterator[list[str]]:
-    """Yield what differs in the configs; a missing key is told from one that is null."""
-    configs = [flatten(findings.config) for findings in pair.findings]
-    for one in pair.changes:
-        values = zip(configs, (one.old, one.new), strict=True)
-        yield [one.key, *(_text(it) if one.key in config else MISSING for config, it in values)]
 
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else shown(value)
 
 
-def _flips_words(pair: RunPair) -> str:
-    """Say how many test rows flipped; empty if the rows can't be compared."""
-    if pair.answers is None:
-        return ""
-    total = rows_words(len(pair.answers[0]), "test row")
-    if pair.flips is not None:
-        one = pair.flips
+def _rows(pair: RunPair) -> tuple[str, TextTable | None]:
+    """Say how the test rows split, and list where the two differ; nothing with an obstacle."""
+    if pair.tests is None or pair.answers is None:
+        return "", None
+    before, after = pair.answers
+    total, one = rows_words(len(before), "test row"), pair.flips
+    if one is not None:
         return (
             f"of {total} {one.second:,} are right in B alone, "
             f"{one.first:,} in A alone, {one.both:,} in both, {one.neither:,} in neither; "
             f"McNemar's exact p = {number(one.p)}"
-        )
-    before, after = pair.answers
+        ), _flipped_rows(pair.findings[0], pair.tests, pair.answers)
     return (
         f"of {total} B is nearer to the truth in "
         f"{(after < before).sum():,}, A in {(before < after).sum():,}"
-    )
-
-
-def _rows_table(pair: RunPair) -> TextTable | None:
-    """Return the test rows that flipped, or whose error changed most, with both predictions."""
-    if pair.tests is None or pair.answers is None:
-        return None
-    table = _flipped_rows if pair.flips is not None else _changed_rows
-    return table(pair.findings[0], pair.tests, pair.answers)
+    ), _changed_rows(pair.findings[0], pair.tests, pair.answers)
 
 
 def _flipped_rows(
@@ -352,16 +336,15 @@ def _flipped_rows(
     rows, targets, classes = tests[0].rows, tests[0].targets, findings.classes
     right = [answer == targets for answer in answers]
     flipped = np.flatnonzero(right[0] != right[1])
-    every = np.arange(len(rows))
-    both = [
-        (said, one.probabilities.astype(one.outputs.dtype)[every, said])
+    chances = [
+        one.probabilities.astype(one.outputs.dtype)[np.arange(len(rows)), said]
         for said, one in zip(answers, tests, strict=True)
     ]
     # The most certain predictions come first: one of the two is certain and wrong.
-    surest = np.maximum(both[0][1], both[1][1])[flipped]
-    order = flipped[np.argsort(-surest, kind="stable")]
+    order = flipped[np.argsort(-np.maximum(*chances)[flipped], kind="stable")]
     lines = []
     for at in order[:MOST_ROWS]:
+        both = zip(answers, chances, strict=True)
         told = [f"{classes[said[at]]} ({chance[at]:.0%})" for said, chance in both]
         lines.append([str(rows[at]), classes[targets[at]], *told, "B" if right[1][at] else "A"])
     return TextTable(
@@ -413,10 +396,8 @@ def _pictures(pair: RunPair) -> Iterator[Picture]:
                 if curve := _curve(findings, key):
                     first, last = number(curve[min(curve)]), number(curve[max(curve)])
                     told.append(f"{letter}'s {key} from {first} to {last}")
-        words = "; ".join(told) or f"neither run has a {name}"
-        yield Picture(
-            f"curves/{name}", f"{name} over the epochs", words, partial(_draw, pair, name)
-        )
+        words, draw = "; ".join(told) or f"neither run has a {name}", partial(_draw, pair, name)
+        yield Picture(f"curves/{name}", f"{name} over the epochs", words, draw)
 
 
 def _curve(findings: Findings, key: str) -> dict[int, float]:

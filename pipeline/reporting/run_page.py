@@ -6,6 +6,7 @@ from functools import partial
 from math import isclose
 from typing import Any
 
+import numpy as np
 import yaml  # type: ignore[import-untyped] # PyYAML brings no types
 from pydantic import ValidationError
 
@@ -39,9 +40,6 @@ INTERVALS = (
     "not what another training would. Where the figure is the same whichever rows are drawn, as on "
     "rows that are all right, there is no interval"
 )
-
-
-Facts = Sequence[tuple[str, str]]
 
 
 def report_run(reference: str, places: Places) -> list[str]:
@@ -115,20 +113,19 @@ def _outcome(subject: Subject) -> str:
         return f"{subject.status.lower()}{broken}, not tested"
     metrics, ends = findings.metrics, _interval_text(findings.intervals.get(name))
     within = "" if ends == MISSING else f" (95 % interval {ends})"
-    keys = {kind: f"{kind}/{name}" for kind in ("naive", "linear")}
-    others = [f"{kind} {number(metrics[key])}" for kind, key in keys.items() if key in metrics]
-    against = f"; {', '.join(others)}" if others else ""
+    keys = [f"{kind}/{name}" for kind in ("naive", "linear")]
+    against = [f"{key.partition('/')[0]} {number(metrics[key])}" for key in keys if key in metrics]
     rows = f" on {rows_words(findings.rows['test'], 'test row')}" if "test" in findings.rows else ""
-    return f"{name} {number(metrics[f'test/{name}'])}{rows}{within}{against}"
+    told = f"{name} {number(metrics[f'test/{name}'])}{rows}{within}"
+    return "; ".join([told, ", ".join(against)] if against else [told])
 
 
-def _facts(subject: Subject) -> Facts:
+def _facts(subject: Subject) -> Sequence[tuple[str, str]]:
     findings = subject.findings
-    rows = ", ".join(f"{count:,} {part}" for part, count in findings.rows.items())
     kept = f"{findings.kept} of {findings.epochs}" if findings.kept else str(findings.epochs)
     told = {
         "status": " ".join([subject.status.lower(), f"({subject.reason})" * bool(subject.reason)]),
-        "rows": rows,
+        "rows": ", ".join(f"{count:,} {part}" for part, count in findings.rows.items()),
         "epoch of the kept weights": kept if findings.epochs else "",
         "judged by": f"{findings.monitor} ({findings.better})",
         "weights": f"{findings.parameters:,}" if findings.parameters else "",
@@ -146,7 +143,7 @@ def size_words(count: float) -> str:
     """Write a number of bytes: `1.4 MiB`."""
     if count < BYTES:
         return f"{count:.0f} bytes"
-    power = next((n for n in (1, 2) if count < BYTES ** (n + 1)), len(UNITS))
+    power = 1 + (count >= BYTES**2) + (count >= BYTES**3)
     return f"{count / BYTES**power:.1f} {UNITS[power - 1]}"
 
 
@@ -161,12 +158,11 @@ def result_table(findings: Findings) -> TextTable | None:
         figures = (figure_text(values, f"{kind}/{name}") for kind in headings)
         ends = _interval_text(findings.intervals.get(name))
         lines.append([name, figure_text(values, f"test/{name}"), ends, *figures])
-    units = units_of_test(findings)
-    notes = [MACRO] if findings.task == "multiclass" else []
+    units, notes = units_of_test(findings), [MACRO] if findings.task == "multiclass" else []
+    has_units = units.kind != "row"
     if findings.intervals:
-        told = f": the test has {units.words}" if units.kind != "row" else ""
-        notes.append(f"{INTERVALS}{told}")
-    elif findings.test is not None and units.kind != "row":
+        notes.append(INTERVALS + f": the test has {units.words}" * has_units)
+    elif findings.test is not None and has_units:
         notes.append(f"no intervals: the test has {units.words}, too few for them")
     return TextTable(
         title=_title(findings),
@@ -200,14 +196,13 @@ def class_table(findings: Findings) -> TextTable | None:
     for one in scores:
         counts = (f"{count:,}" for count in (one.support, *one.counts))
         lines.append([one.name, *counts, *map(number, (one.precision, one.recall, one.f1))])
-    there = sum(one.support > 0 for one in scores)
-    tested = rows_words(sum(one.support for one in scores), "test row")
-    few = f"the test rows hold {there} of the {len(scores)} classes"
+    supports = [one.support for one in scores]
+    few = f"the test rows hold {np.count_nonzero(supports)} of the {len(scores)} classes"
     return TextTable(
-        title=f"each class against all others, on the {tested}",
+        title=f"each class against all others, on the {rows_words(sum(supports), 'test row')}",
         headings=["class", "rows", "TP", "FP", "TN", "FN", "precision", "recall", "F1"],
         lines=lines,
-        notes=[few] if there < len(scores) else [],
+        notes=[] if all(supports) else [few],
     )
 
 
@@ -232,24 +227,21 @@ def _title(findings: Findings) -> str:
         return f"on the test rows, in {findings.units or 'the target’s units'}"
     if findings.task == "binary" and len(findings.classes) > 1:
         return f"on the test rows; positive class: {findings.classes[1]}"
-    scores = _scores_by_class(findings)
-    mean = mean_words(scores) if scores else f"mean over {len(findings.classes)} classes"
-    return f"on the test rows, {mean}"
+    scores, count = _scores_by_class(findings), len(findings.classes)
+    return f"on the test rows, {mean_words(scores) if scores else f'mean over {count} classes'}"
 
 
 def _range_page(subject: Subject) -> dict[str, Any]:
     """Return what the template of a range test's report asks for."""
-    curve = None if subject.folder is None else stored_curve(subject.folder / "artifacts")
+    folder, pictures, training = subject.folder, [], ""
+    curve = None if folder is None else stored_curve(folder / "artifacts")
     told = _range_verdict(subject, curve)
-    pictures = []
-    if curve is not None:
+    if folder is not None and curve is not None:
         alt = f"The loss of each step's batch over its learning rate, and smoothed; {told}"
         title, draw = "Loss over the learning rate", partial(lr_range, curve)
         pictures = drawn([Picture("lr_range", title, alt, draw)])
-    training = ""
-    if subject.folder is not None and curve is not None:
         with suppress(ConfigError):  # a run that was started from Python has no command
-            training = training_command(Command.load(subject.folder), curve.suggestion) or ""
+            training = training_command(Command.load(folder), curve.suggestion) or ""
     return {
         "title": subject.findings.name,
         "summary": f"A range test of the learning rate of {subject.findings.model}",

@@ -13,34 +13,11 @@ from pipeline.reporting.page import NAME, PagePicture, Places, drawn, publish, r
 from pipeline.study.ledger.ledger import Ledger
 from pipeline.study.ledger.rows import Row, best, winner
 from pipeline.study.ledger.storage import storage_url
-from pipeline.study.outcome.comparison import (
-    REPEATED,
-    Comparison,
-    compare,
-    comparison_table,
-    confirmation_table,
-)
-from pipeline.study.outcome.pictures import (
-    comparison_names,
-    comparison_picture,
-    study_names,
-    study_pictures,
-)
-from pipeline.study.outcome.summary import (
-    TESTED,
-    StudySummary,
-    best_table,
-    counts_line,
-    end_word,
-    experiment_command,
-    figures_table,
-    importance_table,
-    point_words,
-    short_names,
-    shown_text,
-    swept_keys,
-    verdict,
-)
+from pipeline.study.outcome import comparison as comparisons
+from pipeline.study.outcome import pictures
+from pipeline.study.outcome import summary as outcome
+from pipeline.study.outcome.comparison import Comparison
+from pipeline.study.outcome.summary import StudySummary
 from pipeline.study.plan import LONGEST_STEM
 from pipeline.study.recorded_studies import Studies
 from pipeline.study.space.ranges import Range
@@ -88,11 +65,13 @@ def _summary(recorded: Ledger, folder: Path) -> StudySummary:
     rows, facts = _rows(recorded), recorded.facts
     directions = [objective.direction for objective in recorded.objectives]
     found = winner(rows, directions)
-    others = [int(one) for one in facts.get(TESTED, {}) if found and one != str(found.number)]
+    others = [
+        int(one) for one in facts.get(outcome.TESTED, {}) if found and one != str(found.number)
+    ]
     called = recorded.name.removesuffix(".yaml")
     # The sweep alone knows the whole command in words; this one says the same.
     has_yaml = (folder / "conf" / "experiment" / f"{called}.yaml").is_file()
-    command = experiment_command(folder.absolute(), called) if found and has_yaml else ""
+    command = outcome.experiment_command(folder.absolute(), called) if found and has_yaml else ""
     return StudySummary(
         rows=rows,
         objectives=recorded.names,
@@ -113,8 +92,8 @@ def _rows(recorded: Ledger) -> list[Row]:
     parameters = [Range.from_plain(plain) for plain in space.values()]
     found = []
     for row in recorded.trials():
-        told = ((one.key, one.from_params(row.params)) for one in parameters)
-        overrides = {key: text for key, text in told if text is not None}
+        told = {one.key: one.from_params(row.params) for one in parameters}
+        overrides = {key: text for key, text in told.items() if text is not None}
         found.append(replace(row, overrides=overrides))
     return found
 
@@ -138,29 +117,29 @@ def study_page(
     """
     confirmed = () if confirmation is None else _rows(confirmation)
     summary = replace(summary, confirm_seeds=len(confirmed))
-    row, importance = summary.best_row, summary.importance
+    row, found, importances = summary.best_row, summary.importance, None
     comparison = _comparison(recorded, summary.rows)
     again = None if confirmation is None else _comparison(confirmation, confirmed)
     searches = comparison is None
+    if searches and found is not None and found.shares:
+        importances = outcome.importance_table(found, bars=False)
     pairs = zip(summary.objectives, summary.directions, strict=True)
     return {
         "title": f"study {recorded.name}",
         "summary": _summary_words(summary, searches=searches),
-        "verdict": verdict(summary) if searches else [],
+        "verdict": outcome.verdict(summary) if searches else [],
         "command": summary.command if searches else "",
-        "point": point_words(row.overrides) if searches and row else "",
-        "figures": figures_table(summary) if summary.tested else None,
-        "front": best_table(summary) if len(summary.objectives) == 2 else None,
+        "point": outcome.point_words(row.overrides) if searches and row else "",
+        "figures": outcome.figures_table(summary) if summary.tested else None,
+        "front": outcome.best_table(summary) if len(summary.objectives) == 2 else None,
         "repeats": [*_repeats(summary, comparison, again, confirmed)],
-        "importances": importance_table(importance, bars=False)
-        if searches and importance is not None and importance.shares
-        else None,
+        "importances": importances,
         "trials": trials_table(summary, marked=summary.winner if searches else None),
         "pictures": _pictures(recorded, summary) if searches else [],
         "searches": searches,
         "facts": [
             ("about", ", ".join(f"{name} ({direction})" for name, direction in pairs)),
-            ("varied", ", ".join(swept_keys(summary.rows)) or "nothing yet"),
+            ("varied", ", ".join(outcome.swept_keys(summary.rows)) or "nothing yet"),
             ("folder", str(summary.folder.absolute())),
         ],
     }
@@ -168,15 +147,15 @@ def study_page(
 
 def _comparison(recorded: Ledger, rows: Sequence[Row]) -> Comparison | None:
     """Return the comparison of a study over seeds or folds; `None` if it repeats nothing."""
-    if set(REPEATED).isdisjoint(swept_keys(rows)):
+    if set(comparisons.REPEATED).isdisjoint(outcome.swept_keys(rows)):
         return None
     objective = recorded.objectives[0]
-    return compare(rows, objective=objective.name, direction=objective.direction)
+    return comparisons.compare(rows, objective=objective.name, direction=objective.direction)
 
 
 def _summary_words(summary: StudySummary, *, searches: bool) -> str:
     """Say in a sentence how many trials there were and what the best came to."""
-    told = f"{counts_line(summary.rows)}, in {duration(summary.seconds)}"
+    told = f"{outcome.counts_line(summary.rows)}, in {duration(summary.seconds)}"
     row = summary.best_row
     if not searches:
         return f"{told}; it compares, and chooses nothing."
@@ -196,7 +175,7 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
     if len(rows) > MOST_TRIALS:
         rows = best(rows, summary.directions, MOST_TRIALS)
     rows = sorted(rows, key=lambda row: row.number)
-    keys = swept_keys(summary.rows)
+    keys = outcome.swept_keys(summary.rows)
     left_out = len(summary.rows) - len(rows)
     lines = []
     for row in rows:
@@ -204,13 +183,12 @@ def trials_table(summary: StudySummary, *, marked: int | None) -> TextTable:
         if row.started is not None and row.ended is not None:
             took = duration(max(0.0, row.ended - row.started))
         lacking = [MISSING] * (len(summary.objectives) - len(row.values))
-        point = [shown_text(row.overrides.get(key)) for key in keys]
-        lines.append(
-            [str(row.number), end_word(row), *map(figure, row.values), *lacking, *point, took]
-        )
+        point = [outcome.shown_text(row.overrides.get(key)) for key in keys]
+        values = [*map(figure, row.values), *lacking]
+        lines.append([str(row.number), outcome.end_word(row), *values, *point, took])
     return TextTable(
         title="all trials" if not left_out else f"the best {len(rows):,} trials",
-        headings=["trial", "end", *summary.objectives, *short_names(keys).values(), "time"],
+        headings=["trial", "end", *summary.objectives, *outcome.short_names(keys).values(), "time"],
         lines=lines,
         words=frozenset({1}),
         marked=frozenset(n for n, row in enumerate(rows) if row.number == marked),
@@ -226,10 +204,10 @@ def _repeats(
 ) -> Iterator[dict[str, Any]]:
     """Yield tables and pictures of what was trained with several seeds or folds."""
     if comparison is not None:
-        table = comparison_table(comparison)
+        table = comparisons.comparison_table(comparison)
         yield _repeat("comparison", "Cells over their repeats", comparison, table)
     if again is not None:
-        table = confirmation_table(
+        table = comparisons.confirmation_table(
             confirmed,
             objective=summary.objectives[0],
             direction=summary.directions[0],
@@ -240,8 +218,8 @@ def _repeats(
 
 def _repeat(key: str, title: str, comparison: Comparison, table: TextTable) -> dict[str, Any]:
     shown = f"{title}: mean, 95 % interval and each repeat"
-    pictures = [comparison_picture(comparison, key, title=shown)]
-    elements = drawn(pictures, texts=comparison_names(comparison), prefix=key)
+    picture = pictures.comparison_picture(comparison, key, title=shown)
+    elements = drawn([picture], texts=pictures.comparison_names(comparison), prefix=key)
     return {"title": title, "sheet": table, "pictures": elements}
 
 
@@ -249,5 +227,5 @@ def _pictures(recorded: Ledger, summary: StudySummary) -> list[PagePicture]:
     """Draw the pictures of a study; none before the first trial has completed."""
     base = flatten(recorded.facts.get("base") or {})
     algorithm = str(base.get("trainer.gradient_clip_algorithm") or "norm")
-    found = list(study_pictures(recorded.study, summary, algorithm))
-    return drawn(found, texts=study_names(summary)) if found else []
+    found = list(pictures.study_pictures(recorded.study, summary, algorithm))
+    return drawn(found, texts=pictures.study_names(summary)) if found else []

@@ -20,17 +20,8 @@ from pipeline.errors import ConfigError, did_you_mean, some
 from pipeline.findings import FINDINGS_FILE, FINDINGS_FOLDER, Clipping, Findings, load_findings
 from pipeline.metrics import direction
 from pipeline.reporting.page import Places, publish
+from pipeline.tracking import folders
 from pipeline.tracking.fetch import fetched_run
-from pipeline.tracking.folders import (
-    COMMAND_TAG,
-    FIND_LR,
-    LAST,
-    find_run,
-    read_state,
-    run_folders,
-    standing,
-    trial_folders,
-)
 from pipeline.tracking.journal import JOURNAL, Event, epochs_of, read_events
 from pipeline.tracking.sync import attach, attach_to
 from pipeline.tracking.uri import tracking_uri
@@ -79,7 +70,7 @@ class Subject:
     @property
     def is_range_test(self) -> bool:
         """Whether it has tried learning rates and trained nothing."""
-        return self.tags.get(COMMAND_TAG) == FIND_LR
+        return self.tags.get(folders.COMMAND_TAG) == folders.FIND_LR
 
     def publish(self, text: str, places: Places, name: str) -> str:
         """Write a page of the run, and return the line that says where it is.
@@ -111,7 +102,7 @@ def found_subject(reference: str, places: Places) -> Subject:
         EnvironmentFaultError: MLflow is asked and does not answer.
     """
     try:
-        folder = find_run(reference, places.folder, key="folder")
+        folder = folders.find_run(reference, places.folder, key="folder")
     except ConfigError as error:
         names = _names(places.folder)
         called = [folder for folder, name in names.items() if name == reference]
@@ -121,7 +112,7 @@ def found_subject(reference: str, places: Places) -> Subject:
                 f"folders: {some([folder.name for folder in called], most=SHOWN)}"
             ) from error
         if not called:
-            if reference == LAST or "is not the beginning of one id" in str(error):
+            if reference == folders.LAST or "is not the beginning of one id" in str(error):
                 raise
             if places.tracking.kind != "none" and _RUN_ID.fullmatch(reference):
                 return _fetched(reference, tracking_uri(places.tracking))
@@ -133,7 +124,7 @@ def found_subject(reference: str, places: Places) -> Subject:
 def _names(runs: Path) -> dict[Path, str]:
     """Return what runs are called, the newest first, those of trials last."""
     found = {}
-    for folder in [*reversed(run_folders(runs)), *reversed(trial_folders(runs))]:
+    for folder in [*reversed(folders.run_folders(runs)), *reversed(folders.trial_folders(runs))]:
         begins = (one for one in read_events(folder / JOURNAL) if one["event"] == "begin")
         found[folder] = str(next(begins, {}).get("name", ""))
     return found
@@ -145,7 +136,7 @@ def _unknown(reference: str, runs: Path, names: Mapping[Path, str]) -> str:
     near = did_you_mean(reference, [*often, *(folder.name for folder in names)])
     return (
         f"run {reference!r} is unknown below folder={str(runs)!r}; expected a run's folder or "
-        f"name, the beginning of an MLflow run id, or {LAST}; there are "
+        f"name, the beginning of an MLflow run id, or {folders.LAST}; there are "
         f"{some(shown, most=SHOWN) or 'none'}.{near}"
     )
 
@@ -155,11 +146,11 @@ def _local(folder: Path) -> Subject:
     begins = [event for event in events if event["event"] == "begin"]
     if not begins:
         raise ConfigError(f"{str(folder)!r} is no run yet: its journal does not begin with one")
-    if begins[-1]["tags"].get(COMMAND_TAG) == "sweep":
+    if begins[-1]["tags"].get(folders.COMMAND_TAG) == "sweep":
         raise ConfigError(f"{str(folder)!r} is a study; expected a run. Give study={folder.name}.")
     later = {one["key"]: one["value"] for one in events if one["event"] == "tag"}
-    state, artifacts = read_state(folder), folder / "artifacts"
-    status, reason = standing(events, state)
+    state, artifacts = folders.read_state(folder), folder / "artifacts"
+    status, reason = folders.standing(events, state)
     report = _recorded(artifacts / REPORT, DataReport.from_dict)
     lacks = LEFT_NONE if status == "FINISHED" or reason == "diverged" else UNFINISHED
     findings = None
@@ -273,7 +264,7 @@ def _fetched(run_id: str, uri: str) -> Subject:
         folder = Path(place)
         run = fetched_run(run_id, uri, (FINDINGS_FOLDER, REPORT), folder)
         tags, called = dict(run.data.tags), f"run {run_id!r} ({run.info.run_name})"
-        if tags.get(COMMAND_TAG) == FIND_LR:
+        if tags.get(folders.COMMAND_TAG) == folders.FIND_LR:
             raise ConfigError(
                 f"{called} is a range test of the learning rate; expected one that lies here, or "
                 "look at its picture in MLflow"
