@@ -36,7 +36,7 @@ from pipeline.study.messages import (
 from pipeline.study.plan import StudyPlan
 from pipeline.study.recorded_studies import leftovers, record_missing, write_run
 from pipeline.study.study_run import StudyRun
-from pipeline.study.workers.worker_pool import Worker, WorkerPool, worker_pool
+from pipeline.study.workers.worker import Worker, WorkerPool, worker_pool
 from pipeline.tracking.client import MlflowRecorder
 from pipeline.tracking.folders import is_finished
 from pipeline.tracking.journal import Scalar, Status, has_begun

@@ -36,7 +36,7 @@ from pipeline.study.plan import checked_study
 from pipeline.study.space.ranges import read_range
 from pipeline.study.space.space import Space, read_definitions
 from pipeline.study.space.trial_configs import TrialConfigs
-from pipeline.study.workers.worker_pool import Worker, WorkerPool
+from pipeline.study.workers.worker import Worker, WorkerPool
 from pipeline.terminal import console, duration, say
 
 #: Verdicts from best to worst, as the tables show them.

@@ -23,7 +23,7 @@ from pipeline.study.outcome import comparison, summary
 from pipeline.study.plan import StudyPlan, confirmation, tunings
 from pipeline.study.space.trial_configs import TrialConfigs
 from pipeline.study.workers.ray import fitted_to_cluster
-from pipeline.study.workers.worker_pool import WorkerPool
+from pipeline.study.workers.worker import WorkerPool
 from pipeline.terminal import console, say, shown_verbosity
 from pipeline.tracking.folders import read_state
 from pipeline.tracking.journal import Figure

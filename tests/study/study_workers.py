@@ -15,8 +15,7 @@ from omegaconf import OmegaConf
 
 from pipeline.config.compose import compose
 from pipeline.study.messages import Answer, Job, Rung, Tested, TestJob, TrialEnd
-from pipeline.study.workers.worker import worker_command, worker_process
-from pipeline.study.workers.worker_pool import Worker
+from pipeline.study.workers.worker import Worker, worker_command, worker_process
 
 Kind = TypeVar("Kind", bound=Answer)
 

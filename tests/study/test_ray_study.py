@@ -32,7 +32,7 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.runs import main as runs
 from pipeline.study.messages import Answer, Gone
 from pipeline.study.workers.ray import RayCluster, RaySpec, token_in
-from pipeline.study.workers.worker_pool import Worker
+from pipeline.study.workers.worker import Worker
 
 pytestmark = pytest.mark.slow
 

@@ -28,8 +28,7 @@ from pipeline.errors import EnvironmentFaultError
 from pipeline.study.messages import Gone
 from pipeline.study.plan import StudyPlan, make_study_plan
 from pipeline.study.space.trial_configs import device_problems
-from pipeline.study.workers.worker import WORKER
-from pipeline.study.workers.worker_pool import WorkerPool, worker_pool
+from pipeline.study.workers.worker import WORKER, WorkerPool, worker_pool
 from pipeline.sweep import main as sweep
 
 LR = "optimizer.lr=tag(log, interval(1e-3, 1e-1))"

@@ -14,8 +14,7 @@ import pytest
 from study_workers import Conversation, callback, ending, job_of, journal, started, worker_in
 
 from pipeline.study.messages import Gone, Rung, TrialEnd
-from pipeline.study.workers.worker import worker_command, worker_process
-from pipeline.study.workers.worker_pool import Worker
+from pipeline.study.workers.worker import Worker, worker_command, worker_process
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = ("trainer.max_epochs=100000", "scheduler=none")

@@ -4,11 +4,13 @@ import gc
 import json
 import logging
 import math
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +25,7 @@ from pipeline.config.options import TrackingOptions
 from pipeline.config.record import flatten, plain
 from pipeline.config.values import as_tree, resolved
 from pipeline.failures import exit_code
-from pipeline.ranks import ALONE
+from pipeline.ranks import ALONE, Rank
 from pipeline.redaction import redact
 from pipeline.running.kept_weights import read_weights
 from pipeline.running.peers import is_cut, process_group
@@ -50,10 +52,16 @@ from pipeline.study.messages import (
     TrialEnd,
     changed_data_line,
     end_in_journal,
+    read,
 )
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import store_uri
+
+#: How long the other ranks may take to report how a trial ended, after the first has noticed.
+REPORT_SECONDS = 10.0
+#: After which a rank that waits for an order asks again.
+WAIT = timedelta(minutes=5)
 
 Prunes = Callable[[Rung], bool]
 
@@ -278,3 +286,85 @@ def _put_on_record(job: Job, occasion: Occasion, error: BaseException) -> None:
     with suppress(errors.EnvironmentFaultError), closing(Journal(folder)) as journal:
         journal.begin(header)
         journal.end(*ending(explain(error)))
+
+
+# ── several processes that train each trial together ────────────────────────────────────────────
+
+
+class Ranks:
+    """The ranks of a worker that train each trial together.
+
+    Args:
+        rank: This one.
+    """
+
+    def __init__(self, rank: Rank) -> None:
+        from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = TCPStore(address, port, is_master=False, timeout=WAIT)
+        self._rank = rank
+        self._store = PrefixStore("trials", store)
+        self._jobs = 0
+
+    # ── the first rank ──────────────────────────────────────────────────────────────────────
+
+    def send(self, job: Job) -> None:
+        """Let the others train a trial, too."""
+        self._store.set(f"job {self._jobs}", json.dumps(asdict(job)))
+        self._jobs += 1
+
+    def agree(self, end: TrialEnd) -> tuple[TrialEnd | None, bool]:
+        """Return how a trial ended for all ranks, and whether they can train another one together.
+
+        Args:
+            end: How it ended for this one; that of another rank, if it failed first, counts.
+
+        Returns:
+            `None` for a trial that was lost with one of the processes.
+        """
+        if end.reason == "interrupted":  # the others wait in the middle of a step
+            return end, False
+        reports = self._reports()
+        if end.state != "failed":
+            return end, reports is not None and all(one["reason"] is None for one in reports)
+        if reports is None:  # one of them is dead; a connection that breaks tells no more than that
+            return (None if end.reason == "error" else end), False
+        others = [one for one in reports if one["reason"] not in (None, "cut")]
+        if end.reason == "error" and others:
+            return TrialEnd(state="failed", **others[0]), False
+        in_step = all(one["reason"] in (None, "diverged") for one in reports)
+        return end, end.reason == "diverged" and in_step
+
+    def _reports(self) -> list[dict[str, Any]] | None:
+        from torch.distributed import DistStoreError
+
+        keys = [f"end {self._jobs - 1} {number}" for number in range(1, self._rank.world)]
+        try:
+            self._store.wait(keys, timedelta(seconds=REPORT_SECONDS))
+        except DistStoreError:
+            return None
+        return [json.loads(self._store.get(key)) for key in keys]
+
+    # ── the others ──────────────────────────────────────────────────────────────────────────
+
+    def next_job(self) -> Job:
+        """Wait for the next trial."""
+        from torch.distributed import DistStoreError
+
+        while True:
+            try:
+                content = self._store.get(f"job {self._jobs}")
+            except DistStoreError:
+                continue
+            self._jobs += 1
+            return read(Job, json.loads(content))
+
+    def report(self, report: dict[str, Any]) -> None:
+        """Tell the first rank how a trial ended here.
+
+        Args:
+            report: `reason`, `message` and `exit_code` as `TrialEnd` has them; a reason of `cut`
+                where another rank was first.
+        """
+        self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(report))

@@ -1,7 +1,8 @@
-"""The process that trains a study's trials: `python -m pipeline.study.workers.worker`.
+"""A study's workers: the process that trains trials, and what a driver starts, tells and hears.
 
-It takes orders from the driver that started it and answers them. SIGINT and SIGTERM stop the job
-in hand and nothing else; the process ends when its driver is gone, also in the middle of a job.
+`python -m pipeline.study.workers.worker` takes orders from the driver that started it and answers
+them. SIGINT and SIGTERM stop the job in hand and nothing else; the process ends when its driver is
+gone, also in the middle of a job.
 
 Where torchrun has started it as one of several ranks, the first serves the orders, and the others
 train what it does. A rank that dies, or SIGTERM to one of them, ends all. The ranks speak through
@@ -9,35 +10,53 @@ the store in which torchrun has let them meet, so that no step of a training wai
 """
 
 import gc
-import json
 import os
+import select
 import signal
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
 from functools import partial
+from itertools import count
 from queue import SimpleQueue
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
-from pipeline.errors import Interrupted
+from pipeline.errors import EnvironmentFaultError, Interrupted
 from pipeline.processes.child import Child, Parent, python_module, torchrun
+from pipeline.processes.lease import Lease
 from pipeline.ranks import ALONE, HERE_ALONE, Rank, launched_rank
 from pipeline.signals import end_with_parent, stop
-from pipeline.study.messages import Gone, Job, Rung, Tested, TestJob, TrialEnd, encode, read
+from pipeline.study.messages import (
+    Answer,
+    Gone,
+    Job,
+    Rung,
+    Tested,
+    TestJob,
+    TrialEnd,
+    decode,
+    encode,
+    read,
+)
+from pipeline.study.workers.ray import RayProcess, cluster_of
+from pipeline.tracking.facts import command_tags
 
 if TYPE_CHECKING:
-    from pipeline.study.workers.trial import TrialTrainer
+    from pipeline.study.ledger.rows import Row
+    from pipeline.study.plan import StudyPlan
+    from pipeline.study.workers.trial import Ranks, TrialTrainer
 
 WORKER = "pipeline.study.workers.worker"
 #: Variables of every worker: it imports nothing from its folder, and its ranks meet here alone.
 DEFAULTS = {"PYTHONSAFEPATH": "1", **HERE_ALONE}
 #: Variables by which srun and torchrun give a driver a rank, which its workers don't have.
 LAUNCHERS = ("SLURM_", "TORCHELASTIC_")
-#: How long the other ranks may take to report how a trial ended, after the first has noticed.
-REPORT_SECONDS = 10.0
-#: After which a rank that waits for an order asks again.
-WAIT = timedelta(minutes=5)
+#: Workers that may die before they are ready, one after another.
+FAILED_STARTS = 3
+BEAT_PATIENCE = 5.0
+KILL_SECONDS = 15.0
 
 Order = dict[str, Any]
 _Result = TypeVar("_Result", TrialEnd, Tested)
@@ -69,7 +88,7 @@ def main() -> None:
     rank = launched_rank() or ALONE
     process = WorkerProcess(rank, Parent.claim())
     try:
-        from pipeline.study.workers.trial import TrialTrainer
+        from pipeline.study.workers.trial import Ranks, TrialTrainer
 
         trainer = TrialTrainer()
         ranks = None if rank.world == 1 else Ranks(rank)
@@ -200,83 +219,243 @@ class WorkerProcess:
                 raise Interrupted(number)
 
 
-class Ranks:
-    """The ranks of a worker that train each trial together.
+# ── the driver's side ────────────────────────────────────────────────────────────────────────
+
+
+class Worker:
+    """A process that trains trials one after another; it is never waited for.
+
+    `job` is the trial that it was given last, and `taken` the same as its study has it; `is_busy`
+    tells whether it is in hand still, `is_overdue` that it was stopped because it took too long.
 
     Args:
-        rank: This one.
+        process: It dies with this process, wherever it runs; not started yet.
+        slot: Its number among the workers of this driver, which its successor gets.
     """
 
-    def __init__(self, rank: Rank) -> None:
-        from torch._C._distributed_c10d import PrefixStore, TCPStore
+    job: Job
+    taken: "Row"
 
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = TCPStore(address, port, is_master=False, timeout=WAIT)
-        self._rank = rank
-        self._store = PrefixStore("trials", store)
-        self._jobs = 0
+    def __init__(self, process: Child | RayProcess, *, slot: int = 0) -> None:
+        self.slot = slot
+        #: It has loaded its libraries.
+        self.is_ready = False
+        self.is_gone = False
+        self.is_busy = self.is_overdue = False
+        self._process = process
+        self._given_at = 0.0
+        self._heard_at = 0.0
 
-    # ── the first rank ──────────────────────────────────────────────────────────────────────
+    def start(self) -> None:
+        """Start the process."""
+        self._process.start()
 
-    def send(self, job: Job) -> None:
-        """Let the others train a trial, too."""
-        self._store.set(f"job {self._jobs}", json.dumps(asdict(job)))
-        self._jobs += 1
+    @property
+    def lease(self) -> Lease:
+        """What tells whether the process is still there; known once it is ready."""
+        return self._process.lease
 
-    def agree(self, end: TrialEnd) -> tuple[TrialEnd | None, bool]:
-        """Return how a trial ended for all ranks, and whether they can train another one together.
+    @property
+    def number(self) -> int:
+        """Number of the trial that it was given last."""
+        return self.job.number
 
-        Args:
-            end: How it ended for this one; that of another rank, if it failed first, counts.
+    def fileno(self) -> int:
+        """Return the descriptor to wait on for what it says."""
+        return self._process.fileno()
 
-        Returns:
-            `None` for a trial that was lost with one of the processes.
+    def give(self, job: Job) -> None:
+        """Let it train a trial, which it has in hand until `is_busy` is unset."""
+        self.job, self._given_at = job, time.monotonic()
+        self.is_busy, self.is_overdue = True, False
+        self.train(job)
+
+    def train(self, job: Job) -> None:
+        """Let it train a trial; it answers with Rung, and with TrialEnd once."""
+        job = replace(job, tags={**command_tags(), **job.tags})
+        self._process.send({"do": "train", "job": asdict(job)})
+
+    def test(self, job: TestJob) -> None:
+        """Let it test the kept weights of a trial; it answers with Tested."""
+        self._process.send({"do": "test", "job": asdict(job)})
+
+    def verdict(self, prune: bool) -> None:
+        """Answer a Rung."""
+        self._process.send({"do": "verdict", "prune": prune})
+
+    def interrupt(self) -> None:
+        """Stop what it does now; it answers as ever and stays for more."""
+        self._process.send({"do": "interrupt"})
+
+    def kill(self) -> None:
+        """End the process and whatever it has started, at once."""
+        self._process.kill()
+
+    def quit(self) -> None:
+        """Let the process end, whatever it does, and see it gone."""
+        self._process.send({"do": "quit"})
+        self._process.close()
+        self.is_gone = True
+
+    def answers(self) -> list[Answer]:
+        """Return what it has answered since the last call; Gone, once, where it has died."""
+        if self.is_gone:
+            return []
+        answers: list[Answer] = []
+        for said in self._process.messages():
+            self._heard_at = time.monotonic()
+            if said["say"] == "ready":
+                self.is_ready = True
+            elif said["say"] != "beat":
+                answers.append(decode(said))
+        has_told = any(isinstance(answer, Gone) for answer in answers)
+        if has_told or self._process.has_ended:
+            how, self.is_gone = self._process.see_end(), True
+            answers += [] if has_told else [Gone(message=how)]
+        return answers
+
+    def is_alive(self) -> bool:
+        """Tell whether it has said something lately."""
+        return time.monotonic() - self._heard_at < BEAT_PATIENCE
+
+    def end_if_slower_than(self, seconds: float | None) -> None:
+        """Interrupt a trial that takes too long, and kill a worker that does not listen."""
+        took = time.monotonic() - self._given_at
+        if seconds is None:
+            return
+        if took > seconds and not self.is_overdue:
+            self.is_overdue = True
+            self.interrupt()
+        elif took > seconds + KILL_SECONDS:
+            self.kill()
+
+
+class WorkerPool:
+    """All workers of this process. A context manager: none outlives it.
+
+    Args:
+        process: Returns the process of the worker of a slot, counted from 0, not started yet;
+            `None` = one on whatever this machine has.
+    """
+
+    def __init__(self, process: Callable[[int], Child | RayProcess] | None = None) -> None:
+        self._process = process or (lambda _slot: worker_process({}, worker_command()))
+        self._workers: list[Worker] = []
+        self._failed_starts = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in list(self._workers):
+            self.dismiss(worker)
+
+    def start(self, wanted: int) -> None:
+        """Start workers until there are as many as wanted; none is ended for being idle."""
+        while len(self._workers) < wanted:
+            taken = {worker.slot for worker in self._workers}
+            slot = next(slot for slot in count() if slot not in taken)
+            worker = Worker(self._process(slot), slot=slot)
+            worker.start()
+            self._workers.append(worker)
+
+    def idle(self) -> list[Worker]:
+        """Return those that wait for a trial."""
+        return [worker for worker in self._workers if worker.is_ready and not worker.is_busy]
+
+    def busy(self) -> list[Worker]:
+        """Return those that train one."""
+        return [worker for worker in self._workers if worker.is_busy]
+
+    def listen(self, seconds: float) -> Iterator[tuple[Worker, Answer]]:
+        """Yield what workers answer, after waiting at most so long for the first word."""
+        poll = select.poll()
+        for worker in self._workers:
+            poll.register(worker, select.POLLIN)
+        poll.poll(seconds * 1000)
+        for worker in list(self._workers):
+            was_ready, answers = worker.is_ready, worker.answers()
+            if worker.is_ready and not was_ready:
+                self._failed_starts = 0
+            for answer in answers:
+                yield worker, answer
+
+    def test(self, job: TestJob) -> Tested:
+        """Let an idle worker test the weights of a trial, and wait for it.
+
+        Raises:
+            EnvironmentFaultError: Workers die before they are ready.
         """
-        if end.reason == "interrupted":  # the others wait in the middle of a step
-            return end, False
-        reports = self._reports()
-        if end.state != "failed":
-            return end, reports is not None and all(one["reason"] is None for one in reports)
-        if reports is None:  # one of them is dead; a connection that breaks tells no more than that
-            return (None if end.reason == "error" else end), False
-        others = [one for one in reports if one["reason"] not in (None, "cut")]
-        if end.reason == "error" and others:
-            return TrialEnd(state="failed", **others[0]), False
-        in_step = all(one["reason"] in (None, "diverged") for one in reports)
-        return end, end.reason == "diverged" and in_step
-
-    def _reports(self) -> list[dict[str, Any]] | None:
-        from torch.distributed import DistStoreError
-
-        keys = [f"end {self._jobs - 1} {number}" for number in range(1, self._rank.world)]
-        try:
-            self._store.wait(keys, timedelta(seconds=REPORT_SECONDS))
-        except DistStoreError:
-            return None
-        return [json.loads(self._store.get(key)) for key in keys]
-
-    # ── the others ──────────────────────────────────────────────────────────────────────────
-
-    def next_job(self) -> Job:
-        """Wait for the next trial."""
-        from torch.distributed import DistStoreError
-
+        while not self.idle():
+            self.start(1)
+            for worker, answer in self.listen(1.0):
+                if isinstance(answer, Gone):
+                    self.dismiss(worker, answer)
+        worker = self.idle()[0]
+        worker.test(job)
         while True:
-            try:
-                content = self._store.get(f"job {self._jobs}")
-            except DistStoreError:
-                continue
-            self._jobs += 1
-            return read(Job, json.loads(content))
+            for other, answer in self.listen(1.0):
+                if other is worker and isinstance(answer, Tested):
+                    return answer
+                if isinstance(answer, Gone):
+                    self.dismiss(other)
+                    if other is worker:
+                        return Tested(problem=f"its process died ({answer.message})")
 
-    def report(self, report: dict[str, Any]) -> None:
-        """Tell the first rank how a trial ended here.
+    def dismiss(self, worker: Worker, gone: Gone | None = None) -> None:
+        """End a worker, or forget one that has died.
 
-        Args:
-            report: `reason`, `message` and `exit_code` as `TrialEnd` has them; a reason of `cut`
-                where another rank was first.
+        Raises:
+            EnvironmentFaultError: Several died before they were ready, one after another, or no
+                other can live there.
         """
-        self._store.set(f"end {self._jobs - 1} {self._rank.number}", json.dumps(report))
+        if worker in self._workers:
+            self._workers.remove(worker)
+            worker.quit()
+        if gone is None or worker.is_ready:
+            return
+        if gone.final:
+            raise EnvironmentFaultError(gone.message)
+        self._failed_starts += 1
+        if self._failed_starts >= FAILED_STARTS:
+            raise EnvironmentFaultError(
+                f"{FAILED_STARTS} workers died one after another before they were ready "
+                f"({gone.message}); see whether a single run works: python -m pipeline.train"
+            )
+
+    def interrupt(self) -> None:
+        """Ask all that train to stop."""
+        for worker in self.busy():
+            worker.interrupt()
+
+    def kill(self) -> None:
+        """End those that do not listen."""
+        for worker in self.busy():
+            worker.kill()
+            self.dismiss(worker)
+
+
+@contextmanager
+def worker_pool(plan: "StudyPlan") -> Iterator[WorkerPool]:
+    """Yield the workers of a study, none started yet, wherever they are to run.
+
+    Raises:
+        EnvironmentFaultError: They are to run on a Ray cluster, and there is none.
+    """
+    if plan.options.launcher == "ray":
+        with cluster_of(plan) as cluster, WorkerPool(lambda _slot: cluster.worker()) as pool:
+            yield pool
+        return
+    from pipeline.devices import worker_environment
+
+    command = worker_command(plan.options.devices_per_trial)
+
+    def process(slot: int) -> Child:
+        # A study within this one, the tuning of a cell say, may find room for more than it did.
+        return worker_process(worker_environment(plan.gpus[slot % plan.workers]), command)
+
+    with WorkerPool(process) as pool:
+        yield pool
 
 
 if __name__ == "__main__":
