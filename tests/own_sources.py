@@ -1,9 +1,11 @@
 """Sources of a user's own files, built as the program builds them from their YAML."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
@@ -40,6 +42,23 @@ def prepared(name: str, path: str | Path, **changes: Any) -> Prepared:
     defaults = dict(OmegaConf.load(conf_folder() / "train.yaml").data)
     defaults |= {key: value for key, value in _keys(name).items() if key in defaults}
     return prepare(source(name, path, **own), DataOptions(**{**defaults, **shared}))
+
+
+def assert_equal_from_disk(name: str, path: str | Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are left on disk are those that memory holds, and scaled alike."""
+    near = prepared(name, path, scale="standard")
+    monkeypatch.setattr("pipeline.data.array_files.MAPPED_FROM_BYTES", 0)
+    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
+    assert not isinstance(read(name, path).inputs, np.ndarray)
+    far = prepared(name, path, scale="standard", memory_budget=0)
+    assert far.schema == near.schema
+    assert (next(far.test.blocks()) == near.test.inputs).all()
+
+
+def idx_bytes(values: np.ndarray, *, code: int = 8, dtype: str = ">u1") -> bytes:
+    """The bytes of an idx file, by its description."""
+    sizes = struct.pack(f">{values.ndim}I", *values.shape)
+    return bytes([0, 0, code, values.ndim]) + sizes + values.astype(dtype).tobytes()
 
 
 def stored(schema: Schema) -> Schema:

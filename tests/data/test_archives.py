@@ -2,13 +2,13 @@
 
 import gzip
 import re
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from own_sources import prepared, read
+from own_sources import assert_equal_from_disk, prepared, read
+from own_sources import idx_bytes as idx
 
 from pipeline.errors import DataError
 
@@ -68,21 +68,11 @@ def test_a_text_file_is_read_however_it_is_written(content: str) -> None:
     assert samples.targets.tolist() == [0, 1, 2, 0]
 
 
-@pytest.mark.parametrize(
-    ("labels", "classes"),
-    [
-        ([0, 1, 2, 3], "0 1 2 3"),
-        ([10, 9, 11, 9], "9 10 11"),
-        (range(1, 13), "1 2 3 4 5 6 7 8 9 10 11 12"),
-        (["up", "down", "flat", "up"], "down flat up"),
-    ],
-)
-def test_labels_of_any_numbers_or_words_are_classes(labels: Sequence[object], classes: str) -> None:
-    samples = read("ucr", written("a_TRAIN.tsv", rows(labels)))
-    assert " ".join(samples.classes) == classes
-
-
-def test_labels_with_fractions_are_values_to_predict_and_a_file_alone_is_split_both_told() -> None:
+def test_labels_are_classes_or_values_with_fractions_and_a_file_alone_is_split_as_told() -> None:
+    words, many = ["up", "down", "flat", "up"], range(1, 13)
+    for labels in ([0, 1, 2, 3], [10, 9, 11, 9], many, words):
+        samples = read("ucr", written("a_TRAIN.tsv", rows(labels)))
+        assert list(samples.classes) == [str(label) for label in sorted(set(labels))]
     samples = read("ucr", written("a_TRAIN.tsv", rows([0.5, 1.25, 3])))
     assert samples.task == "regression"
     assert samples.targets[:, 0].tolist() == [0.5, 1.25, 3]
@@ -91,12 +81,9 @@ def test_labels_with_fractions_are_values_to_predict_and_a_file_alone_is_split_b
     assert "a_TRAIN.tsv has no _TEST file beside it; a share of its rows tests" in samples.notes
 
 
-def test_padding_at_the_end_is_no_value() -> None:
+def test_padding_is_no_value_and_unequal_lengths_become_equal_as_asked_and_told() -> None:
     lines = "1\t1\t2\t3\tNaN\tNaN\n2\t4\t5\t6\tnan\t\n"
     assert read("ucr", written("a.tsv", lines)).inputs[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6]]
-
-
-def test_unequal_lengths_become_equal_as_asked_and_told() -> None:
     path = written("a.tsv", "1\t1\t2\t3\tNaN\n2\t4\t5\t6\t7\n1\t8\t9\tNaN\tNaN\n")
     samples = read("ucr", path, length=3)
     assert samples.inputs[:, :, 0].tolist() == [[1, 2, 3], [4, 5, 6], [8, 9, 9]]
@@ -132,9 +119,7 @@ def test_labels_of_a_ts_file_are_classes_in_the_headers_order_or_values_to_predi
     samples = read("ucr", written("a.ts", "@targetLabel true\n@data\n1,2:0.5\n3,4:7\n"))
     assert samples.task == "regression"
     assert samples.targets[:, 0].tolist() == [0.5, 7]
-
-
-def test_a_header_that_contradicts_the_lines_is_told() -> None:
+    # A header that contradicts the lines is told.
     content = "@dimensions 3\n@seriesLength 9\n" + TS + "1,2:A\n3,4:B\n"
     notes = read("ucr", written("a.ts", content)).notes
     assert "a.ts says @dimensions 3, but its first series has 1; the lines decide" in notes
@@ -208,12 +193,7 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (30, 6, 5), dtype=np.uint8)
 LABELS = (np.arange(30) % 3 + 7).astype(np.uint8)
 FORMS = ("{}-idx{}-ubyte", "{}-idx{}-ubyte.gz", "{}.idx{}-ubyte")
 IMAGES, KINDS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-
-
-def idx(values: np.ndarray, *, code: int = 8, dtype: str = ">u1") -> bytes:
-    """The bytes of an idx file, by its description."""
-    sizes = struct.pack(f">{values.ndim}I", *values.shape)
-    return bytes([0, 0, code, values.ndim]) + sizes + values.astype(dtype).tobytes()
+TEST = "t10k-images-idx3-ubyte"
 
 
 def stored(name: str, content: bytes) -> Path:
@@ -241,8 +221,7 @@ def test_a_folder_is_read_however_its_files_are_spelled_and_packed(form: str) ->
 
 def test_a_name_does_not_decide_whether_a_file_is_packed_and_the_unpacked_one_is_read() -> None:
     mnist()
-    path = Path("set", IMAGES)
-    path.write_bytes(gzip.compress(path.read_bytes()))
+    written(f"set/{IMAGES}", gzip.compress(idx(PICTURES[:20])))
     stored(f"{IMAGES}.gz", b"older")
     assert (read("idx", "set").inputs[:, 0] == PICTURES).all()
 
@@ -259,31 +238,21 @@ def test_one_of_several_sets_is_named_by_its_file_and_a_training_part_alone_is_s
     assert read("idx", path).test is None
 
 
-@pytest.mark.parametrize(
-    ("code", "dtype"), [(9, ">i1"), (11, ">i2"), (12, ">i4"), (13, ">f4"), (14, ">f8")]
-)
-def test_other_types_than_bytes_are_read_as_numbers(code: int, dtype: str) -> None:
+def test_other_types_than_bytes_are_read_as_numbers() -> None:
     mnist()
-    values = PICTURES[:20].astype(np.int16) - 100
-    if dtype == ">i1":
-        values = values % 100
-    stored(IMAGES, idx(values, code=code, dtype=dtype))
-    stored("t10k-images-idx3-ubyte", idx(values[:10], code=code, dtype=dtype))
-    assert (read("idx", "set").inputs[:20, 0] == values).all()
+    for code, dtype in {9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}.items():
+        values = PICTURES[:20] % 100 - (0 if dtype == ">i1" else 60.0)
+        stored(IMAGES, idx(values, code=code, dtype=dtype))
+        stored(TEST, idx(values[:10], code=code, dtype=dtype))
+        assert (read("idx", "set").inputs[:20, 0] == values).all()
 
 
 def test_large_files_give_the_same_rows_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     mnist()
-    near = prepared("idx", "set", scale="standard")
-    monkeypatch.setattr("pipeline.data.array_files.IN_MEMORY_BYTES", 0)
-    assert not isinstance(read("idx", "set").inputs, np.ndarray)
-    far = prepared("idx", "set", scale="standard", memory_budget=0)
-    assert far.schema == near.schema
-    assert (next(far.train.blocks()) == near.train.inputs).all()
+    assert_equal_from_disk("idx", "set", monkeypatch)
 
 
 WHOLE = idx(PICTURES[:20])
-TEST = "t10k-images-idx3-ubyte"
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,9 @@ from pipeline.ranks import Rank
 CPU = torch.device("cpu")
 
 
-def batches_of(part: Part, *, seed: int = 5, shuffle: bool = True, num_workers: int = 0):
-    return loader(
-        part, batch_size=7, shuffle=shuffle, seed=seed, num_workers=num_workers, device=CPU
-    )
+def batches_of(part: Part, **changes: object):
+    keys = {"batch_size": 7, "shuffle": True, "seed": 5, "num_workers": 0, "device": CPU}
+    return loader(part, **{**keys, **changes})
 
 
 def epochs_of(batches, count: int = 3) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
@@ -29,6 +28,12 @@ def epochs_of(batches, count: int = 3) -> list[list[tuple[torch.Tensor, torch.Te
         _set_sampler_epoch(batches, epoch)
         epochs.append(list(batches))
     return epochs
+
+
+def assert_equal(one: list[list[tuple]], other: list[list[tuple]]) -> None:
+    for batch, same in zip(itertools.chain(*one), itertools.chain(*other), strict=True):
+        assert torch.equal(batch[0], same[0])
+        assert torch.equal(batch[1], same[1])
 
 
 def numbered(rows: int = 60) -> Part:
@@ -49,10 +54,7 @@ def test_lazy_batches_equal_those_from_memory_in_every_epoch(
     )
     assert isinstance(lazy.inputs, LazyInputs)
     expected = epochs_of(batches_of(whole, shuffle=shuffle))
-    found = epochs_of(batches_of(lazy, shuffle=shuffle, num_workers=num_workers))
-    for one, other in zip(itertools.chain(*expected), itertools.chain(*found), strict=True):
-        assert torch.equal(one[0], other[0])
-        assert torch.equal(one[1], other[1])
+    assert_equal(expected, epochs_of(batches_of(lazy, shuffle=shuffle, num_workers=num_workers)))
 
 
 def test_lazy_windows_of_a_series_equal_those_from_memory() -> None:
@@ -84,25 +86,19 @@ def test_gathering_a_few_batches_at_once_changes_none(monkeypatch: pytest.Monkey
     part = numbered()
     whole = epochs_of(batches_of(part))
     monkeypatch.setattr(loading, "GATHERED_BYTES", 4 * 7 * 2)
-    parted = epochs_of(batches_of(part))
-    for one, other in zip(itertools.chain(*whole), itertools.chain(*parted), strict=True):
-        assert torch.equal(one[0], other[0])
+    assert_equal(whole, epochs_of(batches_of(part)))
 
 
-def test_the_order_depends_on_seed_and_epoch_alone() -> None:
-    orders = {}
+def test_the_order_depends_on_seed_and_epoch_alone_even_set_after_the_iterator_is_made() -> None:
+    orders = set()
     for seed, epoch in itertools.product((0, 1, 2**32 - 1), range(4)):
-        order = Order(50, shuffle=True, seed=seed)
+        order, again = (Order(50, shuffle=True, seed=seed) for _ in range(2))
         order.set_epoch(epoch)
-        again = Order(50, shuffle=True, seed=seed)
         again.set_epoch(epoch)
         torch.rand(3)
         assert torch.equal(order.indices(), again.indices())
-        orders[seed, epoch] = tuple(order.indices().tolist())
-    assert len(set(orders.values())) == 12
-
-
-def test_an_epoch_set_after_the_iterator_is_made_still_counts() -> None:
+        orders.add(tuple(order.indices().tolist()))
+    assert len(orders) == 12
     batches = batches_of(numbered())
     iterator = iter(batches)
     batches.sampler.set_epoch(2)
@@ -150,8 +146,7 @@ def test_a_batch_larger_than_the_training_part_is_one_step_and_is_told() -> None
     assert prepared.notes[-1] == (
         "data.batch_size=500 is larger than the training part of 89 rows: an epoch is one step"
     )
-    keys = {"batch_size": 500, "shuffle": True, "seed": 0, "num_workers": 0, "device": CPU}
-    assert [len(targets) for _, targets in loader(prepared.train, **keys)] == [89]
+    assert [len(targets) for _, targets in batches_of(prepared.train, batch_size=500)] == [89]
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])

@@ -2,14 +2,13 @@
 
 import gzip
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from own_sources import new_rows, prepared, stored
+from own_sources import idx_bytes, new_rows, prepared, stored
 from PIL import Image
 
 from pipeline.data.schema import Schema
@@ -31,11 +30,6 @@ def trained(values: np.ndarray, **changes: Any) -> Schema:
 
 def new(path: str, schema: Schema) -> np.ndarray:
     return np.asarray(new_rows(path, schema).raw)
-
-
-def idx_content(values: np.ndarray) -> bytes:
-    sizes = struct.pack(f">{values.ndim}I", *values.shape)
-    return bytes([0, 0, 8, values.ndim]) + sizes + values.astype(np.uint8).tobytes()
 
 
 @pytest.mark.parametrize("form", ["npz", "npy", "folder", "other names", "several parts"])
@@ -150,7 +144,7 @@ def test_new_series_are_cut_and_padded_as_in_training_and_may_be_rows_of_a_table
 
 @pytest.mark.parametrize("name", ["new", "new.gz"])
 def test_new_idx_files_are_read_packed_or_not(name: str) -> None:
-    schema, content = trained(GREYS), idx_content(GREYS)
+    schema, content = trained(GREYS), idx_bytes(GREYS)
     Path(name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     assert (new(name, schema) == GREYS[:, None]).all()
 
@@ -265,7 +259,7 @@ def ucr() -> tuple[str, str]:
 def idx() -> tuple[str, str]:
     for part, rows in {"train": TRAINED, "t10k": TESTED}.items():
         for name, values in {"images-idx3": BRIGHT[rows], "labels-idx1": LABELS[rows]}.items():
-            Path(f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(idx_content(values)))
+            Path(f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(idx_bytes(values)))
     np.save("new.npy", BRIGHT)
     return ".", "new.npy"
 
@@ -296,7 +290,6 @@ def test_files_train_a_model_that_predicts_from_new_files(
     classes: tuple[str, ...],
     train: Train,
     own_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path, fresh = make()
     assert train(*QUICK, *words, f"data.path='{path}'") == 0
@@ -306,12 +299,6 @@ def test_files_train_a_model_that_predicts_from_new_files(
     rows = new_rows(fresh, model.schema).raw
     outputs = model.outputs(rows)
     assert ((outputs > 0.5).numpy() == LABELS).mean() > 0.9
-    if make is images:  # pictures that readers decode train as those in memory
-        monkeypatch.setattr("pipeline.data.images.IN_MEMORY_BYTES", 0)
-        lazily = ("data.memory_budget=0", "data.num_workers=2")
-        assert train(*QUICK, *words, f"data.path='{path}'", *lazily) == 0
-        (lazy,) = set((own_folder / "runs").iterdir()) - {run}
-        assert (Model.load(lazy).outputs(rows) == outputs).all()
 
 
 @pytest.mark.slow

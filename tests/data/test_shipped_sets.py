@@ -38,7 +38,13 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_set_reads_the_same_twice_split_finite_and_of_its_published_shape(name: str) -> None:
+def test_every_set_states_its_keys_and_reads_the_same_twice_finite_and_split(name: str) -> None:
+    source = Shipped(name).source()
+    assert isinstance(source, Source)
+    for parameter in inspect.signature(type(source)).parameters.values():
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is parameter.empty  # the YAML has it
+        assert parameter.annotation is not parameter.empty
     prepared, again = shipped(name), shipped(name)
     assert prepared.content_hash == again.content_hash
     schema, parts = prepared.schema, [prepared.train, prepared.validation, prepared.test]
@@ -51,16 +57,6 @@ def test_every_set_reads_the_same_twice_split_finite_and_of_its_published_shape(
         assert torch.isfinite(part.targets).all()
     found = (schema.task, schema.input_shape, schema.outputs, len(rows))
     assert SHAPES.get(name, found) == found
-
-
-@pytest.mark.parametrize("name", names())
-def test_a_source_states_every_key_and_leaves_its_default_to_the_yaml(name: str) -> None:
-    source = Shipped(name).source()
-    assert isinstance(source, Source)
-    for parameter in inspect.signature(type(source)).parameters.values():
-        assert parameter.kind is parameter.KEYWORD_ONLY
-        assert parameter.default is parameter.empty
-        assert parameter.annotation is not parameter.empty
 
 
 @pytest.mark.parametrize("name", ["digits", "breast_cancer", "wine", "iris", "diabetes"])
@@ -114,28 +110,20 @@ def test_an_unknown_positive_class_is_refused_with_the_nearest() -> None:
         shipped("breast_cancer", positive="malign")
 
 
-def patches() -> Samples:
-    return RGBPatches(positive="flower", test_from=480).read()
-
-
-def test_patches_are_those_cut_from_the_photograph_by_hand() -> None:
+def test_patches_are_those_cut_by_hand_the_tested_ones_right_of_all_others() -> None:
     from sklearn.datasets import load_sample_image
 
-    samples = patches()
+    samples = RGBPatches(positive="flower", test_from=480).read()
     flower = load_sample_image("flower.jpg")
     first = samples.inputs[samples.targets == 1]
     assert (first[0] == flower[:16, :16].transpose(2, 0, 1)).all()
     assert (first[40 * 3 + 7] == flower[48:64, 112:128].transpose(2, 0, 1)).all()
-
-
-def test_tested_patches_lie_right_of_all_others_and_no_column_is_in_two_parts() -> None:
-    samples = patches()
     others = np.setdiff1d(np.arange(len(samples.inputs)), samples.test)
     assert samples.groups[samples.test].min() >= samples.groups[others].max() + 16
     assert set(samples.targets[samples.test]) == {0, 1}
     prepared = shipped("rgb_patches")
     parts = (prepared.train, prepared.validation, prepared.test)
-    assert sum(len(set(samples.groups[part.rows])) for part in parts) == 40
+    assert sum(len(set(samples.groups[part.rows])) for part in parts) == 40  # none in two parts
 
 
 def control(label: int) -> np.ndarray:
@@ -155,28 +143,14 @@ def test_each_kind_of_control_chart_is_its_published_formula_within_the_noise() 
         assert abs(shift[:, :19]).max() <= 6
         assert shift[:, 40:].min() >= 7.5 - 6
         assert shift[:, 40:].max() <= 20 + 6
-
-
-def test_cyclic_control_charts_have_a_period_of_ten_to_fifteen_steps() -> None:
     spectrum = abs(np.fft.rfft(control(1) - 30, n=600, axis=1))
     period = 600 / spectrum.argmax(axis=1)
     assert period.min() >= 9.5
     assert period.max() <= 15.8
 
 
-def test_training_and_test_charts_are_drawn_apart() -> None:
-    samples = Shipped("synthetic_control").source().read()
-    assert not np.isin(samples.inputs[samples.test], samples.inputs[:300]).any()
-    assert np.bincount(samples.targets).tolist() == [100] * 6
-
-
-@pytest.fixture(scope="module")
-def mnist1d() -> MNIST1D:
-    return MNIST1D(shuffled_positions=False)
-
-
-def test_the_set_is_the_published_one(mnist1d: MNIST1D) -> None:
-    samples = mnist1d.read()
+def test_the_set_is_the_published_one() -> None:
+    samples = MNIST1D(shuffled_positions=False).read()
     train = np.setdiff1d(np.arange(5000), samples.test)
     counts = np.bincount(samples.targets[train])
     assert samples.inputs.shape == (5000, 40, 1)
@@ -197,9 +171,10 @@ def test_making_the_set_leaves_the_global_generators_as_they_were(
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
-def test_shuffled_positions_permute_the_steps_of_all_rows_alike(mnist1d: MNIST1D) -> None:
-    before = mnist1d.read().inputs[:, :, 0]
-    after = MNIST1D(shuffled_positions=True).read().inputs[:, :, 0]
+def test_shuffled_positions_permute_the_steps_of_all_rows_alike() -> None:
+    before, after = (
+        MNIST1D(shuffled_positions=shuffled).read().inputs[:, :, 0] for shuffled in (False, True)
+    )
     order = [int(np.flatnonzero((before == column[:, None]).all(0))[0]) for column in after.T]
     assert sorted(order) == list(range(40))
     assert order != list(range(40))
@@ -230,33 +205,29 @@ def recalled(**changes: object) -> Samples:
     return Shipped("recall", changes).source().read()
 
 
-def test_the_answer_is_the_first_of_the_one_hot_tokens() -> None:
-    samples = recalled(steps=7, tokens=5, rows=50)
-    assert samples.inputs.shape == (50, 7, 5)
+def test_the_answer_is_the_first_of_the_one_hot_tokens_which_tells_nothing_of_the_others() -> None:
+    samples = recalled(steps=4, tokens=4, rows=4000)
+    assert samples.inputs.shape == (4000, 4, 4)
     assert set(np.unique(samples.inputs)) == {0.0, 1.0}
     assert (samples.inputs.sum(axis=2) == 1).all()
     assert samples.targets.tolist() == samples.inputs[:, 0].argmax(axis=1).tolist()
-
-
-def test_each_token_comes_first_equally_often_and_tells_nothing_of_those_behind_it() -> None:
-    samples = recalled(steps=4, tokens=4, rows=4000)
     assert np.bincount(samples.targets).tolist() == [1000] * 4
     second = samples.inputs[:, 1].argmax(axis=1)
     table = np.histogram2d(samples.targets, second, bins=4)[0]
     np.testing.assert_allclose(table, 250, atol=5 * np.sqrt(250))
     assert (recalled().inputs != recalled(process_seed=1).inputs).any()
-
-
-def test_two_tokens_make_a_binary_task_and_one_step_is_enough() -> None:
     schema = shipped("recall", steps=1, tokens=2, rows=40).schema
     assert (schema.task, schema.input_shape, schema.positive) == ("binary", (1, 2), "1")
 
 
-def test_a_chart_normalised_by_itself_keeps_its_form_alone() -> None:
-    raw, normalised = (
-        Shipped("synthetic_control", {"normalise_each": each}).source().read().inputs[:, :, 0]
+def test_training_and_test_charts_are_drawn_apart_and_normalised_ones_keep_their_form() -> None:
+    samples, other = (
+        Shipped("synthetic_control", {"normalise_each": each}).source().read()
         for each in (False, True)
     )
+    assert not np.isin(samples.inputs[samples.test], samples.inputs[:300]).any()
+    assert np.bincount(samples.targets).tolist() == [100] * 6
+    raw, normalised = samples.inputs[:, :, 0], other.inputs[:, :, 0]
     np.testing.assert_allclose(normalised.mean(1), 0, atol=1e-9)
     np.testing.assert_allclose(normalised.std(1), 1)
     forms = [np.corrcoef(a, b)[0, 1] for a, b in zip(raw, normalised, strict=True)]
