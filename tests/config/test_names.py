@@ -69,9 +69,10 @@ def test_a_text_stays_the_text_it_is(line: CommandLine) -> None:
 
 
 def test_a_password_on_the_command_line_is_refused_and_not_repeated(line: CommandLine) -> None:
-    problem = line.problem("tracking.uri=http://me:canary@host:5000")
-    assert problem.startswith("tracking.uri holds a URL with a password")
-    assert "canary" not in line.err + line.out
+    for word in ("tracking.uri=http://me:canary@host:1", "tags={a: 'postgresql://me:canary@host'}"):
+        key = word.partition("=")[0]
+        assert line.problem(word).startswith(f"{key} holds a URL with a password")
+        assert "canary" not in line.err + line.out
 
 
 def test_a_run_is_named_after_its_model_and_its_data(line: CommandLine) -> None:

@@ -1,4 +1,3 @@
-import itertools
 import os
 import shutil
 import subprocess
@@ -36,44 +35,53 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(own_folder: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts `python -m pipeline.train` with some words; what still runs at the end is killed."""
+def begun(own_folder: Path) -> Iterator[list[Training]]:
+    """Takes what a test has started; what still runs at the end is killed."""
     started: list[Training] = []
-    numbers = itertools.count()
-
-    def call(*words: str, prefix: Sequence[str] = (), **environment: str) -> Training:
-        streams = tmp_path / f"command{next(numbers)}"
-        training = start_command(
-            words, folder=Path.cwd(), streams=streams, prefix=prefix, environment=environment
-        )
-        started.append(training)
-        return training
-
-    yield call
+    yield started
     for training in started:
         training.finish()
 
 
 @pytest.fixture
-def sweep(own_folder: Path, tmp_path: Path, own_code: tuple[str, ...]) -> Iterator[StartSweep]:
+def start(own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
+    """Starts `python -m pipeline.train`, or another command, with some words."""
+
+    def call(
+        *words: str, prefix: Sequence[str] = (), command: str = "train", **environment: str
+    ) -> Training:
+        training = start_command(
+            words,
+            folder=Path.cwd(),
+            streams=tmp_path / f"command{len(begun)}",
+            prefix=prefix,
+            environment=environment,
+            command=command,
+        )
+        begun.append(training)
+        return training
+
+    return call
+
+
+@pytest.fixture
+def sweep(start: Start, own_code: tuple[str, ...]) -> StartSweep:
     """Starts `python -m pipeline.sweep` in the current folder; words replace those of `BASE`."""
-    started: list[Training] = []
-    numbers = itertools.count()
 
     def call(*words: str, **environment: str) -> Sweeping:
-        training = start_command(
-            beside(BASE, [*own_code, *words]),
-            folder=Path.cwd(),
-            streams=tmp_path / f"sweep{next(numbers)}",
-            environment=environment,
-            command="sweep",
-        )
-        started.append(training)
-        return Sweeping(training)
+        given = beside(BASE, [*own_code, *words])
+        return Sweeping(start(*given, command="sweep", **environment))
 
-    yield call
-    for training in started:
-        training.finish()
+    return call
+
+
+def commit(folder: Path, files: dict[str, str]) -> None:
+    """Write files and commit them to a new repository."""
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+    author = ("-c", "user.name=me", "-c", "user.email=me@localhost")
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
 
 
 def beside(base: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -91,20 +99,15 @@ def forks() -> Iterator[Forks]:
 
 
 @pytest.fixture
-def fork(forks: Forks, own_folder: Path, tmp_path: Path) -> Iterator[Start]:
+def fork(forks: Forks, own_folder: Path, tmp_path: Path, begun: list[Training]) -> Start:
     """Starts a training process, one after the other, that need not load its libraries."""
-    started: list[Training] = []
-    numbers = itertools.count()
 
     def call(*words: str) -> Training:
-        streams = tmp_path / f"fork{next(numbers)}"
-        training = forks.start(words, folder=Path.cwd(), streams=streams)
-        started.append(training)
-        return training
+        streams = tmp_path / f"fork{len(begun)}"
+        begun.append(forks.start(words, folder=Path.cwd(), streams=streams))
+        return begun[-1]
 
-    yield call
-    for training in started:
-        training.finish()
+    return call
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
+from records import events
 
 FORKS = Path(__file__).with_name("forks.py")
 RECORDER = "pipeline.tracking.recorder"
@@ -202,11 +202,6 @@ class Forks:
             self._answers += said
         line, _, self._answers = self._answers.partition(b"\n")
         return int(line)
-
-
-def events(run: Path) -> list[dict[str, Any]]:
-    """Return what a run's journal says."""
-    return [json.loads(line) for line in (run / "journal.jsonl").read_bytes().splitlines()]
 
 
 def recorded_epochs(run: Path) -> list[int]:

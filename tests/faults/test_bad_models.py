@@ -6,6 +6,8 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -74,46 +76,40 @@ FOREIGN = "model.ckpt is not a checkpoint of this project; expected "
 UNWHOLE = r"model.ckpt is no whole checkpoint"
 UNPICKLED = f"{UNWHOLE}|holds something else than tensors"
 Damage = Callable[[Path], object]
-DAMAGES: list[tuple[str, Damage, str]] = [
-    ("plain weights", lambda file: torch.save({"weight": torch.zeros(2)}, file), FOREIGN),
-    (
-        "Lightning's own",
-        lambda file: torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.6"}, file),
-        FOREIGN,
-    ),
-    ("a list", lambda file: torch.save([torch.zeros(2)], file), FOREIGN),
-    ("another archive", archive, "is not a checkpoint of this project"),
-    (
-        "empty",
-        lambda file: file.write_bytes(b""),
-        rf"{UNWHOLE} \(0 bytes; empty, cut short or another kind of file\)",
-    ),
-    (
-        "a text",
-        lambda file: file.write_bytes(b"weights\n" * 9),
-        rf"{UNWHOLE} \(72 bytes; empty, cut short or another kind",
-    ),
-    ("cut short", lambda file: file.write_bytes(file.read_bytes()[:-1000]), UNWHOLE),
-    ("a flipped bit", flip_a_bit, f"model.ckpt is .*checksum|{UNWHOLE}"),
-    (
-        "code in the archive",
-        lambda file: torch.save({"state_dict": {}, "pipeline": Booby()}, file),
-        UNPICKLED,
-    ),
-    ("bare code", lambda file: file.write_bytes(pickle.dumps(Booby())), UNPICKLED),
-    ("nothing", Path.unlink, r"run 'model.ckpt' is unknown below runs='runs'; expected a "),
-    (
-        "a folder",
+
+
+def saving(content: object) -> Damage:
+    return lambda file: torch.save(content, file)
+
+
+def writing(content: bytes) -> Damage:
+    return lambda file: file.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "plain weights": (saving({"weight": torch.zeros(2)}), FOREIGN),
+    "Lightning's own": (saving({"state_dict": {}, "pytorch-lightning_version": "2"}), FOREIGN),
+    "a list": (saving([torch.zeros(2)]), FOREIGN),
+    "another archive": (archive, "is not a checkpoint of this project"),
+    "empty": (writing(b""), rf"{UNWHOLE} \(0 bytes; empty, cut short or another kind of file\)"),
+    "a text": (writing(b"text\n" * 9), rf"{UNWHOLE} \(45 bytes; empty, cut short or another kind"),
+    "cut short": (lambda file: file.write_bytes(file.read_bytes()[:-1000]), UNWHOLE),
+    "a flipped bit": (flip_a_bit, f"model.ckpt is .*checksum|{UNWHOLE}"),
+    "code in an archive": (saving({"state_dict": {}, "pipeline": Booby()}), UNPICKLED),
+    "bare code": (writing(pickle.dumps(Booby())), UNPICKLED),
+    "nothing": (Path.unlink, r"run 'model.ckpt' is unknown below runs='runs'; expected a "),
+    "a folder": (
         lambda file: (file.unlink(), file.mkdir()),
         r"'model.ckpt' holds no model; expected the folder of a run ",
     ),
-]
+}
 
 
-@pytest.mark.parametrize(("damage", "said"), [d[1:] for d in DAMAGES], ids=[d[0] for d in DAMAGES])
+@pytest.mark.parametrize("kind", DAMAGES)
 def test_a_file_that_would_run_code_is_refused_and_its_code_not_run(
-    file: Path, capsys: pytest.CaptureFixture[str], damage: Damage, said: str
+    file: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
+    damage, said = DAMAGES[kind]
     damage(file)
     assert re.search(said, refusal(capsys))
     assert not Path("trapped").exists()
@@ -133,9 +129,18 @@ def in_schema(key: str, value: object) -> Change:
     return lambda content: content["pipeline"]["schema"].update({key: value})
 
 
+def without(key: str, *above: str) -> Change:
+    return lambda content: reduce(getitem, above, content).pop(key)
+
+
+def decided(decision: object) -> Change:
+    return lambda content: content["pipeline"].update(decision=decision)
+
+
 ODDS = r"model.ckpt is at odds with itself: its task is "
 UNREADABLE = "model.ckpt does not say how to read new rows: its schema "
 UNDECIDED = "model.ckpt does not say how its outputs are decided$"
+NO_NUMBERS = r"holds weights that are no numbers in \S+\.\S+$"
 CHANGES: list[tuple[Change, str]] = [
     (
         lambda content: content["pipeline"].update(format=2, version="9.9.9"),
@@ -147,8 +152,8 @@ CHANGES: list[tuple[Change, str]] = [
         r"where the network has a weight of shape 8×4; its config says model.hidden=\[8\]",
     ),
     (lambda content: content["state_dict"].popitem(), "model.ckpt has nothing at "),
-    (spoil(torch.nan), r"holds weights that are no numbers in \S+\.\S+$"),
-    (spoil(torch.inf), r"holds weights that are no numbers in \S+\.\S+$"),
+    (spoil(torch.nan), NO_NUMBERS),
+    (spoil(torch.inf), NO_NUMBERS),
     (
         in_schema("task", "regression"),
         f"{ODDS}regression of table rows with 3 outputs, and it names 3",
@@ -157,22 +162,18 @@ CHANGES: list[tuple[Change, str]] = [
         in_schema("classes", ["a", "b"]),
         f"{ODDS}multiclass of table rows with 3 outputs, and it names 2",
     ),
-    (
-        in_schema("outputs", 10),
-        f"{ODDS}multiclass of table rows with 10 outputs, and it names 3 ",
+    (in_schema("outputs", 10), f"{ODDS}multiclass of table rows with 10 outputs, and it names 3 "),
+    *(
+        (without(key, "pipeline", "schema"), UNREADABLE)
+        for key in ("task", "features", "window", "input_scaler")
     ),
-    (lambda content: content["pipeline"]["schema"].pop("task"), UNREADABLE),
-    (lambda content: content["pipeline"]["schema"].pop("features"), UNREADABLE),
-    (lambda content: content["pipeline"]["schema"].pop("window"), UNREADABLE),
     (in_schema("reading", {"kind": "a.b"}), UNREADABLE),
-    (lambda content: content["pipeline"]["schema"].pop("input_scaler"), UNREADABLE),
-    (lambda content: content["pipeline"].update(decision={}), UNDECIDED),
-    (lambda content: content["pipeline"].update(decision={"threshold": 0.5}), UNDECIDED),
-    (lambda content: content["pipeline"].update(decision=[]), UNDECIDED),
-    (lambda content: content["pipeline"].pop("config"), f"{UNWHOLE}: it holds no config$"),
-    (lambda content: content["pipeline"].pop("schema"), f"{UNWHOLE}: it holds no schema$"),
-    (lambda content: content["pipeline"].pop("epoch"), f"{UNWHOLE}: it holds no epoch$"),
-    (lambda content: content.pop("state_dict"), f"{UNWHOLE}: it holds no weights$"),
+    *((decided(decision), UNDECIDED) for decision in ({}, {"threshold": 0.5}, [])),
+    *(
+        (without(key, "pipeline"), f"{UNWHOLE}: it holds no {key}$")
+        for key in ("config", "schema", "epoch")
+    ),
+    (without("state_dict"), f"{UNWHOLE}: it holds no weights$"),
 ]
 
 

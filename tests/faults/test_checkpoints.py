@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from records import events
 
 from faults.conftest import Start
-from faults.processes import ending, events, recorded_epochs
+from faults.processes import ending, recorded_epochs
 from pipeline.callbacks.checkpoint_file import read_checkpoint
 from pipeline.errors import ConfigError
 

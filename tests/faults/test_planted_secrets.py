@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from faults.conftest import commit
+
 CANARY = "c4nary"
 WORDS = (
     f"+tags.pwd={CANARY}-00",
@@ -57,11 +59,7 @@ class Own(Callback):
 @pytest.fixture
 def repository(own_folder: Path) -> Path:
     """The current folder, as a repository with secrets in changes that are not committed."""
-    for name in CHANGES:
-        (own_folder / name).write_text("legible = 1\n", encoding="utf-8")
-    author = ("-c", "user.name=me", "-c", "user.email=me@localhost")
-    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "x"]):
-        subprocess.run(["git", *words], cwd=own_folder, check=True)
+    commit(own_folder, dict.fromkeys(CHANGES, "legible = 1\n"))
     for name, content in CHANGES.items():
         (own_folder / name).write_text(content, encoding="utf-8")
     return own_folder
@@ -130,15 +128,8 @@ def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all
         ("runs", "action=list"),
     ):
         command = [sys.executable, "-m", f"pipeline.{words[0]}", *words[1:]]
-        ended = subprocess.run(
-            command,
-            check=False,
-            cwd=repository,
-            env=environment,
-            capture_output=True,
-            text=True,
-            umask=0o022,
-        )
+        how = {"cwd": repository, "env": environment, "umask": 0o022}
+        ended = subprocess.run(command, check=False, capture_output=True, text=True, **how)  # type: ignore[call-overload]
         assert ended.returncode == 0, ended.stderr
         printed += ended.stdout + ended.stderr
 
@@ -146,10 +137,7 @@ def test_nothing_that_is_left_behind_or_printed_holds_a_secret_or_is_open_to_all
     for name in CHANGES:
         (repository / name).unlink()
     files = [path for path in repository.rglob("*") if path.is_file() and ".git" not in path.parts]
-    found = [
-        path for path in files if any(CANARY.encode() in content for content in contents(path))
-    ]
-    assert found == []
+    assert [path for path in files if any(CANARY.encode() in one for one in contents(path))] == []
     names = {path.name for path in files}
     assert names >= {"mlflow.db", "optuna.db", "journal.jsonl", "command.json", "report.html"}
     assert names >= {"best.ckpt", "card.md", "config.yaml", "uncommitted.diff", "study.yaml"}

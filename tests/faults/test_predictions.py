@@ -5,39 +5,25 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from faults.conftest import Mount
-from faults.processes import Training, start_command
+from faults.conftest import Mount, Start
 from pipeline.predict import main
 
 pytestmark = pytest.mark.slow
 
 FEATURES = ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)")
 HEADER, LINE = ",".join(FEATURES) + "\n", "5.1,3.5,1.4,0.2\n"
-Start = Callable[..., Training]
 
 
 @pytest.fixture
-def start(own_folder: Path, tmp_path: Path, trained: Path) -> Iterator[Start]:
-    """Starts the command with that model; what still runs at the end is killed."""
-    started: list[Training] = []
-
-    def call(*words: str, prefix: Sequence[str] = ()) -> Training:
-        words = (f"model_from={trained}", *words)
-        streams = tmp_path / f"command{len(started)}"
-        process = start_command(
-            words, folder=own_folder, streams=streams, prefix=prefix, command="predict"
-        )
-        started.append(process)
-        return process
-
-    yield call
-    for process in started:
-        process.finish()
+def start(start: Start, trained: Path) -> Start:
+    """Starts the command with that model."""
+    return partial(start, f"model_from={trained}", command="predict")
 
 
 def write_new(rows: int, path: Path | str = "new.csv") -> None:
@@ -54,12 +40,7 @@ def files() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "suffix"),
-    [
-        (signal.SIGINT, 130, "csv"),
-        (signal.SIGTERM, 143, "csv"),
-        (signal.SIGTERM, 143, "parquet"),
-    ],
+    ("number", "code", "suffix"), [(signal.SIGINT, 130, "csv"), (signal.SIGTERM, 143, "parquet")]
 )
 def test_a_signal_leaves_the_old_file_and_nothing_beside_it(
     start: Start, number: int, code: int, suffix: str
@@ -120,48 +101,29 @@ def test_a_user_without_permission_is_told(start: Start, unprivileged: Sequence[
     assert process.err == "error: input='new.csv' can't be read: permission is denied\n"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "with spaces",
-        "数据 🌱",
-        "a=b,c",
-        "#h 100% %41",
-        "[x]{y}(z)",
-        'it\'s "q" & ; \\',
-        "$HOME ~ *?!",
-        "null",
-        "12e4",
-        "-dash",
-        "d" * 200,
-    ],
-)
+NAMES = [
+    *("with spaces", "数据 🌱", "a=b,c", "#h 100% %41", "[x]{y}(z)", 'it\'s "q" & ; \\'),
+    *("$HOME ~ *?!", "null", "12e4", "-dash", "d" * 200),
+]
+#: They need no quotes of Hydra's.
+RELATIVE = ["数据.csv", "a b.csv", "a=b.csv", "it's.csv"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, *RELATIVE])
 def test_any_name_of_a_folder_or_a_file_is_that_folder_or_file(
     trained: Path, own_folder: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    folder = own_folder / name
-    folder.mkdir()
-    shutil.copytree(trained, folder / "run")
-    write_new(3, folder / f"{name}.csv")
-    words = [
-        f"model_from={folder}/run",
-        f"input={folder}/{name}.csv",
-        f"output={folder}/{name}.parquet",
-    ]
+    if name in RELATIVE:
+        model, given, output = trained, name, f"out-{name}"
+    else:
+        folder = own_folder / name
+        model, given, output = folder / "run", f"{folder / name}.csv", f"{folder / name}.parquet"
+        shutil.copytree(trained, model)
+    write_new(3, given)
+    before = list(own_folder.rglob("*"))
+    words = [f"model_from={model}", f"input={given}", f"output={output}"]
     assert main(words) == 0, capsys.readouterr().err
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [f"{name}.csv", f"{name}.parquet", "run"]
-    )
-
-
-@pytest.mark.parametrize("name", ["数据.csv", "a b.csv", "a=b.csv", "it's.csv"])
-def test_a_file_beside_the_user_needs_no_quotes_of_hydras(
-    trained: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    write_new(3, name)
-    words = [f"model_from={trained}", f"input={name}", f"output=out-{name}"]
-    assert main(words) == 0, capsys.readouterr().err
-    assert files() == sorted([name, f"out-{name}"])
+    assert sorted(own_folder.rglob("*")) == sorted([*before, own_folder / output])
 
 
 def test_an_output_that_is_a_link_stays_one(trained: Path) -> None:
@@ -178,15 +140,11 @@ def test_an_output_that_is_a_link_stays_one(trained: Path) -> None:
 def test_whoever_reads_standard_output_may_stop_reading(trained: Path) -> None:
     write_new(200_000)
     command = [sys.executable, "-m", "pipeline.predict", f"model_from={trained}", "input=new.csv"]
-    with subprocess.Popen(
-        [*command, "verbose=0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "verbose=0"], **both) as process:  # type: ignore[call-overload]
         assert process.stdout.readline().startswith(b"prediction,probability of setosa,")
         process.stdout.close()
-        assert process.stderr is not None
-        said = process.stderr.read()
-        assert (process.wait(), said) == (0, b"")
+        assert (process.stderr.read(), process.wait()) == (b"", 0)
 
 
 def test_texts_reach_standard_output_whole_whatever_a_terminal_takes(trained: Path) -> None:

@@ -2,14 +2,14 @@
 
 import shlex
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from records import events
 
-from faults.conftest import Start
-from faults.processes import Training, ending, events, recorded_epochs
+from faults.conftest import Start, commit
+from faults.processes import Training, ending, recorded_epochs
 from faults.stores import TrackingServer, outcome
 
 IN_URL, IN_VARIABLE, ON_COMMAND_LINE = "canary-of-url", "canary-of-variable", "canary-of-words"
@@ -33,13 +33,8 @@ def shown_by(training: Training) -> list[str]:
 @pytest.fixture
 def repository(own_folder: Path, own_code: tuple[str, ...]) -> None:
     """A repository around the current folder, with a password in an uncommitted change."""
-    settings = own_folder / "settings.py"
-    for number, content in enumerate(("password = None\n", f'password = "{ON_COMMAND_LINE}"\n')):
-        settings.write_text(content, encoding="utf-8")
-        if number == 0:
-            author = ["-c", "user.name=me", "-c", "user.email=me@localhost"]
-            for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "x"]):
-                subprocess.run(["git", *words], cwd=own_folder, check=True)
+    commit(own_folder, {"settings.py": "password = None\n"})
+    (own_folder / "settings.py").write_text(f'password = "{ON_COMMAND_LINE}"\n', encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -91,21 +86,6 @@ def test_an_error_that_quotes_a_secret_is_shown_and_stored_without_it(
     assert shown_by(training) == []
     assert list(found_in(training.folder)) == []
     assert ending(training.run) == ("FAILED", "error")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "word", ["tracking.uri=http://me:{}@127.0.0.1:1", "tags={{url: 'postgresql://me:{}@host/db'}}"]
-)
-def test_a_password_in_the_words_of_a_command_is_refused_without_showing_it(
-    start: Start, word: str
-) -> None:
-    training = start(*SHORT, word.format(ON_COMMAND_LINE))
-    assert training.end() == 2
-    (line,) = training.err.splitlines()
-    assert line.startswith(f"error: {word.partition('=')[0]} holds a URL with a password")
-    assert shown_by(training) == []
-    assert list(training.folder.iterdir()) == []
 
 
 def test_a_reference_to_the_environment_is_asked_for_again_and_a_masked_secret_too(

@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow.tracking import MlflowClient
+from records import events, final_values
 
 from faults.conftest import Start
-from faults.processes import crowding, ending, events, recorded_epochs, wait_until
+from faults.processes import crowding, ending, recorded_epochs, wait_until
 from faults.stores import TrackingServer, free_port, only_run, outcome, recorded_steps
 from pipeline.runs import main as runs
 
@@ -104,13 +105,6 @@ def test_a_server_that_dies_in_mid_run_is_sent_everything_once_when_it_is_back(
     assert run.data.metrics["test/f1"] == pytest.approx(final_values(finished)["test/f1"])
     names = {item.path for item in MlflowClient(server.uri).list_artifacts(interrupted)}
     assert "test_predictions.csv" in names
-
-
-def final_values(run: Path) -> dict[str, float]:
-    values: dict[str, float] = {}
-    for event in events(run):
-        values |= event.get("values", {})
-    return values
 
 
 @pytest.mark.slow
