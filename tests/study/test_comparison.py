@@ -111,18 +111,14 @@ def test_a_cell_sums_up_its_seeds_and_is_paired_with_the_best_by_them(
     assert cell.difference.interval == pytest.approx((interval.low, interval.high))
 
 
-def test_the_best_cell_of_each_data_set_is_marked_and_has_no_difference(
-    compared: Comparison,
-) -> None:
-    best = [cell for cell in compared.cells if cell.is_best]
-    assert [cell.settings["data"] for cell in best] == ["mnist1d", "digits"]
-    assert {cell.settings["model"] for cell in best} == {"cnn1d"}
-    assert [cell.difference.n for cell in best] == [0, 0]
-
-
-def test_cells_are_compared_by_the_test_metric_where_all_trials_were_tested(
+def test_the_best_of_each_data_set_is_marked_by_the_test_metric_that_all_trials_have(
     rows: list[Row], compared: Comparison
 ) -> None:
+    best = [cell for cell in compared.cells if cell.is_best]
+    assert [list(cell.settings.values()) for cell in best] == [
+        *(["mnist1d", "cnn1d"], ["digits", "cnn1d"])
+    ]
+    assert [cell.difference.n for cell in best] == [0, 0]
     assert compared.by == "test/f1"
     untested = [replace(rows[0], attributes={}), *rows[1:]]
     assert compare(untested, objective="val/f1", direction="max").by == "val/f1"
@@ -311,7 +307,7 @@ def test_figures_of_others_stand_beside_the_rows_they_name(rows: list[Row], tmp_
     assert sheet(tmp_path)["digits", "cnn1d"]["published test/accuracy"] == "0.98"
 
 
-def test_a_study_without_validation_is_compared_by_what_others_have_published(
+def test_a_study_without_validation_is_compared_by_published_or_test_figures(
     rows: list[Row],
 ) -> None:
     losses = [
@@ -322,17 +318,10 @@ def test_a_study_without_validation_is_compared_by_what_others_have_published(
     compared = compare(losses, objective="train/loss", direction="min", published=PUBLISHED)
     assert compared.by == "test/accuracy"
     assert [cell.settings["model"] for cell in compared.cells if cell.is_best] == ["cnn1d"]
-
-
-def test_seeds_that_nothing_validates_are_compared_by_their_test_figures() -> None:
-    rows = [
-        complete(loss, {"test/rmse": rmse}, model=model, seed="0")
-        for model, loss, rmse in [("mlp", 0.1, 9.0), ("gru", 0.2, 7.0)]
-    ]
-    compared = compare(rows, objective="train/loss", direction="min")
-    assert compared.by == "test/rmse"
-    assert [cell.is_best for cell in compared.cells] == [False, True]
-    untested = [replace(row, attributes={}) for row in rows]
+    assert compare(losses, objective="train/loss", direction="min").by == "test/f1"
+    windows = over_windows(["8"])
+    assert compare(windows, objective="train/loss", direction="min").by == "test/rmse"
+    untested = [replace(row, attributes={}) for row in losses]
     assert compare(untested, objective="train/loss", direction="min").by == "train/loss"
 
 
@@ -346,14 +335,16 @@ def test_the_interval_of_a_mean_is_that_of_the_one_sample_t_test(n: int) -> None
     assert found.interval == pytest.approx((interval.low, interval.high))
 
 
-def test_one_measurement_has_a_mean_and_nothing_else() -> None:
-    found = spread([0.25])
-    assert (found.n, found.mean, found.sd, found.interval) == (1, 0.25, None, None)
-    assert (found.words(), found.interval_words()) == ("0.2500", "–")
-    assert (spread([]).n, spread([]).words()) == (0, "–")
-
-
-def test_a_spread_is_written_with_the_decimals_of_its_mean() -> None:
-    found = spread([15.0, 16.0, 17.0])
-    assert found.words() == "16.00 ± 1.00"
-    assert found.interval_words() == "[13.52, 18.48]"
+@pytest.mark.parametrize(
+    ("values", "words", "interval"),
+    [
+        ([15.0, 16.0, 17.0], "16.00 ± 1.00", "[13.52, 18.48]"),  # the decimals of the mean
+        ([0.25], "0.2500", "–"),
+        ([], "–", "–"),
+    ],
+)
+def test_a_spread_is_written_as_far_as_it_is_known(
+    values: list[float], words: str, interval: str
+) -> None:
+    found = spread(values)
+    assert (found.words(), found.interval_words()) == (words, interval)

@@ -12,9 +12,8 @@ import cloudpickle
 import pytest
 
 import pipeline
-from pipeline.paths import python_path
 from pipeline.study.workers import ray_bridge
-from pipeline.study.workers.ray import RaySpec, free_words
+from pipeline.study.workers.ray import RayCluster, RaySpec, free_words
 from pipeline.study.workers.ray_bridge import NodeActor
 from pipeline.study.workers.worker import worker_command
 from pipeline.sweep import main as sweep
@@ -92,21 +91,6 @@ def test_ray_that_is_not_installed_is_named_with_what_to_install(
     )
 
 
-def order(**changes: Any) -> dict[str, Any]:
-    """What a node is asked for, by a driver in the current folder."""
-    token = Path.cwd() / "token"
-    token.touch()
-    return {
-        "command": worker_command(),
-        "environment": {"PYTHONPATH": python_path()},
-        "folder": str(Path.cwd()),
-        "token": str(token),
-        "pipeline": pipeline.__version__,
-        "python": f"Python {platform.python_version()}",
-        **changes,
-    }
-
-
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
@@ -121,8 +105,11 @@ def test_what_a_node_lacks_or_has_otherwise_is_one_line(
 ) -> None:
     monkeypatch.setattr("pipeline.study.workers.ray_bridge.SHOWN_SECONDS", 0.1)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    problem = NodeActor().start(order(**changes))["problem"]
-    assert line.format(cwd=Path.cwd()) in problem
+    token = Path("token").absolute()
+    token.touch()
+    order = RayCluster(needs(cpus=1), token=token, command=worker_command()).order
+    problem = NodeActor().start({**order, **changes})["problem"]
+    assert line in problem
     assert problem.startswith("node ")
     assert len(problem.splitlines()) == 1
 

@@ -1,16 +1,18 @@
-"""A space: points drawn, written for Optuna and for Hydra, counted, compared with an older one."""
+"""Ranges, and a space of them: read, drawn, written for Optuna and for Hydra, counted, compared."""
 
 import json
-from itertools import product
+from itertools import combinations, product
+from math import inf, nan
 from typing import Any
 
 import optuna
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from spaces import study
 
 from pipeline.errors import ConfigError
-from pipeline.study.space.ranges import value_of
+from pipeline.study.space.ranges import FORMS, read_range, text_of, value_of
 from pipeline.study.space.space import Space
 
 ARCHITECTURE = ("sweeps=architecture", "model=choice(mlp,cnn1d,gru)")
@@ -56,20 +58,6 @@ def test_a_point_is_the_same_to_optuna_to_hydra_and_in_the_config(words: tuple[s
         assert space.overrides(params) == texts
         assert space.params(plain) == pytest.approx(params) == params
         assert all(plain[key] == value_of(text) for key, text in texts.items())
-
-
-def test_every_value_that_is_drawn_lies_within_its_range() -> None:
-    space, trees = study(*EACH_KIND)
-    for _, texts in drawn(space, 60):
-        run = trees.config(texts)
-        assert 1e-4 <= run.optimizer.lr <= 1e-1
-        assert run.trainer.max_epochs in range(5, 41)
-        clip = run.trainer.gradient_clip_val
-        assert clip is None or 0.1 <= clip <= 10
-        assert run.data.batch_size in range(8, 72, 8)
-        assert run.model.dropout in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-        assert run.model.hidden in ([], [64], [128, 64])
-        assert run.optimizer["_target_"] in ("torch.optim.Adam", "torch.optim.AdamW")
 
 
 def test_a_range_under_a_condition_is_drawn_only_where_it_holds() -> None:
@@ -149,19 +137,6 @@ def test_the_config_as_it_stands_is_a_point_where_it_lies_within(
     assert space.point_of(trees.config(), trees.choices) == point
 
 
-def test_a_start_point_outside_or_unknown_is_told_value_by_value() -> None:
-    space, _ = study(*CLIP)
-    with pytest.raises(ConfigError) as refused:
-        space.params({"optimizer.lr": 99, "optimizer.lrr": 0.1, "trainer.max_epochs": 7.5})
-    assert refused.value.problems == (
-        "sweep.enqueue.optimizer.lrr is not varied by this study. Did you mean 'optimizer.lr'?",
-        "sweep.enqueue.optimizer.lr=99 lies outside of sweep.space.optimizer.lr="
-        "tag(log, interval(0.0001, 0.1)).",
-        "sweep.enqueue.trainer.max_epochs=7.5 lies outside of sweep.space.trainer.max_epochs="
-        "int(interval(5, 40)).",
-    )
-
-
 def test_a_start_point_without_what_its_range_depends_on_is_refused() -> None:
     space, _ = study(*ARCHITECTURE)
     with pytest.raises(ConfigError) as refused:
@@ -229,3 +204,153 @@ def test_a_changed_space_is_told_with_the_old_and_the_new_range(
     stored = json.loads(json.dumps(old.plain()))
     assert new.differences(stored) == (bearable, unbearable)
     assert old.differences(stored) == ([], [])
+
+
+# ── the grammar of ranges ──────────────────────────────────────────────────────────────────────
+
+RIGHT = [
+    "interval(1e-4, 1e-1)",
+    "tag(log, interval(1e-4, 1e-1))",
+    "tag(off, log, interval(0.1, 10))",
+    "int(interval(5, 40))",
+    "tag(log, int(interval(5, 40)))",
+    "range(0, 5)",
+    "range(1, 10, 3)",
+    "range(0.1, 0.7, 0.2)",
+    "tag(off, range(0, 3))",
+    "choice(relu, gelu)",
+    "choice([64], [128, 64])",
+    "choice('1', 1, true)",
+    "tag(off, choice(1, 2))",
+    "null,1",
+]
+
+
+@pytest.mark.parametrize("text", RIGHT)
+def test_a_range_that_is_written_down_is_read_as_the_same_range(text: str) -> None:
+    found = read_range(text)
+    assert read_range(str(found)) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["range(5)", "range(0, 5)", "range(1, 10, 3)", "range(0.0, 1.0, 0.25)", "choice(a, b)", "1,2"],
+)
+def test_the_values_of_a_range_are_those_that_hydra_sweeps_over(text: str) -> None:
+    override = OverridesParser.create().parse_override(f"key={text}")
+    assert list(read_range(text).texts()) == list(override.sweep_string_iterator())
+
+
+def test_a_step_in_decimals_leaves_no_rest_of_the_binary_fraction() -> None:
+    found = read_range("range(0.1, 0.7, 0.1)")
+    assert list(found.texts()) == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6"]
+    assert found.text(0.1 + 0.2) == "0.3"  # binary: 0.30000000000000004
+    assert found.holds(0.3)
+
+
+def test_whole_numbers_have_both_of_their_ends_and_off_is_a_value_beside_the_others() -> None:
+    assert read_range("int(interval(5, 8))").texts() == ["5", "6", "7", "8"]
+    assert read_range("int(interval(5, 8))").count() == 4
+    assert read_range("tag(off, range(0, 2))").texts() == ["null", "0", "1"]
+    assert read_range("tag(off, choice(a, b))").texts() == ["null", "a", "b"]
+    assert read_range("tag(off, interval(0.1, 10))").holds(None)
+    assert read_range("interval(0, 1)").count() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "outside"),
+    [
+        ("interval(0, 1)", [0, 0.5, 1.0], [-0.1, 1.1, "0.5", True, nan, inf, None]),
+        ("int(interval(5, 40))", [5, 40], [4, 41, 5.0, "5", True]),
+        ("range(0, 10, 5)", [0, 5], [10, 1, 2.5]),
+        ("choice([64], [128, 64])", [[64], [128, 64]], [[128], 64, "[64]"]),
+        ("choice('1', 2)", ["1", 2], [1, "2"]),
+    ],
+)
+def test_a_range_holds_its_values_by_value_and_type(
+    text: str, inside: list[object], outside: list[object]
+) -> None:
+    found = read_range(text)
+    assert [found.holds(value) for value in inside] == [True] * len(inside)
+    assert [found.holds(value) for value in outside] == [False] * len(outside)
+
+
+WRONG: dict[object, str] = {
+    "interval(1, 0.1)": "low 1 > high 0.1; expected low < high",
+    "interval(1, 1)": "low 1 = high 1; expected low < high",
+    "range(5, 1)": "start 5 > stop 1; expected start < stop",
+    "tag(log, interval(0, 1))": "log needs low > 0, and low is 0; raise it, or leave log away",
+    "tag(log, range(1, 9, 2))": (
+        "log and a step can't be joined; write interval(low, high), or leave log away"
+    ),
+    "tag(log, choice(1, 2))": "log has no meaning for choices; leave it away",
+    "interval(nan, 1)": "low is nan; expected a finite number",
+    "interval(0, inf)": "high is inf; expected a finite number",
+    "interval(-inf, nan)": (
+        "low is -inf; expected a finite number\nhigh is nan; expected a finite number"
+    ),
+    "int(interval(0, inf))": "high is inf; expected a finite number",
+    "range(0, inf)": "stop is inf; expected a finite number",
+    "interval('1e-4', 1)": "a bound is a text; expected a number without quotes, such as 1e-4",
+    "int(interval(1.5, 3.7))": "1.5 is no whole number, which int needs",
+    "int(choice(1, 2.5))": "2.5 is no whole number, which int needs",
+    "range(0, 5, 0)": "step is 0; expected a step > 0",
+    "range(5, 0, -1)": "step is -1; expected a step > 0",
+    "range(0, 10, 3)": "step 3 does not divide the range from 0 to 10; let it stop before 9 or 12",
+    "range(0, 1, 0.3)": (
+        "step 0.3 does not divide the range from 0 to 1; let it stop before 0.9 or 1.2"
+    ),
+    "range(0, 1)": "it has one value, 0; expected two or more",
+    "choice()": "choice() is empty; expected two values or more",
+    "choice(64)": "it has one value, 64; expected two or more",
+    "choice(a, b, a)": "a stands in it twice; name each choice once",
+    "choice({a: 1}, 2)": "a choice is a mapping; vary the keys within it one by one",
+    "choice(null, 1)": (
+        "null can't stand in choice(…); write null,a,b, or tag(off, …) around the choice"
+    ),
+    "tag(lgo, interval(1, 2))": "the tag lgo is unknown; expected log or off. Did you mean 'log'?",
+    "shuffle(range(1, 5))": "shuffle has no meaning in a study; leave it away",
+    "interval(1)": f"it can't be read (missing a required argument: 'end'); expected {FORMS}",
+    "3": f"3 is one value; expected {FORMS}",
+    "": f"nothing is one value; expected {FORMS}",
+    3: f"3 is one value; expected {FORMS}",
+    None: f"null is one value; expected {FORMS}",
+    (1, 2): f"[1,2] is one value; expected {FORMS}",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_range_says_what_is_wrong_and_what_is_expected(text: object) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_range(text)
+    assert refused.value.problems == tuple(WRONG[text].split("\n"))
+
+
+def test_a_cast_around_a_tag_keeps_the_tag() -> None:
+    assert read_range("int(tag(off, choice(1, 2)))").choices == ("null", "1", "2")
+    assert read_range("int(tag(log, interval(1, 100)))").log
+
+
+VALUES: list[object] = [
+    *(None, True, False, 0, -3, 1.0, 1e-05, 1e300, 2**60, "lstm", "", " a", "a b", "1", "1e-3"),
+    *("null", "true", "a,b", "[1]", "{x}", "it's", 'say "a"', "数据", "a\\", "x=1", "${seed}"),
+    *([], [64], [128, [64, 3]], ["a", "1", None], {"shapes": [[1, 5], 3]}, {}),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_comes_back_from_its_text_with_its_type(value: object) -> None:
+    again = value_of(text_of(value))
+    assert again == value
+    assert type(again) is type(value)
+
+
+def test_texts_of_values_that_differ_differ() -> None:
+    for one, other in combinations(VALUES, 2):
+        assert text_of(one) != text_of(other)
+
+
+@pytest.mark.parametrize("text", ["1,2", "choice(1, 2)", "[1", "interval(0, 1)"])
+def test_a_text_of_several_values_or_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"gives several values|can't be read"):
+        value_of(text)

@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
 from scipy import stats
 
-from pipeline.config.compose import Composer
 from pipeline.markup import TextTable
 from pipeline.study.ledger.rows import Importances, Row, RowState
 from pipeline.study.outcome.comparison import confirmation_table
@@ -32,8 +30,7 @@ from pipeline.study.outcome.summary import (
     shown_text,
     verdict,
 )
-from pipeline.study.space.trial_configs import TrialConfigs
-from pipeline.study.sweeping import write_trials, write_winner
+from pipeline.study.sweeping import write_trials
 
 SPACE = ("optimizer.lr", "trainer.max_epochs", "trainer.gradient_clip_val")
 NOISE = (
@@ -349,34 +346,6 @@ def test_a_study_that_compares_shows_its_table(tmp_path: Path) -> None:
     assert lines[2] == ["**lstm**", "**3**", "**0.96 ± 0.01**"]
     assert "difference: to the best mean" in note
     assert "path=comparison.png&run_uuid=abc123" in note
-
-
-# ── the winner's commands ───────────────────────────────────────────────────────────────────────
-
-
-def test_both_commands_of_the_winner_compose_to_its_run(tmp_path: Path) -> None:
-    trees = TrialConfigs(["model=mlp", "data=iris"], None)
-    swept = {
-        "optimizer.lr": "0.00123456789012345",
-        "trainer.gradient_clip_val": "null",
-        "model.hidden": "[8,4]",
-    }
-
-    def plain(tree: DictConfig) -> dict[str, Any]:
-        """A composed run without what a command is free to say otherwise."""
-        config = OmegaConf.to_container(tree, resolve=False)
-        return {key: value for key, value in config.items() if key not in ("name", "hydra")}
-
-    config = plain(trees.config(swept))
-    folder = tmp_path / "runs of mine" / "first"
-    found = write_winner(swept, trees, study="first", folder=folder)
-    words, flag_and_experiment = map(shlex.split, found)
-    assert words[:3] == flag_and_experiment[:3] == ["python", "-m", "pipeline.train"]
-    assert plain(Composer("train").tree(words[3:])) == config
-    flag, experiment = flag_and_experiment[3:]
-    source = Composer("train", flag.removeprefix("--config-dir="))
-    assert plain(source.tree([experiment])) == config
-    assert [path.name for path in folder.glob("conf/experiment/*")] == ["first.yaml"]
 
 
 @pytest.mark.parametrize("study", ["007", "1e5", "true", "null", "inf", "-x", "_x", "a.b"])

@@ -1,7 +1,6 @@
 """The runs of trials: as Hydra composes them, said again, and checked before a study."""
 
 import random
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,12 +89,6 @@ def test_a_model_in_the_space_brings_no_data_of_its_own_and_an_experiment_does()
     assert run.data.batch_size == 8
 
 
-def test_a_study_is_no_part_of_its_runs() -> None:
-    base = TrialConfigs(["sweeps=quick"], None).config()
-    assert set(base) == set(compose())
-    assert base.name == "mlp-mnist1d"
-
-
 def some_runs() -> list[tuple[list[str], dict[str, str]]]:
     """Return command lines, each with what a trial varies."""
     draw = random.Random(0)
@@ -171,35 +164,29 @@ def test_the_words_are_only_those_that_are_needed() -> None:
     ]
 
 
-def test_words_and_experiment_hold_a_network_of_the_users_own(own_folder: Path) -> None:
-    model = own_folder / "mine" / "model" / "net.yaml"
-    model.parent.mkdir(parents=True)
-    model.write_text(
-        "# Mine.\n_target_: pipeline.networks.mlp.MLP\nhidden: [5]\nactivation: tanh\n",
-        encoding="utf-8",
-    )
-    trees = TrialConfigs(["sweeps=quick", "model=net"], str(own_folder / "mine"))
-    varied = {"model.activation": "relu"}
-    config = plain(trees.config(varied))
-    words = trees.train_words(varied)
-    assert words[:2] == [f"--config-dir={own_folder / 'mine'}", "model=net"]
-    assert apart(config, plain(compose(words[1:], config_dir=own_folder / "mine"))) == []
-    by_experiment = as_experiment(trees, varied, own_folder)
-    assert apart(config, plain(by_experiment)) == []
-    assert set(by_experiment.model) == {"_target_", "hidden", "activation"}
+NET = "# Mine.\n_target_: pipeline.networks.mlp.MLP\nhidden: [5]\nactivation: tanh\n"
+OWN = {
+    "model": (NET, {"model.activation": "relu"}),
+    "optimizer": ((conf_folder() / "optimizer" / "adam.yaml").read_text(), {"optimizer.lr": "0.5"}),
+}
 
 
-@pytest.mark.parametrize(("group", "copied"), [("model", "lstm"), ("optimizer", "adam")])
-def test_the_winners_experiment_needs_no_choice_of_the_users_own(
-    own_folder: Path, group: str, copied: str
+@pytest.mark.parametrize("group", OWN)
+def test_words_name_a_choice_of_the_users_own_and_the_experiment_needs_none(
+    own_folder: Path, group: str
 ) -> None:
-    mine = own_folder / "mine" / group / "mine.yaml"
+    content, varied = OWN[group]
+    mine = own_folder / "mine" / group / "own.yaml"
     mine.parent.mkdir(parents=True)
-    shutil.copy(conf_folder() / group / f"{copied}.yaml", mine)
-    trials = TrialConfigs(["sweeps=quick", f"{group}=mine"], str(own_folder / "mine"))
-    varied = {"optimizer.lr": "0.5"}
+    mine.write_text(content, encoding="utf-8")
+    trials = TrialConfigs(["sweeps=quick", f"{group}=own"], str(own_folder / "mine"))
+    config = plain(trials.config(varied))
+    words = trials.train_words(varied)
+    assert words[:2] == [f"--config-dir={own_folder / 'mine'}", f"{group}=own"]
+    assert apart(config, plain(compose(words[1:], config_dir=own_folder / "mine"))) == []
     again = as_experiment(trials, varied, own_folder)
-    assert apart(plain(trials.config(varied)), plain(again)) == []
+    assert apart(config, plain(again)) == []
+    assert set(again[group]) == set(trials.config(varied)[group])
 
 
 def test_a_reference_to_the_environment_is_said_again_as_a_reference(

@@ -13,16 +13,9 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from hydra._internal.grammar.utils import escape_special_characters
+from hydra.core.override_parser import types
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    IntervalSweep,
-    Override,
-    Quote,
-    QuotedString,
-    RangeSweep,
-    Sweep,
-)
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
 from pipeline.errors import ConfigError, did_you_mean
@@ -35,9 +28,9 @@ Number = int | float
 OFF = "null"
 FORMS = "interval(low, high), int(interval(low, high)), range(start, stop, step) or choice(a, b)"
 TAGS = ("log", "off")
-_BOUNDS = {IntervalSweep: ("start", "end"), RangeSweep: ("start", "stop", "step")}
+_BOUNDS = {types.IntervalSweep: ("start", "end"), RangeSweep: ("start", "stop", "step")}
 _NO_LOG = {
-    ChoiceSweep: "log has no meaning for choices; leave it away",
+    types.ChoiceSweep: "log has no meaning for choices; leave it away",
     RangeSweep: "log and a step can't be joined; write interval(low, high), or leave log away",
 }
 
@@ -258,13 +251,13 @@ def text_of(value: object) -> str:
         return f"{{{','.join(map(':'.join, pairs))}}}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(text_of, value))}]"
-    if not isinstance(value, str | QuotedString):
+    if not isinstance(value, str | types.QuotedString):
         return repr(value)
-    text = value.text if isinstance(value, QuotedString) else value
+    text = value.text if isinstance(value, types.QuotedString) else value
     with suppress(ConfigError):
         if text and _value(text) == text:
             return text
-    return str(QuotedString(text, Quote.single).with_quotes())
+    return str(types.QuotedString(text, types.Quote.single).with_quotes())
 
 
 # Reading a range.
@@ -282,15 +275,15 @@ def read_range(text: object) -> Range:
             parsed = parse_override(f"key={text.strip()}").value()
     except HydraException as error:
         raise ConfigError(_unreadable(error)) from error
-    if not isinstance(parsed, ChoiceSweep | IntervalSweep | RangeSweep):
+    if not isinstance(parsed, types.ChoiceSweep | types.IntervalSweep | RangeSweep):
         shown = text.strip() or "nothing" if isinstance(text, str) else text_of(text)
         raise ConfigError(f"{shown} is one value; expected {FORMS}")
     if problems := list(_problems(parsed)):
         raise ConfigError(*problems)
     off, numbers = "off" in parsed.tags, _numbers(parsed)
-    if isinstance(parsed, ChoiceSweep):
+    if isinstance(parsed, types.ChoiceSweep):
         return Range(kind="choice", choices=(*[OFF] * off, *map(text_of, numbers)))
-    if isinstance(parsed, IntervalSweep):
+    if isinstance(parsed, types.IntervalSweep):
         low, high = numbers
         kind: Literal["int", "float"] = "int" if isinstance(low, int) else "float"
         return Range(kind=kind, low=low, high=high, log="log" in parsed.tags, off=off)
@@ -337,7 +330,7 @@ def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
         if not all(map(isfinite, floats)):
             return given  # the bounds are looked at later
         result = cast(*args, **kwargs)
-        if isinstance(given, Sweep):
+        if isinstance(given, types.Sweep):
             result.tags = set(given.tags)
         return result
 
@@ -345,7 +338,7 @@ def _careful(cast: Callable[..., Any], *, whole: bool) -> Callable[..., Any]:
 
 
 def _numbers(given: object) -> list[Any]:
-    if isinstance(given, ChoiceSweep):
+    if isinstance(given, types.ChoiceSweep):
         return list(given.list)
     return [
         getattr(given, name)
@@ -355,7 +348,7 @@ def _numbers(given: object) -> list[Any]:
     ]
 
 
-def _problems(parsed: ChoiceSweep | IntervalSweep | RangeSweep) -> Iterator[str]:
+def _problems(parsed: types.ChoiceSweep | types.IntervalSweep | RangeSweep) -> Iterator[str]:
     """Yield all that is wrong with a range that Hydra can read."""
     for tag in sorted(parsed.tags - set(TAGS)):
         yield f"the tag {tag} is unknown; expected log or off.{did_you_mean(tag, TAGS)}"
@@ -363,11 +356,12 @@ def _problems(parsed: ChoiceSweep | IntervalSweep | RangeSweep) -> Iterator[str]
         yield _NO_LOG[type(parsed)]
     if getattr(parsed, "shuffle", False):
         yield "shuffle has no meaning in a study; leave it away"
-    if isinstance(parsed, ChoiceSweep):
+    if isinstance(parsed, types.ChoiceSweep):
         yield from _choice_problems(parsed)
         return
-    names = ("low", "high") if isinstance(parsed, IntervalSweep) else ("start", "stop", "step")
-    bounds = dict(zip(names, _numbers(parsed), strict=True))
+    numbers = _numbers(parsed)
+    names = ("start", "stop", "step") if len(numbers) == 3 else ("low", "high")
+    bounds = dict(zip(names, numbers, strict=True))
     infinite = [
         f"{name} is {number}; expected a finite number"
         for name, number in bounds.items()
@@ -390,11 +384,11 @@ def _bound_problems(bounds: Mapping[str, Number], *, log: bool) -> Iterator[str]
         yield f"log needs low > 0, and low is {_shown(low)}; raise it, or leave log away"
 
 
-def _choice_problems(parsed: ChoiceSweep) -> Iterator[str]:
+def _choice_problems(parsed: types.ChoiceSweep) -> Iterator[str]:
     texts = [text_of(value) for value in parsed.list]
     if any(isinstance(value, dict) for value in parsed.list):
         yield "a choice is a mapping; vary the keys within it one by one"
-    if any(isinstance(value, Sweep) for value in parsed.list):
+    if any(isinstance(value, types.Sweep) for value in parsed.list):
         yield "a range can't be a choice; expected values"
     repeated = [text for text in texts if texts.count(text) > 1]
     if repeated:

@@ -18,15 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from pipeline.config.options import SweepConfig
 from pipeline.config.overrides import key_of, text_keys
 from pipeline.errors import ConfigError, unknown_key
-from pipeline.study.space.ranges import (
-    Condition,
-    Range,
-    parse_override,
-    place_of,
-    read_range,
-    text_of,
-    value_of,
-)
+from pipeline.study.space import ranges
+from pipeline.study.space.ranges import Condition, Range, place_of, read_range, text_of, value_of
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -435,7 +428,7 @@ def _is_range(word: str) -> bool:
 def _value_in(word: str) -> object:
     """Return the value of an override; `None` also where Hydra can't read it."""
     with contextlib.suppress(HydraException):
-        return parse_override(word).value()
+        return ranges.parse_override(word).value()
     return None
 
 

@@ -23,17 +23,9 @@ from pipeline.config.record import FREE, as_written, differences, plain
 from pipeline.config.values import TARGET, written
 from pipeline.errors import ConfigError, did_you_mean, unknown_key
 from pipeline.paths import name_problem
+from pipeline.study.space import space as spaces
 from pipeline.study.space.ranges import OFF, Condition, Range, text_of, value_of
-from pipeline.study.space.space import (
-    RangeDefinition,
-    Space,
-    in_order,
-    option_problems,
-    read_definitions,
-    read_ranges,
-    two_ranges,
-    value_at,
-)
+from pipeline.study.space.space import RangeDefinition, Space, value_at
 
 #: Groups whose choice decides which keys there are; the model first, since it may bring data.
 GROUPS = ("model", "data", "optimizer", "scheduler")
@@ -122,15 +114,15 @@ class TrialConfigs:
             ConfigError: All that is wrong with it, one line each.
         """
         sweep = written(self.tree().sweep) if sweep is None else sweep
-        definitions, problems = read_definitions(
+        definitions, problems = spaces.read_definitions(
             sweep.get("space"), sweep.get("when"), preferred=self.varied_on_command_line()
         )
-        ranges, unreadable = read_ranges(definitions)
+        ranges, unreadable = spaces.read_ranges(definitions)
         name = sweep.get("name")
         if name is not None and (problem := name_problem("sweep.name", str(name))):
             problems.append(f"{problem}.")
         problems += [] if definitions or problems else [_EMPTY]
-        problems += [*unreadable, *self._repeated_in_files(), *two_ranges(definitions)]
+        problems += [*unreadable, *self._repeated_in_files(), *spaces.two_ranges(definitions)]
         by_key = {one.key: one for one in ranges}
         for one in definitions:
             problems += self._fixed(one)
@@ -144,10 +136,10 @@ class TrialConfigs:
                 problems += self._choice_problems(found.key, where, found.choices)
         if problems:
             raise ConfigError(*dict.fromkeys(problems))
-        parameters = in_order(ranges)
+        parameters = spaces.in_order(ranges)
         named = {one.when.key for one in parameters if one.when} - set(by_key)
         space = Space(parameters, {key: self._text_at(key) for key in named})
-        if problems := list(option_problems(space, sweep)):
+        if problems := list(spaces.option_problems(space, sweep)):
             raise ConfigError(*problems)
         return space
 
@@ -157,7 +149,7 @@ class TrialConfigs:
         first: dict[str, str] = {}
         for file in files if len(files) > 1 else ():
             sweep = self.source.tree([f"sweeps={file}"]).sweep
-            for one in read_definitions(sweep.space, sweep.when)[0]:
+            for one in spaces.read_definitions(sweep.space, sweep.when)[0]:
                 before = first.setdefault(one.place, file)
                 if before != file and one.key not in self.varied_on_command_line():
                     there = f"sweeps/{before}.yaml and in sweeps/{file}.yaml"

@@ -42,18 +42,8 @@ from pipeline.running.results import Result
 from pipeline.running.resuming import CHECKPOINTS
 from pipeline.running.trainer import follow
 from pipeline.running.training import train
-from pipeline.study.messages import (
-    KEPT,
-    VALUES,
-    Job,
-    Rung,
-    Tested,
-    TestJob,
-    TrialEnd,
-    changed_data_line,
-    end_in_journal,
-    read,
-)
+from pipeline.study import messages
+from pipeline.study.messages import Job, Rung, Tested, TestJob, TrialEnd
 from pipeline.tracking.facts import process_tags
 from pipeline.tracking.journal import JOURNAL, Header, Journal
 from pipeline.tracking.uri import store_uri
@@ -153,7 +143,7 @@ class TrialTrainer:
             tags=job.tags,
             made_with=self._made_with,
             lean=True,
-            weights=folder / CHECKPOINTS / KEPT if job.keep else None,
+            weights=folder / CHECKPOINTS / messages.KEPT if job.keep else None,
             prunes=ends_here if job.rungs else None,
         )
 
@@ -169,12 +159,12 @@ def _plan(job: Job | TestJob, occasion: Occasion, started_at: float, **changes: 
     plan = make_plan(options, plain(tree), started_at=started_at, occasion=occasion, rank=rank)
     found = plan.prepared.content_hash
     if job.data not in (None, found):
-        raise errors.ChangedDataError(changed_data_line(plan.config, job.data, found))
+        raise errors.ChangedDataError(messages.changed_data_line(plan.config, job.data, found))
     return plan
 
 
 def _tested(job: TestJob, plan: Plan) -> Tested:
-    run = read_weights(plan, Path(job.folder) / CHECKPOINTS / KEPT)
+    run = read_weights(plan, Path(job.folder) / CHECKPOINTS / messages.KEPT)
     tested, test = Tested(), None
     if job.into is not None:
         test = run.test(Path(job.into))
@@ -204,7 +194,7 @@ def objective_values(result: Result, names: list[str]) -> tuple[float, ...]:
 
 def _conclude(objectives: list[str], result: Result, journal: Journal) -> None:
     if not result.pruned:
-        journal.tag(VALUES, json.dumps(objective_values(result, objectives)))
+        journal.tag(messages.VALUES, json.dumps(objective_values(result, objectives)))
 
 
 def _finite(name: str, known: Mapping[str, float]) -> float:
@@ -233,7 +223,7 @@ def _end(job: Job, plan: Plan, result: Result) -> TrialEnd:
 
 
 def _failed(job: Job, error: BaseException, seconds: float) -> TrialEnd:
-    end = end_in_journal(Path(job.folder))
+    end = messages.end_in_journal(Path(job.folder))
     if isinstance(explain(error), errors.Interrupted) and end is not None and end.state != "failed":
         return end  # the stop came when all was on record
     return TrialEnd(state="failed", attributes={"seconds": seconds}, **_failure(error))
@@ -358,7 +348,7 @@ class Ranks:
             except DistStoreError:
                 continue
             self._jobs += 1
-            return read(Job, json.loads(content))
+            return messages.read(Job, json.loads(content))
 
     def report(self, report: dict[str, Any]) -> None:
         """Tell the first rank how a trial ended here.
